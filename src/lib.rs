@@ -1,0 +1,3 @@
+//! The DATS orchestration service.
+pub mod cli;
+pub mod config;
