@@ -1,3 +1,4 @@
 //! The DATS orchestration service.
 pub mod cli;
 pub mod config;
+pub mod task;

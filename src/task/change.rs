@@ -1,0 +1,268 @@
+//! What a step did: the entries of a task's history and of the log, and the
+//! effects that the engine carries out for the core.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Output;
+use super::id::{Domain, LeaseId, RecordId, TaskId, Tier, WorkerId};
+use super::state::{Status, TaskError};
+use super::time::Timestamp;
+
+/// One thing that happened to a task, in the words of the event catalogue
+/// where it goes out, in our own where it is only history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// It was submitted. Published as `task.created`.
+    Created,
+    /// An attempt was dispatched. Published as `task.ready.{tier}`.
+    Ready {
+        /// The attempt, from 1.
+        attempt: u32,
+        /// Its tier.
+        tier: Tier,
+        /// The kind of work.
+        domain: Domain,
+        /// The record of the attempt before, whose issues go into the context.
+        previous: Option<RecordId>,
+    },
+    /// Somebody ended it. Published as `task.cancelled`.
+    Cancelled {
+        /// Why, where it was said.
+        reason: Option<String>,
+    },
+    /// It reached an end. Published as `task.finished`.
+    Finished {
+        /// Which end.
+        status: Status,
+        /// Why, unless it ended well.
+        error: Option<TaskError>,
+        /// What it produced, if it ended well.
+        record: Option<RecordId>,
+    },
+    /// An event of a worker or of QA was taken.
+    Accepted {
+        /// The event's name, such as `task.validated`.
+        name: String,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// It waits for a slot of its project.
+    Queued,
+    /// A worker took it.
+    Leased {
+        /// The hold.
+        lease: LeaseId,
+        /// The holder.
+        worker: WorkerId,
+        /// Until when, unless renewed.
+        until: Timestamp,
+    },
+    /// The worker gave it back.
+    Released,
+    /// The worker did not renew its hold.
+    LeaseExpired,
+    /// The attempt ended badly; another one follows.
+    Backoff {
+        /// When.
+        until: Timestamp,
+        /// Why the attempt ended.
+        error: TaskError,
+    },
+    /// A task it waits for has completed.
+    DependencyCompleted {
+        /// That task.
+        task: TaskId,
+    },
+    /// A report waited too long for its output and became a dead letter.
+    ParkedExpired {
+        /// The report's event name.
+        name: String,
+    },
+}
+
+impl Change {
+    /// Its name in a task's history; for what is published or was accepted,
+    /// the event's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Created => "task.created",
+            Self::Ready { .. } => "task.ready",
+            Self::Cancelled { .. } => "task.cancelled",
+            Self::Finished { .. } => "task.finished",
+            Self::Accepted { name, .. } => name,
+            Self::Queued => "task.queued",
+            Self::Leased { .. } => "task.leased",
+            Self::Released => "task.released",
+            Self::LeaseExpired => "task.lease_expired",
+            Self::Backoff { .. } => "task.backoff",
+            Self::DependencyCompleted { .. } => "task.dependency_completed",
+            Self::ParkedExpired { .. } => "task.parked_expired",
+        }
+    }
+
+    /// Whether it goes out to the other services.
+    #[must_use]
+    pub const fn is_published(&self) -> bool {
+        match self {
+            Self::Created | Self::Ready { .. } | Self::Cancelled { .. } | Self::Finished { .. } => true,
+            Self::Accepted { .. }
+            | Self::Queued
+            | Self::Leased { .. }
+            | Self::Released
+            | Self::LeaseExpired
+            | Self::Backoff { .. }
+            | Self::DependencyCompleted { .. }
+            | Self::ParkedExpired { .. } => false,
+        }
+    }
+}
+
+/// What came of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It had its effect.
+    Applied,
+    /// What it asks for already is so.
+    Unchanged,
+    /// It came too late; recorded, nothing else.
+    Stale(Stale),
+    /// It waits for the output it is about.
+    Parked,
+}
+
+impl Outcome {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Stale(_) => "stale",
+            Self::Parked => "parked",
+        }
+    }
+
+    /// The outcome in words.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::Applied => "the event had its effect",
+            Self::Unchanged => "nothing was left to change",
+            Self::Stale(stale) => stale.as_str(),
+            Self::Parked => "the event waits for the output it is about",
+        }
+    }
+}
+
+/// Why an input came too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Stale {
+    /// The task had ended.
+    Ended,
+    /// The attempt it is about had been closed.
+    ClosedAttempt,
+    /// The attempt had its output already.
+    SecondOutput,
+    /// A person is looking at the output already.
+    UnderReview,
+    /// It is about another review than the one under way.
+    OtherReview,
+    /// No attempt was under way that could fail.
+    NothingRunning,
+}
+
+impl Stale {
+    /// The reason in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "the task had ended",
+            Self::ClosedAttempt => "the attempt had been closed",
+            Self::SecondOutput => "the attempt had its output already",
+            Self::UnderReview => "a review is under way already",
+            Self::OtherReview => "another review is under way",
+            Self::NothingRunning => "no attempt was under way",
+        }
+    }
+}
+
+/// The verdict that a provenance record carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordStatus {
+    /// No verdict yet.
+    Pending,
+    /// Good.
+    Passed,
+    /// Not good: no input for others.
+    Failed,
+    /// A person found it good.
+    HumanApproved,
+}
+
+impl RecordStatus {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::HumanApproved => "human_approved",
+        }
+    }
+}
+
+/// What the engine is asked to do besides keeping the task's new state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Append to the history and the log.
+    Log(Change),
+    /// Make the provenance record of an attempt.
+    StoreRecord(Box<NewRecord>),
+    /// Add a late output's artifacts to the record of its attempt.
+    ExtendRecord {
+        /// That record.
+        record: RecordId,
+        /// The late output.
+        output: Box<Output>,
+    },
+    /// Put a verdict into a record.
+    JudgeRecord {
+        /// That record.
+        record: RecordId,
+        /// The verdict.
+        status: RecordStatus,
+        /// What QA or the reviewer said, as JSON text of an object.
+        verification: Option<String>,
+    },
+    /// Keep a report that can't be taken.
+    DeadLetter {
+        /// The event as it came.
+        raw: String,
+        /// Why it can't be taken.
+        reason: String,
+    },
+}
+
+/// The provenance record of an attempt, as the core asks for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRecord {
+    /// Its id.
+    pub id: RecordId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The tier it ran on.
+    pub tier: Tier,
+    /// The kind of work.
+    pub domain: Domain,
+    /// When the attempt was dispatched.
+    pub dispatched_at: Timestamp,
+    /// When the output came.
+    pub completed_at: Timestamp,
+    /// Its first verdict.
+    pub status: RecordStatus,
+    /// The output.
+    pub output: Box<Output>,
+}

@@ -1,0 +1,259 @@
+//! Identifiers. Each is its own type, validated where it is made, so that a
+//! task id can't be passed where a lease id is meant.
+//!
+//! Ids this service makes are UUIDs (version 7: they sort by creation time,
+//! which keeps rows of one period together on disk). Ids that others bring
+//! are text of 1 to 255 bytes without control characters.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Longest id that others may bring, in bytes.
+pub const MAX_ID_BYTES: usize = 255;
+
+/// Why a text is no valid id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// The text has no bytes at all.
+    #[error("must not be empty")]
+    Empty,
+    /// The text is longer than [`MAX_ID_BYTES`].
+    #[error("must be at most {MAX_ID_BYTES} bytes, was {0}")]
+    TooLong(usize),
+    /// The text has a control character.
+    #[error("must not contain control characters")]
+    Control,
+    /// The text is not a UUID, where only ids made by this service are valid.
+    #[error("must be a UUID")]
+    NotUuid,
+    /// The text has a character that the kind of name does not allow.
+    #[error("must have only lowercase letters, digits, `-`, `_`, starting with a letter")]
+    NotAName,
+}
+
+fn check_text(text: &str) -> Result<(), InvalidId> {
+    if text.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if text.len() > MAX_ID_BYTES {
+        return Err(InvalidId::TooLong(text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(InvalidId::Control);
+    }
+    Ok(())
+}
+
+fn check_name(text: &str) -> Result<(), InvalidId> {
+    check_text(text)?;
+    let mut bytes = text.bytes();
+    let first_is_letter = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
+    let rest_fits = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+    if first_is_letter && rest_fits { Ok(()) } else { Err(InvalidId::NotAName) }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks `text` and makes the id of it.
+            pub fn new(text: &str) -> Result<Self, InvalidId> {
+                $check(text)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::new(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.as_str().to_owned()
+            }
+        }
+    };
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Wraps a UUID that was made for this purpose.
+            #[must_use]
+            pub const fn new(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The 16 bytes in the order in which ids sort.
+            #[must_use]
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
+
+            /// The reverse of [`Self::to_bytes`].
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Uuid::try_parse(text).map(Self).map_err(|_| InvalidId::NotUuid)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// A task, always made by this service.
+    TaskId
+}
+uuid_id! {
+    /// One lease of a task by a worker (embedded bus).
+    LeaseId
+}
+uuid_id! {
+    /// A provenance record: one for each attempt that produced something.
+    RecordId
+}
+text_id! {
+    /// A project: the unit of limits, fairness and counting.
+    ProjectId, check_text
+}
+text_id! {
+    /// An artifact, named by the worker that produced it.
+    ArtifactId, check_text
+}
+text_id! {
+    /// A worker, as it names itself.
+    WorkerId, check_text
+}
+text_id! {
+    /// A review by a person, named by the QA service.
+    ReviewId, check_text
+}
+text_id! {
+    /// A class of models. A validated name with a configured list, not a
+    /// closed set: new tiers may come.
+    Tier, check_name
+}
+text_id! {
+    /// The kind of work, such as `code-general`.
+    Domain, check_name
+}
+text_id! {
+    /// How an output is validated, such as `consensus`, or `none`.
+    QaProfile, check_name
+}
+
+impl QaProfile {
+    /// Whether an output completes its task without any validation.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.as_str() == "none"
+    }
+}
+
+/// The position of a change in the log: one sequence without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The position after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ids_hold_their_limits() {
+        assert_eq!(ProjectId::new(""), Err(InvalidId::Empty));
+        assert_eq!(ProjectId::new("a\u{0}b"), Err(InvalidId::Control));
+        assert_eq!(ProjectId::new(&"x".repeat(256)), Err(InvalidId::TooLong(256)));
+        assert_eq!(ProjectId::new(&"x".repeat(255)).unwrap().as_str().len(), 255);
+        assert_eq!(ProjectId::new("péché/ 1").unwrap().to_string(), "péché/ 1");
+    }
+
+    #[test]
+    fn names_are_narrow() {
+        assert!(Tier::new("small").is_ok());
+        assert_eq!(Tier::new("Small"), Err(InvalidId::NotAName));
+        assert_eq!(Tier::new("1st"), Err(InvalidId::NotAName));
+        assert!(Domain::new("code-general").is_ok());
+    }
+
+    #[test]
+    fn uuid_ids_round_trip() {
+        let id: TaskId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        assert_eq!(TaskId::from_bytes(id.to_bytes()), id);
+        assert_eq!(id.to_string(), "01890a5d-ac96-774b-bcce-b302099a8057");
+        assert_eq!("task-456".parse::<TaskId>(), Err(InvalidId::NotUuid));
+    }
+}

@@ -1,0 +1,147 @@
+//! Waiting lines: within a project by priority with aging, between projects
+//! in turns.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::id::{ProjectId, TaskId};
+use super::request::Priority;
+use super::time::Timestamp;
+
+/// A place in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Since when the task waits: its age counts from here.
+    pub since: Timestamp,
+    /// The task.
+    pub task: TaskId,
+}
+
+/// The waiting tasks of one project: highest class first, then oldest, and a
+/// task rises one class for each `aging` it has waited.
+///
+/// Within one class the oldest is also the one that has risen most, so only
+/// the heads of the three classes can be next.
+#[derive(Debug, Clone, Default)]
+pub struct Line {
+    classes: [BTreeSet<Place>; 3],
+}
+
+impl Line {
+    /// Joins the line.
+    pub fn insert(&mut self, priority: Priority, place: Place) {
+        if let Some(class) = self.classes.get_mut(priority.class()) {
+            class.insert(place);
+        }
+    }
+
+    /// Leaves the line; whether it stood there.
+    pub fn remove(&mut self, priority: Priority, place: Place) -> bool {
+        self.classes.get_mut(priority.class()).is_some_and(|class| class.remove(&place))
+    }
+
+    /// Who is next at `now`.
+    #[must_use]
+    pub fn first(&self, now: Timestamp, aging: Duration) -> Option<(Priority, Place)> {
+        let heads = Priority::ALL.into_iter().filter_map(|priority| {
+            let place = *self.classes.get(priority.class())?.first()?;
+            Some((priority, place))
+        });
+        heads.max_by_key(|(priority, place)| {
+            let class = risen_class(*priority, now.since(place.since), aging);
+            (class, std::cmp::Reverse((place.since, place.task)))
+        })
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.classes.iter().map(BTreeSet::len).sum()
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.classes.iter().all(BTreeSet::is_empty)
+    }
+
+    /// Since when the oldest waits.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.classes.iter().filter_map(|class| class.first().map(|place| place.since)).min()
+    }
+}
+
+/// The class after `waited`, at most the highest.
+fn risen_class(priority: Priority, waited: Duration, aging: Duration) -> u128 {
+    let steps = if aging.is_zero() { 0 } else { waited.as_micros() / aging.as_micros() };
+    let class = match priority {
+        Priority::Low => 0,
+        Priority::Normal => 1,
+        Priority::High => 2,
+    };
+    (class + steps).min(2)
+}
+
+/// Lines of many projects that take turns, so that a long one delays no
+/// other: the tasks of one tier that wait for a worker.
+#[derive(Debug, Clone, Default)]
+pub struct FairLine {
+    lines: HashMap<ProjectId, Line>,
+    turns: VecDeque<ProjectId>,
+    len: usize,
+}
+
+impl FairLine {
+    /// Joins the line of its project.
+    pub fn insert(&mut self, project: &ProjectId, priority: Priority, place: Place) {
+        let line = self.lines.entry(project.clone()).or_insert_with(|| {
+            self.turns.push_back(project.clone());
+            Line::default()
+        });
+        line.insert(priority, place);
+        self.len += 1;
+    }
+
+    /// Leaves the line of its project.
+    pub fn remove(&mut self, project: &ProjectId, priority: Priority, place: Place) {
+        let Some(line) = self.lines.get_mut(project) else { return };
+        if line.remove(priority, place) {
+            self.len -= 1;
+        }
+    }
+
+    /// Takes who is next: the first of the project whose turn it is.
+    pub fn pop(&mut self, now: Timestamp, aging: Duration) -> Option<TaskId> {
+        loop {
+            let project = self.turns.pop_front()?;
+            let Some(line) = self.lines.get_mut(&project) else { continue };
+            let Some((priority, place)) = line.first(now, aging) else {
+                self.lines.remove(&project);
+                continue;
+            };
+            line.remove(priority, place);
+            self.len -= 1;
+            self.turns.push_back(project);
+            return Some(place.task);
+        }
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Since when the oldest waits.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.lines.values().filter_map(Line::oldest).min()
+    }
+}

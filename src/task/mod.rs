@@ -1,0 +1,47 @@
+//! The pure core: what a task is and how it moves.
+//!
+//! Nothing here reads a clock, does I/O or knows of storage, HTTP or threads;
+//! nothing here imports another module of this crate. State, input and the
+//! time go in; a new state and the effects to carry out come back.
+//!
+//! * [`submit`] begins a life, [`apply`] is every step after it.
+//! * [`Admission`] decides which waiting task gets a slot, [`FairLine`] which
+//!   dispatched task a worker gets.
+//! * [`Router`] gives a domain and a tier where a request names none.
+
+mod admission;
+mod change;
+mod event;
+mod id;
+mod line;
+mod policy;
+mod report;
+mod request;
+mod router;
+mod state;
+mod submit;
+mod time;
+mod transition;
+
+pub use admission::Admission;
+pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, Stale};
+pub use event::{
+    Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict,
+};
+pub use id::{
+    ArtifactId, Domain, InvalidId, LeaseId, MAX_ID_BYTES, ProjectId, QaProfile, RecordId, ReviewId, Seq, TaskId, Tier,
+    WorkerId,
+};
+pub use line::{FairLine, Line, Place};
+pub use policy::Policy;
+pub use request::{
+    ExecutionMode, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES, MAX_TIMEOUT,
+    OnChildFailure, Options, Priority, Submission,
+};
+pub use router::{Router, Rule};
+pub use state::{
+    Attempt, ClosedAttempt, ErrorCode, Lease, Parked, Pending, Phase, Product, Progress, State, Status, Task, TaskError,
+};
+pub use submit::{Dependency, Resolved, submit};
+pub use time::{InvalidTime, Timestamp};
+pub use transition::{Input, MAX_PARKED, Refusal, Step, apply};

@@ -1,0 +1,488 @@
+//! A task and the states it can be in. Each state carries exactly its own
+//! data, so that an illegal one can't be written down; `status` and `phase`
+//! are derived from it here and nowhere else.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{OutputArtifact, Report};
+use super::id::{ArtifactId, Domain, LeaseId, ProjectId, QaProfile, RecordId, ReviewId, TaskId, Tier, WorkerId};
+use super::request::Priority;
+use super::time::Timestamp;
+
+/// What the outside sees first of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nobody works on it yet, or again.
+    Pending,
+    /// An attempt is under way.
+    Running,
+    /// It ended well.
+    Completed,
+    /// It ended badly.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+impl Status {
+    /// All of them, in the order of a life.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether it is never left again.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// Its place in [`Self::ALL`], which is also its code in stored keys.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Pending => 0,
+            Self::Running => 1,
+            Self::Completed => 2,
+            Self::Failed => 3,
+            Self::Cancelled => 4,
+        }
+    }
+}
+
+/// Where inside its status a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Its time has not come.
+    Scheduled,
+    /// It waits for other tasks.
+    Blocked,
+    /// It waits for a slot of its project.
+    Queued,
+    /// It waits for its next attempt.
+    Backoff,
+    /// `task.ready` is out.
+    Dispatched,
+    /// A worker holds it.
+    Leased,
+    /// Its output is with QA.
+    Validating,
+    /// Its output is with a person.
+    Reviewing,
+    /// It ended well.
+    Completed,
+    /// It ended badly.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+impl Phase {
+    /// All of them, in the order of a life.
+    pub const ALL: [Self; 11] = [
+        Self::Scheduled,
+        Self::Blocked,
+        Self::Queued,
+        Self::Backoff,
+        Self::Dispatched,
+        Self::Leased,
+        Self::Validating,
+        Self::Reviewing,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Blocked => "blocked",
+            Self::Queued => "queued",
+            Self::Backoff => "backoff",
+            Self::Dispatched => "dispatched",
+            Self::Leased => "leased",
+            Self::Validating => "validating",
+            Self::Reviewing => "reviewing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One task: everything about it that changes, and the few resolved choices
+/// that its transitions need. What the client asked for stays in its
+/// [`Submission`](super::Submission).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Its class among the waiting tasks of its project.
+    pub priority: Priority,
+    /// The tier of the next or current attempt.
+    pub tier: Tier,
+    /// The kind of work.
+    pub domain: Domain,
+    /// How its outputs are validated.
+    pub qa_profile: QaProfile,
+    /// Deadline of one attempt's execution, in seconds.
+    pub timeout_seconds: u32,
+    /// Attempts before it fails for good.
+    pub max_attempts: u32,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When anything about it last changed.
+    pub updated_at: Timestamp,
+    /// Counts its visible changes, from 1.
+    pub version: u64,
+    /// When its first attempt was dispatched.
+    pub started_at: Option<Timestamp>,
+    /// The finished task that it repeats.
+    pub rerun_of: Option<TaskId>,
+    /// Tasks that must complete before it, as submitted.
+    pub depends_on: Vec<TaskId>,
+    /// Attempts that ended without completing it, oldest first.
+    pub closed: Vec<ClosedAttempt>,
+    /// Reports that came before the output they are about.
+    pub parked: Vec<Parked>,
+    /// Where it is.
+    pub state: State,
+}
+
+/// Where a task is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum State {
+    /// No attempt is under way.
+    Pending(Pending),
+    /// An attempt is under way.
+    Running {
+        /// The attempt.
+        attempt: Attempt,
+        /// How far it is.
+        progress: Progress,
+    },
+    /// It ended well.
+    Completed {
+        /// When.
+        at: Timestamp,
+        /// How many attempts it took.
+        attempt: u32,
+        /// What the last one produced.
+        product: Product,
+    },
+    /// It ended badly.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        error: TaskError,
+    },
+    /// Somebody ended it.
+    Cancelled {
+        /// When.
+        at: Timestamp,
+        /// Why, where it was said.
+        reason: Option<String>,
+    },
+}
+
+/// Why no attempt is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pending {
+    /// Its `not_before` is ahead.
+    Scheduled {
+        /// The time it waits for.
+        until: Timestamp,
+        /// Tasks it then still waits for.
+        waits_for: Vec<TaskId>,
+    },
+    /// Other tasks must complete first; never empty.
+    Blocked {
+        /// Those tasks.
+        waits_for: Vec<TaskId>,
+    },
+    /// It waits for a slot of its project.
+    Queued {
+        /// Since when: the age that its place in the line comes from.
+        since: Timestamp,
+    },
+    /// It waits for its next attempt.
+    Backoff {
+        /// The time of the next attempt.
+        until: Timestamp,
+    },
+}
+
+/// An attempt under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// When `task.ready` went out.
+    pub dispatched_at: Timestamp,
+    /// Execution that earlier leases of this attempt already used.
+    pub executed: Duration,
+}
+
+/// How far an attempt is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Progress {
+    /// `task.ready` is out, nobody holds it.
+    Dispatched,
+    /// A worker holds it.
+    Leased {
+        /// The hold.
+        lease: Lease,
+        /// When its execution has lasted too long.
+        deadline: Timestamp,
+    },
+    /// QA has the output.
+    Validating {
+        /// The output.
+        product: Product,
+        /// When validation has lasted too long, where configured.
+        deadline: Option<Timestamp>,
+    },
+    /// A person has the output.
+    Reviewing {
+        /// The output.
+        product: Product,
+        /// The review.
+        review: ReviewId,
+        /// When the review has lasted too long, where configured.
+        deadline: Option<Timestamp>,
+    },
+}
+
+/// A worker's hold on an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Its id: who renews or releases must name it.
+    pub id: LeaseId,
+    /// The holder.
+    pub worker: WorkerId,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when, unless renewed.
+    pub until: Timestamp,
+}
+
+/// What an attempt produced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// Its provenance record.
+    pub record: RecordId,
+    /// The artifact that verdicts name.
+    pub artifact: ArtifactId,
+    /// All artifacts of the output.
+    pub artifacts: Vec<OutputArtifact>,
+}
+
+/// An attempt that did not complete its task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedAttempt {
+    /// From 1.
+    pub number: u32,
+    /// The tier it ran on.
+    pub tier: Tier,
+    /// When `task.ready` went out.
+    pub dispatched_at: Timestamp,
+    /// When it ended.
+    pub closed_at: Timestamp,
+    /// Why it ended.
+    pub error: TaskError,
+    /// Its record and the artifact, if it produced something.
+    pub product: Option<(RecordId, ArtifactId)>,
+}
+
+/// A report that came before the output it is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parked {
+    /// When it becomes a dead letter.
+    pub until: Timestamp,
+    /// The report.
+    pub report: Report,
+    /// The event it came in, as it came: what a dead letter keeps.
+    pub raw: String,
+}
+
+/// Why an attempt or a task ended badly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskError {
+    /// The kind, for programs.
+    pub code: ErrorCode,
+    /// The cause in words, for people.
+    pub message: String,
+    /// The attempt it happened in, if in one.
+    pub attempt: Option<u32>,
+}
+
+/// The kinds of [`TaskError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// A worker said that it failed.
+    WorkerFailed,
+    /// The output was not good enough.
+    Rejected,
+    /// Execution took longer than `timeout_seconds`.
+    DeadlineExceeded,
+    /// QA took longer than configured.
+    ValidationTimeout,
+    /// A person took longer than configured.
+    ReviewTimeout,
+    /// A task it depends on failed or was cancelled.
+    DependencyFailed,
+    /// It was cancelled while the attempt ran.
+    Cancelled,
+}
+
+impl ErrorCode {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkerFailed => "worker_failed",
+            Self::Rejected => "rejected",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::ValidationTimeout => "validation_timeout",
+            Self::ReviewTimeout => "review_timeout",
+            Self::DependencyFailed => "dependency_failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Task {
+    /// What the outside sees first.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        match &self.state {
+            State::Pending(_) => Status::Pending,
+            State::Running { .. } => Status::Running,
+            State::Completed { .. } => Status::Completed,
+            State::Failed { .. } => Status::Failed,
+            State::Cancelled { .. } => Status::Cancelled,
+        }
+    }
+
+    /// Where inside its status it is.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        match &self.state {
+            State::Pending(Pending::Scheduled { .. }) => Phase::Scheduled,
+            State::Pending(Pending::Blocked { .. }) => Phase::Blocked,
+            State::Pending(Pending::Queued { .. }) => Phase::Queued,
+            State::Pending(Pending::Backoff { .. }) => Phase::Backoff,
+            State::Running { progress, .. } => match progress {
+                Progress::Dispatched => Phase::Dispatched,
+                Progress::Leased { .. } => Phase::Leased,
+                Progress::Validating { .. } => Phase::Validating,
+                Progress::Reviewing { .. } => Phase::Reviewing,
+            },
+            State::Completed { .. } => Phase::Completed,
+            State::Failed { .. } => Phase::Failed,
+            State::Cancelled { .. } => Phase::Cancelled,
+        }
+    }
+
+    /// Whether it counts against its project's limit.
+    #[must_use]
+    pub const fn holds_slot(&self) -> bool {
+        matches!(self.phase(), Phase::Dispatched | Phase::Leased | Phase::Validating)
+    }
+
+    /// When it ended, if it did.
+    #[must_use]
+    pub const fn ended_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Completed { at, .. } | State::Failed { at, .. } | State::Cancelled { at, .. } => Some(*at),
+            State::Pending(_) | State::Running { .. } => None,
+        }
+    }
+
+    /// How many attempts were dispatched.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        match &self.state {
+            State::Running { attempt, .. } => attempt.number,
+            State::Completed { attempt, .. } => *attempt,
+            State::Pending(_) | State::Failed { .. } | State::Cancelled { .. } => {
+                self.closed.last().map_or(0, |closed| closed.number)
+            }
+        }
+    }
+
+    /// What the current attempt has produced.
+    #[must_use]
+    pub const fn product(&self) -> Option<&Product> {
+        match &self.state {
+            State::Running {
+                progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. },
+                ..
+            }
+            | State::Completed { product, .. } => Some(product),
+            State::Running { progress: Progress::Dispatched | Progress::Leased { .. }, .. }
+            | State::Pending(_)
+            | State::Failed { .. }
+            | State::Cancelled { .. } => None,
+        }
+    }
+
+    /// The record of the newest attempt that produced something.
+    #[must_use]
+    pub fn newest_record(&self) -> Option<RecordId> {
+        let earlier = || self.closed.iter().rev().find_map(|closed| closed.product.as_ref().map(|(record, _)| *record));
+        self.product().map(|product| product.record).or_else(earlier)
+    }
+
+    /// The tasks it still waits for.
+    #[must_use]
+    pub fn waits_for(&self) -> &[TaskId] {
+        match &self.state {
+            State::Pending(Pending::Scheduled { waits_for, .. } | Pending::Blocked { waits_for }) => waits_for,
+            State::Pending(Pending::Queued { .. } | Pending::Backoff { .. })
+            | State::Running { .. }
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. } => &[],
+        }
+    }
+
+    /// The next time at which something happens by itself: the one timer
+    /// that the engine keeps for it.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let state = match &self.state {
+            State::Pending(Pending::Scheduled { until, .. } | Pending::Backoff { until }) => Some(*until),
+            State::Running { progress, .. } => match progress {
+                Progress::Dispatched => None,
+                Progress::Leased { lease, deadline } => Some(lease.until.min(*deadline)),
+                Progress::Validating { deadline, .. } | Progress::Reviewing { deadline, .. } => *deadline,
+            },
+            State::Pending(Pending::Blocked { .. } | Pending::Queued { .. })
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. } => None,
+        };
+        let parked = self.parked.iter().map(|parked| parked.until).min();
+        [state, parked].into_iter().flatten().min()
+    }
+}

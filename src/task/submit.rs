@@ -1,0 +1,86 @@
+//! The beginning of a life: from a checked submission to a task.
+
+use super::change::{Change, Effect, Outcome};
+use super::id::{Domain, QaProfile, TaskId, Tier};
+use super::request::{Priority, Submission};
+use super::state::{ErrorCode, Pending, State, Status, Task, TaskError};
+use super::time::Timestamp;
+use super::transition::Step;
+
+/// The choices that the client left open, made by the project, the router
+/// and the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The class among waiting tasks.
+    pub priority: Priority,
+    /// The tier of the first attempt.
+    pub tier: Tier,
+    /// The kind of work.
+    pub domain: Domain,
+    /// How outputs are validated.
+    pub qa_profile: QaProfile,
+    /// Deadline of one attempt's execution, in seconds.
+    pub timeout_seconds: u32,
+    /// Attempts before the task fails for good.
+    pub max_attempts: u32,
+}
+
+/// How far a task that another one depends on is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dependency {
+    /// Not ended.
+    Open,
+    /// Ended well.
+    Completed,
+    /// Failed or cancelled.
+    Lost,
+}
+
+/// Makes a task. `dependencies` tells how far each of the submission's
+/// `depends_on` is; one that is lost fails the task at once.
+#[must_use]
+pub fn submit(
+    id: TaskId,
+    submission: &Submission,
+    resolved: Resolved,
+    dependencies: &[(TaskId, Dependency)],
+    now: Timestamp,
+) -> Step {
+    let of_kind = |kind| dependencies.iter().filter(move |(_, dependency)| *dependency == kind).map(|(task, _)| *task);
+    let waits_for: Vec<TaskId> = of_kind(Dependency::Open).collect();
+    let ahead = submission.options.not_before.filter(|until| *until > now);
+    let mut effects = vec![Effect::Log(Change::Created)];
+    let state = if let Some(lost) = of_kind(Dependency::Lost).next() {
+        let message = format!("task {lost}, on which this one depends, did not complete");
+        let error = TaskError { code: ErrorCode::DependencyFailed, message, attempt: None };
+        let finished = Change::Finished { status: Status::Failed, error: Some(error.clone()), record: None };
+        effects.push(Effect::Log(finished));
+        State::Failed { at: now, error }
+    } else if let Some(until) = ahead {
+        State::Pending(Pending::Scheduled { until, waits_for })
+    } else if waits_for.is_empty() {
+        State::Pending(Pending::Queued { since: now })
+    } else {
+        State::Pending(Pending::Blocked { waits_for })
+    };
+    let task = Task {
+        id,
+        project: submission.project.clone(),
+        priority: resolved.priority,
+        tier: resolved.tier,
+        domain: resolved.domain,
+        qa_profile: resolved.qa_profile,
+        timeout_seconds: resolved.timeout_seconds,
+        max_attempts: resolved.max_attempts,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+        started_at: None,
+        rerun_of: submission.rerun_of,
+        depends_on: submission.options.depends_on.clone(),
+        closed: Vec::new(),
+        parked: Vec::new(),
+        state,
+    };
+    Step { task, outcome: Outcome::Applied, effects }
+}

@@ -1,0 +1,418 @@
+//! The transition function: `(task, input, now) -> step` or a typed refusal.
+//! The only place where a task's state changes. It reads no clock and does
+//! no I/O; every input has a defined answer in every phase, and a refusal
+//! leaves no trace.
+
+use super::change::{Change, Effect, Outcome, Stale};
+use super::event::Report;
+use super::id::{LeaseId, RecordId, TaskId, WorkerId};
+use super::policy::Policy;
+use super::report;
+use super::state::{
+    Attempt, ClosedAttempt, ErrorCode, Lease, Pending, Phase, Product, Progress, State, Status, Task, TaskError,
+};
+use super::time::Timestamp;
+
+/// Everything that can happen to a task after its submission.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Its project has a slot for it.
+    Admit,
+    /// A task it depends on has ended.
+    DependencyEnded {
+        /// That task.
+        task: TaskId,
+        /// Whether it ended well.
+        completed: bool,
+    },
+    /// Time has passed; a timer may be due.
+    Tick,
+    /// A worker asks for it.
+    Lease {
+        /// The hold's new id.
+        id: LeaseId,
+        /// The worker.
+        worker: WorkerId,
+        /// Until when, unless renewed.
+        until: Timestamp,
+    },
+    /// The holder wants to keep it.
+    Renew {
+        /// The hold.
+        id: LeaseId,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The holder gives it back.
+    Release {
+        /// The hold.
+        id: LeaseId,
+    },
+    /// A worker or QA reports.
+    Report {
+        /// What is reported.
+        report: Report,
+        /// The id for a record, should one be made.
+        record: RecordId,
+        /// The event as it came, for a dead letter, should it become one.
+        raw: String,
+    },
+    /// Somebody ends it.
+    Cancel {
+        /// Why, where it was said.
+        reason: Option<String>,
+    },
+}
+
+/// What an input did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The task afterwards.
+    pub task: Task,
+    /// What came of the input.
+    pub outcome: Outcome,
+    /// What else is to be done, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// Why an input was not taken: the caller's fault. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Completed and failed tasks stay what they are.
+    #[error("the task has already {}", ended_word(*.0))]
+    AlreadyEnded(Status),
+    /// The task is not waiting for a slot.
+    #[error("the task is {}, not queued", .0.as_str())]
+    NotQueued(Phase),
+    /// The task is not waiting for a worker.
+    #[error("the task is {}, not dispatched", .0.as_str())]
+    NotDispatched(Phase),
+    /// The hold has run out, was given back, or ended with its attempt.
+    #[error("the lease is no longer held")]
+    LeaseLost,
+    /// The report names an attempt that was never dispatched.
+    #[error("attempt {given} was never dispatched, the newest is {newest}")]
+    UnknownAttempt {
+        /// The attempt it names.
+        given: u32,
+        /// The newest one; 0 when there is none.
+        newest: u32,
+    },
+    /// Too many reports wait for outputs of this task.
+    #[error("{MAX_PARKED} events already wait for outputs of this task")]
+    TooManyParked,
+}
+
+/// Most reports that wait for outputs of one task.
+pub const MAX_PARKED: usize = 8;
+
+const fn ended_word(status: Status) -> &'static str {
+    match status {
+        Status::Completed => "completed",
+        Status::Failed => "failed",
+        Status::Cancelled => "been cancelled",
+        Status::Pending | Status::Running => "not ended",
+    }
+}
+
+/// Applies `input` to `task` at the time `now`.
+pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Result<Step, Refusal> {
+    let draft = Draft::new(task, now, policy);
+    match input {
+        Input::Admit => admit(draft),
+        Input::DependencyEnded { task, completed } => Ok(dependency_ended(draft, task, completed)),
+        Input::Tick => Ok(tick(draft)),
+        Input::Lease { id, worker, until } => lease(draft, id, worker, until),
+        Input::Renew { id, until } => renew(draft, id, until),
+        Input::Release { id } => release(draft, id),
+        Input::Report { report, record, raw } => report::apply(draft, report, record, &raw),
+        Input::Cancel { reason } => cancel(draft, reason),
+    }
+}
+
+/// A step being made.
+pub(super) struct Draft<'a> {
+    pub(super) task: Task,
+    pub(super) now: Timestamp,
+    pub(super) policy: &'a Policy,
+    pub(super) effects: Vec<Effect>,
+}
+
+/// What follows an attempt that ended badly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// Another attempt on the same tier, while there are any left.
+    Same,
+    /// Another attempt one tier up, while there are any left.
+    Escalate,
+    /// None.
+    Never,
+}
+
+impl<'a> Draft<'a> {
+    fn new(task: &Task, now: Timestamp, policy: &'a Policy) -> Self {
+        Self { task: task.clone(), now, policy, effects: Vec::new() }
+    }
+
+    /// The visible state has changed.
+    pub(super) fn applied(mut self) -> Step {
+        self.task.version += 1;
+        self.task.updated_at = self.now;
+        self.done(Outcome::Applied)
+    }
+
+    /// The visible state is as it was.
+    pub(super) fn done(self, outcome: Outcome) -> Step {
+        Step { task: self.task, outcome, effects: self.effects }
+    }
+
+    pub(super) fn stale(self, why: Stale) -> Step {
+        self.done(Outcome::Stale(why))
+    }
+
+    pub(super) fn log(&mut self, change: Change) {
+        self.effects.push(Effect::Log(change));
+    }
+
+    /// The task waits for a slot from now on.
+    fn queue(&mut self) {
+        self.task.state = State::Pending(Pending::Queued { since: self.now });
+        self.log(Change::Queued);
+    }
+
+    /// Closes `attempt`, and goes on to the next one or to the end.
+    pub(super) fn close(&mut self, attempt: &Attempt, product: Option<&Product>, error: TaskError, retry: Retry) {
+        self.remember(attempt, product, error.clone());
+        if retry == Retry::Never || attempt.number >= self.task.max_attempts {
+            self.fail(error);
+            return;
+        }
+        if retry == Retry::Escalate {
+            self.task.tier = self.policy.escalated(&self.task.tier);
+        }
+        let until = self.policy.next_attempt_at(self.task.id, attempt.number, self.now);
+        self.task.state = State::Pending(Pending::Backoff { until });
+        self.log(Change::Backoff { until, error });
+    }
+
+    fn remember(&mut self, attempt: &Attempt, product: Option<&Product>, error: TaskError) {
+        self.task.closed.push(ClosedAttempt {
+            number: attempt.number,
+            tier: self.task.tier.clone(),
+            dispatched_at: attempt.dispatched_at,
+            closed_at: self.now,
+            error,
+            product: product.map(|product| (product.record, product.artifact.clone())),
+        });
+    }
+
+    /// The task ends badly.
+    pub(super) fn fail(&mut self, error: TaskError) {
+        self.task.state = State::Failed { at: self.now, error: error.clone() };
+        self.end(Status::Failed, Some(error), None);
+    }
+
+    /// The task ends well.
+    pub(super) fn complete(&mut self, attempt: &Attempt, product: Product) {
+        let record = product.record;
+        self.task.state = State::Completed { at: self.now, attempt: attempt.number, product };
+        self.end(Status::Completed, None, Some(record));
+    }
+
+    fn end(&mut self, status: Status, error: Option<TaskError>, record: Option<RecordId>) {
+        self.task.parked.clear();
+        self.log(Change::Finished { status, error, record });
+    }
+}
+
+fn admit(mut draft: Draft<'_>) -> Result<Step, Refusal> {
+    let phase = draft.task.phase();
+    match &draft.task.state {
+        State::Pending(Pending::Queued { .. }) => {}
+        State::Pending(Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Backoff { .. })
+        | State::Running { .. }
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => return Err(Refusal::NotQueued(phase)),
+    }
+    let number = draft.task.attempts() + 1;
+    let attempt = Attempt { number, dispatched_at: draft.now, executed: std::time::Duration::ZERO };
+    draft.task.started_at = draft.task.started_at.or(Some(draft.now));
+    draft.log(Change::Ready {
+        attempt: number,
+        tier: draft.task.tier.clone(),
+        domain: draft.task.domain.clone(),
+        previous: draft.task.closed.last().and_then(|closed| closed.product.as_ref().map(|(record, _)| *record)),
+    });
+    draft.task.state = State::Running { attempt, progress: Progress::Dispatched };
+    Ok(draft.applied())
+}
+
+fn dependency_ended(mut draft: Draft<'_>, ended: TaskId, completed: bool) -> Step {
+    if !draft.task.waits_for().contains(&ended) {
+        return draft.done(Outcome::Unchanged);
+    }
+    if !completed {
+        let message = format!("task {ended}, on which this one depends, did not complete");
+        draft.fail(TaskError { code: ErrorCode::DependencyFailed, message, attempt: None });
+        return draft.applied();
+    }
+    draft.log(Change::DependencyCompleted { task: ended });
+    let now_free = match &mut draft.task.state {
+        State::Pending(Pending::Scheduled { waits_for, .. }) => {
+            waits_for.retain(|task| *task != ended);
+            false
+        }
+        State::Pending(Pending::Blocked { waits_for }) => {
+            waits_for.retain(|task| *task != ended);
+            waits_for.is_empty()
+        }
+        State::Pending(Pending::Queued { .. } | Pending::Backoff { .. })
+        | State::Running { .. }
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => false,
+    };
+    if now_free {
+        draft.queue();
+    }
+    draft.applied()
+}
+
+fn tick(mut draft: Draft<'_>) -> Step {
+    let expired = expire_parked(&mut draft);
+    let moved = match draft.task.state.clone() {
+        State::Pending(Pending::Scheduled { until, waits_for }) if until <= draft.now => {
+            if waits_for.is_empty() {
+                draft.queue();
+            } else {
+                draft.task.state = State::Pending(Pending::Blocked { waits_for });
+            }
+            true
+        }
+        State::Pending(Pending::Backoff { until }) if until <= draft.now => {
+            draft.queue();
+            true
+        }
+        State::Running { attempt, progress } => tick_running(&mut draft, attempt, progress),
+        State::Pending(
+            Pending::Scheduled { .. } | Pending::Backoff { .. } | Pending::Blocked { .. } | Pending::Queued { .. },
+        )
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => false,
+    };
+    match (moved, expired) {
+        (true, _) => draft.applied(),
+        (false, true) => draft.done(Outcome::Applied),
+        (false, false) => draft.done(Outcome::Unchanged),
+    }
+}
+
+fn expire_parked(draft: &mut Draft<'_>) -> bool {
+    let now = draft.now;
+    let parked = std::mem::take(&mut draft.task.parked);
+    let (expired, waiting): (Vec<_>, Vec<_>) = parked.into_iter().partition(|parked| parked.until <= now);
+    draft.task.parked = waiting;
+    for parked in &expired {
+        draft.log(Change::ParkedExpired { name: parked.report.name().to_owned() });
+        let reason = format!("{} came before its output, and the output did not follow", parked.report.name());
+        draft.effects.push(Effect::DeadLetter { raw: parked.raw.clone(), reason });
+    }
+    !expired.is_empty()
+}
+
+/// Whether a timer of the running attempt was due.
+fn tick_running(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) -> bool {
+    let now = draft.now;
+    let number = attempt.number;
+    let error = |code, message: &str| TaskError { code, message: message.to_owned(), attempt: Some(number) };
+    match progress {
+        // Whichever came first: after a long stop both can be in the past.
+        Progress::Leased { lease, deadline } if lease.until < deadline && lease.until <= now => {
+            give_back(draft, attempt, &lease, lease.until);
+            draft.log(Change::LeaseExpired);
+        }
+        Progress::Leased { deadline, .. } if deadline <= now => {
+            let message = format!("execution took longer than {} s", draft.task.timeout_seconds);
+            draft.close(&attempt, None, error(ErrorCode::DeadlineExceeded, &message), Retry::Same);
+        }
+        Progress::Validating { product, deadline: Some(deadline) } if deadline <= now => {
+            let error = error(ErrorCode::ValidationTimeout, "validation took longer than configured");
+            report::reject(draft, &attempt, &product, error, None, Retry::Escalate);
+        }
+        Progress::Reviewing { product, deadline: Some(deadline), .. } if deadline <= now => {
+            let error = error(ErrorCode::ReviewTimeout, "the review took longer than configured");
+            report::reject(draft, &attempt, &product, error, None, Retry::Escalate);
+        }
+        Progress::Dispatched | Progress::Leased { .. } | Progress::Validating { .. } | Progress::Reviewing { .. } => {
+            return false;
+        }
+    }
+    true
+}
+
+/// Back to `dispatched`, same attempt; what it executed until `end` is kept,
+/// so that the deadline counts execution and not waiting.
+fn give_back(draft: &mut Draft<'_>, attempt: Attempt, lease: &Lease, end: Timestamp) {
+    let executed = attempt.executed.saturating_add(end.since(lease.since));
+    draft.task.state = State::Running { attempt: Attempt { executed, ..attempt }, progress: Progress::Dispatched };
+}
+
+fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: Timestamp) -> Result<Step, Refusal> {
+    let State::Running { attempt, progress: progress @ Progress::Dispatched } = &mut draft.task.state else {
+        return Err(Refusal::NotDispatched(draft.task.phase()));
+    };
+    let timeout = std::time::Duration::from_secs(u64::from(draft.task.timeout_seconds));
+    let deadline = draft.now.after(timeout.saturating_sub(attempt.executed));
+    let lease = Lease { id, worker: worker.clone(), since: draft.now, until };
+    *progress = Progress::Leased { lease, deadline };
+    draft.log(Change::Leased { lease: id, worker, until });
+    Ok(draft.applied())
+}
+
+fn renew(mut draft: Draft<'_>, id: LeaseId, until: Timestamp) -> Result<Step, Refusal> {
+    match &mut draft.task.state {
+        State::Running { progress: Progress::Leased { lease, .. }, .. } if lease.id == id => lease.until = until,
+        State::Pending(_)
+        | State::Running { .. }
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => return Err(Refusal::LeaseLost),
+    }
+    Ok(draft.done(Outcome::Applied))
+}
+
+fn release(mut draft: Draft<'_>, id: LeaseId) -> Result<Step, Refusal> {
+    match draft.task.state.clone() {
+        State::Running { attempt, progress: Progress::Leased { lease, .. } } if lease.id == id => {
+            let now = draft.now;
+            give_back(&mut draft, attempt, &lease, now);
+        }
+        State::Pending(_)
+        | State::Running { .. }
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => return Err(Refusal::LeaseLost),
+    }
+    draft.log(Change::Released);
+    Ok(draft.applied())
+}
+
+fn cancel(mut draft: Draft<'_>, reason: Option<String>) -> Result<Step, Refusal> {
+    match draft.task.state.clone() {
+        State::Cancelled { .. } => return Ok(draft.done(Outcome::Unchanged)),
+        State::Completed { .. } | State::Failed { .. } => return Err(Refusal::AlreadyEnded(draft.task.status())),
+        State::Pending(_) => {}
+        State::Running { attempt, .. } => {
+            let message = reason.clone().unwrap_or_else(|| "the task was cancelled".to_owned());
+            let error = TaskError { code: ErrorCode::Cancelled, message, attempt: Some(attempt.number) };
+            let product = draft.task.product().cloned();
+            draft.remember(&attempt, product.as_ref(), error);
+        }
+    }
+    draft.task.state = State::Cancelled { at: draft.now, reason: reason.clone() };
+    draft.log(Change::Cancelled { reason });
+    draft.end(Status::Cancelled, None, None);
+    Ok(draft.applied())
+}
