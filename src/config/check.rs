@@ -6,13 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::task::{Domain, MAX_ATTEMPTS, MAX_TIMEOUT, Priority, QaProfile, Router, Tier};
+
 use super::error::Problem;
-use super::reader::{Reader, shown};
-use super::rules;
+use super::reader::{NAME, Reader, shown};
+use super::rules::{self, find, one_of};
 use super::tree::{Node, Value};
 use super::{
-    Config, Engine, Events, Fallback, LogFormat, LogLevel, Priority, RabbitMq, Routing, Security,
-    Server, Storage, TaskManagement, Telemetry,
+    Config, Engine, Events, Fallback, LogFormat, LogLevel, RabbitMq, Routing, Security, Server, Storage,
+    TaskManagement, Telemetry,
 };
 
 /// A century: the longest time any setting may hold.
@@ -34,23 +36,20 @@ const LATER: [(&str, &str); 5] = [
 pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader::new(tree);
     refuse_later(&mut reader);
-    let routing = routing(&mut reader);
-    let config = Config {
-        server: server(&mut reader),
-        engine: engine(&mut reader),
-        task_management: task_management(&mut reader, &routing.tiers),
-        routing,
-        storage: storage(&mut reader),
-        events: events(&mut reader),
-        security: Security {
-            api_key: reader.secret("security.api_key"),
-        },
-        telemetry: telemetry(&mut reader),
-    };
-    if reader.problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(reader.problems)
+    let tiers = reader.list("routing.tiers", NAME, |name| Tier::new(name).ok());
+    let routing = routing(&mut reader, &tiers);
+    let task_management = task_management(&mut reader, &tiers);
+    let server = server(&mut reader);
+    let engine = engine(&mut reader);
+    let storage = storage(&mut reader);
+    let events = events(&mut reader);
+    let security = Security { api_key: reader.secret("security.api_key") };
+    let telemetry = telemetry(&mut reader);
+    match (routing, task_management) {
+        (Some(routing), Some(task_management)) if reader.problems.is_empty() => {
+            Ok(Config { server, engine, task_management, routing, storage, events, security, telemetry })
+        }
+        _ => Err(reader.problems),
     }
 }
 
@@ -78,26 +77,17 @@ fn refuse_service(reader: &mut Reader<'_>, path: &str, node: &Node, service: &st
          {service} yet; remove the setting",
         shown(path, node)
     );
-    reader
-        .problems
-        .push(Problem::at(&node.origin, path, message));
+    reader.problems.push(Problem::at(&node.origin, path, message));
 }
 
 fn server(reader: &mut Reader<'_>) -> Server {
-    let listen = reader.parsed(
-        "server.listen",
-        "IP:PORT or localhost:PORT, such as 127.0.0.1:8000",
-        parse_address,
-    );
+    let listen = reader.parsed("server.listen", "IP:PORT or localhost:PORT, such as 127.0.0.1:8000", parse_address);
     let threads = reader.optional_whole("server.worker_threads", 1..=1024);
     Server {
         listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-        worker_threads: threads
-            .and_then(|threads| usize::try_from(threads).ok())
-            .unwrap_or_else(half_the_cores),
+        worker_threads: threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or_else(half_the_cores),
         max_connections: reader.count("server.max_connections", 1..=1_000_000),
-        max_connections_per_address: reader
-            .count("server.max_connections_per_address", 1..=1_000_000),
+        max_connections_per_address: reader.count("server.max_connections_per_address", 1..=1_000_000),
         header_timeout: reader.seconds("server.header_timeout_seconds", 1..=3600),
         body_timeout: reader.seconds("server.body_timeout_seconds", 1..=3600),
         max_body_bytes: reader.count("server.max_body_bytes", 1024..=1 << 30),
@@ -108,10 +98,7 @@ fn server(reader: &mut Reader<'_>) -> Server {
 
 fn parse_address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
-        Some(port) => Some(SocketAddr::from((
-            Ipv4Addr::LOCALHOST,
-            port.parse::<u16>().ok()?,
-        ))),
+        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse::<u16>().ok()?))),
         None => text.parse().ok(),
     }
 }
@@ -142,47 +129,53 @@ fn hours(reader: &mut Reader<'_>, path: &str, min: u64) -> Duration {
     Duration::from_secs(reader.whole(path, min..=MAX_HOURS) * 3600)
 }
 
-fn task_management(reader: &mut Reader<'_>, tiers: &[String]) -> TaskManagement {
-    let section = TaskManagement {
-        default_priority: reader
-            .word("task_management.default_priority", &Priority::WORDS)
-            .unwrap_or(Priority::Normal),
-        max_concurrent_per_project: reader
-            .narrow("task_management.max_concurrent_per_project", 1..=1_000_000),
-        timeout_default: reader.seconds("task_management.timeout_default_seconds", 1..=MAX_SECONDS),
-        max_attempts_default: reader.narrow("task_management.max_attempts_default", 1..=100),
-        aging: reader.seconds("task_management.aging_seconds", 1..=MAX_SECONDS),
-        backoff_initial: reader.seconds("task_management.backoff_initial_seconds", 0..=MAX_SECONDS),
-        backoff_max: reader.seconds("task_management.backoff_max_seconds", 0..=MAX_SECONDS),
-        escalate_to: escalation(reader, tiers),
-        qa_profile_default: name(reader, "task_management.qa_profile_default"),
-        validation_timeout: reader.optional_seconds(
-            "task_management.validation_timeout_seconds",
-            1..=MAX_SECONDS,
-        ),
-        review_timeout: reader
-            .optional_seconds("task_management.review_timeout_seconds", 1..=MAX_SECONDS),
-        lease_default: reader.seconds("task_management.lease_default_seconds", 1..=MAX_SECONDS),
-        lease_max: reader.seconds("task_management.lease_max_seconds", 1..=MAX_SECONDS),
-    };
+fn task_management(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<TaskManagement> {
+    let timeout_range = 1..=MAX_TIMEOUT.as_secs();
+    let priorities = Priority::ALL.map(|priority| (priority.as_str(), priority));
+    let default_priority = reader.word("task_management.default_priority", &priorities);
+    let qa_profile_default =
+        reader.parsed("task_management.qa_profile_default", NAME, |name| QaProfile::new(name).ok());
+    let escalate_to = escalation(reader, tiers);
+    let backoff_initial = reader.seconds("task_management.backoff_initial_seconds", 0..=MAX_SECONDS);
+    let backoff_max = reader.seconds("task_management.backoff_max_seconds", 0..=MAX_SECONDS);
     not_above(
         reader,
-        "task_management.backoff_initial_seconds",
-        section.backoff_initial,
-        "task_management.backoff_max_seconds",
-        section.backoff_max,
+        ("task_management.backoff_initial_seconds", backoff_initial),
+        ("task_management.backoff_max_seconds", backoff_max),
     );
+    let lease_default = reader.seconds("task_management.lease_default_seconds", 1..=MAX_SECONDS);
+    let lease_max = reader.seconds("task_management.lease_max_seconds", 1..=MAX_SECONDS);
     not_above(
         reader,
-        "task_management.lease_default_seconds",
-        section.lease_default,
-        "task_management.lease_max_seconds",
-        section.lease_max,
+        ("task_management.lease_default_seconds", lease_default),
+        ("task_management.lease_max_seconds", lease_max),
     );
-    section
+    let max_concurrent_per_project = reader.narrow("task_management.max_concurrent_per_project", 1..=1_000_000);
+    let timeout_default = reader.seconds("task_management.timeout_default_seconds", timeout_range);
+    let max_attempts_default = reader.narrow("task_management.max_attempts_default", 1..=MAX_ATTEMPTS.into());
+    let aging = reader.seconds("task_management.aging_seconds", 1..=MAX_SECONDS);
+    let validation_timeout = reader.optional_seconds("task_management.validation_timeout_seconds", 1..=MAX_SECONDS);
+    let review_timeout = reader.optional_seconds("task_management.review_timeout_seconds", 1..=MAX_SECONDS);
+    // Only now: every setting above was read, so that all problems are known.
+    Some(TaskManagement {
+        default_priority: default_priority?,
+        qa_profile_default: qa_profile_default?,
+        max_concurrent_per_project,
+        timeout_default,
+        max_attempts_default,
+        aging,
+        backoff_initial,
+        backoff_max,
+        escalate_to,
+        validation_timeout,
+        review_timeout,
+        lease_default,
+        lease_max,
+    })
 }
 
-fn not_above(reader: &mut Reader<'_>, path: &str, value: Duration, max_path: &str, max: Duration) {
+/// Refuses a value above its maximum; each is given with its path.
+fn not_above(reader: &mut Reader<'_>, (path, value): (&str, Duration), (max_path, max): (&str, Duration)) {
     if value > max {
         let node = reader.node(path);
         let allowed = format!("no more than {max_path}, which is {}", max.as_secs());
@@ -190,7 +183,7 @@ fn not_above(reader: &mut Reader<'_>, path: &str, value: Duration, max_path: &st
     }
 }
 
-fn escalation(reader: &mut Reader<'_>, tiers: &[String]) -> BTreeMap<String, String> {
+fn escalation(reader: &mut Reader<'_>, tiers: &[Tier]) -> BTreeMap<Tier, Tier> {
     let path = "task_management.escalate_to";
     let node = reader.node(path);
     let mut map = BTreeMap::new();
@@ -200,77 +193,42 @@ fn escalation(reader: &mut Reader<'_>, tiers: &[String]) -> BTreeMap<String, Str
         }
         return map;
     };
-    let allowed = format!("a map between routing.tiers ({})", tiers.join(", "));
     for entry in entries {
-        match &entry.node.value {
-            Value::Text(to) if tiers.contains(to) && tiers.contains(&entry.key) => {
-                map.insert(entry.key.clone(), to.clone());
-            }
-            _ => {
-                let message = format!(
-                    "can't lead from {} to {}: expected {allowed}",
-                    entry.key,
-                    shown(path, &entry.node)
-                );
-                reader
-                    .problems
-                    .push(Problem::at(&entry.origin, path, message));
-            }
+        let to = match &entry.node.value {
+            Value::Text(name) => find(tiers, name),
+            _ => None,
+        };
+        if let Some((from, to)) = find(tiers, &entry.key).zip(to) {
+            map.insert(from, to);
+        } else {
+            let to = shown(path, &entry.node);
+            let message = format!("can't lead from {} to {to}: expected each to be {}", entry.key, one_of(tiers));
+            reader.problems.push(Problem::at(&entry.origin, path, message));
         }
     }
     if let Some(tier) = map.keys().find(|tier| leads_back(&map, tier)) {
         let message = format!("leads in a circle from {tier} back to {tier}");
-        reader
-            .problems
-            .push(Problem::at(&node.origin, path, message));
+        reader.problems.push(Problem::at(&node.origin, path, message));
     }
     map
 }
 
 /// Whether escalating from `start` comes back to it. No path without a repeat
 /// is longer than the map.
-fn leads_back(map: &BTreeMap<String, String>, start: &str) -> bool {
-    std::iter::successors(map.get(start), |tier| map.get(*tier))
-        .take(map.len())
-        .any(|tier| tier == start)
+fn leads_back(map: &BTreeMap<Tier, Tier>, start: &Tier) -> bool {
+    std::iter::successors(map.get(start), |tier| map.get(*tier)).take(map.len()).any(|tier| tier == start)
 }
 
-fn routing(reader: &mut Reader<'_>) -> Routing {
-    let tiers = reader.names("routing.tiers", NAME, is_name);
-    let allowed = format!("one of routing.tiers ({})", tiers.join(", "));
-    Routing {
-        fallback: reader
-            .word(
-                "routing.fallback",
-                &[("wait", Fallback::Wait), ("builtin", Fallback::Builtin)],
-            )
-            .unwrap_or(Fallback::Builtin),
-        fallback_after: reader.seconds("routing.fallback_after_seconds", 0..=MAX_SECONDS),
-        default_tier: reader
-            .parsed("routing.default_tier", &allowed, |tier| {
-                tiers.iter().find(|known| *known == tier).cloned()
-            })
-            .unwrap_or_default(),
-        default_domain: name(reader, "routing.default_domain"),
-        rules: rules::read(reader, &tiers),
-        tiers,
-    }
-}
-
-const NAME: &str = "1 to 63 of a-z, 0-9, - and _, beginning with a letter";
-
-fn name(reader: &mut Reader<'_>, path: &str) -> String {
-    reader
-        .parsed(path, NAME, |text| is_name(text).then(|| text.to_owned()))
-        .unwrap_or_default()
-}
-
-fn is_name(text: &str) -> bool {
-    let is_inner =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
-    text.len() <= 63
-        && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.bytes().all(is_inner)
+fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
+    let fallback = reader
+        .word("routing.fallback", &[("wait", Fallback::Wait), ("builtin", Fallback::Builtin)])
+        .unwrap_or(Fallback::Builtin);
+    let fallback_after = reader.seconds("routing.fallback_after_seconds", 0..=MAX_SECONDS);
+    let default_tier = reader.parsed("routing.default_tier", &one_of(tiers), |name| find(tiers, name));
+    let default_domain = reader.parsed("routing.default_domain", NAME, |name| Domain::new(name).ok());
+    let rules = rules::read(reader, tiers);
+    let router = Router { rules, default_domain: default_domain?, default_tier: default_tier? };
+    Some(Routing { fallback, fallback_after, tiers: tiers.to_vec(), router })
 }
 
 fn storage(reader: &mut Reader<'_>) -> Storage {
@@ -278,8 +236,7 @@ fn storage(reader: &mut Reader<'_>) -> Storage {
     Storage {
         provenance_table: reader
             .parsed("storage.provenance_table", allowed, |text| {
-                let is_inner =
-                    |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+                let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
                 let sound = (1..=63).contains(&text.len())
                     && text.bytes().all(is_inner)
                     && !text.starts_with(|first: char| first.is_ascii_digit());
@@ -303,32 +260,27 @@ fn events(reader: &mut Reader<'_>) -> Events {
 }
 
 fn rabbitmq(reader: &mut Reader<'_>) -> RabbitMq {
-    let named = |text: &str| !text.is_empty() && text.len() <= 255;
     RabbitMq {
         port: reader.narrow("events.rabbitmq.port", 1..=65_535),
         username: reader.text("events.rabbitmq.username"),
         password: reader.secret("events.rabbitmq.password"),
         vhost: reader.text("events.rabbitmq.vhost"),
         tls: reader.flag("events.rabbitmq.tls"),
-        exchanges: reader.names(
-            "events.rabbitmq.exchanges",
-            "the name of an exchange",
-            named,
-        ),
-        queues: reader.names("events.rabbitmq.queues", "the name of a queue", named),
+        exchanges: reader.list("events.rabbitmq.exchanges", "the name of an exchange", broker_name),
+        queues: reader.list("events.rabbitmq.queues", "the name of a queue", broker_name),
     }
+}
+
+/// AMQP's short strings hold at most 255 bytes.
+fn broker_name(text: &str) -> Option<String> {
+    (1..=255).contains(&text.len()).then(|| text.to_owned())
 }
 
 fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
     Telemetry {
-        log_level: reader
-            .word("telemetry.log_level", &LogLevel::WORDS)
-            .unwrap_or(LogLevel::Info),
+        log_level: reader.word("telemetry.log_level", &LogLevel::WORDS).unwrap_or(LogLevel::Info),
         log_format: reader
-            .word(
-                "telemetry.log_format",
-                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-            )
+            .word("telemetry.log_format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
             .unwrap_or(LogFormat::Text),
         service_name: reader.text("telemetry.service_name"),
     }

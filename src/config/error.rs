@@ -46,20 +46,12 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn at(place: &Origin, key: &str, message: impl Into<String>) -> Self {
-        Self {
-            place: place.to_string(),
-            key: key.to_owned(),
-            message: message.into(),
-        }
+        Self { place: place.to_string(), key: key.to_owned(), message: message.into() }
     }
 
     /// A problem with a whole source, not with one key.
     pub(super) fn source(place: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            place: place.into(),
-            key: String::new(),
-            message: message.into(),
-        }
+        Self { place: place.into(), key: String::new(), message: message.into() }
     }
 
     /// The dotted path of the setting; empty where the source itself is bad.

@@ -25,11 +25,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use error::{Error, Problem};
-pub use rules::Rule;
 pub use secret::{REDACTED, Secret};
 pub use show::{show_json, show_yaml};
 pub use sources::{Flag, Sources};
 
+use crate::task::{Policy, Priority, QaProfile, Router, Tier};
 use tree::{Node, Origin};
 
 /// The defaults, with a comment on every key.
@@ -83,6 +83,22 @@ impl Config {
         match Self::load(&Sources::default()) {
             Ok(config) => config,
             Err(error) => unreachable!("default.yaml is not sound: {error}"),
+        }
+    }
+}
+
+impl Config {
+    /// The choices that a task's transitions need.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        let tasks = &self.task_management;
+        Policy {
+            backoff_initial: tasks.backoff_initial,
+            backoff_max: tasks.backoff_max,
+            escalate_to: tasks.escalate_to.clone(),
+            park: self.events.park,
+            validation_timeout: tasks.validation_timeout,
+            review_timeout: tasks.review_timeout,
         }
     }
 }
@@ -168,9 +184,9 @@ pub struct TaskManagement {
     pub backoff_max: Duration,
     /// Where a rejected task tries next; free of circles, all of it in
     /// `routing.tiers`.
-    pub escalate_to: BTreeMap<String, String>,
+    pub escalate_to: BTreeMap<Tier, Tier>,
     /// QA profile where nothing names one.
-    pub qa_profile_default: String,
+    pub qa_profile_default: QaProfile,
     /// Time for a verdict; `None` for as long as it takes.
     pub validation_timeout: Option<Duration>,
     /// Time for a human review; `None` for as long as it takes.
@@ -179,25 +195,6 @@ pub struct TaskManagement {
     pub lease_default: Duration,
     /// Longest lease.
     pub lease_max: Duration,
-}
-
-/// Priority classes of waiting tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Priority {
-    /// After everything else.
-    Low,
-    /// The usual one.
-    Normal,
-    /// Before everything else.
-    High,
-}
-
-impl Priority {
-    const WORDS: [(&str, Self); 3] = [
-        ("low", Self::Low),
-        ("normal", Self::Normal),
-        ("high", Self::High),
-    ];
 }
 
 /// Tiers, domains and the built-in rules.
@@ -209,25 +206,9 @@ pub struct Routing {
     /// How long to wait for it first.
     pub fallback_after: Duration,
     /// The tiers there are, each once, at least one.
-    pub tiers: Vec<String>,
-    /// Tier where no rule names one; one of `tiers`.
-    pub default_tier: String,
-    /// Domain where no rule names one.
-    pub default_domain: String,
-    /// The rule table, in its order; every tier is one of `tiers`.
-    pub rules: Vec<Rule>,
-}
-
-impl Routing {
-    /// Domain and tier of a description by the built-in rules.
-    #[must_use]
-    pub fn route(&self, description: &str) -> (&str, &str) {
-        let (domain, tier) = rules::route(&self.rules, description);
-        (
-            domain.unwrap_or(&self.default_domain),
-            tier.unwrap_or(&self.default_tier),
-        )
-    }
+    pub tiers: Vec<Tier>,
+    /// The built-in rules; every tier in it is one of `tiers`.
+    pub router: Router,
 }
 
 /// What to do while the Agent is away.

@@ -11,6 +11,9 @@ use super::tree::{Node, Origin, Value};
 /// Settings whose value is never shown.
 pub(super) const SECRETS: [&str; 2] = ["security.api_key", "events.rabbitmq.password"];
 
+/// What a tier, domain or profile may be called.
+pub(super) const NAME: &str = "a name of lowercase letters, digits, - and _, beginning with a letter";
+
 /// Reads settings by path and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
     tree: &'a Node,
@@ -19,10 +22,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(tree: &'a Node) -> Self {
-        Self {
-            tree,
-            problems: Vec::new(),
-        }
+        Self { tree, problems: Vec::new() }
     }
 
     /// The setting at `path`, which the default file has.
@@ -64,11 +64,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number that fits the type; `range` must.
-    pub(super) fn narrow<T: TryFrom<u64> + Default>(
-        &mut self,
-        path: &str,
-        range: RangeInclusive<u64>,
-    ) -> T {
+    pub(super) fn narrow<T: TryFrom<u64> + Default>(&mut self, path: &str, range: RangeInclusive<u64>) -> T {
         T::try_from(self.whole(path, range)).unwrap_or_default()
     }
 
@@ -76,11 +72,7 @@ impl<'a> Reader<'a> {
         Duration::from_secs(self.whole(path, range))
     }
 
-    pub(super) fn optional_seconds(
-        &mut self,
-        path: &str,
-        range: RangeInclusive<u64>,
-    ) -> Option<Duration> {
+    pub(super) fn optional_seconds(&mut self, path: &str, range: RangeInclusive<u64>) -> Option<Duration> {
         self.optional_whole(path, range).map(Duration::from_secs)
     }
 
@@ -105,9 +97,7 @@ impl<'a> Reader<'a> {
     pub(super) fn word<T: Copy>(&mut self, path: &str, words: &[(&str, T)]) -> Option<T> {
         let node = self.node(path);
         let found = match &node.value {
-            Value::Text(text) => words
-                .iter()
-                .find(|(word, _)| word.eq_ignore_ascii_case(text.trim())),
+            Value::Text(text) => words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim())),
             _ => None,
         };
         if found.is_none() {
@@ -118,12 +108,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Text that `parse` takes; `allowed` says which.
-    pub(super) fn parsed<T>(
-        &mut self,
-        path: &str,
-        allowed: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn parsed<T>(&mut self, path: &str, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let node = self.node(path);
         let value = match &node.value {
             Value::Text(text) => parse(text),
@@ -136,30 +121,27 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn text(&mut self, path: &str) -> String {
-        self.parsed(path, "text (in quotes if it looks like a number)", |text| {
-            is_plain(text).then(|| text.to_owned())
-        })
-        .unwrap_or_default()
+        self.parsed(path, "text (in quotes if it looks like a number)", |text| is_plain(text).then(|| text.to_owned()))
+            .unwrap_or_default()
     }
 
     pub(super) fn secret(&mut self, path: &str) -> Option<Secret> {
         match self.node(path).value {
             Value::Null => None,
             _ => self.parsed(path, "printable ASCII text in quotes", |text| {
-                let printable =
-                    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+                let printable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
                 printable.then(|| Secret::new(text))
             }),
         }
     }
 
-    /// A list of texts that pass `check`, none of them twice.
-    pub(super) fn names(
+    /// A list of texts that `parse` takes, none of them twice.
+    pub(super) fn list<T: PartialEq>(
         &mut self,
         path: &str,
         allowed: &str,
-        check: impl Fn(&str) -> bool,
-    ) -> Vec<String> {
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
         let node = self.node(path);
         let Value::List(items) = &node.value else {
             self.refuse(path, node, &format!("a list, each of it {allowed}"));
@@ -168,17 +150,19 @@ impl<'a> Reader<'a> {
         if items.is_empty() {
             self.refuse(path, node, "at least one entry");
         }
-        let mut names: Vec<String> = Vec::new();
+        let mut list = Vec::new();
         for item in items {
-            match &item.value {
-                Value::Text(text) if names.contains(text) => {
-                    self.refuse(path, item, "each name once");
-                }
-                Value::Text(text) if check(text) => names.push(text.clone()),
-                _ => self.refuse(path, item, allowed),
+            let parsed = match &item.value {
+                Value::Text(text) => parse(text),
+                _ => None,
+            };
+            match parsed {
+                Some(value) if list.contains(&value) => self.refuse(path, item, "each name once"),
+                Some(value) => list.push(value),
+                None => self.refuse(path, item, allowed),
             }
         }
-        names
+        list
     }
 }
 
@@ -230,11 +214,6 @@ pub(super) fn json(node: &Node) -> serde_json::Value {
         },
         Value::Text(text) => Json::from(without_credentials(text)),
         Value::List(items) => items.iter().map(json).collect(),
-        Value::Map(entries) => Json::Object(
-            entries
-                .iter()
-                .map(|e| (e.key.clone(), json(&e.node)))
-                .collect(),
-        ),
+        Value::Map(entries) => Json::Object(entries.iter().map(|e| (e.key.clone(), json(&e.node))).collect()),
     }
 }

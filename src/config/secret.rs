@@ -81,10 +81,7 @@ mod tests {
     #[test]
     fn credentials_in_urls_are_replaced() {
         let url = "postgresql://dats:se/cr@et@postgres:5432/dats";
-        assert_eq!(
-            without_credentials(url),
-            "postgresql://***@postgres:5432/dats"
-        );
+        assert_eq!(without_credentials(url), "postgresql://***@postgres:5432/dats");
         assert_eq!(without_credentials("http://host:1/x"), "http://host:1/x");
         assert_eq!(without_credentials("plain"), "plain");
     }

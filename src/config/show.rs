@@ -30,22 +30,13 @@ pub fn show_json(sources: &Sources) -> Result<Json, Error> {
 
 fn merged(sources: &Sources) -> Result<Node, Error> {
     let (tree, problems) = merge(sources);
-    if problems.is_empty() {
-        Ok(tree)
-    } else {
-        Err(Error::new(problems))
-    }
+    if problems.is_empty() { Ok(tree) } else { Err(Error::new(problems)) }
 }
 
 fn to_json(node: &Node, path: &str) -> Json {
     match node.map() {
         Some(entries) => {
-            let fields = entries.iter().map(|entry| {
-                (
-                    entry.key.clone(),
-                    to_json(&entry.node, &join(path, &entry.key)),
-                )
-            });
+            let fields = entries.iter().map(|entry| (entry.key.clone(), to_json(&entry.node, &join(path, &entry.key))));
             Json::Object(fields.collect())
         }
         None => redacted(node, path),
@@ -75,9 +66,7 @@ fn write_section(text: &mut String, node: &Node, path: &str, depth: usize) {
             }
             (Value::List(items), origin) if items.iter().any(|item| item.map().is_some()) => {
                 let _ = writeln!(text, "{indent}{}:{}", entry.key, comment(origin));
-                items
-                    .iter()
-                    .try_for_each(|item| writeln!(text, "{indent}  - {}", json(item)))
+                items.iter().try_for_each(|item| writeln!(text, "{indent}  - {}", json(item)))
             }
             (_, origin) => {
                 let value = redacted(&entry.node, &path);

@@ -49,18 +49,9 @@ impl Sources {
     #[must_use]
     pub fn of_process(file: Option<PathBuf>) -> Self {
         let environment = std::env::vars_os()
-            .map(|(name, value)| {
-                (
-                    name.to_string_lossy().into_owned(),
-                    value.to_string_lossy().into_owned(),
-                )
-            })
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect();
-        Self {
-            file,
-            environment,
-            flags: Vec::new(),
-        }
+        Self { file, environment, flags: Vec::new() }
     }
 
     /// Lays all layers over `tree` in their order.
@@ -74,20 +65,14 @@ impl Sources {
         for (name, key) in COMMON {
             if let Some(value) = self.variable(name) {
                 let origin = Origin::Environment(name.into());
-                tree.overlay(
-                    branch(key, Value::Text(value.to_owned()), &origin),
-                    problems,
-                );
+                tree.overlay(branch(key, Value::Text(value.to_owned()), &origin), problems);
             }
         }
         self.apply_service_port(tree, problems);
         self.apply_named(tree, problems);
         for flag in &self.flags {
             let origin = Origin::Flag(flag.name.into());
-            tree.overlay(
-                branch(flag.key, Value::Text(flag.value.clone()), &origin),
-                problems,
-            );
+            tree.overlay(branch(flag.key, Value::Text(flag.value.clone()), &origin), problems);
         }
     }
 
@@ -111,9 +96,7 @@ impl Sources {
             Some(Value::Text(listen)) => listen.as_str(),
             _ => "",
         };
-        let host = listen
-            .rsplit_once(':')
-            .map_or("127.0.0.1", |(host, _)| host);
+        let host = listen.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
         let value = Value::Text(format!("{host}:{port}"));
         tree.overlay(branch("server.listen", value, &origin), problems);
     }
@@ -125,9 +108,7 @@ impl Sources {
             };
             let key = path.to_lowercase().replace("__", ".");
             let origin = Origin::Environment(name.as_str().into());
-            let is_collection = tree
-                .at(&key)
-                .is_some_and(|node| matches!(node.value, Value::List(_) | Value::Map(_)));
+            let is_collection = tree.at(&key).is_some_and(|node| matches!(node.value, Value::List(_) | Value::Map(_)));
             match variable_value(value, is_collection, &origin) {
                 Ok(value) => tree.overlay(branch(&key, value, &origin), problems),
                 Err(message) => problems.push(Problem::at(&origin, &key, message)),
@@ -138,20 +119,14 @@ impl Sources {
 
 fn read_file(path: &Path) -> Result<Node, Problem> {
     let shown: Arc<str> = path.display().to_string().into();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Problem::source(&*shown, format!("can't be read: {error}")))?;
-    let origin = |line| Origin::File {
-        path: Arc::clone(&shown),
-        line,
-    };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Problem::source(&*shown, format!("can't be read: {error}")))?;
+    let origin = |line| Origin::File { path: Arc::clone(&shown), line };
     Node::parse(&text, &origin).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
         // Without the snippet, which could hold a secret.
         let reason = error.without_snippet();
-        Problem::source(
-            format!("{shown}:{line}"),
-            format!("is not valid YAML: {reason}"),
-        )
+        Problem::source(format!("{shown}:{line}"), format!("is not valid YAML: {reason}"))
     })
 }
 
@@ -168,19 +143,9 @@ fn variable_value(text: &str, is_collection: bool, origin: &Origin) -> Result<Va
 
 /// A tree with one setting.
 fn branch(path: &str, value: Value, origin: &Origin) -> Node {
-    let leaf = Node {
-        value,
-        origin: origin.clone(),
-    };
+    let leaf = Node { value, origin: origin.clone() };
     path.rsplit('.').fold(leaf, |node, key| {
-        let entry = Entry {
-            key: key.to_owned(),
-            origin: origin.clone(),
-            node,
-        };
-        Node {
-            value: Value::Map(vec![entry]),
-            origin: origin.clone(),
-        }
+        let entry = Entry { key: key.to_owned(), origin: origin.clone(), node };
+        Node { value: Value::Map(vec![entry]), origin: origin.clone() }
     })
 }

@@ -7,10 +7,7 @@ pub(super) fn nearest_path<'a>(unknown: &str, known: &'a [String]) -> Option<&'a
     let elsewhere = known.iter().find(|path| last(path) == key);
     let near = elsewhere.or_else(|| {
         let rank = |path: &&String| distance(unknown, path);
-        known
-            .iter()
-            .min_by_key(rank)
-            .filter(|path| rank(path) <= tolerance(key))
+        known.iter().min_by_key(rank).filter(|path| rank(path) <= tolerance(key))
     });
     near.map(String::as_str)
 }

@@ -6,23 +6,14 @@ use super::tree::Value;
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> Sources {
-    let environment = pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    Sources {
-        environment,
-        ..Sources::default()
-    }
+    let environment = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { environment, ..Sources::default() }
 }
 
 fn with_file(yaml: &str, check: impl FnOnce(&Sources)) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(yaml.as_bytes()).unwrap();
-    check(&Sources {
-        file: Some(file.path().to_owned()),
-        ..Sources::default()
-    });
+    check(&Sources { file: Some(file.path().to_owned()), ..Sources::default() });
 }
 
 fn refusal(sources: &Sources) -> String {
@@ -63,10 +54,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("task_management.lease_max_seconds", "60"),
     ("routing.fallback", "wait"),
     ("routing.fallback_after_seconds", "5"),
-    (
-        "routing.tiers",
-        "[huge, tiny, small, large, coding, frontier]",
-    ),
+    ("routing.tiers", "[huge, tiny, small, large, coding, frontier]"),
     ("routing.default_tier", "tiny"),
     ("routing.default_domain", "analysis"),
     ("routing.rules", "[{min_length: 5, tier: tiny}]"),
@@ -94,10 +82,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
 const REFUSED_FOR_NOW: &[(&str, &str)] = &[
     ("routing.agent_service_url", "http://agent:8000/api/v1"),
     ("routing.rag_service_url", "http://rag:8000/api/v1"),
-    (
-        "storage.database_url",
-        "postgresql://dats:hunter2@postgres/dats",
-    ),
+    ("storage.database_url", "postgresql://dats:hunter2@postgres/dats"),
     ("events.bus", "rabbitmq"),
     ("events.rabbitmq.host", "rabbitmq"),
     ("telemetry.otlp_endpoint", "http://user:hunter2@otel:4318"),
@@ -129,59 +114,40 @@ fn every_key_changes_something() {
 fn the_shipped_example_is_sound() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = path.join("config/orchestration-service.yaml");
-    let config = Config::load(&Sources {
-        file: Some(file),
-        ..Sources::default()
-    })
-    .unwrap();
+    let config = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
     assert_eq!(config, Config::builtin());
 }
 
 #[test]
 fn later_layers_win() {
-    with_file(
-        "server:\n  listen: 127.0.0.1:1\nengine:\n  queue_capacity: 7\n",
-        |sources| {
-            let mut sources = sources.clone();
-            assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 1);
-            sources.environment = vec![("SERVICE_PORT".into(), "2".into())];
-            assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 2);
-            sources
-                .environment
-                .push(("DATS__SERVER__LISTEN".into(), "[::1]:3".into()));
-            assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 3);
-            sources.flags.push(Flag {
-                name: "--listen",
-                key: "server.listen",
-                value: "localhost:4".into(),
-            });
-            let config = Config::load(&sources).unwrap();
-            assert_eq!(config.server.listen.to_string(), "127.0.0.1:4");
-            assert_eq!(config.engine.queue_capacity, 7);
-        },
-    );
+    with_file("server:\n  listen: 127.0.0.1:1\nengine:\n  queue_capacity: 7\n", |sources| {
+        let mut sources = sources.clone();
+        assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 1);
+        sources.environment = vec![("SERVICE_PORT".into(), "2".into())];
+        assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 2);
+        sources.environment.push(("DATS__SERVER__LISTEN".into(), "[::1]:3".into()));
+        assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 3);
+        sources.flags.push(Flag { name: "--listen", key: "server.listen", value: "localhost:4".into() });
+        let config = Config::load(&sources).unwrap();
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:4");
+        assert_eq!(config.engine.queue_capacity, 7);
+    });
 }
 
 #[test]
 fn unknown_keys_are_refused_with_their_place_and_the_nearest_key() {
-    with_file(
-        "server:\n  lisen: x\nmax_concurrent_per_project: 3\n",
-        |sources| {
-            let shown = sources.file.as_ref().unwrap().display();
-            assert_eq!(
-                refusal(sources),
-                format!(
-                    "{shown}:2: server.lisen is not a setting: did you mean server.listen?\n\
+    with_file("server:\n  lisen: x\nmax_concurrent_per_project: 3\n", |sources| {
+        let shown = sources.file.as_ref().unwrap().display();
+        assert_eq!(
+            refusal(sources),
+            format!(
+                "{shown}:2: server.lisen is not a setting: did you mean server.listen?\n\
                  {shown}:3: max_concurrent_per_project is not a setting: \
                  did you mean task_management.max_concurrent_per_project?"
-                )
-            );
-        },
-    );
-    assert_eq!(
-        refusal(&environment(&[("DATS__NOPE", "1")])),
-        "environment variable DATS__NOPE: nope is not a setting"
-    );
+            )
+        );
+    });
+    assert_eq!(refusal(&environment(&[("DATS__NOPE", "1")])), "environment variable DATS__NOPE: nope is not a setting");
 }
 
 #[test]
@@ -190,23 +156,10 @@ fn all_problems_are_reported_at_once() {
     with_file(yaml, |sources| {
         let error = Config::load(sources).unwrap_err();
         let keys: Vec<&str> = error.problems().iter().map(Problem::key).collect();
-        assert_eq!(
-            keys,
-            [
-                "server.listen",
-                "server.max_connections",
-                "engine.retention_days"
-            ]
-        );
+        assert_eq!(keys, ["server.listen", "server.max_connections", "engine.retention_days"]);
         let text = error.to_string();
-        assert!(
-            text.contains(":2: server.listen can't be \"here\": expected IP:PORT"),
-            "{text}"
-        );
-        assert!(
-            text.contains(":3: server.max_connections can't be -1"),
-            "{text}"
-        );
+        assert!(text.contains(":2: server.listen can't be \"here\": expected IP:PORT"), "{text}");
+        assert!(text.contains(":3: server.max_connections can't be -1"), "{text}");
         assert!(text.contains("a whole number from 1 to 1000000"), "{text}");
     });
 }
@@ -214,49 +167,18 @@ fn all_problems_are_reported_at_once() {
 #[test]
 fn bad_values_say_what_is_allowed() {
     for (key, value, expected) in [
-        (
-            "task_management.default_priority",
-            "urgent",
-            "one of low, normal, high",
-        ),
-        (
-            "task_management.escalate_to",
-            "{tiny: giant}",
-            "from tiny to \"giant\"",
-        ),
-        (
-            "task_management.escalate_to",
-            "{tiny: small, small: tiny}",
-            "leads in a circle",
-        ),
-        (
-            "task_management.escalate_to",
-            "{tiny: tiny}",
-            "leads in a circle",
-        ),
-        (
-            "task_management.lease_default_seconds",
-            "4000",
-            "no more than",
-        ),
-        (
-            "routing.default_tier",
-            "giant",
-            "one of routing.tiers (tiny",
-        ),
+        ("task_management.default_priority", "urgent", "one of low, normal, high"),
+        ("task_management.escalate_to", "{tiny: giant}", "from tiny to \"giant\""),
+        ("task_management.escalate_to", "{tiny: small, small: tiny}", "leads in a circle"),
+        ("task_management.escalate_to", "{tiny: tiny}", "leads in a circle"),
+        ("task_management.lease_default_seconds", "4000", "no more than"),
+        ("routing.default_tier", "giant", "one of routing.tiers (tiny"),
         ("routing.rules", "[{tier: tiny}]", "a condition"),
-        (
-            "routing.rules",
-            "[{keywords: [a], tier: giant}]",
-            "one of routing.tiers",
-        ),
-        (
-            "routing.rules",
-            "[{keywords: [a], teir: tiny}]",
-            "only the keys",
-        ),
+        ("routing.rules", "[{keywords: [a], tier: giant}]", "one of routing.tiers"),
+        ("routing.rules", "[{keywords: [a], teir: tiny}]", "only the keys"),
         ("routing.tiers", "[tiny, tiny]", "each name once"),
         ("routing.tiers", "[Tiny]", "beginning with a letter"),
+        ("task_management.max_attempts_default", "21", "from 1 to 20"),
         ("storage.provenance_table", "a;drop", "a table name"),
         ("events.bus", "kafka", "embedded or null"),
         ("events.rabbitmq.tls", "yes", "true or false"),
@@ -264,10 +186,7 @@ fn bad_values_say_what_is_allowed() {
     ] {
         let message = refusal(&environment(&[(&variable(key), value)]));
         assert!(message.contains(expected), "{key}={value}: {message}");
-        assert!(
-            message.starts_with("environment variable DATS__"),
-            "{message}"
-        );
+        assert!(message.starts_with("environment variable DATS__"), "{message}");
     }
     let message = refusal(&environment(&[("SERVICE_PORT", "http")]));
     assert!(message.contains("0 to 65535"), "{message}");
@@ -279,10 +198,7 @@ fn a_file_that_is_not_yaml_names_its_line() {
         let message = refusal(sources);
         assert!(message.contains("is not valid YAML"), "{message}");
     });
-    let sources = Sources {
-        file: Some("/nonexistent.yaml".into()),
-        ..Sources::default()
-    };
+    let sources = Sources { file: Some("/nonexistent.yaml".into()), ..Sources::default() };
     assert!(refusal(&sources).starts_with("/nonexistent.yaml: can't be read"));
 }
 
@@ -291,24 +207,17 @@ fn an_empty_section_or_file_changes_nothing() {
     with_file("server:\n  # listen: 1\n", |sources| {
         assert_eq!(Config::load(sources).unwrap(), Config::builtin());
     });
-    with_file("", |sources| {
-        assert_eq!(Config::load(sources).unwrap(), Config::builtin())
-    });
+    with_file("", |sources| assert_eq!(Config::load(sources).unwrap(), Config::builtin()));
 }
 
 #[test]
 fn secrets_are_never_shown() {
-    let sources = environment(&[
-        ("DATS__SECURITY__API_KEY", "hunter2"),
-        ("DATS__EVENTS__RABBITMQ__PASSWORD", "hunter2"),
-    ]);
+    let sources =
+        environment(&[("DATS__SECURITY__API_KEY", "hunter2"), ("DATS__EVENTS__RABBITMQ__PASSWORD", "hunter2")]);
     let config = Config::load(&sources).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
     let yaml = show_yaml(&sources).unwrap();
-    assert!(
-        !yaml.contains("hunter2") && yaml.contains("api_key: \"***\""),
-        "{yaml}"
-    );
+    assert!(!yaml.contains("hunter2") && yaml.contains("api_key: \"***\""), "{yaml}");
     assert!(!show_json(&sources).unwrap().to_string().contains("hunter2"));
 
     let bad = environment(&[
@@ -316,10 +225,7 @@ fn secrets_are_never_shown() {
         ("DATABASE_URL", "postgresql://dats:hunter2@postgres/dats"),
     ]);
     let message = refusal(&bad);
-    assert!(
-        message.contains("security.api_key can't be ***"),
-        "{message}"
-    );
+    assert!(message.contains("security.api_key can't be ***"), "{message}");
     assert!(!message.contains("hunter2"), "{message}");
 }
 

@@ -71,10 +71,7 @@ pub(super) struct Entry {
 
 impl Node {
     /// Parses YAML; `origin` gives the place of a line.
-    pub(super) fn parse(
-        text: &str,
-        origin: &dyn Fn(u64) -> Origin,
-    ) -> Result<Self, serde_saphyr::Error> {
+    pub(super) fn parse(text: &str, origin: &dyn Fn(u64) -> Origin) -> Result<Self, serde_saphyr::Error> {
         let raw: Spanned<Raw> = serde_saphyr::from_str(text)?;
         Ok(place(raw, origin))
     }
@@ -122,11 +119,7 @@ fn collect_leaves<'a>(node: &'a Node, path: String, leaves: &mut Vec<(String, &'
 
 /// A dotted path one key longer.
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn overlay(base: &mut Node, top: Node, path: &str, known: &[String], problems: &mut Vec<Problem>) {
@@ -151,18 +144,13 @@ fn overlay(base: &mut Node, top: Node, path: &str, known: &[String], problems: &
         _ => problems.push(Problem::at(
             &top.origin,
             path,
-            format!(
-                "is a section, not a value: give its keys below it ({})",
-                names(slots)
-            ),
+            format!("is a section, not a value: give its keys below it ({})", names(slots)),
         )),
     }
 }
 
 fn unknown_key(entry: &Entry, path: &str, known: &[String]) -> Problem {
-    let hint = suggest::nearest_path(path, known)
-        .map(|near| format!(": did you mean {near}?"))
-        .unwrap_or_default();
+    let hint = suggest::nearest_path(path, known).map(|near| format!(": did you mean {near}?")).unwrap_or_default();
     Problem::at(&entry.origin, path, format!("is not a setting{hint}"))
 }
 
@@ -181,9 +169,7 @@ enum Raw {
 fn place(raw: Spanned<Raw>, origin: &dyn Fn(u64) -> Origin) -> Node {
     let value = match raw.value {
         Raw::Scalar(value) => value,
-        Raw::List(items) => {
-            Value::List(items.into_iter().map(|item| place(item, origin)).collect())
-        }
+        Raw::List(items) => Value::List(items.into_iter().map(|item| place(item, origin)).collect()),
         Raw::Map(entries) => Value::Map(
             entries
                 .into_iter()
@@ -195,10 +181,7 @@ fn place(raw: Spanned<Raw>, origin: &dyn Fn(u64) -> Origin) -> Node {
                 .collect(),
         ),
     };
-    Node {
-        value,
-        origin: origin(raw.referenced.line()),
-    }
+    Node { value, origin: origin(raw.referenced.line()) }
 }
 
 impl<'de> Deserialize<'de> for Raw {
