@@ -1,4 +1,5 @@
 //! The DATS orchestration service.
 pub mod cli;
 pub mod config;
+pub mod service;
 pub mod task;

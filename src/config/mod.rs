@@ -244,11 +244,11 @@ pub struct Events {
     pub max_event_bytes: usize,
     /// Pause between the comments on an idle stream.
     pub heartbeat: Duration,
-    /// How to reach RabbitMQ, once `events.rabbitmq.host` may be set.
+    /// How to reach the broker, once `events.rabbitmq.host` may be set.
     pub rabbitmq: RabbitMq,
 }
 
-/// The connection to RabbitMQ.
+/// The connection to the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RabbitMq {

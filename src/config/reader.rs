@@ -41,13 +41,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn whole(&mut self, path: &str, range: RangeInclusive<u64>) -> u64 {
         let node = self.node(path);
-        match as_whole(node).filter(|value| range.contains(value)) {
-            Some(value) => value,
-            None => {
-                self.refuse(path, node, &whole_number(&range));
-                *range.start()
-            }
-        }
+        let value = as_whole(node).filter(|value| range.contains(value));
+        value.unwrap_or_else(|| {
+            self.refuse(path, node, &whole_number(&range));
+            *range.start()
+        })
     }
 
     pub(super) fn optional_whole(&mut self, path: &str, range: RangeInclusive<u64>) -> Option<u64> {
