@@ -1,30 +1,19 @@
 //! The client against a tiny server.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
-
-use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::Method;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::client::{Call, Client, Error, segment, with_query};
+use super::fake_server::{Asked, serve};
 use super::follow::Follower;
 use crate::config::Secret;
 
 /// Answers by path; what it got is in the answer.
-async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let header =
-        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-    let (authorization, last_id, key) = (header("authorization"), header("last-event-id"), header("idempotency-key"));
-    let (method, uri) = (request.method().to_string(), request.uri().to_string());
-    let path = request.uri().path().to_owned();
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let (status, text) = match path.as_str() {
+fn respond(request: &Asked) -> (u16, String) {
+    let last_id = request.header("last-event-id");
+    let path = request.uri.split('?').next().unwrap_or_default();
+    match path {
         "/api/v1/refuse" => (
             422,
             json!({"title": "Bad", "status": 422, "detail": "one field is wrong", "code": "validation_failed",
@@ -37,29 +26,15 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, In
         "/api/v1/stream" => (200, format!("id: 2\nevent: b\ndata: after {last_id}\n\n")),
         _ => (
             200,
-            json!({"method": method, "uri": uri, "authorization": authorization, "key": key,
-                   "body": String::from_utf8_lossy(&body)})
+            json!({"method": request.method, "uri": request.uri, "authorization": request.header("authorization"),
+                   "key": request.header("idempotency-key"), "body": request.body})
             .to_string(),
         ),
-    };
-    Ok(Response::builder().status(status).body(Full::new(Bytes::from(text))).unwrap())
-}
-
-async fn server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service_fn(respond)),
-            );
-        }
-    });
-    address
+    }
 }
 
 async fn client() -> Client {
-    Client::new(&format!("http://{}/", server().await), Some(&Secret::new("k"))).unwrap()
+    Client::new(&format!("{}/", serve(respond).await), Some(&Secret::new("k"))).unwrap()
 }
 
 #[tokio::test]

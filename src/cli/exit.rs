@@ -58,7 +58,8 @@ impl From<client::Error> for Failure {
 
 impl From<crate::config::Error> for Failure {
     fn from(error: crate::config::Error) -> Self {
-        Self::Usage(error.to_string())
+        let problems = error.to_string().replace('\n', "\n  ");
+        Self::Usage(format!("the settings can't be used\n  {problems}"))
     }
 }
 

@@ -16,6 +16,8 @@ mod dead_letters;
 mod demo;
 mod events;
 mod exit;
+#[cfg(test)]
+mod fake_server;
 mod follow;
 mod list;
 mod output;
@@ -59,6 +61,7 @@ struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// Address of the server.
     #[arg(long, env = "DATS_URL", default_value = "http://127.0.0.1:8000", global = true)]

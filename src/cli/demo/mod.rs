@@ -63,29 +63,41 @@ async fn demonstrate(arguments: &Arguments, directory: &Directory, screen: &Scre
     ended.and(played)
 }
 
-/// Submits the story, tells it, then stays until Ctrl-C.
+/// Plays the story, then stays until a stop is asked.
 async fn play(client: &Client, screen: &Screen, stop: &CancellationToken, once: bool) -> Result<(), Failure> {
-    let cast = story::submit(client).await?;
     let stand_ins_stop = stop.child_token();
-    let mut stand_ins = stand_ins(client, &cast, &stand_ins_stop);
-    let told = tokio::select! {
-        told = show::tell(client, &cast) => told,
+    let mut stand_ins = JoinSet::new();
+    let played = tokio::select! {
+        played = tell_story(client, screen, &mut stand_ins, &stand_ins_stop, once) => played,
         () = stop.cancelled() => Ok(()),
     };
-    let result = match told {
-        Ok(()) if !stop.is_cancelled() => show::result(client, screen, &cast).await,
-        told => told,
-    };
-    if !once && result.is_ok() && !stop.is_cancelled() {
-        line("\nworker and QA stand-ins keep running: submit more, or press Ctrl-C to end")?;
+    if !once && played.is_ok() && !stop.is_cancelled() {
+        line("\nthe worker and QA stand-ins keep running: submit more, or press Ctrl-C to end")?;
         stop.cancelled().await;
     }
     stand_ins_stop.cancel();
     while stand_ins.join_next().await.is_some() {}
-    if once && !stop.is_cancelled() { result.and(show::verdict(client, &cast).await) } else { result }
+    played
 }
 
-fn stand_ins(client: &Client, cast: &story::Cast, stop: &CancellationToken) -> JoinSet<()> {
+/// Submits the story, starts the stand-ins and tells what happens. With
+/// `once`, a task that was not completed is a failure.
+async fn tell_story(
+    client: &Client,
+    screen: &Screen,
+    stand_ins: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    once: bool,
+) -> Result<(), Failure> {
+    // Before the stand-ins: they are told which task to reject.
+    let cast = story::submit(client).await?;
+    start_stand_ins(client, &cast, stand_ins, stop);
+    show::tell(client, &cast).await?;
+    show::result(client, screen, &cast).await?;
+    if once { show::verdict(client, &cast).await } else { Ok(()) }
+}
+
+fn start_stand_ins(client: &Client, cast: &story::Cast, set: &mut JoinSet<()>, stop: &CancellationToken) {
     let worker = worker::Arguments {
         tiers: Vec::new(),
         concurrency: 2,
@@ -105,10 +117,8 @@ fn stand_ins(client: &Client, cast: &story::Cast, stop: &CancellationToken) -> J
         quiet: true,
         reject_first: cast.rejected_once(),
     };
-    let mut set = JoinSet::new();
     set.spawn(complain(worker::run(client.clone(), worker, stop.clone())));
     set.spawn(complain(qa::run(client.clone(), qa, stop.clone())));
-    set
 }
 
 async fn complain(stand_in: impl Future<Output = Result<(), Failure>>) {

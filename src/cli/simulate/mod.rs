@@ -5,6 +5,8 @@
 mod chance;
 mod message;
 pub(super) mod qa;
+#[cfg(test)]
+mod tests;
 pub(super) mod worker;
 
 use clap::Subcommand;

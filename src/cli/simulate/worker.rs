@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,6 +28,10 @@ use crate::cli::output::{line, now, shortened};
 const LEASE_WAIT: Duration = Duration::from_secs(20);
 /// Seconds a lease lasts; it is renewed at a third of that.
 const LEASE_SECONDS: u64 = 30;
+/// Most leases asked for at once.
+const LEASE_MAX: u64 = 100;
+/// Pause after an answer without leases.
+const EMPTY_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after a refused or failed lease request.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -71,7 +76,7 @@ struct Worker {
 
 /// Works until `stop` or until the count is reached.
 pub(in crate::cli) async fn run(client: Client, arguments: Arguments, stop: CancellationToken) -> Result<(), Failure> {
-    let tiers = tiers(&client, &arguments).await?;
+    let tiers = tiers(&client, &arguments.tiers).await?;
     let id = format!("simulated-{}", Uuid::now_v7().simple());
     let budget = AtomicU64::new(arguments.count.unwrap_or(u64::MAX));
     // A child: reaching the count ends this worker, not who started it.
@@ -94,82 +99,91 @@ pub(in crate::cli) async fn run(client: Client, arguments: Arguments, stop: Canc
     result
 }
 
-async fn tiers(client: &Client, arguments: &Arguments) -> Result<Vec<String>, Failure> {
-    if !arguments.tiers.is_empty() {
-        return Ok(arguments.tiers.clone());
-    }
+/// The tiers to serve: the asked ones, which the server must have, or all.
+async fn tiers(client: &Client, asked: &[String]) -> Result<Vec<String>, Failure> {
     let answer = client.get("/queues").await?;
-    let queues = answer.json["queues"].as_array().cloned().unwrap_or_default();
-    let tiers: Vec<String> = queues.iter().filter_map(|queue| Some(queue["tier"].as_str()?.to_owned())).collect();
-    if tiers.is_empty() { Err(Failure::Failed("the server has no queues".to_owned())) } else { Ok(tiers) }
+    let queues = answer.json["queues"].as_array().map_or(&[][..], Vec::as_slice);
+    let known: Vec<String> = queues.iter().filter_map(|queue| Some(queue["tier"].as_str()?.to_owned())).collect();
+    if let Some(unknown) = asked.iter().find(|tier| !known.contains(tier)) {
+        return Err(Failure::Usage(format!("the server has no tier {unknown}: it has {}", known.join(", "))));
+    }
+    Ok(if asked.is_empty() { known } else { asked.to_vec() })
 }
 
 /// Leases as many tasks of a tier as there are free hands.
 async fn serve_tier(worker: Arc<Worker>, tier: String) -> Result<(), Failure> {
     let hands = Arc::new(Semaphore::new(usize::try_from(worker.arguments.concurrency).unwrap_or(1)));
-    let mut tasks = JoinSet::new();
+    let mut attempts = JoinSet::new();
+    let mut is_away = false;
     while !worker.stop.is_cancelled() {
-        let Ok(permit) = Arc::clone(&hands).acquire_owned().await else {
-            break;
-        };
-        let Some(wanted) = worker.take_budget(hands.available_permits().saturating_add(1)) else {
-            break;
-        };
-        let leases = tokio::select! {
-            leases = worker.lease(&tier, wanted) => leases,
+        // Only this loop takes hands: one that is free now stays free.
+        drop(hands.acquire().await);
+        let answer = tokio::select! {
+            answer = worker.lease(&tier, hands.available_permits()) => answer,
             () = worker.stop.cancelled() => break,
         };
-        let leases = match leases {
-            Ok(leases) => leases,
-            Err(error) if is_passing(&error) => Vec::new(),
+        match answer {
+            Ok(leases) => {
+                is_away = false;
+                if leases.is_empty() {
+                    // A server that does not wait for work must not be run over.
+                    sleep(EMPTY_PAUSE).await;
+                }
+                begin(&worker, leases, &hands, &mut attempts).await;
+            }
+            Err(error) if is_passing(&error) => {
+                if !std::mem::replace(&mut is_away, true) {
+                    warn(&format!("{tier}: {error}; trying again"));
+                }
+                sleep(LEASE_PAUSE).await;
+            }
             Err(error) => return Err(error.into()),
-        };
-        worker.return_budget(wanted.saturating_sub(u64::try_from(leases.len()).unwrap_or(u64::MAX)));
-        drop(permit);
-        for lease in leases {
-            let Ok(permit) = Arc::clone(&hands).acquire_owned().await else {
-                break;
-            };
-            tasks.spawn(Arc::clone(&worker).work(lease, permit));
         }
-        while tasks.try_join_next().is_some() {}
+        while attempts.try_join_next().is_some() {}
     }
     // What was begun is finished: the server counts on it.
-    while tasks.join_next().await.is_some() {}
+    while attempts.join_next().await.is_some() {}
     Ok(())
 }
 
-impl Worker {
-    /// Takes up to `most` attempts from the count; `None` when none is left.
-    fn take_budget(&self, most: usize) -> Option<u64> {
-        let most = u64::try_from(most).unwrap_or(u64::MAX);
-        let left =
-            self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(most)));
-        let taken = left.unwrap_or(0).min(most);
-        if taken == 0 { None } else { Some(taken) }
-    }
-
-    fn return_budget(&self, unused: u64) {
-        if self.arguments.count.is_some() {
-            self.budget.fetch_add(unused, Ordering::Relaxed);
+/// Begins the leased attempts, as far as the count allows; the others are
+/// given back.
+async fn begin(worker: &Arc<Worker>, leases: Vec<Value>, hands: &Arc<Semaphore>, attempts: &mut JoinSet<()>) {
+    for lease in leases {
+        if !worker.take_one() {
+            worker.release(&lease).await;
+        } else if let Ok(hand) = Arc::clone(hands).acquire_owned().await {
+            attempts.spawn(Arc::clone(worker).work(lease, hand));
         }
     }
+}
 
-    async fn lease(&self, tier: &str, max: u64) -> Result<Vec<Value>, Error> {
+impl Worker {
+    /// Takes an attempt from the count; the last one ends the leasing.
+    fn take_one(&self) -> bool {
+        let left = self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left == Ok(1) {
+            self.stop.cancel();
+        }
+        left.is_ok()
+    }
+
+    async fn lease(&self, tier: &str, hands: usize) -> Result<Vec<Value>, Error> {
+        let left = self.budget.load(Ordering::Relaxed).max(1);
+        let max = u64::try_from(hands).unwrap_or(1).min(left).min(LEASE_MAX);
         let body = json!({
-            "worker_id": self.id, "max": max.min(100), "lease_seconds": LEASE_SECONDS, "wait_seconds": LEASE_WAIT.as_secs(),
+            "worker_id": self.id, "max": max, "lease_seconds": LEASE_SECONDS, "wait_seconds": LEASE_WAIT.as_secs(),
         });
         let path = format!("/queues/{}/lease", segment(tier));
-        let call = Call::new(http::Method::POST, path).json(&body).wait(LEASE_WAIT);
-        match self.client.call(call).await {
-            Ok(answer) => Ok(answer.json["leases"].as_array().cloned().unwrap_or_default()),
-            Err(error) => {
-                if is_passing(&error) {
-                    warn(&format!("{tier}: {error}"));
-                    sleep(LEASE_PAUSE).await;
-                }
-                Err(error)
-            }
+        let call = Call::new(Method::POST, path).json(&body).wait(LEASE_WAIT);
+        let answer = self.client.call(call).await?;
+        Ok(answer.json["leases"].as_array().cloned().unwrap_or_default())
+    }
+
+    async fn release(&self, lease: &Value) {
+        let id = lease["lease_id"].as_str().unwrap_or_default();
+        if let Err(error) = self.client.post(&format!("/leases/{}/release", segment(id)), &json!({})).await {
+            warn(&format!("can't give back lease {id}: {error}"));
         }
     }
 
