@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -27,6 +27,9 @@ const BASE_PATH: &str = "/api/v1";
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// How long a connection may take to come about.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long a connection is kept for the next call: less than the server's
+/// `server.header_timeout_seconds`, after which it closes an unused one.
+const IDLE_TIME: Duration = Duration::from_secs(2);
 /// Longest silence on a stream: the server comments at least every 300 s.
 const SILENCE: Duration = Duration::from_secs(310);
 /// Largest answer held in memory.
@@ -121,7 +124,9 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIME));
         connector.set_nodelay(true);
-        let http = HttpClient::builder(TokioExecutor::new()).build(connector);
+        let mut builder = HttpClient::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME);
+        let http = builder.build(connector);
         Ok(Self { http, base, authorization })
     }
 

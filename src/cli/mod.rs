@@ -135,7 +135,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Remote(command) => {
-            let client = Client::new(&cli.global.url, cli.global.api_key.as_ref());
+            let client =
+                Client::new(&cli.global.url, cli.global.api_key.as_ref().filter(|key| !key.expose().is_empty()));
             let session = Session { client: client.map_err(Failure::Usage)?, screen };
             signals::block_on(talk(&session, *command))
         }

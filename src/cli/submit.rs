@@ -70,7 +70,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
-    let description = description(&arguments.description)?;
+    let description = description(&arguments.description).await?;
     let mut call = Call::new(Method::POST, "/tasks").json(&body(arguments, &description));
     if let Some(key) = &arguments.idempotency_key {
         call = call.header(HeaderName::from_static("idempotency-key"), key);
@@ -103,14 +103,18 @@ pub(super) fn announce(session: &Session, answer: &Answer, id: &str) -> Result<(
     Ok(())
 }
 
-fn description(argument: &str) -> Result<String, Failure> {
+async fn description(argument: &str) -> Result<String, Failure> {
     if argument != "-" {
         return Ok(argument.to_owned());
     }
-    let mut text = String::new();
-    let read = std::io::stdin().lock().take(MAX_STDIN_BYTES).read_to_string(&mut text);
-    read.map_err(|error| Failure::Usage(format!("can't read the description from stdin: {error}")))?;
-    Ok(text.trim_end().to_owned())
+    // On a thread of its own: Ctrl-C must not wait for the end of the input.
+    let read = tokio::task::spawn_blocking(|| {
+        let mut text = String::new();
+        std::io::stdin().lock().take(MAX_STDIN_BYTES).read_to_string(&mut text).map(|_| text)
+    });
+    let text = read.await.map_err(std::io::Error::other).flatten();
+    text.map(|text| text.trim_end().to_owned())
+        .map_err(|error| Failure::Usage(format!("can't read the description from stdin: {error}")))
 }
 
 /// The request; what was not given is left to the server.

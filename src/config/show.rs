@@ -1,6 +1,6 @@
 //! The settings in force, for people and programs, without the secrets.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::Value as Json;
 
@@ -16,7 +16,8 @@ use super::{Error, Sources, merge};
 /// The settings that have no place.
 pub fn show_yaml(sources: &Sources) -> Result<String, Error> {
     let mut text = String::new();
-    write_section(&mut text, &merged(sources)?, "", 0);
+    // Writing to a String can't fail.
+    let _ = write_section(&mut text, &merged(sources)?, "", 0);
     Ok(text)
 }
 
@@ -50,30 +51,27 @@ fn redacted(node: &Node, path: &str) -> Json {
     json(node)
 }
 
-fn write_section(text: &mut String, node: &Node, path: &str, depth: usize) {
+fn write_section(text: &mut String, node: &Node, path: &str, depth: usize) -> fmt::Result {
+    let indent = "  ".repeat(depth);
     for entry in node.map().unwrap_or_default() {
-        let path = join(path, &entry.key);
-        let indent = "  ".repeat(depth);
+        let (key, path) = (&entry.key, join(path, &entry.key));
         if depth == 0 && !text.is_empty() {
-            text.push('\n');
+            writeln!(text)?;
         }
-        // Writing to a String can't fail.
-        let _ = match (&entry.node.value, &entry.node.origin) {
-            (Value::Map(_), _) => {
-                let _ = writeln!(text, "{indent}{}:", entry.key);
-                write_section(text, &entry.node, &path, depth + 1);
-                Ok(())
+        let comment = comment(&entry.node.origin);
+        match &entry.node.value {
+            Value::Map(_) => {
+                writeln!(text, "{indent}{key}:")?;
+                write_section(text, &entry.node, &path, depth + 1)?;
             }
-            (Value::List(items), origin) if items.iter().any(|item| item.map().is_some()) => {
-                let _ = writeln!(text, "{indent}{}:{}", entry.key, comment(origin));
-                items.iter().try_for_each(|item| writeln!(text, "{indent}  - {}", json(item)))
+            Value::List(items) if items.iter().any(|item| item.map().is_some()) => {
+                writeln!(text, "{indent}{key}:{comment}")?;
+                items.iter().try_for_each(|item| writeln!(text, "{indent}  - {}", json(item)))?;
             }
-            (_, origin) => {
-                let value = redacted(&entry.node, &path);
-                writeln!(text, "{indent}{}: {value}{}", entry.key, comment(origin))
-            }
-        };
+            _ => writeln!(text, "{indent}{key}: {}{comment}", redacted(&entry.node, &path))?,
+        }
     }
+    Ok(())
 }
 
 fn comment(origin: &Origin) -> String {

@@ -198,6 +198,10 @@ fn a_file_that_is_not_yaml_names_its_line() {
         let message = refusal(sources);
         assert!(message.contains("is not valid YAML"), "{message}");
     });
+    with_file("server:\n  listen: localhost:1\n  listen: localhost:2\n", |sources| {
+        let message = refusal(sources);
+        assert!(message.contains(":3: is not valid YAML") && message.contains("listen"), "{message}");
+    });
     let sources = Sources { file: Some("/nonexistent.yaml".into()), ..Sources::default() };
     assert!(refusal(&sources).starts_with("/nonexistent.yaml: can't be read"));
 }
