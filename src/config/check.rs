@@ -11,7 +11,7 @@ use crate::task::{Domain, MAX_ATTEMPTS, MAX_TIMEOUT, Priority, QaProfile, Router
 use super::error::Problem;
 use super::reader::{NAME, Reader, shown};
 use super::rules::{self, find, one_of};
-use super::tree::{Node, Value};
+use super::tree::{Node, Origin, Value};
 use super::{
     Config, Engine, Events, Fallback, LogFormat, LogLevel, RabbitMq, Routing, Security, Server, Storage,
     TaskManagement, Telemetry,
@@ -194,13 +194,11 @@ fn escalation(reader: &mut Reader<'_>, tiers: &[Tier]) -> BTreeMap<Tier, Tier> {
         return map;
     };
     for entry in entries {
-        let to = match &entry.node.value {
-            Value::Text(name) => find(tiers, name),
-            _ => None,
-        };
+        let to = entry.node.text().and_then(|name| find(tiers, name));
         if let Some((from, to)) = find(tiers, &entry.key).zip(to) {
             map.insert(from, to);
-        } else {
+        } else if entry.origin != Origin::Default {
+            // A default that the configured tiers have no use for falls away.
             let to = shown(path, &entry.node);
             let message = format!("can't lead from {} to {to}: expected each to be {}", entry.key, one_of(tiers));
             reader.problems.push(Problem::at(&entry.origin, path, message));

@@ -108,10 +108,7 @@ impl<'a> Reader<'a> {
     /// Text that `parse` takes; `allowed` says which.
     pub(super) fn parsed<T>(&mut self, path: &str, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let node = self.node(path);
-        let value = match &node.value {
-            Value::Text(text) => parse(text),
-            _ => None,
-        };
+        let value = node.text().and_then(parse);
         if value.is_none() {
             self.refuse(path, node, allowed);
         }
@@ -150,10 +147,7 @@ impl<'a> Reader<'a> {
         }
         let mut list = Vec::new();
         for item in items {
-            let parsed = match &item.value {
-                Value::Text(text) => parse(text),
-                _ => None,
-            };
+            let parsed = item.text().and_then(&parse);
             match parsed {
                 Some(value) if list.contains(&value) => self.refuse(path, item, "each name once"),
                 Some(value) => list.push(value),

@@ -3,7 +3,7 @@
 use crate::task::{Domain, Rule, Tier};
 
 use super::reader::{NAME, Reader, as_whole};
-use super::tree::{Node, Value};
+use super::tree::{Node, Origin, Value};
 
 /// Where the rules stand in the settings.
 const PATH: &str = "routing.rules";
@@ -35,6 +35,10 @@ fn read_rule(reader: &mut Reader<'_>, node: &Node, tiers: &[Tier]) -> Rule {
             "min_length" => rule.min_length = length(reader, &path, value),
             "max_length" => rule.max_length = length(reader, &path, value),
             "domain" => rule.domain = parsed(reader, &path, value, NAME, |name| Domain::new(name).ok()),
+            // A default that the configured tiers have no use for falls away.
+            "tier" if value.origin == Origin::Default => {
+                rule.tier = value.text().and_then(|name| find(tiers, name));
+            }
             "tier" => {
                 rule.tier = parsed(reader, &path, value, &one_of(tiers), |name| find(tiers, name));
             }
@@ -80,10 +84,7 @@ fn parsed<T>(
     allowed: &str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Option<T> {
-    let value = match &node.value {
-        Value::Text(text) => parse(text),
-        _ => None,
-    };
+    let value = node.text().and_then(parse);
     if value.is_none() {
         reader.refuse(path, node, allowed);
     }

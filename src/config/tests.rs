@@ -193,6 +193,15 @@ fn bad_values_say_what_is_allowed() {
 }
 
 #[test]
+fn defaults_that_name_other_tiers_fall_away() {
+    let sources = environment(&[("DATS__ROUTING__TIERS", "[local, small]"), ("DATS__ROUTING__DEFAULT_TIER", "local")]);
+    let config = Config::load(&sources).unwrap();
+    assert!(config.task_management.escalate_to.is_empty());
+    let (domain, tier) = config.routing.router.route("Write ESP32 firmware");
+    assert_eq!((domain.as_str(), tier.as_str()), ("code-embedded", "local"));
+}
+
+#[test]
 fn a_file_that_is_not_yaml_names_its_line() {
     with_file("server:\n  listen: [1\n", |sources| {
         let message = refusal(sources);
