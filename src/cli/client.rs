@@ -145,16 +145,34 @@ impl Client {
         self.call(Call::new(Method::POST, path).json(body)).await
     }
 
+    /// GET of something that is no JSON.
+    pub(super) async fn get_text(&self, path: &str) -> Result<String, Error> {
+        self.text(Call::new(Method::GET, path)).await
+    }
+
     /// Carries out any call.
     pub(super) async fn call(&self, call: Call) -> Result<Answer, Error> {
+        let text = self.text(call).await?;
+        let json = match text.trim() {
+            "" => Value::Null,
+            text => serde_json::from_str(text).map_err(|error| Error::Protocol(format!("it is not JSON: {error}")))?,
+        };
+        Ok(Answer { text, json })
+    }
+
+    async fn text(&self, call: Call) -> Result<String, Error> {
         let deadline = ANSWER_TIME + call.wait;
         let answered = timeout(deadline, async {
             let response = self.send(call).await?;
             let status = response.status();
             let body = self.body(response.into_body()).await?;
-            read_answer(status, &body)
+            if !status.is_success() {
+                return Err(refusal(status, &body));
+            }
+            Ok(String::from_utf8_lossy(&body).into_owned())
         });
-        answered.await.unwrap_or_else(|_| Err(self.unreachable(format!("no answer within {} s", deadline.as_secs()))))
+        let late = || Err(self.unreachable(format!("no answer within {} s", deadline.as_secs())));
+        answered.await.unwrap_or_else(|_| late())
     }
 
     /// Opens an event stream, resuming after `last_id` where given.
@@ -301,18 +319,6 @@ fn bearer(key: &Secret) -> Result<HeaderValue, String> {
         .map_err(|_| "the API key holds characters that can't be sent".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn read_answer(status: StatusCode, body: &[u8]) -> Result<Answer, Error> {
-    if !status.is_success() {
-        return Err(refusal(status, body));
-    }
-    let text = String::from_utf8_lossy(body).into_owned();
-    let json = match text.trim() {
-        "" => Value::Null,
-        text => serde_json::from_str(text).map_err(|error| Error::Protocol(format!("it is not JSON: {error}")))?,
-    };
-    Ok(Answer { text, json })
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Error {

@@ -97,8 +97,12 @@ async fn tasks(client: &Client, cast: &Cast) -> Result<Vec<Answer>, Failure> {
     Ok(tasks)
 }
 
-/// The provenance record of a task and the artifact it made.
+/// The artifact a task made and the record of how.
 async fn result_of(client: &Client, screen: &Screen, task: &Value) -> Result<(), Failure> {
+    if let Some(artifact) = task["artifacts"][0]["id"].as_str() {
+        let content = client.get_text(&format!("/artifacts/{}/content", segment(artifact))).await?;
+        line(&format!("\nartifact {artifact}\n  {}", content.trim_end().replace('\n', "\n  ")))?;
+    }
     let record = task["provenance_id"].as_str().unwrap_or_default();
     let answer = client.get(&format!("/provenance/{}", segment(record))).await?;
     line(&format!("\nprovenance record {record}\n{}", screen.details(&answer.json, &RECORD_FIELDS)))
