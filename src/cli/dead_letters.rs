@@ -46,5 +46,5 @@ fn table(screen: &Screen, page: &Value) -> String {
             Cell::new(shortened(letter["reason"].as_str().unwrap_or_default())),
         ]
     });
-    screen.table(&["ID", "TIME", "TYPE", "REASON"], rows.collect())
+    screen.table(&["ID", "TIME", "TYPE", "REASON"], rows.collect(), &["TYPE"])
 }

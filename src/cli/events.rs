@@ -7,8 +7,8 @@ use super::Session;
 use super::client::{Error, with_query};
 use super::exit::{Failure, warn};
 use super::follow::{Follower, PATIENCE};
-use super::output::{Format, Screen, line};
-use super::progress::{clock_time, detail};
+use super::output::{Format, Screen, line, pairs};
+use super::progress::clock_time;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -91,7 +91,7 @@ pub(super) fn event_line(event: &Value) -> String {
         // The task has its own column; contents and contexts fill screens.
         fields.retain(|key, value| key != "task_id" && !value.is_object() && !value.is_array());
     }
-    let rest: String = detail(&data).chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect();
+    let rest: String = pairs(&data).chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect();
     format!("{time}  {name:24}  {task:36}  {rest}").trim_end().to_owned()
 }
 

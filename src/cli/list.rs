@@ -127,7 +127,7 @@ pub(super) fn task_table(screen: &Screen, tasks: &[Value]) -> String {
             Cell::new(shortened(task["description"].as_str().unwrap_or_default())),
         ]
     });
-    screen.table(&headers, rows.collect())
+    screen.table(&headers, rows.collect(), &["PROJECT", "PRIORITY", "DOMAIN", "ATTEMPTS", "CREATED", "TIER"])
 }
 
 #[cfg(test)]
@@ -137,7 +137,12 @@ mod tests {
 
     #[test]
     fn tasks_are_rows_with_a_short_description() {
-        let screen = Screen { format: Format::Table, is_terminal: false, now: "2026-01-09T18:00:00Z".parse().unwrap() };
+        let screen = Screen {
+            format: Format::Table,
+            is_terminal: false,
+            width: None,
+            now: "2026-01-09T18:00:00Z".parse().unwrap(),
+        };
         let task = json!({"task_id": "t-1", "project_id": "p", "status": "running", "phase": "leased",
             "priority": "normal", "domain": "analysis", "tier": "small", "attempts": 1, "max_attempts": 3,
             "created_at": "2026-01-09T17:00:00Z", "description": "many words ".repeat(9)});

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -29,13 +29,18 @@ pub(super) struct Screen {
     pub(super) format: Format,
     /// Stdout is a terminal: colours and relative times.
     pub(super) is_terminal: bool,
+    /// Columns of the terminal, where known.
+    pub(super) width: Option<u16>,
     /// What relative times refer to.
     pub(super) now: Timestamp,
 }
 
 impl Screen {
     pub(super) fn of_stdout(format: Format) -> Self {
-        Self { format, is_terminal: std::io::stdout().is_terminal(), now: now() }
+        let is_terminal = std::io::stdout().is_terminal();
+        // A terminal that does not know its width says 0.
+        let width = Table::new().width().filter(|width| is_terminal && *width > 0);
+        Self { format, is_terminal, width, now: now() }
     }
 
     /// Prints an answer: as it came, or as `render` shows it.
@@ -46,20 +51,44 @@ impl Screen {
         }
     }
 
-    /// A table; columns are as wide as their content unless a terminal is
-    /// too narrow for them.
-    pub(super) fn table(&self, headers: &[&str], rows: Vec<Vec<Cell>>) -> String {
+    /// A table. Where it is wider than the terminal, columns named in
+    /// `droppable` are left out, the first of them first.
+    pub(super) fn table(&self, headers: &[&str], rows: Vec<Vec<Cell>>, droppable: &[&str]) -> String {
+        let bold = |name: &&str| Cell::new(name).add_attribute(Attribute::Bold);
         let mut table = Table::new();
-        table.load_style(presets::NOTHING);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         if self.is_terminal {
-            table.enforce_styling().set_content_arrangement(ContentArrangement::Dynamic);
+            table.enforce_styling()
         } else {
-            table.force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
+            table.force_no_tty()
+        };
+        table.set_header(headers.iter().map(bold)).add_rows(rows);
+        let widths = table.column_max_content_widths();
+        let dropped = self.dropped(headers, &widths, droppable);
+        for (index, column) in table.column_iter_mut().enumerate() {
+            if dropped.contains(&index) {
+                column.set_constraint(ColumnConstraint::Hidden);
+            }
         }
-        table.set_header(headers.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
-        table.add_rows(rows);
         let lines: Vec<String> = table.trim_fmt().lines().map(|line| line.trim_start_matches(' ').to_owned()).collect();
         lines.join("\n")
+    }
+
+    /// The columns to leave out for the rest to fit.
+    fn dropped(&self, headers: &[&str], widths: &[u16], droppable: &[&str]) -> Vec<usize> {
+        // One space stands on each side of a cell.
+        let mut total: usize = widths.iter().map(|width| usize::from(*width) + 2).sum();
+        let mut dropped = Vec::new();
+        for name in droppable {
+            if self.width.is_none_or(|width| total <= usize::from(width)) {
+                break;
+            }
+            if let Some(index) = headers.iter().position(|header| header == name) {
+                total -= widths.get(index).map_or(0, |width| usize::from(*width) + 2);
+                dropped.push(index);
+            }
+        }
+        dropped
     }
 
     /// A time: relative on a terminal, as it came elsewhere.
@@ -140,7 +169,21 @@ fn plain(value: &Value) -> String {
         Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
             items.iter().map(text).collect::<Vec<_>>().join(", ")
         }
-        Value::Array(items) => items.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"),
+        Value::Array(items) => items.iter().map(pairs).collect::<Vec<_>>().join("\n"),
+        Value::Object(_) => pairs(value),
+        other => text(other),
+    }
+}
+
+/// A value in one line: an object as `key=value`, nothing as nothing.
+pub(super) fn pairs(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Object(fields) => {
+            let known = fields.iter().filter(|(_, value)| !is_empty(value));
+            let pairs: Vec<String> = known.map(|(key, value)| format!("{key}={}", text(value))).collect();
+            pairs.join(" ")
+        }
         other => text(other),
     }
 }
@@ -192,7 +235,7 @@ mod tests {
     use serde_json::json;
 
     fn screen(is_terminal: bool) -> Screen {
-        Screen { format: Format::Table, is_terminal, now: "2026-01-09T18:00:00Z".parse().unwrap() }
+        Screen { format: Format::Table, is_terminal, width: None, now: "2026-01-09T18:00:00Z".parse().unwrap() }
     }
 
     #[test]
@@ -210,9 +253,20 @@ mod tests {
             vec![status_cell(&json!({"status": "completed"})), Cell::new("a")],
             vec![status_cell(&json!({"status": "running", "phase": "leased"})), Cell::new("b")],
         ];
-        let plain = screen(false).table(&["STATUS", "ID"], rows.clone());
+        let plain = screen(false).table(&["STATUS", "ID"], rows.clone(), &[]);
         assert_eq!(plain, "STATUS          ID\ncompleted       a\nrunning/leased  b");
-        assert!(screen(true).table(&["STATUS", "ID"], rows).contains('\u{1b}'));
+        assert!(screen(true).table(&["STATUS", "ID"], rows, &[]).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_narrow_terminal_drops_what_matters_least() {
+        let row = || vec![vec![Cell::new("1234567890"), Cell::new("12345"), Cell::new("123")]];
+        let screen = |width| Screen { width, ..screen(false) };
+        let table = |width| screen(width).table(&["A", "B", "C"], row(), &["B", "A"]);
+        assert_eq!(table(None).lines().last(), Some("1234567890  12345  123"));
+        assert_eq!(table(Some(24)).lines().last(), Some("1234567890  12345  123"));
+        assert_eq!(table(Some(23)).lines().last(), Some("1234567890  123"));
+        assert_eq!(table(Some(5)).lines().last(), Some("123"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::Session;
 use super::client::{Answer, segment};
 use super::exit::{Failure, warn};
 use super::follow::{Step, follow_task};
-use super::output::{Format, Screen, line};
+use super::output::{Format, Screen, line, pairs};
 
 /// Prints every step of a task on stdout until its end.
 pub(super) async fn print_steps(session: &Session, id: &str) -> Result<Answer, Failure> {
@@ -72,7 +72,7 @@ pub(super) fn step_line(step: &Value) -> String {
         Some(attempt) if attempt > 0 => format!("attempt {attempt}"),
         _ => String::new(),
     };
-    let detail = detail(&step["detail"]);
+    let detail = pairs(&step["detail"]);
     format!("{time}  {event:24}  {:20}  {attempt:10}  {detail}", place(step)).trim_end().to_owned()
 }
 
@@ -91,25 +91,6 @@ pub(super) fn clock_time(time: &str) -> &str {
         return time;
     };
     clock.get(..12).unwrap_or(clock).trim_end_matches('Z')
-}
-
-/// A detail as text; an object as `key=value`.
-pub(super) fn detail(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Object(fields) => {
-            let known = fields.iter().filter(|(_, value)| !value.is_null());
-            let pairs: Vec<String> = known
-                .map(|(key, value)| match value.as_str() {
-                    Some(text) => format!("{key}={text}"),
-                    None => format!("{key}={value}"),
-                })
-                .collect();
-            pairs.join(" ")
-        }
-        other => other.to_string(),
-    }
 }
 
 /// The fields of a task worth seeing first.

@@ -115,5 +115,9 @@ fn table(screen: &Screen, page: &Value) -> String {
             Cell::new(shortened(project["description"].as_str().unwrap_or_default())),
         ]
     });
-    screen.table(&["PROJECT", "NAME", "QA PROFILE", "LIMIT", "CREATED", "DESCRIPTION"], rows.collect())
+    screen.table(
+        &["PROJECT", "NAME", "QA PROFILE", "LIMIT", "CREATED", "DESCRIPTION"],
+        rows.collect(),
+        &["NAME", "CREATED"],
+    )
 }

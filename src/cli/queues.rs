@@ -24,5 +24,5 @@ fn table(screen: &Screen, answer: &Value) -> String {
             Cell::new(state),
         ]
     });
-    screen.table(&["TIER", "WAITING", "LEASED", "OLDEST", "STATE"], rows.collect())
+    screen.table(&["TIER", "WAITING", "LEASED", "OLDEST", "STATE"], rows.collect(), &[])
 }
