@@ -1,4 +1,7 @@
 //! The DATS orchestration service.
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod engine;
+pub mod store;
 pub mod task;

@@ -73,7 +73,7 @@ fn output(mut draft: Draft<'_>, output: Box<Output>, record: RecordId) -> Result
 
 /// The first output of the running attempt.
 fn take_output(draft: &mut Draft<'_>, attempt: Attempt, output: Box<Output>, record: RecordId) {
-    let product = Product { record, artifact: output.artifact.clone(), artifacts: output.artifacts.clone() };
+    let product = Product { record, artifact: output.artifact.clone(), artifacts: output.all_artifacts() };
     let unchecked = draft.task.qa_profile.is_none();
     draft.effects.push(Effect::StoreRecord(Box::new(NewRecord {
         id: record,
@@ -217,7 +217,7 @@ fn place(task: &Task, artifact: Option<&ArtifactId>) -> Place {
             Progress::Validating { product, .. } | Progress::Reviewing { product, .. }
                 if artifact.is_none_or(|artifact| names(product, artifact)) =>
             {
-                Place::Here(attempt.clone(), progress.clone())
+                Place::Here(*attempt, progress.clone())
             }
             Progress::Dispatched
             | Progress::Leased { .. }
