@@ -28,11 +28,9 @@ pub struct Line {
 }
 
 impl Line {
-    /// Joins the line.
-    pub fn insert(&mut self, priority: Priority, place: Place) {
-        if let Some(class) = self.classes.get_mut(priority.class()) {
-            class.insert(place);
-        }
+    /// Joins the line; false when it stood there already.
+    pub fn insert(&mut self, priority: Priority, place: Place) -> bool {
+        self.classes.get_mut(priority.class()).is_some_and(|class| class.insert(place))
     }
 
     /// Leaves the line; whether it stood there.
@@ -99,8 +97,9 @@ impl FairLine {
             self.turns.push_back(project.clone());
             Line::default()
         });
-        line.insert(priority, place);
-        self.len += 1;
+        if line.insert(priority, place) {
+            self.len += 1;
+        }
     }
 
     /// Leaves the line of its project.
