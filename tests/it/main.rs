@@ -1,0 +1,4 @@
+//! The integration tests, one module for each promise.
+
+mod core_fixtures;
+mod core_table;
