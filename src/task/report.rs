@@ -97,7 +97,7 @@ fn take_output(draft: &mut Draft<'_>, attempt: Attempt, output: Box<Output>, rec
 /// Reports that waited for an output are looked at again, in the order in
 /// which they came: some have their effect now, some have become stale, the
 /// rest waits on.
-fn apply_parked(draft: &mut Draft<'_>) {
+pub(super) fn apply_parked(draft: &mut Draft<'_>) {
     for parked in std::mem::take(&mut draft.task.parked) {
         match settle(draft, &parked.report) {
             Settled::Early => draft.task.parked.push(parked),

@@ -198,6 +198,9 @@ impl<'a> Draft<'a> {
         let until = self.policy.next_attempt_at(self.task.id, attempt.number, self.now);
         self.task.state = State::Pending(Pending::Backoff { until });
         self.log(Change::Backoff { until, error });
+        // A parked review that names no artifact was about this attempt, not
+        // about the next one.
+        report::apply_parked(self);
     }
 
     fn remember(&mut self, attempt: &Attempt, product: Option<&Product>, error: TaskError) {

@@ -111,6 +111,9 @@ fn running_rows() -> Vec<Row> {
         Row::new("dispatched, last attempt", 1, &[], None).dispatched(950),
         new("dispatched, without QA").without_qa().dispatched(950),
         new("dispatched, validated(a2) parked").dispatched(950).report(990, validated("a2")),
+        new("dispatched, review r2 approved parked")
+            .dispatched(950)
+            .report(990, review_completed("r2", ReviewDecision::Approved, None)),
         new("dispatched, rejected(a2) and validated(a9) parked")
             .dispatched(950)
             .report(990, rejected("a2"))
