@@ -165,6 +165,34 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_lost_its_task_or_its_slot_is_passed_over() {
+        let (mut admission, a, b) = (Admission::new(AGING, 1), project("a"), project("b"));
+        admission.enqueue(&a, Priority::Normal, place(1, 1));
+        admission.enqueue(&b, Priority::Normal, place(1, 2));
+        assert!(admission.has_next());
+        admission.withdraw(&a, Priority::Normal, place(1, 1));
+        admission.set_limit(&b, Some(0));
+        assert!(!admission.has_next());
+        assert_eq!(admitted(&mut admission, 2), [0_u128; 0]);
+        admission.set_limit(&b, None);
+        admission.enqueue(&a, Priority::Normal, place(2, 3));
+        assert_eq!(admitted(&mut admission, 2), [2, 3]);
+    }
+
+    #[test]
+    fn slots_taken_outside_count_even_above_the_limit() {
+        let (mut admission, a) = (Admission::new(AGING, 1), project("a"));
+        admission.occupy(&a);
+        admission.occupy(&a);
+        admission.enqueue(&a, Priority::Normal, place(1, 1));
+        assert_eq!(admission.slots(&a), (2, 1));
+        admission.release(&a);
+        assert_eq!(admitted(&mut admission, 2), [0_u128; 0]);
+        admission.release(&a);
+        assert_eq!(admitted(&mut admission, 2), [1]);
+    }
+
+    #[test]
     fn projects_take_turns() {
         let (mut admission, a, b) = (Admission::new(AGING, 1000), project("a"), project("b"));
         for task in 1..=5 {

@@ -144,3 +144,57 @@ impl FairLine {
         self.lines.values().filter_map(Line::oldest).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    const AGING: Duration = Duration::from_mins(5);
+
+    fn place(second: i64, task: u128) -> Place {
+        Place { since: Timestamp::from_micros(second * 1_000_000), task: TaskId::new(Uuid::from_u128(task)) }
+    }
+
+    fn popped(line: &mut FairLine) -> Vec<u128> {
+        let now = Timestamp::from_micros(10_000_000);
+        std::iter::from_fn(|| line.pop(now, AGING)).map(|task| u128::from_be_bytes(task.to_bytes())).collect()
+    }
+
+    #[test]
+    fn a_long_line_delays_no_other_project() {
+        let (a, b) = (ProjectId::new("a").unwrap(), ProjectId::new("b").unwrap());
+        let mut line = FairLine::default();
+        for task in 1..=3 {
+            line.insert(&a, Priority::High, place(1, task));
+        }
+        line.insert(&b, Priority::Low, place(9, 10));
+        line.insert(&b, Priority::Low, place(9, 11));
+        assert_eq!(popped(&mut line), [1, 10, 2, 11, 3]);
+        assert!(line.is_empty());
+    }
+
+    #[test]
+    fn a_place_counts_once_however_often_it_comes_and_goes() {
+        let a = ProjectId::new("a").unwrap();
+        let mut line = FairLine::default();
+        line.insert(&a, Priority::Normal, place(1, 1));
+        line.insert(&a, Priority::Normal, place(1, 1));
+        assert_eq!((line.len(), line.oldest()), (1, Some(place(1, 1).since)));
+        line.remove(&a, Priority::Normal, place(1, 1));
+        line.remove(&a, Priority::Normal, place(1, 1));
+        assert_eq!((line.len(), line.oldest()), (0, None));
+        line.insert(&a, Priority::Normal, place(2, 2));
+        assert_eq!(popped(&mut line), [2]);
+    }
+
+    #[test]
+    fn without_aging_classes_stay_apart_and_time_going_back_does_no_harm() {
+        let mut line = Line::default();
+        line.insert(Priority::Low, place(1, 1));
+        line.insert(Priority::High, place(9, 2));
+        let later = Timestamp::from_micros(i64::MAX);
+        assert_eq!(line.first(later, Duration::ZERO), Some((Priority::High, place(9, 2))));
+        assert_eq!(line.first(Timestamp::default(), AGING), Some((Priority::High, place(9, 2))));
+    }
+}

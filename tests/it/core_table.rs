@@ -309,6 +309,35 @@ fn every_input_in_every_state() {
 }
 
 #[test]
+fn every_submission() {
+    use Dependency::{Completed, Lost, Open};
+    let choices: [(&str, &[Dependency]); 6] = [
+        ("no dependency", &[]),
+        ("one open", &[Open]),
+        ("one completed", &[Completed]),
+        ("one lost", &[Lost]),
+        ("one completed, one open", &[Completed, Open]),
+        ("one open, one lost", &[Open, Lost]),
+    ];
+    let mut table = String::new();
+    for (time, not_before) in [("at once", None), ("not before now", Some(NOW)), ("not before later", Some(NOW + 60))] {
+        for (name, dependencies) in choices {
+            let dependencies: Vec<_> = (2..).map(task_id).zip(dependencies.iter().copied()).collect();
+            let depends_on: Vec<_> = dependencies.iter().map(|(task, _)| *task).collect();
+            let submission = submission(project("p"), &depends_on, not_before.map(at));
+            let step = submit(task_id(1), &submission, resolved(3, 600, "consensus"), &dependencies, at(NOW));
+            let effects: Vec<_> = step.effects.iter().map(effect).collect();
+            let timer = step.task.next_timer().map(|timer| timer.since(at(NOW)));
+            let (phase, waits) = (step.task.phase().as_str(), step.task.waits_for().len());
+            assert_eq!((step.outcome, step.task.version), (Outcome::Applied, 1));
+            let effects = effects.join("; ");
+            let _ = writeln!(table, "{time}, {name} -> {phase}, waits for {waits}, timer {timer:?} | {effects}");
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
 fn an_end_is_final_and_a_record_is_made_once() {
     let rows: Vec<Row> = pending_rows().into_iter().chain(running_rows()).chain(ended_rows()).collect();
     for row in &rows {

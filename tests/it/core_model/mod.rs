@@ -194,13 +194,13 @@ impl Pair {
             Command::Renew { task, right, seconds } => {
                 let Some(task) = picked(self, task) else { return };
                 let (id, until) = (self.lease_of(task, *right), self.in_seconds(*seconds));
-                let answer = self.world.input(task, Input::Renew { id, until });
+                let answer = self.world.input(task, &Input::Renew { id, until });
                 assert_eq!(answer, self.model.renew(task, id, until));
             }
             Command::Release { task, right } => {
                 let Some(task) = picked(self, task) else { return };
                 let id = self.lease_of(task, *right);
-                assert_eq!(self.world.input(task, Input::Release { id }), self.model.release(task, id));
+                assert_eq!(self.world.input(task, &Input::Release { id }), self.model.release(task, id));
             }
             Command::Report { task, what } => {
                 let Some(task) = picked(self, task) else { return };
@@ -214,7 +214,7 @@ impl Pair {
             Command::Again { .. } => {}
             Command::Cancel { task } => {
                 let Some(task) = picked(self, task) else { return };
-                assert_eq!(self.world.input(task, Input::Cancel { reason: None }), self.model.cancel(task));
+                assert_eq!(self.world.input(task, &Input::Cancel { reason: None }), self.model.cancel(task));
             }
             Command::Limit { project: number, limit } => {
                 self.world.admission.set_limit(&project(PROJECTS[*number]), *limit);
@@ -271,7 +271,7 @@ impl Pair {
         let (id, until) = (lease_id(self.id()), self.in_seconds(seconds));
         self.model.leased(task, id, until);
         assert_eq!(self.model.tasks[&task].tier_name(), name);
-        assert_eq!(self.world.input(task, Input::Lease { id, worker: worker(), until }), "applied");
+        assert_eq!(self.world.input(task, &Input::Lease { id, worker: worker(), until }), "applied");
     }
 
     fn time(&mut self, millis: i64, late: bool) {
@@ -288,7 +288,7 @@ impl Pair {
         let expected = self.model.report(task, &report);
         let record = record_id(self.id());
         let input = Input::Report { report: report.clone(), record, raw: "{}".to_owned() };
-        assert_eq!(self.world.input(task, input), expected, "{report:?}");
+        assert_eq!(self.world.input(task, &input), expected, "{report:?}");
         self.sent.push((task, report));
     }
 

@@ -277,7 +277,7 @@ impl Entry {
 
 impl Model {
     pub(crate) fn new(limits: Vec<usize>, aging: Duration, patience: Option<Duration>, now: Timestamp) -> Self {
-        Self { limits, aging, patience, now, ..Self::default() }
+        Self { limits, now, patience, aging, ..Self::default() }
     }
 
     fn entry(&mut self, task: TaskId) -> &mut Entry {

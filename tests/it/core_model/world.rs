@@ -50,14 +50,14 @@ impl World {
     }
 
     /// One input, and the ends that follow from it. The answer's name.
-    pub(crate) fn input(&mut self, task: TaskId, input: Input) -> &'static str {
+    pub(crate) fn input(&mut self, task: TaskId, input: &Input) -> &'static str {
         let before = self.tasks[&task].clone();
         let result = apply(&before, input.clone(), self.now, &self.policy);
         assert_eq!(result, apply(&before, input.clone(), self.now, &self.policy), "a replay differs");
         let Ok(step) = result else { return "refused" };
         check_step(&before, &step);
         self.carry_out(&step);
-        if matches!(input, Input::Tick) {
+        if *input == Input::Tick {
             let timer = step.task.next_timer();
             assert!(timer.is_none_or(|timer| timer > self.now), "a timer is due after its tick: {:?}", step.task);
         }
@@ -70,14 +70,14 @@ impl World {
         let due = |task: &&Task| task.next_timer().is_some_and(|timer| timer <= self.now);
         let due: Vec<_> = self.tasks.values().filter(due).map(|task| task.id).collect();
         for task in due {
-            self.input(task, Input::Tick);
+            self.input(task, &Input::Tick);
         }
     }
 
     /// Free slots go to those that wait.
     pub(crate) fn admit(&mut self) {
         while let Some(task) = self.admission.admit_next(self.now) {
-            assert_eq!(self.input(task, Input::Admit), "applied");
+            assert_eq!(self.input(task, &Input::Admit), "applied");
         }
         assert!(!self.admission.has_next());
     }
@@ -90,7 +90,7 @@ impl World {
     fn spread(&mut self) {
         while let Some((task, completed)) = self.ended.pop_front() {
             for dependent in self.dependents.get(&task).cloned().unwrap_or_default() {
-                self.input(dependent, Input::DependencyEnded { task, completed });
+                self.input(dependent, &Input::DependencyEnded { task, completed });
             }
         }
     }
@@ -221,5 +221,8 @@ fn check_step(before: &Task, step: &Step) {
 fn round_trip(task: &Task) {
     let bytes = postcard::to_stdvec(task).expect("a task is written");
     let read: Task = postcard::from_bytes(&bytes).expect("a task is read");
+    assert_eq!(*task, read);
+    let text = serde_json::to_string(task).expect("a task is written");
+    let read: Task = serde_json::from_str(&text).expect("a task is read");
     assert_eq!(*task, read);
 }
