@@ -3,5 +3,6 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod service;
 pub mod store;
 pub mod task;
