@@ -122,7 +122,8 @@ impl Admission {
     /// Whether a slot is free for a waiting task.
     #[must_use]
     pub fn has_next(&self) -> bool {
-        !self.turns.is_empty()
+        // Not every turn can be taken: its task may have left the line.
+        self.turns.iter().any(|project| self.lanes.get(project).is_some_and(Lane::can_admit))
     }
 }
 
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    const AGING: Duration = Duration::from_secs(300);
+    const AGING: Duration = Duration::from_mins(5);
 
     fn project(name: &str) -> ProjectId {
         ProjectId::new(name).unwrap()
@@ -161,6 +162,34 @@ mod tests {
         admission.set_limit(&a, Some(2));
         assert_eq!(admitted(&mut admission, 2), [4]);
         assert_eq!(admission.slots(&a), (2, 2));
+    }
+
+    #[test]
+    fn a_turn_that_lost_its_task_or_its_slot_is_passed_over() {
+        let (mut admission, a, b) = (Admission::new(AGING, 1), project("a"), project("b"));
+        admission.enqueue(&a, Priority::Normal, place(1, 1));
+        admission.enqueue(&b, Priority::Normal, place(1, 2));
+        assert!(admission.has_next());
+        admission.withdraw(&a, Priority::Normal, place(1, 1));
+        admission.set_limit(&b, Some(0));
+        assert!(!admission.has_next());
+        assert_eq!(admitted(&mut admission, 2), [0_u128; 0]);
+        admission.set_limit(&b, None);
+        admission.enqueue(&a, Priority::Normal, place(2, 3));
+        assert_eq!(admitted(&mut admission, 2), [2, 3]);
+    }
+
+    #[test]
+    fn slots_taken_outside_count_even_above_the_limit() {
+        let (mut admission, a) = (Admission::new(AGING, 1), project("a"));
+        admission.occupy(&a);
+        admission.occupy(&a);
+        admission.enqueue(&a, Priority::Normal, place(1, 1));
+        assert_eq!(admission.slots(&a), (2, 1));
+        admission.release(&a);
+        assert_eq!(admitted(&mut admission, 2), [0_u128; 0]);
+        admission.release(&a);
+        assert_eq!(admitted(&mut admission, 2), [1]);
     }
 
     #[test]

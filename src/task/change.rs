@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Output;
 use super::id::{Domain, LeaseId, RecordId, TaskId, Tier, WorkerId};
-use super::state::{Status, TaskError};
+use super::state::TaskError;
+use super::status::Status;
 use super::time::Timestamp;
 
 /// One thing that happened to a task, in the words of the event catalogue
@@ -22,7 +23,8 @@ pub enum Change {
         tier: Tier,
         /// The kind of work.
         domain: Domain,
-        /// The record of the attempt before, whose issues go into the context.
+        /// The newest record of an earlier attempt, whose artifact and issues
+        /// go into the context.
         previous: Option<RecordId>,
     },
     /// Somebody ended it. Published as `task.cancelled`.

@@ -28,11 +28,9 @@ pub struct Line {
 }
 
 impl Line {
-    /// Joins the line.
-    pub fn insert(&mut self, priority: Priority, place: Place) {
-        if let Some(class) = self.classes.get_mut(priority.class()) {
-            class.insert(place);
-        }
+    /// Joins the line; false when it stood there already.
+    pub fn insert(&mut self, priority: Priority, place: Place) -> bool {
+        self.classes.get_mut(priority.class()).is_some_and(|class| class.insert(place))
     }
 
     /// Leaves the line; whether it stood there.
@@ -99,8 +97,9 @@ impl FairLine {
             self.turns.push_back(project.clone());
             Line::default()
         });
-        line.insert(priority, place);
-        self.len += 1;
+        if line.insert(priority, place) {
+            self.len += 1;
+        }
     }
 
     /// Leaves the line of its project.
@@ -143,5 +142,59 @@ impl FairLine {
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
         self.lines.values().filter_map(Line::oldest).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    const AGING: Duration = Duration::from_mins(5);
+
+    fn place(second: i64, task: u128) -> Place {
+        Place { since: Timestamp::from_micros(second * 1_000_000), task: TaskId::new(Uuid::from_u128(task)) }
+    }
+
+    fn popped(line: &mut FairLine) -> Vec<u128> {
+        let now = Timestamp::from_micros(10_000_000);
+        std::iter::from_fn(|| line.pop(now, AGING)).map(|task| u128::from_be_bytes(task.to_bytes())).collect()
+    }
+
+    #[test]
+    fn a_long_line_delays_no_other_project() {
+        let (a, b) = (ProjectId::new("a").unwrap(), ProjectId::new("b").unwrap());
+        let mut line = FairLine::default();
+        for task in 1..=3 {
+            line.insert(&a, Priority::High, place(1, task));
+        }
+        line.insert(&b, Priority::Low, place(9, 10));
+        line.insert(&b, Priority::Low, place(9, 11));
+        assert_eq!(popped(&mut line), [1, 10, 2, 11, 3]);
+        assert!(line.is_empty());
+    }
+
+    #[test]
+    fn a_place_counts_once_however_often_it_comes_and_goes() {
+        let a = ProjectId::new("a").unwrap();
+        let mut line = FairLine::default();
+        line.insert(&a, Priority::Normal, place(1, 1));
+        line.insert(&a, Priority::Normal, place(1, 1));
+        assert_eq!((line.len(), line.oldest()), (1, Some(place(1, 1).since)));
+        line.remove(&a, Priority::Normal, place(1, 1));
+        line.remove(&a, Priority::Normal, place(1, 1));
+        assert_eq!((line.len(), line.oldest()), (0, None));
+        line.insert(&a, Priority::Normal, place(2, 2));
+        assert_eq!(popped(&mut line), [2]);
+    }
+
+    #[test]
+    fn without_aging_classes_stay_apart_and_time_going_back_does_no_harm() {
+        let mut line = Line::default();
+        line.insert(Priority::Low, place(1, 1));
+        line.insert(Priority::High, place(9, 2));
+        let later = Timestamp::from_micros(i64::MAX);
+        assert_eq!(line.first(later, Duration::ZERO), Some((Priority::High, place(9, 2))));
+        assert_eq!(line.first(Timestamp::default(), AGING), Some((Priority::High, place(9, 2))));
     }
 }

@@ -19,6 +19,7 @@ mod report;
 mod request;
 mod router;
 mod state;
+mod status;
 mod submit;
 mod time;
 mod transition;
@@ -39,9 +40,8 @@ pub use request::{
     OnChildFailure, Options, Priority, Submission,
 };
 pub use router::{Router, Rule};
-pub use state::{
-    Attempt, ClosedAttempt, ErrorCode, Lease, Parked, Pending, Phase, Product, Progress, State, Status, Task, TaskError,
-};
+pub use state::{Attempt, ClosedAttempt, ErrorCode, Lease, Parked, Pending, Product, Progress, State, Task, TaskError};
+pub use status::{Phase, Status};
 pub use submit::{Dependency, Resolved, submit};
 pub use time::{InvalidTime, Timestamp};
 pub use transition::{Input, MAX_PARKED, Refusal, Step, apply};

@@ -2,9 +2,10 @@
 //! reviews, and those that come before the output they are about.
 
 use super::change::{Effect, NewRecord, Outcome, RecordStatus, Stale};
-use super::event::{Decision, Failure, Output, Report, Review, ReviewDecision, ReviewRequest, Verdict};
-use super::id::{ArtifactId, RecordId};
+use super::event::{Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict};
+use super::id::{ArtifactId, RecordId, ReviewId};
 use super::state::{Attempt, ErrorCode, Parked, Product, Progress, State, Task, TaskError};
+use super::status::Status;
 use super::transition::{Draft, MAX_PARKED, Refusal, Retry, Step};
 
 /// Applies a report. `record` is the id for a provenance record, should one
@@ -12,10 +13,8 @@ use super::transition::{Draft, MAX_PARKED, Refusal, Retry, Step};
 pub(super) fn apply(draft: Draft<'_>, report: Report, record: RecordId, raw: &str) -> Result<Step, Refusal> {
     match report {
         Report::Output(output) => self::output(draft, output, record),
-        Report::Verdict(verdict) => self::verdict(draft, verdict, raw),
         Report::Failed(failure) => failed(draft, &failure),
-        Report::ReviewRequested(request) => review_requested(draft, request, raw),
-        Report::ReviewCompleted(review) => review_completed(draft, review, raw),
+        Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => opinion(draft, report, raw),
     }
 }
 
@@ -36,9 +35,12 @@ fn about(task: &Task, given: Option<u32>) -> Result<About, Refusal> {
 }
 
 fn output(mut draft: Draft<'_>, output: Box<Output>, record: RecordId) -> Result<Step, Refusal> {
-    let earlier = match about(&draft.task, output.attempt)? {
-        About::Newest => None,
-        About::Earlier(number) => Some(number),
+    let earlier = match about(&draft.task, output.attempt) {
+        Ok(About::Newest) => None,
+        Ok(About::Earlier(number)) => Some(number),
+        // After the end everything is stale, however wrong.
+        Err(_) if draft.task.status().is_terminal() => return Ok(draft.stale(Stale::Ended)),
+        Err(refusal) => return Err(refusal),
     };
     match (draft.task.state.clone(), earlier) {
         (State::Running { attempt, progress: Progress::Dispatched | Progress::Leased { .. } }, None) => {
@@ -50,10 +52,7 @@ fn output(mut draft: Draft<'_>, output: Box<Output>, record: RecordId) -> Result
                 progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
             },
             None,
-        ) => {
-            draft.effects.push(Effect::ExtendRecord { record: product.record, output });
-            Ok(draft.stale(Stale::SecondOutput))
-        }
+        ) => Ok(second_output(draft, product.record, output)),
         (State::Completed { product, .. }, None) => {
             draft.effects.push(Effect::ExtendRecord { record: product.record, output });
             Ok(draft.stale(Stale::Ended))
@@ -73,7 +72,8 @@ fn output(mut draft: Draft<'_>, output: Box<Output>, record: RecordId) -> Result
 
 /// The first output of the running attempt.
 fn take_output(draft: &mut Draft<'_>, attempt: Attempt, output: Box<Output>, record: RecordId) {
-    let product = Product { record, artifact: output.artifact.clone(), artifacts: output.artifacts.clone() };
+    let product =
+        Product { record, artifact: output.artifact.clone(), artifacts: output.all_artifacts(), late: Vec::new() };
     let unchecked = draft.task.qa_profile.is_none();
     draft.effects.push(Effect::StoreRecord(Box::new(NewRecord {
         id: record,
@@ -94,32 +94,15 @@ fn take_output(draft: &mut Draft<'_>, attempt: Attempt, output: Box<Output>, rec
     apply_parked(draft);
 }
 
-/// Reports that waited for this output have their effect now, in the order
-/// in which they came, as long as the output is still under validation.
-fn apply_parked(draft: &mut Draft<'_>) {
+/// Reports that waited for an output are looked at again, in the order in
+/// which they came: some have their effect now, some have become stale, the
+/// rest waits on.
+pub(super) fn apply_parked(draft: &mut Draft<'_>) {
     for parked in std::mem::take(&mut draft.task.parked) {
-        let State::Running { attempt, progress } = draft.task.state.clone() else { return };
-        let (Progress::Validating { product, .. } | Progress::Reviewing { product, .. }) = progress else { return };
-        if !concerns(&parked.report, &product) {
-            draft.task.parked.push(parked);
-            continue;
+        match settle(draft, &parked.report) {
+            Settled::Early => draft.task.parked.push(parked),
+            Settled::Applied | Settled::Late(_) => {}
         }
-        match parked.report {
-            Report::Verdict(verdict) => judge(draft, &attempt, product, verdict),
-            Report::ReviewRequested(request) => start_review(draft, attempt, product, request),
-            Report::ReviewCompleted(review) => finish_review(draft, &attempt, product, review),
-            // Outputs and failures are never parked.
-            Report::Output(_) | Report::Failed(_) => {}
-        }
-    }
-}
-
-fn concerns(report: &Report, product: &Product) -> bool {
-    match report {
-        Report::Verdict(verdict) => names(product, &verdict.artifact),
-        Report::ReviewRequested(request) => request.artifact.as_ref().is_none_or(|id| names(product, id)),
-        Report::ReviewCompleted(review) => review.artifact.as_ref().is_none_or(|id| names(product, id)),
-        Report::Output(_) | Report::Failed(_) => false,
     }
 }
 
@@ -127,37 +110,80 @@ fn names(product: &Product, artifact: &ArtifactId) -> bool {
     product.artifact == *artifact || product.artifacts.iter().any(|each| each.id == *artifact)
 }
 
+/// Another output of the running attempt: the first one stands.
+fn second_output(mut draft: Draft<'_>, record: RecordId, output: Box<Output>) -> Step {
+    if let State::Running {
+        progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
+    } = &mut draft.task.state
+    {
+        let known: Vec<_> = ids(&output.artifact, &output.artifacts).filter(|id| !names(product, id)).collect();
+        remember_ids(&mut product.late, known);
+    }
+    draft.effects.push(Effect::ExtendRecord { record, output });
+    apply_parked(&mut draft);
+    draft.stale(Stale::SecondOutput)
+}
+
 /// An output of attempt `number`, which is closed: its artifacts are kept
-/// with that attempt, the task does not move.
+/// with that attempt, the task does not move. The attempt's first record is
+/// a visible change all the same: it counts as a version, so that whoever
+/// copies tasks by version copies this one.
 fn late_output(mut draft: Draft<'_>, number: u32, output: Box<Output>, record: RecordId, why: Stale) -> Step {
     let domain = draft.task.domain.clone();
     let now = draft.now;
-    if let Some(closed) = draft.task.closed.iter_mut().find(|closed| closed.number == number) {
-        if let Some((record, _)) = closed.product {
-            draft.effects.push(Effect::ExtendRecord { record, output });
-        } else {
-            closed.product = Some((record, output.artifact.clone()));
-            draft.effects.push(Effect::StoreRecord(Box::new(NewRecord {
-                id: record,
-                attempt: number,
-                tier: closed.tier.clone(),
-                domain,
-                dispatched_at: closed.dispatched_at,
-                completed_at: now,
-                status: RecordStatus::Failed,
-                output,
-            })));
+    let Some(closed) = draft.task.closed.iter_mut().find(|closed| closed.number == number) else {
+        return draft.stale(why);
+    };
+    remember_ids(&mut closed.artifacts, ids(&output.artifact, &output.artifacts));
+    if let Some((record, _)) = closed.product {
+        draft.effects.push(Effect::ExtendRecord { record, output });
+    } else {
+        closed.product = Some((record, output.artifact.clone()));
+        draft.effects.push(Effect::StoreRecord(Box::new(NewRecord {
+            id: record,
+            attempt: number,
+            tier: closed.tier.clone(),
+            domain,
+            dispatched_at: closed.dispatched_at,
+            completed_at: now,
+            status: RecordStatus::Failed,
+            output,
+        })));
+        draft.touch();
+    }
+    apply_parked(&mut draft);
+    draft.stale(why)
+}
+
+/// Most artifact ids of one attempt that are remembered for the sake of late
+/// verdicts. A verdict on one beyond them waits in vain and becomes a dead
+/// letter instead of being stale.
+const MAX_REMEMBERED: usize = 256;
+
+/// The ids that verdicts on an output may name.
+pub(super) fn ids<'a>(
+    artifact: &'a ArtifactId,
+    artifacts: &'a [OutputArtifact],
+) -> impl Iterator<Item = ArtifactId> + use<'a> {
+    std::iter::once(artifact).chain(artifacts.iter().map(|each| &each.id)).cloned()
+}
+
+pub(super) fn remember_ids(known: &mut Vec<ArtifactId>, more: impl IntoIterator<Item = ArtifactId>) {
+    for id in more {
+        if known.len() < MAX_REMEMBERED && !known.contains(&id) {
+            known.push(id);
         }
     }
-    draft.stale(why)
 }
 
 fn failed(mut draft: Draft<'_>, failure: &Failure) -> Result<Step, Refusal> {
     // Before the first dispatch nothing can have failed, whoever says so.
-    let earlier = draft.task.attempts() > 0 || failure.attempt.is_some();
-    if earlier && matches!(about(&draft.task, failure.attempt)?, About::Earlier(_)) {
-        let ended = draft.task.status().is_terminal();
-        return Ok(draft.stale(if ended { Stale::Ended } else { Stale::ClosedAttempt }));
+    let dispatched = draft.task.attempts() > 0 || failure.attempt.is_some();
+    if dispatched && !draft.task.status().is_terminal() {
+        match about(&draft.task, failure.attempt)? {
+            About::Newest => {}
+            About::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
+        }
     }
     match draft.task.state.clone() {
         State::Running { attempt, progress } => {
@@ -197,42 +223,39 @@ pub(super) fn reject(
     draft.close(attempt, Some(product), error, retry);
 }
 
-/// Where a report about an output stands to the task's state.
-enum Place {
-    /// Its output is under validation or review.
-    Here(Attempt, Progress),
+/// What a report about an output comes to.
+enum Settled {
+    /// It had its effect.
+    Applied,
     /// It came too late.
     Late(Stale),
     /// Its output has not come yet.
     Early,
 }
 
-fn place(task: &Task, artifact: Option<&ArtifactId>) -> Place {
-    let of_closed = |artifact: &ArtifactId| {
-        task.closed.iter().any(|closed| closed.product.as_ref().is_some_and(|(_, product)| product == artifact))
-    };
-    match &task.state {
-        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => Place::Late(Stale::Ended),
-        State::Running { attempt, progress } => match progress {
-            Progress::Validating { product, .. } | Progress::Reviewing { product, .. }
-                if artifact.is_none_or(|artifact| names(product, artifact)) =>
-            {
-                Place::Here(attempt.clone(), progress.clone())
-            }
-            Progress::Dispatched
-            | Progress::Leased { .. }
-            | Progress::Validating { .. }
-            | Progress::Reviewing { .. } => early_or_late(artifact.is_some_and(of_closed)),
-        },
-        State::Pending(_) => early_or_late(artifact.is_some_and(of_closed)),
+/// A verdict or a review: it has its effect, is stale, or is parked.
+fn opinion(mut draft: Draft<'_>, report: Report, raw: &str) -> Result<Step, Refusal> {
+    match settle(&mut draft, &report) {
+        Settled::Applied => Ok(draft.applied()),
+        Settled::Late(why) => Ok(draft.stale(why)),
+        Settled::Early => park(draft, report, raw),
     }
 }
 
-fn early_or_late(closed: bool) -> Place {
-    if closed { Place::Late(Stale::ClosedAttempt) } else { Place::Early }
+fn settle(draft: &mut Draft<'_>, report: &Report) -> Settled {
+    match report {
+        Report::Verdict(verdict) => self::verdict(draft, verdict),
+        Report::ReviewRequested(request) => review_requested(draft, request),
+        Report::ReviewCompleted(review) => review_completed(draft, review),
+        // These are about an attempt, not about an output, and never wait.
+        Report::Output(_) | Report::Failed(_) => Settled::Late(Stale::ClosedAttempt),
+    }
 }
 
 fn park(mut draft: Draft<'_>, report: Report, raw: &str) -> Result<Step, Refusal> {
+    if draft.task.parked.iter().any(|parked| parked.report == report) {
+        return Ok(draft.done(Outcome::Unchanged));
+    }
     if draft.task.parked.len() >= MAX_PARKED {
         return Err(Refusal::TooManyParked);
     }
@@ -241,93 +264,131 @@ fn park(mut draft: Draft<'_>, report: Report, raw: &str) -> Result<Step, Refusal
     Ok(draft.done(Outcome::Parked))
 }
 
-fn verdict(mut draft: Draft<'_>, verdict: Verdict, raw: &str) -> Result<Step, Refusal> {
-    match place(&draft.task, Some(&verdict.artifact)) {
-        Place::Here(attempt, Progress::Validating { product, .. } | Progress::Reviewing { product, .. }) => {
-            judge(&mut draft, &attempt, product, verdict);
-            Ok(draft.applied())
+/// The output that is under validation or review.
+struct Open {
+    attempt: Attempt,
+    product: Product,
+    review: Option<ReviewId>,
+}
+
+/// The output that a report is about, or what becomes of the report without.
+fn find(task: &Task, artifact: Option<&ArtifactId>, review: Option<&ReviewId>) -> Result<Open, Settled> {
+    let open = match &task.state {
+        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {
+            return Err(Settled::Late(Stale::Ended));
         }
-        Place::Late(why) => Ok(draft.stale(why)),
-        Place::Early | Place::Here(_, Progress::Dispatched | Progress::Leased { .. }) => {
-            park(draft, Report::Verdict(verdict), raw)
+        State::Running { attempt, progress: Progress::Validating { product, .. } } => Some((attempt, product, None)),
+        State::Running { attempt, progress: Progress::Reviewing { product, review, .. } } => {
+            Some((attempt, product, Some(review)))
         }
+        State::Running { progress: Progress::Dispatched | Progress::Leased { .. }, .. } | State::Pending(_) => None,
+    };
+    let Some(artifact) = artifact else {
+        // What only names a review is about the output that is here, unless
+        // that review was about an earlier one.
+        if review.is_some_and(|review| task.closed.iter().any(|closed| closed.reviews.contains(review))) {
+            return Err(Settled::Late(Stale::ClosedAttempt));
+        }
+        // Nobody can have looked at the output of an attempt yet to come.
+        let nothing_running = task.status() == Status::Pending;
+        let other = if nothing_running { Settled::Late(Stale::NothingRunning) } else { Settled::Early };
+        return open.map(Open::new).ok_or(other);
+    };
+    match open {
+        Some(open) if names(open.1, artifact) => Ok(Open::new(open)),
+        Some((_, product, _)) if product.late.contains(artifact) => Err(Settled::Late(Stale::SecondOutput)),
+        Some(_) | None if task.closed.iter().any(|closed| closed.artifacts.contains(artifact)) => {
+            Err(Settled::Late(Stale::ClosedAttempt))
+        }
+        Some(_) | None => Err(Settled::Early),
     }
 }
 
-fn judge(draft: &mut Draft<'_>, attempt: &Attempt, product: Product, verdict: Verdict) {
-    let verification = Some(verdict.details);
-    match verdict.decision {
+impl Open {
+    fn new((attempt, product, review): (&Attempt, &Product, Option<&ReviewId>)) -> Self {
+        Self { attempt: *attempt, product: product.clone(), review: review.cloned() }
+    }
+}
+
+fn verdict(draft: &mut Draft<'_>, verdict: &Verdict) -> Settled {
+    let Open { attempt, product, .. } = match find(&draft.task, Some(&verdict.artifact), None) {
+        Ok(open) => open,
+        Err(settled) => return settled,
+    };
+    let verification = Some(verdict.details.clone());
+    match &verdict.decision {
         Decision::Validated => approve(draft, attempt, product, RecordStatus::Passed, verification),
         Decision::Rejected { reason } => {
-            let error = TaskError { code: ErrorCode::Rejected, message: reason, attempt: Some(attempt.number) };
-            reject(draft, attempt, &product, error, verification, Retry::Escalate);
+            let error = rejected(attempt, reason.clone());
+            reject(draft, &attempt, &product, error, verification, Retry::Escalate);
         }
     }
+    Settled::Applied
+}
+
+fn rejected(attempt: Attempt, message: String) -> TaskError {
+    TaskError { code: ErrorCode::Rejected, message, attempt: Some(attempt.number) }
 }
 
 fn approve(
     draft: &mut Draft<'_>,
-    attempt: &Attempt,
+    attempt: Attempt,
     product: Product,
     status: RecordStatus,
     verification: Option<String>,
 ) {
     draft.effects.push(Effect::JudgeRecord { record: product.record, status, verification });
-    draft.complete(attempt, product);
+    draft.complete(&attempt, product);
 }
 
-fn review_requested(mut draft: Draft<'_>, request: ReviewRequest, raw: &str) -> Result<Step, Refusal> {
-    match place(&draft.task, request.artifact.as_ref()) {
-        Place::Here(attempt, Progress::Validating { product, .. }) => {
-            start_review(&mut draft, attempt, product, request);
-            Ok(draft.applied())
-        }
-        Place::Here(_, Progress::Reviewing { .. }) => Ok(draft.stale(Stale::UnderReview)),
-        Place::Late(why) => Ok(draft.stale(why)),
-        Place::Early | Place::Here(_, Progress::Dispatched | Progress::Leased { .. }) => {
-            park(draft, Report::ReviewRequested(request), raw)
-        }
+fn review_requested(draft: &mut Draft<'_>, request: &ReviewRequest) -> Settled {
+    let Open { attempt, product, review } = match find(&draft.task, request.artifact.as_ref(), Some(&request.review)) {
+        Ok(open) => open,
+        Err(settled) => return settled,
+    };
+    if review.is_some() {
+        return Settled::Late(Stale::UnderReview);
     }
-}
-
-fn start_review(draft: &mut Draft<'_>, attempt: Attempt, product: Product, request: ReviewRequest) {
     let deadline = draft.policy.review_timeout.map(|timeout| draft.now.after(timeout));
-    let progress = Progress::Reviewing { product, review: request.review, deadline };
+    let progress = Progress::Reviewing { product, review: request.review.clone(), deadline };
     draft.task.state = State::Running { attempt, progress };
+    Settled::Applied
 }
 
-fn review_completed(mut draft: Draft<'_>, review: Review, raw: &str) -> Result<Step, Refusal> {
-    match place(&draft.task, review.artifact.as_ref()) {
-        Place::Here(_, Progress::Reviewing { review: current, .. })
-            if review.artifact.is_none() && current != review.review =>
-        {
-            Ok(draft.stale(Stale::OtherReview))
-        }
-        Place::Here(attempt, Progress::Validating { product, .. } | Progress::Reviewing { product, .. }) => {
-            finish_review(&mut draft, &attempt, product, review);
-            Ok(draft.applied())
-        }
-        Place::Late(why) => Ok(draft.stale(why)),
-        Place::Early | Place::Here(_, Progress::Dispatched | Progress::Leased { .. }) => {
-            park(draft, Report::ReviewCompleted(review), raw)
-        }
+fn review_completed(draft: &mut Draft<'_>, review: &Review) -> Settled {
+    let open = match find(&draft.task, review.artifact.as_ref(), Some(&review.review)) {
+        Ok(open) => open,
+        Err(settled) => return settled,
+    };
+    let other = open.review.is_some_and(|current| current != review.review);
+    if other && review.artifact.is_none() {
+        return Settled::Late(Stale::OtherReview);
     }
-}
-
-fn finish_review(draft: &mut Draft<'_>, attempt: &Attempt, product: Product, review: Review) {
     let verification = serde_json::json!({
         "review_id": review.review,
         "decision": review.decision.as_str(),
         "reviewer_id": review.reviewer,
         "comments": review.comments,
     });
-    let verification = Some(verification.to_string());
+    let (attempt, product, verification) = (open.attempt, open.product, Some(verification.to_string()));
     match review.decision {
         ReviewDecision::Approved => approve(draft, attempt, product, RecordStatus::HumanApproved, verification),
         ReviewDecision::Rejected | ReviewDecision::ChangesRequested => {
-            let message = review.comments.unwrap_or_else(|| format!("review {}", review.decision.as_str()));
-            let error = TaskError { code: ErrorCode::Rejected, message, attempt: Some(attempt.number) };
-            reject(draft, attempt, &product, error, verification, Retry::Escalate);
+            let decision = review.decision.as_str();
+            let message = review.comments.clone().unwrap_or_else(|| format!("review {decision}"));
+            let error = rejected(attempt, message);
+            reject(draft, &attempt, &product, error, verification, Retry::Escalate);
+            remember_review(&mut draft.task, &review.review);
         }
+    }
+    Settled::Applied
+}
+
+/// A review that nobody had announced belongs to its attempt as well.
+fn remember_review(task: &mut Task, review: &ReviewId) {
+    if let Some(closed) = task.closed.last_mut()
+        && !closed.reviews.contains(review)
+    {
+        closed.reviews.push(review.clone());
     }
 }

@@ -84,7 +84,9 @@ impl Words {
     }
 
     fn contains(&self, keyword: &str) -> bool {
-        self.text.contains(&Self::of(keyword).text)
+        let keyword = Self::of(keyword).text;
+        // A keyword without any letter or digit would match everything.
+        keyword != " " && self.text.contains(&keyword)
     }
 }
 
@@ -111,6 +113,7 @@ mod tests {
     fn first_rule_that_says_something_wins() {
         let router = Router {
             rules: vec![
+                rule(&["", "++"], Some("never"), Some("never")),
                 rule(&["readme", "user guide"], Some("documentation"), None),
                 rule(&["ui"], Some("ui-design"), Some("large")),
                 Rule { min_length: Some(60), ..rule(&[], None, Some("frontier")) },

@@ -3,7 +3,8 @@
 use super::change::{Change, Effect, Outcome};
 use super::id::{Domain, QaProfile, TaskId, Tier};
 use super::request::{Priority, Submission};
-use super::state::{ErrorCode, Pending, State, Status, Task, TaskError};
+use super::state::{ErrorCode, Pending, State, Task, TaskError};
+use super::status::Status;
 use super::time::Timestamp;
 use super::transition::Step;
 

@@ -8,9 +8,8 @@ use super::event::Report;
 use super::id::{LeaseId, RecordId, TaskId, WorkerId};
 use super::policy::Policy;
 use super::report;
-use super::state::{
-    Attempt, ClosedAttempt, ErrorCode, Lease, Pending, Phase, Product, Progress, State, Status, Task, TaskError,
-};
+use super::state::{Attempt, ClosedAttempt, ErrorCode, Lease, Pending, Product, Progress, State, Task, TaskError};
+use super::status::{Phase, Status};
 use super::time::Timestamp;
 
 /// Everything that can happen to a task after its submission.
@@ -67,7 +66,8 @@ pub enum Input {
 /// What an input did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The task afterwards.
+    /// The task afterwards: to be kept whatever the outcome, since a parked
+    /// report, a late artifact or a renewed lease is no visible change.
     pub task: Task,
     /// What came of the input.
     pub outcome: Outcome,
@@ -156,9 +156,14 @@ impl<'a> Draft<'a> {
 
     /// The visible state has changed.
     pub(super) fn applied(mut self) -> Step {
+        self.touch();
+        self.done(Outcome::Applied)
+    }
+
+    /// Counts a visible change.
+    pub(super) const fn touch(&mut self) {
         self.task.version += 1;
         self.task.updated_at = self.now;
-        self.done(Outcome::Applied)
     }
 
     /// The visible state is as it was.
@@ -193,9 +198,17 @@ impl<'a> Draft<'a> {
         let until = self.policy.next_attempt_at(self.task.id, attempt.number, self.now);
         self.task.state = State::Pending(Pending::Backoff { until });
         self.log(Change::Backoff { until, error });
+        // A parked review that names no artifact was about this attempt, not
+        // about the next one.
+        report::apply_parked(self);
     }
 
     fn remember(&mut self, attempt: &Attempt, product: Option<&Product>, error: TaskError) {
+        let mut artifacts = Vec::new();
+        if let Some(product) = product {
+            report::remember_ids(&mut artifacts, report::ids(&product.artifact, &product.artifacts));
+            report::remember_ids(&mut artifacts, product.late.iter().cloned());
+        }
         self.task.closed.push(ClosedAttempt {
             number: attempt.number,
             tier: self.task.tier.clone(),
@@ -203,6 +216,8 @@ impl<'a> Draft<'a> {
             closed_at: self.now,
             error,
             product: product.map(|product| (product.record, product.artifact.clone())),
+            artifacts,
+            reviews: self.task.review().cloned().into_iter().collect(),
         });
     }
 
@@ -242,7 +257,7 @@ fn admit(mut draft: Draft<'_>) -> Result<Step, Refusal> {
         attempt: number,
         tier: draft.task.tier.clone(),
         domain: draft.task.domain.clone(),
-        previous: draft.task.closed.last().and_then(|closed| closed.product.as_ref().map(|(record, _)| *record)),
+        previous: draft.task.newest_record(),
     });
     draft.task.state = State::Running { attempt, progress: Progress::Dispatched };
     Ok(draft.applied())
@@ -334,22 +349,28 @@ fn tick_running(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) -> 
             draft.log(Change::LeaseExpired);
         }
         Progress::Leased { deadline, .. } if deadline <= now => {
-            let message = format!("execution took longer than {} s", draft.task.timeout_seconds);
-            draft.close(&attempt, None, error(ErrorCode::DeadlineExceeded, &message), Retry::Same);
+            overdue(draft, &attempt);
         }
         Progress::Validating { product, deadline: Some(deadline) } if deadline <= now => {
             let error = error(ErrorCode::ValidationTimeout, "validation took longer than configured");
-            report::reject(draft, &attempt, &product, error, None, Retry::Escalate);
+            report::reject(draft, &attempt, &product, error, None, Retry::Same);
         }
         Progress::Reviewing { product, deadline: Some(deadline), .. } if deadline <= now => {
             let error = error(ErrorCode::ReviewTimeout, "the review took longer than configured");
-            report::reject(draft, &attempt, &product, error, None, Retry::Escalate);
+            report::reject(draft, &attempt, &product, error, None, Retry::Same);
         }
         Progress::Dispatched | Progress::Leased { .. } | Progress::Validating { .. } | Progress::Reviewing { .. } => {
             return false;
         }
     }
     true
+}
+
+/// The attempt has executed for longer than it may.
+fn overdue(draft: &mut Draft<'_>, attempt: &Attempt) {
+    let message = format!("execution took longer than {} s", draft.task.timeout_seconds);
+    let error = TaskError { code: ErrorCode::DeadlineExceeded, message, attempt: Some(attempt.number) };
+    draft.close(attempt, None, error, Retry::Same);
 }
 
 /// Back to `dispatched`, same attempt; what it executed until `end` is kept,
@@ -385,9 +406,16 @@ fn renew(mut draft: Draft<'_>, id: LeaseId, until: Timestamp) -> Result<Step, Re
 
 fn release(mut draft: Draft<'_>, id: LeaseId) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
-        State::Running { attempt, progress: Progress::Leased { lease, .. } } if lease.id == id => {
+        State::Running { attempt, progress: Progress::Leased { lease, deadline } } if lease.id == id => {
             let now = draft.now;
-            give_back(&mut draft, attempt, &lease, now);
+            draft.log(Change::Released);
+            // A timer that is late must not leave the next worker an attempt
+            // without any time.
+            if deadline <= now {
+                overdue(&mut draft, &attempt);
+            } else {
+                give_back(&mut draft, attempt, &lease, now);
+            }
         }
         State::Pending(_)
         | State::Running { .. }
@@ -395,7 +423,6 @@ fn release(mut draft: Draft<'_>, id: LeaseId) -> Result<Step, Refusal> {
         | State::Failed { .. }
         | State::Cancelled { .. } => return Err(Refusal::LeaseLost),
     }
-    draft.log(Change::Released);
     Ok(draft.applied())
 }
 

@@ -1,0 +1,420 @@
+//! Random lives of several tasks: submissions, leases, reports (duplicate,
+//! reordered, late), cancels, limits and time, against a plain model.
+
+mod model;
+mod world;
+
+use std::time::Duration;
+
+use dats::task::{
+    Dependency, Input, Phase, Priority, RecordStatus, Report, Resolved, ReviewDecision, State, Status, TaskId,
+    Timestamp, submit,
+};
+use proptest::prelude::*;
+
+use self::model::{Entry, Model};
+use self::world::World;
+use crate::core_fixtures::{
+    at, failed, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
+    submission, task_id, tier, validated, worker,
+};
+
+const PROJECTS: [&str; 3] = ["a", "b", "c"];
+const TIERS: [&str; 3] = ["small", "large", "frontier"];
+const ARTIFACTS: [&str; 6] = ["a0", "a1", "a2", "a3", "a4", "a5"];
+const REVIEWS: [&str; 3] = ["r0", "r1", "r2"];
+const LIMIT: u32 = 2;
+const AGING: Duration = Duration::from_secs(20);
+/// The first of these is doubled for each attempt, the second is the cap.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+
+/// One thing to do. `task` counts modulo the tasks there are.
+#[derive(Debug, Clone)]
+enum Command {
+    Submit(Wish),
+    Lease {
+        tier: usize,
+        seconds: i64,
+    },
+    Renew {
+        task: usize,
+        right: bool,
+        seconds: i64,
+    },
+    Release {
+        task: usize,
+        right: bool,
+    },
+    Report {
+        task: usize,
+        what: What,
+    },
+    /// One of the reports so far, once more.
+    Again {
+        report: usize,
+    },
+    Cancel {
+        task: usize,
+    },
+    Limit {
+        project: usize,
+        limit: Option<u32>,
+    },
+    /// Time goes on (or back); `late`: the timers are not looked at yet.
+    Time {
+        millis: i64,
+        late: bool,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct Wish {
+    project: usize,
+    priority: Priority,
+    depends_on: Vec<usize>,
+    wait: Option<i64>,
+    max_attempts: u32,
+    timeout: u32,
+    qa: bool,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    /// `shift` counts attempts from the newest one.
+    Output {
+        shift: Option<i64>,
+        main: usize,
+        more: Option<usize>,
+    },
+    Verdict {
+        artifact: Which,
+        good: bool,
+    },
+    Failed {
+        shift: Option<i64>,
+        again: bool,
+    },
+    Requested {
+        review: usize,
+        artifact: Option<Which>,
+    },
+    Reviewed {
+        review: usize,
+        decision: ReviewDecision,
+        artifact: Option<Which>,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Which {
+    Current,
+    Some(usize),
+}
+
+fn wishes() -> impl Strategy<Value = Command> {
+    let priorities = proptest::sample::select(Priority::ALL.to_vec());
+    let dependencies = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(0_usize..20, 1..3)];
+    let waits = prop_oneof![3 => Just(None), 1 => (-5_i64..60).prop_map(Some)];
+    let qa = prop::bool::weighted(0.8);
+    (0..PROJECTS.len(), priorities, dependencies, waits, 1_u32..6, 5_u32..60, qa).prop_map(
+        |(project, priority, depends_on, wait, max_attempts, timeout, qa)| {
+            Command::Submit(Wish { project, priority, depends_on, wait, max_attempts, timeout, qa })
+        },
+    )
+}
+
+fn reports() -> impl Strategy<Value = What> {
+    let shift = || prop_oneof![5 => Just(None), 3 => Just(Some(0)), 1 => (-2_i64..2).prop_map(Some)];
+    let which = || prop_oneof![2 => Just(Which::Current), 1 => (0..ARTIFACTS.len()).prop_map(Which::Some)];
+    let maybe = || proptest::option::of(which());
+    let decisions = [ReviewDecision::Approved, ReviewDecision::Rejected, ReviewDecision::ChangesRequested];
+    let decisions = proptest::sample::select(decisions.to_vec());
+    let names = 0..ARTIFACTS.len();
+    prop_oneof![
+        5 => (shift(), names.clone(), proptest::option::of(names))
+            .prop_map(|(shift, main, more)| What::Output { shift, main, more }),
+        4 => (which(), prop::bool::weighted(0.3)).prop_map(|(artifact, good)| What::Verdict { artifact, good }),
+        2 => (shift(), prop::bool::weighted(0.8)).prop_map(|(shift, again)| What::Failed { shift, again }),
+        2 => (0..REVIEWS.len(), maybe()).prop_map(|(review, artifact)| What::Requested { review, artifact }),
+        2 => (0..REVIEWS.len(), decisions, maybe())
+            .prop_map(|(review, decision, artifact)| What::Reviewed { review, decision, artifact }),
+    ]
+}
+
+fn commands() -> impl Strategy<Value = Command> {
+    let task = 0_usize..20;
+    prop_oneof![
+        4 => wishes(),
+        4 => (0..TIERS.len(), 1_i64..40).prop_map(|(tier, seconds)| Command::Lease { tier, seconds }),
+        1 => (task.clone(), prop::bool::weighted(0.7), -3_i64..40)
+            .prop_map(|(task, right, seconds)| Command::Renew { task, right, seconds }),
+        1 => (task.clone(), prop::bool::weighted(0.7)).prop_map(|(task, right)| Command::Release { task, right }),
+        14 => (task.clone(), reports()).prop_map(|(task, what)| Command::Report { task, what }),
+        3 => (0_usize..1000).prop_map(|report| Command::Again { report }),
+        1 => task.prop_map(|task| Command::Cancel { task }),
+        1 => (0..PROJECTS.len(), proptest::option::of(0_u32..4))
+            .prop_map(|(project, limit)| Command::Limit { project, limit }),
+        5 => (-500_i64..12_000, prop::bool::weighted(0.2)).prop_map(|(millis, late)| Command::Time { millis, late }),
+        1 => (0_i64..700_000).prop_map(|millis| Command::Time { millis, late: false }),
+    ]
+}
+
+/// The core and the model, side by side.
+struct Pair {
+    world: World,
+    model: Model,
+    sent: Vec<(TaskId, Report)>,
+    ids: u128,
+}
+
+impl Pair {
+    fn new(patience: Option<u64>) -> Self {
+        let mut policy = policy(patience);
+        (policy.backoff_initial, policy.backoff_max) = BACKOFF;
+        let limits = vec![usize::try_from(LIMIT).expect("a small number"); PROJECTS.len()];
+        let model = Model::new(limits, AGING, patience.map(Duration::from_secs), at(1000));
+        Self { world: World::new(policy, AGING, LIMIT, at(1000)), model, sent: Vec::new(), ids: 0 }
+    }
+
+    fn id(&mut self) -> u128 {
+        self.ids += 1;
+        self.ids
+    }
+
+    fn pick(&self, task: usize) -> Option<TaskId> {
+        let count = self.world.tasks.len().max(1);
+        self.world.tasks.keys().nth(task % count).copied()
+    }
+
+    fn run(&mut self, command: &Command) {
+        let picked = |pair: &Self, task: &usize| pair.pick(*task);
+        match command {
+            Command::Submit(wish) => self.submit(wish),
+            Command::Lease { tier, seconds } => self.lease(TIERS[*tier], *seconds),
+            Command::Renew { task, right, seconds } => {
+                let Some(task) = picked(self, task) else { return };
+                let (id, until) = (self.lease_of(task, *right), self.in_seconds(*seconds));
+                let answer = self.world.input(task, &Input::Renew { id, until });
+                assert_eq!(answer, self.model.renew(task, id, until));
+            }
+            Command::Release { task, right } => {
+                let Some(task) = picked(self, task) else { return };
+                let id = self.lease_of(task, *right);
+                assert_eq!(self.world.input(task, &Input::Release { id }), self.model.release(task, id));
+            }
+            Command::Report { task, what } => {
+                let Some(task) = picked(self, task) else { return };
+                let report = self.report_of(task, what);
+                self.send(task, report);
+            }
+            Command::Again { report } if !self.sent.is_empty() => {
+                let (task, report) = self.sent[report % self.sent.len()].clone();
+                self.send(task, report);
+            }
+            Command::Again { .. } => {}
+            Command::Cancel { task } => {
+                let Some(task) = picked(self, task) else { return };
+                assert_eq!(self.world.input(task, &Input::Cancel { reason: None }), self.model.cancel(task));
+            }
+            Command::Limit { project: number, limit } => {
+                self.world.admission.set_limit(&project(PROJECTS[*number]), *limit);
+                self.model.limits[*number] = usize::try_from(limit.unwrap_or(LIMIT)).expect("a small number");
+            }
+            Command::Time { millis, late } => self.time(*millis, *late),
+        }
+    }
+
+    fn submit(&mut self, wish: &Wish) {
+        if self.world.tasks.len() >= 12 {
+            return;
+        }
+        let id = task_id(self.id());
+        let mut depends_on: Vec<_> = wish.depends_on.iter().filter_map(|task| self.pick(*task)).collect();
+        depends_on.dedup();
+        let now = self.world.now;
+        let not_before = wish.wait.map(|wait| self.in_seconds(wait));
+        let how_far = |task: &TaskId| match self.world.tasks[task].status() {
+            Status::Completed => Dependency::Completed,
+            Status::Failed | Status::Cancelled => Dependency::Lost,
+            Status::Pending | Status::Running => Dependency::Open,
+        };
+        let dependencies: Vec<_> = depends_on.iter().map(|task| (*task, how_far(task))).collect();
+        let profile = if wish.qa { "consensus" } else { "none" };
+        let resolved = Resolved { priority: wish.priority, ..resolved(wish.max_attempts, wish.timeout, profile) };
+        let submission = submission(project(PROJECTS[wish.project]), &depends_on, not_before);
+        self.world.add(submit(id, &submission, resolved, &dependencies, now));
+
+        let mut entry = Entry::new(wish.project, wish.priority, now);
+        entry.max_attempts = wish.max_attempts;
+        entry.timeout = Duration::from_secs(u64::from(wish.timeout));
+        entry.qa = wish.qa;
+        let waits = dependencies.iter().filter(|(_, dependency)| *dependency == Dependency::Open);
+        entry.waits = waits.map(|(task, _)| *task).collect();
+        entry.until = not_before;
+        entry.phase = if dependencies.iter().any(|(_, dependency)| *dependency == Dependency::Lost) {
+            Phase::Failed
+        } else if not_before > Some(now) {
+            Phase::Scheduled
+        } else if entry.waits.is_empty() {
+            Phase::Queued
+        } else {
+            Phase::Blocked
+        };
+        self.model.tasks.insert(id, entry);
+    }
+
+    fn lease(&mut self, name: &str, seconds: i64) {
+        let Some(task) = self.world.pop(&tier(name)) else {
+            assert!(!self.model.anybody_dispatched(name), "a worker went away while a task waited");
+            return;
+        };
+        let (id, until) = (lease_id(self.id()), self.in_seconds(seconds));
+        self.model.leased(task, id, until);
+        assert_eq!(self.model.tasks[&task].tier_name(), name);
+        assert_eq!(self.world.input(task, &Input::Lease { id, worker: worker(), until }), "applied");
+    }
+
+    fn time(&mut self, millis: i64, late: bool) {
+        let now = Timestamp::from_micros(self.world.now.as_micros() + millis * 1000);
+        self.world.now = now;
+        self.model.now = now;
+        if !late {
+            self.world.tick();
+            self.model.tick();
+        }
+    }
+
+    fn send(&mut self, task: TaskId, report: Report) {
+        let expected = self.model.report(task, &report);
+        let record = record_id(self.id());
+        let input = Input::Report { report: report.clone(), record, raw: "{}".to_owned() };
+        assert_eq!(self.world.input(task, &input), expected, "{report:?}");
+        self.sent.push((task, report));
+    }
+
+    fn in_seconds(&self, seconds: i64) -> Timestamp {
+        Timestamp::from_micros(self.world.now.as_micros() + seconds * 1_000_000)
+    }
+
+    fn lease_of(&mut self, task: TaskId, right: bool) -> dats::task::LeaseId {
+        match &self.world.tasks[&task].state {
+            State::Running { progress: dats::task::Progress::Leased { lease, .. }, .. } if right => lease.id,
+            _ => lease_id(self.id()),
+        }
+    }
+
+    fn report_of(&self, task: TaskId, what: &What) -> Report {
+        let task = &self.world.tasks[&task];
+        let attempt = |shift: &Option<i64>| {
+            shift.map(|shift| u32::try_from(i64::from(task.attempts()) + shift).unwrap_or_default())
+        };
+        let name = |which: &Which| match which {
+            Which::Current => task.product().map_or("a0", |product| product.artifact.as_str()).to_owned(),
+            Which::Some(number) => ARTIFACTS[*number].to_owned(),
+        };
+        match what {
+            What::Output { shift, main, more } => {
+                let more: Vec<_> = more.iter().map(|number| ARTIFACTS[*number]).collect();
+                output(attempt(shift), ARTIFACTS[*main], &more)
+            }
+            What::Verdict { artifact, good: true } => validated(&name(artifact)),
+            What::Verdict { artifact, good: false } => rejected(&name(artifact)),
+            What::Failed { shift, again } => failed(attempt(shift), *again),
+            What::Requested { review, artifact } => {
+                review_requested(REVIEWS[*review], artifact.as_ref().map(name).as_deref())
+            }
+            What::Reviewed { review, decision, artifact } => {
+                review_completed(REVIEWS[*review], *decision, artifact.as_ref().map(name).as_deref())
+            }
+        }
+    }
+
+    /// A command, admission after it, and everything that must hold then.
+    fn step(&mut self, command: &Command) {
+        let before: Vec<_> = (0..PROJECTS.len()).map(|project| self.model.slots(project)).collect();
+        self.run(command);
+        self.world.admit();
+        self.model.admit();
+        self.learn_backoffs();
+        for (id, entry) in &self.model.tasks {
+            let task = &self.world.tasks[id];
+            let seen = (task.phase(), task.attempts(), task.tier.as_str(), task.parked.len(), task.version);
+            let expected = (entry.phase, entry.attempt, entry.tier_name(), entry.parked.len(), entry.version);
+            assert_eq!(seen, expected, "{task:?}");
+            let recorded = self.world.records.values().filter(|(of, ..)| of == id).count();
+            assert_eq!(recorded, entry.recorded.len(), "records of {task:?}");
+        }
+        for (number, before) in before.into_iter().enumerate() {
+            let (in_use, limit) = self.world.admission.slots(&project(PROJECTS[number]));
+            let in_use = usize::try_from(in_use).expect("a small number");
+            assert_eq!(in_use, self.model.slots(number), "the slots of {}", PROJECTS[number]);
+            assert_eq!(usize::try_from(limit).expect("a small number"), self.model.limits[number]);
+            assert!(in_use <= before || in_use <= self.model.limits[number], "above the limit");
+        }
+        let dispatched = self.world.tasks.values().filter(|task| task.phase() == Phase::Dispatched).count();
+        assert_eq!(self.world.tiers.values().map(dats::task::FairLine::len).sum::<usize>(), dispatched);
+        assert_eq!(self.world.dead_letters, self.model.dead_letters);
+    }
+
+    /// The jitter is the core's own affair; the model holds it to its bounds.
+    fn learn_backoffs(&mut self) {
+        for (id, entry) in &mut self.model.tasks {
+            let State::Pending(dats::task::Pending::Backoff { until }) = &self.world.tasks[id].state else { continue };
+            if entry.phase == Phase::Backoff && entry.until.is_none() {
+                let step = BACKOFF.0.saturating_mul(1 << (entry.attempt - 1)).min(BACKOFF.1);
+                let wait = until.since(entry.since);
+                assert!(wait >= step / 2 && wait <= step, "attempt {} waits {wait:?} of {step:?}", entry.attempt);
+                entry.until = Some(*until);
+            }
+        }
+    }
+
+    /// Workers and QA answer from now on: everything ends.
+    fn drain(&mut self) {
+        for project in 0..PROJECTS.len() {
+            self.step(&Command::Limit { project, limit: Some(1) });
+        }
+        for _ in 0..200 {
+            if self.world.tasks.values().all(|task| task.status().is_terminal()) {
+                return self.check_ends();
+            }
+            for task in 0..self.world.tasks.len() {
+                let what = match self.pick(task).map(|task| self.world.tasks[&task].phase()) {
+                    Some(Phase::Dispatched | Phase::Leased) => What::Output { shift: None, main: 0, more: None },
+                    Some(Phase::Validating | Phase::Reviewing) => {
+                        What::Verdict { artifact: Which::Current, good: true }
+                    }
+                    _ => continue,
+                };
+                self.step(&Command::Report { task, what });
+            }
+            self.step(&Command::Time { millis: 5000, late: false });
+        }
+        panic!("not everything ended: {:?}", self.world.tasks);
+    }
+
+    fn check_ends(&self) {
+        for task in self.world.tasks.values() {
+            assert!(task.parked.is_empty() && task.next_timer().is_none());
+            if let State::Completed { product, .. } = &task.state {
+                let status = self.world.records[&product.record].2;
+                assert!(matches!(status, RecordStatus::Passed | RecordStatus::HumanApproved), "{task:?}");
+            }
+            for (record, _) in task.closed.iter().filter_map(|closed| closed.product.as_ref()) {
+                let status = self.world.records[record].2;
+                assert!(matches!(status, RecordStatus::Failed | RecordStatus::Pending), "{task:?}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_lives(patience in proptest::option::of(1_u64..40), commands in prop::collection::vec(commands(), 1..150)) {
+        let mut pair = Pair::new(patience);
+        for command in &commands {
+            pair.step(command);
+        }
+        pair.drain();
+    }
+}

@@ -1,0 +1,228 @@
+//! The least that can run the core: tasks in a map, admission, the lines of
+//! the tiers, ends passed on to dependents. It checks every step by itself.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use dats::task::{
+    Admission, Change, Effect, FairLine, Input, Pending, Place, Policy, Progress, ProjectId, RecordId, RecordStatus,
+    State, Status, Step, Task, TaskId, Tier, Timestamp, apply,
+};
+
+/// The running system, without any I/O.
+pub(crate) struct World {
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    pub(crate) admission: Admission,
+    pub(crate) tiers: BTreeMap<Tier, FairLine>,
+    pub(crate) now: Timestamp,
+    pub(crate) policy: Policy,
+    pub(crate) aging: Duration,
+    pub(crate) records: BTreeMap<RecordId, (TaskId, u32, RecordStatus)>,
+    pub(crate) dead_letters: usize,
+    dependents: BTreeMap<TaskId, Vec<TaskId>>,
+    ended: VecDeque<(TaskId, bool)>,
+}
+
+impl World {
+    pub(crate) fn new(policy: Policy, aging: Duration, limit: u32, now: Timestamp) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            admission: Admission::new(aging, limit),
+            tiers: BTreeMap::new(),
+            now,
+            policy,
+            aging,
+            records: BTreeMap::new(),
+            dead_letters: 0,
+            dependents: BTreeMap::new(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// A task that was just submitted.
+    pub(crate) fn add(&mut self, step: Step) {
+        for dependency in step.task.waits_for() {
+            self.dependents.entry(*dependency).or_default().push(step.task.id);
+        }
+        assert_eq!(step.effects.first(), Some(&Effect::Log(Change::Created)));
+        self.keep(None, step.task);
+        self.spread();
+    }
+
+    /// One input, and the ends that follow from it. The answer's name.
+    pub(crate) fn input(&mut self, task: TaskId, input: &Input) -> &'static str {
+        let before = self.tasks[&task].clone();
+        let result = apply(&before, input.clone(), self.now, &self.policy);
+        assert_eq!(result, apply(&before, input.clone(), self.now, &self.policy), "a replay differs");
+        let Ok(step) = result else { return "refused" };
+        check_step(&before, &step);
+        self.carry_out(&step);
+        if *input == Input::Tick {
+            let timer = step.task.next_timer();
+            assert!(timer.is_none_or(|timer| timer > self.now), "a timer is due after its tick: {:?}", step.task);
+        }
+        self.keep(Some(&before), step.task);
+        self.spread();
+        step.outcome.as_str()
+    }
+
+    pub(crate) fn tick(&mut self) {
+        let due = |task: &&Task| task.next_timer().is_some_and(|timer| timer <= self.now);
+        let due: Vec<_> = self.tasks.values().filter(due).map(|task| task.id).collect();
+        for task in due {
+            self.input(task, &Input::Tick);
+        }
+    }
+
+    /// Free slots go to those that wait.
+    pub(crate) fn admit(&mut self) {
+        while let Some(task) = self.admission.admit_next(self.now) {
+            assert_eq!(self.input(task, &Input::Admit), "applied");
+        }
+        assert!(!self.admission.has_next());
+    }
+
+    /// Who gets the next worker of `tier`.
+    pub(crate) fn pop(&mut self, tier: &Tier) -> Option<TaskId> {
+        self.tiers.get_mut(tier)?.pop(self.now, self.aging)
+    }
+
+    fn spread(&mut self) {
+        while let Some((task, completed)) = self.ended.pop_front() {
+            for dependent in self.dependents.get(&task).cloned().unwrap_or_default() {
+                self.input(dependent, &Input::DependencyEnded { task, completed });
+            }
+        }
+    }
+
+    fn keep(&mut self, before: Option<&Task>, after: Task) {
+        round_trip(&after);
+        let project = after.project.clone();
+        let (was_queued, queued) = (before.and_then(queue_place), queue_place(&after));
+        if let Some(place) = was_queued.filter(|_| was_queued != queued) {
+            self.admission.withdraw(&project, after.priority, place);
+        }
+        if let Some(place) = queued.filter(|_| was_queued != queued) {
+            self.admission.enqueue(&project, after.priority, place);
+        }
+        // Admission counts the slot that it gives.
+        if before.is_some_and(Task::holds_slot) && !after.holds_slot() {
+            self.admission.release(&project);
+        }
+        self.keep_ready(before, &after, &project);
+        if after.status().is_terminal() && before.is_none_or(|before| !before.status().is_terminal()) {
+            self.ended.push_back((after.id, after.status() == Status::Completed));
+        }
+        self.tasks.insert(after.id, after);
+    }
+
+    fn keep_ready(&mut self, before: Option<&Task>, after: &Task, project: &ProjectId) {
+        let (was_ready, ready) = (before.and_then(ready_place), ready_place(after));
+        if was_ready == ready {
+            return;
+        }
+        if let (Some(before), Some(place)) = (before, was_ready) {
+            self.tiers.entry(before.tier.clone()).or_default().remove(project, after.priority, place);
+        }
+        if let Some(place) = ready {
+            self.tiers.entry(after.tier.clone()).or_default().insert(project, after.priority, place);
+        }
+    }
+
+    fn carry_out(&mut self, step: &Step) {
+        let task = step.task.id;
+        for effect in &step.effects {
+            match effect {
+                Effect::StoreRecord(record) => {
+                    let again = self.records.values().any(|(of, attempt, _)| (*of, *attempt) == (task, record.attempt));
+                    assert!(!again, "attempt {} has a record already", record.attempt);
+                    let before = self.records.insert(record.id, (task, record.attempt, record.status));
+                    assert_eq!(before, None);
+                }
+                Effect::ExtendRecord { record, .. } => assert_eq!(self.records[record].0, task),
+                Effect::JudgeRecord { record, status, .. } => {
+                    let (of, _, verdict) = self.records.get_mut(record).expect("only what exists is judged");
+                    assert_eq!((*of, *verdict), (task, RecordStatus::Pending), "judged twice");
+                    *verdict = *status;
+                }
+                Effect::DeadLetter { .. } => self.dead_letters += 1,
+                Effect::Log(_) => {}
+            }
+        }
+    }
+}
+
+fn queue_place(task: &Task) -> Option<Place> {
+    match &task.state {
+        State::Pending(Pending::Queued { since }) => Some(Place { since: *since, task: task.id }),
+        _ => None,
+    }
+}
+
+fn ready_place(task: &Task) -> Option<Place> {
+    match &task.state {
+        State::Running { attempt, progress: Progress::Dispatched } => {
+            Some(Place { since: attempt.dispatched_at, task: task.id })
+        }
+        _ => None,
+    }
+}
+
+/// What everybody may see of a task.
+fn visible(task: &Task) -> Task {
+    let mut task = task.clone();
+    task.parked.clear();
+    task.version = 0;
+    task.updated_at = Timestamp::default();
+    task.closed.iter_mut().for_each(|closed| closed.artifacts.clear());
+    match &mut task.state {
+        State::Running { progress: Progress::Leased { lease, .. }, .. } => lease.until = Timestamp::default(),
+        State::Running {
+            progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
+        } => product.late.clear(),
+        _ => {}
+    }
+    task
+}
+
+fn check_step(before: &Task, step: &Step) {
+    let after = &step.task;
+    let changed = visible(before) != visible(after);
+    assert_eq!(after.version, before.version + u64::from(changed), "{before:?} then {after:?}");
+    if before.status().is_terminal() {
+        assert_eq!(before.state, after.state, "an end was left");
+    }
+    if before.started_at.is_some() {
+        assert_eq!(before.started_at, after.started_at);
+    }
+    assert!(after.closed.len() >= before.closed.len());
+    let mut ends = 0;
+    let mut published_last = true;
+    for effect in &step.effects {
+        if let Effect::Log(change) = effect {
+            published_last = matches!(change, Change::Finished { .. });
+        }
+        match effect {
+            Effect::Log(Change::Ready { attempt, tier, .. }) => {
+                assert_eq!((*attempt, tier), (before.attempts() + 1, &after.tier));
+            }
+            Effect::Log(Change::Finished { status, .. }) => {
+                assert_eq!(*status, after.status());
+                ends += 1;
+            }
+            _ => {}
+        }
+    }
+    let ended = after.status().is_terminal() && !before.status().is_terminal();
+    assert_eq!(ends, i32::from(ended), "finished is said once, at the end");
+    assert!(!ended || published_last, "something is said after the end");
+}
+
+fn round_trip(task: &Task) {
+    let bytes = postcard::to_stdvec(task).expect("a task is written");
+    let read: Task = postcard::from_bytes(&bytes).expect("a task is read");
+    assert_eq!(*task, read);
+    let text = serde_json::to_string(task).expect("a task is written");
+    let read: Task = serde_json::from_str(&text).expect("a task is read");
+    assert_eq!(*task, read);
+}

@@ -1,0 +1,354 @@
+//! Every state against every input: one line each, kept as snapshots. Each
+//! phase has its file, each line reads `input -> answer | effects`.
+
+use std::fmt::Write as _;
+
+use dats::task::{
+    Change, Dependency, Effect, Input, Outcome, Phase, Policy, Refusal, Report, ReviewDecision, Step, Task, Timestamp,
+    apply, submit,
+};
+
+use crate::core_fixtures::{
+    at, failed, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
+    submission, task_id, validated, worker,
+};
+
+/// The time at which the inputs of the table arrive.
+const NOW: i64 = 1000;
+
+/// A task on its way to a row of the table.
+struct Row {
+    name: &'static str,
+    task: Task,
+    policy: Policy,
+}
+
+impl Row {
+    /// A task of `max_attempts` attempts that waits for `waits_for`.
+    fn new(name: &'static str, max_attempts: u32, waits_for: &[u128], not_before: Option<i64>) -> Self {
+        let depends_on: Vec<_> = waits_for.iter().map(|&number| task_id(number)).collect();
+        let dependencies: Vec<_> = depends_on.iter().map(|&task| (task, Dependency::Open)).collect();
+        let submission = submission(project("p"), &depends_on, not_before.map(at));
+        let resolved = resolved(max_attempts, 600, "consensus");
+        let task = submit(task_id(1), &submission, resolved, &dependencies, at(900)).task;
+        Self { name, task, policy: policy(None) }
+    }
+
+    fn with_deadlines(mut self) -> Self {
+        self.policy = policy(Some(300));
+        self
+    }
+
+    fn without_qa(mut self) -> Self {
+        self.task.qa_profile = resolved(1, 1, "none").qa_profile;
+        self
+    }
+
+    fn then(mut self, second: i64, input: Input) -> Self {
+        let step = apply(&self.task, input, at(second), &self.policy).expect("the way to a row is free");
+        self.task = step.task;
+        self
+    }
+
+    fn report(self, second: i64, given: Report) -> Self {
+        self.then(second, report(given))
+    }
+
+    fn dispatched(self, second: i64) -> Self {
+        self.then(second, Input::Admit)
+    }
+
+    fn leased(self, second: i64, until: i64) -> Self {
+        self.then(second, lease(until))
+    }
+
+    /// The first attempt was rejected, the second waits for a slot.
+    fn retried(self) -> Self {
+        self.first_rejected().then(920, Input::Tick)
+    }
+
+    fn first_rejected(self) -> Self {
+        self.dispatched(901).report(902, output(None, "a1", &["a1b"])).report(903, rejected("a1"))
+    }
+}
+
+fn lease(until: i64) -> Input {
+    Input::Lease { id: lease_id(7), worker: worker(), until: at(until) }
+}
+
+fn report(report: Report) -> Input {
+    Input::Report { report, record: record_id(99), raw: "{}".to_owned() }
+}
+
+fn pending_rows() -> Vec<Row> {
+    let parked = |row: Row| row.report(990, validated("a2"));
+    vec![
+        Row::new("scheduled", 3, &[], Some(1060)),
+        Row::new("scheduled, waits for 2", 3, &[2], Some(1060)),
+        Row::new("blocked by 2", 3, &[2], None),
+        Row::new("blocked by 2 and 3", 3, &[2, 3], None),
+        Row::new("queued", 3, &[], None),
+        Row::new("queued, first attempt rejected", 3, &[], None).retried(),
+        Row::new("backoff after a rejection", 3, &[], None)
+            .dispatched(998)
+            .report(999, output(None, "a1", &["a1b"]))
+            .report(1000, rejected("a1")),
+        Row::new("backoff after a review", 3, &[], None)
+            .dispatched(998)
+            .report(999, output(None, "a1", &["a1b"]))
+            .report(1000, review_completed("r0", ReviewDecision::ChangesRequested, None)),
+        Row::new("backoff after a failure", 3, &[], None).dispatched(999).report(1000, failed(None, true)),
+        parked(Row::new("backoff, a verdict on a2 parked", 3, &[], None).dispatched(999))
+            .report(1000, failed(None, true)),
+    ]
+}
+
+fn running_rows() -> Vec<Row> {
+    let new = |name| Row::new(name, 3, &[], None);
+    vec![
+        new("dispatched").dispatched(950),
+        new("dispatched, first attempt rejected").retried().dispatched(950),
+        Row::new("dispatched, last attempt", 1, &[], None).dispatched(950),
+        new("dispatched, without QA").without_qa().dispatched(950),
+        new("dispatched, validated(a2) parked").dispatched(950).report(990, validated("a2")),
+        new("dispatched, review r2 approved parked")
+            .dispatched(950)
+            .report(990, review_completed("r2", ReviewDecision::Approved, None)),
+        new("dispatched, rejected(a2) and validated(a9) parked")
+            .dispatched(950)
+            .report(990, rejected("a2"))
+            .report(991, validated("a9")),
+        new("leased, lease ends first").dispatched(950).leased(960, 1020),
+        new("leased, deadline ends first").dispatched(950).leased(960, 9000),
+        new("leased again after 500 s").dispatched(300).leased(300, 800).then(900, Input::Tick).leased(950, 9000),
+        Row::new("leased, last attempt", 1, &[], None).dispatched(950).leased(960, 9000),
+        new("leased, first attempt rejected").retried().dispatched(950).leased(960, 1020),
+        new("validating").dispatched(950).report(960, output(None, "a2", &["a2b"])),
+        new("validating, with deadline").with_deadlines().dispatched(950).report(960, output(None, "a2", &["a2b"])),
+        new("validating, first attempt rejected").retried().dispatched(950).report(960, output(None, "a2", &["a2b"])),
+        new("validating, second output a3")
+            .dispatched(950)
+            .report(960, output(None, "a2", &["a2b"]))
+            .report(961, output(None, "a3", &[])),
+        Row::new("validating, last attempt", 1, &[], None).dispatched(950).report(960, output(None, "a2", &["a2b"])),
+        new("reviewing r2")
+            .dispatched(950)
+            .report(960, output(None, "a2", &["a2b"]))
+            .report(970, review_requested("r2", None)),
+        new("reviewing r2, with deadline")
+            .with_deadlines()
+            .dispatched(950)
+            .report(960, output(None, "a2", &["a2b"]))
+            .report(970, review_requested("r2", Some("a2"))),
+        Row::new("reviewing r2, last attempt", 1, &[], None)
+            .dispatched(950)
+            .report(960, output(None, "a2", &["a2b"]))
+            .report(970, review_requested("r2", Some("a2"))),
+    ]
+}
+
+fn ended_rows() -> Vec<Row> {
+    let new = |name| Row::new(name, 3, &[], None);
+    let cancel = || Input::Cancel { reason: None };
+    vec![
+        new("completed").dispatched(950).report(960, output(None, "a2", &["a2b"])).report(970, validated("a2")),
+        new("completed, first attempt rejected")
+            .retried()
+            .dispatched(950)
+            .report(960, output(None, "a2", &[]))
+            .report(970, validated("a2")),
+        Row::new("failed, never dispatched", 3, &[2], None)
+            .then(960, Input::DependencyEnded { task: task_id(2), completed: false }),
+        new("failed by a worker").dispatched(950).report(960, failed(None, false)),
+        Row::new("failed by QA", 1, &[], None).first_rejected(),
+        new("cancelled, never dispatched").then(960, cancel()),
+        new("cancelled while leased").dispatched(950).leased(960, 1020).then(970, cancel()),
+        new("cancelled while validating").dispatched(950).report(960, output(None, "a2", &[])).then(970, cancel()),
+    ]
+}
+
+/// Every input, with the time at which it comes.
+fn inputs(task: &Task) -> Vec<(String, Input, Timestamp)> {
+    let now = at(NOW);
+    let mut inputs = Vec::new();
+    let mut add = |name: &str, input, now| inputs.push((name.to_owned(), input, now));
+    add("admit", Input::Admit, now);
+    for number in [2, 3] {
+        for completed in [true, false] {
+            let name = format!("dependency {number} {}", if completed { "completed" } else { "lost" });
+            add(&name, Input::DependencyEnded { task: task_id(number), completed }, now);
+        }
+    }
+    if let Some(timer) = task.next_timer() {
+        add("tick just before the timer", Input::Tick, Timestamp::from_micros(timer.as_micros() - 1));
+        add("tick at the timer", Input::Tick, timer);
+    } else {
+        add("tick", Input::Tick, now);
+    }
+    add("tick years later", Input::Tick, at(1_000_000_000));
+    add("lease", lease(1200), now);
+    for (name, id) in [("its", 7), ("another", 8)] {
+        add(&format!("renew {name} lease"), Input::Renew { id: lease_id(id), until: at(1500) }, now);
+        add(&format!("release {name} lease"), Input::Release { id: lease_id(id) }, now);
+    }
+    add("release its lease, years later", Input::Release { id: lease_id(7) }, at(1_000_000_000));
+    for (name, given) in reports(task.attempts()) {
+        add(&name, report(given), now);
+    }
+    add("cancel", Input::Cancel { reason: Some("no longer needed".to_owned()) }, now);
+    inputs
+}
+
+fn reports(newest: u32) -> Vec<(String, Report)> {
+    let attempts = [None, Some(newest), Some(newest.saturating_sub(1)), Some(newest + 1)];
+    let mut reports = Vec::new();
+    let mut add = |name: String, report| reports.push((name, report));
+    for attempt in attempts {
+        let name = attempt.map_or("no attempt".to_owned(), |attempt| format!("attempt {attempt}"));
+        add(format!("output, {name}"), output(attempt, "a2", &["a2b"]));
+        add(format!("failed, {name}"), failed(attempt, true));
+    }
+    add("output of attempt 1".to_owned(), output(Some(1), "a1c", &[]));
+    add("failed for good".to_owned(), failed(None, false));
+    for name in ["a2", "a2b", "a1", "a1b", "a3", "a9"] {
+        add(format!("validated {name}"), validated(name));
+        add(format!("rejected {name}"), rejected(name));
+    }
+    for (id, about) in [("r2", None), ("r2", Some("a2")), ("r3", Some("a9")), ("r0", None)] {
+        let subject = about.map_or(String::new(), |about| format!(" of {about}"));
+        add(format!("review {id}{subject} requested"), review_requested(id, about));
+        for decision in [ReviewDecision::Approved, ReviewDecision::Rejected, ReviewDecision::ChangesRequested] {
+            let name = format!("review {id}{subject} {}", decision.as_str());
+            add(name, review_completed(id, decision, about));
+        }
+    }
+    let other = review_completed("r3", ReviewDecision::Approved, Some("a2"));
+    add("review r3 of a2 approved".to_owned(), other);
+    reports
+}
+
+fn answer(before: &Task, result: Result<Step, Refusal>, now: Timestamp) -> String {
+    let step = match result {
+        Ok(step) => step,
+        Err(refusal) => return format!("refused: {refusal}"),
+    };
+    let after = &step.task;
+    let mut text = match step.outcome {
+        Outcome::Applied | Outcome::Unchanged | Outcome::Parked => step.outcome.as_str().to_owned(),
+        Outcome::Stale(why) => format!("stale ({})", why.as_str()),
+    };
+    if after.phase() != before.phase() {
+        let _ = write!(text, ", {}", after.phase().as_str());
+    }
+    if after.version != before.version {
+        let _ = write!(text, ", v+{}", after.version - before.version);
+    }
+    if after.holds_slot() != before.holds_slot() {
+        text.push_str(if after.holds_slot() { ", slot taken" } else { ", slot freed" });
+    }
+    if after.tier != before.tier {
+        let _ = write!(text, ", tier {}", after.tier);
+    }
+    if after.closed.len() != before.closed.len() {
+        let error = after.closed.last().map(|closed| closed.error.code.as_str());
+        let _ = write!(text, ", attempt closed by {}", error.unwrap_or_default());
+    }
+    if after.parked.len() != before.parked.len() {
+        let _ = write!(text, ", {} parked", after.parked.len());
+    }
+    if after.next_timer() != before.next_timer() {
+        let timer = after.next_timer().map(|timer| timer.since(now));
+        let _ = write!(text, ", timer {}", timer.map_or("off".to_owned(), |timer| format!("in {timer:?}")));
+    }
+    if !step.effects.is_empty() {
+        let effects: Vec<_> = step.effects.iter().map(effect).collect();
+        let _ = write!(text, " | {}", effects.join("; "));
+    }
+    text
+}
+
+fn effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Log(Change::Ready { attempt, tier, previous, .. }) => {
+            let after = if previous.is_some() { " after a record" } else { "" };
+            format!("task.ready.{tier} attempt {attempt}{after}")
+        }
+        Effect::Log(Change::Finished { status, error, record }) => {
+            let error = error.as_ref().map_or(String::new(), |error| format!(" by {}", error.code.as_str()));
+            let record = if record.is_some() { " with a record" } else { "" };
+            format!("task.finished {}{error}{record}", status.as_str())
+        }
+        Effect::Log(change) => change.name().to_owned(),
+        Effect::StoreRecord(record) => {
+            format!("store the {} record of attempt {} on {}", record.status.as_str(), record.attempt, record.tier)
+        }
+        Effect::ExtendRecord { .. } => "extend the record".to_owned(),
+        Effect::JudgeRecord { status, verification, .. } => {
+            let details = if verification.is_some() { "" } else { ", nothing said" };
+            format!("judge the record {}{details}", status.as_str())
+        }
+        Effect::DeadLetter { reason, .. } => format!("dead letter: {reason}"),
+    }
+}
+
+#[test]
+fn every_input_in_every_state() {
+    let rows: Vec<Row> = pending_rows().into_iter().chain(running_rows()).chain(ended_rows()).collect();
+    for phase in Phase::ALL {
+        let mut table = String::new();
+        for row in rows.iter().filter(|row| row.task.phase() == phase) {
+            let _ = writeln!(table, "{}", row.name);
+            for (name, input, now) in inputs(&row.task) {
+                let answer = answer(&row.task, apply(&row.task, input, now, &row.policy), now);
+                let _ = writeln!(table, "  {name} -> {answer}");
+            }
+        }
+        assert!(!table.is_empty(), "no row is {}", phase.as_str());
+        insta::assert_snapshot!(format!("core_table_{}", phase.as_str()), table);
+    }
+}
+
+#[test]
+fn every_submission() {
+    use Dependency::{Completed, Lost, Open};
+    let choices: [(&str, &[Dependency]); 6] = [
+        ("no dependency", &[]),
+        ("one open", &[Open]),
+        ("one completed", &[Completed]),
+        ("one lost", &[Lost]),
+        ("one completed, one open", &[Completed, Open]),
+        ("one open, one lost", &[Open, Lost]),
+    ];
+    let mut table = String::new();
+    for (time, not_before) in [("at once", None), ("not before now", Some(NOW)), ("not before later", Some(NOW + 60))] {
+        for (name, dependencies) in choices {
+            let dependencies: Vec<_> = (2..).map(task_id).zip(dependencies.iter().copied()).collect();
+            let depends_on: Vec<_> = dependencies.iter().map(|(task, _)| *task).collect();
+            let submission = submission(project("p"), &depends_on, not_before.map(at));
+            let step = submit(task_id(1), &submission, resolved(3, 600, "consensus"), &dependencies, at(NOW));
+            let effects: Vec<_> = step.effects.iter().map(effect).collect();
+            let timer = step.task.next_timer().map(|timer| timer.since(at(NOW)));
+            let (phase, waits) = (step.task.phase().as_str(), step.task.waits_for().len());
+            assert_eq!((step.outcome, step.task.version), (Outcome::Applied, 1));
+            let effects = effects.join("; ");
+            let _ = writeln!(table, "{time}, {name} -> {phase}, waits for {waits}, timer {timer:?} | {effects}");
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn an_end_is_final_and_a_record_is_made_once() {
+    let rows: Vec<Row> = pending_rows().into_iter().chain(running_rows()).chain(ended_rows()).collect();
+    for row in &rows {
+        for (name, input, now) in inputs(&row.task) {
+            let Ok(step) = apply(&row.task, input, now, &row.policy) else { continue };
+            if row.task.status().is_terminal() {
+                assert_eq!(step.task.state, row.task.state, "{}: {name}", row.name);
+                assert!(step.task.parked.is_empty(), "{}: {name}", row.name);
+            }
+            let stored = step.effects.iter().filter(|effect| matches!(effect, Effect::StoreRecord(_))).count();
+            assert!(stored <= 1, "{}: {name}", row.name);
+        }
+    }
+}
