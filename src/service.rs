@@ -1,73 +1,189 @@
-//! Stand-in until the service is merged.
+//! The composition root: opens, spawns and wires the parts, and ends them in
+//! order.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::engine::{self, Engine, WriterThread};
+use crate::http::{self, ApiKey, App};
+use crate::store::{self, Store};
 
-/// A service.
+/// Largest request head, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Longest time in which a client reads nothing of what is sent to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the writer's thread is looked at.
+const WATCH: Duration = Duration::from_millis(100);
+const MIB: u64 = 1024 * 1024;
+
+/// The running service.
 #[derive(Debug)]
 pub struct Service {
     listener: TcpListener,
     address: SocketAddr,
+    app: Arc<App>,
+    writer: WriterThread,
 }
 
-/// Why it did not start.
+/// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Settings.
+    /// A setting does not fit.
     #[error("{0}")]
     Config(String),
-    /// Store.
-    #[error("{0}")]
-    Store(String),
-    /// Address.
-    #[error("can't listen: {0}")]
-    Bind(std::io::Error),
+    /// The store can't be opened or read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The address can't be listened on.
+    #[error("failed to listen on {address}: {source}")]
+    Bind {
+        /// The configured address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
-/// The store failed.
+/// The store failed while the service ran.
 #[derive(Debug, thiserror::Error)]
-#[error("the store failed")]
-pub struct StoreFailed;
+#[error(transparent)]
+pub struct StoreFailed(#[from] store::Error);
 
 impl Service {
-    /// Binds.
+    /// Opens the store, recovers the state and binds the address. Nothing is
+    /// answered before [`Self::run`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let listener = TcpListener::bind(config.server.listen).await.map_err(StartError::Bind)?;
-        let address = listener.local_addr().map_err(StartError::Bind)?;
-        Ok(Self { listener, address })
+        let address = config.server.listen;
+        let failed = |source| StartError::Bind { address, source };
+        // First the address: a second service must not touch the first one's data.
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
+        let clock = Clock::new();
+        let id = store.id();
+        let (engine, writer) = Engine::start(store, engine_settings(config), &clock)?;
+        let app = App::new(engine, http_settings(config), clock, id);
+        Ok(Self { listener, address, app, writer })
     }
 
-    /// Where.
+    /// The address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Runs.
+    /// Serves until `shutdown`, then drains: requests under way are answered,
+    /// what they changed is committed, the store is closed. An error is one
+    /// of the store, after which nothing more is acknowledged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreFailed> {
-        shutdown.cancelled().await;
-        drop(self.listener);
-        Ok(())
+        let Self { listener, app, writer, .. } = self;
+        let stop = shutdown.child_token();
+        let server = tokio::spawn(http::serve(listener, app, stop.clone()));
+        let failed = tokio::select! {
+            () = shutdown.cancelled() => false,
+            () = ended(&writer) => true,
+        };
+        stop.cancel();
+        // It ends by itself within the drain timeout; a panic of it was logged.
+        let _ = server.await;
+        let writer = tokio::task::spawn_blocking(move || if failed { writer.join() } else { writer.stop() });
+        match writer.await {
+            Ok(result) => Ok(result?),
+            Err(_) => Ok(()),
+        }
     }
 }
 
-/// What was removed.
-#[derive(Debug)]
-pub struct PruneReport(u64);
+/// Completes when the writer has ended by itself.
+async fn ended(writer: &WriterThread) {
+    while !writer.is_finished() {
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn engine_settings(config: &Config) -> engine::Settings {
+    let tasks = &config.task_management;
+    engine::Settings {
+        policy: config.policy(),
+        router: config.routing.router.clone(),
+        tiers: config.routing.tiers.clone(),
+        default_priority: tasks.default_priority,
+        default_qa_profile: tasks.qa_profile_default.clone(),
+        default_timeout_seconds: u32::try_from(tasks.timeout_default.as_secs()).unwrap_or(u32::MAX),
+        default_max_attempts: tasks.max_attempts_default,
+        max_concurrent: tasks.max_concurrent_per_project,
+        aging: tasks.aging,
+        queue_capacity: config.engine.queue_capacity,
+        group_max: config.engine.group_commit_max,
+        hot_bytes: to_usize(config.engine.hot_tasks_bytes),
+        retention: config.engine.retention,
+        idempotency: config.engine.idempotency,
+        dedup_window: config.events.dedup_window,
+        dedup_max_ids: to_usize(config.events.dedup_max_ids),
+        log_retention: config.events.retention,
+        min_free_mib: config.engine.min_free_disk_bytes / MIB,
+    }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    let server = &config.server;
+    http::Settings {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        tiers: config.routing.tiers.clone(),
+        api_key: config.security.api_key.as_ref().map(|key| ApiKey::new(key.expose())),
+        lease_default: config.task_management.lease_default,
+        lease_max: config.task_management.lease_max,
+        heartbeat: config.events.heartbeat,
+        limits: http::Limits {
+            connections: server.max_connections,
+            connections_per_address: server.max_connections_per_address,
+            head_bytes: MAX_HEAD_BYTES,
+            body_bytes: server.max_body_bytes,
+            head_timeout: server.header_timeout,
+            body_timeout: server.body_timeout,
+            write_timeout: WRITE_TIMEOUT,
+            drain_timeout: server.drain_timeout,
+        },
+    }
+}
+
+/// What pruning has removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PruneReport {
+    /// Finished tasks.
+    pub tasks: u64,
+}
 
 impl fmt::Display for PruneReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tasks removed", self.0)
+        write!(f, "{} finished tasks removed", self.tasks)
     }
 }
 
-/// Removes.
-pub fn prune(_config: &Config, _older_than: Option<Duration>) -> anyhow::Result<PruneReport> {
-    Ok(PruneReport(0))
+/// Removes finished tasks from the data directory of a stopped service:
+/// those that ended longer ago than `older_than`, or than the configured
+/// retention.
+pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<PruneReport> {
+    let Some(age) = older_than.or(config.engine.retention) else {
+        anyhow::bail!("engine.retention_days is 0: finished tasks are kept for ever; name an age with --older-than");
+    };
+    if !config.engine.data_dir.join("dats.redb").exists() {
+        anyhow::bail!("there is no store in {}", config.engine.data_dir.display());
+    }
+    let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
+    let now = Clock::new().now();
+    let tasks = engine::prune(&store, engine_settings(config), now.before(age), now)?;
+    Ok(PruneReport { tasks })
 }

@@ -1,7 +1,10 @@
 //! What the writer does now and then: old rows leave the store.
 
+use std::sync::Arc;
+
 use super::machine::Machine;
-use crate::store::{self, Trim};
+use super::settings::Settings;
+use crate::store::{self, Store, Trim};
 use crate::task::{Phase, ProjectId, Status, TaskId, Timestamp};
 
 /// Most rows that one round looks at, so that it delays no command for long.
@@ -59,5 +62,22 @@ impl Machine {
         self.group.counted.insert(project.clone());
         self.group.removed.push(id);
         self.group.batch.remove_task(id, project, status, ended_at_ms);
+    }
+}
+
+/// Removes the finished tasks of a store that no service has open and that
+/// ended before `before`; how many.
+pub fn prune(store: &Store, settings: Settings, before: Timestamp, now: Timestamp) -> Result<u64, store::Error> {
+    let recovered = store.recover()?;
+    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), recovered);
+    let mut removed = 0;
+    loop {
+        let count = machine.remove_ended_before(before, ROUND)?;
+        let (batch, _) = machine.finish(now)?;
+        batch.commit(store, now)?;
+        removed += u64::try_from(count).unwrap_or(u64::MAX);
+        if count < ROUND {
+            return Ok(removed);
+        }
     }
 }

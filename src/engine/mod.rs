@@ -29,4 +29,5 @@ pub use api::{
     UnknownDependency,
 };
 pub use handle::{Engine, WriterThread};
+pub use housekeeping::prune;
 pub use settings::Settings;

@@ -1,0 +1,100 @@
+//! The service itself, started in this process or as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use dats::config::{Config, Flag, Sources};
+use dats::service::Service;
+use tokio_util::sync::CancellationToken;
+
+/// The service in this process, on a runtime of its own.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts it on a data directory, with the default settings.
+    pub fn start(dir: &Path) -> Self {
+        let flag = |name, key, value: &str| Flag { name, key, value: value.to_owned() };
+        let flags = vec![
+            flag("--listen", "server.listen", "127.0.0.1:0"),
+            flag("--data-dir", "engine.data_dir", &dir.display().to_string()),
+        ];
+        let config = Config::load(&Sources { flags, ..Sources::default() }).expect("the default settings");
+        let stop = CancellationToken::new();
+        let (sender, address) = std::sync::mpsc::channel();
+        let token = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let workers = config.server.worker_threads;
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let service = Service::start(&config).await.expect("a service");
+                sender.send(service.address()).expect("somebody who asks");
+                service.run(token).await.expect("a store that holds");
+            });
+        });
+        Self { address: address.recv().expect("an address"), stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The real binary as a child process.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// From the start of the process to its readiness.
+    pub started_in: Duration,
+}
+
+impl Process {
+    /// Starts it and waits until it says that it is ready.
+    pub fn start(dir: &Path) -> Self {
+        let started = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dats"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("its output");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let started_in = started.elapsed();
+        let address = line.trim().rsplit("http://").next().and_then(|text| text.parse().ok());
+        Self { child, address: address.expect("an address in the line"), started_in }
+    }
+
+    /// Its resident memory, in MiB.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+        kib / 1024
+    }
+}
+
+impl Drop for Process {
+    /// `kill -9`.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
