@@ -126,6 +126,11 @@ fn running_rows() -> Vec<Row> {
         new("validating").dispatched(950).report(960, output(None, "a2", &["a2b"])),
         new("validating, with deadline").with_deadlines().dispatched(950).report(960, output(None, "a2", &["a2b"])),
         new("validating, first attempt rejected").retried().dispatched(950).report(960, output(None, "a2", &["a2b"])),
+        new("validating, review r0 of the first attempt came late")
+            .retried()
+            .report(930, review_requested("r0", Some("a1")))
+            .dispatched(950)
+            .report(960, output(None, "a2", &["a2b"])),
         new("validating, second output a3")
             .dispatched(950)
             .report(960, output(None, "a2", &["a2b"]))
