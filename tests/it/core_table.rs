@@ -114,6 +114,11 @@ fn running_rows() -> Vec<Row> {
         new("dispatched, review r2 approved parked")
             .dispatched(950)
             .report(990, review_completed("r2", ReviewDecision::Approved, None)),
+        ["b1", "b2", "b3", "b4", "b5", "b6", "b7", "a2"]
+            .into_iter()
+            .fold(new("dispatched, eight verdicts parked").dispatched(950), |row, name| {
+                row.report(990, validated(name))
+            }),
         new("dispatched, rejected(a2) and validated(a9) parked")
             .dispatched(950)
             .report(990, rejected("a2"))
