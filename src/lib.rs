@@ -1,4 +1,8 @@
 //! The DATS orchestration service.
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod engine;
+pub mod service;
+pub mod store;
 pub mod task;

@@ -1,1 +1,206 @@
-//! The command line: one file per command.
+//! The `dats` command line: one file per command.
+//!
+//! Commands about tasks talk to a running server through its HTTP API alone,
+//! like any other client. Exit codes: 0 done, 1 the task or check failed or
+//! the request was refused, 2 wrong usage or settings, 3 server out of reach,
+//! 4 the store failed.
+
+mod args;
+mod cancel;
+mod client;
+#[cfg(test)]
+mod client_tests;
+mod completions;
+mod config;
+mod dead_letters;
+mod demo;
+mod events;
+mod exit;
+#[cfg(test)]
+mod fake_server;
+mod follow;
+mod list;
+mod output;
+mod progress;
+mod project;
+mod provenance;
+mod prune;
+mod queues;
+mod rerun;
+mod serve;
+mod signals;
+mod simulate;
+mod sse;
+mod status;
+mod submit;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Secret;
+use client::Client;
+use exit::Failure;
+use output::{Format, Screen};
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    exit::report(execute(Cli::parse()))
+}
+
+/// The DATS orchestration service and its command line.
+#[derive(Debug, Parser)]
+#[command(name = "dats", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Address of the server.
+    #[arg(long, env = "DATS_URL", default_value = "http://127.0.0.1:8000", global = true)]
+    url: String,
+    /// Key the server asks for.
+    #[arg(long, env = "DATS_API_KEY", hide_env_values = true, global = true)]
+    api_key: Option<Secret>,
+    /// Tables for people or the server's JSON for programs.
+    #[arg(long, short, value_enum, default_value = "table", global = true)]
+    output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service.
+    Serve(serve::Arguments),
+    #[command(flatten)]
+    Remote(Box<Remote>),
+    /// Show or check the settings.
+    #[command(subcommand)]
+    Config(config::Action),
+    /// Remove finished tasks from a stopped service's data directory.
+    Prune(prune::Arguments),
+    /// Run a server with stand-ins for worker and QA, and watch tasks live.
+    Demo(demo::Arguments),
+    /// Print completions for a shell.
+    Completions(completions::Arguments),
+}
+
+/// Commands that talk to a server.
+#[derive(Debug, Subcommand)]
+enum Remote {
+    /// Submit a task.
+    Submit(submit::Arguments),
+    /// Show a task.
+    Status(status::Arguments),
+    /// List tasks, newest first.
+    List(list::Arguments),
+    /// Cancel an open task.
+    Cancel(cancel::Arguments),
+    /// Submit a finished task again.
+    Rerun(rerun::Arguments),
+    /// Follow a task to its end.
+    Watch(watch::Arguments),
+    /// Manage projects.
+    #[command(subcommand)]
+    Project(project::Action),
+    /// Show the work queues, one a tier.
+    Queues,
+    /// Show or follow the event log.
+    Events(events::Arguments),
+    /// Show messages that could not be taken, or try them again.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Action),
+    /// Show how results came about.
+    #[command(subcommand)]
+    Provenance(provenance::Action),
+    /// Stand in for the worker or QA service, for demos and load.
+    #[command(subcommand)]
+    Simulate(simulate::Action),
+}
+
+/// What a command that talks to a server needs.
+struct Session {
+    client: Client,
+    screen: Screen,
+}
+
+fn execute(cli: Cli) -> Result<(), Failure> {
+    let screen = Screen::of_stdout(cli.global.output);
+    match cli.command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Remote(command) => {
+            let client =
+                Client::new(&cli.global.url, cli.global.api_key.as_ref().filter(|key| !key.expose().is_empty()));
+            let session = Session { client: client.map_err(Failure::Usage)?, screen };
+            signals::block_on(talk(&session, *command))
+        }
+        Command::Config(action) => config::run(&action, &screen),
+        Command::Prune(arguments) => prune::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments, &screen),
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
+    match command {
+        Remote::Submit(arguments) => submit::run(session, &arguments).await,
+        Remote::Status(arguments) => status::run(session, &arguments).await,
+        Remote::List(arguments) => list::run(session, &arguments).await,
+        Remote::Cancel(arguments) => cancel::run(session, &arguments).await,
+        Remote::Rerun(arguments) => rerun::run(session, &arguments).await,
+        Remote::Watch(arguments) => watch::run(session, &arguments).await,
+        Remote::Project(action) => project::run(session, &action).await,
+        Remote::Queues => queues::run(session).await,
+        Remote::Events(arguments) => events::run(session, &arguments).await,
+        Remote::DeadLetters(action) => dead_letters::run(session, &action).await,
+        Remote::Provenance(action) => provenance::run(session, &action).await,
+        Remote::Simulate(action) => simulate::run(session, action).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_stand_after_the_command() {
+        let cli = Cli::try_parse_from(["dats", "list", "--output", "json", "--url", "http://x:1"]).unwrap();
+        assert_eq!(cli.global.output, Format::Json);
+        assert_eq!(cli.global.url, "http://x:1");
+    }
+
+    #[test]
+    fn the_key_is_not_shown_by_debug_output() {
+        let cli = Cli::try_parse_from(["dats", "--api-key", "hunter2", "queues"]).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "dats",
+            "dats submit",
+            "dats submit x --priority urgent",
+            "dats submit x --metadata [1]",
+            "dats submit x --timeout soon",
+            "dats simulate worker --failure-rate 2",
+            "dats list --limit 0",
+            "dats list --all --cursor x",
+            "dats verify",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,1 +1,325 @@
-//! Configuration: defaults, file, environment and flags, into checked types.
+//! Settings, from their sources to one checked [`Config`].
+//!
+//! `default.yaml` is the only source of defaults and of the keys there are.
+//! Over it lie the `--config` file, the environment and the flags. What comes
+//! out is checked as a whole: a [`Config`] can only be had by loading one, and
+//! an unknown key or a bad value stops the start with its place, its key, its
+//! value and what is allowed. Nothing that was set is ever ignored in silence:
+//! settings of services that this version does not talk to are refused.
+
+mod check;
+mod error;
+mod reader;
+mod rules;
+mod secret;
+mod show;
+mod sources;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::{Error, Problem};
+pub use secret::{REDACTED, Secret};
+pub use show::{show_json, show_yaml};
+pub use sources::{Flag, Sources};
+
+use crate::task::{Policy, Priority, QaProfile, Router, Tier};
+use tree::{Node, Origin};
+
+/// The defaults, with a comment on every key.
+pub const DEFAULTS: &str = include_str!("default.yaml");
+
+/// The checked settings, section by section.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The HTTP interface.
+    pub server: Server,
+    /// The writer and its store.
+    pub engine: Engine,
+    /// How tasks are admitted, retried and escalated.
+    pub task_management: TaskManagement,
+    /// Tiers, domains and the built-in rules.
+    pub routing: Routing,
+    /// The canonical copy.
+    pub storage: Storage,
+    /// The event log and bus.
+    pub events: Events,
+    /// Who may call.
+    pub security: Security,
+    /// Logs.
+    pub telemetry: Telemetry,
+}
+
+impl Config {
+    /// Reads, merges and checks all sources.
+    ///
+    /// # Errors
+    /// Every problem found, not only the first.
+    pub fn load(sources: &Sources) -> Result<Self, Error> {
+        let (tree, mut problems) = merge(sources);
+        match check::check(&tree) {
+            Ok(config) if problems.is_empty() => Ok(config),
+            Ok(_) => Err(Error::new(problems)),
+            Err(more) => {
+                problems.extend(more);
+                Err(Error::new(problems))
+            }
+        }
+    }
+
+    /// The defaults alone.
+    ///
+    /// # Panics
+    /// If the compiled-in defaults are not sound, which a test rules out.
+    #[must_use]
+    pub fn builtin() -> Self {
+        match Self::load(&Sources::default()) {
+            Ok(config) => config,
+            Err(error) => unreachable!("default.yaml is not sound: {error}"),
+        }
+    }
+}
+
+impl Config {
+    /// The choices that a task's transitions need.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        let tasks = &self.task_management;
+        Policy {
+            backoff_initial: tasks.backoff_initial,
+            backoff_max: tasks.backoff_max,
+            escalate_to: tasks.escalate_to.clone(),
+            park: self.events.park,
+            validation_timeout: tasks.validation_timeout,
+            review_timeout: tasks.review_timeout,
+        }
+    }
+}
+
+/// All layers in one tree, with what did not fit.
+fn merge(sources: &Sources) -> (Node, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut tree = defaults();
+    sources.apply(&mut tree, &mut problems);
+    (tree, problems)
+}
+
+fn defaults() -> Node {
+    match Node::parse(DEFAULTS, &|_| Origin::Default) {
+        Ok(tree) => tree,
+        Err(error) => unreachable!("default.yaml is not valid YAML: {error}"),
+    }
+}
+
+/// The HTTP interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Server {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Threads that serve HTTP.
+    pub worker_threads: usize,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// Connections open at once from one address.
+    pub max_connections_per_address: usize,
+    /// Time for the head of a request.
+    pub header_timeout: Duration,
+    /// Time for the body of a request.
+    pub body_timeout: Duration,
+    /// Largest request body.
+    pub max_body_bytes: usize,
+    /// Time for requests under way once a stop was asked.
+    pub drain_timeout: Duration,
+    /// Deepest nesting of JSON.
+    pub max_json_depth: usize,
+}
+
+/// The writer and its store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Engine {
+    /// Directory of the store.
+    pub data_dir: PathBuf,
+    /// Requests that may wait for the writer.
+    pub queue_capacity: usize,
+    /// Most requests in one fsync.
+    pub group_commit_max: usize,
+    /// Memory of the store's page cache.
+    pub store_cache_bytes: u64,
+    /// Memory for finished tasks.
+    pub hot_tasks_bytes: u64,
+    /// How long finished tasks are kept; `None` for ever.
+    pub retention: Option<Duration>,
+    /// How long an idempotency key is remembered.
+    pub idempotency: Duration,
+    /// Free disk below which submissions are refused.
+    pub min_free_disk_bytes: u64,
+}
+
+/// How tasks are admitted, retried and escalated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskManagement {
+    /// Priority of a submission that names none.
+    pub default_priority: Priority,
+    /// Tasks of a project at work at once.
+    pub max_concurrent_per_project: u32,
+    /// What one attempt may take.
+    pub timeout_default: Duration,
+    /// Attempts before a task fails for good.
+    pub max_attempts_default: u32,
+    /// Wait after which a task rises one priority class.
+    pub aging: Duration,
+    /// Wait before the second attempt.
+    pub backoff_initial: Duration,
+    /// Longest wait between attempts.
+    pub backoff_max: Duration,
+    /// Where a rejected task tries next; free of circles, all of it in
+    /// `routing.tiers`.
+    pub escalate_to: BTreeMap<Tier, Tier>,
+    /// QA profile where nothing names one.
+    pub qa_profile_default: QaProfile,
+    /// Time for a verdict; `None` for as long as it takes.
+    pub validation_timeout: Option<Duration>,
+    /// Time for a human review; `None` for as long as it takes.
+    pub review_timeout: Option<Duration>,
+    /// Lease of a worker that asks for no other time.
+    pub lease_default: Duration,
+    /// Longest lease.
+    pub lease_max: Duration,
+}
+
+/// Tiers, domains and the built-in rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Routing {
+    /// What to do while the Agent is away.
+    pub fallback: Fallback,
+    /// How long to wait for it first.
+    pub fallback_after: Duration,
+    /// The tiers there are, each once, at least one.
+    pub tiers: Vec<Tier>,
+    /// The built-in rules; every tier in it is one of `tiers`.
+    pub router: Router,
+}
+
+/// What to do while the Agent is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// Wait for it, however long.
+    Wait,
+    /// Use the built-in rules after a while.
+    Builtin,
+}
+
+/// The canonical copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Storage {
+    /// Name of the provenance table.
+    pub provenance_table: String,
+}
+
+/// The event log and bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Events {
+    /// How long an early verdict waits for its output.
+    pub park: Duration,
+    /// How long an event's id is remembered.
+    pub dedup_window: Duration,
+    /// How many ids are remembered.
+    pub dedup_max_ids: u64,
+    /// How long the log keeps what every reader has taken.
+    pub retention: Duration,
+    /// Largest event.
+    pub max_event_bytes: usize,
+    /// Pause between the comments on an idle stream.
+    pub heartbeat: Duration,
+    /// How to reach the broker, once `events.rabbitmq.host` may be set.
+    pub rabbitmq: RabbitMq,
+}
+
+/// The connection to the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RabbitMq {
+    /// TCP port.
+    pub port: u16,
+    /// User to log in as.
+    pub username: String,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// Virtual host.
+    pub vhost: String,
+    /// Whether to encrypt.
+    pub tls: bool,
+    /// Topic exchanges: task, cascade, QA.
+    pub exchanges: Vec<String>,
+    /// Queues; the first is consumed.
+    pub queues: Vec<String>,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Security {
+    /// The key every call but health needs; `None` lets everyone in.
+    pub api_key: Option<Secret>,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Telemetry {
+    /// Least severe level that is logged.
+    pub log_level: LogLevel,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Name of this service in it.
+    pub service_name: String,
+}
+
+/// Levels of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something failed that needs a person.
+    Error,
+    /// Something is off and was coped with.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// `warning` is what the other services' `LOG_LEVEL` says.
+    const WORDS: [(&str, Self); 6] = [
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+        ("warning", Self::Warn),
+    ];
+}
+
+/// Forms of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For log collectors.
+    Json,
+}

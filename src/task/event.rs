@@ -51,6 +51,24 @@ pub struct Output {
     pub started_at: Option<Timestamp>,
 }
 
+impl Output {
+    /// All artifacts of the output; the one that verdicts name first, if the
+    /// worker did not list it.
+    #[must_use]
+    pub fn all_artifacts(&self) -> Vec<OutputArtifact> {
+        let listed = self.artifacts.iter().any(|artifact| artifact.id == self.artifact);
+        let named = (!listed).then(|| OutputArtifact {
+            id: self.artifact.clone(),
+            kind: None,
+            path: None,
+            language: None,
+            checksum: None,
+            size_bytes: None,
+        });
+        named.into_iter().chain(self.artifacts.iter().cloned()).collect()
+    }
+}
+
 /// A verdict about an artifact, which may arrive before the artifact does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {

@@ -75,7 +75,7 @@ fn take_output(draft: &mut Draft<'_>, attempt: Attempt, output: Box<Output>, rec
     let product = Product {
         record,
         artifact: output.artifact.clone(),
-        artifacts: output.artifacts.clone(),
+        artifacts: output.all_artifacts(),
         late: Vec::new(),
         reviews: Vec::new(),
     };

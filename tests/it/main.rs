@@ -3,3 +3,4 @@
 mod core_fixtures;
 mod core_model;
 mod core_table;
+mod tidy;

@@ -1,0 +1,37 @@
+//! `dats config`: the settings in force.
+
+use clap::Subcommand;
+
+use super::exit::Failure;
+use super::output::{Format, Screen, line};
+use super::serve::Settings;
+use crate::config::{Config, show_json, show_yaml};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Print every setting with its value, and its source where it is not a
+    /// default. Secrets are shown as ***.
+    Show(Settings),
+    /// Say whether the service would start with these settings.
+    Check(Settings),
+}
+
+pub(super) fn run(action: &Action, screen: &Screen) -> Result<(), Failure> {
+    match action {
+        Action::Show(settings) => {
+            let sources = settings.sources();
+            match screen.format {
+                Format::Table => line(show_yaml(&sources)?.trim_end()),
+                Format::Json => line(&show_json(&sources)?.to_string()),
+            }
+        }
+        Action::Check(settings) => {
+            let config = Config::load(&settings.sources())?;
+            let (listen, data) = (config.server.listen, config.engine.data_dir);
+            match screen.format {
+                Format::Table => line(&format!("the settings are sound: http://{listen}, data in {}", data.display())),
+                Format::Json => line(&serde_json::json!({"valid": true}).to_string()),
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! How a command ends: its exit code and its last words.
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::client;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The task or check failed, or the request was refused: 1.
+    Failed(String),
+    /// Wrong usage or settings: 2.
+    Usage(String),
+    /// The server is out of reach: 3.
+    Unreachable(String),
+    /// The store failed: 4.
+    Store(String),
+    /// Nothing more to say: the reader of the output went away.
+    Closed,
+    /// Stopped by Ctrl-C: 130, as shells expect.
+    Interrupted,
+}
+
+impl Failure {
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable(_) => 3,
+            Self::Store(_) => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(text) | Self::Usage(text) | Self::Unreachable(text) | Self::Store(text) => f.write_str(text),
+            Self::Closed | Self::Interrupted => Ok(()),
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        match error {
+            client::Error::Unreachable { .. } => Self::Unreachable(format!(
+                "{error}\nis the server running? start it with `dats serve`, or name another with --url or DATS_URL"
+            )),
+            client::Error::Problem(_) | client::Error::Protocol(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<crate::config::Error> for Failure {
+    fn from(error: crate::config::Error) -> Self {
+        let problems = error.to_string().replace('\n', "\n  ");
+        Self::Usage(format!("the settings can't be used\n  {problems}"))
+    }
+}
+
+/// Says what failed, on stderr, and gives the exit code.
+pub(super) fn report(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let text = failure.to_string();
+    if !text.is_empty() {
+        warn(&format!("error: {text}"));
+    }
+    ExitCode::from(failure.code())
+}
+
+/// A line for the person at the terminal, which is no part of the output.
+pub(super) fn warn(text: &str) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_contract() {
+        let unreachable = client::Error::Unreachable { url: "http://x".into(), reason: "refused".into() };
+        let refused = client::Error::Problem(Box::default());
+        assert_eq!(Failure::from(unreachable).code(), 3);
+        assert_eq!(Failure::from(refused).code(), 1);
+        assert_eq!(Failure::Usage(String::new()).code(), 2);
+        assert_eq!(Failure::Store(String::new()).code(), 4);
+    }
+}

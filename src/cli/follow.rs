@@ -1,0 +1,158 @@
+//! Following event streams over breaks in the connection, and a task to its
+//! end.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::client::{Client, Error, EventStream, segment};
+use super::exit::Failure;
+use super::sse::SseEvent;
+
+/// Pause before the stream is asked for again.
+pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// How long a command for people bears a server that went away.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A stream that resumes where it broke.
+#[derive(Debug)]
+pub(super) struct Follower {
+    client: Client,
+    path: String,
+    last_id: Option<String>,
+    stream: Option<EventStream>,
+    /// Whether it was ever open: a server that was never there is reported
+    /// at once.
+    was_open: bool,
+    patience: Duration,
+}
+
+impl Follower {
+    pub(super) fn new(client: Client, path: impl Into<String>, last_id: Option<String>, patience: Duration) -> Self {
+        Self { client, path: path.into(), last_id, stream: None, was_open: false, patience }
+    }
+
+    /// The next event; `None` each time the server ended the stream, which
+    /// the call after that asks for again.
+    pub(super) async fn next(&mut self) -> Result<Option<SseEvent>, Error> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let tried = match &mut self.stream {
+                Some(stream) => stream.next().await,
+                None => match self.open().await {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
+            };
+            match tried {
+                Ok(Some(event)) => {
+                    self.last_id.clone_from(&event.id);
+                    return Ok(Some(event));
+                }
+                Ok(None) => {
+                    self.stream = None;
+                    return Ok(None);
+                }
+                Err(error) if self.was_open && is_passing(&error) && Instant::now() < deadline => {
+                    self.stream = None;
+                    sleep(RECONNECT_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), Error> {
+        self.stream = Some(self.client.stream(&self.path, self.last_id.as_deref()).await?);
+        self.was_open = true;
+        Ok(())
+    }
+}
+
+/// Whether trying again can help.
+pub(super) fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } => true,
+        Error::Problem(problem) => matches!(problem.status, 429 | 502..=504),
+        Error::Protocol(_) => false,
+    }
+}
+
+/// One step in a task's life, from its stream.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// The JSON as it came.
+    pub(super) text: String,
+    /// The same, parsed.
+    pub(super) json: Value,
+}
+
+/// Follows a task to its end, handing each step to `on_step`, and gives the
+/// finished task as the server shows it.
+pub(super) async fn follow_task<F>(client: &Client, id: &str, mut on_step: F) -> Result<super::client::Answer, Failure>
+where
+    F: AsyncFnMut(Step) -> Result<(), Failure>,
+{
+    let path = format!("/tasks/{}", segment(id));
+    let mut follower = Follower::new(client.clone(), format!("{path}/stream"), None, PATIENCE);
+    loop {
+        while let Some(event) = follower.next().await? {
+            let json = serde_json::from_str(&event.data)
+                .map_err(|error| Error::Protocol(format!("an event is not JSON: {error}")))?;
+            on_step(Step { text: event.data, json }).await?;
+        }
+        // The stream also ends when the server stops: only the task knows.
+        let answer = client.get(&path).await?;
+        if is_terminal(&answer.json) {
+            return Ok(answer);
+        }
+        sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+/// Whether a task's status is one that is never left again.
+pub(super) fn is_terminal(task: &Value) -> bool {
+    matches!(task["status"].as_str(), Some("completed" | "failed" | "cancelled"))
+}
+
+/// Whether a finished task did what was asked, for the exit code.
+pub(super) fn outcome(task: &Value) -> Result<(), Failure> {
+    let id = task["task_id"].as_str().unwrap_or("?");
+    match task["status"].as_str() {
+        Some(status @ ("failed" | "cancelled")) => {
+            let reason = reason(&task["error"]).map(|text| format!(": {text}")).unwrap_or_default();
+            let verb = if status == "failed" { "failed" } else { "was cancelled" };
+            Err(Failure::Failed(format!("task {id} {verb}{reason}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The words of a task's `error`, which is text or an object with a message.
+pub(super) fn reason(error: &Value) -> Option<String> {
+    match error {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(match (other["code"].as_str(), other["message"].as_str()) {
+            (Some(code), Some(message)) => format!("{message} ({code})"),
+            (None, Some(message)) => message.to_owned(),
+            _ => other.to_string(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn outcome_names_the_reason() {
+        assert!(outcome(&json!({"task_id": "t", "status": "completed"})).is_ok());
+        let task = json!({"task_id": "t", "status": "failed", "error": {"code": "timeout", "message": "too slow"}});
+        assert_eq!(outcome(&task).unwrap_err().to_string(), "task t failed: too slow (timeout)");
+        let task = json!({"task_id": "t", "status": "cancelled", "error": null});
+        assert_eq!(outcome(&task).unwrap_err().to_string(), "task t was cancelled");
+    }
+}

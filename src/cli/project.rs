@@ -1,0 +1,119 @@
+//! `dats project`: what tasks are grouped by.
+
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use http::Method;
+use serde_json::{Map, Value};
+
+use super::client::{Call, segment};
+use super::exit::Failure;
+use super::list::{Page, show_pages};
+use super::output::{Screen, shortened, text};
+use super::{Session, args};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// List projects.
+    List(Page),
+    /// Show a project.
+    Show {
+        /// The project.
+        id: String,
+    },
+    /// Make a project before its first task does.
+    Create {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    /// Change a project; what is not given stays.
+    Update {
+        /// The project.
+        id: String,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    /// Archive a project without open tasks; its provenance stays.
+    Delete {
+        /// The project.
+        id: String,
+    },
+    /// Show how a project's tasks stand.
+    Status {
+        /// The project.
+        id: String,
+    },
+}
+
+/// What can be set on a project.
+#[derive(Debug, Args)]
+pub(super) struct Fields {
+    /// Name for people.
+    #[arg(long)]
+    name: Option<String>,
+    /// What it is about.
+    #[arg(long)]
+    description: Option<String>,
+    /// QA profile of its tasks.
+    #[arg(long)]
+    qa_profile: Option<String>,
+    /// Rules handed to its workers, as a JSON object.
+    #[arg(long, value_parser = args::json_object, value_name = "JSON")]
+    constitution: Option<Value>,
+    /// Tasks at work at once.
+    #[arg(long)]
+    max_concurrent: Option<u32>,
+}
+
+impl Fields {
+    fn body(&self) -> Map<String, Value> {
+        let fields = [
+            ("name", self.name.as_deref().map(Value::from)),
+            ("description", self.description.as_deref().map(Value::from)),
+            ("qa_profile", self.qa_profile.as_deref().map(Value::from)),
+            ("constitution", self.constitution.clone()),
+            ("max_concurrent", self.max_concurrent.map(Value::from)),
+        ];
+        fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
+}
+
+pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failure> {
+    let path = |id: &str| format!("/projects/{}", segment(id));
+    let call = match action {
+        Action::List(page) => return show_pages(session, "/projects", Vec::new(), page, table).await,
+        Action::Show { id } => Call::new(Method::GET, path(id)),
+        Action::Status { id } => Call::new(Method::GET, format!("{}/status", path(id))),
+        Action::Delete { id } => Call::new(Method::DELETE, path(id)),
+        Action::Create { id, fields } => {
+            let mut body = fields.body();
+            body.insert("project_id".to_owned(), Value::from(id.as_str()));
+            Call::new(Method::POST, "/projects").json(&Value::Object(body))
+        }
+        Action::Update { id, fields } => Call::new(Method::PATCH, path(id)).json(&Value::Object(fields.body())),
+    };
+    let answer = session.client.call(call).await?;
+    if answer.json.is_null() {
+        return Ok(());
+    }
+    session.screen.show(&answer, |screen, project| screen.details(project, &["project_id", "name", "description"]))
+}
+
+fn table(screen: &Screen, page: &Value) -> String {
+    let projects = page["projects"].as_array().map_or(&[][..], Vec::as_slice);
+    if projects.is_empty() {
+        return "no projects".to_owned();
+    }
+    let rows = projects.iter().map(|project| {
+        vec![
+            Cell::new(text(&project["project_id"])),
+            Cell::new(text(&project["name"])),
+            Cell::new(text(&project["qa_profile"])),
+            Cell::new(text(&project["max_concurrent"])),
+            Cell::new(screen.time(&project["created_at"])),
+            Cell::new(shortened(project["description"].as_str().unwrap_or_default())),
+        ]
+    });
+    screen.table(&["PROJECT", "NAME", "QA PROFILE", "LIMIT", "CREATED", "DESCRIPTION"], rows.collect())
+}

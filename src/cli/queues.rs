@@ -1,0 +1,28 @@
+//! `dats queues`: what waits for workers.
+
+use comfy_table::Cell;
+use serde_json::Value;
+
+use super::Session;
+use super::exit::Failure;
+use super::output::{Screen, text};
+
+pub(super) async fn run(session: &Session) -> Result<(), Failure> {
+    let answer = session.client.get("/queues").await?;
+    session.screen.show(&answer, table)
+}
+
+fn table(screen: &Screen, answer: &Value) -> String {
+    let queues = answer["queues"].as_array().map_or(&[][..], Vec::as_slice);
+    let rows = queues.iter().map(|queue| {
+        let state = if queue["paused"].as_bool() == Some(true) { "paused" } else { "open" };
+        vec![
+            Cell::new(text(&queue["tier"])),
+            Cell::new(text(&queue["depth"])),
+            Cell::new(text(&queue["leased"])),
+            Cell::new(screen.time(&queue["oldest_ready_at"])),
+            Cell::new(state),
+        ]
+    });
+    screen.table(&["TIER", "WAITING", "LEASED", "OLDEST", "STATE"], rows.collect())
+}

@@ -1,0 +1,97 @@
+//! `dats serve`: the service itself.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::exit::Failure;
+use super::output::line;
+use super::signals::{no_runtime, stop_token};
+use crate::config::{Config, Flag, LogFormat, LogLevel, Sources, Telemetry};
+use crate::service::{Service, StartError};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    settings: Settings,
+    /// Address and port to listen on, in place of the configured one.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+}
+
+/// Where settings come from; the environment always counts too.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Settings {
+    /// File with settings; without one the built-in defaults hold.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Directory of the store, in place of the configured one.
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    pub(super) fn sources(&self) -> Sources {
+        let mut sources = Sources::of_process(self.config.clone());
+        if let Some(directory) = &self.data_dir {
+            let value = directory.display().to_string();
+            sources.flags.push(Flag { name: "--data-dir", key: "engine.data_dir", value });
+        }
+        sources
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut sources = arguments.settings.sources();
+    if let Some(listen) = &arguments.listen {
+        sources.flags.push(Flag { name: "--listen", key: "server.listen", value: listen.clone() });
+    }
+    let config = Config::load(&sources)?;
+    start_log(&config.telemetry);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.server.worker_threads)
+        .enable_all()
+        .build()
+        .map_err(no_runtime)?;
+    runtime.block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let stop = stop_token();
+    let service = Service::start(config).await.map_err(start_failure)?;
+    line(&format!("dats listening on http://{}", service.address()))?;
+    service.run(stop).await.map_err(|error| Failure::Store(error.to_string()))
+}
+
+/// What a service that does not start is reported as.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+pub(super) fn start_failure(error: StartError) -> Failure {
+    let text = error.to_string();
+    match error {
+        StartError::Config(_) => Failure::Usage(text),
+        StartError::Store(_) => Failure::Store(text),
+        StartError::Bind(_) => Failure::Failed(text),
+    }
+}
+
+/// Sends the log to stderr: stdout has the one line that says it is ready.
+pub(super) fn start_log(telemetry: &Telemetry) {
+    let level = match telemetry.log_level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // Fails only when a log was started before, which then holds.
+    let _ = match telemetry.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+}

@@ -1,0 +1,75 @@
+//! Decisions that depend on the seed, the task and the attempt alone: the
+//! same run again decides the same, in whatever order tasks come.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use sha2::{Digest as _, Sha256};
+
+/// Draws for one attempt of one task.
+#[derive(Debug)]
+pub(super) struct Chance(StdRng);
+
+impl Chance {
+    /// `purpose` keeps the worker's draws apart from the QA's.
+    pub(super) fn new(seed: u64, purpose: &str, task_id: &str, attempt: u64) -> Self {
+        let mut hash = Sha256::new();
+        for part in [&seed.to_be_bytes()[..], purpose.as_bytes(), task_id.as_bytes(), &attempt.to_be_bytes()] {
+            // Lengths keep ("a", "bc") apart from ("ab", "c").
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+        Self(StdRng::from_seed(hash.finalize().into()))
+    }
+
+    /// True with the given probability.
+    pub(super) fn hits(&mut self, rate: f64) -> bool {
+        self.0.random_bool(rate)
+    }
+
+    /// `base` plus up to `jitter`.
+    pub(super) fn delay(&mut self, base: Duration, jitter: Duration) -> Duration {
+        let jitter = u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX);
+        base.saturating_add(Duration::from_millis(self.0.random_range(0..=jitter)))
+    }
+
+    /// A share from `low` to `high` hundredths.
+    pub(super) fn share(&mut self, low: u8, high: u8) -> f64 {
+        f64::from(self.0.random_range(low..=high)) / 100.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(seed: u64, purpose: &str, task: &str, attempt: u64) -> (Vec<bool>, Duration, f64) {
+        let mut chance = Chance::new(seed, purpose, task, attempt);
+        let hits = (0..64).map(|_| chance.hits(0.5)).collect();
+        (hits, chance.delay(Duration::from_secs(1), Duration::from_mins(1)), chance.share(0, 100))
+    }
+
+    #[test]
+    fn same_seed_and_attempt_decide_the_same() {
+        let first = draws(1, "worker", "t-1", 1);
+        assert_eq!(first, draws(1, "worker", "t-1", 1));
+        for other in [
+            draws(2, "worker", "t-1", 1),
+            draws(1, "qa", "t-1", 1),
+            draws(1, "worker", "t-2", 1),
+            draws(1, "worker", "t-1", 2),
+        ] {
+            assert_ne!(first, other);
+        }
+    }
+
+    #[test]
+    fn rates_hold_at_their_ends() {
+        for task in 0..100 {
+            let mut chance = Chance::new(7, "x", &task.to_string(), 1);
+            assert!(!chance.hits(0.0) && chance.hits(1.0));
+            assert_eq!(chance.delay(Duration::from_secs(1), Duration::ZERO), Duration::from_secs(1));
+        }
+    }
+}

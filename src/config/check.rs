@@ -1,0 +1,287 @@
+//! From the merged tree to the checked [`Config`]: the only place where a
+//! section is made, so that having one means its settings are sound.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::task::{Domain, MAX_ATTEMPTS, MAX_TIMEOUT, Priority, QaProfile, Router, Tier};
+
+use super::error::Problem;
+use super::reader::{NAME, Reader, shown};
+use super::rules::{self, find, one_of};
+use super::tree::{Node, Value};
+use super::{
+    Config, Engine, Events, Fallback, LogFormat, LogLevel, RabbitMq, Routing, Security, Server, Storage,
+    TaskManagement, Telemetry,
+};
+
+/// A century: the longest time any setting may hold.
+const MAX_SECONDS: u64 = 100 * 366 * 86_400;
+const MAX_HOURS: u64 = MAX_SECONDS / 3600;
+const MAX_COUNT: u64 = 1 << 32;
+const MAX_MIB: u64 = 1 << 30;
+
+/// Settings whose services come with a later release, and what they would need.
+const LATER: [(&str, &str); 5] = [
+    ("events.rabbitmq.host", "RabbitMQ"),
+    ("storage.database_url", "Postgres"),
+    ("routing.agent_service_url", "the Agent service"),
+    ("routing.rag_service_url", "the RAG service"),
+    ("telemetry.otlp_endpoint", "an OpenTelemetry collector"),
+];
+
+/// Checks every setting; the error holds all that is wrong.
+pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader::new(tree);
+    refuse_later(&mut reader);
+    let tiers = reader.list("routing.tiers", NAME, |name| Tier::new(name).ok());
+    let routing = routing(&mut reader, &tiers);
+    let task_management = task_management(&mut reader, &tiers);
+    let server = server(&mut reader);
+    let engine = engine(&mut reader);
+    let storage = storage(&mut reader);
+    let events = events(&mut reader);
+    let security = Security { api_key: reader.secret("security.api_key") };
+    let telemetry = telemetry(&mut reader);
+    match (routing, task_management) {
+        (Some(routing), Some(task_management)) if reader.problems.is_empty() => {
+            Ok(Config { server, engine, task_management, routing, storage, events, security, telemetry })
+        }
+        _ => Err(reader.problems),
+    }
+}
+
+/// Refuses what this version can't do, rather than run without it.
+fn refuse_later(reader: &mut Reader<'_>) {
+    for (path, service) in LATER {
+        let node = reader.node(path);
+        if node.value != Value::Null {
+            refuse_service(reader, path, node, service);
+        }
+    }
+    let path = "events.bus";
+    let node = reader.node(path);
+    match &node.value {
+        Value::Null => {}
+        Value::Text(bus) if bus == "embedded" => {}
+        Value::Text(bus) if bus == "rabbitmq" => refuse_service(reader, path, node, "RabbitMQ"),
+        _ => reader.refuse(path, node, "embedded or null"),
+    }
+}
+
+fn refuse_service(reader: &mut Reader<'_>, path: &str, node: &Node, service: &str) {
+    let message = format!(
+        "can't be {}: this version runs on its embedded defaults only and does not talk to \
+         {service} yet; remove the setting",
+        shown(path, node)
+    );
+    reader.problems.push(Problem::at(&node.origin, path, message));
+}
+
+fn server(reader: &mut Reader<'_>) -> Server {
+    let listen = reader.parsed("server.listen", "IP:PORT or localhost:PORT, such as 127.0.0.1:8000", parse_address);
+    let threads = reader.optional_whole("server.worker_threads", 1..=1024);
+    Server {
+        listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        worker_threads: threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or_else(half_the_cores),
+        max_connections: reader.count("server.max_connections", 1..=1_000_000),
+        max_connections_per_address: reader.count("server.max_connections_per_address", 1..=1_000_000),
+        header_timeout: reader.seconds("server.header_timeout_seconds", 1..=3600),
+        body_timeout: reader.seconds("server.body_timeout_seconds", 1..=3600),
+        max_body_bytes: reader.count("server.max_body_bytes", 1024..=1 << 30),
+        drain_timeout: reader.seconds("server.drain_timeout_seconds", 0..=3600),
+        max_json_depth: reader.count("server.max_json_depth", 8..=128),
+    }
+}
+
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse::<u16>().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
+fn half_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+fn engine(reader: &mut Reader<'_>) -> Engine {
+    let days = reader.whole("engine.retention_days", 0..=36_500);
+    Engine {
+        data_dir: reader
+            .parsed("engine.data_dir", "the path of a directory", |path| {
+                (!path.is_empty()).then(|| PathBuf::from(path))
+            })
+            .unwrap_or_default(),
+        queue_capacity: reader.count("engine.queue_capacity", 1..=1 << 20),
+        group_commit_max: reader.count("engine.group_commit_max", 1..=65_536),
+        store_cache_bytes: reader.mebibytes("engine.store_cache_mib", 1..=MAX_MIB),
+        hot_tasks_bytes: reader.mebibytes("engine.hot_tasks_mib", 0..=MAX_MIB),
+        retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
+        idempotency: hours(reader, "engine.idempotency_hours", 1),
+        min_free_disk_bytes: reader.mebibytes("engine.min_free_disk_mib", 0..=MAX_MIB),
+    }
+}
+
+fn hours(reader: &mut Reader<'_>, path: &str, min: u64) -> Duration {
+    Duration::from_secs(reader.whole(path, min..=MAX_HOURS) * 3600)
+}
+
+fn task_management(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<TaskManagement> {
+    let timeout_range = 1..=MAX_TIMEOUT.as_secs();
+    let priorities = Priority::ALL.map(|priority| (priority.as_str(), priority));
+    let default_priority = reader.word("task_management.default_priority", &priorities);
+    let qa_profile_default =
+        reader.parsed("task_management.qa_profile_default", NAME, |name| QaProfile::new(name).ok());
+    let escalate_to = escalation(reader, tiers);
+    let backoff_initial = reader.seconds("task_management.backoff_initial_seconds", 0..=MAX_SECONDS);
+    let backoff_max = reader.seconds("task_management.backoff_max_seconds", 0..=MAX_SECONDS);
+    not_above(
+        reader,
+        ("task_management.backoff_initial_seconds", backoff_initial),
+        ("task_management.backoff_max_seconds", backoff_max),
+    );
+    let lease_default = reader.seconds("task_management.lease_default_seconds", 1..=MAX_SECONDS);
+    let lease_max = reader.seconds("task_management.lease_max_seconds", 1..=MAX_SECONDS);
+    not_above(
+        reader,
+        ("task_management.lease_default_seconds", lease_default),
+        ("task_management.lease_max_seconds", lease_max),
+    );
+    let max_concurrent_per_project = reader.narrow("task_management.max_concurrent_per_project", 1..=1_000_000);
+    let timeout_default = reader.seconds("task_management.timeout_default_seconds", timeout_range);
+    let max_attempts_default = reader.narrow("task_management.max_attempts_default", 1..=MAX_ATTEMPTS.into());
+    let aging = reader.seconds("task_management.aging_seconds", 1..=MAX_SECONDS);
+    let validation_timeout = reader.optional_seconds("task_management.validation_timeout_seconds", 1..=MAX_SECONDS);
+    let review_timeout = reader.optional_seconds("task_management.review_timeout_seconds", 1..=MAX_SECONDS);
+    // Only now: every setting above was read, so that all problems are known.
+    Some(TaskManagement {
+        default_priority: default_priority?,
+        qa_profile_default: qa_profile_default?,
+        max_concurrent_per_project,
+        timeout_default,
+        max_attempts_default,
+        aging,
+        backoff_initial,
+        backoff_max,
+        escalate_to,
+        validation_timeout,
+        review_timeout,
+        lease_default,
+        lease_max,
+    })
+}
+
+/// Refuses a value above its maximum; each is given with its path.
+fn not_above(reader: &mut Reader<'_>, (path, value): (&str, Duration), (max_path, max): (&str, Duration)) {
+    if value > max {
+        let node = reader.node(path);
+        let allowed = format!("no more than {max_path}, which is {}", max.as_secs());
+        reader.refuse(path, node, &allowed);
+    }
+}
+
+fn escalation(reader: &mut Reader<'_>, tiers: &[Tier]) -> BTreeMap<Tier, Tier> {
+    let path = "task_management.escalate_to";
+    let node = reader.node(path);
+    let mut map = BTreeMap::new();
+    let Some(entries) = node.map() else {
+        if node.value != Value::Null {
+            reader.refuse(path, node, "a map from tier to tier, or null");
+        }
+        return map;
+    };
+    for entry in entries {
+        let to = match &entry.node.value {
+            Value::Text(name) => find(tiers, name),
+            _ => None,
+        };
+        if let Some((from, to)) = find(tiers, &entry.key).zip(to) {
+            map.insert(from, to);
+        } else {
+            let to = shown(path, &entry.node);
+            let message = format!("can't lead from {} to {to}: expected each to be {}", entry.key, one_of(tiers));
+            reader.problems.push(Problem::at(&entry.origin, path, message));
+        }
+    }
+    if let Some(tier) = map.keys().find(|tier| leads_back(&map, tier)) {
+        let message = format!("leads in a circle from {tier} back to {tier}");
+        reader.problems.push(Problem::at(&node.origin, path, message));
+    }
+    map
+}
+
+/// Whether escalating from `start` comes back to it. No path without a repeat
+/// is longer than the map.
+fn leads_back(map: &BTreeMap<Tier, Tier>, start: &Tier) -> bool {
+    std::iter::successors(map.get(start), |tier| map.get(*tier)).take(map.len()).any(|tier| tier == start)
+}
+
+fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
+    let fallback = reader
+        .word("routing.fallback", &[("wait", Fallback::Wait), ("builtin", Fallback::Builtin)])
+        .unwrap_or(Fallback::Builtin);
+    let fallback_after = reader.seconds("routing.fallback_after_seconds", 0..=MAX_SECONDS);
+    let default_tier = reader.parsed("routing.default_tier", &one_of(tiers), |name| find(tiers, name));
+    let default_domain = reader.parsed("routing.default_domain", NAME, |name| Domain::new(name).ok());
+    let rules = rules::read(reader, tiers);
+    let router = Router { rules, default_domain: default_domain?, default_tier: default_tier? };
+    Some(Routing { fallback, fallback_after, tiers: tiers.to_vec(), router })
+}
+
+fn storage(reader: &mut Reader<'_>) -> Storage {
+    let allowed = "a table name, [a-z_][a-z0-9_]{0,62}";
+    Storage {
+        provenance_table: reader
+            .parsed("storage.provenance_table", allowed, |text| {
+                let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+                let sound = (1..=63).contains(&text.len())
+                    && text.bytes().all(is_inner)
+                    && !text.starts_with(|first: char| first.is_ascii_digit());
+                sound.then(|| text.to_owned())
+            })
+            .unwrap_or_default(),
+    }
+}
+
+fn events(reader: &mut Reader<'_>) -> Events {
+    let minutes = reader.whole("events.park_minutes", 0..=MAX_SECONDS / 60);
+    Events {
+        park: Duration::from_secs(minutes * 60),
+        dedup_window: hours(reader, "events.dedup_window_hours", 1),
+        dedup_max_ids: reader.whole("events.dedup_max_ids", 1..=MAX_COUNT),
+        retention: hours(reader, "events.retention_hours", 1),
+        max_event_bytes: reader.count("events.max_event_bytes", 1024..=1 << 30),
+        heartbeat: reader.seconds("events.heartbeat_seconds", 1..=300),
+        rabbitmq: rabbitmq(reader),
+    }
+}
+
+fn rabbitmq(reader: &mut Reader<'_>) -> RabbitMq {
+    RabbitMq {
+        port: reader.narrow("events.rabbitmq.port", 1..=65_535),
+        username: reader.text("events.rabbitmq.username"),
+        password: reader.secret("events.rabbitmq.password"),
+        vhost: reader.text("events.rabbitmq.vhost"),
+        tls: reader.flag("events.rabbitmq.tls"),
+        exchanges: reader.list("events.rabbitmq.exchanges", "the name of an exchange", broker_name),
+        queues: reader.list("events.rabbitmq.queues", "the name of a queue", broker_name),
+    }
+}
+
+/// AMQP's short strings hold at most 255 bytes.
+fn broker_name(text: &str) -> Option<String> {
+    (1..=255).contains(&text.len()).then(|| text.to_owned())
+}
+
+fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
+    Telemetry {
+        log_level: reader.word("telemetry.log_level", &LogLevel::WORDS).unwrap_or(LogLevel::Info),
+        log_format: reader
+            .word("telemetry.log_format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+            .unwrap_or(LogFormat::Text),
+        service_name: reader.text("telemetry.service_name"),
+    }
+}

@@ -1,0 +1,259 @@
+//! Tests of loading as a whole.
+
+use std::io::Write as _;
+
+use super::tree::Value;
+use super::*;
+
+fn environment(pairs: &[(&str, &str)]) -> Sources {
+    let environment = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { environment, ..Sources::default() }
+}
+
+fn with_file(yaml: &str, check: impl FnOnce(&Sources)) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(yaml.as_bytes()).unwrap();
+    check(&Sources { file: Some(file.path().to_owned()), ..Sources::default() });
+}
+
+fn refusal(sources: &Sources) -> String {
+    Config::load(sources).unwrap_err().to_string()
+}
+
+/// A valid value other than the default, for each key.
+const OTHER_VALUES: &[(&str, &str)] = &[
+    ("server.listen", "0.0.0.0:9000"),
+    ("server.worker_threads", "777"),
+    ("server.max_connections", "11"),
+    ("server.max_connections_per_address", "11"),
+    ("server.header_timeout_seconds", "6"),
+    ("server.body_timeout_seconds", "31"),
+    ("server.max_body_bytes", "2048"),
+    ("server.drain_timeout_seconds", "31"),
+    ("server.max_json_depth", "65"),
+    ("engine.data_dir", "/elsewhere"),
+    ("engine.queue_capacity", "11"),
+    ("engine.group_commit_max", "11"),
+    ("engine.store_cache_mib", "11"),
+    ("engine.hot_tasks_mib", "0"),
+    ("engine.retention_days", "0"),
+    ("engine.idempotency_hours", "1"),
+    ("engine.min_free_disk_mib", "1"),
+    ("task_management.default_priority", "high"),
+    ("task_management.max_concurrent_per_project", "5"),
+    ("task_management.timeout_default_seconds", "5"),
+    ("task_management.max_attempts_default", "5"),
+    ("task_management.aging_seconds", "5"),
+    ("task_management.backoff_initial_seconds", "5"),
+    ("task_management.backoff_max_seconds", "5"),
+    ("task_management.escalate_to", "{tiny: frontier}"),
+    ("task_management.qa_profile_default", "strict"),
+    ("task_management.validation_timeout_seconds", "5"),
+    ("task_management.review_timeout_seconds", "5"),
+    ("task_management.lease_default_seconds", "5"),
+    ("task_management.lease_max_seconds", "60"),
+    ("routing.fallback", "wait"),
+    ("routing.fallback_after_seconds", "5"),
+    ("routing.tiers", "[huge, tiny, small, large, coding, frontier]"),
+    ("routing.default_tier", "tiny"),
+    ("routing.default_domain", "analysis"),
+    ("routing.rules", "[{min_length: 5, tier: tiny}]"),
+    ("storage.provenance_table", "_records2"),
+    ("events.park_minutes", "0"),
+    ("events.dedup_window_hours", "1"),
+    ("events.dedup_max_ids", "1"),
+    ("events.retention_hours", "1"),
+    ("events.max_event_bytes", "2048"),
+    ("events.heartbeat_seconds", "1"),
+    ("events.rabbitmq.port", "5671"),
+    ("events.rabbitmq.username", "dats"),
+    ("events.rabbitmq.password", "12345"),
+    ("events.rabbitmq.vhost", "dats"),
+    ("events.rabbitmq.tls", "true"),
+    ("events.rabbitmq.exchanges", "[a, b, c]"),
+    ("events.rabbitmq.queues", "[q]"),
+    ("security.api_key", "12345"),
+    ("telemetry.log_level", "DEBUG"),
+    ("telemetry.log_format", "json"),
+    ("telemetry.service_name", "other"),
+];
+
+/// Keys that can't be set in this version, with a value a later one takes.
+const REFUSED_FOR_NOW: &[(&str, &str)] = &[
+    ("routing.agent_service_url", "http://agent:8000/api/v1"),
+    ("routing.rag_service_url", "http://rag:8000/api/v1"),
+    ("storage.database_url", "postgresql://dats:hunter2@postgres/dats"),
+    ("events.bus", "rabbitmq"),
+    ("events.rabbitmq.host", "rabbitmq"),
+    ("telemetry.otlp_endpoint", "http://user:hunter2@otel:4318"),
+];
+
+fn variable(key: &str) -> String {
+    format!("DATS__{}", key.to_uppercase().replace('.', "__"))
+}
+
+#[test]
+fn every_key_changes_something() {
+    let builtin = Config::builtin();
+    for (key, _) in defaults().leaves() {
+        if let Some((_, value)) = OTHER_VALUES.iter().find(|(known, _)| *known == key) {
+            let config = Config::load(&environment(&[(&variable(&key), value)])).unwrap();
+            assert_ne!(config, builtin, "{key} changes nothing");
+        } else {
+            let found = REFUSED_FOR_NOW.iter().find(|(known, _)| *known == key);
+            let (_, value) = found.unwrap_or_else(|| panic!("no other value for {key}"));
+            let message = refusal(&environment(&[(&variable(&key), value)]));
+            assert!(message.contains(&key), "{message}");
+            assert!(message.contains("embedded defaults only"), "{message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn the_shipped_example_is_sound() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = path.join("config/orchestration-service.yaml");
+    let config = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
+    assert_eq!(config, Config::builtin());
+}
+
+#[test]
+fn later_layers_win() {
+    with_file("server:\n  listen: 127.0.0.1:1\nengine:\n  queue_capacity: 7\n", |sources| {
+        let mut sources = sources.clone();
+        assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 1);
+        sources.environment = vec![("SERVICE_PORT".into(), "2".into())];
+        assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 2);
+        sources.environment.push(("DATS__SERVER__LISTEN".into(), "[::1]:3".into()));
+        assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 3);
+        sources.flags.push(Flag { name: "--listen", key: "server.listen", value: "localhost:4".into() });
+        let config = Config::load(&sources).unwrap();
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:4");
+        assert_eq!(config.engine.queue_capacity, 7);
+    });
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_place_and_the_nearest_key() {
+    with_file("server:\n  lisen: x\nmax_concurrent_per_project: 3\n", |sources| {
+        let shown = sources.file.as_ref().unwrap().display();
+        assert_eq!(
+            refusal(sources),
+            format!(
+                "{shown}:2: server.lisen is not a setting: did you mean server.listen?\n\
+                 {shown}:3: max_concurrent_per_project is not a setting: \
+                 did you mean task_management.max_concurrent_per_project?"
+            )
+        );
+    });
+    assert_eq!(refusal(&environment(&[("DATS__NOPE", "1")])), "environment variable DATS__NOPE: nope is not a setting");
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let yaml = "server:\n  listen: here\n  max_connections: -1\nengine:\n  retention_days: 1.5\n";
+    with_file(yaml, |sources| {
+        let error = Config::load(sources).unwrap_err();
+        let keys: Vec<&str> = error.problems().iter().map(Problem::key).collect();
+        assert_eq!(keys, ["server.listen", "server.max_connections", "engine.retention_days"]);
+        let text = error.to_string();
+        assert!(text.contains(":2: server.listen can't be \"here\": expected IP:PORT"), "{text}");
+        assert!(text.contains(":3: server.max_connections can't be -1"), "{text}");
+        assert!(text.contains("a whole number from 1 to 1000000"), "{text}");
+    });
+}
+
+#[test]
+fn bad_values_say_what_is_allowed() {
+    for (key, value, expected) in [
+        ("task_management.default_priority", "urgent", "one of low, normal, high"),
+        ("task_management.escalate_to", "{tiny: giant}", "from tiny to \"giant\""),
+        ("task_management.escalate_to", "{tiny: small, small: tiny}", "leads in a circle"),
+        ("task_management.escalate_to", "{tiny: tiny}", "leads in a circle"),
+        ("task_management.lease_default_seconds", "4000", "no more than"),
+        ("routing.default_tier", "giant", "one of routing.tiers (tiny"),
+        ("routing.rules", "[{tier: tiny}]", "a condition"),
+        ("routing.rules", "[{keywords: [a], tier: giant}]", "one of routing.tiers"),
+        ("routing.rules", "[{keywords: [a], teir: tiny}]", "only the keys"),
+        ("routing.tiers", "[tiny, tiny]", "each name once"),
+        ("routing.tiers", "[Tiny]", "beginning with a letter"),
+        ("task_management.max_attempts_default", "21", "from 1 to 20"),
+        ("storage.provenance_table", "a;drop", "a table name"),
+        ("events.bus", "kafka", "embedded or null"),
+        ("events.rabbitmq.tls", "yes", "true or false"),
+        ("server", "1", "is a section"),
+    ] {
+        let message = refusal(&environment(&[(&variable(key), value)]));
+        assert!(message.contains(expected), "{key}={value}: {message}");
+        assert!(message.starts_with("environment variable DATS__"), "{message}");
+    }
+    let message = refusal(&environment(&[("SERVICE_PORT", "http")]));
+    assert!(message.contains("0 to 65535"), "{message}");
+}
+
+#[test]
+fn a_file_that_is_not_yaml_names_its_line() {
+    with_file("server:\n  listen: [1\n", |sources| {
+        let message = refusal(sources);
+        assert!(message.contains("is not valid YAML"), "{message}");
+    });
+    with_file("server:\n  listen: localhost:1\n  listen: localhost:2\n", |sources| {
+        let message = refusal(sources);
+        assert!(message.contains(":3: is not valid YAML") && message.contains("listen"), "{message}");
+    });
+    let sources = Sources { file: Some("/nonexistent.yaml".into()), ..Sources::default() };
+    assert!(refusal(&sources).starts_with("/nonexistent.yaml: can't be read"));
+}
+
+#[test]
+fn an_empty_section_or_file_changes_nothing() {
+    with_file("server:\n  # listen: 1\n", |sources| {
+        assert_eq!(Config::load(sources).unwrap(), Config::builtin());
+    });
+    with_file("", |sources| assert_eq!(Config::load(sources).unwrap(), Config::builtin()));
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let sources =
+        environment(&[("DATS__SECURITY__API_KEY", "hunter2"), ("DATS__EVENTS__RABBITMQ__PASSWORD", "hunter2")]);
+    let config = Config::load(&sources).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let yaml = show_yaml(&sources).unwrap();
+    assert!(!yaml.contains("hunter2") && yaml.contains("api_key: \"***\""), "{yaml}");
+    assert!(!show_json(&sources).unwrap().to_string().contains("hunter2"));
+
+    let bad = environment(&[
+        ("DATS__SECURITY__API_KEY", "hunter2\u{7}"),
+        ("DATABASE_URL", "postgresql://dats:hunter2@postgres/dats"),
+    ]);
+    let message = refusal(&bad);
+    assert!(message.contains("security.api_key can't be ***"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn what_is_shown_loads_to_the_same_settings() {
+    let sources = environment(&[("DATS__ENGINE__QUEUE_CAPACITY", "77")]);
+    let shown = show_yaml(&sources).unwrap();
+    assert!(shown.contains("queue_capacity: 77  # environment variable DATS__ENGINE__"));
+    with_file(&shown, |again| {
+        let mut expected = Config::load(&sources).unwrap();
+        expected.events.rabbitmq.password = Some(Secret::new(REDACTED));
+        assert_eq!(Config::load(again).unwrap(), expected);
+    });
+}
+
+#[test]
+fn file_values_keep_their_type() {
+    // A number where text belongs could have lost its leading zeros.
+    with_file("security:\n  api_key: 0123\n", |sources| {
+        assert!(refusal(sources).contains("in quotes"));
+    });
+    with_file("server:\n  max_connections: \"5\"\n", |sources| {
+        assert!(refusal(sources).contains("whole number"));
+    });
+    let tree = defaults();
+    assert!(matches!(tree.at("events.bus").unwrap().value, Value::Null));
+}

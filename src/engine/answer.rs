@@ -1,0 +1,276 @@
+//! The status answer of a task: the one place that gives it its wire form.
+//!
+//! All answers have the same keys in the same order, so only the values are
+//! kept in memory, one after the other, separated by U+001F, which JSON text
+//! can't contain. That halves the memory of an answer; putting the keys back
+//! costs a copy of it.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+use super::api::Answer;
+use crate::task::{OnChildFailure, OutputArtifact, Pending, Progress, State, Submission, Task, TaskError, Timestamp};
+
+const SEPARATOR: u8 = 0x1f;
+
+/// What stands before each value. The version has no value of its own: it is
+/// kept beside the values.
+const KEYS: [&[u8]; 28] = [
+    b"{\"task_id\":",
+    b",\"project_id\":",
+    b",\"status\":",
+    b",\"mode\":",
+    b",\"domain\":",
+    b",\"tier\":",
+    b",\"started_at\":",
+    b",\"completed_at\":",
+    b",\"execution_time_ms\":",
+    b",\"artifacts\":",
+    b",\"provenance_id\":",
+    b",\"phase\":",
+    b",\"waiting_for\":",
+    b",\"priority\":",
+    b",\"attempts\":",
+    b",\"max_attempts\":",
+    b",\"created_at\":",
+    b",\"updated_at\":",
+    b",\"parent_id\":",
+    b",\"children\":",
+    b",\"depends_on\":",
+    b",\"rerun_of\":",
+    b",\"error\":",
+    b",\"options\":",
+    b",\"metadata\":",
+    b",\"version\":",
+    b",\"execution_mode\":",
+    b",\"description\":",
+];
+const VERSION_AT: usize = 25;
+const KEYS_BYTES: usize = 400;
+
+/// The values of an answer, in the form in which they stay in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Compact(Box<[u8]>);
+
+/// Version and whether the task has ended.
+const HEAD_BYTES: usize = 9;
+
+impl Compact {
+    /// Its size in memory, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the task has ended.
+    pub(super) fn ended(&self) -> bool {
+        self.0.get(HEAD_BYTES - 1) == Some(&1)
+    }
+
+    fn version(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// The whole answer.
+    pub(super) fn answer(&self) -> Answer {
+        let version = self.version();
+        let values = self.0.get(HEAD_BYTES..).unwrap_or_default();
+        let mut body = Vec::with_capacity(self.0.len() + KEYS_BYTES);
+        let mut rest = values;
+        for (place, key) in KEYS.into_iter().enumerate() {
+            body.extend_from_slice(key);
+            if place == VERSION_AT {
+                write_display(&mut body, &version);
+                continue;
+            }
+            let end = memchr::memchr(SEPARATOR, rest).unwrap_or(rest.len());
+            let (value, after) = rest.split_at(end);
+            body.extend_from_slice(value);
+            rest = after.get(1..).unwrap_or_default();
+        }
+        body.push(b'}');
+        Answer { version, ended: self.ended(), body: Bytes::from(body) }
+    }
+}
+
+fn write_display(buffer: &mut Vec<u8>, value: &impl std::fmt::Display) {
+    use std::io::Write;
+    // Writing into memory does not fail.
+    let _ = write!(buffer, "{value}");
+}
+
+/// Values in the order of [`KEYS`].
+#[derive(Debug, Default)]
+struct Values(Vec<u8>);
+
+impl Values {
+    fn json(&mut self, value: &(impl Serialize + ?Sized)) {
+        // The values are text, numbers and plain structures of them: they
+        // have no map with other keys than text, the only thing that fails.
+        let _ = serde_json::to_writer(&mut self.0, value);
+        self.0.push(SEPARATOR);
+    }
+
+    /// A value whose text needs no escaping.
+    fn quoted(&mut self, value: &impl std::fmt::Display) {
+        self.0.push(b'"');
+        write_display(&mut self.0, value);
+        self.0.extend_from_slice(b"\"\x1f");
+    }
+
+    fn number(&mut self, value: u64) {
+        write_display(&mut self.0, &value);
+        self.0.push(SEPARATOR);
+    }
+
+    fn null(&mut self) {
+        self.raw(b"null");
+    }
+
+    fn raw(&mut self, value: &[u8]) {
+        self.0.extend_from_slice(value);
+        self.0.push(SEPARATOR);
+    }
+
+    fn optional(&mut self, value: Option<&impl std::fmt::Display>) {
+        match value {
+            Some(value) => self.quoted(value),
+            None => self.null(),
+        }
+    }
+}
+
+/// The values that never change after the submission: its options, metadata
+/// and description.
+#[derive(Debug, Clone)]
+pub(super) struct Fixed(Box<[u8]>);
+
+/// Larger ones are read from the store when they are asked for, so that a
+/// few large submissions do not fill the memory.
+const MAX_HOT_FIXED_BYTES: usize = 2048;
+
+impl Fixed {
+    /// Of a submission and the choices that were made for it.
+    pub(super) fn of(submission: &Submission, task: &Task) -> Self {
+        let mut values = Values::default();
+        let options = &submission.options;
+        values.json(&json!({
+            "decompose": options.decompose.unwrap_or(true),
+            "qa_profile": task.qa_profile,
+            "tier": options.tier,
+            "domain": options.domain,
+            "timeout_seconds": task.timeout_seconds,
+            "max_attempts": task.max_attempts,
+            "not_before": options.not_before.map(|time| time.to_string()),
+            "depends_on": options.depends_on.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "on_child_failure": options.on_child_failure.unwrap_or(OnChildFailure::Cancel),
+            "inputs": options.inputs,
+        }));
+        values.raw(submission.metadata.as_deref().unwrap_or("{}").as_bytes());
+        values.quoted(&submission.execution_mode.as_str());
+        values.json(&submission.description);
+        Self(values.0.into())
+    }
+
+    /// Whether it is small enough to stay in memory.
+    pub(super) fn is_small(&self) -> bool {
+        self.0.len() <= MAX_HOT_FIXED_BYTES
+    }
+}
+
+/// The answer of a task.
+pub(super) fn compact(task: &Task, fixed: &Fixed) -> Compact {
+    let mut values = Values(Vec::with_capacity(HEAD_BYTES + 384 + fixed.0.len()));
+    values.0.extend_from_slice(&task.version.to_le_bytes());
+    values.0.push(u8::from(task.status().is_terminal()));
+    values.quoted(&task.id);
+    values.json(task.project.as_str());
+    values.quoted(&task.status().as_str());
+    values.null(); // mode: known only from an Agent's analysis
+    values.quoted(&task.domain);
+    values.quoted(&task.tier);
+    write_times_and_product(&mut values, task);
+    values.quoted(&task.phase().as_str());
+    match waiting_for(task) {
+        Some(reason) => values.json(&reason),
+        None => values.null(),
+    }
+    values.quoted(&task.priority.as_str());
+    values.number(u64::from(task.attempts()));
+    values.number(u64::from(task.max_attempts));
+    values.quoted(&task.created_at);
+    values.quoted(&task.updated_at);
+    values.null(); // parent_id: subtasks come with decomposition
+    values.raw(b"[]");
+    values.json(&task.depends_on.iter().map(ToString::to_string).collect::<Vec<_>>());
+    values.optional(task.rerun_of.as_ref());
+    match error(task) {
+        Some(error) => values.json(&error),
+        None => values.null(),
+    }
+    values.0.extend_from_slice(&fixed.0);
+    Compact(values.0.into_boxed_slice())
+}
+
+fn write_times_and_product(values: &mut Values, task: &Task) {
+    let ended = task.ended_at();
+    values.optional(task.started_at.as_ref());
+    values.optional(ended.as_ref());
+    match (task.started_at, ended) {
+        (Some(started), Some(ended)) => values.number(millis_between(started, ended)),
+        (Some(_), None) | (None, _) => values.null(),
+    }
+    match &task.state {
+        State::Completed { product, .. } => {
+            values.json(&product.artifacts.iter().map(artifact).collect::<Vec<_>>());
+        }
+        State::Pending(_) | State::Running { .. } | State::Failed { .. } | State::Cancelled { .. } => values.null(),
+    }
+    values.optional(task.newest_record().as_ref());
+}
+
+fn millis_between(earlier: Timestamp, later: Timestamp) -> u64 {
+    u64::try_from(later.since(earlier).as_millis()).unwrap_or(u64::MAX)
+}
+
+fn artifact(artifact: &OutputArtifact) -> serde_json::Value {
+    json!({ "id": artifact.id, "type": artifact.kind, "path": artifact.path })
+}
+
+/// The error of a failed task, or the reason of a cancelled one.
+fn error(task: &Task) -> Option<serde_json::Value> {
+    match &task.state {
+        State::Failed { error, .. } => Some(error_json(error)),
+        State::Cancelled { reason: Some(reason), .. } => Some(json!({ "code": "cancelled", "message": reason })),
+        State::Cancelled { reason: None, .. } | State::Pending(_) | State::Running { .. } | State::Completed { .. } => {
+            None
+        }
+    }
+}
+
+/// An error as clients see it.
+pub(crate) fn error_json(error: &TaskError) -> serde_json::Value {
+    json!({ "code": error.code.as_str(), "message": error.message, "attempt": error.attempt })
+}
+
+/// Why a task is not moving, in words.
+fn waiting_for(task: &Task) -> Option<String> {
+    let tasks = |tasks: &[crate::task::TaskId]| match tasks {
+        [task] => format!("task {task} to complete"),
+        [task, rest @ ..] => format!("task {task} and {} more to complete", rest.len()),
+        [] => "its turn".to_owned(),
+    };
+    match &task.state {
+        State::Pending(Pending::Scheduled { until, .. }) => Some(format!("the time {until}")),
+        State::Pending(Pending::Blocked { waits_for }) => Some(tasks(waits_for)),
+        State::Pending(Pending::Queued { .. }) => Some(format!("a free slot of project {}", task.project)),
+        State::Pending(Pending::Backoff { until }) => Some(format!("attempt {} at {until}", task.attempts() + 1)),
+        State::Running { progress, .. } => match progress {
+            Progress::Dispatched => Some(format!("a worker of tier {}", task.tier)),
+            Progress::Leased { lease, .. } => Some(format!("worker {}", lease.worker)),
+            Progress::Validating { .. } => Some(format!("validation by QA profile {}", task.qa_profile)),
+            Progress::Reviewing { review, .. } => Some(format!("a reviewer to complete review {review}")),
+        },
+        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! Commands to the writer, and how their answers are held back until the
+//! commit that makes them true.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::api::{
+    Answer, Error, EventOutcome, IdempotencyKey, Incoming, LeaseRequest, NewProject, ProjectPatch, ProjectStatus,
+    Queue, Refusal, Submissions,
+};
+use super::machine::Grant;
+use crate::store::{Committed, Project};
+use crate::task::{LeaseId, ProjectId, Submission, TaskId, Timestamp};
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// One answer for each event, in order.
+pub(super) type EventAnswers = Vec<Result<EventOutcome, Refusal>>;
+
+/// What the writer can be asked.
+#[derive(Debug)]
+pub(super) enum Command {
+    Submit {
+        submissions: Vec<Submission>,
+        key: Option<IdempotencyKey>,
+        reply: Reply<Submissions>,
+    },
+    Cancel {
+        task: TaskId,
+        reason: Option<String>,
+        reply: Reply<Answer>,
+    },
+    Accept {
+        events: Vec<Incoming>,
+        reply: Reply<EventAnswers>,
+    },
+    Requeue {
+        dead_letter: u64,
+        event: Box<Incoming>,
+        reply: Reply<EventOutcome>,
+    },
+    Lease {
+        request: LeaseRequest,
+        reply: Reply<Vec<Grant>>,
+    },
+    Renew {
+        lease: LeaseId,
+        duration: Duration,
+        reply: Reply<Timestamp>,
+    },
+    Release {
+        lease: LeaseId,
+        reply: Reply<()>,
+    },
+    CreateProject {
+        project: NewProject,
+        reply: Reply<Project>,
+    },
+    UpdateProject {
+        project: ProjectId,
+        patch: ProjectPatch,
+        reply: Reply<Project>,
+    },
+    DeleteProject {
+        project: ProjectId,
+        reply: Reply<()>,
+    },
+    ProjectStatus {
+        project: ProjectId,
+        reply: Reply<ProjectStatus>,
+    },
+    Queues {
+        reply: Reply<Vec<Queue>>,
+    },
+    /// Finish what is queued and stop.
+    Stop,
+}
+
+/// An answer that waits for its commit.
+pub(super) trait Held: Send {
+    /// Sends the answer, now that what it tells of is on disk. Leases that
+    /// nobody took are given back.
+    fn release(self: Box<Self>, committed: &Committed) -> Vec<LeaseId>;
+
+    /// The commit failed: nobody knows whether what the answer tells of is
+    /// on disk.
+    fn unknown(self: Box<Self>);
+}
+
+/// An answer and where it goes.
+struct HeldReply<T> {
+    reply: Reply<T>,
+    answer: Result<T, Error>,
+}
+
+impl<T: Send> Held for HeldReply<T> {
+    fn release(self: Box<Self>, _committed: &Committed) -> Vec<LeaseId> {
+        // Who no longer waits for an answer can ask for the state.
+        let _ = self.reply.send(self.answer);
+        Vec::new()
+    }
+
+    fn unknown(self: Box<Self>) {
+        let _ = self.reply.send(Err(Error::Unknown));
+    }
+}
+
+/// Leases and the worker that asked for them.
+struct HeldGrants {
+    reply: Reply<Vec<Grant>>,
+    grants: Vec<Grant>,
+}
+
+impl Held for HeldGrants {
+    fn release(self: Box<Self>, _committed: &Committed) -> Vec<LeaseId> {
+        match self.reply.send(Ok(self.grants)) {
+            Ok(()) => Vec::new(),
+            Err(unsent) => unsent.into_iter().flatten().map(|grant| grant.lease.id).collect(),
+        }
+    }
+
+    fn unknown(self: Box<Self>) {
+        let _ = self.reply.send(Err(Error::Unknown));
+    }
+}
+
+/// Holds an answer back.
+pub(super) fn hold<T: Send + 'static>(reply: Reply<T>, answer: Result<T, impl Into<Error>>) -> Box<dyn Held> {
+    Box::new(HeldReply { reply, answer: answer.map_err(Into::into) })
+}
+
+/// Holds leases back.
+pub(super) fn hold_grants(reply: Reply<Vec<Grant>>, grants: Vec<Grant>) -> Box<dyn Held> {
+    Box::new(HeldGrants { reply, grants })
+}

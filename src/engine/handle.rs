@@ -1,0 +1,351 @@
+//! The engine's handle: cheap to clone, safe to use from any task.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::sync::futures::Notified;
+use tokio::sync::{oneshot, watch};
+
+use super::api::{
+    Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, NewProject,
+    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions, Submitted, TaskFilter, TaskPage,
+};
+use super::command::{Command, Reply};
+use super::machine::Machine;
+use super::read::ReadSide;
+use super::settings::Settings;
+use super::writer::Writer;
+use super::{list, outgoing};
+use crate::clock::Clock;
+use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store};
+use crate::task::{ArtifactId, LeaseId, ProjectId, RecordId, Seq, Status, Submission, TaskId, Timestamp};
+
+/// The engine's handle.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    commands: Sender<Command>,
+    read: Arc<ReadSide>,
+    settings: Arc<Settings>,
+    store_id: uuid::Uuid,
+}
+
+/// The writer's thread: to be joined at shutdown.
+#[derive(Debug)]
+pub struct WriterThread {
+    thread: JoinHandle<Result<(), store::Error>>,
+    warmer: Mutex<Option<JoinHandle<()>>>,
+    commands: Sender<Command>,
+}
+
+impl WriterThread {
+    /// Lets the writer finish what is queued, and waits for it. An error of
+    /// the store is what ended it.
+    pub fn stop(self) -> Result<(), store::Error> {
+        // A full queue empties, a dead writer refuses: both are fine.
+        let _ = self.commands.send(Command::Stop);
+        self.join()
+    }
+
+    /// Waits until the writer has ended.
+    pub fn join(self) -> Result<(), store::Error> {
+        let result = self.thread.join().unwrap_or_else(|_| {
+            Err(store::Error::Corrupt { table: "memory", detail: "the writer's thread panicked".to_owned() })
+        });
+        if let Some(warmer) = self.warmer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It reads only, and ends with the writer.
+            let _ = warmer.join();
+        }
+        result
+    }
+
+    /// Whether the writer has ended by itself, which only an error makes it do.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+impl Engine {
+    /// Recovers the state of the store and starts the writer.
+    pub fn start(store: Store, settings: Settings, clock: &Clock) -> Result<(Self, WriterThread), store::Error> {
+        let recovered = store.recover()?;
+        clock.not_before(recovered.last_commit_at);
+        let settings = Arc::new(settings);
+        let store_id = store.id();
+        let machine = Machine::recovered(settings.clone(), store.clone(), recovered);
+        let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine));
+        let (commands, queue) = crossbeam_channel::bounded(settings.queue_capacity);
+        let writer = Writer::new(machine, queue, read.clone(), clock.clone());
+        let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };
+        let thread =
+            thread::Builder::new().name("dats-writer".to_owned()).spawn(move || writer.run()).map_err(spawned)?;
+        let warm = read.clone();
+        let warmer = thread::Builder::new().name("dats-warmer".to_owned()).spawn(move || {
+            if let Err(error) = warm.warm() {
+                tracing::warn!(%error, "failed to bring finished tasks into memory; they are read from the store");
+            }
+        });
+        let warmer = Mutex::new(warmer.ok());
+        let engine = Self { commands: commands.clone(), read, settings, store_id };
+        Ok((engine, WriterThread { thread, warmer, commands }))
+    }
+
+    /// The id of the store: the ids of published events are derived from it.
+    #[must_use]
+    pub fn store_id(&self) -> uuid::Uuid {
+        self.store_id
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(command(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => Error::Overloaded,
+            TrySendError::Disconnected(_) => Error::ShuttingDown,
+        })?;
+        // Without an answer the writer has stopped before it looked at the command.
+        answer.await.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    /// Runs a read that can take longer on a thread that may wait.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadSide) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let side = self.read.clone();
+        match tokio::task::spawn_blocking(move || read(&side)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Error::ShuttingDown),
+        }
+    }
+
+    fn check_disk(&self) -> Result<(), Error> {
+        let (free_mib, reserve_mib) = (self.read.free_mib(), self.settings.min_free_mib);
+        if free_mib < reserve_mib { Err(Error::DiskFull { free_mib, reserve_mib }) } else { Ok(()) }
+    }
+
+    /// Submits tasks: one durable commit for all. With a key, the first
+    /// answer is given again for the same body.
+    pub async fn submit(
+        &self,
+        submissions: Vec<Submission>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Submissions, Error> {
+        self.check_disk()?;
+        self.ask(|reply| Command::Submit { submissions, key, reply }).await
+    }
+
+    /// Ends an open task; on a cancelled one nothing changes.
+    pub async fn cancel(&self, task: TaskId, reason: Option<String>) -> Result<Answer, Error> {
+        self.ask(|reply| Command::Cancel { task, reason, reply }).await
+    }
+
+    /// Makes a new task from a finished one. What it waited for has ended
+    /// and does not hold it up again.
+    pub async fn rerun(&self, task: TaskId) -> Result<Submitted, Error> {
+        let found = self.read(move |side| {
+            let view = side.store.view()?;
+            Ok(view.task(task)?.map(|found| found.status()).zip(view.submission(task)?))
+        });
+        let (status, mut submission) = found.await?.ok_or(Refusal::TaskNotFound(task))?;
+        if matches!(status, Status::Pending | Status::Running) {
+            return Err(Refusal::NotEnded(status).into());
+        }
+        submission.rerun_of = Some(task);
+        submission.options.depends_on.clear();
+        submission.options.not_before = None;
+        let submissions = self.submit(vec![submission], None).await?;
+        let submitted = submissions.results.into_iter().next().and_then(Result::ok);
+        submitted.ok_or(Error::Refused(Refusal::TaskNotFound(task)))
+    }
+
+    /// Takes events of other services, in order, in one durable commit.
+    pub async fn accept(&self, events: Vec<Incoming>) -> Result<Vec<Result<EventOutcome, Refusal>>, Error> {
+        self.ask(|reply| Command::Accept { events, reply }).await
+    }
+
+    /// Gives waiting tasks of a tier to a worker; waits for the first if
+    /// there are none. Dropping the future gives up the wait.
+    pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
+        let grants = self.ask(|reply| Command::Lease { request, reply }).await?;
+        let granted = grants.into_iter().map(|grant| {
+            let view = self.read.store.view()?;
+            let task = outgoing::ready_data_of_task(&view, &grant.task)?;
+            Ok(Granted { lease: grant.lease.id, until: grant.lease.until, task })
+        });
+        granted.collect()
+    }
+
+    /// Prolongs a lease from now on; until when it is then held.
+    pub async fn renew(&self, lease: LeaseId, duration: Duration) -> Result<Timestamp, Error> {
+        self.ask(|reply| Command::Renew { lease, duration, reply }).await
+    }
+
+    /// Gives a lease back: the task waits for a worker again.
+    pub async fn release(&self, lease: LeaseId) -> Result<(), Error> {
+        self.ask(|reply| Command::Release { lease, reply }).await
+    }
+
+    /// Makes a project.
+    pub async fn create_project(&self, project: NewProject) -> Result<Project, Error> {
+        self.ask(|reply| Command::CreateProject { project, reply }).await
+    }
+
+    /// Changes a project.
+    pub async fn update_project(&self, project: ProjectId, patch: ProjectPatch) -> Result<Project, Error> {
+        self.ask(|reply| Command::UpdateProject { project, patch, reply }).await
+    }
+
+    /// Deletes a project without open tasks; its tasks and provenance stay.
+    pub async fn delete_project(&self, project: ProjectId) -> Result<(), Error> {
+        self.ask(|reply| Command::DeleteProject { project, reply }).await
+    }
+
+    /// A project and what goes on in it.
+    pub async fn project_status(&self, project: ProjectId) -> Result<ProjectStatus, Error> {
+        let id = project.clone();
+        let status = self.ask(|reply| Command::ProjectStatus { project, reply }).await?;
+        let oldest = self.read(move |side| {
+            let view = side.store.view()?;
+            let Some(oldest) = view.oldest_pending(&id)? else { return Ok(None) };
+            Ok(view.task(oldest)?.map(|task| task.created_at))
+        });
+        Ok(ProjectStatus { oldest_pending_at: oldest.await?, ..status })
+    }
+
+    /// The work queue of every configured tier.
+    pub async fn queues(&self) -> Result<Vec<Queue>, Error> {
+        self.ask(|reply| Command::Queues { reply }).await
+    }
+
+    /// A dead letter.
+    pub async fn dead_letter(&self, number: u64) -> Result<Option<DeadLetter>, Error> {
+        self.read(move |side| side.store.view()?.dead_letter(number)).await
+    }
+
+    /// Takes a dead letter again as the event that it holds; when it is
+    /// taken, it is no dead letter any more.
+    pub async fn requeue(&self, dead_letter: u64, event: Incoming) -> Result<EventOutcome, Error> {
+        let event = Box::new(event);
+        self.ask(|reply| Command::Requeue { dead_letter, event, reply }).await
+    }
+
+    /// The status answer of a task; `None`: there is no such task.
+    pub fn status(&self, task: TaskId) -> Result<Option<Answer>, Error> {
+        Ok(self.read.status(task)?)
+    }
+
+    /// The status answer as soon as its version is not `known`, or, without
+    /// that, as soon as the task has ended; what it is then at the latest
+    /// after `timeout`.
+    pub async fn wait(&self, task: TaskId, known: Option<u64>, timeout: Duration) -> Result<Option<Answer>, Error> {
+        let wait = async {
+            loop {
+                let changed = self.read.signals.changed(task);
+                let answer = self.status(task)?;
+                let done = answer.as_ref().is_none_or(|answer| match known {
+                    Some(known) => answer.version != known,
+                    None => answer.ended,
+                });
+                match changed {
+                    Some(changed) if !done && !self.read.is_stopped() => changed.await,
+                    Some(_) | None => return Ok(answer),
+                }
+            }
+        };
+        match tokio::time::timeout(timeout, wait).await {
+            Ok(answer) => answer,
+            Err(_) => self.status(task),
+        }
+    }
+
+    /// A page of tasks, newest first.
+    pub async fn tasks(&self, filter: TaskFilter, start: PageStart, limit: usize) -> Result<TaskPage, Error> {
+        let counters = self.figures().counters;
+        self.read(move |side| list::page(side, &filter, start, limit, &counters)).await
+    }
+
+    /// The history of a task after a position, in order; `None`: no such task.
+    pub async fn history(&self, task: TaskId, after: Seq, limit: usize) -> Result<Option<Vec<(Seq, LogEntry)>>, Error> {
+        self.read(move |side| {
+            let view = side.store.view()?;
+            if view.has_task(task)? { view.history(task, after, limit).map(Some) } else { Ok(None) }
+        })
+        .await
+    }
+
+    /// Published and accepted events after a position, at most `limit`;
+    /// with `keep` deciding which.
+    pub async fn log(
+        &self,
+        after: Seq,
+        limit: usize,
+        keep: impl Fn(&LogEntry) -> bool + Send + 'static,
+    ) -> Result<LogPage, Error> {
+        self.read(move |side| outgoing::log_page(side, after, limit, &keep)).await
+    }
+
+    /// The newest position of the log, and a signal when it moves.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<Seq> {
+        self.read.head()
+    }
+
+    /// Completes as soon as a task may have changed: ask before reading,
+    /// await after.
+    #[must_use]
+    pub fn changed(&self, task: TaskId) -> Option<Notified<'_>> {
+        self.read.signals.changed(task)
+    }
+
+    /// A project; `None`: no such, or deleted.
+    pub async fn project(&self, project: ProjectId) -> Result<Option<Project>, Error> {
+        let found = self.read(move |side| side.store.view()?.project(&project)).await?;
+        Ok(found.filter(|project| project.archived_at.is_none()))
+    }
+
+    /// Projects by id, after one of them, and how many there are in all.
+    pub async fn projects(
+        &self,
+        offset: usize,
+        after: Option<ProjectId>,
+        limit: usize,
+    ) -> Result<(Vec<Project>, u64), Error> {
+        self.read(move |side| side.store.view()?.projects(offset, after.as_ref(), limit)).await
+    }
+
+    /// A provenance record.
+    pub async fn record(&self, record: RecordId) -> Result<Option<Record>, Error> {
+        self.read(move |side| side.store.view()?.record(record)).await
+    }
+
+    /// The newest record that names the artifact as an output.
+    pub async fn record_of_artifact(&self, artifact: ArtifactId) -> Result<Option<Record>, Error> {
+        self.read(move |side| side.store.view()?.record_of_artifact(&artifact)).await
+    }
+
+    /// The content of an artifact, where an output carried it.
+    pub async fn content(&self, hash: [u8; 32]) -> Result<Option<Bytes>, Error> {
+        self.read(move |side| Ok(side.store.view()?.content(hash)?.map(Bytes::from))).await
+    }
+
+    /// Dead letters, newest first, before one of them.
+    pub async fn dead_letters(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
+        self.read(move |side| side.store.view()?.dead_letters(before, limit)).await
+    }
+
+    /// Figures for metrics and health.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let queued_commands = u64::try_from(self.commands.len()).unwrap_or(u64::MAX);
+        Figures { queued_commands, ..self.read.figures() }
+    }
+
+    /// Whether commands are taken: `false` when shutting down or failed.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        !self.read.is_stopped()
+    }
+}

@@ -1,0 +1,151 @@
+//! The read side of tasks: their answers by id, for readers that never wait
+//! for the writer, and the signals that wake those who wait for a change.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use super::answer::Compact;
+use super::api::Answer;
+use crate::task::TaskId;
+
+/// Task ids are made here and end in random bits: eight of their bytes are
+/// a hash already.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(tail) = bytes.last_chunk() {
+            self.0 = u64::from_le_bytes(*tail).rotate_left(17);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+/// Builds hashers for maps whose keys are made here or are hashes themselves.
+pub(super) type IdHash = BuildHasherDefault<IdHasher>;
+
+/// What one entry costs beside the answer: key, pointers and the slots of
+/// the map.
+const ENTRY_BYTES: usize = 96;
+
+/// Answers by task. Those of open tasks always stay; of the finished ones
+/// the newest, up to a number of bytes.
+#[derive(Debug)]
+pub(super) struct HotTasks {
+    answers: papaya::HashMap<TaskId, Compact, IdHash>,
+    finished: Mutex<Finished>,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Finished {
+    order: VecDeque<TaskId>,
+    bytes: usize,
+}
+
+impl HotTasks {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { answers: papaya::HashMap::with_hasher(IdHash::default()), finished: Mutex::default(), max_bytes }
+    }
+
+    /// The answer of a task, if it is in memory.
+    pub(super) fn get(&self, task: TaskId) -> Option<Answer> {
+        self.answers.pin().get(&task).map(Compact::answer)
+    }
+
+    pub(super) fn put_open(&self, task: TaskId, answer: Compact) {
+        self.answers.pin().insert(task, answer);
+    }
+
+    /// Puts the answer of a finished task; older ones make room.
+    pub(super) fn put_finished(&self, task: TaskId, answer: Compact) {
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = self.answers.pin();
+        finished.bytes += answer.len() + ENTRY_BYTES;
+        finished.order.push_back(task);
+        answers.insert(task, answer);
+        while finished.bytes > self.max_bytes {
+            let Some(oldest) = finished.order.pop_front() else { break };
+            if let Some(answer) = answers.remove(&oldest) {
+                finished.bytes = finished.bytes.saturating_sub(answer.len() + ENTRY_BYTES);
+            }
+        }
+    }
+
+    /// Puts the answer of a task that finished before the start, behind all
+    /// that are there; `false` when there is no room for it.
+    pub(super) fn put_older(&self, task: TaskId, answer: Compact) -> bool {
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = answer.len() + ENTRY_BYTES;
+        if finished.bytes + bytes > self.max_bytes {
+            return false;
+        }
+        if self.answers.pin().try_insert(task, answer).is_ok() {
+            finished.bytes += bytes;
+            finished.order.push_front(task);
+        }
+        true
+    }
+
+    /// Forgets the answer of a task, which is then read from the store.
+    pub(super) fn remove(&self, task: TaskId) {
+        // A finished one keeps its place in the order, where it no longer
+        // counts: the bytes are corrected here.
+        if let Some(answer) = self.answers.pin().remove(&task).filter(|answer| answer.ended()) {
+            let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+            finished.bytes = finished.bytes.saturating_sub(answer.len() + ENTRY_BYTES);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.answers.len()
+    }
+}
+
+/// Signals by task: each task has one of a fixed number of them, so that
+/// waiting costs no entry and leaves none behind. Who shares a signal with
+/// another task is woken for nothing now and then.
+#[derive(Debug)]
+pub(super) struct Signals {
+    shards: Vec<Notify>,
+}
+
+const SIGNALS: usize = 1024;
+
+impl Signals {
+    pub(super) fn new() -> Self {
+        Self { shards: (0..SIGNALS).map(|_| Notify::new()).collect() }
+    }
+
+    fn shard(&self, task: TaskId) -> Option<&Notify> {
+        let [.., high, low] = task.to_bytes();
+        self.shards.get(usize::from(u16::from_be_bytes([high, low])) % SIGNALS)
+    }
+
+    /// Wakes those who wait for the task.
+    pub(super) fn wake(&self, task: TaskId) {
+        if let Some(shard) = self.shard(task) {
+            shard.notify_waiters();
+        }
+    }
+
+    /// Completes with the next [`Self::wake`] after this call.
+    pub(super) fn changed(&self, task: TaskId) -> Option<Notified<'_>> {
+        self.shard(task).map(Notify::notified)
+    }
+
+    /// Wakes everybody.
+    pub(super) fn wake_all(&self) {
+        self.shards.iter().for_each(Notify::notify_waiters);
+    }
+}

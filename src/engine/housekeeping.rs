@@ -1,0 +1,63 @@
+//! What the writer does now and then: old rows leave the store.
+
+use super::machine::Machine;
+use crate::store::{self, Trim};
+use crate::task::{Phase, ProjectId, Status, TaskId, Timestamp};
+
+/// Most rows that one round looks at, so that it delays no command for long.
+const ROUND: usize = 256;
+
+impl Machine {
+    /// One round. Whether there is more to do.
+    pub(super) fn keep_house(&mut self, now: Timestamp) -> Result<bool, store::Error> {
+        let settings = self.settings.clone();
+        let mut more = false;
+        if let Some(retention) = settings.retention {
+            more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
+        }
+        let log = self.store.view()?.log_older_than(now.before(settings.log_retention), ROUND)?;
+        if let Some(until) = log {
+            more |= until.0.saturating_sub(self.tail.0) >= 256;
+            self.tail = until;
+        }
+        let taken = self.taken.outdated(now.before(settings.dedup_window), settings.dedup_max_ids);
+        if let Some(until) = taken {
+            for row in self.store.view()?.taken_events(until)? {
+                row.hashes.iter().for_each(|hash| self.taken.forget(hash));
+            }
+        }
+        let idempotency = self.keys.outdated(now.before(settings.idempotency));
+        self.group.batch.trim(Trim { log, taken_events: taken, idempotency });
+        Ok(more)
+    }
+
+    /// Removes tasks that ended before a time, the oldest first, at most
+    /// `limit`; how many.
+    pub(super) fn remove_ended_before(&mut self, before: Timestamp, limit: usize) -> Result<usize, store::Error> {
+        let ended = self.store.view()?.ended_before(before, limit)?;
+        let count = ended.len();
+        for (id, project, status, ended_at_ms) in ended {
+            // One that this group has just changed waits for the next round.
+            if !self.group.touched.contains_key(&id) {
+                self.remove(id, project, status, ended_at_ms);
+            }
+        }
+        Ok(count)
+    }
+
+    fn remove(&mut self, id: TaskId, project: ProjectId, status: Status, ended_at_ms: u64) {
+        let phase = match status {
+            Status::Completed => Phase::Completed,
+            Status::Failed => Phase::Failed,
+            Status::Cancelled => Phase::Cancelled,
+            Status::Pending | Status::Running => return,
+        };
+        if let Some(state) = self.projects.get_mut(&project) {
+            state.counters.moved(Some(phase), None);
+        }
+        self.totals.moved(Some(phase), None);
+        self.group.counted.insert(project.clone());
+        self.group.removed.push(id);
+        self.group.batch.remove_task(id, project, status, ended_at_ms);
+    }
+}

@@ -1,0 +1,82 @@
+//! Pages of tasks: indexes narrow the search, the rest of a filter is held
+//! against each task found.
+
+use super::api::{PageStart, TaskFilter, TaskPage};
+use super::read::ReadSide;
+use crate::store::{self, Counters, ScanFilter};
+use crate::task::{Status, Task};
+
+/// Most tasks that one page looks at; a page that stops here says so.
+const MAX_LOOKED_AT: usize = 50_000;
+
+pub(super) fn page(
+    side: &ReadSide,
+    filter: &TaskFilter,
+    start: PageStart,
+    limit: usize,
+    all: &Counters,
+) -> Result<TaskPage, store::Error> {
+    let (below, mut skip) = match start {
+        PageStart::Offset(offset) => (None, offset),
+        PageStart::After(task) => (Some(task), 0),
+    };
+    let view = side.store.view()?;
+    let scan = ScanFilter { project: filter.project.clone(), statuses: filter.statuses.clone(), below };
+    let mut page = TaskPage { tasks: Vec::new(), next: None, total: total(side, filter, all)?, truncated: false };
+    // Subtasks come with decomposition: until then nobody has a parent.
+    if filter.parent.is_some() {
+        return Ok(page);
+    }
+    let mut last = None;
+    for (looked_at, id) in view.scan(&scan)?.enumerate() {
+        let id = id?;
+        if page.tasks.len() == limit || looked_at == MAX_LOOKED_AT {
+            page.next = last;
+            page.truncated = page.tasks.len() < limit;
+            break;
+        }
+        last = Some(id);
+        if needs_task(filter) {
+            let Some(task) = view.task(id)? else { continue };
+            if !matches(filter, &task) {
+                continue;
+            }
+        }
+        if skip > 0 {
+            skip -= 1;
+            continue;
+        }
+        page.tasks.extend(side.status(id)?);
+    }
+    Ok(page)
+}
+
+const fn needs_task(filter: &TaskFilter) -> bool {
+    filter.tier.is_some()
+        || filter.domain.is_some()
+        || filter.created_after.is_some()
+        || filter.created_before.is_some()
+}
+
+fn matches(filter: &TaskFilter, task: &Task) -> bool {
+    filter.tier.as_ref().is_none_or(|tier| task.tier == *tier)
+        && filter.domain.as_ref().is_none_or(|domain| task.domain == *domain)
+        && filter.created_after.is_none_or(|after| task.created_at >= after)
+        && filter.created_before.is_none_or(|before| task.created_at < before)
+}
+
+/// Exact where counters give it: by project, status and parent.
+fn total(side: &ReadSide, filter: &TaskFilter, all: &Counters) -> Result<Option<u64>, store::Error> {
+    if needs_task(filter) {
+        return Ok(None);
+    }
+    if filter.parent.is_some() {
+        return Ok(Some(0));
+    }
+    let counters = match &filter.project {
+        Some(project) => side.store.view()?.counters(project)?,
+        None => *all,
+    };
+    let statuses = if filter.statuses.is_empty() { &Status::ALL[..] } else { &filter.statuses };
+    Ok(Some(statuses.iter().map(|status| counters.status(*status)).sum()))
+}

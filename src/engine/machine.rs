@@ -1,0 +1,529 @@
+//! The state that the writer owns, and how commands change it: the pure core
+//! decides, this keeps the tasks, the lines, the timers and the counters in
+//! step with what it decided, and collects the rows of the group.
+//!
+//! It reads no clock: every call is told the time. An error here is an error
+//! of the store, after which the writer stops.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use uuid::{ContextV7, Uuid};
+
+use super::answer::{self, Fixed};
+use super::api::{Answer, EventOutcome, Incoming, Refusal};
+use super::group::{Group, Publication};
+use super::hot::IdHash;
+use super::memory::{Ends, Keys, ProjectState, Taken, event_hash};
+use super::settings::Settings;
+use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Recovered, Store};
+use crate::task::{
+    self, Admission, ArtifactId, Change, Correlation, Effect, FairLine, Input, Lease, LeaseId, Outcome, Pending, Place,
+    Progress, ProjectId, RecordId, ReviewId, Seq, State, Status, Step, Task, TaskId, Tier, Timestamp,
+};
+
+/// The state that the writer owns.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) settings: Arc<Settings>,
+    pub(super) store: Store,
+    /// Tasks that have not ended, and those that ended in this group.
+    tasks: HashMap<TaskId, Entry, IdHash>,
+    pub(super) admission: Admission,
+    pub(super) ready: BTreeMap<Tier, Ready>,
+    timers: BTreeSet<(Timestamp, TaskId)>,
+    /// Tasks that wait for a task.
+    dependents: HashMap<TaskId, Vec<TaskId>, IdHash>,
+    leases: HashMap<LeaseId, TaskId, IdHash>,
+    /// Open tasks by the artifact or the review that QA may name instead.
+    artifacts: HashMap<ArtifactId, TaskId>,
+    reviews: HashMap<ReviewId, TaskId>,
+    pub(super) projects: HashMap<ProjectId, ProjectState>,
+    pub(super) taken: Taken,
+    pub(super) keys: Keys,
+    pub(super) head: Seq,
+    pub(super) tail: Seq,
+    /// Number of the last one, and how many are kept.
+    pub(super) dead_letters: (u64, u64),
+    /// All tasks by phase.
+    pub(super) totals: Counters,
+    /// Projects that are not deleted.
+    pub(super) live_projects: u64,
+    pub(super) group: Group,
+    /// Tasks that must be told that one they wait for has ended.
+    ended: Vec<(TaskId, bool)>,
+    ids: ContextV7,
+}
+
+/// An open task.
+#[derive(Debug)]
+struct Entry {
+    task: Task,
+    fixed: Known,
+}
+
+/// The part of a task's answer that never changes.
+#[derive(Debug)]
+enum Known {
+    /// Still to be read.
+    No,
+    /// In memory.
+    Small(Fixed),
+    /// Too large for memory.
+    Large,
+}
+
+/// The dispatched tasks of a tier.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    /// Those that wait for a worker.
+    pub(super) line: FairLine,
+    /// How many workers hold.
+    pub(super) leased: usize,
+}
+
+/// A lease that was given.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) lease: Lease,
+    pub(super) task: Task,
+}
+
+type Stored<T> = Result<T, store::Error>;
+
+impl Machine {
+    /// The state at the last commit.
+    pub(super) fn recovered(settings: Arc<Settings>, store: Store, recovered: Recovered) -> Self {
+        let mut machine = Self {
+            admission: Admission::new(settings.aging, settings.max_concurrent),
+            ready: settings.tiers.iter().map(|tier| (tier.clone(), Ready::default())).collect(),
+            settings,
+            store,
+            tasks: HashMap::default(),
+            timers: BTreeSet::new(),
+            dependents: HashMap::default(),
+            leases: HashMap::default(),
+            artifacts: HashMap::new(),
+            reviews: HashMap::new(),
+            projects: HashMap::new(),
+            taken: Taken::recovered(recovered.taken_events),
+            keys: Keys::default(),
+            head: recovered.head,
+            tail: recovered.tail,
+            dead_letters: recovered.dead_letters,
+            totals: Counters::default(),
+            live_projects: 0,
+            group: Group::default(),
+            ended: Vec::new(),
+            ids: ContextV7::new(),
+        };
+        for (seq, row) in recovered.idempotency {
+            let key = super::api::IdempotencyKey { key: row.key, body: row.body };
+            machine.keys.insert(seq, row.at, key);
+        }
+        let mut counters = recovered.counters;
+        for project in recovered.projects {
+            machine.admission.set_limit(&project.id, project.max_concurrent);
+            let counters = counters.remove(&project.id).unwrap_or_default();
+            machine.totals.add(&counters);
+            machine.live_projects += u64::from(project.archived_at.is_none());
+            let id = project.id.clone();
+            machine.projects.insert(id, ProjectState { project, counters, ends: Ends::default() });
+        }
+        for (at, status, project) in recovered.recent_ends {
+            if let Some(state) = machine.projects.get_mut(&project) {
+                state.ends.add(at, status);
+            }
+        }
+        for task in recovered.open {
+            if task.holds_slot() {
+                machine.admission.occupy(&task.project);
+            }
+            machine.await_dependencies(&task);
+            machine.index(&task);
+            machine.tasks.insert(task.id, Entry { task, fixed: Known::No });
+        }
+        machine
+    }
+
+    /// A new id, later than all before.
+    pub(super) fn mint(&self, now: Timestamp) -> Uuid {
+        let millis = now.as_millis();
+        let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
+        Uuid::new_v7(uuid::Timestamp::from_unix(&self.ids, millis / 1000, nanos))
+    }
+
+    /// A task as it is in this group, or in the store.
+    pub(super) fn find(&self, id: TaskId) -> Stored<Option<Task>> {
+        match self.tasks.get(&id) {
+            Some(entry) => Ok(Some(entry.task.clone())),
+            None => self.store.view()?.task(id),
+        }
+    }
+
+    /// Adds a new task.
+    pub(super) fn begin(&mut self, step: Step, fixed: Fixed, now: Timestamp) -> Stored<()> {
+        let Step { task, effects, .. } = step;
+        self.group.touched.insert(task.id, None);
+        self.count(&task, None, now);
+        self.await_dependencies(&task);
+        self.index(&task);
+        self.carry_out(&task, effects, now)?;
+        let fixed = if fixed.is_small() { Known::Small(fixed) } else { Known::Large };
+        self.tasks.insert(task.id, Entry { task, fixed });
+        Ok(())
+    }
+
+    /// Applies an input to a task, and what follows from it to others.
+    /// `event` is the accepted event that the input came in.
+    pub(super) fn apply(
+        &mut self,
+        id: TaskId,
+        input: Input,
+        event: Option<String>,
+        now: Timestamp,
+    ) -> Stored<Result<Outcome, Refusal>> {
+        let outcome = self.apply_alone(id, input, event, now)?;
+        while let Some((ended, completed)) = self.ended.pop() {
+            for dependent in self.dependents.remove(&ended).unwrap_or_default() {
+                let input = Input::DependencyEnded { task: ended, completed };
+                // One that has ended itself meanwhile has nothing to learn.
+                let _ = self.apply_alone(dependent, input, None, now)?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn apply_alone(
+        &mut self,
+        id: TaskId,
+        input: Input,
+        event: Option<String>,
+        now: Timestamp,
+    ) -> Stored<Result<Outcome, Refusal>> {
+        let accepted = match (&input, event) {
+            (Input::Report { report, .. }, Some(event)) => Some((report.name().to_owned(), event)),
+            (_, _) => None,
+        };
+        let entry = match self.tasks.remove(&id) {
+            Some(entry) => entry,
+            None => match self.store.view()?.task(id)? {
+                Some(task) => Entry { task, fixed: Known::No },
+                None => return Ok(Err(Refusal::TaskNotFound(id))),
+            },
+        };
+        match task::apply(&entry.task, input, now, &self.settings.policy) {
+            Ok(step) => self.adopt(entry, step, accepted, now).map(Ok),
+            Err(refusal) => {
+                self.put_back(entry);
+                Ok(Err(refusal.into()))
+            }
+        }
+    }
+
+    /// Keeps an entry; one that came from the store and has not changed is
+    /// not kept.
+    fn put_back(&mut self, entry: Entry) {
+        let id = entry.task.id;
+        if !entry.task.status().is_terminal() || self.group.touched.contains_key(&id) {
+            self.tasks.insert(id, entry);
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        mut entry: Entry,
+        step: Step,
+        accepted: Option<(String, String)>,
+        now: Timestamp,
+    ) -> Stored<Outcome> {
+        let Step { task, outcome, effects } = step;
+        if let Some((name, event)) = accepted {
+            self.log(&task, Change::Accepted { name, outcome }, Some(event), now)?;
+        }
+        if matches!(outcome, Outcome::Applied | Outcome::Parked) || !effects.is_empty() {
+            let old = std::mem::replace(&mut entry.task, task);
+            self.group.touched.entry(old.id).or_insert(Some(old.status()));
+            self.unindex(&old);
+            self.index(&entry.task);
+            if old.holds_slot() && !entry.task.holds_slot() {
+                self.admission.release(&old.project);
+            }
+            self.count(&entry.task, Some(&old), now);
+            self.carry_out(&entry.task, effects, now)?;
+        }
+        self.put_back(entry);
+        Ok(outcome)
+    }
+
+    fn count(&mut self, task: &Task, old: Option<&Task>, now: Timestamp) {
+        let status = task.status();
+        if status.is_terminal() && old.is_none_or(|old| !old.status().is_terminal()) {
+            self.ended.push((task.id, status == Status::Completed));
+            if let Some(state) = self.projects.get_mut(&task.project) {
+                state.ends.add(now, status);
+            }
+        }
+        let (from, to) = (old.map(Task::phase), task.phase());
+        if from != Some(to) {
+            if let Some(state) = self.projects.get_mut(&task.project) {
+                state.counters.moved(from, Some(to));
+            }
+            self.totals.moved(from, Some(to));
+            self.group.counted.insert(task.project.clone());
+        }
+    }
+
+    fn carry_out(&mut self, task: &Task, effects: Vec<Effect>, now: Timestamp) -> Stored<()> {
+        for effect in effects {
+            match effect {
+                Effect::Log(change) => self.log(task, change, None, now)?,
+                Effect::StoreRecord(new) => self.group.store_record(task, *new),
+                Effect::ExtendRecord { record, output } => self.extend_record(record, &output)?,
+                Effect::JudgeRecord { record, status, verification } => {
+                    if let Some(record) = self.group.record(&self.store, record)? {
+                        record.status = status;
+                        record.verification = verification.or(record.verification.take());
+                    }
+                }
+                Effect::DeadLetter { raw, reason } => {
+                    self.dead_letters.0 += 1;
+                    self.dead_letters.1 += 1;
+                    let letter = DeadLetter { at: now, task: Some(task.id), reason, raw };
+                    self.group.batch.put_dead_letter(self.dead_letters.0, &letter)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn extend_record(&mut self, id: RecordId, output: &task::Output) -> Stored<()> {
+        let outputs = self.group.outputs(output);
+        let Some(record) = self.group.record(&self.store, id)? else { return Ok(()) };
+        for output in outputs {
+            let known = record.outputs.iter().any(|known| known.artifact.id == output.artifact.id);
+            if !known {
+                record.outputs.push(output);
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, task: &Task, change: Change, event: Option<String>, now: Timestamp) -> Stored<()> {
+        self.head = self.head.next();
+        let entry = LogEntry {
+            at: now,
+            task: task.id,
+            project: task.project.clone(),
+            version: task.version,
+            status: task.status(),
+            phase: task.phase(),
+            attempt: task.attempts(),
+            change,
+            event,
+        };
+        self.group.batch.append(self.head, entry)
+    }
+
+    fn await_dependencies(&mut self, task: &Task) {
+        for dependency in task.waits_for() {
+            self.dependents.entry(*dependency).or_default().push(task.id);
+        }
+    }
+
+    /// Enters a task into the lines and indexes of its state.
+    fn index(&mut self, task: &Task) {
+        if let Some(at) = task.next_timer() {
+            self.timers.insert((at, task.id));
+        }
+        match &task.state {
+            State::Pending(Pending::Queued { since }) => {
+                self.admission.enqueue(&task.project, task.priority, Place { since: *since, task: task.id });
+            }
+            State::Running { attempt, progress } => match progress {
+                Progress::Dispatched => {
+                    let place = Place { since: attempt.dispatched_at, task: task.id };
+                    self.line(&task.tier).line.insert(&task.project, task.priority, place);
+                }
+                Progress::Leased { lease, .. } => {
+                    self.leases.insert(lease.id, task.id);
+                    self.line(&task.tier).leased += 1;
+                }
+                Progress::Validating { product, .. } => {
+                    self.artifacts.insert(product.artifact.clone(), task.id);
+                }
+                Progress::Reviewing { product, review, .. } => {
+                    self.artifacts.insert(product.artifact.clone(), task.id);
+                    self.reviews.insert(review.clone(), task.id);
+                }
+            },
+            State::Pending(_) | State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
+        }
+    }
+
+    /// Takes a task out of what [`Self::index`] entered it into.
+    fn unindex(&mut self, task: &Task) {
+        if let Some(at) = task.next_timer() {
+            self.timers.remove(&(at, task.id));
+        }
+        match &task.state {
+            State::Pending(Pending::Queued { since }) => {
+                self.admission.withdraw(&task.project, task.priority, Place { since: *since, task: task.id });
+            }
+            State::Running { attempt, progress } => match progress {
+                Progress::Dispatched => {
+                    let place = Place { since: attempt.dispatched_at, task: task.id };
+                    self.line(&task.tier).line.remove(&task.project, task.priority, place);
+                }
+                Progress::Leased { lease, .. } => {
+                    self.leases.remove(&lease.id);
+                    let line = self.line(&task.tier);
+                    line.leased = line.leased.saturating_sub(1);
+                }
+                Progress::Validating { product, .. } => {
+                    self.artifacts.remove(&product.artifact);
+                }
+                Progress::Reviewing { product, review, .. } => {
+                    self.artifacts.remove(&product.artifact);
+                    self.reviews.remove(review);
+                }
+            },
+            State::Pending(_) | State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
+        }
+    }
+
+    fn line(&mut self, tier: &Tier) -> &mut Ready {
+        if !self.ready.contains_key(tier) {
+            self.ready.insert(tier.clone(), Ready::default());
+        }
+        self.ready.entry(tier.clone()).or_default()
+    }
+
+    /// Takes an event of another service.
+    pub(super) fn accept(&mut self, incoming: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+        if hash.is_some_and(|hash| self.taken.contains(&hash)) {
+            return Ok(Ok(EventOutcome::Duplicate));
+        }
+        let Some(task) = self.correlate(&incoming.correlation) else {
+            return Ok(Err(Refusal::NothingCorrelates));
+        };
+        let record = RecordId::new(self.mint(now));
+        let Incoming { report, raw, .. } = incoming;
+        let input = Input::Report { report, record, raw: raw.clone() };
+        let outcome = self.apply(task, input, Some(raw), now)?;
+        if let (Ok(_), Some(hash)) = (&outcome, hash) {
+            self.taken.insert(hash);
+            self.group.hashes.push(hash);
+        }
+        Ok(outcome.map(EventOutcome::Taken))
+    }
+
+    fn correlate(&self, correlation: &Correlation) -> Option<TaskId> {
+        let by_artifact = || correlation.artifact.as_ref().and_then(|artifact| self.artifacts.get(artifact).copied());
+        let by_review = || correlation.review.as_ref().and_then(|review| self.reviews.get(review).copied());
+        correlation.task.or_else(by_artifact).or_else(by_review)
+    }
+
+    /// Gives waiting tasks of a tier to a worker, at most `max`.
+    pub(super) fn grant(&mut self, request: &super::api::LeaseRequest, now: Timestamp) -> Stored<Vec<Grant>> {
+        let mut grants = Vec::new();
+        while grants.len() < request.max {
+            let aging = self.settings.aging;
+            let Some(id) = self.line(&request.tier).line.pop(now, aging) else { break };
+            let lease = LeaseId::new(self.mint(now));
+            let input = Input::Lease { id: lease, worker: request.worker.clone(), until: now.after(request.lease) };
+            if self.apply(id, input, None, now)?.is_err() {
+                continue;
+            }
+            let Some(entry) = self.tasks.get(&id) else { continue };
+            if let State::Running { progress: Progress::Leased { lease, .. }, .. } = &entry.task.state {
+                grants.push(Grant { lease: lease.clone(), task: entry.task.clone() });
+            }
+        }
+        Ok(grants)
+    }
+
+    /// The task that a lease holds.
+    pub(super) fn leased_task(&self, lease: LeaseId) -> Option<TaskId> {
+        self.leases.get(&lease).copied()
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Lets due timers have their effect, at most `max`.
+    pub(super) fn tick(&mut self, max: usize, now: Timestamp) -> Stored<()> {
+        for _ in 0..max {
+            let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) else { break };
+            self.timers.remove(&(at, id));
+            // Only a refusal or an unchanged task would leave the timer
+            // unset, and a due timer always changes something.
+            let _ = self.apply(id, Input::Tick, None, now)?;
+        }
+        Ok(())
+    }
+
+    /// Gives free slots to waiting tasks, at most `max`.
+    pub(super) fn admit(&mut self, max: usize, now: Timestamp) -> Stored<()> {
+        for _ in 0..max {
+            let Some(id) = self.admission.admit_next(now) else { break };
+            let _ = self.apply(id, Input::Admit, None, now)?;
+        }
+        Ok(())
+    }
+
+    /// The status answer of a task as it is in this group.
+    pub(super) fn answer(&mut self, id: TaskId) -> Stored<Option<Answer>> {
+        let task = self.find(id)?;
+        let Some(task) = task else { return Ok(None) };
+        if let Some(Entry { fixed: Known::Small(fixed), .. }) = self.tasks.get(&id) {
+            return Ok(Some(answer::compact(&task, fixed).answer()));
+        }
+        let submission = self.store.view()?.submission(id)?;
+        Ok(submission.map(|submission| answer::compact(&task, &Fixed::of(&submission, &task)).answer()))
+    }
+
+    /// Ends the group: its rows, and what the read side learns when they are
+    /// committed.
+    pub(super) fn finish(&mut self, now: Timestamp) -> Stored<(Batch, Publication)> {
+        let mut group = std::mem::take(&mut self.group);
+        let mut publication = Publication { answers: Vec::with_capacity(group.touched.len()), removed: group.removed };
+        for (id, before) in group.touched {
+            let Some(entry) = self.tasks.get_mut(&id) else { continue };
+            group.batch.put_task(before, &entry.task)?;
+            let ended = entry.task.status().is_terminal();
+            if matches!(entry.fixed, Known::No) {
+                entry.fixed = read_fixed(&self.store, &entry.task)?;
+            }
+            let compact = match &entry.fixed {
+                Known::Small(fixed) => Some(answer::compact(&entry.task, fixed)),
+                Known::No | Known::Large => None,
+            };
+            publication.answers.push((id, ended, compact));
+            if ended {
+                self.tasks.remove(&id);
+            }
+        }
+        for project in group.counted {
+            let counters = self.projects.get(&project).map_or(Counters::default(), |state| state.counters);
+            group.batch.put_counters(&project, &counters)?;
+        }
+        for record in group.records.values() {
+            group.batch.put_record(record)?;
+        }
+        if !group.hashes.is_empty() {
+            group.batch.put_taken_events(self.head, now, &group.hashes);
+            self.taken.committed(self.head, now, group.hashes.len());
+        }
+        Ok((group.batch, publication))
+    }
+}
+
+fn read_fixed(store: &Store, task: &Task) -> Stored<Known> {
+    let Some(submission) = store.view()?.submission(task.id)? else { return Ok(Known::Large) };
+    let fixed = Fixed::of(&submission, task);
+    Ok(if fixed.is_small() { Known::Small(fixed) } else { Known::Large })
+}

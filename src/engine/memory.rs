@@ -1,0 +1,193 @@
+//! What the writer remembers beside tasks: taken events, idempotency keys,
+//! projects with their counters.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::api::IdempotencyKey;
+use super::hot::IdHash;
+use crate::store::{Counters, Project, TakenEvents};
+use crate::task::{Seq, Status, Timestamp};
+
+/// What an event is known by: the first half of a SHA-256 over its source
+/// and id. An accidental match is out of the question, a wanted one costs
+/// more than it could win.
+pub(super) fn event_hash(source: &str, id: &str) -> [u8; 16] {
+    let digest = Sha256::new().chain_update(source).chain_update([0]).chain_update(id).finalize();
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
+/// Events that were taken within the window.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    hashes: HashSet<[u8; 16], IdHash>,
+    commits: VecDeque<(Seq, Timestamp, usize)>,
+}
+
+impl Taken {
+    pub(super) fn recovered(rows: Vec<TakenEvents>) -> Self {
+        let mut taken = Self::default();
+        for row in rows {
+            taken.commits.push_back((row.seq, row.at, row.hashes.len()));
+            taken.hashes.extend(row.hashes);
+        }
+        taken
+    }
+
+    pub(super) fn contains(&self, hash: &[u8; 16]) -> bool {
+        self.hashes.contains(hash)
+    }
+
+    pub(super) fn insert(&mut self, hash: [u8; 16]) {
+        self.hashes.insert(hash);
+    }
+
+    pub(super) fn forget(&mut self, hash: &[u8; 16]) {
+        self.hashes.remove(hash);
+    }
+
+    /// What was inserted since the last call belongs to this commit.
+    pub(super) fn committed(&mut self, seq: Seq, at: Timestamp, count: usize) {
+        self.commits.push_back((seq, at, count));
+    }
+
+    /// The position before which commits are too old or too many.
+    pub(super) fn outdated(&mut self, before: Timestamp, max: usize) -> Option<Seq> {
+        let mut excess = self.hashes.len().saturating_sub(max);
+        let mut until = None;
+        while let Some((seq, at, count)) = self.commits.front().copied() {
+            if at >= before && excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(count);
+            until = Some(seq.next());
+            self.commits.pop_front();
+        }
+        until
+    }
+}
+
+/// Idempotency keys that were used within the window.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    by_key: HashMap<[u8; 16], UsedKey, IdHash>,
+    order: VecDeque<(Seq, Timestamp, [u8; 16])>,
+}
+
+/// A used key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UsedKey {
+    /// Hash over the request's body.
+    pub(super) body: [u8; 16],
+    /// Where its answer is kept.
+    pub(super) seq: Seq,
+}
+
+impl Keys {
+    pub(super) fn get(&self, key: &IdempotencyKey) -> Option<UsedKey> {
+        self.by_key.get(&key.key).copied()
+    }
+
+    pub(super) fn insert(&mut self, seq: Seq, at: Timestamp, key: IdempotencyKey) {
+        self.by_key.insert(key.key, UsedKey { body: key.body, seq });
+        self.order.push_back((seq, at, key.key));
+    }
+
+    /// Forgets keys used before `before`; the position before which they stand.
+    pub(super) fn outdated(&mut self, before: Timestamp) -> Option<Seq> {
+        let mut until = None;
+        while let Some((seq, at, key)) = self.order.front().copied() {
+            if at >= before {
+                break;
+            }
+            self.by_key.remove(&key);
+            until = Some(seq.next());
+            self.order.pop_front();
+        }
+        until
+    }
+}
+
+/// A project and what is counted for it.
+#[derive(Debug)]
+pub(super) struct ProjectState {
+    /// The project as stored.
+    pub(super) project: Project,
+    /// Its tasks by phase.
+    pub(super) counters: Counters,
+    /// When its tasks ended.
+    pub(super) ends: Ends,
+}
+
+const DAY_MINUTES: u64 = 24 * 60;
+
+/// How many tasks ended in which minute of the last day.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    minutes: VecDeque<(u64, u64, u64)>,
+}
+
+impl Ends {
+    pub(super) fn add(&mut self, at: Timestamp, status: Status) {
+        let minute = minute_of(at);
+        match self.minutes.back() {
+            Some((last, ..)) if *last >= minute => {}
+            Some(_) | None => self.minutes.push_back((minute, 0, 0)),
+        }
+        if let Some((_, completed, failed)) = self.minutes.back_mut() {
+            *completed += u64::from(status == Status::Completed);
+            *failed += u64::from(status == Status::Failed);
+        }
+        while self.minutes.front().is_some_and(|(first, ..)| *first + DAY_MINUTES < minute) {
+            self.minutes.pop_front();
+        }
+    }
+
+    /// Completed and failed within `window` before `now`, to the minute.
+    pub(super) fn within(&self, now: Timestamp, window: Duration) -> (u64, u64) {
+        let first = minute_of(now).saturating_sub(window.as_secs() / 60);
+        let recent = self.minutes.iter().rev().take_while(|(minute, ..)| *minute > first);
+        recent.fold((0, 0), |(completed, failed), (_, more, fewer)| (completed + more, failed + fewer))
+    }
+}
+
+fn minute_of(at: Timestamp) -> u64 {
+    at.as_millis() / 60_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_count_within_their_window() {
+        let mut ends = Ends::default();
+        let at = |minute: i64| Timestamp::from_micros(minute * 60_000_000);
+        ends.add(at(10), Status::Completed);
+        ends.add(at(69), Status::Failed);
+        ends.add(at(70), Status::Completed);
+        ends.add(at(70), Status::Cancelled);
+        assert_eq!(ends.within(at(70), Duration::from_hours(1)), (1, 1));
+        assert_eq!(ends.within(at(70), Duration::from_hours(24)), (2, 1));
+        ends.add(at(70 + 1445), Status::Completed);
+        assert_eq!(ends.within(at(70 + 1445), Duration::from_hours(24)), (1, 0));
+    }
+
+    #[test]
+    fn taken_events_leave_by_age_and_number() {
+        let hash = |n: u8| [n; 16];
+        let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
+        let mut taken = Taken::default();
+        for n in 1..=4 {
+            taken.insert(hash(n));
+            taken.committed(Seq(u64::from(n) * 10), at(i64::from(n)), 1);
+        }
+        assert_eq!(taken.outdated(at(0), 10), None);
+        assert_eq!(taken.outdated(at(2), 10), Some(Seq(11)));
+        taken.forget(&hash(1));
+        assert_eq!(taken.outdated(at(0), 2), Some(Seq(21)));
+        assert!(!taken.contains(&hash(1)) && taken.contains(&hash(3)));
+    }
+}

@@ -1,0 +1,32 @@
+//! The engine: one writer thread that orders and commits everything, and a
+//! read side that never waits for it.
+//!
+//! [`Engine`] is the handle; [`Engine::start`] recovers the state and starts
+//! the thread. Inside, `machine` holds the state and carries out what the
+//! pure core decides, `writer` groups commands into commits, `read` serves
+//! readers.
+
+mod answer;
+mod api;
+mod command;
+mod group;
+mod handle;
+mod hot;
+mod housekeeping;
+mod list;
+mod machine;
+mod memory;
+mod outgoing;
+mod project;
+mod read;
+mod settings;
+mod submit;
+mod writer;
+
+pub use api::{
+    Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, Logged, NewProject,
+    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions, Submitted, TaskFilter, TaskPage,
+    UnknownDependency,
+};
+pub use handle::{Engine, WriterThread};
+pub use settings::Settings;

@@ -1,0 +1,106 @@
+//! Projects: made, changed, deleted, and what goes on in them.
+
+use std::time::Duration;
+
+use super::api::{NewProject, ProjectPatch, ProjectStatus, Queue, Refusal};
+use super::machine::Machine;
+use crate::store::{self, Project};
+use crate::task::{ProjectId, Timestamp};
+
+type Stored<T> = Result<T, store::Error>;
+
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+impl Machine {
+    fn existing(&self, id: &ProjectId) -> Result<&Project, Refusal> {
+        let state = self.projects.get(id).filter(|state| state.project.archived_at.is_none());
+        state.map(|state| &state.project).ok_or_else(|| Refusal::ProjectNotFound(id.clone()))
+    }
+
+    pub(super) fn create_project(&mut self, new: NewProject, now: Timestamp) -> Stored<Result<Project, Refusal>> {
+        if self.existing(&new.id).is_ok() {
+            return Ok(Err(Refusal::ProjectExists(new.id)));
+        }
+        let project = Project {
+            name: new.name.unwrap_or_else(|| new.id.to_string()),
+            id: new.id,
+            description: new.description,
+            qa_profile: new.qa_profile,
+            constitution: new.constitution,
+            max_concurrent: new.max_concurrent,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            archived_at: None,
+        };
+        self.put_project(project.clone())?;
+        Ok(Ok(project))
+    }
+
+    pub(super) fn update_project(
+        &mut self,
+        id: &ProjectId,
+        patch: ProjectPatch,
+        now: Timestamp,
+    ) -> Stored<Result<Project, Refusal>> {
+        let mut project = match self.existing(id) {
+            Ok(project) => project.clone(),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        project.name = patch.name.unwrap_or(project.name);
+        project.description = patch.description.unwrap_or(project.description);
+        project.qa_profile = patch.qa_profile.unwrap_or(project.qa_profile);
+        project.constitution = patch.constitution.unwrap_or(project.constitution);
+        project.max_concurrent = patch.max_concurrent.unwrap_or(project.max_concurrent);
+        project.updated_at = now;
+        project.version += 1;
+        self.put_project(project.clone())?;
+        Ok(Ok(project))
+    }
+
+    pub(super) fn delete_project(&mut self, id: &ProjectId, now: Timestamp) -> Stored<Result<(), Refusal>> {
+        let mut project = match self.existing(id) {
+            Ok(project) => project.clone(),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let open = self.projects.get(id).map_or(0, |state| state.counters.open());
+        if open > 0 {
+            return Ok(Err(Refusal::ProjectHasOpenTasks { project: id.clone(), open }));
+        }
+        project.archived_at = Some(now);
+        project.updated_at = now;
+        project.version += 1;
+        project.max_concurrent = None;
+        self.put_project(project)?;
+        Ok(Ok(()))
+    }
+
+    /// All but the oldest pending task, which the caller looks up.
+    pub(super) fn project_status(&self, id: &ProjectId, now: Timestamp) -> Result<ProjectStatus, Refusal> {
+        let project = self.existing(id)?.clone();
+        let Some(state) = self.projects.get(id) else { return Err(Refusal::ProjectNotFound(id.clone())) };
+        let (running, limit) = self.admission.slots(id);
+        let (completed_hour, failed_hour) = state.ends.within(now, HOUR);
+        let (completed_day, failed_day) = state.ends.within(now, DAY);
+        Ok(ProjectStatus {
+            project,
+            counters: state.counters,
+            running,
+            limit,
+            oldest_pending_at: None,
+            completed: (completed_hour, completed_day),
+            failed: (failed_hour, failed_day),
+        })
+    }
+
+    pub(super) fn queues(&self) -> Vec<Queue> {
+        let queue = |(tier, ready): (&crate::task::Tier, &super::machine::Ready)| Queue {
+            tier: tier.clone(),
+            depth: ready.line.len(),
+            leased: ready.leased,
+            oldest_ready_at: ready.line.oldest(),
+        };
+        self.ready.iter().map(queue).collect()
+    }
+}

@@ -1,0 +1,157 @@
+//! The read side: what readers use without ever waiting for the writer.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::answer::{self, Fixed};
+use super::api::{Answer, Figures};
+use super::group::Publication;
+use super::hot::{HotTasks, Signals};
+use super::machine::Machine;
+use crate::store::{self, Store};
+use crate::task::{Seq, TaskId};
+
+/// What readers use without ever waiting for the writer.
+#[derive(Debug)]
+pub(super) struct ReadSide {
+    pub(super) store: Store,
+    pub(super) hot: HotTasks,
+    pub(super) signals: Signals,
+    head: watch::Sender<Seq>,
+    figures: Mutex<Figures>,
+    commands: AtomicU64,
+    busy_micros: AtomicU64,
+    free_mib: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl ReadSide {
+    pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Self {
+        let (head, _) = watch::channel(machine.head);
+        let read = Self {
+            store,
+            hot: HotTasks::new(hot_bytes),
+            signals: Signals::new(),
+            head,
+            figures: Mutex::default(),
+            commands: AtomicU64::new(0),
+            busy_micros: AtomicU64::new(0),
+            free_mib: AtomicU64::new(u64::MAX),
+            stopped: AtomicBool::new(false),
+        };
+        read.note_state(machine, [0; 4], false);
+        read
+    }
+
+    /// Shows what a committed group has changed, and wakes who waits for it.
+    pub(super) fn publish(&self, publication: Publication, machine: &Machine, events: [u64; 4], wrote: bool) {
+        let mut changed = Vec::with_capacity(publication.answers.len());
+        for (task, ended, compact) in publication.answers {
+            match compact {
+                Some(compact) if ended => self.hot.put_finished(task, compact),
+                Some(compact) => self.hot.put_open(task, compact),
+                None => self.hot.remove(task),
+            }
+            changed.push(task);
+        }
+        for task in publication.removed {
+            self.hot.remove(task);
+        }
+        self.note_state(machine, events, wrote);
+        for task in changed {
+            self.signals.wake(task);
+        }
+        self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
+    }
+
+    fn note_state(&self, machine: &Machine, events: [u64; 4], wrote: bool) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.commits += u64::from(wrote);
+        figures.head = machine.head.0;
+        figures.tail = machine.tail.0;
+        figures.dead_letters = machine.dead_letters.1;
+        figures.events = events;
+        figures.projects = machine.live_projects;
+        figures.counters = machine.totals;
+    }
+
+    pub(super) fn note_group(&self, commands: u64, busy: Duration) {
+        self.commands.fetch_add(commands, Ordering::Relaxed);
+        self.busy_micros.fetch_add(u64::try_from(busy.as_micros()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    pub(super) fn note_disk(&self, free_mib: u64) {
+        self.free_mib.store(free_mib, Ordering::Relaxed);
+    }
+
+    /// Free space on the disk of the data directory, in MiB.
+    pub(super) fn free_mib(&self) -> u64 {
+        self.free_mib.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Figures {
+            commands: self.commands.load(Ordering::Relaxed),
+            writer_busy_micros: self.busy_micros.load(Ordering::Relaxed),
+            store_bytes: self.store.file_bytes(),
+            hot_tasks: u64::try_from(self.hot.len()).unwrap_or(u64::MAX),
+            free_mib: self.free_mib(),
+            ..figures
+        }
+    }
+
+    pub(super) fn head(&self) -> watch::Receiver<Seq> {
+        self.head.subscribe()
+    }
+
+    /// The writer has ended: who waits is woken.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.signals.wake_all();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// The status answer of a task.
+    pub(super) fn status(&self, task: TaskId) -> Result<Option<Answer>, store::Error> {
+        match self.hot.get(task) {
+            Some(answer) => Ok(Some(answer)),
+            None => self.cold_status(task),
+        }
+    }
+
+    /// The same, read from the store.
+    fn cold_status(&self, id: TaskId) -> Result<Option<Answer>, store::Error> {
+        let view = self.store.view()?;
+        let Some(task) = view.task(id)? else { return Ok(None) };
+        let Some(submission) = view.submission(id)? else { return Ok(None) };
+        Ok(Some(answer::compact(&task, &Fixed::of(&submission, &task)).answer()))
+    }
+
+    /// Brings the newest finished tasks back into memory after a start,
+    /// until it is full.
+    pub(super) fn warm(&self) -> Result<(), store::Error> {
+        let mut before = None;
+        while !self.is_stopped() {
+            // One short view after the other: the file grows under a long one.
+            let view = self.store.view()?;
+            let page = view.newest_finished(before, 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            before = Some(*last);
+            for (_, id) in page {
+                let (Some(task), Some(submission)) = (view.task(id)?, view.submission(id)?) else { continue };
+                let fixed = Fixed::of(&submission, &task);
+                if fixed.is_small() && !self.hot.put_older(id, answer::compact(&task, &fixed)) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! The choices that the engine is given at start.
+
+use std::time::Duration;
+
+use crate::task::{Policy, Priority, QaProfile, Router, Tier};
+
+/// The choices that the engine is given at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What transitions need.
+    pub policy: Policy,
+    /// The built-in rule table.
+    pub router: Router,
+    /// The tiers there are.
+    pub tiers: Vec<Tier>,
+    /// For submissions that name none.
+    pub default_priority: Priority,
+    /// For submissions and projects that name none.
+    pub default_qa_profile: QaProfile,
+    /// Deadline of one attempt's execution, in seconds, for submissions that name none.
+    pub default_timeout_seconds: u32,
+    /// For submissions that name none.
+    pub default_max_attempts: u32,
+    /// Slots of a project that names no number.
+    pub max_concurrent: u32,
+    /// A waiting task rises one class each time it has waited this long.
+    pub aging: Duration,
+    /// Commands that may wait for the writer.
+    pub queue_capacity: usize,
+    /// Most commands in one commit.
+    pub group_max: usize,
+    /// Memory for the answers of finished tasks, in bytes.
+    pub hot_bytes: usize,
+    /// Finished tasks are removed so long after their end; `None`: never.
+    pub retention: Option<Duration>,
+    /// How long an idempotency key is remembered.
+    pub idempotency: Duration,
+    /// How long a taken event is known as a duplicate.
+    pub dedup_window: Duration,
+    /// Most taken events that are remembered.
+    pub dedup_max_ids: usize,
+    /// How long the log keeps its entries.
+    pub log_retention: Duration,
+    /// Submissions are refused when less disk is free, in MiB.
+    pub min_free_mib: u64,
+}

@@ -1,0 +1,149 @@
+//! Submissions: choices made for the client, dependencies looked up,
+//! idempotency keys honoured.
+
+use super::answer::Fixed;
+use super::api::{IdempotencyKey, Refusal, Submissions, Submitted, UnknownDependency};
+use super::machine::Machine;
+use super::memory::{Ends, ProjectState};
+use crate::store::{self, Counters, IdempotencyRow, Project};
+use crate::task::{self, Dependency, ProjectId, Resolved, Status, Submission, TaskId, Timestamp};
+
+type Stored<T> = Result<T, store::Error>;
+type Results = Vec<Result<Submitted, UnknownDependency>>;
+
+impl Machine {
+    /// Takes submissions; with a key that was used before, the first answer
+    /// again.
+    pub(super) fn submit(
+        &mut self,
+        submissions: Vec<Submission>,
+        key: Option<IdempotencyKey>,
+        now: Timestamp,
+    ) -> Stored<Result<Submissions, Refusal>> {
+        if let Some(used) = key.and_then(|key| self.keys.get(&key).map(|used| (key, used))) {
+            let (key, used) = used;
+            if used.body != key.body {
+                return Ok(Err(Refusal::IdempotencyKeyReused));
+            }
+            return self.first_answer(used.seq).map(|results| Ok(Submissions { results, replayed: true }));
+        }
+        let seq = self.head.next();
+        let mut results = Vec::with_capacity(submissions.len());
+        for submission in submissions {
+            results.push(self.submit_one(&submission, now)?);
+        }
+        // Where nothing was taken there is nothing to remember.
+        if let Some(key) = key.filter(|_| results.iter().any(Result::is_ok)) {
+            let answer = postcard::to_stdvec(&results).map_err(corrupt)?;
+            let row = IdempotencyRow { at: now, key: key.key, body: key.body, answer };
+            self.group.batch.put_idempotency(seq, &row)?;
+            self.group.answers.insert(seq, row.answer);
+            self.keys.insert(seq, now, key);
+        }
+        Ok(Ok(Submissions { results, replayed: false }))
+    }
+
+    fn first_answer(&self, seq: task::Seq) -> Stored<Results> {
+        if let Some(bytes) = self.group.answers.get(&seq) {
+            return postcard::from_bytes(bytes).map_err(corrupt);
+        }
+        let row = self.store.view()?.idempotency(seq)?;
+        postcard::from_bytes(&row.map(|row| row.answer).unwrap_or_default()).map_err(corrupt)
+    }
+
+    fn submit_one(&mut self, submission: &Submission, now: Timestamp) -> Stored<Result<Submitted, UnknownDependency>> {
+        let mut dependencies = Vec::with_capacity(submission.options.depends_on.len());
+        for (index, &task) in submission.options.depends_on.iter().enumerate() {
+            match self.dependency(task)? {
+                Some(dependency) => dependencies.push((task, dependency)),
+                None => return Ok(Err(UnknownDependency { index, task })),
+            }
+        }
+        self.use_project(&submission.project, now)?;
+        let id = TaskId::new(self.mint(now));
+        let resolved = self.resolve(submission);
+        let step = task::submit(id, submission, resolved, &dependencies, now);
+        self.group.batch.put_submission(id, submission)?;
+        let fixed = Fixed::of(submission, &step.task);
+        self.begin(step, fixed, now)?;
+        Ok(Ok(Submitted { task: id, project: submission.project.clone(), created_at: now }))
+    }
+
+    fn dependency(&self, task: TaskId) -> Stored<Option<Dependency>> {
+        let status = self.find(task)?.map(|task| task.status());
+        Ok(status.map(|status| match status {
+            Status::Pending | Status::Running => Dependency::Open,
+            Status::Completed => Dependency::Completed,
+            Status::Failed | Status::Cancelled => Dependency::Lost,
+        }))
+    }
+
+    /// What the request names wins, then the project, then the router and
+    /// the configuration.
+    fn resolve(&self, submission: &Submission) -> Resolved {
+        let settings = &self.settings;
+        let options = &submission.options;
+        let (tier, domain) = match (options.tier.clone(), options.domain.clone()) {
+            (Some(tier), Some(domain)) => (tier, domain),
+            (tier, domain) => {
+                let (routed_domain, routed_tier) = settings.router.route(&submission.description);
+                (tier.unwrap_or(routed_tier), domain.unwrap_or(routed_domain))
+            }
+        };
+        let of_project = || self.projects.get(&submission.project).and_then(|state| state.project.qa_profile.clone());
+        Resolved {
+            priority: submission.priority.unwrap_or(settings.default_priority),
+            tier,
+            domain,
+            qa_profile: options
+                .qa_profile
+                .clone()
+                .or_else(of_project)
+                .unwrap_or_else(|| settings.default_qa_profile.clone()),
+            timeout_seconds: options.timeout_seconds.unwrap_or(settings.default_timeout_seconds),
+            max_attempts: options.max_attempts.unwrap_or(settings.default_max_attempts),
+        }
+    }
+
+    /// A project is made on first use; one that was deleted is made again.
+    fn use_project(&mut self, id: &ProjectId, now: Timestamp) -> Stored<()> {
+        if self.projects.get(id).is_some_and(|state| state.project.archived_at.is_none()) {
+            return Ok(());
+        }
+        let project = Project {
+            id: id.clone(),
+            name: id.to_string(),
+            description: None,
+            qa_profile: None,
+            constitution: None,
+            max_concurrent: None,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            archived_at: None,
+        };
+        self.put_project(project)
+    }
+
+    /// Keeps a project, new or changed.
+    pub(super) fn put_project(&mut self, project: Project) -> Stored<()> {
+        self.group.batch.put_project(&project)?;
+        self.admission.set_limit(&project.id, project.max_concurrent);
+        let was_live = self.projects.get(&project.id).is_some_and(|state| state.project.archived_at.is_none());
+        let is_live = project.archived_at.is_none();
+        self.live_projects = self.live_projects + u64::from(is_live) - u64::from(was_live);
+        if let Some(state) = self.projects.get_mut(&project.id) {
+            state.project = project;
+        } else {
+            let id = project.id.clone();
+            let state = ProjectState { project, counters: Counters::default(), ends: Ends::default() };
+            self.projects.insert(id, state);
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn corrupt(error: postcard::Error) -> store::Error {
+    store::Error::Corrupt { table: "idempotency", detail: error.to_string() }
+}

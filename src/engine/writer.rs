@@ -1,0 +1,269 @@
+//! The writer: one named thread that orders everything. It drains what is
+//! queued, applies it, commits it in one transaction, publishes it to the
+//! read side, and only then releases the answers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::api::{Incoming, LeaseRequest, Refusal};
+use super::command::{Command, Held, Reply, hold, hold_grants};
+use super::machine::{Grant, Machine};
+use super::read::ReadSide;
+use crate::clock::{Clock, Stopwatch};
+use crate::store;
+use crate::task::{Input, LeaseId, Tier, Timestamp};
+
+/// Longest sleep: how often timers of the past and old rows are looked for.
+const IDLE: Duration = Duration::from_millis(500);
+/// Timers and admissions in one commit beside the commands.
+const STEPS: usize = 1024;
+/// Most workers that wait for a task.
+const MAX_WAITING: usize = 16_384;
+
+type Stored<T> = Result<T, store::Error>;
+
+/// The writer's side of the engine.
+pub(super) struct Writer {
+    machine: Machine,
+    commands: Receiver<Command>,
+    read: Arc<ReadSide>,
+    clock: Clock,
+    held: Vec<Box<dyn Held>>,
+    waiting: VecDeque<Waiting>,
+    /// Leases whose worker was gone when they were given.
+    unclaimed: Vec<LeaseId>,
+    events: [u64; 4],
+    next_housekeeping: Timestamp,
+}
+
+/// A worker that waits for a task.
+struct Waiting {
+    request: LeaseRequest,
+    until: Timestamp,
+    reply: Reply<Vec<Grant>>,
+}
+
+impl Writer {
+    pub(super) fn new(machine: Machine, commands: Receiver<Command>, read: Arc<ReadSide>, clock: Clock) -> Self {
+        let next_housekeeping = clock.now();
+        Self {
+            machine,
+            commands,
+            read,
+            clock,
+            held: Vec::new(),
+            waiting: VecDeque::new(),
+            unclaimed: Vec::new(),
+            events: [0; 4],
+            next_housekeeping,
+        }
+    }
+
+    /// Runs until it is told to stop; an error of the store ends it at once.
+    pub(super) fn run(mut self) -> Stored<()> {
+        let result = self.run_to_end();
+        if result.is_err() {
+            // What was queued and not yet looked at has had no effect, but
+            // neither has it been answered: the group's own answers are
+            // unknown, the rest is refused by the closing channel.
+            self.held.drain(..).for_each(Held::unknown);
+        }
+        self.read.stop();
+        result
+    }
+
+    fn run_to_end(&mut self) -> Stored<()> {
+        loop {
+            let first = self.sleep();
+            let now = self.clock.now();
+            let started = Stopwatch::start();
+            let (commands, stop) = self.take(first, now)?;
+            self.settle(now)?;
+            self.commit(now)?;
+            self.read.note_group(commands, started.elapsed());
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a command, the next timer, or more of the work at hand.
+    fn sleep(&self) -> Option<Command> {
+        let now = self.clock.now();
+        let until = [Some(self.next_housekeeping), self.machine.next_timer(), self.waiting_until()];
+        let until = until.into_iter().flatten().min().unwrap_or(now);
+        let busy = self.machine.admission.has_next() || !self.unclaimed.is_empty();
+        let wait = if busy { Duration::ZERO } else { until.since(now).min(IDLE) };
+        match self.commands.recv_timeout(wait) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Command::Stop),
+        }
+    }
+
+    fn waiting_until(&self) -> Option<Timestamp> {
+        self.waiting.iter().map(|waiting| waiting.until).min()
+    }
+
+    /// Applies the first command and what is queued behind it, at most a
+    /// group; how many, and whether to stop.
+    fn take(&mut self, first: Option<Command>, now: Timestamp) -> Stored<(u64, bool)> {
+        let mut count = 0;
+        let mut next = first;
+        while let Some(command) = next {
+            if matches!(command, Command::Stop) {
+                return Ok((count, true));
+            }
+            self.apply(command, now)?;
+            count += 1;
+            let full = usize::try_from(count).is_ok_and(|count| count >= self.machine.settings.group_max);
+            next = if full { None } else { self.commands.try_recv().ok() };
+        }
+        Ok((count, false))
+    }
+
+    /// What follows by itself: timers, free slots, waiting workers, old rows.
+    fn settle(&mut self, now: Timestamp) -> Stored<()> {
+        for lease in std::mem::take(&mut self.unclaimed) {
+            self.release(lease, now)?.ok();
+        }
+        self.machine.tick(STEPS, now)?;
+        self.machine.admit(STEPS, now)?;
+        self.serve_waiting(now)?;
+        if now >= self.next_housekeeping {
+            let more = self.machine.keep_house(now)?;
+            self.next_housekeeping = if more { now } else { now.after(Duration::from_secs(1)) };
+            self.read.note_disk(self.machine.store.free_mib().unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, now: Timestamp) -> Stored<()> {
+        let (batch, publication) = self.machine.finish(now)?;
+        let wrote = !batch.is_empty();
+        let committed = batch.commit(&self.machine.store, now)?;
+        if wrote || !self.held.is_empty() {
+            self.read.publish(publication, &self.machine, self.events, wrote);
+        }
+        for held in self.held.drain(..) {
+            self.unclaimed.extend(held.release(&committed));
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
+        let machine = &mut self.machine;
+        let held = match command {
+            Command::Submit { submissions, key, reply } => hold(reply, machine.submit(submissions, key, now)?),
+            Command::Cancel { task, reason, reply } => {
+                let outcome = machine.apply(task, Input::Cancel { reason }, None, now)?;
+                let answer = match outcome {
+                    Ok(_) => machine.answer(task)?.ok_or(Refusal::TaskNotFound(task)),
+                    Err(refusal) => Err(refusal),
+                };
+                hold(reply, answer)
+            }
+            Command::Accept { events, reply } => {
+                let answers: Stored<Vec<_>> = events.into_iter().map(|event| self.accept(event, now)).collect();
+                hold(reply, Ok::<_, Refusal>(answers?))
+            }
+            Command::Requeue { dead_letter, event, reply } => {
+                let outcome = self.accept(*event, now)?;
+                if outcome.is_ok() {
+                    self.machine.group.batch.remove_dead_letter(dead_letter);
+                    self.machine.dead_letters.1 = self.machine.dead_letters.1.saturating_sub(1);
+                }
+                hold(reply, outcome)
+            }
+            Command::Lease { request, reply } => {
+                self.lease(request, reply, now);
+                return Ok(());
+            }
+            Command::Renew { lease, duration, reply } => hold(reply, self.renew(lease, now.after(duration), now)?),
+            Command::Release { lease, reply } => hold(reply, self.release(lease, now)?),
+            Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
+            Command::UpdateProject { project, patch, reply } => {
+                hold(reply, machine.update_project(&project, patch, now)?)
+            }
+            Command::DeleteProject { project, reply } => hold(reply, machine.delete_project(&project, now)?),
+            Command::ProjectStatus { project, reply } => hold(reply, machine.project_status(&project, now)),
+            Command::Queues { reply } => hold(reply, Ok::<_, Refusal>(machine.queues())),
+            Command::Stop => return Ok(()),
+        };
+        self.held.push(held);
+        Ok(())
+    }
+
+    fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<super::api::EventOutcome, Refusal>> {
+        use super::api::EventOutcome::{Duplicate, Taken};
+        use crate::task::Outcome::{Applied, Parked, Stale, Unchanged};
+        let outcome = self.machine.accept(event, now)?;
+        let place = match &outcome {
+            Ok(Taken(Applied | Unchanged)) => Some(0),
+            Ok(Taken(Stale(_))) => Some(1),
+            Ok(Taken(Parked)) => Some(2),
+            Ok(Duplicate) => Some(3),
+            Err(_) => None,
+        };
+        if let Some(count) = place.and_then(|place: usize| self.events.get_mut(place)) {
+            *count += 1;
+        }
+        Ok(outcome)
+    }
+
+    fn renew(&mut self, lease: LeaseId, until: Timestamp, now: Timestamp) -> Stored<Result<Timestamp, Refusal>> {
+        let Some(task) = self.machine.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
+        let outcome = self.machine.apply(task, Input::Renew { id: lease, until }, None, now)?;
+        Ok(outcome.map(|_| until))
+    }
+
+    fn release(&mut self, lease: LeaseId, now: Timestamp) -> Stored<Result<(), Refusal>> {
+        let Some(task) = self.machine.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
+        let outcome = self.machine.apply(task, Input::Release { id: lease }, None, now)?;
+        Ok(outcome.map(|_| ()))
+    }
+
+    fn lease(&mut self, request: LeaseRequest, reply: Reply<Vec<Grant>>, now: Timestamp) {
+        if !self.machine.ready.contains_key(&request.tier) {
+            self.held.push(hold(reply, Err(Refusal::TierNotFound(request.tier))));
+            return;
+        }
+        // First come, first served: who waits already goes first, so the
+        // request joins the line and is served with it.
+        if self.waiting.len() >= MAX_WAITING {
+            self.held.push(hold(reply, Err(super::api::Error::Overloaded)));
+            return;
+        }
+        let until = now.after(request.wait);
+        self.waiting.push_back(Waiting { request, until, reply });
+    }
+
+    /// Gives tasks to the workers that wait, in the order in which they came.
+    fn serve_waiting(&mut self, now: Timestamp) -> Stored<()> {
+        let mut still = VecDeque::with_capacity(self.waiting.len());
+        while let Some(waiting) = self.waiting.pop_front() {
+            if waiting.reply.is_closed() {
+                continue;
+            }
+            let grants = if self.has_ready(&waiting.request.tier) {
+                self.machine.grant(&waiting.request, now)?
+            } else {
+                Vec::new()
+            };
+            if grants.is_empty() && waiting.until > now {
+                still.push_back(waiting);
+            } else {
+                self.held.push(hold_grants(waiting.reply, grants));
+            }
+        }
+        self.waiting = still;
+        Ok(())
+    }
+
+    fn has_ready(&self, tier: &Tier) -> bool {
+        self.machine.ready.get(tier).is_some_and(|ready| !ready.line.is_empty())
+    }
+}

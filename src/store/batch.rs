@@ -1,0 +1,365 @@
+//! A batch: everything that one group of commands changes, collected in
+//! memory and made durable in one transaction. Nothing of it is visible
+//! before, and nobody outside knows how it becomes durable.
+
+use redb::WriteTransaction;
+use serde::{Deserialize, Serialize};
+
+use super::codec::encode;
+use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
+use super::tables::{self, id_then, then_id};
+use super::{Error, Store};
+use crate::task::{ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
+
+/// The proof that a batch is on disk. A reply that tells of a change can only
+/// be released with it.
+#[derive(Debug)]
+pub struct Committed(());
+
+/// What an idempotency key led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotencyRow {
+    /// When the key was used.
+    pub at: Timestamp,
+    /// Hash over endpoint and key.
+    pub key: [u8; 16],
+    /// Hash over the request's body.
+    pub body: [u8; 16],
+    /// The answer, in the engine's own form.
+    pub answer: Vec<u8>,
+}
+
+/// The rows of one group of commands.
+#[derive(Debug, Default)]
+pub struct Batch {
+    submissions: Vec<(TaskId, Vec<u8>)>,
+    tasks: Vec<TaskRow>,
+    log: Vec<(Seq, Vec<u8>)>,
+    history: Vec<([u8; 24], Vec<u8>)>,
+    records: Vec<(RecordId, Vec<u8>)>,
+    artifacts: Vec<(String, RecordId)>,
+    contents: Vec<([u8; 32], Vec<u8>)>,
+    projects: Vec<(ProjectId, Vec<u8>)>,
+    counters: Vec<(ProjectId, Vec<u8>)>,
+    taken_events: Option<(Seq, Vec<u8>)>,
+    idempotency: Vec<(Seq, Vec<u8>)>,
+    dead_letters: Vec<(u64, Vec<u8>)>,
+    removed_dead_letters: Vec<u64>,
+    removed_tasks: Vec<RemovedTask>,
+    trim: Trim,
+}
+
+#[derive(Debug)]
+struct TaskRow {
+    id: TaskId,
+    project: ProjectId,
+    before: Option<Status>,
+    after: Status,
+    ended_at: Option<Timestamp>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct RemovedTask {
+    id: TaskId,
+    project: ProjectId,
+    status: Status,
+    ended_at_ms: u64,
+}
+
+/// Up to where, exclusively, old rows are removed.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Trim {
+    /// Of the log.
+    pub log: Option<Seq>,
+    /// Of the taken events.
+    pub taken_events: Option<Seq>,
+    /// Of the idempotency keys.
+    pub idempotency: Option<Seq>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.submissions.is_empty()
+            && self.tasks.is_empty()
+            && self.log.is_empty()
+            && self.records.is_empty()
+            && self.projects.is_empty()
+            && self.counters.is_empty()
+            && self.taken_events.is_none()
+            && self.idempotency.is_empty()
+            && self.dead_letters.is_empty()
+            && self.removed_dead_letters.is_empty()
+            && self.removed_tasks.is_empty()
+            && self.trim.log.is_none()
+            && self.trim.taken_events.is_none()
+            && self.trim.idempotency.is_none()
+    }
+
+    /// Keeps what a client asked for.
+    pub fn put_submission(&mut self, id: TaskId, submission: &Submission) -> Result<(), Error> {
+        self.submissions.push((id, encode("submissions", submission)?));
+        Ok(())
+    }
+
+    /// Keeps a task's state. `before` is the status that the store has for
+    /// it; `None` for a new task. Once a batch for each task.
+    pub fn put_task(&mut self, before: Option<Status>, task: &Task) -> Result<(), Error> {
+        self.tasks.push(TaskRow {
+            id: task.id,
+            project: task.project.clone(),
+            before,
+            after: task.status(),
+            ended_at: task.ended_at(),
+            bytes: encode("tasks", task)?,
+        });
+        Ok(())
+    }
+
+    /// Appends to the log and to the history of the entry's task.
+    pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
+        self.log.push((seq, encode("log", &entry)?));
+        let key = id_then(entry.task.to_bytes(), seq.0);
+        let bytes = encode("history", &LogEntry { event: None, ..entry })?;
+        self.history.push((key, bytes));
+        Ok(())
+    }
+
+    /// Keeps a provenance record, and finds it by its artifacts.
+    pub fn put_record(&mut self, record: &Record) -> Result<(), Error> {
+        self.records.push((record.id, encode("records", record)?));
+        for output in &record.outputs {
+            self.artifacts.push((output.artifact.id.as_str().to_owned(), record.id));
+        }
+        Ok(())
+    }
+
+    /// Keeps a content under its SHA-256.
+    pub fn put_content(&mut self, hash: [u8; 32], content: Vec<u8>) {
+        self.contents.push((hash, content));
+    }
+
+    /// Keeps a project.
+    pub fn put_project(&mut self, project: &Project) -> Result<(), Error> {
+        self.projects.push((project.id.clone(), encode("projects", project)?));
+        Ok(())
+    }
+
+    /// Keeps the counters of a project.
+    pub fn put_counters(&mut self, project: &ProjectId, counters: &Counters) -> Result<(), Error> {
+        self.counters.push((project.clone(), encode("counters", counters)?));
+        Ok(())
+    }
+
+    /// Remembers the events that this batch takes, by their hashes.
+    pub fn put_taken_events(&mut self, seq: Seq, at: Timestamp, hashes: &[[u8; 16]]) {
+        let mut row = at.as_micros().to_le_bytes().to_vec();
+        row.extend(hashes.iter().flatten());
+        self.taken_events = Some((seq, row));
+    }
+
+    /// Remembers an idempotency key.
+    pub fn put_idempotency(&mut self, seq: Seq, row: &IdempotencyRow) -> Result<(), Error> {
+        self.idempotency.push((seq, encode("idempotency", row)?));
+        Ok(())
+    }
+
+    /// Keeps an event that could not be taken.
+    pub fn put_dead_letter(&mut self, number: u64, letter: &DeadLetter) -> Result<(), Error> {
+        self.dead_letters.push((number, encode("dead_letters", letter)?));
+        Ok(())
+    }
+
+    /// Removes a dead letter.
+    pub fn remove_dead_letter(&mut self, number: u64) {
+        self.removed_dead_letters.push(number);
+    }
+
+    /// Removes a finished task with its history; its provenance stays.
+    pub fn remove_task(&mut self, id: TaskId, project: ProjectId, status: Status, ended_at_ms: u64) {
+        self.removed_tasks.push(RemovedTask { id, project, status, ended_at_ms });
+    }
+
+    /// Removes old rows.
+    pub fn trim(&mut self, trim: Trim) {
+        self.trim = trim;
+    }
+
+    /// Makes the batch durable: all of it or, after a crash, nothing. When
+    /// this fails the outcome is unknown, and the caller must stop writing.
+    pub fn commit(mut self, store: &Store, now: Timestamp) -> Result<Committed, Error> {
+        if self.is_empty() {
+            return Ok(Committed(()));
+        }
+        self.tasks.sort_unstable_by_key(|row| row.id);
+        let mut transaction = store.database().begin_write()?;
+        transaction.set_quick_repair(true);
+        self.write(&transaction)?;
+        transaction.open_table(tables::META)?.insert(tables::LAST_COMMIT_KEY, &now.as_micros().to_le_bytes()[..])?;
+        transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
+        Ok(Committed(()))
+    }
+
+    fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        self.write_tasks(transaction)?;
+        self.write_log(transaction)?;
+        self.write_records(transaction)?;
+        self.write_projects(transaction)?;
+        self.write_identities(transaction)?;
+        self.write_dead_letters(transaction)?;
+        self.write_removals(transaction)?;
+        self.write_trim(transaction)
+    }
+
+    fn write_tasks(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if !self.submissions.is_empty() {
+            let mut table = transaction.open_table(tables::SUBMISSIONS)?;
+            for (id, bytes) in &self.submissions {
+                table.insert(&id.to_bytes(), bytes.as_slice())?;
+            }
+        }
+        if self.tasks.is_empty() {
+            return Ok(());
+        }
+        let mut open = transaction.open_table(tables::OPEN_TASKS)?;
+        let mut finished = transaction.open_table(tables::FINISHED_TASKS)?;
+        let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
+        let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
+        for row in &self.tasks {
+            let id = row.id.to_bytes();
+            let project = row.project.as_str();
+            if let Some(ended_at) = row.ended_at {
+                if row.before.is_some() {
+                    open.remove(&id)?;
+                }
+                finished.insert(&id, row.bytes.as_slice())?;
+                let mut value = vec![row.after.code()];
+                value.extend_from_slice(project.as_bytes());
+                by_end.insert(&then_id(ended_at.as_millis(), id), value.as_slice())?;
+            } else {
+                open.insert(&id, row.bytes.as_slice())?;
+            }
+            if row.before != Some(row.after) {
+                if let Some(before) = row.before {
+                    by_project.remove((project, before.code(), &id))?;
+                }
+                by_project.insert((project, row.after.code(), &id), ())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_log(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if self.log.is_empty() {
+            return Ok(());
+        }
+        let mut log = transaction.open_table(tables::LOG)?;
+        for (seq, bytes) in &self.log {
+            log.insert(seq.0, bytes.as_slice())?;
+        }
+        let mut history = transaction.open_table(tables::HISTORY)?;
+        for (key, bytes) in &self.history {
+            history.insert(key, bytes.as_slice())?;
+        }
+        Ok(())
+    }
+
+    fn write_records(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if !self.records.is_empty() {
+            let mut records = transaction.open_table(tables::RECORDS)?;
+            for (id, bytes) in &self.records {
+                records.insert(&id.to_bytes(), bytes.as_slice())?;
+            }
+            let mut by_artifact = transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
+            for (artifact, record) in &self.artifacts {
+                by_artifact.insert((artifact.as_str(), &record.to_bytes()), ())?;
+            }
+        }
+        if !self.contents.is_empty() {
+            let mut contents = transaction.open_table(tables::CONTENTS)?;
+            for (hash, content) in &self.contents {
+                contents.insert(hash, content.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_projects(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if !self.projects.is_empty() {
+            let mut table = transaction.open_table(tables::PROJECTS)?;
+            for (id, bytes) in &self.projects {
+                table.insert(id.as_str(), bytes.as_slice())?;
+            }
+        }
+        if !self.counters.is_empty() {
+            let mut table = transaction.open_table(tables::COUNTERS)?;
+            for (id, bytes) in &self.counters {
+                table.insert(id.as_str(), bytes.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_identities(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if let Some((seq, row)) = &self.taken_events {
+            transaction.open_table(tables::TAKEN_EVENTS)?.insert(seq.0, row.as_slice())?;
+        }
+        if !self.idempotency.is_empty() {
+            let mut table = transaction.open_table(tables::IDEMPOTENCY)?;
+            for (seq, bytes) in &self.idempotency {
+                table.insert(seq.0, bytes.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_dead_letters(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if self.dead_letters.is_empty() && self.removed_dead_letters.is_empty() {
+            return Ok(());
+        }
+        let mut table = transaction.open_table(tables::DEAD_LETTERS)?;
+        for (number, bytes) in &self.dead_letters {
+            table.insert(*number, bytes.as_slice())?;
+        }
+        for number in &self.removed_dead_letters {
+            table.remove(*number)?;
+        }
+        Ok(())
+    }
+
+    fn write_removals(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if self.removed_tasks.is_empty() {
+            return Ok(());
+        }
+        let mut submissions = transaction.open_table(tables::SUBMISSIONS)?;
+        let mut finished = transaction.open_table(tables::FINISHED_TASKS)?;
+        let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
+        let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
+        let mut history = transaction.open_table(tables::HISTORY)?;
+        for task in &self.removed_tasks {
+            let id = task.id.to_bytes();
+            submissions.remove(&id)?;
+            finished.remove(&id)?;
+            by_end.remove(&then_id(task.ended_at_ms, id))?;
+            by_project.remove((task.project.as_str(), task.status.code(), &id))?;
+            history.retain_in::<&[u8; 24], _>(&id_then(id, 0)..=&id_then(id, u64::MAX), |_, _| false)?;
+        }
+        Ok(())
+    }
+
+    fn write_trim(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        let trims = [
+            (self.trim.log, tables::LOG),
+            (self.trim.taken_events, tables::TAKEN_EVENTS),
+            (self.trim.idempotency, tables::IDEMPOTENCY),
+        ];
+        for (until, definition) in trims {
+            let Some(until) = until else { continue };
+            let mut table = transaction.open_table(definition)?;
+            table.retain_in(..until.0, |_, _| false)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,23 @@
+//! Rows as bytes: one byte for the version of the row's form, then the row in
+//! the postcard format. A form is changed by a new version beside the old
+//! one, never in place.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Error;
+
+const VERSION: u8 = 1;
+
+pub(super) fn encode<T: Serialize>(table: &'static str, row: &T) -> Result<Vec<u8>, Error> {
+    postcard::to_extend(row, vec![VERSION]).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
+}
+
+pub(super) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Error> {
+    let corrupt = |detail: String| Error::Corrupt { table, detail };
+    match bytes.split_first() {
+        Some((&VERSION, row)) => postcard::from_bytes(row).map_err(|error| corrupt(error.to_string())),
+        Some((version, _)) => Err(corrupt(format!("row version {version} is not known"))),
+        None => Err(corrupt("an empty row".to_owned())),
+    }
+}

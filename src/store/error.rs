@@ -1,0 +1,74 @@
+//! What can go wrong with the store, each class kept.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the data directory open.
+    #[error("data directory {0} is in use by another process")]
+    InUse(PathBuf),
+    /// The directory holds files of something else.
+    #[error(
+        "{dir} is not a data directory of dats: it has no dats.redb but contains {found:?}; choose an empty directory"
+    )]
+    ForeignDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// The first foreign name.
+        found: String,
+    },
+    /// The store's file is not what it should be. It was not touched.
+    #[error("{path} can't be opened as a dats store: {detail}; it was left as it is")]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The data was written by a newer version.
+    #[error("the data has format {found}, this version reads up to {supported}: install the newer version again")]
+    NewerFormat {
+        /// The format of the data.
+        found: u32,
+        /// The newest format that this version reads.
+        supported: u32,
+    },
+    /// A row is not what its table says.
+    #[error("table {table} has a corrupt row: {detail}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A file operation failed.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The database failed to read or to prepare a write; nothing changed.
+    #[error("the database failed: {0}")]
+    Database(#[source] Box<redb::Error>),
+    /// A commit failed. It can have become durable all the same.
+    #[error("the commit failed, its outcome is unknown: {0}")]
+    Unknown(#[source] Box<redb::Error>),
+}
+
+macro_rules! from_redb {
+    ($($kind:ty),*) => {
+        $(impl From<$kind> for Error {
+            fn from(error: $kind) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        })*
+    };
+}
+
+from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::DatabaseError, redb::SetDurabilityError);

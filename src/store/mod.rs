@@ -1,0 +1,23 @@
+//! The store: everything that must survive, in one redb file.
+//!
+//! [`Batch`] is the only way to write, [`View`] the only way to read. The
+//! tables are described in `tables.rs`. One process owns a data directory:
+//! `dats.lock` is held as long as a [`Store`] lives.
+//!
+//! Written by the writer thread alone; read from anywhere.
+
+mod batch;
+mod codec;
+mod error;
+mod open;
+mod read;
+mod recover;
+mod rows;
+mod tables;
+
+pub use batch::{Batch, Committed, IdempotencyRow, Trim};
+pub use error::Error;
+pub use open::Store;
+pub use read::{Scan, ScanFilter, View};
+pub use recover::{Recovered, TakenEvents};
+pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, Relationship};

@@ -1,0 +1,325 @@
+//! Reading: a consistent view of one commit.
+
+use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
+
+use super::Error;
+use super::batch::IdempotencyRow;
+use super::codec::decode;
+use super::recover::{TakenEvents, ended_as};
+use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
+use super::tables::{self, id_after_number, id_then, number_after_id, number_of, then_id};
+use crate::task::{ArtifactId, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
+
+/// A consistent view of one commit.
+#[derive(Debug)]
+pub struct View {
+    transaction: ReadTransaction,
+}
+
+/// Which tasks a scan looks at; the rest of a filter needs the task itself.
+#[derive(Debug, Clone, Default)]
+pub struct ScanFilter {
+    /// Of this project.
+    pub project: Option<ProjectId>,
+    /// In these statuses; empty: in any.
+    pub statuses: Vec<Status>,
+    /// Ids below this one; `None`: from the newest.
+    pub below: Option<TaskId>,
+}
+
+/// A task that a scan found.
+pub type Scan = Result<TaskId, Error>;
+
+/// Past the largest id there can be.
+const LAST_ID: [u8; 16] = [0xff; 16];
+
+impl View {
+    pub(super) fn new(transaction: ReadTransaction) -> Self {
+        Self { transaction }
+    }
+
+    pub(super) fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<ReadOnlyTable<K, V>, Error> {
+        Ok(self.transaction.open_table(definition)?)
+    }
+
+    /// The state of a task.
+    pub fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
+        // Of a million tasks nearly all have ended.
+        if let Some(row) = self.table(tables::FINISHED_TASKS)?.get(&id.to_bytes())? {
+            return decode("finished_tasks", row.value()).map(Some);
+        }
+        let row = self.table(tables::OPEN_TASKS)?.get(&id.to_bytes())?;
+        row.map(|row| decode("open_tasks", row.value())).transpose()
+    }
+
+    /// What the client asked for.
+    pub fn submission(&self, id: TaskId) -> Result<Option<Submission>, Error> {
+        let row = self.table(tables::SUBMISSIONS)?.get(&id.to_bytes())?;
+        row.map(|row| decode("submissions", row.value())).transpose()
+    }
+
+    /// Whether the task exists.
+    pub fn has_task(&self, id: TaskId) -> Result<bool, Error> {
+        Ok(self.table(tables::SUBMISSIONS)?.get(&id.to_bytes())?.is_some())
+    }
+
+    /// How many tasks there are.
+    pub fn task_count(&self) -> Result<u64, Error> {
+        Ok(self.table(tables::SUBMISSIONS)?.len()?)
+    }
+
+    /// Ids of tasks, newest first.
+    pub fn scan(&self, filter: &ScanFilter) -> Result<Box<dyn Iterator<Item = Scan>>, Error> {
+        let below = filter.below.map_or(LAST_ID, TaskId::to_bytes);
+        match (&filter.project, filter.statuses.as_slice()) {
+            (None, []) => {
+                let rows = self.table(tables::SUBMISSIONS)?.range::<&[u8; 16]>(..&below)?;
+                Ok(Box::new(rows.rev().map(|row| Ok(TaskId::from_bytes(*row?.0.value())))))
+            }
+            (None, statuses) => self.scan_projects(&self.project_ids()?, statuses, below),
+            (Some(project), []) => self.scan_projects(std::slice::from_ref(project), &Status::ALL, below),
+            (Some(project), statuses) => self.scan_projects(std::slice::from_ref(project), statuses, below),
+        }
+    }
+
+    /// The merge of one descending range for each project and status.
+    fn scan_projects(
+        &self,
+        projects: &[ProjectId],
+        statuses: &[Status],
+        below: [u8; 16],
+    ) -> Result<Box<dyn Iterator<Item = Scan>>, Error> {
+        let table = self.table(tables::TASKS_BY_PROJECT)?;
+        let mut ranges = Vec::new();
+        for project in projects {
+            for status in statuses {
+                let (project, code) = (project.as_str(), status.code());
+                let mut range = table.range((project, code, &[0; 16])..(project, code, &below))?.rev();
+                if let Some(first) = next_id(&mut range)? {
+                    ranges.push((first, range));
+                }
+            }
+        }
+        Ok(Box::new(Merge { ranges }))
+    }
+
+    fn project_ids(&self) -> Result<Vec<ProjectId>, Error> {
+        let mut ids = Vec::new();
+        for row in self.table(tables::COUNTERS)?.iter()? {
+            ids.extend(ProjectId::new(row?.0.value()));
+        }
+        Ok(ids)
+    }
+
+    /// The history of a task after a position, in order.
+    pub fn history(&self, id: TaskId, after: Seq, limit: usize) -> Result<Vec<(Seq, LogEntry)>, Error> {
+        let id = id.to_bytes();
+        let (first, last) = (id_then(id, after.next().0), id_then(id, u64::MAX));
+        let mut entries = Vec::new();
+        for row in self.table(tables::HISTORY)?.range::<&[u8; 24]>(&first..=&last)?.take(limit) {
+            let (key, value) = row?;
+            entries.push((Seq(number_after_id(key.value())), decode("history", value.value())?));
+        }
+        Ok(entries)
+    }
+
+    /// The first position that the log still has, if it has any.
+    pub fn log_tail(&self) -> Result<Option<Seq>, Error> {
+        Ok(self.table(tables::LOG)?.first()?.map(|(key, _)| Seq(key.value())))
+    }
+
+    /// The log after a position, in order.
+    pub fn log(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, LogEntry)>, Error> {
+        let mut entries = Vec::new();
+        for row in self.table(tables::LOG)?.range(after.next().0..)?.take(limit) {
+            let (key, value) = row?;
+            entries.push((Seq(key.value()), decode("log", value.value())?));
+        }
+        Ok(entries)
+    }
+
+    /// The position before which the log's entries are older than `before`,
+    /// looking at no more than `limit` of them.
+    pub fn log_older_than(&self, before: Timestamp, limit: usize) -> Result<Option<Seq>, Error> {
+        let mut until = None;
+        for row in self.table(tables::LOG)?.iter()?.take(limit) {
+            let (key, value) = row?;
+            let entry: LogEntry = decode("log", value.value())?;
+            if entry.at >= before {
+                break;
+            }
+            until = Some(Seq(key.value()).next());
+        }
+        Ok(until)
+    }
+
+    /// A provenance record.
+    pub fn record(&self, id: RecordId) -> Result<Option<Record>, Error> {
+        let row = self.table(tables::RECORDS)?.get(&id.to_bytes())?;
+        row.map(|row| decode("records", row.value())).transpose()
+    }
+
+    /// The newest record that names the artifact as an output.
+    pub fn record_of_artifact(&self, artifact: &ArtifactId) -> Result<Option<Record>, Error> {
+        let name = artifact.as_str();
+        let newest = {
+            let table = self.table(tables::RECORDS_BY_ARTIFACT)?;
+            let mut range = table.range((name, &[0; 16])..=(name, &LAST_ID))?;
+            range.next_back().transpose()?.map(|(key, _)| RecordId::from_bytes(*key.value().1))
+        };
+        newest.map_or(Ok(None), |id| self.record(id))
+    }
+
+    /// A content by its SHA-256.
+    pub fn content(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.table(tables::CONTENTS)?.get(&hash)?.map(|row| row.value().to_vec()))
+    }
+
+    /// A project, deleted ones too.
+    pub fn project(&self, id: &ProjectId) -> Result<Option<Project>, Error> {
+        let row = self.table(tables::PROJECTS)?.get(id.as_str())?;
+        row.map(|row| decode("projects", row.value())).transpose()
+    }
+
+    /// Projects by id, after one of them, without deleted ones; and how many
+    /// there are in all.
+    pub fn projects(
+        &self,
+        offset: usize,
+        after: Option<&ProjectId>,
+        limit: usize,
+    ) -> Result<(Vec<Project>, u64), Error> {
+        let (mut page, mut total, mut skipped) = (Vec::new(), 0, 0);
+        for row in self.table(tables::PROJECTS)?.iter()? {
+            let project: Project = decode("projects", row?.1.value())?;
+            if project.archived_at.is_some() {
+                continue;
+            }
+            total += 1;
+            if after.is_some_and(|after| project.id <= *after) || page.len() == limit {
+                continue;
+            }
+            if skipped < offset {
+                skipped += 1;
+                continue;
+            }
+            page.push(project);
+        }
+        Ok((page, total))
+    }
+
+    /// When the oldest pending task of a project was submitted.
+    pub fn oldest_pending(&self, project: &ProjectId) -> Result<Option<TaskId>, Error> {
+        let (project, code) = (project.as_str(), Status::Pending.code());
+        let table = self.table(tables::TASKS_BY_PROJECT)?;
+        let first = table.range((project, code, &[0; 16])..=(project, code, &LAST_ID))?.next().transpose()?;
+        Ok(first.map(|(key, _)| TaskId::from_bytes(*key.value().2)))
+    }
+
+    /// Events that were taken by commits before a position, oldest first.
+    pub fn taken_events(&self, before: Seq) -> Result<Vec<TakenEvents>, Error> {
+        let corrupt = || Error::Corrupt { table: "taken_events", detail: "a row without a time".to_owned() };
+        let mut commits = Vec::new();
+        for row in self.table(tables::TAKEN_EVENTS)?.range(..before.0)? {
+            let (key, value) = row?;
+            let (micros, hashes) = value.value().split_first_chunk::<8>().ok_or_else(corrupt)?;
+            commits.push(TakenEvents {
+                seq: Seq(key.value()),
+                at: Timestamp::from_micros(i64::from_le_bytes(*micros)),
+                hashes: hashes.as_chunks::<16>().0.to_vec(),
+            });
+        }
+        Ok(commits)
+    }
+
+    /// What an idempotency key led to.
+    pub fn idempotency(&self, seq: Seq) -> Result<Option<IdempotencyRow>, Error> {
+        let row = self.table(tables::IDEMPOTENCY)?.get(seq.0)?;
+        row.map(|row| decode("idempotency", row.value())).transpose()
+    }
+
+    /// A dead letter.
+    pub fn dead_letter(&self, number: u64) -> Result<Option<DeadLetter>, Error> {
+        let row = self.table(tables::DEAD_LETTERS)?.get(number)?;
+        row.map(|row| decode("dead_letters", row.value())).transpose()
+    }
+
+    /// Dead letters, newest first, before one of them.
+    pub fn dead_letters(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
+        let mut letters = Vec::new();
+        for row in self.table(tables::DEAD_LETTERS)?.range(..before.unwrap_or(u64::MAX))?.rev().take(limit) {
+            let (key, value) = row?;
+            letters.push((key.value(), decode("dead_letters", value.value())?));
+        }
+        Ok(letters)
+    }
+
+    /// Tasks that ended before `before`, oldest first: id, project, how, and
+    /// when in milliseconds.
+    pub fn ended_before(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(TaskId, ProjectId, Status, u64)>, Error> {
+        let end = then_id(before.as_millis(), [0; 16]);
+        let mut ended = Vec::new();
+        for row in self.table(tables::FINISHED_BY_END)?.range::<&[u8; 24]>(..&end)?.take(limit) {
+            let (key, value) = row?;
+            let (status, project) = ended_as(value.value())?;
+            let id = TaskId::from_bytes(id_after_number(key.value()));
+            ended.push((id, project, status, number_of(key.value())));
+        }
+        Ok(ended)
+    }
+
+    /// Finished tasks before one of them, newest end first: the key of the
+    /// end and the id.
+    pub fn newest_finished(&self, before: Option<[u8; 24]>, limit: usize) -> Result<Vec<([u8; 24], TaskId)>, Error> {
+        let end = before.unwrap_or([0xff; 24]);
+        let mut finished = Vec::new();
+        for row in self.table(tables::FINISHED_BY_END)?.range::<&[u8; 24]>(..&end)?.rev().take(limit) {
+            let key = *row?.0.value();
+            finished.push((key, TaskId::from_bytes(id_after_number(&key))));
+        }
+        Ok(finished)
+    }
+
+    /// The tasks of a project by phase.
+    pub fn counters(&self, project: &ProjectId) -> Result<Counters, Error> {
+        let row = self.table(tables::COUNTERS)?.get(project.as_str())?;
+        row.map_or(Ok(Counters::default()), |row| decode("counters", row.value()))
+    }
+}
+
+type IndexRange = std::iter::Rev<redb::Range<'static, (&'static str, u8, tables::Id), ()>>;
+
+fn next_id(range: &mut IndexRange) -> Result<Option<[u8; 16]>, Error> {
+    Ok(range.next().transpose()?.map(|(key, _)| *key.value().2))
+}
+
+/// Merges descending ranges into one.
+struct Merge {
+    ranges: Vec<([u8; 16], IndexRange)>,
+}
+
+impl Iterator for Merge {
+    type Item = Scan;
+
+    fn next(&mut self) -> Option<Scan> {
+        let (place, _) = self.ranges.iter().enumerate().max_by_key(|(_, (head, _))| *head)?;
+        let (head, range) = self.ranges.get_mut(place)?;
+        let found = TaskId::from_bytes(*head);
+        match next_id(range) {
+            Ok(Some(next)) => *head = next,
+            Ok(None) => drop(self.ranges.swap_remove(place)),
+            Err(error) => {
+                self.ranges.clear();
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(found))
+    }
+}

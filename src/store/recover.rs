@@ -1,0 +1,141 @@
+//! What the engine reads back at start.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redb::ReadableTable;
+
+use super::batch::IdempotencyRow;
+use super::codec::decode;
+use super::rows::{Counters, Project};
+use super::tables::{self, LAST_COMMIT_KEY, number_of};
+use super::{Error, View};
+use crate::task::{ProjectId, Seq, Status, Task, Timestamp};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// What the engine keeps in memory, as it was at the last commit.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Every task that has not ended.
+    pub open: Vec<Task>,
+    /// Every project.
+    pub projects: Vec<Project>,
+    /// Tasks by phase, for each project that ever had one.
+    pub counters: HashMap<ProjectId, Counters>,
+    /// The position of the last change.
+    pub head: Seq,
+    /// The first position that the log still has.
+    pub tail: Seq,
+    /// Events that were taken, by commit, oldest first.
+    pub taken_events: Vec<TakenEvents>,
+    /// Idempotency keys, oldest first.
+    pub idempotency: Vec<(Seq, IdempotencyRow)>,
+    /// Tasks that ended in the day before the last commit: when, how, where.
+    pub recent_ends: Vec<(Timestamp, Status, ProjectId)>,
+    /// The number of the last dead letter, and how many there are.
+    pub dead_letters: (u64, u64),
+    /// When the last commit was made.
+    pub last_commit_at: Timestamp,
+}
+
+/// The events that one commit took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenEvents {
+    /// The first position of the commit.
+    pub seq: Seq,
+    /// When they were taken.
+    pub at: Timestamp,
+    /// What they are known by.
+    pub hashes: Vec<[u8; 16]>,
+}
+
+impl Recovered {
+    pub(super) fn read(view: &View) -> Result<Self, Error> {
+        let last_commit_at = last_commit_at(view)?;
+        let log = view.table(tables::LOG)?;
+        let head = log.last()?.map_or(0, |(key, _)| key.value());
+        let tail = log.first()?.map_or(head + 1, |(key, _)| key.value());
+        let dead = view.table(tables::DEAD_LETTERS)?;
+        let last_dead = dead.last()?.map_or(0, |(key, _)| key.value());
+        Ok(Self {
+            open: open_tasks(view)?,
+            projects: projects(view)?,
+            counters: counters(view)?,
+            head: Seq(head),
+            tail: Seq(tail),
+            taken_events: view.taken_events(Seq(u64::MAX))?,
+            idempotency: idempotency(view)?,
+            recent_ends: recent_ends(view, last_commit_at)?,
+            dead_letters: (last_dead, redb::ReadableTableMetadata::len(&dead)?),
+            last_commit_at,
+        })
+    }
+}
+
+fn last_commit_at(view: &View) -> Result<Timestamp, Error> {
+    let meta = view.table(tables::META)?;
+    let micros = meta.get(LAST_COMMIT_KEY)?.and_then(|value| value.value().try_into().ok().map(i64::from_le_bytes));
+    Ok(Timestamp::from_micros(micros.unwrap_or(0)))
+}
+
+fn open_tasks(view: &View) -> Result<Vec<Task>, Error> {
+    let mut tasks = Vec::new();
+    for row in view.table(tables::OPEN_TASKS)?.iter()? {
+        tasks.push(decode("open_tasks", row?.1.value())?);
+    }
+    Ok(tasks)
+}
+
+fn projects(view: &View) -> Result<Vec<Project>, Error> {
+    let mut projects = Vec::new();
+    for row in view.table(tables::PROJECTS)?.iter()? {
+        projects.push(decode("projects", row?.1.value())?);
+    }
+    Ok(projects)
+}
+
+fn counters(view: &View) -> Result<HashMap<ProjectId, Counters>, Error> {
+    let mut counters = HashMap::new();
+    for row in view.table(tables::COUNTERS)?.iter()? {
+        let (key, value) = row?;
+        counters.insert(project_id("counters", key.value())?, decode("counters", value.value())?);
+    }
+    Ok(counters)
+}
+
+fn project_id(table: &'static str, text: &str) -> Result<ProjectId, Error> {
+    ProjectId::new(text).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
+}
+
+fn idempotency(view: &View) -> Result<Vec<(Seq, IdempotencyRow)>, Error> {
+    let mut rows = Vec::new();
+    for row in view.table(tables::IDEMPOTENCY)?.iter()? {
+        let (key, value) = row?;
+        rows.push((Seq(key.value()), decode("idempotency", value.value())?));
+    }
+    Ok(rows)
+}
+
+fn recent_ends(view: &View, last: Timestamp) -> Result<Vec<(Timestamp, Status, ProjectId)>, Error> {
+    let day_ms = u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
+    let first = tables::then_id(last.as_millis().saturating_sub(day_ms), [0; 16]);
+    let mut ends = Vec::new();
+    for row in view.table(tables::FINISHED_BY_END)?.range::<&[u8; 24]>(&first..)? {
+        let (key, value) = row?;
+        let millis = i64::try_from(number_of(key.value())).unwrap_or(i64::MAX);
+        let (status, project) = ended_as(value.value())?;
+        ends.push((Timestamp::from_micros(millis.saturating_mul(1000)), status, project));
+    }
+    Ok(ends)
+}
+
+/// The status and project of a row of `finished_by_end`.
+pub(super) fn ended_as(value: &[u8]) -> Result<(Status, ProjectId), Error> {
+    let corrupt = |detail: &str| Error::Corrupt { table: "finished_by_end", detail: detail.to_owned() };
+    let (code, project) = value.split_first().ok_or_else(|| corrupt("an empty row"))?;
+    let status = Status::ALL.into_iter().find(|status| status.code() == *code);
+    let status = status.ok_or_else(|| corrupt("an unknown status"))?;
+    let project = std::str::from_utf8(project).map_err(|_| corrupt("a project that is no text"))?;
+    Ok((status, project_id("finished_by_end", project)?))
+}

@@ -1,0 +1,111 @@
+//! The schema: above each table its key, its value, and who reads it.
+//!
+//! Numbers in keys are big-endian, so that keys sort as numbers. Task and
+//! record ids are UUIDs of version 7: rows made together lie together. Values
+//! are rows in the form of [`codec`](super::codec) unless said otherwise.
+
+use redb::TableDefinition;
+
+/// The format that this version writes. It is raised with every change of a
+/// table or a row that older versions can't read.
+pub(super) const FORMAT: u32 = 1;
+
+pub(super) type Id = &'static [u8; 16];
+pub(super) type IdSeq = &'static [u8; 24];
+pub(super) type SeqId = &'static [u8; 24];
+pub(super) type Bytes = &'static [u8];
+
+/// Name of a fact about the store → its value: `format` (u32, little-endian),
+/// `store_id` (16 bytes), `last_commit_at` (i64 microseconds, little-endian).
+/// Read at start.
+pub(super) const META: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("meta");
+
+/// Project id → `Project`. Read at start and by the project lists.
+pub(super) const PROJECTS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("projects");
+
+/// Project id → `Counters`: its tasks by phase. Read at start.
+pub(super) const COUNTERS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("counters");
+
+/// Task id → `Submission`: what the client asked for, never changed. Read for
+/// status answers, dispatch and re-runs; its keys are the list of all tasks.
+pub(super) const SUBMISSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("submissions");
+
+/// Task id → `Task`, for tasks that have not ended: small, often changed.
+/// Read at start.
+pub(super) const OPEN_TASKS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("open_tasks");
+
+/// Task id → `Task`, for tasks that have ended: written once. Read for the
+/// status of tasks that are not in memory.
+pub(super) const FINISHED_TASKS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("finished_tasks");
+
+/// End in milliseconds (u64) and task id → status code (one byte) and project
+/// id. Read by retention from the oldest, and at start for the newest day.
+pub(super) const FINISHED_BY_END: TableDefinition<'_, SeqId, Bytes> = TableDefinition::new("finished_by_end");
+
+/// Project id, status code, task id → nothing. Read by lists.
+pub(super) const TASKS_BY_PROJECT: TableDefinition<'_, (&'static str, u8, Id), ()> =
+    TableDefinition::new("tasks_by_project");
+
+/// Task id and log position → `LogEntry` without its event. Read for a task's
+/// history; lives as long as the task.
+pub(super) const HISTORY: TableDefinition<'_, IdSeq, Bytes> = TableDefinition::new("history");
+
+/// Position → `LogEntry`. Read by event streams; trimmed by age.
+pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
+
+/// First log position of a commit → the time (i64 microseconds) and the
+/// 16-byte hashes of the events it took, one after the other. Read at start.
+pub(super) const TAKEN_EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("taken_events");
+
+/// First log position of a submission → `IdempotencyRow`. Read at start.
+pub(super) const IDEMPOTENCY: TableDefinition<'_, u64, Bytes> = TableDefinition::new("idempotency");
+
+/// Record id → `Record`. Read by provenance queries.
+pub(super) const RECORDS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("records");
+
+/// Artifact id and the id of a record that names it as an output → nothing.
+/// Read by provenance queries that name an artifact.
+pub(super) const RECORDS_BY_ARTIFACT: TableDefinition<'_, (&'static str, Id), ()> =
+    TableDefinition::new("records_by_artifact");
+
+/// SHA-256 of a content → the content itself. Read when an artifact's content
+/// is asked for.
+pub(super) const CONTENTS: TableDefinition<'_, &'static [u8; 32], Bytes> = TableDefinition::new("contents");
+
+/// Number → `DeadLetter`. Read by the dead-letter list.
+pub(super) const DEAD_LETTERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letters");
+
+pub(super) const FORMAT_KEY: &str = "format";
+pub(super) const STORE_ID_KEY: &str = "store_id";
+pub(super) const LAST_COMMIT_KEY: &str = "last_commit_at";
+
+/// A task id and a number after it, as one key.
+pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(&id);
+    key[16..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// A number and a task id after it, as one key.
+pub(super) fn then_id(number: u64, id: [u8; 16]) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..8].copy_from_slice(&number.to_be_bytes());
+    key[8..].copy_from_slice(&id);
+    key
+}
+
+/// The number in front of an id.
+pub(super) fn number_of(key: &[u8; 24]) -> u64 {
+    key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The number behind an id.
+pub(super) fn number_after_id(key: &[u8; 24]) -> u64 {
+    key.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The id behind a number.
+pub(super) fn id_after_number(key: &[u8; 24]) -> [u8; 16] {
+    key.last_chunk().copied().unwrap_or_default()
+}

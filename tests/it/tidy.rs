@@ -1,0 +1,99 @@
+//! The shape of the source holds: sizes, headers, and the direction in which
+//! modules may know of each other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules in the order of the arrows: each may name those before it, and
+/// itself. `clock` and `json` are leaves beside `task`.
+const LAYERS: [(&str, &[&str]); 9] = [
+    ("task", &[]),
+    ("clock", &["task"]),
+    ("json", &[]),
+    ("store", &["task"]),
+    ("engine", &["task", "clock", "store"]),
+    ("events", &["task", "store", "engine", "json"]),
+    ("http", &["task", "clock", "store", "engine", "events", "json"]),
+    ("config", &["task"]),
+    ("service", &["task", "clock", "store", "engine", "events", "http", "config"]),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let dirs = ["src", "tests", "benches"].map(|dir| root().join(dir));
+    let files = dirs.iter().filter(|dir| dir.exists()).flat_map(|dir| rust_files(dir));
+    files.map(|path| (path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// The first path segment after each `crate::` of a source.
+fn named_modules(source: &str) -> Vec<String> {
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code: String = code.collect::<Vec<_>>().join("\n");
+    let segments = code.split("crate::").skip(1);
+    segments.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()).collect()
+}
+
+#[test]
+fn arrows_go_one_way() {
+    let mut wrong = Vec::new();
+    for (path, source) in sources() {
+        let Ok(inside) = path.strip_prefix("src") else { continue };
+        let module = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == module) else { continue };
+        for named in named_modules(&source) {
+            let is_module = LAYERS.iter().any(|(name, _)| *name == named) || named == "cli";
+            if is_module && named != module && !allowed.contains(&named.as_str()) {
+                wrong.push(format!("{} names crate::{named}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows against the order of modules:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_core_reads_no_clock_and_does_no_io() {
+    for (path, source) in sources() {
+        if path.starts_with("src/task") {
+            for word in ["std::fs", "std::net", "std::io", "std::thread", "tokio", "redb", "SystemTime", "Instant"] {
+                assert!(!source.contains(word), "{} names {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    for (path, source) in sources() {
+        let lines = source.lines().count();
+        assert!(lines <= 500, "{} has {lines} lines", path.display());
+        assert!(source.starts_with("//!"), "{} does not begin with `//!`", path.display());
+    }
+}
+
+#[test]
+fn no_lint_is_switched_off_without_a_reason() {
+    for (path, source) in sources() {
+        for (number, line) in source.lines().enumerate() {
+            let switch = ["#[allow(", "#![allow(", "#[expect(", "#![expect("].iter().any(|each| line.contains(each));
+            let quoted = path.ends_with("tidy.rs");
+            assert!(!switch || quoted || line.contains("reason"), "{}:{} has no reason", path.display(), number + 1);
+        }
+    }
+}
