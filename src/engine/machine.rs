@@ -241,7 +241,8 @@ impl Machine {
         if let Some((name, event)) = accepted {
             self.log(&task, Change::Accepted { name, outcome }, Some(event), now)?;
         }
-        if matches!(outcome, Outcome::Applied | Outcome::Parked) || !effects.is_empty() {
+        // Not by outcome: a stale review changes what the task remembers.
+        if entry.task != task || !effects.is_empty() {
             let old = std::mem::replace(&mut entry.task, task);
             self.group.touched.entry(old.id).or_insert(Some(old.status()));
             self.unindex(&old);

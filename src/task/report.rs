@@ -4,7 +4,7 @@
 use super::change::{Effect, NewRecord, Outcome, RecordStatus, Stale};
 use super::event::{Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict};
 use super::id::{ArtifactId, RecordId, ReviewId};
-use super::state::{Attempt, ErrorCode, Parked, Product, Progress, State, Task, TaskError};
+use super::state::{Attempt, ClosedAttempt, ErrorCode, Parked, Product, Progress, State, Task, TaskError};
 use super::status::Status;
 use super::transition::{Draft, MAX_PARKED, Refusal, Retry, Step};
 
@@ -72,8 +72,13 @@ fn output(mut draft: Draft<'_>, output: Box<Output>, record: RecordId) -> Result
 
 /// The first output of the running attempt.
 fn take_output(draft: &mut Draft<'_>, attempt: Attempt, output: Box<Output>, record: RecordId) {
-    let product =
-        Product { record, artifact: output.artifact.clone(), artifacts: output.all_artifacts(), late: Vec::new() };
+    let product = Product {
+        record,
+        artifact: output.artifact.clone(),
+        artifacts: output.all_artifacts(),
+        late: Vec::new(),
+        reviews: Vec::new(),
+    };
     let unchecked = draft.task.qa_profile.is_none();
     draft.effects.push(Effect::StoreRecord(Box::new(NewRecord {
         id: record,
@@ -155,9 +160,9 @@ fn late_output(mut draft: Draft<'_>, number: u32, output: Box<Output>, record: R
     draft.stale(why)
 }
 
-/// Most artifact ids of one attempt that are remembered for the sake of late
-/// verdicts. A verdict on one beyond them waits in vain and becomes a dead
-/// letter instead of being stale.
+/// Most artifacts and most reviews of one attempt that are remembered for the
+/// sake of late verdicts. A verdict on an artifact beyond them waits in vain
+/// and becomes a dead letter instead of being stale.
 const MAX_REMEMBERED: usize = 256;
 
 /// The ids that verdicts on an output may name.
@@ -168,7 +173,7 @@ pub(super) fn ids<'a>(
     std::iter::once(artifact).chain(artifacts.iter().map(|each| &each.id)).cloned()
 }
 
-pub(super) fn remember_ids(known: &mut Vec<ArtifactId>, more: impl IntoIterator<Item = ArtifactId>) {
+pub(super) fn remember_ids<T: PartialEq>(known: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
     for id in more {
         if known.len() < MAX_REMEMBERED && !known.contains(&id) {
             known.push(id);
@@ -245,10 +250,41 @@ fn opinion(mut draft: Draft<'_>, report: Report, raw: &str) -> Result<Step, Refu
 fn settle(draft: &mut Draft<'_>, report: &Report) -> Settled {
     match report {
         Report::Verdict(verdict) => self::verdict(draft, verdict),
-        Report::ReviewRequested(request) => review_requested(draft, request),
-        Report::ReviewCompleted(review) => review_completed(draft, review),
+        Report::ReviewRequested(request) => {
+            let settled = review_requested(draft, request);
+            remember_if_late(&mut draft.task, &settled, &request.review, request.artifact.as_ref());
+            settled
+        }
+        Report::ReviewCompleted(review) => {
+            let settled = review_completed(draft, review);
+            remember_if_late(&mut draft.task, &settled, &review.review, review.artifact.as_ref());
+            settled
+        }
         // These are about an attempt, not about an output, and never wait.
         Report::Output(_) | Report::Failed(_) => Settled::Late(Stale::ClosedAttempt),
+    }
+}
+
+/// A review that came too late for one attempt must not be taken for one of
+/// the next, should more of it come without an artifact's name.
+fn remember_if_late(task: &mut Task, settled: &Settled, review: &ReviewId, artifact: Option<&ArtifactId>) {
+    match settled {
+        Settled::Late(_) => {}
+        Settled::Applied | Settled::Early => return,
+    }
+    let of_closed = match &mut task.state {
+        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => return,
+        State::Running {
+            progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
+        } if artifact.is_none_or(|id| names(product, id) || product.late.contains(id)) => {
+            remember_ids(&mut product.reviews, [review.clone()]);
+            return;
+        }
+        State::Running { .. } | State::Pending(_) => &mut task.closed,
+    };
+    let about = |closed: &&mut ClosedAttempt| artifact.is_none_or(|id| closed.artifacts.contains(id));
+    if let Some(closed) = of_closed.iter_mut().rev().find(about) {
+        remember_ids(&mut closed.reviews, [review.clone()]);
     }
 }
 
@@ -378,17 +414,11 @@ fn review_completed(draft: &mut Draft<'_>, review: &Review) -> Settled {
             let message = review.comments.clone().unwrap_or_else(|| format!("review {decision}"));
             let error = rejected(attempt, message);
             reject(draft, &attempt, &product, error, verification, Retry::Escalate);
-            remember_review(&mut draft.task, &review.review);
+            // Nobody may have announced it.
+            if let Some(closed) = draft.task.closed.last_mut() {
+                remember_ids(&mut closed.reviews, [review.review.clone()]);
+            }
         }
     }
     Settled::Applied
-}
-
-/// A review that nobody had announced belongs to its attempt as well.
-fn remember_review(task: &mut Task, review: &ReviewId) {
-    if let Some(closed) = task.closed.last_mut()
-        && !closed.reviews.contains(review)
-    {
-        closed.reviews.push(review.clone());
-    }
 }

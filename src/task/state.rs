@@ -183,6 +183,8 @@ pub struct Product {
     /// Artifacts of later outputs of the same attempt: the first output
     /// stands, verdicts on these are stale.
     pub late: Vec<ArtifactId>,
+    /// Reviews of it besides the one under way.
+    pub reviews: Vec<ReviewId>,
 }
 
 /// An attempt that did not complete its task.

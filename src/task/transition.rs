@@ -204,8 +204,10 @@ impl<'a> Draft<'a> {
     }
 
     fn remember(&mut self, attempt: &Attempt, product: Option<&Product>, error: TaskError) {
-        let mut artifacts = Vec::new();
+        let (mut artifacts, mut reviews) = (Vec::new(), Vec::new());
+        report::remember_ids(&mut reviews, self.task.review().cloned());
         if let Some(product) = product {
+            report::remember_ids(&mut reviews, product.reviews.iter().cloned());
             report::remember_ids(&mut artifacts, report::ids(&product.artifact, &product.artifacts));
             report::remember_ids(&mut artifacts, product.late.iter().cloned());
         }
@@ -217,7 +219,7 @@ impl<'a> Draft<'a> {
             error,
             product: product.map(|product| (product.record, product.artifact.clone())),
             artifacts,
-            reviews: self.task.review().cloned().into_iter().collect(),
+            reviews,
         });
     }
 

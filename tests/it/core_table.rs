@@ -114,6 +114,11 @@ fn running_rows() -> Vec<Row> {
         new("dispatched, review r2 approved parked")
             .dispatched(950)
             .report(990, review_completed("r2", ReviewDecision::Approved, None)),
+        ["b1", "b2", "b3", "b4", "b5", "b6", "b7", "a2"]
+            .into_iter()
+            .fold(new("dispatched, eight verdicts parked").dispatched(950), |row, name| {
+                row.report(990, validated(name))
+            }),
         new("dispatched, rejected(a2) and validated(a9) parked")
             .dispatched(950)
             .report(990, rejected("a2"))
@@ -126,6 +131,11 @@ fn running_rows() -> Vec<Row> {
         new("validating").dispatched(950).report(960, output(None, "a2", &["a2b"])),
         new("validating, with deadline").with_deadlines().dispatched(950).report(960, output(None, "a2", &["a2b"])),
         new("validating, first attempt rejected").retried().dispatched(950).report(960, output(None, "a2", &["a2b"])),
+        new("validating, review r0 of the first attempt came late")
+            .retried()
+            .report(930, review_requested("r0", Some("a1")))
+            .dispatched(950)
+            .report(960, output(None, "a2", &["a2b"])),
         new("validating, second output a3")
             .dispatched(950)
             .report(960, output(None, "a2", &["a2b"]))

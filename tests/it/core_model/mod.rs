@@ -4,6 +4,7 @@
 mod model;
 mod world;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dats::task::{
@@ -11,6 +12,8 @@ use dats::task::{
     Timestamp, submit,
 };
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 
 use self::model::{Entry, Model};
 use self::world::World;
@@ -165,6 +168,8 @@ struct Pair {
     model: Model,
     sent: Vec<(TaskId, Report)>,
     ids: u128,
+    /// Which reports got which answers in which phases.
+    met: BTreeSet<(Phase, &'static str, &'static str)>,
 }
 
 impl Pair {
@@ -173,7 +178,8 @@ impl Pair {
         (policy.backoff_initial, policy.backoff_max) = BACKOFF;
         let limits = vec![usize::try_from(LIMIT).expect("a small number"); PROJECTS.len()];
         let model = Model::new(limits, AGING, patience.map(Duration::from_secs), at(1000));
-        Self { world: World::new(policy, AGING, LIMIT, at(1000)), model, sent: Vec::new(), ids: 0 }
+        let world = World::new(policy, AGING, LIMIT, at(1000));
+        Self { world, model, sent: Vec::new(), ids: 0, met: BTreeSet::new() }
     }
 
     fn id(&mut self) -> u128 {
@@ -285,7 +291,9 @@ impl Pair {
     }
 
     fn send(&mut self, task: TaskId, report: Report) {
+        let phase = self.world.tasks[&task].phase();
         let expected = self.model.report(task, &report);
+        self.met.insert((phase, report.name(), expected));
         let record = record_id(self.id());
         let input = Input::Report { report: report.clone(), record, raw: "{}".to_owned() };
         assert_eq!(self.world.input(task, &input), expected, "{report:?}");
@@ -417,4 +425,23 @@ proptest! {
         }
         pair.drain();
     }
+}
+
+/// A test of random lives is worth nothing if they are all dull.
+#[test]
+fn the_lives_go_everywhere() {
+    let mut runner = TestRunner::deterministic();
+    let lives = prop::collection::vec(commands(), 100..150);
+    let mut met = BTreeSet::new();
+    for _ in 0..200 {
+        let mut pair = Pair::new(Some(20));
+        for command in lives.new_tree(&mut runner).expect("commands are made").current() {
+            pair.step(&command);
+        }
+        met.append(&mut pair.met);
+    }
+    let pairs: BTreeSet<_> = met.iter().map(|(phase, report, _)| (*phase, *report)).collect();
+    assert_eq!(pairs.len(), Phase::ALL.len() * 6, "each of the six reports in each phase: {pairs:?}");
+    let answers: BTreeSet<_> = met.iter().map(|(.., answer)| *answer).collect();
+    assert_eq!(answers, BTreeSet::from(["applied", "parked", "refused", "stale", "unchanged"]));
 }

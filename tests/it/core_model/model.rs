@@ -40,6 +40,8 @@ pub(crate) struct Entry {
     late: BTreeSet<ArtifactId>,
     closed: BTreeSet<ArtifactId>,
     review: Option<ReviewId>,
+    /// Reviews of the open output besides `review`.
+    other_reviews: BTreeSet<ReviewId>,
     closed_reviews: BTreeSet<ReviewId>,
 }
 
@@ -89,6 +91,7 @@ impl Entry {
             late: BTreeSet::new(),
             closed: BTreeSet::new(),
             review: None,
+            other_reviews: BTreeSet::new(),
             closed_reviews: BTreeSet::new(),
         }
     }
@@ -123,6 +126,7 @@ impl Entry {
         self.closed.append(&mut self.output);
         self.closed.append(&mut self.late);
         self.closed_reviews.extend(self.review.take());
+        self.closed_reviews.append(&mut self.other_reviews);
         self.used = Duration::ZERO;
         self.lease = None;
         self.due = None;
@@ -148,6 +152,25 @@ impl Entry {
     }
 
     fn settle(&mut self, report: &Report, now: Timestamp, patience: Option<Duration>) -> Settled {
+        let settled = self.take(report, now, patience);
+        let (artifact, review) = match report {
+            Report::ReviewRequested(request) => (request.artifact.as_ref(), &request.review),
+            Report::ReviewCompleted(review) => (review.artifact.as_ref(), &review.review),
+            Report::Verdict(_) | Report::Output(_) | Report::Failed(_) => return settled,
+        };
+        if settled == Settled::Stale && self.attempt > 0 {
+            let here = |id| self.output.contains(id) || self.late.contains(id);
+            let reviews = if self.open_output() && artifact.is_none_or(here) {
+                &mut self.other_reviews
+            } else {
+                &mut self.closed_reviews
+            };
+            reviews.insert(review.clone());
+        }
+        settled
+    }
+
+    fn take(&mut self, report: &Report, now: Timestamp, patience: Option<Duration>) -> Settled {
         let (artifact, review) = match report {
             Report::Verdict(verdict) => (Some(&verdict.artifact), None),
             Report::ReviewRequested(request) => (request.artifact.as_ref(), Some(&request.review)),

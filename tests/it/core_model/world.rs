@@ -174,12 +174,18 @@ fn visible(task: &Task) -> Task {
     task.parked.clear();
     task.version = 0;
     task.updated_at = Timestamp::default();
-    task.closed.iter_mut().for_each(|closed| closed.artifacts.clear());
+    for closed in &mut task.closed {
+        closed.artifacts.clear();
+        closed.reviews.clear();
+    }
     match &mut task.state {
         State::Running { progress: Progress::Leased { lease, .. }, .. } => lease.until = Timestamp::default(),
         State::Running {
             progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
-        } => product.late.clear(),
+        } => {
+            product.late.clear();
+            product.reviews.clear();
+        }
         _ => {}
     }
     task
