@@ -68,9 +68,8 @@ impl Service {
         let address = listener.local_addr().map_err(failed)?;
         let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
         let clock = Clock::new();
-        let id = store.id();
         let (engine, writer) = Engine::start(store, engine_settings(config), &clock)?;
-        let app = App::new(engine, http_settings(config), clock, id);
+        let app = App::new(engine, http_settings(config), clock);
         Ok(Self { listener, address, app, writer })
     }
 

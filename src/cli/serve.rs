@@ -72,7 +72,7 @@ pub(super) fn start_failure(error: StartError) -> Failure {
     match error {
         StartError::Config(_) => Failure::Usage(text),
         StartError::Store(_) => Failure::Store(text),
-        StartError::Bind(_) => Failure::Failed(text),
+        StartError::Bind { .. } => Failure::Failed(text),
     }
 }
 

@@ -133,7 +133,7 @@ async fn start(arguments: &Arguments, directory: &Directory) -> Result<Service, 
     let config = config(first, directory)?;
     start_log(&config.telemetry);
     match Service::start(&config).await {
-        Err(StartError::Bind(_)) if arguments.port.is_none() => {
+        Err(StartError::Bind { .. }) if arguments.port.is_none() => {
             Service::start(&self::config(0, directory)?).await.map_err(start_failure)
         }
         started => started.map_err(start_failure),
