@@ -6,11 +6,13 @@
 //! can say what is wrong where. All wrong fields are found in one go, by
 //! taking each out and trying again.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// Deepest nesting of arrays and objects.
@@ -32,6 +34,31 @@ impl FieldError {
     /// Names a field and what is wrong with it.
     pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), message: message.into() }
+    }
+}
+
+/// A value that is an object on the wire. Derived readers of structs also
+/// take arrays, as the values of the fields in their order; nobody means that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
     }
 }
 
@@ -140,7 +167,7 @@ pub fn decode_all<T: DeserializeOwned>(raw: &[u8], limit: usize) -> Result<(T, V
     if !may_hold_nul(raw) {
         // simd-json unescapes in place.
         let mut scratch = raw.to_vec();
-        if let Ok(value) = simd_json::serde::from_slice(&mut scratch) {
+        if let Ok(Object(value)) = simd_json::serde::from_slice(&mut scratch) {
             return Ok((value, Vec::new()));
         }
     }
@@ -155,15 +182,9 @@ pub fn check(raw: &[u8], limit: usize) -> Result<(), Invalid> {
     if is_too_deep(raw) { Err(Invalid::TooDeep) } else { Ok(()) }
 }
 
-/// Reads a value out of a parsed one that stands at `pointer` in its text.
-pub fn from_value<T: DeserializeOwned>(value: Value, pointer: &str) -> Result<T, Vec<FieldError>> {
-    match repair(value, pointer) {
-        (Some(value), errors) if errors.is_empty() => Ok(value),
-        (_, errors) => Err(errors),
-    }
-}
-
-/// As [`from_value`], but with what could be read despite the errors.
+/// Reads a value out of a parsed one that stands at `pointer` in its text:
+/// what could be read, and what is wrong with the rest.
+#[must_use]
 pub fn from_value_all<T: DeserializeOwned>(value: Value, pointer: &str) -> (Option<T>, Vec<FieldError>) {
     repair(value, pointer)
 }
@@ -233,13 +254,16 @@ fn may_hold_nul(raw: &[u8]) -> bool {
 }
 
 fn decode_slowly<T: DeserializeOwned>(raw: &[u8]) -> Result<(T, Vec<FieldError>), Invalid> {
+    if raw.trim_ascii().is_empty() {
+        return Err(Invalid::Malformed { message: "there is nothing at all".to_owned() });
+    }
     std::str::from_utf8(raw).map_err(|error| Invalid::NotUtf8 { at: error.valid_up_to() })?;
     let value: Value =
         serde_json::from_slice(raw).map_err(|error| Invalid::Malformed { message: error.to_string() })?;
     let mut reader = serde_json::Deserializer::from_slice(raw);
-    let typed: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
+    let typed: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
     match typed {
-        Ok(typed) => Ok((typed, nuls(&value))),
+        Ok(Object(typed)) => Ok((typed, nuls(&value))),
         Err(error) => match repair(value, "") {
             (Some(value), errors) if !errors.is_empty() => Ok((value, errors)),
             // A parsed object has each key once, the text can have it twice.
@@ -254,9 +278,9 @@ fn repair<T: DeserializeOwned>(mut value: Value, base: &str) -> (Option<T>, Vec<
     let mut errors = Vec::new();
     find_nuls(&value, base, &mut errors);
     while errors.len() < MAX_ERRORS {
-        let result: Result<T, _> = serde_path_to_error::deserialize(&value);
+        let result: Result<Object<T>, _> = serde_path_to_error::deserialize(&value);
         let error = match result {
-            Ok(typed) => return (Some(typed), errors),
+            Ok(Object(typed)) => return (Some(typed), errors),
             Err(error) => error,
         };
         let pointer = pointer_of(error.path());
@@ -346,17 +370,22 @@ fn find_nuls(value: &Value, pointer: &str, errors: &mut Vec<FieldError>) {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, PartialEq, Deserialize)]
-    #[serde(deny_unknown_fields, expecting = "an object")]
+    #[serde(deny_unknown_fields)]
     struct Sample {
         name: Option<String>,
         count: Option<i64>,
         list: Option<Vec<String>>,
         any: Option<serde_json::Map<String, Value>>,
+        part: Option<Object<Part>>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Part {
+        a: Option<i64>,
     }
 
     fn errors(text: &str) -> Vec<(String, String)> {
@@ -386,7 +415,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(malformed("{\"name\":}").contains("line 1 column 9"));
-        malformed("");
+        assert_eq!(malformed(" "), "there is nothing at all");
         malformed("{} {}");
         malformed("{\"count\":01}");
         malformed("{\"name\":\"a\u{0}b\"}");
@@ -397,7 +426,8 @@ mod tests {
 
     #[test]
     fn depth_is_limited_before_parsing() {
-        let deep = |levels: usize| format!("{{\"any\":{}{}}}", "{\"a\":".repeat(levels), "1".to_owned() + &"}".repeat(levels));
+        let deep =
+            |levels: usize| format!("{{\"any\":{}{}}}", "{\"a\":".repeat(levels), "1".to_owned() + &"}".repeat(levels));
         assert!(decode::<Sample>(deep(MAX_DEPTH - 1).as_bytes(), 100_000).is_ok());
         assert_eq!(decode::<Sample>(deep(MAX_DEPTH).as_bytes(), 100_000), Err(Invalid::TooDeep));
         let brackets_in_text = format!("{{\"name\":\"\\\"{}\"}}", "[".repeat(100));
@@ -420,6 +450,11 @@ mod tests {
         assert!(errors(r#"{"name":"a","name":"b"}"#).remove(0).1.starts_with("duplicate field"));
         assert_eq!(errors("[]"), [(String::new(), "invalid type: sequence, expected an object".to_owned())]);
         assert_eq!(errors("null").len(), 1);
+        assert_eq!(errors("[null,1,[],{},null]").len(), 1);
+        assert_eq!(errors(r#"{"part":[1]}"#).remove(0).0, "/part");
+        assert_eq!(errors(r#"{"part":{"a":true,"b":1}}"#).len(), 2);
+        let whole: Sample = decode(br#"{"part":{"a":5}}"#, 100).unwrap();
+        assert_eq!(whole.part, Some(Object(Part { a: Some(5) })));
     }
 
     #[test]

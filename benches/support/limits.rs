@@ -50,7 +50,8 @@ pub fn without_storage() -> SocketAddr {
             let (reply, answer) = oneshot::channel();
             sender.try_send((wire.checked(), reply)).expect("room in the queue");
             let id = answer.await.expect("an answer");
-            let body = format!("{{\"task_id\":\"{id}\",\"status\":\"pending\",\"created_at\":\"2026-01-09T18:00:00Z\"}}");
+            let body =
+                format!("{{\"task_id\":\"{id}\",\"status\":\"pending\",\"created_at\":\"2026-01-09T18:00:00Z\"}}");
             Ok::<_, Infallible>(json_answer(201, Bytes::from(body)))
         }
     })

@@ -41,18 +41,14 @@ pub fn get(path: &str) -> Vec<u8> {
 /// A request with a JSON body.
 pub fn post(path: &str, body: &str, content_type: &str) -> Vec<u8> {
     let length = body.len();
-    format!("POST {path} HTTP/1.1\r\nhost: dats\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}")
-        .into_bytes()
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: dats\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 /// Runs `connections` connections for `duration`.
-pub fn run(
-    address: SocketAddr,
-    connections: u64,
-    duration: Duration,
-    expected: u16,
-    make: &MakeRequest,
-) -> Measured {
+pub fn run(address: SocketAddr, connections: u64, duration: Duration, expected: u16, make: &MakeRequest) -> Measured {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let started = Instant::now();

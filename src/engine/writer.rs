@@ -85,7 +85,7 @@ impl Writer {
             self.commit(now)?;
             self.read.note_group(commands, started.elapsed());
             if stop {
-                return Ok(());
+                return self.machine.store.checkpoint();
             }
         }
     }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
-use crate::json::{self, FieldError, Findings};
+use crate::json::{self, FieldError, Findings, Object};
 use crate::task::{
     ArtifactId, Correlation, Decision, Failure, InvalidTime, Output, OutputArtifact, Report, Review, ReviewDecision,
     ReviewId, ReviewRequest, TaskId, Timestamp, Verdict,
@@ -33,11 +33,10 @@ pub(super) fn read(name: &str, data: Value) -> Result<(Correlation, Report), Inv
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct OutputData {
     task_id: Option<String>,
     artifact_id: Option<String>,
-    output: Option<OutputBody>,
+    output: Option<Object<OutputBody>>,
     inputs_consumed: Option<Vec<String>>,
     model_used: Option<String>,
     worker_id: Option<String>,
@@ -50,14 +49,12 @@ struct OutputData {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(expecting = "an object")]
 struct OutputBody {
     content: Option<String>,
-    artifacts: Option<Vec<ArtifactData>>,
+    artifacts: Option<Vec<Object<ArtifactData>>>,
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct ArtifactData {
     id: Option<String>,
     #[serde(rename = "type")]
@@ -81,7 +78,7 @@ fn output(data: Value) -> Result<(Correlation, Report), InvalidData> {
     }
     let started_at = data.started_at.as_deref().and_then(|text| started_at(&mut found, text));
     let worker = data.worker_id.as_deref().and_then(|id| found.parse("/data/worker_id", id));
-    let body = data.output.unwrap_or_default();
+    let Object(body) = data.output.unwrap_or_default();
     let artifacts = artifacts(&mut found, body.artifacts.unwrap_or_default());
     let inputs = data.inputs_consumed.unwrap_or_default();
     let inputs = inputs.iter().enumerate();
@@ -105,8 +102,8 @@ fn output(data: Value) -> Result<(Correlation, Report), InvalidData> {
     Ok((Correlation { task, artifact: Some(artifact), review: None }, report))
 }
 
-fn artifacts(found: &mut Findings, artifacts: Vec<ArtifactData>) -> Vec<OutputArtifact> {
-    let checked = artifacts.into_iter().enumerate().filter_map(|(index, data)| {
+fn artifacts(found: &mut Findings, artifacts: Vec<Object<ArtifactData>>) -> Vec<OutputArtifact> {
+    let checked = artifacts.into_iter().enumerate().filter_map(|(index, Object(data))| {
         let pointer = format!("/data/output/artifacts/{index}/id");
         let id = found.required(&pointer, data.id)?;
         Some(OutputArtifact {
@@ -129,7 +126,6 @@ fn started_at(found: &mut Findings, text: &str) -> Option<Timestamp> {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct VerdictData {
     task_id: Option<String>,
     artifact_id: Option<String>,
@@ -161,12 +157,7 @@ fn rejected(data: Value) -> Result<(Correlation, Report), InvalidData> {
     Ok(verdict(task, artifact, Decision::Rejected { reason }, details))
 }
 
-fn verdict(
-    task: Option<TaskId>,
-    artifact: ArtifactId,
-    decision: Decision,
-    details: String,
-) -> (Correlation, Report) {
+fn verdict(task: Option<TaskId>, artifact: ArtifactId, decision: Decision, details: String) -> (Correlation, Report) {
     let correlation = Correlation { task, artifact: Some(artifact.clone()), review: None };
     (correlation, Report::Verdict(Verdict { artifact, decision, details }))
 }
@@ -186,7 +177,6 @@ fn issue_text(issue: &Value) -> String {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct FailedData {
     task_id: Option<String>,
     error: Option<String>,
@@ -204,17 +194,12 @@ fn failed(data: Value) -> Result<(Correlation, Report), InvalidData> {
     let worker = data.worker_id.as_deref().and_then(|id| found.parse("/data/worker_id", id));
     let error = found.required("/data/error", data.error);
     let (task, error) = finish(found, task, error)?;
-    let failure = Failure {
-        error: shortened(error),
-        retryable: data.retryable.unwrap_or(true),
-        attempt: data.attempt,
-        worker,
-    };
+    let failure =
+        Failure { error: shortened(error), retryable: data.retryable.unwrap_or(true), attempt: data.attempt, worker };
     Ok((Correlation { task, artifact: None, review: None }, Report::Failed(failure)))
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct ReviewData {
     review_id: Option<String>,
     reason: Option<String>,
@@ -382,7 +367,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let base = json!({"task_id": TASK, "artifact_id": "a", "issues": [{"message": "no tests"}], "score": 0.1});
-        assert_eq!(reason(base.clone()), ("no tests".to_owned(), r#"{"issues":[{"message":"no tests"}],"score":0.1}"#.to_owned()));
+        assert_eq!(
+            reason(base.clone()),
+            ("no tests".to_owned(), r#"{"issues":[{"message":"no tests"}],"score":0.1}"#.to_owned())
+        );
         let with = |key: &str, value: Value| {
             let mut data = base.clone();
             data[key] = value;

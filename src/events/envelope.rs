@@ -23,7 +23,7 @@ struct Event<'a> {
     id: Uuid,
     source: &'static str,
     #[serde(rename = "type")]
-    event_type: &'a str,
+    kind: &'a str,
     time: String,
     subject: String,
     datacontenttype: &'static str,
@@ -56,12 +56,12 @@ impl Envelope {
             return None;
         }
         let data: &RawValue = logged.data.as_deref().and_then(|data| serde_json::from_slice(data).ok())?;
-        let event_type = format!("dats.{}", logged.entry.change.name());
+        let kind = format!("dats.{}", logged.entry.change.name());
         let event = Event {
             specversion: "1.0",
             id: self.id(logged.seq),
             source: SOURCE,
-            event_type: &event_type,
+            kind: &kind,
             time: logged.entry.at.to_string(),
             subject: logged.entry.task.to_string(),
             datacontenttype: "application/json",

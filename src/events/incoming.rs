@@ -40,7 +40,6 @@ pub enum InvalidEvent {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct Wire {
     specversion: Option<String>,
     #[serde(rename = "type")]
@@ -124,7 +123,10 @@ fn is_json(media_type: &str) -> bool {
 
 /// An event in binary mode as one in structured mode: its attributes and,
 /// apart from them, its data.
-pub fn structured<'a>(attributes: impl IntoIterator<Item = (&'a str, String)>, data: &[u8]) -> Result<Vec<u8>, Invalid> {
+pub fn structured<'a>(
+    attributes: impl IntoIterator<Item = (&'a str, String)>,
+    data: &[u8],
+) -> Result<Vec<u8>, Invalid> {
     let mut event = serde_json::Map::new();
     for (name, value) in attributes {
         // `data` is no attribute, and an attribute counts once.
@@ -222,7 +224,12 @@ mod tests {
         let text = structured(attributes(), data.as_bytes()).unwrap();
         let received = read(&text).unwrap();
         assert_eq!(received.id, "1");
-        assert!(received.incoming.raw.ends_with(&format!("\"data\":{{\"task_id\":\"{TASK}\",\"error\":\"out of memory\"}}}}")));
+        assert!(
+            received
+                .incoming
+                .raw
+                .ends_with(&format!("\"data\":{{\"task_id\":\"{TASK}\",\"error\":\"out of memory\"}}}}"))
+        );
         assert!(structured(attributes(), b"1,\"id\":\"x\"").is_err());
         assert_eq!(errors(&structured(attributes(), b"").unwrap()), [FieldError::new("/data", "is required")]);
         assert_eq!(structured([], b"1").unwrap(), b"{\"data\":1}");

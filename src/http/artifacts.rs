@@ -4,9 +4,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use hyper::header::{
-    ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE,
-};
+use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
 use hyper::{HeaderMap, Response, StatusCode};
 use sha2::{Digest, Sha256};
 

@@ -109,13 +109,8 @@ async fn run<S, G>(
     }
 }
 
-async fn converse<S>(
-    stream: TcpStream,
-    service: S,
-    limits: Limits,
-    shutdown: CancellationToken,
-    cut: CancellationToken,
-) where
+async fn converse<S>(stream: TcpStream, service: S, limits: Limits, shutdown: CancellationToken, cut: CancellationToken)
+where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
 {
     // Small answers shall not wait for more of them.
@@ -132,14 +127,13 @@ async fn converse<S>(
         ended = connection.as_mut() => Some(ended),
         () = shutdown.cancelled() => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = cut.cancelled() => Ok(()),
-            }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = cut.cancelled() => Ok(()),
         }
     };
     if let Err(error) = ended {

@@ -58,7 +58,7 @@ pub(super) async fn list(call: Call) -> Reply {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct RequeueWire {}
 
 #[derive(Serialize)]

@@ -85,9 +85,8 @@ pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     let mut parts = text.split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_hex = |part: &str, length| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
+    let is_hex =
+        |part: &str, length| part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
     let fits = is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
     let known = version == "00" && parts.next().is_none() || version != "00" && version != "ff" && text.len() <= 256;
@@ -96,7 +95,11 @@ pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
 
 /// The key under which the answer to this body is kept, if the client gave
 /// one: bare, or quoted as in the draft.
-pub(super) fn idempotency_key(headers: &HeaderMap, endpoint: &str, body: &[u8]) -> Result<Option<IdempotencyKey>, Problem> {
+pub(super) fn idempotency_key(
+    headers: &HeaderMap,
+    endpoint: &str,
+    body: &[u8],
+) -> Result<Option<IdempotencyKey>, Problem> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = given.next() else { return Ok(None) };
     let text = first.as_bytes();
@@ -148,7 +151,6 @@ pub(super) fn require_plain(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,9 +198,8 @@ mod tests {
 
     #[test]
     fn idempotency_keys_are_bare_or_quoted() {
-        let key = |text: &str, endpoint: &str, body: &[u8]| {
-            idempotency_key(&with("idempotency-key", text), endpoint, body)
-        };
+        let key =
+            |text: &str, endpoint: &str, body: &[u8]| idempotency_key(&with("idempotency-key", text), endpoint, body);
         let bare = key("k-1", "/tasks", b"x").unwrap().unwrap();
         assert_eq!(key("\"k-1\"", "/tasks", b"x").unwrap(), Some(bare));
         assert_ne!(key("k-1", "/tasks/batch", b"x").unwrap().unwrap().key, bare.key);

@@ -147,9 +147,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::task::{
-        ErrorCode, LeaseId, Outcome, Phase, ProjectId, RecordId, Stale, Status, WorkerId,
-    };
+    use crate::task::{ErrorCode, LeaseId, Outcome, Phase, ProjectId, RecordId, Stale, Status, WorkerId};
 
     fn shown(change: Change) -> Value {
         let entry = LogEntry {

@@ -55,7 +55,7 @@ pub(super) async fn queues(call: Call) -> Reply {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct LeaseWire {
     worker_id: Option<String>,
     max: Option<i64>,
@@ -101,7 +101,7 @@ fn whole(found: &mut Findings, pointer: &str, number: Option<i64>, allowed: Rang
     u64::try_from(number).ok()
 }
 
-fn request(tier: Tier, wire: LeaseWire, errors: Vec<FieldError>, lasting: &Lasting) -> Result<LeaseRequest, Problem> {
+fn request(tier: Tier, wire: &LeaseWire, errors: Vec<FieldError>, lasting: &Lasting) -> Result<LeaseRequest, Problem> {
     let mut found = Findings::from_errors(errors);
     let worker = found.required("/worker_id", wire.worker_id.as_deref());
     let worker: Option<WorkerId> = worker.and_then(|id| found.parse("/worker_id", id));
@@ -127,7 +127,7 @@ pub(super) async fn lease(mut call: Call) -> Reply {
     let tier = call.app.settings.tiers.iter().find(|tier| tier.as_str() == name).cloned();
     let tier = tier.ok_or_else(|| Problem::not_found("tier_not_found", "tier", &name))?;
     let (wire, errors) = call.json().await?;
-    let request = request(tier, wire, errors, &Lasting::of(&call))?;
+    let request = request(tier, &wire, errors, &Lasting::of(&call))?;
     let granted = tokio::select! {
         granted = call.app.engine.lease(request) => granted?,
         () = call.stopping.cancelled() => Vec::new(),
@@ -150,7 +150,7 @@ fn lease_id(call: &Call) -> Result<LeaseId, Problem> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct RenewWire {
     lease_seconds: Option<i64>,
 }
@@ -176,7 +176,7 @@ pub(super) async fn renew(mut call: Call) -> Reply {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct ReleaseWire {}
 
 /// `POST /leases/{id}/release`
@@ -195,18 +195,18 @@ pub(super) async fn release(mut call: Call) -> Reply {
 mod tests {
     use super::*;
 
-    fn check(wire: LeaseWire) -> Result<LeaseRequest, Problem> {
-        let lasting = Lasting { default: Duration::from_secs(60), most: Duration::from_secs(600) };
+    fn check(wire: &LeaseWire) -> Result<LeaseRequest, Problem> {
+        let lasting = Lasting { default: Duration::from_mins(1), most: Duration::from_mins(10) };
         request(Tier::new("small").unwrap(), wire, Vec::new(), &lasting)
     }
 
     #[test]
     fn defaults_and_bounds_hold() {
         let worker = || Some("w".to_owned());
-        let least = check(LeaseWire { worker_id: worker(), ..LeaseWire::default() }).unwrap();
-        assert_eq!((least.max, least.lease, least.wait), (1, Duration::from_secs(60), Duration::ZERO));
+        let least = check(&LeaseWire { worker_id: worker(), ..LeaseWire::default() }).unwrap();
+        assert_eq!((least.max, least.lease, least.wait), (1, Duration::from_mins(1), Duration::ZERO));
         let bad = LeaseWire { worker_id: None, max: Some(0), lease_seconds: Some(601), wait_seconds: Some(-1) };
-        let text = serde_json::to_string(&check(bad).unwrap_err().wire("")).unwrap();
+        let text = serde_json::to_string(&check(&bad).unwrap_err().wire("")).unwrap();
         for pointer in ["/worker_id", "/max", "/lease_seconds", "/wait_seconds"] {
             assert!(text.contains(pointer), "{pointer} in {text}");
         }

@@ -44,12 +44,7 @@ pub(super) struct Wire<'a> {
 }
 
 impl Problem {
-    fn new(
-        status: StatusCode,
-        code: &'static str,
-        title: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
         Self(Box::new(Inner { status, code, title, detail, errors: Vec::new(), retry_after: None, allow: None }))
     }

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::engine::{NewProject, ProjectPatch, ProjectStatus};
 use crate::json::Findings;
 use crate::store::Project;
-use crate::task::{Phase, ProjectId, Status, Timestamp};
+use crate::task::{Phase, ProjectId, QaProfile, Status, Timestamp};
 
 const MAX_NAME_BYTES: usize = 255;
 const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
@@ -45,7 +45,7 @@ impl<'a> ProjectWire<'a> {
             project_id: &project.id,
             name: &project.name,
             description: project.description.as_deref(),
-            qa_profile: project.qa_profile.as_ref().map(|profile| profile.as_str()),
+            qa_profile: project.qa_profile.as_ref().map(QaProfile::as_str),
             constitution: project.constitution.as_deref().and_then(|text| serde_json::from_str(text).ok()),
             max_concurrent: project.max_concurrent,
             created_at: Shown(project.created_at),
@@ -56,13 +56,15 @@ impl<'a> ProjectWire<'a> {
 }
 
 /// Tells a field that is null from one that is not there.
+#[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
 /// The body that makes or changes a project.
+#[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct BodyWire {
     project_id: Option<String>,
     #[serde(default, deserialize_with = "given")]
@@ -88,12 +90,11 @@ fn patch(found: &mut Findings, body: BodyWire) -> ProjectPatch {
             }
             fits.then_some(name)
         }),
-        description: body.description.map(|text| {
+        description: body.description.inspect(|text| {
             let length = text.as_ref().map_or(0, String::len);
             if length > MAX_DESCRIPTION_BYTES {
                 found.add("/description", format!("must be at most {MAX_DESCRIPTION_BYTES} bytes, was {length}"));
             }
-            text
         }),
         qa_profile: body.qa_profile.map(|name| found.parse("/qa_profile", &name?)),
         constitution: body
@@ -271,8 +272,14 @@ impl<'a> StatusWire<'a> {
         Self {
             project_id: &status.project.id,
             total: counters.total(),
-            by_status: Status::ALL.map(|each| (each.as_str().to_owned(), counters.status(each).into())).into_iter().collect(),
-            by_phase: Phase::ALL.map(|each| (each.as_str().to_owned(), counters.phase(each).into())).into_iter().collect(),
+            by_status: Status::ALL
+                .map(|each| (each.as_str().to_owned(), counters.status(each).into()))
+                .into_iter()
+                .collect(),
+            by_phase: Phase::ALL
+                .map(|each| (each.as_str().to_owned(), counters.phase(each).into()))
+                .into_iter()
+                .collect(),
             running: status.running,
             limit: status.limit,
             oldest_pending_at: status.oldest_pending_at.map(Shown),

@@ -74,10 +74,8 @@ struct InputWire<'a> {
 impl<'a> RecordWire<'a> {
     fn new(record: &'a Record) -> Self {
         let consumed = |input: &&RecordInput| input.relationship == Relationship::Consumed;
-        let input = |input: &'a RecordInput| InputWire {
-            artifact_id: &input.artifact,
-            relationship: input.relationship,
-        };
+        let input =
+            |input: &'a RecordInput| InputWire { artifact_id: &input.artifact, relationship: input.relationship };
         Self {
             id: record.id,
             task_id: record.task,
@@ -116,10 +114,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) async fn get(call: Call) -> Reply {
     call.no_query()?;
     let id = call.id();
-    let record = match find(&call, &id).await? {
-        Some(record) => record,
-        None => return Err(Problem::not_found("provenance_not_found", "provenance record or artifact", &id)),
-    };
+    let missing = || Problem::not_found("provenance_not_found", "provenance record or artifact", &id);
+    let record = find(&call, &id).await?.ok_or_else(missing)?;
     // A record has no version of its own: its bytes tell it apart.
     let body = serde_json::to_vec(&RecordWire::new(&record)).unwrap_or_default();
     let etag = headers::etag_of(&body);

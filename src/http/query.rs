@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn values_are_read() {
-        let mut query = Query::new(Some("status=a,b&status=c&limit=7&project_id=p%20q"), &["status", "limit", "project_id"]);
+        let mut query =
+            Query::new(Some("status=a,b&status=c&limit=7&project_id=p%20q"), &["status", "limit", "project_id"]);
         assert_eq!(query.many("status"), ["a", "b", "c"]);
         assert_eq!(query.limit(), 7);
         assert_eq!(query.one("project_id").as_deref(), Some("p q"));

@@ -72,7 +72,11 @@ pub(super) fn task(answer: Answer, if_none_match: Option<&HeaderValue>) -> Respo
 }
 
 /// A resource with its version, or that the client has it already.
-pub(super) fn versioned(value: &impl Serialize, etag: HeaderValue, if_none_match: Option<&HeaderValue>) -> Response<Body> {
+pub(super) fn versioned(
+    value: &impl Serialize,
+    etag: HeaderValue,
+    if_none_match: Option<&HeaderValue>,
+) -> Response<Body> {
     if if_none_match.is_some_and(|known| headers::matches(known, &etag)) {
         return not_modified(etag);
     }

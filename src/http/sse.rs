@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_does_not_read_costs_two_chunks() {
         let stopping = CancellationToken::new();
-        let (mut stream, response) = open(Duration::from_secs(60), stopping);
+        let (mut stream, response) = open(Duration::from_mins(1), stopping);
         let large = vec![b'x'; CHUNK_BYTES];
         for id in 0..2 {
             stream.event(id, "x", &large).await.unwrap();

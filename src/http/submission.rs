@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::settings::Settings;
-use crate::json::{self, FieldError, Findings};
+use crate::json::{self, FieldError, Findings, Object};
 use crate::task::{
     ArtifactId, ExecutionMode, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES, MAX_TIMEOUT,
     OnChildFailure, Options, Priority, ProjectId, Submission, TaskId, Tier,
@@ -23,12 +23,12 @@ const DEFAULT_PROJECT: &str = "default";
 /// The body of a submission. Every field is optional here, so that all that
 /// are wrong can be named together.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wire {
     description: Option<String>,
     project_id: Option<String>,
     priority: Option<String>,
-    options: Option<WireOptions>,
+    options: Option<Object<WireOptions>>,
     metadata: Option<Map<String, Value>>,
     execution_mode: Option<String>,
     mode: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct Wire {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct WireOptions {
     decompose: Option<bool>,
     qa_profile: Option<String>,
@@ -64,7 +64,7 @@ pub(super) fn check(
     let priority = wire.priority.and_then(|word| {
         one_of(&mut found, "/priority", &word, &Priority::ALL.map(|priority| (priority.as_str(), priority)))
     });
-    let options = options(&mut found, wire.options.unwrap_or_default(), settings);
+    let options = options(&mut found, wire.options.unwrap_or_default().0, settings);
     let metadata = object_text(&mut found, "/metadata", wire.metadata, MAX_METADATA_BYTES);
     let execution_mode = execution_mode(&mut found, wire.execution_mode.as_deref(), wire.mode.as_deref());
     let constitution_override =
@@ -142,7 +142,9 @@ fn tier(found: &mut Findings, name: &str, settings: &Settings) -> Option<Tier> {
     let tier = settings.tiers.iter().find(|tier| tier.as_str() == name);
     if tier.is_none() {
         let names: Vec<&str> = settings.tiers.iter().map(Tier::as_str).collect();
-        let message = format!("must be one of {}, was {}", names.join(", "), json::quoted(name));
+        let suggestion = json::nearest(name, names.iter().copied()).map(|word| format!("; did you mean {word}?"));
+        let suggestion = suggestion.unwrap_or_default();
+        let message = format!("must be one of {}, was {}{suggestion}", names.join(", "), json::quoted(name));
         found.add("/options/tier", message);
     }
     tier.cloned()
@@ -195,7 +197,8 @@ fn execution_mode(found: &mut Findings, new: Option<&str>, old: Option<&str>) ->
     if let (Some(new), Some(old)) = (new, old)
         && new != old
     {
-        let message = format!("is the old name of execution_mode, which is {}; was {}", json::quoted(new), json::quoted(old));
+        let message =
+            format!("is the old name of execution_mode, which is {}; was {}", json::quoted(new), json::quoted(old));
         found.add("/mode", message);
     }
     let word = new.or(old).unwrap_or(ExecutionMode::Autonomous.as_str());
@@ -216,7 +219,7 @@ mod tests {
             version: "0".to_owned(),
             tiers: ["tiny", "small"].iter().map(|name| Tier::new(name).unwrap()).collect(),
             api_key: None,
-            lease_default: Duration::from_secs(60),
+            lease_default: Duration::from_mins(1),
             lease_max: Duration::from_hours(1),
             heartbeat: Duration::from_secs(15),
             limits: limits(),
@@ -224,10 +227,11 @@ mod tests {
     }
 
     fn read(body: &Value) -> Result<Submission, Vec<FieldError>> {
-        let (wire, errors) = json::decode_all(body.to_string().as_bytes(), 1_000_000).map_err(|invalid| match invalid {
-            json::Invalid::Fields(errors) => errors,
-            other => panic!("{other:?}"),
-        })?;
+        let (wire, errors) =
+            json::decode_all(body.to_string().as_bytes(), 1_000_000).map_err(|invalid| match invalid {
+                json::Invalid::Fields(errors) => errors,
+                other => panic!("{other:?}"),
+            })?;
         check(wire, errors, &settings(), None)
     }
 
@@ -292,6 +296,7 @@ mod tests {
     #[test]
     fn every_bad_option_is_named() {
         assert!(wrong_option("tier", json!("frontier")).1.starts_with("must be one of tiny, small"));
+        assert!(wrong_option("tier", json!("smal")).1.ends_with("did you mean small?"));
         assert_eq!(wrong_option("qa_profile", json!("No!")).0, "/options/qa_profile");
         assert_eq!(wrong_option("domain", json!("")).0, "/options/domain");
         for bad in [0, -1, 2_592_001, i64::MAX] {

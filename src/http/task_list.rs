@@ -98,9 +98,8 @@ fn render(page: &TaskPage, scope: &str, limit: usize, offset: Option<usize>) -> 
     let next = next.map_or_else(|| "null".to_owned(), |cursor| format!("\"{cursor}\""));
     let offset = offset.map(|offset| format!(",\"offset\":{offset}")).unwrap_or_default();
     let truncated = page.truncated;
-    let rest = format!(
-        "],\"total\":{total},\"next_cursor\":{next},\"limit\":{limit}{offset},\"truncated\":{truncated}}}"
-    );
+    let rest =
+        format!("],\"total\":{total},\"next_cursor\":{next},\"limit\":{limit}{offset},\"truncated\":{truncated}}}");
     out.extend_from_slice(rest.as_bytes());
     out
 }
@@ -130,12 +129,17 @@ mod tests {
 
     #[test]
     fn filters_are_checked() {
-        let mut query = Query::new(Some("status=running,pending&status=failed&tier=small&created_after=2026-01-01T00:00:00Z"), &KNOWN);
+        let mut query = Query::new(
+            Some("status=running,pending&status=failed&tier=small&created_after=2026-01-01T00:00:00Z"),
+            &KNOWN,
+        );
         let filter = filter(&mut query);
         assert_eq!(filter.statuses, [Status::Running, Status::Pending, Status::Failed]);
         assert!(filter.created_after.is_some());
         query.finish().unwrap();
-        for bad in ["status=done", "parent_id=x", "tier=X", "created_before=now", "cursor=x", "offset=-1", "cursor=x&offset=1"] {
+        for bad in
+            ["status=done", "parent_id=x", "tier=X", "created_before=now", "cursor=x", "offset=-1", "cursor=x&offset=1"]
+        {
             let mut query = Query::new(Some(bad), &KNOWN);
             super::filter(&mut query);
             start(&mut query, "s");

@@ -93,7 +93,7 @@ fn marked(response: hyper::Response<super::body::Body>, replayed: bool) -> hyper
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct BatchWire {
     tasks: Option<Vec<Value>>,
 }
@@ -115,26 +115,24 @@ pub(super) async fn submit_batch(mut call: Call) -> Reply {
     call.no_query()?;
     let raw = call.json_bytes().await?;
     let key = headers::idempotency_key(call.headers(), "/tasks/batch", &raw)?;
-    let checked = read_batch(&call, &raw)?;
-    let valid: Vec<Submission> = checked.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    let mut valid = Vec::new();
+    let items = read_batch(&call, &raw)?.into_iter().map(|item| item.map(|submission| valid.push(submission)));
+    let checked: Vec<Result<(), Problem>> = items.collect();
     let taken = if valid.is_empty() {
         Submissions { results: Vec::new(), replayed: false }
     } else {
         call.app.engine.submit(valid, key).await?
     };
     let mut made = taken.results.into_iter();
-    let results: Vec<Result<Submitted, Problem>> = checked
-        .into_iter()
-        .enumerate()
-        .map(|(index, item)| {
-            let outcome = item.and_then(|_| match made.next() {
-                Some(Ok(task)) => Ok(task),
-                Some(Err(unknown)) => Err(unknown_dependency(&unknown)),
-                None => Err(engine::Error::Unknown.into()),
-            });
-            outcome.map_err(|problem| problem.within(&format!("/tasks/{index}")))
-        })
-        .collect();
+    let results = checked.into_iter().enumerate().map(|(index, item)| {
+        let outcome = item.and_then(|()| match made.next() {
+            Some(Ok(task)) => Ok(task),
+            Some(Err(unknown)) => Err(unknown_dependency(&unknown)),
+            None => Err(engine::Error::Unknown.into()),
+        });
+        outcome.map_err(|problem| problem.within(&format!("/tasks/{index}")))
+    });
+    let results: Vec<Result<Submitted, Problem>> = results.collect();
     let path = call.head.uri.path();
     let results = results.iter().map(|result| match result {
         Ok(task) => ResultWire::Task { status: 201, task: SubmittedWire::new(task) },
@@ -191,7 +189,11 @@ pub(super) async fn get(call: Call) -> Reply {
     let id = task_id(&call.raw_id)?;
     let known = call.if_none_match();
     let now = call.app.engine.status(id)?.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
-    let Some(version) = waits_for(&now, known) else { return Ok(reply::task(now, known)) };
+    let version = match waits_for(&now, known) {
+        Awaited::Nothing => return Ok(reply::task(now, known)),
+        Awaited::End => None,
+        Awaited::OtherThan(version) => Some(version),
+    };
     let waiting = call.app.engine.wait(id, version, Duration::from_secs(seconds));
     let answer = tokio::select! {
         answer = waiting => answer?,
@@ -200,18 +202,28 @@ pub(super) async fn get(call: Call) -> Reply {
     Ok(reply::task(answer.ok_or_else(|| Problem::task_not_found(&call.raw_id))?, known))
 }
 
-/// What a wait is for: the end of the task (`Some(None)`), or another version
-/// than the one the client has; `None`: it is there already.
-fn waits_for(now: &Answer, known: Option<&HeaderValue>) -> Option<Option<u64>> {
+/// What a client waits for.
+#[derive(Debug, PartialEq, Eq)]
+enum Awaited {
+    /// It is there already.
+    Nothing,
+    /// The end of the task.
+    End,
+    /// Another version than the one the client has.
+    OtherThan(u64),
+}
+
+fn waits_for(now: &Answer, known: Option<&HeaderValue>) -> Awaited {
     match known {
-        None if now.ended => None,
-        None => Some(None),
-        Some(known) => headers::matches(known, &headers::etag(now.version)).then_some(Some(now.version)),
+        None if now.ended => Awaited::Nothing,
+        None => Awaited::End,
+        Some(known) if headers::matches(known, &headers::etag(now.version)) => Awaited::OtherThan(now.version),
+        Some(_) => Awaited::Nothing,
     }
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct CancelWire {
     reason: Option<String>,
 }
@@ -233,7 +245,7 @@ pub(super) async fn cancel(mut call: Call) -> Reply {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct NothingWire {}
 
 /// `POST /tasks/{id}/rerun`
@@ -281,9 +293,9 @@ mod tests {
         let answer = |ended| Answer { version: 3, ended, body: bytes::Bytes::new() };
         let same = HeaderValue::from_static("\"3\"");
         let other = HeaderValue::from_static("\"2\"");
-        assert_eq!(waits_for(&answer(false), None), Some(None));
-        assert_eq!(waits_for(&answer(true), None), None);
-        assert_eq!(waits_for(&answer(true), Some(&same)), Some(Some(3)));
-        assert_eq!(waits_for(&answer(false), Some(&other)), None);
+        assert_eq!(waits_for(&answer(false), None), Awaited::End);
+        assert_eq!(waits_for(&answer(true), None), Awaited::Nothing);
+        assert_eq!(waits_for(&answer(true), Some(&same)), Awaited::OtherThan(3));
+        assert_eq!(waits_for(&answer(false), Some(&other)), Awaited::Nothing);
     }
 }

@@ -2,10 +2,11 @@
 //! memory and made durable in one transaction. Nothing of it is visible
 //! before, and nobody outside knows how it becomes durable.
 
+use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::codec::encode;
+use super::codec::{decode, encode};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
@@ -30,36 +31,38 @@ pub struct IdempotencyRow {
 }
 
 /// The rows of one group of commands.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
-    submissions: Vec<(TaskId, Vec<u8>)>,
+    submissions: Vec<(TaskId, Bytes)>,
     tasks: Vec<TaskRow>,
-    log: Vec<(Seq, Vec<u8>)>,
-    history: Vec<([u8; 24], Vec<u8>)>,
-    records: Vec<(RecordId, Vec<u8>)>,
+    log: Vec<(Seq, Bytes)>,
+    history: Vec<([u8; 24], Bytes)>,
+    records: Vec<(RecordId, Bytes)>,
     artifacts: Vec<(String, RecordId)>,
-    contents: Vec<([u8; 32], Vec<u8>)>,
-    projects: Vec<(ProjectId, Vec<u8>)>,
-    counters: Vec<(ProjectId, Vec<u8>)>,
-    taken_events: Option<(Seq, Vec<u8>)>,
-    idempotency: Vec<(Seq, Vec<u8>)>,
-    dead_letters: Vec<(u64, Vec<u8>)>,
+    contents: Vec<([u8; 32], Bytes)>,
+    projects: Vec<(ProjectId, Bytes)>,
+    counters: Vec<(ProjectId, Bytes)>,
+    taken_events: Option<(Seq, Bytes)>,
+    idempotency: Vec<(Seq, Bytes)>,
+    dead_letters: Vec<(u64, Bytes)>,
     removed_dead_letters: Vec<u64>,
     removed_tasks: Vec<RemovedTask>,
     trim: Trim,
+    /// When it was committed.
+    at: Timestamp,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct TaskRow {
     id: TaskId,
     project: ProjectId,
     before: Option<Status>,
     after: Status,
     ended_at: Option<Timestamp>,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct RemovedTask {
     id: TaskId,
     project: ProjectId,
@@ -68,7 +71,7 @@ struct RemovedTask {
 }
 
 /// Up to where, exclusively, old rows are removed.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct Trim {
     /// Of the log.
     pub log: Option<Seq>,
@@ -100,7 +103,7 @@ impl Batch {
 
     /// Keeps what a client asked for.
     pub fn put_submission(&mut self, id: TaskId, submission: &Submission) -> Result<(), Error> {
-        self.submissions.push((id, encode("submissions", submission)?));
+        self.submissions.push((id, encode("submissions", submission)?.into()));
         Ok(())
     }
 
@@ -113,23 +116,23 @@ impl Batch {
             before,
             after: task.status(),
             ended_at: task.ended_at(),
-            bytes: encode("tasks", task)?,
+            bytes: encode("tasks", task)?.into(),
         });
         Ok(())
     }
 
     /// Appends to the log and to the history of the entry's task.
     pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
-        self.log.push((seq, encode("log", &entry)?));
+        self.log.push((seq, encode("log", &entry)?.into()));
         let key = id_then(entry.task.to_bytes(), seq.0);
         let bytes = encode("history", &LogEntry { event: None, ..entry })?;
-        self.history.push((key, bytes));
+        self.history.push((key, bytes.into()));
         Ok(())
     }
 
     /// Keeps a provenance record, and finds it by its artifacts.
     pub fn put_record(&mut self, record: &Record) -> Result<(), Error> {
-        self.records.push((record.id, encode("records", record)?));
+        self.records.push((record.id, encode("records", record)?.into()));
         for output in &record.outputs {
             self.artifacts.push((output.artifact.id.as_str().to_owned(), record.id));
         }
@@ -138,18 +141,18 @@ impl Batch {
 
     /// Keeps a content under its SHA-256.
     pub fn put_content(&mut self, hash: [u8; 32], content: Vec<u8>) {
-        self.contents.push((hash, content));
+        self.contents.push((hash, content.into()));
     }
 
     /// Keeps a project.
     pub fn put_project(&mut self, project: &Project) -> Result<(), Error> {
-        self.projects.push((project.id.clone(), encode("projects", project)?));
+        self.projects.push((project.id.clone(), encode("projects", project)?.into()));
         Ok(())
     }
 
     /// Keeps the counters of a project.
     pub fn put_counters(&mut self, project: &ProjectId, counters: &Counters) -> Result<(), Error> {
-        self.counters.push((project.clone(), encode("counters", counters)?));
+        self.counters.push((project.clone(), encode("counters", counters)?.into()));
         Ok(())
     }
 
@@ -157,18 +160,18 @@ impl Batch {
     pub fn put_taken_events(&mut self, seq: Seq, at: Timestamp, hashes: &[[u8; 16]]) {
         let mut row = at.as_micros().to_le_bytes().to_vec();
         row.extend(hashes.iter().flatten());
-        self.taken_events = Some((seq, row));
+        self.taken_events = Some((seq, row.into()));
     }
 
     /// Remembers an idempotency key.
     pub fn put_idempotency(&mut self, seq: Seq, row: &IdempotencyRow) -> Result<(), Error> {
-        self.idempotency.push((seq, encode("idempotency", row)?));
+        self.idempotency.push((seq, encode("idempotency", row)?.into()));
         Ok(())
     }
 
     /// Keeps an event that could not be taken.
     pub fn put_dead_letter(&mut self, number: u64, letter: &DeadLetter) -> Result<(), Error> {
-        self.dead_letters.push((number, encode("dead_letters", letter)?));
+        self.dead_letters.push((number, encode("dead_letters", letter)?.into()));
         Ok(())
     }
 
@@ -188,18 +191,34 @@ impl Batch {
     }
 
     /// Makes the batch durable: all of it or, after a crash, nothing. When
-    /// this fails the outcome is unknown, and the caller must stop writing.
+    /// this fails with [`Error::Unknown`] the outcome is unknown, and the
+    /// caller must stop writing.
     pub fn commit(mut self, store: &Store, now: Timestamp) -> Result<Committed, Error> {
         if self.is_empty() {
             return Ok(Committed(()));
         }
+        self.at = now;
         self.tasks.sort_unstable_by_key(|row| row.id);
-        let mut transaction = store.database().begin_write()?;
-        transaction.set_quick_repair(true);
-        self.write(&transaction)?;
-        transaction.open_table(tables::META)?.insert(tables::LAST_COMMIT_KEY, &now.as_micros().to_le_bytes()[..])?;
-        transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
+        store.commit(&self)?;
         Ok(Committed(()))
+    }
+
+    /// The batch as a record of the journal.
+    pub(super) fn to_journal(&self) -> Result<Vec<u8>, Error> {
+        encode("journal", self)
+    }
+
+    /// The batch of a record of the journal.
+    pub(super) fn of_journal(record: &[u8]) -> Result<Self, Error> {
+        decode("journal", record)
+    }
+
+    /// Applies the batch to the tables.
+    pub(super) fn apply(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        self.write(transaction)?;
+        let mut meta = transaction.open_table(tables::META)?;
+        meta.insert(tables::LAST_COMMIT_KEY, &self.at.as_micros().to_le_bytes()[..])?;
+        Ok(())
     }
 
     fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
@@ -217,7 +236,7 @@ impl Batch {
         if !self.submissions.is_empty() {
             let mut table = transaction.open_table(tables::SUBMISSIONS)?;
             for (id, bytes) in &self.submissions {
-                table.insert(&id.to_bytes(), bytes.as_slice())?;
+                table.insert(&id.to_bytes(), &bytes[..])?;
             }
         }
         if self.tasks.is_empty() {
@@ -234,12 +253,12 @@ impl Batch {
                 if row.before.is_some() {
                     open.remove(&id)?;
                 }
-                finished.insert(&id, row.bytes.as_slice())?;
+                finished.insert(&id, &row.bytes[..])?;
                 let mut value = vec![row.after.code()];
                 value.extend_from_slice(project.as_bytes());
-                by_end.insert(&then_id(ended_at.as_millis(), id), value.as_slice())?;
+                by_end.insert(&then_id(ended_at.as_millis(), id), &value[..])?;
             } else {
-                open.insert(&id, row.bytes.as_slice())?;
+                open.insert(&id, &row.bytes[..])?;
             }
             if row.before != Some(row.after) {
                 if let Some(before) = row.before {
@@ -257,11 +276,11 @@ impl Batch {
         }
         let mut log = transaction.open_table(tables::LOG)?;
         for (seq, bytes) in &self.log {
-            log.insert(seq.0, bytes.as_slice())?;
+            log.insert(seq.0, &bytes[..])?;
         }
         let mut history = transaction.open_table(tables::HISTORY)?;
         for (key, bytes) in &self.history {
-            history.insert(key, bytes.as_slice())?;
+            history.insert(key, &bytes[..])?;
         }
         Ok(())
     }
@@ -270,7 +289,7 @@ impl Batch {
         if !self.records.is_empty() {
             let mut records = transaction.open_table(tables::RECORDS)?;
             for (id, bytes) in &self.records {
-                records.insert(&id.to_bytes(), bytes.as_slice())?;
+                records.insert(&id.to_bytes(), &bytes[..])?;
             }
             let mut by_artifact = transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
             for (artifact, record) in &self.artifacts {
@@ -280,7 +299,7 @@ impl Batch {
         if !self.contents.is_empty() {
             let mut contents = transaction.open_table(tables::CONTENTS)?;
             for (hash, content) in &self.contents {
-                contents.insert(hash, content.as_slice())?;
+                contents.insert(hash, &content[..])?;
             }
         }
         Ok(())
@@ -290,13 +309,13 @@ impl Batch {
         if !self.projects.is_empty() {
             let mut table = transaction.open_table(tables::PROJECTS)?;
             for (id, bytes) in &self.projects {
-                table.insert(id.as_str(), bytes.as_slice())?;
+                table.insert(id.as_str(), &bytes[..])?;
             }
         }
         if !self.counters.is_empty() {
             let mut table = transaction.open_table(tables::COUNTERS)?;
             for (id, bytes) in &self.counters {
-                table.insert(id.as_str(), bytes.as_slice())?;
+                table.insert(id.as_str(), &bytes[..])?;
             }
         }
         Ok(())
@@ -304,12 +323,12 @@ impl Batch {
 
     fn write_identities(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         if let Some((seq, row)) = &self.taken_events {
-            transaction.open_table(tables::TAKEN_EVENTS)?.insert(seq.0, row.as_slice())?;
+            transaction.open_table(tables::TAKEN_EVENTS)?.insert(seq.0, &row[..])?;
         }
         if !self.idempotency.is_empty() {
             let mut table = transaction.open_table(tables::IDEMPOTENCY)?;
             for (seq, bytes) in &self.idempotency {
-                table.insert(seq.0, bytes.as_slice())?;
+                table.insert(seq.0, &bytes[..])?;
             }
         }
         Ok(())
@@ -321,7 +340,7 @@ impl Batch {
         }
         let mut table = transaction.open_table(tables::DEAD_LETTERS)?;
         for (number, bytes) in &self.dead_letters {
-            table.insert(*number, bytes.as_slice())?;
+            table.insert(*number, &bytes[..])?;
         }
         for number in &self.removed_dead_letters {
             table.remove(*number)?;

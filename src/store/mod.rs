@@ -1,4 +1,5 @@
-//! The store: everything that must survive, in one redb file.
+//! The store: everything that must survive, in one redb file with a journal
+//! in front of it.
 //!
 //! [`Batch`] is the only way to write, [`View`] the only way to read. The
 //! tables are described in `tables.rs`. One process owns a data directory:
@@ -9,6 +10,7 @@
 mod batch;
 mod codec;
 mod error;
+mod journal;
 mod open;
 mod read;
 mod recover;

@@ -4,18 +4,22 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableDatabase, StorageBackend};
+use redb::backends::FileBackend;
+use redb::{Database, Durability, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
+use super::journal::{JOURNAL_BYTES, Journal};
 use super::read::View;
-use super::tables::{self, FORMAT, FORMAT_KEY, STORE_ID_KEY};
-use super::{Error, Recovered};
+use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
+use super::{Batch, Error, Recovered};
 
 const FILE: &str = "dats.redb";
 /// The file while it is being made: it gets its name when it is complete.
 const NEW_FILE: &str = "dats.redb.new";
+/// The journal: see [`super::journal`].
+const JOURNAL: &str = "dats.journal";
 const LOCK: &str = "dats.lock";
 /// What every redb file begins with.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -29,6 +33,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     database: Database,
+    journal: Mutex<Journal>,
     id: Uuid,
     path: Option<PathBuf>,
     /// Released when the last clone goes.
@@ -52,17 +57,88 @@ impl Store {
         if !path.exists() {
             make(dir, &path, cache_bytes)?;
         }
+        let journal = open_journal(&dir.join(JOURNAL))?;
         let database = open_database(&path, cache_bytes)?;
         let id = identify(&database, Some(&path))?;
-        Ok(Self { inner: Arc::new(Inner { database, id, path: Some(path), _lock: Some(lock) }) })
+        Self::replay(database, journal, id, Some(path), Some(lock))
     }
 
-    /// Opens the store that `backend` holds, or makes one if it is empty.
-    pub fn open_backend(backend: impl StorageBackend, cache_bytes: usize) -> Result<Self, Error> {
-        let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?;
+    /// Opens the store that two backends hold, or makes one if they are empty.
+    pub fn open_backends(
+        database: impl StorageBackend,
+        journal: impl StorageBackend,
+        cache_bytes: usize,
+    ) -> Result<Self, Error> {
+        let failed = |source| Error::Io { action: "create", path: JOURNAL.into(), source };
+        if journal.len().map_err(failed)? < JOURNAL_BYTES {
+            Journal::make(&journal).map_err(failed)?;
+        }
+        let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(database)?;
         initialize(&database)?;
         let id = identify(&database, None)?;
-        Ok(Self { inner: Arc::new(Inner { database, id, path: None, _lock: None }) })
+        Self::replay(database, Box::new(journal), id, None, None)
+    }
+
+    /// Brings redb from its last checkpoint to the last batch that was
+    /// acknowledged.
+    fn replay(
+        database: Database,
+        journal: Box<dyn StorageBackend>,
+        id: Uuid,
+        path: Option<PathBuf>,
+        lock: Option<File>,
+    ) -> Result<Self, Error> {
+        let generation = generation(&database)?;
+        let (journal, records) = Journal::open(journal, id, generation)?;
+        let store = Self { inner: Arc::new(Inner { database, journal: Mutex::new(journal), id, path, _lock: lock }) };
+        if !records.is_empty() {
+            let batches: Result<Vec<_>, _> = records.iter().map(|record| Batch::of_journal(record)).collect();
+            store.checkpoint_with(&batches?)?;
+        }
+        Ok(store)
+    }
+
+    /// Makes a batch durable and visible.
+    pub(super) fn commit(&self, batch: &Batch) -> Result<(), Error> {
+        let record = batch.to_journal()?;
+        let mut journal = self.journal();
+        if !journal.fits(record.len()) {
+            drop(journal);
+            return self.checkpoint_with(std::slice::from_ref(batch));
+        }
+        let mut transaction = self.inner.database.begin_write()?;
+        transaction.set_durability(Durability::None)?;
+        batch.apply(&transaction)?;
+        // Up to here nothing has happened: an error leaves no trace.
+        journal.append(&record).map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
+        transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))
+    }
+
+    /// Makes redb durable up to now, so that a start has nothing to replay.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        self.checkpoint_with(&[])
+    }
+
+    /// Applies batches in a commit that redb syncs, and begins a new
+    /// generation of the journal with it.
+    fn checkpoint_with(&self, batches: &[Batch]) -> Result<(), Error> {
+        let mut journal = self.journal();
+        let next = journal.generation() + 1;
+        let mut transaction = self.inner.database.begin_write()?;
+        // It also keeps the free pages, so that a start after a crash need
+        // not look for them.
+        transaction.set_quick_repair(true);
+        for batch in batches {
+            batch.apply(&transaction)?;
+        }
+        transaction.open_table(tables::META)?.insert(GENERATION_KEY, &next.to_le_bytes()[..])?;
+        transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
+        journal.restart(next);
+        Ok(())
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.inner.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The id of this store, made with it: event ids are derived from it.
@@ -95,10 +171,6 @@ impl Store {
     pub fn recover(&self) -> Result<Recovered, Error> {
         Recovered::read(&self.view()?)
     }
-
-    pub(super) fn database(&self) -> &Database {
-        &self.inner.database
-    }
 }
 
 /// A directory without a store must not hold other things: it may have been
@@ -107,7 +179,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "list", path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if ![NEW_FILE, LOCK, "lost+found"].contains(&name.as_str()) {
+        if ![NEW_FILE, JOURNAL, LOCK, "lost+found"].contains(&name.as_str()) {
             return Err(Error::ForeignDirectory { dir: dir.to_owned(), found: name });
         }
     }
@@ -134,11 +206,35 @@ fn make(dir: &Path, path: &Path, cache_bytes: usize) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
+    make_journal(&dir.join(JOURNAL))?;
     let database = redb::Builder::new().set_cache_size(cache_bytes).create(&new)?;
     initialize(&database)?;
     database.close()?;
     fs::rename(&new, path).map_err(failed)?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+fn make_journal(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Io { action: "create", path: path.to_owned(), source };
+    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path).map_err(failed)?;
+    Journal::make(&FileBackend::new(file)?).map_err(failed)
+}
+
+fn open_journal(path: &Path) -> Result<Box<dyn StorageBackend>, Error> {
+    let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| refuse(error.to_string()))?;
+    let length = file.metadata().map_err(|error| refuse(error.to_string()))?.len();
+    if length != JOURNAL_BYTES {
+        return Err(refuse(format!("it has {length} bytes, a journal has {JOURNAL_BYTES}")));
+    }
+    Ok(Box::new(FileBackend::new(file)?))
+}
+
+/// The generation of the journal that follows the last checkpoint.
+fn generation(database: &Database) -> Result<u64, Error> {
+    let meta = database.begin_read()?.open_table(tables::META)?;
+    let value = meta.get(GENERATION_KEY)?.and_then(|value| value.value().try_into().ok().map(u64::from_le_bytes));
+    Ok(value.unwrap_or(0))
 }
 
 /// Gives a new store its tables, its format and its id.

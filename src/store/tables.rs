@@ -16,8 +16,8 @@ pub(super) type SeqId = &'static [u8; 24];
 pub(super) type Bytes = &'static [u8];
 
 /// Name of a fact about the store → its value: `format` (u32, little-endian),
-/// `store_id` (16 bytes), `last_commit_at` (i64 microseconds, little-endian).
-/// Read at start.
+/// `store_id` (16 bytes), `last_commit_at` (i64 microseconds, little-endian),
+/// `journal_generation` (u64, little-endian). Read at start.
 pub(super) const META: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("meta");
 
 /// Project id → `Project`. Read at start and by the project lists.
@@ -78,6 +78,7 @@ pub(super) const DEAD_LETTERS: TableDefinition<'_, u64, Bytes> = TableDefinition
 pub(super) const FORMAT_KEY: &str = "format";
 pub(super) const STORE_ID_KEY: &str = "store_id";
 pub(super) const LAST_COMMIT_KEY: &str = "last_commit_at";
+pub(super) const GENERATION_KEY: &str = "journal_generation";
 
 /// A task id and a number after it, as one key.
 pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {

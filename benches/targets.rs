@@ -1,0 +1,250 @@
+//! Does the service hold its first targets? One run, one allocator, a
+//! million finished tasks and ten thousand open ones present; each limit and
+//! the service in turn, several rounds; what counts are the ratios.
+//!
+//! `DATS_BENCH_TASKS` (1000000), `DATS_BENCH_SECONDS` (30: for each side of
+//! each comparison).
+
+mod support;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use support::limits::{DurableFile, bare_hyper, without_storage};
+use support::load::{Connection, MakeRequest, Measured, get, post, run};
+use support::server::{Process, Running};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ROUNDS: u32 = 3;
+const PROJECTS: u64 = 20;
+const OPEN: u64 = 10_000;
+const DESCRIPTION: &str = "Create a Python function that calculates fibonacci numbers";
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn main() {
+    // `cargo bench` hands over its own arguments; `cargo test --benches` says so.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let tasks = setting("DATS_BENCH_TASKS", 1_000_000);
+    let seconds = setting("DATS_BENCH_SECONDS", 30);
+    let round = Duration::from_secs(seconds) / ROUNDS;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let data = dir.path().join("data");
+    println!("{tasks} finished tasks, {OPEN} open ones, {seconds} s a side in {ROUNDS} rounds\n");
+    let ids = populate(&data, tasks);
+    memory_and_start(&data);
+    status_reads(&data, ids, round);
+    submissions(&data, dir.path(), round);
+}
+
+/// Lets tasks live their whole lives, through HTTP, and leaves some open.
+fn populate(data: &Path, tasks: u64) -> Vec<String> {
+    let service = Running::start(data);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let started = Instant::now();
+    let ids = runtime.block_on(async {
+        let mut connection = Connection::open(service.address).await;
+        for project in 0..PROJECTS {
+            let body =
+                format!("{{\"project_id\":\"proj-{project}\",\"qa_profile\":\"none\",\"max_concurrent\":10000}}");
+            expect(&mut connection, &post("/api/v1/projects", &body, "application/json"), 201).await;
+        }
+        let mut ids = Vec::new();
+        while u64::try_from(ids.len()).expect("a count") < tasks {
+            submit_batch(&mut connection, 1000).await;
+            ids.extend(finish_all(&mut connection).await);
+        }
+        for _ in 0..OPEN / 1000 {
+            submit_batch(&mut connection, 1000).await;
+        }
+        for project in 0..PROJECTS {
+            let request = format!("/api/v1/projects/proj-{project}");
+            let body = "{\"max_concurrent\":10}";
+            let patch = String::from_utf8(post(&request, body, "application/json")).expect("text");
+            expect(&mut connection, patch.replacen("POST", "PATCH", 1).as_bytes(), 200).await;
+        }
+        ids
+    });
+    let rate = ids.len().checked_div(usize::try_from(started.elapsed().as_secs()).unwrap_or(1).max(1));
+    println!(
+        "populated in {:.0?}: {} whole lives a second through HTTP in batches",
+        started.elapsed(),
+        rate.unwrap_or(0)
+    );
+    ids
+}
+
+async fn expect(connection: &mut Connection, request: &[u8], status: u16) -> serde_json::Value {
+    let (found, body) = connection.call(request).await;
+    assert_eq!(found, status, "{}", String::from_utf8_lossy(body));
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+async fn submit_batch(connection: &mut Connection, count: u64) {
+    let task = |n: u64| {
+        let project = n % PROJECTS;
+        serde_json::json!({ "description": DESCRIPTION, "project_id": format!("proj-{project}"), "options": { "tier": "small" } })
+    };
+    let body = serde_json::json!({ "tasks": (0..count).map(task).collect::<Vec<_>>() }).to_string();
+    expect(connection, &post("/api/v1/tasks/batch", &body, "application/json"), 200).await;
+}
+
+/// Leases whatever waits and hands in an output for each.
+async fn finish_all(connection: &mut Connection) -> Vec<String> {
+    let mut finished = Vec::new();
+    loop {
+        let body = "{\"worker_id\":\"bench\",\"max\":100,\"lease_seconds\":60,\"wait_seconds\":0}";
+        let leased = expect(connection, &post("/api/v1/queues/small/lease", body, "application/json"), 200).await;
+        let leases = leased["leases"].as_array().cloned().unwrap_or_default();
+        if leases.is_empty() {
+            return finished;
+        }
+        let ids: Vec<String> =
+            leases.iter().map(|lease| lease["task"]["task_id"].as_str().expect("an id").to_owned()).collect();
+        let output = |id: &String| {
+            let artifact = format!("art-{id}");
+            let artifacts = [serde_json::json!({ "id": artifact, "type": "code", "path": "fibonacci.py" })];
+            serde_json::json!({
+                "specversion": "1.0", "type": "dats.task.output.created", "source": "/worker", "id": id,
+                "data": { "task_id": id, "artifact_id": artifact, "output": { "artifacts": artifacts },
+                          "model_used": "model-7b", "worker_id": "bench", "tokens_input": 120, "tokens_output": 800 }
+            })
+        };
+        let body = serde_json::Value::from(ids.iter().map(output).collect::<Vec<_>>()).to_string();
+        expect(connection, &post("/api/v1/events", &body, "application/cloudevents-batch+json"), 200).await;
+        finished.extend(ids);
+    }
+}
+
+/// The service as its own process in that state: its memory, and how long it
+/// takes to start after `kill -9`.
+fn memory_and_start(data: &Path) {
+    let first = Process::start(data);
+    println!("\nstart after a clean stop: {:.0?}", first.started_in);
+    drop(first);
+    let second = Process::start(data);
+    println!("start after kill -9: {:.0?} (target: under 5 s)", second.started_in);
+    // Finished tasks come back into memory in the background.
+    let mut resident = 0;
+    for _ in 0..60 {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = second.resident_mib();
+        if now <= resident {
+            break;
+        }
+        resident = now;
+    }
+    println!("resident memory: {resident} MiB (target: under 1024)");
+}
+
+/// Two sides in turn, some rounds; the median round of each.
+fn in_turn(mut limit: impl FnMut() -> Measured, mut service: impl FnMut() -> Measured) -> (Measured, Measured) {
+    let (mut limits, mut services) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        limits.push(limit());
+        services.push(service());
+    }
+    (median(limits), median(services))
+}
+
+fn median(mut rounds: Vec<Measured>) -> Measured {
+    rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+    rounds.swap_remove(rounds.len() / 2)
+}
+
+fn report(name: &str, limit: &Measured, service: &Measured, target: f64) {
+    let ratio = service.per_second / limit.per_second;
+    println!("\n{name}");
+    for (side, measured) in [("limit", limit), ("service", service)] {
+        println!(
+            "  {side:8} {:>8.0} /s   p50 {:>9.1?}   p99 {:>9.1?}   worst {:>9.1?}   unexpected {}",
+            measured.per_second,
+            measured.quantile(0.5),
+            measured.quantile(0.99),
+            measured.quantile(1.0),
+            measured.unexpected,
+        );
+    }
+    let verdict = if ratio >= target { "holds" } else { "FALLS SHORT" };
+    println!("  ratio    {ratio:.2}, target {target:.2}: {verdict}");
+}
+
+fn status_reads(data: &Path, ids: Vec<String>, round: Duration) {
+    let service = Running::start(data);
+    // The service brings finished tasks back into memory first.
+    std::thread::sleep(Duration::from_secs(20));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let sample = runtime.block_on(async {
+        let mut connection = Connection::open(service.address).await;
+        connection.call(&get(&format!("/api/v1/tasks/{}", ids[ids.len() / 2]))).await.1.to_vec()
+    });
+    println!("\na status answer has {} bytes", sample.len());
+    let limit = bare_hyper(Bytes::from(sample));
+    let ids = Arc::new(ids);
+    let make: MakeRequest = Arc::new(move |number| {
+        let place = usize::try_from(spread(number)).unwrap_or(0) % ids.len();
+        get(&format!("/api/v1/tasks/{}", ids[place]))
+    });
+    let of = |address: SocketAddr| run(address, 64, round, 200, &make);
+    let (limit, service) = in_turn(|| of(limit), || of(service.address));
+    report("status reads of uniformly chosen tasks, 64 connections, against bare hyper", &limit, &service, 0.70);
+}
+
+/// Spreads successive numbers over all of them (`SplitMix64`).
+fn spread(number: u64) -> u64 {
+    let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn submission_request(number: u64) -> Vec<u8> {
+    let project = number % PROJECTS;
+    let body = format!("{{\"description\":\"{DESCRIPTION}\",\"project_id\":\"proj-{project}\"}}");
+    post("/api/v1/tasks", &body, "application/json")
+}
+
+fn submissions(data: &Path, dir: &Path, round: Duration) {
+    let service = Running::start(data);
+    let limit = without_storage();
+    let make: MakeRequest = Arc::new(submission_request);
+    for (connections, target) in [(64, 0.20), (256, 0.40)] {
+        let of = |address: SocketAddr| run(address, connections, round, 201, &make);
+        let (limit, service) = in_turn(|| of(limit), || of(service.address));
+        let name = format!("durable submissions, {connections} connections, against the same without storage");
+        report(&name, &limit, &service, target);
+    }
+    one_at_a_time(service.address, dir, round, &make);
+}
+
+fn one_at_a_time(service: SocketAddr, dir: &Path, round: Duration, make: &MakeRequest) {
+    let empty = bare_hyper(Bytes::new());
+    let ask: MakeRequest = Arc::new(|_| get("/"));
+    let mut file = DurableFile::new(dir, 4096);
+    let (mut writes, mut trips, mut submissions) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let until = Instant::now() + round;
+        while Instant::now() < until {
+            writes.push(file.write_durably());
+        }
+        trips.push(run(empty, 1, round, 200, &ask));
+        submissions.push(run(service, 1, round, 201, make));
+    }
+    writes.sort_unstable();
+    let write = writes[writes.len() / 2];
+    let (trip, submission) = (median(trips).quantile(0.5), median(submissions).quantile(0.5));
+    let ratio = submission.as_secs_f64() / (write + trip).as_secs_f64();
+    println!("\none submission at a time, medians");
+    println!("  4 KiB write + fdatasync {write:.1?}, empty round trip {trip:.1?}, submission {submission:.1?}");
+    let verdict = if ratio <= 3.0 { "holds" } else { "FALLS SHORT" };
+    println!("  ratio {ratio:.2}, target at most 3: {verdict}");
+}
