@@ -1,4 +1,6 @@
 //! The DATS orchestration service.
 pub mod cli;
 pub mod config;
+pub mod engine;
+pub mod store;
 pub mod task;

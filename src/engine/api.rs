@@ -1,0 +1,367 @@
+//! What the engine is asked and what it answers: the types of its handle.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::store::{self, Counters, LogEntry, Project};
+use crate::task::{
+    self, Correlation, LeaseId, Outcome, ProjectId, QaProfile, Report, Seq, Status, TaskId, Tier, Timestamp, WorkerId,
+};
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller's fault; nothing has changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The queue of commands is full; nothing has changed.
+    #[error("the service is overloaded")]
+    Overloaded,
+    /// The service is shutting down; nothing has changed.
+    #[error("the service is shutting down")]
+    ShuttingDown,
+    /// The disk is nearly full; nothing has changed.
+    #[error("the disk is nearly full: {free_mib} MiB are free, {reserve_mib} MiB are kept in reserve")]
+    DiskFull {
+        /// Free space, in MiB.
+        free_mib: u64,
+        /// The reserve, in MiB.
+        reserve_mib: u64,
+    },
+    /// The commit failed: whether the change is durable is not known, and
+    /// the service stops.
+    #[error("the outcome is unknown: the store failed while it committed")]
+    Unknown,
+    /// Reading failed.
+    #[error("the store could not be read")]
+    Store(#[from] store::Error),
+}
+
+/// The caller's fault: nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such task.
+    #[error("there is no task {0}")]
+    TaskNotFound(TaskId),
+    /// No task matches what a review names.
+    #[error("no open task matches the artifact or review that the event names")]
+    NothingCorrelates,
+    /// No such project.
+    #[error("there is no project {0}")]
+    ProjectNotFound(ProjectId),
+    /// A project of this id exists.
+    #[error("project {0} exists already")]
+    ProjectExists(ProjectId),
+    /// Its open tasks must end first.
+    #[error("project {project} has {open} open tasks")]
+    ProjectHasOpenTasks {
+        /// The project.
+        project: ProjectId,
+        /// How many of its tasks have not ended.
+        open: u64,
+    },
+    /// No such lease, or it has run out.
+    #[error("lease {0} is no longer held")]
+    LeaseLost(LeaseId),
+    /// A submission names a task that does not exist.
+    #[error("there is no task {task}")]
+    UnknownDependency {
+        /// Its place in `depends_on`.
+        index: usize,
+        /// The id it names.
+        task: TaskId,
+    },
+    /// The idempotency key was used with another body.
+    #[error("the idempotency key was used before with another request")]
+    IdempotencyKeyReused,
+    /// A re-run needs a finished task.
+    #[error("the task has not ended: it is {}", .0.as_str())]
+    NotEnded(Status),
+    /// No such dead letter.
+    #[error("there is no dead letter {0}")]
+    DeadLetterNotFound(u64),
+    /// The tier is not configured.
+    #[error("there is no tier {0}")]
+    TierNotFound(Tier),
+    /// The transition function refused.
+    #[error(transparent)]
+    Task(#[from] task::Refusal),
+}
+
+/// A client's key for one request, so that it can be sent again safely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    /// Hash over the endpoint and the key.
+    pub key: [u8; 16],
+    /// Hash over the request's body.
+    pub body: [u8; 16],
+}
+
+/// What a submission became.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The new task.
+    pub task: TaskId,
+    /// Its project.
+    pub project: ProjectId,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+}
+
+/// Why one of several submissions was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownDependency {
+    /// Its place in `depends_on`.
+    pub index: usize,
+    /// The id it names.
+    pub task: TaskId,
+}
+
+/// The answer to one or several submissions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submissions {
+    /// One for each, in order.
+    pub results: Vec<Result<Submitted, UnknownDependency>>,
+    /// Whether this is the first answer given again.
+    pub replayed: bool,
+}
+
+/// The status answer of a task, as bytes to send.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The task's version: the `ETag`.
+    pub version: u64,
+    /// Whether the task has ended.
+    pub ended: bool,
+    /// The JSON body of `GET /tasks/{id}`.
+    pub body: Bytes,
+}
+
+/// An event from another service.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// `CloudEvents` `source` and `id`: how duplicates are known. `None`: never.
+    pub identity: Option<(String, String)>,
+    /// The task it is about.
+    pub correlation: Correlation,
+    /// What it reports.
+    pub report: Report,
+    /// The event itself: a structured `CloudEvent` in JSON.
+    pub raw: String,
+}
+
+/// What came of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// The task took it.
+    Taken(Outcome),
+    /// It was taken before.
+    Duplicate,
+}
+
+impl EventOutcome {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken(outcome) => outcome.as_str(),
+            Self::Duplicate => "duplicate",
+        }
+    }
+
+    /// The outcome in words.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::Taken(outcome) => outcome.detail(),
+            Self::Duplicate => "an event of the same source and id was taken before",
+        }
+    }
+}
+
+/// A worker asks for tasks.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest {
+    /// The line to take from.
+    pub tier: Tier,
+    /// Who asks.
+    pub worker: WorkerId,
+    /// Most leases to give at once.
+    pub max: usize,
+    /// How long a lease lasts unless renewed.
+    pub lease: Duration,
+    /// How long to wait for the first task.
+    pub wait: Duration,
+}
+
+/// A lease given to a worker.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    /// The hold.
+    pub lease: LeaseId,
+    /// Until when, unless renewed.
+    pub until: Timestamp,
+    /// The data of the attempt's `task.ready` event, as a JSON object.
+    pub task: Bytes,
+}
+
+/// A new project.
+#[derive(Debug, Clone)]
+pub struct NewProject {
+    /// Its id.
+    pub id: ProjectId,
+    /// `None`: the id.
+    pub name: Option<String>,
+    /// What it is about.
+    pub description: Option<String>,
+    /// See [`Project`].
+    pub qa_profile: Option<QaProfile>,
+    /// See [`Project`].
+    pub constitution: Option<String>,
+    /// See [`Project`].
+    pub max_concurrent: Option<u32>,
+}
+
+/// Changes to a project: an outer `None` leaves a field as it is, an inner
+/// one empties it.
+#[derive(Debug, Clone, Default)]
+pub struct ProjectPatch {
+    /// A name can't be emptied.
+    pub name: Option<String>,
+    /// See [`Project`].
+    pub description: Option<Option<String>>,
+    /// See [`Project`].
+    pub qa_profile: Option<Option<QaProfile>>,
+    /// See [`Project`].
+    pub constitution: Option<Option<String>>,
+    /// See [`Project`].
+    pub max_concurrent: Option<Option<u32>>,
+}
+
+/// A project and what goes on in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectStatus {
+    /// The project.
+    pub project: Project,
+    /// Its tasks by phase.
+    pub counters: Counters,
+    /// Slots in use.
+    pub running: u32,
+    /// Slots there are.
+    pub limit: u32,
+    /// Since when its oldest pending task waits.
+    pub oldest_pending_at: Option<Timestamp>,
+    /// Completed in the last hour and the last day.
+    pub completed: (u64, u64),
+    /// Failed in the last hour and the last day.
+    pub failed: (u64, u64),
+}
+
+/// The work queue of a tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// The tier.
+    pub tier: Tier,
+    /// Tasks that wait for a worker.
+    pub depth: usize,
+    /// Tasks that workers hold.
+    pub leased: usize,
+    /// Since when the oldest waits.
+    pub oldest_ready_at: Option<Timestamp>,
+}
+
+/// Which tasks to list; every field narrows.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// Of this project.
+    pub project: Option<ProjectId>,
+    /// In one of these; empty: in any.
+    pub statuses: Vec<Status>,
+    /// Children of this task.
+    pub parent: Option<TaskId>,
+    /// On this tier.
+    pub tier: Option<Tier>,
+    /// Of this kind.
+    pub domain: Option<task::Domain>,
+    /// Created at this time or later.
+    pub created_after: Option<Timestamp>,
+    /// Created before this time.
+    pub created_before: Option<Timestamp>,
+}
+
+/// Where a page of tasks begins.
+#[derive(Debug, Clone, Copy)]
+pub enum PageStart {
+    /// So many tasks from the newest.
+    Offset(usize),
+    /// After this task, which was the last of the page before.
+    After(TaskId),
+}
+
+/// A page of tasks, newest first.
+#[derive(Debug, Clone)]
+pub struct TaskPage {
+    /// The status answers.
+    pub tasks: Vec<Answer>,
+    /// Where the next page begins.
+    pub next: Option<TaskId>,
+    /// How many tasks match in all, where that is known exactly.
+    pub total: Option<u64>,
+    /// The search stopped before it had looked at every task: the page may
+    /// be short although there is more behind `next`.
+    pub truncated: bool,
+}
+
+/// An entry of the log with what its wire form needs besides.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    /// Its position.
+    pub seq: Seq,
+    /// The entry.
+    pub entry: LogEntry,
+    /// The data of the event, as a JSON object, for what is published.
+    pub data: Option<Bytes>,
+}
+
+/// A page of the log.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// Entries that are published or accepted events, in order.
+    pub entries: Vec<Logged>,
+    /// The position up to which the log was read: where to go on.
+    pub read_to: Seq,
+    /// Set when the log was trimmed beyond the asked position: the first
+    /// position that is still there.
+    pub reset: Option<Seq>,
+}
+
+/// Figures for metrics and health.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// All tasks by phase.
+    pub counters: Counters,
+    /// Projects that exist.
+    pub projects: u64,
+    /// The newest position of the log.
+    pub head: u64,
+    /// The oldest position that the log still has.
+    pub tail: u64,
+    /// Commits since the start.
+    pub commits: u64,
+    /// Commands since the start.
+    pub commands: u64,
+    /// Commands that wait for the writer.
+    pub queued_commands: u64,
+    /// Events taken since the start, by outcome: applied, stale, parked, duplicate.
+    pub events: [u64; 4],
+    /// Dead letters that are kept.
+    pub dead_letters: u64,
+    /// Bytes of the store's file.
+    pub store_bytes: u64,
+    /// Tasks whose answer is kept in memory.
+    pub hot_tasks: u64,
+    /// Free space on the disk of the data directory, in MiB.
+    pub free_mib: u64,
+}

@@ -1,0 +1,7 @@
+//! The store.
+mod rows;
+pub use rows::*;
+/// placeholder
+#[derive(Debug, thiserror::Error)]
+#[error("store")]
+pub struct Error;

@@ -1,0 +1,197 @@
+//! The values that tables hold, beside [`Task`](crate::task::Task) and
+//! [`Submission`](crate::task::Submission), which are values themselves.
+
+use serde::{Deserialize, Serialize};
+
+use crate::task::{
+    ArtifactId, Change, Domain, OutputArtifact, Phase, ProjectId, QaProfile, RecordId, RecordStatus, Status, TaskId,
+    Tier, Timestamp, WorkerId,
+};
+
+/// One change, as the log and a task's history keep it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// When it happened.
+    pub at: Timestamp,
+    /// The task it happened to.
+    pub task: TaskId,
+    /// The project of that task.
+    pub project: ProjectId,
+    /// The task's version afterwards.
+    pub version: u64,
+    /// The task's status afterwards.
+    pub status: Status,
+    /// The task's phase afterwards.
+    pub phase: Phase,
+    /// Attempts dispatched so far.
+    pub attempt: u32,
+    /// What happened.
+    pub change: Change,
+    /// For an accepted event: the event itself, a structured `CloudEvent` in
+    /// JSON. Kept in the log alone, not in the history.
+    pub event: Option<String>,
+}
+
+/// A project: defaults and limits for its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// A name for people.
+    pub name: String,
+    /// What it is about.
+    pub description: Option<String>,
+    /// How its outputs are validated, unless a submission says otherwise.
+    pub qa_profile: Option<QaProfile>,
+    /// Any JSON object for the workers, as compact JSON text.
+    pub constitution: Option<String>,
+    /// Most tasks that hold a slot at once; `None`: the configured default.
+    pub max_concurrent: Option<u32>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Counts its changes, from 1.
+    pub version: u64,
+    /// When it was deleted; its tasks and provenance stay.
+    pub archived_at: Option<Timestamp>,
+}
+
+/// How many tasks of a project are in which phase, in the order of
+/// [`Phase::ALL`]; equal to what a full scan gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Tasks by phase.
+    pub by_phase: [u64; 11],
+}
+
+impl Counters {
+    /// How many tasks are in `phase`.
+    #[must_use]
+    pub fn phase(&self, phase: Phase) -> u64 {
+        Phase::ALL.iter().zip(self.by_phase).find(|(each, _)| **each == phase).map_or(0, |(_, count)| count)
+    }
+
+    /// How many tasks are in `status`.
+    #[must_use]
+    pub fn status(&self, status: Status) -> u64 {
+        let phases: &[Phase] = match status {
+            Status::Pending => &[Phase::Scheduled, Phase::Blocked, Phase::Queued, Phase::Backoff],
+            Status::Running => &[Phase::Dispatched, Phase::Leased, Phase::Validating, Phase::Reviewing],
+            Status::Completed => &[Phase::Completed],
+            Status::Failed => &[Phase::Failed],
+            Status::Cancelled => &[Phase::Cancelled],
+        };
+        phases.iter().map(|phase| self.phase(*phase)).sum()
+    }
+
+    /// How many tasks have not ended.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.status(Status::Pending) + self.status(Status::Running)
+    }
+
+    /// All tasks.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.by_phase.iter().sum()
+    }
+
+    /// One task moved from a phase (`None`: it is new) to another (`None`:
+    /// it was removed).
+    pub fn moved(&mut self, from: Option<Phase>, to: Option<Phase>) {
+        for (phase, count) in Phase::ALL.iter().zip(&mut self.by_phase) {
+            if from == Some(*phase) {
+                *count = count.saturating_sub(1);
+            }
+            if to == Some(*phase) {
+                *count += 1;
+            }
+        }
+    }
+}
+
+/// How an artifact was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Relationship {
+    /// The worker says that it used it.
+    Consumed,
+    /// It was offered as context.
+    Referenced,
+}
+
+/// An artifact that a record used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordInput {
+    /// The artifact.
+    pub artifact: ArtifactId,
+    /// How it was used.
+    pub relationship: Relationship,
+}
+
+/// An artifact that a record produced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordOutput {
+    /// What the worker said of it.
+    pub artifact: OutputArtifact,
+    /// The key of its content, where the output carried it.
+    pub content: Option<[u8; 32]>,
+}
+
+/// A provenance record: what one attempt produced, from what, and how it
+/// was judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its id.
+    pub id: RecordId,
+    /// The task.
+    pub task: TaskId,
+    /// The project.
+    pub project: ProjectId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The verdict.
+    pub status: RecordStatus,
+    /// The model that made it.
+    pub model_used: Option<String>,
+    /// The worker that made it.
+    pub worker: Option<WorkerId>,
+    /// The tier it was made on.
+    pub tier: Tier,
+    /// The kind of work.
+    pub domain: Domain,
+    /// When the record was made.
+    pub created_at: Timestamp,
+    /// When the work began.
+    pub started_at: Timestamp,
+    /// When the output came.
+    pub completed_at: Timestamp,
+    /// Tokens read.
+    pub tokens_input: Option<u64>,
+    /// Tokens written.
+    pub tokens_output: Option<u64>,
+    /// How long the work took, in milliseconds.
+    pub execution_time_ms: Option<u64>,
+    /// From 0 to 1.
+    pub confidence: Option<f64>,
+    /// What it produced.
+    pub outputs: Vec<RecordOutput>,
+    /// What it used.
+    pub inputs: Vec<RecordInput>,
+    /// What QA or a reviewer said: JSON text of an object.
+    pub verification: Option<String>,
+}
+
+/// An event that could not be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// When it was given up.
+    pub at: Timestamp,
+    /// The task it was about, where known.
+    pub task: Option<TaskId>,
+    /// Why it could not be taken.
+    pub reason: String,
+    /// The event as it came.
+    pub raw: String,
+}
