@@ -1,0 +1,244 @@
+//! What comes in: an event in structured or binary mode, checked.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::catalogue::{ACCEPTED, bare_name};
+use super::data::{self, InvalidData};
+use crate::engine::Incoming;
+use crate::json::{self, FieldError, Findings, Invalid};
+use crate::task::Timestamp;
+
+/// Largest event, in bytes.
+pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
+/// Longest `source` and `id`: both are kept to know duplicates.
+const MAX_IDENTITY_BYTES: usize = 1024;
+
+/// A checked event.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// Its `id`.
+    pub id: String,
+    /// What the engine is told.
+    pub incoming: Incoming,
+}
+
+/// Why an event is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEvent {
+    /// It is no JSON, or no `CloudEvent`, or its data is not as it must be.
+    #[error(transparent)]
+    Json(#[from] Invalid),
+    /// It is of a type that this service does not take.
+    #[error("events of type `{0}` are not taken; those that are: {all}", all = ACCEPTED.join(", "))]
+    UnsupportedType(String),
+    /// It names a task that can't exist.
+    #[error("there is no task {0}")]
+    UnknownTask(String),
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    specversion: Option<String>,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    source: Option<String>,
+    id: Option<String>,
+    time: Option<String>,
+    datacontenttype: Option<String>,
+    data: Option<Value>,
+    data_base64: Option<IgnoredAny>,
+}
+
+/// Checks an event in structured mode. Attributes that are not known are
+/// tolerated, and so are unknown fields of `data`: others may add.
+pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
+    let (wire, errors): (Wire, _) = json::decode_all(text, MAX_EVENT_BYTES)?;
+    let attributes = attributes(&wire, errors)?;
+    let name = bare_name(&attributes.event_type);
+    let Some(known) = ACCEPTED.into_iter().find(|known| *known == name) else {
+        return Err(InvalidEvent::UnsupportedType(attributes.event_type));
+    };
+    let Some(data) = wire.data else {
+        return Err(Invalid::Fields(vec![FieldError::new("/data", "is required")]).into());
+    };
+    let (correlation, report) = data::read(known, data).map_err(|invalid| match invalid {
+        InvalidData::Fields(errors) => InvalidEvent::Json(Invalid::Fields(errors)),
+        InvalidData::UnknownTask(id) => InvalidEvent::UnknownTask(id),
+    })?;
+    let raw = json::minify(&String::from_utf8_lossy(text));
+    let identity = Some((attributes.source, attributes.id.clone()));
+    Ok(Received { id: attributes.id, incoming: Incoming { identity, correlation, report, raw } })
+}
+
+struct Attributes {
+    event_type: String,
+    source: String,
+    id: String,
+}
+
+fn attributes(wire: &Wire, errors: Vec<FieldError>) -> Result<Attributes, Invalid> {
+    let mut found = Findings::from_errors(errors);
+    match found.required("/specversion", wire.specversion.as_deref()) {
+        Some("1.0") | None => {}
+        Some(other) => found.add("/specversion", format!("must be \"1.0\", was {}", json::quoted(other))),
+    }
+    if let Some(time) = &wire.time {
+        found.parse::<Timestamp>("/time", time);
+    }
+    if let Some(kind) = wire.datacontenttype.as_deref().filter(|kind| !is_json(kind)) {
+        found.add("/datacontenttype", format!("must be application/json, was {}", json::quoted(kind)));
+    }
+    if wire.data_base64.is_some() {
+        found.add("/data_base64", "is not taken: the data of these events is JSON, in `data`");
+    }
+    let event_type = identity(&mut found, "/type", wire.event_type.as_deref());
+    let source = identity(&mut found, "/source", wire.source.as_deref());
+    let id = identity(&mut found, "/id", wire.id.as_deref());
+    match (event_type, source, id) {
+        (Some(event_type), Some(source), Some(id)) if found.is_empty() => Ok(Attributes { event_type, source, id }),
+        _ => Err(Invalid::Fields(found.into_errors())),
+    }
+}
+
+fn identity(found: &mut Findings, pointer: &str, text: Option<&str>) -> Option<String> {
+    let text = found.required(pointer, text)?;
+    if text.is_empty() {
+        found.add(pointer, "must not be empty");
+    } else if text.len() > MAX_IDENTITY_BYTES {
+        found.add(pointer, format!("must be at most {MAX_IDENTITY_BYTES} bytes, was {}", text.len()));
+    } else {
+        return Some(text.to_owned());
+    }
+    None
+}
+
+/// Whether a media type is JSON.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.ends_with("/json") || essence.ends_with("+json")
+}
+
+/// An event in binary mode as one in structured mode: its attributes and,
+/// apart from them, its data.
+pub fn structured<'a>(
+    attributes: impl IntoIterator<Item = (&'a str, String)>,
+    data: &[u8],
+) -> Result<Vec<u8>, Invalid> {
+    let mut event = serde_json::Map::new();
+    for (name, value) in attributes {
+        // `data` is no attribute, and an attribute counts once.
+        if !name.starts_with("data") && !event.contains_key(name) {
+            event.insert(name.to_owned(), Value::String(value));
+        }
+    }
+    let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
+    let mut text = serde_json::to_vec(&event).map_err(malformed)?;
+    if data.is_empty() {
+        return Ok(text);
+    }
+    // What is not checked to be one value could pass as further attributes.
+    let data: &RawValue = serde_json::from_slice(data).map_err(malformed)?;
+    text.pop();
+    if !event.is_empty() {
+        text.push(b',');
+    }
+    text.extend_from_slice(b"\"data\":");
+    text.extend_from_slice(data.get().as_bytes());
+    text.push(b'}');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::task::Report;
+
+    const TASK: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    fn event(change: impl FnOnce(&mut Value)) -> Vec<u8> {
+        let mut event = json!({
+            "specversion": "1.0", "type": "dats.task.validated", "source": "/qa", "id": "e-1",
+            "time": "2026-01-09T18:00:00Z", "datacontenttype": "application/json; charset=utf-8", "extra": 1,
+            "data": {"task_id": TASK, "artifact_id": "a", "score": 0.9, "unknown": true},
+        });
+        change(&mut event);
+        event.to_string().into_bytes()
+    }
+
+    fn errors(text: &[u8]) -> Vec<FieldError> {
+        match read(text) {
+            Err(InvalidEvent::Json(Invalid::Fields(errors))) => errors,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_good_event_is_taken() {
+        let received = read(&event(|_| {})).unwrap();
+        assert_eq!(received.id, "e-1");
+        assert_eq!(received.incoming.identity, Some(("/qa".to_owned(), "e-1".to_owned())));
+        assert!(matches!(received.incoming.report, Report::Verdict(_)));
+        assert_eq!(received.incoming.correlation.task, Some(TASK.parse().unwrap()));
+        assert!(read(&event(|event| event["type"] = json!("task.validated"))).is_ok());
+        assert!(read(&event(|event| event["time"] = Value::Null)).is_ok());
+    }
+
+    #[test]
+    fn every_bad_attribute_is_named() {
+        let pointers = |change: fn(&mut Value)| -> Vec<String> {
+            errors(&event(change)).into_iter().map(|error| error.pointer).collect()
+        };
+        assert_eq!(pointers(|event| event["specversion"] = json!("0.3")), ["/specversion"]);
+        assert_eq!(pointers(|event| event["specversion"] = json!(1.0)), ["/specversion"]);
+        assert_eq!(pointers(|event| event["source"] = json!("")), ["/source"]);
+        assert_eq!(pointers(|event| event["id"] = json!("x".repeat(1025))), ["/id"]);
+        assert_eq!(pointers(|event| event["time"] = json!("today")), ["/time"]);
+        assert_eq!(pointers(|event| event["datacontenttype"] = json!("text/xml")), ["/datacontenttype"]);
+        assert_eq!(pointers(|event| event["data_base64"] = json!("AA==")), ["/data_base64"]);
+        assert_eq!(pointers(|event| event["data"] = Value::Null), ["/data"]);
+        assert_eq!(pointers(|event| event["data"] = json!("text")), ["/data"]);
+        let all = pointers(|event| *event = json!({}));
+        assert_eq!(all, ["/specversion", "/type", "/source", "/id"]);
+    }
+
+    #[test]
+    fn other_types_and_tasks_are_refused() {
+        let other = read(&event(|event| event["type"] = json!("dats.task.created")));
+        assert!(matches!(other, Err(InvalidEvent::UnsupportedType(name)) if name == "dats.task.created"));
+        let unknown = read(&event(|event| event["data"]["task_id"] = json!("task-456")));
+        assert!(matches!(unknown, Err(InvalidEvent::UnknownTask(id)) if id == "task-456"));
+    }
+
+    #[test]
+    fn binary_mode_becomes_structured() {
+        let attributes = || {
+            [("specversion", "1.0"), ("type", "dats.task.failed"), ("source", "/worker"), ("id", "1"), ("id", "2")]
+                .map(|(name, value)| (name, value.to_owned()))
+        };
+        let data = format!("{{ \"task_id\": \"{TASK}\", \"error\": \"out of memory\" }}");
+        let text = structured(attributes(), data.as_bytes()).unwrap();
+        let received = read(&text).unwrap();
+        assert_eq!(received.id, "1");
+        assert!(
+            received
+                .incoming
+                .raw
+                .ends_with(&format!("\"data\":{{\"task_id\":\"{TASK}\",\"error\":\"out of memory\"}}}}"))
+        );
+        assert!(structured(attributes(), b"1,\"id\":\"x\"").is_err());
+        assert_eq!(errors(&structured(attributes(), b"").unwrap()), [FieldError::new("/data", "is required")]);
+        assert_eq!(structured([], b"1").unwrap(), b"{\"data\":1}");
+    }
+
+    #[test]
+    fn limits_hold() {
+        let large = event(|event| event["data"]["more"] = json!("x".repeat(MAX_EVENT_BYTES)));
+        assert!(matches!(read(&large), Err(InvalidEvent::Json(Invalid::TooLarge { .. }))));
+        assert_eq!(errors(&event(|event| event["data"]["score"] = json!("\u{0}")))[0].pointer, "/data/score");
+    }
+}

@@ -1,0 +1,40 @@
+//! What every request shares.
+
+use std::sync::Arc;
+
+use super::headers::RequestIds;
+use super::metrics::Metrics;
+use super::routes::Routes;
+use super::settings::Settings;
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::events::Envelope;
+
+/// The service as the edge sees it.
+#[derive(Debug)]
+pub struct App {
+    pub(super) engine: Engine,
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    pub(super) envelope: Envelope,
+    pub(super) metrics: Metrics,
+    pub(super) routes: Routes,
+    pub(super) request_ids: RequestIds,
+}
+
+impl App {
+    /// Puts the service together.
+    #[must_use]
+    pub fn new(engine: Engine, settings: Settings, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            metrics: Metrics::new(engine.clone()),
+            // The ids of events follow from the store they are read from.
+            envelope: Envelope::new(engine.store_id()),
+            engine,
+            settings,
+            clock,
+            routes: Routes::new(),
+            request_ids: RequestIds::new(),
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! The bodies of answers: bytes that are there, or a stream.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::mpsc;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// All of it at once.
+    Full(Bytes),
+    /// As it comes, from the task that makes it; it is dropped together with
+    /// the connection.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl Body {
+    /// All of it at once.
+    pub(super) const fn full(bytes: Bytes) -> Self {
+        Self::Full(bytes)
+    }
+
+    /// Nothing.
+    pub(super) const fn empty() -> Self {
+        Self::Full(Bytes::new())
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Stream(chunks) => chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}

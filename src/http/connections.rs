@@ -1,0 +1,308 @@
+//! Accepting connections within limits, serving them, and draining them.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::app::App;
+use super::body::Body;
+use super::edge::Edge;
+use super::patient::Patient;
+use super::problem::Problem;
+use super::settings::Limits;
+
+/// Wait after an accept that failed for want of a resource.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Most connections that are being refused at once; more are just closed.
+const MAX_REFUSALS: usize = 64;
+/// Longest time to tell a client that it is refused.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Serves `app` on `listener` until `shutdown`; returns when every
+/// connection has ended, at the latest after the drain timeout.
+///
+/// From `shutdown` on nothing is accepted, readiness fails, waits and streams
+/// end, unused connections are closed and requests under way are answered.
+pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) {
+    let edge = Edge::new(Arc::clone(&app), shutdown.clone());
+    let limits = app.settings.limits.clone();
+    let observer = Arc::clone(&app);
+    run(listener, limits, shutdown, edge, move |event| match event {
+        Opened::Accepted => Some(observer.metrics.connection()),
+        Opened::Refused => {
+            observer.metrics.refused();
+            None
+        }
+    })
+    .await;
+}
+
+/// What became of a new connection.
+#[derive(Debug, Clone, Copy)]
+enum Opened {
+    Accepted,
+    Refused,
+}
+
+/// The accept loop. What `observe` gives back for a connection is kept as
+/// long as it is open.
+async fn run<S, G>(
+    listener: TcpListener,
+    limits: Limits,
+    shutdown: CancellationToken,
+    service: S,
+    observe: impl Fn(Opened) -> Option<G>,
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    G: Send + 'static,
+{
+    let places = Places::new(&limits);
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let (open, cut) = (TaskTracker::new(), CancellationToken::new());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Some(place) = places.take(peer) {
+            let kept = (place, observe(Opened::Accepted));
+            let serving = converse(stream, service.clone(), limits.clone(), shutdown.clone(), cut.clone());
+            open.spawn(async move {
+                serving.await;
+                drop(kept);
+            });
+        } else {
+            observe(Opened::Refused);
+            if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                open.spawn(refuse(stream, permit));
+            }
+        }
+    }
+    drop(listener);
+    open.close();
+    if tokio::time::timeout(limits.drain_timeout, open.wait()).await.is_err() {
+        tracing::warn!(connections = open.len(), "closing connections that did not end in time");
+        cut.cancel();
+        open.wait().await;
+    }
+}
+
+async fn converse<S>(stream: TcpStream, service: S, limits: Limits, shutdown: CancellationToken, cut: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    // Small answers shall not wait for more of them.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(Patient::new(stream, limits.write_timeout));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes.max(8192))
+        .keep_alive(true)
+        .serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = shutdown.cancelled() => None,
+    };
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = cut.cancelled() => Ok(()),
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// Tells a client that there is no place for it.
+async fn refuse(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    let problem = Problem::too_many_connections();
+    let body = serde_json::to_string(&problem.wire("")).unwrap_or_default();
+    let length = body.len();
+    let text = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+         connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    let telling = async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closing with unread bytes would take the answer back.
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, telling).await;
+}
+
+/// Places for connections, in all and by address.
+#[derive(Debug, Clone)]
+struct Places {
+    all: Arc<Semaphore>,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_address: usize,
+}
+
+/// A place, given back when dropped.
+#[derive(Debug)]
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    places: Places,
+    address: IpAddr,
+}
+
+impl Places {
+    fn new(limits: &Limits) -> Self {
+        let all = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        Self { all, by_address: Arc::default(), per_address: limits.connections_per_address }
+    }
+
+    fn take(&self, peer: SocketAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let address = peer.ip().to_canonical();
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = by_address.entry(address).or_default();
+        if *taken >= self.per_address {
+            return None;
+        }
+        *taken += 1;
+        Some(Place { _permit: permit, places: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_address = self.places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = by_address.get_mut(&self.address) {
+            *taken -= 1;
+            if *taken == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hyper::service::service_fn;
+
+    use super::*;
+    use crate::http::settings::tests::limits;
+
+    struct Server {
+        address: SocketAddr,
+        shutdown: CancellationToken,
+        running: tokio::task::JoinHandle<()>,
+    }
+
+    /// Answers each request after `delay`.
+    async fn server(limits: Limits, delay: Duration) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let service = service_fn(move |_request: Request<Incoming>| async move {
+            tokio::time::sleep(delay).await;
+            Ok(Response::new(Body::full(Bytes::from_static(b"hello"))))
+        });
+        let running = tokio::spawn(run(listener, limits, shutdown.clone(), service, |_| None::<()>));
+        Server { address, shutdown, running }
+    }
+
+    async fn talk(stream: &mut TcpStream, request: &str) -> String {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_some(stream).await
+    }
+
+    async fn read_some(stream: &mut TcpStream) -> String {
+        let mut bytes = vec![0; 4096];
+        let count = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut bytes)).await.unwrap().unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn connections_stay_open_and_are_counted() {
+        let server = server(limits(), Duration::ZERO).await;
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            assert!(talk(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
+            assert!(talk(&mut stream, GET).await.ends_with("hello"));
+            held.push(stream);
+        }
+        let mut fourth = TcpStream::connect(server.address).await.unwrap();
+        let refused = read_some(&mut fourth).await;
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("\"code\":\"overloaded\""), "{refused}");
+        held.clear();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut fifth = TcpStream::connect(server.address).await.unwrap();
+        assert!(talk(&mut fifth, GET).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn slow_heads_and_silent_clients_are_closed() {
+        let server = server(limits(), Duration::ZERO).await;
+        let mut slow = TcpStream::connect(server.address).await.unwrap();
+        let answer = talk(&mut slow, "GET / HTTP/1.1\r\nhost:").await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+        let mut silent = TcpStream::connect(server.address).await.unwrap();
+        assert!(!read_some(&mut silent).await.contains("200"));
+        let mut large = TcpStream::connect(server.address).await.unwrap();
+        let answer = talk(&mut large, &format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(20_000))).await;
+        assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn draining_finishes_requests_and_closes_the_rest() {
+        let server = server(limits(), Duration::from_millis(150)).await;
+        let mut idle = TcpStream::connect(server.address).await.unwrap();
+        assert!(talk(&mut idle, GET).await.starts_with("HTTP/1.1 200"));
+        let mut busy = TcpStream::connect(server.address).await.unwrap();
+        busy.write_all(GET.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        server.shutdown.cancel();
+        assert_eq!(read_some(&mut idle).await, "");
+        assert!(read_some(&mut busy).await.starts_with("HTTP/1.1 200"));
+        server.running.await.unwrap();
+        assert!(TcpStream::connect(server.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn draining_has_an_end() {
+        let server = server(limits(), Duration::from_mins(10)).await;
+        let mut stuck = TcpStream::connect(server.address).await.unwrap();
+        stuck.write_all(GET.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        server.shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(3), server.running).await.unwrap().unwrap();
+        assert_eq!(read_some(&mut stuck).await, "");
+    }
+}

@@ -1,0 +1,51 @@
+//! Cursors: where a page begins, opaque to clients. A cursor holds a hash of
+//! the query it came from, so that it can't go on with another one.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+/// What clients are told of a cursor that can't be used.
+pub(super) const MISMATCH: &str = "is not a cursor of this query: begin again without one";
+
+/// The cursor for a place, within the query `scope`.
+pub(super) fn encode(scope: &str, place: &[u8]) -> String {
+    let mut bytes = scope_hash(scope).to_vec();
+    bytes.extend_from_slice(place);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The place, if the cursor is one of the query `scope`.
+pub(super) fn decode(scope: &str, cursor: &str) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (hash, place) = bytes.split_at_checked(8)?;
+    (hash == scope_hash(scope)).then(|| place.to_vec())
+}
+
+/// The place as a number.
+pub(super) fn decode_number(scope: &str, cursor: &str) -> Option<u64> {
+    decode(scope, cursor)?.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn scope_hash(scope: &str) -> [u8; 8] {
+    let digest: [u8; 32] = Sha256::digest(scope.as_bytes()).into();
+    let mut hash = [0; 8];
+    hash.copy_from_slice(&digest[..8]);
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_goes_with_its_query() {
+        let cursor = encode("tasks a", &7_u64.to_be_bytes());
+        assert_eq!(decode_number("tasks a", &cursor), Some(7));
+        assert_eq!(decode("tasks b", &cursor), None);
+        assert_eq!(decode_number("tasks a", &encode("tasks a", b"x")), None);
+        for bad in ["", "!", "AAAA", "\u{e4}"] {
+            assert_eq!(decode("tasks a", bad), None);
+        }
+    }
+}

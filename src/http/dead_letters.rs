@@ -1,0 +1,85 @@
+//! Events that could not be taken.
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::cursor;
+use super::problem::Problem;
+use super::reply::{self, Reply, Shown};
+use super::request::Call;
+use crate::events;
+use crate::store::DeadLetter;
+use crate::task::{TaskId, Timestamp};
+
+#[derive(Serialize)]
+struct LetterWire<'a> {
+    id: u64,
+    time: Shown<Timestamp>,
+    task_id: Option<TaskId>,
+    reason: &'a str,
+    /// As it came: it need not be JSON.
+    raw: &'a str,
+}
+
+impl<'a> LetterWire<'a> {
+    fn new(id: u64, letter: &'a DeadLetter) -> Self {
+        Self { id, time: Shown(letter.at), task_id: letter.task, reason: &letter.reason, raw: &letter.raw }
+    }
+}
+
+#[derive(Serialize)]
+struct ListWire<'a> {
+    dead_letters: Vec<LetterWire<'a>>,
+    next_cursor: Option<String>,
+    limit: usize,
+}
+
+/// `GET /dead-letters`
+pub(super) async fn list(call: Call) -> Reply {
+    const SCOPE: &str = "dead letters";
+    let mut query = call.query(&["limit", "cursor"]);
+    let limit = query.limit();
+    let before = query.one("cursor").and_then(|cursor| {
+        let place = cursor::decode_number(SCOPE, &cursor);
+        if place.is_none() {
+            query.wrong("cursor", cursor::MISMATCH);
+        }
+        place
+    });
+    query.finish()?;
+    // One more tells whether there is a next page.
+    let mut letters = call.app.engine.dead_letters(before, limit + 1).await?;
+    let more = letters.len() > limit;
+    letters.truncate(limit);
+    let last = letters.last().filter(|_| more);
+    let next_cursor = last.map(|(id, _)| cursor::encode(SCOPE, &id.to_be_bytes()));
+    let dead_letters = letters.iter().map(|(id, letter)| LetterWire::new(*id, letter)).collect();
+    Ok(reply::json(StatusCode::OK, &ListWire { dead_letters, next_cursor, limit }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequeueWire {}
+
+#[derive(Serialize)]
+struct RequeuedWire {
+    id: u64,
+    outcome: &'static str,
+    detail: &'static str,
+}
+
+/// `POST /dead-letters/{id}/requeue`
+pub(super) async fn requeue(mut call: Call) -> Reply {
+    call.no_query()?;
+    let text = call.id();
+    let id = text.parse().map_err(|_| Problem::not_found("dead_letter_not_found", "dead letter", &text))?;
+    let (RequeueWire {}, errors) = call.optional_json().await?;
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let missing = || Problem::not_found("dead_letter_not_found", "dead letter", &text);
+    let letter = call.app.engine.dead_letter(id).await?.ok_or_else(missing)?;
+    let event = events::read(letter.raw.as_bytes())?;
+    let outcome = call.app.engine.requeue(id, event.incoming).await?;
+    Ok(reply::json(StatusCode::OK, &RequeuedWire { id, outcome: outcome.as_str(), detail: outcome.detail() }))
+}

@@ -1,0 +1,210 @@
+//! `POST /events`: the HTTP binding of `CloudEvents`, all three modes. The
+//! effect is on disk when the answer leaves.
+
+use bytes::Bytes;
+use hyper::{HeaderMap, StatusCode};
+use percent_encoding::percent_decode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::headers;
+use super::problem::{self, Problem};
+use super::reply::{self, Reply};
+use super::request::Call;
+use crate::engine::{EventOutcome, Refusal};
+use crate::events::{self, InvalidEvent, Received};
+use crate::json::{self, Invalid};
+
+/// Most events of a batch.
+const MAX_BATCH: usize = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Structured,
+    Binary,
+    Batch,
+}
+
+impl Mode {
+    /// A bare JSON body without `ce-` headers is an envelope, too.
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        headers::require_plain(headers)?;
+        let binary = headers.contains_key("ce-specversion");
+        match headers::media_type(headers).as_deref() {
+            Some("application/cloudevents-batch+json") => Ok(Self::Batch),
+            None | Some("application/json") if binary => Ok(Self::Binary),
+            None | Some("application/json" | "application/cloudevents+json") => Ok(Self::Structured),
+            Some(other) if binary && other.ends_with("+json") => Ok(Self::Binary),
+            Some(other) => {
+                let taken = "application/cloudevents+json, application/cloudevents-batch+json or application/json";
+                let found = json::quoted(other);
+                Err(Problem::unsupported_media_type(format!("Content-Type must be {taken}, was {found}")))
+            }
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct OutcomeWire<'a> {
+    id: &'a str,
+    outcome: &'static str,
+    detail: &'static str,
+}
+
+impl<'a> OutcomeWire<'a> {
+    const fn new(id: &'a str, outcome: EventOutcome) -> Self {
+        Self { id, outcome: outcome.as_str(), detail: outcome.detail() }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ResultWire<'a> {
+    Outcome(OutcomeWire<'a>),
+    Problem {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        problem: problem::Wire<'a>,
+    },
+}
+
+#[derive(Serialize)]
+struct ResultsWire<'a> {
+    results: Vec<ResultWire<'a>>,
+}
+
+/// `POST /events`
+pub(super) async fn take(mut call: Call) -> Reply {
+    call.no_query()?;
+    let mode = Mode::of(call.headers())?;
+    let raw = call.bytes().await?;
+    match mode {
+        Mode::Batch => take_batch(&call, &raw).await,
+        Mode::Structured => take_one(&call, events::read(&raw)?).await,
+        Mode::Binary => {
+            let text = events::structured(attributes(call.headers()), &raw)?;
+            take_one(&call, events::read(&text)?).await
+        }
+    }
+}
+
+/// The attributes of an event in binary mode: `ce-` headers, their values
+/// percent-encoded.
+fn attributes(headers: &HeaderMap) -> impl Iterator<Item = (&str, String)> {
+    headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix("ce-")?;
+        Some((name, percent_decode(value.as_bytes()).decode_utf8_lossy().into_owned()))
+    })
+}
+
+async fn take_one(call: &Call, received: Received) -> Reply {
+    let mut outcomes = call.app.engine.accept(vec![received.incoming]).await?;
+    let outcome = outcomes.pop().ok_or(crate::engine::Error::Unknown)??;
+    Ok(reply::json(StatusCode::OK, &OutcomeWire::new(&received.id, outcome)))
+}
+
+/// Takes a batch apart; each event is then on its own.
+fn read_batch(raw: &[u8], most_bytes: usize) -> Result<Vec<Result<Received, InvalidEvent>>, Problem> {
+    json::check(raw, most_bytes)?;
+    let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
+    let items: Vec<&RawValue> = match serde_json::from_slice(raw) {
+        Ok(items) => items,
+        Err(error) if error.is_data() => return Err(Problem::invalid_field("", "must be an array of events")),
+        Err(error) => return Err(malformed(error).into()),
+    };
+    if items.len() > MAX_BATCH {
+        return Err(Problem::invalid_field("", format!("must have at most {MAX_BATCH} events, had {}", items.len())));
+    }
+    Ok(items.into_iter().map(|item| events::read(item.get().as_bytes())).collect())
+}
+
+async fn take_batch(call: &Call, raw: &Bytes) -> Reply {
+    let items = read_batch(raw, call.app.settings.limits.body_bytes)?;
+    let valid: Vec<_> = items.iter().filter_map(|item| item.as_ref().ok().map(|each| each.incoming.clone())).collect();
+    let outcomes = if valid.is_empty() { Vec::new() } else { call.app.engine.accept(valid).await? };
+    let results = merged(items, outcomes);
+    let path = call.head.uri.path();
+    let results = results.iter().map(|(id, result)| match result {
+        Ok(outcome) => ResultWire::Outcome(OutcomeWire::new(id.as_deref().unwrap_or_default(), *outcome)),
+        Err(problem) => ResultWire::Problem { id: id.as_deref(), problem: problem.wire(path) },
+    });
+    Ok(reply::json(StatusCode::OK, &ResultsWire { results: results.collect() }))
+}
+
+type Merged = (Option<String>, Result<EventOutcome, Problem>);
+
+/// The outcomes of the valid events, at the places of these, among the
+/// problems of the others.
+fn merged(items: Vec<Result<Received, InvalidEvent>>, outcomes: Vec<Result<EventOutcome, Refusal>>) -> Vec<Merged> {
+    let mut outcomes = outcomes.into_iter();
+    let items = items.into_iter().enumerate().map(|(index, item)| match item {
+        Ok(received) => {
+            let outcome = outcomes.next().map(|outcome| outcome.map_err(Problem::from));
+            (Some(received.id), outcome.unwrap_or_else(|| Err(crate::engine::Error::Unknown.into())))
+        }
+        Err(invalid) => (None, Err(Problem::from(invalid).within(&format!("/{index}")))),
+    });
+    items.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Outcome, TaskId};
+
+    fn mode(pairs: &[(&'static str, &'static str)]) -> Result<Mode, Problem> {
+        let headers: HeaderMap =
+            pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        Mode::of(&headers)
+    }
+
+    #[test]
+    fn modes_are_told_apart() {
+        let binary = ("ce-specversion", "1.0");
+        assert_eq!(mode(&[("content-type", "application/cloudevents+json; charset=utf-8")]).unwrap(), Mode::Structured);
+        assert_eq!(mode(&[("content-type", "application/cloudevents-batch+json")]).unwrap(), Mode::Batch);
+        assert_eq!(mode(&[("content-type", "application/json")]).unwrap(), Mode::Structured);
+        assert_eq!(mode(&[]).unwrap(), Mode::Structured);
+        assert_eq!(mode(&[("content-type", "application/json"), binary]).unwrap(), Mode::Binary);
+        assert_eq!(mode(&[binary]).unwrap(), Mode::Binary);
+        assert_eq!(mode(&[("content-type", "text/xml"), binary]).unwrap_err().code(), "unsupported_media_type");
+    }
+
+    #[test]
+    fn binary_attributes_are_decoded() {
+        let mut headers = HeaderMap::new();
+        headers.insert("ce-source", "/worker%20%E2%82%AC".parse().unwrap());
+        headers.insert("accept", "*/*".parse().unwrap());
+        let attributes: Vec<_> = attributes(&headers).collect();
+        assert_eq!(attributes, [("source", "/worker €".to_owned())]);
+    }
+
+    #[test]
+    fn a_batch_answers_in_order() {
+        let task = "01890a5d-ac96-774b-bcce-b302099a8057";
+        let event = |id: &str, error: &str| {
+            format!(
+                r#"{{"specversion":"1.0","type":"task.failed","source":"/w","id":"{id}","data":{{"task_id":"{task}"{error}}}}}"#
+            )
+        };
+        let text =
+            format!("[{},7,{},{}]", event("a", ",\"error\":\"e\""), event("b", ""), event("c", ",\"error\":\"e\""));
+        let items = read_batch(text.as_bytes(), 10_000).unwrap();
+        let missing = Refusal::TaskNotFound(task.parse::<TaskId>().unwrap());
+        let merged = merged(items, vec![Ok(EventOutcome::Taken(Outcome::Applied)), Err(missing)]);
+        assert!(matches!(&merged[0], (Some(id), Ok(EventOutcome::Taken(Outcome::Applied))) if id == "a"));
+        assert_eq!(merged[1].1.as_ref().unwrap_err().code(), "validation_failed");
+        let second = serde_json::to_string(&merged[2].1.as_ref().unwrap_err().wire("/")).unwrap();
+        assert!(second.contains("\"/2/data/error\""), "{second}");
+        assert_eq!(merged[3].1.as_ref().unwrap_err().code(), "task_not_found");
+    }
+
+    #[test]
+    fn what_is_no_batch_is_refused() {
+        assert_eq!(read_batch(b"{}", 100).unwrap_err().code(), "validation_failed");
+        assert_eq!(read_batch(b"[", 100).unwrap_err().code(), "malformed_json");
+        assert_eq!(read_batch(b"[1,2,3]", 3).unwrap_err().code(), "body_too_large");
+        assert_eq!(read_batch("[".repeat(100_000).as_bytes(), 1_000_000).unwrap_err().code(), "json_too_deep");
+        assert!(read_batch(b"[]", 100).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,67 @@
+//! The engine's figures as metrics, read when they are asked for.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::engine::Engine;
+use crate::task::Phase;
+
+/// Reads the engine's figures.
+#[derive(Debug)]
+pub(super) struct EngineFigures {
+    engine: Engine,
+}
+
+impl EngineFigures {
+    pub(super) const fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+impl Collector for EngineFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let figures = self.engine.figures();
+        let gauges = [
+            ("projects", "Projects that exist", figures.projects),
+            ("log_head", "The newest position of the log", figures.head),
+            ("log_tail", "The oldest position the log still has", figures.tail),
+            ("engine_queued_commands", "Commands that wait for the writer", figures.queued_commands),
+            ("dead_letters", "Events that could not be taken", figures.dead_letters),
+            ("store_bytes", "Size of the store's file", figures.store_bytes),
+            ("store_free_mebibytes", "Free space on the disk of the store", figures.free_mib),
+            ("hot_tasks", "Tasks whose answer is kept in memory", figures.hot_tasks),
+        ];
+        for (name, help, value) in gauges {
+            gauge(&mut encoder, name, help, value)?;
+        }
+        counter(&mut encoder, "engine_commits", "Commits since the start", figures.commits)?;
+        counter(&mut encoder, "engine_commands", "Commands since the start", figures.commands)?;
+        let mut events = encoder.encode_descriptor("events_taken", "Events by outcome", None, MetricType::Counter)?;
+        for (outcome, count) in ["applied", "stale", "parked", "duplicate"].into_iter().zip(figures.events) {
+            ConstCounter::new(count).encode(events.encode_family(&[("outcome", outcome)])?)?;
+        }
+        let mut tasks = encoder.encode_descriptor("tasks", "Tasks by phase", None, MetricType::Gauge)?;
+        for phase in Phase::ALL {
+            let count = signed(figures.counters.phase(phase));
+            ConstGauge::new(count).encode(tasks.encode_family(&[("phase", phase.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    ConstGauge::new(signed(value)).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

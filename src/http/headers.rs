@@ -1,0 +1,221 @@
+//! Headers with a meaning of their own: versions, request ids, traces,
+//! idempotency keys, media types.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::BytesMut;
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
+
+use super::problem::Problem;
+use crate::engine::IdempotencyKey;
+use crate::json;
+
+/// `X-Request-Id`.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `Idempotent-Replayed`.
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const MAX_REQUEST_ID_BYTES: usize = 128;
+const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// A version as an entity tag.
+pub(super) fn etag(version: u64) -> HeaderValue {
+    text(24, format_args!("\"{version}\""))
+}
+
+/// Bytes by their hash as an entity tag.
+pub(super) fn etag_of(bytes: &[u8]) -> HeaderValue {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    let half = digest.iter().take(16).fold(0_u128, |sum, byte| (sum << 8) | u128::from(*byte));
+    text(40, format_args!("\"{half:032x}\""))
+}
+
+fn text(capacity: usize, text: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut bytes = BytesMut::with_capacity(capacity);
+    // Writing to memory does not fail, and what is written here is visible ASCII.
+    let _ = bytes.write_fmt(text);
+    HeaderValue::from_maybe_shared(bytes.freeze()).unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// Whether an `If-None-Match` or `If-Match` names this tag; weak tags count
+/// as strong ones.
+pub(super) fn matches(known: &HeaderValue, etag: &HeaderValue) -> bool {
+    if known == etag {
+        return true;
+    }
+    let known = known.to_str().unwrap_or_default();
+    known.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag)
+}
+
+/// Makes ids for requests that bring none: a random part for the process
+/// and a number.
+#[derive(Debug)]
+pub(super) struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(super) fn new() -> Self {
+        Self { process: rand::random(), next: AtomicU64::new(1) }
+    }
+
+    /// The id the client gave, or a new one.
+    pub(super) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let given = headers.get(REQUEST_ID).filter(|id| is_visible(id.as_bytes(), MAX_REQUEST_ID_BYTES));
+        given.cloned().unwrap_or_else(|| self.make())
+    }
+
+    fn make(&self) -> HeaderValue {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        text(40, format_args!("{:016x}-{number:x}", self.process))
+    }
+}
+
+fn is_visible(text: &[u8], most: usize) -> bool {
+    !text.is_empty() && text.len() <= most && text.iter().all(u8::is_ascii_graphic)
+}
+
+/// The trace a request belongs to, when its `traceparent` is valid.
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_hex =
+        |part: &str, length| part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let fits = is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
+    let known = version == "00" && parts.next().is_none() || version != "00" && version != "ff" && text.len() <= 256;
+    (fits && known && !is_zero(trace) && !is_zero(parent)).then(|| text.to_owned())
+}
+
+/// The key under which the answer to this body is kept, if the client gave
+/// one: bare, or quoted as in the draft.
+pub(super) fn idempotency_key(
+    headers: &HeaderMap,
+    endpoint: &str,
+    body: &[u8],
+) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(first) = given.next() else { return Ok(None) };
+    let text = first.as_bytes();
+    let bare = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
+    if given.next().is_some() || !is_visible(bare, MAX_IDEMPOTENCY_KEY_BYTES) {
+        let message = format!("must be given once, 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters");
+        return Err(Problem::invalid_field("Idempotency-Key", message));
+    }
+    let key = half_digest(&[endpoint.as_bytes(), b"\0", bare]);
+    Ok(Some(IdempotencyKey { key, body: half_digest(&[body]) }))
+}
+
+fn half_digest(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    half
+}
+
+/// The media type of a body without its parameters, in lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or_default();
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// The body must be JSON as it is, and may leave that unsaid.
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    require_plain(headers)?;
+    match media_type(headers) {
+        Some(other) if other != "application/json" && !other.ends_with("+json") => {
+            let found = json::quoted(&other);
+            Err(Problem::unsupported_media_type(format!("Content-Type must be application/json, was {found}")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The body must not be compressed.
+pub(super) fn require_plain(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Problem::unsupported_media_type("bodies must come without Content-Encoding".to_owned()))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        headers
+    }
+
+    #[test]
+    fn tags_match_in_every_form() {
+        let etag = etag(12);
+        assert_eq!(etag, "\"12\"");
+        for known in ["\"12\"", "W/\"12\"", "\"1\", \"12\"", "*"] {
+            assert!(matches(&HeaderValue::from_static(known), &etag), "{known}");
+        }
+        for known in ["\"1\"", "12", "", "W/\"2\""] {
+            assert!(!matches(&HeaderValue::from_static(known), &etag), "{known}");
+        }
+    }
+
+    #[test]
+    fn request_ids_are_echoed_or_made() {
+        let ids = RequestIds::new();
+        assert_eq!(ids.of(&with("x-request-id", "abc")), "abc");
+        let made = ids.of(&with("x-request-id", "a b"));
+        assert_ne!(made, "a b");
+        assert_ne!(made, ids.of(&HeaderMap::new()));
+        assert_ne!(ids.of(&with("x-request-id", &"x".repeat(129))).len(), 129);
+    }
+
+    #[test]
+    fn traces_are_taken_when_valid() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace = |text: &str| traceparent(&with("traceparent", text));
+        assert_eq!(trace(good).as_deref(), Some(good));
+        assert!(trace(&good.replace("00-0a", "cc-0a")).is_some());
+        assert!(trace(&good.replace("00-0a", "ff-0a")).is_none());
+        assert!(trace(&good.to_uppercase()).is_none());
+        assert!(trace("00-00000000000000000000000000000000-b7ad6b7169203331-01").is_none());
+        assert!(trace(&format!("{good}-x")).is_none());
+        assert!(trace("x").is_none());
+    }
+
+    #[test]
+    fn idempotency_keys_are_bare_or_quoted() {
+        let key =
+            |text: &str, endpoint: &str, body: &[u8]| idempotency_key(&with("idempotency-key", text), endpoint, body);
+        let bare = key("k-1", "/tasks", b"x").unwrap().unwrap();
+        assert_eq!(key("\"k-1\"", "/tasks", b"x").unwrap(), Some(bare));
+        assert_ne!(key("k-1", "/tasks/batch", b"x").unwrap().unwrap().key, bare.key);
+        assert_ne!(key("k-1", "/tasks", b"y").unwrap().unwrap().body, bare.body);
+        assert_eq!(idempotency_key(&HeaderMap::new(), "/tasks", b"").unwrap(), None);
+        for bad in ["", "\"\"", "a b", "ä"] {
+            assert!(key(bad, "/tasks", b"").is_err(), "{bad}");
+        }
+        assert!(key(&"x".repeat(256), "/tasks", b"").is_err());
+    }
+
+    #[test]
+    fn other_bodies_than_json_are_refused() {
+        assert!(require_json(&HeaderMap::new()).is_ok());
+        assert!(require_json(&with("content-type", "application/json; charset=utf-8")).is_ok());
+        assert!(require_json(&with("content-type", "text/plain")).is_err());
+        assert!(require_json(&with("content-encoding", "gzip")).is_err());
+    }
+}

@@ -1,0 +1,82 @@
+//! Health for people, for orchestrators and for Prometheus.
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::{Map, Value, json};
+
+use super::reply::{self, Reply};
+use super::request::Call;
+use crate::engine::Figures;
+use crate::task::Phase;
+
+/// What Prometheus expects of this text.
+const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+fn by_health(healthy: bool) -> (StatusCode, &'static str) {
+    if healthy { (StatusCode::OK, "healthy") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") }
+}
+
+/// `GET /health`
+pub(super) fn health(call: &Call) -> Reply {
+    call.no_query()?;
+    let (code, status) = by_health(call.app.engine.is_accepting());
+    let timestamp = call.app.clock.now().to_string();
+    Ok(reply::json(code, &json!({"status": status, "version": call.app.settings.version, "timestamp": timestamp})))
+}
+
+/// `GET /health/detailed`
+pub(super) fn detailed(call: &Call) -> Reply {
+    call.no_query()?;
+    let (code, status) = by_health(call.app.engine.is_accepting());
+    let figures = call.app.engine.figures();
+    let body = json!({
+        "status": status,
+        "version": call.app.settings.version,
+        "timestamp": call.app.clock.now().to_string(),
+        "dependencies": {
+            "store": {"status": status, "size_bytes": figures.store_bytes, "free_mib": figures.free_mib},
+        },
+        "figures": figures_wire(&figures),
+    });
+    Ok(reply::json(code, &body))
+}
+
+fn figures_wire(figures: &Figures) -> Value {
+    let phases = Phase::ALL.map(|phase| (phase.as_str().to_owned(), figures.counters.phase(phase).into()));
+    let outcomes = ["applied", "stale", "parked", "duplicate"].map(str::to_owned);
+    let events: Map<String, Value> = outcomes.into_iter().zip(figures.events.map(Value::from)).collect();
+    json!({
+        "tasks": phases.into_iter().collect::<Map<String, Value>>(),
+        "projects": figures.projects,
+        "log_head": figures.head,
+        "log_tail": figures.tail,
+        "commits": figures.commits,
+        "commands": figures.commands,
+        "queued_commands": figures.queued_commands,
+        "events": events,
+        "dead_letters": figures.dead_letters,
+        "hot_tasks": figures.hot_tasks,
+    })
+}
+
+/// `GET /livez`: the process answers.
+pub(super) fn live(call: &Call) -> Reply {
+    call.no_query()?;
+    Ok(reply::json(StatusCode::OK, &json!({"status": "alive"})))
+}
+
+/// `GET /readyz`: requests may be sent here.
+pub(super) fn ready(call: &Call) -> Reply {
+    call.no_query()?;
+    if call.app.engine.is_accepting() && !call.stopping.is_cancelled() {
+        return Ok(reply::json(StatusCode::OK, &json!({"status": "ready"})));
+    }
+    Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready"})))
+}
+
+/// `GET /metrics`
+pub(super) fn metrics(call: &Call) -> Reply {
+    call.no_query()?;
+    let response = reply::rendered(StatusCode::OK, call.app.metrics.render());
+    Ok(reply::with(response, CONTENT_TYPE, METRICS))
+}

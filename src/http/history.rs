@@ -1,0 +1,198 @@
+//! The history of a task: as pages, and as a stream that ends with it.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::app::App;
+use super::cursor;
+use super::problem::Problem;
+use super::reply::{self, Reply, Shown};
+use super::request::Call;
+use super::sse::{self, Over, Stream};
+use super::tasks::task_id;
+use crate::store::LogEntry;
+use crate::task::{Change, Seq, TaskError, TaskId, Timestamp};
+
+/// Entries that a stream reads at once.
+const CHUNK: usize = 256;
+
+/// One entry.
+#[derive(Serialize)]
+struct EntryWire<'a> {
+    seq: Seq,
+    time: Shown<Timestamp>,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    task_id: TaskId,
+    status: &'static str,
+    phase: &'static str,
+    attempt: u32,
+    detail: Value,
+}
+
+impl<'a> EntryWire<'a> {
+    fn new(seq: Seq, entry: &'a LogEntry) -> Self {
+        Self {
+            seq,
+            time: Shown(entry.at),
+            kind: entry.change.name(),
+            task_id: entry.task,
+            status: entry.status.as_str(),
+            phase: entry.phase.as_str(),
+            attempt: entry.attempt,
+            detail: detail(&entry.change),
+        }
+    }
+}
+
+/// What else is to be said of a change. The id of a lease is known to its
+/// holder alone.
+fn detail(change: &Change) -> Value {
+    match change {
+        Change::Created | Change::Queued | Change::Released | Change::LeaseExpired => json!({}),
+        Change::Ready { attempt, tier, domain, previous } => {
+            json!({"attempt": attempt, "tier": tier, "domain": domain, "previous_provenance_id": previous})
+        }
+        Change::Cancelled { reason } => json!({"reason": reason}),
+        Change::Finished { status, error, record } => {
+            json!({"status": status.as_str(), "error": error.as_ref().map(error_detail), "provenance_id": record})
+        }
+        Change::Accepted { outcome, .. } => json!({"outcome": outcome.as_str(), "reason": outcome.detail()}),
+        Change::Leased { worker, until, .. } => json!({"worker_id": worker, "until": until.to_string()}),
+        Change::Backoff { until, error } => json!({"until": until.to_string(), "error": error_detail(error)}),
+        Change::DependencyCompleted { task } => json!({"task_id": task}),
+        Change::ParkedExpired { name } => json!({"event": name}),
+    }
+}
+
+fn error_detail(error: &TaskError) -> Value {
+    json!({"code": error.code.as_str(), "message": error.message, "attempt": error.attempt})
+}
+
+#[derive(Serialize)]
+struct HistoryWire<'a> {
+    events: Vec<EntryWire<'a>>,
+    next_cursor: Option<String>,
+}
+
+/// `GET /tasks/{id}/events`
+pub(super) async fn list(call: Call) -> Reply {
+    let id = task_id(&call.raw_id)?;
+    let mut query = call.query(&["limit", "cursor"]);
+    let limit = query.limit();
+    let scope = format!("history {id}");
+    let after = query.one("cursor").and_then(|cursor| {
+        let place = cursor::decode_number(&scope, &cursor);
+        if place.is_none() {
+            query.wrong("cursor", cursor::MISMATCH);
+        }
+        place
+    });
+    query.finish()?;
+    let after = Seq(after.unwrap_or(0));
+    // One more tells whether there is a next page.
+    let read = call.app.engine.history(id, after, limit + 1).await?;
+    let mut entries = read.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
+    let more = entries.len() > limit;
+    entries.truncate(limit);
+    let last = entries.last().filter(|_| more);
+    let next_cursor = last.map(|(seq, _)| cursor::encode(&scope, &seq.0.to_be_bytes()));
+    let events = entries.iter().map(|(seq, entry)| EntryWire::new(*seq, entry)).collect();
+    Ok(reply::json(StatusCode::OK, &HistoryWire { events, next_cursor }))
+}
+
+/// `GET /tasks/{id}/stream`
+pub(super) async fn stream(call: &Call) -> Reply {
+    call.no_query()?;
+    let id = task_id(&call.raw_id)?;
+    let after = Seq(super::events_out::last_event_id(call.headers())?.unwrap_or(0));
+    if call.app.engine.history(id, after, 1).await?.is_none() {
+        return Err(Problem::task_not_found(&call.raw_id));
+    }
+    let (stream, response) = sse::open(call.app.settings.heartbeat, call.stopping.clone());
+    tokio::spawn(tell(Arc::clone(&call.app), id, after, stream));
+    Ok(response)
+}
+
+/// Tells the history until the task has ended.
+async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: Stream) -> Result<(), Over> {
+    loop {
+        // Asked before reading, so that no change falls between the two.
+        let changed = app.engine.changed(task);
+        let ended = app.engine.status(task).map_err(|_| Over)?.is_none_or(|answer| answer.ended);
+        loop {
+            let read = app.engine.history(task, after, CHUNK).await.map_err(|_| Over)?;
+            let entries = read.unwrap_or_default();
+            for (seq, entry) in &entries {
+                let wire = EntryWire::new(*seq, entry);
+                let data = serde_json::to_vec(&wire).unwrap_or_default();
+                stream.event(seq.0, wire.kind, &data).await?;
+                after = *seq;
+            }
+            stream.flush().await?;
+            if entries.len() < CHUNK {
+                break;
+            }
+        }
+        let Some(changed) = changed.filter(|_| !ended) else { return Ok(()) };
+        stream.wait(changed).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::task::{ErrorCode, LeaseId, Outcome, Phase, ProjectId, RecordId, Stale, Status, WorkerId};
+
+    fn shown(change: Change) -> Value {
+        let entry = LogEntry {
+            at: Timestamp::from_micros(1_767_981_600_000_000),
+            task: TaskId::new(Uuid::from_u128(7)),
+            project: ProjectId::new("p").unwrap(),
+            version: 1,
+            status: Status::Running,
+            phase: Phase::Leased,
+            attempt: 1,
+            change,
+            event: None,
+        };
+        serde_json::to_value(EntryWire::new(Seq(3), &entry)).unwrap()
+    }
+
+    #[test]
+    fn an_entry_has_its_fields() {
+        let until = Timestamp::from_micros(1_767_981_700_000_000);
+        let worker = WorkerId::new("w").unwrap();
+        assert_eq!(
+            shown(Change::Leased { lease: LeaseId::new(Uuid::nil()), worker, until }),
+            json!({
+                "seq": 3, "time": "2026-01-09T18:00:00Z", "type": "task.leased",
+                "task_id": "00000000-0000-0000-0000-000000000007", "status": "running", "phase": "leased",
+                "attempt": 1, "detail": {"worker_id": "w", "until": "2026-01-09T18:01:40Z"},
+            })
+        );
+    }
+
+    #[test]
+    fn details_are_objects_with_words() {
+        let error = TaskError { code: ErrorCode::Rejected, message: "no".to_owned(), attempt: Some(1) };
+        let record = Some(RecordId::new(Uuid::nil()));
+        let finished = Change::Finished { status: Status::Failed, error: Some(error), record };
+        assert_eq!(
+            shown(finished)["detail"],
+            json!({
+                "status": "failed", "error": {"code": "rejected", "message": "no", "attempt": 1},
+                "provenance_id": "00000000-0000-0000-0000-000000000000",
+            })
+        );
+        let accepted = Change::Accepted { name: "task.failed".to_owned(), outcome: Outcome::Stale(Stale::Ended) };
+        let value = shown(accepted);
+        assert_eq!(value["type"], "task.failed");
+        assert_eq!(value["detail"], json!({"outcome": "stale", "reason": "the task had ended"}));
+    }
+}

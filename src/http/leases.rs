@@ -1,0 +1,214 @@
+//! Work queues and leases: how workers get tasks without a broker.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::problem::Problem;
+use super::reply::{self, Reply, Shown};
+use super::request::Call;
+use crate::engine::{Granted, LeaseRequest, Queue};
+use crate::json::{FieldError, Findings};
+use crate::task::{LeaseId, Tier, Timestamp, WorkerId};
+
+/// Most leases given at once.
+const MAX_LEASES: i64 = 100;
+/// Longest wait for a task, in seconds.
+const MAX_WAIT: i64 = 60;
+
+#[derive(Serialize)]
+struct QueueWire<'a> {
+    tier: &'a Tier,
+    depth: usize,
+    leased: usize,
+    oldest_ready_at: Option<Shown<Timestamp>>,
+    oldest_age_seconds: Option<f64>,
+}
+
+impl<'a> QueueWire<'a> {
+    fn new(queue: &'a Queue, now: Timestamp) -> Self {
+        Self {
+            tier: &queue.tier,
+            depth: queue.depth,
+            leased: queue.leased,
+            oldest_ready_at: queue.oldest_ready_at.map(Shown),
+            oldest_age_seconds: queue.oldest_ready_at.map(|since| now.since(since).as_secs_f64()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct QueuesWire<'a> {
+    queues: Vec<QueueWire<'a>>,
+}
+
+/// `GET /queues`
+pub(super) async fn queues(call: Call) -> Reply {
+    call.no_query()?;
+    let queues = call.app.engine.queues().await?;
+    let now = call.app.clock.now();
+    let queues = queues.iter().map(|queue| QueueWire::new(queue, now)).collect();
+    Ok(reply::json(StatusCode::OK, &QueuesWire { queues }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaseWire {
+    worker_id: Option<String>,
+    max: Option<i64>,
+    lease_seconds: Option<i64>,
+    wait_seconds: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct GrantedWire<'a> {
+    lease_id: LeaseId,
+    expires_at: Shown<Timestamp>,
+    task: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct LeasesWire<'a> {
+    leases: Vec<GrantedWire<'a>>,
+}
+
+/// How long leases last.
+struct Lasting {
+    default: Duration,
+    most: Duration,
+}
+
+impl Lasting {
+    fn of(call: &Call) -> Self {
+        Self { default: call.app.settings.lease_default, most: call.app.settings.lease_max }
+    }
+
+    fn check(&self, found: &mut Findings, seconds: Option<i64>) -> Duration {
+        let most = i64::try_from(self.most.as_secs()).unwrap_or(i64::MAX);
+        let seconds = whole(found, "/lease_seconds", seconds, 1..=most);
+        seconds.map_or(self.default, Duration::from_secs)
+    }
+}
+
+fn whole(found: &mut Findings, pointer: &str, number: Option<i64>, allowed: RangeInclusive<i64>) -> Option<u64> {
+    let number = number?;
+    if !allowed.contains(&number) {
+        found.add(pointer, format!("must be from {} to {}, was {number}", allowed.start(), allowed.end()));
+    }
+    u64::try_from(number).ok()
+}
+
+fn request(tier: Tier, wire: &LeaseWire, errors: Vec<FieldError>, lasting: &Lasting) -> Result<LeaseRequest, Problem> {
+    let mut found = Findings::from_errors(errors);
+    let worker = found.required("/worker_id", wire.worker_id.as_deref());
+    let worker: Option<WorkerId> = worker.and_then(|id| found.parse("/worker_id", id));
+    let max = whole(&mut found, "/max", wire.max, 1..=MAX_LEASES).unwrap_or(1);
+    let lease = lasting.check(&mut found, wire.lease_seconds);
+    let wait = whole(&mut found, "/wait_seconds", wire.wait_seconds, 0..=MAX_WAIT).unwrap_or(0);
+    match worker {
+        Some(worker) if found.is_empty() => Ok(LeaseRequest {
+            tier,
+            worker,
+            max: usize::try_from(max).unwrap_or(1),
+            lease,
+            wait: Duration::from_secs(wait),
+        }),
+        _ => Err(Problem::invalid(found.into_errors())),
+    }
+}
+
+/// `POST /queues/{tier}/lease`
+pub(super) async fn lease(mut call: Call) -> Reply {
+    call.no_query()?;
+    let name = call.id();
+    let tier = call.app.settings.tiers.iter().find(|tier| tier.as_str() == name).cloned();
+    let tier = tier.ok_or_else(|| Problem::not_found("tier_not_found", "tier", &name))?;
+    let (wire, errors) = call.json().await?;
+    let request = request(tier, &wire, errors, &Lasting::of(&call))?;
+    let granted = tokio::select! {
+        granted = call.app.engine.lease(request) => granted?,
+        () = call.stopping.cancelled() => Vec::new(),
+    };
+    Ok(reply::json(StatusCode::OK, &LeasesWire { leases: granted.iter().map(granted_wire).collect() }))
+}
+
+fn granted_wire(granted: &Granted) -> GrantedWire<'_> {
+    GrantedWire {
+        lease_id: granted.lease,
+        expires_at: Shown(granted.until),
+        task: serde_json::from_slice(&granted.task).ok(),
+    }
+}
+
+/// Text that is no lease id names one that is not held.
+fn lease_id(call: &Call) -> Result<LeaseId, Problem> {
+    let id = call.id();
+    id.parse().map_err(|_| Problem::lease_lost(&id))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RenewWire {
+    lease_seconds: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct RenewedWire {
+    lease_id: LeaseId,
+    expires_at: Shown<Timestamp>,
+}
+
+/// `POST /leases/{id}/renew`
+pub(super) async fn renew(mut call: Call) -> Reply {
+    call.no_query()?;
+    let lease_id = lease_id(&call)?;
+    let (wire, errors): (RenewWire, _) = call.optional_json().await?;
+    let mut found = Findings::from_errors(errors);
+    let duration = Lasting::of(&call).check(&mut found, wire.lease_seconds);
+    if !found.is_empty() {
+        return Err(Problem::invalid(found.into_errors()));
+    }
+    let expires_at = Shown(call.app.engine.renew(lease_id, duration).await?);
+    Ok(reply::json(StatusCode::OK, &RenewedWire { lease_id, expires_at }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReleaseWire {}
+
+/// `POST /leases/{id}/release`
+pub(super) async fn release(mut call: Call) -> Reply {
+    call.no_query()?;
+    let lease_id = lease_id(&call)?;
+    let (ReleaseWire {}, errors) = call.optional_json().await?;
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    call.app.engine.release(lease_id).await?;
+    Ok(reply::no_content())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(wire: &LeaseWire) -> Result<LeaseRequest, Problem> {
+        let lasting = Lasting { default: Duration::from_mins(1), most: Duration::from_mins(10) };
+        request(Tier::new("small").unwrap(), wire, Vec::new(), &lasting)
+    }
+
+    #[test]
+    fn defaults_and_bounds_hold() {
+        let worker = || Some("w".to_owned());
+        let least = check(&LeaseWire { worker_id: worker(), ..LeaseWire::default() }).unwrap();
+        assert_eq!((least.max, least.lease, least.wait), (1, Duration::from_mins(1), Duration::ZERO));
+        let bad = LeaseWire { worker_id: None, max: Some(0), lease_seconds: Some(601), wait_seconds: Some(-1) };
+        let text = serde_json::to_string(&check(&bad).unwrap_err().wire("")).unwrap();
+        for pointer in ["/worker_id", "/max", "/lease_seconds", "/wait_seconds"] {
+            assert!(text.contains(pointer), "{pointer} in {text}");
+        }
+    }
+}

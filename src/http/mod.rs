@@ -1,0 +1,47 @@
+//! The HTTP edge: from sockets to calls of the engine, and back.
+//!
+//! [`serve`] accepts connections within limits; each request is routed
+//! by one table ([`routes`]), answered by the file of its resource, and
+//! leaves with its request id and its measurements ([`edge`]). Status codes
+//! exist in this module alone, and problems are made in [`problem`] alone.
+//!
+//! Everything has a limit: connections (in all and by address), headers,
+//! bodies (size and time), writes to clients that do not read, pages,
+//! buffers of streams. Over a limit the answer is a problem, never memory.
+//!
+//! Reading the status of a task is the hot path: it takes no task, no box
+//! and no lock of its own, only a look-up in the engine's map.
+
+mod app;
+mod artifacts;
+mod auth;
+mod body;
+mod connections;
+mod cursor;
+mod dead_letters;
+mod edge;
+mod events_in;
+mod events_out;
+mod figures;
+mod headers;
+mod health;
+mod history;
+mod leases;
+mod metrics;
+mod patient;
+mod problem;
+mod projects;
+mod provenance;
+mod query;
+mod reply;
+mod request;
+mod routes;
+mod settings;
+mod sse;
+mod submission;
+mod task_list;
+mod tasks;
+
+pub use app::App;
+pub use connections::serve;
+pub use settings::{ApiKey, Limits, Settings};

@@ -1,0 +1,346 @@
+//! Problems (RFC 9457): the only place where errors become status codes.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::body::Body;
+use crate::engine::{self, Refusal};
+use crate::events::InvalidEvent;
+use crate::json::{FieldError, Invalid};
+use crate::task;
+
+/// An answer that says what went wrong, for people and for programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem(Box<Inner>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inner {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    retry_after: Option<u32>,
+    allow: Option<HeaderValue>,
+}
+
+/// The problem's wire form. `code` is stable, and so is `type`, which is
+/// made of it.
+#[derive(Serialize)]
+pub(super) struct Wire<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self(Box::new(Inner { status, code, title, detail, errors: Vec::new(), retry_after: None, allow: None }))
+    }
+
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// The code of its answer.
+    pub(super) const fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// What a program goes by.
+    pub(super) const fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// Puts `pointer` before the place of each bad field.
+    pub(super) fn within(mut self, pointer: &str) -> Self {
+        for error in &mut self.0.errors {
+            error.pointer.insert_str(0, pointer);
+        }
+        self
+    }
+
+    /// As JSON, for the answer to a request for `instance`.
+    pub(super) fn wire<'a>(&'a self, instance: &'a str) -> Wire<'a> {
+        let Inner { status, code, title, detail, errors, .. } = &*self.0;
+        let kind = format!("urn:dats:problem:{code}");
+        Wire { kind, title, status: status.as_u16(), detail, instance, code, errors }
+    }
+
+    /// As the answer to a request for `instance`.
+    pub(super) fn into_response(self, instance: &str) -> Response<Body> {
+        let body = serde_json::to_vec(&self.wire(instance)).unwrap_or_default();
+        let mut response = Response::new(Body::full(Bytes::from(body)));
+        *response.status_mut() = self.0.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.0.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.0.allow {
+            headers.insert(ALLOW, allow);
+        }
+        if self.0.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dats\""));
+        }
+        response
+    }
+
+    /// Some fields are not valid.
+    pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [error] if error.pointer.is_empty() => error.message.clone(),
+            [error] => format!("{} {}", error.pointer, error.message),
+            errors => format!("{} fields are not valid", errors.len()),
+        };
+        let title = "The request has fields that are not valid";
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", title, detail);
+        problem.0.errors = errors;
+        problem
+    }
+
+    /// One field is not valid.
+    pub(super) fn invalid_field(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError::new(pointer, message)])
+    }
+
+    /// No resource has this path.
+    pub(super) fn no_such_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here", "no resource has this path")
+    }
+
+    /// A resource that does not exist: `kind` and the id it was asked by.
+    pub(super) fn not_found(code: &'static str, kind: &str, id: &str) -> Self {
+        let detail = format!("there is no {kind} {id}");
+        Self::new(StatusCode::NOT_FOUND, code, "There is no such resource", detail)
+    }
+
+    /// There is no such task.
+    pub(super) fn task_not_found(id: &str) -> Self {
+        Self::not_found("task_not_found", "task", id)
+    }
+
+    /// No lease has such an id, so none is held by it.
+    pub(super) fn lease_lost(id: &str) -> Self {
+        let detail = format!("lease {id} is no longer held");
+        Self::new(StatusCode::CONFLICT, "lease_lost", "The request conflicts with the state", detail)
+    }
+
+    /// The resource exists, the method does not.
+    pub(super) fn method_not_allowed(allow: &HeaderValue) -> Self {
+        let detail = format!("allowed are {}", allow.to_str().unwrap_or_default());
+        let title = "The resource does not have this method";
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail);
+        problem.0.allow = Some(allow.clone());
+        problem
+    }
+
+    /// The caller did not show the key.
+    pub(super) fn unauthorized(detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The caller is not known", detail)
+    }
+
+    /// The body is larger than allowed.
+    pub(super) fn too_large(limit: usize) -> Self {
+        let detail = format!("it may have at most {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large", detail)
+    }
+
+    /// The body did not come in time.
+    pub(super) fn body_timeout() -> Self {
+        let title = "The body did not come in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", title, "the body must be sent faster")
+    }
+
+    /// The body broke off.
+    pub(super) fn body_broken() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "body_broken", "The body broke off", "the body could not be read to its end")
+    }
+
+    /// The body is of a kind that is not taken.
+    pub(super) fn unsupported_media_type(detail: String) -> Self {
+        let title = "The body is of a kind that is not taken";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", title, detail)
+    }
+
+    /// No form of the answer is acceptable.
+    pub(super) fn not_acceptable(detail: &'static str) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "The answer has no such form", detail)
+    }
+
+    /// A range of a content that has only `length` bytes.
+    pub(super) fn range_not_satisfiable(length: usize) -> Self {
+        let detail = format!("the content has {length} bytes");
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "There is no such range", detail)
+    }
+
+    /// `If-Match` names another version.
+    pub(super) fn version_mismatch() -> Self {
+        let detail = "it was changed since the version that If-Match names";
+        Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", "The resource has another version", detail)
+    }
+
+    /// Kept content does not have the hash it was kept under.
+    pub(super) fn damaged_content() -> Self {
+        let detail = "the content does not have the checksum it was kept under";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", "The content is damaged", detail)
+    }
+
+    /// Too many connections.
+    pub(super) fn too_many_connections() -> Self {
+        let detail = "too many connections are open, in all or from this address";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(1)
+    }
+
+    /// A handler panicked: a defect, logged where it was caught.
+    pub(super) fn internal() -> Self {
+        let detail = "the request met a defect of the service";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed", detail)
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let bad = |code, title, detail: String| Self::new(StatusCode::BAD_REQUEST, code, title, detail);
+        match invalid {
+            Invalid::TooLarge { limit } => Self::too_large(limit),
+            Invalid::Fields(errors) => Self::invalid(errors),
+            Invalid::TooDeep => bad("json_too_deep", "The JSON is nested too deep", invalid.to_string()),
+            Invalid::NotUtf8 { .. } | Invalid::Malformed { .. } => {
+                bad("malformed_json", "The body is not JSON", invalid.to_string())
+            }
+        }
+    }
+}
+
+impl From<InvalidEvent> for Problem {
+    fn from(invalid: InvalidEvent) -> Self {
+        let detail = invalid.to_string();
+        match invalid {
+            InvalidEvent::Json(invalid) => invalid.into(),
+            InvalidEvent::UnknownTask(id) => Self::task_not_found(&id),
+            InvalidEvent::UnsupportedType(_) => {
+                let title = "Events of this type are not taken";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_event_type", title, detail)
+            }
+        }
+    }
+}
+
+impl From<engine::Error> for Problem {
+    fn from(error: engine::Error) -> Self {
+        let detail = error.to_string();
+        let unavailable = |code, title| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
+        match error {
+            engine::Error::Refused(refusal) => refusal.into(),
+            engine::Error::Overloaded => unavailable("overloaded", "The service is overloaded").retry_after(1),
+            engine::Error::ShuttingDown => unavailable("shutting_down", "The service is stopping").retry_after(5),
+            engine::Error::DiskFull { .. } => unavailable("storage_full", "The disk is nearly full").retry_after(60),
+            engine::Error::Unknown => unavailable("outcome_unknown", "It is not known whether the request had effect"),
+            engine::Error::Store(_) => unavailable("store_failed", "The store failed"),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        let missing = |code| Self::new(StatusCode::NOT_FOUND, code, "There is no such resource", detail.clone());
+        let conflict =
+            |code| Self::new(StatusCode::CONFLICT, code, "The request conflicts with the state", detail.clone());
+        match refusal {
+            Refusal::TaskNotFound(_) | Refusal::NothingCorrelates => missing("task_not_found"),
+            Refusal::ProjectNotFound(_) => missing("project_not_found"),
+            Refusal::DeadLetterNotFound(_) => missing("dead_letter_not_found"),
+            Refusal::TierNotFound(_) => missing("tier_not_found"),
+            Refusal::ProjectExists(_) => conflict("project_exists"),
+            Refusal::ProjectHasOpenTasks { .. } => conflict("project_has_open_tasks"),
+            Refusal::LeaseLost(_) => conflict("lease_lost"),
+            Refusal::NotEnded(_) => conflict("task_not_ended"),
+            Refusal::UnknownDependency { index, .. } => {
+                Self::invalid_field(format!("/options/depends_on/{index}"), detail)
+            }
+            Refusal::IdempotencyKeyReused => {
+                let title = "The idempotency key was used before";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)
+            }
+            Refusal::Task(refusal) => conflict(match refusal {
+                task::Refusal::AlreadyEnded(_) => "task_already_ended",
+                task::Refusal::LeaseLost => "lease_lost",
+                task::Refusal::UnknownAttempt { .. } => "unknown_attempt",
+                task::Refusal::TooManyParked => "too_many_parked",
+                task::Refusal::NotQueued(_) | task::Refusal::NotDispatched(_) => "task_in_other_phase",
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::task::{LeaseId, ProjectId, Status, TaskId};
+
+    fn shown(problem: &Problem) -> (u16, &'static str) {
+        (problem.status().as_u16(), problem.code())
+    }
+
+    #[test]
+    fn every_refusal_has_its_code() {
+        let task = TaskId::new(uuid::Uuid::nil());
+        let project = || ProjectId::new("p").unwrap();
+        let of = |refusal: Refusal| shown(&refusal.into());
+        assert_eq!(of(Refusal::TaskNotFound(task)), (404, "task_not_found"));
+        assert_eq!(of(Refusal::ProjectNotFound(project())), (404, "project_not_found"));
+        assert_eq!(of(Refusal::ProjectExists(project())), (409, "project_exists"));
+        assert_eq!(of(Refusal::ProjectHasOpenTasks { project: project(), open: 1 }), (409, "project_has_open_tasks"));
+        assert_eq!(of(Refusal::LeaseLost(LeaseId::new(uuid::Uuid::nil()))), (409, "lease_lost"));
+        assert_eq!(of(Refusal::UnknownDependency { index: 0, task }), (422, "validation_failed"));
+        assert_eq!(of(Refusal::IdempotencyKeyReused), (422, "idempotency_key_reused"));
+        assert_eq!(of(Refusal::NotEnded(Status::Running)), (409, "task_not_ended"));
+        assert_eq!(of(Refusal::Task(task::Refusal::AlreadyEnded(Status::Failed))), (409, "task_already_ended"));
+        assert_eq!(of(Refusal::Task(task::Refusal::TooManyParked)), (409, "too_many_parked"));
+    }
+
+    #[test]
+    fn what_is_unavailable_says_when_to_come_back() {
+        let response = Problem::from(engine::Error::Overloaded).into_response("/x");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        assert_eq!(shown(&engine::Error::Unknown.into()), (503, "outcome_unknown"));
+        assert_eq!(shown(&engine::Error::DiskFull { free_mib: 1, reserve_mib: 2 }.into()), (503, "storage_full"));
+    }
+
+    #[test]
+    fn the_wire_form_is_a_problem() {
+        let problem = Problem::invalid_field("/priority", "is wrong").within("/tasks/3");
+        assert_eq!(
+            serde_json::to_value(problem.wire("/api/v1/tasks/batch")).unwrap(),
+            json!({
+                "type": "urn:dats:problem:validation_failed",
+                "title": "The request has fields that are not valid",
+                "status": 422,
+                "detail": "/priority is wrong",
+                "instance": "/api/v1/tasks/batch",
+                "code": "validation_failed",
+                "errors": [{"pointer": "/tasks/3/priority", "message": "is wrong"}],
+            })
+        );
+        let response = Problem::unauthorized("no").into_response("/");
+        assert!(response.headers().contains_key(WWW_AUTHENTICATE));
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+    }
+}

@@ -1,0 +1,362 @@
+//! Projects.
+
+use hyper::StatusCode;
+use hyper::header::{ETAG, IF_MATCH};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use uuid::{NoContext, Uuid};
+
+use super::cursor;
+use super::headers;
+use super::problem::Problem;
+use super::reply::{self, Reply, Shown};
+use super::request::Call;
+use super::routes::BASE;
+use super::submission::object_text;
+use crate::clock::Clock;
+use crate::engine::{NewProject, ProjectPatch, ProjectStatus};
+use crate::json::Findings;
+use crate::store::Project;
+use crate::task::{Phase, ProjectId, QaProfile, Status, Timestamp};
+
+const MAX_NAME_BYTES: usize = 255;
+const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
+const MAX_CONSTITUTION_BYTES: usize = 64 * 1024;
+/// Most slots that a project may be given.
+const MAX_CONCURRENT: i64 = 1_000_000;
+
+#[derive(Serialize)]
+struct ProjectWire<'a> {
+    project_id: &'a ProjectId,
+    name: &'a str,
+    description: Option<&'a str>,
+    qa_profile: Option<&'a str>,
+    constitution: Option<&'a RawValue>,
+    max_concurrent: Option<u32>,
+    created_at: Shown<Timestamp>,
+    updated_at: Shown<Timestamp>,
+    version: u64,
+}
+
+impl<'a> ProjectWire<'a> {
+    fn new(project: &'a Project) -> Self {
+        Self {
+            project_id: &project.id,
+            name: &project.name,
+            description: project.description.as_deref(),
+            qa_profile: project.qa_profile.as_ref().map(QaProfile::as_str),
+            constitution: project.constitution.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            max_concurrent: project.max_concurrent,
+            created_at: Shown(project.created_at),
+            updated_at: Shown(project.updated_at),
+            version: project.version,
+        }
+    }
+}
+
+/// Tells a field that is null from one that is not there.
+#[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// The body that makes or changes a project.
+#[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyWire {
+    project_id: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    description: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    qa_profile: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    constitution: Option<Option<Map<String, Value>>>,
+    #[serde(default, deserialize_with = "given")]
+    max_concurrent: Option<Option<i64>>,
+}
+
+/// The fields that a body gives, checked.
+fn patch(found: &mut Findings, body: BodyWire) -> ProjectPatch {
+    ProjectPatch {
+        name: body.name.flatten().and_then(|name| {
+            let fits = !name.trim().is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
+            if !fits {
+                let message = format!("must be 1 to {MAX_NAME_BYTES} bytes, not blank, without control characters");
+                found.add("/name", message);
+            }
+            fits.then_some(name)
+        }),
+        description: body.description.inspect(|text| {
+            let length = text.as_ref().map_or(0, String::len);
+            if length > MAX_DESCRIPTION_BYTES {
+                found.add("/description", format!("must be at most {MAX_DESCRIPTION_BYTES} bytes, was {length}"));
+            }
+        }),
+        qa_profile: body.qa_profile.map(|name| found.parse("/qa_profile", &name?)),
+        constitution: body
+            .constitution
+            .map(|object| object_text(found, "/constitution", object, MAX_CONSTITUTION_BYTES)),
+        max_concurrent: body.max_concurrent.map(|number| {
+            let number = number?;
+            if !(1..=MAX_CONCURRENT).contains(&number) {
+                found.add("/max_concurrent", format!("must be from 1 to {MAX_CONCURRENT}, was {number}"));
+            }
+            u32::try_from(number).ok()
+        }),
+    }
+}
+
+fn new_project(mut body: BodyWire, mut found: Findings, clock: &Clock) -> Result<NewProject, Problem> {
+    let id: Option<ProjectId> = match body.project_id.take() {
+        Some(id) => found.parse("/project_id", &id),
+        None => found.parse("/project_id", &made_id(clock.now()).to_string()),
+    };
+    let patch = patch(&mut found, body);
+    match id {
+        Some(id) if found.is_empty() => Ok(NewProject {
+            id,
+            name: patch.name,
+            description: patch.description.flatten(),
+            qa_profile: patch.qa_profile.flatten(),
+            constitution: patch.constitution.flatten(),
+            max_concurrent: patch.max_concurrent.flatten(),
+        }),
+        _ => Err(Problem::invalid(found.into_errors())),
+    }
+}
+
+fn made_id(now: Timestamp) -> Uuid {
+    let seconds = now.as_millis() / 1000;
+    let nanos = u32::try_from(now.as_millis() % 1000).unwrap_or(0) * 1_000_000;
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
+}
+
+/// `POST /projects`
+pub(super) async fn create(mut call: Call) -> Reply {
+    call.no_query()?;
+    let (body, errors) = call.json().await?;
+    let project = new_project(body, Findings::from_errors(errors), &call.app.clock)?;
+    let project = call.app.engine.create_project(project).await?;
+    let id = percent_encoding::utf8_percent_encode(project.id.as_str(), percent_encoding::NON_ALPHANUMERIC);
+    let response = reply::created(&format!("{BASE}/projects/{id}"), &ProjectWire::new(&project));
+    Ok(reply::with(response, ETAG, headers::etag(project.version)))
+}
+
+/// Text that is no id names no project.
+fn project_id(call: &Call) -> Result<ProjectId, Problem> {
+    let id = call.id();
+    ProjectId::new(&id).map_err(|_| not_found(&id))
+}
+
+fn not_found(id: &str) -> Problem {
+    Problem::not_found("project_not_found", "project", id)
+}
+
+async fn existing(call: &Call) -> Result<Project, Problem> {
+    let id = project_id(call)?;
+    call.app.engine.project(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))
+}
+
+/// `GET /projects/{id}`
+pub(super) async fn get(call: Call) -> Reply {
+    call.no_query()?;
+    let project = existing(&call).await?;
+    Ok(reply::versioned(&ProjectWire::new(&project), headers::etag(project.version), call.if_none_match()))
+}
+
+/// The version that `If-Match` names must be the current one.
+async fn precondition(call: &Call) -> Result<(), Problem> {
+    let Some(wanted) = call.headers().get(IF_MATCH) else { return Ok(()) };
+    let current = existing(call).await?;
+    if headers::matches(wanted, &headers::etag(current.version)) { Ok(()) } else { Err(Problem::version_mismatch()) }
+}
+
+/// `PATCH /projects/{id}`
+pub(super) async fn update(mut call: Call) -> Reply {
+    call.no_query()?;
+    let id = project_id(&call)?;
+    let (body, errors): (BodyWire, _) = call.json().await?;
+    let mut found = Findings::from_errors(errors);
+    if body.project_id.as_deref().is_some_and(|other| other != id.as_str()) {
+        found.add("/project_id", "can't be changed");
+    }
+    if body.name == Some(None) {
+        found.add("/name", "can't be emptied");
+    }
+    let patch = patch(&mut found, body);
+    if !found.is_empty() {
+        return Err(Problem::invalid(found.into_errors()));
+    }
+    precondition(&call).await?;
+    let project = call.app.engine.update_project(id, patch).await?;
+    Ok(reply::versioned(&ProjectWire::new(&project), headers::etag(project.version), None))
+}
+
+/// `DELETE /projects/{id}`
+pub(super) async fn delete(call: Call) -> Reply {
+    call.no_query()?;
+    let id = project_id(&call)?;
+    precondition(&call).await?;
+    call.app.engine.delete_project(id).await?;
+    Ok(reply::no_content())
+}
+
+#[derive(Serialize)]
+struct ListWire<'a> {
+    projects: Vec<ProjectWire<'a>>,
+    total: u64,
+    next_cursor: Option<String>,
+    limit: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<usize>,
+}
+
+/// `GET /projects`
+pub(super) async fn list(call: Call) -> Reply {
+    const SCOPE: &str = "projects";
+    let mut query = call.query(&["limit", "offset", "cursor"]);
+    let limit = query.limit();
+    let offset = query.number("offset", 0..=u64::MAX);
+    let cursor = query.one("cursor");
+    if cursor.is_some() && offset.is_some() {
+        query.wrong("offset", "can't be given with a cursor");
+    }
+    let after = cursor.as_deref().and_then(|cursor| {
+        let place = cursor::decode(SCOPE, cursor).and_then(|bytes| String::from_utf8(bytes).ok());
+        let id = place.and_then(|id| ProjectId::new(&id).ok());
+        if id.is_none() {
+            query.wrong("cursor", cursor::MISMATCH);
+        }
+        id
+    });
+    query.finish()?;
+    let skip = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
+    // One more tells whether there is a next page.
+    let (mut projects, total) = call.app.engine.projects(skip, after, limit + 1).await?;
+    let more = projects.len() > limit;
+    projects.truncate(limit);
+    let last = projects.last().filter(|_| more);
+    let next_cursor = last.map(|project| cursor::encode(SCOPE, project.id.as_str().as_bytes()));
+    let offset = cursor.is_none().then_some(skip);
+    let projects = projects.iter().map(ProjectWire::new).collect();
+    Ok(reply::json(StatusCode::OK, &ListWire { projects, total, next_cursor, limit, offset }))
+}
+
+#[derive(Serialize)]
+struct Recent {
+    last_hour: u64,
+    last_day: u64,
+}
+
+#[derive(Serialize)]
+struct StatusWire<'a> {
+    project_id: &'a ProjectId,
+    total: u64,
+    by_status: Map<String, Value>,
+    by_phase: Map<String, Value>,
+    running: u32,
+    limit: u32,
+    oldest_pending_at: Option<Shown<Timestamp>>,
+    completed: Recent,
+    failed: Recent,
+}
+
+impl<'a> StatusWire<'a> {
+    fn new(status: &'a ProjectStatus) -> Self {
+        let counters = &status.counters;
+        let recent = |(last_hour, last_day)| Recent { last_hour, last_day };
+        Self {
+            project_id: &status.project.id,
+            total: counters.total(),
+            by_status: Status::ALL
+                .map(|each| (each.as_str().to_owned(), counters.status(each).into()))
+                .into_iter()
+                .collect(),
+            by_phase: Phase::ALL
+                .map(|each| (each.as_str().to_owned(), counters.phase(each).into()))
+                .into_iter()
+                .collect(),
+            running: status.running,
+            limit: status.limit,
+            oldest_pending_at: status.oldest_pending_at.map(Shown),
+            completed: recent(status.completed),
+            failed: recent(status.failed),
+        }
+    }
+}
+
+/// `GET /projects/{id}/status`
+pub(super) async fn status(call: Call) -> Reply {
+    call.no_query()?;
+    let status = call.app.engine.project_status(project_id(&call)?).await?;
+    Ok(reply::json(StatusCode::OK, &StatusWire::new(&status)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::json;
+
+    fn checked(text: &str) -> Result<ProjectPatch, Vec<String>> {
+        let (body, errors): (BodyWire, _) = json::decode_all(text.as_bytes(), 1_000_000).unwrap();
+        let mut found = Findings::from_errors(errors);
+        let patch = patch(&mut found, body);
+        let errors = found.into_errors();
+        if errors.is_empty() { Ok(patch) } else { Err(errors.into_iter().map(|error| error.pointer).collect()) }
+    }
+
+    #[test]
+    fn null_empties_and_absence_leaves() {
+        let patch = checked(r#"{"name":"n","description":null,"constitution":{"a":1},"max_concurrent":3}"#).unwrap();
+        assert_eq!(patch.name.as_deref(), Some("n"));
+        assert_eq!(patch.description, Some(None));
+        assert_eq!(patch.qa_profile, None);
+        assert_eq!(patch.constitution, Some(Some(r#"{"a":1}"#.to_owned())));
+        assert_eq!(patch.max_concurrent, Some(Some(3)));
+    }
+
+    #[test]
+    fn bad_fields_are_named() {
+        let found = checked(r#"{"name":" ","qa_profile":"A","max_concurrent":0}"#).unwrap_err();
+        assert_eq!(found, ["/name", "/qa_profile", "/max_concurrent"]);
+        assert_eq!(checked(r#"{"names":"x"}"#).unwrap_err(), ["/names"]);
+    }
+
+    #[test]
+    fn a_project_without_an_id_gets_one() {
+        let (body, _): (BodyWire, _) = json::decode_all(br#"{"name":"n"}"#, 100).unwrap();
+        let project = new_project(body, Findings::default(), &Clock::new()).unwrap();
+        assert_eq!(Uuid::try_parse(project.id.as_str()).unwrap().get_version_num(), 7);
+    }
+
+    #[test]
+    fn the_wire_form_has_every_field() {
+        let at = Timestamp::from_micros(1_767_981_600_000_000);
+        let project = Project {
+            id: ProjectId::new("p").unwrap(),
+            name: "n".to_owned(),
+            description: None,
+            qa_profile: None,
+            constitution: Some("{\"a\":1}".to_owned()),
+            max_concurrent: None,
+            created_at: at,
+            updated_at: at,
+            version: 2,
+            archived_at: None,
+        };
+        assert_eq!(
+            serde_json::to_value(ProjectWire::new(&project)).unwrap(),
+            json!({
+                "project_id": "p", "name": "n", "description": null, "qa_profile": null, "constitution": {"a": 1},
+                "max_concurrent": null, "created_at": "2026-01-09T18:00:00Z", "updated_at": "2026-01-09T18:00:00Z",
+                "version": 2,
+            })
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Queries: unknown names are refused, and everything wrong is named at once.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::problem::Problem;
+use crate::json::{self, FieldError, Findings};
+
+/// Most entries of a page.
+pub(super) const MAX_LIMIT: u64 = 1000;
+/// Entries of a page when the client does not say.
+const DEFAULT_LIMIT: u64 = 50;
+
+/// A parsed query.
+#[derive(Debug)]
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+    found: Findings,
+}
+
+impl Query {
+    /// Takes a query apart; only the names in `known` are allowed.
+    pub(super) fn new(raw: Option<&str>, known: &[&str]) -> Self {
+        let pairs = form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).into_owned();
+        let mut found = Findings::default();
+        let (pairs, unknown): (Vec<_>, Vec<_>) = pairs.partition(|(name, _)| known.contains(&name.as_str()));
+        for (name, _) in unknown {
+            let suggestion = json::nearest(&name, known.iter().copied());
+            let suggestion = suggestion.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+            let allowed = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let message = format!("unknown query parameter {}, allowed: {allowed}{suggestion}", json::quoted(&name));
+            found.add(&name, message);
+        }
+        Self { pairs, found }
+    }
+
+    /// A parameter that may be given once.
+    pub(super) fn one(&mut self, name: &str) -> Option<String> {
+        let mut values = self.pairs.iter().filter(|(each, _)| each == name).map(|(_, value)| value);
+        let first = values.next().cloned();
+        if values.next().is_some() {
+            self.found.add(name, "must be given once");
+        }
+        first
+    }
+
+    /// A parameter that may be given several times, or with commas.
+    pub(super) fn many(&self, name: &str) -> Vec<String> {
+        let values = self.pairs.iter().filter(|(each, _)| each == name);
+        values.flat_map(|(_, value)| value.split(',')).map(|word| word.trim().to_owned()).collect()
+    }
+
+    /// A parameter of a form of its own.
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+        let text = self.one(name)?;
+        self.found.parse(name, &text)
+    }
+
+    /// A whole number.
+    pub(super) fn number(&mut self, name: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
+        let text = self.one(name)?;
+        let number = text.parse().ok().filter(|number| allowed.contains(number));
+        if number.is_none() {
+            let (least, most) = allowed.into_inner();
+            let bounds = if most == u64::MAX { format!("{least} or more") } else { format!("from {least} to {most}") };
+            self.found.add(name, format!("must be a whole number, {bounds}, was {}", json::quoted(&text)));
+        }
+        number
+    }
+
+    /// The wanted length of a page.
+    pub(super) fn limit(&mut self) -> usize {
+        let limit = self.number("limit", 1..=MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// Something is wrong with a parameter.
+    pub(super) fn wrong(&mut self, name: &str, message: impl Into<String>) {
+        self.found.add(name, message);
+    }
+
+    /// The problem, if anything was wrong.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        let errors: Vec<FieldError> = self.found.into_errors();
+        if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::TaskId;
+
+    #[test]
+    fn values_are_read() {
+        let mut query =
+            Query::new(Some("status=a,b&status=c&limit=7&project_id=p%20q"), &["status", "limit", "project_id"]);
+        assert_eq!(query.many("status"), ["a", "b", "c"]);
+        assert_eq!(query.limit(), 7);
+        assert_eq!(query.one("project_id").as_deref(), Some("p q"));
+        query.finish().unwrap();
+        let mut empty = Query::new(None, &[]);
+        assert_eq!(empty.limit(), 50);
+        empty.finish().unwrap();
+    }
+
+    #[test]
+    fn everything_wrong_is_named() {
+        let mut query = Query::new(Some("limt=1&limit=0&id=x&one=1&one=2"), &["limit", "id", "one"]);
+        query.limit();
+        assert_eq!(query.parsed::<TaskId>("id"), None);
+        query.one("one");
+        let problem = query.finish().unwrap_err();
+        let text = serde_json::to_string(&problem.wire("/")).unwrap();
+        for part in ["did you mean `limit`?", "from 1 to 1000", "must be a UUID", "must be given once"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

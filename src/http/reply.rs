@@ -1,0 +1,106 @@
+//! Answers that are no problems.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
+use hyper::{Response, StatusCode};
+use serde::{Serialize, Serializer};
+
+use super::body::Body;
+use super::headers;
+use super::problem::Problem;
+use crate::engine::Answer;
+
+/// What a handler gives back.
+pub(super) type Reply = Result<Response<Body>, Problem>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Shows an id or a time as text.
+pub(super) struct Shown<T>(pub(super) T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// JSON that is rendered already.
+pub(super) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(json.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// A value as JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // Our own types have only text keys and finite numbers.
+    rendered(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// A made resource and where it is.
+pub(super) fn created(location: &str, value: &impl Serialize) -> Response<Body> {
+    let response = json(StatusCode::CREATED, value);
+    match HeaderValue::from_str(location) {
+        Ok(location) => with(response, LOCATION, location),
+        Err(_) => response,
+    }
+}
+
+/// Nothing to say.
+pub(super) fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// With one more header.
+pub(super) fn with(mut response: Response<Body>, name: HeaderName, value: HeaderValue) -> Response<Body> {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+/// The status answer of a task, or that the client has it already.
+pub(super) fn task(answer: Answer, if_none_match: Option<&HeaderValue>) -> Response<Body> {
+    let etag = headers::etag(answer.version);
+    if if_none_match.is_some_and(|known| headers::matches(known, &etag)) {
+        return not_modified(etag);
+    }
+    with(rendered(StatusCode::OK, answer.body), ETAG, etag)
+}
+
+/// A resource with its version, or that the client has it already.
+pub(super) fn versioned(
+    value: &impl Serialize,
+    etag: HeaderValue,
+    if_none_match: Option<&HeaderValue>,
+) -> Response<Body> {
+    if if_none_match.is_some_and(|known| headers::matches(known, &etag)) {
+        return not_modified(etag);
+    }
+    with(json(StatusCode::OK, value), ETAG, etag)
+}
+
+/// The client has it already.
+pub(super) fn not_modified(etag: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    with(response, ETAG, etag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_version_is_not_sent_again() {
+        let answer = Answer { version: 7, ended: false, body: Bytes::from_static(b"{}") };
+        let known = HeaderValue::from_static("\"7\"");
+        assert_eq!(task(answer.clone(), Some(&known)).status(), StatusCode::NOT_MODIFIED);
+        let response = task(answer, Some(&HeaderValue::from_static("\"6\"")));
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[ETAG], "\"7\"");
+    }
+}

@@ -1,0 +1,125 @@
+//! One request on its way to its handler.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderValue, IF_NONE_MATCH};
+use hyper::http::request::Parts;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::app::App;
+use super::headers;
+use super::problem::Problem;
+use super::query::Query;
+use crate::json::{self, FieldError};
+
+/// A routed request with what its handler needs.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The service.
+    pub(super) app: Arc<App>,
+    /// Cancelled when the service begins to stop: waits end then.
+    pub(super) stopping: CancellationToken,
+    /// The request's head.
+    pub(super) head: Parts,
+    /// The request's body.
+    pub(super) body: Incoming,
+    /// The id in the path, as it stands there; empty where there is none.
+    pub(super) raw_id: String,
+}
+
+/// An id in a path, decoded; `None` when it is not UTF-8.
+pub(super) fn decode_id(raw: &str) -> Option<String> {
+    percent_decode_str(raw).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+impl Call {
+    /// The id in the path; the raw form where that can't be decoded, which
+    /// then names nothing.
+    pub(super) fn id(&self) -> String {
+        decode_id(&self.raw_id).unwrap_or_else(|| self.raw_id.clone())
+    }
+
+    /// The request's headers.
+    pub(super) const fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The version that the client has.
+    pub(super) fn if_none_match(&self) -> Option<&HeaderValue> {
+        self.head.headers.get(IF_NONE_MATCH)
+    }
+
+    /// The query; only the names in `known` are allowed.
+    pub(super) fn query(&self, known: &[&str]) -> Query {
+        Query::new(self.head.uri.query(), known)
+    }
+
+    /// The query must be empty.
+    pub(super) fn no_query(&self) -> Result<(), Problem> {
+        self.query(&[]).finish()
+    }
+
+    /// The whole body, within the limits of size and time.
+    pub(super) async fn bytes(&mut self) -> Result<Bytes, Problem> {
+        let limits = &self.app.settings.limits;
+        let (most, patience) = (limits.body_bytes, limits.body_timeout);
+        let announced = self.body.size_hint().lower();
+        if usize::try_from(announced).unwrap_or(usize::MAX) > most {
+            return Err(Problem::too_large(most));
+        }
+        match tokio::time::timeout(patience, collect(&mut self.body, most)).await {
+            Ok(bytes) => bytes,
+            Err(_) => Err(Problem::body_timeout()),
+        }
+    }
+
+    /// The whole body, which must be JSON.
+    pub(super) async fn json_bytes(&mut self) -> Result<Bytes, Problem> {
+        headers::require_json(self.headers())?;
+        self.bytes().await
+    }
+
+    /// The body as a value, and what is wrong with its fields.
+    pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<(T, Vec<FieldError>), Problem> {
+        let raw = self.json_bytes().await?;
+        Ok(json::decode_all(&raw, self.app.settings.limits.body_bytes)?)
+    }
+
+    /// As [`Self::json`], with an empty body in place of an empty object.
+    pub(super) async fn optional_json<T: DeserializeOwned + Default>(
+        &mut self,
+    ) -> Result<(T, Vec<FieldError>), Problem> {
+        let raw = self.bytes().await?;
+        if raw.trim_ascii().is_empty() {
+            return Ok((T::default(), Vec::new()));
+        }
+        headers::require_json(self.headers())?;
+        Ok(json::decode_all(&raw, self.app.settings.limits.body_bytes)?)
+    }
+}
+
+/// Most bodies come in one piece, which is passed on as it is.
+async fn collect(body: &mut Incoming, most: usize) -> Result<Bytes, Problem> {
+    let mut whole = Bytes::new();
+    let mut pieces = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::body_broken())?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + pieces.len() + data.len() > most {
+            return Err(Problem::too_large(most));
+        }
+        if whole.is_empty() && pieces.is_empty() {
+            whole = data;
+            continue;
+        }
+        pieces.extend_from_slice(&std::mem::take(&mut whole));
+        pieces.extend_from_slice(&data);
+    }
+    Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
+}

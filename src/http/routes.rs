@@ -1,0 +1,222 @@
+//! Every path and method there is, in one table: routing, `405` and the
+//! labels of the metrics come from it.
+
+use std::collections::BTreeMap;
+
+use hyper::Method;
+use hyper::header::HeaderValue;
+
+/// What all paths begin with; health and metrics answer without it too.
+pub(super) const BASE: &str = "/api/v1";
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    ListTasks,
+    SubmitTask,
+    SubmitBatch,
+    GetTask,
+    CancelTask,
+    RerunTask,
+    TaskHistory,
+    TaskStream,
+    ListProjects,
+    CreateProject,
+    GetProject,
+    UpdateProject,
+    DeleteProject,
+    ProjectStatus,
+    ListQueues,
+    Lease,
+    RenewLease,
+    ReleaseLease,
+    FollowEvents,
+    TakeEvents,
+    GetProvenance,
+    ArtifactContent,
+    ListDeadLetters,
+    RequeueDeadLetter,
+    Health,
+    HealthDetailed,
+    Live,
+    Ready,
+    Metrics,
+}
+
+/// A method that some resource has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verb {
+    Get,
+    Post,
+    Patch,
+    Delete,
+}
+
+impl Verb {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// `HEAD` is answered as `GET`; the server leaves the body out.
+    fn of(method: &Method) -> Option<Self> {
+        match *method {
+            Method::GET | Method::HEAD => Some(Self::Get),
+            Method::POST => Some(Self::Post),
+            Method::PATCH => Some(Self::Patch),
+            Method::DELETE => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// The table.
+const TABLE: [(Verb, &str, Endpoint); 29] = [
+    (Verb::Get, "/tasks", Endpoint::ListTasks),
+    (Verb::Post, "/tasks", Endpoint::SubmitTask),
+    (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
+    (Verb::Get, "/tasks/{id}", Endpoint::GetTask),
+    (Verb::Post, "/tasks/{id}/cancel", Endpoint::CancelTask),
+    (Verb::Post, "/tasks/{id}/rerun", Endpoint::RerunTask),
+    (Verb::Get, "/tasks/{id}/events", Endpoint::TaskHistory),
+    (Verb::Get, "/tasks/{id}/stream", Endpoint::TaskStream),
+    (Verb::Get, "/projects", Endpoint::ListProjects),
+    (Verb::Post, "/projects", Endpoint::CreateProject),
+    (Verb::Get, "/projects/{id}", Endpoint::GetProject),
+    (Verb::Patch, "/projects/{id}", Endpoint::UpdateProject),
+    (Verb::Delete, "/projects/{id}", Endpoint::DeleteProject),
+    (Verb::Get, "/projects/{id}/status", Endpoint::ProjectStatus),
+    (Verb::Get, "/queues", Endpoint::ListQueues),
+    (Verb::Post, "/queues/{id}/lease", Endpoint::Lease),
+    (Verb::Post, "/leases/{id}/renew", Endpoint::RenewLease),
+    (Verb::Post, "/leases/{id}/release", Endpoint::ReleaseLease),
+    (Verb::Get, "/events", Endpoint::FollowEvents),
+    (Verb::Post, "/events", Endpoint::TakeEvents),
+    (Verb::Get, "/provenance/{id}", Endpoint::GetProvenance),
+    (Verb::Get, "/artifacts/{id}/content", Endpoint::ArtifactContent),
+    (Verb::Get, "/dead-letters", Endpoint::ListDeadLetters),
+    (Verb::Post, "/dead-letters/{id}/requeue", Endpoint::RequeueDeadLetter),
+    (Verb::Get, "/health", Endpoint::Health),
+    (Verb::Get, "/health/detailed", Endpoint::HealthDetailed),
+    (Verb::Get, "/livez", Endpoint::Live),
+    (Verb::Get, "/readyz", Endpoint::Ready),
+    (Verb::Get, "/metrics", Endpoint::Metrics),
+];
+
+impl Endpoint {
+    /// Whether it also answers without the base path.
+    const fn is_operational(self) -> bool {
+        matches!(self, Self::Health | Self::HealthDetailed | Self::Live | Self::Ready | Self::Metrics)
+    }
+
+    /// Whether it answers callers that do not know the key.
+    pub(super) const fn is_public(self) -> bool {
+        matches!(self, Self::Health | Self::Live | Self::Ready)
+    }
+}
+
+/// Method and path of each endpoint, in the order of their numbers.
+pub(super) fn labels() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TABLE.iter().map(|(verb, path, _)| (verb.as_str(), *path))
+}
+
+/// What one path has.
+#[derive(Debug)]
+pub(super) struct Route {
+    endpoints: Vec<(Verb, Endpoint, usize)>,
+    allow: HeaderValue,
+}
+
+impl Route {
+    /// What a method asks for here, and its number in the table.
+    pub(super) fn endpoint(&self, method: &Method) -> Option<(Endpoint, usize)> {
+        let verb = Verb::of(method)?;
+        self.endpoints.iter().find(|(each, ..)| *each == verb).map(|(_, endpoint, number)| (*endpoint, *number))
+    }
+
+    /// The methods there are, for `Allow`.
+    pub(super) const fn allow(&self) -> &HeaderValue {
+        &self.allow
+    }
+
+    fn new(mut endpoints: Vec<(Verb, Endpoint, usize)>) -> Self {
+        endpoints.sort_unstable_by_key(|(verb, ..)| *verb);
+        let words: Vec<&str> = endpoints.iter().flat_map(|(verb, ..)| verb.allows()).copied().collect();
+        let allow = HeaderValue::from_str(&words.join(", ")).unwrap_or(HeaderValue::from_static(""));
+        Self { endpoints, allow }
+    }
+}
+
+impl Verb {
+    const fn allows(self) -> &'static [&'static str] {
+        match self {
+            Self::Get => &["GET", "HEAD"],
+            Self::Post => &["POST"],
+            Self::Patch => &["PATCH"],
+            Self::Delete => &["DELETE"],
+        }
+    }
+}
+
+/// All paths.
+#[derive(Debug)]
+pub(super) struct Routes {
+    router: matchit::Router<Route>,
+}
+
+impl Routes {
+    pub(super) fn new() -> Self {
+        let mut by_path: BTreeMap<String, Vec<(Verb, Endpoint, usize)>> = BTreeMap::new();
+        for (number, (verb, path, endpoint)) in TABLE.into_iter().enumerate() {
+            by_path.entry(format!("{BASE}{path}")).or_default().push((verb, endpoint, number));
+            if endpoint.is_operational() {
+                by_path.entry(path.to_owned()).or_default().push((verb, endpoint, number));
+            }
+        }
+        let mut router = matchit::Router::new();
+        for (path, endpoints) in by_path {
+            // The table is fixed; a test shows that each of its paths is found.
+            let _ = router.insert(path, Route::new(endpoints));
+        }
+        Self { router }
+    }
+
+    /// What a path has, and the id in it.
+    pub(super) fn find<'a>(&self, path: &'a str) -> Option<(&Route, &'a str)> {
+        let found = self.router.at(path).ok()?;
+        Some((found.value, found.params.iter().next().map_or("", |(_, id)| id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_is_found() {
+        let routes = Routes::new();
+        for (number, (verb, path, endpoint)) in TABLE.into_iter().enumerate() {
+            let path = format!("{BASE}{}", path.replace("{id}", "a%2Fb"));
+            let (route, id) = routes.find(&path).unwrap();
+            let method: Method = verb.as_str().parse().unwrap();
+            assert_eq!(route.endpoint(&method), Some((endpoint, number)), "{path}");
+            assert_eq!(id, if path.contains('%') { "a%2Fb" } else { "" });
+        }
+    }
+
+    #[test]
+    fn other_methods_and_paths_are_told_apart() {
+        let routes = Routes::new();
+        let (route, _) = routes.find("/api/v1/projects/p").unwrap();
+        assert_eq!(route.endpoint(&Method::PUT), None);
+        assert_eq!(route.allow(), "GET, HEAD, PATCH, DELETE");
+        assert!(routes.find("/tasks").is_none());
+        assert!(routes.find("/api/v1/tasks/").is_none());
+        assert!(routes.find("/api/v1/tasks/x/tree").is_none());
+        assert_eq!(routes.find("/livez").unwrap().0.endpoint(&Method::HEAD).unwrap().0, Endpoint::Live);
+    }
+}

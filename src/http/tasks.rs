@@ -1,0 +1,303 @@
+//! Tasks: submitting, reading, cancelling, running again.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::app::App;
+use super::headers;
+use super::problem::{self, Problem};
+use super::reply::{self, Reply, Shown};
+use super::request::{Call, decode_id};
+use super::routes::BASE;
+use super::submission;
+use crate::engine::{self, Answer, Refusal, Submissions, Submitted, UnknownDependency};
+use crate::json::{self, Findings, Invalid};
+use crate::task::{Submission, TaskId};
+
+/// Most tasks of a batch.
+const MAX_BATCH: usize = 1000;
+/// Longest wait that a client may ask for, in seconds.
+const MAX_WAIT: u64 = 60;
+/// Longest reason for a cancellation, in bytes.
+const MAX_REASON_BYTES: usize = 4096;
+
+/// The answer to a submission: the seed's five fields, then where to go on.
+#[derive(Serialize)]
+struct SubmittedWire<'a> {
+    task_id: TaskId,
+    project_id: &'a str,
+    status: &'static str,
+    created_at: Shown<crate::task::Timestamp>,
+    /// Null: there is nothing to go by yet.
+    estimated_completion: Option<()>,
+    links: Links,
+}
+
+#[derive(Serialize)]
+struct Links {
+    #[serde(rename = "self")]
+    itself: String,
+    events: String,
+    stream: String,
+    cancel: String,
+}
+
+impl<'a> SubmittedWire<'a> {
+    fn new(submitted: &'a Submitted) -> Self {
+        let itself = format!("{BASE}/tasks/{}", submitted.task);
+        let below = |name: &str| format!("{itself}/{name}");
+        Self {
+            task_id: submitted.task,
+            project_id: submitted.project.as_str(),
+            // The state every submission begins in, also when it is repeated.
+            status: "pending",
+            created_at: Shown(submitted.created_at),
+            estimated_completion: None,
+            links: Links { events: below("events"), stream: below("stream"), cancel: below("cancel"), itself },
+        }
+    }
+}
+
+fn submitted(submitted: &Submitted) -> hyper::Response<super::body::Body> {
+    let wire = SubmittedWire::new(submitted);
+    reply::created(&wire.links.itself, &wire)
+}
+
+fn unknown_dependency(unknown: &UnknownDependency) -> Problem {
+    Refusal::UnknownDependency { index: unknown.index, task: unknown.task }.into()
+}
+
+/// `POST /tasks`
+pub(super) async fn submit(mut call: Call) -> Reply {
+    call.no_query()?;
+    let raw = call.json_bytes().await?;
+    let key = headers::idempotency_key(call.headers(), "/tasks", &raw)?;
+    let (wire, errors) = json::decode_all(&raw, call.app.settings.limits.body_bytes)?;
+    let trace = headers::traceparent(call.headers());
+    let submission = submission::check(wire, errors, &call.app.settings, trace).map_err(Problem::invalid)?;
+    let Submissions { mut results, replayed } = call.app.engine.submit(vec![submission], key).await?;
+    let response = match results.pop() {
+        Some(Ok(task)) => submitted(&task),
+        Some(Err(unknown)) => return Err(unknown_dependency(&unknown)),
+        None => return Err(engine::Error::Unknown.into()),
+    };
+    Ok(marked(response, replayed))
+}
+
+fn marked(response: hyper::Response<super::body::Body>, replayed: bool) -> hyper::Response<super::body::Body> {
+    if replayed { reply::with(response, headers::REPLAYED, HeaderValue::from_static("true")) } else { response }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchWire {
+    tasks: Option<Vec<Value>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ResultWire<'a> {
+    Task { status: u16, task: SubmittedWire<'a> },
+    Problem { status: u16, problem: problem::Wire<'a> },
+}
+
+#[derive(Serialize)]
+struct ResultsWire<'a> {
+    results: Vec<ResultWire<'a>>,
+}
+
+/// `POST /tasks/batch`: items that are not valid don't stop the others.
+pub(super) async fn submit_batch(mut call: Call) -> Reply {
+    call.no_query()?;
+    let raw = call.json_bytes().await?;
+    let key = headers::idempotency_key(call.headers(), "/tasks/batch", &raw)?;
+    let checked = read_batch(&call, &raw)?;
+    let valid: Vec<Submission> = checked.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    let taken = if valid.is_empty() {
+        Submissions { results: Vec::new(), replayed: false }
+    } else {
+        call.app.engine.submit(valid, key).await?
+    };
+    let mut made = taken.results.into_iter();
+    let results: Vec<Result<Submitted, Problem>> = checked
+        .into_iter()
+        .enumerate()
+        .map(|(index, item)| {
+            let outcome = item.and_then(|_| match made.next() {
+                Some(Ok(task)) => Ok(task),
+                Some(Err(unknown)) => Err(unknown_dependency(&unknown)),
+                None => Err(engine::Error::Unknown.into()),
+            });
+            outcome.map_err(|problem| problem.within(&format!("/tasks/{index}")))
+        })
+        .collect();
+    let path = call.head.uri.path();
+    let results = results.iter().map(|result| match result {
+        Ok(task) => ResultWire::Task { status: 201, task: SubmittedWire::new(task) },
+        Err(problem) => ResultWire::Problem { status: problem.status().as_u16(), problem: problem.wire(path) },
+    });
+    Ok(marked(reply::json(StatusCode::OK, &ResultsWire { results: results.collect() }), taken.replayed))
+}
+
+fn read_batch(call: &Call, raw: &[u8]) -> Result<Vec<Result<Submission, Problem>>, Problem> {
+    let settings = &call.app.settings;
+    let (batch, mut errors): (BatchWire, _) = json::decode_all(raw, settings.limits.body_bytes)?;
+    // A U+0000 in an item is that item's error, and found again there.
+    errors.retain(|error| !error.pointer.starts_with("/tasks/"));
+    let mut found = Findings::from_errors(errors);
+    let tasks = found.required("/tasks", batch.tasks).unwrap_or_default();
+    if found.is_empty() && !(1..=MAX_BATCH).contains(&tasks.len()) {
+        found.add("/tasks", format!("must have 1 to {MAX_BATCH} tasks, had {}", tasks.len()));
+    }
+    if !found.is_empty() {
+        return Err(Problem::invalid(found.into_errors()));
+    }
+    let trace = headers::traceparent(call.headers());
+    let items = tasks.into_iter().map(|task| {
+        let (wire, errors) = json::from_value_all(task, "");
+        let checked = match wire {
+            Some(wire) => submission::check(wire, errors, settings, trace.clone()),
+            None => Err(errors),
+        };
+        checked.map_err(|errors| Invalid::Fields(errors).into())
+    });
+    Ok(items.collect())
+}
+
+/// What a path names as a task. Text that is no UUID names none.
+pub(super) fn task_id(raw: &str) -> Result<TaskId, Problem> {
+    raw.parse().or_else(|_| {
+        let id = decode_id(raw).unwrap_or_else(|| raw.to_owned());
+        id.parse().map_err(|_| Problem::task_not_found(&id))
+    })
+}
+
+/// `GET /tasks/{id}` without a query: the hot path.
+pub(super) fn read(app: &App, raw_id: &str, known: Option<&HeaderValue>) -> Reply {
+    let id = task_id(raw_id)?;
+    let answer = app.engine.status(id)?.ok_or_else(|| Problem::task_not_found(raw_id))?;
+    Ok(reply::task(answer, known))
+}
+
+/// `GET /tasks/{id}` with a query: `wait`, in seconds.
+pub(super) async fn get(call: Call) -> Reply {
+    let mut query = call.query(&["wait"]);
+    let seconds = query.number("wait", 0..=MAX_WAIT).unwrap_or(0);
+    query.finish()?;
+    let id = task_id(&call.raw_id)?;
+    let known = call.if_none_match();
+    let now = call.app.engine.status(id)?.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
+    let version = match waits_for(&now, known) {
+        Awaited::Nothing => return Ok(reply::task(now, known)),
+        Awaited::End => None,
+        Awaited::OtherThan(version) => Some(version),
+    };
+    let waiting = call.app.engine.wait(id, version, Duration::from_secs(seconds));
+    let answer = tokio::select! {
+        answer = waiting => answer?,
+        () = call.stopping.cancelled() => call.app.engine.status(id)?,
+    };
+    Ok(reply::task(answer.ok_or_else(|| Problem::task_not_found(&call.raw_id))?, known))
+}
+
+/// What a client waits for.
+#[derive(Debug, PartialEq, Eq)]
+enum Awaited {
+    /// It is there already.
+    Nothing,
+    /// The end of the task.
+    End,
+    /// Another version than the one the client has.
+    OtherThan(u64),
+}
+
+fn waits_for(now: &Answer, known: Option<&HeaderValue>) -> Awaited {
+    match known {
+        None if now.ended => Awaited::Nothing,
+        None => Awaited::End,
+        Some(known) if headers::matches(known, &headers::etag(now.version)) => Awaited::OtherThan(now.version),
+        Some(_) => Awaited::Nothing,
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelWire {
+    reason: Option<String>,
+}
+
+/// `POST /tasks/{id}/cancel`
+pub(super) async fn cancel(mut call: Call) -> Reply {
+    call.no_query()?;
+    let id = task_id(&call.raw_id)?;
+    let (wire, errors): (CancelWire, _) = call.optional_json().await?;
+    let mut found = Findings::from_errors(errors);
+    let length = wire.reason.as_ref().map_or(0, String::len);
+    if length > MAX_REASON_BYTES {
+        found.add("/reason", format!("must be at most {MAX_REASON_BYTES} bytes, was {length}"));
+    }
+    if !found.is_empty() {
+        return Err(Problem::invalid(found.into_errors()));
+    }
+    Ok(reply::task(call.app.engine.cancel(id, wire.reason).await?, None))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NothingWire {}
+
+/// `POST /tasks/{id}/rerun`
+pub(super) async fn rerun(mut call: Call) -> Reply {
+    call.no_query()?;
+    let id = task_id(&call.raw_id)?;
+    let (NothingWire {}, errors) = call.optional_json().await?;
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    Ok(submitted(&call.app.engine.rerun(id).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{ProjectId, Timestamp};
+
+    #[test]
+    fn an_answer_begins_with_the_five_fields() {
+        let task = Submitted {
+            task: TaskId::new(uuid::Uuid::from_u128(7)),
+            project: ProjectId::new("p\"1").unwrap(),
+            created_at: Timestamp::from_micros(1_767_981_600_000_000),
+        };
+        let text = serde_json::to_string(&SubmittedWire::new(&task)).unwrap();
+        assert!(text.starts_with(
+            "{\"task_id\":\"00000000-0000-0000-0000-000000000007\",\"project_id\":\"p\\\"1\",\"status\":\"pending\",\
+             \"created_at\":\"2026-01-09T18:00:00Z\",\"estimated_completion\":null,\
+             \"links\":{\"self\":\"/api/v1/tasks/00000000-0000-0000-0000-000000000007\""
+        ));
+        assert_eq!(submitted(&task).headers()["location"], "/api/v1/tasks/00000000-0000-0000-0000-000000000007");
+    }
+
+    #[test]
+    fn ids_in_paths_are_uuids_or_nothing() {
+        assert!(task_id("01890a5d-ac96-774b-bcce-b302099a8057").is_ok());
+        assert!(task_id("01890a5d%2Dac96-774b-bcce-b302099a8057").is_ok());
+        assert_eq!(task_id("task-456").unwrap_err().code(), "task_not_found");
+        assert_eq!(task_id("%ff").unwrap_err().status(), StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn a_wait_knows_what_for() {
+        let answer = |ended| Answer { version: 3, ended, body: bytes::Bytes::new() };
+        let same = HeaderValue::from_static("\"3\"");
+        let other = HeaderValue::from_static("\"2\"");
+        assert_eq!(waits_for(&answer(false), None), Awaited::End);
+        assert_eq!(waits_for(&answer(true), None), Awaited::Nothing);
+        assert_eq!(waits_for(&answer(true), Some(&same)), Awaited::OtherThan(3));
+        assert_eq!(waits_for(&answer(false), Some(&other)), Awaited::Nothing);
+    }
+}
