@@ -254,6 +254,9 @@ fn may_hold_nul(raw: &[u8]) -> bool {
 }
 
 fn decode_slowly<T: DeserializeOwned>(raw: &[u8]) -> Result<(T, Vec<FieldError>), Invalid> {
+    if raw.trim_ascii().is_empty() {
+        return Err(Invalid::Malformed { message: "there is nothing at all".to_owned() });
+    }
     std::str::from_utf8(raw).map_err(|error| Invalid::NotUtf8 { at: error.valid_up_to() })?;
     let value: Value =
         serde_json::from_slice(raw).map_err(|error| Invalid::Malformed { message: error.to_string() })?;
@@ -412,7 +415,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(malformed("{\"name\":}").contains("line 1 column 9"));
-        malformed("");
+        assert_eq!(malformed(" "), "there is nothing at all");
         malformed("{} {}");
         malformed("{\"count\":01}");
         malformed("{\"name\":\"a\u{0}b\"}");

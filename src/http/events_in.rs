@@ -120,9 +120,16 @@ fn read_batch(raw: &[u8], most_bytes: usize) -> Result<Vec<Result<Received, Inva
 
 async fn take_batch(call: &Call, raw: &Bytes) -> Reply {
     let items = read_batch(raw, call.app.settings.limits.body_bytes)?;
-    let valid: Vec<_> = items.iter().filter_map(|item| item.as_ref().ok().map(|each| each.incoming.clone())).collect();
+    let mut valid = Vec::new();
+    let items = items.into_iter().map(|item| {
+        item.map(|received| {
+            valid.push(received.incoming);
+            received.id
+        })
+    });
+    let ids: Vec<Result<String, InvalidEvent>> = items.collect();
     let outcomes = if valid.is_empty() { Vec::new() } else { call.app.engine.accept(valid).await? };
-    let results = merged(items, outcomes);
+    let results = merged(ids, outcomes);
     let path = call.head.uri.path();
     let results = results.iter().map(|(id, result)| match result {
         Ok(outcome) => ResultWire::Outcome(OutcomeWire::new(id.as_deref().unwrap_or_default(), *outcome)),
@@ -135,12 +142,12 @@ type Merged = (Option<String>, Result<EventOutcome, Problem>);
 
 /// The outcomes of the valid events, at the places of these, among the
 /// problems of the others.
-fn merged(items: Vec<Result<Received, InvalidEvent>>, outcomes: Vec<Result<EventOutcome, Refusal>>) -> Vec<Merged> {
+fn merged(ids: Vec<Result<String, InvalidEvent>>, outcomes: Vec<Result<EventOutcome, Refusal>>) -> Vec<Merged> {
     let mut outcomes = outcomes.into_iter();
-    let items = items.into_iter().enumerate().map(|(index, item)| match item {
-        Ok(received) => {
+    let items = ids.into_iter().enumerate().map(|(index, id)| match id {
+        Ok(id) => {
             let outcome = outcomes.next().map(|outcome| outcome.map_err(Problem::from));
-            (Some(received.id), outcome.unwrap_or_else(|| Err(crate::engine::Error::Unknown.into())))
+            (Some(id), outcome.unwrap_or_else(|| Err(crate::engine::Error::Unknown.into())))
         }
         Err(invalid) => (None, Err(Problem::from(invalid).within(&format!("/{index}")))),
     });
@@ -191,7 +198,8 @@ mod tests {
             format!("[{},7,{},{}]", event("a", ",\"error\":\"e\""), event("b", ""), event("c", ",\"error\":\"e\""));
         let items = read_batch(text.as_bytes(), 10_000).unwrap();
         let missing = Refusal::TaskNotFound(task.parse::<TaskId>().unwrap());
-        let merged = merged(items, vec![Ok(EventOutcome::Taken(Outcome::Applied)), Err(missing)]);
+        let ids = items.into_iter().map(|item| item.map(|received| received.id)).collect();
+        let merged = merged(ids, vec![Ok(EventOutcome::Taken(Outcome::Applied)), Err(missing)]);
         assert!(matches!(&merged[0], (Some(id), Ok(EventOutcome::Taken(Outcome::Applied))) if id == "a"));
         assert_eq!(merged[1].1.as_ref().unwrap_err().code(), "validation_failed");
         let second = serde_json::to_string(&merged[2].1.as_ref().unwrap_err().wire("/")).unwrap();

@@ -2,12 +2,13 @@
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::reply::{self, Reply};
+use super::reply::{self, Reply, Shown};
 use super::request::Call;
 use crate::engine::Figures;
-use crate::task::Phase;
+use crate::task::{Phase, Timestamp};
 
 /// What Prometheus expects of this text.
 const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -16,12 +17,19 @@ fn by_health(healthy: bool) -> (StatusCode, &'static str) {
     if healthy { (StatusCode::OK, "healthy") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") }
 }
 
+#[derive(Serialize)]
+struct HealthWire<'a> {
+    status: &'static str,
+    version: &'a str,
+    timestamp: Shown<Timestamp>,
+}
+
 /// `GET /health`
 pub(super) fn health(call: &Call) -> Reply {
     call.no_query()?;
     let (code, status) = by_health(call.app.engine.is_accepting());
-    let timestamp = call.app.clock.now().to_string();
-    Ok(reply::json(code, &json!({"status": status, "version": call.app.settings.version, "timestamp": timestamp})))
+    let health = HealthWire { status, version: &call.app.settings.version, timestamp: Shown(call.app.clock.now()) };
+    Ok(reply::json(code, &health))
 }
 
 /// `GET /health/detailed`

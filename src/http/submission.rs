@@ -142,7 +142,9 @@ fn tier(found: &mut Findings, name: &str, settings: &Settings) -> Option<Tier> {
     let tier = settings.tiers.iter().find(|tier| tier.as_str() == name);
     if tier.is_none() {
         let names: Vec<&str> = settings.tiers.iter().map(Tier::as_str).collect();
-        let message = format!("must be one of {}, was {}", names.join(", "), json::quoted(name));
+        let suggestion = json::nearest(name, names.iter().copied()).map(|word| format!("; did you mean {word}?"));
+        let suggestion = suggestion.unwrap_or_default();
+        let message = format!("must be one of {}, was {}{suggestion}", names.join(", "), json::quoted(name));
         found.add("/options/tier", message);
     }
     tier.cloned()
@@ -294,6 +296,7 @@ mod tests {
     #[test]
     fn every_bad_option_is_named() {
         assert!(wrong_option("tier", json!("frontier")).1.starts_with("must be one of tiny, small"));
+        assert!(wrong_option("tier", json!("smal")).1.ends_with("did you mean small?"));
         assert_eq!(wrong_option("qa_profile", json!("No!")).0, "/options/qa_profile");
         assert_eq!(wrong_option("domain", json!("")).0, "/options/domain");
         for bad in [0, -1, 2_592_001, i64::MAX] {

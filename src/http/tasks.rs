@@ -115,26 +115,24 @@ pub(super) async fn submit_batch(mut call: Call) -> Reply {
     call.no_query()?;
     let raw = call.json_bytes().await?;
     let key = headers::idempotency_key(call.headers(), "/tasks/batch", &raw)?;
-    let checked = read_batch(&call, &raw)?;
-    let valid: Vec<Submission> = checked.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    let mut valid = Vec::new();
+    let items = read_batch(&call, &raw)?.into_iter().map(|item| item.map(|submission| valid.push(submission)));
+    let checked: Vec<Result<(), Problem>> = items.collect();
     let taken = if valid.is_empty() {
         Submissions { results: Vec::new(), replayed: false }
     } else {
         call.app.engine.submit(valid, key).await?
     };
     let mut made = taken.results.into_iter();
-    let results: Vec<Result<Submitted, Problem>> = checked
-        .into_iter()
-        .enumerate()
-        .map(|(index, item)| {
-            let outcome = item.and_then(|_| match made.next() {
-                Some(Ok(task)) => Ok(task),
-                Some(Err(unknown)) => Err(unknown_dependency(&unknown)),
-                None => Err(engine::Error::Unknown.into()),
-            });
-            outcome.map_err(|problem| problem.within(&format!("/tasks/{index}")))
-        })
-        .collect();
+    let results = checked.into_iter().enumerate().map(|(index, item)| {
+        let outcome = item.and_then(|()| match made.next() {
+            Some(Ok(task)) => Ok(task),
+            Some(Err(unknown)) => Err(unknown_dependency(&unknown)),
+            None => Err(engine::Error::Unknown.into()),
+        });
+        outcome.map_err(|problem| problem.within(&format!("/tasks/{index}")))
+    });
+    let results: Vec<Result<Submitted, Problem>> = results.collect();
     let path = call.head.uri.path();
     let results = results.iter().map(|result| match result {
         Ok(task) => ResultWire::Task { status: 201, task: SubmittedWire::new(task) },
