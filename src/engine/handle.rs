@@ -13,7 +13,7 @@ use super::api::{
     Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, NewProject,
     PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions, Submitted, TaskFilter, TaskPage,
 };
-use super::command::{Command, Reply};
+use super::command::{Command, Reply, Routed};
 use super::machine::Machine;
 use super::read::ReadSide;
 use super::settings::Settings;
@@ -134,6 +134,8 @@ impl Engine {
         key: Option<IdempotencyKey>,
     ) -> Result<Submissions, Error> {
         self.check_disk()?;
+        let route = |submission| Routed::by(&self.settings.router, submission);
+        let submissions = submissions.into_iter().map(route).collect();
         self.ask(|reply| Command::Submit { submissions, key, reply }).await
     }
 
@@ -193,14 +195,20 @@ impl Engine {
         self.ask(|reply| Command::CreateProject { project, reply }).await
     }
 
-    /// Changes a project.
-    pub async fn update_project(&self, project: ProjectId, patch: ProjectPatch) -> Result<Project, Error> {
-        self.ask(|reply| Command::UpdateProject { project, patch, reply }).await
+    /// Changes a project; with a version, only when it still has that one.
+    pub async fn update_project(
+        &self,
+        project: ProjectId,
+        patch: ProjectPatch,
+        if_version: Option<u64>,
+    ) -> Result<Project, Error> {
+        self.ask(|reply| Command::UpdateProject { project, patch, if_version, reply }).await
     }
 
     /// Deletes a project without open tasks; its tasks and provenance stay.
-    pub async fn delete_project(&self, project: ProjectId) -> Result<(), Error> {
-        self.ask(|reply| Command::DeleteProject { project, reply }).await
+    /// With a version, only when it still has that one.
+    pub async fn delete_project(&self, project: ProjectId, if_version: Option<u64>) -> Result<(), Error> {
+        self.ask(|reply| Command::DeleteProject { project, if_version, reply }).await
     }
 
     /// A project and what goes on in it.

@@ -185,10 +185,12 @@ impl Writer {
             Command::Renew { lease, duration, reply } => hold(reply, self.renew(lease, now.after(duration), now)?),
             Command::Release { lease, reply } => hold(reply, self.release(lease, now)?),
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
-            Command::UpdateProject { project, patch, reply } => {
-                hold(reply, machine.update_project(&project, patch, now)?)
+            Command::UpdateProject { project, patch, if_version, reply } => {
+                hold(reply, machine.update_project(&project, patch, if_version, now)?)
             }
-            Command::DeleteProject { project, reply } => hold(reply, machine.delete_project(&project, now)?),
+            Command::DeleteProject { project, if_version, reply } => {
+                hold(reply, machine.delete_project(&project, if_version, now)?)
+            }
             Command::ProjectStatus { project, reply } => hold(reply, machine.project_status(&project, now)),
             Command::Queues { reply } => hold(reply, Ok::<_, Refusal>(machine.queues())),
             Command::Stop => return Ok(()),

@@ -131,14 +131,17 @@ impl View {
         Ok(self.table(tables::LOG)?.first()?.map(|(key, _)| Seq(key.value())))
     }
 
-    /// The log after a position, in order.
-    pub fn log(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, LogEntry)>, Error> {
-        let mut entries = Vec::new();
-        for row in self.table(tables::LOG)?.range(after.next().0..)?.take(limit) {
+    /// The log after a position, in order, at most `limit` entries.
+    pub fn log(
+        &self,
+        after: Seq,
+        limit: usize,
+    ) -> Result<impl Iterator<Item = Result<(Seq, LogEntry), Error>> + use<>, Error> {
+        let rows = self.table(tables::LOG)?.range(after.next().0..)?.take(limit);
+        Ok(rows.map(|row| {
             let (key, value) = row?;
-            entries.push((Seq(key.value()), decode("log", value.value())?));
-        }
-        Ok(entries)
+            Ok((Seq(key.value()), decode("log", value.value())?))
+        }))
     }
 
     /// The position before which the log's entries are older than `before`,
