@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::writer::Writer;
 use super::{list, outgoing};
 use crate::clock::Clock;
-use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store};
+use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store, panic_message};
 use crate::task::{ArtifactId, LeaseId, ProjectId, RecordId, Seq, Status, Submission, TaskId, Timestamp};
 
 /// The engine's handle.
@@ -51,9 +51,8 @@ impl WriterThread {
 
     /// Waits until the writer has ended.
     pub fn join(self) -> Result<(), store::Error> {
-        let result = self.thread.join().unwrap_or_else(|_| {
-            Err(store::Error::Corrupt { table: "memory", detail: "the writer's thread panicked".to_owned() })
-        });
+        let joined = self.thread.join();
+        let result = joined.unwrap_or_else(|panic| Err(store::Error::Panicked(panic_message(&*panic))));
         if let Some(warmer) = self.warmer.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // It reads only, and ends with the writer.
             let _ = warmer.join();
@@ -72,7 +71,8 @@ impl Engine {
     /// Recovers the state of the store and starts the writer.
     pub fn start(store: Store, settings: Settings, clock: &Clock) -> Result<(Self, WriterThread), store::Error> {
         let recovered = store.recover()?;
-        clock.not_before(recovered.last_commit_at);
+        // A millisecond later, so that new ids are above all that were made before.
+        clock.not_before(recovered.last_commit_at.after(Duration::from_millis(1)));
         let settings = Arc::new(settings);
         let store_id = store.id();
         let machine = Machine::recovered(settings.clone(), store.clone(), recovered);
@@ -117,7 +117,9 @@ impl Engine {
         let side = self.read.clone();
         match tokio::task::spawn_blocking(move || read(&side)).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(Error::ShuttingDown),
+            Err(failed) => Err(failed.try_into_panic().map_or(Error::ShuttingDown, |panic| {
+                store::Error::Panicked(panic_message(&*panic)).into()
+            })),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with the store, each class kept.
 
+use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 
@@ -56,9 +57,18 @@ pub enum Error {
     /// The database failed to read or to prepare a write; nothing changed.
     #[error("the database failed: {0}")]
     Database(#[source] Box<redb::Error>),
+    /// The database panicked, as it can over a damaged file.
+    #[error("the database panicked: {0}")]
+    Panicked(String),
     /// A commit failed. It can have become durable all the same.
     #[error("the commit failed, its outcome is unknown: {0}")]
     Unknown(#[source] Box<redb::Error>),
+}
+
+/// What a caught panic says.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
 macro_rules! from_redb {
