@@ -100,11 +100,16 @@ impl Engine {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         self.commands.try_send(command(reply)).map_err(|error| match error {
             TrySendError::Full(_) => Error::Overloaded,
             TrySendError::Disconnected(_) => Error::ShuttingDown,
         })?;
+        // A writer that stops sends its last answers, says so, and then looks
+        // through the queue once more: whoever comes later must not wait.
+        if self.read.is_stopped() {
+            return answer.try_recv().unwrap_or(Err(Error::ShuttingDown));
+        }
         // Without an answer the writer has stopped before it looked at the command.
         answer.await.unwrap_or(Err(Error::ShuttingDown))
     }
@@ -117,9 +122,9 @@ impl Engine {
         let side = self.read.clone();
         match tokio::task::spawn_blocking(move || read(&side)).await {
             Ok(result) => Ok(result?),
-            Err(failed) => Err(failed.try_into_panic().map_or(Error::ShuttingDown, |panic| {
-                store::Error::Panicked(panic_message(&*panic)).into()
-            })),
+            Err(failed) => Err(failed
+                .try_into_panic()
+                .map_or(Error::ShuttingDown, |panic| store::Error::Panicked(panic_message(&*panic)).into())),
         }
     }
 

@@ -19,8 +19,8 @@ use super::memory::{Ends, Keys, ProjectState, Taken, event_hash};
 use super::settings::Settings;
 use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Recovered, Store};
 use crate::task::{
-    self, Change, Effect, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State, Status, Step, Task,
-    TaskId, Timestamp,
+    self, Change, Effect, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State, Status, Step,
+    Task, TaskId, Timestamp,
 };
 
 /// The state that the writer owns.
@@ -263,7 +263,9 @@ impl Machine {
                     }
                 }
                 Effect::DeadLetter { raw, reason } => {
-                    self.dead_letters.0 += 1;
+                    // Never given again, not even after a restart: the log has
+                    // moved on with every dead letter.
+                    self.dead_letters.0 = self.head.0.max(self.dead_letters.0 + 1);
                     self.dead_letters.1 += 1;
                     let letter = DeadLetter { at: now, task: Some(task.id), reason, raw };
                     self.group.batch.put_dead_letter(self.dead_letters.0, &letter)?;

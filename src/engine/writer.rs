@@ -70,12 +70,14 @@ impl Writer {
         let result = catch_unwind(AssertUnwindSafe(|| self.run_to_end()));
         let result = result.unwrap_or_else(|panic| Err(store::Error::Panicked(panic_message(&*panic))));
         if result.is_err() {
-            // What was queued and not yet looked at has had no effect, but
-            // neither has it been answered: the group's own answers are
-            // unknown, the rest is refused by the closing channel.
             self.held.drain(..).for_each(Held::unknown);
         }
         self.read.stop();
+        // What is still queued has had no effect. A closed channel keeps its
+        // messages as long as there are senders, and callers would wait for
+        // ever: dropping a command tells its caller. One that is sent from
+        // here on is refused by its sender, who asks whether we have stopped.
+        while self.commands.try_recv().is_ok() {}
         result
     }
 
