@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::writer::Writer;
 use super::{list, outgoing};
 use crate::clock::Clock;
-use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store, panic_message};
+use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store, guarded, panic_message};
 use crate::task::{ArtifactId, LeaseId, ProjectId, RecordId, Seq, Status, Submission, TaskId, Timestamp};
 
 /// The engine's handle.
@@ -179,7 +179,7 @@ impl Engine {
         let grants = self.ask(|reply| Command::Lease { request, reply }).await?;
         let granted = grants.into_iter().map(|grant| {
             let view = self.read.store.view()?;
-            let task = outgoing::ready_data_of_task(&view, &grant.task)?;
+            let task = guarded(|| outgoing::ready_data_of_task(&view, &grant.task))?;
             Ok(Granted { lease: grant.lease.id, until: grant.lease.until, task })
         });
         granted.collect()

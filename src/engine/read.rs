@@ -11,7 +11,7 @@ use super::api::{Answer, Figures};
 use super::group::Publication;
 use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
-use crate::store::{self, Store, View};
+use crate::store::{self, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
 /// What readers use without ever waiting for the writer.
@@ -128,7 +128,7 @@ impl ReadSide {
     pub(super) fn status(&self, task: TaskId) -> Result<Option<Answer>, store::Error> {
         match self.hot.get(task) {
             Some(answer) => Ok(Some(answer)),
-            None => self.cold_status(task),
+            None => guarded(|| self.cold_status(task)),
         }
     }
 

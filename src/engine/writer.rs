@@ -3,7 +3,6 @@
 //! read side, and only then releases the answers.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::command::{Command, Held, Reply, hold, hold_grants};
 use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use crate::clock::{Clock, Stopwatch};
-use crate::store::{self, panic_message};
+use crate::store::{self, guarded};
 use crate::task::{Input, LeaseId, Tier, Timestamp};
 
 /// Longest sleep: how often timers of the past and old rows are looked for.
@@ -67,8 +66,7 @@ impl Writer {
     pub(super) fn run(mut self) -> Stored<()> {
         // What panics has left the state in memory half changed, but nothing
         // of it on disk: the thread ends as with any error of the store.
-        let result = catch_unwind(AssertUnwindSafe(|| self.run_to_end()));
-        let result = result.unwrap_or_else(|panic| Err(store::Error::Panicked(panic_message(&*panic))));
+        let result = guarded(|| self.run_to_end());
         if result.is_err() {
             self.held.drain(..).for_each(Held::unknown);
         }

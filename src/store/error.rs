@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 /// Why the store did not do what it was asked.
@@ -63,6 +64,13 @@ pub enum Error {
     /// A commit failed. It can have become durable all the same.
     #[error("the commit failed, its outcome is unknown: {0}")]
     Unknown(#[source] Box<redb::Error>),
+}
+
+/// A damaged file can make redb panic while it repairs or reads: that
+/// is an error like any other.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    const { assert!(cfg!(panic = "unwind"), "panics are caught here") };
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::Panicked(panic_message(&*panic))))
 }
 
 /// What a caught panic says.

@@ -17,7 +17,7 @@ mod tables;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
 pub use error::Error;
-pub(crate) use error::panic_message;
+pub(crate) use error::{guarded, panic_message};
 pub use open::Store;
 pub use read::{Scan, ScanFilter, Sizes, View};
 pub use recover::{Recovered, TakenEvents};

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use uuid::Uuid;
 
 use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, STORE_ID_KEY};
-use super::{Error, Recovered, panic_message};
+use super::{Error, Recovered, guarded};
 
 const FILE: &str = "dats.redb";
 /// The file while it is being made: it gets its name when it is complete.
@@ -196,13 +195,6 @@ fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, Error> {
         Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
         Err(error) => Err(refuse(error.to_string())),
     }
-}
-
-/// A damaged file can make redb panic while it repairs or reads: at start
-/// that is an error like any other.
-fn guarded<T>(open: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    const { assert!(cfg!(panic = "unwind"), "panics are caught here and in the writer") };
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| Err(Error::Panicked(panic_message(&*panic))))
 }
 
 /// Checks the format and reads the store's id.
