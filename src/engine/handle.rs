@@ -14,7 +14,7 @@ use super::api::{
     PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions, Submitted, TaskFilter, TaskPage,
 };
 use super::command::{Command, Reply};
-use super::machine::Machine;
+use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::writer::Writer;
@@ -38,6 +38,25 @@ pub struct WriterThread {
     thread: JoinHandle<Result<(), store::Error>>,
     warmer: Mutex<Option<JoinHandle<()>>>,
     commands: Sender<Command>,
+}
+
+/// The answer to a worker that may go away while it waits: leases that are
+/// on their way to it then are given back.
+struct Unclaimed {
+    answer: oneshot::Receiver<Result<Vec<Grant>, Error>>,
+    commands: Sender<Command>,
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        // What was not sent yet is given back by the writer.
+        self.answer.close();
+        for grant in self.answer.try_recv().into_iter().flatten().flatten() {
+            let (reply, _) = oneshot::channel();
+            // When the queue is full, the lease runs out by itself.
+            let _ = self.commands.try_send(Command::Release { lease: grant.lease.id, reply });
+        }
+    }
 }
 
 impl WriterThread {
@@ -99,12 +118,16 @@ impl Engine {
         self.store_id
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
-        let (reply, mut answer) = oneshot::channel();
-        self.commands.try_send(command(reply)).map_err(|error| match error {
+    fn send(&self, command: Command) -> Result<(), Error> {
+        self.commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(_) => Error::Overloaded,
             TrySendError::Disconnected(_) => Error::ShuttingDown,
-        })?;
+        })
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, mut answer) = oneshot::channel();
+        self.send(command(reply))?;
         // A writer that stops sends its last answers, says so, and then looks
         // through the queue once more: whoever comes later must not wait.
         if self.read.is_stopped() {
@@ -176,7 +199,14 @@ impl Engine {
     /// Gives waiting tasks of a tier to a worker; waits for the first if
     /// there are none. Dropping the future gives up the wait.
     pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
-        let grants = self.ask(|reply| Command::Lease { request, reply }).await?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Lease { request, reply })?;
+        let mut unclaimed = Unclaimed { answer, commands: self.commands.clone() };
+        let grants = if self.read.is_stopped() {
+            unclaimed.answer.try_recv().unwrap_or(Err(Error::ShuttingDown))?
+        } else {
+            (&mut unclaimed.answer).await.unwrap_or(Err(Error::ShuttingDown))?
+        };
         let granted = grants.into_iter().map(|grant| {
             let view = self.read.store.view()?;
             let task = guarded(|| outgoing::ready_data_of_task(&view, &grant.task))?;

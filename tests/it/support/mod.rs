@@ -4,3 +4,4 @@ pub(crate) mod disk;
 pub(crate) mod fixtures;
 pub(crate) mod invariants;
 pub(crate) mod random;
+pub(crate) mod service;
