@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::fixtures::{CACHE_BYTES, event, lease_request};
-use super::invariants;
+use super::invariants::{self, HighestLimit};
 
 /// The longest that anything may take that is bound to happen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,15 +36,31 @@ impl Service {
         self.restart_as(|_| ())
     }
 
+    /// The same with other settings.
     pub(crate) fn restart_as(self, change: impl FnOnce(&mut Settings)) -> Self {
-        self.reopen(true, change)
+        self.check_and_start(Some(&|_| u32::MAX), change)
     }
 
-    pub(crate) fn reopen(mut self, check: bool, change: impl FnOnce(&mut Settings)) -> Self {
+    /// The same, and no project may ever have held more slots than it had.
+    pub(crate) fn restart_limited(self, limit: HighestLimit<'_>) -> Self {
+        self.check_and_start(Some(limit), |_| ())
+    }
+
+    /// Starts again without a check.
+    pub(crate) fn reopen(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.check_and_start(None, change)
+    }
+
+    /// Stops the writer; the handle stays.
+    pub(crate) fn stop_writer(&mut self) {
+        self.writer.take().expect("it runs").stop().expect("a clean end");
+    }
+
+    fn check_and_start(mut self, limit: Option<HighestLimit<'_>>, change: impl FnOnce(&mut Settings)) -> Self {
         self.stop();
-        if check {
+        if let Some(limit) = limit {
             let store = Store::open(self.dir.path(), CACHE_BYTES).expect("to open");
-            invariants::check(&store, &|_| u32::MAX).expect("a sound store");
+            invariants::check(&store, limit).expect("a sound store");
         }
         change(&mut self.settings);
         let (engine, writer) = start(&self.dir, &self.settings);
@@ -59,7 +75,7 @@ impl Service {
     /// Stops the writer and lets go of the directory.
     fn stop(&mut self) {
         self.engine = None;
-        self.writer.take().expect("it runs").stop().expect("a clean end");
+        self.stop_writer();
     }
 
     pub(crate) async fn submit(&self, submission: Submission) -> TaskId {
