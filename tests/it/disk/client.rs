@@ -163,7 +163,7 @@ impl Client {
             self.journal.add(Acknowledged::Lease { lease: granted.lease });
             let answer = match self.random.below(4) {
                 0 => self.engine.release(granted.lease).await.map(|()| None),
-                1 => self.engine.renew(granted.lease, Duration::from_secs(600)).await.map(Some),
+                1 => self.engine.renew(granted.lease, Duration::from_mins(10)).await.map(Some),
                 _ => continue,
             };
             match answer {

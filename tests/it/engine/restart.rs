@@ -50,8 +50,8 @@ async fn one_in_each_phase(service: &mut Service) -> BTreeMap<String, TaskId> {
 #[tokio::test]
 async fn every_phase_comes_back_byte_by_byte() {
     let mut slow = settings();
-    slow.policy.backoff_initial = Duration::from_secs(3600);
-    slow.policy.backoff_max = Duration::from_secs(3600);
+    slow.policy.backoff_initial = Duration::from_hours(1);
+    slow.policy.backoff_max = Duration::from_hours(1);
     let mut service = Service::new(slow);
     let limited = dats::engine::ProjectPatch { max_concurrent: Some(Some(1)), ..Default::default() };
     let mut holder = submission("q", "holds the slot");

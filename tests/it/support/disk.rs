@@ -194,7 +194,8 @@ impl StorageBackend for Backend {
         let mut state = self.0.state();
         let dies = state.count()?;
         let lies = state.lies;
-        if !dies && !(lies > 0 && state.random.chance(lies)) {
+        let leaves_out = lies > 0 && state.random.chance(lies);
+        if !dies && !leaves_out {
             state.sync();
         }
         State::finish(dies)

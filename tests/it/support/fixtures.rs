@@ -44,7 +44,7 @@ pub(crate) fn settings() -> Settings {
         default_timeout_seconds: 600,
         default_max_attempts: 3,
         max_concurrent: 10,
-        aging: Duration::from_secs(300),
+        aging: Duration::from_mins(5),
         queue_capacity: 4096,
         group_max: 256,
         hot_bytes: 64 * 1024 * 1024,
@@ -76,7 +76,7 @@ pub(crate) fn lease_request(tier_name: &str, max: usize) -> LeaseRequest {
         tier: tier(tier_name),
         worker: WorkerId::new("worker-1").expect("a worker"),
         max,
-        lease: Duration::from_secs(60),
+        lease: Duration::from_mins(1),
         wait: Duration::ZERO,
     }
 }

@@ -1,7 +1,7 @@
 //! Random numbers that are the same for the same seed, for ever: a seed that
 //! failed once must fail again, whatever a library's next version does.
 
-/// A SplitMix64 generator.
+/// A `SplitMix64` generator.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
