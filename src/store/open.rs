@@ -68,15 +68,17 @@ impl Store {
         })
     }
 
-    /// Opens the store that two backends hold, or makes one if they are empty.
+    /// Opens the store that two backends hold, or makes one if they are empty,
+    /// with a journal of at least `journal_bytes`.
     pub fn open_backends(
         database: impl StorageBackend,
         journal: impl StorageBackend,
+        journal_bytes: u64,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Io { action: "create", path: JOURNAL.into(), source };
-        if journal.len().map_err(failed)? < JOURNAL_BYTES {
-            Journal::make(&journal).map_err(failed)?;
+        if journal.len().map_err(failed)? < journal_bytes {
+            Journal::make(&journal, journal_bytes).map_err(failed)?;
         }
         guarded(|| {
             let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(database)?;
@@ -224,7 +226,7 @@ fn make(dir: &Path, path: &Path, cache_bytes: usize) -> Result<(), Error> {
 fn make_journal(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "create", path: path.to_owned(), source };
     let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path).map_err(failed)?;
-    Journal::make(&FileBackend::new(file)?).map_err(failed)
+    Journal::make(&FileBackend::new(file)?, JOURNAL_BYTES).map_err(failed)
 }
 
 fn open_journal(path: &Path) -> Result<Box<dyn StorageBackend>, Error> {

@@ -198,7 +198,7 @@ impl Client {
                 max_concurrent: Some(Some(limit)),
                 ..ProjectPatch::default()
             };
-            self.engine.update_project(project(CHANGING), patch).await
+            self.engine.update_project(project(CHANGING), patch, None).await
         };
         match answer {
             Ok(project) => {
@@ -234,6 +234,7 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::IdempotencyKeyReused
         | Refusal::NotEnded(_)
         | Refusal::DeadLetterNotFound(_)
-        | Refusal::TierNotFound(_) => false,
+        | Refusal::TierNotFound(_)
+        | Refusal::ProjectChanged(_) => false,
     }
 }

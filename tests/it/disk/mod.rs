@@ -46,7 +46,7 @@ fn tuned() -> Settings {
 fn open(disk: &mut Disk, random: &mut Random, met: &mut Met) -> Result<Store> {
     while random.chance(40) {
         disk.die_after(random.below(60));
-        let opened = Store::open_backend(disk.backend(), CACHE_BYTES).and_then(|store| store.recover().map(drop));
+        let opened = disk.open_store(CACHE_BYTES).and_then(|store| store.recover().map(drop));
         if disk.is_dead() {
             met.while_recovering += 1;
         } else {
@@ -54,7 +54,7 @@ fn open(disk: &mut Disk, random: &mut Random, met: &mut Met) -> Result<Store> {
         }
         *disk = disk.crash();
     }
-    Store::open_backend(disk.backend(), CACHE_BYTES).context("to open the disk after a crash")
+    disk.open_store(CACHE_BYTES).context("to open the disk after a crash")
 }
 
 /// Lets clients work until the disk dies.
@@ -94,7 +94,7 @@ async fn life(mut disk: Disk, seed: u64, met: &mut Met) -> Result<()> {
     let mut before = Snapshot::default();
     // A directory's store is made under another name until it is complete;
     // here, where there are no names, it is made on a healthy disk.
-    drop(Store::open_backend(disk.backend(), CACHE_BYTES).context("to make the store")?);
+    drop(disk.open_store(CACHE_BYTES).context("to make the store")?);
     disk = disk.crash();
     for _ in 0..CRASHES {
         let store = open(&mut disk, &mut random, met)?;

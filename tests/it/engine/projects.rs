@@ -27,7 +27,7 @@ async fn made_changed_deleted_and_used_again() {
     let task = service.submit(submission("p", "d")).await;
     let leased = service.lease("small").await.unwrap();
     assert!(String::from_utf8_lossy(&leased.task).contains("\"constitution\":{\"be\":\"kind\"}"));
-    let refused = service.engine().delete_project(project("p")).await.unwrap_err();
+    let refused = service.engine().delete_project(project("p"), None).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::ProjectHasOpenTasks { open: 1, .. })), "{refused}");
     // The project says that nobody validates.
     service.report(task, output_report("a")).await;
@@ -39,18 +39,18 @@ async fn made_changed_deleted_and_used_again() {
         max_concurrent: Some(None),
         ..ProjectPatch::default()
     };
-    let changed = service.engine().update_project(project("p"), patch).await.unwrap();
+    let changed = service.engine().update_project(project("p"), patch, None).await.unwrap();
     assert_eq!((changed.version, changed.description, changed.max_concurrent), (2, None, None));
     assert_eq!(changed.constitution, made.constitution);
     let status = service.engine().project_status(project("p")).await.unwrap();
     assert_eq!((status.completed, status.failed, status.limit), ((1, 1), (0, 0), 10));
-    service.engine().delete_project(project("p")).await.unwrap();
+    service.engine().delete_project(project("p"), None).await.unwrap();
     let service = service.restart();
     assert!(service.engine().project(project("p")).await.unwrap().is_none());
     assert_eq!(service.engine().projects(0, None, 10).await.unwrap().1, 0);
-    let patched = service.engine().update_project(project("p"), ProjectPatch::default()).await.unwrap_err();
+    let patched = service.engine().update_project(project("p"), ProjectPatch::default(), None).await.unwrap_err();
     assert!(matches!(patched, Error::Refused(Refusal::ProjectNotFound(_))));
-    assert!(service.engine().delete_project(project("p")).await.is_err());
+    assert!(service.engine().delete_project(project("p"), None).await.is_err());
     assert!(service.engine().project_status(project("p")).await.is_err());
     // Its tasks stay, and a submission makes it again, as new.
     assert_eq!(service.phase(task), "completed");
@@ -69,7 +69,7 @@ async fn a_lowered_limit_takes_no_slot_and_a_raised_one_gives_some() {
     }
     let limit = async |limit| {
         let patch = ProjectPatch { max_concurrent: Some(limit), ..ProjectPatch::default() };
-        service.engine().update_project(project("p"), patch).await.expect("to change");
+        service.engine().update_project(project("p"), patch, None).await.expect("to change");
         let status = service.engine().project_status(project("p")).await.expect("to read");
         (status.running, status.limit)
     };
@@ -88,7 +88,7 @@ async fn pages_of_projects_go_by_their_id() {
     for name in ["c", "a", "e", "b", "d"] {
         service.engine().create_project(new(name)).await.unwrap();
     }
-    service.engine().delete_project(project("b")).await.unwrap();
+    service.engine().delete_project(project("b"), None).await.unwrap();
     let ids = async |offset, after: Option<&str>, limit| {
         let (page, total) = service.engine().projects(offset, after.map(project), limit).await.expect("a page");
         (page.into_iter().map(|project| project.id.to_string()).collect::<String>(), total)

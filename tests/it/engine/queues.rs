@@ -65,7 +65,7 @@ async fn limits_hold_at_every_moment_under_load() {
     for (name, limit) in [("a", 1), ("b", 5)] {
         service.submit(submission(name, "first")).await;
         let patch = ProjectPatch { max_concurrent: Some(Some(limit)), ..ProjectPatch::default() };
-        service.engine().update_project(project(name), patch).await.unwrap();
+        service.engine().update_project(project(name), patch, None).await.unwrap();
     }
     let submitters: Vec<_> = (0..4)
         .map(|number| {

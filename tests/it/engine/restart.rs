@@ -57,7 +57,7 @@ async fn every_phase_comes_back_byte_by_byte() {
     let mut holder = submission("q", "holds the slot");
     holder.options.tier = Some(tier("large"));
     service.submit(holder).await;
-    service.engine().update_project(dats::task::ProjectId::new("q").unwrap(), limited).await.unwrap();
+    service.engine().update_project(dats::task::ProjectId::new("q").unwrap(), limited, None).await.unwrap();
     let tasks = one_in_each_phase(&mut service).await;
     assert_eq!(tasks.len(), 11, "{tasks:?}");
     let answers = |service: &Service| -> Vec<_> {

@@ -6,12 +6,15 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use dats::store::Store;
 use redb::StorageBackend;
 
 use super::random::Random;
 
 /// What a disk writes at once.
 const SECTOR: usize = 512;
+/// Room for some dozen commits.
+const JOURNAL_BYTES: u64 = 256 * 1024;
 
 /// A handle to a disk; clones are the same disk.
 #[derive(Debug, Clone)]
@@ -21,18 +24,25 @@ pub(crate) struct Disk {
 
 #[derive(Debug)]
 struct State {
-    /// What a crash leaves at least.
-    durable: Vec<u8>,
-    /// What reads see.
-    current: Vec<u8>,
-    /// Writes since the last sync, in order.
-    unsynced: Vec<Write>,
+    /// The store's file and its journal.
+    files: [Image; 2],
     random: Random,
     operations: u64,
     dies_at: Option<u64>,
     dead: bool,
     /// How many syncs out of a hundred are not made.
     lies: u64,
+}
+
+/// One file. A sync is of one file: the writes to another stay as they are.
+#[derive(Debug)]
+struct Image {
+    /// What a crash leaves at least.
+    durable: Vec<u8>,
+    /// What reads see.
+    current: Vec<u8>,
+    /// Writes since the last sync, in order.
+    unsynced: Vec<Write>,
 }
 
 #[derive(Debug)]
@@ -44,19 +54,18 @@ enum Write {
 impl Disk {
     /// An empty disk.
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with_image(Vec::new(), seed, 0)
+        Self::with_files([Vec::new(), Vec::new()], seed, 0)
     }
 
     /// An empty disk that leaves out so many of a hundred syncs.
     pub(crate) fn lying(seed: u64, percent: u64) -> Self {
-        Self::with_image(Vec::new(), seed, percent)
+        Self::with_files([Vec::new(), Vec::new()], seed, percent)
     }
 
-    fn with_image(image: Vec<u8>, seed: u64, lies: u64) -> Self {
+    fn with_files(files: [Vec<u8>; 2], seed: u64, lies: u64) -> Self {
+        let image = |bytes: Vec<u8>| Image { current: bytes.clone(), durable: bytes, unsynced: Vec::new() };
         let state = State {
-            current: image.clone(),
-            durable: image,
-            unsynced: Vec::new(),
+            files: files.map(image),
             random: Random::new(seed),
             operations: 0,
             dies_at: None,
@@ -70,9 +79,11 @@ impl Disk {
         self.state.lock().expect("no operation panics")
     }
 
-    /// What a store is opened on.
-    pub(crate) fn backend(&self) -> Backend {
-        Backend(self.clone())
+    /// Opens the store on it, or makes one. A small journal makes many
+    /// checkpoints.
+    pub(crate) fn open_store(&self, cache_bytes: usize) -> Result<Store, dats::store::Error> {
+        let file = |place| Backend { disk: self.clone(), place };
+        Store::open_backends(file(0), file(1), JOURNAL_BYTES, cache_bytes)
     }
 
     /// From now on the operation after so many others fails, and all after it.
@@ -95,20 +106,39 @@ impl Disk {
         let mut state = self.state();
         state.dead = true;
         let mut random = state.random.fork();
-        let mut image = std::mem::take(&mut state.durable);
         // Nearly nothing, about half, nearly everything, or all of it.
         let percent = *random.pick(&[3, 50, 97, 100]);
         // A disk that lies keeps to the order: what it leaves is whole and
         // too old, so that only who knows what was acknowledged can tell.
         let percent = if state.lies > 0 { 0 } else { percent };
-        for write in std::mem::take(&mut state.unsynced) {
+        let mut left = [Vec::new(), Vec::new()];
+        for (file, left) in state.files.iter_mut().zip(&mut left) {
+            *left = file.crash(percent, &mut random);
+        }
+        Self::with_files(left, random.next(), state.lies)
+    }
+}
+
+impl Image {
+    fn crash(&mut self, percent: u64, random: &mut Random) -> Vec<u8> {
+        let mut left = std::mem::take(&mut self.durable);
+        for write in std::mem::take(&mut self.unsynced) {
             match write {
-                Write::Data { at, bytes } => tear(&mut image, at, &bytes, percent, &mut random),
-                Write::Length(length) if random.chance(percent) => image.resize(length, 0),
+                Write::Data { at, bytes } => tear(&mut left, at, &bytes, percent, random),
+                Write::Length(length) if random.chance(percent) => left.resize(length, 0),
                 Write::Length(_) => {}
             }
         }
-        Self::with_image(image, random.next(), state.lies)
+        left
+    }
+
+    fn sync(&mut self) {
+        for write in self.unsynced.drain(..) {
+            match write {
+                Write::Data { at, bytes } => self.durable[at..at + bytes.len()].copy_from_slice(&bytes),
+                Write::Length(length) => self.durable.resize(length, 0),
+            }
+        }
     }
 }
 
@@ -143,20 +173,14 @@ impl State {
     fn finish(dies: bool) -> io::Result<()> {
         if dies { Err(io::Error::other("the disk dies")) } else { Ok(()) }
     }
-
-    fn sync(&mut self) {
-        for write in self.unsynced.drain(..) {
-            match write {
-                Write::Data { at, bytes } => self.durable[at..at + bytes.len()].copy_from_slice(&bytes),
-                Write::Length(length) => self.durable.resize(length, 0),
-            }
-        }
-    }
 }
 
-/// The disk as redb sees it.
+/// One of its files, as the store sees it.
 #[derive(Debug)]
-pub(crate) struct Backend(Disk);
+struct Backend {
+    disk: Disk,
+    place: usize,
+}
 
 fn place(offset: u64) -> usize {
     usize::try_from(offset).expect("an offset fits into memory")
@@ -164,52 +188,55 @@ fn place(offset: u64) -> usize {
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        let state = self.0.state();
+        let state = self.disk.state();
         if state.dead {
             return Err(io::Error::other("the disk is dead"));
         }
-        Ok(u64::try_from(state.current.len()).expect("a length fits"))
+        Ok(u64::try_from(state.files[self.place].current.len()).expect("a length fits"))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state();
         let dies = state.count()?;
         State::finish(dies)?;
         let at = place(offset);
-        let bytes = state.current.get(at..at + out.len()).ok_or_else(|| io::Error::other("beyond the end"))?;
+        let bytes = state.files[self.place]
+            .current
+            .get(at..at + out.len())
+            .ok_or_else(|| io::Error::other("beyond the end"))?;
         out.copy_from_slice(bytes);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state();
         let dies = state.count()?;
         let length = place(len);
-        state.current.resize(length, 0);
-        state.unsynced.push(Write::Length(length));
+        state.files[self.place].current.resize(length, 0);
+        state.files[self.place].unsynced.push(Write::Length(length));
         State::finish(dies)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state();
         let dies = state.count()?;
         let lies = state.lies;
         let leaves_out = lies > 0 && state.random.chance(lies);
         if !dies && !leaves_out {
-            state.sync();
+            state.files[self.place].sync();
         }
         State::finish(dies)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state();
         let dies = state.count()?;
         let at = place(offset);
-        if state.current.len() < at + data.len() {
+        if state.files[self.place].current.len() < at + data.len() {
             return Err(io::Error::other("beyond the end"));
         }
-        state.current[at..at + data.len()].copy_from_slice(data);
-        state.unsynced.push(Write::Data { at, bytes: data.to_vec() });
+        state.files[self.place].current[at..at + data.len()].copy_from_slice(data);
+        state.files[self.place].unsynced.push(Write::Data { at, bytes: data.to_vec() });
         State::finish(dies)
     }
 }

@@ -115,7 +115,7 @@ fn counters(recovered: &Recovered, tasks: &BTreeMap<TaskId, Task>) -> Result<()>
 }
 
 fn log(recovered: &Recovered, view: &View) -> Result<Vec<(Seq, LogEntry)>> {
-    let entries = view.log(Seq(0), usize::MAX)?;
+    let entries = view.log(Seq(0), usize::MAX)?.collect::<Result<Vec<_>, _>>()?;
     for (place, (seq, _)) in (1..).zip(&entries) {
         ensure!(seq.0 == place, "position {seq} stands where {place} should");
     }
