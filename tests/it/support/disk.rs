@@ -4,7 +4,7 @@
 //! syncs that it does not make.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
@@ -33,6 +33,8 @@ struct State {
     dead: bool,
     /// How many syncs out of a hundred are not made.
     lies: u64,
+    /// The next sync panics, as the database may over a damaged file.
+    panics: bool,
 }
 
 #[derive(Debug)]
@@ -62,12 +64,13 @@ impl Disk {
             dies_at: None,
             dead: false,
             lies,
+            panics: false,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no operation panics")
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a store is opened on.
@@ -84,6 +87,11 @@ impl Disk {
     /// Every operation fails from now on.
     pub(crate) fn die(&self) {
         self.state().dead = true;
+    }
+
+    /// The next sync panics, and every operation after it fails.
+    pub(crate) fn panic_next(&self) {
+        self.state().panics = true;
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -193,6 +201,10 @@ impl StorageBackend for Backend {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.state();
         let dies = state.count()?;
+        if state.panics {
+            state.dead = true;
+            panic!("a panic for a test");
+        }
         let lies = state.lies;
         let leaves_out = lies > 0 && state.random.chance(lies);
         if !dies && !leaves_out {
