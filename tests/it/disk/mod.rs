@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dats::clock::Clock;
-use dats::engine::{Engine, Settings};
+use dats::engine::{Engine, Error, Settings};
 use dats::store::Store;
 
 use self::client::Client;
 use self::journal::Journal;
 use crate::support::disk::Disk;
-use crate::support::fixtures::{CACHE_BYTES, settings};
+use crate::support::fixtures::{CACHE_BYTES, lease_request, settings, submission};
 use crate::support::invariants::{self, Snapshot};
 use crate::support::random::{Random, from_environment};
 
@@ -126,6 +126,34 @@ async fn what_was_acknowledged_survives_every_crash() {
         assert!(met.crashes >= 300 && met.while_recovering >= 50, "{met:?}");
         assert!(met.unknown >= 100 && met.unknown_but_done >= 5 && met.acknowledged >= 5000, "{met:?}");
     }
+}
+
+/// A panic of the database is an end like any other: nobody waits for ever,
+/// and nobody is told that nothing happened.
+#[tokio::test]
+async fn a_panic_of_the_database_ends_the_writer_in_order() {
+    let disk = Disk::new(1);
+    let store = Store::open_backend(disk.backend(), CACHE_BYTES).unwrap();
+    let (engine, writer) = Engine::start(store, tuned(), &Clock::new()).unwrap();
+    let task = engine.submit(vec![submission("p", "d")], None).await.unwrap().results[0].clone().unwrap().task;
+    let waiting = engine.clone();
+    let waiting = tokio::spawn(async move { waiting.wait(task, None, Duration::from_mins(1)).await });
+    let mut request = lease_request("large", 1);
+    request.wait = Duration::from_mins(1);
+    let worker = engine.clone();
+    let worker = tokio::spawn(async move { worker.lease(request).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    disk.panic_next();
+    let all = async {
+        let failed = engine.cancel(task, None).await;
+        assert!(matches!(failed, Err(Error::Unknown)), "{failed:?}");
+        assert!(matches!(worker.await.unwrap(), Err(Error::ShuttingDown)));
+        assert!(waiting.await.unwrap().is_ok());
+        let ended = tokio::task::spawn_blocking(move || writer.join()).await.unwrap();
+        assert!(matches!(ended, Err(dats::store::Error::Panicked(_))), "{ended:?}");
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("nobody hangs");
+    assert!(!engine.is_accepting());
 }
 
 /// The check above is worth something only if it catches a disk that

@@ -130,6 +130,22 @@ async fn a_lease_to_a_worker_that_has_gone_is_given_back() {
 }
 
 #[tokio::test]
+async fn a_lease_that_was_on_its_way_to_a_worker_that_left_is_given_back() {
+    let service = Service::new(settings());
+    let mut request = lease_request("small", 1);
+    request.wait = Duration::from_secs(30);
+    let mut asked = Box::pin(service.engine().lease(request));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut asked).await.is_err(), "there was nothing to lease");
+    let task = service.submit(submission("p", "d")).await;
+    // Another answer of the writer: the lease was sent before it.
+    service.engine().queues().await.unwrap();
+    assert_eq!(service.phase(task), "leased");
+    drop(asked);
+    service.phase_becomes(task, "dispatched").await;
+    assert_eq!(service.history_names(task).await.last().unwrap(), "task.released");
+}
+
+#[tokio::test]
 async fn who_waits_first_is_served_first_and_the_end_of_service_wakes_all() {
     let mut service = Service::new(settings());
     let wait = |service: &Service| {

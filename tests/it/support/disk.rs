@@ -4,7 +4,7 @@
 //! syncs that it does not make.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dats::store::Store;
 use redb::StorageBackend;
@@ -32,6 +32,8 @@ struct State {
     dead: bool,
     /// How many syncs out of a hundred are not made.
     lies: u64,
+    /// The next sync panics, as the database may over a damaged file.
+    panics: bool,
 }
 
 /// One file. A sync is of one file: the writes to another stay as they are.
@@ -71,12 +73,13 @@ impl Disk {
             dies_at: None,
             dead: false,
             lies,
+            panics: false,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no operation panics")
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the store on it, or makes one. A small journal makes many
@@ -95,6 +98,11 @@ impl Disk {
     /// Every operation fails from now on.
     pub(crate) fn die(&self) {
         self.state().dead = true;
+    }
+
+    /// The next sync panics, and every operation after it fails.
+    pub(crate) fn panic_next(&self) {
+        self.state().panics = true;
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -220,6 +228,10 @@ impl StorageBackend for Backend {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         let dies = state.count()?;
+        if state.panics {
+            state.dead = true;
+            panic!("a panic for a test");
+        }
         let lies = state.lies;
         let leaves_out = lies > 0 && state.random.chance(lies);
         if !dies && !leaves_out {
