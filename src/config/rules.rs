@@ -1,6 +1,6 @@
 //! The built-in router's rule table.
 
-use crate::task::{Domain, Rule, Tier};
+use crate::task::{Domain, Keyword, Rule, Tier};
 
 use super::reader::{NAME, Reader, as_whole};
 use super::tree::{Node, Origin, Value};
@@ -56,7 +56,7 @@ fn read_rule(reader: &mut Reader<'_>, node: &Node, tiers: &[Tier]) -> Rule {
     rule
 }
 
-fn keywords(reader: &mut Reader<'_>, path: &str, node: &Node) -> Vec<String> {
+fn keywords(reader: &mut Reader<'_>, path: &str, node: &Node) -> Vec<Keyword> {
     let allowed = "a list of words";
     let Value::List(items) = &node.value else {
         reader.refuse(path, node, allowed);
@@ -65,8 +65,7 @@ fn keywords(reader: &mut Reader<'_>, path: &str, node: &Node) -> Vec<String> {
     if items.is_empty() {
         reader.refuse(path, node, "at least one word; leave the key out to match any text");
     }
-    let word = |text: &str| (!text.trim().is_empty()).then(|| text.to_lowercase());
-    items.iter().filter_map(|item| parsed(reader, path, item, allowed, word)).collect()
+    items.iter().filter_map(|item| parsed(reader, path, item, allowed, Keyword::new)).collect()
 }
 
 fn length(reader: &mut Reader<'_>, path: &str, node: &Node) -> Option<usize> {

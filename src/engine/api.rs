@@ -54,6 +54,9 @@ pub enum Refusal {
     /// A project of this id exists.
     #[error("project {0} exists already")]
     ProjectExists(ProjectId),
+    /// The project has changed since the caller read it.
+    #[error("project {0} has changed meanwhile")]
+    ProjectChanged(ProjectId),
     /// Its open tasks must end first.
     #[error("project {project} has {open} open tasks")]
     ProjectHasOpenTasks {

@@ -11,10 +11,34 @@ use super::api::{
 };
 use super::machine::Grant;
 use crate::store::{Committed, Project};
-use crate::task::{LeaseId, ProjectId, Submission, TaskId, Timestamp};
+use crate::task::{Domain, LeaseId, ProjectId, Router, Submission, TaskId, Tier, Timestamp};
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A submission and what the router gives it. Routing reads the whole
+/// description, so it is done before the writer sees it.
+#[derive(Debug)]
+pub(super) struct Routed {
+    pub(super) submission: Submission,
+    pub(super) domain: Domain,
+    pub(super) tier: Tier,
+}
+
+impl Routed {
+    /// What the request names wins over the router.
+    pub(super) fn by(router: &Router, submission: Submission) -> Self {
+        let options = &submission.options;
+        let (domain, tier) = match (options.domain.clone(), options.tier.clone()) {
+            (Some(domain), Some(tier)) => (domain, tier),
+            (domain, tier) => {
+                let found = router.route(&submission.description);
+                (domain.unwrap_or(found.0), tier.unwrap_or(found.1))
+            }
+        };
+        Self { submission, domain, tier }
+    }
+}
 
 /// One answer for each event, in order.
 pub(super) type EventAnswers = Vec<Result<EventOutcome, Refusal>>;
@@ -23,7 +47,7 @@ pub(super) type EventAnswers = Vec<Result<EventOutcome, Refusal>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Submit {
-        submissions: Vec<Submission>,
+        submissions: Vec<Routed>,
         key: Option<IdempotencyKey>,
         reply: Reply<Submissions>,
     },
@@ -61,10 +85,12 @@ pub(super) enum Command {
     UpdateProject {
         project: ProjectId,
         patch: ProjectPatch,
+        if_version: Option<u64>,
         reply: Reply<Project>,
     },
     DeleteProject {
         project: ProjectId,
+        if_version: Option<u64>,
         reply: Reply<()>,
     },
     ProjectStatus {

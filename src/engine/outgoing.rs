@@ -11,25 +11,30 @@ use crate::store::{self, LogEntry, View};
 use crate::task::{Change, Progress, RecordId, Seq, State, Task, TaskId};
 
 /// Most log entries that one page looks at.
-const MAX_LOOKED_AT: usize = 4096;
+const MAX_LOOKED_AT: usize = 1024;
+/// A page ends after so many bytes of events, however few they are.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 type Stored<T> = Result<T, store::Error>;
 
 /// Events of the log after a position.
 pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(&LogEntry) -> bool) -> Stored<LogPage> {
     let view = side.store.view()?;
-    let reset = view.log_tail()?.filter(|tail| after.next() < *tail);
+    let reset = view.log_tail()?.filter(|tail| after.0.saturating_add(1) < tail.0);
     let start = reset.map_or(after, |tail| Seq(tail.0 - 1));
     let mut page = LogPage { entries: Vec::new(), read_to: start, reset };
-    for (seq, entry) in view.log(start, MAX_LOOKED_AT)? {
-        if page.entries.len() == limit {
+    let mut bytes = 0;
+    for row in view.log(start, MAX_LOOKED_AT)? {
+        if page.entries.len() == limit || bytes >= PAGE_BYTES {
             break;
         }
+        let (seq, entry) = row?;
         page.read_to = seq;
         let is_event = entry.change.is_published() || matches!(entry.change, Change::Accepted { .. });
         if is_event && keep(&entry) {
             let data = published_data(&view, &entry)?;
             let traceparent = view.submission(entry.task)?.and_then(|submission| submission.traceparent);
+            bytes += data.as_ref().map_or(0, Bytes::len) + entry.event.as_ref().map_or(0, String::len);
             page.entries.push(Logged { seq, entry, data, traceparent });
         }
     }

@@ -18,6 +18,15 @@ impl Machine {
         state.map(|state| &state.project).ok_or_else(|| Refusal::ProjectNotFound(id.clone()))
     }
 
+    /// The project, if it still has the version that the caller knows.
+    fn unchanged(&self, id: &ProjectId, if_version: Option<u64>) -> Result<Project, Refusal> {
+        let project = self.existing(id)?;
+        if if_version.is_some_and(|version| version != project.version) {
+            return Err(Refusal::ProjectChanged(id.clone()));
+        }
+        Ok(project.clone())
+    }
+
     pub(super) fn create_project(&mut self, new: NewProject, now: Timestamp) -> Stored<Result<Project, Refusal>> {
         if self.existing(&new.id).is_ok() {
             return Ok(Err(Refusal::ProjectExists(new.id)));
@@ -42,10 +51,11 @@ impl Machine {
         &mut self,
         id: &ProjectId,
         patch: ProjectPatch,
+        if_version: Option<u64>,
         now: Timestamp,
     ) -> Stored<Result<Project, Refusal>> {
-        let mut project = match self.existing(id) {
-            Ok(project) => project.clone(),
+        let mut project = match self.unchanged(id, if_version) {
+            Ok(project) => project,
             Err(refusal) => return Ok(Err(refusal)),
         };
         project.name = patch.name.unwrap_or(project.name);
@@ -59,9 +69,14 @@ impl Machine {
         Ok(Ok(project))
     }
 
-    pub(super) fn delete_project(&mut self, id: &ProjectId, now: Timestamp) -> Stored<Result<(), Refusal>> {
-        let mut project = match self.existing(id) {
-            Ok(project) => project.clone(),
+    pub(super) fn delete_project(
+        &mut self,
+        id: &ProjectId,
+        if_version: Option<u64>,
+        now: Timestamp,
+    ) -> Stored<Result<(), Refusal>> {
+        let mut project = match self.unchanged(id, if_version) {
+            Ok(project) => project,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let open = self.projects.get(id).map_or(0, |state| state.counters.open());
@@ -80,7 +95,7 @@ impl Machine {
     pub(super) fn project_status(&self, id: &ProjectId, now: Timestamp) -> Result<ProjectStatus, Refusal> {
         let project = self.existing(id)?.clone();
         let Some(state) = self.projects.get(id) else { return Err(Refusal::ProjectNotFound(id.clone())) };
-        let (running, limit) = self.admission.slots(id);
+        let (running, limit) = self.lines.admission.slots(id);
         let (completed_hour, failed_hour) = state.ends.within(now, HOUR);
         let (completed_day, failed_day) = state.ends.within(now, DAY);
         Ok(ProjectStatus {
@@ -95,12 +110,12 @@ impl Machine {
     }
 
     pub(super) fn queues(&self) -> Vec<Queue> {
-        let queue = |(tier, ready): (&crate::task::Tier, &super::machine::Ready)| Queue {
+        let queue = |(tier, ready): (&crate::task::Tier, &super::lines::Ready)| Queue {
             tier: tier.clone(),
             depth: ready.line.len(),
             leased: ready.leased,
             oldest_ready_at: ready.line.oldest(),
         };
-        self.ready.iter().map(queue).collect()
+        self.lines.ready.iter().map(queue).collect()
     }
 }

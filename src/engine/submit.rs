@@ -3,10 +3,11 @@
 
 use super::answer::Fixed;
 use super::api::{IdempotencyKey, Refusal, Submissions, Submitted, UnknownDependency};
+use super::command::Routed;
 use super::machine::Machine;
 use super::memory::{Ends, ProjectState};
 use crate::store::{self, Counters, IdempotencyRow, Project};
-use crate::task::{self, Dependency, ProjectId, Resolved, Status, Submission, TaskId, Timestamp};
+use crate::task::{self, Dependency, ProjectId, Resolved, Status, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 type Results = Vec<Result<Submitted, UnknownDependency>>;
@@ -16,7 +17,7 @@ impl Machine {
     /// again.
     pub(super) fn submit(
         &mut self,
-        submissions: Vec<Submission>,
+        submissions: Vec<Routed>,
         key: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Stored<Result<Submissions, Refusal>> {
@@ -51,7 +52,8 @@ impl Machine {
         postcard::from_bytes(&row.map(|row| row.answer).unwrap_or_default()).map_err(corrupt)
     }
 
-    fn submit_one(&mut self, submission: &Submission, now: Timestamp) -> Stored<Result<Submitted, UnknownDependency>> {
+    fn submit_one(&mut self, routed: &Routed, now: Timestamp) -> Stored<Result<Submitted, UnknownDependency>> {
+        let submission = &routed.submission;
         let mut dependencies = Vec::with_capacity(submission.options.depends_on.len());
         for (index, &task) in submission.options.depends_on.iter().enumerate() {
             match self.dependency(task)? {
@@ -61,7 +63,7 @@ impl Machine {
         }
         self.use_project(&submission.project, now)?;
         let id = TaskId::new(self.mint(now));
-        let resolved = self.resolve(submission);
+        let resolved = self.resolve(routed);
         let step = task::submit(id, submission, resolved, &dependencies, now);
         self.group.batch.put_submission(id, submission)?;
         let fixed = Fixed::of(submission, &step.task);
@@ -80,21 +82,15 @@ impl Machine {
 
     /// What the request names wins, then the project, then the router and
     /// the configuration.
-    fn resolve(&self, submission: &Submission) -> Resolved {
+    fn resolve(&self, routed: &Routed) -> Resolved {
         let settings = &self.settings;
+        let submission = &routed.submission;
         let options = &submission.options;
-        let (tier, domain) = match (options.tier.clone(), options.domain.clone()) {
-            (Some(tier), Some(domain)) => (tier, domain),
-            (tier, domain) => {
-                let (routed_domain, routed_tier) = settings.router.route(&submission.description);
-                (tier.unwrap_or(routed_tier), domain.unwrap_or(routed_domain))
-            }
-        };
         let of_project = || self.projects.get(&submission.project).and_then(|state| state.project.qa_profile.clone());
         Resolved {
             priority: submission.priority.unwrap_or(settings.default_priority),
-            tier,
-            domain,
+            tier: routed.tier.clone(),
+            domain: routed.domain.clone(),
             qa_profile: options
                 .qa_profile
                 .clone()
@@ -128,7 +124,7 @@ impl Machine {
     /// Keeps a project, new or changed.
     pub(super) fn put_project(&mut self, project: Project) -> Stored<()> {
         self.group.batch.put_project(&project)?;
-        self.admission.set_limit(&project.id, project.max_concurrent);
+        self.lines.admission.set_limit(&project.id, project.max_concurrent);
         let was_live = self.projects.get(&project.id).is_some_and(|state| state.project.archived_at.is_none());
         let is_live = project.archived_at.is_none();
         self.live_projects = self.live_projects + u64::from(is_live) - u64::from(was_live);

@@ -265,6 +265,7 @@ impl From<Refusal> for Problem {
             Refusal::ProjectNotFound(_) => missing("project_not_found"),
             Refusal::DeadLetterNotFound(_) => missing("dead_letter_not_found"),
             Refusal::TierNotFound(_) => missing("tier_not_found"),
+            Refusal::ProjectChanged(_) => Self::version_mismatch(),
             Refusal::ProjectExists(_) => conflict("project_exists"),
             Refusal::ProjectHasOpenTasks { .. } => conflict("project_has_open_tasks"),
             Refusal::LeaseLost(_) => conflict("lease_lost"),

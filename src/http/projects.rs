@@ -168,11 +168,12 @@ pub(super) async fn get(call: Call) -> Reply {
     Ok(reply::versioned(&ProjectWire::new(&project), headers::etag(project.version), call.if_none_match()))
 }
 
-/// The version that `If-Match` names must be the current one.
-async fn precondition(call: &Call) -> Result<(), Problem> {
-    let Some(wanted) = call.headers().get(IF_MATCH) else { return Ok(()) };
-    let current = existing(call).await?;
-    if headers::matches(wanted, &headers::etag(current.version)) { Ok(()) } else { Err(Problem::version_mismatch()) }
+/// The version that `If-Match` names must be the current one, also when the
+/// engine comes to it.
+async fn precondition(call: &Call) -> Result<Option<u64>, Problem> {
+    let Some(wanted) = call.headers().get(IF_MATCH) else { return Ok(None) };
+    let version = existing(call).await?.version;
+    if headers::matches(wanted, &headers::etag(version)) { Ok(Some(version)) } else { Err(Problem::version_mismatch()) }
 }
 
 /// `PATCH /projects/{id}`
@@ -191,8 +192,8 @@ pub(super) async fn update(mut call: Call) -> Reply {
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
-    precondition(&call).await?;
-    let project = call.app.engine.update_project(id, patch).await?;
+    let if_version = precondition(&call).await?;
+    let project = call.app.engine.update_project(id, patch, if_version).await?;
     Ok(reply::versioned(&ProjectWire::new(&project), headers::etag(project.version), None))
 }
 
@@ -200,8 +201,8 @@ pub(super) async fn update(mut call: Call) -> Reply {
 pub(super) async fn delete(call: Call) -> Reply {
     call.no_query()?;
     let id = project_id(&call)?;
-    precondition(&call).await?;
-    call.app.engine.delete_project(id).await?;
+    let if_version = precondition(&call).await?;
+    call.app.engine.delete_project(id, if_version).await?;
     Ok(reply::no_content())
 }
 

@@ -39,6 +39,7 @@ pub(super) struct Journal {
     generation: u64,
     number: u64,
     offset: u64,
+    capacity: u64,
     /// The record being written, kept to be filled again.
     record: Vec<u8>,
 }
@@ -52,14 +53,14 @@ struct Head {
 }
 
 impl Journal {
-    /// Writes the space of a new journal.
-    pub(super) fn make(file: &dyn StorageBackend) -> io::Result<()> {
-        let zeros = vec![0; 1024 * 1024];
-        file.set_len(JOURNAL_BYTES)?;
-        let mut offset = 0;
-        while offset < JOURNAL_BYTES {
+    /// Writes the space of a new journal: `bytes`, in whole blocks.
+    pub(super) fn make(file: &dyn StorageBackend, bytes: u64) -> io::Result<()> {
+        let zeros = vec![0; blocks(1) * 16];
+        let step = as_u64(zeros.len());
+        let bytes = bytes.next_multiple_of(step);
+        file.set_len(bytes)?;
+        for offset in (0..bytes / step).map(|number| number * step) {
             file.write(offset, &zeros)?;
-            offset += 1024 * 1024;
         }
         file.sync_data()
     }
@@ -82,7 +83,8 @@ impl Journal {
         refuse_gap(&content, offset, store, generation, as_u64(records.len()))?;
         let number = as_u64(records.len());
         let offset = as_u64(offset);
-        Ok((Self { file, store, generation, number, offset, record: Vec::new() }, records))
+        let capacity = length;
+        Ok((Self { file, store, generation, number, offset, capacity, record: Vec::new() }, records))
     }
 
     /// The generation that records are written for.
@@ -93,7 +95,7 @@ impl Journal {
     /// Whether a payload of so many bytes has room. Without room it is time
     /// for a checkpoint.
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        self.offset + as_u64(blocks(HEAD + bytes)) <= JOURNAL_BYTES
+        self.offset + as_u64(blocks(HEAD + bytes)) <= self.capacity
     }
 
     /// Appends a record and syncs it: on return it survives a crash. After

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +12,7 @@ use uuid::Uuid;
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
-use super::{Batch, Error, Recovered};
+use super::{Batch, Error, Recovered, guarded};
 
 const FILE: &str = "dats.redb";
 /// The file while it is being made: it gets its name when it is complete.
@@ -58,25 +57,35 @@ impl Store {
             make(dir, &path, cache_bytes)?;
         }
         let journal = open_journal(&dir.join(JOURNAL))?;
-        let database = open_database(&path, cache_bytes)?;
-        let id = identify(&database, Some(&path))?;
-        Self::replay(database, journal, id, Some(path), Some(lock))
+        guarded(|| {
+            let database = open_database(&path, cache_bytes)?;
+            let id = identify(&database, Some(&path))?;
+            Self::replay(database, journal, id, Some(path.clone()), Some(lock))
+        })
+        .map_err(|error| match error {
+            Error::Panicked(detail) => Error::NotAStore { path: path.clone(), detail },
+            error => error,
+        })
     }
 
-    /// Opens the store that two backends hold, or makes one if they are empty.
+    /// Opens the store that two backends hold, or makes one if they are empty,
+    /// with a journal of at least `journal_bytes`.
     pub fn open_backends(
         database: impl StorageBackend,
         journal: impl StorageBackend,
+        journal_bytes: u64,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Io { action: "create", path: JOURNAL.into(), source };
-        if journal.len().map_err(failed)? < JOURNAL_BYTES {
-            Journal::make(&journal).map_err(failed)?;
+        if journal.len().map_err(failed)? < journal_bytes {
+            Journal::make(&journal, journal_bytes).map_err(failed)?;
         }
-        let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(database)?;
-        initialize(&database)?;
-        let id = identify(&database, None)?;
-        Self::replay(database, Box::new(journal), id, None, None)
+        guarded(|| {
+            let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(database)?;
+            initialize(&database)?;
+            let id = identify(&database, None)?;
+            Self::replay(database, Box::new(journal), id, None, None)
+        })
     }
 
     /// Brings redb from its last checkpoint to the last batch that was
@@ -169,7 +178,7 @@ impl Store {
 
     /// Reads what the engine keeps in memory.
     pub fn recover(&self) -> Result<Recovered, Error> {
-        Recovered::read(&self.view()?)
+        guarded(|| Recovered::read(&self.view()?))
     }
 }
 
@@ -217,7 +226,7 @@ fn make(dir: &Path, path: &Path, cache_bytes: usize) -> Result<(), Error> {
 fn make_journal(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "create", path: path.to_owned(), source };
     let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path).map_err(failed)?;
-    Journal::make(&FileBackend::new(file)?).map_err(failed)
+    Journal::make(&FileBackend::new(file)?, JOURNAL_BYTES).map_err(failed)
 }
 
 fn open_journal(path: &Path) -> Result<Box<dyn StorageBackend>, Error> {
@@ -239,9 +248,12 @@ fn generation(database: &Database) -> Result<u64, Error> {
 
 /// Gives a new store its tables, its format and its id.
 fn initialize(database: &Database) -> Result<(), Error> {
-    let known = database.begin_read()?.open_table(tables::META).is_ok();
-    if known {
-        return Ok(());
+    // Only a table that is not there makes it a new one: a failure to read it
+    // must not give an old store a new id.
+    match database.begin_read()?.open_table(tables::META) {
+        Ok(_) => return Ok(()),
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     let transaction = database.begin_write()?;
     {
@@ -274,13 +286,10 @@ fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, Error> {
     if head != MAGIC {
         return Err(refuse("it does not begin like a redb file".to_owned()));
     }
-    // A damaged file can make redb panic while it repairs.
-    let opened = catch_unwind(AssertUnwindSafe(|| redb::Builder::new().set_cache_size(cache_bytes).open(path)));
-    match opened {
-        Ok(Ok(database)) => Ok(database),
-        Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => Err(Error::InUse(path.to_owned())),
-        Ok(Err(error)) => Err(refuse(error.to_string())),
-        Err(_) => Err(refuse("it is damaged".to_owned())),
+    match redb::Builder::new().set_cache_size(cache_bytes).open(path) {
+        Ok(database) => Ok(database),
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
+        Err(error) => Err(refuse(error.to_string())),
     }
 }
 

@@ -39,7 +39,7 @@ pub use request::{
     ExecutionMode, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES, MAX_TIMEOUT,
     OnChildFailure, Options, Priority, Submission,
 };
-pub use router::{Router, Rule};
+pub use router::{Keyword, Router, Rule};
 pub use state::{Attempt, ClosedAttempt, ErrorCode, Lease, Parked, Pending, Product, Progress, State, Task, TaskError};
 pub use status::{Phase, Status};
 pub use submit::{Dependency, Resolved, submit};

@@ -7,9 +7,8 @@ use super::id::{Domain, Tier};
 /// as a whole word (or it has none) and the length fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Words, in lower case; one of them is enough. Several words in one
-    /// keyword must follow one another.
-    pub keywords: Vec<String>,
+    /// One of them is enough.
+    pub keywords: Vec<Keyword>,
     /// Shortest description that matches, in characters.
     pub min_length: Option<usize>,
     /// Longest description that matches, in characters.
@@ -18,6 +17,21 @@ pub struct Rule {
     pub domain: Option<Domain>,
     /// The tier it gives, if it gives one.
     pub tier: Option<Tier>,
+}
+
+/// Words that must follow one another in a description, whatever their case
+/// and what stands between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyword(String);
+
+impl Keyword {
+    /// `None` for a text without any letter or digit, which would match
+    /// everything.
+    #[must_use]
+    pub fn new(words: &str) -> Option<Self> {
+        let text = Words::of(words).text;
+        (text != " ").then_some(Self(text))
+    }
 }
 
 /// The rule table and what holds when no rule gives an answer.
@@ -80,13 +94,7 @@ impl Words {
     fn matches(&self, rule: &Rule) -> bool {
         let fits = rule.min_length.is_none_or(|min| self.length >= min)
             && rule.max_length.is_none_or(|max| self.length <= max);
-        fits && (rule.keywords.is_empty() || rule.keywords.iter().any(|keyword| self.contains(keyword)))
-    }
-
-    fn contains(&self, keyword: &str) -> bool {
-        let keyword = Self::of(keyword).text;
-        // A keyword without any letter or digit would match everything.
-        keyword != " " && self.text.contains(&keyword)
+        fits && (rule.keywords.is_empty() || rule.keywords.iter().any(|keyword| self.text.contains(&keyword.0)))
     }
 }
 
@@ -96,7 +104,7 @@ mod tests {
 
     fn rule(keywords: &[&str], domain: Option<&str>, tier: Option<&str>) -> Rule {
         Rule {
-            keywords: keywords.iter().map(|&word| word.to_owned()).collect(),
+            keywords: keywords.iter().filter_map(|word| Keyword::new(word)).collect(),
             min_length: None,
             max_length: None,
             domain: domain.map(|name| Domain::new(name).unwrap()),

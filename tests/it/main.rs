@@ -3,4 +3,8 @@
 mod core_fixtures;
 mod core_model;
 mod core_table;
+mod datadir;
+mod disk;
+mod engine;
+mod support;
 mod tidy;

@@ -1,0 +1,7 @@
+//! What the tests share.
+
+pub(crate) mod disk;
+pub(crate) mod fixtures;
+pub(crate) mod invariants;
+pub(crate) mod random;
+pub(crate) mod service;
