@@ -3,4 +3,6 @@
 mod core_fixtures;
 mod core_model;
 mod core_table;
+mod crash;
+mod support;
 mod tidy;
