@@ -6,6 +6,8 @@
 
 mod check;
 mod facts;
+mod restart;
+mod system_calls;
 mod work;
 
 use std::sync::{Arc, Mutex};
