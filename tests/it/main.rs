@@ -1,5 +1,6 @@
 //! The integration tests, one module for each promise.
 
+mod contract;
 mod core_fixtures;
 mod core_model;
 mod core_table;
