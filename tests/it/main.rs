@@ -5,5 +5,6 @@ mod core_fixtures;
 mod core_model;
 mod core_table;
 mod crash;
+mod journey;
 mod support;
 mod tidy;

@@ -189,15 +189,36 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
+/// A command that runs beside a test, killed when dropped.
+pub(crate) struct Beside(Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a command that does not end by itself.
+pub(crate) fn beside(server: &str, arguments: &[&str]) -> Beside {
+    Beside(command(server, arguments).stdout(Stdio::null()).spawn().unwrap())
+}
+
 /// Runs a command against `server`, with more environment; it must end by
 /// itself.
 pub(crate) fn run(server: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Ran {
-    let mut command = Command::new(BINARY);
-    clean(&mut command).args(arguments).env("DATS_URL", format!("http://{server}")).envs(environment.iter().copied());
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let Output { status, stdout, stderr } = output(child);
+    let mut command = command(server, arguments);
+    command.envs(environment.iter().copied());
+    let Output { status, stdout, stderr } =
+        output(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn command(server: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    clean(&mut command).args(arguments).env("DATS_URL", format!("http://{server}")).stdin(Stdio::null());
+    command
 }
 
 /// The output of a child that is killed when it takes too long.
