@@ -26,6 +26,8 @@ pub(super) struct Group {
     pub(super) answers: HashMap<Seq, Vec<u8>>,
     /// Tasks that retention removed.
     pub(super) removed: Vec<TaskId>,
+    /// Dead letters that were taken again.
+    pub(super) requeued: HashSet<u64>,
 }
 
 /// What the read side learns once the group is committed.

@@ -14,13 +14,13 @@ use super::api::{
     PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions, Submitted, TaskFilter, TaskPage,
 };
 use super::command::{Command, Reply};
-use super::machine::Machine;
+use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::writer::Writer;
 use super::{list, outgoing};
 use crate::clock::Clock;
-use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store};
+use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store, guarded, panic_message};
 use crate::task::{ArtifactId, LeaseId, ProjectId, RecordId, Seq, Status, Submission, TaskId, Timestamp};
 
 /// The engine's handle.
@@ -40,6 +40,25 @@ pub struct WriterThread {
     commands: Sender<Command>,
 }
 
+/// The answer to a worker that may go away while it waits: leases that are
+/// on their way to it then are given back.
+struct Unclaimed {
+    answer: oneshot::Receiver<Result<Vec<Grant>, Error>>,
+    commands: Sender<Command>,
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        // What was not sent yet is given back by the writer.
+        self.answer.close();
+        for grant in self.answer.try_recv().into_iter().flatten().flatten() {
+            let (reply, _) = oneshot::channel();
+            // When the queue is full, the lease runs out by itself.
+            let _ = self.commands.try_send(Command::Release { lease: grant.lease.id, reply });
+        }
+    }
+}
+
 impl WriterThread {
     /// Lets the writer finish what is queued, and waits for it. An error of
     /// the store is what ended it.
@@ -51,9 +70,8 @@ impl WriterThread {
 
     /// Waits until the writer has ended.
     pub fn join(self) -> Result<(), store::Error> {
-        let result = self.thread.join().unwrap_or_else(|_| {
-            Err(store::Error::Corrupt { table: "memory", detail: "the writer's thread panicked".to_owned() })
-        });
+        let joined = self.thread.join();
+        let result = joined.unwrap_or_else(|panic| Err(store::Error::Panicked(panic_message(&*panic))));
         if let Some(warmer) = self.warmer.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // It reads only, and ends with the writer.
             let _ = warmer.join();
@@ -72,7 +90,8 @@ impl Engine {
     /// Recovers the state of the store and starts the writer.
     pub fn start(store: Store, settings: Settings, clock: &Clock) -> Result<(Self, WriterThread), store::Error> {
         let recovered = store.recover()?;
-        clock.not_before(recovered.last_commit_at);
+        // A millisecond later, so that new ids are above all that were made before.
+        clock.not_before(recovered.last_commit_at.after(Duration::from_millis(1)));
         let settings = Arc::new(settings);
         let store_id = store.id();
         let machine = Machine::recovered(settings.clone(), store.clone(), recovered);
@@ -99,12 +118,21 @@ impl Engine {
         self.store_id
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.try_send(command(reply)).map_err(|error| match error {
+    fn send(&self, command: Command) -> Result<(), Error> {
+        self.commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(_) => Error::Overloaded,
             TrySendError::Disconnected(_) => Error::ShuttingDown,
-        })?;
+        })
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, mut answer) = oneshot::channel();
+        self.send(command(reply))?;
+        // A writer that stops sends its last answers, says so, and then looks
+        // through the queue once more: whoever comes later must not wait.
+        if self.read.is_stopped() {
+            return answer.try_recv().unwrap_or(Err(Error::ShuttingDown));
+        }
         // Without an answer the writer has stopped before it looked at the command.
         answer.await.unwrap_or(Err(Error::ShuttingDown))
     }
@@ -117,7 +145,9 @@ impl Engine {
         let side = self.read.clone();
         match tokio::task::spawn_blocking(move || read(&side)).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(Error::ShuttingDown),
+            Err(failed) => Err(failed
+                .try_into_panic()
+                .map_or(Error::ShuttingDown, |panic| store::Error::Panicked(panic_message(&*panic)).into())),
         }
     }
 
@@ -169,10 +199,17 @@ impl Engine {
     /// Gives waiting tasks of a tier to a worker; waits for the first if
     /// there are none. Dropping the future gives up the wait.
     pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
-        let grants = self.ask(|reply| Command::Lease { request, reply }).await?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Lease { request, reply })?;
+        let mut unclaimed = Unclaimed { answer, commands: self.commands.clone() };
+        let grants = if self.read.is_stopped() {
+            unclaimed.answer.try_recv().unwrap_or(Err(Error::ShuttingDown))?
+        } else {
+            (&mut unclaimed.answer).await.unwrap_or(Err(Error::ShuttingDown))?
+        };
         let granted = grants.into_iter().map(|grant| {
             let view = self.read.store.view()?;
-            let task = outgoing::ready_data_of_task(&view, &grant.task)?;
+            let task = guarded(|| outgoing::ready_data_of_task(&view, &grant.task))?;
             Ok(Granted { lease: grant.lease.id, until: grant.lease.until, task })
         });
         granted.collect()

@@ -73,7 +73,10 @@ impl HotTasks {
         let answers = self.answers.pin();
         finished.bytes += answer.len() + ENTRY_BYTES;
         finished.order.push_back(task);
-        answers.insert(task, answer);
+        // A late output changes a finished task: then its old answer goes.
+        if let Some(old) = answers.insert(task, answer).filter(|old| old.ended()) {
+            finished.bytes = finished.bytes.saturating_sub(old.len() + ENTRY_BYTES);
+        }
         while finished.bytes > self.max_bytes {
             let Some(oldest) = finished.order.pop_front() else { break };
             if let Some(answer) = answers.remove(&oldest) {
@@ -99,11 +102,15 @@ impl HotTasks {
 
     /// Forgets the answer of a task, which is then read from the store.
     pub(super) fn remove(&self, task: TaskId) {
-        // A finished one keeps its place in the order, where it no longer
-        // counts: the bytes are corrected here.
-        if let Some(answer) = self.answers.pin().remove(&task).filter(|answer| answer.ended()) {
-            let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = self.answers.pin();
+        if let Some(answer) = answers.remove(&task).filter(|answer| answer.ended()) {
             finished.bytes = finished.bytes.saturating_sub(answer.len() + ENTRY_BYTES);
+        }
+        // It keeps its place in the order, where it no longer counts, until
+        // it is the oldest: the oldest are also the first to be removed.
+        while finished.order.front().is_some_and(|oldest| !answers.contains_key(oldest)) {
+            finished.order.pop_front();
         }
     }
 

@@ -19,6 +19,9 @@ impl Machine {
             more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
         }
         let log = self.store.view()?.log_older_than(now.before(settings.log_retention), ROUND)?;
+        // The newest entry stays, however old: it tells the next start where
+        // the sequence goes on.
+        let log = log.map(|until| until.min(self.head)).filter(|until| *until > self.tail);
         if let Some(until) = log {
             more |= until.0.saturating_sub(self.tail.0) >= 256;
             self.tail = until;

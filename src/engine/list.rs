@@ -3,7 +3,7 @@
 
 use super::api::{PageStart, TaskFilter, TaskPage};
 use super::read::ReadSide;
-use crate::store::{self, Counters, ScanFilter};
+use crate::store::{self, Counters, ScanFilter, View};
 use crate::task::{Status, Task};
 
 /// Most tasks that one page looks at; a page that stops here says so.
@@ -21,8 +21,13 @@ pub(super) fn page(
         PageStart::After(task) => (Some(task), 0),
     };
     let view = side.store.view()?;
-    let scan = ScanFilter { project: filter.project.clone(), statuses: filter.statuses.clone(), below };
-    let mut page = TaskPage { tasks: Vec::new(), next: None, total: total(side, filter, all)?, truncated: false };
+    // Each status once, or its tasks would be listed and counted twice.
+    let mut statuses = filter.statuses.clone();
+    statuses.sort_unstable();
+    statuses.dedup();
+    let total = total(&view, filter, &statuses, all)?;
+    let scan = ScanFilter { project: filter.project.clone(), statuses, below };
+    let mut page = TaskPage { tasks: Vec::new(), next: None, total, truncated: false };
     // Subtasks come with decomposition: until then nobody has a parent.
     if filter.parent.is_some() {
         return Ok(page);
@@ -66,7 +71,7 @@ fn matches(filter: &TaskFilter, task: &Task) -> bool {
 }
 
 /// Exact where counters give it: by project, status and parent.
-fn total(side: &ReadSide, filter: &TaskFilter, all: &Counters) -> Result<Option<u64>, store::Error> {
+fn total(view: &View, filter: &TaskFilter, statuses: &[Status], all: &Counters) -> Result<Option<u64>, store::Error> {
     if needs_task(filter) {
         return Ok(None);
     }
@@ -74,9 +79,9 @@ fn total(side: &ReadSide, filter: &TaskFilter, all: &Counters) -> Result<Option<
         return Ok(Some(0));
     }
     let counters = match &filter.project {
-        Some(project) => side.store.view()?.counters(project)?,
+        Some(project) => view.counters(project)?,
         None => *all,
     };
-    let statuses = if filter.statuses.is_empty() { &Status::ALL[..] } else { &filter.statuses };
+    let statuses = if statuses.is_empty() { &Status::ALL[..] } else { statuses };
     Ok(Some(statuses.iter().map(|status| counters.status(*status)).sum()))
 }

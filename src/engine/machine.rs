@@ -5,7 +5,7 @@
 //! It reads no clock: every call is told the time. An error here is an error
 //! of the store, after which the writer stops.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::{ContextV7, Uuid};
@@ -14,12 +14,13 @@ use super::answer::{self, Fixed};
 use super::api::{Answer, EventOutcome, Incoming, Refusal};
 use super::group::{Group, Publication};
 use super::hot::IdHash;
+use super::lines::Lines;
 use super::memory::{Ends, Keys, ProjectState, Taken, event_hash};
 use super::settings::Settings;
 use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Recovered, Store};
 use crate::task::{
-    self, Admission, ArtifactId, Change, Correlation, Effect, FairLine, Input, Lease, LeaseId, Outcome, Pending, Place,
-    Progress, ProjectId, RecordId, ReviewId, Seq, State, Status, Step, Task, TaskId, Tier, Timestamp,
+    self, Change, Effect, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State, Status, Step,
+    Task, TaskId, Timestamp,
 };
 
 /// The state that the writer owns.
@@ -29,15 +30,7 @@ pub(super) struct Machine {
     pub(super) store: Store,
     /// Tasks that have not ended, and those that ended in this group.
     tasks: HashMap<TaskId, Entry, IdHash>,
-    pub(super) admission: Admission,
-    pub(super) ready: BTreeMap<Tier, Ready>,
-    timers: BTreeSet<(Timestamp, TaskId)>,
-    /// Tasks that wait for a task.
-    dependents: HashMap<TaskId, Vec<TaskId>, IdHash>,
-    leases: HashMap<LeaseId, TaskId, IdHash>,
-    /// Open tasks by the artifact or the review that QA may name instead.
-    artifacts: HashMap<ArtifactId, TaskId>,
-    reviews: HashMap<ReviewId, TaskId>,
+    pub(super) lines: Lines,
     pub(super) projects: HashMap<ProjectId, ProjectState>,
     pub(super) taken: Taken,
     pub(super) keys: Keys,
@@ -73,15 +66,6 @@ enum Known {
     Large,
 }
 
-/// The dispatched tasks of a tier.
-#[derive(Debug, Default)]
-pub(super) struct Ready {
-    /// Those that wait for a worker.
-    pub(super) line: FairLine,
-    /// How many workers hold.
-    pub(super) leased: usize,
-}
-
 /// A lease that was given.
 #[derive(Debug)]
 pub(super) struct Grant {
@@ -95,16 +79,10 @@ impl Machine {
     /// The state at the last commit.
     pub(super) fn recovered(settings: Arc<Settings>, store: Store, recovered: Recovered) -> Self {
         let mut machine = Self {
-            admission: Admission::new(settings.aging, settings.max_concurrent),
-            ready: settings.tiers.iter().map(|tier| (tier.clone(), Ready::default())).collect(),
+            lines: Lines::new(&settings),
             settings,
             store,
             tasks: HashMap::default(),
-            timers: BTreeSet::new(),
-            dependents: HashMap::default(),
-            leases: HashMap::default(),
-            artifacts: HashMap::new(),
-            reviews: HashMap::new(),
             projects: HashMap::new(),
             taken: Taken::recovered(recovered.taken_events),
             keys: Keys::default(),
@@ -123,7 +101,7 @@ impl Machine {
         }
         let mut counters = recovered.counters;
         for project in recovered.projects {
-            machine.admission.set_limit(&project.id, project.max_concurrent);
+            machine.lines.admission.set_limit(&project.id, project.max_concurrent);
             let counters = counters.remove(&project.id).unwrap_or_default();
             machine.totals.add(&counters);
             machine.live_projects += u64::from(project.archived_at.is_none());
@@ -137,10 +115,9 @@ impl Machine {
         }
         for task in recovered.open {
             if task.holds_slot() {
-                machine.admission.occupy(&task.project);
+                machine.lines.admission.occupy(&task.project);
             }
-            machine.await_dependencies(&task);
-            machine.index(&task);
+            machine.lines.enter_new(&task);
             machine.tasks.insert(task.id, Entry { task, fixed: Known::No });
         }
         machine
@@ -166,8 +143,7 @@ impl Machine {
         let Step { task, effects, .. } = step;
         self.group.touched.insert(task.id, None);
         self.count(&task, None, now);
-        self.await_dependencies(&task);
-        self.index(&task);
+        self.lines.enter_new(&task);
         self.carry_out(&task, effects, now)?;
         let fixed = if fixed.is_small() { Known::Small(fixed) } else { Known::Large };
         self.tasks.insert(task.id, Entry { task, fixed });
@@ -185,7 +161,7 @@ impl Machine {
     ) -> Stored<Result<Outcome, Refusal>> {
         let outcome = self.apply_alone(id, input, event, now)?;
         while let Some((ended, completed)) = self.ended.pop() {
-            for dependent in self.dependents.remove(&ended).unwrap_or_default() {
+            for dependent in self.lines.dependents_of(ended) {
                 let input = Input::DependencyEnded { task: ended, completed };
                 // One that has ended itself meanwhile has nothing to learn.
                 let _ = self.apply_alone(dependent, input, None, now)?;
@@ -245,10 +221,10 @@ impl Machine {
         if entry.task != task || !effects.is_empty() {
             let old = std::mem::replace(&mut entry.task, task);
             self.group.touched.entry(old.id).or_insert(Some(old.status()));
-            self.unindex(&old);
-            self.index(&entry.task);
+            self.lines.leave(&old);
+            self.lines.enter(&entry.task);
             if old.holds_slot() && !entry.task.holds_slot() {
-                self.admission.release(&old.project);
+                self.lines.admission.release(&old.project);
             }
             self.count(&entry.task, Some(&old), now);
             self.carry_out(&entry.task, effects, now)?;
@@ -288,7 +264,9 @@ impl Machine {
                     }
                 }
                 Effect::DeadLetter { raw, reason } => {
-                    self.dead_letters.0 += 1;
+                    // Never given again, not even after a restart: the log has
+                    // moved on with every dead letter.
+                    self.dead_letters.0 = self.head.0.max(self.dead_letters.0 + 1);
                     self.dead_letters.1 += 1;
                     let letter = DeadLetter { at: now, task: Some(task.id), reason, raw };
                     self.group.batch.put_dead_letter(self.dead_letters.0, &letter)?;
@@ -326,112 +304,63 @@ impl Machine {
         self.group.batch.append(self.head, entry)
     }
 
-    fn await_dependencies(&mut self, task: &Task) {
-        for dependency in task.waits_for() {
-            self.dependents.entry(*dependency).or_default().push(task.id);
-        }
-    }
-
-    /// Enters a task into the lines and indexes of its state.
-    fn index(&mut self, task: &Task) {
-        if let Some(at) = task.next_timer() {
-            self.timers.insert((at, task.id));
-        }
-        match &task.state {
-            State::Pending(Pending::Queued { since }) => {
-                self.admission.enqueue(&task.project, task.priority, Place { since: *since, task: task.id });
-            }
-            State::Running { attempt, progress } => match progress {
-                Progress::Dispatched => {
-                    let place = Place { since: attempt.dispatched_at, task: task.id };
-                    self.line(&task.tier).line.insert(&task.project, task.priority, place);
-                }
-                Progress::Leased { lease, .. } => {
-                    self.leases.insert(lease.id, task.id);
-                    self.line(&task.tier).leased += 1;
-                }
-                Progress::Validating { product, .. } => {
-                    self.artifacts.insert(product.artifact.clone(), task.id);
-                }
-                Progress::Reviewing { product, review, .. } => {
-                    self.artifacts.insert(product.artifact.clone(), task.id);
-                    self.reviews.insert(review.clone(), task.id);
-                }
-            },
-            State::Pending(_) | State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
-        }
-    }
-
-    /// Takes a task out of what [`Self::index`] entered it into.
-    fn unindex(&mut self, task: &Task) {
-        if let Some(at) = task.next_timer() {
-            self.timers.remove(&(at, task.id));
-        }
-        match &task.state {
-            State::Pending(Pending::Queued { since }) => {
-                self.admission.withdraw(&task.project, task.priority, Place { since: *since, task: task.id });
-            }
-            State::Running { attempt, progress } => match progress {
-                Progress::Dispatched => {
-                    let place = Place { since: attempt.dispatched_at, task: task.id };
-                    self.line(&task.tier).line.remove(&task.project, task.priority, place);
-                }
-                Progress::Leased { lease, .. } => {
-                    self.leases.remove(&lease.id);
-                    let line = self.line(&task.tier);
-                    line.leased = line.leased.saturating_sub(1);
-                }
-                Progress::Validating { product, .. } => {
-                    self.artifacts.remove(&product.artifact);
-                }
-                Progress::Reviewing { product, review, .. } => {
-                    self.artifacts.remove(&product.artifact);
-                    self.reviews.remove(review);
-                }
-            },
-            State::Pending(_) | State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
-        }
-    }
-
-    fn line(&mut self, tier: &Tier) -> &mut Ready {
-        if !self.ready.contains_key(tier) {
-            self.ready.insert(tier.clone(), Ready::default());
-        }
-        self.ready.entry(tier.clone()).or_default()
-    }
-
     /// Takes an event of another service.
     pub(super) fn accept(&mut self, incoming: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
         let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
         if hash.is_some_and(|hash| self.taken.contains(&hash)) {
             return Ok(Ok(EventOutcome::Duplicate));
         }
-        let Some(task) = self.correlate(&incoming.correlation) else {
+        self.take(incoming, hash, now)
+    }
+
+    /// Takes a dead letter again as the event that it holds. An event that
+    /// waited in vain was taken once before: that makes it no duplicate here.
+    pub(super) fn requeue(
+        &mut self,
+        number: u64,
+        incoming: Incoming,
+        now: Timestamp,
+    ) -> Stored<Result<EventOutcome, Refusal>> {
+        let gone = self.group.requeued.contains(&number) || self.store.view()?.dead_letter(number)?.is_none();
+        if gone {
+            return Ok(Err(Refusal::DeadLetterNotFound(number)));
+        }
+        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+        let outcome = self.take(incoming, hash, now)?;
+        if outcome.is_ok() {
+            self.group.requeued.insert(number);
+            self.group.batch.remove_dead_letter(number);
+            self.dead_letters.1 = self.dead_letters.1.saturating_sub(1);
+        }
+        Ok(outcome)
+    }
+
+    fn take(
+        &mut self,
+        incoming: Incoming,
+        hash: Option<[u8; 16]>,
+        now: Timestamp,
+    ) -> Stored<Result<EventOutcome, Refusal>> {
+        let Some(task) = self.lines.correlate(&incoming.correlation) else {
             return Ok(Err(Refusal::NothingCorrelates));
         };
         let record = RecordId::new(self.mint(now));
         let Incoming { report, raw, .. } = incoming;
         let input = Input::Report { report, record, raw: raw.clone() };
         let outcome = self.apply(task, input, Some(raw), now)?;
-        if let (Ok(_), Some(hash)) = (&outcome, hash) {
-            self.taken.insert(hash);
+        if let (Ok(_), Some(hash)) = (&outcome, hash)
+            && self.taken.insert(hash)
+        {
             self.group.hashes.push(hash);
         }
         Ok(outcome.map(EventOutcome::Taken))
-    }
-
-    fn correlate(&self, correlation: &Correlation) -> Option<TaskId> {
-        let by_artifact = || correlation.artifact.as_ref().and_then(|artifact| self.artifacts.get(artifact).copied());
-        let by_review = || correlation.review.as_ref().and_then(|review| self.reviews.get(review).copied());
-        correlation.task.or_else(by_artifact).or_else(by_review)
     }
 
     /// Gives waiting tasks of a tier to a worker, at most `max`.
     pub(super) fn grant(&mut self, request: &super::api::LeaseRequest, now: Timestamp) -> Stored<Vec<Grant>> {
         let mut grants = Vec::new();
         while grants.len() < request.max {
-            let aging = self.settings.aging;
-            let Some(id) = self.line(&request.tier).line.pop(now, aging) else { break };
+            let Some(id) = self.lines.pop_ready(&request.tier, now) else { break };
             let lease = LeaseId::new(self.mint(now));
             let input = Input::Lease { id: lease, worker: request.worker.clone(), until: now.after(request.lease) };
             if self.apply(id, input, None, now)?.is_err() {
@@ -445,21 +374,10 @@ impl Machine {
         Ok(grants)
     }
 
-    /// The task that a lease holds.
-    pub(super) fn leased_task(&self, lease: LeaseId) -> Option<TaskId> {
-        self.leases.get(&lease).copied()
-    }
-
-    /// When the next timer is due.
-    pub(super) fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
-    }
-
     /// Lets due timers have their effect, at most `max`.
     pub(super) fn tick(&mut self, max: usize, now: Timestamp) -> Stored<()> {
         for _ in 0..max {
-            let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) else { break };
-            self.timers.remove(&(at, id));
+            let Some(id) = self.lines.pop_due(now) else { break };
             // Only a refusal or an unchanged task would leave the timer
             // unset, and a due timer always changes something.
             let _ = self.apply(id, Input::Tick, None, now)?;
@@ -470,7 +388,7 @@ impl Machine {
     /// Gives free slots to waiting tasks, at most `max`.
     pub(super) fn admit(&mut self, max: usize, now: Timestamp) -> Stored<()> {
         for _ in 0..max {
-            let Some(id) = self.admission.admit_next(now) else { break };
+            let Some(id) = self.lines.admission.admit_next(now) else { break };
             let _ = self.apply(id, Input::Admit, None, now)?;
         }
         Ok(())

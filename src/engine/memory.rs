@@ -40,8 +40,9 @@ impl Taken {
         self.hashes.contains(hash)
     }
 
-    pub(super) fn insert(&mut self, hash: [u8; 16]) {
-        self.hashes.insert(hash);
+    /// Whether it was not known.
+    pub(super) fn insert(&mut self, hash: [u8; 16]) -> bool {
+        self.hashes.insert(hash)
     }
 
     pub(super) fn forget(&mut self, hash: &[u8; 16]) {

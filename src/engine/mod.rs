@@ -13,6 +13,7 @@ mod group;
 mod handle;
 mod hot;
 mod housekeeping;
+mod lines;
 mod list;
 mod machine;
 mod memory;

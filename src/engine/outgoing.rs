@@ -18,7 +18,7 @@ type Stored<T> = Result<T, store::Error>;
 /// Events of the log after a position.
 pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(&LogEntry) -> bool) -> Stored<LogPage> {
     let view = side.store.view()?;
-    let reset = view.log_tail()?.filter(|tail| after.next() < *tail);
+    let reset = view.log_tail()?.filter(|tail| after.0.saturating_add(1) < tail.0);
     let start = reset.map_or(after, |tail| Seq(tail.0 - 1));
     let mut page = LogPage { entries: Vec::new(), read_to: start, reset };
     for (seq, entry) in view.log(start, MAX_LOOKED_AT)? {

@@ -80,7 +80,7 @@ impl Machine {
     pub(super) fn project_status(&self, id: &ProjectId, now: Timestamp) -> Result<ProjectStatus, Refusal> {
         let project = self.existing(id)?.clone();
         let Some(state) = self.projects.get(id) else { return Err(Refusal::ProjectNotFound(id.clone())) };
-        let (running, limit) = self.admission.slots(id);
+        let (running, limit) = self.lines.admission.slots(id);
         let (completed_hour, failed_hour) = state.ends.within(now, HOUR);
         let (completed_day, failed_day) = state.ends.within(now, DAY);
         Ok(ProjectStatus {
@@ -95,12 +95,12 @@ impl Machine {
     }
 
     pub(super) fn queues(&self) -> Vec<Queue> {
-        let queue = |(tier, ready): (&crate::task::Tier, &super::machine::Ready)| Queue {
+        let queue = |(tier, ready): (&crate::task::Tier, &super::lines::Ready)| Queue {
             tier: tier.clone(),
             depth: ready.line.len(),
             leased: ready.leased,
             oldest_ready_at: ready.line.oldest(),
         };
-        self.ready.iter().map(queue).collect()
+        self.lines.ready.iter().map(queue).collect()
     }
 }

@@ -11,7 +11,7 @@ use super::api::{Answer, Figures};
 use super::group::Publication;
 use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
-use crate::store::{self, Store};
+use crate::store::{self, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
 /// What readers use without ever waiting for the writer.
@@ -25,6 +25,8 @@ pub(super) struct ReadSide {
     commands: AtomicU64,
     busy_micros: AtomicU64,
     free_mib: AtomicU64,
+    /// Commits that removed tasks.
+    removals: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -40,6 +42,7 @@ impl ReadSide {
             commands: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
             free_mib: AtomicU64::new(u64::MAX),
+            removals: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         };
         read.note_state(machine, [0; 4], false);
@@ -56,6 +59,9 @@ impl ReadSide {
                 None => self.hot.remove(task),
             }
             changed.push(task);
+        }
+        if !publication.removed.is_empty() {
+            self.removals.fetch_add(1, Ordering::AcqRel);
         }
         for task in publication.removed {
             self.hot.remove(task);
@@ -110,19 +116,19 @@ impl ReadSide {
 
     /// The writer has ended: who waits is woken.
     pub(super) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::SeqCst);
         self.signals.wake_all();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// The status answer of a task.
     pub(super) fn status(&self, task: TaskId) -> Result<Option<Answer>, store::Error> {
         match self.hot.get(task) {
             Some(answer) => Ok(Some(answer)),
-            None => self.cold_status(task),
+            None => guarded(|| self.cold_status(task)),
         }
     }
 
@@ -140,16 +146,41 @@ impl ReadSide {
         let mut before = None;
         while !self.is_stopped() {
             // One short view after the other: the file grows under a long one.
+            let removals = self.removals.load(Ordering::Acquire);
             let view = self.store.view()?;
             let page = view.newest_finished(before, 1024)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             before = Some(*last);
-            for (_, id) in page {
-                let (Some(task), Some(submission)) = (view.task(id)?, view.submission(id)?) else { continue };
-                let fixed = Fixed::of(&submission, &task);
-                if fixed.is_small() && !self.hot.put_older(id, answer::compact(&task, &fixed)) {
-                    return Ok(());
-                }
+            let room = self.warm_page(&view, &page)?;
+            if self.removals.load(Ordering::Acquire) != removals {
+                self.forget_removed(&page)?;
+            }
+            if !room {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there was room for all of them.
+    fn warm_page(&self, view: &View, page: &[([u8; 24], TaskId)]) -> Result<bool, store::Error> {
+        for &(_, id) in page {
+            let (Some(task), Some(submission)) = (view.task(id)?, view.submission(id)?) else { continue };
+            let fixed = Fixed::of(&submission, &task);
+            if fixed.is_small() && !self.hot.put_older(id, answer::compact(&task, &fixed)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Retention may have removed tasks while an older view of them was being
+    /// put into memory.
+    fn forget_removed(&self, page: &[([u8; 24], TaskId)]) -> Result<(), store::Error> {
+        let view = self.store.view()?;
+        for &(_, id) in page {
+            if !view.has_task(id)? {
+                self.hot.remove(id);
             }
         }
         Ok(())

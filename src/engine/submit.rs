@@ -128,7 +128,7 @@ impl Machine {
     /// Keeps a project, new or changed.
     pub(super) fn put_project(&mut self, project: Project) -> Stored<()> {
         self.group.batch.put_project(&project)?;
-        self.admission.set_limit(&project.id, project.max_concurrent);
+        self.lines.admission.set_limit(&project.id, project.max_concurrent);
         let was_live = self.projects.get(&project.id).is_some_and(|state| state.project.archived_at.is_none());
         let is_live = project.archived_at.is_none();
         self.live_projects = self.live_projects + u64::from(is_live) - u64::from(was_live);

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::api::{Incoming, LeaseRequest, Refusal};
+use super::api::{EventOutcome, Incoming, LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
 use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use crate::clock::{Clock, Stopwatch};
-use crate::store;
+use crate::store::{self, guarded};
 use crate::task::{Input, LeaseId, Tier, Timestamp};
 
 /// Longest sleep: how often timers of the past and old rows are looked for.
@@ -64,14 +64,18 @@ impl Writer {
 
     /// Runs until it is told to stop; an error of the store ends it at once.
     pub(super) fn run(mut self) -> Stored<()> {
-        let result = self.run_to_end();
+        // What panics has left the state in memory half changed, but nothing
+        // of it on disk: the thread ends as with any error of the store.
+        let result = guarded(|| self.run_to_end());
         if result.is_err() {
-            // What was queued and not yet looked at has had no effect, but
-            // neither has it been answered: the group's own answers are
-            // unknown, the rest is refused by the closing channel.
             self.held.drain(..).for_each(Held::unknown);
         }
         self.read.stop();
+        // What is still queued has had no effect. A closed channel keeps its
+        // messages as long as there are senders, and callers would wait for
+        // ever: dropping a command tells its caller. One that is sent from
+        // here on is refused by its sender, who asks whether we have stopped.
+        while self.commands.try_recv().is_ok() {}
         result
     }
 
@@ -93,9 +97,9 @@ impl Writer {
     /// Waits for a command, the next timer, or more of the work at hand.
     fn sleep(&self) -> Option<Command> {
         let now = self.clock.now();
-        let until = [Some(self.next_housekeeping), self.machine.next_timer(), self.waiting_until()];
+        let until = [Some(self.next_housekeeping), self.machine.lines.next_timer(), self.waiting_until()];
         let until = until.into_iter().flatten().min().unwrap_or(now);
-        let busy = self.machine.admission.has_next() || !self.unclaimed.is_empty();
+        let busy = self.machine.lines.admission.has_next() || !self.unclaimed.is_empty();
         let wait = if busy { Duration::ZERO } else { until.since(now).min(IDLE) };
         match self.commands.recv_timeout(wait) {
             Ok(command) => Some(command),
@@ -171,11 +175,8 @@ impl Writer {
                 hold(reply, Ok::<_, Refusal>(answers?))
             }
             Command::Requeue { dead_letter, event, reply } => {
-                let outcome = self.accept(*event, now)?;
-                if outcome.is_ok() {
-                    self.machine.group.batch.remove_dead_letter(dead_letter);
-                    self.machine.dead_letters.1 = self.machine.dead_letters.1.saturating_sub(1);
-                }
+                let outcome = machine.requeue(dead_letter, *event, now)?;
+                self.note_event(&outcome);
                 hold(reply, outcome)
             }
             Command::Lease { request, reply } => {
@@ -197,11 +198,16 @@ impl Writer {
         Ok(())
     }
 
-    fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<super::api::EventOutcome, Refusal>> {
-        use super::api::EventOutcome::{Duplicate, Taken};
-        use crate::task::Outcome::{Applied, Parked, Stale, Unchanged};
+    fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
         let outcome = self.machine.accept(event, now)?;
-        let place = match &outcome {
+        self.note_event(&outcome);
+        Ok(outcome)
+    }
+
+    fn note_event(&mut self, outcome: &Result<EventOutcome, Refusal>) {
+        use crate::task::Outcome::{Applied, Parked, Stale, Unchanged};
+        use EventOutcome::{Duplicate, Taken};
+        let place = match outcome {
             Ok(Taken(Applied | Unchanged)) => Some(0),
             Ok(Taken(Stale(_))) => Some(1),
             Ok(Taken(Parked)) => Some(2),
@@ -211,23 +217,22 @@ impl Writer {
         if let Some(count) = place.and_then(|place: usize| self.events.get_mut(place)) {
             *count += 1;
         }
-        Ok(outcome)
     }
 
     fn renew(&mut self, lease: LeaseId, until: Timestamp, now: Timestamp) -> Stored<Result<Timestamp, Refusal>> {
-        let Some(task) = self.machine.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
+        let Some(task) = self.machine.lines.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
         let outcome = self.machine.apply(task, Input::Renew { id: lease, until }, None, now)?;
         Ok(outcome.map(|_| until))
     }
 
     fn release(&mut self, lease: LeaseId, now: Timestamp) -> Stored<Result<(), Refusal>> {
-        let Some(task) = self.machine.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
+        let Some(task) = self.machine.lines.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
         let outcome = self.machine.apply(task, Input::Release { id: lease }, None, now)?;
         Ok(outcome.map(|_| ()))
     }
 
     fn lease(&mut self, request: LeaseRequest, reply: Reply<Vec<Grant>>, now: Timestamp) {
-        if !self.machine.ready.contains_key(&request.tier) {
+        if !self.machine.lines.ready.contains_key(&request.tier) {
             self.held.push(hold(reply, Err(Refusal::TierNotFound(request.tier))));
             return;
         }
@@ -264,6 +269,6 @@ impl Writer {
     }
 
     fn has_ready(&self, tier: &Tier) -> bool {
-        self.machine.ready.get(tier).is_some_and(|ready| !ready.line.is_empty())
+        self.machine.lines.ready.get(tier).is_some_and(|ready| !ready.line.is_empty())
     }
 }

@@ -1,6 +1,8 @@
 //! What can go wrong with the store, each class kept.
 
+use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 /// Why the store did not do what it was asked.
@@ -56,9 +58,25 @@ pub enum Error {
     /// The database failed to read or to prepare a write; nothing changed.
     #[error("the database failed: {0}")]
     Database(#[source] Box<redb::Error>),
+    /// The database panicked, as it can over a damaged file.
+    #[error("the database panicked: {0}")]
+    Panicked(String),
     /// A commit failed. It can have become durable all the same.
     #[error("the commit failed, its outcome is unknown: {0}")]
     Unknown(#[source] Box<redb::Error>),
+}
+
+/// A damaged file can make redb panic while it repairs or reads: that
+/// is an error like any other.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    const { assert!(cfg!(panic = "unwind"), "panics are caught here") };
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::Panicked(panic_message(&*panic))))
+}
+
+/// What a caught panic says.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
 macro_rules! from_redb {

@@ -17,7 +17,8 @@ mod tables;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
 pub use error::Error;
+pub(crate) use error::{guarded, panic_message};
 pub use open::Store;
-pub use read::{Scan, ScanFilter, View};
+pub use read::{Scan, ScanFilter, Sizes, View};
 pub use recover::{Recovered, TakenEvents};
 pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, Relationship};

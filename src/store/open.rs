@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use uuid::Uuid;
 
 use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, STORE_ID_KEY};
-use super::{Error, Recovered};
+use super::{Error, Recovered, guarded};
 
 const FILE: &str = "dats.redb";
 /// The file while it is being made: it gets its name when it is complete.
@@ -52,16 +51,26 @@ impl Store {
         if !path.exists() {
             make(dir, &path, cache_bytes)?;
         }
-        let database = open_database(&path, cache_bytes)?;
-        let id = identify(&database, Some(&path))?;
+        let (database, id) = guarded(|| {
+            let database = open_database(&path, cache_bytes)?;
+            let id = identify(&database, Some(&path))?;
+            Ok((database, id))
+        })
+        .map_err(|error| match error {
+            Error::Panicked(detail) => Error::NotAStore { path: path.clone(), detail },
+            error => error,
+        })?;
         Ok(Self { inner: Arc::new(Inner { database, id, path: Some(path), _lock: Some(lock) }) })
     }
 
     /// Opens the store that `backend` holds, or makes one if it is empty.
     pub fn open_backend(backend: impl StorageBackend, cache_bytes: usize) -> Result<Self, Error> {
-        let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?;
-        initialize(&database)?;
-        let id = identify(&database, None)?;
+        let (database, id) = guarded(|| {
+            let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?;
+            initialize(&database)?;
+            let id = identify(&database, None)?;
+            Ok((database, id))
+        })?;
         Ok(Self { inner: Arc::new(Inner { database, id, path: None, _lock: None }) })
     }
 
@@ -93,7 +102,7 @@ impl Store {
 
     /// Reads what the engine keeps in memory.
     pub fn recover(&self) -> Result<Recovered, Error> {
-        Recovered::read(&self.view()?)
+        guarded(|| Recovered::read(&self.view()?))
     }
 
     pub(super) fn database(&self) -> &Database {
@@ -143,9 +152,12 @@ fn make(dir: &Path, path: &Path, cache_bytes: usize) -> Result<(), Error> {
 
 /// Gives a new store its tables, its format and its id.
 fn initialize(database: &Database) -> Result<(), Error> {
-    let known = database.begin_read()?.open_table(tables::META).is_ok();
-    if known {
-        return Ok(());
+    // Only a table that is not there makes it a new one: a failure to read it
+    // must not give an old store a new id.
+    match database.begin_read()?.open_table(tables::META) {
+        Ok(_) => return Ok(()),
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     let transaction = database.begin_write()?;
     {
@@ -178,13 +190,10 @@ fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, Error> {
     if head != MAGIC {
         return Err(refuse("it does not begin like a redb file".to_owned()));
     }
-    // A damaged file can make redb panic while it repairs.
-    let opened = catch_unwind(AssertUnwindSafe(|| redb::Builder::new().set_cache_size(cache_bytes).open(path)));
-    match opened {
-        Ok(Ok(database)) => Ok(database),
-        Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => Err(Error::InUse(path.to_owned())),
-        Ok(Err(error)) => Err(refuse(error.to_string())),
-        Err(_) => Err(refuse("it is damaged".to_owned())),
+    match redb::Builder::new().set_cache_size(cache_bytes).open(path) {
+        Ok(database) => Ok(database),
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
+        Err(error) => Err(refuse(error.to_string())),
     }
 }
 

@@ -27,6 +27,29 @@ pub struct ScanFilter {
     pub below: Option<TaskId>,
 }
 
+/// How many rows each table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// What clients asked for.
+    pub submissions: u64,
+    /// Tasks that have not ended.
+    pub open_tasks: u64,
+    /// Tasks that have ended.
+    pub finished_tasks: u64,
+    /// The same in order of their end.
+    pub finished_by_end: u64,
+    /// Tasks by project and status.
+    pub tasks_by_project: u64,
+    /// Entries of all histories.
+    pub history: u64,
+    /// Entries of the log.
+    pub log: u64,
+    /// Provenance records.
+    pub records: u64,
+    /// Outputs of all records.
+    pub records_by_artifact: u64,
+}
+
 /// A task that a scan found.
 pub type Scan = Result<TaskId, Error>;
 
@@ -117,7 +140,7 @@ impl View {
     /// The history of a task after a position, in order.
     pub fn history(&self, id: TaskId, after: Seq, limit: usize) -> Result<Vec<(Seq, LogEntry)>, Error> {
         let id = id.to_bytes();
-        let (first, last) = (id_then(id, after.next().0), id_then(id, u64::MAX));
+        let (first, last) = (id_then(id, after.0.saturating_add(1)), id_then(id, u64::MAX));
         let mut entries = Vec::new();
         for row in self.table(tables::HISTORY)?.range::<&[u8; 24]>(&first..=&last)?.take(limit) {
             let (key, value) = row?;
@@ -134,7 +157,7 @@ impl View {
     /// The log after a position, in order.
     pub fn log(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, LogEntry)>, Error> {
         let mut entries = Vec::new();
-        for row in self.table(tables::LOG)?.range(after.next().0..)?.take(limit) {
+        for row in self.table(tables::LOG)?.range(after.0.saturating_add(1)..)?.take(limit) {
             let (key, value) = row?;
             entries.push((Seq(key.value()), decode("log", value.value())?));
         }
@@ -285,6 +308,34 @@ impl View {
             finished.push((key, TaskId::from_bytes(id_after_number(&key))));
         }
         Ok(finished)
+    }
+
+    /// How many rows there are, for checks that no table has one too many.
+    pub fn sizes(&self) -> Result<Sizes, Error> {
+        Ok(Sizes {
+            submissions: self.task_count()?,
+            open_tasks: self.table(tables::OPEN_TASKS)?.len()?,
+            finished_tasks: self.table(tables::FINISHED_TASKS)?.len()?,
+            finished_by_end: self.table(tables::FINISHED_BY_END)?.len()?,
+            tasks_by_project: self.table(tables::TASKS_BY_PROJECT)?.len()?,
+            history: self.table(tables::HISTORY)?.len()?,
+            log: self.table(tables::LOG)?.len()?,
+            records: self.table(tables::RECORDS)?.len()?,
+            records_by_artifact: self.table(tables::RECORDS_BY_ARTIFACT)?.len()?,
+        })
+    }
+
+    /// Every provenance record, by id.
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<Record, Error>> + use<>, Error> {
+        let rows = self.table(tables::RECORDS)?.range::<&[u8; 16]>(..)?;
+        Ok(rows.map(|row| decode("records", row?.1.value())))
+    }
+
+    /// The records that name the artifact as an output, oldest first.
+    pub fn records_of_artifact(&self, artifact: &ArtifactId) -> Result<Vec<RecordId>, Error> {
+        let name = artifact.as_str();
+        let rows = self.table(tables::RECORDS_BY_ARTIFACT)?.range((name, &[0; 16])..=(name, &LAST_ID))?;
+        rows.map(|row| Ok(RecordId::from_bytes(*row?.0.value().1))).collect()
     }
 
     /// The tasks of a project by phase.

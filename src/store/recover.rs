@@ -42,7 +42,7 @@ pub struct Recovered {
 /// The events that one commit took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenEvents {
-    /// The first position of the commit.
+    /// The last position of the commit.
     pub seq: Seq,
     /// When they were taken.
     pub at: Timestamp,

@@ -53,7 +53,7 @@ pub(super) const HISTORY: TableDefinition<'_, IdSeq, Bytes> = TableDefinition::n
 /// Position → `LogEntry`. Read by event streams; trimmed by age.
 pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
 
-/// First log position of a commit → the time (i64 microseconds) and the
+/// Last log position of a commit → the time (i64 microseconds) and the
 /// 16-byte hashes of the events it took, one after the other. Read at start.
 pub(super) const TAKEN_EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("taken_events");
 

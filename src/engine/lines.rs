@@ -1,0 +1,176 @@
+//! Where tasks stand: the lines, timers and look-ups that the state of each
+//! task enters it into. All of it follows from the tasks, so it is kept in
+//! memory alone and built again at start.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::hot::IdHash;
+use super::settings::Settings;
+use crate::task::{
+    Admission, ArtifactId, Correlation, FairLine, LeaseId, Pending, Place, Product, Progress, ReviewId, State, Task,
+    TaskId, Tier, Timestamp,
+};
+
+/// Where the open tasks stand.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) admission: Admission,
+    pub(super) ready: BTreeMap<Tier, Ready>,
+    timers: BTreeSet<(Timestamp, TaskId)>,
+    /// Tasks that wait for a task.
+    dependents: HashMap<TaskId, Vec<TaskId>, IdHash>,
+    leases: HashMap<LeaseId, TaskId, IdHash>,
+    /// Tasks by the artifact or the review that QA may name instead. Several
+    /// can have the same: each keeps its own entry.
+    artifacts: BTreeSet<(ArtifactId, TaskId)>,
+    reviews: BTreeSet<(ReviewId, TaskId)>,
+    aging: Duration,
+}
+
+/// The dispatched tasks of a tier.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    /// Those that wait for a worker.
+    pub(super) line: FairLine,
+    /// How many workers hold.
+    pub(super) leased: usize,
+}
+
+impl Lines {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            admission: Admission::new(settings.aging, settings.max_concurrent),
+            ready: settings.tiers.iter().map(|tier| (tier.clone(), Ready::default())).collect(),
+            timers: BTreeSet::new(),
+            dependents: HashMap::default(),
+            leases: HashMap::default(),
+            artifacts: BTreeSet::new(),
+            reviews: BTreeSet::new(),
+            aging: settings.aging,
+        }
+    }
+
+    /// Enters a task that was not known before.
+    pub(super) fn enter_new(&mut self, task: &Task) {
+        for dependency in task.waits_for() {
+            self.dependents.entry(*dependency).or_default().push(task.id);
+        }
+        self.enter(task);
+    }
+
+    /// Enters a task into the lines of its state.
+    pub(super) fn enter(&mut self, task: &Task) {
+        if let Some(at) = task.next_timer() {
+            self.timers.insert((at, task.id));
+        }
+        match &task.state {
+            State::Pending(Pending::Queued { since }) => {
+                self.admission.enqueue(&task.project, task.priority, Place { since: *since, task: task.id });
+            }
+            State::Running { attempt, progress } => match progress {
+                Progress::Dispatched => {
+                    let place = Place { since: attempt.dispatched_at, task: task.id };
+                    self.tier(&task.tier).line.insert(&task.project, task.priority, place);
+                }
+                Progress::Leased { lease, .. } => {
+                    self.leases.insert(lease.id, task.id);
+                    self.tier(&task.tier).leased += 1;
+                }
+                Progress::Validating { product, .. } => self.enter_product(product, task.id),
+                Progress::Reviewing { product, review, .. } => {
+                    self.enter_product(product, task.id);
+                    self.reviews.insert((review.clone(), task.id));
+                }
+            },
+            State::Pending(_) | State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
+        }
+    }
+
+    fn enter_product(&mut self, product: &Product, task: TaskId) {
+        self.artifacts.extend(product.artifacts.iter().map(|artifact| (artifact.id.clone(), task)));
+    }
+
+    /// Takes a task out of what [`Self::enter`] entered it into.
+    pub(super) fn leave(&mut self, task: &Task) {
+        if let Some(at) = task.next_timer() {
+            self.timers.remove(&(at, task.id));
+        }
+        match &task.state {
+            State::Pending(Pending::Queued { since }) => {
+                self.admission.withdraw(&task.project, task.priority, Place { since: *since, task: task.id });
+            }
+            State::Running { attempt, progress } => match progress {
+                Progress::Dispatched => {
+                    let place = Place { since: attempt.dispatched_at, task: task.id };
+                    self.tier(&task.tier).line.remove(&task.project, task.priority, place);
+                }
+                Progress::Leased { lease, .. } => {
+                    self.leases.remove(&lease.id);
+                    let ready = self.tier(&task.tier);
+                    ready.leased = ready.leased.saturating_sub(1);
+                }
+                Progress::Validating { product, .. } => self.leave_product(product, task.id),
+                Progress::Reviewing { product, review, .. } => {
+                    self.leave_product(product, task.id);
+                    self.reviews.remove(&(review.clone(), task.id));
+                }
+            },
+            State::Pending(_) | State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
+        }
+    }
+
+    fn leave_product(&mut self, product: &Product, task: TaskId) {
+        for artifact in &product.artifacts {
+            self.artifacts.remove(&(artifact.id.clone(), task));
+        }
+    }
+
+    fn tier(&mut self, tier: &Tier) -> &mut Ready {
+        if !self.ready.contains_key(tier) {
+            self.ready.insert(tier.clone(), Ready::default());
+        }
+        self.ready.entry(tier.clone()).or_default()
+    }
+
+    /// The tasks that wait for one that has ended; they are forgotten here.
+    pub(super) fn dependents_of(&mut self, ended: TaskId) -> Vec<TaskId> {
+        self.dependents.remove(&ended).unwrap_or_default()
+    }
+
+    /// The task that an event is about: the one it names, else the newest
+    /// that matches its artifact, else the newest that matches its review.
+    pub(super) fn correlate(&self, correlation: &Correlation) -> Option<TaskId> {
+        let by_artifact = || newest(&self.artifacts, correlation.artifact.as_ref()?);
+        let by_review = || newest(&self.reviews, correlation.review.as_ref()?);
+        correlation.task.or_else(by_artifact).or_else(by_review)
+    }
+
+    /// Takes the next task of a tier out of its line.
+    pub(super) fn pop_ready(&mut self, tier: &Tier, now: Timestamp) -> Option<TaskId> {
+        let aging = self.aging;
+        self.tier(tier).line.pop(now, aging)
+    }
+
+    /// The task that a lease holds.
+    pub(super) fn leased_task(&self, lease: LeaseId) -> Option<TaskId> {
+        self.leases.get(&lease).copied()
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the next timer that is due; the task it belongs to.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<TaskId> {
+        let due = self.timers.first().copied().filter(|(at, _)| *at <= now)?;
+        self.timers.remove(&due);
+        Some(due.1)
+    }
+}
+
+fn newest<K: Ord + Clone>(entries: &BTreeSet<(K, TaskId)>, key: &K) -> Option<TaskId> {
+    let (first, last) = (TaskId::from_bytes([0; 16]), TaskId::from_bytes([0xff; 16]));
+    entries.range((key.clone(), first)..=(key.clone(), last)).next_back().map(|(_, task)| *task)
+}

@@ -1,0 +1,200 @@
+//! Events of other services: taken once, parked, given up, taken again; and
+//! idempotency keys, which are the same promise for submissions.
+
+use std::time::Duration;
+
+use dats::engine::{Error, EventOutcome, IdempotencyKey, Incoming, Refusal};
+use dats::task::{Correlation, Outcome, QaProfile, Report, ReviewId, ReviewRequest, TaskId};
+
+use crate::support::fixtures::{artifact, event, output_report, settings, submission, verdict_report};
+use crate::support::service::Service;
+
+const APPLIED: EventOutcome = EventOutcome::Taken(Outcome::Applied);
+const PARKED: EventOutcome = EventOutcome::Taken(Outcome::Parked);
+
+#[tokio::test]
+async fn an_event_is_taken_once() {
+    let service = Service::new(settings());
+    let task = service.submit(submission("p", "d")).await;
+    // Within one commit, after it, and after a restart.
+    let twice = vec![event("1", task, output_report("a")), event("1", task, output_report("a"))];
+    let outcomes = service.engine().accept(twice).await.unwrap();
+    assert_eq!(outcomes, [Ok(APPLIED), Ok(EventOutcome::Duplicate)]);
+    assert_eq!(service.send(event("1", task, output_report("a"))).await, Ok(EventOutcome::Duplicate));
+    let service = service.restart();
+    assert_eq!(service.send(event("1", task, output_report("a"))).await, Ok(EventOutcome::Duplicate));
+    // The same id of another source is another event; without an id nothing is known.
+    let mut other = event("1", task, output_report("b"));
+    other.identity = Some(("elsewhere".to_owned(), "1".to_owned()));
+    other.raw = "{}".to_owned();
+    assert!(matches!(service.send(other.clone()).await, Ok(EventOutcome::Taken(Outcome::Stale(_)))));
+    other.identity = None;
+    for _ in 0..2 {
+        assert!(matches!(service.send(other.clone()).await, Ok(EventOutcome::Taken(Outcome::Stale(_)))));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_event_leaves_no_trace() {
+    let service = Service::new(settings());
+    let nobody = TaskId::from_bytes([9; 16]);
+    let refused = service.send(event("1", nobody, output_report("a"))).await;
+    assert_eq!(refused, Err(Refusal::TaskNotFound(nobody)));
+    let mut wanted = submission("p", "d");
+    wanted.options.qa_profile = Some(QaProfile::new("none").unwrap());
+    let task = service.submit(wanted).await;
+    // The refused one was not remembered.
+    assert_eq!(service.send(event("1", task, output_report("a"))).await, Ok(APPLIED));
+    service.restart();
+}
+
+#[tokio::test]
+async fn a_verdict_waits_for_its_output() {
+    let mut service = Service::new(settings());
+    let task = service.submit(submission("p", "d")).await;
+    assert_eq!(service.send(event("1", task, verdict_report("a", true))).await, Ok(PARKED));
+    let mut service = {
+        assert_eq!(service.report(task, verdict_report("other", false)).await, Outcome::Parked);
+        service.restart()
+    };
+    assert_eq!(service.send(event("1", task, verdict_report("a", true))).await, Ok(EventOutcome::Duplicate));
+    service.report(task, output_report("a")).await;
+    assert_eq!(service.phase(task), "completed");
+    service.restart();
+}
+
+#[tokio::test]
+async fn a_verdict_that_waits_in_vain_becomes_a_dead_letter_that_can_be_taken_again() {
+    let mut service = Service::new(settings());
+    let task = service.submit(submission("p", "d")).await;
+    let verdict = || event("1", task, verdict_report("a", true));
+    assert_eq!(service.send(verdict()).await, Ok(PARKED));
+    service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
+    let (number, letter) = service.engine().dead_letters(None, 10).await.unwrap().remove(0);
+    assert_eq!((letter.task, letter.raw), (Some(task), verdict().raw));
+    service.report(task, output_report("a")).await;
+    assert_eq!(service.phase(task), "validating");
+    // Two at once: one takes it, one is told that it is gone.
+    let engine = service.engine();
+    let (first, second) = tokio::join!(engine.requeue(number, verdict()), engine.requeue(number, verdict()));
+    assert_eq!(first.unwrap(), APPLIED);
+    assert!(matches!(second, Err(Error::Refused(Refusal::DeadLetterNotFound(gone))) if gone == number));
+    assert_eq!(service.phase(task), "completed");
+    assert_eq!(engine.figures().dead_letters, 0);
+    assert!(engine.dead_letter(number).await.unwrap().is_none());
+    assert!(engine.dead_letters(None, 10).await.unwrap().is_empty());
+    // Numbers are not given again, not even after a restart.
+    let mut service = service.reopen(|_| ());
+    let task = service.submit(submission("p", "d")).await;
+    service.report(task, verdict_report("a", true)).await;
+    service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
+    let (newer, _) = service.engine().dead_letters(None, 10).await.unwrap().remove(0);
+    assert!(newer > number);
+}
+
+#[tokio::test]
+async fn a_refused_requeue_keeps_the_dead_letter() {
+    let mut service = Service::new(settings());
+    let task = service.submit(submission("p", "d")).await;
+    service.report(task, verdict_report("a", true)).await;
+    service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
+    let (number, _) = service.engine().dead_letters(None, 10).await.unwrap().remove(0);
+    let nobody = event("x", TaskId::from_bytes([9; 16]), verdict_report("a", true));
+    assert!(service.engine().requeue(number, nobody).await.is_err());
+    assert!(service.engine().dead_letter(number).await.unwrap().is_some());
+    service.restart();
+}
+
+#[tokio::test]
+async fn reviews_find_their_task_by_artifact_even_when_two_have_the_same() {
+    let mut service = Service::new(settings());
+    let first = service.submit(submission("p", "d")).await;
+    let second = service.submit(submission("p", "d")).await;
+    for task in [first, second] {
+        service.report(task, output_report("shared")).await;
+    }
+    let request = |review: &str| {
+        let review = ReviewId::new(review).unwrap();
+        Incoming {
+            identity: None,
+            correlation: Correlation { task: None, artifact: Some(artifact("shared")), review: Some(review.clone()) },
+            report: Report::ReviewRequested(ReviewRequest {
+                review,
+                reason: "unsure".to_owned(),
+                artifact: Some(artifact("shared")),
+            }),
+            raw: "{}".to_owned(),
+        }
+    };
+    assert_eq!(service.send(request("r1")).await, Ok(APPLIED));
+    assert_eq!(service.phase(second), "reviewing");
+    service.report(second, verdict_report("shared", true)).await;
+    // The other one is still found, now and after a restart.
+    let mut service = service.restart();
+    assert_eq!(service.send(request("r2")).await, Ok(APPLIED));
+    assert_eq!(service.phase(first), "reviewing");
+    service.report(first, verdict_report("shared", true)).await;
+    assert_eq!(service.send(request("r3")).await, Err(Refusal::NothingCorrelates));
+}
+
+#[tokio::test]
+async fn a_key_gives_the_first_answer_again() {
+    let service = Service::new(settings());
+    let key = IdempotencyKey { key: [1; 16], body: [2; 16] };
+    let wanted = || vec![submission("p", "one"), submission("p", "two")];
+    // Fifty at once make two tasks.
+    let all: Vec<_> = (0..50)
+        .map(|_| {
+            let engine = service.engine().clone();
+            tokio::spawn(async move { engine.submit(wanted(), Some(key)).await.expect("an answer") })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for each in all {
+        answers.push(each.await.unwrap());
+    }
+    assert!(answers.iter().all(|answer| answer.results == answers[0].results));
+    assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+    let service = service.restart();
+    let again = service.engine().submit(wanted(), Some(key)).await.unwrap();
+    assert!(again.replayed && again.results == answers[0].results);
+    assert_eq!(service.engine().figures().counters.total(), 2);
+    let other = IdempotencyKey { body: [3; 16], ..key };
+    let refused = service.engine().submit(wanted(), Some(other)).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refusal::IdempotencyKeyReused)));
+}
+
+#[tokio::test]
+async fn a_key_is_forgotten_in_time() {
+    let mut short = settings();
+    short.idempotency = Duration::from_millis(50);
+    let service = Service::new(short);
+    let key = IdempotencyKey { key: [1; 16], body: [2; 16] };
+    service.engine().submit(vec![submission("p", "one")], Some(key)).await.unwrap();
+    let mut replayed = true;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        replayed = service.engine().submit(vec![submission("p", "one")], Some(key)).await.unwrap().replayed;
+        if !replayed {
+            break;
+        }
+    }
+    assert!(!replayed, "the key is still known");
+    service.restart();
+}
+
+#[tokio::test]
+async fn a_batch_takes_what_it_can() {
+    let service = Service::new(settings());
+    let mut lost = submission("new-project", "two");
+    lost.options.depends_on = vec![TaskId::from_bytes([9; 16])];
+    let key = IdempotencyKey { key: [1; 16], body: [2; 16] };
+    let refused = service.engine().submit(vec![lost.clone()], Some(key)).await.unwrap();
+    assert!(refused.results[0].is_err());
+    // Nothing was taken: the key is free, and no project was made.
+    let again = service.engine().submit(vec![submission("p", "one"), lost], Some(key)).await.unwrap();
+    assert!(!again.replayed && again.results[0].is_ok());
+    assert_eq!(again.results[1].as_ref().unwrap_err().index, 0);
+    assert_eq!(service.engine().figures().projects, 1);
+    service.restart();
+}

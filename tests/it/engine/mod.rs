@@ -1,0 +1,10 @@
+//! What the engine does with tasks, seen through its handle, on a directory
+//! of its own.
+
+mod events;
+mod life;
+mod lists;
+mod projects;
+mod queues;
+mod restart;
+mod retention;

@@ -1,0 +1,139 @@
+//! A restart brings back exactly the state before it (promise 9).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dats::engine::Granted;
+use dats::task::{Priority, Report, ReviewId, ReviewRequest, TaskId, Timestamp};
+
+use crate::support::fixtures::{
+    failure_report, lease_request, output_report, settings, submission, tier, verdict_report,
+};
+use crate::support::service::{Service, task_of};
+
+/// One task in each phase, by the phase.
+async fn one_in_each_phase(service: &mut Service) -> BTreeMap<String, TaskId> {
+    let mut tasks = Vec::new();
+    let review = |task: TaskId| {
+        Report::ReviewRequested(ReviewRequest {
+            review: ReviewId::new(&format!("review of {task}")).expect("an id"),
+            reason: "unsure".to_owned(),
+            artifact: None,
+        })
+    };
+    for number in 0..7 {
+        tasks.push(service.submit(submission("p", &format!("task {number}"))).await);
+    }
+    service.lease("small").await.expect("the first one");
+    service.report(tasks[2], output_report("a")).await;
+    service.report(tasks[3], output_report("b")).await;
+    service.report(tasks[3], review(tasks[3])).await;
+    service.report(tasks[4], output_report("c")).await;
+    service.report(tasks[4], verdict_report("c", true)).await;
+    service.report(tasks[5], failure_report(false)).await;
+    service.engine().cancel(tasks[6], Some("enough".to_owned())).await.expect("to cancel");
+    let mut scheduled = submission("p", "scheduled");
+    scheduled.options.not_before = Some(Timestamp::from_micros(i64::MAX));
+    tasks.push(service.submit(scheduled).await);
+    let mut blocked = submission("p", "blocked");
+    blocked.options.depends_on = vec![tasks[0]];
+    blocked.metadata = Some(format!("{{\"large\":\"{}\"}}", "x".repeat(5000)));
+    tasks.push(service.submit(blocked).await);
+    tasks.push(service.submit(submission("q", "runs")).await);
+    tasks.push(service.submit(submission("q", "queued")).await);
+    let backing_off = service.submit(submission("p", "backoff")).await;
+    service.report(backing_off, failure_report(true)).await;
+    tasks.push(backing_off);
+    tasks.into_iter().map(|task| (service.phase(task), task)).collect()
+}
+
+#[tokio::test]
+async fn every_phase_comes_back_byte_by_byte() {
+    let mut slow = settings();
+    slow.policy.backoff_initial = Duration::from_secs(3600);
+    slow.policy.backoff_max = Duration::from_secs(3600);
+    let mut service = Service::new(slow);
+    let limited = dats::engine::ProjectPatch { max_concurrent: Some(Some(1)), ..Default::default() };
+    let mut holder = submission("q", "holds the slot");
+    holder.options.tier = Some(tier("large"));
+    service.submit(holder).await;
+    service.engine().update_project(dats::task::ProjectId::new("q").unwrap(), limited).await.unwrap();
+    let tasks = one_in_each_phase(&mut service).await;
+    assert_eq!(tasks.len(), 11, "{tasks:?}");
+    let answers = |service: &Service| -> Vec<_> {
+        tasks.values().map(|task| service.engine().status(*task).unwrap().unwrap().body).collect()
+    };
+    let before = answers(&service);
+    let figures = service.engine().figures();
+    let queues = service.engine().queues().await.unwrap();
+    for _ in 0..3 {
+        service = service.restart();
+        assert_eq!(answers(&service), before);
+        let now = service.engine().figures();
+        assert_eq!((now.counters, now.head, now.projects), (figures.counters, figures.head, figures.projects));
+        assert_eq!(service.engine().queues().await.unwrap(), queues);
+    }
+    // And it goes on from there.
+    let held = tasks["leased"];
+    service.report(held, output_report("late")).await;
+    assert_eq!(service.phase(held), "validating");
+}
+
+#[tokio::test]
+async fn lines_keep_their_order() {
+    let mut wide = settings();
+    wide.max_concurrent = 1000;
+    let service = Service::new(wide);
+    let priorities = [Priority::Low, Priority::High, Priority::Normal];
+    let mut expected = Vec::new();
+    for number in 0..30 {
+        let mut wanted = submission("p", "d");
+        let priority = priorities[number % 3];
+        wanted.priority = Some(priority);
+        expected.push((std::cmp::Reverse(priority), service.submit(wanted).await));
+    }
+    expected.sort();
+    let take = async |service: &Service, count: usize| {
+        let granted = service.engine().lease(lease_request("small", count)).await.expect("to lease");
+        granted.iter().map(task_of).collect::<Vec<_>>()
+    };
+    let mut leased = take(&service, 7).await;
+    let service = service.restart();
+    leased.extend(take(&service, 100).await);
+    assert_eq!(leased, expected.into_iter().map(|(_, task)| task).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn leases_outlive_a_restart_and_still_run_out() {
+    let service = Service::new(settings());
+    let (short, long) = (service.submit(submission("p", "1")).await, service.submit(submission("p", "2")).await);
+    let lease = async |service: &Service, milliseconds: u64| -> Granted {
+        let mut request = lease_request("small", 1);
+        request.lease = Duration::from_millis(milliseconds);
+        service.engine().lease(request).await.expect("to lease").remove(0)
+    };
+    let (gone, kept) = (lease(&service, 300).await, lease(&service, 60_000).await);
+    let service = service.restart();
+    assert_eq!(service.phase(short), "leased");
+    service.phase_becomes(short, "dispatched").await;
+    let expired = service.history(short).await.pop().unwrap();
+    assert!(expired.at >= gone.until, "it ran out early");
+    assert_eq!(service.phase(long), "leased");
+    assert!(service.engine().renew(gone.lease, Duration::from_secs(1)).await.is_err());
+    service.engine().renew(kept.lease, Duration::from_secs(1)).await.unwrap();
+    service.restart();
+}
+
+#[tokio::test]
+async fn ids_and_times_go_on_after_a_restart() {
+    let mut service = Service::new(settings());
+    let mut last = None;
+    for _ in 0..5 {
+        for _ in 0..20 {
+            let task = service.submit(submission("p", "d")).await;
+            assert!(last < Some(task), "{task} is not the newest id");
+            last = Some(task);
+        }
+        service = service.restart();
+    }
+}

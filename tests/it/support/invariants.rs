@@ -1,0 +1,254 @@
+//! What must hold of every store at every commit, checked through its public
+//! reads. A check gives what it found, so that a later one can tell whether
+//! anything went back.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use anyhow::{Context, Result, ensure};
+use dats::store::{Counters, LogEntry, Record, Recovered, ScanFilter, Store, View};
+use dats::task::{Change, Outcome, Phase, ProjectId, Seq, Status, Task, TaskId, Timestamp};
+use sha2::{Digest, Sha256};
+
+/// What a store held when it was checked.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    pub(crate) entries: Vec<(Seq, LogEntry)>,
+    pub(crate) head: u64,
+}
+
+/// The most slots that a project was ever allowed.
+pub(crate) type HighestLimit<'a> = &'a dyn Fn(&ProjectId) -> u32;
+
+/// Checks a store that nobody is writing to, whose log was never trimmed.
+pub(crate) fn check(store: &Store, highest_limit: HighestLimit<'_>) -> Result<Snapshot> {
+    let (recovered, view) = (store.recover()?, store.view()?);
+    let tasks = tasks(&recovered, &view).context("tasks")?;
+    indexes(&recovered, &view, &tasks).context("indexes")?;
+    counters(&recovered, &tasks).context("counters")?;
+    let entries = log(&recovered, &view).context("log")?;
+    histories(&view, &tasks, &entries).context("histories")?;
+    lives(&tasks, &entries).context("lives")?;
+    slots(&tasks, &entries, highest_limit).context("slots")?;
+    events(&recovered, &entries).context("events")?;
+    records(&view, &tasks).context("records")?;
+    dead_letters(&recovered, &view).context("dead letters")?;
+    Ok(Snapshot { tasks, entries, head: recovered.head.0 })
+}
+
+impl Snapshot {
+    /// Nothing that `older` saw has gone back.
+    pub(crate) fn follows(&self, older: &Self) -> Result<()> {
+        ensure!(self.head >= older.head, "the log went back from {} to {}", older.head, self.head);
+        for (id, before) in &older.tasks {
+            let now = self.tasks.get(id).with_context(|| format!("task {id} is gone"))?;
+            ensure!(now.version >= before.version, "the version of {id} went back");
+            ensure!(now.created_at == before.created_at, "task {id} was created twice");
+            if before.status().is_terminal() {
+                ensure!(now.state == before.state, "{id} left its end: {:?} -> {:?}", before.state, now.state);
+            }
+        }
+        ensure!(self.entries.starts_with(&older.entries), "the log was rewritten");
+        Ok(())
+    }
+}
+
+/// Every task is in exactly one table.
+fn tasks(recovered: &Recovered, view: &View) -> Result<BTreeMap<TaskId, Task>> {
+    let sizes = view.sizes()?;
+    let mut tasks = BTreeMap::new();
+    for task in &recovered.open {
+        ensure!(!task.status().is_terminal(), "{} has ended and is among the open", task.id);
+        ensure!(view.task(task.id)?.as_ref() == Some(task), "{} is open and finished", task.id);
+        ensure!(tasks.insert(task.id, task.clone()).is_none(), "{} is open twice", task.id);
+    }
+    let finished = view.ended_before(Timestamp::from_micros(i64::MAX), usize::MAX)?;
+    for (id, project, status, ended_at_ms) in &finished {
+        let task = view.task(*id)?.with_context(|| format!("{id} has ended and has no row"))?;
+        ensure!(task.id == *id && task.status() == *status && task.project == *project, "the end of {id} is wrong");
+        ensure!(
+            task.ended_at().map(Timestamp::as_millis) == Some(*ended_at_ms),
+            "the time of the end of {id} is wrong"
+        );
+        ensure!(tasks.insert(*id, task).is_none(), "{id} is in two tables");
+    }
+    let (open, ended) = (u64::try_from(recovered.open.len())?, u64::try_from(finished.len())?);
+    ensure!(sizes.open_tasks == open && sizes.finished_tasks == ended && sizes.finished_by_end == ended, "{sizes:?}");
+    ensure!(sizes.submissions == open + ended, "{sizes:?}");
+    for id in tasks.keys() {
+        ensure!(view.submission(*id)?.is_some(), "{id} has no submission");
+    }
+    Ok(tasks)
+}
+
+/// The lists show every task once, newest first, under its state.
+fn indexes(recovered: &Recovered, view: &View, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
+    let all: Vec<TaskId> = view.scan(&ScanFilter::default())?.collect::<Result<_, _>>()?;
+    ensure!(all.iter().rev().eq(tasks.keys()), "the list of all tasks is wrong");
+    ensure!(view.sizes()?.tasks_by_project == view.task_count()?, "the index has rows too many");
+    for project in &recovered.projects {
+        for status in Status::ALL {
+            let filter =
+                ScanFilter { project: Some(project.id.clone()), statuses: vec![status], ..ScanFilter::default() };
+            let listed: Vec<TaskId> = view.scan(&filter)?.collect::<Result<_, _>>()?;
+            let of_it = |task: &&Task| task.project == project.id && task.status() == status;
+            let expected: Vec<TaskId> = tasks.values().filter(of_it).map(|task| task.id).rev().collect();
+            ensure!(listed == expected, "{status:?} tasks of {}: {listed:?}, not {expected:?}", project.id);
+        }
+    }
+    Ok(())
+}
+
+fn counters(recovered: &Recovered, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
+    let mut counted: HashMap<ProjectId, Counters> = HashMap::new();
+    for task in tasks.values() {
+        counted.entry(task.project.clone()).or_default().moved(None, Some(task.phase()));
+        let known = recovered.projects.iter().any(|project| project.id == task.project);
+        ensure!(known, "{} belongs to no project", task.id);
+    }
+    for (project, kept) in &recovered.counters {
+        let scanned = counted.remove(project).unwrap_or_default();
+        ensure!(*kept == scanned, "counters of {project}: {kept:?}, a scan gives {scanned:?}");
+    }
+    ensure!(counted.is_empty(), "projects without counters: {:?}", counted.keys());
+    Ok(())
+}
+
+fn log(recovered: &Recovered, view: &View) -> Result<Vec<(Seq, LogEntry)>> {
+    let entries = view.log(Seq(0), usize::MAX)?;
+    for (place, (seq, _)) in (1..).zip(&entries) {
+        ensure!(seq.0 == place, "position {seq} stands where {place} should");
+    }
+    ensure!(u64::try_from(entries.len())? == recovered.head.0, "the head is {}", recovered.head);
+    ensure!(entries.is_sorted_by_key(|(_, entry)| entry.at), "time went back");
+    Ok(entries)
+}
+
+fn histories(view: &View, tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)]) -> Result<()> {
+    let mut expected: HashMap<TaskId, Vec<(Seq, LogEntry)>> = HashMap::new();
+    for (seq, entry) in entries {
+        let entry = LogEntry { event: None, ..entry.clone() };
+        expected.entry(entry.task).or_default().push((*seq, entry));
+    }
+    for id in tasks.keys() {
+        let history = view.history(*id, Seq(0), usize::MAX)?;
+        ensure!(expected.remove(id).unwrap_or_default() == history, "the history of {id} is not what the log has");
+    }
+    ensure!(expected.is_empty(), "the log tells of unknown tasks: {:?}", expected.keys());
+    ensure!(view.sizes()?.history == u64::try_from(entries.len())?, "histories have entries too many");
+    Ok(())
+}
+
+/// Each life begins once, ends at most once, and leads to the task's state.
+fn lives(tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)]) -> Result<()> {
+    let mut last: HashMap<TaskId, &LogEntry> = HashMap::new();
+    for (seq, entry) in entries {
+        let before = last.insert(entry.task, entry);
+        ensure!(before.is_none() == matches!(entry.change, Change::Created), "{seq}: {:?}", entry.change);
+        let Some(before) = before else { continue };
+        ensure!(entry.version >= before.version, "{seq}: the version went back");
+        if before.status.is_terminal() {
+            ensure!(
+                entry.status == before.status,
+                "{seq}: {} became {}",
+                before.status.as_str(),
+                entry.status.as_str()
+            );
+        }
+        if matches!(before.change, Change::Finished { .. }) {
+            ensure!(!matches!(entry.change, Change::Finished { .. }), "{seq}: a second end");
+        }
+    }
+    for task in tasks.values() {
+        let entry = last.get(&task.id).with_context(|| format!("{} is not in the log", task.id))?;
+        ensure!(entry.status == task.status(), "{}: the log says {}", task.id, entry.status.as_str());
+        ensure!(entry.version <= task.version, "{}: the log is ahead", task.id);
+    }
+    Ok(())
+}
+
+const fn holds_slot(phase: Phase) -> bool {
+    matches!(phase, Phase::Dispatched | Phase::Leased | Phase::Validating)
+}
+
+/// At no position of the log does a project hold more slots than it ever had.
+fn slots(tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)], highest: HighestLimit<'_>) -> Result<()> {
+    let mut held: HashMap<&ProjectId, HashSet<TaskId>> = HashMap::new();
+    for (seq, entry) in entries {
+        let of_project = held.entry(&entry.project).or_default();
+        if holds_slot(entry.phase) {
+            of_project.insert(entry.task);
+        } else {
+            of_project.remove(&entry.task);
+        }
+        let limit = highest(&entry.project);
+        let used = of_project.len();
+        ensure!(used <= usize::try_from(limit)?, "{seq}: {} holds {used} of {limit} slots", entry.project);
+    }
+    for task in tasks.values() {
+        let logged = held.get(&task.project).is_some_and(|held| held.contains(&task.id));
+        ensure!(task.holds_slot() == logged, "{} is {:?}, the log disagrees", task.id, task.phase());
+    }
+    Ok(())
+}
+
+/// What an accepted event is known by, if by anything.
+pub(crate) fn identity(entry: &LogEntry) -> Option<(&str, Outcome)> {
+    match &entry.change {
+        Change::Accepted { outcome, .. } => entry.event.as_deref().map(|event| (event, *outcome)),
+        _ => None,
+    }
+}
+
+fn events(recovered: &Recovered, entries: &[(Seq, LogEntry)]) -> Result<()> {
+    let (mut accepted, mut identified) = (HashSet::new(), 0);
+    for (seq, entry) in entries {
+        let Some((event, _)) = identity(entry).filter(|(event, _)| event.contains("\"id\"")) else { continue };
+        identified += 1;
+        ensure!(accepted.insert(event), "{seq}: {event} was taken twice");
+    }
+    let hashes: Vec<[u8; 16]> = recovered.taken_events.iter().flat_map(|taken| taken.hashes.clone()).collect();
+    let distinct: HashSet<&[u8; 16]> = hashes.iter().collect();
+    ensure!(distinct.len() == hashes.len(), "an event is remembered twice");
+    ensure!(hashes.len() == identified, "{} events remembered, {identified} in the log", hashes.len());
+    let keys: HashSet<[u8; 16]> = recovered.idempotency.iter().map(|(_, row)| row.key).collect();
+    ensure!(keys.len() == recovered.idempotency.len(), "an idempotency key is remembered twice");
+    Ok(())
+}
+
+fn records(view: &View, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
+    let records: Vec<Record> = view.records()?.collect::<Result<_, _>>()?;
+    let mut outputs = BTreeSet::new();
+    for record in &records {
+        let task = tasks.get(&record.task).with_context(|| format!("record {} has no task", record.id))?;
+        ensure!(record.project == task.project && record.attempt <= task.attempts(), "record {} is wrong", record.id);
+        for output in &record.outputs {
+            outputs.insert((output.artifact.id.clone(), record.id));
+            let Some(hash) = output.content else { continue };
+            let content = view.content(hash)?.with_context(|| format!("record {} lost its content", record.id))?;
+            ensure!(<[u8; 32]>::from(Sha256::digest(content)) == hash, "record {} has other content", record.id);
+        }
+    }
+    for (artifact, record) in &outputs {
+        ensure!(view.records_of_artifact(artifact)?.contains(record), "{artifact} does not lead to {record}");
+    }
+    let sizes = view.sizes()?;
+    ensure!(sizes.records_by_artifact == u64::try_from(outputs.len())?, "artifacts lead to records too many");
+    ensure!(sizes.records == u64::try_from(records.len())?, "{sizes:?}");
+    let known: HashSet<_> = records.iter().map(|record| record.id).collect();
+    for task in tasks.values() {
+        let closed = task.closed.iter().filter_map(|closed| closed.product.as_ref().map(|(record, _)| *record));
+        for record in closed.chain(task.product().map(|product| product.record)) {
+            ensure!(known.contains(&record), "{} names {record}, which does not exist", task.id);
+        }
+    }
+    Ok(())
+}
+
+fn dead_letters(recovered: &Recovered, view: &View) -> Result<()> {
+    let letters = view.dead_letters(None, usize::MAX)?;
+    let (last, count) = recovered.dead_letters;
+    ensure!(u64::try_from(letters.len())? == count, "{} dead letters, {count} counted", letters.len());
+    ensure!(letters.first().map_or(0, |(number, _)| *number) == last, "the newest dead letter is another");
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! An engine on a directory of its own, that can be stopped and started.
+
+use std::time::Duration;
+
+use dats::clock::{Clock, Stopwatch};
+use dats::engine::{Engine, EventOutcome, Granted, Incoming, Refusal, Settings, WriterThread};
+use dats::store::{LogEntry, Store};
+use dats::task::{Outcome, Report, Seq, Submission, TaskId};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::fixtures::{CACHE_BYTES, event, lease_request};
+use super::invariants::{self, HighestLimit};
+
+/// The longest that anything may take that is bound to happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Service {
+    engine: Option<Engine>,
+    settings: Settings,
+    writer: Option<WriterThread>,
+    dir: TempDir,
+    events: u64,
+}
+
+impl Service {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, writer) = start(&dir, &settings);
+        Self { engine: Some(engine), settings, writer: Some(writer), dir, events: 0 }
+    }
+
+    /// Stops and starts again. In between every invariant must hold; the log
+    /// must never have been trimmed.
+    pub(crate) fn restart(self) -> Self {
+        self.restart_as(|_| ())
+    }
+
+    /// The same with other settings.
+    pub(crate) fn restart_as(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.check_and_start(Some(&|_| u32::MAX), change)
+    }
+
+    /// The same, and no project may ever have held more slots than it had.
+    pub(crate) fn restart_limited(self, limit: HighestLimit<'_>) -> Self {
+        self.check_and_start(Some(limit), |_| ())
+    }
+
+    /// Starts again without a check.
+    pub(crate) fn reopen(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.check_and_start(None, change)
+    }
+
+    /// Stops the writer; the handle stays.
+    pub(crate) fn stop_writer(&mut self) {
+        self.writer.take().expect("it runs").stop().expect("a clean end");
+    }
+
+    fn check_and_start(mut self, limit: Option<HighestLimit<'_>>, change: impl FnOnce(&mut Settings)) -> Self {
+        self.stop();
+        if let Some(limit) = limit {
+            let store = Store::open(self.dir.path(), CACHE_BYTES).expect("to open");
+            invariants::check(&store, limit).expect("a sound store");
+        }
+        change(&mut self.settings);
+        let (engine, writer) = start(&self.dir, &self.settings);
+        (self.engine, self.writer) = (Some(engine), Some(writer));
+        self
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("it runs")
+    }
+
+    /// Stops the writer and lets go of the directory.
+    fn stop(&mut self) {
+        self.engine = None;
+        self.stop_writer();
+    }
+
+    pub(crate) async fn submit(&self, submission: Submission) -> TaskId {
+        let submitted = self.engine().submit(vec![submission], None).await.expect("to submit");
+        submitted.results[0].as_ref().expect("to be taken").task
+    }
+
+    /// Sends an event with an id of its own.
+    pub(crate) async fn report(&mut self, task: TaskId, report: Report) -> Outcome {
+        self.events += 1;
+        let id = format!("event-{}", self.events);
+        match self.send(event(&id, task, report)).await.expect("to be taken") {
+            EventOutcome::Taken(outcome) => outcome,
+            EventOutcome::Duplicate => panic!("{id} is new"),
+        }
+    }
+
+    pub(crate) async fn send(&self, event: Incoming) -> Result<EventOutcome, Refusal> {
+        self.engine().accept(vec![event]).await.expect("an answer").remove(0)
+    }
+
+    pub(crate) async fn lease(&self, tier: &str) -> Option<Granted> {
+        let mut request = lease_request(tier, 1);
+        request.wait = Duration::from_millis(1);
+        self.engine().lease(request).await.expect("to lease").pop()
+    }
+
+    /// Leases as soon as there is something to lease.
+    pub(crate) async fn lease_soon(&self, tier: &str) -> Granted {
+        let mut request = lease_request(tier, 1);
+        request.wait = PATIENCE;
+        self.engine().lease(request).await.expect("to lease").pop().expect("something to lease")
+    }
+
+    pub(crate) fn status(&self, task: TaskId) -> Value {
+        let answer = self.engine().status(task).expect("to read").expect("a task");
+        let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        assert_eq!(body["version"], answer.version);
+        body
+    }
+
+    pub(crate) fn phase(&self, task: TaskId) -> String {
+        self.status(task)["phase"].as_str().expect("a phase").to_owned()
+    }
+
+    pub(crate) async fn phase_becomes(&self, task: TaskId, phase: &str) {
+        self.soon(phase, || self.phase(task) == phase).await;
+    }
+
+    /// Waits for what is bound to happen.
+    pub(crate) async fn soon(&self, what: &str, mut happened: impl FnMut() -> bool) {
+        let started = Stopwatch::start();
+        while !happened() {
+            assert!(started.elapsed() < PATIENCE, "{what}: it did not happen");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    pub(crate) async fn history(&self, task: TaskId) -> Vec<LogEntry> {
+        let history = self.engine().history(task, Seq(0), 1000).await.expect("to read").expect("a task");
+        history.into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    pub(crate) async fn history_names(&self, task: TaskId) -> Vec<String> {
+        self.history(task).await.iter().map(|entry| entry.change.name().to_owned()).collect()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            let ended = writer.stop();
+            if !std::thread::panicking() {
+                ended.expect("a clean end");
+            }
+        }
+    }
+}
+
+fn start(dir: &TempDir, settings: &Settings) -> (Engine, WriterThread) {
+    let store = Store::open(dir.path(), CACHE_BYTES).expect("to open");
+    Engine::start(store, settings.clone(), &Clock::new()).expect("to start")
+}
+
+/// The task that a lease's data names.
+pub(crate) fn task_of(granted: &Granted) -> TaskId {
+    let data: Value = serde_json::from_slice(&granted.task).expect("JSON");
+    data["task_id"].as_str().expect("an id").parse().expect("an id")
+}
