@@ -79,8 +79,8 @@ async fn projects_batches_and_dead_letters() {
     while client.get("dead-letters").await.json()["dead_letters"] == json!([]) {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    talk.get("dead-letters").await;
-    talk.post("dead-letters/1/requeue", &json!({})).await;
+    let letter = talk.get("dead-letters").await["dead_letters"][0]["id"].to_string();
+    talk.post(&format!("dead-letters/{letter}/requeue"), &json!({})).await;
     talk.post(&format!("tasks/{first}/cancel"), &json!({"reason": "no longer wanted"})).await;
     talk.post(&format!("tasks/{second}/cancel"), &json!({})).await;
     talk.post(&format!("tasks/{second}/cancel"), &json!({})).await;

@@ -95,7 +95,9 @@ fn recount(facts: &mut Facts, project: &str, status: &Value, tasks: &[Value]) {
     if FIXED.contains(&project) && running > FIXED_LIMIT {
         facts.wrong(format!("project {project} runs {running}"));
     }
-    if let Some(limit) = facts.limits.get(project).filter(|limit| status["limit"].as_u64() != Some(**limit)) {
+    let asked = facts.asked.as_ref().filter(|(of, _)| of == project).map(|(_, limit)| *limit);
+    let limit = status["limit"].as_u64();
+    if let Some(limit) = facts.limits.get(project).filter(|known| limit != Some(**known) && limit != asked) {
         let what = format!("project {project} was given the limit {limit}: {status}");
         facts.wrong(what);
     }

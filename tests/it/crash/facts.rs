@@ -53,6 +53,8 @@ pub(super) struct Facts {
     /// The first end that was seen of a task.
     ended: BTreeMap<String, String>,
     pub(super) limits: BTreeMap<String, u64>,
+    /// A limit that was asked for and not yet acknowledged.
+    pub(super) asked: Option<(String, u64)>,
     pub(super) deleted: BTreeSet<String>,
     /// The log as it was last read: what it said once it must say for ever.
     pub(super) log: Vec<(u64, String)>,
@@ -78,6 +80,7 @@ impl Facts {
             contents: BTreeMap::new(),
             ended: BTreeMap::new(),
             limits: BTreeMap::new(),
+            asked: None,
             deleted: BTreeSet::new(),
             log: Vec::new(),
             errors: Vec::new(),

@@ -298,10 +298,13 @@ pub(super) async fn manager(field: Field, mut dice: Dice) {
         let project = dice.one(&CHANGING).unwrap();
         let limit = 1 + dice.below(6);
         let patch = json!({"max_concurrent": limit});
+        // Until the answer is here, either may hold.
+        field.facts().asked = Some(((*project).to_owned(), limit));
         let (answer, _) = field.insist("PATCH", &format!("projects/{project}"), &patch, "").await;
         if field.expect("a project's change", &answer, &[200]) {
             field.facts().limits.insert((*project).to_owned(), limit);
         }
+        field.facts().asked = None;
         let passing = dice.name("passing");
         let (answer, tries) = field.insist("POST", "projects", &json!({"project_id": passing}), "").await;
         field.expect("a new project", &answer, if tries == 1 { &[201] } else { &[201, 409] });
