@@ -1,4 +1,5 @@
 //! The integration tests, one module for each promise.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod contract;
 mod core_fixtures;

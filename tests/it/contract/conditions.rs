@@ -32,14 +32,11 @@ async fn versions_save_transfers_and_waits_end_on_change() {
 
     let since = Instant::now();
     let waiting = format!("{path}?wait=30");
-    let (changed, ended, _) = tokio::join!(
-        client.ask("GET", &waiting, &known, ""),
-        client.ask("GET", &waiting, &[], ""),
-        async {
+    let (changed, ended, _) =
+        tokio::join!(client.ask("GET", &waiting, &known, ""), client.ask("GET", &waiting, &[], ""), async {
             sleep(Duration::from_millis(200)).await;
             client.post(&format!("{path}/cancel"), &json!({})).await
-        }
-    );
+        });
     let (changed, ended) = (changed.unwrap(), ended.unwrap());
     assert_eq!((changed.status, &changed.json()["status"]), (200, &json!("cancelled")));
     assert_eq!((ended.status, &ended.json()["status"]), (200, &json!("cancelled")));
@@ -103,7 +100,9 @@ async fn pages_by_cursor_see_each_task_once_while_others_come() {
     let mut path = "tasks?limit=7".to_owned();
     loop {
         let page = client.get(&path).await.json();
-        seen.extend(page["tasks"].as_array().unwrap().iter().map(|task| task["description"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page["tasks"].as_array().unwrap().iter().map(|task| task["description"].as_str().unwrap().to_owned()),
+        );
         assert_eq!(client.post("tasks/batch", &batch(100)).await.status, 200);
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         path = format!("tasks?limit=7&cursor={cursor}");
@@ -140,10 +139,13 @@ async fn the_key_is_asked_of_all_but_health() {
         assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{path}");
         assert!(!answer.header("www-authenticate").is_empty(), "{path}");
     }
-    for (name, value) in [("x-api-key", "wrong"), ("authorization", "Bearer wrong"), ("authorization", "Basic s3cret")] {
+    for (name, value) in [("x-api-key", "wrong"), ("authorization", "Bearer wrong"), ("authorization", "Basic s3cret")]
+    {
         assert_eq!(client.ask("GET", "tasks", &[(name, value)], "").await.unwrap().status, 401, "{name}: {value}");
     }
-    for (name, value) in [("x-api-key", "s3cret"), ("authorization", "Bearer s3cret"), ("authorization", "bearer s3cret")] {
+    for (name, value) in
+        [("x-api-key", "s3cret"), ("authorization", "Bearer s3cret"), ("authorization", "bearer s3cret")]
+    {
         assert_eq!(client.ask("GET", "tasks", &[(name, value)], "").await.unwrap().status, 200, "{name}: {value}");
     }
     let refused = client.try_post("tasks", &json!({"description": "x"}), &[]).await.unwrap();

@@ -46,7 +46,10 @@ async fn more_connections_than_allowed_are_told_so() {
     }
     let ask = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
     let refused = client.raw(ask, Duration::from_secs(1)).await;
-    assert!(refused.contains("503") && refused.contains("\"overloaded\"") && refused.contains("retry-after"), "{refused}");
+    assert!(
+        refused.contains("503") && refused.contains("\"overloaded\"") && refused.contains("retry-after"),
+        "{refused}"
+    );
     drop(held);
     sleep(Duration::from_millis(100)).await;
     is_served(&client, "connections that are gone").await;

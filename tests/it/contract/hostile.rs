@@ -131,27 +131,63 @@ async fn paths_and_queries_that_name_nothing() {
     let task = client.submit(&json!({"description": "x"})).await;
     let long = "x".repeat(6000);
     let not_found = [
-        "tasks/", "tasks/%00", "tasks/%ff%fe", "tasks/..%2f..", "projects/%00", "projects/a%0ab", "provenance/%00",
-        "artifacts/%ff/content", "dead-letters/-1/requeue/x", "//tasks", "/", "/api/v2/tasks", "leases",
-        &format!("projects/{long}"), &format!("provenance/{long}"), &format!("tasks/{task}/tree/x"),
+        "tasks/",
+        "tasks/%00",
+        "tasks/%ff%fe",
+        "tasks/..%2f..",
+        "projects/%00",
+        "projects/a%0ab",
+        "provenance/%00",
+        "artifacts/%ff/content",
+        "dead-letters/-1/requeue/x",
+        "//tasks",
+        "/",
+        "/api/v2/tasks",
+        "leases",
+        &format!("projects/{long}"),
+        &format!("provenance/{long}"),
+        &format!("tasks/{task}/tree/x"),
     ];
     for path in not_found {
         assert_eq!(client.get(path).await.status, 404, "{}", &path[..path.len().min(60)]);
     }
     let invalid = [
-        "tasks?limit=0", "tasks?limit=1001", "tasks?limit=1&limit=2", "tasks?limit=x", "tasks?offset=-1", "tasks?x",
-        "tasks?offset=18446744073709551616", "tasks?cursor=!", "tasks?cursor=AAAAAAAAAAAAAAAA", "tasks?status=",
-        "tasks?project_id=%00", "tasks?created_after=now", "tasks?parent_id=x", "events?after=-1", "events?cursor=x",
-        "events?limit=0", "projects?cursor=x", "projects?limit=1001", "dead-letters?cursor=x", "queues?x=1",
-        "projects/p/status?x=1", &format!("tasks/{task}?wait=61"), &format!("tasks/{task}?wiat=1"),
-        &format!("tasks/{task}/events?cursor=x"), &format!("provenance/{task}?x=1"),
+        "tasks?limit=0",
+        "tasks?limit=1001",
+        "tasks?limit=1&limit=2",
+        "tasks?limit=x",
+        "tasks?offset=-1",
+        "tasks?x",
+        "tasks?offset=18446744073709551616",
+        "tasks?cursor=!",
+        "tasks?cursor=AAAAAAAAAAAAAAAA",
+        "tasks?status=",
+        "tasks?project_id=%00",
+        "tasks?created_after=now",
+        "tasks?parent_id=x",
+        "events?after=-1",
+        "events?cursor=x",
+        "events?limit=0",
+        "projects?cursor=x",
+        "projects?limit=1001",
+        "dead-letters?cursor=x",
+        "queues?x=1",
+        "projects/p/status?x=1",
+        &format!("tasks/{task}?wait=61"),
+        &format!("tasks/{task}?wiat=1"),
+        &format!("tasks/{task}/events?cursor=x"),
+        &format!("provenance/{task}?x=1"),
     ];
     for path in invalid {
         let answer = client.get(path).await;
         assert_eq!((answer.status, answer.code().as_str()), (422, "validation_failed"), "{path}: {answer:?}");
         assert!(!answer.json()["errors"][0]["pointer"].is_null(), "{path}: {answer:?}");
     }
-    for path in ["tasks?offset=18446744073709551615", "projects?offset=18446744073709551615", "events?after=18446744073709551615"] {
+    for path in [
+        "tasks?offset=18446744073709551615",
+        "projects?offset=18446744073709551615",
+        "events?after=18446744073709551615",
+    ] {
         let answer = client.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
@@ -214,7 +250,11 @@ async fn bytes_that_are_hardly_http() {
         assert!(status == 0 || (400..500).contains(&status), "{what}: {answer}");
         unharmed(&client, 0, what).await;
     }
-    let chunked = format!("{}{}", post("transfer-encoding: chunked\r\n", ""), "10000\r\n".to_owned() + &"x".repeat(65_536) + "\r\n");
+    let chunked = format!(
+        "{}{}",
+        post("transfer-encoding: chunked\r\n", ""),
+        "10000\r\n".to_owned() + &"x".repeat(65_536) + "\r\n"
+    );
     let endless = chunked + &format!("10000\r\n{}\r\n", "x".repeat(65_536)).repeat(40);
     assert_eq!(status(&client.raw(endless.as_bytes(), SILENCE).await), 413, "an endless chunked body");
     let cut = post("content-type: application/json\r\ncontent-length: 19\r\n", "{\"descr");
@@ -245,9 +285,8 @@ async fn unusual_but_correct_http() {
 
 #[tokio::test]
 async fn slow_heads_and_bodies_are_given_up() {
-    let setup = Setup::new()
-        .with("DATS__SERVER__HEADER_TIMEOUT_SECONDS", "1")
-        .with("DATS__SERVER__BODY_TIMEOUT_SECONDS", "1");
+    let setup =
+        Setup::new().with("DATS__SERVER__HEADER_TIMEOUT_SECONDS", "1").with("DATS__SERVER__BODY_TIMEOUT_SECONDS", "1");
     let server = setup.start();
     let client = Client::new(&server.address);
     let mut head = client.connect().await;

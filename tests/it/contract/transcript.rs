@@ -8,15 +8,8 @@ use serde_json::Value;
 use crate::support::client::{Answer, Client};
 
 /// Numbers that depend on time or machine.
-const VARYING: [&str; 7] = [
-    "execution_time_ms",
-    "oldest_age_seconds",
-    "size_bytes",
-    "free_mib",
-    "commits",
-    "commands",
-    "queued_commands",
-];
+const VARYING: [&str; 7] =
+    ["execution_time_ms", "oldest_age_seconds", "size_bytes", "free_mib", "commits", "commands", "queued_commands"];
 /// Headers that are part of the contract.
 const HEADERS: [&str; 8] = [
     "content-type",

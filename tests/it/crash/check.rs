@@ -43,7 +43,9 @@ pub(super) async fn all_tasks(client: &Client) -> Vec<Value> {
 pub(super) async fn after_start(client: &Client, facts: &mut Facts) {
     let known = facts.known();
     let tasks = all_tasks(client).await;
-    tasks.iter().for_each(|task| facts.saw(task, &known));
+    for task in &tasks {
+        facts.saw(task, &known);
+    }
     let ids: BTreeSet<&str> = tasks.iter().filter_map(|task| task["task_id"].as_str()).collect();
     if ids.len() != tasks.len() {
         facts.wrong(format!("{} tasks have {} ids", tasks.len(), ids.len()));

@@ -59,9 +59,7 @@ async fn state_timers_and_leases_come_back() {
     client.submit(&json!({"description": "blocked", "options": {"depends_on": [scheduled]}})).await;
     let (held, lapsing) = (lease(&client, 600).await, lease(&client, 4).await);
     let (done, failed) = (lease(&client, 600).await, lease(&client, 600).await);
-    let event = |id: &str, name: &str, data: Value| {
-        json!({"specversion": "1.0", "type": name, "source": "/w", "id": id, "data": data})
-    };
+    let event = |id: &str, name: &str, data: Value| json!({"specversion": "1.0", "type": name, "source": "/w", "id": id, "data": data});
     let output = json!({"task_id": done["task"]["task_id"], "artifact_id": "a-0", "output": {"content": "x"}});
     assert_eq!(client.post("events", &event("1", "task.output.created", output)).await.status, 200);
     let failure = json!({"task_id": failed["task"]["task_id"], "error": "no"});

@@ -18,8 +18,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn faulty(setup: &Setup, injected: &str) -> Setup {
     let calls = injected.split_once(':').unwrap().0;
     let log = setup.beside("strace");
-    let wrapper =
-        ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &format!("trace={calls}"), "-e", &format!("inject={injected}")];
+    let wrapper = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        log.to_str().unwrap(),
+        "-e",
+        &format!("trace={calls}"),
+        "-e",
+        &format!("inject={injected}"),
+    ];
     setup.clone().under(&wrapper)
 }
 
@@ -49,7 +58,8 @@ impl Ledger {
     async fn work(&mut self, client: &Client) {
         for round in 0..4 {
             for each in 0..2 {
-                let (key, body) = (format!("key-{round}-{each}"), json!({"description": format!("work {round} {each}")}));
+                let (key, body) =
+                    (format!("key-{round}-{each}"), json!({"description": format!("work {round} {each}")}));
                 let answer = client.try_post("tasks", &body, &[("idempotency-key", &key)]).await;
                 let task = self.taken(answer, 201).map(|answer| answer["task_id"].as_str().unwrap().to_owned());
                 self.submitted.push((key, body, task));

@@ -236,7 +236,8 @@ async fn work(field: &Field, dice: &mut Dice, lease: &Value) {
 async fn judge(field: &Field, dice: &mut Dice, task: &Value, artifact: &str) {
     match dice.below(100) {
         0..60 => {
-            report(field, dice, "task.validated", json!({"task_id": task, "artifact_id": artifact, "score": 0.9})).await;
+            report(field, dice, "task.validated", json!({"task_id": task, "artifact_id": artifact, "score": 0.9}))
+                .await;
         }
         60..75 => {
             let data = json!({"task_id": task, "artifact_id": artifact, "issues": ["no tests"]});
@@ -262,10 +263,8 @@ async fn report(field: &Field, dice: &mut Dice, name: &str, data: Value) -> Stri
         "data": data,
     });
     let (outcome, tries) = if dice.chance(15) {
-        let twice = tokio::join!(
-            field.insist("POST", "events", &event, ""),
-            field.insist("POST", "events", &event, "")
-        );
+        let twice =
+            tokio::join!(field.insist("POST", "events", &event, ""), field.insist("POST", "events", &event, ""));
         let ((first, tries), (second, more)) = twice;
         let outcomes = [outcome(field, &first), outcome(field, &second)];
         let [first, second] = outcomes;

@@ -64,7 +64,9 @@ async fn a_damaged_store_is_refused_and_left_alone() {
     let half = whole.len() / 2;
     let mut flipped = whole.clone();
     flipped[9..400].iter_mut().for_each(|byte| *byte ^= 0xff);
-    for (what, bytes) in [("empty", &[][..]), ("cut", &whole[..half]), ("foreign", b"not a store"), ("flipped", &flipped)] {
+    for (what, bytes) in
+        [("empty", &[][..]), ("cut", &whole[..half]), ("foreign", b"not a store"), ("flipped", &flipped)]
+    {
         fs::write(&file, bytes).unwrap();
         let ended = setup.try_start().err().unwrap_or_else(|| panic!("a store that is {what} was opened"));
         assert_eq!(ended.status.code(), Some(STORE_FAILED), "{what}: {}", ended.stderr);
@@ -107,9 +109,10 @@ async fn sigterm_answers_what_is_under_way() {
     let mut stream = client.connect().await;
     stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let worker = client.clone();
-    let waiting = tokio::spawn(async move {
-        worker.post("queues/small/lease", &json!({"worker_id": "w", "wait_seconds": 60})).await
-    });
+    let waiting =
+        tokio::spawn(
+            async move { worker.post("queues/small/lease", &json!({"worker_id": "w", "wait_seconds": 60})).await },
+        );
     sleep(Duration::from_millis(300)).await;
     server.signal("TERM");
     let lease = timeout(PATIENCE, waiting).await.unwrap().unwrap();

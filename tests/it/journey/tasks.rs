@@ -136,11 +136,14 @@ async fn a_verdict_that_waits_in_vain_is_a_dead_letter() {
 fn exit_codes_tell_what_went_wrong() {
     let server = Setup::new().start();
     let nobody = "01890a5d-ac96-774b-bcce-b302099a8057";
-    for command in [&["status", nobody][..], &["cancel", nobody], &["rerun", nobody], &["watch", nobody], &["submit", " "]] {
+    for command in
+        [&["status", nobody][..], &["cancel", nobody], &["rerun", nobody], &["watch", nobody], &["submit", " "]]
+    {
         let said = fails(&server.address, 1, command);
         assert!(said.starts_with("error: "), "{said}");
     }
-    for command in [&["submit"][..], &["nothing"], &["submit", "x", "--priority", "urgent"], &["list", "--limit", "0"]] {
+    for command in [&["submit"][..], &["nothing"], &["submit", "x", "--priority", "urgent"], &["list", "--limit", "0"]]
+    {
         fails(&server.address, 2, command);
     }
     fails("x:y:z", 2, &["list"]);

@@ -137,7 +137,7 @@ impl Client {
 }
 
 async fn read_until_silent(reader: &mut (impl AsyncReadExt + Unpin), silence: Duration, into: &mut Vec<u8>) {
-    let mut piece = [0; 16 * 1024];
+    let mut piece = vec![0; 16 * 1024];
     while let Ok(Ok(count)) = timeout(silence, reader.read(&mut piece)).await {
         if count == 0 {
             return;

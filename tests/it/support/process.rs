@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_dats");
 /// Longest start, under strace on a loaded machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(5);
 
 /// How to start a server: kept over restarts, so that they find the same data.
