@@ -78,7 +78,8 @@ fn page(_: &Screen, page: &Value) -> String {
     if events.is_empty() {
         return "no events".to_owned();
     }
-    events.iter().map(event_line).collect::<Vec<_>>().join("\n")
+    // A page holds each event beside its place in the log.
+    events.iter().map(|entry| event_line(&entry["event"])).collect::<Vec<_>>().join("\n")
 }
 
 /// A `CloudEvent` in aligned columns: time, type, task, the rest of its data.

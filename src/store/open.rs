@@ -59,7 +59,15 @@ impl Store {
         let journal = open_journal(&dir.join(JOURNAL))?;
         guarded(|| {
             let database = open_database(&path, cache_bytes)?;
-            let id = identify(&database, Some(&path))?;
+            let id = match identify(&database, Some(&path)) {
+                Ok(id) => id,
+                Err(error) => {
+                    // To close it would write to a file that is refused. The
+                    // process ends, which closes it as well.
+                    std::mem::forget(database);
+                    return Err(error);
+                }
+            };
             Self::replay(database, journal, id, Some(path.clone()), Some(lock))
         })
         .map_err(|error| match error {

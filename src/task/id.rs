@@ -215,10 +215,11 @@ impl QaProfile {
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// The position after this one.
+    /// The position after this one. Clients name positions too, also the
+    /// largest number there is, behind which nothing comes.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::support::invariants::{self, Snapshot};
 use crate::support::random::{Random, from_environment};
 
 const FILE: &str = "dats.redb";
+const JOURNAL: &str = "dats.journal";
 
 fn open(dir: &Path) -> Result<Store, Error> {
     Store::open(dir, CACHE_BYTES)
@@ -150,14 +151,16 @@ fn a_directory_without_permission_is_an_error() {
 
 /// Opens a copy of a data directory whose file is `bytes`. `None`: a typed
 /// error; otherwise whether it holds what the original does.
-fn open_changed(bytes: &[u8], before: &Snapshot) -> Option<bool> {
+fn open_changed(original: &Path, bytes: &[u8], before: &Snapshot) -> Option<bool> {
     let dir = directory();
     let file = dir.path().join(FILE);
     fs::write(&file, bytes).expect("to write");
+    // The journal of a store that was closed in order is not written to by opening it.
+    fs::hard_link(original.join(JOURNAL), dir.path().join(JOURNAL)).expect("to link");
     let store = match open(dir.path()) {
         Ok(store) => store,
-        Err(Error::NotAStore { .. }) => {
-            assert!(fs::read(&file).expect("to read") == bytes, "the file was refused and yet changed");
+        Err(Error::NotAStore { detail, .. }) => {
+            assert!(fs::read(&file).expect("to read") == bytes, "the file was refused and yet changed: {detail}");
             return None;
         }
         Err(error) => panic!("an error of another kind: {error:?}"),
@@ -169,14 +172,32 @@ fn open_changed(bytes: &[u8], before: &Snapshot) -> Option<bool> {
 }
 
 #[tokio::test]
+async fn a_journal_that_is_gone_or_cut_is_refused() {
+    let (dir, _) = filled().await;
+    let journal = dir.path().join(JOURNAL);
+    let bytes = fs::read(&journal).unwrap();
+    for left in [None, Some(&bytes[..4096]), Some(b"".as_slice())] {
+        fs::remove_file(&journal).unwrap();
+        if let Some(left) = left {
+            fs::write(&journal, left).unwrap();
+        }
+        let refused = open(dir.path()).unwrap_err();
+        assert!(refused.to_string().contains("dats.journal"), "{refused}");
+        assert_eq!(fs::read(&journal).ok().as_deref(), left, "the journal was changed");
+        fs::write(&journal, &bytes).unwrap();
+    }
+    drop(open(dir.path()).unwrap());
+}
+
+#[tokio::test]
 async fn a_truncated_file_is_refused_or_right() {
     let (dir, before) = filled().await;
     let bytes = fs::read(dir.path().join(FILE)).unwrap();
-    assert_eq!(open_changed(&bytes, &before), Some(true), "the whole file");
+    assert_eq!(open_changed(dir.path(), &bytes, &before), Some(true), "the whole file");
     let mut random = Random::new(from_environment("DATS_SEED", 1));
     for round in 0..60 {
         let length = if round % 2 == 0 { random.index(bytes.len() / 4096) * 4096 } else { random.index(bytes.len()) };
-        let opened = open_changed(&bytes[..length], &before);
+        let opened = open_changed(dir.path(), &bytes[..length], &before);
         assert!(opened != Some(false), "cut to {length} of {}: it opened and is wrong", bytes.len());
     }
 }
@@ -203,7 +224,7 @@ async fn flipped_bytes_are_errors_or_do_no_harm() {
         // The header now and then, else where there is data.
         let place = if round % 10 == 0 { random.index(512) } else { *random.pick(&used) };
         changed[place] ^= 1 << random.below(8);
-        match open_changed(&changed, &before) {
+        match open_changed(dir.path(), &changed, &before) {
             None => refused += 1,
             Some(true) => right += 1,
             Some(false) => {

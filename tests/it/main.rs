@@ -1,10 +1,14 @@
 //! The integration tests, one module for each promise.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod contract;
 mod core_fixtures;
 mod core_model;
 mod core_table;
+mod crash;
 mod datadir;
 mod disk;
 mod engine;
+mod journey;
 mod support;
 mod tidy;

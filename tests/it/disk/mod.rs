@@ -133,7 +133,7 @@ async fn what_was_acknowledged_survives_every_crash() {
 #[tokio::test]
 async fn a_panic_of_the_database_ends_the_writer_in_order() {
     let disk = Disk::new(1);
-    let store = Store::open_backend(disk.backend(), CACHE_BYTES).unwrap();
+    let store = disk.open_store(CACHE_BYTES).unwrap();
     let (engine, writer) = Engine::start(store, tuned(), &Clock::new()).unwrap();
     let task = engine.submit(vec![submission("p", "d")], None).await.unwrap().results[0].clone().unwrap().task;
     let waiting = engine.clone();

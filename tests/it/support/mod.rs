@@ -1,7 +1,9 @@
 //! What the tests share.
 
+pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod fixtures;
 pub(crate) mod invariants;
+pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod service;
