@@ -24,7 +24,8 @@ async fn is_served(client: &Client, beside: &str) {
 
 #[tokio::test]
 async fn idle_connections_are_borne_and_then_closed() {
-    let (_server, client) = served();
+    let server = Setup::new().with("DATS__SERVER__HEADER_TIMEOUT_SECONDS", "5").start();
+    let client = Client::new(&server.address);
     let mut idle = Vec::new();
     for _ in 0..2000 {
         idle.push(client.connect().await);
