@@ -327,7 +327,7 @@ pub(super) async fn watcher(field: Field) {
             let Ok(answer) = client.ask("GET", &path, &[], "").await else { continue };
             let running = answer.json()["running"].as_u64();
             if running.is_none_or(|running| running > FIXED_LIMIT) {
-                field.facts().wrong(format!("project {project} is over its limit: {answer:?}"));
+                field.facts().wrong(format!("project {project} is over its limit, or not answered for: {answer:?}"));
             }
         }
         let known = field.facts().known();
