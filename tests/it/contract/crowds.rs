@@ -117,6 +117,8 @@ async fn streams_resume_where_they_were() {
     let count = timeout(SOON, ahead.read(&mut piece)).await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&piece[..count]).into_owned();
     assert!(text.contains("event: reset"), "{text}");
+    let page = client.get("events?after=99").await.json();
+    assert_eq!((&page["reset"], &page["read_to"]), (&json!(5), &json!(4)), "{page}");
 }
 
 #[tokio::test]
