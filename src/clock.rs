@@ -2,7 +2,7 @@
 //!
 //! The service's time starts at the wall clock's and then follows the time
 //! since boot, which no one can set. A wall clock that jumps is approached
-//! slowly, at most [`SLEW`] of the elapsed time, so that no timer fires early
+//! slowly, by at most a fiftieth of the elapsed time, so that no timer fires early
 //! or twice because somebody corrected a clock, and yet a wrong one is left
 //! behind in the end. Time never goes back.
 

@@ -1,11 +1,37 @@
-//! The DATS orchestration service.
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod engine;
-pub mod events;
-pub mod http;
-pub mod json;
-pub mod service;
-pub mod store;
+//! The DATS orchestration service: tasks from submission to end, on one
+//! durable writer, one log and many readers.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
+#![deny(missing_docs)]
+
+// In the order of a task's journey, from the core outwards. The blank lines
+// keep the formatter from sorting them.
+
+// What a task is and how it moves.
 pub mod task;
+
+// Where it is kept.
+pub mod store;
+
+// What orders, commits and shows it.
+pub mod engine;
+
+// How it speaks with other services.
+pub mod events;
+
+// How the world reaches it.
+pub mod http;
+
+// What can be chosen.
+pub mod config;
+
+// What puts the parts together.
+pub mod service;
+
+// What a person types.
+pub mod cli;
+
+// Two leaves that others lean on: time, and documents from outside.
+pub mod clock;
+
+pub mod json;

@@ -1,9 +1,9 @@
 //! The HTTP edge: from sockets to calls of the engine, and back.
 //!
 //! [`serve`] accepts connections within limits; each request is routed
-//! by one table ([`routes`]), answered by the file of its resource, and
-//! leaves with its request id and its measurements ([`edge`]). Status codes
-//! exist in this module alone, and problems are made in [`problem`] alone.
+//! by one table (`routes`), answered by the file of its resource, and
+//! leaves with its request id and its measurements (`edge`). Status codes
+//! exist in this module alone, and problems are made in `problem` alone.
 //!
 //! Everything has a limit: connections (in all and by address), headers,
 //! bodies (size and time), writes to clients that do not read, pages,
