@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn details_leave_out_what_is_unknown() {
         let object = json!({"b": null, "tiers": ["x", "y"], "id": "1", "list": [], "n": 0});
-        assert_eq!(screen(false).details(&object, &["id"]), "id     1\nn      0\ntiers  x, y");
+        assert_eq!(screen(false).details(&object, &["id"]), "id     1\ntiers  x, y\nn      0");
     }
 
     #[test]

@@ -369,7 +369,7 @@ mod tests {
         let base = json!({"task_id": TASK, "artifact_id": "a", "issues": [{"message": "no tests"}], "score": 0.1});
         assert_eq!(
             reason(base.clone()),
-            ("no tests".to_owned(), r#"{"issues":[{"message":"no tests"}],"score":0.1}"#.to_owned())
+            ("no tests".to_owned(), r#"{"score":0.1,"issues":[{"message":"no tests"}]}"#.to_owned())
         );
         let with = |key: &str, value: Value| {
             let mut data = base.clone();

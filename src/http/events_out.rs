@@ -177,7 +177,13 @@ async fn page(call: &Call) -> Reply {
     let after = start(&mut query, &scope);
     query.finish()?;
     let newest = *call.app.engine.head().borrow();
-    let page = call.app.engine.log(after, limit, move |entry| wanted.wants(entry)).await?;
+    let mut page = call.app.engine.log(after, limit, move |entry| wanted.wants(entry)).await?;
+    let head = *call.app.engine.head().borrow();
+    if page.read_to > head {
+        // The position is of another log, as it is told to streams.
+        page.read_to = head;
+        page.reset = Some(head.next());
+    }
     Ok(reply::json(StatusCode::OK, &page_wire(call, &page, &scope, limit, newest)))
 }
 

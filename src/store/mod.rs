@@ -8,6 +8,7 @@
 //! Written by the writer thread alone; read from anywhere.
 
 mod batch;
+mod cautious;
 mod codec;
 mod error;
 mod journal;

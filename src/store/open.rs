@@ -9,6 +9,7 @@ use redb::backends::FileBackend;
 use redb::{Database, Durability, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
+use super::cautious::Cautious;
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
@@ -58,16 +59,9 @@ impl Store {
         }
         let journal = open_journal(&dir.join(JOURNAL))?;
         guarded(|| {
-            let database = open_database(&path, cache_bytes)?;
-            let id = match identify(&database, Some(&path)) {
-                Ok(id) => id,
-                Err(error) => {
-                    // To close it would write to a file that is refused. The
-                    // process ends, which closes it as well.
-                    std::mem::forget(database);
-                    return Err(error);
-                }
-            };
+            let (database, file) = open_database(&path, cache_bytes)?;
+            let id = identify(&database, Some(&path))?;
+            file.release().map_err(io_error("open", &path))?;
             Self::replay(database, journal, id, Some(path.clone()), Some(lock))
         })
         .map_err(|error| match error {
@@ -287,18 +281,22 @@ fn initialize(database: &Database) -> Result<(), Error> {
     transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))
 }
 
-fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+/// Opens the file, which stays as it is until it is released.
+fn open_database(path: &Path, cache_bytes: usize) -> Result<(Database, Cautious), Error> {
     let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
     let mut head = [0; MAGIC.len()];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| refuse(error.to_string()))?;
     if head != MAGIC {
         return Err(refuse("it does not begin like a redb file".to_owned()));
     }
-    match redb::Builder::new().set_cache_size(cache_bytes).open(path) {
-        Ok(database) => Ok(database),
-        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
-        Err(error) => Err(refuse(error.to_string())),
-    }
+    let refused = |error: redb::DatabaseError| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(path.to_owned()),
+        error => refuse(error.to_string()),
+    };
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| refuse(error.to_string()))?;
+    let file = Cautious::new(FileBackend::new(file).map_err(refused)?);
+    let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(file.clone());
+    Ok((database.map_err(refused)?, file))
 }
 
 /// Checks the format and reads the store's id.

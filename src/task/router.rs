@@ -118,10 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn a_keyword_has_letters_or_digits() {
+        assert_eq!(Keyword::new(""), None);
+        assert_eq!(Keyword::new("++"), None);
+        assert!(Keyword::new("C++").is_some());
+    }
+
+    #[test]
     fn first_rule_that_says_something_wins() {
         let router = Router {
             rules: vec![
-                rule(&["", "++"], Some("never"), Some("never")),
                 rule(&["readme", "user guide"], Some("documentation"), None),
                 rule(&["ui"], Some("ui-design"), Some("large")),
                 Rule { min_length: Some(60), ..rule(&[], None, Some("frontier")) },

@@ -24,7 +24,8 @@ async fn is_served(client: &Client, beside: &str) {
 
 #[tokio::test]
 async fn idle_connections_are_borne_and_then_closed() {
-    let (_server, client) = served();
+    let server = Setup::new().with("DATS__SERVER__HEADER_TIMEOUT_SECONDS", "5").start();
+    let client = Client::new(&server.address);
     let mut idle = Vec::new();
     for _ in 0..2000 {
         idle.push(client.connect().await);
@@ -116,6 +117,8 @@ async fn streams_resume_where_they_were() {
     let count = timeout(SOON, ahead.read(&mut piece)).await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&piece[..count]).into_owned();
     assert!(text.contains("event: reset"), "{text}");
+    let page = client.get("events?after=99").await.json();
+    assert_eq!((&page["reset"], &page["read_to"]), (&json!(5), &json!(4)), "{page}");
 }
 
 #[tokio::test]

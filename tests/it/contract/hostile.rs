@@ -65,8 +65,6 @@ async fn bodies_that_are_no_submission() {
                 assert!(*wanted == 413, "{path} {shown} got no answer");
                 continue;
             };
-            // Or the next request on it would be lost.
-            assert!(answer.status != 413 || answer.header("connection") == "close", "{answer:?}");
             if path == "tasks" {
                 assert_eq!(answer.status, *wanted, "{shown}: {answer:?}");
                 assert_eq!(answer.header("content-type"), "application/problem+json", "{shown}");
@@ -256,7 +254,10 @@ async fn bytes_that_are_hardly_http() {
         "10000\r\n".to_owned() + &"x".repeat(65_536) + "\r\n"
     );
     let endless = chunked + &format!("10000\r\n{}\r\n", "x".repeat(65_536)).repeat(40);
-    assert_eq!(status(&client.raw(endless.as_bytes(), SILENCE).await), 413, "an endless chunked body");
+    let answer = client.raw(endless.as_bytes(), SILENCE).await;
+    assert_eq!(status(&answer), 413, "an endless chunked body: {answer}");
+    // Or the client's next request on this connection would be lost.
+    assert!(answer.contains("connection: close"), "{answer}");
     let cut = post("content-type: application/json\r\ncontent-length: 19\r\n", "{\"descr");
     let mut stream = client.connect().await;
     stream.write_all(cut.as_bytes()).await.unwrap();

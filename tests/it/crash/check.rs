@@ -60,20 +60,34 @@ pub(super) async fn after_start(client: &Client, facts: &mut Facts) {
 
 /// Counters equal a recount, slots stay within limits.
 async fn counters(client: &Client, facts: &mut Facts) {
-    for project in FIXED.into_iter().chain(CHANGING) {
-        // Timers go on while this reads: only what is the same before and
-        // after the recount can be held against it.
-        for _ in 0..20 {
-            let path = format!("projects/{project}/status");
-            let before = client.get(&path).await.json();
-            let tasks = all_tasks(client).await;
-            let after = client.get(&path).await.json();
+    let mut left: Vec<&str> = FIXED.into_iter().chain(CHANGING).collect();
+    // Timers go on while this reads: only what is the same before and after
+    // the recount can be held against it.
+    for _ in 0..20 {
+        if left.is_empty() {
+            return;
+        }
+        let before = statuses(client, &left).await;
+        let tasks = all_tasks(client).await;
+        let after = statuses(client, &left).await;
+        let mut still = Vec::new();
+        for ((project, before), after) in left.into_iter().zip(before).zip(after) {
             if before == after {
                 recount(facts, project, &after, &tasks);
-                break;
+            } else {
+                still.push(project);
             }
         }
+        left = still;
     }
+}
+
+async fn statuses(client: &Client, projects: &[&str]) -> Vec<Value> {
+    let mut statuses = Vec::new();
+    for project in projects {
+        statuses.push(client.get(&format!("projects/{project}/status")).await.json());
+    }
+    statuses
 }
 
 fn recount(facts: &mut Facts, project: &str, status: &Value, tasks: &[Value]) {

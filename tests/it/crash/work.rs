@@ -12,7 +12,7 @@ use crate::support::client::{Answer, Client};
 
 /// Projects whose limit never changes, and the limit.
 pub(super) const FIXED: [&str; 2] = ["fixed-a", "fixed-b"];
-pub(super) const FIXED_LIMIT: u64 = 3;
+pub(super) const FIXED_LIMIT: u64 = 6;
 /// Projects whose limit a client changes.
 pub(super) const CHANGING: [&str; 2] = ["changing-a", "changing-b"];
 const TIERS: [&str; 3] = ["tiny", "small", "large"];
@@ -108,7 +108,7 @@ pub(super) async fn client(field: Field, mut dice: Dice) {
             80..90 => submit_again(&field, &mut dice).await,
             _ => report_again(&field, &mut dice).await,
         }
-        tokio::time::sleep(Duration::from_millis(dice.below(12))).await;
+        tokio::time::sleep(Duration::from_millis(dice.below(40))).await;
     }
 }
 
@@ -295,7 +295,7 @@ fn outcome(field: &Field, answer: &Answer) -> String {
 pub(super) async fn manager(field: Field, mut dice: Dice) {
     while field.goes_on() {
         let project = dice.one(&CHANGING).unwrap();
-        let limit = 1 + dice.below(6);
+        let limit = 2 + dice.below(12);
         let patch = json!({"max_concurrent": limit});
         // Until the answer is here, either may hold.
         field.facts().asked = Some(((*project).to_owned(), limit));
@@ -327,7 +327,7 @@ pub(super) async fn watcher(field: Field) {
             let Ok(answer) = client.ask("GET", &path, &[], "").await else { continue };
             let running = answer.json()["running"].as_u64();
             if running.is_none_or(|running| running > FIXED_LIMIT) {
-                field.facts().wrong(format!("project {project} is over its limit: {answer:?}"));
+                field.facts().wrong(format!("project {project} is over its limit, or not answered for: {answer:?}"));
             }
         }
         let known = field.facts().known();
