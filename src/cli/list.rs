@@ -42,7 +42,7 @@ pub(super) struct Arguments {
 /// Which part of a list to show.
 #[derive(Debug, Args)]
 pub(super) struct Page {
-    /// Rows a page.
+    /// Rows a page; 50 without it.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
     /// Go on where an earlier page ended.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::client::{Call, segment};
 use super::exit::Failure;
 use super::list::{Page, show_pages};
-use super::output::{Screen, shortened, text};
+use super::output::{Format, Screen, line, shortened, text};
 use super::{Session, args};
 
 #[derive(Debug, Subcommand)]
@@ -94,8 +94,8 @@ pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failur
         Action::Update { id, fields } => Call::new(Method::PATCH, path(id)).json(&Value::Object(fields.body())),
     };
     let answer = session.client.call(call).await?;
-    if answer.json.is_null() {
-        return Ok(());
+    if let Action::Delete { id } = action {
+        return if session.screen.format == Format::Json { Ok(()) } else { line(&format!("deleted project {id}")) };
     }
     session.screen.show(&answer, |screen, project| screen.details(project, &["project_id", "name", "description"]))
 }

@@ -15,14 +15,12 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
 fn table(screen: &Screen, answer: &Value) -> String {
     let queues = answer["queues"].as_array().map_or(&[][..], Vec::as_slice);
     let rows = queues.iter().map(|queue| {
-        let state = if queue["paused"].as_bool() == Some(true) { "paused" } else { "open" };
         vec![
             Cell::new(text(&queue["tier"])),
             Cell::new(text(&queue["depth"])),
             Cell::new(text(&queue["leased"])),
             Cell::new(screen.time(&queue["oldest_ready_at"])),
-            Cell::new(state),
         ]
     });
-    screen.table(&["TIER", "WAITING", "LEASED", "OLDEST", "STATE"], rows.collect(), &[])
+    screen.table(&["TIER", "WAITING", "LEASED", "OLDEST"], rows.collect(), &[])
 }

@@ -61,8 +61,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn serve(config: &Config) -> Result<(), Failure> {
     let stop = stop_token();
     let service = Service::start(config).await.map_err(start_failure)?;
+    let data_dir = config.engine.data_dir.display();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %service.address(), %data_dir, "serving");
     line(&format!("dats listening on http://{}", service.address()))?;
-    service.run(stop).await.map_err(|error| Failure::Store(error.to_string()))
+    let ended = service.run(stop).await;
+    tracing::info!("stopped");
+    ended.map_err(|error| Failure::Store(error.to_string()))
 }
 
 /// What a service that does not start is reported as.

@@ -94,7 +94,7 @@ async fn tell_story(
     start_stand_ins(client, &cast, stand_ins, stop);
     show::tell(client, &cast).await?;
     show::result(client, screen, &cast).await?;
-    if once { show::verdict(client, &cast).await } else { Ok(()) }
+    if once { show::verdict(client, &cast).await } else { show::explore(client, &cast) }
 }
 
 fn start_stand_ins(client: &Client, cast: &story::Cast, set: &mut JoinSet<()>, stop: &CancellationToken) {

@@ -79,14 +79,14 @@ fn remark(event: &Value) -> String {
     }
 }
 
-/// Prints the tasks, one result, and how to look around.
+/// Prints the tasks and one result.
 pub(super) async fn result(client: &Client, screen: &Screen, cast: &Cast) -> Result<(), Failure> {
     let tasks: Vec<Value> = tasks(client, cast).await?.into_iter().map(|answer| answer.json).collect();
     line(&format!("\n{}", task_table(screen, &tasks)))?;
     if let Some(task) = tasks.iter().find(|task| !task["provenance_id"].is_null()) {
         result_of(client, screen, task).await?;
     }
-    explore(client, &tasks)
+    Ok(())
 }
 
 async fn tasks(client: &Client, cast: &Cast) -> Result<Vec<Answer>, Failure> {
@@ -108,16 +108,17 @@ async fn result_of(client: &Client, screen: &Screen, task: &Value) -> Result<(),
     line(&format!("\nprovenance record {record}\n{}", screen.details(&answer.json, &RECORD_FIELDS)))
 }
 
-fn explore(client: &Client, tasks: &[Value]) -> Result<(), Failure> {
+/// Prints how to look around while the server is still there.
+pub(super) fn explore(client: &Client, cast: &Cast) -> Result<(), Failure> {
     let base = client.base();
     line("\nlook around:")?;
     line(&format!("  curl {base}/tasks"))?;
-    if let Some(id) = tasks.first().and_then(|task| task["task_id"].as_str()) {
+    if let Some(id) = cast.0.first().map(|role| &role.task_id) {
         line(&format!("  curl {base}/tasks/{id}"))?;
         line(&format!("  curl {base}/tasks/{id}/events"))?;
     }
     line(&format!("  curl {base}/projects/demo/status"))?;
-    line(&format!("  curl -N {base}/events?after=0"))?;
+    line(&format!("  curl -N '{base}/events?after=0'"))?;
     line(&format!("  curl {base}/tasks -H 'Content-Type: application/json' -d '{{\"description\": \"sort a list\"}}'"))
 }
 
