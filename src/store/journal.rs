@@ -214,7 +214,9 @@ mod tests {
 
     fn written(payloads: &[&[u8]]) -> Vec<u8> {
         let (mut journal, _) = open(&[], 3).unwrap();
-        payloads.iter().for_each(|payload| journal.append(payload).unwrap());
+        for payload in payloads {
+            journal.append(payload).unwrap();
+        }
         image(&journal)
     }
 
