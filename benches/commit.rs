@@ -1,6 +1,7 @@
 //! How long is a commit, by the number of submissions in it, and what does
 //! the disk alone need for a durable write of as many bytes?
 
+#[expect(dead_code, reason = "this bench needs a part of it")]
 mod support;
 
 use std::time::Duration;

@@ -5,14 +5,16 @@
 //! `DATS_BENCH_TASKS` (1000000), `DATS_BENCH_SECONDS` (30: for each side of
 //! each comparison).
 
+#[expect(dead_code, reason = "this bench needs a part of it")]
 mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use dats::clock::Stopwatch;
 use support::limits::{DurableFile, bare_hyper, without_storage};
 use support::load::{Connection, MakeRequest, Measured, get, post, run};
 use support::server::{Process, Running};
@@ -50,7 +52,7 @@ fn main() {
 fn populate(data: &Path, tasks: u64) -> Vec<String> {
     let service = Running::start(data);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let ids = runtime.block_on(async {
         let mut connection = Connection::open(service.address).await;
         for project in 0..PROJECTS {
@@ -103,8 +105,8 @@ async fn finish_all(connection: &mut Connection) -> Vec<String> {
     let mut finished = Vec::new();
     loop {
         let body = "{\"worker_id\":\"bench\",\"max\":100,\"lease_seconds\":60,\"wait_seconds\":0}";
-        let leased = expect(connection, &post("/api/v1/queues/small/lease", body, "application/json"), 200).await;
-        let leases = leased["leases"].as_array().cloned().unwrap_or_default();
+        let answer = expect(connection, &post("/api/v1/queues/small/lease", body, "application/json"), 200).await;
+        let leases = answer["leases"].as_array().cloned().unwrap_or_default();
         if leases.is_empty() {
             return finished;
         }
@@ -232,8 +234,8 @@ fn one_at_a_time(service: SocketAddr, dir: &Path, round: Duration, make: &MakeRe
     let mut file = DurableFile::new(dir, 4096);
     let (mut writes, mut trips, mut submissions) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let until = Instant::now() + round;
-        while Instant::now() < until {
+        let started = Stopwatch::start();
+        while started.elapsed() < round {
             writes.push(file.write_durably());
         }
         trips.push(run(empty, 1, round, 200, &ask));

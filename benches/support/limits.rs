@@ -5,9 +5,10 @@ use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use dats::clock::Stopwatch;
 use dats::task::{
     self, Domain, ExecutionMode, Options, Policy, Priority, ProjectId, QaProfile, Resolved, Submission, TaskId, Tier,
     Timestamp,
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// A hyper server that gives every request the same answer.
-pub fn bare_hyper(answer: Bytes) -> SocketAddr {
+pub(crate) fn bare_hyper(answer: Bytes) -> SocketAddr {
     serve(move |request: Request<Incoming>| {
         let answer = answer.clone();
         async move {
@@ -38,7 +39,7 @@ pub fn bare_hyper(answer: Bytes) -> SocketAddr {
 /// A hyper server that takes submissions as the service does, but keeps them
 /// in memory alone: parse, a channel to one thread that makes the task and
 /// its first steps, an answer through a channel.
-pub fn without_storage() -> SocketAddr {
+pub(crate) fn without_storage() -> SocketAddr {
     let (sender, receiver) = crossbeam_channel::bounded::<(Submission, oneshot::Sender<TaskId>)>(8192);
     std::thread::spawn(move || keep_in_memory(&receiver));
     serve(move |request: Request<Incoming>| {
@@ -70,7 +71,7 @@ impl WireSubmission {
 }
 
 /// A plain submission.
-pub fn submission(description: &str, project: &str) -> Submission {
+pub(crate) fn submission(description: &str, project: &str) -> Submission {
     Submission {
         description: description.to_owned(),
         project: ProjectId::new(project).expect("a project id"),
@@ -85,7 +86,7 @@ pub fn submission(description: &str, project: &str) -> Submission {
 }
 
 /// What the router gives a plain submission.
-pub fn resolved() -> Resolved {
+pub(crate) fn resolved() -> Resolved {
     Resolved {
         priority: Priority::Normal,
         tier: Tier::new("small").expect("a tier"),
@@ -147,7 +148,7 @@ where
 
 /// A file whose space was written before, for durable writes into it.
 #[derive(Debug)]
-pub struct DurableFile {
+pub(crate) struct DurableFile {
     file: File,
     block: Vec<u8>,
     next: u64,
@@ -157,7 +158,7 @@ const BLOCKS: u64 = 4096;
 
 impl DurableFile {
     /// A file in `dir` for blocks of `block_bytes`.
-    pub fn new(dir: &Path, block_bytes: usize) -> Self {
+    pub(crate) fn new(dir: &Path, block_bytes: usize) -> Self {
         let path = dir.join("durable-file");
         let file = OpenOptions::new().create(true).truncate(true).write(true).open(path).expect("a file");
         let this = Self { file, block: vec![7; block_bytes], next: 0 };
@@ -174,8 +175,8 @@ impl DurableFile {
     }
 
     /// One durable write: how long it took.
-    pub fn write_durably(&mut self) -> Duration {
-        let started = Instant::now();
+    pub(crate) fn write_durably(&mut self) -> Duration {
+        let started = Stopwatch::start();
         self.write(self.next % BLOCKS);
         self.file.sync_data().expect("a sync");
         self.next += 1;

@@ -4,42 +4,43 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use dats::clock::Stopwatch;
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 /// What a run of the generator measured.
 #[derive(Debug, Clone)]
-pub struct Measured {
-    /// Answers in all.
-    pub answers: u64,
+pub(crate) struct Measured {
     /// Answers a second.
-    pub per_second: f64,
+    pub(crate) per_second: f64,
     /// Latencies, in microseconds.
-    pub latency: Histogram<u64>,
+    pub(crate) latency: Histogram<u64>,
     /// Answers with another status than the expected one.
-    pub unexpected: u64,
+    pub(crate) unexpected: u64,
 }
 
 impl Measured {
     /// The latency below which the given part of the answers stayed.
-    pub fn quantile(&self, part: f64) -> Duration {
+    pub(crate) fn quantile(&self, part: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_quantile(part))
     }
 }
 
 /// The bytes of the request with the given number.
-pub type MakeRequest = Arc<dyn Fn(u64) -> Vec<u8> + Send + Sync>;
+pub(crate) type MakeRequest = Arc<dyn Fn(u64) -> Vec<u8> + Send + Sync>;
 
 /// A request without a body.
-pub fn get(path: &str) -> Vec<u8> {
+pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: dats\r\n\r\n").into_bytes()
 }
 
 /// A request with a JSON body.
-pub fn post(path: &str, body: &str, content_type: &str) -> Vec<u8> {
+pub(crate) fn post(path: &str, body: &str, content_type: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nhost: dats\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -48,13 +49,19 @@ pub fn post(path: &str, body: &str, content_type: &str) -> Vec<u8> {
 }
 
 /// Runs `connections` connections for `duration`.
-pub fn run(address: SocketAddr, connections: u64, duration: Duration, expected: u16, make: &MakeRequest) -> Measured {
+pub(crate) fn run(
+    address: SocketAddr,
+    connections: u64,
+    duration: Duration,
+    expected: u16,
+    make: &MakeRequest,
+) -> Measured {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let started = Instant::now();
-        let until = started + duration;
+        let started = Stopwatch::start();
+        let span = (started, duration);
         let clients: Vec<_> = (0..connections)
-            .map(|client| tokio::spawn(client_loop(address, client, connections, until, expected, make.clone())))
+            .map(|client| tokio::spawn(client_loop(address, client, connections, span, expected, make.clone())))
             .collect();
         let mut latency = Histogram::new(3).expect("a histogram");
         let mut unexpected = 0;
@@ -63,10 +70,9 @@ pub fn run(address: SocketAddr, connections: u64, duration: Duration, expected: 
             latency.add(of_client).expect("histograms of one kind");
             unexpected += wrong;
         }
-        let answers = latency.len();
         #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a rate needs no more than 52 bits")]
-        let per_second = answers as f64 / started.elapsed().as_secs_f64();
-        Measured { answers, per_second, latency, unexpected }
+        let per_second = latency.len() as f64 / started.elapsed().as_secs_f64();
+        Measured { per_second, latency, unexpected }
     })
 }
 
@@ -74,7 +80,7 @@ async fn client_loop(
     address: SocketAddr,
     client: u64,
     step: u64,
-    until: Instant,
+    (started, duration): (Stopwatch, Duration),
     expected: u16,
     make: MakeRequest,
 ) -> (Histogram<u64>, u64) {
@@ -82,35 +88,101 @@ async fn client_loop(
     let mut latency = Histogram::new(3).expect("a histogram");
     let mut unexpected = 0;
     let mut number = client;
-    while Instant::now() < until {
+    while started.elapsed() < duration {
         let request = make(number);
         number += step;
-        let started = Instant::now();
+        let asked = Stopwatch::start();
         let status = connection.call(&request).await.0;
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
         latency.record(micros.max(1)).expect("a latency within range");
         unexpected += u64::from(status != expected);
     }
     (latency, unexpected)
 }
 
+/// Connections that ask together, each again as soon as it has its answer.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    runtime: Runtime,
+    connections: Vec<Connection>,
+    asked: u64,
+    latency: Histogram<u64>,
+}
+
+impl Crowd {
+    /// Opens so many connections.
+    pub(crate) fn open(address: SocketAddr, connections: u64) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let connections = runtime.block_on(async {
+            let mut open = Vec::new();
+            for _ in 0..connections {
+                open.push(Connection::open(address).await);
+            }
+            open
+        });
+        Self { runtime, connections, asked: 0, latency: Histogram::new(3).expect("a histogram") }
+    }
+
+    /// Asks `count` times in all; how long that took.
+    pub(crate) fn ask(&mut self, count: u64, expected: u16, make: &MakeRequest) -> Duration {
+        let Self { runtime, connections, asked, latency } = self;
+        let step = u64::try_from(connections.len()).expect("a count");
+        let last = *asked + count;
+        runtime.block_on(async {
+            let started = Stopwatch::start();
+            let mut clients = JoinSet::new();
+            for (mut connection, first) in connections.drain(..).zip(*asked..) {
+                let make = make.clone();
+                clients.spawn(async move {
+                    let mut latencies = Vec::new();
+                    let mut number = first;
+                    while number < last {
+                        let request = make(number);
+                        let asked = Stopwatch::start();
+                        let status = connection.call(&request).await.0;
+                        latencies.push(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX).max(1));
+                        assert_eq!(status, expected, "of request {number}");
+                        number += step;
+                    }
+                    (connection, latencies)
+                });
+            }
+            while let Some(ended) = clients.join_next().await {
+                let (connection, latencies) = ended.expect("a client that ended");
+                connections.push(connection);
+                for micros in latencies {
+                    latency.record(micros).expect("a latency within range");
+                }
+            }
+            *asked = last;
+            started.elapsed()
+        })
+    }
+
+    /// The latencies of all answers so far, in a line.
+    pub(crate) fn latencies(&self) -> String {
+        let at = |part| Duration::from_micros(self.latency.value_at_quantile(part));
+        format!("P50 {:.1?}, P95 {:.1?}, P99 {:.1?}, worst {:.1?}", at(0.5), at(0.95), at(0.99), at(1.0))
+    }
+}
+
 /// One keep-alive connection.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
     /// Connects.
-    pub async fn open(address: SocketAddr) -> Self {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a server that listens");
         stream.set_nodelay(true).expect("a TCP socket");
         Self { stream, buffer: Vec::with_capacity(64 * 1024) }
     }
 
     /// Sends a request and reads its whole answer: the status and the body.
-    pub async fn call(&mut self, request: &[u8]) -> (u16, &[u8]) {
+    pub(crate) async fn call(&mut self, request: &[u8]) -> (u16, &[u8]) {
         self.stream.write_all(request).await.expect("a server that reads");
         self.buffer.clear();
         let (head, length) = loop {

@@ -5,24 +5,25 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use dats::clock::Stopwatch;
 use dats::config::{Config, Flag, Sources};
 use dats::service::Service;
 use tokio_util::sync::CancellationToken;
 
 /// The service in this process, on a runtime of its own.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
     /// Starts it on a data directory, with the default settings.
-    pub fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let flag = |name, key, value: &str| Flag { name, key, value: value.to_owned() };
         let flags = vec![
             flag("--listen", "server.listen", "127.0.0.1:0"),
@@ -56,18 +57,16 @@ impl Drop for Running {
 
 /// The real binary as a child process.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
-    /// Where it listens.
-    pub address: SocketAddr,
     /// From the start of the process to its readiness.
-    pub started_in: Duration,
+    pub(crate) started_in: Duration,
 }
 
 impl Process {
     /// Starts it and waits until it says that it is ready.
-    pub fn start(dir: &Path) -> Self {
-        let started = Instant::now();
+    pub(crate) fn start(dir: &Path) -> Self {
+        let started = Stopwatch::start();
         let mut child = Command::new(env!("CARGO_BIN_EXE_dats"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir)
@@ -78,12 +77,12 @@ impl Process {
         let stdout = child.stdout.take().expect("its output");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
         let started_in = started.elapsed();
-        let address = line.trim().rsplit("http://").next().and_then(|text| text.parse().ok());
-        Self { child, address: address.expect("an address in the line"), started_in }
+        assert!(line.contains("listening"), "it did not start: {line}");
+        Self { child, started_in }
     }
 
     /// Its resident memory, in MiB.
-    pub fn resident_mib(&self) -> u64 {
+    pub(crate) fn resident_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
         let kib: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);

@@ -1,0 +1,44 @@
+//! What does a durable submission cost through HTTP, on one connection and on
+//! 64? The limit is the same without storage: parse, one thread that makes
+//! the task, an answer, and nothing kept.
+
+#[expect(dead_code, reason = "this bench needs a part of it")]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use support::limits::without_storage;
+use support::load::{Crowd, MakeRequest, post};
+use support::server::Running;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn submit(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let service = Running::start(&dir.path().join("data"));
+    let make: MakeRequest = Arc::new(|number| {
+        let description = "Create a Python function that calculates fibonacci numbers";
+        let body = format!("{{\"description\":\"{description}\",\"project_id\":\"proj-{}\"}}", number % 20);
+        post("/api/v1/tasks", &body, "application/json")
+    });
+    let sides = [("limit: without storage", without_storage()), ("durable", service.address)];
+    let mut group = criterion.benchmark_group("submit");
+    group.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_secs(1)).sample_size(20);
+    group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1));
+    for connections in [1, 64] {
+        for (name, address) in sides {
+            let mut crowd = Crowd::open(address, connections);
+            group.bench_function(BenchmarkId::new(name, connections), |bencher| {
+                bencher.iter_custom(|count| crowd.ask(count, 201, &make));
+            });
+            println!("{name}, {connections} connections: {}", crowd.latencies());
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, submit);
+criterion_main!(benches);

@@ -1,0 +1,122 @@
+//! The engine without HTTP, and a data directory full of finished tasks.
+
+use std::path::Path;
+use std::time::Duration;
+
+use dats::clock::Clock;
+use dats::engine::{Engine, Incoming, LeaseRequest, Settings, WriterThread};
+use dats::store::Store;
+use dats::task::{
+    ArtifactId, Correlation, Domain, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router, TaskId, Tier,
+    WorkerId,
+};
+
+use super::limits::submission;
+
+const CACHE_BYTES: usize = 128 << 20;
+/// Tasks in one commit while filling.
+const CHUNK: u64 = 1000;
+
+/// The default settings, but for slots without end and no validation.
+fn settings(hot_bytes: usize) -> Settings {
+    let tier = || Tier::new("small").expect("a tier");
+    let day = Duration::from_hours(24);
+    Settings {
+        policy: Policy::default(),
+        router: Router {
+            rules: Vec::new(),
+            default_domain: Domain::new("code-general").expect("a domain"),
+            default_tier: tier(),
+        },
+        tiers: vec![tier()],
+        default_priority: Priority::Normal,
+        default_qa_profile: QaProfile::new("none").expect("a profile"),
+        default_timeout_seconds: 600,
+        default_max_attempts: 3,
+        max_concurrent: u32::MAX,
+        aging: Duration::from_mins(5),
+        queue_capacity: 8192,
+        group_max: 256,
+        hot_bytes,
+        retention: None,
+        idempotency: day,
+        dedup_window: day,
+        dedup_max_ids: 1_000_000,
+        log_retention: day,
+        min_free_mib: 0,
+    }
+}
+
+/// Starts the engine on a data directory, with so much memory for the
+/// answers of finished tasks.
+pub(crate) fn start(dir: &Path, hot_bytes: usize) -> (Engine, WriterThread) {
+    let store = Store::open(dir, CACHE_BYTES).expect("a store");
+    Engine::start(store, settings(hot_bytes), &Clock::new()).expect("an engine")
+}
+
+/// Lets so many tasks live their whole lives; their ids.
+pub(crate) async fn finish(engine: &Engine, count: u64) -> Vec<TaskId> {
+    let mut finished = Vec::new();
+    for chunk in 0..count / CHUNK {
+        let description = "Create a Python function that calculates fibonacci numbers";
+        let submissions = (0..CHUNK).map(|n| submission(description, &format!("proj-{}", (chunk + n) % 20)));
+        engine.submit(submissions.collect(), None).await.expect("room");
+        let granted = engine.lease(lease_request()).await.expect("tasks");
+        let ids: Vec<TaskId> = granted.iter().map(|granted| id_of(&granted.task)).collect();
+        let outcomes = engine.accept(ids.iter().map(|id| output(*id)).collect()).await.expect("room");
+        assert!(outcomes.iter().all(Result::is_ok), "an output was refused");
+        finished.extend(ids);
+    }
+    finished
+}
+
+fn lease_request() -> LeaseRequest {
+    LeaseRequest {
+        tier: Tier::new("small").expect("a tier"),
+        worker: WorkerId::new("bench").expect("a worker"),
+        max: usize::try_from(CHUNK).expect("a count"),
+        lease: Duration::from_mins(1),
+        wait: Duration::from_secs(10),
+    }
+}
+
+fn id_of(task: &[u8]) -> TaskId {
+    let task: serde_json::Value = serde_json::from_slice(task).expect("JSON");
+    task["task_id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
+}
+
+fn output(task: TaskId) -> Incoming {
+    let artifact = ArtifactId::new(&format!("art-{task}")).expect("an artifact");
+    let named = OutputArtifact {
+        id: artifact.clone(),
+        kind: Some("code".to_owned()),
+        path: Some("fibonacci.py".to_owned()),
+        language: None,
+        checksum: None,
+        size_bytes: None,
+    };
+    Incoming {
+        identity: Some(("/bench".to_owned(), task.to_string())),
+        correlation: Correlation { task: Some(task), artifact: None, review: None },
+        report: Report::Output(Box::new(output_of(artifact, named))),
+        raw: "{}".to_owned(),
+    }
+}
+
+/// What a worker hands in.
+pub(crate) fn output_of(artifact: ArtifactId, named: OutputArtifact) -> Output {
+    Output {
+        artifact,
+        attempt: None,
+        content: None,
+        artifacts: vec![named],
+        inputs_consumed: Vec::new(),
+        model_used: Some("model-7b".to_owned()),
+        worker: None,
+        tokens_input: Some(120),
+        tokens_output: Some(800),
+        execution_time_ms: None,
+        confidence: None,
+        started_at: None,
+    }
+}
