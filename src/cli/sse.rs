@@ -1,7 +1,6 @@
 //! Server-sent events, as the HTML standard defines their text form.
 
-/// Longest line taken. An event holds at most `events.max_event_bytes`, which
-/// the server's other limits keep far below this.
+/// Longest line taken: far more than the 1 MiB that an event may have.
 const MAX_LINE_BYTES: usize = 8 << 20;
 
 /// One event of a stream.

@@ -92,7 +92,6 @@ fn server(reader: &mut Reader<'_>) -> Server {
         body_timeout: reader.seconds("server.body_timeout_seconds", 1..=3600),
         max_body_bytes: reader.count("server.max_body_bytes", 1024..=1 << 30),
         drain_timeout: reader.seconds("server.drain_timeout_seconds", 0..=3600),
-        max_json_depth: reader.count("server.max_json_depth", 8..=128),
     }
 }
 
@@ -251,7 +250,6 @@ fn events(reader: &mut Reader<'_>) -> Events {
         dedup_window: hours(reader, "events.dedup_window_hours", 1),
         dedup_max_ids: reader.whole("events.dedup_max_ids", 1..=MAX_COUNT),
         retention: hours(reader, "events.retention_hours", 1),
-        max_event_bytes: reader.count("events.max_event_bytes", 1024..=1 << 30),
         heartbeat: reader.seconds("events.heartbeat_seconds", 1..=300),
         rabbitmq: rabbitmq(reader),
     }

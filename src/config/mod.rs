@@ -138,8 +138,6 @@ pub struct Server {
     pub max_body_bytes: usize,
     /// Time for requests under way once a stop was asked.
     pub drain_timeout: Duration,
-    /// Deepest nesting of JSON.
-    pub max_json_depth: usize,
 }
 
 /// The writer and its store.
@@ -240,8 +238,6 @@ pub struct Events {
     pub dedup_max_ids: u64,
     /// How long the log keeps what every reader has taken.
     pub retention: Duration,
-    /// Largest event.
-    pub max_event_bytes: usize,
     /// Pause between the comments on an idle stream.
     pub heartbeat: Duration,
     /// How to reach the broker, once `events.rabbitmq.host` may be set.

@@ -26,6 +26,8 @@ pub(super) struct Group {
     pub(super) answers: HashMap<Seq, Vec<u8>>,
     /// Tasks that retention removed.
     pub(super) removed: Vec<TaskId>,
+    /// Answers of open tasks that were not in memory before.
+    pub(super) warmed: Vec<(TaskId, Compact)>,
     /// Dead letters that were taken again.
     pub(super) requeued: HashSet<u64>,
 }

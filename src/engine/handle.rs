@@ -175,8 +175,9 @@ impl Engine {
     }
 
     /// Makes a new task from a finished one. What it waited for has ended
-    /// and does not hold it up again.
-    pub async fn rerun(&self, task: TaskId) -> Result<Submitted, Error> {
+    /// and does not hold it up again. With a key, the first answer is given
+    /// again, which the second value tells.
+    pub async fn rerun(&self, task: TaskId, key: Option<IdempotencyKey>) -> Result<(Submitted, bool), Error> {
         let found = self.read(move |side| {
             let view = side.store.view()?;
             Ok(view.task(task)?.map(|found| found.status()).zip(view.submission(task)?))
@@ -188,9 +189,9 @@ impl Engine {
         submission.rerun_of = Some(task);
         submission.options.depends_on.clear();
         submission.options.not_before = None;
-        let submissions = self.submit(vec![submission], None).await?;
-        let submitted = submissions.results.into_iter().next().and_then(Result::ok);
-        submitted.ok_or(Error::Refused(Refusal::TaskNotFound(task)))
+        let Submissions { results, replayed } = self.submit(vec![submission], key).await?;
+        let submitted = results.into_iter().next().and_then(Result::ok);
+        Ok((submitted.ok_or(Refusal::TaskNotFound(task))?, replayed))
     }
 
     /// Takes events of other services, in order, in one durable commit.

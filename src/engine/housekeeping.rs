@@ -1,4 +1,5 @@
-//! What the writer does now and then: old rows leave the store.
+//! What the writer does now and then: old rows leave the store, and after a
+//! start the answers of open tasks come back into memory.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ impl Machine {
     /// One round. Whether there is more to do.
     pub(super) fn keep_house(&mut self, now: Timestamp) -> Result<bool, store::Error> {
         let settings = self.settings.clone();
-        let mut more = false;
+        let mut more = self.warm(ROUND)?;
         if let Some(retention) = settings.retention {
             more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
         }

@@ -43,6 +43,8 @@ pub(super) struct Machine {
     /// Projects that are not deleted.
     pub(super) live_projects: u64,
     pub(super) group: Group,
+    /// Open tasks from before the start, whose answers are not in memory yet.
+    cold: Vec<TaskId>,
     /// Tasks that must be told that one they wait for has ended.
     ended: Vec<(TaskId, bool)>,
     ids: ContextV7,
@@ -92,6 +94,7 @@ impl Machine {
             totals: Counters::default(),
             live_projects: 0,
             group: Group::default(),
+            cold: recovered.open.iter().map(|task| task.id).collect(),
             ended: Vec::new(),
             ids: ContextV7::new(),
         };
@@ -121,6 +124,21 @@ impl Machine {
             machine.tasks.insert(task.id, Entry { task, fixed: Known::No });
         }
         machine
+    }
+
+    /// Brings the answers of open tasks from before the start into memory,
+    /// the newest first, at most `limit`. Whether there are more.
+    pub(super) fn warm(&mut self, limit: usize) -> Stored<bool> {
+        for id in self.cold.split_off(self.cold.len().saturating_sub(limit)) {
+            let changing = self.group.touched.contains_key(&id);
+            let entry = self.tasks.get_mut(&id).filter(|entry| !changing && matches!(entry.fixed, Known::No));
+            let Some(entry) = entry else { continue };
+            entry.fixed = read_fixed(&self.store, &entry.task)?;
+            if let Known::Small(fixed) = &entry.fixed {
+                self.group.warmed.push((id, answer::compact(&entry.task, fixed)));
+            }
+        }
+        Ok(!self.cold.is_empty())
     }
 
     /// A new id, later than all before.
@@ -409,7 +427,8 @@ impl Machine {
     /// committed.
     pub(super) fn finish(&mut self, now: Timestamp) -> Stored<(Batch, Publication)> {
         let mut group = std::mem::take(&mut self.group);
-        let mut publication = Publication { answers: Vec::with_capacity(group.touched.len()), removed: group.removed };
+        let warmed = group.warmed.into_iter().map(|(id, answer)| (id, false, Some(answer)));
+        let mut publication = Publication { answers: warmed.collect(), removed: group.removed };
         for (id, before) in group.touched {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
             group.batch.put_task(before, &entry.task)?;

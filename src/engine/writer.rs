@@ -149,7 +149,7 @@ impl Writer {
         let (batch, publication) = self.machine.finish(now)?;
         let wrote = !batch.is_empty();
         let committed = batch.commit(&self.machine.store, now)?;
-        if wrote || !self.held.is_empty() {
+        if wrote || !publication.answers.is_empty() || !self.held.is_empty() {
             self.read.publish(publication, &self.machine, self.events, wrote);
         }
         for held in self.held.drain(..) {

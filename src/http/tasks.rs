@@ -256,7 +256,10 @@ pub(super) async fn rerun(mut call: Call) -> Reply {
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    Ok(submitted(&call.app.engine.rerun(id).await?))
+    // The key is one for this task's re-run, whatever the empty body looks like.
+    let key = headers::idempotency_key(call.headers(), &format!("/tasks/{id}/rerun"), b"")?;
+    let (task, replayed) = call.app.engine.rerun(id, key).await?;
+    Ok(marked(submitted(&task), replayed))
 }
 
 #[cfg(test)]

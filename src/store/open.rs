@@ -49,6 +49,11 @@ impl Store {
             move |source| Error::Io { action, path, source }
         };
         fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            // A new directory survives a power cut once its parent is synced.
+            // Not every parent may be opened, and an old one needs it not.
+            let _ = File::open(parent).and_then(|parent| parent.sync_all());
+        }
         let path = dir.join(FILE);
         if !path.exists() {
             refuse_foreign(dir)?;

@@ -17,7 +17,7 @@ const MAX_MICROS: i64 = 253_402_207_200_000_000;
 
 /// The text is not an RFC 3339 time between 1970 and 9999.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be an RFC 3339 time such as 2026-01-09T18:00:00Z")]
+#[error("must be an RFC 3339 time from 1970 to 9999-12-30, such as 2026-01-09T18:00:00Z")]
 pub struct InvalidTime;
 
 impl Timestamp {

@@ -132,9 +132,9 @@ async fn cancelling_twice_changes_nothing_and_ended_tasks_refuse() {
     service.report(other, failure_report(false)).await;
     let refused = service.engine().cancel(other, None).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::Task(_))), "{refused}");
-    let rerun = service.engine().rerun(other).await.unwrap().task;
+    let rerun = service.engine().rerun(other, None).await.unwrap().0.task;
     assert_eq!(service.status(rerun)["rerun_of"], other.to_string());
-    let refused = service.engine().rerun(rerun).await.unwrap_err();
+    let refused = service.engine().rerun(rerun, None).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::NotEnded(_))), "{refused}");
 }
 
