@@ -371,4 +371,14 @@ pub struct Figures {
     pub hot_tasks: u64,
     /// Free space on the disk of the data directory, in MiB.
     pub free_mib: u64,
+    /// Submissions are refused when less is free, in MiB.
+    pub reserve_mib: u64,
+}
+
+impl Figures {
+    /// Whether submissions are refused because the disk is nearly full.
+    #[must_use]
+    pub const fn is_disk_low(&self) -> bool {
+        self.free_mib < self.reserve_mib
+    }
 }

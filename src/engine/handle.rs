@@ -386,7 +386,7 @@ impl Engine {
     #[must_use]
     pub fn figures(&self) -> Figures {
         let queued_commands = u64::try_from(self.commands.len()).unwrap_or(u64::MAX);
-        Figures { queued_commands, ..self.read.figures() }
+        Figures { queued_commands, reserve_mib: self.settings.min_free_mib, ..self.read.figures() }
     }
 
     /// Whether commands are taken: `false` when shutting down or failed.

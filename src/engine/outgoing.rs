@@ -64,6 +64,7 @@ fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
             "provenance_id": record.map(|record| record.to_string()),
         }),
         Change::Accepted { .. }
+        | Change::Blocked
         | Change::Queued
         | Change::Leased { .. }
         | Change::Released

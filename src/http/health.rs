@@ -37,12 +37,15 @@ pub(super) fn detailed(call: &Call) -> Reply {
     call.no_query()?;
     let (code, status) = by_health(call.app.engine.is_accepting());
     let figures = call.app.engine.figures();
+    // Everything but submissions still works.
+    let status = if figures.is_disk_low() && code == StatusCode::OK { "degraded" } else { status };
     let body = json!({
         "status": status,
         "version": call.app.settings.version,
         "timestamp": call.app.clock.now().to_string(),
         "dependencies": {
-            "store": {"status": status, "size_bytes": figures.store_bytes, "free_mib": figures.free_mib},
+            "store": {"status": status, "size_bytes": figures.store_bytes, "free_mib": figures.free_mib,
+                "reserve_mib": figures.reserve_mib},
         },
         "figures": figures_wire(&figures),
     });

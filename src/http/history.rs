@@ -52,7 +52,7 @@ impl<'a> EntryWire<'a> {
 /// holder alone.
 fn detail(change: &Change) -> Value {
     match change {
-        Change::Created | Change::Queued | Change::Released | Change::LeaseExpired => json!({}),
+        Change::Created | Change::Blocked | Change::Queued | Change::Released | Change::LeaseExpired => json!({}),
         Change::Ready { attempt, tier, domain, previous } => {
             json!({"attempt": attempt, "tier": tier, "domain": domain, "previous_provenance_id": previous})
         }

@@ -110,6 +110,7 @@ impl Store {
         if !records.is_empty() {
             let batches: Result<Vec<_>, _> = records.iter().map(|record| Batch::of_journal(record)).collect();
             store.checkpoint_with(&batches?)?;
+            tracing::info!(commits = records.len(), "the last run did not end in order; its journal was applied again");
         }
         Ok(store)
     }

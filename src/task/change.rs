@@ -48,6 +48,8 @@ pub enum Change {
         /// What came of it.
         outcome: Outcome,
     },
+    /// Its time has come, but it still waits for other tasks.
+    Blocked,
     /// It waits for a slot of its project.
     Queued,
     /// A worker took it.
@@ -93,6 +95,7 @@ impl Change {
             Self::Cancelled { .. } => "task.cancelled",
             Self::Finished { .. } => "task.finished",
             Self::Accepted { name, .. } => name,
+            Self::Blocked => "task.blocked",
             Self::Queued => "task.queued",
             Self::Leased { .. } => "task.leased",
             Self::Released => "task.released",
@@ -109,6 +112,7 @@ impl Change {
         match self {
             Self::Created | Self::Ready { .. } | Self::Cancelled { .. } | Self::Finished { .. } => true,
             Self::Accepted { .. }
+            | Self::Blocked
             | Self::Queued
             | Self::Leased { .. }
             | Self::Released

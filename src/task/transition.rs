@@ -304,6 +304,7 @@ fn tick(mut draft: Draft<'_>) -> Step {
                 draft.queue();
             } else {
                 draft.task.state = State::Pending(Pending::Blocked { waits_for });
+                draft.log(Change::Blocked);
             }
             true
         }
