@@ -10,15 +10,16 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::api::Answer;
-use crate::task::{OnChildFailure, OutputArtifact, Pending, Progress, State, Submission, Task, TaskError, Timestamp};
+use crate::task::{
+    OnChildFailure, OutputArtifact, Pending, Progress, State, Submission, Task, TaskError, TaskId, Timestamp,
+};
 
 const SEPARATOR: u8 = 0x1f;
 
-/// What stands before each value. The version has no value of its own: it is
-/// kept beside the values.
-const KEYS: [&[u8]; 28] = [
-    b"{\"task_id\":",
-    b",\"project_id\":",
+/// What stands before each value. The task's id and version have no value of
+/// their own: they are kept beside the values.
+const KEYS: [&[u8]; 37] = [
+    b"\",\"project_id\":",
     b",\"status\":",
     b",\"mode\":",
     b",\"domain\":",
@@ -40,14 +41,29 @@ const KEYS: [&[u8]; 28] = [
     b",\"depends_on\":",
     b",\"rerun_of\":",
     b",\"error\":",
-    b",\"options\":",
-    b",\"metadata\":",
+    b",\"options\":{\"decompose\":",
+    b",\"qa_profile\":",
+    b",\"tier\":",
+    b",\"domain\":",
+    b",\"timeout_seconds\":",
+    b",\"max_attempts\":",
+    b",\"not_before\":",
+    b",\"depends_on\":",
+    b",\"on_child_failure\":",
+    b",\"inputs\":",
+    b"},\"metadata\":",
     b",\"version\":",
     b",\"execution_mode\":",
     b",\"description\":",
+    b"}",
 ];
-const VERSION_AT: usize = 25;
-const KEYS_BYTES: usize = 400;
+const FIRST_KEY: &[u8] = b"{\"task_id\":\"";
+const COMPLETED_AT: usize = 6;
+/// Left empty when it is the time of the end.
+const UPDATED_AT: usize = 16;
+const VERSION_AT: usize = 33;
+const LAST: usize = 36;
+const KEYS_BYTES: usize = 640;
 
 /// The values of an answer, in the form in which they stay in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,23 +88,32 @@ impl Compact {
     }
 
     /// The whole answer.
-    pub(super) fn answer(&self) -> Answer {
+    pub(super) fn answer(&self, task: TaskId) -> Answer {
         let version = self.version();
-        let values = self.0.get(HEAD_BYTES..).unwrap_or_default();
+        let mut rest = self.0.get(HEAD_BYTES..).unwrap_or_default();
         let mut body = Vec::with_capacity(self.0.len() + KEYS_BYTES);
-        let mut rest = values;
+        body.extend_from_slice(FIRST_KEY);
+        write_display(&mut body, &task);
+        let mut completed_at: &[u8] = b"";
         for (place, key) in KEYS.into_iter().enumerate() {
             body.extend_from_slice(key);
+            if place == LAST {
+                break;
+            }
             if place == VERSION_AT {
                 write_display(&mut body, &version);
                 continue;
             }
             let end = memchr::memchr(SEPARATOR, rest).unwrap_or(rest.len());
             let (value, after) = rest.split_at(end);
+            match place {
+                COMPLETED_AT => completed_at = value,
+                UPDATED_AT if value.is_empty() => body.extend_from_slice(completed_at),
+                _ => {}
+            }
             body.extend_from_slice(value);
             rest = after.get(1..).unwrap_or_default();
         }
-        body.push(b'}');
         Answer { version, ended: self.ended(), body: Bytes::from(body) }
     }
 }
@@ -132,6 +157,14 @@ impl Values {
         self.0.push(SEPARATOR);
     }
 
+    fn ids(&mut self, ids: &[TaskId]) {
+        if ids.is_empty() {
+            self.raw(b"[]");
+        } else {
+            self.json(&ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+    }
+
     fn optional(&mut self, value: Option<&impl std::fmt::Display>) {
         match value {
             Some(value) => self.quoted(value),
@@ -154,18 +187,17 @@ impl Fixed {
     pub(super) fn of(submission: &Submission, task: &Task) -> Self {
         let mut values = Values::default();
         let options = &submission.options;
-        values.json(&json!({
-            "decompose": options.decompose.unwrap_or(true),
-            "qa_profile": task.qa_profile,
-            "tier": options.tier,
-            "domain": options.domain,
-            "timeout_seconds": task.timeout_seconds,
-            "max_attempts": task.max_attempts,
-            "not_before": options.not_before.map(|time| time.to_string()),
-            "depends_on": options.depends_on.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "on_child_failure": options.on_child_failure.unwrap_or(OnChildFailure::Cancel),
-            "inputs": options.inputs,
-        }));
+        let on_child_failure = options.on_child_failure.unwrap_or(OnChildFailure::Cancel);
+        values.raw(if options.decompose.unwrap_or(true) { b"true" } else { b"false" });
+        values.quoted(&task.qa_profile);
+        values.optional(options.tier.as_ref());
+        values.optional(options.domain.as_ref());
+        values.number(u64::from(task.timeout_seconds));
+        values.number(u64::from(task.max_attempts));
+        values.optional(options.not_before.as_ref());
+        values.ids(&options.depends_on);
+        values.quoted(&on_child_failure.as_str());
+        values.json(&options.inputs);
         values.raw(submission.metadata.as_deref().unwrap_or("{}").as_bytes());
         values.quoted(&submission.execution_mode.as_str());
         values.json(&submission.description);
@@ -183,7 +215,6 @@ pub(super) fn compact(task: &Task, fixed: &Fixed) -> Compact {
     let mut values = Values(Vec::with_capacity(HEAD_BYTES + 384 + fixed.0.len()));
     values.0.extend_from_slice(&task.version.to_le_bytes());
     values.0.push(u8::from(task.status().is_terminal()));
-    values.quoted(&task.id);
     values.json(task.project.as_str());
     values.quoted(&task.status().as_str());
     values.null(); // mode: known only from an Agent's analysis
@@ -199,10 +230,14 @@ pub(super) fn compact(task: &Task, fixed: &Fixed) -> Compact {
     values.number(u64::from(task.attempts()));
     values.number(u64::from(task.max_attempts));
     values.quoted(&task.created_at);
-    values.quoted(&task.updated_at);
+    if task.ended_at() == Some(task.updated_at) {
+        values.raw(b"");
+    } else {
+        values.quoted(&task.updated_at);
+    }
     values.null(); // parent_id: subtasks come with decomposition
     values.raw(b"[]");
-    values.json(&task.depends_on.iter().map(ToString::to_string).collect::<Vec<_>>());
+    values.ids(&task.depends_on);
     values.optional(task.rerun_of.as_ref());
     match error(task) {
         Some(error) => values.json(&error),

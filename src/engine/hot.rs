@@ -60,7 +60,7 @@ impl HotTasks {
 
     /// The answer of a task, if it is in memory.
     pub(super) fn get(&self, task: TaskId) -> Option<Answer> {
-        self.answers.pin().get(&task).map(Compact::answer)
+        self.answers.pin().get(&task).map(|answer| answer.answer(task))
     }
 
     pub(super) fn put_open(&self, task: TaskId, answer: Compact) {

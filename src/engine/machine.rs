@@ -417,10 +417,10 @@ impl Machine {
         let task = self.find(id)?;
         let Some(task) = task else { return Ok(None) };
         if let Some(Entry { fixed: Known::Small(fixed), .. }) = self.tasks.get(&id) {
-            return Ok(Some(answer::compact(&task, fixed).answer()));
+            return Ok(Some(answer::compact(&task, fixed).answer(id)));
         }
         let submission = self.store.view()?.submission(id)?;
-        Ok(submission.map(|submission| answer::compact(&task, &Fixed::of(&submission, &task)).answer()))
+        Ok(submission.map(|submission| answer::compact(&task, &Fixed::of(&submission, &task)).answer(id)))
     }
 
     /// Ends the group: its rows, and what the read side learns when they are

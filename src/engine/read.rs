@@ -137,7 +137,7 @@ impl ReadSide {
         let view = self.store.view()?;
         let Some(task) = view.task(id)? else { return Ok(None) };
         let Some(submission) = view.submission(id)? else { return Ok(None) };
-        Ok(Some(answer::compact(&task, &Fixed::of(&submission, &task)).answer()))
+        Ok(Some(answer::compact(&task, &Fixed::of(&submission, &task)).answer(id)))
     }
 
     /// Brings the newest finished tasks back into memory after a start,
