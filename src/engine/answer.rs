@@ -62,7 +62,6 @@ const COMPLETED_AT: usize = 6;
 /// Left empty when it is the time of the end.
 const UPDATED_AT: usize = 16;
 const VERSION_AT: usize = 33;
-const LAST: usize = 36;
 const KEYS_BYTES: usize = 640;
 
 /// The values of an answer, in the form in which they stay in memory.
@@ -90,29 +89,29 @@ impl Compact {
     /// The whole answer.
     pub(super) fn answer(&self, task: TaskId) -> Answer {
         let version = self.version();
-        let mut rest = self.0.get(HEAD_BYTES..).unwrap_or_default();
-        let mut body = Vec::with_capacity(self.0.len() + KEYS_BYTES);
+        let values = self.0.get(HEAD_BYTES..).unwrap_or_default();
+        let mut ends = memchr::memchr_iter(SEPARATOR, values);
+        let mut start = 0;
+        let mut body = Vec::with_capacity(values.len() + KEYS_BYTES);
         body.extend_from_slice(FIRST_KEY);
-        write_display(&mut body, &task);
+        body.extend_from_slice(task.to_text(&mut [0; 36]).as_bytes());
         let mut completed_at: &[u8] = b"";
         for (place, key) in KEYS.into_iter().enumerate() {
             body.extend_from_slice(key);
-            if place == LAST {
-                break;
-            }
             if place == VERSION_AT {
                 write_display(&mut body, &version);
                 continue;
             }
-            let end = memchr::memchr(SEPARATOR, rest).unwrap_or(rest.len());
-            let (value, after) = rest.split_at(end);
+            // After the last key no value is left.
+            let Some(end) = ends.next() else { break };
+            let value = values.get(start..end).unwrap_or_default();
+            start = end + 1;
             match place {
                 COMPLETED_AT => completed_at = value,
                 UPDATED_AT if value.is_empty() => body.extend_from_slice(completed_at),
                 _ => {}
             }
             body.extend_from_slice(value);
-            rest = after.get(1..).unwrap_or_default();
         }
         Answer { version, ended: self.ended(), body: Bytes::from(body) }
     }

@@ -131,6 +131,12 @@ macro_rules! uuid_id {
                 self.0.into_bytes()
             }
 
+            /// The id as text, written into `buffer`.
+            #[must_use]
+            pub fn to_text(self, buffer: &mut [u8; 36]) -> &str {
+                self.0.hyphenated().encode_lower(buffer)
+            }
+
             /// The reverse of [`Self::to_bytes`].
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {

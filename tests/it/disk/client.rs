@@ -108,7 +108,7 @@ impl Client {
             Ok(answer) => {
                 ensure!(answer.ended, "a cancelled task has not ended");
                 self.journal.add(Acknowledged::Cancel { task });
-                self.journal.see(task, &answer)?;
+                self.journal.see(task, false, &answer)?;
                 Ok(true)
             }
             Err(error) => self.journal.failed(error, Lost::Marked(reason)),
@@ -212,8 +212,9 @@ impl Client {
     /// What a reader sees must be there for good.
     fn look(&mut self) -> Result<bool> {
         let Some(task) = self.journal.any_task(&mut self.random) else { return Ok(true) };
+        let had_ended = self.journal.saw_end(task);
         match self.engine.status(task) {
-            Ok(Some(answer)) => self.journal.see(task, &answer).map(|()| true),
+            Ok(Some(answer)) => self.journal.see(task, had_ended, &answer).map(|()| true),
             Ok(None) => anyhow::bail!("task {task} was acknowledged and is not there"),
             // A dead disk can't be read either.
             Err(Error::Store(_)) => Ok(false),

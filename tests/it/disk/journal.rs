@@ -152,13 +152,17 @@ impl Journal {
         }
     }
 
-    /// Keeps what a reader saw.
-    pub(super) fn see(&self, task: TaskId, answer: &Answer) -> Result<()> {
+    /// Whether a reader saw that the task has ended: to be asked before the
+    /// task is read, since another reader can be faster in telling.
+    pub(super) fn saw_end(&self, task: TaskId) -> bool {
+        self.inner().seen.get(&task).is_some_and(|seen| seen.ended)
+    }
+
+    /// Keeps what a reader saw. A late output can still add to the record of
+    /// an ended task, but it stays ended.
+    pub(super) fn see(&self, task: TaskId, had_ended: bool, answer: &Answer) -> Result<()> {
         let mut inner = self.inner();
-        // A late output can still add to the record of an ended task.
-        if inner.seen.get(&task).is_some_and(|before| before.ended) {
-            ensure!(answer.ended, "task {task} was seen to leave its end");
-        }
+        ensure!(answer.ended || !had_ended, "task {task} was seen to leave its end");
         let newer = inner.seen.get(&task).is_none_or(|before| before.version <= answer.version);
         if newer {
             inner.seen.insert(task, answer.clone());
