@@ -206,6 +206,10 @@ text_id! {
     /// How an output is validated, such as `consensus`, or `none`.
     QaProfile, check_name
 }
+text_id! {
+    /// What kind of request a task is, such as `new_project` or `fix_bug`.
+    Mode, check_name
+}
 
 impl QaProfile {
     /// Whether an output completes its task without any validation.

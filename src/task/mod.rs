@@ -10,6 +10,7 @@
 //! * [`Router`] gives a domain and a tier where a request names none.
 
 mod admission;
+mod analysis;
 mod change;
 mod event;
 mod id;
@@ -25,13 +26,14 @@ mod time;
 mod transition;
 
 pub use admission::Admission;
+pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SUBTASKS, Subtask};
 pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, Stale};
 pub use event::{
     Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict,
 };
 pub use id::{
-    ArtifactId, Domain, InvalidId, LeaseId, MAX_ID_BYTES, ProjectId, QaProfile, RecordId, ReviewId, Seq, TaskId, Tier,
-    WorkerId,
+    ArtifactId, Domain, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile, RecordId, ReviewId, Seq, TaskId,
+    Tier, WorkerId,
 };
 pub use line::{FairLine, Line, Place};
 pub use policy::Policy;
