@@ -31,7 +31,7 @@ fn artifact() -> ArtifactId {
 }
 
 fn report(report: Report) -> Input {
-    Input::Report { report, record: RecordId::new(Uuid::from_u128(9)), raw: "{}".to_owned() }
+    Input::Report { report, record: RecordId::new(Uuid::from_u128(9)), raw: "{}".to_owned(), event: None }
 }
 
 fn output() -> Report {

@@ -94,6 +94,7 @@ pub(crate) fn resolved() -> Resolved {
         qa_profile: QaProfile::new("none").expect("a profile"),
         timeout_seconds: 600,
         max_attempts: 3,
+        routing: None,
     }
 }
 

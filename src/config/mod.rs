@@ -29,7 +29,7 @@ pub use secret::{REDACTED, Secret};
 pub use show::{show_json, show_yaml};
 pub use sources::{Flag, Sources};
 
-use crate::task::{Policy, Priority, QaProfile, Router, Tier};
+use crate::task::{MAX_DEPTH, MAX_SUBTASKS, Policy, Priority, QaProfile, Router, Tier};
 use tree::{Node, Origin};
 
 /// The defaults, with a comment on every key.
@@ -99,6 +99,10 @@ impl Config {
             park: self.events.park,
             validation_timeout: tasks.validation_timeout,
             review_timeout: tasks.review_timeout,
+            agent: false,
+            rag: false,
+            max_depth: MAX_DEPTH,
+            max_subtasks: MAX_SUBTASKS,
         }
     }
 }

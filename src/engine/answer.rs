@@ -11,7 +11,8 @@ use serde_json::json;
 
 use super::api::Answer;
 use crate::task::{
-    OnChildFailure, OutputArtifact, Pending, Progress, State, Submission, Task, TaskError, TaskId, Timestamp,
+    Completion, OnChildFailure, OutputArtifact, Pending, Product, Progress, Routing, RoutingStep, State, Submission,
+    Task, TaskError, TaskId, Timestamp,
 };
 
 const SEPARATOR: u8 = 0x1f;
@@ -216,7 +217,7 @@ pub(super) fn compact(task: &Task, fixed: &Fixed) -> Compact {
     values.0.push(u8::from(task.status().is_terminal()));
     values.json(task.project.as_str());
     values.quoted(&task.status().as_str());
-    values.null(); // mode: known only from an Agent's analysis
+    values.optional(task.mode.as_ref());
     values.quoted(&task.domain);
     values.quoted(&task.tier);
     write_times_and_product(&mut values, task);
@@ -234,8 +235,8 @@ pub(super) fn compact(task: &Task, fixed: &Fixed) -> Compact {
     } else {
         values.quoted(&task.updated_at);
     }
-    values.null(); // parent_id: subtasks come with decomposition
-    values.raw(b"[]");
+    values.optional(task.parent.as_ref());
+    values.ids(&task.children);
     values.ids(&task.depends_on);
     values.optional(task.rerun_of.as_ref());
     match error(task) {
@@ -255,10 +256,16 @@ fn write_times_and_product(values: &mut Values, task: &Task) {
         (Some(_), None) | (None, _) => values.null(),
     }
     match &task.state {
-        State::Completed { product, .. } => {
-            values.json(&product.artifacts.iter().map(artifact).collect::<Vec<_>>());
+        State::Completed { by, .. } => {
+            let (Completion::Attempt { product: Product { artifacts, .. }, .. } | Completion::Children { artifacts }) =
+                by;
+            values.json(&artifacts.iter().map(artifact).collect::<Vec<_>>());
         }
-        State::Pending(_) | State::Running { .. } | State::Failed { .. } | State::Cancelled { .. } => values.null(),
+        State::Pending(_)
+        | State::Running { .. }
+        | State::Children(_)
+        | State::Failed { .. }
+        | State::Cancelled { .. } => values.null(),
     }
     values.optional(task.newest_record().as_ref());
 }
@@ -276,15 +283,27 @@ fn error(task: &Task) -> Option<serde_json::Value> {
     match &task.state {
         State::Failed { error, .. } => Some(error_json(error)),
         State::Cancelled { reason: Some(reason), .. } => Some(json!({ "code": "cancelled", "message": reason })),
-        State::Cancelled { reason: None, .. } | State::Pending(_) | State::Running { .. } | State::Completed { .. } => {
-            None
-        }
+        State::Cancelled { reason: None, .. }
+        | State::Pending(_)
+        | State::Running { .. }
+        | State::Children(_)
+        | State::Completed { .. } => None,
     }
 }
 
 /// An error as clients see it.
 pub(crate) fn error_json(error: &TaskError) -> serde_json::Value {
     json!({ "code": error.code.as_str(), "message": error.message, "attempt": error.attempt })
+}
+
+/// Who is asked about a task, in words.
+const fn asked(routing: Routing) -> &'static str {
+    match routing.step {
+        RoutingStep::Analyze => "the Agent service to analyse it",
+        RoutingStep::Decompose { .. } => "the Agent service to split it",
+        RoutingStep::Estimate => "the Agent service to choose its tier",
+        RoutingStep::Context => "the RAG service to find its context",
+    }
 }
 
 /// Why a task is not moving, in words.
@@ -297,6 +316,7 @@ fn waiting_for(task: &Task) -> Option<String> {
     match &task.state {
         State::Pending(Pending::Scheduled { until, .. }) => Some(format!("the time {until}")),
         State::Pending(Pending::Blocked { waits_for }) => Some(tasks(waits_for)),
+        State::Pending(Pending::Analyzing { .. }) => Some(task.routing.map_or("routing", asked).to_owned()),
         State::Pending(Pending::Queued { .. }) => Some(format!("a free slot of project {}", task.project)),
         State::Pending(Pending::Backoff { until }) => Some(format!("attempt {} at {until}", task.attempts() + 1)),
         State::Running { progress, .. } => match progress {
@@ -305,6 +325,10 @@ fn waiting_for(task: &Task) -> Option<String> {
             Progress::Validating { .. } => Some(format!("validation by QA profile {}", task.qa_profile)),
             Progress::Reviewing { review, .. } => Some(format!("a reviewer to complete review {review}")),
         },
+        State::Children(children) => {
+            let (open, all) = (children.open.len(), task.children.len());
+            Some(format!("{open} of its {all} subtasks to end"))
+        }
         State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => None,
     }
 }

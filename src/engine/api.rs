@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
-    self, Correlation, LeaseId, Outcome, ProjectId, QaProfile, Report, Seq, Status, TaskId, Tier, Timestamp, WorkerId,
+    self, Correlation, Domain, LeaseId, Outcome, ProjectId, QaProfile, Report, RoutingStep, Seq, Status, TaskId, Tier,
+    Timestamp, WorkerId,
 };
 
 /// Why the engine did not do what it was asked.
@@ -260,6 +261,27 @@ pub struct ProjectStatus {
     pub completed: (u64, u64),
     /// Failed in the last hour and the last day.
     pub failed: (u64, u64),
+}
+
+/// A task that somebody is to ask about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutingJob {
+    /// The task.
+    pub task: TaskId,
+    /// Its project.
+    pub project: ProjectId,
+    /// What is to be done, in words.
+    pub description: String,
+    /// What the task that it is a part of is to do, if it is one.
+    pub parent_description: Option<String>,
+    /// The kind of work, as far as it is known.
+    pub domain: Domain,
+    /// What is to be found out.
+    pub step: RoutingStep,
+    /// Since when it waits to be routed.
+    pub since: Timestamp,
+    /// W3C trace context of the submission.
+    pub traceparent: Option<String>,
 }
 
 /// The work queue of a tier.

@@ -10,8 +10,11 @@ use super::api::{
     Queue, Refusal, Submissions,
 };
 use super::machine::Grant;
+use super::routing::TakenRouting;
 use crate::store::{Committed, Project};
-use crate::task::{Domain, LeaseId, ProjectId, Router, Submission, TaskId, Tier, Timestamp};
+use crate::task::{
+    Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
+};
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -76,6 +79,21 @@ pub(super) enum Command {
     },
     Release {
         lease: LeaseId,
+        reply: Reply<()>,
+    },
+    TakeRouting {
+        max: usize,
+        reply: Reply<Vec<TakenRouting>>,
+    },
+    Route {
+        task: TaskId,
+        step: RoutingStep,
+        finding: Box<Finding>,
+        reply: Reply<Outcome>,
+    },
+    ReturnRouting {
+        task: TaskId,
+        until: Timestamp,
         reply: Reply<()>,
     },
     CreateProject {

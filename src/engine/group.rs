@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::answer::Compact;
 use crate::store::{self, Batch, Record, RecordInput, RecordOutput, Relationship};
-use crate::task::{NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId};
+use crate::task::{ArtifactId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId};
 
 /// What one group of commands changes.
 #[derive(Debug, Default)]
@@ -18,10 +18,10 @@ pub(super) struct Group {
     pub(super) touched: HashMap<TaskId, Option<Status>>,
     /// Projects whose counters have changed.
     pub(super) counted: HashSet<ProjectId>,
+    /// Findings that have changed.
+    pub(super) findings: HashMap<TaskId, Findings>,
     /// Records that have changed.
     pub(super) records: HashMap<RecordId, Record>,
-    /// Events that were taken.
-    pub(super) hashes: Vec<[u8; 16]>,
     /// Answers under new idempotency keys.
     pub(super) answers: HashMap<Seq, Vec<u8>>,
     /// Tasks that retention removed.
@@ -50,8 +50,21 @@ impl Group {
         }
     }
 
+    /// The findings of a task as they are in this group, or in the store.
+    pub(super) fn findings(&mut self, store: &store::Store, task: TaskId) -> Result<&mut Findings, store::Error> {
+        match self.findings.entry(task) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(store.view()?.findings(task)?.unwrap_or_default())),
+        }
+    }
+
     /// Makes the provenance record of an attempt.
-    pub(super) fn store_record(&mut self, task: &Task, new: NewRecord) {
+    pub(super) fn store_record(
+        &mut self,
+        store: &store::Store,
+        task: &Task,
+        new: NewRecord,
+    ) -> Result<(), store::Error> {
         let output = &new.output;
         let outputs = self.outputs(output);
         let record = Record {
@@ -72,10 +85,11 @@ impl Group {
             execution_time_ms: output.execution_time_ms,
             confidence: output.confidence,
             outputs,
-            inputs: consumed(output),
+            inputs: self.inputs(store, task, output)?,
             verification: None,
         };
         self.records.insert(new.id, record);
+        Ok(())
     }
 
     /// The artifacts of an output; its content goes to the one that it names.
@@ -91,9 +105,23 @@ impl Group {
         };
         output.all_artifacts().into_iter().map(of).collect()
     }
-}
 
-pub(super) fn consumed(output: &Output) -> Vec<RecordInput> {
-    let inputs = output.inputs_consumed.iter();
-    inputs.map(|artifact| RecordInput { artifact: artifact.clone(), relationship: Relationship::Consumed }).collect()
+    /// What an output used: what the worker says that it consumed, and what
+    /// it was given as context besides.
+    fn inputs(&self, store: &store::Store, task: &Task, output: &Output) -> Result<Vec<RecordInput>, store::Error> {
+        let consumed = output.inputs_consumed.iter();
+        let input = |artifact: &ArtifactId, relationship| RecordInput { artifact: artifact.clone(), relationship };
+        let mut inputs: Vec<_> = consumed.map(|artifact| input(artifact, Relationship::Consumed)).collect();
+        if task.has_findings {
+            let stored = match self.findings.get(&task.id) {
+                Some(findings) => findings.context.clone(),
+                None => store.view()?.findings(task.id)?.and_then(|findings| findings.context),
+            };
+            let sources = stored.into_iter().flat_map(|context| context.sources);
+            for source in sources.filter(|source| !output.inputs_consumed.contains(source)) {
+                inputs.push(input(&source, Relationship::Referenced));
+            }
+        }
+        Ok(inputs)
+    }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::api::{
     Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, NewProject,
-    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions, Submitted, TaskFilter, TaskPage,
+    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
 };
 use super::command::{Command, Reply, Routed};
 use super::machine::{Grant, Machine};
@@ -21,7 +21,9 @@ use super::writer::Writer;
 use super::{list, outgoing};
 use crate::clock::Clock;
 use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store, guarded, panic_message};
-use crate::task::{ArtifactId, LeaseId, ProjectId, RecordId, Seq, Status, Submission, TaskId, Timestamp};
+use crate::task::{
+    ArtifactId, Finding, LeaseId, Outcome, ProjectId, RecordId, RoutingStep, Seq, Status, Submission, TaskId, Timestamp,
+};
 
 /// The engine's handle.
 #[derive(Debug, Clone)]
@@ -226,6 +228,35 @@ impl Engine {
     /// Gives a lease back: the task waits for a worker again.
     pub async fn release(&self, lease: LeaseId) -> Result<(), Error> {
         self.ask(|reply| Command::Release { lease, reply }).await
+    }
+
+    /// Hands out tasks that are to be routed, at most `max`, in turns between
+    /// projects. Each is out until it is answered or returned.
+    pub async fn take_routing(&self, max: usize) -> Result<Vec<RoutingJob>, Error> {
+        let taken = self.ask(|reply| Command::TakeRouting { max, reply }).await?;
+        self.read(move |side| {
+            let view = side.store.view()?;
+            taken.into_iter().map(|taken| outgoing::routing_job(&view, taken)).collect()
+        })
+        .await
+    }
+
+    /// Changes whenever a task may have become ready to be routed.
+    #[must_use]
+    pub fn routing_waits(&self) -> watch::Receiver<u64> {
+        self.read.routing()
+    }
+
+    /// Takes a finding about a task. When the task has moved on meanwhile,
+    /// nothing changes.
+    pub async fn route(&self, task: TaskId, step: RoutingStep, finding: Finding) -> Result<Outcome, Error> {
+        let finding = Box::new(finding);
+        self.ask(|reply| Command::Route { task, step, finding, reply }).await
+    }
+
+    /// Gives a job back, to be handed out again at `until`.
+    pub async fn return_routing(&self, task: TaskId, until: Timestamp) -> Result<(), Error> {
+        self.ask(|reply| Command::ReturnRouting { task, until, reply }).await
     }
 
     /// Makes a project.

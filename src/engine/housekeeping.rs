@@ -30,7 +30,7 @@ impl Machine {
         let taken = self.taken.outdated(now.before(settings.dedup_window), settings.dedup_max_ids);
         if let Some(until) = taken {
             for row in self.store.view()?.taken_events(until)? {
-                row.hashes.iter().for_each(|hash| self.taken.forget(hash));
+                self.taken.removed(&row);
             }
         }
         let idempotency = self.keys.outdated(now.before(settings.idempotency));

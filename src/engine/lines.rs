@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::hot::IdHash;
+use super::routing::RoutingLine;
 use super::settings::Settings;
 use crate::task::{
     Admission, ArtifactId, Correlation, FairLine, LeaseId, Pending, Place, Product, Progress, ReviewId, State, Task,
@@ -16,6 +17,7 @@ use crate::task::{
 #[derive(Debug)]
 pub(super) struct Lines {
     pub(super) admission: Admission,
+    pub(super) routing: RoutingLine,
     pub(super) ready: BTreeMap<Tier, Ready>,
     timers: BTreeSet<(Timestamp, TaskId)>,
     /// Tasks that wait for a task.
@@ -41,6 +43,7 @@ impl Lines {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             admission: Admission::new(settings.aging, settings.max_concurrent),
+            routing: RoutingLine::new(settings),
             ready: settings.tiers.iter().map(|tier| (tier.clone(), Ready::default())).collect(),
             timers: BTreeSet::new(),
             dependents: HashMap::default(),
@@ -65,6 +68,7 @@ impl Lines {
             self.timers.insert((at, task.id));
         }
         match &task.state {
+            State::Pending(Pending::Analyzing { since }) => self.routing.enter(task, *since),
             State::Pending(Pending::Queued { since }) => {
                 self.admission.enqueue(&task.project, task.priority, Place { since: *since, task: task.id });
             }
@@ -83,7 +87,11 @@ impl Lines {
                     self.reviews.insert((review.clone(), task.id));
                 }
             },
-            State::Pending(_) | State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
+            State::Pending(Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Backoff { .. })
+            | State::Children(_)
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. } => {}
         }
     }
 
@@ -97,6 +105,7 @@ impl Lines {
             self.timers.remove(&(at, task.id));
         }
         match &task.state {
+            State::Pending(Pending::Analyzing { since }) => self.routing.leave(task, *since),
             State::Pending(Pending::Queued { since }) => {
                 self.admission.withdraw(&task.project, task.priority, Place { since: *since, task: task.id });
             }
@@ -116,7 +125,11 @@ impl Lines {
                     self.reviews.remove(&(review.clone(), task.id));
                 }
             },
-            State::Pending(_) | State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
+            State::Pending(Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Backoff { .. })
+            | State::Children(_)
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. } => {}
         }
     }
 

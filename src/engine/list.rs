@@ -3,8 +3,8 @@
 
 use super::api::{PageStart, TaskFilter, TaskPage};
 use super::read::ReadSide;
-use crate::store::{self, Counters, ScanFilter, View};
-use crate::task::{Status, Task};
+use crate::store::{self, Counters, Scan, ScanFilter, View};
+use crate::task::{Status, Task, TaskId};
 
 /// Most tasks that one page looks at; a page that stops here says so.
 const MAX_LOOKED_AT: usize = 50_000;
@@ -28,12 +28,12 @@ pub(super) fn page(
     let total = total(&view, filter, &statuses, all)?;
     let scan = ScanFilter { project: filter.project.clone(), statuses, below };
     let mut page = TaskPage { tasks: Vec::new(), next: None, total, truncated: false };
-    // Subtasks come with decomposition: until then nobody has a parent.
-    if filter.parent.is_some() {
-        return Ok(page);
-    }
+    let found: Box<dyn Iterator<Item = Scan>> = match filter.parent {
+        Some(parent) => Box::new(children(&view, parent, &scan)?.into_iter().map(Ok)),
+        None => view.scan(&scan)?,
+    };
     let mut last = None;
-    for (looked_at, id) in view.scan(&scan)?.enumerate() {
+    for (looked_at, id) in found.enumerate() {
         let id = id?;
         if page.tasks.len() == limit || looked_at == MAX_LOOKED_AT {
             page.next = last;
@@ -56,6 +56,22 @@ pub(super) fn page(
     Ok(page)
 }
 
+/// The subtasks of a task that a scan would find, newest first.
+fn children(view: &View, parent: TaskId, scan: &ScanFilter) -> Result<Vec<TaskId>, store::Error> {
+    let mut found = Vec::new();
+    for id in view.task(parent)?.map(|task| task.children).unwrap_or_default() {
+        let Some(task) = view.task(id)? else { continue };
+        if scan.project.as_ref().is_none_or(|project| task.project == *project)
+            && (scan.statuses.is_empty() || scan.statuses.contains(&task.status()))
+            && scan.below.is_none_or(|below| id < below)
+        {
+            found.push(id);
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
+}
+
 const fn needs_task(filter: &TaskFilter) -> bool {
     filter.tier.is_some()
         || filter.domain.is_some()
@@ -75,8 +91,9 @@ fn total(view: &View, filter: &TaskFilter, statuses: &[Status], all: &Counters) 
     if needs_task(filter) {
         return Ok(None);
     }
-    if filter.parent.is_some() {
-        return Ok(Some(0));
+    if let Some(parent) = filter.parent {
+        let scan = ScanFilter { project: filter.project.clone(), statuses: statuses.to_vec(), below: None };
+        return Ok(u64::try_from(children(view, parent, &scan)?.len()).ok());
     }
     let counters = match &filter.project {
         Some(project) => view.counters(project)?,

@@ -11,16 +11,16 @@ use std::sync::Arc;
 use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
-use super::api::{Answer, EventOutcome, Incoming, Refusal};
+use super::api::{Answer, Refusal};
 use super::group::{Group, Publication};
 use super::hot::IdHash;
 use super::lines::Lines;
-use super::memory::{Ends, Keys, ProjectState, Taken, event_hash};
+use super::memory::{Ends, Keys, ProjectState, Taken};
 use super::settings::Settings;
 use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Recovered, Store};
 use crate::task::{
-    self, Change, Effect, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State, Status, Step,
-    Task, TaskId, Timestamp,
+    self, Change, Effect, End, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State, Step, Task,
+    TaskId, Timestamp,
 };
 
 /// The state that the writer owns.
@@ -45,8 +45,8 @@ pub(super) struct Machine {
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
     cold: Vec<TaskId>,
-    /// Tasks that must be told that one they wait for has ended.
-    ended: Vec<(TaskId, bool)>,
+    /// What the step under way means for other tasks.
+    follow: Vec<Follow>,
     ids: ContextV7,
 }
 
@@ -55,6 +55,15 @@ pub(super) struct Machine {
 struct Entry {
     task: Task,
     fixed: Known,
+}
+
+/// What a step of one task means for another.
+#[derive(Debug)]
+enum Follow {
+    /// It has ended: who waits for it, and its parent, must learn it.
+    Ended { task: TaskId, parent: Option<TaskId>, end: End },
+    /// It must be cancelled.
+    Cancel { task: TaskId, reason: String },
 }
 
 /// The part of a task's answer that never changes.
@@ -95,7 +104,7 @@ impl Machine {
             live_projects: 0,
             group: Group::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
-            ended: Vec::new(),
+            follow: Vec::new(),
             ids: ContextV7::new(),
         };
         for (seq, row) in recovered.idempotency {
@@ -178,14 +187,30 @@ impl Machine {
         now: Timestamp,
     ) -> Stored<Result<Outcome, Refusal>> {
         let outcome = self.apply_alone(id, input, event, now)?;
-        while let Some((ended, completed)) = self.ended.pop() {
-            for dependent in self.lines.dependents_of(ended) {
-                let input = Input::DependencyEnded { task: ended, completed };
-                // One that has ended itself meanwhile has nothing to learn.
-                let _ = self.apply_alone(dependent, input, None, now)?;
-            }
+        while let Some(follow) = self.follow.pop() {
+            self.follow(follow, now)?;
         }
         Ok(outcome)
+    }
+
+    /// Carries a step on to another task. One that has ended itself
+    /// meanwhile has nothing to learn from it, and refuses.
+    fn follow(&mut self, follow: Follow, now: Timestamp) -> Stored<()> {
+        match follow {
+            Follow::Cancel { task, reason } => {
+                let _ = self.apply_alone(task, Input::Cancel { reason: Some(reason) }, None, now)?;
+            }
+            Follow::Ended { task, parent, end } => {
+                for dependent in self.lines.dependents_of(task) {
+                    let input = Input::DependencyEnded { task, end: end.clone() };
+                    let _ = self.apply_alone(dependent, input, None, now)?;
+                }
+                if let Some(parent) = parent {
+                    let _ = self.apply_alone(parent, Input::ChildEnded { task, end }, None, now)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn apply_alone(
@@ -237,6 +262,9 @@ impl Machine {
         }
         // Not by outcome: a stale review changes what the task remembers.
         if entry.task != task || !effects.is_empty() {
+            if entry.task.qa_profile != task.qa_profile {
+                entry.fixed = Known::No;
+            }
             let old = std::mem::replace(&mut entry.task, task);
             self.group.touched.entry(old.id).or_insert(Some(old.status()));
             self.lines.leave(&old);
@@ -253,8 +281,8 @@ impl Machine {
 
     fn count(&mut self, task: &Task, old: Option<&Task>, now: Timestamp) {
         let status = task.status();
-        if status.is_terminal() && old.is_none_or(|old| !old.status().is_terminal()) {
-            self.ended.push((task.id, status == Status::Completed));
+        if let Some(end) = End::of(task).filter(|_| old.is_none_or(|old| !old.status().is_terminal())) {
+            self.follow.push(Follow::Ended { task: task.id, parent: task.parent, end });
             if let Some(state) = self.projects.get_mut(&task.project) {
                 state.ends.add(now, status);
             }
@@ -273,7 +301,7 @@ impl Machine {
         for effect in effects {
             match effect {
                 Effect::Log(change) => self.log(task, change, None, now)?,
-                Effect::StoreRecord(new) => self.group.store_record(task, *new),
+                Effect::StoreRecord(new) => self.group.store_record(&self.store, task, *new)?,
                 Effect::ExtendRecord { record, output } => self.extend_record(record, &output)?,
                 Effect::JudgeRecord { record, status, verification } => {
                     if let Some(record) = self.group.record(&self.store, record)? {
@@ -281,7 +309,13 @@ impl Machine {
                         record.verification = verification.or(record.verification.take());
                     }
                 }
-                Effect::DeadLetter { raw, reason } => {
+                Effect::KeepFindings(findings) => self.group.findings(&self.store, task.id)?.merge(*findings),
+                Effect::Spawn(children) => self.spawn(task, &children, now)?,
+                Effect::Cancel { task, reason } => self.follow.push(Follow::Cancel { task, reason }),
+                Effect::DeadLetter { raw, reason, event } => {
+                    if let Some(event) = event {
+                        self.taken.forget(event);
+                    }
                     // Never given again, not even after a restart: the log has
                     // moved on with every dead letter.
                     self.dead_letters.0 = self.head.0.max(self.dead_letters.0 + 1);
@@ -320,58 +354,6 @@ impl Machine {
             event,
         };
         self.group.batch.append(self.head, entry)
-    }
-
-    /// Takes an event of another service.
-    pub(super) fn accept(&mut self, incoming: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
-        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
-        if hash.is_some_and(|hash| self.taken.contains(&hash)) {
-            return Ok(Ok(EventOutcome::Duplicate));
-        }
-        self.take(incoming, hash, now)
-    }
-
-    /// Takes a dead letter again as the event that it holds. An event that
-    /// waited in vain was taken once before: that makes it no duplicate here.
-    pub(super) fn requeue(
-        &mut self,
-        number: u64,
-        incoming: Incoming,
-        now: Timestamp,
-    ) -> Stored<Result<EventOutcome, Refusal>> {
-        let gone = self.group.requeued.contains(&number) || self.store.view()?.dead_letter(number)?.is_none();
-        if gone {
-            return Ok(Err(Refusal::DeadLetterNotFound(number)));
-        }
-        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
-        let outcome = self.take(incoming, hash, now)?;
-        if outcome.is_ok() {
-            self.group.requeued.insert(number);
-            self.group.batch.remove_dead_letter(number);
-            self.dead_letters.1 = self.dead_letters.1.saturating_sub(1);
-        }
-        Ok(outcome)
-    }
-
-    fn take(
-        &mut self,
-        incoming: Incoming,
-        hash: Option<[u8; 16]>,
-        now: Timestamp,
-    ) -> Stored<Result<EventOutcome, Refusal>> {
-        let Some(task) = self.lines.correlate(&incoming.correlation) else {
-            return Ok(Err(Refusal::NothingCorrelates));
-        };
-        let record = RecordId::new(self.mint(now));
-        let Incoming { report, raw, .. } = incoming;
-        let input = Input::Report { report, record, raw: raw.clone() };
-        let outcome = self.apply(task, input, Some(raw), now)?;
-        if let (Ok(_), Some(hash)) = (&outcome, hash)
-            && self.taken.insert(hash)
-        {
-            self.group.hashes.push(hash);
-        }
-        Ok(outcome.map(EventOutcome::Taken))
     }
 
     /// Gives waiting tasks of a tier to a worker, at most `max`.
@@ -452,9 +434,11 @@ impl Machine {
         for record in group.records.values() {
             group.batch.put_record(record)?;
         }
-        if !group.hashes.is_empty() {
-            group.batch.put_taken_events(self.head, now, &group.hashes);
-            self.taken.committed(self.head, now, group.hashes.len());
+        for (task, findings) in &group.findings {
+            group.batch.put_findings(*task, findings)?;
+        }
+        if let Some(events) = self.taken.committed(self.head, now) {
+            group.batch.put_taken_events(&events);
         }
         Ok((group.batch, publication))
     }

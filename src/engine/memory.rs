@@ -9,49 +9,79 @@ use sha2::{Digest, Sha256};
 use super::api::IdempotencyKey;
 use super::hot::IdHash;
 use crate::store::{Counters, Project, TakenEvents};
-use crate::task::{Seq, Status, Timestamp};
+use crate::task::{EventHash, Seq, Status, Timestamp};
 
 /// What an event is known by: the first half of a SHA-256 over its source
 /// and id. An accidental match is out of the question, a wanted one costs
 /// more than it could win.
-pub(super) fn event_hash(source: &str, id: &str) -> [u8; 16] {
+pub(super) fn event_hash(source: &str, id: &str) -> EventHash {
     let digest = Sha256::new().chain_update(source).chain_update([0]).chain_update(id).finalize();
-    digest.first_chunk().copied().unwrap_or_default()
+    EventHash(digest.first_chunk().copied().unwrap_or_default())
 }
 
-/// Events that were taken within the window.
+/// Events that were taken within the window. One that became a dead letter
+/// is forgotten: it may be sent again.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     hashes: HashSet<[u8; 16], IdHash>,
     commits: VecDeque<(Seq, Timestamp, usize)>,
+    /// The commits that forgot events, as long as their rows are kept.
+    forgotten_at: HashMap<[u8; 16], Seq, IdHash>,
+    /// What the next commit takes, and what it forgets of earlier ones.
+    new: Vec<EventHash>,
+    gone: Vec<EventHash>,
 }
 
 impl Taken {
     pub(super) fn recovered(rows: Vec<TakenEvents>) -> Self {
         let mut taken = Self::default();
         for row in rows {
+            for EventHash(hash) in row.forgotten {
+                taken.hashes.remove(&hash);
+                taken.forgotten_at.insert(hash, row.seq);
+            }
             taken.commits.push_back((row.seq, row.at, row.hashes.len()));
-            taken.hashes.extend(row.hashes);
+            taken.hashes.extend(row.hashes.iter().map(|hash| hash.0));
         }
         taken
     }
 
-    pub(super) fn contains(&self, hash: &[u8; 16]) -> bool {
-        self.hashes.contains(hash)
+    pub(super) fn contains(&self, hash: EventHash) -> bool {
+        self.hashes.contains(&hash.0)
     }
 
-    /// Whether it was not known.
-    pub(super) fn insert(&mut self, hash: [u8; 16]) -> bool {
-        self.hashes.insert(hash)
+    pub(super) fn insert(&mut self, hash: EventHash) {
+        if self.hashes.insert(hash.0) {
+            self.new.push(hash);
+        }
     }
 
-    pub(super) fn forget(&mut self, hash: &[u8; 16]) {
-        self.hashes.remove(hash);
+    /// Takes back what was inserted since the last commit.
+    pub(super) fn withdraw(&mut self, hash: EventHash) {
+        if let Some(place) = self.new.iter().rposition(|new| *new == hash) {
+            self.new.remove(place);
+            self.hashes.remove(&hash.0);
+        }
     }
 
-    /// What was inserted since the last call belongs to this commit.
-    pub(super) fn committed(&mut self, seq: Seq, at: Timestamp, count: usize) {
-        self.commits.push_back((seq, at, count));
+    /// The event may be sent again.
+    pub(super) fn forget(&mut self, hash: EventHash) {
+        let in_this_commit = self.new.contains(&hash);
+        self.withdraw(hash);
+        if !in_this_commit && self.hashes.remove(&hash.0) {
+            self.gone.push(hash);
+        }
+    }
+
+    /// What the commit with this last position takes, and what it forgets.
+    pub(super) fn committed(&mut self, seq: Seq, at: Timestamp) -> Option<TakenEvents> {
+        if self.new.is_empty() && self.gone.is_empty() {
+            return None;
+        }
+        let (hashes, forgotten) = (std::mem::take(&mut self.new), std::mem::take(&mut self.gone));
+        self.commits.push_back((seq, at, hashes.len()));
+        self.forgotten_at.extend(forgotten.iter().map(|hash| (hash.0, seq)));
+        Some(TakenEvents { seq, at, hashes, forgotten })
     }
 
     /// The position before which commits are too old or too many.
@@ -67,6 +97,21 @@ impl Taken {
             self.commits.pop_front();
         }
         until
+    }
+
+    /// The row of a commit is removed. What was forgotten after it may have
+    /// been taken again, and is then known from a later row.
+    pub(super) fn removed(&mut self, row: &TakenEvents) {
+        for EventHash(hash) in &row.hashes {
+            if self.forgotten_at.get(hash).is_none_or(|at| *at < row.seq) {
+                self.hashes.remove(hash);
+            }
+        }
+        for EventHash(hash) in &row.forgotten {
+            if self.forgotten_at.get(hash) == Some(&row.seq) {
+                self.forgotten_at.remove(hash);
+            }
+        }
     }
 }
 
@@ -176,19 +221,61 @@ mod tests {
         assert_eq!(ends.within(at(70 + 1445), Duration::from_hours(24)), (1, 0));
     }
 
+    fn hash(n: u8) -> EventHash {
+        EventHash([n; 16])
+    }
+
+    fn second(n: i64) -> Timestamp {
+        Timestamp::from_micros(n * 1_000_000)
+    }
+
     #[test]
     fn taken_events_leave_by_age_and_number() {
-        let hash = |n: u8| [n; 16];
-        let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
         let mut taken = Taken::default();
+        let mut rows = Vec::new();
         for n in 1..=4 {
             taken.insert(hash(n));
-            taken.committed(Seq(u64::from(n) * 10), at(i64::from(n)), 1);
+            rows.extend(taken.committed(Seq(u64::from(n) * 10), second(i64::from(n))));
         }
-        assert_eq!(taken.outdated(at(0), 10), None);
-        assert_eq!(taken.outdated(at(2), 10), Some(Seq(11)));
-        taken.forget(&hash(1));
-        assert_eq!(taken.outdated(at(0), 2), Some(Seq(21)));
-        assert!(!taken.contains(&hash(1)) && taken.contains(&hash(3)));
+        assert_eq!(taken.outdated(second(0), 10), None);
+        assert_eq!(taken.outdated(second(2), 10), Some(Seq(11)));
+        taken.removed(&rows[0]);
+        assert_eq!(taken.outdated(second(0), 2), Some(Seq(21)));
+        assert!(!taken.contains(hash(1)) && taken.contains(hash(3)));
+    }
+
+    #[test]
+    fn a_forgotten_event_is_new_again() {
+        let mut taken = Taken::default();
+        let mut rows = Vec::new();
+        taken.insert(hash(1));
+        taken.insert(hash(2));
+        rows.extend(taken.committed(Seq(1), second(1)));
+        taken.forget(hash(1));
+        assert!(!taken.contains(hash(1)));
+        rows.extend(taken.committed(Seq(2), second(2)));
+        assert!(!Taken::recovered(rows.clone()).contains(hash(1)));
+        // Taken again, forgotten and taken again in one commit.
+        taken.insert(hash(1));
+        taken.forget(hash(1));
+        assert!(!taken.contains(hash(1)));
+        taken.insert(hash(1));
+        rows.extend(taken.committed(Seq(3), second(3)));
+        assert!(Taken::recovered(rows.clone()).contains(hash(1)));
+        // The first row goes, with what it alone knew.
+        assert_eq!(taken.outdated(second(2), 10), Some(Seq(2)));
+        taken.removed(&rows[0]);
+        assert!(taken.contains(hash(1)) && !taken.contains(hash(2)));
+        taken.removed(&rows[1]);
+        taken.removed(&rows[2]);
+        assert!(!taken.contains(hash(1)) && taken.forgotten_at.is_empty());
+    }
+
+    #[test]
+    fn a_refused_event_is_not_known() {
+        let mut taken = Taken::default();
+        taken.insert(hash(1));
+        taken.withdraw(hash(1));
+        assert!(!taken.contains(hash(1)) && taken.committed(Seq(1), second(1)).is_none());
     }
 }

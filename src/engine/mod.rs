@@ -13,6 +13,7 @@ mod group;
 mod handle;
 mod hot;
 mod housekeeping;
+mod incoming;
 mod lines;
 mod list;
 mod machine;
@@ -20,13 +21,14 @@ mod memory;
 mod outgoing;
 mod project;
 mod read;
+mod routing;
 mod settings;
 mod submit;
 mod writer;
 
 pub use api::{
     Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, Logged, NewProject,
-    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions, Submitted, TaskFilter, TaskPage,
+    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
     UnknownDependency,
 };
 pub use handle::{Engine, WriterThread};

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::error_json;
-use super::api::{LogPage, Logged};
+use super::api::{LogPage, Logged, RoutingJob};
 use super::read::ReadSide;
+use super::routing::TakenRouting;
 use crate::store::{self, LogEntry, View};
-use crate::task::{Change, Progress, RecordId, Seq, State, Task, TaskId};
+use crate::task::{ArtifactId, Change, End, Findings, Progress, RecordId, Seq, State, Task, TaskId};
 
 /// Most log entries that one page looks at.
 const MAX_LOOKED_AT: usize = 1024;
@@ -50,8 +51,9 @@ fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
             json!({ "task_id": task.to_string(), "project_id": entry.project, "description": description })
         }
         Change::Ready { attempt, tier, domain, previous } => {
-            let qa_profile = view.task(task)?.map(|task| task.qa_profile.to_string());
-            let mut data = ready_data(view, task, *attempt, *previous)?;
+            let Some(task) = view.task(task)? else { return Ok(None) };
+            let qa_profile = task.qa_profile.to_string();
+            let mut data = ready_data(view, &task, *attempt, *previous)?;
             merge(&mut data, json!({ "tier": tier, "domain": domain, "qa_profile": qa_profile }));
             data
         }
@@ -65,6 +67,11 @@ fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
         }),
         Change::Accepted { .. }
         | Change::Blocked
+        | Change::Analyzing
+        | Change::Analyzed { .. }
+        | Change::Split { .. }
+        | Change::ChildEnded { .. }
+        | Change::Routed { .. }
         | Change::Queued
         | Change::Leased { .. }
         | Change::Released
@@ -79,11 +86,12 @@ fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
 /// The data of `task.ready` for a worker that has leased the task.
 pub(super) fn ready_data_of_task(view: &View, task: &Task) -> Stored<Bytes> {
     let previous = task.closed.last().and_then(|closed| closed.product.as_ref().map(|(record, _)| *record));
-    let mut data = ready_data(view, task.id, task.attempts(), previous)?;
+    let mut data = ready_data(view, task, task.attempts(), previous)?;
     let deadline = match &task.state {
         State::Running { progress: Progress::Leased { deadline, .. }, .. } => Some(deadline.to_string()),
         State::Running { .. }
         | State::Pending(_)
+        | State::Children(_)
         | State::Completed { .. }
         | State::Failed { .. }
         | State::Cancelled { .. } => None,
@@ -106,21 +114,22 @@ fn merge(data: &mut Value, more: Value) {
 }
 
 /// What an attempt's `task.ready` says beside the choices of its task.
-fn ready_data(view: &View, task: TaskId, attempt: u32, previous: Option<RecordId>) -> Stored<Value> {
-    let Some(submission) = view.submission(task)? else {
-        return Ok(json!({ "task_id": task.to_string(), "attempt": attempt }));
+fn ready_data(view: &View, task: &Task, attempt: u32, previous: Option<RecordId>) -> Stored<Value> {
+    let Some(submission) = view.submission(task.id)? else {
+        return Ok(json!({ "task_id": task.id.to_string(), "attempt": attempt }));
     };
+    let inputs: Vec<&ArtifactId> = submission.options.inputs.iter().chain(&task.inputs).collect();
     let project = view.project(&submission.project)?;
     let constitution = submission.constitution_override.or(project.and_then(|project| project.constitution));
     let mut data = json!({
-        "task_id": task.to_string(),
+        "task_id": task.id.to_string(),
         "project_id": submission.project,
         "description": submission.description,
         "attempt": attempt,
         "execution_mode": submission.execution_mode,
-        "inputs": submission.options.inputs,
-        "context": context(view, previous)?,
-        "parent_id": null,
+        "inputs": inputs,
+        "context": context(view, task, previous)?,
+        "parent_id": task.parent.map(|parent| parent.to_string()),
         "constitution": constitution.as_deref().and_then(parsed),
     });
     if let Some(traceparent) = submission.traceparent {
@@ -129,18 +138,84 @@ fn ready_data(view: &View, task: TaskId, attempt: u32, previous: Option<RecordId
     Ok(data)
 }
 
-/// What the attempt before has left behind: its artifact and what was wrong
-/// with it.
-fn context(view: &View, previous: Option<RecordId>) -> Stored<Value> {
-    let Some(record) = previous.map(|id| view.record(id)).transpose()?.flatten() else { return Ok(json!({})) };
-    Ok(json!({
-        "previous_attempt": {
+/// What may help a worker: where the task comes from, what its dependencies
+/// made, what the Agent and RAG found, and what the attempt before left
+/// behind.
+fn context(view: &View, task: &Task, previous: Option<RecordId>) -> Stored<Value> {
+    let mut context = json!({});
+    if let Some(parent) = task.parent
+        && let Some(submission) = view.submission(parent)?
+    {
+        let parent = json!({ "task_id": parent.to_string(), "description": submission.description });
+        merge(&mut context, json!({ "parent": parent }));
+    }
+    if !task.depends_on.is_empty() {
+        let dependencies: Stored<Vec<Value>> = task.depends_on.iter().map(|id| dependency(view, *id)).collect();
+        merge(&mut context, json!({ "dependencies": dependencies? }));
+    }
+    if task.has_findings
+        && let Some(findings) = view.findings(task.id)?
+    {
+        merge(&mut context, found(&findings));
+    }
+    if let Some(record) = previous.map(|id| view.record(id)).transpose()?.flatten() {
+        let previous = json!({
             "attempt": record.attempt,
             "provenance_id": record.id.to_string(),
             "artifacts": record.outputs.iter().map(|output| &output.artifact.id).collect::<Vec<_>>(),
             "verification": record.verification.as_deref().and_then(parsed),
-        }
-    }))
+        });
+        merge(&mut context, json!({ "previous_attempt": previous }));
+    }
+    Ok(context)
+}
+
+fn dependency(view: &View, id: TaskId) -> Stored<Value> {
+    let description = view.submission(id)?.map(|submission| submission.description);
+    let artifacts = match view.task(id)?.as_ref().and_then(End::of) {
+        Some(End::Completed { artifacts }) => artifacts,
+        Some(End::Lost { .. }) | None => Vec::new(),
+    };
+    let artifacts: Vec<Value> =
+        artifacts.iter().map(|each| json!({ "id": each.id, "type": each.kind, "path": each.path })).collect();
+    Ok(json!({ "task_id": id.to_string(), "description": description, "artifacts": artifacts }))
+}
+
+fn found(findings: &Findings) -> Value {
+    let mut found = json!({});
+    if let Some(criteria) = findings.acceptance_criteria.as_deref().and_then(parsed) {
+        merge(&mut found, json!({ "acceptance_criteria": criteria }));
+    }
+    if let Some(estimate) = &findings.estimate {
+        let estimate = json!({
+            "tokens": estimate.tokens,
+            "confidence": estimate.confidence,
+            "reasoning": estimate.reasoning,
+        });
+        merge(&mut found, json!({ "estimate": estimate }));
+    }
+    if let Some(context) = &findings.context {
+        merge(&mut found, json!({ "text": context.text, "sources": context.sources }));
+    }
+    found
+}
+
+/// What is to be known to ask about a task.
+pub(super) fn routing_job(view: &View, taken: TakenRouting) -> Stored<RoutingJob> {
+    let TakenRouting { task, since, step } = taken;
+    let missing = || store::Error::Corrupt { table: "submissions", detail: format!("task {} has none", task.id) };
+    let submission = view.submission(task.id)?.ok_or_else(missing)?;
+    let parent = task.parent.map(|parent| view.submission(parent)).transpose()?.flatten();
+    Ok(RoutingJob {
+        task: task.id,
+        project: task.project,
+        description: submission.description,
+        parent_description: parent.map(|parent| parent.description),
+        domain: task.domain,
+        step,
+        since,
+        traceparent: submission.traceparent,
+    })
 }
 
 fn parsed(text: &str) -> Option<Value> {

@@ -21,6 +21,8 @@ pub(super) struct ReadSide {
     pub(super) hot: HotTasks,
     pub(super) signals: Signals,
     head: watch::Sender<Seq>,
+    /// Counts the commits after which a task waited to be routed.
+    routing: watch::Sender<u64>,
     figures: Mutex<Figures>,
     commands: AtomicU64,
     busy_micros: AtomicU64,
@@ -33,11 +35,13 @@ pub(super) struct ReadSide {
 impl ReadSide {
     pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Self {
         let (head, _) = watch::channel(machine.head);
+        let (routing, _) = watch::channel(0);
         let read = Self {
             store,
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
             head,
+            routing,
             figures: Mutex::default(),
             commands: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
@@ -69,6 +73,9 @@ impl ReadSide {
         self.note_state(machine, events, wrote);
         for task in changed {
             self.signals.wake(task);
+        }
+        if machine.lines.routing.has_next() {
+            self.routing.send_modify(|count| *count = count.wrapping_add(1));
         }
         self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
     }
@@ -112,6 +119,10 @@ impl ReadSide {
 
     pub(super) fn head(&self) -> watch::Receiver<Seq> {
         self.head.subscribe()
+    }
+
+    pub(super) fn routing(&self) -> watch::Receiver<u64> {
+        self.routing.subscribe()
     }
 
     /// The writer has ended: who waits is woken.

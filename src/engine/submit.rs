@@ -7,7 +7,7 @@ use super::command::Routed;
 use super::machine::Machine;
 use super::memory::{Ends, ProjectState};
 use crate::store::{self, Counters, IdempotencyRow, Project};
-use crate::task::{self, Dependency, ProjectId, Resolved, Status, TaskId, Timestamp};
+use crate::task::{self, Chosen, Dependency, End, OnChildFailure, ProjectId, Resolved, Routing, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 type Results = Vec<Result<Submitted, UnknownDependency>>;
@@ -72,11 +72,12 @@ impl Machine {
     }
 
     fn dependency(&self, task: TaskId) -> Stored<Option<Dependency>> {
-        let status = self.find(task)?.map(|task| task.status());
-        Ok(status.map(|status| match status {
-            Status::Pending | Status::Running => Dependency::Open,
-            Status::Completed => Dependency::Completed,
-            Status::Failed | Status::Cancelled => Dependency::Lost,
+        Ok(self.find(task)?.map(|task| match End::of(&task) {
+            None => Dependency::Open,
+            Some(End::Completed { artifacts }) => {
+                Dependency::Completed(artifacts.into_iter().map(|artifact| artifact.id).collect())
+            }
+            Some(End::Lost { .. }) => Dependency::Lost,
         }))
     }
 
@@ -87,17 +88,19 @@ impl Machine {
         let submission = &routed.submission;
         let options = &submission.options;
         let of_project = || self.projects.get(&submission.project).and_then(|state| state.project.qa_profile.clone());
+        let qa_profile = options.qa_profile.clone().or_else(of_project);
+        let chosen =
+            Chosen { domain: options.domain.is_some(), tier: options.tier.is_some(), qa_profile: qa_profile.is_some() };
+        let decompose = options.decompose.unwrap_or(true);
+        let on_child_failure = options.on_child_failure.unwrap_or(OnChildFailure::Cancel);
         Resolved {
             priority: submission.priority.unwrap_or(settings.default_priority),
             tier: routed.tier.clone(),
             domain: routed.domain.clone(),
-            qa_profile: options
-                .qa_profile
-                .clone()
-                .or_else(of_project)
-                .unwrap_or_else(|| settings.default_qa_profile.clone()),
+            qa_profile: qa_profile.unwrap_or_else(|| settings.default_qa_profile.clone()),
             timeout_seconds: options.timeout_seconds.unwrap_or(settings.default_timeout_seconds),
             max_attempts: options.max_attempts.unwrap_or(settings.default_max_attempts),
+            routing: Routing::of_submission(chosen, decompose, on_child_failure, &settings.policy),
         }
     }
 

@@ -97,9 +97,11 @@ impl Writer {
     /// Waits for a command, the next timer, or more of the work at hand.
     fn sleep(&self) -> Option<Command> {
         let now = self.clock.now();
-        let until = [Some(self.next_housekeeping), self.machine.lines.next_timer(), self.waiting_until()];
-        let until = until.into_iter().flatten().min().unwrap_or(now);
-        let busy = self.machine.lines.admission.has_next() || !self.unclaimed.is_empty();
+        let lines = &self.machine.lines;
+        let timers = [lines.next_timer(), lines.routing.next_wake()];
+        let until = [Some(self.next_housekeeping), self.waiting_until()].into_iter().chain(timers);
+        let until = until.flatten().min().unwrap_or(now);
+        let busy = lines.admission.has_next() || lines.routing.has_unserved() || !self.unclaimed.is_empty();
         let wait = if busy { Duration::ZERO } else { until.since(now).min(IDLE) };
         match self.commands.recv_timeout(wait) {
             Ok(command) => Some(command),
@@ -135,6 +137,7 @@ impl Writer {
             self.release(lease, now)?.ok();
         }
         self.machine.tick(STEPS, now)?;
+        self.machine.settle_routing(STEPS, now)?;
         self.machine.admit(STEPS, now)?;
         self.serve_waiting(now)?;
         if now >= self.next_housekeeping {
@@ -149,7 +152,8 @@ impl Writer {
         let (batch, publication) = self.machine.finish(now)?;
         let wrote = !batch.is_empty();
         let committed = batch.commit(&self.machine.store, now)?;
-        if wrote || !publication.answers.is_empty() || !self.held.is_empty() {
+        let to_route = self.machine.lines.routing.has_next();
+        if wrote || to_route || !publication.answers.is_empty() || !self.held.is_empty() {
             self.read.publish(publication, &self.machine, self.events, wrote);
         }
         for held in self.held.drain(..) {
@@ -185,6 +189,11 @@ impl Writer {
             }
             Command::Renew { lease, duration, reply } => hold(reply, self.renew(lease, now.after(duration), now)?),
             Command::Release { lease, reply } => hold(reply, self.release(lease, now)?),
+            Command::TakeRouting { max, reply } => hold(reply, Ok::<_, Refusal>(machine.take_routing(max, now)?)),
+            Command::Route { task, step, finding, reply } => hold(reply, machine.route(task, step, *finding, now)?),
+            Command::ReturnRouting { task, until, reply } => {
+                hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
+            }
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {
                 hold(reply, machine.update_project(&project, patch, if_version, now)?)

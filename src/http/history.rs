@@ -52,10 +52,19 @@ impl<'a> EntryWire<'a> {
 /// holder alone.
 fn detail(change: &Change) -> Value {
     match change {
-        Change::Created | Change::Blocked | Change::Queued | Change::Released | Change::LeaseExpired => json!({}),
+        Change::Created
+        | Change::Blocked
+        | Change::Analyzing
+        | Change::Queued
+        | Change::Released
+        | Change::LeaseExpired => json!({}),
         Change::Ready { attempt, tier, domain, previous } => {
             json!({"attempt": attempt, "tier": tier, "domain": domain, "previous_provenance_id": previous})
         }
+        Change::Analyzed { mode, split } => json!({"mode": mode, "split": split}),
+        Change::Split { children } => json!({"children": children}),
+        Change::ChildEnded { task, status } => json!({"task_id": task, "status": status.as_str()}),
+        Change::Routed { domain, tier, by } => json!({"domain": domain, "tier": tier, "by": by.as_str()}),
         Change::Cancelled { reason } => json!({"reason": reason}),
         Change::Finished { status, error, record } => {
             json!({"status": status.as_str(), "error": error.as_ref().map(error_detail), "provenance_id": record})

@@ -7,10 +7,11 @@ use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
+use super::recover::TakenEvents;
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
-use crate::task::{ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
+use crate::task::{Findings, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
 /// be released with it.
@@ -39,6 +40,7 @@ pub struct Batch {
     history: Vec<([u8; 24], Bytes)>,
     records: Vec<(RecordId, Bytes)>,
     artifacts: Vec<(String, RecordId)>,
+    findings: Vec<(TaskId, Bytes)>,
     contents: Vec<([u8; 32], Bytes)>,
     projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
@@ -89,6 +91,7 @@ impl Batch {
             && self.tasks.is_empty()
             && self.log.is_empty()
             && self.records.is_empty()
+            && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
             && self.taken_events.is_none()
@@ -139,6 +142,12 @@ impl Batch {
         Ok(())
     }
 
+    /// Keeps what the Agent and RAG said for the workers of a task.
+    pub fn put_findings(&mut self, id: TaskId, findings: &Findings) -> Result<(), Error> {
+        self.findings.push((id, encode("findings", findings)?.into()));
+        Ok(())
+    }
+
     /// Keeps a content under its SHA-256.
     pub fn put_content(&mut self, hash: [u8; 32], content: Vec<u8>) {
         self.contents.push((hash, content.into()));
@@ -156,11 +165,9 @@ impl Batch {
         Ok(())
     }
 
-    /// Remembers the events that this batch takes, by their hashes.
-    pub fn put_taken_events(&mut self, seq: Seq, at: Timestamp, hashes: &[[u8; 16]]) {
-        let mut row = at.as_micros().to_le_bytes().to_vec();
-        row.extend(hashes.iter().flatten());
-        self.taken_events = Some((seq, row.into()));
+    /// Remembers the events that this batch takes and forgets.
+    pub fn put_taken_events(&mut self, events: &TakenEvents) {
+        self.taken_events = Some((events.seq, events.to_row().into()));
     }
 
     /// Remembers an idempotency key.
@@ -236,6 +243,12 @@ impl Batch {
         if !self.submissions.is_empty() {
             let mut table = transaction.open_table(tables::SUBMISSIONS)?;
             for (id, bytes) in &self.submissions {
+                table.insert(&id.to_bytes(), &bytes[..])?;
+            }
+        }
+        if !self.findings.is_empty() {
+            let mut table = transaction.open_table(tables::FINDINGS)?;
+            for (id, bytes) in &self.findings {
                 table.insert(&id.to_bytes(), &bytes[..])?;
             }
         }
@@ -357,10 +370,12 @@ impl Batch {
         let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
         let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
         let mut history = transaction.open_table(tables::HISTORY)?;
+        let mut findings = transaction.open_table(tables::FINDINGS)?;
         for task in &self.removed_tasks {
             let id = task.id.to_bytes();
             submissions.remove(&id)?;
             finished.remove(&id)?;
+            findings.remove(&id)?;
             by_end.remove(&then_id(task.ended_at_ms, id))?;
             by_project.remove((task.project.as_str(), task.status.code(), &id))?;
             history.retain_in::<&[u8; 24], _>(&id_then(id, 0)..=&id_then(id, u64::MAX), |_, _| false)?;

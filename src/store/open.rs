@@ -281,6 +281,7 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::IDEMPOTENCY)?;
         transaction.open_table(tables::RECORDS)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
+        transaction.open_table(tables::FINDINGS)?;
         transaction.open_table(tables::CONTENTS)?;
         transaction.open_table(tables::DEAD_LETTERS)?;
     }
@@ -322,7 +323,12 @@ fn identify(database: &Database, path: Option<&Path>) -> Result<Uuid, Error> {
     match format {
         Some(FORMAT) => {}
         Some(found) if found > FORMAT => return Err(Error::NewerFormat { found, supported: FORMAT }),
-        Some(_) | None => return Err(refuse("its format is not known")),
+        Some(found) => {
+            let detail =
+                format!("it was made by an unreleased version, in format {found}; this version reads {FORMAT}");
+            return Err(refuse(&detail));
+        }
+        None => return Err(refuse("it does not say its format")),
     }
     let id = meta.get(STORE_ID_KEY)?.and_then(|value| Uuid::from_slice(value.value()).ok());
     id.ok_or_else(|| refuse("it has no id"))

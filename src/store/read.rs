@@ -8,7 +8,7 @@ use super::codec::decode;
 use super::recover::{TakenEvents, ended_as};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
 use super::tables::{self, id_after_number, id_then, number_after_id, number_of, then_id};
-use crate::task::{ArtifactId, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
+use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
 
 /// A consistent view of one commit.
 #[derive(Debug)]
@@ -247,18 +247,18 @@ impl View {
 
     /// Events that were taken by commits before a position, oldest first.
     pub fn taken_events(&self, before: Seq) -> Result<Vec<TakenEvents>, Error> {
-        let corrupt = || Error::Corrupt { table: "taken_events", detail: "a row without a time".to_owned() };
         let mut commits = Vec::new();
         for row in self.table(tables::TAKEN_EVENTS)?.range(..before.0)? {
             let (key, value) = row?;
-            let (micros, hashes) = value.value().split_first_chunk::<8>().ok_or_else(corrupt)?;
-            commits.push(TakenEvents {
-                seq: Seq(key.value()),
-                at: Timestamp::from_micros(i64::from_le_bytes(*micros)),
-                hashes: hashes.as_chunks::<16>().0.to_vec(),
-            });
+            commits.push(TakenEvents::of_row(Seq(key.value()), value.value())?);
         }
         Ok(commits)
+    }
+
+    /// What the Agent and RAG said for the workers of a task.
+    pub fn findings(&self, id: TaskId) -> Result<Option<Findings>, Error> {
+        let row = self.table(tables::FINDINGS)?.get(&id.to_bytes())?;
+        row.map(|row| decode("findings", row.value())).transpose()
     }
 
     /// What an idempotency key led to.

@@ -62,7 +62,7 @@ pub struct Project {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Tasks by phase.
-    pub by_phase: [u64; 11],
+    pub by_phase: [u64; 13],
 }
 
 impl Counters {
@@ -76,8 +76,10 @@ impl Counters {
     #[must_use]
     pub fn status(&self, status: Status) -> u64 {
         let phases: &[Phase] = match status {
-            Status::Pending => &[Phase::Scheduled, Phase::Blocked, Phase::Queued, Phase::Backoff],
-            Status::Running => &[Phase::Dispatched, Phase::Leased, Phase::Validating, Phase::Reviewing],
+            Status::Pending => &[Phase::Scheduled, Phase::Blocked, Phase::Analyzing, Phase::Queued, Phase::Backoff],
+            Status::Running => {
+                &[Phase::Dispatched, Phase::Leased, Phase::Validating, Phase::Reviewing, Phase::Children]
+            }
             Status::Completed => &[Phase::Completed],
             Status::Failed => &[Phase::Failed],
             Status::Cancelled => &[Phase::Cancelled],

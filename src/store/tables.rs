@@ -8,7 +8,7 @@ use redb::TableDefinition;
 
 /// The format that this version writes. It is raised with every change of a
 /// table or a row that older versions can't read.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) type Id = &'static [u8; 16];
 pub(super) type IdSeq = &'static [u8; 24];
@@ -53,8 +53,10 @@ pub(super) const HISTORY: TableDefinition<'_, IdSeq, Bytes> = TableDefinition::n
 /// Position → `LogEntry`. Read by event streams; trimmed by age.
 pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
 
-/// Last log position of a commit → the time (i64 microseconds) and the
-/// 16-byte hashes of the events it took, one after the other. Read at start.
+/// Last log position of a commit → the time (i64 microseconds), how many
+/// events it forgot (u32), and 16-byte hashes one after the other: first of
+/// those it forgot, then of those it took; numbers little-endian. Read at
+/// start.
 pub(super) const TAKEN_EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("taken_events");
 
 /// First log position of a submission → `IdempotencyRow`. Read at start.
@@ -67,6 +69,10 @@ pub(super) const RECORDS: TableDefinition<'_, Id, Bytes> = TableDefinition::new(
 /// Read by provenance queries that name an artifact.
 pub(super) const RECORDS_BY_ARTIFACT: TableDefinition<'_, (&'static str, Id), ()> =
     TableDefinition::new("records_by_artifact");
+
+/// Task id → `Findings`: what the Agent and RAG said for its workers. Read
+/// for dispatch and when an output comes; lives as long as the task.
+pub(super) const FINDINGS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("findings");
 
 /// SHA-256 of a content → the content itself. Read when an artifact's content
 /// is asked for.

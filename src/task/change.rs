@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::Output;
-use super::id::{Domain, LeaseId, RecordId, TaskId, Tier, WorkerId};
+use super::id::{Domain, EventHash, LeaseId, Mode, RecordId, TaskId, Tier, WorkerId};
+use super::routing::Findings;
+use super::split::Child;
 use super::state::TaskError;
 use super::status::Status;
 use super::time::Timestamp;
@@ -50,6 +52,36 @@ pub enum Change {
     },
     /// Its time has come, but it still waits for other tasks.
     Blocked,
+    /// The Agent or the RAG service is asked about it.
+    Analyzing,
+    /// The Agent has said what it is.
+    Analyzed {
+        /// What kind of request.
+        mode: Mode,
+        /// Whether it is split next.
+        split: bool,
+    },
+    /// It was split.
+    Split {
+        /// Its subtasks, in order.
+        children: Vec<TaskId>,
+    },
+    /// A subtask has ended.
+    ChildEnded {
+        /// That task.
+        task: TaskId,
+        /// How.
+        status: Status,
+    },
+    /// Its domain and its tier are decided.
+    Routed {
+        /// The kind of work.
+        domain: Domain,
+        /// The tier.
+        tier: Tier,
+        /// Who decided.
+        by: RoutedBy,
+    },
     /// It waits for a slot of its project.
     Queued,
     /// A worker took it.
@@ -96,6 +128,11 @@ impl Change {
             Self::Finished { .. } => "task.finished",
             Self::Accepted { name, .. } => name,
             Self::Blocked => "task.blocked",
+            Self::Analyzing => "task.analyzing",
+            Self::Analyzed { .. } => "task.analyzed",
+            Self::Split { .. } => "task.split",
+            Self::ChildEnded { .. } => "task.child_ended",
+            Self::Routed { .. } => "task.routed",
             Self::Queued => "task.queued",
             Self::Leased { .. } => "task.leased",
             Self::Released => "task.released",
@@ -113,6 +150,11 @@ impl Change {
             Self::Created | Self::Ready { .. } | Self::Cancelled { .. } | Self::Finished { .. } => true,
             Self::Accepted { .. }
             | Self::Blocked
+            | Self::Analyzing
+            | Self::Analyzed { .. }
+            | Self::Split { .. }
+            | Self::ChildEnded { .. }
+            | Self::Routed { .. }
             | Self::Queued
             | Self::Leased { .. }
             | Self::Released
@@ -120,6 +162,29 @@ impl Change {
             | Self::Backoff { .. }
             | Self::DependencyCompleted { .. }
             | Self::ParkedExpired { .. } => false,
+        }
+    }
+}
+
+/// Who decided about a task's domain and tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RoutedBy {
+    /// The request itself, and its project.
+    Request,
+    /// The Agent.
+    Agent,
+    /// The built-in rules.
+    Builtin,
+}
+
+impl RoutedBy {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Agent => "agent",
+            Self::Builtin => "builtin",
         }
     }
 }
@@ -243,10 +308,23 @@ pub enum Effect {
         /// What QA or the reviewer said, as JSON text of an object.
         verification: Option<String>,
     },
+    /// Keep findings for the task's workers, beside those that are kept.
+    KeepFindings(Box<Findings>),
+    /// Make subtasks.
+    Spawn(Vec<Child>),
+    /// Cancel another task, a subtask of this one.
+    Cancel {
+        /// That task.
+        task: TaskId,
+        /// Why.
+        reason: String,
+    },
     /// Keep a report that can't be taken.
     DeadLetter {
         /// The event as it came.
         raw: String,
+        /// What it was known by; it is so no longer.
+        event: Option<EventHash>,
         /// Why it can't be taken.
         reason: String,
     },

@@ -219,6 +219,11 @@ impl QaProfile {
     }
 }
 
+/// What a taken event is known by: a hash over its source and its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventHash(pub [u8; 16]);
+
 /// The position of a change in the log: one sequence without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(transparent)]

@@ -14,11 +14,14 @@ mod analysis;
 mod change;
 mod event;
 mod id;
+mod lease;
 mod line;
 mod policy;
 mod report;
 mod request;
 mod router;
+mod routing;
+mod split;
 mod state;
 mod status;
 mod submit;
@@ -27,13 +30,13 @@ mod transition;
 
 pub use admission::Admission;
 pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SUBTASKS, Subtask};
-pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, Stale};
+pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Stale};
 pub use event::{
     Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict,
 };
 pub use id::{
-    ArtifactId, Domain, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile, RecordId, ReviewId, Seq, TaskId,
-    Tier, WorkerId,
+    ArtifactId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile, RecordId, ReviewId,
+    Seq, TaskId, Tier, WorkerId,
 };
 pub use line::{FairLine, Line, Place};
 pub use policy::Policy;
@@ -42,8 +45,12 @@ pub use request::{
     OnChildFailure, Options, Priority, Submission,
 };
 pub use router::{Keyword, Router, Rule};
-pub use state::{Attempt, ClosedAttempt, ErrorCode, Lease, Parked, Pending, Product, Progress, State, Task, TaskError};
+pub use routing::{Chosen, Finding, Findings, Routing, RoutingStep};
+pub use split::{Child, Children, End, spawn};
+pub use state::{
+    Attempt, ClosedAttempt, Completion, ErrorCode, Lease, Parked, Pending, Product, Progress, State, Task, TaskError,
+};
 pub use status::{Phase, Status};
 pub use submit::{Dependency, Resolved, submit};
 pub use time::{InvalidTime, Timestamp};
-pub use transition::{Input, MAX_PARKED, Refusal, Step, apply};
+pub use transition::{Input, MAX_INPUTS, MAX_PARKED, Refusal, Step, apply};

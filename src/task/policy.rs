@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::analysis::{MAX_DEPTH, MAX_SUBTASKS};
 use super::id::{TaskId, Tier};
 use super::time::Timestamp;
 
@@ -21,6 +22,14 @@ pub struct Policy {
     pub validation_timeout: Option<Duration>,
     /// Longest review; `None`: a person may take any time.
     pub review_timeout: Option<Duration>,
+    /// Whether there is an Agent service to ask.
+    pub agent: bool,
+    /// Whether there is a RAG service to ask.
+    pub rag: bool,
+    /// Most levels of subtasks below a submitted task.
+    pub max_depth: u32,
+    /// Most subtasks of one task.
+    pub max_subtasks: usize,
 }
 
 impl Default for Policy {
@@ -32,6 +41,10 @@ impl Default for Policy {
             park: Duration::from_mins(10),
             validation_timeout: None,
             review_timeout: None,
+            agent: false,
+            rag: false,
+            max_depth: MAX_DEPTH,
+            max_subtasks: MAX_SUBTASKS,
         }
     }
 }

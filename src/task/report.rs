@@ -3,18 +3,23 @@
 
 use super::change::{Effect, NewRecord, Outcome, RecordStatus, Stale};
 use super::event::{Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict};
-use super::id::{ArtifactId, RecordId, ReviewId};
-use super::state::{Attempt, ClosedAttempt, ErrorCode, Parked, Product, Progress, State, Task, TaskError};
+use super::id::{ArtifactId, EventHash, RecordId, ReviewId};
+use super::state::{Attempt, ClosedAttempt, Completion, ErrorCode, Parked, Product, Progress, State, Task, TaskError};
 use super::status::Status;
 use super::transition::{Draft, MAX_PARKED, Refusal, Retry, Step};
 
 /// Applies a report. `record` is the id for a provenance record, should one
-/// be made; `raw` the event as it came.
-pub(super) fn apply(draft: Draft<'_>, report: Report, record: RecordId, raw: &str) -> Result<Step, Refusal> {
+/// be made; `event` the event as it came, and what it is known by.
+pub(super) fn apply(
+    draft: Draft<'_>,
+    report: Report,
+    record: RecordId,
+    event: (&str, Option<EventHash>),
+) -> Result<Step, Refusal> {
     match report {
         Report::Output(output) => self::output(draft, output, record),
         Report::Failed(failure) => failed(draft, &failure),
-        Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => opinion(draft, report, raw),
+        Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => opinion(draft, report, event),
     }
 }
 
@@ -53,17 +58,22 @@ fn output(mut draft: Draft<'_>, output: Box<Output>, record: RecordId) -> Result
             },
             None,
         ) => Ok(second_output(draft, product.record, output)),
-        (State::Completed { product, .. }, None) => {
+        (State::Completed { by: Completion::Attempt { product, .. }, .. }, None) => {
             draft.effects.push(Effect::ExtendRecord { record: product.record, output });
             Ok(draft.stale(Stale::Ended))
         }
         (State::Running { .. }, Some(number)) => Ok(late_output(draft, number, output, record, Stale::ClosedAttempt)),
-        (State::Pending(_), earlier) => {
+        (State::Pending(_) | State::Children(_), earlier) => {
             let number = earlier.unwrap_or_else(|| draft.task.attempts());
             Ok(late_output(draft, number, output, record, Stale::ClosedAttempt))
         }
-        (State::Completed { .. }, Some(number)) => Ok(late_output(draft, number, output, record, Stale::Ended)),
-        (State::Failed { .. } | State::Cancelled { .. }, earlier) => {
+        (State::Completed { by: Completion::Attempt { .. }, .. }, Some(number)) => {
+            Ok(late_output(draft, number, output, record, Stale::Ended))
+        }
+        (
+            State::Completed { by: Completion::Children { .. }, .. } | State::Failed { .. } | State::Cancelled { .. },
+            earlier,
+        ) => {
             let number = earlier.unwrap_or_else(|| draft.task.attempts());
             Ok(late_output(draft, number, output, record, Stale::Ended))
         }
@@ -209,7 +219,7 @@ fn failed(mut draft: Draft<'_>, failure: &Failure) -> Result<Step, Refusal> {
             }
             Ok(draft.applied())
         }
-        State::Pending(_) => Ok(draft.stale(Stale::NothingRunning)),
+        State::Pending(_) | State::Children(_) => Ok(draft.stale(Stale::NothingRunning)),
         State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => Ok(draft.stale(Stale::Ended)),
     }
 }
@@ -239,11 +249,11 @@ enum Settled {
 }
 
 /// A verdict or a review: it has its effect, is stale, or is parked.
-fn opinion(mut draft: Draft<'_>, report: Report, raw: &str) -> Result<Step, Refusal> {
+fn opinion(mut draft: Draft<'_>, report: Report, event: (&str, Option<EventHash>)) -> Result<Step, Refusal> {
     match settle(&mut draft, &report) {
         Settled::Applied => Ok(draft.applied()),
         Settled::Late(why) => Ok(draft.stale(why)),
-        Settled::Early => park(draft, report, raw),
+        Settled::Early => park(draft, report, event),
     }
 }
 
@@ -280,7 +290,7 @@ fn remember_if_late(task: &mut Task, settled: &Settled, review: &ReviewId, artif
             remember_ids(&mut product.reviews, [review.clone()]);
             return;
         }
-        State::Running { .. } | State::Pending(_) => &mut task.closed,
+        State::Running { .. } | State::Children(_) | State::Pending(_) => &mut task.closed,
     };
     let about = |closed: &&mut ClosedAttempt| artifact.is_none_or(|id| closed.artifacts.contains(id));
     if let Some(closed) = of_closed.iter_mut().rev().find(about) {
@@ -288,7 +298,7 @@ fn remember_if_late(task: &mut Task, settled: &Settled, review: &ReviewId, artif
     }
 }
 
-fn park(mut draft: Draft<'_>, report: Report, raw: &str) -> Result<Step, Refusal> {
+fn park(mut draft: Draft<'_>, report: Report, (raw, event): (&str, Option<EventHash>)) -> Result<Step, Refusal> {
     if draft.task.parked.iter().any(|parked| parked.report == report) {
         return Ok(draft.done(Outcome::Unchanged));
     }
@@ -296,7 +306,7 @@ fn park(mut draft: Draft<'_>, report: Report, raw: &str) -> Result<Step, Refusal
         return Err(Refusal::TooManyParked);
     }
     let until = draft.now.after(draft.policy.park);
-    draft.task.parked.push(Parked { until, report, raw: raw.to_owned() });
+    draft.task.parked.push(Parked { until, report, raw: raw.to_owned(), event });
     Ok(draft.done(Outcome::Parked))
 }
 
@@ -317,7 +327,9 @@ fn find(task: &Task, artifact: Option<&ArtifactId>, review: Option<&ReviewId>) -
         State::Running { attempt, progress: Progress::Reviewing { product, review, .. } } => {
             Some((attempt, product, Some(review)))
         }
-        State::Running { progress: Progress::Dispatched | Progress::Leased { .. }, .. } | State::Pending(_) => None,
+        State::Running { progress: Progress::Dispatched | Progress::Leased { .. }, .. }
+        | State::Children(_)
+        | State::Pending(_) => None,
     };
     let Some(artifact) = artifact else {
         // What only names a review is about the output that is here, unless
@@ -326,7 +338,7 @@ fn find(task: &Task, artifact: Option<&ArtifactId>, review: Option<&ReviewId>) -
             return Err(Settled::Late(Stale::ClosedAttempt));
         }
         // Nobody can have looked at the output of an attempt yet to come.
-        let nothing_running = task.status() == Status::Pending;
+        let nothing_running = task.status() == Status::Pending || matches!(task.state, State::Children(_));
         let other = if nothing_running { Settled::Late(Stale::NothingRunning) } else { Settled::Early };
         return open.map(Open::new).ok_or(other);
     };

@@ -7,8 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{OutputArtifact, Report};
-use super::id::{ArtifactId, Domain, LeaseId, ProjectId, QaProfile, RecordId, ReviewId, TaskId, Tier, WorkerId};
+use super::id::{
+    ArtifactId, Domain, EventHash, LeaseId, Mode, ProjectId, QaProfile, RecordId, ReviewId, TaskId, Tier, WorkerId,
+};
 use super::request::Priority;
+use super::routing::Routing;
+use super::split::Children;
 use super::status::{Phase, Status};
 use super::time::Timestamp;
 
@@ -43,8 +47,22 @@ pub struct Task {
     pub started_at: Option<Timestamp>,
     /// The finished task that it repeats.
     pub rerun_of: Option<TaskId>,
+    /// The task that it is a part of.
+    pub parent: Option<TaskId>,
+    /// How many parents stand above it.
+    pub depth: u32,
+    /// The tasks that it was split into, in order.
+    pub children: Vec<TaskId>,
     /// Tasks that must complete before it, as submitted.
     pub depends_on: Vec<TaskId>,
+    /// What those that have completed produced: inputs of this one.
+    pub inputs: Vec<ArtifactId>,
+    /// What kind of request it is, once the Agent has said so.
+    pub mode: Option<Mode>,
+    /// What routing has still to find out; `None`: nothing.
+    pub routing: Option<Routing>,
+    /// Whether findings of the Agent or of RAG are kept for its workers.
+    pub has_findings: bool,
     /// Attempts that ended without completing it, oldest first.
     pub closed: Vec<ClosedAttempt>,
     /// Reports that came before the output they are about.
@@ -65,14 +83,14 @@ pub enum State {
         /// How far it is.
         progress: Progress,
     },
+    /// Its subtasks run.
+    Children(Children),
     /// It ended well.
     Completed {
         /// When.
         at: Timestamp,
-        /// How many attempts it took.
-        attempt: u32,
-        /// What the last one produced.
-        product: Product,
+        /// By what.
+        by: Completion,
     },
     /// It ended badly.
     Failed {
@@ -90,6 +108,23 @@ pub enum State {
     },
 }
 
+/// What completed a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Completion {
+    /// An attempt of its own.
+    Attempt {
+        /// Its number, from 1.
+        number: u32,
+        /// What it produced.
+        product: Product,
+    },
+    /// Its subtasks.
+    Children {
+        /// What they produced, in their order.
+        artifacts: Vec<OutputArtifact>,
+    },
+}
+
 /// Why no attempt is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pending {
@@ -104,6 +139,11 @@ pub enum Pending {
     Blocked {
         /// Those tasks.
         waits_for: Vec<TaskId>,
+    },
+    /// Its [`Task::routing`] is being found out.
+    Analyzing {
+        /// Since when.
+        since: Timestamp,
     },
     /// It waits for a slot of its project.
     Queued {
@@ -217,6 +257,8 @@ pub struct Parked {
     pub report: Report,
     /// The event it came in, as it came: what a dead letter keeps.
     pub raw: String,
+    /// What that event is known by, if it has an id.
+    pub event: Option<EventHash>,
 }
 
 /// Why an attempt or a task ended badly.
@@ -248,6 +290,10 @@ pub enum ErrorCode {
     DependencyFailed,
     /// It was cancelled while the attempt ran.
     Cancelled,
+    /// The Agent split it in a way that can't be carried out.
+    DecompositionFailed,
+    /// One of its subtasks failed or was cancelled.
+    ChildFailed,
 }
 
 impl ErrorCode {
@@ -262,6 +308,8 @@ impl ErrorCode {
             Self::ReviewTimeout => "review_timeout",
             Self::DependencyFailed => "dependency_failed",
             Self::Cancelled => "cancelled",
+            Self::DecompositionFailed => "decomposition_failed",
+            Self::ChildFailed => "child_failed",
         }
     }
 }
@@ -272,7 +320,7 @@ impl Task {
     pub const fn status(&self) -> Status {
         match &self.state {
             State::Pending(_) => Status::Pending,
-            State::Running { .. } => Status::Running,
+            State::Running { .. } | State::Children(_) => Status::Running,
             State::Completed { .. } => Status::Completed,
             State::Failed { .. } => Status::Failed,
             State::Cancelled { .. } => Status::Cancelled,
@@ -285,6 +333,7 @@ impl Task {
         match &self.state {
             State::Pending(Pending::Scheduled { .. }) => Phase::Scheduled,
             State::Pending(Pending::Blocked { .. }) => Phase::Blocked,
+            State::Pending(Pending::Analyzing { .. }) => Phase::Analyzing,
             State::Pending(Pending::Queued { .. }) => Phase::Queued,
             State::Pending(Pending::Backoff { .. }) => Phase::Backoff,
             State::Running { progress, .. } => match progress {
@@ -293,6 +342,7 @@ impl Task {
                 Progress::Validating { .. } => Phase::Validating,
                 Progress::Reviewing { .. } => Phase::Reviewing,
             },
+            State::Children(_) => Phase::Children,
             State::Completed { .. } => Phase::Completed,
             State::Failed { .. } => Phase::Failed,
             State::Cancelled { .. } => Phase::Cancelled,
@@ -310,7 +360,7 @@ impl Task {
     pub const fn ended_at(&self) -> Option<Timestamp> {
         match &self.state {
             State::Completed { at, .. } | State::Failed { at, .. } | State::Cancelled { at, .. } => Some(*at),
-            State::Pending(_) | State::Running { .. } => None,
+            State::Pending(_) | State::Running { .. } | State::Children(_) => None,
         }
     }
 
@@ -319,10 +369,12 @@ impl Task {
     pub fn attempts(&self) -> u32 {
         match &self.state {
             State::Running { attempt, .. } => attempt.number,
-            State::Completed { attempt, .. } => *attempt,
-            State::Pending(_) | State::Failed { .. } | State::Cancelled { .. } => {
-                self.closed.last().map_or(0, |closed| closed.number)
-            }
+            State::Completed { by: Completion::Attempt { number, .. }, .. } => *number,
+            State::Completed { by: Completion::Children { .. }, .. }
+            | State::Pending(_)
+            | State::Children(_)
+            | State::Failed { .. }
+            | State::Cancelled { .. } => self.closed.last().map_or(0, |closed| closed.number),
         }
     }
 
@@ -334,9 +386,11 @@ impl Task {
                 progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. },
                 ..
             }
-            | State::Completed { product, .. } => Some(product),
+            | State::Completed { by: Completion::Attempt { product, .. }, .. } => Some(product),
             State::Running { progress: Progress::Dispatched | Progress::Leased { .. }, .. }
+            | State::Completed { by: Completion::Children { .. }, .. }
             | State::Pending(_)
+            | State::Children(_)
             | State::Failed { .. }
             | State::Cancelled { .. } => None,
         }
@@ -352,6 +406,7 @@ impl Task {
                 ..
             }
             | State::Pending(_)
+            | State::Children(_)
             | State::Completed { .. }
             | State::Failed { .. }
             | State::Cancelled { .. } => None,
@@ -370,8 +425,9 @@ impl Task {
     pub fn waits_for(&self) -> &[TaskId] {
         match &self.state {
             State::Pending(Pending::Scheduled { waits_for, .. } | Pending::Blocked { waits_for }) => waits_for,
-            State::Pending(Pending::Queued { .. } | Pending::Backoff { .. })
+            State::Pending(Pending::Analyzing { .. } | Pending::Queued { .. } | Pending::Backoff { .. })
             | State::Running { .. }
+            | State::Children(_)
             | State::Completed { .. }
             | State::Failed { .. }
             | State::Cancelled { .. } => &[],
@@ -389,7 +445,8 @@ impl Task {
                 Progress::Leased { lease, deadline } => Some(lease.until.min(*deadline)),
                 Progress::Validating { deadline, .. } | Progress::Reviewing { deadline, .. } => *deadline,
             },
-            State::Pending(Pending::Blocked { .. } | Pending::Queued { .. })
+            State::Pending(Pending::Blocked { .. } | Pending::Analyzing { .. } | Pending::Queued { .. })
+            | State::Children(_)
             | State::Completed { .. }
             | State::Failed { .. }
             | State::Cancelled { .. } => None,

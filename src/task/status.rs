@@ -62,6 +62,8 @@ pub enum Phase {
     Scheduled,
     /// It waits for other tasks.
     Blocked,
+    /// The Agent or the RAG service is asked about it.
+    Analyzing,
     /// It waits for a slot of its project.
     Queued,
     /// It waits for its next attempt.
@@ -74,6 +76,8 @@ pub enum Phase {
     Validating,
     /// Its output is with a person.
     Reviewing,
+    /// Its subtasks run.
+    Children,
     /// It ended well.
     Completed,
     /// It ended badly.
@@ -84,15 +88,17 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in the order of a life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Scheduled,
         Self::Blocked,
+        Self::Analyzing,
         Self::Queued,
         Self::Backoff,
         Self::Dispatched,
         Self::Leased,
         Self::Validating,
         Self::Reviewing,
+        Self::Children,
         Self::Completed,
         Self::Failed,
         Self::Cancelled,
@@ -104,12 +110,14 @@ impl Phase {
         match self {
             Self::Scheduled => "scheduled",
             Self::Blocked => "blocked",
+            Self::Analyzing => "analyzing",
             Self::Queued => "queued",
             Self::Backoff => "backoff",
             Self::Dispatched => "dispatched",
             Self::Leased => "leased",
             Self::Validating => "validating",
             Self::Reviewing => "reviewing",
+            Self::Children => "children",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",

@@ -1,12 +1,13 @@
 //! The beginning of a life: from a checked submission to a task.
 
 use super::change::{Change, Effect, Outcome};
-use super::id::{Domain, QaProfile, TaskId, Tier};
+use super::id::{ArtifactId, Domain, QaProfile, TaskId, Tier};
 use super::request::{Priority, Submission};
+use super::routing::Routing;
 use super::state::{ErrorCode, Pending, State, Task, TaskError};
 use super::status::Status;
 use super::time::Timestamp;
-use super::transition::Step;
+use super::transition::{Step, add_inputs};
 
 /// The choices that the client left open, made by the project, the router
 /// and the configuration.
@@ -24,15 +25,17 @@ pub struct Resolved {
     pub timeout_seconds: u32,
     /// Attempts before the task fails for good.
     pub max_attempts: u32,
+    /// What routing has to find out; `None`: nothing.
+    pub routing: Option<Routing>,
 }
 
 /// How far a task that another one depends on is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dependency {
     /// Not ended.
     Open,
-    /// Ended well.
-    Completed,
+    /// Ended well, with these artifacts.
+    Completed(Vec<ArtifactId>),
     /// Failed or cancelled.
     Lost,
 }
@@ -49,6 +52,12 @@ pub fn submit(
 ) -> Step {
     let of_kind = |kind| dependencies.iter().filter(move |(_, dependency)| *dependency == kind).map(|(task, _)| *task);
     let waits_for: Vec<TaskId> = of_kind(Dependency::Open).collect();
+    let mut inputs = Vec::new();
+    for (_, dependency) in dependencies {
+        if let Dependency::Completed(artifacts) = dependency {
+            add_inputs(&mut inputs, artifacts.iter().cloned());
+        }
+    }
     let ahead = submission.options.not_before.filter(|until| *until > now);
     let mut effects = vec![Effect::Log(Change::Created)];
     let state = if let Some(lost) = of_kind(Dependency::Lost).next() {
@@ -59,10 +68,12 @@ pub fn submit(
         State::Failed { at: now, error }
     } else if let Some(until) = ahead {
         State::Pending(Pending::Scheduled { until, waits_for })
-    } else if waits_for.is_empty() {
-        State::Pending(Pending::Queued { since: now })
-    } else {
+    } else if !waits_for.is_empty() {
         State::Pending(Pending::Blocked { waits_for })
+    } else if resolved.routing.is_some() {
+        State::Pending(Pending::Analyzing { since: now })
+    } else {
+        State::Pending(Pending::Queued { since: now })
     };
     let task = Task {
         id,
@@ -78,7 +89,14 @@ pub fn submit(
         version: 1,
         started_at: None,
         rerun_of: submission.rerun_of,
+        parent: None,
+        depth: 0,
+        children: Vec::new(),
         depends_on: submission.options.depends_on.clone(),
+        inputs,
+        mode: None,
+        routing: resolved.routing,
+        has_findings: false,
         closed: Vec::new(),
         parked: Vec::new(),
         state,

@@ -4,11 +4,15 @@
 //! leaves no trace.
 
 use super::change::{Change, Effect, Outcome, Stale};
+use super::event::OutputArtifact;
 use super::event::Report;
-use super::id::{LeaseId, RecordId, TaskId, WorkerId};
+use super::id::{ArtifactId, EventHash, LeaseId, RecordId, TaskId, WorkerId};
+use super::lease;
 use super::policy::Policy;
 use super::report;
-use super::state::{Attempt, ClosedAttempt, ErrorCode, Lease, Pending, Product, Progress, State, Task, TaskError};
+use super::routing::{self, Finding, RoutingStep};
+use super::split::{self, End};
+use super::state::{Attempt, ClosedAttempt, Completion, ErrorCode, Pending, Product, Progress, State, Task, TaskError};
 use super::status::{Phase, Status};
 use super::time::Timestamp;
 
@@ -21,8 +25,24 @@ pub enum Input {
     DependencyEnded {
         /// That task.
         task: TaskId,
-        /// Whether it ended well.
-        completed: bool,
+        /// How.
+        end: End,
+    },
+    /// A subtask of it has ended.
+    ChildEnded {
+        /// That task.
+        task: TaskId,
+        /// How.
+        end: End,
+    },
+    /// Routing has found something out.
+    Route {
+        /// What was asked.
+        step: RoutingStep,
+        /// What came of it.
+        finding: Finding,
+        /// Ids for subtasks, should it be split: as many as there are.
+        ids: Vec<TaskId>,
     },
     /// Time has passed; a timer may be due.
     Tick,
@@ -55,6 +75,8 @@ pub enum Input {
         record: RecordId,
         /// The event as it came, for a dead letter, should it become one.
         raw: String,
+        /// What it is known by, if it has an id.
+        event: Option<EventHash>,
     },
     /// Somebody ends it.
     Cancel {
@@ -103,6 +125,8 @@ pub enum Refusal {
     TooManyParked,
 }
 
+/// Most artifacts that a task gets from those it depends on.
+pub const MAX_INPUTS: usize = 1024;
 /// Most reports that wait for outputs of one task.
 pub const MAX_PARKED: usize = 8;
 
@@ -120,12 +144,14 @@ pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Resu
     let draft = Draft::new(task, now, policy);
     match input {
         Input::Admit => admit(draft),
-        Input::DependencyEnded { task, completed } => Ok(dependency_ended(draft, task, completed)),
+        Input::DependencyEnded { task, end } => Ok(dependency_ended(draft, task, end)),
+        Input::ChildEnded { task, end } => Ok(split::child_ended(draft, task, end)),
+        Input::Route { step, finding, ids } => Ok(routing::route(draft, step, finding, &ids)),
         Input::Tick => Ok(tick(draft)),
-        Input::Lease { id, worker, until } => lease(draft, id, worker, until),
-        Input::Renew { id, until } => renew(draft, id, until),
-        Input::Release { id } => release(draft, id),
-        Input::Report { report, record, raw } => report::apply(draft, report, record, &raw),
+        Input::Lease { id, worker, until } => lease::lease(draft, id, worker, until),
+        Input::Renew { id, until } => lease::renew(draft, id, until),
+        Input::Release { id } => lease::release(draft, id),
+        Input::Report { report, record, raw, event } => report::apply(draft, report, record, (&raw, event)),
         Input::Cancel { reason } => cancel(draft, reason),
     }
 }
@@ -179,8 +205,18 @@ impl<'a> Draft<'a> {
         self.effects.push(Effect::Log(change));
     }
 
+    /// Nothing holds the task back any more: it is routed, or waits for a slot.
+    fn proceed(&mut self) {
+        if self.task.routing.is_some() {
+            self.task.state = State::Pending(Pending::Analyzing { since: self.now });
+            self.log(Change::Analyzing);
+        } else {
+            self.queue();
+        }
+    }
+
     /// The task waits for a slot from now on.
-    fn queue(&mut self) {
+    pub(super) fn queue(&mut self) {
         self.task.state = State::Pending(Pending::Queued { since: self.now });
         self.log(Change::Queued);
     }
@@ -232,8 +268,15 @@ impl<'a> Draft<'a> {
     /// The task ends well.
     pub(super) fn complete(&mut self, attempt: &Attempt, product: Product) {
         let record = product.record;
-        self.task.state = State::Completed { at: self.now, attempt: attempt.number, product };
+        let by = Completion::Attempt { number: attempt.number, product };
+        self.task.state = State::Completed { at: self.now, by };
         self.end(Status::Completed, None, Some(record));
+    }
+
+    /// The task ends well with its subtasks.
+    pub(super) fn complete_with(&mut self, artifacts: Vec<OutputArtifact>) {
+        self.task.state = State::Completed { at: self.now, by: Completion::Children { artifacts } };
+        self.end(Status::Completed, None, None);
     }
 
     fn end(&mut self, status: Status, error: Option<TaskError>, record: Option<RecordId>) {
@@ -246,8 +289,11 @@ fn admit(mut draft: Draft<'_>) -> Result<Step, Refusal> {
     let phase = draft.task.phase();
     match &draft.task.state {
         State::Pending(Pending::Queued { .. }) => {}
-        State::Pending(Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Backoff { .. })
+        State::Pending(
+            Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Analyzing { .. } | Pending::Backoff { .. },
+        )
         | State::Running { .. }
+        | State::Children(_)
         | State::Completed { .. }
         | State::Failed { .. }
         | State::Cancelled { .. } => return Err(Refusal::NotQueued(phase)),
@@ -265,15 +311,16 @@ fn admit(mut draft: Draft<'_>) -> Result<Step, Refusal> {
     Ok(draft.applied())
 }
 
-fn dependency_ended(mut draft: Draft<'_>, ended: TaskId, completed: bool) -> Step {
+fn dependency_ended(mut draft: Draft<'_>, ended: TaskId, end: End) -> Step {
     if !draft.task.waits_for().contains(&ended) {
         return draft.done(Outcome::Unchanged);
     }
-    if !completed {
+    let End::Completed { artifacts } = end else {
         let message = format!("task {ended}, on which this one depends, did not complete");
         draft.fail(TaskError { code: ErrorCode::DependencyFailed, message, attempt: None });
         return draft.applied();
-    }
+    };
+    add_inputs(&mut draft.task.inputs, artifacts.into_iter().map(|artifact| artifact.id));
     draft.log(Change::DependencyCompleted { task: ended });
     let now_free = match &mut draft.task.state {
         State::Pending(Pending::Scheduled { waits_for, .. }) => {
@@ -284,14 +331,15 @@ fn dependency_ended(mut draft: Draft<'_>, ended: TaskId, completed: bool) -> Ste
             waits_for.retain(|task| *task != ended);
             waits_for.is_empty()
         }
-        State::Pending(Pending::Queued { .. } | Pending::Backoff { .. })
+        State::Pending(Pending::Analyzing { .. } | Pending::Queued { .. } | Pending::Backoff { .. })
         | State::Running { .. }
+        | State::Children(_)
         | State::Completed { .. }
         | State::Failed { .. }
         | State::Cancelled { .. } => false,
     };
     if now_free {
-        draft.queue();
+        draft.proceed();
     }
     draft.applied()
 }
@@ -301,7 +349,7 @@ fn tick(mut draft: Draft<'_>) -> Step {
     let moved = match draft.task.state.clone() {
         State::Pending(Pending::Scheduled { until, waits_for }) if until <= draft.now => {
             if waits_for.is_empty() {
-                draft.queue();
+                draft.proceed();
             } else {
                 draft.task.state = State::Pending(Pending::Blocked { waits_for });
                 draft.log(Change::Blocked);
@@ -312,10 +360,15 @@ fn tick(mut draft: Draft<'_>) -> Step {
             draft.queue();
             true
         }
-        State::Running { attempt, progress } => tick_running(&mut draft, attempt, progress),
+        State::Running { attempt, progress } => lease::tick(&mut draft, attempt, progress),
         State::Pending(
-            Pending::Scheduled { .. } | Pending::Backoff { .. } | Pending::Blocked { .. } | Pending::Queued { .. },
+            Pending::Scheduled { .. }
+            | Pending::Backoff { .. }
+            | Pending::Blocked { .. }
+            | Pending::Analyzing { .. }
+            | Pending::Queued { .. },
         )
+        | State::Children(_)
         | State::Completed { .. }
         | State::Failed { .. }
         | State::Cancelled { .. } => false,
@@ -335,98 +388,9 @@ fn expire_parked(draft: &mut Draft<'_>) -> bool {
     for parked in &expired {
         draft.log(Change::ParkedExpired { name: parked.report.name().to_owned() });
         let reason = format!("{} came before its output, and the output did not follow", parked.report.name());
-        draft.effects.push(Effect::DeadLetter { raw: parked.raw.clone(), reason });
+        draft.effects.push(Effect::DeadLetter { raw: parked.raw.clone(), event: parked.event, reason });
     }
     !expired.is_empty()
-}
-
-/// Whether a timer of the running attempt was due.
-fn tick_running(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) -> bool {
-    let now = draft.now;
-    let number = attempt.number;
-    let error = |code, message: &str| TaskError { code, message: message.to_owned(), attempt: Some(number) };
-    match progress {
-        // Whichever came first: after a long stop both can be in the past.
-        Progress::Leased { lease, deadline } if lease.until < deadline && lease.until <= now => {
-            give_back(draft, attempt, &lease, lease.until);
-            draft.log(Change::LeaseExpired);
-        }
-        Progress::Leased { deadline, .. } if deadline <= now => {
-            overdue(draft, &attempt);
-        }
-        Progress::Validating { product, deadline: Some(deadline) } if deadline <= now => {
-            let error = error(ErrorCode::ValidationTimeout, "validation took longer than configured");
-            report::reject(draft, &attempt, &product, error, None, Retry::Same);
-        }
-        Progress::Reviewing { product, deadline: Some(deadline), .. } if deadline <= now => {
-            let error = error(ErrorCode::ReviewTimeout, "the review took longer than configured");
-            report::reject(draft, &attempt, &product, error, None, Retry::Same);
-        }
-        Progress::Dispatched | Progress::Leased { .. } | Progress::Validating { .. } | Progress::Reviewing { .. } => {
-            return false;
-        }
-    }
-    true
-}
-
-/// The attempt has executed for longer than it may.
-fn overdue(draft: &mut Draft<'_>, attempt: &Attempt) {
-    let message = format!("execution took longer than {} s", draft.task.timeout_seconds);
-    let error = TaskError { code: ErrorCode::DeadlineExceeded, message, attempt: Some(attempt.number) };
-    draft.close(attempt, None, error, Retry::Same);
-}
-
-/// Back to `dispatched`, same attempt; what it executed until `end` is kept,
-/// so that the deadline counts execution and not waiting.
-fn give_back(draft: &mut Draft<'_>, attempt: Attempt, lease: &Lease, end: Timestamp) {
-    let executed = attempt.executed.saturating_add(end.since(lease.since));
-    draft.task.state = State::Running { attempt: Attempt { executed, ..attempt }, progress: Progress::Dispatched };
-}
-
-fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: Timestamp) -> Result<Step, Refusal> {
-    let State::Running { attempt, progress: progress @ Progress::Dispatched } = &mut draft.task.state else {
-        return Err(Refusal::NotDispatched(draft.task.phase()));
-    };
-    let timeout = std::time::Duration::from_secs(u64::from(draft.task.timeout_seconds));
-    let deadline = draft.now.after(timeout.saturating_sub(attempt.executed));
-    let lease = Lease { id, worker: worker.clone(), since: draft.now, until };
-    *progress = Progress::Leased { lease, deadline };
-    draft.log(Change::Leased { lease: id, worker, until });
-    Ok(draft.applied())
-}
-
-fn renew(mut draft: Draft<'_>, id: LeaseId, until: Timestamp) -> Result<Step, Refusal> {
-    match &mut draft.task.state {
-        State::Running { progress: Progress::Leased { lease, .. }, .. } if lease.id == id => lease.until = until,
-        State::Pending(_)
-        | State::Running { .. }
-        | State::Completed { .. }
-        | State::Failed { .. }
-        | State::Cancelled { .. } => return Err(Refusal::LeaseLost),
-    }
-    Ok(draft.done(Outcome::Applied))
-}
-
-fn release(mut draft: Draft<'_>, id: LeaseId) -> Result<Step, Refusal> {
-    match draft.task.state.clone() {
-        State::Running { attempt, progress: Progress::Leased { lease, deadline } } if lease.id == id => {
-            let now = draft.now;
-            draft.log(Change::Released);
-            // A timer that is late must not leave the next worker an attempt
-            // without any time.
-            if deadline <= now {
-                overdue(&mut draft, &attempt);
-            } else {
-                give_back(&mut draft, attempt, &lease, now);
-            }
-        }
-        State::Pending(_)
-        | State::Running { .. }
-        | State::Completed { .. }
-        | State::Failed { .. }
-        | State::Cancelled { .. } => return Err(Refusal::LeaseLost),
-    }
-    Ok(draft.applied())
 }
 
 fn cancel(mut draft: Draft<'_>, reason: Option<String>) -> Result<Step, Refusal> {
@@ -434,6 +398,10 @@ fn cancel(mut draft: Draft<'_>, reason: Option<String>) -> Result<Step, Refusal>
         State::Cancelled { .. } => return Ok(draft.done(Outcome::Unchanged)),
         State::Completed { .. } | State::Failed { .. } => return Err(Refusal::AlreadyEnded(draft.task.status())),
         State::Pending(_) => {}
+        State::Children(children) => {
+            let why = reason.as_deref().unwrap_or("its parent was cancelled");
+            split::cancel_all(&mut draft, &children.open, why);
+        }
         State::Running { attempt, .. } => {
             let message = reason.clone().unwrap_or_else(|| "the task was cancelled".to_owned());
             let error = TaskError { code: ErrorCode::Cancelled, message, attempt: Some(attempt.number) };
@@ -445,4 +413,13 @@ fn cancel(mut draft: Draft<'_>, reason: Option<String>) -> Result<Step, Refusal>
     draft.log(Change::Cancelled { reason });
     draft.end(Status::Cancelled, None, None);
     Ok(draft.applied())
+}
+
+/// Artifacts that a task may consume, each once.
+pub(super) fn add_inputs(inputs: &mut Vec<ArtifactId>, more: impl IntoIterator<Item = ArtifactId>) {
+    for artifact in more {
+        if inputs.len() < MAX_INPUTS && !inputs.contains(&artifact) {
+            inputs.push(artifact);
+        }
+    }
 }

@@ -80,6 +80,7 @@ pub(crate) fn resolved(max_attempts: u32, timeout_seconds: u32, qa_profile: &str
         qa_profile: QaProfile::new(qa_profile).expect("a valid profile"),
         timeout_seconds,
         max_attempts,
+        routing: None,
     }
 }
 

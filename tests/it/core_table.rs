@@ -8,6 +8,7 @@ use dats::task::{
     apply, submit,
 };
 
+use crate::core_families::{family_rows, kept, lost, made, number, routing_inputs, spawned};
 use crate::core_fixtures::{
     at, failed, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
     submission, task_id, validated, worker,
@@ -17,15 +18,15 @@ use crate::core_fixtures::{
 const NOW: i64 = 1000;
 
 /// A task on its way to a row of the table.
-struct Row {
-    name: &'static str,
-    task: Task,
-    policy: Policy,
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) task: Task,
+    pub(crate) policy: Policy,
 }
 
 impl Row {
     /// A task of `max_attempts` attempts that waits for `waits_for`.
-    fn new(name: &'static str, max_attempts: u32, waits_for: &[u128], not_before: Option<i64>) -> Self {
+    pub(crate) fn new(name: &'static str, max_attempts: u32, waits_for: &[u128], not_before: Option<i64>) -> Self {
         let depends_on: Vec<_> = waits_for.iter().map(|&number| task_id(number)).collect();
         let dependencies: Vec<_> = depends_on.iter().map(|&task| (task, Dependency::Open)).collect();
         let submission = submission(project("p"), &depends_on, not_before.map(at));
@@ -44,7 +45,7 @@ impl Row {
         self
     }
 
-    fn then(mut self, second: i64, input: Input) -> Self {
+    pub(crate) fn then(mut self, second: i64, input: Input) -> Self {
         let step = apply(&self.task, input, at(second), &self.policy).expect("the way to a row is free");
         self.task = step.task;
         self
@@ -77,7 +78,7 @@ fn lease(until: i64) -> Input {
 }
 
 fn report(report: Report) -> Input {
-    Input::Report { report, record: record_id(99), raw: "{}".to_owned() }
+    Input::Report { report, record: record_id(99), raw: "{}".to_owned(), event: None }
 }
 
 fn pending_rows() -> Vec<Row> {
@@ -168,7 +169,7 @@ fn ended_rows() -> Vec<Row> {
             .report(960, output(None, "a2", &[]))
             .report(970, validated("a2")),
         Row::new("failed, never dispatched", 3, &[2], None)
-            .then(960, Input::DependencyEnded { task: task_id(2), completed: false }),
+            .then(960, Input::DependencyEnded { task: task_id(2), end: lost("out of memory") }),
         new("failed by a worker").dispatched(950).report(960, failed(None, false)),
         Row::new("failed by QA", 1, &[], None).first_rejected(),
         new("cancelled, never dispatched").then(960, cancel()),
@@ -186,7 +187,8 @@ fn inputs(task: &Task) -> Vec<(String, Input, Timestamp)> {
     for number in [2, 3] {
         for completed in [true, false] {
             let name = format!("dependency {number} {}", if completed { "completed" } else { "lost" });
-            add(&name, Input::DependencyEnded { task: task_id(number), completed }, now);
+            let end = if completed { made(&["d1"]) } else { lost("out of memory") };
+            add(&name, Input::DependencyEnded { task: task_id(number), end }, now);
         }
     }
     if let Some(timer) = task.next_timer() {
@@ -204,6 +206,9 @@ fn inputs(task: &Task) -> Vec<(String, Input, Timestamp)> {
     add("release its lease, years later", Input::Release { id: lease_id(7) }, at(1_000_000_000));
     for (name, given) in reports(task.attempts()) {
         add(&name, report(given), now);
+    }
+    for (name, input) in routing_inputs() {
+        add(&name, input, now);
     }
     add("cancel", Input::Cancel { reason: Some("no longer needed".to_owned()) }, now);
     inputs
@@ -288,6 +293,7 @@ fn effect(effect: &Effect) -> String {
             let record = if record.is_some() { " with a record" } else { "" };
             format!("task.finished {}{error}{record}", status.as_str())
         }
+        Effect::Log(Change::Routed { domain, tier, by }) => format!("task.routed {domain} {tier} by {}", by.as_str()),
         Effect::Log(change) => change.name().to_owned(),
         Effect::StoreRecord(record) => {
             format!("store the {} record of attempt {} on {}", record.status.as_str(), record.attempt, record.tier)
@@ -297,13 +303,17 @@ fn effect(effect: &Effect) -> String {
             let details = if verification.is_some() { "" } else { ", nothing said" };
             format!("judge the record {}{details}", status.as_str())
         }
+        Effect::KeepFindings(findings) => kept(findings),
+        Effect::Spawn(children) => spawned(children),
+        Effect::Cancel { task, reason } => format!("cancel {}: {reason}", number(*task)),
         Effect::DeadLetter { reason, .. } => format!("dead letter: {reason}"),
     }
 }
 
 #[test]
 fn every_input_in_every_state() {
-    let rows: Vec<Row> = pending_rows().into_iter().chain(running_rows()).chain(ended_rows()).collect();
+    let rows: Vec<Row> =
+        pending_rows().into_iter().chain(running_rows()).chain(ended_rows()).chain(family_rows()).collect();
     for phase in Phase::ALL {
         let mut table = String::new();
         for row in rows.iter().filter(|row| row.task.phase() == phase) {
@@ -324,15 +334,15 @@ fn every_submission() {
     let choices: [(&str, &[Dependency]); 6] = [
         ("no dependency", &[]),
         ("one open", &[Open]),
-        ("one completed", &[Completed]),
+        ("one completed", &[Completed(Vec::new())]),
         ("one lost", &[Lost]),
-        ("one completed, one open", &[Completed, Open]),
+        ("one completed, one open", &[Completed(Vec::new()), Open]),
         ("one open, one lost", &[Open, Lost]),
     ];
     let mut table = String::new();
     for (time, not_before) in [("at once", None), ("not before now", Some(NOW)), ("not before later", Some(NOW + 60))] {
         for (name, dependencies) in choices {
-            let dependencies: Vec<_> = (2..).map(task_id).zip(dependencies.iter().copied()).collect();
+            let dependencies: Vec<_> = (2..).map(task_id).zip(dependencies.iter().cloned()).collect();
             let depends_on: Vec<_> = dependencies.iter().map(|(task, _)| *task).collect();
             let submission = submission(project("p"), &depends_on, not_before.map(at));
             let step = submit(task_id(1), &submission, resolved(3, 600, "consensus"), &dependencies, at(NOW));
@@ -349,7 +359,8 @@ fn every_submission() {
 
 #[test]
 fn an_end_is_final_and_a_record_is_made_once() {
-    let rows: Vec<Row> = pending_rows().into_iter().chain(running_rows()).chain(ended_rows()).collect();
+    let rows: Vec<Row> =
+        pending_rows().into_iter().chain(running_rows()).chain(ended_rows()).chain(family_rows()).collect();
     for row in &rows {
         for (name, input, now) in inputs(&row.task) {
             let Ok(step) = apply(&row.task, input, now, &row.policy) else { continue };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod contract;
+mod core_families;
 mod core_fixtures;
 mod core_model;
 mod core_table;

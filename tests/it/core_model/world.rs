@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use dats::task::{
-    Admission, Change, Effect, FairLine, Input, Pending, Place, Policy, Progress, ProjectId, RecordId, RecordStatus,
-    State, Status, Step, Task, TaskId, Tier, Timestamp, apply,
+    Admission, Change, Effect, End, FairLine, Input, Pending, Place, Policy, Progress, ProjectId, RecordId,
+    RecordStatus, State, Status, Step, Task, TaskId, Tier, Timestamp, apply,
 };
 
 /// The running system, without any I/O.
@@ -90,7 +90,12 @@ impl World {
     fn spread(&mut self) {
         while let Some((task, completed)) = self.ended.pop_front() {
             for dependent in self.dependents.get(&task).cloned().unwrap_or_default() {
-                self.input(dependent, &Input::DependencyEnded { task, completed });
+                let end = if completed {
+                    End::Completed { artifacts: Vec::new() }
+                } else {
+                    End::Lost { status: Status::Failed, reason: "it ended".to_owned() }
+                };
+                self.input(dependent, &Input::DependencyEnded { task, end });
             }
         }
     }
@@ -146,6 +151,9 @@ impl World {
                     *verdict = *status;
                 }
                 Effect::DeadLetter { .. } => self.dead_letters += 1,
+                Effect::KeepFindings(_) | Effect::Spawn(_) | Effect::Cancel { .. } => {
+                    panic!("nothing is routed or split here: {effect:?}")
+                }
                 Effect::Log(_) => {}
             }
         }

@@ -32,6 +32,7 @@ pub(crate) fn settings() -> Settings {
             park: Duration::from_millis(200),
             validation_timeout: None,
             review_timeout: None,
+            ..Policy::default()
         },
         router: Router {
             rules: Vec::new(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
 use dats::store::{Counters, LogEntry, Record, Recovered, ScanFilter, Store, View};
-use dats::task::{Change, Outcome, Phase, ProjectId, Seq, Status, Task, TaskId, Timestamp};
+use dats::task::{Change, EventHash, Outcome, Phase, ProjectId, Seq, Status, Task, TaskId, Timestamp};
 use sha2::{Digest, Sha256};
 
 /// What a store held when it was checked.
@@ -201,15 +201,18 @@ pub(crate) fn identity(entry: &LogEntry) -> Option<(&str, Outcome)> {
 }
 
 fn events(recovered: &Recovered, entries: &[(Seq, LogEntry)]) -> Result<()> {
-    let (mut accepted, mut identified) = (HashSet::new(), 0);
+    let (mut accepted, mut identified) = (HashMap::new(), 0);
     for (seq, entry) in entries {
-        let Some((event, _)) = identity(entry).filter(|(event, _)| event.contains("\"id\"")) else { continue };
+        let Some((event, outcome)) = identity(entry).filter(|(event, _)| event.contains("\"id\"")) else { continue };
         identified += 1;
-        ensure!(accepted.insert(event), "{seq}: {event} was taken twice");
+        // One that waited in vain may be sent again.
+        let before = accepted.insert(event, outcome);
+        ensure!(before.is_none_or(|before| before == Outcome::Parked), "{seq}: {event} was taken twice");
     }
-    let hashes: Vec<[u8; 16]> = recovered.taken_events.iter().flat_map(|taken| taken.hashes.clone()).collect();
-    let distinct: HashSet<&[u8; 16]> = hashes.iter().collect();
-    ensure!(distinct.len() == hashes.len(), "an event is remembered twice");
+    let hashes: Vec<EventHash> = recovered.taken_events.iter().flat_map(|taken| taken.hashes.clone()).collect();
+    let distinct: HashSet<&EventHash> = hashes.iter().collect();
+    let forgotten: usize = recovered.taken_events.iter().map(|taken| taken.forgotten.len()).sum();
+    ensure!(distinct.len() + forgotten >= hashes.len(), "an event is remembered twice");
     ensure!(hashes.len() == identified, "{} events remembered, {identified} in the log", hashes.len());
     let keys: HashSet<[u8; 16]> = recovered.idempotency.iter().map(|(_, row)| row.key).collect();
     ensure!(keys.len() == recovered.idempotency.len(), "an idempotency key is remembered twice");

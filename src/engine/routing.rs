@@ -1,0 +1,230 @@
+//! Routing, as the writer sees it: which tasks wait to be routed, which of
+//! them somebody is asking about, and what is done with the findings.
+//!
+//! Who asks takes jobs, in turns between projects, and answers or returns
+//! each. What is out follows from memory alone: after a restart every task
+//! that still waits is handed out again, and a finding that comes twice is
+//! taken once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::answer::Fixed;
+use super::hot::IdHash;
+use super::machine::Machine;
+use super::settings::Settings;
+use crate::store;
+use crate::task::{
+    self, Admission, Child, Finding, Input, Options, Outcome, Pending, Place, Policy, Priority, ProjectId, RoutingStep,
+    State, Submission, Task, TaskId, Timestamp,
+};
+
+/// Where a task stands in its project's line.
+type Standing = (ProjectId, Priority, Place);
+
+/// The tasks that are to be routed.
+#[derive(Debug)]
+pub(super) struct RoutingLine {
+    /// Those nobody asks about yet. It has no limits, only turns.
+    line: Admission,
+    /// Those that somebody asks about.
+    taken: HashMap<TaskId, ProjectId, IdHash>,
+    /// Those that were returned, by when they join the line again.
+    returned: BTreeMap<(Timestamp, TaskId), Standing>,
+    returned_until: HashMap<TaskId, Timestamp, IdHash>,
+    /// Those whose services are no longer configured.
+    unserved: Vec<TaskId>,
+    agent: bool,
+    rag: bool,
+}
+
+impl RoutingLine {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let Policy { agent, rag, .. } = settings.policy;
+        Self {
+            line: Admission::new(settings.aging, u32::MAX),
+            taken: HashMap::default(),
+            returned: BTreeMap::new(),
+            returned_until: HashMap::default(),
+            unserved: Vec::new(),
+            agent,
+            rag,
+        }
+    }
+
+    /// A task is to be routed since `since`.
+    pub(super) fn enter(&mut self, task: &Task, since: Timestamp) {
+        if self.serves(task) {
+            self.line.enqueue(&task.project, task.priority, Place { since, task: task.id });
+        } else {
+            self.unserved.push(task.id);
+        }
+    }
+
+    fn serves(&self, task: &Task) -> bool {
+        task.routing.is_some_and(|routing| match routing.step {
+            RoutingStep::Analyze | RoutingStep::Decompose { .. } | RoutingStep::Estimate => self.agent,
+            RoutingStep::Context => self.rag,
+        })
+    }
+
+    /// The reverse of [`Self::enter`], wherever the task stands meanwhile.
+    pub(super) fn leave(&mut self, task: &Task, since: Timestamp) {
+        if let Some(project) = self.taken.remove(&task.id) {
+            self.line.release(&project);
+        } else if let Some(until) = self.returned_until.remove(&task.id) {
+            self.returned.remove(&(until, task.id));
+        } else {
+            self.line.withdraw(&task.project, task.priority, Place { since, task: task.id });
+        }
+    }
+
+    fn take(&mut self, now: Timestamp) -> Option<TaskId> {
+        self.line.admit_next(now)
+    }
+
+    fn put_back(&mut self, task: &Task, since: Timestamp, until: Timestamp) {
+        let Some(project) = self.taken.remove(&task.id) else { return };
+        self.line.release(&project);
+        let place = Place { since, task: task.id };
+        self.returned.insert((until, task.id), (project, task.priority, place));
+        self.returned_until.insert(task.id, until);
+    }
+
+    /// Lets returned tasks join the line again.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        while let Some(entry) = self.returned.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let ((_, task), (project, priority, place)) = entry.remove_entry();
+            self.returned_until.remove(&task);
+            self.line.enqueue(&project, priority, place);
+        }
+    }
+
+    /// When the next returned task joins the line again.
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.returned.first_key_value().map(|((until, _), _)| *until)
+    }
+
+    /// Whether there is a task that nobody asks about.
+    pub(super) fn has_next(&self) -> bool {
+        self.line.has_next()
+    }
+
+    /// Whether there are tasks that nobody will ever ask about.
+    pub(super) fn has_unserved(&self) -> bool {
+        !self.unserved.is_empty()
+    }
+}
+
+/// A task that somebody is to ask about.
+#[derive(Debug)]
+pub(super) struct TakenRouting {
+    pub(super) task: Task,
+    pub(super) since: Timestamp,
+    pub(super) step: RoutingStep,
+}
+
+/// Since when a task is to be routed, if it is.
+pub(super) fn since(task: &Task) -> Option<Timestamp> {
+    match &task.state {
+        State::Pending(Pending::Analyzing { since }) => Some(*since),
+        State::Pending(
+            Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Queued { .. } | Pending::Backoff { .. },
+        )
+        | State::Running { .. }
+        | State::Children(_)
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => None,
+    }
+}
+
+type Stored<T> = Result<T, store::Error>;
+
+impl Machine {
+    /// Hands out tasks that are to be routed, at most `max`.
+    pub(super) fn take_routing(&mut self, max: usize, now: Timestamp) -> Stored<Vec<TakenRouting>> {
+        let mut jobs = Vec::new();
+        while jobs.len() < max {
+            let Some(id) = self.lines.routing.take(now) else { break };
+            let Some(task) = self.find(id)? else { continue };
+            let (Some(since), Some(routing)) = (since(&task), task.routing) else { continue };
+            self.lines.routing.taken.insert(id, task.project.clone());
+            jobs.push(TakenRouting { task, since, step: routing.step });
+        }
+        Ok(jobs)
+    }
+
+    /// Takes a finding.
+    pub(super) fn route(
+        &mut self,
+        task: TaskId,
+        step: RoutingStep,
+        finding: Finding,
+        now: Timestamp,
+    ) -> Stored<Result<Outcome, super::api::Refusal>> {
+        let parts = match &finding {
+            Finding::Decomposed(decomposition) => decomposition.subtasks.len(),
+            Finding::Analyzed(_) | Finding::Estimated { .. } | Finding::Builtin { .. } => 0,
+        };
+        let ids = (0..parts.min(self.settings.policy.max_subtasks)).map(|_| TaskId::new(self.mint(now))).collect();
+        self.apply(task, Input::Route { step, finding, ids }, None, now)
+    }
+
+    /// Takes a job back, to hand it out again at `until`.
+    pub(super) fn return_routing(&mut self, id: TaskId, until: Timestamp) -> Stored<()> {
+        if let Some(task) = self.find(id)?
+            && let Some(since) = since(&task)
+        {
+            self.lines.routing.put_back(&task, since, until);
+        }
+        Ok(())
+    }
+
+    /// Returned jobs whose time has come join the line again; tasks whose
+    /// services are gone from the configuration get what the built-in rules
+    /// say, at most `max`.
+    pub(super) fn settle_routing(&mut self, max: usize, now: Timestamp) -> Stored<()> {
+        self.lines.routing.wake(now);
+        for _ in 0..max {
+            let Some(id) = self.lines.routing.unserved.pop() else { break };
+            let Some(routing) = self.find(id)?.and_then(|task| task.routing) else { continue };
+            let _ = self.route(id, routing.step, Finding::Builtin { context: None }, now)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the subtasks of a task.
+    pub(super) fn spawn(&mut self, parent: &Task, children: &[Child], now: Timestamp) -> Stored<()> {
+        let Some(submission) = self.store.view()?.submission(parent.id)? else {
+            let detail = format!("task {} has none", parent.id);
+            return Err(store::Error::Corrupt { table: "submissions", detail });
+        };
+        for child in children {
+            let submission = submission_of(child, &submission);
+            let step = task::spawn(parent, child, now);
+            self.group.batch.put_submission(child.id, &submission)?;
+            let fixed = Fixed::of(&submission, &step.task);
+            self.begin(step, fixed, now)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a subtask asks for: what its parent's client asked for, of its part.
+fn submission_of(child: &Child, parent: &Submission) -> Submission {
+    Submission {
+        description: child.description.clone(),
+        options: Options {
+            domain: child.domain.clone().or_else(|| parent.options.domain.clone()),
+            depends_on: child.depends_on.clone(),
+            not_before: None,
+            ..parent.options.clone()
+        },
+        metadata: None,
+        rerun_of: None,
+        ..parent.clone()
+    }
+}

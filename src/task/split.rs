@@ -1,0 +1,289 @@
+//! Decomposition: a task becomes the parent of others, and ends with them.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::analysis::{Decomposition, Subtask};
+use super::change::{Change, Effect, Outcome};
+use super::event::OutputArtifact;
+use super::id::{Domain, TaskId};
+use super::policy::Policy;
+use super::request::OnChildFailure;
+use super::routing::{self, Routing, RoutingStep};
+use super::state::{Completion, ErrorCode, Pending, State, Task, TaskError};
+use super::status::Status;
+use super::time::Timestamp;
+use super::transition::{Draft, Step};
+
+/// A parent whose subtasks run. It holds no slot of its project: they do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Children {
+    /// Subtasks that have not ended; never empty.
+    pub open: Vec<TaskId>,
+    /// What the completed ones produced.
+    pub produced: Vec<(TaskId, Vec<OutputArtifact>)>,
+    /// Why the first one that did not complete did not.
+    pub failure: Option<TaskError>,
+    /// What that does to the others.
+    pub on_failure: OnChildFailure,
+}
+
+/// A subtask to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// Its id.
+    pub id: TaskId,
+    /// What is to be done, in words.
+    pub description: String,
+    /// The kind of work.
+    pub domain: Option<Domain>,
+    /// What has to be found out about it.
+    pub routing: Option<Routing>,
+    /// Siblings that must complete first.
+    pub depends_on: Vec<TaskId>,
+}
+
+/// How a task that others wait for has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Well.
+    Completed {
+        /// What it produced.
+        artifacts: Vec<OutputArtifact>,
+    },
+    /// Badly.
+    Lost {
+        /// `failed` or `cancelled`.
+        status: Status,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+impl End {
+    /// How `task` has ended; `None`: it has not.
+    #[must_use]
+    pub fn of(task: &Task) -> Option<Self> {
+        let lost = |status, reason: &str| Self::Lost { status, reason: reason.to_owned() };
+        match &task.state {
+            State::Completed { by: Completion::Attempt { product, .. }, .. } => {
+                Some(Self::Completed { artifacts: product.artifacts.clone() })
+            }
+            State::Completed { by: Completion::Children { artifacts }, .. } => {
+                Some(Self::Completed { artifacts: artifacts.clone() })
+            }
+            State::Failed { error, .. } => Some(lost(Status::Failed, &error.message)),
+            State::Cancelled { reason, .. } => {
+                Some(lost(Status::Cancelled, reason.as_deref().unwrap_or("it was cancelled")))
+            }
+            State::Pending(_) | State::Running { .. } | State::Children(_) => None,
+        }
+    }
+}
+
+/// Makes the task the parent of its parts; or fails it, naming the part that
+/// can't be.
+pub(super) fn split(
+    draft: &mut Draft<'_>,
+    routing: Routing,
+    decomposition: &Decomposition,
+    max_depth: u32,
+    ids: &[TaskId],
+) {
+    if decomposition.subtasks.is_empty() {
+        routing::choose_tier(draft, routing);
+        return;
+    }
+    if let Err(message) = check(decomposition, max_depth, draft.policy.max_subtasks) {
+        draft.fail(TaskError { code: ErrorCode::DecompositionFailed, message, attempt: None });
+        return;
+    }
+    let by_name: HashMap<&str, TaskId> =
+        decomposition.subtasks.iter().map(|subtask| subtask.id.as_str()).zip(ids.iter().copied()).collect();
+    let children: Vec<Child> = decomposition
+        .subtasks
+        .iter()
+        .zip(ids)
+        .map(|(subtask, id)| Child {
+            id: *id,
+            description: subtask.description.clone(),
+            domain: subtask.domain.clone().filter(|_| !routing.chosen.domain),
+            routing: part_routing(routing, subtask, max_depth, draft.policy),
+            depends_on: of_siblings(subtask, &by_name),
+        })
+        .collect();
+    let open: Vec<TaskId> = children.iter().map(|child| child.id).collect();
+    draft.task.routing = None;
+    draft.task.children.clone_from(&open);
+    draft.task.started_at = Some(draft.now);
+    draft.log(Change::Split { children: open.clone() });
+    let on_failure = routing.on_child_failure;
+    draft.task.state = State::Children(Children { open, produced: Vec::new(), failure: None, on_failure });
+    draft.effects.push(Effect::Spawn(children));
+}
+
+fn of_siblings(subtask: &Subtask, by_name: &HashMap<&str, TaskId>) -> Vec<TaskId> {
+    let mut depends_on = Vec::new();
+    for id in subtask.dependencies.iter().filter_map(|name| by_name.get(name.as_str())) {
+        if !depends_on.contains(id) {
+            depends_on.push(*id);
+        }
+    }
+    depends_on
+}
+
+/// A part that is not atomic is split again, as long as there is a level left.
+fn part_routing(routing: Routing, subtask: &Subtask, max_depth: u32, policy: &Policy) -> Option<Routing> {
+    let left = max_depth.saturating_sub(1);
+    if subtask.is_atomic || left == 0 {
+        return routing.last_step(policy);
+    }
+    Some(Routing { step: RoutingStep::Decompose { max_depth: left }, ..routing })
+}
+
+/// What is wrong with a decomposition, in words that name the offender.
+fn check(decomposition: &Decomposition, max_depth: u32, max_subtasks: usize) -> Result<(), String> {
+    let subtasks = &decomposition.subtasks;
+    if let Some(extra) = subtasks.get(max_subtasks) {
+        let count = subtasks.len();
+        return Err(format!(
+            "the Agent made {count} subtasks, at most {max_subtasks} are allowed; the first too many is {:?}",
+            extra.id
+        ));
+    }
+    if let Some(depth) = decomposition.depth.filter(|depth| *depth > max_depth) {
+        return Err(format!("the Agent split {depth} levels deep, at most {max_depth} are allowed"));
+    }
+    let mut known = HashSet::new();
+    if let Some(twice) = subtasks.iter().find(|subtask| !known.insert(subtask.id.as_str())) {
+        return Err(format!("the Agent gave two subtasks the id {:?}", twice.id));
+    }
+    for subtask in subtasks {
+        if let Some(unknown) = subtask.dependencies.iter().find(|id| !known.contains(id.as_str())) {
+            return Err(format!("subtask {:?} depends on {unknown:?}, which is none of its siblings", subtask.id));
+        }
+    }
+    match cycle(subtasks) {
+        Some(cycle) => Err(format!("the subtasks depend on each other in a circle: {}", cycle.join(" -> "))),
+        None => Ok(()),
+    }
+}
+
+/// The ids of a circle of dependencies, the first one again at its end.
+fn cycle(subtasks: &[Subtask]) -> Option<Vec<String>> {
+    let mut left: HashMap<&str, &Subtask> = subtasks.iter().map(|subtask| (subtask.id.as_str(), subtask)).collect();
+    loop {
+        let free: Vec<&str> = left
+            .values()
+            .filter(|subtask| !subtask.dependencies.iter().any(|id| left.contains_key(id.as_str())))
+            .map(|subtask| subtask.id.as_str())
+            .collect();
+        if free.is_empty() {
+            break;
+        }
+        for id in free {
+            left.remove(id);
+        }
+    }
+    // Each one that is left depends on another one that is left.
+    let mut path = vec![subtasks.iter().find(|subtask| left.contains_key(subtask.id.as_str()))?];
+    loop {
+        let last = path.last()?;
+        let next = left.get(last.dependencies.iter().find(|id| left.contains_key(id.as_str()))?.as_str())?;
+        if let Some(start) = path.iter().position(|each| each.id == next.id) {
+            let circle = path.get(start..)?.iter().map(|each| each.id.clone());
+            return Some(circle.chain([next.id.clone()]).collect());
+        }
+        path.push(next);
+    }
+}
+
+/// Makes a subtask of `parent`. Its siblings are made with it.
+#[must_use]
+pub fn spawn(parent: &Task, child: &Child, now: Timestamp) -> Step {
+    let state = if !child.depends_on.is_empty() {
+        Pending::Blocked { waits_for: child.depends_on.clone() }
+    } else if child.routing.is_some() {
+        Pending::Analyzing { since: now }
+    } else {
+        Pending::Queued { since: now }
+    };
+    let task = Task {
+        id: child.id,
+        parent: Some(parent.id),
+        depth: parent.depth + 1,
+        children: Vec::new(),
+        domain: child.domain.clone().unwrap_or_else(|| parent.domain.clone()),
+        created_at: now,
+        updated_at: now,
+        version: 1,
+        started_at: None,
+        rerun_of: None,
+        depends_on: child.depends_on.clone(),
+        inputs: Vec::new(),
+        routing: child.routing,
+        has_findings: false,
+        closed: Vec::new(),
+        parked: Vec::new(),
+        state: State::Pending(state),
+        ..parent.clone()
+    };
+    Step { task, outcome: Outcome::Applied, effects: vec![Effect::Log(Change::Created)] }
+}
+
+/// A subtask has ended.
+pub(super) fn child_ended(mut draft: Draft<'_>, child: TaskId, end: End) -> Step {
+    let State::Children(mut children) = draft.task.state.clone() else { return draft.done(Outcome::Unchanged) };
+    let Some(place) = children.open.iter().position(|open| *open == child) else {
+        return draft.done(Outcome::Unchanged);
+    };
+    children.open.remove(place);
+    match end {
+        End::Completed { artifacts } => {
+            draft.log(Change::ChildEnded { task: child, status: Status::Completed });
+            children.produced.push((child, artifacts));
+        }
+        End::Lost { status, reason } => {
+            draft.log(Change::ChildEnded { task: child, status });
+            let message = format!("subtask {child} {}: {reason}", lost_word(status));
+            let error = TaskError { code: ErrorCode::ChildFailed, message, attempt: None };
+            children.failure = children.failure.or(Some(error));
+        }
+    }
+    join(&mut draft, children);
+    draft.applied()
+}
+
+const fn lost_word(status: Status) -> &'static str {
+    match status {
+        Status::Cancelled => "was cancelled",
+        Status::Failed | Status::Pending | Status::Running | Status::Completed => "failed",
+    }
+}
+
+/// Ends the parent when its children have ended, or when one of them has
+/// taken the others with it.
+fn join(draft: &mut Draft<'_>, children: Children) {
+    match &children.failure {
+        Some(error) if children.on_failure == OnChildFailure::Cancel || children.open.is_empty() => {
+            let error = error.clone();
+            cancel_all(draft, &children.open, &error.message);
+            draft.fail(error);
+        }
+        Some(_) | None if !children.open.is_empty() => draft.task.state = State::Children(children),
+        Some(_) | None => {
+            let order = |id: &TaskId| draft.task.children.iter().position(|child| child == id);
+            let mut produced = children.produced;
+            produced.sort_by_key(|(child, _)| order(child));
+            draft.complete_with(produced.into_iter().flat_map(|(_, artifacts)| artifacts).collect());
+        }
+    }
+}
+
+/// Cancels the subtasks that have not ended.
+pub(super) fn cancel_all(draft: &mut Draft<'_>, open: &[TaskId], reason: &str) {
+    for task in open {
+        draft.effects.push(Effect::Cancel { task: *task, reason: reason.to_owned() });
+    }
+}
