@@ -6,6 +6,8 @@
 //! can say what is wrong where. All wrong fields are found in one go, by
 //! taking each out and trying again.
 
+mod integers;
+
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -14,6 +16,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+
+pub use integers::check_integers;
 
 /// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 64;

@@ -66,7 +66,12 @@ impl Service {
         // First the address: a second service must not touch the first one's data.
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
+        let cache_bytes = to_usize(config.engine.store_cache_bytes);
+        let store = if config.engine.verify_at_start {
+            Store::open_verified(&config.engine.data_dir, cache_bytes)?
+        } else {
+            Store::open(&config.engine.data_dir, cache_bytes)?
+        };
         let clock = Clock::new();
         let (engine, writer) = Engine::start(store, engine_settings(config), &clock)?;
         let app = App::new(engine, http_settings(config), clock);
@@ -140,6 +145,7 @@ fn http_settings(config: &Config) -> http::Settings {
     let server = &config.server;
     http::Settings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        service_name: config.telemetry.service_name.clone(),
         tiers: config.routing.tiers.clone(),
         api_key: config.security.api_key.as_ref().map(|key| ApiKey::new(key.expose())),
         lease_default: config.task_management.lease_default,
@@ -178,11 +184,22 @@ pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<Pr
     let Some(age) = older_than.or(config.engine.retention) else {
         anyhow::bail!("engine.retention_days is 0: finished tasks are kept for ever; name an age with --older-than");
     };
-    if !config.engine.data_dir.join("dats.redb").exists() {
-        anyhow::bail!("there is no store in {}", config.engine.data_dir.display());
-    }
+    require_store(config)?;
     let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
     let now = Clock::new().now();
     let tasks = engine::prune(&store, engine_settings(config), now.before(age), now)?;
     Ok(PruneReport { tasks })
+}
+
+/// Holds every page of the store of a stopped service against its checksum.
+pub fn verify(config: &Config) -> anyhow::Result<()> {
+    require_store(config)?;
+    Ok(Store::verify(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?)
+}
+
+fn require_store(config: &Config) -> anyhow::Result<()> {
+    if !config.engine.data_dir.join("dats.redb").exists() {
+        anyhow::bail!("there is no store in {}", config.engine.data_dir.display());
+    }
+    Ok(())
 }

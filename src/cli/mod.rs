@@ -33,6 +33,7 @@ mod simulate;
 mod sse;
 mod status;
 mod submit;
+mod verify;
 mod watch;
 
 use std::process::ExitCode;
@@ -85,6 +86,8 @@ enum Command {
     Config(config::Action),
     /// Remove finished tasks from a stopped service's data directory.
     Prune(prune::Arguments),
+    /// Check every page of a stopped service's store against its checksum.
+    Verify(verify::Arguments),
     /// Run a server with stand-ins for worker and QA, and watch tasks live.
     Demo(demo::Arguments),
     /// Print completions for a shell.
@@ -142,6 +145,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Config(action) => config::run(&action, &screen),
         Command::Prune(arguments) => prune::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, &screen),
         Command::Completions(arguments) => completions::run(&arguments),
     }

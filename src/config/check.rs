@@ -9,12 +9,11 @@ use std::time::Duration;
 use crate::task::{Domain, MAX_ATTEMPTS, MAX_TIMEOUT, Priority, QaProfile, Router, Tier};
 
 use super::error::Problem;
-use super::reader::{NAME, Reader, shown};
+use super::reader::{NAME, Reader, json, shown};
 use super::rules::{self, find, one_of};
 use super::tree::{Node, Origin, Value};
 use super::{
-    Config, Engine, Events, Fallback, LogFormat, LogLevel, RabbitMq, Routing, Security, Server, Storage,
-    TaskManagement, Telemetry,
+    Config, Engine, Events, Fallback, LogFormat, LogLevel, Routing, Security, Server, TaskManagement, Telemetry,
 };
 
 /// A century: the longest time any setting may hold.
@@ -24,9 +23,17 @@ const MAX_COUNT: u64 = 1 << 32;
 const MAX_MIB: u64 = 1 << 30;
 
 /// Settings whose services come with a later release, and what they would need.
-const LATER: [(&str, &str); 5] = [
+const LATER: [(&str, &str); 13] = [
     ("events.rabbitmq.host", "RabbitMQ"),
+    ("events.rabbitmq.port", "RabbitMQ"),
+    ("events.rabbitmq.username", "RabbitMQ"),
+    ("events.rabbitmq.password", "RabbitMQ"),
+    ("events.rabbitmq.vhost", "RabbitMQ"),
+    ("events.rabbitmq.tls", "RabbitMQ"),
+    ("events.rabbitmq.exchanges", "RabbitMQ"),
+    ("events.rabbitmq.queues", "RabbitMQ"),
     ("storage.database_url", "Postgres"),
+    ("storage.provenance_table", "Postgres"),
     ("routing.agent_service_url", "the Agent service"),
     ("routing.rag_service_url", "the RAG service"),
     ("telemetry.otlp_endpoint", "an OpenTelemetry collector"),
@@ -41,13 +48,12 @@ pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
     let task_management = task_management(&mut reader, &tiers);
     let server = server(&mut reader);
     let engine = engine(&mut reader);
-    let storage = storage(&mut reader);
     let events = events(&mut reader);
     let security = Security { api_key: reader.secret("security.api_key") };
     let telemetry = telemetry(&mut reader);
     match (routing, task_management) {
         (Some(routing), Some(task_management)) if reader.problems.is_empty() => {
-            Ok(Config { server, engine, task_management, routing, storage, events, security, telemetry })
+            Ok(Config { server, engine, task_management, routing, events, security, telemetry })
         }
         _ => Err(reader.problems),
     }
@@ -55,9 +61,12 @@ pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
 
 /// Refuses what this version can't do, rather than run without it.
 fn refuse_later(reader: &mut Reader<'_>) {
+    let defaults = super::defaults();
     for (path, service) in LATER {
         let node = reader.node(path);
-        if node.value != Value::Null {
+        // What `config show` prints may be loaded again.
+        let same = defaults.at(path).is_some_and(|default| json(default) == json(node));
+        if !same {
             refuse_service(reader, path, node, service);
         }
     }
@@ -114,6 +123,7 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
                 (!path.is_empty()).then(|| PathBuf::from(path))
             })
             .unwrap_or_default(),
+        verify_at_start: reader.flag("engine.verify_at_start"),
         queue_capacity: reader.count("engine.queue_capacity", 1..=1 << 20),
         group_commit_max: reader.count("engine.group_commit_max", 1..=65_536),
         store_cache_bytes: reader.mebibytes("engine.store_cache_mib", 1..=MAX_MIB),
@@ -228,21 +238,6 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
     Some(Routing { fallback, fallback_after, tiers: tiers.to_vec(), router })
 }
 
-fn storage(reader: &mut Reader<'_>) -> Storage {
-    let allowed = "a table name, [a-z_][a-z0-9_]{0,62}";
-    Storage {
-        provenance_table: reader
-            .parsed("storage.provenance_table", allowed, |text| {
-                let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-                let sound = (1..=63).contains(&text.len())
-                    && text.bytes().all(is_inner)
-                    && !text.starts_with(|first: char| first.is_ascii_digit());
-                sound.then(|| text.to_owned())
-            })
-            .unwrap_or_default(),
-    }
-}
-
 fn events(reader: &mut Reader<'_>) -> Events {
     let minutes = reader.whole("events.park_minutes", 0..=MAX_SECONDS / 60);
     Events {
@@ -251,25 +246,7 @@ fn events(reader: &mut Reader<'_>) -> Events {
         dedup_max_ids: reader.whole("events.dedup_max_ids", 1..=MAX_COUNT),
         retention: hours(reader, "events.retention_hours", 1),
         heartbeat: reader.seconds("events.heartbeat_seconds", 1..=300),
-        rabbitmq: rabbitmq(reader),
     }
-}
-
-fn rabbitmq(reader: &mut Reader<'_>) -> RabbitMq {
-    RabbitMq {
-        port: reader.narrow("events.rabbitmq.port", 1..=65_535),
-        username: reader.text("events.rabbitmq.username"),
-        password: reader.secret("events.rabbitmq.password"),
-        vhost: reader.text("events.rabbitmq.vhost"),
-        tls: reader.flag("events.rabbitmq.tls"),
-        exchanges: reader.list("events.rabbitmq.exchanges", "the name of an exchange", broker_name),
-        queues: reader.list("events.rabbitmq.queues", "the name of a queue", broker_name),
-    }
-}
-
-/// AMQP's short strings hold at most 255 bytes.
-fn broker_name(text: &str) -> Option<String> {
-    (1..=255).contains(&text.len()).then(|| text.to_owned())
 }
 
 fn telemetry(reader: &mut Reader<'_>) -> Telemetry {

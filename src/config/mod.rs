@@ -47,8 +47,6 @@ pub struct Config {
     pub task_management: TaskManagement,
     /// Tiers, domains and the built-in rules.
     pub routing: Routing,
-    /// The canonical copy.
-    pub storage: Storage,
     /// The event log and bus.
     pub events: Events,
     /// Who may call.
@@ -150,6 +148,8 @@ pub struct Server {
 pub struct Engine {
     /// Directory of the store.
     pub data_dir: PathBuf,
+    /// Whether every page is checked before the service starts.
+    pub verify_at_start: bool,
     /// Requests that may wait for the writer.
     pub queue_capacity: usize,
     /// Most requests in one fsync.
@@ -222,14 +222,6 @@ pub enum Fallback {
     Builtin,
 }
 
-/// The canonical copy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Storage {
-    /// Name of the provenance table.
-    pub provenance_table: String,
-}
-
 /// The event log and bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -244,28 +236,6 @@ pub struct Events {
     pub retention: Duration,
     /// Pause between the comments on an idle stream.
     pub heartbeat: Duration,
-    /// How to reach the broker, once `events.rabbitmq.host` may be set.
-    pub rabbitmq: RabbitMq,
-}
-
-/// The connection to the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RabbitMq {
-    /// TCP port.
-    pub port: u16,
-    /// User to log in as.
-    pub username: String,
-    /// Its password.
-    pub password: Option<Secret>,
-    /// Virtual host.
-    pub vhost: String,
-    /// Whether to encrypt.
-    pub tls: bool,
-    /// Topic exchanges: task, cascade, QA.
-    pub exchanges: Vec<String>,
-    /// Queues; the first is consumed.
-    pub queues: Vec<String>,
 }
 
 /// Who may call.
@@ -284,7 +254,7 @@ pub struct Telemetry {
     pub log_level: LogLevel,
     /// Form of the log.
     pub log_format: LogFormat,
-    /// Name of this service in it.
+    /// Name of this service in metrics.
     pub service_name: String,
 }
 

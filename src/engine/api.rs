@@ -381,6 +381,8 @@ pub struct Figures {
     pub commands: u64,
     /// Time the writer spent on them, in microseconds.
     pub writer_busy_micros: u64,
+    /// The longest commit since the start, in milliseconds.
+    pub longest_commit_ms: u64,
     /// Commands that wait for the writer.
     pub queued_commands: u64,
     /// Events taken since the start, by outcome: applied, stale, parked, duplicate.

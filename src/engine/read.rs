@@ -14,6 +14,9 @@ use super::machine::Machine;
 use crate::store::{self, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
+/// A commit that takes this long is worth a line in the log.
+const SLOW_COMMIT: Duration = Duration::from_secs(1);
+
 /// What readers use without ever waiting for the writer.
 #[derive(Debug)]
 pub(super) struct ReadSide {
@@ -26,6 +29,7 @@ pub(super) struct ReadSide {
     figures: Mutex<Figures>,
     commands: AtomicU64,
     busy_micros: AtomicU64,
+    longest_commit_ms: AtomicU64,
     free_mib: AtomicU64,
     /// Commits that removed tasks.
     removals: AtomicU64,
@@ -45,6 +49,7 @@ impl ReadSide {
             figures: Mutex::default(),
             commands: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
+            longest_commit_ms: AtomicU64::new(0),
             free_mib: AtomicU64::new(u64::MAX),
             removals: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -96,6 +101,16 @@ impl ReadSide {
         self.busy_micros.fetch_add(u64::try_from(busy.as_micros()).unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// Everybody waits for a commit: one that takes long should not have to
+    /// be guessed at.
+    pub(super) fn note_commit(&self, took: Duration) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.longest_commit_ms.fetch_max(took_ms, Ordering::Relaxed);
+        if took >= SLOW_COMMIT {
+            tracing::warn!(took_ms, "a commit took long; the disk is slow, or a checkpoint had much to write");
+        }
+    }
+
     pub(super) fn note_disk(&self, free_mib: u64) {
         self.free_mib.store(free_mib, Ordering::Relaxed);
     }
@@ -109,6 +124,7 @@ impl ReadSide {
         let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Figures {
             commands: self.commands.load(Ordering::Relaxed),
+            longest_commit_ms: self.longest_commit_ms.load(Ordering::Relaxed),
             writer_busy_micros: self.busy_micros.load(Ordering::Relaxed),
             store_bytes: self.store.file_bytes(),
             hot_tasks: u64::try_from(self.hot.len()).unwrap_or(u64::MAX),

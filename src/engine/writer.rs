@@ -151,7 +151,9 @@ impl Writer {
     fn commit(&mut self, now: Timestamp) -> Stored<()> {
         let (batch, publication) = self.machine.finish(now)?;
         let wrote = !batch.is_empty();
+        let stopwatch = Stopwatch::start();
         let committed = batch.commit(&self.machine.store, now)?;
+        self.read.note_commit(stopwatch.elapsed());
         let to_route = self.machine.lines.routing.has_next();
         if wrote || to_route || !publication.answers.is_empty() || !self.held.is_empty() {
             self.read.publish(publication, &self.machine, self.events, wrote);

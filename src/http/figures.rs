@@ -31,6 +31,7 @@ impl Collector for EngineFigures {
             ("log_head", "The newest position of the log", figures.head),
             ("log_tail", "The oldest position the log still has", figures.tail),
             ("engine_queued_commands", "Commands that wait for the writer", figures.queued_commands),
+            ("engine_longest_commit_milliseconds", "The longest commit since the start", figures.longest_commit_ms),
             ("dead_letters", "Events that could not be taken", figures.dead_letters),
             ("store_bytes", "Size of the store's file", figures.store_bytes),
             ("store_free_mebibytes", "Free space on the disk of the store", figures.free_mib),

@@ -11,10 +11,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::figures::EngineFigures;
 use super::routes;
+use super::settings::Settings;
 use crate::engine::Engine;
 
 /// Upper bounds of the latency classes, in seconds.
@@ -69,8 +71,11 @@ impl Drop for Counted {
 }
 
 impl Metrics {
-    pub(super) fn new(engine: Engine) -> Self {
+    pub(super) fn new(engine: Engine, settings: &Settings) -> Self {
         let mut registry = Registry::with_prefix("dats");
+        let name = ("service_name", settings.service_name.clone());
+        let build = Info::new([name, ("version", settings.version.clone())]);
+        registry.register("build", "What is running", build);
         let requests = Family::<RequestLabels, Counter>::default();
         let latencies =
             Family::<RouteLabels, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(LATENCIES));

@@ -82,7 +82,9 @@ impl Call {
     /// The whole body, which must be JSON.
     pub(super) async fn json_bytes(&mut self) -> Result<Bytes, Problem> {
         headers::require_json(self.headers())?;
-        self.bytes().await
+        let raw = self.bytes().await?;
+        json::check_integers(&raw)?;
+        Ok(raw)
     }
 
     /// The body as a value, and what is wrong with its fields.

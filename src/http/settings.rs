@@ -12,6 +12,8 @@ use crate::task::Tier;
 pub struct Settings {
     /// Shown by health.
     pub version: String,
+    /// What the service calls itself in metrics.
+    pub service_name: String,
     /// The tiers that a submission or a worker may name.
     pub tiers: Vec<Tier>,
     /// Without one, every caller is let in.

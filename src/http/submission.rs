@@ -217,6 +217,7 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             version: "0".to_owned(),
+            service_name: "test".to_owned(),
             tiers: ["tiny", "small"].iter().map(|name| Tier::new(name).unwrap()).collect(),
             api_key: None,
             lease_default: Duration::from_mins(1),

@@ -44,6 +44,32 @@ impl Store {
     /// Opens the store in `dir`, or makes one if the directory is new or
     /// empty. `cache_bytes` is the most that redb keeps in memory.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
+        Self::open_with(dir, cache_bytes, false)
+    }
+
+    /// As [`Self::open`], but reads the whole file first and holds every page
+    /// against its checksum: a single wrong bit is refused.
+    pub fn open_verified(dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
+        Self::open_with(dir, cache_bytes, true)
+    }
+
+    /// Holds every page of the store in `dir`, which no service has open,
+    /// against its checksum, and reads its journal. Nothing is written.
+    pub fn verify(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
+        let _lock = lock(dir)?;
+        let path = dir.join(FILE);
+        let journal = open_journal(&dir.join(JOURNAL))?;
+        refuse_panics(&path, || {
+            // The file is not released: what redb would write is dropped.
+            let (mut database, _file) = open_database(&path, cache_bytes)?;
+            let id = identify(&database, Some(&path))?;
+            check_pages(&mut database, &path)?;
+            let generation = generation(&database)?;
+            Journal::open(journal, id, generation).map(|_| ())
+        })
+    }
+
+    fn open_with(dir: &Path, cache_bytes: usize, verify: bool) -> Result<Self, Error> {
         let io_error = |action, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { action, path, source }
@@ -63,15 +89,14 @@ impl Store {
             make(dir, &path, cache_bytes)?;
         }
         let journal = open_journal(&dir.join(JOURNAL))?;
-        guarded(|| {
-            let (database, file) = open_database(&path, cache_bytes)?;
+        refuse_panics(&path, || {
+            let (mut database, file) = open_database(&path, cache_bytes)?;
             let id = identify(&database, Some(&path))?;
+            if verify {
+                check_pages(&mut database, &path)?;
+            }
             file.release().map_err(io_error("open", &path))?;
             Self::replay(database, journal, id, Some(path.clone()), Some(lock))
-        })
-        .map_err(|error| match error {
-            Error::Panicked(detail) => Error::NotAStore { path: path.clone(), detail },
-            error => error,
         })
     }
 
@@ -286,6 +311,25 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::DEAD_LETTERS)?;
     }
     transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))
+}
+
+/// A damaged file can make redb panic: then it is none of ours.
+fn refuse_panics<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    guarded(work).map_err(|error| match error {
+        Error::Panicked(detail) => Error::NotAStore { path: path.to_owned(), detail },
+        error => error,
+    })
+}
+
+/// Refuses a file with a page that does not match its checksum, which redb
+/// does not look at while it opens.
+fn check_pages(database: &mut Database, path: &Path) -> Result<(), Error> {
+    let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
+    match database.check_integrity() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refuse("a page does not match its checksum".to_owned())),
+        Err(error) => Err(refuse(error.to_string())),
+    }
 }
 
 /// Opens the file, which stays as it is until it is released.

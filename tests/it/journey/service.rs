@@ -88,6 +88,9 @@ async fn finished_tasks_are_pruned_from_a_stopped_service() {
     server.signal("TERM");
     assert_eq!(server.wait(PATIENCE).code(), Some(0));
     let directory = setup.data_dir().display().to_string();
+    let verified = run("", &[], &["verify", "--data-dir", &directory]);
+    assert_eq!(verified.code, 0, "{}", verified.stderr);
+    assert!(verified.stdout.ends_with(" is sound\n"), "{}", verified.stdout);
     let pruned = run("", &[], &["prune", "--older-than", "0s", "--data-dir", &directory]);
     assert_eq!((pruned.code, pruned.stdout.as_str()), (0, "1 finished tasks removed\n"), "{}", pruned.stderr);
     let server = setup.start();

@@ -1,0 +1,79 @@
+//! Whole numbers that the parser would turn into rounded ones.
+
+use super::{FieldError, Invalid, quoted};
+
+/// The digits of the largest 64-bit number.
+const MOST_DIGITS: usize = 19;
+
+/// Refuses whole numbers outside of 64 bits: what is handed on as it came
+/// must not be altered in silence. Numbers with a fraction or an exponent
+/// are floating point numbers to everybody and stay what they are.
+pub fn check_integers(raw: &[u8]) -> Result<(), Invalid> {
+    if !has_long_digits(raw) {
+        return Ok(());
+    }
+    let (mut in_string, mut escaped, mut start) = (false, false, None);
+    for (at, byte) in raw.iter().chain(b" ").enumerate() {
+        let numeric = !in_string && matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+        match (start, numeric) {
+            (None, true) => start = Some(at),
+            (Some(from), false) => {
+                check_number(raw, from, at)?;
+                start = None;
+            }
+            (Some(_), true) | (None, false) => {}
+        }
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Most texts have no such run of digits and need no closer look.
+fn has_long_digits(raw: &[u8]) -> bool {
+    let mut run = 0;
+    raw.iter().any(|byte| {
+        run = if byte.is_ascii_digit() { run + 1 } else { 0 };
+        run >= MOST_DIGITS
+    })
+}
+
+fn check_number(raw: &[u8], from: usize, to: usize) -> Result<(), Invalid> {
+    let text = raw.get(from..to).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+    let is_integer = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if !is_integer || text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() {
+        return Ok(());
+    }
+    let message = format!(
+        "has the number {} at byte {from}; whole numbers must be from {} to {}, larger ones can be sent as text",
+        quoted(text).replace('"', ""),
+        i64::MIN,
+        u64::MAX
+    );
+    Err(Invalid::Fields(vec![FieldError::new("", message)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> bool {
+        check_integers(text.as_bytes()).is_err()
+    }
+
+    #[test]
+    fn whole_numbers_beyond_64_bits_are_refused() {
+        assert!(!refused(r#"{"a":18446744073709551615,"b":-9223372036854775808}"#));
+        assert!(refused(r#"{"a":18446744073709551616}"#));
+        assert!(refused(r#"{"a":[-9223372036854775809]}"#));
+        assert!(refused("123456789012345678901234567890"));
+        assert!(!refused(r#"{"a":"18446744073709551616","b":"\"18446744073709551616"}"#));
+        assert!(!refused(r#"{"a":18446744073709551616.5,"b":18446744073709551616e3}"#));
+        let Err(Invalid::Fields(errors)) = check_integers(b"{\"a\":99999999999999999999}") else { panic!("taken") };
+        assert!(errors[0].message.starts_with("has the number 99999999999999999999 at byte 5;"), "{errors:?}");
+    }
+}
