@@ -18,6 +18,7 @@ mod list;
 mod machine;
 mod memory;
 mod outgoing;
+mod pause;
 mod project;
 mod read;
 mod settings;
@@ -25,9 +26,9 @@ mod submit;
 mod writer;
 
 pub use api::{
-    Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, Logged, NewProject,
-    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions, Submitted, TaskFilter, TaskPage,
-    UnknownDependency,
+    Answer, Error, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage, Logged,
+    NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, Submissions, Submitted, TaskFilter,
+    TaskPage, UnknownDependency,
 };
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;

@@ -11,6 +11,7 @@ use super::api::{Answer, Figures};
 use super::group::Publication;
 use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
+use super::pause::Pauses;
 use crate::store::{self, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
@@ -20,6 +21,7 @@ pub(super) struct ReadSide {
     pub(super) store: Store,
     pub(super) hot: HotTasks,
     pub(super) signals: Signals,
+    pauses: Pauses,
     head: watch::Sender<Seq>,
     figures: Mutex<Figures>,
     commands: AtomicU64,
@@ -37,8 +39,9 @@ impl ReadSide {
             store,
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
+            pauses: Pauses::of(&machine.lines),
             head,
-            figures: Mutex::default(),
+            figures: Mutex::new(Figures { queues: machine.queues(), ..Figures::default() }),
             commands: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
             free_mib: AtomicU64::new(u64::MAX),
@@ -67,8 +70,19 @@ impl ReadSide {
             self.hot.remove(task);
         }
         self.note_state(machine, events, wrote);
-        for task in changed {
-            self.signals.wake(task);
+        if let Some(queues) = publication.queues {
+            self.figures.lock().unwrap_or_else(PoisonError::into_inner).queues = queues;
+        }
+        for pause in &publication.pauses {
+            self.pauses.change(pause);
+        }
+        if publication.pauses.is_empty() {
+            for task in changed {
+                self.signals.wake(task);
+            }
+        } else {
+            // It may concern any number of tasks.
+            self.signals.wake_all();
         }
         self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
     }
@@ -81,6 +95,7 @@ impl ReadSide {
         figures.dead_letters = machine.dead_letters.1;
         figures.events = events;
         figures.projects = machine.live_projects;
+        figures.paused_projects = u64::try_from(machine.lines.paused_projects().len()).unwrap_or(u64::MAX);
         figures.counters = machine.totals;
     }
 
@@ -126,7 +141,7 @@ impl ReadSide {
 
     /// The status answer of a task.
     pub(super) fn status(&self, task: TaskId) -> Result<Option<Answer>, store::Error> {
-        match self.hot.get(task) {
+        match self.hot.get(task, &self.pauses) {
             Some(answer) => Ok(Some(answer)),
             None => guarded(|| self.cold_status(task)),
         }
@@ -137,7 +152,8 @@ impl ReadSide {
         let view = self.store.view()?;
         let Some(task) = view.task(id)? else { return Ok(None) };
         let Some(submission) = view.submission(id)? else { return Ok(None) };
-        Ok(Some(answer::compact(&task, &Fixed::of(&submission, &task)).answer(id)))
+        let compact = answer::compact(&task, &Fixed::of(&submission, &task));
+        Ok(Some(compact.answer(id, self.pauses.holding(&compact))))
     }
 
     /// Brings the newest finished tasks back into memory after a start,
