@@ -112,8 +112,8 @@ enum Remote {
     /// Manage projects.
     #[command(subcommand)]
     Project(project::Action),
-    /// Show the work queues, one a tier.
-    Queues,
+    /// Show the work queues, one a tier, or pause a tier.
+    Queues(queues::Arguments),
     /// Show or follow the event log.
     Events(events::Arguments),
     /// Show messages that could not be taken, or try them again.
@@ -160,7 +160,7 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
         Remote::Rerun(arguments) => rerun::run(session, &arguments).await,
         Remote::Watch(arguments) => watch::run(session, &arguments).await,
         Remote::Project(action) => project::run(session, &action).await,
-        Remote::Queues => queues::run(session).await,
+        Remote::Queues(arguments) => queues::run(session, &arguments).await,
         Remote::Events(arguments) => events::run(session, &arguments).await,
         Remote::DeadLetters(action) => dead_letters::run(session, &action).await,
         Remote::Provenance(action) => provenance::run(session, &action).await,
@@ -202,7 +202,7 @@ mod tests {
             "dats simulate worker --failure-rate 2",
             "dats list --limit 0",
             "dats list --all --cursor x",
-            "dats verify",
+            "dats nonsense",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

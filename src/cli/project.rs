@@ -39,6 +39,16 @@ pub(super) enum Action {
         /// The project.
         id: String,
     },
+    /// Dispatch and lease none of a project's tasks; what runs goes on.
+    Pause {
+        /// The project.
+        id: String,
+    },
+    /// End a project's pause.
+    Resume {
+        /// The project.
+        id: String,
+    },
     /// Show how a project's tasks stand.
     Status {
         /// The project.
@@ -86,6 +96,8 @@ pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failur
         Action::Show { id } => Call::new(Method::GET, path(id)),
         Action::Status { id } => Call::new(Method::GET, format!("{}/status", path(id))),
         Action::Delete { id } => Call::new(Method::DELETE, path(id)),
+        Action::Pause { id } => Call::new(Method::POST, format!("{}/pause", path(id))),
+        Action::Resume { id } => Call::new(Method::POST, format!("{}/resume", path(id))),
         Action::Create { id, fields } => {
             let mut body = fields.body();
             body.insert("project_id".to_owned(), Value::from(id.as_str()));

@@ -1,15 +1,47 @@
-//! `dats queues`: what waits for workers.
+//! `dats queues`: what waits for workers, and which tiers are paused.
 
+use clap::{Args, Subcommand};
 use comfy_table::Cell;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Session;
+use super::client::segment;
 use super::exit::Failure;
 use super::output::{Screen, text};
 
-pub(super) async fn run(session: &Session) -> Result<(), Failure> {
-    let answer = session.client.get("/queues").await?;
-    session.screen.show(&answer, table)
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show the work queues; what `dats queues` alone does.
+    List,
+    /// Dispatch and lease none of a tier's tasks; what runs goes on.
+    Pause {
+        /// The tier.
+        tier: String,
+    },
+    /// End a tier's pause.
+    Resume {
+        /// The tier.
+        tier: String,
+    },
+}
+
+pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let (tier, verb) = match &arguments.action {
+        None | Some(Action::List) => {
+            let answer = session.client.get("/queues").await?;
+            return session.screen.show(&answer, table);
+        }
+        Some(Action::Pause { tier }) => (tier, "pause"),
+        Some(Action::Resume { tier }) => (tier, "resume"),
+    };
+    let answer = session.client.post(&format!("/queues/{}/{verb}", segment(tier)), &json!({})).await?;
+    session.screen.show(&answer, |screen, queue| screen.details(queue, &["tier", "paused", "paused_at"]))
 }
 
 fn table(screen: &Screen, answer: &Value) -> String {
@@ -20,7 +52,8 @@ fn table(screen: &Screen, answer: &Value) -> String {
             Cell::new(text(&queue["depth"])),
             Cell::new(text(&queue["leased"])),
             Cell::new(screen.time(&queue["oldest_ready_at"])),
+            Cell::new(screen.time(&queue["paused_at"])),
         ]
     });
-    screen.table(&["TIER", "WAITING", "LEASED", "OLDEST"], rows.collect(), &[])
+    screen.table(&["TIER", "WAITING", "LEASED", "OLDEST", "PAUSED"], rows.collect(), &["PAUSED"])
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
-use super::api::Answer;
+use super::api::{Answer, Hold};
 use crate::task::{
     Completion, OnChildFailure, OutputArtifact, Pending, Product, Progress, Routing, RoutingStep, State, Submission,
     Task, TaskError, TaskId, Timestamp,
@@ -59,7 +59,11 @@ const KEYS: [&[u8]; 37] = [
     b"}",
 ];
 const FIRST_KEY: &[u8] = b"{\"task_id\":\"";
+const PROJECT_AT: usize = 0;
+const TIER_AT: usize = 4;
 const COMPLETED_AT: usize = 6;
+const PHASE_AT: usize = 10;
+const WAITING_FOR_AT: usize = 11;
 /// Left empty when it is the time of the end.
 const UPDATED_AT: usize = 16;
 const VERSION_AT: usize = 33;
@@ -87,8 +91,16 @@ impl Compact {
         self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
-    /// The whole answer.
-    pub(super) fn answer(&self, task: TaskId) -> Answer {
+    /// The values of project, tier and phase, as they are in the answer.
+    pub(super) fn standing(&self) -> (&[u8], &[u8], &[u8]) {
+        let mut values = self.0.get(HEAD_BYTES..).unwrap_or_default().split(|byte| *byte == SEPARATOR);
+        let project = values.next().unwrap_or_default();
+        let tier = values.nth(TIER_AT - PROJECT_AT - 1).unwrap_or_default();
+        (project, tier, values.nth(PHASE_AT - TIER_AT - 1).unwrap_or_default())
+    }
+
+    /// The whole answer. A pause that holds the task back is what it waits for.
+    pub(super) fn answer(&self, task: TaskId, hold: Option<Hold>) -> Answer {
         let version = self.version();
         let values = self.0.get(HEAD_BYTES..).unwrap_or_default();
         let mut ends = memchr::memchr_iter(SEPARATOR, values);
@@ -110,11 +122,28 @@ impl Compact {
             match place {
                 COMPLETED_AT => completed_at = value,
                 UPDATED_AT if value.is_empty() => body.extend_from_slice(completed_at),
+                WAITING_FOR_AT if let Some(hold) = hold => {
+                    write_hold(&mut body, hold, self.standing().1);
+                    continue;
+                }
                 _ => {}
             }
             body.extend_from_slice(value);
         }
-        Answer { version, ended: self.ended(), body: Bytes::from(body) }
+        Answer { version, hold, ended: self.ended(), body: Bytes::from(body) }
+    }
+}
+
+/// What a task waits for that a pause holds back; `tier` is quoted.
+fn write_hold(body: &mut Vec<u8>, hold: Hold, tier: &[u8]) {
+    match hold {
+        Hold::Project => body.extend_from_slice(b"\"the project is paused\""),
+        Hold::Tier => {
+            let name = tier.get(1..tier.len().saturating_sub(1)).unwrap_or_default();
+            body.extend_from_slice(b"\"the tier ");
+            body.extend_from_slice(name);
+            body.extend_from_slice(b" is paused\"");
+        }
     }
 }
 

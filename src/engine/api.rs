@@ -135,12 +135,40 @@ pub struct Submissions {
 /// The status answer of a task, as bytes to send.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The task's version: the `ETag`.
+    /// The task's version: the `ETag`, together with what holds it back.
     pub version: u64,
+    /// The pause that holds the task back, which its version does not count.
+    pub hold: Option<Hold>,
     /// Whether the task has ended.
     pub ended: bool,
     /// The JSON body of `GET /tasks/{id}`.
     pub body: Bytes,
+}
+
+impl Answer {
+    /// What tells this answer from an earlier or later one of the same task.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        Revision { version: self.version, hold: self.hold }
+    }
+}
+
+/// A pause that holds a waiting task back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// That of its project.
+    Project,
+    /// That of its tier.
+    Tier,
+}
+
+/// One of the answers that a task has in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revision {
+    /// The task's version.
+    pub version: u64,
+    /// The pause that holds the task back.
+    pub hold: Option<Hold>,
 }
 
 /// An event from another service.
@@ -295,6 +323,8 @@ pub struct Queue {
     pub leased: usize,
     /// Since when the oldest waits.
     pub oldest_ready_at: Option<Timestamp>,
+    /// Since when nothing of it is dispatched or leased.
+    pub paused_at: Option<Timestamp>,
 }
 
 /// Which tasks to list; every field narrows.
@@ -371,6 +401,10 @@ pub struct Figures {
     pub counters: Counters,
     /// Projects that exist.
     pub projects: u64,
+    /// Projects that are paused.
+    pub paused_projects: u64,
+    /// The work queues, at most a second old.
+    pub queues: Vec<Queue>,
     /// The newest position of the log.
     pub head: u64,
     /// The oldest position that the log still has.
@@ -400,6 +434,11 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// The tiers that are paused.
+    pub fn paused_tiers(&self) -> impl Iterator<Item = &Tier> {
+        self.queues.iter().filter(|queue| queue.paused_at.is_some()).map(|queue| &queue.tier)
+    }
+
     /// Whether submissions are refused because the disk is nearly full.
     #[must_use]
     pub const fn is_disk_low(&self) -> bool {

@@ -111,6 +111,18 @@ pub(super) enum Command {
         if_version: Option<u64>,
         reply: Reply<()>,
     },
+    /// Pauses a project, or resumes it.
+    PauseProject {
+        project: ProjectId,
+        pause: bool,
+        reply: Reply<Project>,
+    },
+    /// Pauses a tier, or resumes it.
+    PauseTier {
+        tier: Tier,
+        pause: bool,
+        reply: Reply<Queue>,
+    },
     ProjectStatus {
         project: ProjectId,
         reply: Reply<ProjectStatus>,

@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use super::answer::Compact;
+use super::api::Queue;
+use super::pause::Changed;
 use crate::store::{self, Batch, Record, RecordInput, RecordOutput, Relationship};
 use crate::task::{ArtifactId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId};
 
@@ -30,6 +32,10 @@ pub(super) struct Group {
     pub(super) warmed: Vec<(TaskId, Compact)>,
     /// Dead letters that were taken again.
     pub(super) requeued: HashSet<u64>,
+    /// What was paused or resumed.
+    pub(super) pauses: Vec<Changed>,
+    /// The work queues, when it was time to look at them.
+    pub(super) queues: Option<Vec<Queue>>,
 }
 
 /// What the read side learns once the group is committed.
@@ -39,6 +45,17 @@ pub(super) struct Publication {
     pub(super) answers: Vec<(TaskId, bool, Option<Compact>)>,
     /// Tasks that are gone.
     pub(super) removed: Vec<TaskId>,
+    /// What was paused or resumed.
+    pub(super) pauses: Vec<Changed>,
+    /// The work queues, when it was time to look at them.
+    pub(super) queues: Option<Vec<Queue>>,
+}
+
+impl Publication {
+    /// Whether it changes what readers see, although nothing was written.
+    pub(super) const fn is_seen(&self) -> bool {
+        !self.answers.is_empty() || self.queues.is_some()
+    }
 }
 
 impl Group {

@@ -11,7 +11,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::api::{
     Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, NewProject,
-    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
+    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
+    TaskPage,
 };
 use super::command::{Command, Reply, Routed};
 use super::machine::{Grant, Machine};
@@ -22,7 +23,8 @@ use super::{list, outgoing};
 use crate::clock::Clock;
 use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store, guarded, panic_message};
 use crate::task::{
-    ArtifactId, Finding, LeaseId, Outcome, ProjectId, RecordId, RoutingStep, Seq, Status, Submission, TaskId, Timestamp,
+    ArtifactId, Finding, LeaseId, Outcome, ProjectId, RecordId, RoutingStep, Seq, Status, Submission, TaskId, Tier,
+    Timestamp,
 };
 
 /// The engine's handle.
@@ -280,6 +282,28 @@ impl Engine {
         self.ask(|reply| Command::DeleteProject { project, if_version, reply }).await
     }
 
+    /// Pauses a project: no new dispatch or lease, what runs goes on. On a
+    /// paused one nothing changes.
+    pub async fn pause_project(&self, project: ProjectId) -> Result<Project, Error> {
+        self.ask(|reply| Command::PauseProject { project, pause: true, reply }).await
+    }
+
+    /// Ends the pause of a project: its tasks go on in their old order.
+    pub async fn resume_project(&self, project: ProjectId) -> Result<Project, Error> {
+        self.ask(|reply| Command::PauseProject { project, pause: false, reply }).await
+    }
+
+    /// Pauses a tier: no new dispatch or lease of its tasks, what runs goes
+    /// on. On a paused one nothing changes.
+    pub async fn pause_tier(&self, tier: Tier) -> Result<Queue, Error> {
+        self.ask(|reply| Command::PauseTier { tier, pause: true, reply }).await
+    }
+
+    /// Ends the pause of a tier.
+    pub async fn resume_tier(&self, tier: Tier) -> Result<Queue, Error> {
+        self.ask(|reply| Command::PauseTier { tier, pause: false, reply }).await
+    }
+
     /// A project and what goes on in it.
     pub async fn project_status(&self, project: ProjectId) -> Result<ProjectStatus, Error> {
         let id = project.clone();
@@ -314,16 +338,21 @@ impl Engine {
         Ok(self.read.status(task)?)
     }
 
-    /// The status answer as soon as its version is not `known`, or, without
+    /// The status answer as soon as it is not the `known` one, or, without
     /// that, as soon as the task has ended; what it is then at the latest
     /// after `timeout`.
-    pub async fn wait(&self, task: TaskId, known: Option<u64>, timeout: Duration) -> Result<Option<Answer>, Error> {
+    pub async fn wait(
+        &self,
+        task: TaskId,
+        known: Option<Revision>,
+        timeout: Duration,
+    ) -> Result<Option<Answer>, Error> {
         let wait = async {
             loop {
                 let changed = self.read.signals.changed(task);
                 let answer = self.status(task)?;
                 let done = answer.as_ref().is_none_or(|answer| match known {
-                    Some(known) => answer.version != known,
+                    Some(known) => answer.revision() != known,
                     None => answer.ended,
                 });
                 match changed {

@@ -10,6 +10,7 @@ use tokio::sync::futures::Notified;
 
 use super::answer::Compact;
 use super::api::Answer;
+use super::pause::Pauses;
 use crate::task::TaskId;
 
 /// Task ids are made here and end in random bits: eight of their bytes are
@@ -59,8 +60,8 @@ impl HotTasks {
     }
 
     /// The answer of a task, if it is in memory.
-    pub(super) fn get(&self, task: TaskId) -> Option<Answer> {
-        self.answers.pin().get(&task).map(|answer| answer.answer(task))
+    pub(super) fn get(&self, task: TaskId, pauses: &Pauses) -> Option<Answer> {
+        self.answers.pin().get(&task).map(|answer| answer.answer(task, pauses.holding(answer)))
     }
 
     pub(super) fn put_open(&self, task: TaskId, answer: Compact) {

@@ -15,6 +15,7 @@ impl Machine {
     /// One round. Whether there is more to do.
     pub(super) fn keep_house(&mut self, now: Timestamp) -> Result<bool, store::Error> {
         let settings = self.settings.clone();
+        self.group.queues = Some(self.queues());
         let mut more = self.warm(ROUND)?;
         if let Some(retention) = settings.retention {
             more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;

@@ -2,15 +2,16 @@
 //! task enters it into. All of it follows from the tasks, so it is kept in
 //! memory alone and built again at start.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::hot::IdHash;
 use super::routing::RoutingLine;
 use super::settings::Settings;
+use crate::store::TierPause;
 use crate::task::{
-    Admission, ArtifactId, Correlation, FairLine, LeaseId, Pending, Place, Product, Progress, ReviewId, State, Task,
-    TaskId, Tier, Timestamp,
+    Admission, ArtifactId, Correlation, FairLine, LeaseId, Pending, Place, Product, Progress, ProjectId, ReviewId,
+    State, Task, TaskId, Tier, Timestamp,
 };
 
 /// Where the open tasks stand.
@@ -27,6 +28,7 @@ pub(super) struct Lines {
     /// can have the same: each keeps its own entry.
     artifacts: BTreeSet<(ArtifactId, TaskId)>,
     reviews: BTreeSet<(ReviewId, TaskId)>,
+    paused_projects: HashSet<ProjectId>,
     aging: Duration,
 }
 
@@ -37,6 +39,14 @@ pub(super) struct Ready {
     pub(super) line: FairLine,
     /// How many workers hold.
     pub(super) leased: usize,
+    /// Whether nothing of it is dispatched or leased.
+    pub(super) pause: TierPause,
+}
+
+impl Ready {
+    pub(super) const fn is_paused(&self) -> bool {
+        self.pause.paused_at.is_some()
+    }
 }
 
 impl Lines {
@@ -50,6 +60,7 @@ impl Lines {
             leases: HashMap::default(),
             artifacts: BTreeSet::new(),
             reviews: BTreeSet::new(),
+            paused_projects: HashSet::new(),
             aging: settings.aging,
         }
     }
@@ -70,7 +81,8 @@ impl Lines {
         match &task.state {
             State::Pending(Pending::Analyzing { since }) => self.routing.enter(task, *since),
             State::Pending(Pending::Queued { since }) => {
-                self.admission.enqueue(&task.project, task.priority, Place { since: *since, task: task.id });
+                let place = Place { since: *since, task: task.id };
+                self.admission.enqueue(&task.project, &task.tier, task.priority, place);
             }
             State::Running { attempt, progress } => match progress {
                 Progress::Dispatched => {
@@ -107,7 +119,8 @@ impl Lines {
         match &task.state {
             State::Pending(Pending::Analyzing { since }) => self.routing.leave(task, *since),
             State::Pending(Pending::Queued { since }) => {
-                self.admission.withdraw(&task.project, task.priority, Place { since: *since, task: task.id });
+                let place = Place { since: *since, task: task.id };
+                self.admission.withdraw(&task.project, &task.tier, task.priority, place);
             }
             State::Running { attempt, progress } => match progress {
                 Progress::Dispatched => {
@@ -141,9 +154,41 @@ impl Lines {
 
     fn tier(&mut self, tier: &Tier) -> &mut Ready {
         if !self.ready.contains_key(tier) {
-            self.ready.insert(tier.clone(), Ready::default());
+            let mut ready = Ready::default();
+            self.paused_projects.iter().for_each(|project| ready.line.set_held(project, true));
+            self.ready.insert(tier.clone(), ready);
         }
         self.ready.entry(tier.clone()).or_default()
+    }
+
+    /// A paused project gets no slots and no workers. Whether that is new.
+    pub(super) fn set_project_paused(&mut self, project: &ProjectId, paused: bool) -> bool {
+        if self.paused_projects.contains(project) == paused {
+            return false;
+        }
+        if paused {
+            self.paused_projects.insert(project.clone());
+        } else {
+            self.paused_projects.remove(project);
+        }
+        self.admission.set_paused(project, paused);
+        self.ready.values_mut().for_each(|ready| ready.line.set_held(project, paused));
+        true
+    }
+
+    /// The tasks of a paused tier get no slots and no workers.
+    pub(super) fn set_tier_pause(&mut self, tier: &Tier, pause: TierPause) {
+        self.tier(tier).pause = pause;
+        self.admission.set_tier_paused(tier, pause.paused_at.is_some());
+    }
+
+    pub(super) const fn paused_projects(&self) -> &HashSet<ProjectId> {
+        &self.paused_projects
+    }
+
+    /// Whether a worker of this tier may find something.
+    pub(super) fn has_ready(&self, tier: &Tier) -> bool {
+        self.ready.get(tier).is_some_and(|ready| !ready.is_paused() && ready.line.has_turns())
     }
 
     /// The tasks that wait for one that has ended; they are forgotten here.
@@ -162,7 +207,8 @@ impl Lines {
     /// Takes the next task of a tier out of its line.
     pub(super) fn pop_ready(&mut self, tier: &Tier, now: Timestamp) -> Option<TaskId> {
         let aging = self.aging;
-        self.tier(tier).line.pop(now, aging)
+        let ready = self.tier(tier);
+        if ready.is_paused() { None } else { ready.line.pop(now, aging) }
     }
 
     /// The task that a lease holds.

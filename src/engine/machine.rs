@@ -111,8 +111,12 @@ impl Machine {
             let key = super::api::IdempotencyKey { key: row.key, body: row.body };
             machine.keys.insert(seq, row.at, key);
         }
+        for (tier, pause) in recovered.tier_pauses {
+            machine.lines.set_tier_pause(&tier, pause);
+        }
         let mut counters = recovered.counters;
         for project in recovered.projects {
+            machine.lines.set_project_paused(&project.id, project.paused_at.is_some());
             machine.lines.admission.set_limit(&project.id, project.max_concurrent);
             let counters = counters.remove(&project.id).unwrap_or_default();
             machine.totals.add(&counters);
@@ -394,15 +398,15 @@ impl Machine {
         Ok(())
     }
 
-    /// The status answer of a task as it is in this group.
+    /// The status answer of a task that ends in this group: no pause holds it.
     pub(super) fn answer(&mut self, id: TaskId) -> Stored<Option<Answer>> {
         let task = self.find(id)?;
         let Some(task) = task else { return Ok(None) };
         if let Some(Entry { fixed: Known::Small(fixed), .. }) = self.tasks.get(&id) {
-            return Ok(Some(answer::compact(&task, fixed).answer(id)));
+            return Ok(Some(answer::compact(&task, fixed).answer(id, None)));
         }
         let submission = self.store.view()?.submission(id)?;
-        Ok(submission.map(|submission| answer::compact(&task, &Fixed::of(&submission, &task)).answer(id)))
+        Ok(submission.map(|submission| answer::compact(&task, &Fixed::of(&submission, &task)).answer(id, None)))
     }
 
     /// Ends the group: its rows, and what the read side learns when they are
@@ -410,7 +414,12 @@ impl Machine {
     pub(super) fn finish(&mut self, now: Timestamp) -> Stored<(Batch, Publication)> {
         let mut group = std::mem::take(&mut self.group);
         let warmed = group.warmed.into_iter().map(|(id, answer)| (id, false, Some(answer)));
-        let mut publication = Publication { answers: warmed.collect(), removed: group.removed };
+        let mut publication = Publication {
+            answers: warmed.collect(),
+            removed: group.removed,
+            pauses: group.pauses,
+            queues: group.queues,
+        };
         for (id, before) in group.touched {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
             group.batch.put_task(before, &entry.task)?;

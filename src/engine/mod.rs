@@ -19,6 +19,7 @@ mod list;
 mod machine;
 mod memory;
 mod outgoing;
+mod pause;
 mod project;
 mod read;
 mod routing;
@@ -27,9 +28,9 @@ mod submit;
 mod writer;
 
 pub use api::{
-    Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, Logged, NewProject,
-    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
-    UnknownDependency,
+    Answer, Error, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage, Logged,
+    NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted,
+    TaskFilter, TaskPage, UnknownDependency,
 };
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::api::{NewProject, ProjectPatch, ProjectStatus, Queue, Refusal};
+use super::lines::Ready;
 use super::machine::Machine;
 use crate::store::{self, Project};
-use crate::task::{ProjectId, Timestamp};
+use crate::task::{ProjectId, Tier, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -13,7 +14,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 impl Machine {
-    fn existing(&self, id: &ProjectId) -> Result<&Project, Refusal> {
+    pub(super) fn existing(&self, id: &ProjectId) -> Result<&Project, Refusal> {
         let state = self.projects.get(id).filter(|state| state.project.archived_at.is_none());
         state.map(|state| &state.project).ok_or_else(|| Refusal::ProjectNotFound(id.clone()))
     }
@@ -42,6 +43,8 @@ impl Machine {
             updated_at: now,
             version: 1,
             archived_at: None,
+            paused_at: None,
+            resumed_at: None,
         };
         self.put_project(project.clone())?;
         Ok(Ok(project))
@@ -87,6 +90,7 @@ impl Machine {
         project.updated_at = now;
         project.version += 1;
         project.max_concurrent = None;
+        project.paused_at = None;
         self.put_project(project)?;
         Ok(Ok(()))
     }
@@ -110,12 +114,17 @@ impl Machine {
     }
 
     pub(super) fn queues(&self) -> Vec<Queue> {
-        let queue = |(tier, ready): (&crate::task::Tier, &super::lines::Ready)| Queue {
-            tier: tier.clone(),
-            depth: ready.line.len(),
-            leased: ready.leased,
-            oldest_ready_at: ready.line.oldest(),
-        };
-        self.lines.ready.iter().map(queue).collect()
+        self.lines.ready.iter().map(|(tier, ready)| queue(tier, ready)).collect()
+    }
+}
+
+/// The work queue of a tier.
+pub(super) fn queue(tier: &Tier, ready: &Ready) -> Queue {
+    Queue {
+        tier: tier.clone(),
+        depth: ready.line.len(),
+        leased: ready.leased,
+        oldest_ready_at: ready.line.oldest(),
+        paused_at: ready.pause.paused_at,
     }
 }

@@ -11,6 +11,7 @@ use super::api::{Answer, Figures};
 use super::group::Publication;
 use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
+use super::pause::Pauses;
 use crate::store::{self, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
@@ -23,6 +24,7 @@ pub(super) struct ReadSide {
     pub(super) store: Store,
     pub(super) hot: HotTasks,
     pub(super) signals: Signals,
+    pauses: Pauses,
     head: watch::Sender<Seq>,
     /// Counts the commits after which a task waited to be routed.
     routing: watch::Sender<u64>,
@@ -44,9 +46,10 @@ impl ReadSide {
             store,
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
+            pauses: Pauses::of(&machine.lines),
             head,
             routing,
-            figures: Mutex::default(),
+            figures: Mutex::new(Figures { queues: machine.queues(), ..Figures::default() }),
             commands: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
             longest_commit_ms: AtomicU64::new(0),
@@ -76,8 +79,19 @@ impl ReadSide {
             self.hot.remove(task);
         }
         self.note_state(machine, events, wrote);
-        for task in changed {
-            self.signals.wake(task);
+        if let Some(queues) = publication.queues {
+            self.figures.lock().unwrap_or_else(PoisonError::into_inner).queues = queues;
+        }
+        for pause in &publication.pauses {
+            self.pauses.change(pause);
+        }
+        if publication.pauses.is_empty() {
+            for task in changed {
+                self.signals.wake(task);
+            }
+        } else {
+            // It may concern any number of tasks.
+            self.signals.wake_all();
         }
         if machine.lines.routing.has_next() {
             self.routing.send_modify(|count| *count = count.wrapping_add(1));
@@ -93,6 +107,7 @@ impl ReadSide {
         figures.dead_letters = machine.dead_letters.1;
         figures.events = events;
         figures.projects = machine.live_projects;
+        figures.paused_projects = u64::try_from(machine.lines.paused_projects().len()).unwrap_or(u64::MAX);
         figures.counters = machine.totals;
     }
 
@@ -153,7 +168,7 @@ impl ReadSide {
 
     /// The status answer of a task.
     pub(super) fn status(&self, task: TaskId) -> Result<Option<Answer>, store::Error> {
-        match self.hot.get(task) {
+        match self.hot.get(task, &self.pauses) {
             Some(answer) => Ok(Some(answer)),
             None => guarded(|| self.cold_status(task)),
         }
@@ -164,7 +179,8 @@ impl ReadSide {
         let view = self.store.view()?;
         let Some(task) = view.task(id)? else { return Ok(None) };
         let Some(submission) = view.submission(id)? else { return Ok(None) };
-        Ok(Some(answer::compact(&task, &Fixed::of(&submission, &task)).answer(id)))
+        let compact = answer::compact(&task, &Fixed::of(&submission, &task));
+        Ok(Some(compact.answer(id, self.pauses.holding(&compact))))
     }
 
     /// Brings the newest finished tasks back into memory after a start,

@@ -6,7 +6,8 @@
 //! that still waits is handed out again, and a finding that comes twice is
 //! taken once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use super::answer::Fixed;
 use super::hot::IdHash;
@@ -14,7 +15,7 @@ use super::machine::Machine;
 use super::settings::Settings;
 use crate::store;
 use crate::task::{
-    self, Admission, Child, Finding, Input, Options, Outcome, Pending, Place, Policy, Priority, ProjectId, RoutingStep,
+    self, Child, FairLine, Finding, Input, Options, Outcome, Pending, Place, Policy, Priority, ProjectId, RoutingStep,
     State, Submission, Task, TaskId, Timestamp,
 };
 
@@ -24,10 +25,11 @@ type Standing = (ProjectId, Priority, Place);
 /// The tasks that are to be routed.
 #[derive(Debug)]
 pub(super) struct RoutingLine {
-    /// Those nobody asks about yet. It has no limits, only turns.
-    line: Admission,
+    /// Those nobody asks about yet.
+    line: FairLine,
+    aging: Duration,
     /// Those that somebody asks about.
-    taken: HashMap<TaskId, ProjectId, IdHash>,
+    taken: HashSet<TaskId, IdHash>,
     /// Those that were returned, by when they join the line again.
     returned: BTreeMap<(Timestamp, TaskId), Standing>,
     returned_until: HashMap<TaskId, Timestamp, IdHash>,
@@ -41,8 +43,9 @@ impl RoutingLine {
     pub(super) fn new(settings: &Settings) -> Self {
         let Policy { agent, rag, .. } = settings.policy;
         Self {
-            line: Admission::new(settings.aging, u32::MAX),
-            taken: HashMap::default(),
+            line: FairLine::default(),
+            aging: settings.aging,
+            taken: HashSet::default(),
             returned: BTreeMap::new(),
             returned_until: HashMap::default(),
             unserved: Vec::new(),
@@ -54,7 +57,7 @@ impl RoutingLine {
     /// A task is to be routed since `since`.
     pub(super) fn enter(&mut self, task: &Task, since: Timestamp) {
         if self.serves(task) {
-            self.line.enqueue(&task.project, task.priority, Place { since, task: task.id });
+            self.line.insert(&task.project, task.priority, Place { since, task: task.id });
         } else {
             self.unserved.push(task.id);
         }
@@ -69,24 +72,26 @@ impl RoutingLine {
 
     /// The reverse of [`Self::enter`], wherever the task stands meanwhile.
     pub(super) fn leave(&mut self, task: &Task, since: Timestamp) {
-        if let Some(project) = self.taken.remove(&task.id) {
-            self.line.release(&project);
-        } else if let Some(until) = self.returned_until.remove(&task.id) {
+        if self.taken.remove(&task.id) {
+            return;
+        }
+        if let Some(until) = self.returned_until.remove(&task.id) {
             self.returned.remove(&(until, task.id));
         } else {
-            self.line.withdraw(&task.project, task.priority, Place { since, task: task.id });
+            self.line.remove(&task.project, task.priority, Place { since, task: task.id });
         }
     }
 
     fn take(&mut self, now: Timestamp) -> Option<TaskId> {
-        self.line.admit_next(now)
+        self.line.pop(now, self.aging)
     }
 
     fn put_back(&mut self, task: &Task, since: Timestamp, until: Timestamp) {
-        let Some(project) = self.taken.remove(&task.id) else { return };
-        self.line.release(&project);
+        if !self.taken.remove(&task.id) {
+            return;
+        }
         let place = Place { since, task: task.id };
-        self.returned.insert((until, task.id), (project, task.priority, place));
+        self.returned.insert((until, task.id), (task.project.clone(), task.priority, place));
         self.returned_until.insert(task.id, until);
     }
 
@@ -98,7 +103,7 @@ impl RoutingLine {
             }
             let ((_, task), (project, priority, place)) = entry.remove_entry();
             self.returned_until.remove(&task);
-            self.line.enqueue(&project, priority, place);
+            self.line.insert(&project, priority, place);
         }
     }
 
@@ -109,7 +114,7 @@ impl RoutingLine {
 
     /// Whether there is a task that nobody asks about.
     pub(super) fn has_next(&self) -> bool {
-        self.line.has_next()
+        !self.line.is_empty()
     }
 
     /// Whether there are tasks that nobody will ever ask about.
@@ -151,7 +156,7 @@ impl Machine {
             let Some(id) = self.lines.routing.take(now) else { break };
             let Some(task) = self.find(id)? else { continue };
             let (Some(since), Some(routing)) = (since(&task), task.routing) else { continue };
-            self.lines.routing.taken.insert(id, task.project.clone());
+            self.lines.routing.taken.insert(id);
             jobs.push(TakenRouting { task, since, step: routing.step });
         }
         Ok(jobs)

@@ -6,6 +6,7 @@ use super::api::{IdempotencyKey, Refusal, Submissions, Submitted, UnknownDepende
 use super::command::Routed;
 use super::machine::Machine;
 use super::memory::{Ends, ProjectState};
+use super::pause::Changed;
 use crate::store::{self, Counters, IdempotencyRow, Project};
 use crate::task::{self, Chosen, Dependency, End, OnChildFailure, ProjectId, Resolved, Routing, TaskId, Timestamp};
 
@@ -120,6 +121,8 @@ impl Machine {
             updated_at: now,
             version: 1,
             archived_at: None,
+            paused_at: None,
+            resumed_at: None,
         };
         self.put_project(project)
     }
@@ -128,6 +131,9 @@ impl Machine {
     pub(super) fn put_project(&mut self, project: Project) -> Stored<()> {
         self.group.batch.put_project(&project)?;
         self.lines.admission.set_limit(&project.id, project.max_concurrent);
+        if self.lines.set_project_paused(&project.id, project.paused_at.is_some()) {
+            self.group.pauses.push(Changed::Project(project.id.clone(), project.paused_at.is_some()));
+        }
         let was_live = self.projects.get(&project.id).is_some_and(|state| state.project.archived_at.is_none());
         let is_live = project.archived_at.is_none();
         self.live_projects = self.live_projects + u64::from(is_live) - u64::from(was_live);

@@ -14,7 +14,7 @@ use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
-use crate::task::{Input, LeaseId, Tier, Timestamp};
+use crate::task::{Input, LeaseId, Timestamp};
 
 /// Longest sleep: how often timers of the past and old rows are looked for.
 const IDLE: Duration = Duration::from_millis(500);
@@ -155,7 +155,7 @@ impl Writer {
         let committed = batch.commit(&self.machine.store, now)?;
         self.read.note_commit(stopwatch.elapsed());
         let to_route = self.machine.lines.routing.has_next();
-        if wrote || to_route || !publication.answers.is_empty() || !self.held.is_empty() {
+        if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
             self.read.publish(publication, &self.machine, self.events, wrote);
         }
         for held in self.held.drain(..) {
@@ -203,6 +203,10 @@ impl Writer {
             Command::DeleteProject { project, if_version, reply } => {
                 hold(reply, machine.delete_project(&project, if_version, now)?)
             }
+            Command::PauseProject { project, pause, reply } => {
+                hold(reply, machine.pause_project(&project, pause, now)?)
+            }
+            Command::PauseTier { tier, pause, reply } => hold(reply, machine.pause_tier(&tier, pause, now)?),
             Command::ProjectStatus { project, reply } => hold(reply, machine.project_status(&project, now)),
             Command::Queues { reply } => hold(reply, Ok::<_, Refusal>(machine.queues())),
             Command::Stop => return Ok(()),
@@ -266,7 +270,7 @@ impl Writer {
             if waiting.reply.is_closed() {
                 continue;
             }
-            let grants = if self.has_ready(&waiting.request.tier) {
+            let grants = if self.machine.lines.has_ready(&waiting.request.tier) {
                 self.machine.grant(&waiting.request, now)?
             } else {
                 Vec::new()
@@ -279,9 +283,5 @@ impl Writer {
         }
         self.waiting = still;
         Ok(())
-    }
-
-    fn has_ready(&self, tier: &Tier) -> bool {
-        self.machine.lines.ready.get(tier).is_some_and(|ready| !ready.line.is_empty())
     }
 }

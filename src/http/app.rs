@@ -27,7 +27,7 @@ impl App {
     #[must_use]
     pub fn new(engine: Engine, settings: Settings, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
-            metrics: Metrics::new(engine.clone(), &settings),
+            metrics: Metrics::new(engine.clone(), clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
             envelope: Envelope::new(engine.store_id()),
             engine,

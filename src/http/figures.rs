@@ -3,23 +3,25 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::engine::Engine;
-use crate::task::Phase;
+use crate::clock::Clock;
+use crate::engine::{Engine, Queue};
+use crate::task::{Phase, Timestamp};
 
 /// Reads the engine's figures.
 #[derive(Debug)]
 pub(super) struct EngineFigures {
     engine: Engine,
+    clock: Clock,
 }
 
 impl EngineFigures {
-    pub(super) const fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(super) const fn new(engine: Engine, clock: Clock) -> Self {
+        Self { engine, clock }
     }
 }
 
@@ -28,6 +30,7 @@ impl Collector for EngineFigures {
         let figures = self.engine.figures();
         let gauges = [
             ("projects", "Projects that exist", figures.projects),
+            ("paused_projects", "Projects that are paused", figures.paused_projects),
             ("log_head", "The newest position of the log", figures.head),
             ("log_tail", "The oldest position the log still has", figures.tail),
             ("engine_queued_commands", "Commands that wait for the writer", figures.queued_commands),
@@ -51,8 +54,34 @@ impl Collector for EngineFigures {
             let count = signed(figures.counters.phase(phase));
             ConstGauge::new(count).encode(tasks.encode_family(&[("phase", phase.as_str())])?)?;
         }
-        Ok(())
+        queues(&mut encoder, &figures.queues, self.clock.now())
     }
+}
+
+/// What waits for workers, by tier.
+fn queues(encoder: &mut DescriptorEncoder<'_>, queues: &[Queue], now: Timestamp) -> fmt::Result {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    by_tier(encoder, ("queue_depth", "Tasks that wait for a worker"), queues, |queue| number(queue.depth))?;
+    by_tier(encoder, ("queue_leased", "Tasks that workers hold"), queues, |queue| number(queue.leased))?;
+    by_tier(encoder, ("queue_paused", "Whether the tier is paused"), queues, |queue| {
+        i64::from(queue.paused_at.is_some())
+    })?;
+    by_tier(encoder, ("queue_oldest_age_seconds", "How long the oldest waits for a worker"), queues, |queue| {
+        queue.oldest_ready_at.map_or(0.0, |since| now.since(since).as_secs_f64())
+    })
+}
+
+fn by_tier<N: EncodeGaugeValue>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    queues: &[Queue],
+    value: impl Fn(&Queue) -> N,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for queue in queues {
+        ConstGauge::new(value(queue)).encode(family.encode_family(&[("tier", queue.tier.as_str())])?)?;
+    }
+    Ok(())
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {

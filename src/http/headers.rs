@@ -10,7 +10,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
-use crate::engine::IdempotencyKey;
+use crate::engine::{Hold, IdempotencyKey, Revision};
 use crate::json;
 
 /// `X-Request-Id`.
@@ -25,6 +25,17 @@ const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 /// A version as an entity tag.
 pub(super) fn etag(version: u64) -> HeaderValue {
     text(24, format_args!("\"{version}\""))
+}
+
+/// What tells a task's answer from its other ones, as an entity tag: its
+/// version, and the pause that holds it back, which is no change of the task.
+pub(super) fn task_etag(revision: Revision) -> HeaderValue {
+    let Revision { version, hold } = revision;
+    match hold {
+        None => etag(version),
+        Some(Hold::Project) => text(40, format_args!("\"{version}-project-paused\"")),
+        Some(Hold::Tier) => text(40, format_args!("\"{version}-tier-paused\"")),
+    }
 }
 
 /// Bytes by their hash as an entity tag.
@@ -171,6 +182,14 @@ mod tests {
         for known in ["\"1\"", "12", "", "W/\"2\""] {
             assert!(!matches(&HeaderValue::from_static(known), &etag), "{known}");
         }
+    }
+
+    #[test]
+    fn a_pause_makes_another_tag() {
+        let tag = |hold| task_etag(Revision { version: 12, hold });
+        assert_eq!(tag(None), etag(12));
+        assert_eq!(tag(Some(Hold::Project)), "\"12-project-paused\"");
+        assert_eq!(tag(Some(Hold::Tier)), "\"12-tier-paused\"");
     }
 
     #[test]

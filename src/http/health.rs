@@ -59,6 +59,8 @@ fn figures_wire(figures: &Figures) -> Value {
     json!({
         "tasks": phases.into_iter().collect::<Map<String, Value>>(),
         "projects": figures.projects,
+        "paused_projects": figures.paused_projects,
+        "paused_tiers": figures.paused_tiers().collect::<Vec<_>>(),
         "log_head": figures.head,
         "log_tail": figures.tail,
         "commits": figures.commits,

@@ -3,10 +3,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::body::Body;
 use super::problem::Problem;
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
@@ -26,6 +27,8 @@ struct QueueWire<'a> {
     leased: usize,
     oldest_ready_at: Option<Shown<Timestamp>>,
     oldest_age_seconds: Option<f64>,
+    paused: bool,
+    paused_at: Option<Shown<Timestamp>>,
 }
 
 impl<'a> QueueWire<'a> {
@@ -36,6 +39,8 @@ impl<'a> QueueWire<'a> {
             leased: queue.leased,
             oldest_ready_at: queue.oldest_ready_at.map(Shown),
             oldest_age_seconds: queue.oldest_ready_at.map(|since| now.since(since).as_secs_f64()),
+            paused: queue.paused_at.is_some(),
+            paused_at: queue.paused_at.map(Shown),
         }
     }
 }
@@ -52,6 +57,36 @@ pub(super) async fn queues(call: Call) -> Reply {
     let now = call.app.clock.now();
     let queues = queues.iter().map(|queue| QueueWire::new(queue, now)).collect();
     Ok(reply::json(StatusCode::OK, &QueuesWire { queues }))
+}
+
+/// `POST /queues/{tier}/pause`
+pub(super) async fn pause(mut call: Call) -> Reply {
+    let tier = asked_tier(&mut call).await?;
+    Ok(shown(&call, &call.app.engine.pause_tier(tier).await?))
+}
+
+/// `POST /queues/{tier}/resume`
+pub(super) async fn resume(mut call: Call) -> Reply {
+    let tier = asked_tier(&mut call).await?;
+    Ok(shown(&call, &call.app.engine.resume_tier(tier).await?))
+}
+
+/// The tier of a request that has nothing else to say.
+async fn asked_tier(call: &mut Call) -> Result<Tier, Problem> {
+    call.no_query()?;
+    // One that is no longer configured can still be resumed: the engine knows.
+    let name = call.id();
+    let tier = Tier::new(&name).map_err(|_| no_such_tier(&name))?;
+    call.nothing().await?;
+    Ok(tier)
+}
+
+fn no_such_tier(name: &str) -> Problem {
+    Problem::not_found("tier_not_found", "tier", name)
+}
+
+fn shown(call: &Call, queue: &Queue) -> Response<Body> {
+    reply::json(StatusCode::OK, &QueueWire::new(queue, call.app.clock.now()))
 }
 
 #[derive(Default, Deserialize)]
@@ -125,7 +160,7 @@ pub(super) async fn lease(mut call: Call) -> Reply {
     call.no_query()?;
     let name = call.id();
     let tier = call.app.settings.tiers.iter().find(|tier| tier.as_str() == name).cloned();
-    let tier = tier.ok_or_else(|| Problem::not_found("tier_not_found", "tier", &name))?;
+    let tier = tier.ok_or_else(|| no_such_tier(&name))?;
     let (wire, errors) = call.json().await?;
     let request = request(tier, &wire, errors, &Lasting::of(&call))?;
     let granted = tokio::select! {

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use super::figures::EngineFigures;
 use super::routes;
 use super::settings::Settings;
+use crate::clock::Clock;
 use crate::engine::Engine;
 
 /// Upper bounds of the latency classes, in seconds.
@@ -71,7 +72,7 @@ impl Drop for Counted {
 }
 
 impl Metrics {
-    pub(super) fn new(engine: Engine, settings: &Settings) -> Self {
+    pub(super) fn new(engine: Engine, clock: Clock, settings: &Settings) -> Self {
         let mut registry = Registry::with_prefix("dats");
         let name = ("service_name", settings.service_name.clone());
         let build = Info::new([name, ("version", settings.version.clone())]);
@@ -85,7 +86,7 @@ impl Metrics {
         registry.register("http_requests_in_flight", "Requests being answered", in_flight.clone());
         registry.register("http_connections", "Open connections", connections.clone());
         registry.register("http_connections_refused", "Connections over a limit", refused_connections.clone());
-        registry.register_collector(Box::new(EngineFigures::new(engine)));
+        registry.register_collector(Box::new(EngineFigures::new(engine, clock)));
         let measured = |(method, route)| Measured {
             by_class: ["2xx", "3xx", "4xx", "5xx"]
                 .map(|status| requests.get_or_create(&RequestLabels { method, route, status }).clone()),

@@ -1,12 +1,13 @@
 //! Projects.
 
-use hyper::StatusCode;
 use hyper::header::{ETAG, IF_MATCH};
+use hyper::{Response, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::{NoContext, Uuid};
 
+use super::body::Body;
 use super::cursor;
 use super::headers;
 use super::problem::Problem;
@@ -37,6 +38,8 @@ struct ProjectWire<'a> {
     created_at: Shown<Timestamp>,
     updated_at: Shown<Timestamp>,
     version: u64,
+    paused: bool,
+    paused_at: Option<Shown<Timestamp>>,
 }
 
 impl<'a> ProjectWire<'a> {
@@ -51,6 +54,8 @@ impl<'a> ProjectWire<'a> {
             created_at: Shown(project.created_at),
             updated_at: Shown(project.updated_at),
             version: project.version,
+            paused: project.paused_at.is_some(),
+            paused_at: project.paused_at.map(Shown),
         }
     }
 }
@@ -194,7 +199,7 @@ pub(super) async fn update(mut call: Call) -> Reply {
     }
     let if_version = precondition(&call).await?;
     let project = call.app.engine.update_project(id, patch, if_version).await?;
-    Ok(reply::versioned(&ProjectWire::new(&project), headers::etag(project.version), None))
+    Ok(shown(&project))
 }
 
 /// `DELETE /projects/{id}`
@@ -204,6 +209,30 @@ pub(super) async fn delete(call: Call) -> Reply {
     let if_version = precondition(&call).await?;
     call.app.engine.delete_project(id, if_version).await?;
     Ok(reply::no_content())
+}
+
+/// `POST /projects/{id}/pause`
+pub(super) async fn pause(mut call: Call) -> Reply {
+    let id = asked_project(&mut call).await?;
+    Ok(shown(&call.app.engine.pause_project(id).await?))
+}
+
+/// `POST /projects/{id}/resume`
+pub(super) async fn resume(mut call: Call) -> Reply {
+    let id = asked_project(&mut call).await?;
+    Ok(shown(&call.app.engine.resume_project(id).await?))
+}
+
+/// The project of a request that has nothing else to say.
+async fn asked_project(call: &mut Call) -> Result<ProjectId, Problem> {
+    call.no_query()?;
+    let id = project_id(call)?;
+    call.nothing().await?;
+    Ok(id)
+}
+
+fn shown(project: &Project) -> Response<Body> {
+    reply::versioned(&ProjectWire::new(project), headers::etag(project.version), None)
 }
 
 #[derive(Serialize)]
@@ -264,6 +293,8 @@ struct StatusWire<'a> {
     oldest_pending_at: Option<Shown<Timestamp>>,
     completed: Recent,
     failed: Recent,
+    paused: bool,
+    paused_at: Option<Shown<Timestamp>>,
 }
 
 impl<'a> StatusWire<'a> {
@@ -286,6 +317,8 @@ impl<'a> StatusWire<'a> {
             oldest_pending_at: status.oldest_pending_at.map(Shown),
             completed: recent(status.completed),
             failed: recent(status.failed),
+            paused: status.project.paused_at.is_some(),
+            paused_at: status.project.paused_at.map(Shown),
         }
     }
 }
@@ -350,13 +383,15 @@ mod tests {
             updated_at: at,
             version: 2,
             archived_at: None,
+            paused_at: None,
+            resumed_at: None,
         };
         assert_eq!(
             serde_json::to_value(ProjectWire::new(&project)).unwrap(),
             json!({
                 "project_id": "p", "name": "n", "description": null, "qa_profile": null, "constitution": {"a": 1},
                 "max_concurrent": null, "created_at": "2026-01-09T18:00:00Z", "updated_at": "2026-01-09T18:00:00Z",
-                "version": 2,
+                "version": 2, "paused": false, "paused_at": null,
             })
         );
     }

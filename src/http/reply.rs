@@ -64,7 +64,7 @@ pub(super) fn with(mut response: Response<Body>, name: HeaderName, value: Header
 
 /// The status answer of a task, or that the client has it already.
 pub(super) fn task(answer: Answer, if_none_match: Option<&HeaderValue>) -> Response<Body> {
-    let etag = headers::etag(answer.version);
+    let etag = headers::task_etag(answer.revision());
     if if_none_match.is_some_and(|known| headers::matches(known, &etag)) {
         return not_modified(etag);
     }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_known_version_is_not_sent_again() {
-        let answer = Answer { version: 7, ended: false, body: Bytes::from_static(b"{}") };
+        let answer = Answer { version: 7, hold: None, ended: false, body: Bytes::from_static(b"{}") };
         let known = HeaderValue::from_static("\"7\"");
         assert_eq!(task(answer.clone(), Some(&known)).status(), StatusCode::NOT_MODIFIED);
         let response = task(answer, Some(&HeaderValue::from_static("\"6\"")));

@@ -9,6 +9,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
@@ -104,7 +105,18 @@ impl Call {
         headers::require_json(self.headers())?;
         Ok(json::decode_all(&raw, self.app.settings.limits.body_bytes)?)
     }
+
+    /// The body must be empty, or an empty object.
+    pub(super) async fn nothing(&mut self) -> Result<(), Problem> {
+        let (NothingWire {}, errors) = self.optional_json().await?;
+        if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+    }
 }
+
+/// The body of a request that has nothing to say.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NothingWire {}
 
 /// Most bodies come in one piece, which is passed on as it is.
 async fn collect(body: &mut Incoming, most: usize) -> Result<Bytes, Problem> {

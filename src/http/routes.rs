@@ -26,7 +26,11 @@ pub(super) enum Endpoint {
     UpdateProject,
     DeleteProject,
     ProjectStatus,
+    PauseProject,
+    ResumeProject,
     ListQueues,
+    PauseTier,
+    ResumeTier,
     Lease,
     RenewLease,
     ReleaseLease,
@@ -75,7 +79,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 29] = [
+const TABLE: [(Verb, &str, Endpoint); 33] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -90,7 +94,11 @@ const TABLE: [(Verb, &str, Endpoint); 29] = [
     (Verb::Patch, "/projects/{id}", Endpoint::UpdateProject),
     (Verb::Delete, "/projects/{id}", Endpoint::DeleteProject),
     (Verb::Get, "/projects/{id}/status", Endpoint::ProjectStatus),
+    (Verb::Post, "/projects/{id}/pause", Endpoint::PauseProject),
+    (Verb::Post, "/projects/{id}/resume", Endpoint::ResumeProject),
     (Verb::Get, "/queues", Endpoint::ListQueues),
+    (Verb::Post, "/queues/{id}/pause", Endpoint::PauseTier),
+    (Verb::Post, "/queues/{id}/resume", Endpoint::ResumeTier),
     (Verb::Post, "/queues/{id}/lease", Endpoint::Lease),
     (Verb::Post, "/leases/{id}/renew", Endpoint::RenewLease),
     (Verb::Post, "/leases/{id}/release", Endpoint::ReleaseLease),

@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn pages_are_spliced() {
-        let answer = |version| Answer { version, ended: false, body: format!("{{\"v\":{version}}}").into() };
+        let answer =
+            |version| Answer { version, hold: None, ended: false, body: format!("{{\"v\":{version}}}").into() };
         let next = TaskId::from_bytes([7; 16]);
         let page = TaskPage { tasks: vec![answer(1), answer(2)], next: Some(next), total: Some(9), truncated: false };
         let value: Value = serde_json::from_slice(&render(&page, "s", 2, Some(0))).unwrap();

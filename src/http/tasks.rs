@@ -14,7 +14,7 @@ use super::reply::{self, Reply, Shown};
 use super::request::{Call, decode_id};
 use super::routes::BASE;
 use super::submission;
-use crate::engine::{self, Answer, Refusal, Submissions, Submitted, UnknownDependency};
+use crate::engine::{self, Answer, Refusal, Revision, Submissions, Submitted, UnknownDependency};
 use crate::json::{self, Findings, Invalid};
 use crate::task::{Submission, TaskId};
 
@@ -189,12 +189,12 @@ pub(super) async fn get(call: Call) -> Reply {
     let id = task_id(&call.raw_id)?;
     let known = call.if_none_match();
     let now = call.app.engine.status(id)?.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
-    let version = match waits_for(&now, known) {
+    let revision = match waits_for(&now, known) {
         Awaited::Nothing => return Ok(reply::task(now, known)),
         Awaited::End => None,
-        Awaited::OtherThan(version) => Some(version),
+        Awaited::OtherThan(revision) => Some(revision),
     };
-    let waiting = call.app.engine.wait(id, version, Duration::from_secs(seconds));
+    let waiting = call.app.engine.wait(id, revision, Duration::from_secs(seconds));
     let answer = tokio::select! {
         answer = waiting => answer?,
         () = call.stopping.cancelled() => call.app.engine.status(id)?,
@@ -209,15 +209,17 @@ enum Awaited {
     Nothing,
     /// The end of the task.
     End,
-    /// Another version than the one the client has.
-    OtherThan(u64),
+    /// Another answer than the one the client has.
+    OtherThan(Revision),
 }
 
 fn waits_for(now: &Answer, known: Option<&HeaderValue>) -> Awaited {
     match known {
         None if now.ended => Awaited::Nothing,
         None => Awaited::End,
-        Some(known) if headers::matches(known, &headers::etag(now.version)) => Awaited::OtherThan(now.version),
+        Some(known) if headers::matches(known, &headers::task_etag(now.revision())) => {
+            Awaited::OtherThan(now.revision())
+        }
         Some(_) => Awaited::Nothing,
     }
 }
@@ -244,18 +246,11 @@ pub(super) async fn cancel(mut call: Call) -> Reply {
     Ok(reply::task(call.app.engine.cancel(id, wire.reason).await?, None))
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NothingWire {}
-
 /// `POST /tasks/{id}/rerun`
 pub(super) async fn rerun(mut call: Call) -> Reply {
     call.no_query()?;
     let id = task_id(&call.raw_id)?;
-    let (NothingWire {}, errors) = call.optional_json().await?;
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
+    call.nothing().await?;
     // The key is one for this task's re-run, whatever the empty body looks like.
     let key = headers::idempotency_key(call.headers(), &format!("/tasks/{id}/rerun"), b"")?;
     let (task, replayed) = call.app.engine.rerun(id, key).await?;
@@ -293,12 +288,12 @@ mod tests {
 
     #[test]
     fn a_wait_knows_what_for() {
-        let answer = |ended| Answer { version: 3, ended, body: bytes::Bytes::new() };
+        let answer = |ended| Answer { version: 3, hold: None, ended, body: bytes::Bytes::new() };
         let same = HeaderValue::from_static("\"3\"");
         let other = HeaderValue::from_static("\"2\"");
         assert_eq!(waits_for(&answer(false), None), Awaited::End);
         assert_eq!(waits_for(&answer(true), None), Awaited::Nothing);
-        assert_eq!(waits_for(&answer(true), Some(&same)), Awaited::OtherThan(3));
+        assert_eq!(waits_for(&answer(true), Some(&same)), Awaited::OtherThan(answer(true).revision()));
         assert_eq!(waits_for(&answer(false), Some(&other)), Awaited::Nothing);
     }
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
 use super::recover::TakenEvents;
-use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
+use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
-use crate::task::{Findings, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
+use crate::task::{Findings, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Tier, Timestamp};
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
 /// be released with it.
@@ -44,6 +44,7 @@ pub struct Batch {
     contents: Vec<([u8; 32], Bytes)>,
     projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
+    tier_pauses: Vec<(Tier, Bytes)>,
     taken_events: Option<(Seq, Bytes)>,
     idempotency: Vec<(Seq, Bytes)>,
     dead_letters: Vec<(u64, Bytes)>,
@@ -94,6 +95,7 @@ impl Batch {
             && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
+            && self.tier_pauses.is_empty()
             && self.taken_events.is_none()
             && self.idempotency.is_empty()
             && self.dead_letters.is_empty()
@@ -162,6 +164,12 @@ impl Batch {
     /// Keeps the counters of a project.
     pub fn put_counters(&mut self, project: &ProjectId, counters: &Counters) -> Result<(), Error> {
         self.counters.push((project.clone(), encode("counters", counters)?.into()));
+        Ok(())
+    }
+
+    /// Keeps whether a tier is paused.
+    pub fn put_tier_pause(&mut self, tier: &Tier, pause: TierPause) -> Result<(), Error> {
+        self.tier_pauses.push((tier.clone(), encode("tier_pauses", &pause)?.into()));
         Ok(())
     }
 
@@ -329,6 +337,12 @@ impl Batch {
             let mut table = transaction.open_table(tables::COUNTERS)?;
             for (id, bytes) in &self.counters {
                 table.insert(id.as_str(), &bytes[..])?;
+            }
+        }
+        if !self.tier_pauses.is_empty() {
+            let mut table = transaction.open_table(tables::TIER_PAUSES)?;
+            for (tier, bytes) in &self.tier_pauses {
+                table.insert(tier.as_str(), &bytes[..])?;
             }
         }
         Ok(())

@@ -24,4 +24,4 @@ pub(crate) use error::{guarded, panic_message};
 pub use open::Store;
 pub use read::{Scan, ScanFilter, Sizes, View};
 pub use recover::{Recovered, TakenEvents};
-pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, Relationship};
+pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, Relationship, TierPause};

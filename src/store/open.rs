@@ -295,6 +295,7 @@ fn initialize(database: &Database) -> Result<(), Error> {
         meta.insert(STORE_ID_KEY, &Uuid::now_v7().into_bytes()[..])?;
         transaction.open_table(tables::PROJECTS)?;
         transaction.open_table(tables::COUNTERS)?;
+        transaction.open_table(tables::TIER_PAUSES)?;
         transaction.open_table(tables::SUBMISSIONS)?;
         transaction.open_table(tables::OPEN_TASKS)?;
         transaction.open_table(tables::FINISHED_TASKS)?;

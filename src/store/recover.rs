@@ -7,10 +7,10 @@ use redb::ReadableTable;
 
 use super::batch::IdempotencyRow;
 use super::codec::decode;
-use super::rows::{Counters, Project};
+use super::rows::{Counters, Project, TierPause};
 use super::tables::{self, LAST_COMMIT_KEY, number_of};
 use super::{Error, View};
-use crate::task::{EventHash, ProjectId, Seq, Status, Task, Timestamp};
+use crate::task::{EventHash, ProjectId, Seq, Status, Task, Tier, Timestamp};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -23,6 +23,8 @@ pub struct Recovered {
     pub projects: Vec<Project>,
     /// Tasks by phase, for each project that ever had one.
     pub counters: HashMap<ProjectId, Counters>,
+    /// Tiers that are or were paused.
+    pub tier_pauses: Vec<(Tier, TierPause)>,
     /// The position of the last change.
     pub head: Seq,
     /// The first position that the log still has.
@@ -85,6 +87,7 @@ impl Recovered {
             open: open_tasks(view)?,
             projects: projects(view)?,
             counters: counters(view)?,
+            tier_pauses: tier_pauses(view)?,
             head: Seq(head),
             tail: Seq(tail),
             taken_events: view.taken_events(Seq(u64::MAX))?,
@@ -125,6 +128,16 @@ fn counters(view: &View) -> Result<HashMap<ProjectId, Counters>, Error> {
         counters.insert(project_id("counters", key.value())?, decode("counters", value.value())?);
     }
     Ok(counters)
+}
+
+fn tier_pauses(view: &View) -> Result<Vec<(Tier, TierPause)>, Error> {
+    let corrupt = |error: crate::task::InvalidId| Error::Corrupt { table: "tier_pauses", detail: error.to_string() };
+    let mut pauses = Vec::new();
+    for row in view.table(tables::TIER_PAUSES)?.iter()? {
+        let (key, value) = row?;
+        pauses.push((Tier::new(key.value()).map_err(corrupt)?, decode("tier_pauses", value.value())?));
+    }
+    Ok(pauses)
 }
 
 fn project_id(table: &'static str, text: &str) -> Result<ProjectId, Error> {

@@ -55,6 +55,19 @@ pub struct Project {
     pub version: u64,
     /// When it was deleted; its tasks and provenance stay.
     pub archived_at: Option<Timestamp>,
+    /// Since when it is paused: none of its tasks is dispatched or leased.
+    pub paused_at: Option<Timestamp>,
+    /// When its last pause ended.
+    pub resumed_at: Option<Timestamp>,
+}
+
+/// Whether the tasks of a tier are dispatched and leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TierPause {
+    /// Since when it is paused.
+    pub paused_at: Option<Timestamp>,
+    /// When its last pause ended.
+    pub resumed_at: Option<Timestamp>,
 }
 
 /// How many tasks of a project are in which phase, in the order of

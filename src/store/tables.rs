@@ -26,6 +26,9 @@ pub(super) const PROJECTS: TableDefinition<'_, &'static str, Bytes> = TableDefin
 /// Project id → `Counters`: its tasks by phase. Read at start.
 pub(super) const COUNTERS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("counters");
 
+/// Tier → `TierPause`, for tiers that are or were paused. Read at start.
+pub(super) const TIER_PAUSES: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("tier_pauses");
+
 /// Task id → `Submission`: what the client asked for, never changed. Read for
 /// status answers, dispatch and re-runs; its keys are the list of all tasks.
 pub(super) const SUBMISSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("submissions");

@@ -1,7 +1,8 @@
 //! Waiting lines: within a project by priority with aging, between projects
 //! in turns.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::id::{ProjectId, TaskId};
@@ -45,10 +46,13 @@ impl Line {
             let place = *self.classes.get(priority.class())?.first()?;
             Some((priority, place))
         });
-        heads.max_by_key(|(priority, place)| {
-            let class = risen_class(*priority, now.since(place.since), aging);
-            (class, std::cmp::Reverse((place.since, place.task)))
-        })
+        heads.max_by_key(|(priority, place)| rank(*priority, *place, now, aging))
+    }
+
+    /// How many wait in the class of `priority` or above.
+    #[must_use]
+    pub fn len_from(&self, priority: Priority) -> usize {
+        self.classes.get(priority.class()..).map_or(0, |classes| classes.iter().map(BTreeSet::len).sum())
     }
 
     /// How many wait.
@@ -70,6 +74,11 @@ impl Line {
     }
 }
 
+/// Who goes first at `now`: the higher class, then the longer wait.
+pub(super) fn rank(priority: Priority, place: Place, now: Timestamp, aging: Duration) -> (u128, Reverse<Place>) {
+    (risen_class(priority, now.since(place.since), aging), Reverse(place))
+}
+
 /// The class after `waited`, at most the highest.
 fn risen_class(priority: Priority, waited: Duration, aging: Duration) -> u128 {
     let steps = if aging.is_zero() { 0 } else { waited.as_micros() / aging.as_micros() };
@@ -82,31 +91,56 @@ fn risen_class(priority: Priority, waited: Duration, aging: Duration) -> u128 {
 }
 
 /// Lines of many projects that take turns, so that a long one delays no
-/// other: the tasks of one tier that wait for a worker.
+/// other: the tasks of one tier that wait for a worker. A project that is held
+/// takes no turn, and its tasks keep their places.
 #[derive(Debug, Clone, Default)]
 pub struct FairLine {
-    lines: HashMap<ProjectId, Line>,
+    lines: HashMap<ProjectId, Turn>,
     turns: VecDeque<ProjectId>,
+    held: HashSet<ProjectId>,
     len: usize,
+}
+
+/// The line of one project, and whether it stands among the turns.
+#[derive(Debug, Clone, Default)]
+struct Turn {
+    line: Line,
+    has_turn: bool,
 }
 
 impl FairLine {
     /// Joins the line of its project.
     pub fn insert(&mut self, project: &ProjectId, priority: Priority, place: Place) {
-        let line = self.lines.entry(project.clone()).or_insert_with(|| {
-            self.turns.push_back(project.clone());
-            Line::default()
-        });
-        if line.insert(priority, place) {
+        let turn = self.lines.entry(project.clone()).or_default();
+        if turn.line.insert(priority, place) {
             self.len += 1;
         }
+        self.take_turn(project);
     }
 
     /// Leaves the line of its project.
     pub fn remove(&mut self, project: &ProjectId, priority: Priority, place: Place) {
-        let Some(line) = self.lines.get_mut(project) else { return };
-        if line.remove(priority, place) {
+        let Some(turn) = self.lines.get_mut(project) else { return };
+        if turn.line.remove(priority, place) {
             self.len -= 1;
+        }
+    }
+
+    /// Holds the tasks of a project back, or lets them go on.
+    pub fn set_held(&mut self, project: &ProjectId, held: bool) {
+        if held {
+            self.held.insert(project.clone());
+        } else if self.held.remove(project) {
+            self.take_turn(project);
+        }
+    }
+
+    /// Puts a project among the turns, unless it is there or held.
+    fn take_turn(&mut self, project: &ProjectId) {
+        let Some(turn) = self.lines.get_mut(project).filter(|turn| !turn.has_turn) else { return };
+        if !self.held.contains(project) {
+            turn.has_turn = true;
+            self.turns.push_back(project.clone());
         }
     }
 
@@ -114,16 +148,26 @@ impl FairLine {
     pub fn pop(&mut self, now: Timestamp, aging: Duration) -> Option<TaskId> {
         loop {
             let project = self.turns.pop_front()?;
-            let Some(line) = self.lines.get_mut(&project) else { continue };
-            let Some((priority, place)) = line.first(now, aging) else {
+            let Some(turn) = self.lines.get_mut(&project) else { continue };
+            turn.has_turn = false;
+            let Some((priority, place)) = turn.line.first(now, aging) else {
                 self.lines.remove(&project);
                 continue;
             };
-            line.remove(priority, place);
+            if self.held.contains(&project) {
+                continue;
+            }
+            turn.line.remove(priority, place);
             self.len -= 1;
-            self.turns.push_back(project);
+            self.take_turn(&project);
             return Some(place.task);
         }
+    }
+
+    /// Whether somebody may be next; when not, nobody is.
+    #[must_use]
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
     }
 
     /// How many wait.
@@ -141,7 +185,7 @@ impl FairLine {
     /// Since when the oldest waits.
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.lines.values().filter_map(Line::oldest).min()
+        self.lines.values().filter_map(|turn| turn.line.oldest()).min()
     }
 }
 
@@ -186,6 +230,37 @@ mod tests {
         assert_eq!((line.len(), line.oldest()), (0, None));
         line.insert(&a, Priority::Normal, place(2, 2));
         assert_eq!(popped(&mut line), [2]);
+    }
+
+    #[test]
+    fn a_held_project_takes_no_turn_and_keeps_its_places() {
+        let (a, b) = (ProjectId::new("a").unwrap(), ProjectId::new("b").unwrap());
+        let mut line = FairLine::default();
+        line.set_held(&a, true);
+        line.insert(&a, Priority::Normal, place(2, 2));
+        line.insert(&b, Priority::Normal, place(3, 3));
+        line.insert(&b, Priority::Normal, place(4, 4));
+        line.set_held(&b, true);
+        assert_eq!(popped(&mut line), [0_u128; 0]);
+        assert!(!line.has_turns() && line.len() == 3);
+        line.insert(&a, Priority::Normal, place(1, 1));
+        assert!(!line.has_turns());
+        line.set_held(&b, false);
+        line.set_held(&b, false);
+        assert_eq!(popped(&mut line), [3, 4]);
+        line.set_held(&a, false);
+        assert_eq!(popped(&mut line), [1, 2]);
+        line.insert(&b, Priority::Normal, place(5, 5));
+        assert_eq!(popped(&mut line), [5]);
+    }
+
+    #[test]
+    fn who_is_ahead_is_counted_by_class() {
+        let mut line = Line::default();
+        line.insert(Priority::Low, place(1, 1));
+        line.insert(Priority::High, place(9, 2));
+        assert_eq!(Priority::ALL.map(|priority| line.len_from(priority)).iter().sum::<usize>(), 4);
+        assert_eq!(line.len_from(Priority::High), 1);
     }
 
     #[test]

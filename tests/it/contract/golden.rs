@@ -93,6 +93,46 @@ async fn projects_batches_and_dead_letters() {
 }
 
 #[tokio::test]
+async fn pauses_of_projects_and_tiers() {
+    let (_server, client) = served();
+    let mut transcript = Transcript::new(&client);
+    let small = json!({"description": "x", "project_id": "p", "options": {"tier": "small"}});
+    let first = client.submit(&small).await;
+    transcript.post("projects/p/pause", &json!({})).await;
+    transcript.ask("POST", "projects/p/pause", &[], "").await;
+    transcript.get("projects/p").await;
+    transcript.get("projects/p/status").await;
+    let shown = transcript.get(&format!("tasks/{first}")).await;
+    assert_eq!(shown["waiting_for"], "the project is paused");
+    for (tag, status) in [("\"2\"", 200), ("\"2-project-paused\"", 304), ("\"2-tier-paused\"", 200)] {
+        let known = [("if-none-match", tag)];
+        let answer = transcript.ask("GET", &format!("tasks/{first}"), &known, "").await;
+        assert_eq!((answer.status, answer.header("etag")), (status, "\"2-project-paused\""), "{tag}");
+    }
+    transcript.post("queues/small/lease", &json!({"worker_id": "w"})).await;
+    transcript.post("queues/small/pause", &json!({})).await;
+    transcript.post("projects/p/resume", &json!({})).await;
+    transcript.ask("GET", &format!("tasks/{first}"), &[], "").await;
+    transcript.get("queues").await;
+    let health = transcript.get("/health/detailed").await;
+    assert_eq!(health["figures"]["paused_tiers"], json!(["small"]));
+    let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
+    for line in ["queue_paused{tier=\"small\"} 1", "queue_depth{tier=\"small\"} 1", "paused_projects 0"] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    assert!(metrics.contains("queue_oldest_age_seconds{tier=\"small\"} 0."), "{metrics}");
+    transcript.post("queues/small/resume", &json!({})).await;
+    transcript.post("queues/small/lease", &json!({"worker_id": "w"})).await;
+    transcript.post("projects/none/pause", &json!({})).await;
+    transcript.post("projects/none/resume", &json!({})).await;
+    transcript.post("queues/none/pause", &json!({})).await;
+    transcript.post("queues/A%20B/resume", &json!({})).await;
+    transcript.post("projects/p/pause", &json!({"for": 3})).await;
+    transcript.ask("GET", "projects/p/pause", &[], "").await;
+    insta::assert_snapshot!(transcript.text());
+}
+
+#[tokio::test]
 async fn every_problem() {
     let (_server, client) = served();
     let mut transcript = Transcript::new(&client);

@@ -105,10 +105,10 @@ impl World {
         let project = after.project.clone();
         let (was_queued, queued) = (before.and_then(queue_place), queue_place(&after));
         if let Some(place) = was_queued.filter(|_| was_queued != queued) {
-            self.admission.withdraw(&project, after.priority, place);
+            self.admission.withdraw(&project, &after.tier, after.priority, place);
         }
         if let Some(place) = queued.filter(|_| was_queued != queued) {
-            self.admission.enqueue(&project, after.priority, place);
+            self.admission.enqueue(&project, &after.tier, after.priority, place);
         }
         // Admission counts the slot that it gives.
         if before.is_some_and(Task::holds_slot) && !after.holds_slot() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{Error, Refusal};
+use dats::engine::{Error, Refusal, Revision};
 use dats::store::RecordInput;
 use dats::task::{Outcome, QaProfile, RecordStatus, Report, Seq, Stale, Timestamp};
 use serde_json::{Value, json};
@@ -232,12 +232,13 @@ async fn long_polls_end_with_the_change_the_end_or_the_time() {
     let task = service.submit(submission("p", "d")).await;
     let engine = service.engine().clone();
     let version = engine.status(task).unwrap().unwrap().version;
-    let still = engine.wait(task, Some(version), Duration::from_millis(30)).await.unwrap().unwrap();
+    let seen = |version| Some(Revision { version, hold: None });
+    let still = engine.wait(task, seen(version), Duration::from_millis(30)).await.unwrap().unwrap();
     assert_eq!(still.version, version);
-    let known = engine.wait(task, Some(version - 1), Duration::from_secs(10)).await.unwrap().unwrap();
+    let known = engine.wait(task, seen(version - 1), Duration::from_secs(10)).await.unwrap().unwrap();
     assert_eq!(known.version, version);
     let other = engine.clone();
-    let changed = tokio::spawn(async move { other.wait(task, Some(version), Duration::from_secs(10)).await });
+    let changed = tokio::spawn(async move { other.wait(task, seen(version), Duration::from_secs(10)).await });
     let ended = tokio::spawn(async move { engine.wait(task, None, Duration::from_secs(10)).await });
     service.report(task, output_report("a")).await;
     assert_eq!(changed.await.unwrap().unwrap().unwrap().version, version + 1);

@@ -4,6 +4,7 @@
 mod events;
 mod life;
 mod lists;
+mod pauses;
 mod projects;
 mod queues;
 mod restart;

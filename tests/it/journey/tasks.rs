@@ -59,6 +59,23 @@ fn a_task_is_submitted_worked_on_and_shown() {
 }
 
 #[test]
+fn projects_and_tiers_are_paused_and_resumed() {
+    let server = Setup::new().start();
+    let task = submit(&server, &["write hello", "--project", "p", "--tier", "large"]);
+    assert_eq!(json(&server, &["project", "pause", "p"])["paused"], true);
+    assert!(done(&server, &["status", &task]).contains("the project is paused"));
+    assert!(done(&server, &["project", "resume", "p"]).contains("paused"));
+    assert!(json(&server, &["queues", "pause", "large"])["paused_at"].is_string());
+    assert!(done(&server, &["status", &task]).contains("the tier large is paused"));
+    assert!(done(&server, &["queues"]).contains("PAUSED"));
+    assert_eq!(json(&server, &["queues", "resume", "large"])["paused"], false);
+    assert_eq!(json(&server, &["queues", "list"])["queues"][2]["paused"], false);
+    assert_eq!(json(&server, &["status", &task])["waiting_for"], "a worker of tier large");
+    fails(&server.address, 1, &["project", "pause", "nobody"]);
+    fails(&server.address, 1, &["queues", "pause", "nowhere"]);
+}
+
+#[test]
 fn events_are_shown_as_they_were() {
     let server = Setup::new().start();
     let task = submit(&server, &["write hello", "--project", "p"]);

@@ -1,0 +1,131 @@
+//! Pauses of projects and tiers: made durable by the writer, and shown to
+//! readers without rewriting the answer of every task that is held back.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::answer::Compact;
+use super::api::{Hold, Queue, Refusal};
+use super::lines::Lines;
+use super::machine::Machine;
+use super::project;
+use crate::store::{self, Project, TierPause};
+use crate::task::{Phase, ProjectId, Tier, Timestamp};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// Something that was paused (`true`) or resumed.
+#[derive(Debug)]
+pub(super) enum Changed {
+    Project(ProjectId, bool),
+    Tier(Tier, bool),
+}
+
+impl Machine {
+    /// Pauses a project or resumes it; where that is so already, nothing
+    /// changes.
+    pub(super) fn pause_project(
+        &mut self,
+        id: &ProjectId,
+        pause: bool,
+        now: Timestamp,
+    ) -> Stored<Result<Project, Refusal>> {
+        let mut project = match self.existing(id) {
+            Ok(project) => project.clone(),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if project.paused_at.is_some() == pause {
+            return Ok(Ok(project));
+        }
+        if pause {
+            project.paused_at = Some(now);
+        } else {
+            project.paused_at = None;
+            project.resumed_at = Some(now);
+        }
+        project.updated_at = now;
+        project.version += 1;
+        self.put_project(project.clone())?;
+        self.group.queues = Some(self.queues());
+        Ok(Ok(project))
+    }
+
+    /// The same for a tier.
+    pub(super) fn pause_tier(&mut self, tier: &Tier, pause: bool, now: Timestamp) -> Stored<Result<Queue, Refusal>> {
+        let Some(ready) = self.lines.ready.get(tier) else { return Ok(Err(Refusal::TierNotFound(tier.clone()))) };
+        if ready.is_paused() == pause {
+            return Ok(Ok(project::queue(tier, ready)));
+        }
+        let mut row = ready.pause;
+        if pause {
+            row.paused_at = Some(now);
+        } else {
+            row = TierPause { paused_at: None, resumed_at: Some(now) };
+        }
+        self.group.batch.put_tier_pause(tier, row)?;
+        self.lines.set_tier_pause(tier, row);
+        self.group.pauses.push(Changed::Tier(tier.clone(), pause));
+        self.group.queues = Some(self.queues());
+        let ready = self.lines.ready.get(tier);
+        Ok(ready.map(|ready| project::queue(tier, ready)).ok_or_else(|| Refusal::TierNotFound(tier.clone())))
+    }
+}
+
+/// What is paused, for readers. Names are kept as the answers have them: as
+/// JSON text.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    /// How many there are in all: with none, a read asks for nothing more.
+    count: AtomicUsize,
+    projects: papaya::HashSet<Vec<u8>>,
+    tiers: papaya::HashSet<Vec<u8>>,
+}
+
+impl Pauses {
+    /// As they are at a start.
+    pub(super) fn of(lines: &Lines) -> Self {
+        let pauses =
+            Self { count: AtomicUsize::new(0), projects: papaya::HashSet::new(), tiers: papaya::HashSet::new() };
+        for project in lines.paused_projects() {
+            pauses.change(&Changed::Project(project.clone(), true));
+        }
+        for (tier, _) in lines.ready.iter().filter(|(_, ready)| ready.is_paused()) {
+            pauses.change(&Changed::Tier(tier.clone(), true));
+        }
+        pauses
+    }
+
+    /// Called by one thread, after the commit.
+    pub(super) fn change(&self, changed: &Changed) {
+        let (set, name, paused) = match changed {
+            Changed::Project(project, paused) => (&self.projects, project.as_str(), *paused),
+            Changed::Tier(tier, paused) => (&self.tiers, tier.as_str(), *paused),
+        };
+        // Text always has a JSON form.
+        let name = serde_json::to_vec(name).unwrap_or_default();
+        if paused && set.pin().insert(name.clone()) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        } else if !paused && set.pin().remove(&name) {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The pause that holds a task back. Who was told of a pause sees it: the
+    /// change comes before the reply, so a relaxed read is enough.
+    pub(super) fn holding(&self, answer: &Compact) -> Option<Hold> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let (project, tier, phase) = answer.standing();
+        let phase = phase.get(1..phase.len().saturating_sub(1)).unwrap_or_default();
+        let waits = [Phase::Queued, Phase::Dispatched].iter().any(|each| each.as_str().as_bytes() == phase);
+        if !waits {
+            None
+        } else if self.projects.pin().contains(project) {
+            Some(Hold::Project)
+        } else if self.tiers.pin().contains(tier) {
+            Some(Hold::Tier)
+        } else {
+            None
+        }
+    }
+}
