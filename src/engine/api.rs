@@ -1,5 +1,6 @@
 //! What the engine is asked and what it answers: the types of its handle.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -289,6 +290,19 @@ pub struct ProjectStatus {
     pub completed: (u64, u64),
     /// Failed in the last hour and the last day.
     pub failed: (u64, u64),
+}
+
+/// One task of a tree.
+#[derive(Debug, Clone)]
+pub struct TreeNode {
+    /// The task.
+    pub task: TaskId,
+    /// Its status answer; `None`: it was removed.
+    pub answer: Option<Answer>,
+    /// The tasks it was split into.
+    pub child_ids: Vec<TaskId>,
+    /// Where those stand in the tree; `None`: there was no room for them.
+    pub children: Option<Range<usize>>,
 }
 
 /// A task that somebody is to ask about.

@@ -12,14 +12,14 @@ use tokio::sync::{oneshot, watch};
 use super::api::{
     Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, NewProject,
     PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
-    TaskPage,
+    TaskPage, TreeNode,
 };
 use super::command::{Command, Reply, Routed};
 use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::writer::Writer;
-use super::{list, outgoing};
+use super::{list, outgoing, tree};
 use crate::clock::Clock;
 use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store, guarded, panic_message};
 use crate::task::{
@@ -331,6 +331,12 @@ impl Engine {
     pub async fn requeue(&self, dead_letter: u64, event: Incoming) -> Result<EventOutcome, Error> {
         let event = Box::new(event);
         self.ask(|reply| Command::Requeue { dead_letter, event, reply }).await
+    }
+
+    /// A task and the tasks below it, parents before their children, at most
+    /// `most`; empty: there is no such task.
+    pub async fn tree(&self, task: TaskId, most: usize) -> Result<Vec<TreeNode>, Error> {
+        self.read(move |side| tree::tree(side, task, most)).await
     }
 
     /// The status answer of a task; `None`: there is no such task.

@@ -25,12 +25,13 @@ mod read;
 mod routing;
 mod settings;
 mod submit;
+mod tree;
 mod writer;
 
 pub use api::{
     Answer, Error, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage, Logged,
     NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted,
-    TaskFilter, TaskPage, UnknownDependency,
+    TaskFilter, TaskPage, TreeNode, UnknownDependency,
 };
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;

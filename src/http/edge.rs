@@ -22,7 +22,7 @@ use super::request::Call;
 use super::routes::Endpoint;
 use super::{
     artifacts, auth, dead_letters, events_in, events_out, health, history, leases, projects, provenance, task_list,
-    tasks,
+    tasks, tree,
 };
 use crate::clock::Stopwatch;
 
@@ -189,6 +189,7 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::RerunTask => tasks::rerun(call).await,
         Endpoint::TaskHistory => history::list(call).await,
         Endpoint::TaskStream => history::stream(&call).await,
+        Endpoint::TaskTree => tree::get(call).await,
         Endpoint::ListProjects => projects::list(call).await,
         Endpoint::CreateProject => projects::create(call).await,
         Endpoint::GetProject => projects::get(call).await,

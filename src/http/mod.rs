@@ -41,6 +41,7 @@ mod sse;
 mod submission;
 mod task_list;
 mod tasks;
+mod tree;
 
 pub use app::App;
 pub use connections::serve;

@@ -20,6 +20,7 @@ pub(super) enum Endpoint {
     RerunTask,
     TaskHistory,
     TaskStream,
+    TaskTree,
     ListProjects,
     CreateProject,
     GetProject,
@@ -79,7 +80,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 33] = [
+const TABLE: [(Verb, &str, Endpoint); 34] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -88,6 +89,7 @@ const TABLE: [(Verb, &str, Endpoint); 33] = [
     (Verb::Post, "/tasks/{id}/rerun", Endpoint::RerunTask),
     (Verb::Get, "/tasks/{id}/events", Endpoint::TaskHistory),
     (Verb::Get, "/tasks/{id}/stream", Endpoint::TaskStream),
+    (Verb::Get, "/tasks/{id}/tree", Endpoint::TaskTree),
     (Verb::Get, "/projects", Endpoint::ListProjects),
     (Verb::Post, "/projects", Endpoint::CreateProject),
     (Verb::Get, "/projects/{id}", Endpoint::GetProject),

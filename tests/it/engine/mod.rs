@@ -2,6 +2,7 @@
 //! of its own.
 
 mod events;
+mod families;
 mod life;
 mod lists;
 mod pauses;

@@ -30,6 +30,7 @@ pub(crate) fn check(store: &Store, highest_limit: HighestLimit<'_>) -> Result<Sn
     histories(&view, &tasks, &entries).context("histories")?;
     lives(&tasks, &entries).context("lives")?;
     slots(&tasks, &entries, highest_limit).context("slots")?;
+    super::families::check(&tasks, &entries).context("families")?;
     events(&recovered, &entries).context("events")?;
     records(&view, &tasks).context("records")?;
     dead_letters(&recovered, &view).context("dead letters")?;

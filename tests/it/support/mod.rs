@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod disk;
+pub(crate) mod families;
 pub(crate) mod fixtures;
 pub(crate) mod invariants;
 pub(crate) mod process;

@@ -1,0 +1,36 @@
+//! A task with the tasks it was split into, level by level.
+
+use super::api::{Answer, TreeNode};
+use super::read::ReadSide;
+use crate::store;
+use crate::task::TaskId;
+
+/// The task and what is below it, parents before their children, at most
+/// `most` of them; the first is the task itself. Empty: there is no such task.
+pub(super) fn tree(side: &ReadSide, root: TaskId, most: usize) -> Result<Vec<TreeNode>, store::Error> {
+    let view = side.store.view()?;
+    let Some(node) = read(side, &view, root)? else { return Ok(Vec::new()) };
+    let mut nodes = vec![node];
+    let mut next = 0;
+    while let Some(children) = nodes.get(next).map(|node| node.child_ids.clone()) {
+        if nodes.len() + children.len() <= most {
+            let first = nodes.len();
+            for id in children {
+                let removed = TreeNode { task: id, answer: None, child_ids: Vec::new(), children: Some(0..0) };
+                nodes.push(read(side, &view, id)?.unwrap_or(removed));
+            }
+            let range = first..nodes.len();
+            if let Some(node) = nodes.get_mut(next) {
+                node.children = Some(range);
+            }
+        }
+        next += 1;
+    }
+    Ok(nodes)
+}
+
+fn read(side: &ReadSide, view: &store::View, id: TaskId) -> Result<Option<TreeNode>, store::Error> {
+    let Some(task) = view.task(id)? else { return Ok(None) };
+    let answer: Option<Answer> = side.status(id)?;
+    Ok(answer.map(|answer| TreeNode { task: id, answer: Some(answer), child_ids: task.children, children: None }))
+}
