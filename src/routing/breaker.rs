@@ -162,7 +162,7 @@ mod tests {
     const SETTINGS: settings::Breaker = settings::Breaker {
         failures: 3,
         cool_down_initial: Duration::from_secs(10),
-        cool_down_max: Duration::from_secs(60),
+        cool_down_max: Duration::from_mins(1),
     };
 
     fn at(seconds: i64) -> Timestamp {

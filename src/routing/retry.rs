@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_their_limit() {
-        let wait = |count| doubled(Duration::from_secs(1), Duration::from_secs(60), count).as_secs();
+        let wait = |count| doubled(Duration::from_secs(1), Duration::from_mins(1), count).as_secs();
         assert_eq!([0, 1, 2, 3, 6, 7, 8, 1000, u32::MAX].map(wait), [1, 1, 2, 4, 32, 60, 60, 60, 60]);
     }
 
