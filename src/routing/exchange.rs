@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -80,6 +80,10 @@ impl Exchange {
 
 /// The whole body; it is let go as soon as it is longer than `limit`.
 async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Error> {
+    // What says itself that it is too long is not begun.
+    if !usize::try_from(body.size_hint().lower()).is_ok_and(|length| length <= limit) {
+        return Err(Error::TooLarge { limit });
+    }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Error::Connection(root_cause(&error)))?;
@@ -101,7 +105,7 @@ async fn refusal(answer: Response<Incoming>, now: Timestamp) -> Error {
         let detail = format!(", a redirect to {}, which is not followed", quoted(&to.unwrap_or_default()));
         return Error::Refused { status, detail };
     }
-    let detail = detail(&head.headers, body).await;
+    let detail = detail(body).await;
     if head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS {
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|header| retry_after(header, now));
         return Error::Unavailable { status, detail, retry_after };
@@ -110,13 +114,7 @@ async fn refusal(answer: Response<Incoming>, now: Timestamp) -> Error {
 }
 
 /// What the body of a refusal says, for the error's message.
-async fn detail(headers: &HeaderMap, body: Incoming) -> String {
-    // A body that is longer than what is read is not begun: reading it up to
-    // the limit would say nothing either.
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > MAX_DETAIL_BYTES) {
-        return String::new();
-    }
+async fn detail(body: Incoming) -> String {
     match timeout(DETAIL_TIME, read(body, MAX_DETAIL_BYTES)).await {
         Ok(Ok(bytes)) if !bytes.is_empty() => format!(": {}", quoted(&String::from_utf8_lossy(&bytes))),
         _ => String::new(),
