@@ -26,8 +26,6 @@ pub struct Settings {
     pub rag: Option<Service>,
     /// What happens while the Agent is away.
     pub fallback: Fallback,
-    /// Tasks that are routed at once.
-    pub concurrency: usize,
     /// The tiers that exist: an answer with another one is refused.
     pub tiers: Vec<Tier>,
     /// How much context is asked for, in tokens.
@@ -119,7 +117,6 @@ impl Settings {
             agent: None,
             rag: None,
             fallback: Fallback::Builtin { after: Duration::from_mins(1) },
-            concurrency: CONCURRENCY,
             tiers,
             context_max_tokens: 4000,
             return_initial: Duration::from_secs(1),
