@@ -1,11 +1,14 @@
 //! The Agent and the RAG service may be slow, away, broken or lying: each
 //! question ends as said and in time, and tasks are neither lost nor doubled.
 
+mod away;
 mod breaker;
 mod faults;
+mod journey;
 mod raw;
 mod stand_in;
 mod wire;
+mod world;
 
 use std::time::Duration;
 
