@@ -19,6 +19,9 @@ pub mod engine;
 // How it speaks with other services.
 pub mod events;
 
+// Whom it asks where a task belongs.
+pub mod routing;
+
 // How the world reaches it.
 pub mod http;
 

@@ -11,5 +11,6 @@ mod datadir;
 mod disk;
 mod engine;
 mod journey;
+mod routing;
 mod support;
 mod tidy;

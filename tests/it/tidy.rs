@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
     ("store", &["task"]),
     ("engine", &["task", "clock", "store"]),
     ("events", &["task", "store", "engine", "json"]),
-    ("http", &["task", "clock", "store", "engine", "events", "json"]),
+    ("routing", &["task", "clock", "engine", "json"]),
+    ("http", &["task", "clock", "store", "engine", "events", "routing", "json"]),
     ("config", &["task"]),
-    ("service", &["task", "clock", "store", "engine", "events", "http", "config"]),
+    ("service", &["task", "clock", "store", "engine", "events", "routing", "http", "config"]),
 ];
 
 fn root() -> PathBuf {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use serde::Serialize;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// Draws for one attempt of one task.
@@ -32,6 +34,17 @@ impl Chance {
     pub(super) fn delay(&mut self, base: Duration, jitter: Duration) -> Duration {
         let jitter = u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX);
         base.saturating_add(Duration::from_millis(self.0.random_range(0..=jitter)))
+    }
+
+    /// A number from 0 to `most`.
+    pub(super) fn number(&mut self, most: u32) -> u32 {
+        self.0.random_range(0..=most)
+    }
+
+    /// One of several; `null` of none.
+    pub(super) fn pick<T: Serialize>(&mut self, from: &[T]) -> Value {
+        let end = from.len();
+        if end == 0 { Value::Null } else { json!(from.get(self.0.random_range(0..end))) }
     }
 
     /// A share from `low` to `high` hundredths.

@@ -1,10 +1,14 @@
-//! `dats simulate`: stand-ins for the Worker and QA services, for demos and
-//! load. They use the public HTTP contract alone, so a server can't tell them
-//! from the real ones.
+//! `dats simulate`: stand-ins for the services around this one, for demos,
+//! drills and load. They use the public HTTP contract alone, so a server can't
+//! tell them from the real ones.
 
+pub(super) mod agent;
+mod answering;
 mod chance;
+mod fault;
 mod message;
 pub(super) mod qa;
+pub(super) mod rag;
 #[cfg(test)]
 mod tests;
 pub(super) mod worker;
@@ -21,6 +25,10 @@ pub(super) enum Action {
     Worker(worker::Arguments),
     /// Answer each output with a verdict.
     Qa(qa::Arguments),
+    /// Analyse, split and estimate tasks for a server.
+    Agent(agent::Arguments),
+    /// Find made-up context for a server's tasks.
+    Rag(rag::Arguments),
 }
 
 pub(super) async fn run(session: &Session, action: Action) -> Result<(), Failure> {
@@ -28,5 +36,7 @@ pub(super) async fn run(session: &Session, action: Action) -> Result<(), Failure
     match action {
         Action::Worker(arguments) => worker::run(session.client.clone(), arguments, stop).await,
         Action::Qa(arguments) => qa::run(session.client.clone(), arguments, stop).await,
+        Action::Agent(arguments) => agent::run(arguments, stop).await,
+        Action::Rag(arguments) => rag::run(arguments, stop).await,
     }
 }

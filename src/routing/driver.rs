@@ -1,0 +1,204 @@
+//! Who asks: takes tasks that are to be routed from the engine, asks the
+//! services about them, and brings back what was found.
+//!
+//! One task of the runtime takes jobs, as many as may be under way, and each
+//! job is carried out by one of its own, which answers or returns it whatever
+//! happens. A job that fails is returned to come again later and holds no
+//! place meanwhile. While the Agent does not answer, no more than a probe is
+//! taken, besides what can do without it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::breaker::BreakerState;
+use super::job::{Carrier, Plan};
+use super::services::Services;
+use super::settings::Settings;
+use crate::clock::Clock;
+use crate::engine::{Engine, Error, RoutingJob};
+use crate::task::{TaskId, Timestamp};
+
+/// Jobs to choose a probe from: the one that has failed least often says most
+/// about the service.
+const PROBE_CHOICE: usize = 8;
+/// Longest time until the next look, in case nobody says that there is work.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after the engine could not be asked.
+const ENGINE_PAUSE: Duration = Duration::from_millis(200);
+/// When a job that waits for a probe's result is looked at again.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Routes tasks.
+#[derive(Debug)]
+pub struct Driver {
+    carrier: Arc<Carrier>,
+    concurrency: usize,
+    /// What is under way, for when it panics.
+    running: HashMap<Id, TaskId>,
+    probe: Option<Id>,
+}
+
+/// What may be taken now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// Anything.
+    All,
+    /// One job that tells whether the Agent is back.
+    Probe,
+    /// Only what can do without the Agent; nothing else before this time.
+    WithoutAgent { until: Timestamp },
+}
+
+impl Driver {
+    /// A driver between an engine and the services of the same settings.
+    #[must_use]
+    pub fn new(engine: Engine, services: Arc<Services>, settings: &Settings, clock: Clock) -> Self {
+        let of_agent = settings.agent.as_ref().map(|agent| agent.concurrency);
+        let of_rag = settings.rag.as_ref().map(|rag| rag.concurrency);
+        let carrier = Arc::new(Carrier::new(engine, services, settings, clock));
+        Self { carrier, concurrency: of_agent.or(of_rag).unwrap_or(1).max(1), running: HashMap::new(), probe: None }
+    }
+
+    /// Routes tasks until `stop`, or until the engine stops. What is under
+    /// way then is given up; the engine hands it out again after its start.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut waits = self.carrier.engine.routing_waits();
+        let mut calls = JoinSet::new();
+        loop {
+            waits.borrow_and_update();
+            let pause = match self.take(&mut calls).await {
+                Ok(pause) => pause,
+                Err(Error::ShuttingDown | Error::Unknown) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "failed to take tasks that are to be routed");
+                    Pause { length: ENGINE_PAUSE, ends_with_work: false }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = calls.join_next_with_id() => self.settle(ended, &mut calls),
+                changed = waits.changed(), if pause.ends_with_work => if changed.is_err() { break },
+                () = sleep(pause.length) => {}
+            }
+            while let Some(ended) = calls.try_join_next_with_id() {
+                self.settle(ended, &mut calls);
+            }
+        }
+        calls.shutdown().await;
+    }
+
+    /// Takes what may be taken, and begins it; when to look again.
+    async fn take(&mut self, calls: &mut JoinSet<()>) -> Result<Pause, Error> {
+        let free = self.concurrency.saturating_sub(calls.len());
+        if free == 0 {
+            return Ok(Pause { length: LONGEST_PAUSE, ends_with_work: false });
+        }
+        let now = self.carrier.clock.now();
+        let intake = self.intake(now);
+        let most = match intake {
+            Intake::All => free,
+            Intake::Probe => PROBE_CHOICE,
+            Intake::WithoutAgent { until } => match self.carrier.next_without_agent(now) {
+                Some(at) if at <= now => free,
+                at => {
+                    let length = at.map_or(until, |at| at.min(until)).since(now).min(LONGEST_PAUSE);
+                    return Ok(Pause { length, ends_with_work: false });
+                }
+            },
+        };
+        let jobs = self.carrier.engine.take_routing(most).await?;
+        let is_all = jobs.len() < most;
+        self.begin(jobs, intake, free, calls).await;
+        let length = match intake {
+            // The rest of the line must be looked at too.
+            Intake::WithoutAgent { .. } if !is_all => Duration::ZERO,
+            Intake::WithoutAgent { until } => until.since(now).min(LONGEST_PAUSE),
+            Intake::All | Intake::Probe => LONGEST_PAUSE,
+        };
+        Ok(Pause { length, ends_with_work: true })
+    }
+
+    fn intake(&self, now: Timestamp) -> Intake {
+        let Some(agent) = &self.carrier.services.agent else { return Intake::All };
+        let availability = agent.availability();
+        match availability.state {
+            BreakerState::Closed => Intake::All,
+            BreakerState::HalfOpen if self.probe.is_none() && availability.opens_again_at.is_some() => Intake::Probe,
+            BreakerState::HalfOpen => Intake::WithoutAgent { until: now.after(PROBE_PAUSE) },
+            BreakerState::Open => {
+                Intake::WithoutAgent { until: availability.opens_again_at.unwrap_or(now.after(PROBE_PAUSE)) }
+            }
+        }
+    }
+
+    /// Begins jobs that were taken; the others are given back.
+    async fn begin(&mut self, jobs: Vec<RoutingJob>, intake: Intake, mut free: usize, calls: &mut JoinSet<()>) {
+        let now = self.carrier.clock.now();
+        let (asked, without): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|job| (self.carrier.plan(&job, now), job)).partition(|(plan, _)| *plan == Plan::Ask);
+        let mut asked: Vec<RoutingJob> = asked.into_iter().map(|(_, job)| job).collect();
+        let (most_asked, again_at) = match intake {
+            Intake::All => (free, now),
+            Intake::Probe => {
+                asked.sort_by_key(|job| self.carrier.failures_of(job.task));
+                (1, now)
+            }
+            Intake::WithoutAgent { until } => (0, until),
+        };
+        for (plan, job) in without {
+            if free == 0 {
+                self.carrier.give_back(job.task, now).await;
+                continue;
+            }
+            free -= 1;
+            self.spawn(job, plan, calls);
+        }
+        for (place, job) in asked.into_iter().enumerate() {
+            if place >= most_asked || free == 0 {
+                let again_at = self.carrier.falls_back_at(&job).map_or(again_at, |at| at.min(again_at));
+                self.carrier.give_back(job.task, again_at).await;
+                continue;
+            }
+            free -= 1;
+            let id = self.spawn(job, Plan::Ask, calls);
+            if intake == Intake::Probe {
+                self.probe = Some(id);
+            }
+        }
+    }
+
+    fn spawn(&mut self, job: RoutingJob, plan: Plan, calls: &mut JoinSet<()>) -> Id {
+        let task = job.task;
+        let id = calls.spawn(Arc::clone(&self.carrier).carry_out(job, plan)).id();
+        self.running.insert(id, task);
+        id
+    }
+
+    fn settle(&mut self, ended: Result<(Id, ()), JoinError>, calls: &mut JoinSet<()>) {
+        let (id, panicked) = match ended {
+            Ok((id, ())) => (id, false),
+            Err(error) => (error.id(), error.is_panic()),
+        };
+        if self.probe == Some(id) {
+            self.probe = None;
+        }
+        let Some(task) = self.running.remove(&id) else { return };
+        if panicked {
+            tracing::error!(%task, "routing a task panicked; it is tried again");
+            let carrier = Arc::clone(&self.carrier);
+            calls.spawn(async move { carrier.give_back_later(task).await });
+        }
+    }
+}
+
+/// How long to wait for something to do.
+struct Pause {
+    length: Duration,
+    /// Whether it ends as soon as there are tasks to be routed.
+    ends_with_work: bool,
+}
