@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{self, Engine, WriterThread};
 use crate::http::{self, ApiKey, App};
+use crate::routing::{Driver, Services};
 use crate::store::{self, Store};
 
 /// Largest request head, in bytes.
@@ -30,6 +31,8 @@ pub struct Service {
     listener: TcpListener,
     address: SocketAddr,
     app: Arc<App>,
+    /// Without a service to ask there is none.
+    driver: Option<Driver>,
     writer: WriterThread,
 }
 
@@ -74,8 +77,12 @@ impl Service {
         };
         let clock = Clock::new();
         let (engine, writer) = Engine::start(store, engine_settings(config), &clock)?;
-        let app = App::new(engine, http_settings(config), clock);
-        Ok(Self { listener, address, app, writer })
+        let routing = config.routing.settings();
+        let services = Arc::new(Services::new(&routing, &clock));
+        let asked = routing.agent.is_some() || routing.rag.is_some();
+        let driver = asked.then(|| Driver::new(engine.clone(), services.clone(), &routing, clock.clone()));
+        let app = App::new(engine, services, http_settings(config), clock);
+        Ok(Self { listener, address, app, driver, writer })
     }
 
     /// The address it listens on.
@@ -88,8 +95,9 @@ impl Service {
     /// what they changed is committed, the store is closed. An error is one
     /// of the store, after which nothing more is acknowledged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreFailed> {
-        let Self { listener, app, writer, .. } = self;
+        let Self { listener, app, driver, writer, .. } = self;
         let stop = shutdown.child_token();
+        let driver = driver.map(|driver| tokio::spawn(driver.run(stop.clone())));
         let server = tokio::spawn(http::serve(listener, app, stop.clone()));
         let failed = tokio::select! {
             () = shutdown.cancelled() => false,
@@ -98,6 +106,10 @@ impl Service {
         stop.cancel();
         // It ends by itself within the drain timeout; a panic of it was logged.
         let _ = server.await;
+        if let Some(driver) = driver {
+            // What was under way is handed out again after the next start.
+            let _ = driver.await;
+        }
         let writer = tokio::task::spawn_blocking(move || if failed { writer.join() } else { writer.stop() });
         match writer.await {
             Ok(result) => Ok(result?),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::task::{Domain, MAX_ATTEMPTS, MAX_TIMEOUT, Priority, QaProfile, Router, Tier};
 
+use crate::routing::{Address, InvalidAddress};
+
 use super::error::Problem;
 use super::reader::{NAME, Reader, json, shown};
 use super::rules::{self, find, one_of};
@@ -23,7 +25,7 @@ const MAX_COUNT: u64 = 1 << 32;
 const MAX_MIB: u64 = 1 << 30;
 
 /// Settings whose services come with a later release, and what they would need.
-const LATER: [(&str, &str); 13] = [
+const LATER: [(&str, &str); 11] = [
     ("events.rabbitmq.host", "RabbitMQ"),
     ("events.rabbitmq.port", "RabbitMQ"),
     ("events.rabbitmq.username", "RabbitMQ"),
@@ -34,8 +36,6 @@ const LATER: [(&str, &str); 13] = [
     ("events.rabbitmq.queues", "RabbitMQ"),
     ("storage.database_url", "Postgres"),
     ("storage.provenance_table", "Postgres"),
-    ("routing.agent_service_url", "the Agent service"),
-    ("routing.rag_service_url", "the RAG service"),
     ("telemetry.otlp_endpoint", "an OpenTelemetry collector"),
 ];
 
@@ -81,11 +81,8 @@ fn refuse_later(reader: &mut Reader<'_>) {
 }
 
 fn refuse_service(reader: &mut Reader<'_>, path: &str, node: &Node, service: &str) {
-    let message = format!(
-        "can't be {}: this version runs on its embedded defaults only and does not talk to \
-         {service} yet; remove the setting",
-        shown(path, node)
-    );
+    let message =
+        format!("can't be {}: this version does not talk to {service} yet; remove the setting", shown(path, node));
     reader.problems.push(Problem::at(&node.origin, path, message));
 }
 
@@ -231,11 +228,57 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
         .word("routing.fallback", &[("wait", Fallback::Wait), ("builtin", Fallback::Builtin)])
         .unwrap_or(Fallback::Builtin);
     let fallback_after = reader.seconds("routing.fallback_after_seconds", 0..=MAX_SECONDS);
+    let agent = address(reader, "routing.agent_service_url");
+    let rag = address(reader, "routing.rag_service_url");
+    let agent_timeout = reader.seconds("routing.agent_timeout_seconds", 1..=3600);
+    let rag_timeout = reader.seconds("routing.rag_timeout_seconds", 1..=3600);
+    let max_concurrent_calls = reader.count("routing.max_concurrent_calls", 1..=1024);
+    let context_max_tokens = reader.narrow("routing.context_max_tokens", 1..=1_000_000);
+    let max_depth = reader.narrow("routing.max_depth", 0..=16);
+    let max_subtasks = reader.count("routing.max_subtasks", 1..=200);
     let default_tier = reader.parsed("routing.default_tier", &one_of(tiers), |name| find(tiers, name));
     let default_domain = reader.parsed("routing.default_domain", NAME, |name| Domain::new(name).ok());
     let rules = rules::read(reader, tiers);
     let router = Router { rules, default_domain: default_domain?, default_tier: default_tier? };
-    Some(Routing { fallback, fallback_after, tiers: tiers.to_vec(), router })
+    Some(Routing {
+        agent,
+        rag,
+        agent_timeout,
+        rag_timeout,
+        max_concurrent_calls,
+        context_max_tokens,
+        max_depth,
+        max_subtasks,
+        fallback,
+        fallback_after,
+        tiers: tiers.to_vec(),
+        router,
+    })
+}
+
+/// The address of a service, if it has one.
+fn address(reader: &mut Reader<'_>, path: &str) -> Option<Address> {
+    let node = reader.node(path);
+    if node.value == Value::Null {
+        return None;
+    }
+    match node.text().map(str::parse) {
+        Some(Ok(address)) => Some(address),
+        Some(Err(InvalidAddress::Credentials)) => {
+            let message = format!("can't be used: the address {}", InvalidAddress::Credentials);
+            reader.problems.push(Problem::at(&node.origin, path, message));
+            None
+        }
+        Some(Err(error)) => {
+            let message = format!("can't be {}: it {error}", shown(path, node));
+            reader.problems.push(Problem::at(&node.origin, path, message));
+            None
+        }
+        None => {
+            reader.refuse(path, node, "the address of a service, such as http://agent-service:8000/api/v1");
+            None
+        }
+    }
 }
 
 fn events(reader: &mut Reader<'_>) -> Events {

@@ -29,7 +29,8 @@ pub use secret::{REDACTED, Secret};
 pub use show::{show_json, show_yaml};
 pub use sources::{Flag, Sources};
 
-use crate::task::{MAX_DEPTH, MAX_SUBTASKS, Policy, Priority, QaProfile, Router, Tier};
+use crate::routing::{self, Address, Service};
+use crate::task::{Policy, Priority, QaProfile, Router, Tier};
 use tree::{Node, Origin};
 
 /// The defaults, with a comment on every key.
@@ -97,10 +98,36 @@ impl Config {
             park: self.events.park,
             validation_timeout: tasks.validation_timeout,
             review_timeout: tasks.review_timeout,
-            agent: false,
-            rag: false,
-            max_depth: MAX_DEPTH,
-            max_subtasks: MAX_SUBTASKS,
+            agent: self.routing.agent.is_some(),
+            rag: self.routing.rag.is_some(),
+            max_depth: self.routing.max_depth,
+            max_subtasks: self.routing.max_subtasks,
+        }
+    }
+}
+
+impl Routing {
+    /// The choices that asking the Agent and RAG needs.
+    #[must_use]
+    pub fn settings(&self) -> routing::Settings {
+        let concurrency = self.max_concurrent_calls;
+        let agent = |address| {
+            let (try_timeout, call_timeout) = (self.agent_timeout, self.agent_timeout.saturating_mul(2));
+            Service { try_timeout, call_timeout, concurrency, ..Service::agent(address) }
+        };
+        let rag = |address| {
+            let (try_timeout, call_timeout) = (self.rag_timeout, self.rag_timeout);
+            Service { try_timeout, call_timeout, concurrency, ..Service::rag(address) }
+        };
+        routing::Settings {
+            agent: self.agent.clone().map(agent),
+            rag: self.rag.clone().map(rag),
+            fallback: match self.fallback {
+                Fallback::Wait => routing::Fallback::Wait,
+                Fallback::Builtin => routing::Fallback::Builtin { after: self.fallback_after },
+            },
+            context_max_tokens: self.context_max_tokens,
+            ..routing::Settings::new(self.tiers.clone())
         }
     }
 }
@@ -203,6 +230,22 @@ pub struct TaskManagement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Routing {
+    /// The Agent service, if there is one.
+    pub agent: Option<Address>,
+    /// The RAG service, if there is one.
+    pub rag: Option<Address>,
+    /// Longest time of one question to the Agent.
+    pub agent_timeout: Duration,
+    /// Longest time of one question to RAG.
+    pub rag_timeout: Duration,
+    /// Questions to each of them at once.
+    pub max_concurrent_calls: usize,
+    /// Context asked for one task, in tokens.
+    pub context_max_tokens: u32,
+    /// Most levels of subtasks below a task.
+    pub max_depth: u32,
+    /// Most subtasks of one task.
+    pub max_subtasks: usize,
     /// What to do while the Agent is away.
     pub fallback: Fallback,
     /// How long to wait for it first.

@@ -52,6 +52,14 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("task_management.review_timeout_seconds", "5"),
     ("task_management.lease_default_seconds", "5"),
     ("task_management.lease_max_seconds", "60"),
+    ("routing.agent_service_url", "http://agent:8000/api/v1"),
+    ("routing.rag_service_url", "http://rag:8000/api/v1"),
+    ("routing.agent_timeout_seconds", "5"),
+    ("routing.rag_timeout_seconds", "6"),
+    ("routing.max_concurrent_calls", "5"),
+    ("routing.context_max_tokens", "5"),
+    ("routing.max_depth", "0"),
+    ("routing.max_subtasks", "5"),
     ("routing.fallback", "wait"),
     ("routing.fallback_after_seconds", "5"),
     ("routing.tiers", "[huge, tiny, small, large, coding, frontier]"),
@@ -71,8 +79,6 @@ const OTHER_VALUES: &[(&str, &str)] = &[
 
 /// Keys that can't be set in this version, with a value a later one takes.
 const REFUSED_FOR_NOW: &[(&str, &str)] = &[
-    ("routing.agent_service_url", "http://agent:8000/api/v1"),
-    ("routing.rag_service_url", "http://rag:8000/api/v1"),
     ("storage.database_url", "postgresql://dats:hunter2@postgres/dats"),
     ("events.bus", "rabbitmq"),
     ("events.rabbitmq.host", "rabbitmq"),
@@ -103,7 +109,7 @@ fn every_key_changes_something() {
             let (_, value) = found.unwrap_or_else(|| panic!("no other value for {key}"));
             let message = refusal(&environment(&[(&variable(&key), value)]));
             assert!(message.contains(&key), "{message}");
-            assert!(message.contains("embedded defaults only"), "{message}");
+            assert!(message.contains("does not talk to"), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
         }
     }
@@ -172,6 +178,8 @@ fn bad_values_say_what_is_allowed() {
         ("task_management.escalate_to", "{tiny: tiny}", "leads in a circle"),
         ("task_management.lease_default_seconds", "4000", "no more than"),
         ("routing.default_tier", "giant", "one of routing.tiers (tiny"),
+        ("routing.agent_service_url", "https://agent", "https:// is not supported yet"),
+        ("routing.rag_service_url", "agent:8000", "must begin with http://"),
         ("routing.rules", "[{tier: tiny}]", "a condition"),
         ("routing.rules", "[{keywords: [a], tier: giant}]", "one of routing.tiers"),
         ("routing.rules", "[{keywords: [a], teir: tiny}]", "only the keys"),

@@ -9,11 +9,13 @@ use super::settings::Settings;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Envelope;
+use crate::routing::Services;
 
 /// The service as the edge sees it.
 #[derive(Debug)]
 pub struct App {
     pub(super) engine: Engine,
+    pub(super) services: Arc<Services>,
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) envelope: Envelope,
@@ -25,12 +27,13 @@ pub struct App {
 impl App {
     /// Puts the service together.
     #[must_use]
-    pub fn new(engine: Engine, settings: Settings, clock: Clock) -> Arc<Self> {
+    pub fn new(engine: Engine, services: Arc<Services>, settings: Settings, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
-            metrics: Metrics::new(engine.clone(), clock.clone(), &settings),
+            metrics: Metrics::new(engine.clone(), services.clone(), clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
             envelope: Envelope::new(engine.store_id()),
             engine,
+            services,
             settings,
             clock,
             routes: Routes::new(),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
 use crate::engine::Figures;
+use crate::routing::ServiceFigures;
 use crate::task::{Phase, Timestamp};
 
 /// What Prometheus expects of this text.
@@ -37,19 +38,39 @@ pub(super) fn detailed(call: &Call) -> Reply {
     call.no_query()?;
     let (code, status) = by_health(call.app.engine.is_accepting());
     let figures = call.app.engine.figures();
-    // Everything but submissions still works.
-    let status = if figures.is_disk_low() && code == StatusCode::OK { "degraded" } else { status };
+    let store = if figures.is_disk_low() && code == StatusCode::OK { "degraded" } else { status };
+    let mut dependencies = Map::new();
+    let store_wire = json!({
+        "status": store,
+        "size_bytes": figures.store_bytes,
+        "free_mib": figures.free_mib,
+        "reserve_mib": figures.reserve_mib,
+    });
+    dependencies.insert("store".to_owned(), store_wire);
+    let services = call.app.services.figures().services;
+    dependencies.extend(services.iter().map(|service| (service.service.to_owned(), service_wire(service))));
+    // Without submissions, or without one of the others, the rest still works.
+    let away = services.iter().any(|service| service.away_since.is_some());
+    let status = if away && code == StatusCode::OK { "degraded" } else { store };
     let body = json!({
         "status": status,
         "version": call.app.settings.version,
         "timestamp": call.app.clock.now().to_string(),
-        "dependencies": {
-            "store": {"status": status, "size_bytes": figures.store_bytes, "free_mib": figures.free_mib,
-                "reserve_mib": figures.reserve_mib},
-        },
+        "dependencies": dependencies,
         "figures": figures_wire(&figures),
     });
     Ok(reply::json(code, &body))
+}
+
+fn service_wire(service: &ServiceFigures) -> Value {
+    let error = service.last_error.as_ref();
+    json!({
+        "status": if service.away_since.is_some() { "away" } else { "healthy" },
+        "breaker": service.state.as_str(),
+        "away_since": service.away_since.map(|since| since.to_string()),
+        "in_flight": service.in_flight,
+        "last_error": error.map(|(at, message)| json!({"at": at.to_string(), "message": message})),
+    })
 }
 
 fn figures_wire(figures: &Figures) -> Value {

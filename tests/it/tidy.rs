@@ -15,7 +15,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("events", &["task", "store", "engine", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
     ("http", &["task", "clock", "store", "engine", "events", "routing", "json"]),
-    ("config", &["task"]),
+    ("config", &["task", "routing"]),
     ("service", &["task", "clock", "store", "engine", "events", "routing", "http", "config"]),
 ];
 
