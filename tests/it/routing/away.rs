@@ -168,6 +168,34 @@ async fn what_the_agent_can_not_answer_holds_up_nothing_else() {
     world.end().await;
 }
 
+/// More tasks than places, each of which takes its full time to fail.
+#[tokio::test]
+async fn tasks_that_make_the_agent_hang_do_not_keep_the_others_waiting() {
+    let process = agent(&["--decompose-rate", "0", "--fault", "hang", "--fault-text", "poison"]);
+    let mut narrow = settings(Some(&process), None);
+    narrow.agent = narrow.agent.map(|agent| dats::routing::Service {
+        concurrency: 4,
+        try_timeout: Duration::from_millis(400),
+        call_timeout: Duration::from_millis(800),
+        ..agent
+    });
+    let world = World::new(narrow);
+    let mut poisoned = Vec::new();
+    for number in 0..12 {
+        poisoned.push(world.submit(&format!("poison {number}")).await);
+    }
+    let failed = || world.services.figures().services[0].calls[5] >= 12;
+    world.soon("each to have hung once", failed).await;
+    for number in 0..30 {
+        let task = world.submit(&format!("work {number}")).await;
+        world.routed(task).await;
+    }
+    for task in poisoned {
+        assert_eq!(world.service.phase(task), "analyzing");
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn cancelled_while_it_is_asked_about() {
     let process = agent(&["--fault", "late", "--late-ms", "300"]);
