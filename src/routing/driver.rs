@@ -27,7 +27,7 @@ use crate::task::{TaskId, Timestamp};
 
 /// Jobs to choose a probe from: the one that has failed least often says most
 /// about the service.
-const PROBE_CHOICE: usize = 8;
+const PROBE_CHOICE: usize = 64;
 /// Longest time until the next look, in case nobody says that there is work.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after the engine could not be asked.
@@ -182,7 +182,7 @@ impl Driver {
     /// When the Agent may be asked about a job; `None`: now.
     fn asks_not_before(&self, intake: Intake, has_failed_before: bool, now: Timestamp) -> Option<Timestamp> {
         match intake {
-            Intake::Probe => self.probe.map(|_| now.after(PROBE_PAUSE)),
+            Intake::Probe => self.probe.map(|_| now),
             Intake::WithoutAgent { until } => Some(until),
             Intake::All => {
                 let failed_before = self.running.values().filter(|running| running.has_failed_before).count();
