@@ -54,6 +54,13 @@ pub(crate) fn start(dir: &Path, hot_bytes: usize) -> (Engine, WriterThread) {
     Engine::start(store, settings(hot_bytes), &Clock::new()).expect("an engine")
 }
 
+/// The same where tasks are routed by an Agent.
+pub(crate) fn start_with_agent(dir: &Path) -> (Engine, WriterThread) {
+    let store = Store::open(dir, CACHE_BYTES).expect("a store");
+    let policy = Policy { agent: true, ..Policy::default() };
+    Engine::start(store, Settings { policy, ..settings(64 << 20) }, &Clock::new()).expect("an engine")
+}
+
 /// Lets so many tasks live their whole lives; their ids.
 pub(crate) async fn finish(engine: &Engine, count: u64) -> Vec<TaskId> {
     let mut finished = Vec::new();

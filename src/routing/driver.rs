@@ -5,7 +5,9 @@
 //! job is carried out by one of its own, which answers or returns it whatever
 //! happens. A job that fails is returned to come again later and holds no
 //! place meanwhile. While the Agent does not answer, no more than a probe is
-//! taken, besides what can do without it.
+//! taken, besides what can do without it. Jobs that have failed before get at
+//! most half of the places: a few that always take their full time to fail
+//! must not keep the others waiting.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,22 +27,32 @@ use crate::task::{TaskId, Timestamp};
 
 /// Jobs to choose a probe from: the one that has failed least often says most
 /// about the service.
-const PROBE_CHOICE: usize = 8;
+const PROBE_CHOICE: usize = 64;
 /// Longest time until the next look, in case nobody says that there is work.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after the engine could not be asked.
 const ENGINE_PAUSE: Duration = Duration::from_millis(200);
 /// When a job that waits for a probe's result is looked at again.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// When a job is looked at again that has failed before and finds its places
+/// taken.
+const PLACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Routes tasks.
 #[derive(Debug)]
 pub struct Driver {
     carrier: Arc<Carrier>,
     concurrency: usize,
-    /// What is under way, for when it panics.
-    running: HashMap<Id, TaskId>,
+    running: HashMap<Id, Running>,
     probe: Option<Id>,
+}
+
+/// A job under way.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    /// To give it back, should it panic.
+    task: TaskId,
+    has_failed_before: bool,
 }
 
 /// What may be taken now.
@@ -112,11 +124,11 @@ impl Driver {
             },
         };
         let jobs = self.carrier.engine.take_routing(most).await?;
-        let is_all = jobs.len() < most;
-        self.begin(jobs, intake, free, calls).await;
+        let may_be_more = jobs.len() == most;
+        let all_begun = self.begin(jobs, intake, free, calls).await;
         let length = match intake {
-            // The rest of the line must be looked at too.
-            Intake::WithoutAgent { .. } if !is_all => Duration::ZERO,
+            // Behind what was given back there may be what can be begun.
+            Intake::All | Intake::WithoutAgent { .. } if may_be_more && !all_begun => Duration::ZERO,
             Intake::WithoutAgent { until } => until.since(now).min(LONGEST_PAUSE),
             Intake::All | Intake::Probe => LONGEST_PAUSE,
         };
@@ -136,46 +148,54 @@ impl Driver {
         }
     }
 
-    /// Begins jobs that were taken; the others are given back.
-    async fn begin(&mut self, jobs: Vec<RoutingJob>, intake: Intake, mut free: usize, calls: &mut JoinSet<()>) {
+    /// Begins jobs that were taken; the others are given back. Whether all
+    /// were begun.
+    async fn begin(&mut self, jobs: Vec<RoutingJob>, intake: Intake, free: usize, calls: &mut JoinSet<()>) -> bool {
         let now = self.carrier.clock.now();
-        let (asked, without): (Vec<_>, Vec<_>) =
-            jobs.into_iter().map(|job| (self.carrier.plan(&job, now), job)).partition(|(plan, _)| *plan == Plan::Ask);
-        let mut asked: Vec<RoutingJob> = asked.into_iter().map(|(_, job)| job).collect();
-        let (most_asked, again_at) = match intake {
-            Intake::All => (free, now),
-            Intake::Probe => {
-                asked.sort_by_key(|job| self.carrier.failures_of(job.task));
-                (1, now)
-            }
-            Intake::WithoutAgent { until } => (0, until),
-        };
-        for (plan, job) in without {
-            if free == 0 {
-                self.carrier.give_back(job.task, now).await;
-                continue;
-            }
-            free -= 1;
-            self.spawn(job, plan, calls);
+        let count = jobs.len();
+        let mut jobs: Vec<_> = jobs.into_iter().map(|job| (self.carrier.failures_of(job.task), job)).collect();
+        if intake == Intake::Probe {
+            jobs.sort_by_key(|(failures, _)| *failures);
         }
-        for (place, job) in asked.into_iter().enumerate() {
-            if place >= most_asked || free == 0 {
+        let mut begun = 0;
+        for (failures, job) in jobs {
+            let plan = self.carrier.plan(&job, now);
+            let again_at = match plan {
+                _ if begun == free => Some(now),
+                Plan::Ask => self.asks_not_before(intake, failures > 0, now),
+                Plan::Context | Plan::FallBack => None,
+            };
+            if let Some(again_at) = again_at {
                 let again_at = self.carrier.falls_back_at(&job).map_or(again_at, |at| at.min(again_at));
                 self.carrier.give_back(job.task, again_at).await;
                 continue;
             }
-            free -= 1;
-            let id = self.spawn(job, Plan::Ask, calls);
-            if intake == Intake::Probe {
+            begun += 1;
+            let id = self.spawn(job, plan, failures > 0, calls);
+            if plan == Plan::Ask && intake == Intake::Probe {
                 self.probe = Some(id);
+            }
+        }
+        begun == count
+    }
+
+    /// When the Agent may be asked about a job; `None`: now.
+    fn asks_not_before(&self, intake: Intake, has_failed_before: bool, now: Timestamp) -> Option<Timestamp> {
+        match intake {
+            Intake::Probe => self.probe.map(|_| now),
+            Intake::WithoutAgent { until } => Some(until),
+            Intake::All => {
+                let failed_before = self.running.values().filter(|running| running.has_failed_before).count();
+                let is_full = has_failed_before && failed_before >= self.concurrency.div_ceil(2);
+                is_full.then(|| now.after(PLACE_PAUSE))
             }
         }
     }
 
-    fn spawn(&mut self, job: RoutingJob, plan: Plan, calls: &mut JoinSet<()>) -> Id {
+    fn spawn(&mut self, job: RoutingJob, plan: Plan, has_failed_before: bool, calls: &mut JoinSet<()>) -> Id {
         let task = job.task;
         let id = calls.spawn(Arc::clone(&self.carrier).carry_out(job, plan)).id();
-        self.running.insert(id, task);
+        self.running.insert(id, Running { task, has_failed_before });
         id
     }
 
@@ -187,7 +207,7 @@ impl Driver {
         if self.probe == Some(id) {
             self.probe = None;
         }
-        let Some(task) = self.running.remove(&id) else { return };
+        let Some(Running { task, .. }) = self.running.remove(&id) else { return };
         if panicked {
             tracing::error!(%task, "routing a task panicked; it is tried again");
             let carrier = Arc::clone(&self.carrier);

@@ -62,6 +62,9 @@ pub(in crate::cli) struct Behaviour {
     /// of them without it.
     #[arg(long, value_delimiter = ',')]
     pub(in crate::cli) fault_on: Vec<String>,
+    /// Only answers to questions that contain this text go wrong.
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) fault_text: Option<String>,
     /// Status of the fault `error`.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(300..=599))]
     pub(in crate::cli) error_status: u16,
@@ -208,7 +211,7 @@ impl<A: Answers> Server<A> {
         };
         let asked = self.count(endpoint, &question);
         let mut chance = Chance::new(self.behaviour.seed, &format!("fault {endpoint}"), &question.to_string(), asked);
-        let fault = self.fault(endpoint, &mut chance);
+        let fault = self.fault(endpoint, &question, &mut chance);
         let of_decomposition = Some(fault).filter(|fault| fault.is_of_decomposition());
         let answer = match self.answers.answer(endpoint, &question, of_decomposition) {
             Ok(answer) => answer,
@@ -231,10 +234,18 @@ impl<A: Answers> Server<A> {
     }
 
     /// How this answer goes wrong.
-    fn fault(&self, endpoint: &str, chance: &mut Chance) -> Fault {
-        let Behaviour { fault, fault_rate, fault_on, .. } = &self.behaviour;
+    fn fault(&self, endpoint: &str, question: &Value, chance: &mut Chance) -> Fault {
+        let Behaviour { fault, fault_rate, fault_on, fault_text, .. } = &self.behaviour;
         let is_here = fault_on.is_empty() || fault_on.iter().any(|each| each == endpoint);
-        if chance.hits(*fault_rate) && is_here { *fault } else { Fault::None }
+        let contains = |text: &String| {
+            question
+                .as_object()
+                .into_iter()
+                .flatten()
+                .any(|(_, value)| value.as_str().is_some_and(|field| field.contains(text)))
+        };
+        let is_meant = is_here && fault_text.as_ref().is_none_or(contains);
+        if chance.hits(*fault_rate) && is_meant { *fault } else { Fault::None }
     }
 
     /// The answer with its fault.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dats::routing::{BreakerState, Fallback};
+use dats::routing::{Breaker, BreakerState, Fallback};
 use dats::task::TaskId;
 use serde_json::json;
 
@@ -166,6 +166,48 @@ async fn what_the_agent_can_not_answer_holds_up_nothing_else() {
     let fallbacks = || world.services.figures().fallbacks >= 2;
     world.soon("the rules to decide about those that can not be split", fallbacks).await;
     world.end().await;
+}
+
+/// More tasks than places, each of which takes its full time to fail, and
+/// after them others.
+async fn others_beside_poison(breaker: Option<Breaker>) {
+    let process = agent(&["--decompose-rate", "0", "--fault", "hang", "--fault-text", "poison"]);
+    let mut narrow = settings(Some(&process), None);
+    narrow.agent = narrow.agent.map(|agent| dats::routing::Service {
+        concurrency: 4,
+        try_timeout: Duration::from_millis(400),
+        call_timeout: Duration::from_millis(800),
+        breaker: breaker.unwrap_or(agent.breaker),
+        ..agent
+    });
+    let world = World::new(narrow);
+    let mut poisoned = Vec::new();
+    for number in 0..12 {
+        poisoned.push(world.submit(&format!("poison {number}")).await);
+    }
+    let failed = || world.services.figures().services[0].calls[5] >= 12;
+    world.soon("each to have hung once", failed).await;
+    let mut others = Vec::new();
+    for number in 0..30 {
+        others.push(world.submit(&format!("work {number}")).await);
+    }
+    for task in others {
+        world.routed(task).await;
+    }
+    for task in poisoned {
+        assert_eq!(world.service.phase(task), "analyzing");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn tasks_that_make_the_agent_hang_do_not_take_all_places() {
+    others_beside_poison(Some(super::NEVER)).await;
+}
+
+#[tokio::test]
+async fn tasks_that_make_the_agent_hang_are_no_probes() {
+    others_beside_poison(None).await;
 }
 
 #[tokio::test]

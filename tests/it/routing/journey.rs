@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::stand_in::StandIn;
 use super::world::{World, agent, children, settings};
-use crate::support::fixtures::{output_report, submission, tier};
+use crate::support::fixtures::{output_report, settings as settings_of_engine, submission, tier};
 use crate::support::service::task_of;
 
 /// What a worker gets of a task, by lease of either tier.
@@ -153,5 +153,18 @@ async fn what_was_chosen_is_only_given_context() {
     let status = world.routed(known).await;
     assert_eq!((&status["tier"], &status["domain"]), (&json!("large"), &json!("analysis")));
     assert_eq!(world.service.phase(waits), "analyzing");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_engine_with_hardly_a_moment_gets_everything_in_the_end() {
+    let agent = agent(&["--decompose-rate", "0", "--fault", "error", "--fault-rate", "0.3"]);
+    let busy = dats::engine::Settings { queue_capacity: 1, ..settings_of_engine() };
+    let world = World::with(settings(Some(&agent), None), busy);
+    let submissions = (0..100).map(|number| submission("p-1", &format!("work {number}"))).collect();
+    let submitted = world.service.engine().submit(submissions, None).await.unwrap();
+    for result in submitted.results {
+        world.routed(result.unwrap().task).await;
+    }
     world.end().await;
 }

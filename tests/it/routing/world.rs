@@ -53,7 +53,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(settings: routing::Settings) -> Self {
-        let mut of_engine = fixtures::settings();
+        Self::with(settings, fixtures::settings())
+    }
+
+    /// With another engine than the usual one.
+    pub(super) fn with(settings: routing::Settings, mut of_engine: dats::engine::Settings) -> Self {
         of_engine.policy.agent = settings.agent.is_some();
         of_engine.policy.rag = settings.rag.is_some();
         let services = Arc::new(Services::new(&settings, &Clock::new()));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dats::clock::{Clock, Stopwatch};
 use dats::engine::{Engine, EventOutcome, Granted, Incoming, Refusal, Settings, WriterThread};
-use dats::store::{LogEntry, Store};
+use dats::store::{Error, LogEntry, Store};
 use dats::task::{Outcome, Report, Seq, Submission, TaskId};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -59,7 +59,7 @@ impl Service {
     fn check_and_start(mut self, limit: Option<HighestLimit<'_>>, change: impl FnOnce(&mut Settings)) -> Self {
         self.stop();
         if let Some(limit) = limit {
-            let store = Store::open(self.dir.path(), CACHE_BYTES).expect("to open");
+            let store = open(&self.dir);
             invariants::check(&store, limit).expect("a sound store");
         }
         change(&mut self.settings);
@@ -156,8 +156,19 @@ impl Drop for Service {
 }
 
 fn start(dir: &TempDir, settings: &Settings) -> (Engine, WriterThread) {
-    let store = Store::open(dir.path(), CACHE_BYTES).expect("to open");
-    Engine::start(store, settings.clone(), &Clock::new()).expect("to start")
+    Engine::start(open(dir), settings.clone(), &Clock::new()).expect("to start")
+}
+
+/// Opens the store. A child process that another test starts shares our
+/// files, and so the lock, until it has become the other program.
+fn open(dir: &TempDir) -> Store {
+    let started = Stopwatch::start();
+    loop {
+        match Store::open(dir.path(), CACHE_BYTES) {
+            Err(Error::InUse(_)) if started.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(1)),
+            opened => return opened.expect("to open"),
+        }
+    }
 }
 
 /// The task that a lease's data names.
