@@ -111,6 +111,39 @@ fn an_escalated_task_teaches_the_tier_it_was_submitted_for() {
 }
 
 #[test]
+fn what_was_told_is_compared_where_it_was_told() {
+    let mut estimator = Estimator::default();
+    for _ in 0..5 {
+        live(&mut estimator, "small", "analysis", SECOND);
+    }
+    estimator.take_changed();
+    let before = foretold(&estimator, "small", "analysis").expect("something to go by");
+    let told = Some(before.clone());
+    let changed = |estimator: &mut Estimator| -> Vec<Cohort> {
+        estimator.take_changed().into_iter().map(|(cohort, _)| cohort).collect()
+    };
+    let (small, large) = (Cohort::Tier(tier("small")), Cohort::Tier(tier("large")));
+    let kind = |name| Cohort::Kind(tier(name), domain("analysis"));
+    // Routing found it to be of another tier: its time counts there, but how
+    // good the estimate was counts here.
+    let routed = ended(&queued("large", "analysis", told.clone()), SECOND * 9, true);
+    estimator.learn(&routed);
+    assert_eq!(changed(&mut estimator), [Cohort::All, large, kind("large"), kind("small")]);
+    // One that was split took the time of its parts, which count themselves.
+    let mut split = ended(&queued("small", "analysis", told), SECOND * 9, true);
+    split.children = vec![task_id(2)];
+    estimator.learn(&split);
+    assert_eq!(changed(&mut estimator), [kind("small")]);
+    let after = foretold(&estimator, "small", "analysis").expect("something to go by");
+    assert_eq!(after.base_ms, before.base_ms);
+    assert!(after.at > before.at);
+    let mut dependent = ended(&queued("small", "analysis", Some(after)), SECOND, true);
+    dependent.depends_on = vec![task_id(3)];
+    estimator.learn(&dependent);
+    assert_eq!(changed(&mut estimator), [Cohort::All, small, kind("small")]);
+}
+
+#[test]
 fn one_night_away_does_not_spoil_the_next_day() {
     let mut estimator = Estimator::default();
     for _ in 0..40 {
