@@ -113,6 +113,8 @@ pub struct Submitted {
     pub project: ProjectId,
     /// When it was submitted.
     pub created_at: Timestamp,
+    /// By when it should be done, if there is anything to go by.
+    pub estimated_completion: Option<Timestamp>,
 }
 
 /// Why one of several submissions was not taken.
@@ -408,6 +410,20 @@ pub struct LogPage {
     pub reset: Option<Seq>,
 }
 
+/// How estimates compare with what tasks took, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Estimates {
+    /// Tasks that completed by their estimate.
+    pub kept: u64,
+    /// Tasks that completed after it.
+    pub missed: u64,
+    /// Tasks by actual against estimated time, in classes up to
+    /// [`Self::BOUNDS`], and those above.
+    pub ratios: [u64; 10],
+    /// The sum of all these ratios.
+    pub ratio_sum: f64,
+}
+
 /// Figures for metrics and health.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
@@ -419,6 +435,8 @@ pub struct Figures {
     pub paused_projects: u64,
     /// The work queues, at most a second old.
     pub queues: Vec<Queue>,
+    /// How estimates compare with what tasks took.
+    pub estimates: Estimates,
     /// The newest position of the log.
     pub head: u64,
     /// The oldest position that the log still has.

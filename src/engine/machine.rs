@@ -11,7 +11,7 @@ use std::sync::Arc;
 use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
-use super::api::{Answer, Refusal};
+use super::api::{Answer, Estimates, Refusal};
 use super::group::{Group, Publication};
 use super::hot::IdHash;
 use super::lines::Lines;
@@ -19,8 +19,8 @@ use super::memory::{Ends, Keys, ProjectState, Taken};
 use super::settings::Settings;
 use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Recovered, Store};
 use crate::task::{
-    self, Change, Effect, End, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State, Step, Task,
-    TaskId, Timestamp,
+    self, Change, Effect, End, Estimator, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State,
+    Step, Task, TaskId, Timestamp,
 };
 
 /// The state that the writer owns.
@@ -42,6 +42,9 @@ pub(super) struct Machine {
     pub(super) totals: Counters,
     /// Projects that are not deleted.
     pub(super) live_projects: u64,
+    /// What tasks took lately.
+    pub(super) estimator: Estimator,
+    pub(super) estimates: Estimates,
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
     cold: Vec<TaskId>,
@@ -102,6 +105,8 @@ impl Machine {
             dead_letters: recovered.dead_letters,
             totals: Counters::default(),
             live_projects: 0,
+            estimator: Estimator::recovered(recovered.estimates),
+            estimates: Estimates::default(),
             group: Group::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
             follow: Vec::new(),
@@ -167,6 +172,11 @@ impl Machine {
             Some(entry) => Ok(Some(entry.task.clone())),
             None => self.store.view()?.task(id),
         }
+    }
+
+    /// A task that has not ended.
+    pub(super) fn open(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(&id).map(|entry| &entry.task)
     }
 
     /// Adds a new task.
@@ -290,6 +300,7 @@ impl Machine {
             if let Some(state) = self.projects.get_mut(&task.project) {
                 state.ends.add(now, status);
             }
+            self.note_ended(task, now);
         }
         let (from, to) = (old.map(Task::phase), task.phase());
         if from != Some(to) {
@@ -445,6 +456,9 @@ impl Machine {
         }
         for (task, findings) in &group.findings {
             group.batch.put_findings(*task, findings)?;
+        }
+        for (cohort, statistics) in self.estimator.take_changed() {
+            group.batch.put_estimate(&cohort, statistics.as_ref())?;
         }
         if let Some(events) = self.taken.committed(self.head, now) {
             group.batch.put_taken_events(&events);

@@ -9,6 +9,7 @@
 mod answer;
 mod api;
 mod command;
+mod estimates;
 mod group;
 mod handle;
 mod hot;
@@ -29,9 +30,9 @@ mod tree;
 mod writer;
 
 pub use api::{
-    Answer, Error, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage, Logged,
-    NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted,
-    TaskFilter, TaskPage, TreeNode, UnknownDependency,
+    Answer, Error, Estimates, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage,
+    Logged, NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions,
+    Submitted, TaskFilter, TaskPage, TreeNode, UnknownDependency,
 };
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;

@@ -109,6 +109,7 @@ impl ReadSide {
         figures.projects = machine.live_projects;
         figures.paused_projects = u64::try_from(machine.lines.paused_projects().len()).unwrap_or(u64::MAX);
         figures.counters = machine.totals;
+        figures.estimates = machine.estimates;
     }
 
     pub(super) fn note_group(&self, commands: u64, busy: Duration) {

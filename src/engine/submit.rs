@@ -65,11 +65,13 @@ impl Machine {
         self.use_project(&submission.project, now)?;
         let id = TaskId::new(self.mint(now));
         let resolved = self.resolve(routed);
-        let step = task::submit(id, submission, resolved, &dependencies, now);
+        let mut step = task::submit(id, submission, resolved, &dependencies, now);
+        step.task.estimate = self.foretell(&step.task, now);
+        let estimated_completion = step.task.estimate.as_ref().map(|estimate| estimate.at);
         self.group.batch.put_submission(id, submission)?;
         let fixed = Fixed::of(submission, &step.task);
         self.begin(step, fixed, now)?;
-        Ok(Ok(Submitted { task: id, project: submission.project.clone(), created_at: now }))
+        Ok(Ok(Submitted { task: id, project: submission.project.clone(), created_at: now, estimated_completion }))
     }
 
     fn dependency(&self, task: TaskId) -> Stored<Option<Dependency>> {

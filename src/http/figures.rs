@@ -3,13 +3,13 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Queue};
+use crate::engine::{Engine, Estimates, Queue};
 use crate::task::{Phase, Timestamp};
 
 /// Reads the engine's figures.
@@ -54,8 +54,24 @@ impl Collector for EngineFigures {
             let count = signed(figures.counters.phase(phase));
             ConstGauge::new(count).encode(tasks.encode_family(&[("phase", phase.as_str())])?)?;
         }
+        estimates(&mut encoder, &figures.estimates)?;
         queues(&mut encoder, &figures.queues, self.clock.now())
     }
+}
+
+/// How good the estimates of completed tasks were.
+fn estimates(encoder: &mut DescriptorEncoder<'_>, estimates: &Estimates) -> fmt::Result {
+    let name = "tasks_completed_by_estimate";
+    let mut kept =
+        encoder.encode_descriptor(name, "Completed tasks that had an estimate", None, MetricType::Counter)?;
+    for (outcome, count) in [("kept", estimates.kept), ("missed", estimates.missed)] {
+        ConstCounter::new(count).encode(kept.encode_family(&[("estimate", outcome)])?)?;
+    }
+    let bounds = Estimates::BOUNDS.into_iter().chain([f64::INFINITY]);
+    let classes: Vec<(f64, u64)> = bounds.zip(estimates.ratios).collect();
+    let help = "Time that completed tasks took against the time estimated";
+    let mut ratio = encoder.encode_descriptor("task_estimate_ratio", help, None, MetricType::Histogram)?;
+    ratio.encode_histogram::<NoLabelSet>(estimates.ratio_sum, estimates.kept + estimates.missed, &classes, None)
 }
 
 /// What waits for workers, by tier.

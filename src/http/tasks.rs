@@ -33,7 +33,7 @@ struct SubmittedWire<'a> {
     status: &'static str,
     created_at: Shown<crate::task::Timestamp>,
     /// Null: there is nothing to go by yet.
-    estimated_completion: Option<()>,
+    estimated_completion: Option<Shown<crate::task::Timestamp>>,
     links: Links,
 }
 
@@ -56,7 +56,7 @@ impl<'a> SubmittedWire<'a> {
             // The state every submission begins in, also when it is repeated.
             status: "pending",
             created_at: Shown(submitted.created_at),
-            estimated_completion: None,
+            estimated_completion: submitted.estimated_completion.map(Shown),
             links: Links { events: below("events"), stream: below("stream"), cancel: below("cancel"), itself },
         }
     }
@@ -268,6 +268,7 @@ mod tests {
             task: TaskId::new(uuid::Uuid::from_u128(7)),
             project: ProjectId::new("p\"1").unwrap(),
             created_at: Timestamp::from_micros(1_767_981_600_000_000),
+            estimated_completion: None,
         };
         let text = serde_json::to_string(&SubmittedWire::new(&task)).unwrap();
         assert!(text.starts_with(
@@ -275,6 +276,9 @@ mod tests {
              \"created_at\":\"2026-01-09T18:00:00Z\",\"estimated_completion\":null,\
              \"links\":{\"self\":\"/api/v1/tasks/00000000-0000-0000-0000-000000000007\""
         ));
+        let task = Submitted { estimated_completion: Some(Timestamp::from_micros(1_767_981_720_000_000)), ..task };
+        let text = serde_json::to_string(&SubmittedWire::new(&task)).unwrap();
+        assert!(text.contains(",\"estimated_completion\":\"2026-01-09T18:02:00Z\",\"links\""), "{text}");
         assert_eq!(submitted(&task).headers()["location"], "/api/v1/tasks/00000000-0000-0000-0000-000000000007");
     }
 

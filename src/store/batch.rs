@@ -11,7 +11,9 @@ use super::recover::TakenEvents;
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
-use crate::task::{Findings, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Tier, Timestamp};
+use crate::task::{
+    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
+};
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
 /// be released with it.
@@ -45,6 +47,7 @@ pub struct Batch {
     projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
     tier_pauses: Vec<(Tier, Bytes)>,
+    estimates: Vec<(Bytes, Option<Bytes>)>,
     taken_events: Option<(Seq, Bytes)>,
     idempotency: Vec<(Seq, Bytes)>,
     dead_letters: Vec<(u64, Bytes)>,
@@ -96,6 +99,7 @@ impl Batch {
             && self.projects.is_empty()
             && self.counters.is_empty()
             && self.tier_pauses.is_empty()
+            && self.estimates.is_empty()
             && self.taken_events.is_none()
             && self.idempotency.is_empty()
             && self.dead_letters.is_empty()
@@ -173,6 +177,13 @@ impl Batch {
         Ok(())
     }
 
+    /// Keeps what the tasks of a cohort took lately, or nothing any more.
+    pub fn put_estimate(&mut self, cohort: &Cohort, statistics: Option<&Statistics>) -> Result<(), Error> {
+        let row = statistics.map(|statistics| encode("estimates", statistics)).transpose()?;
+        self.estimates.push((encode("estimates", cohort)?.into(), row.map(Into::into)));
+        Ok(())
+    }
+
     /// Remembers the events that this batch takes and forgets.
     pub fn put_taken_events(&mut self, events: &TakenEvents) {
         self.taken_events = Some((events.seq, events.to_row().into()));
@@ -241,6 +252,7 @@ impl Batch {
         self.write_log(transaction)?;
         self.write_records(transaction)?;
         self.write_projects(transaction)?;
+        self.write_estimates(transaction)?;
         self.write_identities(transaction)?;
         self.write_dead_letters(transaction)?;
         self.write_removals(transaction)?;
@@ -343,6 +355,20 @@ impl Batch {
             let mut table = transaction.open_table(tables::TIER_PAUSES)?;
             for (tier, bytes) in &self.tier_pauses {
                 table.insert(tier.as_str(), &bytes[..])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_estimates(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if self.estimates.is_empty() {
+            return Ok(());
+        }
+        let mut table = transaction.open_table(tables::ESTIMATES)?;
+        for (cohort, row) in &self.estimates {
+            match row {
+                Some(row) => drop(table.insert(&cohort[..], &row[..])?),
+                None => drop(table.remove(&cohort[..])?),
             }
         }
         Ok(())

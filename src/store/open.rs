@@ -296,6 +296,7 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::PROJECTS)?;
         transaction.open_table(tables::COUNTERS)?;
         transaction.open_table(tables::TIER_PAUSES)?;
+        transaction.open_table(tables::ESTIMATES)?;
         transaction.open_table(tables::SUBMISSIONS)?;
         transaction.open_table(tables::OPEN_TASKS)?;
         transaction.open_table(tables::FINISHED_TASKS)?;

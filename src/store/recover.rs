@@ -10,7 +10,7 @@ use super::codec::decode;
 use super::rows::{Counters, Project, TierPause};
 use super::tables::{self, LAST_COMMIT_KEY, number_of};
 use super::{Error, View};
-use crate::task::{EventHash, ProjectId, Seq, Status, Task, Tier, Timestamp};
+use crate::task::{Cohort, EventHash, ProjectId, Seq, Statistics, Status, Task, Tier, Timestamp};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -25,6 +25,8 @@ pub struct Recovered {
     pub counters: HashMap<ProjectId, Counters>,
     /// Tiers that are or were paused.
     pub tier_pauses: Vec<(Tier, TierPause)>,
+    /// What tasks took lately.
+    pub estimates: Vec<(Cohort, Statistics)>,
     /// The position of the last change.
     pub head: Seq,
     /// The first position that the log still has.
@@ -88,6 +90,7 @@ impl Recovered {
             projects: projects(view)?,
             counters: counters(view)?,
             tier_pauses: tier_pauses(view)?,
+            estimates: estimates(view)?,
             head: Seq(head),
             tail: Seq(tail),
             taken_events: view.taken_events(Seq(u64::MAX))?,
@@ -138,6 +141,15 @@ fn tier_pauses(view: &View) -> Result<Vec<(Tier, TierPause)>, Error> {
         pauses.push((Tier::new(key.value()).map_err(corrupt)?, decode("tier_pauses", value.value())?));
     }
     Ok(pauses)
+}
+
+fn estimates(view: &View) -> Result<Vec<(Cohort, Statistics)>, Error> {
+    let mut estimates = Vec::new();
+    for row in view.table(tables::ESTIMATES)?.iter()? {
+        let (key, value) = row?;
+        estimates.push((decode("estimates", key.value())?, decode("estimates", value.value())?));
+    }
+    Ok(estimates)
 }
 
 fn project_id(table: &'static str, text: &str) -> Result<ProjectId, Error> {

@@ -29,6 +29,10 @@ pub(super) const COUNTERS: TableDefinition<'_, &'static str, Bytes> = TableDefin
 /// Tier → `TierPause`, for tiers that are or were paused. Read at start.
 pub(super) const TIER_PAUSES: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("tier_pauses");
 
+/// `Cohort` of tasks → `Statistics`: what estimates go by, both in the form of
+/// [`codec`](super::codec). Read at start.
+pub(super) const ESTIMATES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("estimates");
+
 /// Task id → `Submission`: what the client asked for, never changed. Read for
 /// status answers, dispatch and re-runs; its keys are the list of all tasks.
 pub(super) const SUBMISSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("submissions");

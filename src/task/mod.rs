@@ -7,11 +7,13 @@
 //! * [`submit`] begins a life, [`apply`] is every step after it.
 //! * [`Admission`] decides which waiting task gets a slot, [`FairLine`] which
 //!   dispatched task a worker gets.
+//! * [`Estimator`] foretells when a task is done.
 //! * [`Router`] gives a domain and a tier where a request names none.
 
 mod admission;
 mod analysis;
 mod change;
+mod estimate;
 mod event;
 mod id;
 mod lease;
@@ -31,6 +33,7 @@ mod transition;
 pub use admission::Admission;
 pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SUBTASKS, Subtask};
 pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Stale};
+pub use estimate::{Cohort, Estimated, Estimator, Statistics};
 pub use event::{
     Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict,
 };

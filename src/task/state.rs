@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::estimate::Estimated;
 use super::event::{OutputArtifact, Report};
 use super::id::{
     ArtifactId, Domain, EventHash, LeaseId, Mode, ProjectId, QaProfile, RecordId, ReviewId, TaskId, Tier, WorkerId,
@@ -63,6 +64,8 @@ pub struct Task {
     pub routing: Option<Routing>,
     /// Whether findings of the Agent or of RAG are kept for its workers.
     pub has_findings: bool,
+    /// What was foretold when it was submitted, if there was anything to go by.
+    pub estimate: Option<Estimated>,
     /// Attempts that ended without completing it, oldest first.
     pub closed: Vec<ClosedAttempt>,
     /// Reports that came before the output they are about.

@@ -97,6 +97,7 @@ pub fn submit(
         mode: None,
         routing: resolved.routing,
         has_findings: false,
+        estimate: None,
         closed: Vec::new(),
         parked: Vec::new(),
         state,

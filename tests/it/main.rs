@@ -10,6 +10,7 @@ mod crash;
 mod datadir;
 mod disk;
 mod engine;
+mod estimates;
 mod journey;
 mod routing;
 mod support;

@@ -191,5 +191,8 @@ async fn health_with_and_without_the_base_path() {
     let metrics = client.get("/metrics").await;
     assert!(metrics.header("content-type").starts_with("application/openmetrics-text"), "{metrics:?}");
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    let estimates =
+        ["tasks_completed_by_estimate_total{estimate=\"kept\"} 0", "task_estimate_ratio_bucket{le=\"+Inf\"} 0"];
+    assert!(estimates.iter().all(|line| text.contains(line)), "{text}");
     assert!(text.contains("tasks{phase=\"queued\"} 0") && text.ends_with("# EOF\n"), "{text}");
 }

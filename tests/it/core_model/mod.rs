@@ -63,6 +63,12 @@ enum Command {
         project: usize,
         limit: Option<u32>,
     },
+    /// A project, or else a tier.
+    Pause {
+        is_project: bool,
+        number: usize,
+        paused: bool,
+    },
     /// Time goes on (or back); `late`: the timers are not looked at yet.
     Time {
         millis: i64,
@@ -157,6 +163,8 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => task.prop_map(|task| Command::Cancel { task }),
         1 => (0..PROJECTS.len(), proptest::option::of(0_u32..4))
             .prop_map(|(project, limit)| Command::Limit { project, limit }),
+        2 => (prop::bool::ANY, 0..PROJECTS.len(), prop::bool::weighted(0.4))
+            .prop_map(|(is_project, number, paused)| Command::Pause { is_project, number, paused }),
         5 => (-500_i64..12_000, prop::bool::weighted(0.2)).prop_map(|(millis, late)| Command::Time { millis, late }),
         1 => (0_i64..700_000).prop_map(|millis| Command::Time { millis, late: false }),
     ]
@@ -178,7 +186,8 @@ impl Pair {
         (policy.backoff_initial, policy.backoff_max) = BACKOFF;
         let limits = vec![usize::try_from(LIMIT).expect("a small number"); PROJECTS.len()];
         let model = Model::new(limits, AGING, patience.map(Duration::from_secs), at(1000));
-        let world = World::new(policy, AGING, LIMIT, at(1000));
+        let mut world = World::new(policy, AGING, LIMIT, at(1000));
+        world.tiers = TIERS.iter().map(|name| (tier(name), dats::task::FairLine::default())).collect();
         Self { world, model, sent: Vec::new(), ids: 0, met: BTreeSet::new() }
     }
 
@@ -226,7 +235,22 @@ impl Pair {
                 self.world.admission.set_limit(&project(PROJECTS[*number]), *limit);
                 self.model.limits[*number] = usize::try_from(limit.unwrap_or(LIMIT)).expect("a small number");
             }
+            Command::Pause { is_project, number, paused } => self.pause(*is_project, *number, *paused),
             Command::Time { millis, late } => self.time(*millis, *late),
+        }
+    }
+
+    fn pause(&mut self, is_project: bool, number: usize, paused: bool) {
+        if is_project {
+            self.world.pause_project(&project(PROJECTS[number]), paused);
+        } else {
+            self.world.pause_tier(&tier(TIERS[number]), paused);
+        }
+        let known = if is_project { &mut self.model.paused.0 } else { &mut self.model.paused.1 };
+        if paused {
+            known.insert(number);
+        } else {
+            known.remove(&number);
         }
     }
 
@@ -381,6 +405,9 @@ impl Pair {
     fn drain(&mut self) {
         for project in 0..PROJECTS.len() {
             self.step(&Command::Limit { project, limit: Some(1) });
+            for is_project in [true, false] {
+                self.step(&Command::Pause { is_project, number: project, paused: false });
+            }
         }
         for _ in 0..200 {
             if self.world.tasks.values().all(|task| task.status().is_terminal()) {

@@ -56,6 +56,8 @@ pub(crate) struct Model {
     pub(crate) patience: Option<Duration>,
     pub(crate) dead_letters: usize,
     pub(crate) aging: Duration,
+    /// Projects and tiers that are paused.
+    pub(crate) paused: (BTreeSet<usize>, BTreeSet<usize>),
     /// How often a project was served while another one waited for a worker.
     passed: BTreeMap<(usize, usize, usize), u32>,
 }
@@ -395,6 +397,7 @@ impl Model {
             "not the next of its project"
         );
         let waiting = self.tasks.values().filter(|entry| entry.phase == Phase::Dispatched && entry.tier == tier);
+        let waiting = waiting.filter(|entry| !self.is_held(entry));
         let others: BTreeSet<_> = waiting.map(|entry| entry.project).filter(|other| *other != project).collect();
         self.passed.retain(|(of, other, _), _| *of != tier || (*other != project && others.contains(other)));
         for other in others {
@@ -410,7 +413,12 @@ impl Model {
     }
 
     pub(crate) fn anybody_dispatched(&self, tier: &str) -> bool {
-        self.tasks.values().any(|entry| entry.phase == Phase::Dispatched && entry.tier_name() == tier)
+        let waits = |entry: &Entry| entry.phase == Phase::Dispatched && !self.is_held(entry);
+        self.tasks.values().any(|entry| waits(entry) && entry.tier_name() == tier)
+    }
+
+    fn is_held(&self, entry: &Entry) -> bool {
+        self.paused.0.contains(&entry.project) || self.paused.1.contains(&entry.tier)
     }
 
     /// The ends of tasks reach those that wait for them, until none is left.
@@ -442,7 +450,7 @@ impl Model {
     /// Free slots go to those that wait.
     pub(crate) fn admit(&mut self) {
         // Who stopped waiting has no claim any more.
-        let waiting = self.tasks.values().filter(|entry| entry.phase == Phase::Dispatched);
+        let waiting = self.tasks.values().filter(|entry| entry.phase == Phase::Dispatched && !self.is_held(entry));
         let waiting: BTreeSet<_> = waiting.map(|entry| (entry.tier, entry.project)).collect();
         self.passed.retain(|(tier, other, _), _| waiting.contains(&(*tier, *other)));
         for project in 0..self.limits.len() {
@@ -466,7 +474,8 @@ impl Model {
     /// Highest class after aging, then oldest, then smallest id.
     fn next_in_line(&self, phase: Phase, project: usize, tier: Option<usize>) -> Option<TaskId> {
         let fits = |entry: &Entry| {
-            entry.phase == phase && entry.project == project && tier.is_none_or(|tier| tier == entry.tier)
+            let of_it = entry.phase == phase && entry.project == project && !self.is_held(entry);
+            of_it && tier.is_none_or(|tier| tier == entry.tier)
         };
         let class = |entry: &Entry| {
             let risen = self.now.since(entry.since).as_micros() / self.aging.as_micros();

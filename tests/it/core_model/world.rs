@@ -1,7 +1,7 @@
 //! The least that can run the core: tasks in a map, admission, the lines of
 //! the tiers, ends passed on to dependents. It checks every step by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use dats::task::{
@@ -19,6 +19,7 @@ pub(crate) struct World {
     pub(crate) aging: Duration,
     pub(crate) records: BTreeMap<RecordId, (TaskId, u32, RecordStatus)>,
     pub(crate) dead_letters: usize,
+    paused_tiers: BTreeSet<Tier>,
     dependents: BTreeMap<TaskId, Vec<TaskId>>,
     ended: VecDeque<(TaskId, bool)>,
 }
@@ -34,6 +35,7 @@ impl World {
             aging,
             records: BTreeMap::new(),
             dead_letters: 0,
+            paused_tiers: BTreeSet::new(),
             dependents: BTreeMap::new(),
             ended: VecDeque::new(),
         }
@@ -84,7 +86,24 @@ impl World {
 
     /// Who gets the next worker of `tier`.
     pub(crate) fn pop(&mut self, tier: &Tier) -> Option<TaskId> {
+        if self.paused_tiers.contains(tier) {
+            return None;
+        }
         self.tiers.get_mut(tier)?.pop(self.now, self.aging)
+    }
+
+    pub(crate) fn pause_project(&mut self, project: &ProjectId, paused: bool) {
+        self.admission.set_paused(project, paused);
+        self.tiers.values_mut().for_each(|line| line.set_held(project, paused));
+    }
+
+    pub(crate) fn pause_tier(&mut self, tier: &Tier, paused: bool) {
+        self.admission.set_tier_paused(tier, paused);
+        if paused {
+            self.paused_tiers.insert(tier.clone());
+        } else {
+            self.paused_tiers.remove(tier);
+        }
     }
 
     fn spread(&mut self) {
