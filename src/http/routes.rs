@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(route.allow(), "GET, HEAD, PATCH, DELETE");
         assert!(routes.find("/tasks").is_none());
         assert!(routes.find("/api/v1/tasks/").is_none());
-        assert!(routes.find("/api/v1/tasks/x/tree").is_none());
+        assert!(routes.find("/api/v1/tasks/x/trees").is_none());
         assert_eq!(routes.find("/livez").unwrap().0.endpoint(&Method::HEAD).unwrap().0, Endpoint::Live);
     }
 }

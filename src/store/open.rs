@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{Database, Durability, ReadableDatabase, StorageBackend};
@@ -21,6 +22,9 @@ const NEW_FILE: &str = "dats.redb.new";
 /// The journal: see [`super::journal`].
 const JOURNAL: &str = "dats.journal";
 const LOCK: &str = "dats.lock";
+/// How often, and after what pause, a lock that is taken is tried again.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// What every redb file begins with.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
@@ -232,11 +236,16 @@ fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK);
     let failed = |source| Error::Io { action: "lock", path: path.clone(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    // A process that is just being started has its parent's open files for a
+    // moment, and with them a lock that the parent has given up.
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
+    Err(Error::InUse(dir.to_owned()))
 }
 
 /// Makes a complete store under another name, then gives it its own: a crash
