@@ -10,5 +10,6 @@ mod datadir;
 mod disk;
 mod engine;
 mod journey;
+mod lineage;
 mod support;
 mod tidy;

@@ -1,0 +1,124 @@
+//! Whether a new edge would close a cycle.
+//!
+//! Age orders the records: an edge normally points from a record to an older
+//! one, and edges that all do so close no cycle. So only *backward* edges, to
+//! a younger record, are remembered, as the span of ages that they cross, and
+//! spans that meet are joined. Every cycle climbs, by backward edges, over all
+//! the ages that it falls back through; so all of it lies inside one joined
+//! span. An edge whose ends are not in the same one is made without a look at
+//! the graph, and otherwise the search keeps to records of that span.
+//!
+//! When a backward edge goes, its span stays until the last one has gone: too
+//! large a span makes a search longer, never wrong.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::graph::Graph;
+use super::record::Node;
+use super::visit::Neighbors;
+use crate::task::{RecordId, Timestamp};
+use petgraph::Direction;
+
+type Age = (Timestamp, RecordId);
+
+/// The ages that backward edges cross.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cover {
+    spans: BTreeMap<Age, Age>,
+    edges: u64,
+}
+
+impl Cover {
+    /// A backward edge was made.
+    pub(super) fn add_edge(&mut self) {
+        self.edges += 1;
+    }
+
+    /// A backward edge has gone.
+    pub(super) fn remove_edge(&mut self) {
+        self.edges = self.edges.saturating_sub(1);
+        if self.edges == 0 {
+            self.spans.clear();
+        }
+    }
+
+    /// Joins a span with all that it meets.
+    fn cross(&mut self, mut from: Age, mut to: Age) {
+        while let Some((&start, &end)) = self.spans.range(..=to).next_back().filter(|(_, end)| **end >= from) {
+            self.spans.remove(&start);
+            from = from.min(start);
+            to = to.max(end);
+        }
+        self.spans.insert(from, to);
+    }
+
+    /// The joined span around both ages.
+    fn around(&self, one: Age, other: Age) -> Option<(Age, Age)> {
+        let span = self.spans.range(..=one.min(other)).next_back();
+        span.map(|(from, to)| (*from, *to)).filter(|(_, to)| one.max(other) <= *to)
+    }
+}
+
+impl Graph {
+    /// Whether an edge between these records points to the younger one.
+    pub(super) fn is_backward(&self, dependent: u32, dependency: u32) -> bool {
+        self.row(dependency).age() > self.row(dependent).age()
+    }
+
+    /// Whether `dependency` already depends on `dependent`.
+    pub(super) fn closes_cycle(&mut self, dependent: u32, dependency: u32) -> bool {
+        let (low, high) = (self.row(dependent).age(), self.row(dependency).age());
+        if low < high {
+            std::sync::Arc::make_mut(&mut self.cover).cross(low, high);
+        }
+        if self.dependents_of(dependent).is_empty() {
+            return false;
+        }
+        self.cover.around(low, high).is_some_and(|span| self.depends_within(dependency, dependent, span))
+    }
+
+    /// Whether `from` depends on `to` by records whose ages are in `span`:
+    /// a search from both ends that goes on at the smaller one.
+    fn depends_within(&self, from: u32, to: u32, span: (Age, Age)) -> bool {
+        let mut up = Front::new(from, Direction::Outgoing);
+        let mut down = Front::new(to, Direction::Incoming);
+        loop {
+            let (front, other) = if up.edge.len() <= down.edge.len() { (&mut up, &down) } else { (&mut down, &up) };
+            if front.edge.is_empty() {
+                return false;
+            }
+            if front.advance(self, span, other) {
+                return true;
+            }
+        }
+    }
+}
+
+/// One side of a search.
+struct Front {
+    direction: Direction,
+    edge: Vec<u32>,
+    seen: HashSet<u32>,
+}
+
+impl Front {
+    fn new(start: u32, direction: Direction) -> Self {
+        Self { direction, edge: vec![start], seen: HashSet::from([start]) }
+    }
+
+    /// One level further; true when it meets the other side.
+    fn advance(&mut self, graph: &Graph, span: (Age, Age), other: &Self) -> bool {
+        for node in std::mem::take(&mut self.edge) {
+            for Node(next) in Neighbors::of(graph, Node(node), self.direction) {
+                if other.seen.contains(&next) {
+                    return true;
+                }
+                let age = graph.row(next).age();
+                if (span.0..=span.1).contains(&age) && self.seen.insert(next) {
+                    self.edge.push(next);
+                }
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,1 @@
+//! Sizes at which a careless implementation falls over.
