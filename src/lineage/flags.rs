@@ -8,8 +8,11 @@
 //! bound elsewhere, makes the records below it compute their exposure from
 //! their inputs once more, dependencies first.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::graph::Graph;
-use super::pages::place;
+use super::pages::{place, split};
 use super::record::{Edge, Error, Fact, Flag, FlagChange, Node, Step};
 use crate::task::{RecordId, Seq};
 
@@ -91,7 +94,9 @@ impl Graph {
                 let withdrawn = changed.iter().filter(|(_, before)| matches!(before, Some(Fact::Tainted(_))));
                 let below: Vec<_> = withdrawn.flat_map(|(reached, _)| self.below(*reached)).collect();
                 self.settle(below, false, &mut step.flags);
-                step.join();
+                if nodes.len() > 1 {
+                    step.join();
+                }
                 step.flags.sort_by_key(|change| change.depth);
             }
         }
@@ -134,7 +139,7 @@ impl Graph {
             if limit.is_some_and(|limit| reached.depth >= limit) {
                 break;
             }
-            let (page, slot) = super::pages::split(reached.node);
+            let (page, slot) = split(reached.node);
             for &node in dependents.get(page).get(slot).chunks().flatten() {
                 if marks.exposure(node) != seq.0 {
                     let below = reached.below(node);
@@ -242,23 +247,21 @@ fn next_fact(action: Action, fact: Option<Fact>, flag: Flag, seq: Seq) -> Option
 }
 
 impl Step {
-    /// Makes one change of several for the same record.
+    /// Makes one change of several for the same record: what the first one
+    /// says, up to where the last one ends.
     pub(super) fn join(&mut self) {
-        if self.flags.len() < 2 {
-            return;
+        let mut first = HashMap::with_capacity(self.flags.len());
+        let mut joined: Vec<FlagChange> = Vec::with_capacity(self.flags.len());
+        for change in self.flags.drain(..) {
+            match first.entry(change.record) {
+                Entry::Vacant(place) => {
+                    place.insert(joined.len());
+                    joined.push(change);
+                }
+                Entry::Occupied(place) => joined[*place.get()].to = change.to,
+            }
         }
-        let mut last = std::collections::HashMap::with_capacity(self.flags.len());
-        let twice = self.flags.iter().enumerate().filter(|(at, change)| last.insert(change.record, *at).is_some());
-        if twice.count() == 0 {
-            return;
-        }
-        let mut first = std::collections::HashMap::new();
-        let mut flags = std::mem::take(&mut self.flags);
-        for change in &mut flags {
-            change.from = *first.entry(change.record).or_insert(change.from);
-        }
-        let flags = flags.into_iter().enumerate();
-        let joined = flags.filter(|(at, change)| last.get(&change.record) == Some(at) && change.from != change.to);
-        self.flags = joined.map(|(_, change)| change).collect();
+        joined.retain(|change| change.from != change.to);
+        self.flags = joined;
     }
 }

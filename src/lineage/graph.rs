@@ -272,9 +272,9 @@ impl Graph {
 
     /// Whether a step at `position` that adds so many artifacts can be taken.
     pub(super) fn check(&self, position: Seq, artifacts: usize) -> Result<(), Error> {
-        let newest = self.newest.max(Seq(1));
-        if position < newest || position.0 > Fact::LAST {
-            return Err(Error::OutOfOrder { position, newest });
+        let first = self.newest.next();
+        if position < first || position.0 > Fact::LAST {
+            return Err(Error::OutOfOrder { position, first });
         }
         self.check_room(artifacts)
     }

@@ -153,13 +153,13 @@ pub enum Error {
     /// No record has this id.
     #[error("record {0} is not in the graph")]
     NotThere(RecordId),
-    /// Positions of steps never go back.
-    #[error("position {position} is not from {newest} to {}", Fact::LAST)]
+    /// Each step has a position behind the one before, so that of two facts one is newer.
+    #[error("position {position} is not from {first} to {}", Fact::LAST)]
     OutOfOrder {
         /// The position that was given.
         position: Seq,
         /// The first that would be valid.
-        newest: Seq,
+        first: Seq,
     },
     /// There are as many records or names as the graph can hold.
     #[error("the graph is full: it holds at most {0} records, artifacts and projects each")]

@@ -11,8 +11,7 @@ use std::collections::HashSet;
 use super::graph::Graph;
 use super::link::Asked;
 use super::pages::split;
-use super::record::{Error, Fact, Link, Record, Step};
-use super::rows::Input;
+use super::record::{Artifact, Edge, Error, Fact, Link, Node, Record, Step};
 use crate::task::{ArtifactId, Seq};
 
 /// A record with everything about it that does not follow from others.
@@ -53,7 +52,6 @@ impl Graph {
             let (page, slot) = split(node);
             graph.inputs.get_mut(page).set_rebound(slot, artifact, Some(seq));
         }
-        step.bound.clear();
         graph.retry(&held, &mut step);
         graph.derive_flags(&tainted);
         Ok((graph, step))
@@ -86,19 +84,27 @@ impl Graph {
         step.unbound.clear();
     }
 
-    /// Marks what was refused, and makes what is not to be refused any more.
+    /// Makes what was refused only because of an edge that rows which came
+    /// later replaced, then marks what is refused for good.
     fn retry(&mut self, held: &HashSet<Asked>, step: &mut Step) {
-        let refused: Vec<_> = held.iter().copied().chain(self.refused.iter().copied()).collect();
-        let known: HashSet<_> = step.refused.drain(..).collect();
+        let by_the_way = self.refused.as_ref().clone();
         let mut arrived = Vec::new();
-        for (node, artifact) in refused {
-            arrived.extend(self.fasten((node, artifact), None, step));
+        for asked in by_the_way {
+            arrived.extend(self.fasten(asked, None, step));
         }
-        self.stop_waiting(&arrived);
+        step.bound.clear();
+        step.refused = self.refused.iter().filter_map(|asked| self.refused_edge(*asked)).collect();
+        for asked in held {
+            arrived.extend(self.fasten(*asked, None, step));
+        }
         step.refused.retain(|edge| !held.contains(&(edge.dependent.0, edge.artifact.0)));
-        step.refused.extend(known.into_iter().filter(|edge| {
-            let input = self.input(edge.dependent.0, edge.artifact.0).map(|(_, input)| Input::link(input));
-            input == Some(Link::Refused(edge.dependency))
-        }));
+        self.stop_waiting(&arrived);
+    }
+
+    fn refused_edge(&self, (node, artifact): Asked) -> Option<Edge> {
+        match self.input(node, artifact)?.1.link() {
+            Link::Refused(dependency) => Some(Edge { dependent: Node(node), artifact: Artifact(artifact), dependency }),
+            Link::Waiting | Link::Bound(_) => None,
+        }
     }
 }

@@ -71,8 +71,7 @@ impl History {
     }
 
     fn step(&mut self, met: &mut Met) {
-        // Several steps can have one position.
-        self.seq += u64::from(self.seq == 0 || self.random.chance(90));
+        self.seq += 1 + self.random.below(2);
         let before = self.model.clone();
         let step = match self.random.below(100) {
             _ if self.model.records.is_empty() => self.insert(),
@@ -107,7 +106,7 @@ impl History {
             outputs: self.outputs(),
         };
         let step = self.graph.insert(&record, Seq(self.seq)).unwrap();
-        assert_eq!(self.graph.insert(&record, Seq(self.seq)), Err(Error::AlreadyThere(record.id)));
+        assert_eq!(self.graph.insert(&record, Seq(self.seq + 1)), Err(Error::AlreadyThere(record.id)));
         self.model.records.push(Known { record, seq: self.seq, fact: None });
         step
     }
@@ -332,14 +331,14 @@ fn steps_that_can_not_be_taken_change_nothing() {
         inputs,
         outputs,
     };
-    assert_eq!(graph.insert(&record, Seq(0)), Err(Error::OutOfOrder { position: Seq(0), newest: Seq(1) }));
+    assert_eq!(graph.insert(&record, Seq(0)), Err(Error::OutOfOrder { position: Seq(0), first: Seq(1) }));
     graph.insert(&record, Seq(5)).unwrap();
     let missing = Err(Error::NotThere(record_id(2)));
     assert_eq!(graph.apply(Action::Taint, &[record.id, record_id(2)], Seq(6)), missing);
     assert_eq!(graph.judge(record_id(2), status, Seq(6)), missing);
     assert_eq!(graph.extend(record_id(2), &[], &[], Seq(6)), missing);
-    let backwards = Err(Error::OutOfOrder { position: Seq(4), newest: Seq(5) });
-    assert_eq!(graph.apply(Action::Taint, &[record.id], Seq(4)), backwards);
+    let backwards = Err(Error::OutOfOrder { position: Seq(5), first: Seq(6) });
+    assert_eq!(graph.apply(Action::Taint, &[record.id], Seq(5)), backwards);
     assert!(graph.apply(Action::Taint, &[record.id], Seq(u64::MAX)).is_err());
     let known = graph.record(graph.find(record.id).unwrap()).unwrap();
     assert_eq!((known.flag, known.fact, graph.newest(), graph.len()), (Flag::Clean, None, Seq(5), 1));
