@@ -12,12 +12,17 @@
 //! large a span makes a search longer, never wrong.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use petgraph::Direction;
 
 use super::graph::Graph;
+use super::link::Asked;
+use super::pages::place;
 use super::record::Node;
+use super::rows::Input;
 use super::visit::Neighbors;
 use crate::task::{RecordId, Timestamp};
-use petgraph::Direction;
 
 type Age = (Timestamp, RecordId);
 
@@ -65,16 +70,45 @@ impl Graph {
         self.row(dependency).age() > self.row(dependent).age()
     }
 
-    /// Whether `dependency` already depends on `dependent`.
-    pub(super) fn closes_cycle(&mut self, dependent: u32, dependency: u32) -> bool {
+    /// Remembers the ages that an edge crosses, if it is a backward one.
+    pub(super) fn cross(&mut self, dependent: u32, dependency: u32) {
         let (low, high) = (self.row(dependent).age(), self.row(dependency).age());
         if low < high {
-            std::sync::Arc::make_mut(&mut self.cover).cross(low, high);
+            Arc::make_mut(&mut self.cover).cross(low, high);
         }
+    }
+
+    /// Whether `dependency` already depends on `dependent`.
+    pub(super) fn closes_cycle(&mut self, dependent: u32, dependency: u32) -> bool {
+        self.cross(dependent, dependency);
         if self.dependents_of(dependent).is_empty() {
             return false;
         }
-        self.cover.around(low, high).is_some_and(|span| self.depends_within(dependency, dependent, span))
+        let span = self.cover.around(self.row(dependent).age(), self.row(dependency).age());
+        span.is_some_and(|span| self.depends_within(dependency, dependent, span))
+    }
+
+    /// The edges between records that are in a cycle or below one, found in
+    /// one pass over the graph: for many edges that were made unasked.
+    pub(super) fn edges_in_cycles(&self) -> Vec<Asked> {
+        if self.cover.edges == 0 {
+            return Vec::new();
+        }
+        let mut pending: Vec<usize> =
+            (0..self.len).map(|node| self.inputs_of(node).iter().filter_map(Input::bound).count()).collect();
+        let mut ready: Vec<u32> = (0..self.len).filter(|node| pending[place(*node)] == 0).collect();
+        while let Some(node) = ready.pop() {
+            for dependent in self.dependents_of(node).iter() {
+                pending[place(dependent)] -= 1;
+                if pending[place(dependent)] == 0 {
+                    ready.push(dependent);
+                }
+            }
+        }
+        let left = (0..self.len).filter(|node| pending[place(*node)] > 0);
+        let bound = left.flat_map(|node| self.inputs_of(node).iter().map(move |input| (node, input)));
+        let among = bound.filter(|(_, input)| input.bound().is_some_and(|above| pending[place(above)] > 0));
+        among.map(|(node, input)| (node, input.artifact())).collect()
     }
 
     /// Whether `from` depends on `to` by records whose ages are in `span`:

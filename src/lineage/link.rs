@@ -17,6 +17,17 @@ use crate::task::{ArtifactId, RecordId, RecordStatus, Seq};
 /// An input that has to be asked again: record and artifact.
 pub(super) type Asked = (u32, u32);
 
+/// How an edge is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// In a step, at its position.
+    At(Seq),
+    /// From rows: as old as the younger of its records.
+    Restored,
+    /// From rows, and a cycle is looked for later, once for all.
+    Unasked,
+}
+
 impl Graph {
     /// Puts a record into the graph: binds its inputs, and to it the inputs
     /// that waited for it or should have had it.
@@ -217,11 +228,11 @@ impl Graph {
         self.lower(&step.unbound, &mut step.flags);
         let mut arrived = Vec::new();
         for (consumer, artifact) in asked {
-            arrived.extend(self.fasten((consumer, artifact), Some(seq), &mut step));
+            arrived.extend(self.fasten((consumer, artifact), Binding::At(seq), &mut step));
         }
         if !step.unbound.is_empty() {
             for refused in self.refused.as_ref().clone() {
-                arrived.extend(self.fasten(refused, Some(seq), &mut step));
+                arrived.extend(self.fasten(refused, Binding::At(seq), &mut step));
             }
         }
         self.stop_waiting(&arrived);
@@ -234,16 +245,25 @@ impl Graph {
 
     /// Removes the edges of asked inputs that should have another one.
     pub(super) fn loosen(&mut self, asked: &[Asked], step: &mut Step) {
+        let mut others = asked.to_vec();
+        others.retain(|&(consumer, artifact)| {
+            let bound = self.input(consumer, artifact).and_then(|(_, input)| input.bound());
+            bound.is_some_and(|bound| self.wish(consumer, artifact) != Some(bound))
+        });
+        self.unbind(&others, step);
+    }
+
+    /// Removes the edges of these inputs, which wait from now on.
+    pub(super) fn unbind(&mut self, asked: &[Asked], step: &mut Step) {
         let mut gone: HashMap<u32, HashMap<u32, usize>> = HashMap::new();
         for &(consumer, artifact) in asked {
             let Some((at, input)) = self.input(consumer, artifact) else { continue };
-            let Some(producer) = input.bound().filter(|bound| self.wish(consumer, artifact) != Some(*bound)) else {
-                continue;
-            };
+            let Some(producer) = input.bound() else { continue };
+            self.set_link(consumer, (at, input), Link::Waiting);
             let (page, slot) = split(consumer);
-            let page = self.inputs.get_mut(page);
-            page.lists.set(slot, at, input.linked(Link::Waiting));
-            page.set_rebound(slot, artifact, None);
+            if !self.inputs.get(page).rebound.is_empty() {
+                self.inputs.get_mut(page).set_rebound(slot, artifact, None);
+            }
             *gone.entry(producer).or_default().entry(consumer).or_default() += 1;
             let (page, slot) = split(artifact);
             self.artifacts.get_mut(page).waiting.push(slot, consumer);
@@ -252,8 +272,8 @@ impl Graph {
             }
             let edge = Edge { dependent: Node(consumer), artifact: Artifact(artifact), dependency: Node(producer) };
             step.unbound.push(edge);
+            self.edges -= 1;
         }
-        self.edges -= u64::try_from(step.unbound.len()).unwrap_or(u64::MAX);
         for (producer, mut consumers) in gone {
             let (page, slot) = split(producer);
             self.dependents.get_mut(page).retain(slot, |consumer| match consumers.get_mut(&consumer) {
@@ -268,7 +288,7 @@ impl Graph {
 
     /// Makes the edge that an input should have, unless that closes a cycle.
     /// Gives the input back if it is bound now and waited before.
-    pub(super) fn fasten(&mut self, (consumer, artifact): Asked, seq: Option<Seq>, step: &mut Step) -> Option<Asked> {
+    pub(super) fn fasten(&mut self, (consumer, artifact): Asked, binding: Binding, step: &mut Step) -> Option<Asked> {
         let (at, input) = self.input(consumer, artifact).filter(|(_, input)| input.bound().is_none())?;
         let Some(producer) = self.wish(consumer, artifact) else {
             if input.link() != Link::Waiting {
@@ -278,7 +298,9 @@ impl Graph {
             return None;
         };
         let edge = Edge { dependent: Node(consumer), artifact: Artifact(artifact), dependency: Node(producer) };
-        if self.closes_cycle(consumer, producer) {
+        if binding == Binding::Unasked {
+            self.cross(consumer, producer);
+        } else if self.closes_cycle(consumer, producer) {
             self.refuse(edge, (at, input), step);
             return None;
         }
@@ -292,7 +314,9 @@ impl Graph {
         if self.is_backward(consumer, producer) {
             Arc::make_mut(&mut self.cover).add_edge();
         }
-        if let Some(seq) = seq.filter(|seq| *seq != self.row(consumer).seq.max(self.row(producer).seq)) {
+        if let Binding::At(seq) = binding
+            && seq != self.row(consumer).seq.max(self.row(producer).seq)
+        {
             let (page, slot) = split(consumer);
             self.inputs.get_mut(page).set_rebound(slot, artifact, Some(seq));
         }

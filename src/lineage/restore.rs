@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use super::graph::Graph;
-use super::link::Asked;
+use super::link::{Asked, Binding};
 use super::pages::split;
 use super::record::{Artifact, Edge, Error, Fact, Link, Node, Record, Step};
 use crate::task::{ArtifactId, Seq};
@@ -78,24 +78,24 @@ impl Graph {
         self.loosen(&asked, step);
         let mut arrived = Vec::new();
         for asked in asked {
-            arrived.extend(self.fasten(asked, None, step));
+            arrived.extend(self.fasten(asked, Binding::Unasked, step));
         }
         self.stop_waiting(&arrived);
         step.unbound.clear();
     }
 
-    /// Makes what was refused only because of an edge that rows which came
-    /// later replaced, then marks what is refused for good.
+    /// Looks for cycles in what was linked, and marks what was refused before.
     fn retry(&mut self, held: &HashSet<Asked>, step: &mut Step) {
-        let by_the_way = self.refused.as_ref().clone();
+        let contradictory = self.edges_in_cycles();
+        self.unbind(&contradictory, step);
         let mut arrived = Vec::new();
-        for asked in by_the_way {
-            arrived.extend(self.fasten(asked, None, step));
+        for asked in contradictory {
+            arrived.extend(self.fasten(asked, Binding::Restored, step));
         }
-        step.bound.clear();
+        (step.bound, step.unbound) = (Vec::new(), Vec::new());
         step.refused = self.refused.iter().filter_map(|asked| self.refused_edge(*asked)).collect();
         for asked in held {
-            arrived.extend(self.fasten(*asked, None, step));
+            arrived.extend(self.fasten(*asked, Binding::Restored, step));
         }
         step.refused.retain(|edge| !held.contains(&(edge.dependent.0, edge.artifact.0)));
         self.stop_waiting(&arrived);

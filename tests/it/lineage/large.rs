@@ -1,7 +1,7 @@
 //! Sizes at which a careless implementation falls over: a chain of a million
 //! records, an artifact that everybody uses, rows in the worst order.
 
-use dats::lineage::{Action, Flag, Graph, Record, Relationship, Restored};
+use dats::lineage::{Action, Flag, Graph, Record, Relationship, Restored, Step};
 use dats::task::{ArtifactId, ProjectId, RecordStatus, Seq, Timestamp};
 
 use super::model::{artifact, at, project, record_id, task_id};
@@ -54,12 +54,18 @@ fn a_chain_of_a_million_records() {
     let step = graph.apply(Action::Clear, &[record_id(0)], seq(LEN + 2)).unwrap();
     assert_eq!(step.flags.len(), LEN);
     assert_eq!(graph.record(last).unwrap().flag, Flag::Clean);
-    // The other way round, and every record waits for the next to come.
-    let backwards = (0..LEN).rev().map(|number| {
+}
+
+/// Every record waits for the next to come.
+#[test]
+fn a_chain_that_comes_from_its_end() {
+    const LEN: usize = 100_000;
+    let (mut graph, project) = (Graph::default(), project(1));
+    for (step, number) in (0..LEN).rev().enumerate() {
         let before: Vec<usize> = number.checked_sub(1).into_iter().collect();
-        restored(record(number, &project, &before), number)
-    });
-    let (graph, _) = Graph::restore(backwards, seq(LEN)).unwrap();
+        let step = graph.insert(&record(number, &project, &before), seq(step)).unwrap();
+        assert_eq!(step.bound.len(), usize::from(number < LEN - 1));
+    }
     let [first, last] = [0, LEN - 1].map(|number| graph.find(record_id(number)).unwrap());
     assert_eq!(graph.dependencies(&[last], None).iter().last().unwrap().record, first);
 }
@@ -102,25 +108,53 @@ fn an_artifact_that_everybody_uses() {
     assert_eq!(graph.dependents(&[root], None).len(), USERS);
 }
 
-/// Imported records often have times to the second only, or the same for
-/// all: half the edges are backward then, in one large span.
+/// Imported records can have times to the second only, or the same for all:
+/// half of their edges are backward then, in one large span.
 #[test]
 fn records_of_one_second_in_any_order() {
-    const LEN: usize = 20_000;
+    const LEN: usize = 50_000;
     let mut random = Random::new(from_environment("DATS_SEED", 1));
-    let mut numbers: Vec<usize> = (0..LEN).collect();
+    let project = project(1);
+    let mut rows: Vec<Restored> = (0..LEN)
+        .map(|number| {
+            let inputs: Vec<usize> = (0..number.min(3)).map(|_| number - 1 - random.index(number.min(40))).collect();
+            let mut record = record(number, &project, &inputs);
+            record.created_at = at(1);
+            restored(record, number)
+        })
+        .collect();
     for at in (1..LEN).rev() {
-        numbers.swap(at, random.index(at + 1));
+        rows.swap(at, random.index(at + 1));
     }
-    let (mut graph, project) = (Graph::default(), project(1));
-    for (step, number) in numbers.into_iter().enumerate() {
-        let inputs: Vec<usize> = (0..number.min(3)).map(|_| number - 1 - random.index(number.min(40))).collect();
-        let mut record = record(number, &project, &inputs);
-        record.created_at = at(1);
-        assert!(graph.insert(&record, seq(step)).unwrap().refused.is_empty());
+    let mut graph = Graph::default();
+    for (step, row) in rows.iter().take(1000).enumerate() {
+        assert!(graph.insert(&row.record, seq(step)).unwrap().refused.is_empty());
     }
+    let (mut graph, step) = Graph::restore(rows.iter().cloned(), seq(LEN)).unwrap();
+    assert_eq!((step, graph.edge_count() > 140_000), (Step::default(), true));
     assert!(petgraph::algo::toposort(&graph, None).is_ok());
-    assert!(graph.edge_count() > 50_000);
+    // A new record that closes no cycle, although it uses something of everywhere.
+    let last = record(LEN, &project, &[0, LEN / 2, LEN - 1]);
+    assert_eq!(graph.insert(&last, seq(LEN + 1)).unwrap().bound.len(), 3);
+}
+
+/// The oldest record uses what the youngest made, and the rows do not say
+/// which edge was refused.
+#[test]
+fn rows_that_contradict_themselves() {
+    const LEN: usize = 300;
+    let project = project(1);
+    let rows = (0..LEN).map(|number| {
+        let mut record = record(number, &project, &[(number + LEN - 1) % LEN, number / 2]);
+        record.created_at = at(1);
+        restored(record, number)
+    });
+    let (graph, step) = Graph::restore(rows, seq(LEN)).unwrap();
+    assert!(!step.refused.is_empty() && step.bound.is_empty() && step.unbound.is_empty(), "{step:?}");
+    assert!(petgraph::algo::toposort(&graph, None).is_ok());
+    for edge in step.refused {
+        assert!(graph.path(edge.dependent, edge.dependency, None).is_some(), "{edge:?} would have closed no cycle");
+    }
 }
 
 /// What the module says of its memory.
