@@ -74,7 +74,7 @@ fn rows(count: u64, shape: Shape) -> Vec<Restored> {
 
 /// The dependents of each record, one after another.
 struct Arrays {
-    starts: Vec<usize>,
+    starts: Vec<u32>,
     targets: Vec<u32>,
 }
 
@@ -84,27 +84,31 @@ impl Arrays {
         for node in graph.nodes() {
             let below = graph.dependents(&[node], Some(1));
             targets.extend(below.iter().map(|found| index(graph, found.record)));
-            starts.push(targets.len());
+            starts.push(u32::try_from(targets.len()).expect("an index"));
         }
         Self { starts, targets }
     }
 
     fn walk(&self, from: u32) -> usize {
         let mut seen = FixedBitSet::with_capacity(self.starts.len());
-        seen.insert(usize::try_from(from).expect("an index"));
+        seen.insert(place(from));
         let mut queue = vec![from];
         let mut next = 0;
         while let Some(&node) = queue.get(next) {
             next += 1;
-            let node = usize::try_from(node).expect("an index");
-            for &target in &self.targets[self.starts[node]..self.starts[node + 1]] {
-                if !seen.put(usize::try_from(target).expect("an index")) {
+            let bounds = [self.starts[place(node)], self.starts[place(node) + 1]].map(place);
+            for &target in &self.targets[bounds[0]..bounds[1]] {
+                if !seen.put(place(target)) {
                     queue.push(target);
                 }
             }
         }
         queue.len() - 1
     }
+}
+
+fn place(index: u32) -> usize {
+    usize::try_from(index).expect("an index")
 }
 
 fn index(graph: &Graph, node: Node) -> u32 {
@@ -149,30 +153,29 @@ fn compare(name: &str, graph: &Graph) {
     );
 }
 
-/// Inserts records as the writer does: a version is published after each,
-/// and held by a reader until the next.
+/// Inserts records as the writer does: after each group a version is
+/// published, and a reader holds it until the next.
 fn append(name: &str, graph: &Graph, count: u64, shape: Shape) {
     let (project, mut graph) = (ProjectId::new("proj-123").expect("a project"), graph.clone());
     let mut published = graph.clone();
-    let new: Vec<Record> = (count..count + 20_000).map(|number| record(number, &project, shape)).collect();
-    let mut times = Vec::new();
-    for record in &new {
-        let started = Stopwatch::start();
-        graph.insert(record, graph.newest().next()).expect("a step");
-        published.clone_from(&graph);
-        times.push(started.elapsed());
+    let mut number = count;
+    for group in [1, 64] {
+        let mut times = Vec::new();
+        for _ in 0..10_000 / group {
+            let records: Vec<Record> = (0..group).map(|next| record(number + next, &project, shape)).collect();
+            number += group;
+            let started = Stopwatch::start();
+            for record in &records {
+                graph.insert(record, graph.newest().next()).expect("a step");
+            }
+            published.clone_from(&graph);
+            times.push(started.elapsed());
+        }
+        times.sort_unstable();
+        let [half, most, all] = [times.len() / 2, times.len() * 99 / 100, times.len() - 1].map(|at| times[at]);
+        println!("{name}: insert {group} and publish: median {half:?}, p99 {most:?}, longest {all:?}");
     }
-    times.sort_unstable();
-    let [half, most, all] = [times.len() / 2, times.len() * 99 / 100, times.len() - 1].map(|at| times[at]);
-    println!("{name}: insert and publish: median {half:?}, p99 {most:?}, longest {all:?}");
-    let together = Stopwatch::start();
-    let mut graph = published.clone();
-    let batch: Vec<Record> = (count + 20_000..count + 40_000).map(|number| record(number, &project, shape)).collect();
-    let making = together.elapsed();
-    for record in &batch {
-        graph.insert(record, graph.newest().next()).expect("a step");
-    }
-    println!("{name}: 20000 inserts without publishing: {:?} each", (together.elapsed() - making) / 20_000);
+    assert_eq!(published.len(), graph.len());
 }
 
 fn built(name: &str, count: u64, shape: Shape) -> Graph {

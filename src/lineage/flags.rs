@@ -78,7 +78,10 @@ impl Graph {
         let mut changed = Vec::new();
         for &node in nodes {
             let before = self.marks.fact(node);
-            let Some(fact) = next_fact(action, before, self.marks.flag(node), seq) else { continue };
+            let fact = next_fact(action, before, self.marks.flag(node), seq);
+            if fact == before {
+                continue;
+            }
             let reached = Reached { node, depth: 0, through: None };
             step.flags.extend(reached.change(self.marks.set_fact(node, fact)));
             step.facts.push((Node(node), fact));
@@ -140,7 +143,7 @@ impl Graph {
                 break;
             }
             let (page, slot) = split(reached.node);
-            for &node in dependents.get(page).get(slot).chunks().flatten() {
+            for &node in dependents.get(page).lists.get(slot).chunks().flatten() {
                 if marks.exposure(node) != seq.0 {
                     let below = reached.below(node);
                     flags.extend(below.change(marks.set_exposure(node, seq.0)));
@@ -233,16 +236,16 @@ struct Region {
     pending: Vec<u32>,
 }
 
-/// The fact after an action; `None`: nothing changes.
-fn next_fact(action: Action, fact: Option<Fact>, flag: Flag, seq: Seq) -> Option<Option<Fact>> {
+/// The fact after an action.
+fn next_fact(action: Action, fact: Option<Fact>, flag: Flag, seq: Seq) -> Option<Fact> {
     match (action, fact, flag) {
         (Action::Taint | Action::Mark, Some(Fact::Tainted(_)), _)
         | (Action::Mark, Some(Fact::Marked(_)), _)
-        | (Action::Clear, _, Flag::Clean) => None,
-        (Action::Taint, _, _) => Some(Some(Fact::Tainted(seq))),
-        (Action::Mark, _, _) => Some(Some(Fact::Marked(seq))),
-        (Action::Clear, _, Flag::Tainted) => Some(None),
-        (Action::Clear, _, Flag::Suspect) => Some(Some(Fact::Cleared(seq))),
+        | (Action::Clear, _, Flag::Clean) => fact,
+        (Action::Taint, _, _) => Some(Fact::Tainted(seq)),
+        (Action::Mark, _, _) => Some(Fact::Marked(seq)),
+        (Action::Clear, _, Flag::Tainted) => None,
+        (Action::Clear, _, Flag::Suspect) => Some(Fact::Cleared(seq)),
     }
 }
 

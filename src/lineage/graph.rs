@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::cycle::Cover;
 use super::lists::{List, Lists};
 use super::names::{Index, Names};
-use super::pages::{PAGE, Pages, split};
+use super::pages::{Pages, split};
 use super::record::{Artifact, Error, Fact, Flag, Link, Node, Project, Relationship};
-use super::rows::{ArtifactPage, Input, InputPage, MOST, Marks, Row};
+use super::rows::{ArtifactPage, DependentPage, Input, InputPage, MOST, Marks, Row, RowPage};
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// One version of the provenance graph. A clone is another version that
@@ -18,11 +18,11 @@ pub struct Graph {
     pub(super) len: u32,
     pub(super) edges: u64,
     pub(super) newest: Seq,
-    pub(super) rows: Pages<Vec<Row>>,
+    pub(super) rows: Pages<RowPage>,
     pub(super) marks: Marks,
     pub(super) inputs: Pages<InputPage>,
     pub(super) outputs: Pages<Lists<u32>>,
-    pub(super) dependents: Pages<Lists<u32>>,
+    pub(super) dependents: Pages<DependentPage>,
     pub(super) ids: Index,
     pub(super) names: Names,
     pub(super) artifacts: Pages<ArtifactPage>,
@@ -182,7 +182,7 @@ impl Graph {
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         let pages = |bytes: usize| bytes + 2 * size_of::<usize>();
-        let rows: usize = self.rows.iter().map(|page| page.capacity() * size_of::<Row>()).sum();
+        let rows: usize = self.rows.iter().map(RowPage::heap_bytes).sum();
         let outputs: usize = self.outputs.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes()).sum();
         let inputs = self.inputs.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
         let dependents = self.dependents.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
@@ -200,7 +200,7 @@ impl Graph {
 
     pub(super) fn row(&self, node: u32) -> &Row {
         let (page, slot) = split(node);
-        &self.rows.get(page)[slot]
+        self.rows.get(page).get(slot)
     }
 
     pub(super) fn inputs_of(&self, node: u32) -> List<'_, Input> {
@@ -215,7 +215,7 @@ impl Graph {
 
     pub(super) fn dependents_of(&self, node: u32) -> List<'_, u32> {
         let (page, slot) = split(node);
-        self.dependents.get(page).get(slot)
+        self.dependents.get(page).lists.get(slot)
     }
 
     /// The input of a record that names an artifact, with its place in the list.
@@ -243,7 +243,6 @@ impl Graph {
             self.inputs.reach(page);
             self.outputs.reach(page);
             self.dependents.reach(page);
-            self.rows.get_mut(page).reserve_exact(PAGE.min(16));
         }
         let id = row.id;
         self.rows.get_mut(page).push(row);
@@ -253,7 +252,7 @@ impl Graph {
         let hash = hasher.hash_one(id);
         self.ids.insert(hash, node, |other| {
             let (page, slot) = split(other);
-            hasher.hash_one(rows.get(page)[slot].id)
+            hasher.hash_one(rows.get(page).get(slot).id)
         });
         node
     }
@@ -265,7 +264,6 @@ impl Graph {
         if artifact == known {
             let (page, _) = split(artifact);
             self.artifacts.reach(page);
-            self.artifacts.get_mut(page).latest_start.push(Timestamp::default());
         }
         artifact
     }

@@ -113,7 +113,6 @@ impl Graph {
     }
 
     fn add_inputs(&mut self, node: u32, inputs: &[(ArtifactId, Relationship)]) -> Vec<Asked> {
-        let started_at = self.row(node).started_at;
         let mut numbers: Vec<_> = inputs.iter().map(|(id, how)| (self.artifact(id), *how)).collect();
         numbers.sort_unstable();
         numbers.dedup_by_key(|(artifact, _)| *artifact);
@@ -125,7 +124,6 @@ impl Graph {
                     let lists = &mut self.inputs.get_mut(page).lists;
                     let at = lists.get(slot).partition_point(|input| input.artifact() < artifact);
                     lists.insert(slot, at, Input::new(artifact, how));
-                    self.expect_use(artifact, node, started_at);
                     asked.push((node, artifact));
                 }
                 Some((at, input)) if how == Relationship::Consumed => {
@@ -136,19 +134,6 @@ impl Graph {
             }
         }
         asked
-    }
-
-    /// A record uses an artifact, and waits for it until it is bound.
-    fn expect_use(&mut self, artifact: u32, node: u32, started_at: crate::task::Timestamp) {
-        let (page, slot) = split(artifact);
-        let waits = self.wish(node, artifact).is_none();
-        if waits || self.artifacts.get(page).latest_start[slot] < started_at {
-            let page = self.artifacts.get_mut(page);
-            page.latest_start[slot] = page.latest_start[slot].max(started_at);
-            if waits {
-                page.waiting.push(slot, node);
-            }
-        }
     }
 
     /// Takes a record from the producers of an artifact.
@@ -187,7 +172,9 @@ impl Graph {
         let neighbor = older.or_else(|| page.producers.get(slot).get(at + 1));
         let Some(neighbor) = neighbor else { return };
         asked.extend(self.input(neighbor, artifact).map(|_| (neighbor, artifact)));
-        if older.is_none() || self.row(node).created_at <= page.latest_start[slot] {
+        let (page, slot) = split(neighbor);
+        let latest_start = self.dependents.get(page).latest_start(slot);
+        if older.is_none() || latest_start.is_none_or(|latest| self.row(node).created_at <= latest) {
             asked.extend(self.bound_to(neighbor, Some(artifact)));
         }
     }
@@ -276,7 +263,7 @@ impl Graph {
         }
         for (producer, mut consumers) in gone {
             let (page, slot) = split(producer);
-            self.dependents.get_mut(page).retain(slot, |consumer| match consumers.get_mut(&consumer) {
+            self.dependents.get_mut(page).lists.retain(slot, |consumer| match consumers.get_mut(&consumer) {
                 Some(count) if *count > 0 => {
                     *count -= 1;
                     false
@@ -291,9 +278,12 @@ impl Graph {
     pub(super) fn fasten(&mut self, (consumer, artifact): Asked, binding: Binding, step: &mut Step) -> Option<Asked> {
         let (at, input) = self.input(consumer, artifact).filter(|(_, input)| input.bound().is_none())?;
         let Some(producer) = self.wish(consumer, artifact) else {
+            self.start_waiting((consumer, artifact), input);
             if input.link() != Link::Waiting {
-                self.set_link(consumer, (at, input), Link::Waiting);
                 Arc::make_mut(&mut self.refused).retain(|refused| *refused != (consumer, artifact));
+            }
+            if input != input.linked(Link::Waiting) {
+                self.set_link(consumer, (at, input), Link::Waiting);
             }
             return None;
         };
@@ -308,8 +298,7 @@ impl Graph {
             Arc::make_mut(&mut self.refused).retain(|refused| *refused != (consumer, artifact));
         }
         self.set_link(consumer, (at, input), Link::Bound(Node(producer)));
-        let (page, slot) = split(producer);
-        self.dependents.get_mut(page).push(slot, consumer);
+        self.add_dependent(producer, consumer);
         self.edges += 1;
         if self.is_backward(consumer, producer) {
             Arc::make_mut(&mut self.cover).add_edge();
@@ -324,6 +313,27 @@ impl Graph {
         Some((consumer, artifact))
     }
 
+    fn add_dependent(&mut self, producer: u32, consumer: u32) {
+        let (page, slot) = split(producer);
+        self.dependents.get_mut(page).lists.push(slot, consumer);
+        let dependents = self.dependents.get(page);
+        if !dependents.lists.get(slot).is_long() {
+            return;
+        }
+        let start = |node| self.row(node).started_at;
+        let before = dependents.latest_start(slot);
+        let before = before.or_else(|| dependents.lists.get(slot).iter().map(start).max());
+        let latest = before.unwrap_or_default().max(start(consumer));
+        self.dependents.get_mut(page).set_latest_start(slot, latest);
+    }
+
+    fn start_waiting(&mut self, (consumer, artifact): Asked, input: Input) {
+        if input.is_new() {
+            let (page, slot) = split(artifact);
+            self.artifacts.get_mut(page).waiting.push(slot, consumer);
+        }
+    }
+
     fn refuse(&mut self, edge: Edge, place: (usize, Input), step: &mut Step) {
         let refused = Link::Refused(edge.dependency);
         if place.1.link() == refused {
@@ -332,11 +342,7 @@ impl Graph {
         let asked = (edge.dependent.0, edge.artifact.0);
         if place.1.link() == Link::Waiting {
             Arc::make_mut(&mut self.refused).push(asked);
-            let (page, slot) = split(asked.1);
-            // A new input of a known artifact did not wait.
-            if self.artifacts.get(page).waiting.get(slot).iter().all(|waiting| waiting != asked.0) {
-                self.artifacts.get_mut(page).waiting.push(slot, asked.0);
-            }
+            self.start_waiting(asked, place.1);
         }
         self.set_link(edge.dependent.0, place, refused);
         step.refused.push(edge);

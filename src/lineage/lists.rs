@@ -14,7 +14,7 @@ const LONGEST: usize = 128;
 const CHUNK: usize = 1024;
 
 /// A list for each slot of a page.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Lists<T> {
     starts: [u16; PAGE + 1],
     items: Vec<T>,
@@ -24,6 +24,20 @@ pub(super) struct Lists<T> {
 impl<T> Default for Lists<T> {
     fn default() -> Self {
         Self { starts: [0; PAGE + 1], items: Vec::new(), long: Vec::new() }
+    }
+}
+
+/// Room for an eighth more: doubling would waste half of every page.
+fn with_room(len: usize) -> usize {
+    len + len / 8 + 8
+}
+
+/// A copy is made to be changed, so it has room at once.
+impl<T: Copy> Clone for Lists<T> {
+    fn clone(&self) -> Self {
+        let mut items = Vec::with_capacity(with_room(self.items.len()));
+        items.extend_from_slice(&self.items);
+        Self { starts: self.starts, items, long: self.long.clone() }
     }
 }
 
@@ -62,8 +76,7 @@ impl<T: Copy> Lists<T> {
             return;
         }
         if self.items.len() == self.items.capacity() {
-            // Growing by an eighth instead of twice keeps pages tight.
-            self.items.reserve_exact(self.items.len() / 8 + 8);
+            self.items.reserve_exact(with_room(self.items.len()) - self.items.len());
         }
         self.items.insert(from + at, item);
         self.starts[slot + 1..].iter_mut().for_each(|start| *start += 1);
@@ -120,6 +133,10 @@ impl<'a, T: Copy> List<'a, T> {
             Self::Short(items) => items.len(),
             Self::Long(long) => long.len,
         }
+    }
+
+    pub(super) fn is_long(self) -> bool {
+        matches!(self, Self::Long(_))
     }
 
     pub(super) fn is_empty(self) -> bool {

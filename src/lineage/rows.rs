@@ -5,8 +5,15 @@ use super::pages::{PAGE, Pages, split};
 use super::record::{Fact, Flag, Link, Node, Relationship};
 use crate::task::{RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
-/// Most records, artifacts and projects: the highest bit of an index is used for marks.
-pub(super) const MOST: u32 = u32::MAX >> 1;
+/// Most records, artifacts and projects: the highest bit of an index is used
+/// for marks, and the two largest numbers for links to nothing.
+pub(super) const MOST: u32 = (u32::MAX >> 1) - 1;
+
+/// A link to nothing, of an input that nobody has asked about yet.
+const NEW: u32 = u32::MAX - 1;
+
+/// A link to nothing, of an input that its artifact knows to be waiting.
+const WAITING: u32 = u32::MAX;
 
 /// The highest bit: an input that is only referenced, or a link that was refused.
 const MARK: u32 = 1 << 31;
@@ -38,10 +45,14 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Not linked to anything yet.
+    /// Not linked to anything, and not yet among those that wait.
     pub(super) fn new(artifact: u32, relationship: Relationship) -> Self {
         let mark = if relationship == Relationship::Referenced { MARK } else { 0 };
-        Self { artifact: artifact | mark, link: u32::MAX }
+        Self { artifact: artifact | mark, link: NEW }
+    }
+
+    pub(super) fn is_new(self) -> bool {
+        self.link == NEW
     }
 
     pub(super) fn artifact(self) -> u32 {
@@ -54,7 +65,7 @@ impl Input {
 
     pub(super) fn link(self) -> Link {
         match self.link {
-            u32::MAX => Link::Waiting,
+            NEW | WAITING => Link::Waiting,
             refused if refused & MARK != 0 => Link::Refused(Node(refused & !MARK)),
             bound => Link::Bound(Node(bound)),
         }
@@ -67,7 +78,7 @@ impl Input {
 
     pub(super) fn linked(self, link: Link) -> Self {
         let link = match link {
-            Link::Waiting => u32::MAX,
+            Link::Waiting => WAITING,
             Link::Bound(node) => node.0,
             Link::Refused(node) => node.0 | MARK,
         };
@@ -109,9 +120,6 @@ impl InputPage {
 /// Who produces and who uses an artifact.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ArtifactPage {
-    /// The latest start of any record that uses it. A newer producer than that
-    /// takes no input from an older one, so nobody needs to be asked.
-    pub(super) latest_start: Vec<Timestamp>,
     /// The records that name it as output and have not failed, sorted by age.
     pub(super) producers: Lists<u32>,
     /// The records that name it as output and have failed.
@@ -122,8 +130,59 @@ pub(super) struct ArtifactPage {
 
 impl ArtifactPage {
     pub(super) fn heap_bytes(&self) -> usize {
-        let lists = [&self.producers, &self.failed, &self.waiting].map(Lists::heap_bytes);
-        self.latest_start.capacity() * size_of::<Timestamp>() + lists.iter().sum::<usize>()
+        [&self.producers, &self.failed, &self.waiting].map(Lists::heap_bytes).iter().sum()
+    }
+}
+
+/// Who depends on the records of a page.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DependentPage {
+    pub(super) lists: Lists<u32>,
+    /// For long lists: a time that no dependent started after. A newer
+    /// producer than that wins none of them, so none needs to be asked.
+    latest_starts: Vec<(usize, Timestamp)>,
+}
+
+impl DependentPage {
+    /// `None`: nobody has kept it.
+    pub(super) fn latest_start(&self, slot: usize) -> Option<Timestamp> {
+        self.latest_starts.iter().find(|(of, _)| *of == slot).map(|(_, latest)| *latest)
+    }
+
+    pub(super) fn set_latest_start(&mut self, slot: usize, latest: Timestamp) {
+        self.latest_starts.retain(|(of, _)| *of != slot);
+        self.latest_starts.push((slot, latest));
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.lists.heap_bytes() + self.latest_starts.capacity() * size_of::<(usize, Timestamp)>()
+    }
+}
+
+/// The rows of a page. A copy is made to be added to, so it has room at once.
+#[derive(Debug, Default)]
+pub(super) struct RowPage(Vec<Row>);
+
+impl Clone for RowPage {
+    fn clone(&self) -> Self {
+        let mut rows = Vec::with_capacity(PAGE);
+        rows.extend_from_slice(&self.0);
+        Self(rows)
+    }
+}
+
+impl RowPage {
+    pub(super) fn push(&mut self, row: Row) {
+        self.0.reserve_exact(PAGE - self.0.len());
+        self.0.push(row);
+    }
+
+    pub(super) fn get(&self, slot: usize) -> &Row {
+        &self.0[slot]
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Row>()
     }
 }
 
@@ -236,10 +295,9 @@ impl MarkPage {
         let exposure = number_at(self.exposures.as_deref(), slot);
         let flag = match Fact::unpack(number_at(self.facts.as_deref(), slot)) {
             Some(Fact::Tainted(_)) => TAINTED,
-            Some(Fact::Marked(_)) => SUSPECT,
             Some(Fact::Cleared(at)) if exposure <= at.0 => 0,
             None if exposure == 0 => 0,
-            Some(Fact::Cleared(_)) | None => SUSPECT,
+            Some(Fact::Marked(_) | Fact::Cleared(_)) | None => SUSPECT,
         };
         self.bits[slot] = self.bits[slot] & STATUS | flag;
         (before, flag_of(flag))
