@@ -34,9 +34,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const ENGINE_PAUSE: Duration = Duration::from_millis(200);
 /// When a job that waits for a probe's result is looked at again.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
-/// When a job is looked at again that has failed before and finds its places
-/// taken.
-const PLACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Routes tasks.
 #[derive(Debug)]
@@ -187,7 +184,7 @@ impl Driver {
             Intake::All => {
                 let failed_before = self.running.values().filter(|running| running.has_failed_before).count();
                 let is_full = has_failed_before && failed_before >= self.concurrency.div_ceil(2);
-                is_full.then(|| now.after(PLACE_PAUSE))
+                is_full.then(|| self.carrier.next_place_at(now))
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::caller::Failed;
 use super::error::Error;
 use super::failures::Failures;
-use super::retry::fraction;
+use super::retry::{fraction, jittered};
 use super::services::Services;
 use super::settings::{Fallback, Settings};
 use crate::clock::Clock;
@@ -64,6 +64,12 @@ impl Carrier {
     /// How often questions about a task have failed.
     pub(super) fn failures_of(&self, task: TaskId) -> u32 {
         self.failures().of(task).map_or(0, |failure| failure.count)
+    }
+
+    /// When a job that has failed before looks for a place again that it has
+    /// not found now. There can be many of them.
+    pub(super) fn next_place_at(&self, now: Timestamp) -> Timestamp {
+        now.after(jittered(self.failures().longest() / 8, fraction()))
     }
 
     /// How a job is to be carried out now.
