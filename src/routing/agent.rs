@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::answers;
-use super::caller::{Availability, Caller, Failed, Question};
+use super::caller::{Caller, Failed, Question};
 use super::figures::ServiceFigures;
 use super::settings;
 use crate::clock::Clock;
@@ -93,7 +93,7 @@ impl Agent {
         self.caller.figures()
     }
 
-    pub(super) fn availability(&self) -> Availability {
-        self.caller.availability()
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
     }
 }

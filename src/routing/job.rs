@@ -99,7 +99,7 @@ impl Carrier {
     }
 
     fn away_since(&self) -> Option<Timestamp> {
-        self.services.agent.as_ref()?.availability().away_since
+        self.services.agent.as_ref()?.caller().availability().away_since
     }
 
     /// When there may be a job that can do without an Agent that is away;
