@@ -1,18 +1,21 @@
 //! Pages that several versions of the graph share.
 //!
-//! A tree of two levels with a fixed fan-out. A copy of the whole costs one
-//! reference count. A change copies the page that it touches and the 64
-//! pointers above it, unless nobody else holds them: then it writes in place.
+//! A tree with a small fan-out. A copy of the whole costs one reference
+//! count. A change copies the page that it touches and the few pointers above
+//! it, unless nobody else holds them: then it writes in place. What a copy of
+//! a pointer costs is the reference count behind it, most likely not in any
+//! cache: that is why the fan-out is small.
 
 use std::sync::Arc;
 
 /// Rows in a page.
 pub(super) const PAGE: usize = 256;
 
-/// Pages below a branch.
-const FAN: usize = 64;
+/// Pages of a twig, and twigs of a branch.
+const FAN: usize = 16;
 
-type Branch<P> = Arc<[Arc<P>; FAN]>;
+type Twig<P> = Arc<[Arc<P>; FAN]>;
+type Branch<P> = Arc<[Twig<P>; FAN]>;
 
 /// An index as a place in an array. Indices have 32 bits to keep edges small.
 pub(super) fn place(index: u32) -> usize {
@@ -40,26 +43,29 @@ impl<P> Default for Pages<P> {
 impl<P: Clone + Default> Pages<P> {
     /// Makes sure that `page` is there, empty if it is new.
     pub(super) fn reach(&mut self, page: usize) {
-        while self.branches.len() * FAN <= page {
+        while self.branches.len() * FAN * FAN <= page {
             let empty = Arc::new(P::default());
-            let branch = Arc::new(std::array::from_fn(|_| Arc::clone(&empty)));
+            let twig: Twig<P> = Arc::new(std::array::from_fn(|_| Arc::clone(&empty)));
+            let branch = Arc::new(std::array::from_fn(|_| Arc::clone(&twig)));
             Arc::make_mut(&mut self.branches).push(branch);
         }
     }
 
     pub(super) fn get(&self, page: usize) -> &P {
-        &self.branches[page / FAN][page % FAN]
+        &self.branches[page / (FAN * FAN)][page / FAN % FAN][page % FAN]
     }
 
     /// The page to be changed: a copy, if another version of the graph has it too.
     pub(super) fn get_mut(&mut self, page: usize) -> &mut P {
-        let branch = &mut Arc::make_mut(&mut self.branches)[page / FAN];
-        Arc::make_mut(&mut Arc::make_mut(branch)[page % FAN])
+        let branch = Arc::make_mut(&mut Arc::make_mut(&mut self.branches)[page / (FAN * FAN)]);
+        let twig = Arc::make_mut(&mut branch[page / FAN % FAN]);
+        Arc::make_mut(&mut twig[page % FAN])
     }
 
     /// All pages that were reached, and with them empty ones behind the last.
     pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
-        self.branches.iter().flat_map(|branch| branch.iter().map(AsRef::as_ref))
+        let twigs = self.branches.iter().flat_map(|branch| branch.iter());
+        twigs.flat_map(|twig| twig.iter().map(AsRef::as_ref))
     }
 }
 
@@ -70,13 +76,13 @@ mod tests {
     #[test]
     fn a_copy_does_not_see_later_changes() {
         let mut pages = Pages::<Vec<u32>>::default();
-        pages.reach(100);
+        pages.reach(1000);
         pages.get_mut(3).push(1);
         let copy = pages.clone();
         pages.get_mut(3).push(2);
-        pages.get_mut(100).push(3);
-        assert_eq!((copy.get(3), copy.get(100)), (&vec![1], &Vec::new()));
-        assert_eq!((pages.get(3), pages.get(100)), (&vec![1, 2], &vec![3]));
+        pages.get_mut(1000).push(3);
+        assert_eq!((copy.get(3), copy.get(1000)), (&vec![1], &Vec::new()));
+        assert_eq!((pages.get(3), pages.get(1000)), (&vec![1, 2], &vec![3]));
         assert!(std::ptr::eq(copy.get(4), pages.get(4)));
     }
 }

@@ -260,9 +260,15 @@ impl Marks {
     /// What a record passes on to those that depend on it: its exposure, or
     /// its own taint, whichever is newer; zero: nothing.
     pub(super) fn passed_on(&self, node: u32) -> u64 {
-        match self.fact(node) {
-            Some(Fact::Tainted(at)) => at.0.max(self.exposure(node)),
-            _ => self.exposure(node),
+        let (page, slot) = split(node);
+        let page = self.0.get(page);
+        let exposure = number_at(page.exposures.as_deref(), slot);
+        if page.bits[slot] & TAINTED == 0 {
+            return exposure;
+        }
+        match Fact::unpack(number_at(page.facts.as_deref(), slot)) {
+            Some(Fact::Tainted(at)) => at.0.max(exposure),
+            _ => exposure,
         }
     }
 

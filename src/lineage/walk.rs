@@ -10,6 +10,7 @@ use fixedbitset::FixedBitSet;
 use petgraph::Direction;
 
 use super::graph::Graph;
+use super::lists::List;
 use super::pages::place;
 use super::record::{Flag, Node, Project};
 use super::rows::Input;
@@ -251,7 +252,11 @@ impl<'a> Search<'a> {
                 }
             };
             match self.direction {
-                Direction::Incoming => graph.dependents_of(node).chunks().flatten().for_each(|node| visit(*node)),
+                Direction::Incoming => match graph.dependents_of(node) {
+                    // Nearly all lists are short, and a slice is the fastest to go over.
+                    List::Short(dependents) => dependents.iter().for_each(|node| visit(*node)),
+                    dependents @ List::Long(_) => dependents.iter().for_each(visit),
+                },
                 Direction::Outgoing => graph.inputs_of(node).iter().filter_map(Input::bound).for_each(visit),
             }
         }
