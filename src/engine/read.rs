@@ -1,9 +1,10 @@
 //! The read side: what readers use without ever waiting for the writer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::answer::{self, Fixed};
@@ -12,6 +13,7 @@ use super::group::Publication;
 use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
 use super::pause::Pauses;
+use crate::lineage::Graph;
 use crate::store::{self, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
@@ -25,6 +27,7 @@ pub(super) struct ReadSide {
     pub(super) hot: HotTasks,
     pub(super) signals: Signals,
     pauses: Pauses,
+    graph: ArcSwap<Graph>,
     head: watch::Sender<Seq>,
     /// Counts the commits after which a task waited to be routed.
     routing: watch::Sender<u64>,
@@ -47,6 +50,7 @@ impl ReadSide {
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
             pauses: Pauses::of(&machine.lines),
+            graph: ArcSwap::from_pointee(machine.provenance.graph().clone()),
             head,
             routing,
             figures: Mutex::new(Figures { queues: machine.queues(), ..Figures::default() }),
@@ -81,6 +85,9 @@ impl ReadSide {
         self.note_state(machine, events, wrote);
         if let Some(queues) = publication.queues {
             self.figures.lock().unwrap_or_else(PoisonError::into_inner).queues = queues;
+        }
+        if let Some(graph) = publication.graph {
+            self.graph.store(Arc::new(graph));
         }
         for pause in &publication.pauses {
             self.pauses.change(pause);
@@ -151,6 +158,11 @@ impl ReadSide {
 
     pub(super) fn head(&self) -> watch::Receiver<Seq> {
         self.head.subscribe()
+    }
+
+    /// The provenance of everything, as of the last commit.
+    pub(super) fn graph(&self) -> Arc<Graph> {
+        self.graph.load_full()
     }
 
     pub(super) fn routing(&self) -> watch::Receiver<u64> {

@@ -11,13 +11,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use serde::{Deserialize, Serialize};
+
 use super::graph::Graph;
 use super::pages::{place, split};
 use super::record::{Edge, Error, Fact, Flag, FlagChange, Node, Step};
 use crate::task::{RecordId, Seq};
 
 /// What is said about a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It is bad. One that is tainted already stays as it is.
     Taint,

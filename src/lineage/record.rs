@@ -1,5 +1,7 @@
 //! What goes into the graph and what comes out: records, links, facts, flags.
 
+use serde::{Deserialize, Serialize};
+
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// A record's place in the graph. It never changes, and is the same in every
@@ -16,7 +18,8 @@ pub struct Artifact(pub(super) u32);
 pub struct Project(pub(super) u32);
 
 /// How an artifact was used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Relationship {
     /// The worker says that it used it.
     Consumed,
@@ -47,7 +50,7 @@ pub struct Record {
 
 /// What was said about a record itself. A newer fact takes the place of the
 /// one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {
     /// It was tainted, at this position.
     Tainted(Seq),
@@ -82,7 +85,8 @@ impl Fact {
 }
 
 /// What follows for a record from all facts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Flag {
     /// Nothing speaks against it.
     Clean,

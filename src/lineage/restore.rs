@@ -57,6 +57,12 @@ impl Graph {
         Ok((graph, step))
     }
 
+    /// Says that the last step was at `newest`, where that is known only once
+    /// all rows have been read. Positions never go back.
+    pub fn continue_after(&mut self, newest: Seq) {
+        self.newest = self.newest.max(newest);
+    }
+
     fn restore_one(&mut self, row: &Restored, held: &mut HashSet<Asked>, step: &mut Step) -> Result<u32, Error> {
         self.check_room(row.record.inputs.len() + row.record.outputs.len())?;
         self.check_new(row.record.id)?;

@@ -5,6 +5,7 @@ use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMeta
 use super::Error;
 use super::batch::IdempotencyRow;
 use super::codec::decode;
+use super::lineage::CascadeRow;
 use super::recover::{TakenEvents, ended_as};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
 use super::tables::{self, id_after_number, id_then, number_after_id, number_of, then_id};
@@ -259,6 +260,24 @@ impl View {
     pub fn findings(&self, id: TaskId) -> Result<Option<Findings>, Error> {
         let row = self.table(tables::FINDINGS)?.get(&id.to_bytes())?;
         row.map(|row| decode("findings", row.value())).transpose()
+    }
+
+    /// What a taint, mark or clear did.
+    pub fn cascade(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
+        let row = self.table(tables::CASCADES)?.get(step.0)?;
+        row.map(|row| decode("cascades", row.value())).transpose()
+    }
+
+    /// Taints, marks and clears, newest first, before one of them.
+    pub fn cascades(
+        &self,
+        before: Option<Seq>,
+    ) -> Result<impl Iterator<Item = Result<(Seq, CascadeRow), Error>> + use<>, Error> {
+        let rows = self.table(tables::CASCADES)?.range(..before.map_or(u64::MAX, |before| before.0))?;
+        Ok(rows.rev().map(|row| {
+            let (key, value) = row?;
+            Ok((Seq(key.value()), decode("cascades", value.value())?))
+        }))
     }
 
     /// What an idempotency key led to.

@@ -7,10 +7,12 @@ use redb::ReadableTable;
 
 use super::batch::IdempotencyRow;
 use super::codec::decode;
+use super::lineage::LineageRow;
 use super::rows::{Counters, Project, TierPause};
 use super::tables::{self, LAST_COMMIT_KEY, number_of};
 use super::{Error, View};
-use crate::task::{Cohort, EventHash, ProjectId, Seq, Statistics, Status, Task, Tier, Timestamp};
+use crate::lineage::Graph;
+use crate::task::{Cohort, EventHash, ProjectId, RecordId, Seq, Statistics, Status, Task, Tier, Timestamp};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -27,6 +29,8 @@ pub struct Recovered {
     pub tier_pauses: Vec<(Tier, TierPause)>,
     /// What tasks took lately.
     pub estimates: Vec<(Cohort, Statistics)>,
+    /// The provenance of everything.
+    pub graph: Graph,
     /// The position of the last change.
     pub head: Seq,
     /// The first position that the log still has.
@@ -91,6 +95,7 @@ impl Recovered {
             counters: counters(view)?,
             tier_pauses: tier_pauses(view)?,
             estimates: estimates(view)?,
+            graph: graph(view)?,
             head: Seq(head),
             tail: Seq(tail),
             taken_events: view.taken_events(Seq(u64::MAX))?,
@@ -100,6 +105,35 @@ impl Recovered {
             last_commit_at,
         })
     }
+}
+
+/// Builds the graph row by row.
+fn graph(view: &View) -> Result<Graph, Error> {
+    let mut newest = Seq(0);
+    let mut failed = None;
+    let table = view.table(tables::LINEAGE)?;
+    let mut rows = table.iter()?;
+    let restored = std::iter::from_fn(|| {
+        let row = rows.next()?.map_err(Error::from).and_then(|(key, value)| {
+            let row: LineageRow = decode("lineage", value.value())?;
+            newest = newest.max(row.newest());
+            Ok(row.restored(RecordId::from_bytes(*key.value())))
+        });
+        // The first row that can't be read ends it.
+        row.map_err(|error| failed = Some(error)).ok()
+    });
+    let built = Graph::restore(restored, Seq(0));
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let corrupt = |detail| Error::Corrupt { table: "lineage", detail };
+    let (mut graph, step) = built.map_err(|error| corrupt(error.to_string()))?;
+    if !step.refused.is_empty() || !step.bound.is_empty() {
+        let (refused, bound) = (step.refused.len(), step.bound.len());
+        return Err(corrupt(format!("{refused} edges close a cycle, {bound} that were refused do not")));
+    }
+    graph.continue_after(newest);
+    Ok(graph)
 }
 
 fn last_commit_at(view: &View) -> Result<Timestamp, Error> {

@@ -15,7 +15,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "store", "engine", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
-    ("http", &["task", "clock", "store", "engine", "events", "routing", "json"]),
+    ("http", &["task", "lineage", "clock", "store", "engine", "events", "routing", "json"]),
     ("config", &["task", "routing"]),
     ("service", &["task", "clock", "store", "engine", "events", "routing", "http", "config"]),
 ];
