@@ -42,7 +42,7 @@
 //! # Versions
 //!
 //! A [`Graph`] is a value. Its rows are in pages of 256 that versions share
-//! ([`pages`]); a clone costs a dozen reference counts, and the writer, going
+//! (`pages.rs`); a clone costs a dozen reference counts, and the writer, going
 //! on, copies a page of some kilobytes when it first changes one that a reader
 //! may still hold. So a reader has one version for as long as it likes, no
 //! walk delays the writer, a step that is not committed is undone by dropping
@@ -53,11 +53,11 @@
 //!
 //! # Memory
 //!
-//! An edge costs 12 bytes: 8 at the record that used the artifact, 4 at the
-//! one that produced it. A record costs 64 bytes and its part of the pages
-//! and of the index, about 80 in all, an artifact about 30 and its name;
-//! facts and exposures take 8 bytes each, only in pages that have any.
-//! [`Graph::footprint`] counts, and a test holds the figures.
+//! An edge costs 12 bytes, 8 at the record that used the artifact and 4 at
+//! the one that produced it, and about 15 with its part of the pages. A record
+//! costs 64 bytes, and about 80 with its part of pages and index; an artifact
+//! about 25 and its name. Facts and exposures take 8 bytes each, only in pages
+//! that have any. [`Graph::footprint`] counts, and a test holds the figures.
 
 mod cycle;
 mod flags;

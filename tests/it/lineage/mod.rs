@@ -195,7 +195,7 @@ impl History {
         }
         let (graph, step) = Graph::restore(rows, Seq(self.seq)).unwrap();
         assert_eq!(step, Step::default());
-        assert_eq!(picture(&graph, &self.model), picture(&self.graph, &self.model));
+        assert_eq!(picture(&graph, self.model.records()), picture(&self.graph, self.model.records()));
         assert_eq!(graph.edge_count(), self.graph.edge_count());
         self.graph = graph;
         met.restored += 1;
@@ -203,9 +203,9 @@ impl History {
 
     fn hold(&mut self) {
         if let Some((graph, said)) = &self.held {
-            assert_eq!(&picture(graph, &self.model), said, "a version that is held has changed");
+            assert_eq!(&picture(graph, self.model.records()), said, "a version that is held has changed");
         }
-        self.held = Some((self.graph.clone(), picture(&self.graph, &self.model)));
+        self.held = Some((self.graph.clone(), picture(&self.graph, self.model.records())));
     }
 
     fn check(&mut self, before: &Model, step: &Step, met: &mut Met) {
@@ -261,10 +261,10 @@ impl History {
 }
 
 /// Everything that a version says of the records it has.
-fn picture(graph: &Graph, model: &Model) -> String {
+fn picture<'a>(graph: &Graph, records: impl Iterator<Item = &'a Record>) -> String {
     let mut lines = Vec::new();
-    for known in &model.records {
-        let Some(node) = graph.find(known.record.id) else { continue };
+    for record in records {
+        let Some(node) = graph.find(record.id) else { continue };
         let inputs: BTreeMap<_, _> = graph
             .inputs(node)
             .map(|(input, how, link)| {

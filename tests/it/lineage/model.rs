@@ -49,6 +49,10 @@ pub(super) struct Model {
 }
 
 impl Model {
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().map(|known| &known.record)
+    }
+
     pub(super) fn number(&self, id: RecordId) -> usize {
         self.records.iter().position(|known| known.record.id == id).unwrap()
     }
