@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::caller::Failed;
 use super::error::Error;
 use super::failures::Failures;
-use super::retry::{fraction, jittered};
+use super::retry::fraction;
 use super::services::Services;
 use super::settings::{Fallback, Settings};
 use crate::clock::Clock;
@@ -67,9 +67,9 @@ impl Carrier {
     }
 
     /// When a job that has failed before looks for a place again that it has
-    /// not found now. There can be many of them.
+    /// not found now.
     pub(super) fn next_place_at(&self, now: Timestamp) -> Timestamp {
-        now.after(jittered(self.failures().longest() / 8, fraction()))
+        now.after(self.failures().wait_for_place(fraction()))
     }
 
     /// How a job is to be carried out now.

@@ -130,6 +130,9 @@ async fn what_the_agent_can_not_answer_holds_up_nothing_else() {
     let lying = ["--decompose-rate", "0.5", "--fault", "garbage", "--fault-on", "decompose"];
     let process = agent(&lying);
     let mut narrow = settings(Some(&process), None);
+    // They come again seldom, as in earnest: else there is nothing but them.
+    narrow.return_max = Duration::from_secs(3);
+    narrow.return_initial = Duration::from_millis(300);
     narrow.agent = narrow.agent.map(|agent| dats::routing::Service { concurrency: 2, ..agent });
     let world = World::new(narrow.clone());
     let mut tasks = Vec::new();
