@@ -14,7 +14,7 @@ use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
 use super::pause::Pauses;
 use crate::lineage::Graph;
-use crate::store::{self, Store, View, guarded};
+use crate::store::{self, StatusView, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
 /// A commit that takes this long is worth a line in the log.
@@ -25,6 +25,9 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 pub(super) struct ReadSide {
     pub(super) store: Store,
     pub(super) hot: HotTasks,
+    /// Where answers come from that are not in memory: the last commit, open
+    /// until the next one.
+    cold: ArcSwap<StatusView>,
     pub(super) signals: Signals,
     pauses: Pauses,
     graph: ArcSwap<Graph>,
@@ -42,10 +45,11 @@ pub(super) struct ReadSide {
 }
 
 impl ReadSide {
-    pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Self {
+    pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Result<Self, store::Error> {
         let (head, _) = watch::channel(machine.head);
         let (routing, _) = watch::channel(0);
         let read = Self {
+            cold: ArcSwap::from_pointee(store.view()?.statuses()?),
             store,
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
@@ -62,11 +66,21 @@ impl ReadSide {
             stopped: AtomicBool::new(false),
         };
         read.note_state(machine, [0; 4], false);
-        read
+        Ok(read)
     }
 
     /// Shows what a committed group has changed, and wakes who waits for it.
-    pub(super) fn publish(&self, publication: Publication, machine: &Machine, events: [u64; 4], wrote: bool) {
+    pub(super) fn publish(
+        &self,
+        publication: Publication,
+        machine: &Machine,
+        events: [u64; 4],
+        wrote: bool,
+    ) -> Result<(), store::Error> {
+        if wrote {
+            // First of all: an answer that leaves memory must be found there.
+            self.cold.store(Arc::new(self.store.view()?.statuses()?));
+        }
         let mut changed = Vec::with_capacity(publication.answers.len());
         for (task, ended, compact) in publication.answers {
             match compact {
@@ -104,6 +118,7 @@ impl ReadSide {
             self.routing.send_modify(|count| *count = count.wrapping_add(1));
         }
         self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
+        Ok(())
     }
 
     fn note_state(&self, machine: &Machine, events: [u64; 4], wrote: bool) {
@@ -189,9 +204,7 @@ impl ReadSide {
 
     /// The same, read from the store.
     fn cold_status(&self, id: TaskId) -> Result<Option<Answer>, store::Error> {
-        let view = self.store.view()?;
-        let Some(task) = view.task(id)? else { return Ok(None) };
-        let Some(submission) = view.submission(id)? else { return Ok(None) };
+        let Some((task, submission)) = self.cold.load().task(id)? else { return Ok(None) };
         let compact = answer::compact(&task, &Fixed::of(&submission, &task));
         Ok(Some(compact.answer(id, self.pauses.holding(&compact))))
     }

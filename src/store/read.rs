@@ -1,5 +1,7 @@
 //! Reading: a consistent view of one commit.
 
+use std::fmt;
+
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::Error;
@@ -15,6 +17,37 @@ use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Status, Submis
 #[derive(Debug)]
 pub struct View {
     transaction: ReadTransaction,
+}
+
+/// The tables that a status answer is made from, opened once: for many reads
+/// of one commit.
+pub struct StatusView {
+    finished: ReadOnlyTable<tables::Id, tables::Bytes>,
+    open: ReadOnlyTable<tables::Id, tables::Bytes>,
+    submissions: ReadOnlyTable<tables::Id, tables::Bytes>,
+}
+
+impl fmt::Debug for StatusView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusView").finish_non_exhaustive()
+    }
+}
+
+impl StatusView {
+    /// A task and what its client asked for; `None`: there is no such task.
+    pub fn task(&self, id: TaskId) -> Result<Option<(Task, Submission)>, Error> {
+        let key = id.to_bytes();
+        // Of a million tasks nearly all have ended.
+        let task = match self.finished.get(&key)? {
+            Some(row) => decode("finished_tasks", row.value())?,
+            None => match self.open.get(&key)? {
+                Some(row) => decode("open_tasks", row.value())?,
+                None => return Ok(None),
+            },
+        };
+        let Some(row) = self.submissions.get(&key)? else { return Ok(None) };
+        Ok(Some((task, decode("submissions", row.value())?)))
+    }
 }
 
 /// Which tasks a scan looks at; the rest of a filter needs the task itself.
@@ -67,6 +100,15 @@ impl View {
         definition: TableDefinition<'_, K, V>,
     ) -> Result<ReadOnlyTable<K, V>, Error> {
         Ok(self.transaction.open_table(definition)?)
+    }
+
+    /// The tables of status answers.
+    pub fn statuses(&self) -> Result<StatusView, Error> {
+        Ok(StatusView {
+            finished: self.table(tables::FINISHED_TASKS)?,
+            open: self.table(tables::OPEN_TASKS)?,
+            submissions: self.table(tables::SUBMISSIONS)?,
+        })
     }
 
     /// The state of a task.
