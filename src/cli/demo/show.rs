@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -21,6 +21,8 @@ use crate::cli::tree::tree_table;
 const STORY_TIME: Duration = Duration::from_mins(2);
 /// Steps that may wait to be printed.
 const WAITING_STEPS: usize = 64;
+/// How far apart steps of one moment come.
+const MOMENT: Duration = Duration::from_millis(30);
 /// Steps that say nothing which another one does not.
 const QUIET: [&str; 5] = ["task.analyzing", "task.queued", "task.leased", "task.child_ended", "task.output.created"];
 
@@ -50,18 +52,31 @@ async fn follow(client: &Client, cast: &[Role]) -> Result<(), Failure> {
     while open > 0
         && let Some(news) = coming.recv().await
     {
-        let (role, step) = news?;
-        for id in step["detail"]["children"].as_array().into_iter().flatten() {
-            let subtask = client.get(&format!("/tasks/{}", segment(id.as_str().unwrap_or_default()))).await?;
-            join(role.part(&subtask.json), &mut labels);
-            open += 1;
-        }
-        tell_step(&role, &step, &labels)?;
-        if step["type"] == "task.finished" {
-            open -= 1;
+        for (role, step) in in_order(news?, &mut coming).await? {
+            for id in step["detail"]["children"].as_array().into_iter().flatten() {
+                let subtask = client.get(&format!("/tasks/{}", segment(id.as_str().unwrap_or_default()))).await?;
+                join(role.part(&subtask.json), &mut labels);
+                open += 1;
+            }
+            tell_step(&role, &step, &labels)?;
+            if step["type"] == "task.finished" {
+                open -= 1;
+            }
         }
     }
     Ok(())
+}
+
+/// The first step with those of the same moment, in the order of the log: each
+/// task has a stream of its own.
+async fn in_order(first: (Role, Value), coming: &mut Receiver<News>) -> Result<Vec<(Role, Value)>, Failure> {
+    sleep(MOMENT).await;
+    let mut steps = vec![first];
+    while let Ok(news) = coming.try_recv() {
+        steps.push(news?);
+    }
+    steps.sort_by_key(|(_, step)| step["seq"].as_u64());
+    Ok(steps)
 }
 
 /// Sends each step of a task.
