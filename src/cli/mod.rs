@@ -33,6 +33,7 @@ mod simulate;
 mod sse;
 mod status;
 mod submit;
+mod tree;
 mod verify;
 mod watch;
 
@@ -88,7 +89,7 @@ enum Command {
     Prune(prune::Arguments),
     /// Check every page of a stopped service's store against its checksum.
     Verify(verify::Arguments),
-    /// Run a server with stand-ins for worker and QA, and watch tasks live.
+    /// Run a server with stand-ins for the services around it, and watch tasks live.
     Demo(demo::Arguments),
     /// Print completions for a shell.
     Completions(completions::Arguments),
@@ -99,7 +100,7 @@ enum Command {
 enum Remote {
     /// Submit a task.
     Submit(submit::Arguments),
-    /// Show a task.
+    /// Show a task, or the tree it was split into.
     Status(status::Arguments),
     /// List tasks, newest first.
     List(list::Arguments),
@@ -122,7 +123,7 @@ enum Remote {
     /// Show how results came about.
     #[command(subcommand)]
     Provenance(provenance::Action),
-    /// Stand in for the worker or QA service, for demos and load.
+    /// Stand in for the services around the server, for demos and load.
     #[command(subcommand)]
     Simulate(simulate::Action),
 }
