@@ -112,7 +112,14 @@ impl Routing {
     pub fn settings(&self) -> routing::Settings {
         let concurrency = self.max_concurrent_calls;
         let agent = |address| {
-            let (try_timeout, call_timeout) = (self.agent_timeout, self.agent_timeout.saturating_mul(2));
+            let twice = self.agent_timeout.saturating_mul(2);
+            // A question may not last beyond the time after which its task
+            // falls back.
+            let call_timeout = match self.fallback {
+                Fallback::Wait => twice,
+                Fallback::Builtin => twice.min(self.fallback_after.max(Duration::from_secs(1))),
+            };
+            let try_timeout = self.agent_timeout.min(call_timeout);
             Service { try_timeout, call_timeout, concurrency, ..Service::agent(address) }
         };
         let rag = |address| {

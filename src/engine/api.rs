@@ -311,6 +311,17 @@ pub struct TreeNode {
     pub children: Option<Range<usize>>,
 }
 
+/// What waits, as it is looked at now and then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Backlog {
+    /// The work queues.
+    pub(super) queues: Vec<Queue>,
+    /// Since when the oldest task waits to be routed.
+    pub(super) oldest_analyzing: Option<Timestamp>,
+    /// Since when the oldest task waits for a slot.
+    pub(super) oldest_queued: Option<Timestamp>,
+}
+
 /// A task that somebody is to ask about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutingJob {
@@ -437,6 +448,10 @@ pub struct Figures {
     pub projects: u64,
     /// Projects that are paused.
     pub paused_projects: u64,
+    /// Since when the oldest task waits to be routed, at most a second old.
+    pub oldest_analyzing: Option<Timestamp>,
+    /// Since when the oldest task waits for a slot, at most a second old.
+    pub oldest_queued: Option<Timestamp>,
     /// The work queues, at most a second old.
     pub queues: Vec<Queue>,
     /// How estimates compare with what tasks took.

@@ -13,12 +13,19 @@ impl Machine {
         if project || tier || task.status() != Status::Pending {
             return None;
         }
-        let done = task.waits_for().iter().filter_map(|id| Some(self.open(*id)?.estimate.as_ref()?.at));
+        let mut done = Vec::new();
+        for id in task.waits_for() {
+            // A subtask is done before its parent; without an estimate of
+            // either there is nothing to go by.
+            let open = self.open(*id)?;
+            let estimated = open.estimate.as_ref().or_else(|| self.open(open.parent?)?.estimate.as_ref());
+            done.push(estimated?.at);
+        }
         let starts = match &task.state {
             State::Pending(Pending::Scheduled { until, .. }) => Some(*until),
             _ => None,
         };
-        let from = done.chain(starts).fold(now, Timestamp::max);
+        let from = done.into_iter().chain(starts).fold(now, Timestamp::max);
         let admission = &self.lines.admission;
         let ahead = admission.ahead(&task.project, task.priority);
         self.estimator.estimate(&task.tier, &task.domain, ahead, admission.slots(&task.project), from)

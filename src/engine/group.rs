@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use super::answer::Compact;
-use super::api::Queue;
+use super::api::Backlog;
 use super::pause::Changed;
 use crate::lineage::{Graph, Relationship};
 use crate::store::{self, Batch, Record, RecordInput, RecordOutput};
@@ -35,8 +35,8 @@ pub(super) struct Group {
     pub(super) requeued: HashSet<u64>,
     /// What was paused or resumed.
     pub(super) pauses: Vec<Changed>,
-    /// The work queues, when it was time to look at them.
-    pub(super) queues: Option<Vec<Queue>>,
+    /// What waits, when it was time to look at it.
+    pub(super) backlog: Option<Backlog>,
 }
 
 /// What the read side learns once the group is committed.
@@ -48,8 +48,8 @@ pub(super) struct Publication {
     pub(super) removed: Vec<TaskId>,
     /// What was paused or resumed.
     pub(super) pauses: Vec<Changed>,
-    /// The work queues, when it was time to look at them.
-    pub(super) queues: Option<Vec<Queue>>,
+    /// What waits, when it was time to look at it.
+    pub(super) backlog: Option<Backlog>,
     /// The provenance graph, when it has changed.
     pub(super) graph: Option<Graph>,
 }
@@ -57,7 +57,7 @@ pub(super) struct Publication {
 impl Publication {
     /// Whether it changes what readers see, although nothing was written.
     pub(super) const fn is_seen(&self) -> bool {
-        !self.answers.is_empty() || self.queues.is_some()
+        !self.answers.is_empty() || self.backlog.is_some()
     }
 }
 

@@ -18,7 +18,7 @@ use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::writer::Writer;
-use super::{list, outgoing, tree};
+use super::{list, outgoing, submit, tree};
 use crate::clock::Clock;
 use crate::store::{self, DeadLetter, LogEntry, Project, Store, guarded, panic_message};
 use crate::task::{
@@ -176,21 +176,15 @@ impl Engine {
         self.ask(|reply| Command::Cancel { task, reason, reply }).await
     }
 
-    /// Makes a new task from a finished one. What it waited for has ended
-    /// and does not hold it up again. With a key, the first answer is given
+    /// Makes a new task from a finished one, with the same inputs. What it
+    /// waited for has ended and does not hold it up again. With a key, the first answer is given
     /// again, which the second value tells.
     pub async fn rerun(&self, task: TaskId, key: Option<IdempotencyKey>) -> Result<(Submitted, bool), Error> {
-        let found = self.read(move |side| {
-            let view = side.store.view()?;
-            Ok(view.task(task)?.map(|found| found.status()).zip(view.submission(task)?))
-        });
-        let (status, mut submission) = found.await?.ok_or(Refusal::TaskNotFound(task))?;
+        let found = self.read(move |side| submit::again(&side.store.view()?, task));
+        let (status, submission) = found.await?.ok_or(Refusal::TaskNotFound(task))?;
         if matches!(status, Status::Pending | Status::Running) {
             return Err(Refusal::NotEnded(status).into());
         }
-        submission.rerun_of = Some(task);
-        submission.options.depends_on.clear();
-        submission.options.not_before = None;
         let Submissions { results, replayed } = self.submit(vec![submission], key).await?;
         let submitted = results.into_iter().next().and_then(Result::ok);
         Ok((submitted.ok_or(Refusal::TaskNotFound(task))?, replayed))

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::api::Backlog;
 use super::machine::Machine;
 use super::settings::Settings;
 use crate::store::{self, Store, Trim};
@@ -15,7 +16,7 @@ impl Machine {
     /// One round. Whether there is more to do.
     pub(super) fn keep_house(&mut self, now: Timestamp) -> Result<bool, store::Error> {
         let settings = self.settings.clone();
-        self.group.queues = Some(self.queues());
+        self.group.backlog = Some(self.backlog());
         let mut more = self.warm(ROUND)?;
         if let Some(retention) = settings.retention {
             more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
@@ -37,6 +38,12 @@ impl Machine {
         let idempotency = self.keys.outdated(now.before(settings.idempotency));
         self.group.batch.trim(Trim { log, taken_events: taken, idempotency });
         Ok(more)
+    }
+
+    /// What waits.
+    pub(super) fn backlog(&self) -> Backlog {
+        let (oldest_analyzing, oldest_queued) = (self.lines.routing.oldest(), self.lines.admission.oldest());
+        Backlog { queues: self.queues(), oldest_analyzing, oldest_queued }
     }
 
     /// Removes tasks that ended before a time, the oldest first, at most

@@ -50,8 +50,10 @@ pub(super) struct Machine {
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
     cold: Vec<TaskId>,
-    /// What the step under way means for other tasks.
-    follow: Vec<Follow>,
+    /// Tasks that the step under way cancels, and those that it has ended,
+    /// whose dependents and parents must learn it.
+    cancelled: Vec<(TaskId, String)>,
+    ended: Vec<Ended>,
     ids: ContextV7,
 }
 
@@ -62,13 +64,12 @@ struct Entry {
     fixed: Known,
 }
 
-/// What a step of one task means for another.
+/// A task that has ended.
 #[derive(Debug)]
-enum Follow {
-    /// It has ended: who waits for it, and its parent, must learn it.
-    Ended { task: TaskId, parent: Option<TaskId>, end: End },
-    /// It must be cancelled.
-    Cancel { task: TaskId, reason: String },
+struct Ended {
+    task: TaskId,
+    parent: Option<TaskId>,
+    end: End,
 }
 
 /// The part of a task's answer that never changes.
@@ -112,7 +113,8 @@ impl Machine {
             provenance: Provenance::new(recovered.graph),
             group: Group::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
-            follow: Vec::new(),
+            cancelled: Vec::new(),
+            ended: Vec::new(),
             ids: ContextV7::new(),
         };
         for (seq, row) in recovered.idempotency {
@@ -209,28 +211,29 @@ impl Machine {
         now: Timestamp,
     ) -> Stored<Result<Outcome, Refusal>> {
         let outcome = self.apply_alone(id, input, event, now)?;
-        while let Some(follow) = self.follow.pop() {
-            self.follow(follow, now)?;
+        loop {
+            // Cancellations first: a task that is to be cancelled must not be
+            // failed by the end of another one of them.
+            if let Some((task, reason)) = self.cancelled.pop() {
+                let _ = self.apply_alone(task, Input::Cancel { reason: Some(reason) }, None, now)?;
+            } else if let Some(ended) = self.ended.pop() {
+                self.tell_of(ended, now)?;
+            } else {
+                break;
+            }
         }
         Ok(outcome)
     }
 
-    /// Carries a step on to another task. One that has ended itself
-    /// meanwhile has nothing to learn from it, and refuses.
-    fn follow(&mut self, follow: Follow, now: Timestamp) -> Stored<()> {
-        match follow {
-            Follow::Cancel { task, reason } => {
-                let _ = self.apply_alone(task, Input::Cancel { reason: Some(reason) }, None, now)?;
-            }
-            Follow::Ended { task, parent, end } => {
-                for dependent in self.lines.dependents_of(task) {
-                    let input = Input::DependencyEnded { task, end: end.clone() };
-                    let _ = self.apply_alone(dependent, input, None, now)?;
-                }
-                if let Some(parent) = parent {
-                    let _ = self.apply_alone(parent, Input::ChildEnded { task, end }, None, now)?;
-                }
-            }
+    /// Tells those who wait for a task that it has ended. One that has ended
+    /// itself meanwhile has nothing to learn from it, and refuses.
+    fn tell_of(&mut self, Ended { task, parent, end }: Ended, now: Timestamp) -> Stored<()> {
+        for dependent in self.lines.dependents_of(task) {
+            let input = Input::DependencyEnded { task, end: end.clone() };
+            let _ = self.apply_alone(dependent, input, None, now)?;
+        }
+        if let Some(parent) = parent {
+            let _ = self.apply_alone(parent, Input::ChildEnded { task, end }, None, now)?;
         }
         Ok(())
     }
@@ -304,7 +307,7 @@ impl Machine {
     fn count(&mut self, task: &Task, old: Option<&Task>, now: Timestamp) {
         let status = task.status();
         if let Some(end) = End::of(task).filter(|_| old.is_none_or(|old| !old.status().is_terminal())) {
-            self.follow.push(Follow::Ended { task: task.id, parent: task.parent, end });
+            self.ended.push(Ended { task: task.id, parent: task.parent, end });
             if let Some(state) = self.projects.get_mut(&task.project) {
                 state.ends.add(now, status);
             }
@@ -341,7 +344,7 @@ impl Machine {
                 }
                 Effect::KeepFindings(findings) => self.group.findings(&self.store, task.id)?.merge(*findings),
                 Effect::Spawn(children) => self.spawn(task, &children, now)?,
-                Effect::Cancel { task, reason } => self.follow.push(Follow::Cancel { task, reason }),
+                Effect::Cancel { task, reason } => self.cancelled.push((task, reason)),
                 Effect::DeadLetter { raw, reason, event } => {
                     if let Some(event) = event {
                         self.taken.forget(event);
@@ -444,7 +447,7 @@ impl Machine {
             answers: warmed.collect(),
             removed: group.removed,
             pauses: group.pauses,
-            queues: group.queues,
+            backlog: group.backlog,
             graph: self.provenance.finish(&mut group.batch)?,
         };
         for (id, before) in group.touched {

@@ -9,7 +9,7 @@ use super::api::{LogPage, Logged, RoutingJob};
 use super::read::ReadSide;
 use super::routing::TakenRouting;
 use crate::store::{self, LogEntry, View};
-use crate::task::{ArtifactId, Change, End, Findings, Progress, RecordId, Seq, State, Task, TaskId};
+use crate::task::{Change, End, Findings, Progress, RecordId, Seq, State, Task, TaskId};
 
 /// Most log entries that one page looks at.
 const MAX_LOOKED_AT: usize = 1024;
@@ -85,8 +85,7 @@ fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
 
 /// The data of `task.ready` for a worker that has leased the task.
 pub(super) fn ready_data_of_task(view: &View, task: &Task) -> Stored<Bytes> {
-    let previous = task.closed.last().and_then(|closed| closed.product.as_ref().map(|(record, _)| *record));
-    let mut data = ready_data(view, task, task.attempts(), previous)?;
+    let mut data = ready_data(view, task, task.attempts(), task.newest_record())?;
     let deadline = match &task.state {
         State::Running { progress: Progress::Leased { deadline, .. }, .. } => Some(deadline.to_string()),
         State::Running { .. }
@@ -118,7 +117,8 @@ fn ready_data(view: &View, task: &Task, attempt: u32, previous: Option<RecordId>
     let Some(submission) = view.submission(task.id)? else {
         return Ok(json!({ "task_id": task.id.to_string(), "attempt": attempt }));
     };
-    let inputs: Vec<&ArtifactId> = submission.options.inputs.iter().chain(&task.inputs).collect();
+    let mut inputs = submission.options.inputs.clone();
+    inputs.extend(task.inputs.iter().filter(|input| !submission.options.inputs.contains(input)).cloned());
     let project = view.project(&submission.project)?;
     let constitution = submission.constitution_override.or(project.and_then(|project| project.constitution));
     let mut data = json!({
@@ -149,8 +149,9 @@ fn context(view: &View, task: &Task, previous: Option<RecordId>) -> Stored<Value
         let parent = json!({ "task_id": parent.to_string(), "description": submission.description });
         merge(&mut context, json!({ "parent": parent }));
     }
-    if !task.depends_on.is_empty() {
-        let dependencies: Stored<Vec<Value>> = task.depends_on.iter().map(|id| dependency(view, *id)).collect();
+    let dependencies = dependencies(view, task)?;
+    if !dependencies.is_empty() {
+        let dependencies: Stored<Vec<Value>> = dependencies.into_iter().map(|id| dependency(view, id)).collect();
         merge(&mut context, json!({ "dependencies": dependencies? }));
     }
     if task.has_findings
@@ -168,6 +169,18 @@ fn context(view: &View, task: &Task, previous: Option<RecordId>) -> Stored<Value
         merge(&mut context, json!({ "previous_attempt": previous }));
     }
     Ok(context)
+}
+
+/// What a task and those that it is a part of have waited for, each once.
+fn dependencies(view: &View, task: &Task) -> Stored<Vec<TaskId>> {
+    let mut all = task.depends_on.clone();
+    let mut parent = task.parent;
+    while let Some(above) = parent.map(|id| view.task(id)).transpose()?.flatten() {
+        let new: Vec<TaskId> = above.depends_on.iter().filter(|id| !all.contains(id)).copied().collect();
+        all.extend(new);
+        parent = above.parent;
+    }
+    Ok(all)
 }
 
 fn dependency(view: &View, id: TaskId) -> Stored<Value> {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::answer::{self, Fixed};
-use super::api::{Answer, Figures};
+use super::api::{Answer, Backlog, Figures};
 use super::group::Publication;
 use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
@@ -57,7 +57,7 @@ impl ReadSide {
             graph: ArcSwap::from_pointee(machine.provenance.graph().clone()),
             head,
             routing,
-            figures: Mutex::new(Figures { queues: machine.queues(), ..Figures::default() }),
+            figures: Mutex::default(),
             commands: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
             longest_commit_ms: AtomicU64::new(0),
@@ -66,6 +66,7 @@ impl ReadSide {
             stopped: AtomicBool::new(false),
         };
         read.note_state(machine, [0; 4], false);
+        read.note_backlog(machine.backlog());
         Ok(read)
     }
 
@@ -97,8 +98,8 @@ impl ReadSide {
             self.hot.remove(task);
         }
         self.note_state(machine, events, wrote);
-        if let Some(queues) = publication.queues {
-            self.figures.lock().unwrap_or_else(PoisonError::into_inner).queues = queues;
+        if let Some(backlog) = publication.backlog {
+            self.note_backlog(backlog);
         }
         if let Some(graph) = publication.graph {
             self.graph.store(Arc::new(graph));
@@ -119,6 +120,13 @@ impl ReadSide {
         }
         self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
         Ok(())
+    }
+
+    fn note_backlog(&self, backlog: Backlog) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.queues = backlog.queues;
+        figures.oldest_analyzing = backlog.oldest_analyzing;
+        figures.oldest_queued = backlog.oldest_queued;
     }
 
     fn note_state(&self, machine: &Machine, events: [u64; 4], wrote: bool) {

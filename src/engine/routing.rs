@@ -6,7 +6,7 @@
 //! that still waits is handed out again, and a finding that comes twice is
 //! taken once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::answer::Fixed;
@@ -25,6 +25,8 @@ type Standing = (ProjectId, Priority);
 /// The tasks that are to be routed.
 #[derive(Debug)]
 pub(super) struct RoutingLine {
+    /// All of them, by since when they wait.
+    waiting: BTreeSet<(Timestamp, TaskId)>,
     /// Those nobody asks about yet.
     line: FairLine,
     aging: Duration,
@@ -45,6 +47,7 @@ impl RoutingLine {
     pub(super) fn new(settings: &Settings) -> Self {
         let Policy { agent, rag, .. } = settings.policy;
         Self {
+            waiting: BTreeSet::new(),
             line: FairLine::default(),
             aging: settings.aging,
             taken: HashSet::default(),
@@ -59,6 +62,7 @@ impl RoutingLine {
 
     /// A task is to be routed since `since`.
     pub(super) fn enter(&mut self, task: &Task, since: Timestamp) {
+        self.waiting.insert((since, task.id));
         if self.serves(task) {
             self.line.insert(&task.project, task.priority, Place { since, task: task.id });
         } else {
@@ -75,6 +79,7 @@ impl RoutingLine {
 
     /// The reverse of [`Self::enter`], wherever the task stands meanwhile.
     pub(super) fn leave(&mut self, task: &Task, since: Timestamp) {
+        self.waiting.remove(&(since, task.id));
         if self.taken.remove(&task.id) {
             return;
         }
@@ -116,6 +121,11 @@ impl RoutingLine {
     /// When the next returned task joins the line again.
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
         self.returned.first_key_value().map(|((until, _), _)| *until)
+    }
+
+    /// Since when the oldest task waits.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(since, _)| *since)
     }
 
     /// Whether there is a task that nobody asks about.

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Estimates, Queue};
+use crate::engine::{Engine, Estimates, Figures, Queue};
 use crate::task::{Phase, Timestamp};
 
 /// Reads the engine's figures.
@@ -55,7 +55,9 @@ impl Collector for EngineFigures {
             ConstGauge::new(count).encode(tasks.encode_family(&[("phase", phase.as_str())])?)?;
         }
         estimates(&mut encoder, &figures.estimates)?;
-        queues(&mut encoder, &figures.queues, self.clock.now())
+        let now = self.clock.now();
+        waits(&mut encoder, &figures, now)?;
+        queues(&mut encoder, &figures.queues, now)
     }
 }
 
@@ -72,6 +74,17 @@ fn estimates(encoder: &mut DescriptorEncoder<'_>, estimates: &Estimates) -> fmt:
     let help = "Time that completed tasks took against the time estimated";
     let mut ratio = encoder.encode_descriptor("task_estimate_ratio", help, None, MetricType::Histogram)?;
     ratio.encode_histogram::<NoLabelSet>(estimates.ratio_sum, estimates.kept + estimates.missed, &classes, None)
+}
+
+/// How long the oldest task has waited, by what it waits for.
+fn waits(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, now: Timestamp) -> fmt::Result {
+    let help = "Age of the oldest task that waits in a phase";
+    let mut ages = encoder.encode_descriptor("tasks_oldest_seconds", help, None, MetricType::Gauge)?;
+    for (phase, oldest) in [(Phase::Analyzing, figures.oldest_analyzing), (Phase::Queued, figures.oldest_queued)] {
+        let age = oldest.map_or(0.0, |since| now.since(since).as_secs_f64());
+        ConstGauge::new(age).encode(ages.encode_family(&[("phase", phase.as_str())])?)?;
+    }
+    Ok(())
 }
 
 /// What waits for workers, by tier.

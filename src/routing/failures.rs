@@ -77,11 +77,6 @@ impl Failures {
     pub(super) fn forget(&mut self, task: TaskId) {
         self.by_task.remove(&task);
     }
-
-    /// The earliest failure that is remembered.
-    pub(super) fn earliest(&self) -> Option<Timestamp> {
-        self.by_task.values().map(|failure| failure.since).min()
-    }
 }
 
 #[cfg(test)]
@@ -115,7 +110,7 @@ mod tests {
         let other = failures.note(task(2), at(20));
         assert_eq!((other.count, failures.wait(other, None, 0.0)), (1, Duration::from_millis(500)));
         failures.forget(task(1));
-        assert_eq!((failures.of(task(1)), failures.earliest()), (None, Some(at(20))));
+        assert_eq!(failures.of(task(1)), None);
         assert_eq!(failures.note(task(1), at(30)), Failure { count: 1, since: at(30) });
     }
 

@@ -88,14 +88,13 @@ impl Carrier {
         }
     }
 
-    /// When the built-in rules decide about a task, as things stand: a while
-    /// after its own first failure, or after both it and the Agent's absence
-    /// began.
+    /// When the built-in rules decide about a task, as things stand: once it
+    /// has waited a while, and the Agent is away or has failed it. The wait
+    /// counts from what is stored, so that no restart begins it anew.
     pub(super) fn falls_back_at(&self, job: &RoutingJob) -> Option<Timestamp> {
         let Fallback::Builtin { after } = self.fallback else { return None };
-        let own = self.failures().of(job.task).map(|failure| failure.since);
-        let of_agent = self.away_since().map(|away| away.max(job.since));
-        own.into_iter().chain(of_agent).min().map(|since| since.after(after))
+        let has_failed = self.failures().of(job.task).is_some();
+        (has_failed || self.away_since().is_some()).then(|| job.since.after(after))
     }
 
     fn away_since(&self) -> Option<Timestamp> {
@@ -109,8 +108,7 @@ impl Carrier {
             return Some(now);
         }
         let Fallback::Builtin { after } = self.fallback else { return None };
-        let earliest = self.failures().earliest();
-        earliest.into_iter().chain(self.away_since()).min().map(|since| since.after(after))
+        self.engine.figures().oldest_analyzing.map(|since| since.after(after).max(now))
     }
 
     /// Finds out what a job asks for, and brings it to the engine; or gives

@@ -173,6 +173,12 @@ impl Admission {
         lines.iter().map(move |(tier, line)| (tier, line.len_from(priority)))
     }
 
+    /// Since when the oldest of all tasks waits for a slot.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.lanes.values().flat_map(|lane| &lane.lines).filter_map(|(_, line)| line.oldest()).min()
+    }
+
     /// Since when the oldest task of a project waits for a slot.
     #[must_use]
     pub fn oldest_waiting(&self, project: &ProjectId) -> Option<Timestamp> {

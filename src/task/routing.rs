@@ -154,8 +154,14 @@ pub(super) fn route(mut draft: Draft<'_>, step: RoutingStep, finding: Finding, i
                     RoutedBy::Builtin
                 }
             };
+            let unasked = context.is_none() && !draft.policy.agent && draft.policy.rag;
             keep(&mut draft, Findings { context, ..Findings::default() });
-            routed(&mut draft, by);
+            if unasked && step != RoutingStep::Context {
+                // The Agent is gone from the configuration, RAG is not.
+                draft.task.routing = Some(Routing { step: RoutingStep::Context, ..routing });
+            } else {
+                routed(&mut draft, by);
+            }
         }
         (_, Finding::Analyzed(_) | Finding::Decomposed(_) | Finding::Estimated { .. }) => {
             return draft.done(Outcome::Unchanged);

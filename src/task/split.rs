@@ -221,7 +221,6 @@ pub fn spawn(parent: &Task, child: &Child, now: Timestamp) -> Step {
         started_at: None,
         rerun_of: None,
         depends_on: child.depends_on.clone(),
-        inputs: Vec::new(),
         routing: child.routing,
         has_findings: false,
         // What was foretold was foretold of the whole.
