@@ -6,6 +6,7 @@ mod events;
 mod families;
 mod life;
 mod lists;
+mod parts;
 mod pauses;
 mod projects;
 mod queues;
