@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::cascade::Subject;
+use super::records::RecordCounts;
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
     self, Correlation, Domain, LeaseId, Outcome, ProjectId, QaProfile, Report, RoutingStep, Seq, Status, TaskId, Tier,
@@ -296,6 +297,8 @@ pub struct ProjectStatus {
     pub completed: (u64, u64),
     /// Failed in the last hour and the last day.
     pub failed: (u64, u64),
+    /// Its provenance records by flag.
+    pub records: RecordCounts,
 }
 
 /// One task of a tree.

@@ -132,7 +132,9 @@ fn graph(view: &View) -> Result<Graph, Error> {
         let (refused, bound) = (step.refused.len(), step.bound.len());
         return Err(corrupt(format!("{refused} edges close a cycle, {bound} that were refused do not")));
     }
-    graph.continue_after(newest);
+    // A clear can leave no trace in any record, but no step may have its position again.
+    let last_cascade = view.table(tables::CASCADES)?.last()?.map_or(0, |(key, _)| key.value());
+    graph.continue_after(newest.max(Seq(last_cascade)));
     Ok(graph)
 }
 
