@@ -136,7 +136,7 @@ fn changes(page: &Page) -> &[FlagChange] {
     }
 }
 
-fn entries<'a>(page: &'a Page, limit: usize) -> Vec<ChangeWire<'a>> {
+fn entries(page: &Page, limit: usize) -> Vec<ChangeWire<'_>> {
     let part = changes(page).iter().skip(page.offset).take(limit);
     part.filter_map(|each| change(&page.found.graph, each)).collect()
 }
@@ -278,7 +278,7 @@ struct AffectedWire<'a> {
 
 /// `GET /provenance/{id}/affected`: the pages behind the answer of a taint, a
 /// mark or a clear.
-pub(super) async fn affected(call: Call) -> Reply {
+pub(super) fn affected(call: &Call) -> Reply {
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
     let scope = scope(&call.id());

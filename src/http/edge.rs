@@ -21,7 +21,7 @@ use super::reply::Reply;
 use super::request::Call;
 use super::routes::Endpoint;
 use super::{
-    artifacts, auth, cascades, dead_letters, events_in, events_out, health, history, leases, lineage, projects,
+    artifacts, auth, cascades, dead_letters, events_in, events_out, export, health, history, leases, lineage, projects,
     provenance, records, taint_events, task_list, tasks, tree,
 };
 use crate::clock::Stopwatch;
@@ -212,7 +212,8 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::Dependents => lineage::dependents(call).await,
         Endpoint::Dependencies => lineage::dependencies(call).await,
         Endpoint::Impact => lineage::impact(call).await,
-        Endpoint::Affected => cascades::affected(call).await,
+        Endpoint::Affected => cascades::affected(&call),
+        Endpoint::ExportProvenance => export::export(call).await,
         Endpoint::RootCause => lineage::root_cause(call).await,
         Endpoint::Taint => cascades::taint(call).await,
         Endpoint::MarkSuspect => cascades::suspect(call).await,

@@ -21,8 +21,8 @@ const MOST_OF_PATH: usize = 100;
 pub(super) fn subject(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
     let record = id.parse().ok().map(Subject::Record);
     let artifact = ArtifactId::new(id).ok().map(Subject::Artifact);
-    let subjects = [record, artifact].into_iter().flatten();
-    subjects.filter_map(|subject| Engine::resolve(graph, &subject).map(|node| (subject, node))).next()
+    let mut subjects = [record, artifact].into_iter().flatten();
+    subjects.find_map(|subject| Engine::resolve(graph, &subject).map(|node| (subject, node)))
 }
 
 fn node(graph: &Graph, id: &str) -> Result<Node, Problem> {
@@ -161,7 +161,7 @@ async fn page(
         return walks.later(place);
     }
     let graph = call.app.engine.graph();
-    let found = walks.run(move || find(&graph).map(|what| Found { what, graph }));
+    let found = walks.run(move || find(&graph).map(|what| Found { graph, what }));
     Ok(Walks::first(found.await??))
 }
 

@@ -23,6 +23,7 @@ mod dead_letters;
 mod edge;
 mod events_in;
 mod events_out;
+mod export;
 mod figures;
 mod headers;
 mod health;

@@ -45,6 +45,7 @@ pub(super) enum Endpoint {
     Impact,
     Affected,
     RootCause,
+    ExportProvenance,
     Taint,
     MarkSuspect,
     Clear,
@@ -92,7 +93,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 46] = [
+const TABLE: [(Verb, &str, Endpoint); 47] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -127,6 +128,7 @@ const TABLE: [(Verb, &str, Endpoint); 46] = [
     (Verb::Get, "/provenance/{id}/impact", Endpoint::Impact),
     (Verb::Get, "/provenance/{id}/affected", Endpoint::Affected),
     (Verb::Get, "/provenance/{id}/root-cause", Endpoint::RootCause),
+    (Verb::Get, "/provenance/{id}/export", Endpoint::ExportProvenance),
     (Verb::Post, "/provenance/{id}/taint", Endpoint::Taint),
     (Verb::Post, "/provenance/{id}/suspect", Endpoint::MarkSuspect),
     (Verb::Post, "/provenance/{id}/clear", Endpoint::Clear),

@@ -9,7 +9,7 @@ use super::reply::{self, Reply, Shown};
 use super::request::Call;
 use crate::engine::{AuditEntry, AuditFilter, AuditPlace};
 use crate::lineage::{Flag, Graph, Node};
-use crate::task::{RecordId, Seq, Timestamp};
+use crate::task::{ArtifactId, RecordId, Seq, Timestamp};
 
 #[derive(Serialize)]
 struct EventWire<'a> {
@@ -39,7 +39,7 @@ impl<'a> EventWire<'a> {
     fn new(graph: &'a Graph, store: Uuid, entry: &'a AuditEntry, wanted: Option<&'a str>) -> Self {
         let AuditEntry { place, cascade, change } = entry;
         let node = graph.find(change.record);
-        let named = cascade.artifact.as_ref().filter(|_| change.depth == 0).map(|artifact| artifact.as_str());
+        let named = cascade.artifact.as_ref().filter(|_| change.depth == 0).map(ArtifactId::as_str);
         let through = change.through.and_then(|through| graph.find(through));
         let (source_artifact_id, source_provenance_id) = match (&cascade.source, change.through) {
             (_, Some(record)) => (node.zip(through).and_then(|(node, above)| edge(graph, node, above)), Some(record)),
@@ -107,7 +107,7 @@ pub(super) async fn list(call: Call) -> Reply {
     let wanted = filter.artifact.clone();
     let page = engine.audit(filter, from, limit).await?;
     let graph = engine.graph();
-    let wanted = wanted.as_ref().map(|artifact| artifact.as_str());
+    let wanted = wanted.as_ref().map(ArtifactId::as_str);
     let event = |entry| EventWire::new(&graph, engine.store_id(), entry, wanted);
     let wire = ListWire {
         taint_events: page.entries.iter().map(event).collect(),

@@ -161,9 +161,9 @@ impl Walks {
 
     /// A page behind the first.
     pub(super) fn later(&self, place: Place) -> Result<Page, Problem> {
-        let mut shelf = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.sweep(self.clock.now());
-        let found = shelf.get(place.id).ok_or_else(Problem::cursor_expired)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.sweep(self.clock.now());
+        let found = kept.get(place.id).ok_or_else(Problem::cursor_expired)?;
         Ok(Page { found, offset: place.offset, id: Some(place.id) })
     }
 
@@ -182,10 +182,10 @@ impl Walks {
         // Random, so that a cursor from before a restart names nothing.
         let id = rand::random();
         let now = self.clock.now();
-        let mut shelf = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.sweep(now);
-        shelf.put(id, now.after(LIFE), found);
-        if !std::mem::replace(&mut shelf.is_swept, true) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.sweep(now);
+        kept.put(id, now.after(LIFE), found);
+        if !std::mem::replace(&mut kept.is_swept, true) {
             tokio::spawn(sweep(self.clock.clone(), self.kept.clone()));
         }
         id
@@ -197,10 +197,10 @@ impl Walks {
 async fn sweep(clock: Clock, kept: Arc<Mutex<Shelf>>) {
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let mut shelf = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.sweep(clock.now());
-        if shelf.results.is_empty() {
-            shelf.is_swept = false;
+        let mut shared = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.sweep(clock.now());
+        if shared.results.is_empty() {
+            shared.is_swept = false;
             return;
         }
     }
@@ -209,15 +209,12 @@ async fn sweep(clock: Clock, kept: Arc<Mutex<Shelf>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::TaskId;
 
-    fn path(length: usize) -> Arc<Found> {
+    /// A result of 16 bytes a task.
+    fn found(tasks: usize) -> Arc<Found> {
         let graph = Arc::new(Graph::default());
-        let nodes = graph.nodes().chain(std::iter::empty()).collect::<Vec<_>>();
-        assert!(nodes.is_empty());
-        let change = vec![0_u8; length];
-        // Only its size counts here.
-        let tasks = change.iter().map(|_| crate::task::TaskId::from_bytes([0; 16])).collect();
-        let walk = graph.dependents(&[], None);
+        let (walk, tasks) = (graph.dependents(&[], None), vec![TaskId::from_bytes([0; 16]); tasks]);
         Arc::new(Found { graph, what: What::Impact(Impact { walk, tasks, projects: Vec::new() }) })
     }
 
@@ -228,8 +225,8 @@ mod tests {
     #[test]
     fn results_expire() {
         let mut shelf = Shelf::default();
-        shelf.put(1, at(60), path(1));
-        shelf.put(2, at(70), path(2));
+        shelf.put(1, at(60), found(1));
+        shelf.put(2, at(70), found(2));
         shelf.sweep(at(59));
         assert!(shelf.get(1).is_some());
         shelf.sweep(at(60));
@@ -241,25 +238,25 @@ mod tests {
     fn number_and_size_are_bounded() {
         let mut shelf = Shelf::default();
         for id in 0..100 {
-            shelf.put(id, at(60), path(1));
+            shelf.put(id, at(60), found(1));
         }
         assert_eq!(shelf.results.len(), MOST);
         assert!(shelf.get(35).is_none() && shelf.get(36).is_some());
-        shelf.put(100, at(60), path((MOST_BYTES >> 4) - 1));
+        shelf.put(100, at(60), found((MOST_BYTES >> 4) - 1));
         assert_eq!(shelf.results.len(), 2);
-        shelf.put(101, at(60), path(MOST_BYTES));
+        shelf.put(101, at(60), found(MOST_BYTES));
         assert_eq!((shelf.results.len(), shelf.bytes), (0, 0));
     }
 
     #[test]
     fn a_cursor_names_a_place() {
         let walks = Walks::new(Clock::new());
-        let page = Page { found: path(0), offset: 50, id: Some(7) };
+        let page = Page { found: found(0), offset: 50, id: Some(7) };
         let next = walks.next(&page, "s", 50, 101).unwrap();
         let mut query = Query::new(Some(&format!("cursor={next}")), &["cursor"]);
-        let found = place(&mut query, "s");
-        assert_eq!(found, Some(Place { id: 7, offset: 100 }));
-        assert_eq!(walks.later(found.unwrap()).unwrap_err().code(), "cursor_expired");
+        let next_place = place(&mut query, "s");
+        assert_eq!(next_place, Some(Place { id: 7, offset: 100 }));
+        assert_eq!(walks.later(next_place.unwrap()).unwrap_err().code(), "cursor_expired");
         assert_eq!(walks.next(&page, "s", 50, 100), None);
         let mut query = Query::new(Some(&format!("cursor={next}")), &["cursor"]);
         assert_eq!(place(&mut query, "t"), None);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::transcript::Transcript;
 use super::{event, served};
 use crate::support::client::Client;
-use crate::support::process::Setup;
+use crate::support::process::{self, Setup};
 
 /// A task whose output is taken as it is, that made `artifact` out of `inputs`.
 async fn make(client: &Client, project: &str, artifact: &str, inputs: &[&str]) -> String {
@@ -68,6 +68,8 @@ async fn walks_and_their_pages() {
     transcript.get("provenance/nobody/impact").await;
     transcript.get("provenance/a/dependents?depth=0&direct=yes&limit=1001&deep=1").await;
     transcript.get("provenance?project_id=q").await;
+    transcript.get("provenance/d/export?format=prov&depth=1").await;
+    transcript.get("provenance/d/export?format=json").await;
     let page = client.get("provenance?limit=2").await.json();
     assert_eq!((page["records"].as_array().unwrap().len(), &page["total"]), (2, &json!(5)));
     let next = page["next_cursor"].as_str().unwrap();
@@ -97,6 +99,7 @@ async fn taints_and_clears() {
     let rest = client.get(&format!("provenance/b/affected?cursor={cursor}")).await.json();
     assert_eq!((rest["affected"].as_array().unwrap().len(), &rest["total"]), (3, &json!(4)));
     assert_eq!(flags(&client).await, ["clean", "tainted", "suspect", "suspect", "suspect"]);
+    transcript.get("provenance/b/export?format=dot&depth=1").await;
     let again = transcript.post("provenance/b/taint", &json!({"reason": "again"})).await;
     assert_eq!(again["total"], 0);
     transcript.get("provenance/b").await;
@@ -136,4 +139,43 @@ async fn taints_and_clears() {
     }
     transcript.get("provenance/a/affected").await;
     insta::assert_snapshot!(transcript.text().replace(cursor, "<cursor>"));
+}
+
+#[tokio::test]
+async fn the_command_line() {
+    let (server, client) = served();
+    family(&client).await;
+    let dats = |arguments: &str| {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let ran = process::run(&server.address, &[], &arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
+        ran.stdout
+    };
+    let dry = dats("taint b --reason odd --dry-run --max-depth 1");
+    assert!(dry.starts_with("a dry run") && dry.contains("3 would change: 1 tainted, 2 suspect"), "{dry}");
+    assert!(dats("provenance show b").contains("flag            clean"));
+    let done = dats("taint b --reason odd");
+    assert!(
+        done.contains("4 changed: 1 tainted, 3 suspect, 0 cleared; 4 tasks in 2 projects, down to depth 2"),
+        "{done}"
+    );
+    assert!(dats("provenance show b").contains("tainted_reason  odd"));
+    let dependents = dats("provenance dependents b");
+    assert_eq!(dependents.matches("suspect").count(), 3, "{dependents}");
+    assert_eq!(dats("provenance dependents b --direct").lines().count(), 3);
+    let more = dats("provenance dependencies d --limit 1");
+    assert!(more.contains("--cursor "), "{more}");
+    let json: Value = serde_json::from_str(&dats("provenance dependents b --output json")).unwrap();
+    assert_eq!(json["total"], 3);
+    assert!(dats("provenance impact b").contains("max_depth"));
+    let cause = dats("provenance root-cause e");
+    assert!(cause.starts_with("tainted ") && cause.contains(": odd\nb  ") && cause.contains("\n└─ c  "), "{cause}");
+    assert_eq!(dats("provenance path a e").lines().count(), 4);
+    assert_eq!(dats("provenance list --tainted").lines().count(), 2);
+    assert!(dats("provenance export b").starts_with("digraph provenance {"));
+    assert!(dats("suspect a --reason why").contains("1 changed: 0 tainted, 1 suspect"));
+    assert!(dats("clear b --reason right").contains("4 changed: 0 tainted, 0 suspect, 4 cleared"));
+    let refused = process::run(&server.address, &[], &["clear", "nobody", "--reason", "x"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("provenance_not_found"), "{}", refused.stderr);
 }
