@@ -143,7 +143,10 @@ fn prov(records: &[(Record, Known)]) -> Option<Value> {
         activities.insert(activity.clone(), activity_of(record, known.flag));
         if let Some(worker) = &record.worker {
             let agent = name("worker", worker.as_str());
-            agents.insert(agent.clone(), json!({"prov:label": worker, "prov:type": "prov:SoftwareAgent"}));
+            agents.insert(
+                agent.clone(),
+                json!({"prov:label": worker, "prov:type": {"$": "prov:SoftwareAgent", "type": "xsd:QName"}}),
+            );
             relations.add("wasAssociatedWith", json!({"prov:activity": activity, "prov:agent": agent}));
         }
         let mut entity = |id: &str, kind: Option<&str>| {
@@ -181,11 +184,16 @@ fn prov(records: &[(Record, Known)]) -> Option<Value> {
 }
 
 fn activity_of(record: &Record, flag: Flag) -> Value {
-    json!({
+    let mut activity = json!({
         "prov:startTime": record.started_at.to_string(), "prov:endTime": record.completed_at.to_string(),
         "dats:task_id": record.task, "dats:project_id": record.project, "dats:attempt": record.attempt,
-        "dats:status": record.status.as_str(), "dats:flag": flag, "dats:model_used": record.model_used,
-    })
+        "dats:status": record.status.as_str(), "dats:flag": flag,
+    });
+    // PROV-JSON has no null.
+    if let Some(model) = &record.model_used {
+        activity["dats:model_used"] = model.as_str().into();
+    }
+    activity
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod life;
 mod lists;
 mod pauses;
 mod projects;
+mod provenance;
 mod queues;
 mod restart;
 mod retention;
