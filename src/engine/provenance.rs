@@ -83,10 +83,10 @@ impl Provenance {
     }
 
     /// A record has another verdict.
-    pub(super) fn judge(&mut self, record: RecordId, status: RecordStatus) -> Stored<()> {
+    pub(super) fn judge(&mut self, record: RecordId, status: RecordStatus) -> Stored<Step> {
         let step = self.graph.judge(record, status, self.next()).map_err(unexpected)?;
         self.note(record, &step);
-        Ok(())
+        Ok(step)
     }
 
     fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
@@ -158,10 +158,13 @@ impl Machine {
             return Ok(Err(Refusal::SubjectNotFound(request.subject)));
         };
         let (id, before) = (known.id, known.flag);
-        let (seq, step) = self.provenance.apply(request.action, &[id])?;
+        let (seq, mut step) = self.provenance.apply(request.action, &[id])?;
         // Found good after another look: it counts as validated.
         if request.action == Action::Clear && before != Flag::Clean && known.status != RecordStatus::HumanApproved {
-            self.provenance.judge(id, RecordStatus::Passed)?;
+            // One that had failed is an input again: what that changes is part of this.
+            step.flags.extend(self.provenance.judge(id, RecordStatus::Passed)?.flags);
+            step.join();
+            step.flags.sort_by_key(|change| change.depth);
             if let Some(record) = self.group.record(&self.store, id)? {
                 record.status = RecordStatus::Passed;
             }

@@ -138,6 +138,10 @@ fn edges_of(graph: &Graph) -> BTreeMap<(RecordId, ArtifactId), RecordId> {
     edges
 }
 
+fn flags_of(graph: &Graph) -> BTreeMap<RecordId, Flag> {
+    graph.nodes().map(|node| graph.record(node).unwrap()).map(|known| (known.id, known.flag)).collect()
+}
+
 fn name(number: usize) -> String {
     format!("artifact-{number:02}")
 }
@@ -170,7 +174,9 @@ async fn say(engine: &Engine, rules: &mut Rules, random: &mut Random) {
         cascade_id: format!("c-{}", rules.step),
         cancel_running: false,
     };
+    let before = flags_of(&engine.graph());
     let cascade = engine.cascade(request).await.unwrap();
+    let after = flags_of(&engine.graph());
     rules.say(action, record);
     let filter = AuditFilter { cascade: Some(cascade.cascade_id), ..AuditFilter::default() };
     let page = engine.audit(filter, None, 1000).await.unwrap();
@@ -178,6 +184,10 @@ async fn say(engine: &Engine, rules: &mut Rules, random: &mut Random) {
     let id = |node| cascade.graph.record(node).unwrap().id;
     let told: Vec<_> = cascade.step.flags.iter().map(|change| (id(change.record), change.from, change.to)).collect();
     assert_eq!(audited, told);
+    let mut changed = told.clone();
+    changed.sort_unstable();
+    let differences = before.iter().map(|(id, from)| (*id, *from, after[id])).filter(|(_, from, to)| from != to);
+    assert_eq!(changed, differences.collect::<Vec<_>>());
     rules.told += told.len();
 }
 
