@@ -33,6 +33,7 @@ mod simulate;
 mod sse;
 mod status;
 mod submit;
+mod taint;
 mod tree;
 mod verify;
 mod watch;
@@ -123,6 +124,12 @@ enum Remote {
     /// Show how results came about.
     #[command(subcommand)]
     Provenance(provenance::Action),
+    /// Say that a record is bad: what was made out of it becomes suspect.
+    Taint(taint::Arguments),
+    /// Say that a record may be bad.
+    Suspect(taint::Arguments),
+    /// Say that a record is good after all.
+    Clear(taint::Arguments),
     /// Stand in for the services around the server, for demos and load.
     #[command(subcommand)]
     Simulate(simulate::Action),
@@ -165,6 +172,9 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
         Remote::Events(arguments) => events::run(session, &arguments).await,
         Remote::DeadLetters(action) => dead_letters::run(session, &action).await,
         Remote::Provenance(action) => provenance::run(session, &action).await,
+        Remote::Taint(arguments) => taint::run(session, "taint", &arguments).await,
+        Remote::Suspect(arguments) => taint::run(session, "suspect", &arguments).await,
+        Remote::Clear(arguments) => taint::run(session, "clear", &arguments).await,
         Remote::Simulate(action) => simulate::run(session, action).await,
     }
 }

@@ -1,12 +1,12 @@
 //! What the engine is asked and what it answers: the types of its handle.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::cascade::Subject;
+use super::records::RecordCounts;
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
     self, Correlation, Domain, LeaseId, Outcome, ProjectId, QaProfile, Report, RoutingStep, Seq, Status, TaskId, Tier,
@@ -296,19 +296,8 @@ pub struct ProjectStatus {
     pub completed: (u64, u64),
     /// Failed in the last hour and the last day.
     pub failed: (u64, u64),
-}
-
-/// One task of a tree.
-#[derive(Debug, Clone)]
-pub struct TreeNode {
-    /// The task.
-    pub task: TaskId,
-    /// Its status answer; `None`: it was removed.
-    pub answer: Option<Answer>,
-    /// The tasks it was split into.
-    pub child_ids: Vec<TaskId>,
-    /// Where those stand in the tree; `None`: there was no room for them.
-    pub children: Option<Range<usize>>,
+    /// Its provenance records by flag.
+    pub records: RecordCounts,
 }
 
 /// What waits, as it is looked at now and then.

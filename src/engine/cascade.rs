@@ -97,26 +97,9 @@ impl Engine {
         self.ask(|reply| Command::Cascade { request, reply }).await.map(|cascade| *cascade)
     }
 
-    /// Taints, marks and clears, newest first, before one of them: at most
-    /// `most`, of which those that `keep` keeps.
-    pub async fn cascades(
-        &self,
-        before: Option<Seq>,
-        most: usize,
-        keep: impl Fn(&CascadeRow) -> bool + Send + 'static,
-    ) -> Result<(Vec<(Seq, CascadeRow)>, Option<Seq>), Error> {
-        self.read(move |side| {
-            let (mut found, mut last) = (Vec::new(), None);
-            for row in side.store.view()?.cascades(before)?.take(most) {
-                let (seq, row) = row?;
-                last = Some(seq);
-                if keep(&row) {
-                    found.push((seq, row));
-                }
-            }
-            Ok((found, last))
-        })
-        .await
+    /// The running tasks that were given an artifact of any of these records.
+    pub async fn running_users(&self, graph: Arc<Graph>, records: Vec<Node>) -> Result<Vec<TaskId>, Error> {
+        self.read(move |side| provenance::running_users_in(&side.store.view()?, &graph, &records)).await
     }
 
     /// What a taint, mark or clear did.

@@ -11,12 +11,13 @@ use tokio::sync::{oneshot, watch};
 use super::api::{
     Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, NewProject,
     PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
-    TaskPage, TreeNode,
+    TaskPage,
 };
 use super::command::{Command, Reply, Routed};
 use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use super::settings::Settings;
+use super::tree::TreeNode;
 use super::writer::Writer;
 use super::{list, outgoing, submit, tree};
 use crate::clock::Clock;

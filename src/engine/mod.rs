@@ -8,6 +8,7 @@
 
 mod answer;
 mod api;
+mod audit;
 mod cascade;
 mod command;
 mod estimates;
@@ -25,6 +26,7 @@ mod pause;
 mod project;
 mod provenance;
 mod read;
+mod records;
 mod routing;
 mod settings;
 mod submit;
@@ -34,9 +36,12 @@ mod writer;
 pub use api::{
     Answer, Error, Estimates, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage,
     Logged, NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions,
-    Submitted, TaskFilter, TaskPage, TreeNode, UnknownDependency,
+    Submitted, TaskFilter, TaskPage, UnknownDependency,
 };
+pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
+pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
 pub use settings::Settings;
+pub use tree::TreeNode;

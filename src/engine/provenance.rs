@@ -2,15 +2,18 @@
 //! in the commit that stores the record, and readers get the version of the
 //! last commit.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::api::Refusal;
 use super::cascade::{Cascade, CascadeRequest, Subject};
 use super::hot::IdHash;
 use super::machine::Machine;
-use crate::lineage::{self, Action, Error, Flag, Graph, Node, Step};
-use crate::store::{self, Batch, CascadeRow, ChangeRow, LineageRow, Record};
-use crate::task::{ArtifactId, Input, Output, RecordId, RecordStatus, Seq, State, Task, TaskId, Timestamp};
+use super::records::RecordCounts;
+use crate::lineage::{self, Action, Error, Flag, Graph, Node, Project, Step};
+use crate::store::{self, Batch, CascadeRow, ChangeRow, LineageRow, Record, ScanFilter};
+use crate::task::{
+    ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, State, Status, Task, TaskId, Timestamp,
+};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -20,11 +23,25 @@ pub(super) struct Provenance {
     graph: Graph,
     changed: HashSet<RecordId, IdHash>,
     moved: bool,
+    /// Records and flags by project.
+    counts: HashMap<Project, RecordCounts>,
 }
 
 impl Provenance {
     pub(super) fn new(graph: Graph) -> Self {
-        Self { graph, changed: HashSet::default(), moved: false }
+        let mut counts: HashMap<Project, RecordCounts> = HashMap::new();
+        for known in graph.nodes().filter_map(|node| graph.record(node)) {
+            let counts = counts.entry(known.project).or_default();
+            counts.add();
+            counts.flag(Flag::Clean, known.flag);
+        }
+        Self { graph, changed: HashSet::default(), moved: false, counts }
+    }
+
+    /// The records of a project by flag.
+    pub(super) fn counts(&self, project: &ProjectId) -> RecordCounts {
+        let project = self.graph.find_project(project);
+        project.and_then(|project| self.counts.get(&project)).copied().unwrap_or_default()
     }
 
     /// The graph as it is in this group.
@@ -50,6 +67,9 @@ impl Provenance {
             outputs: record.outputs.iter().map(|output| output.artifact.id.clone()).collect(),
         };
         let step = self.graph.insert(&new, self.next()).map_err(unexpected)?;
+        if let Some(project) = self.graph.find_project(&record.project) {
+            self.counts.entry(project).or_default().add();
+        }
         self.note(record.id, &step);
         Ok(())
     }
@@ -63,10 +83,10 @@ impl Provenance {
     }
 
     /// A record has another verdict.
-    pub(super) fn judge(&mut self, record: RecordId, status: RecordStatus) -> Stored<()> {
+    pub(super) fn judge(&mut self, record: RecordId, status: RecordStatus) -> Stored<Step> {
         let step = self.graph.judge(record, status, self.next()).map_err(unexpected)?;
         self.note(record, &step);
-        Ok(())
+        Ok(step)
     }
 
     fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
@@ -89,6 +109,11 @@ impl Provenance {
     /// The rows of these records are no longer what the store has.
     fn mark(&mut self, step: &Step) {
         self.moved = true;
+        for change in &step.flags {
+            if let Some(known) = self.graph.record(change.record) {
+                self.counts.entry(known.project).or_default().flag(change.from, change.to);
+            }
+        }
         let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
         let nodes = edges.chain(step.facts.iter().map(|(node, _)| *node));
         self.changed.extend(nodes.filter_map(|node| self.graph.record(node)).map(|known| known.id));
@@ -133,10 +158,13 @@ impl Machine {
             return Ok(Err(Refusal::SubjectNotFound(request.subject)));
         };
         let (id, before) = (known.id, known.flag);
-        let (seq, step) = self.provenance.apply(request.action, &[id])?;
+        let (seq, mut step) = self.provenance.apply(request.action, &[id])?;
         // Found good after another look: it counts as validated.
         if request.action == Action::Clear && before != Flag::Clean && known.status != RecordStatus::HumanApproved {
-            self.provenance.judge(id, RecordStatus::Passed)?;
+            // One that had failed is an input again: what that changes is part of this.
+            step.flags.extend(self.provenance.judge(id, RecordStatus::Passed)?.flags);
+            step.join();
+            step.flags.sort_by_key(|change| change.depth);
             if let Some(record) = self.group.record(&self.store, id)? {
                 record.status = RecordStatus::Passed;
             }
@@ -190,8 +218,7 @@ impl Machine {
     fn running_users(&self, step: &Step) -> Stored<Vec<TaskId>> {
         let graph = self.provenance.graph();
         let spoilt = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
-        let artifacts: HashSet<&str> =
-            spoilt.flat_map(|node| graph.outputs(node)).filter_map(|artifact| graph.artifact_id(artifact)).collect();
+        let artifacts = products(graph, spoilt);
         let mut users = Vec::new();
         if artifacts.is_empty() {
             return Ok(users);
@@ -205,6 +232,32 @@ impl Machine {
         users.sort_unstable();
         Ok(users)
     }
+}
+
+/// The artifacts that any of these records has made.
+fn products(graph: &Graph, records: impl Iterator<Item = Node>) -> HashSet<&str> {
+    records.flat_map(|node| graph.outputs(node)).filter_map(|artifact| graph.artifact_id(artifact)).collect()
+}
+
+/// The running tasks that were given an artifact of any of these records, as
+/// of the last commit.
+pub(super) fn running_users_in(view: &store::View, graph: &Graph, records: &[Node]) -> Stored<Vec<TaskId>> {
+    let artifacts = products(graph, records.iter().copied());
+    let mut users = Vec::new();
+    if artifacts.is_empty() {
+        return Ok(users);
+    }
+    let running = ScanFilter { project: None, statuses: vec![Status::Running], below: None };
+    for id in view.scan(&running)? {
+        let task = view.task(id?)?.filter(|task| matches!(task.state, State::Running { .. }));
+        if let Some(task) = task
+            && uses(view, &task, &artifacts)?
+        {
+            users.push(task.id);
+        }
+    }
+    users.sort_unstable();
+    Ok(users)
 }
 
 fn uses(view: &store::View, task: &Task, artifacts: &HashSet<&str>) -> Stored<bool> {

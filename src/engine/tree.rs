@@ -1,9 +1,24 @@
 //! A task with the tasks it was split into, level by level.
 
-use super::api::{Answer, TreeNode};
+use std::ops::Range;
+
+use super::api::Answer;
 use super::read::ReadSide;
 use crate::store;
 use crate::task::TaskId;
+
+/// One task of a tree.
+#[derive(Debug, Clone)]
+pub struct TreeNode {
+    /// The task.
+    pub task: TaskId,
+    /// Its status answer; `None`: it was removed.
+    pub answer: Option<Answer>,
+    /// The tasks it was split into.
+    pub child_ids: Vec<TaskId>,
+    /// Where those stand in the tree; `None`: there was no room for them.
+    pub children: Option<Range<usize>>,
+}
 
 /// The task and what is below it, parents before their children, at most
 /// `most` of them; the first is the task itself. Empty: there is no such task.

@@ -6,6 +6,7 @@ use super::headers::RequestIds;
 use super::metrics::Metrics;
 use super::routes::Routes;
 use super::settings::Settings;
+use super::walks::Walks;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Envelope;
@@ -22,6 +23,7 @@ pub struct App {
     pub(super) metrics: Metrics,
     pub(super) routes: Routes,
     pub(super) request_ids: RequestIds,
+    pub(super) walks: Walks,
 }
 
 impl App {
@@ -32,6 +34,7 @@ impl App {
             metrics: Metrics::new(engine.clone(), services.clone(), clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
             envelope: Envelope::new(engine.store_id()),
+            walks: Walks::new(clock.clone()),
             engine,
             services,
             settings,

@@ -21,8 +21,8 @@ use super::reply::Reply;
 use super::request::Call;
 use super::routes::Endpoint;
 use super::{
-    artifacts, auth, dead_letters, events_in, events_out, health, history, leases, projects, provenance, task_list,
-    tasks, tree,
+    artifacts, auth, cascades, dead_letters, events_in, events_out, export, health, history, leases, lineage, projects,
+    provenance, records, taint_events, task_list, tasks, tree,
 };
 use crate::clock::Stopwatch;
 
@@ -206,7 +206,20 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::ReleaseLease => leases::release(call).await,
         Endpoint::FollowEvents => events_out::follow(call).await,
         Endpoint::TakeEvents => events_in::take(call).await,
+        Endpoint::ListProvenance => records::list(call).await,
         Endpoint::GetProvenance => provenance::get(call).await,
+        Endpoint::ProvenancePath => lineage::path(call).await,
+        Endpoint::Dependents => lineage::dependents(call).await,
+        Endpoint::Dependencies => lineage::dependencies(call).await,
+        Endpoint::Impact => lineage::impact(call).await,
+        Endpoint::Affected => cascades::affected(&call),
+        Endpoint::ExportProvenance => export::export(call).await,
+        Endpoint::RootCause => lineage::root_cause(call).await,
+        Endpoint::Taint => cascades::taint(call).await,
+        Endpoint::MarkSuspect => cascades::suspect(call).await,
+        Endpoint::Clear => cascades::clear(call).await,
+        Endpoint::TaintEvents => taint_events::list(call).await,
+        Endpoint::ProjectConsistency => projects::consistency(call).await,
         Endpoint::ArtifactContent => artifacts::content(call).await,
         Endpoint::ListDeadLetters => dead_letters::list(call).await,
         Endpoint::RequeueDeadLetter => dead_letters::requeue(call).await,

@@ -137,6 +137,23 @@ impl Problem {
         Self::not_found("task_not_found", "task", id)
     }
 
+    /// Nothing in the provenance has this id.
+    pub(super) fn provenance_not_found(id: &str) -> Self {
+        Self::not_found("provenance_not_found", "provenance record or artifact", id)
+    }
+
+    /// One record does not depend on another.
+    pub(super) fn no_path(from: &str, to: &str) -> Self {
+        let detail = format!("{to} does not depend on {from}");
+        Self::new(StatusCode::NOT_FOUND, "no_path", "There is no such path", detail)
+    }
+
+    /// What a cursor went on with is not kept any more.
+    pub(super) fn cursor_expired() -> Self {
+        let detail = "what it goes on with is kept for 60 s: begin again without a cursor";
+        Self::new(StatusCode::GONE, "cursor_expired", "The cursor has expired", detail)
+    }
+
     /// No lease has such an id, so none is held by it.
     pub(super) fn lease_lost(id: &str) -> Self {
         let detail = format!("lease {id} is no longer held");

@@ -16,7 +16,7 @@ use super::request::Call;
 use super::routes::BASE;
 use super::submission::object_text;
 use crate::clock::Clock;
-use crate::engine::{NewProject, ProjectPatch, ProjectStatus};
+use crate::engine::{NewProject, ProjectPatch, ProjectStatus, RecordCounts};
 use crate::json::Findings;
 use crate::store::Project;
 use crate::task::{Phase, ProjectId, QaProfile, Status, Timestamp};
@@ -295,6 +295,9 @@ struct StatusWire<'a> {
     failed: Recent,
     paused: bool,
     paused_at: Option<Shown<Timestamp>>,
+    tainted: u64,
+    suspect: u64,
+    advice: &'static str,
 }
 
 impl<'a> StatusWire<'a> {
@@ -319,6 +322,9 @@ impl<'a> StatusWire<'a> {
             failed: recent(status.failed),
             paused: status.project.paused_at.is_some(),
             paused_at: status.project.paused_at.map(Shown),
+            tainted: status.records.tainted,
+            suspect: status.records.suspect,
+            advice: status.records.advice().as_str(),
         }
     }
 }
@@ -328,6 +334,25 @@ pub(super) async fn status(call: Call) -> Reply {
     call.no_query()?;
     let status = call.app.engine.project_status(project_id(&call)?).await?;
     Ok(reply::json(StatusCode::OK, &StatusWire::new(&status)))
+}
+
+#[derive(Serialize)]
+struct ConsistencyWire<'a> {
+    project_id: &'a ProjectId,
+    records: u64,
+    tainted: u64,
+    suspect: u64,
+    advice: &'static str,
+}
+
+/// `GET /projects/{id}/consistency`
+pub(super) async fn consistency(call: Call) -> Reply {
+    call.no_query()?;
+    let status = call.app.engine.project_status(project_id(&call)?).await?;
+    let RecordCounts { records, tainted, suspect } = status.records;
+    let advice = status.records.advice().as_str();
+    let project_id = &status.project.id;
+    Ok(reply::json(StatusCode::OK, &ConsistencyWire { project_id, records, tainted, suspect, advice }))
 }
 
 #[cfg(test)]

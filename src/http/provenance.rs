@@ -7,16 +7,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::headers;
+use super::lineage;
 use super::problem::Problem;
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
-use crate::lineage::Relationship;
+use crate::engine::Engine;
+use crate::lineage::{Fact, Flag, Known, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, TaskId, Tier, Timestamp, WorkerId};
 
 /// A record, under the column names of its table.
 #[derive(Serialize)]
-struct RecordWire<'a> {
+pub(super) struct RecordWire<'a> {
     id: RecordId,
     task_id: TaskId,
     project_id: &'a ProjectId,
@@ -37,6 +39,31 @@ struct RecordWire<'a> {
     inputs_consumed: Vec<&'a ArtifactId>,
     inputs: Vec<InputWire<'a>>,
     verification: Option<&'a RawValue>,
+    is_tainted: bool,
+    tainted_at: Option<Shown<Timestamp>>,
+    tainted_reason: Option<&'a str>,
+    is_suspect: bool,
+    flag: Flag,
+}
+
+/// What is said of a record, and what follows for it.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    pub(super) flag: Flag,
+    pub(super) tainted_at: Option<Timestamp>,
+    pub(super) tainted_reason: Option<String>,
+}
+
+impl Standing {
+    /// That of a record of the graph.
+    pub(super) async fn of(engine: &Engine, known: &Known) -> Result<Self, Problem> {
+        let taint = match known.fact {
+            Some(Fact::Tainted(step)) => engine.cascade_row(step).await?,
+            Some(Fact::Marked(_) | Fact::Cleared(_)) | None => None,
+        };
+        let (tainted_at, tainted_reason) = taint.map(|row| (row.at, row.reason)).unzip();
+        Ok(Self { flag: known.flag, tainted_at, tainted_reason })
+    }
 }
 
 #[derive(Serialize)]
@@ -73,7 +100,7 @@ struct InputWire<'a> {
 }
 
 impl<'a> RecordWire<'a> {
-    fn new(record: &'a Record) -> Self {
+    pub(super) fn new(record: &'a Record, standing: &'a Standing) -> Self {
         let consumed = |input: &&RecordInput| input.relationship == Relationship::Consumed;
         let input =
             |input: &'a RecordInput| InputWire { artifact_id: &input.artifact, relationship: input.relationship };
@@ -98,6 +125,11 @@ impl<'a> RecordWire<'a> {
             inputs_consumed: record.inputs.iter().filter(consumed).map(|input| &input.artifact).collect(),
             inputs: record.inputs.iter().map(input).collect(),
             verification: record.verification.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            is_tainted: standing.flag == Flag::Tainted,
+            tainted_at: standing.tainted_at.map(Shown),
+            tainted_reason: standing.tainted_reason.as_deref(),
+            is_suspect: standing.flag == Flag::Suspect,
+            flag: standing.flag,
         }
     }
 }
@@ -115,27 +147,18 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) async fn get(call: Call) -> Reply {
     call.no_query()?;
     let id = call.id();
-    let missing = || Problem::not_found("provenance_not_found", "provenance record or artifact", &id);
-    let record = find(&call, &id).await?.ok_or_else(missing)?;
+    let missing = || Problem::provenance_not_found(&id);
+    let engine = &call.app.engine;
+    let (_, known) = lineage::known(&engine.graph(), &id)?;
+    let record = engine.record(known.id).await?.ok_or_else(missing)?;
+    let standing = Standing::of(engine, &known).await?;
     // A record has no version of its own: its bytes tell it apart.
-    let body = serde_json::to_vec(&RecordWire::new(&record)).unwrap_or_default();
+    let body = serde_json::to_vec(&RecordWire::new(&record, &standing)).unwrap_or_default();
     let etag = headers::etag_of(&body);
     if call.if_none_match().is_some_and(|known| headers::matches(known, &etag)) {
         return Ok(reply::not_modified(etag));
     }
     Ok(reply::with(reply::rendered(StatusCode::OK, body), hyper::header::ETAG, etag))
-}
-
-async fn find(call: &Call, id: &str) -> Result<Option<Record>, Problem> {
-    if let Ok(record) = id.parse()
-        && let Some(record) = call.app.engine.record(record).await?
-    {
-        return Ok(Some(record));
-    }
-    match ArtifactId::new(id) {
-        Ok(artifact) => Ok(call.app.engine.record_of_artifact(artifact).await?),
-        Err(_) => Ok(None),
-    }
 }
 
 #[cfg(test)]
@@ -180,8 +203,9 @@ mod tests {
             inputs: vec![input("i", Relationship::Consumed), input("j", Relationship::Referenced)],
             verification: Some("{\"score\":0.9}".to_owned()),
         };
+        let standing = Standing { flag: Flag::Tainted, tainted_at: Some(at), tainted_reason: Some("r".to_owned()) };
         assert_eq!(
-            serde_json::to_value(RecordWire::new(&record)).unwrap(),
+            serde_json::to_value(RecordWire::new(&record, &standing)).unwrap(),
             json!({
                 "id": "00000000-0000-0000-0000-000000000001", "task_id": "00000000-0000-0000-0000-000000000002",
                 "project_id": "p", "attempt": 1, "status": "human_approved", "model_used": "m", "worker_id": "w",
@@ -196,7 +220,8 @@ mod tests {
                 "inputs": [
                     {"artifact_id": "i", "relationship": "consumed"}, {"artifact_id": "j", "relationship": "referenced"},
                 ],
-                "verification": {"score": 0.9},
+                "verification": {"score": 0.9}, "is_tainted": true, "tainted_at": "2026-01-09T18:00:00Z",
+                "tainted_reason": "r", "is_suspect": false, "flag": "tainted",
             })
         );
     }

@@ -255,7 +255,7 @@ fn next_fact(action: Action, fact: Option<Fact>, flag: Flag, seq: Seq) -> Option
 impl Step {
     /// Makes one change of several for the same record: what the first one
     /// says, up to where the last one ends.
-    pub(super) fn join(&mut self) {
+    pub fn join(&mut self) {
         let mut first = HashMap::with_capacity(self.flags.len());
         let mut joined: Vec<FlagChange> = Vec::with_capacity(self.flags.len());
         for change in self.flags.drain(..) {

@@ -24,6 +24,6 @@ pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
 pub use lineage::{CascadeRow, ChangeRow, LineageRow};
 pub use open::Store;
-pub use read::{Scan, ScanFilter, Sizes, StatusView, View};
+pub use read::{RecordRow, Scan, ScanFilter, Sizes, StatusView, View};
 pub use recover::{Recovered, TakenEvents};
 pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, TierPause};

@@ -1,8 +1,11 @@
 //! Reading: a consistent view of one commit.
 
 use std::fmt;
+use std::ops::Bound;
 
-use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
+use redb::{
+    AccessGuard, Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
+};
 
 use super::Error;
 use super::batch::IdempotencyRow;
@@ -82,6 +85,20 @@ pub struct Sizes {
     pub records: u64,
     /// Outputs of all records.
     pub records_by_artifact: u64,
+}
+
+/// A provenance record whose row has not been read yet.
+pub struct RecordRow {
+    /// Its id.
+    pub id: RecordId,
+    value: AccessGuard<'static, tables::Bytes>,
+}
+
+impl RecordRow {
+    /// Reads the row.
+    pub fn record(&self) -> Result<Record, Error> {
+        decode("records", self.value.value())
+    }
 }
 
 /// A task that a scan found.
@@ -393,6 +410,20 @@ impl View {
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record, Error>> + use<>, Error> {
         let rows = self.table(tables::RECORDS)?.range::<&[u8; 16]>(..)?;
         Ok(rows.map(|row| decode("records", row?.1.value())))
+    }
+
+    /// Provenance records before one of them, the largest id first, unread.
+    pub fn records_before(
+        &self,
+        before: Option<RecordId>,
+    ) -> Result<impl Iterator<Item = Result<RecordRow, Error>> + use<>, Error> {
+        let before = before.map(RecordId::to_bytes);
+        let end = before.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.table(tables::RECORDS)?.range::<&[u8; 16]>((Bound::Unbounded, end))?;
+        Ok(rows.rev().map(|row| {
+            let (key, value) = row?;
+            Ok(RecordRow { id: RecordId::from_bytes(*key.value()), value })
+        }))
     }
 
     /// The records that name the artifact as an output, oldest first.

@@ -147,7 +147,9 @@ fn graph(view: &View) -> Result<Graph, Error> {
         let (refused, bound) = (step.refused.len(), step.bound.len());
         tracing::warn!(refused, bound, "links between provenance records were not as stored, and were made again");
     }
-    graph.continue_after(newest);
+    // A clear can leave no trace in any record, but no step may have its position again.
+    let last_cascade = view.table(tables::CASCADES)?.last()?.map_or(0, |(key, _)| key.value());
+    graph.continue_after(newest.max(Seq(last_cascade)));
     Ok(graph)
 }
 

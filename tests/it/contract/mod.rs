@@ -5,6 +5,7 @@ mod conditions;
 mod crowds;
 mod golden;
 mod hostile;
+mod provenance;
 mod transcript;
 
 use serde_json::{Value, json};

@@ -63,6 +63,11 @@ impl Transcript {
         answer
     }
 
+    /// The conversation goes on with another server.
+    pub(super) fn turn_to(&mut self, client: &Client) {
+        self.client = client.clone();
+    }
+
     /// Ids by the order in which they appear, times as such.
     fn alike(&mut self, text: &str) -> String {
         let mut out = String::new();

@@ -9,6 +9,7 @@ mod lists;
 mod parts;
 mod pauses;
 mod projects;
+mod provenance;
 mod queues;
 mod restart;
 mod retention;

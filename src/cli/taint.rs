@@ -1,0 +1,96 @@
+//! `dats taint`, `dats suspect` and `dats clear`: what is said of a record.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Session;
+use super::client::segment;
+use super::exit::Failure;
+use super::output::{Screen, text};
+use super::provenance::{change_table, items};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The record, or an artifact it made.
+    id: String,
+    /// Why, for the audit trail.
+    #[arg(long)]
+    reason: String,
+    /// Change nothing, only show what would change.
+    #[arg(long)]
+    dry_run: bool,
+    /// Look only so far.
+    #[arg(long, value_name = "DEPTH", requires = "dry_run")]
+    max_depth: Option<u32>,
+    /// Cancel running tasks that use what is no longer clean.
+    #[arg(long, conflicts_with = "dry_run")]
+    cancel_running: bool,
+    /// The record or artifact that it was concluded from.
+    #[arg(long, value_name = "ID")]
+    source_id: Option<String>,
+    /// The id to find it by in the audit trail.
+    #[arg(long, value_name = "ID")]
+    cascade_id: Option<String>,
+}
+
+impl Arguments {
+    fn body(&self) -> Value {
+        let mut body = json!({"reason": self.reason});
+        let more = [
+            ("dry_run", self.dry_run.then_some(Value::Bool(true))),
+            ("cancel_running", self.cancel_running.then_some(Value::Bool(true))),
+            ("max_depth", self.max_depth.map(Value::from)),
+            ("source_id", self.source_id.as_deref().map(Value::from)),
+            ("cascade_id", self.cascade_id.as_deref().map(Value::from)),
+        ];
+        for (key, value) in more {
+            if let Some(value) = value {
+                body[key] = value;
+            }
+        }
+        body
+    }
+}
+
+/// `word` is the last part of the path: `taint`, `suspect` or `clear`.
+pub(super) async fn run(session: &Session, word: &str, arguments: &Arguments) -> Result<(), Failure> {
+    let path = format!("/provenance/{}/{word}", segment(&arguments.id));
+    let answer = session.client.post(&path, &arguments.body()).await?;
+    session.screen.show(&answer, shown)
+}
+
+fn shown(screen: &Screen, cascade: &Value) -> String {
+    let counts = &cascade["counts"];
+    let (first, verb) = match cascade["dry_run"].as_bool() {
+        Some(true) => ("a dry run: nothing has changed", "would change"),
+        _ => ("", "changed"),
+    };
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend((!first.is_empty()).then(|| first.to_owned()));
+    let total = cascade["total"].as_u64().unwrap_or(0);
+    lines.push(format!(
+        "{total} {verb}: {} tainted, {} suspect, {} cleared; {} tasks in {} projects, down to depth {}",
+        text(&counts["tainted"]),
+        text(&counts["suspect"]),
+        text(&counts["cleared"]),
+        text(&counts["tasks"]),
+        text(&counts["projects"]),
+        text(&cascade["max_depth"]),
+    ));
+    lines.push(format!("cascade {}", text(&cascade["cascade_id"])));
+    for (what, tasks) in [("running", "running_tasks"), ("cancelled", "cancelled")] {
+        let tasks: Vec<String> = items(&cascade[tasks]).iter().map(text).collect();
+        if !tasks.is_empty() {
+            lines.push(format!("{what}: {}", tasks.join(", ")));
+        }
+    }
+    let affected = items(&cascade["affected"]);
+    if !affected.is_empty() {
+        lines.push(format!("\n{}", change_table(screen, affected)));
+    }
+    let rest = total.saturating_sub(u64::try_from(affected.len()).unwrap_or(u64::MAX));
+    if rest > 0 {
+        lines.push(format!("\nand {rest} more"));
+    }
+    lines.join("\n")
+}

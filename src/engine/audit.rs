@@ -1,0 +1,110 @@
+//! The audit trail of all flags, one entry for each record that a taint, a
+//! mark or a clear has changed.
+
+use std::collections::HashSet;
+
+use super::api::Error;
+use super::handle::Engine;
+use super::read::ReadSide;
+use crate::lineage::Graph;
+use crate::store::{self, CascadeRow, ChangeRow};
+use crate::task::{ArtifactId, RecordId, Seq};
+
+/// Most entries that one page looks at; a page that stops here says so.
+const MAX_LOOKED_AT: usize = 500_000;
+
+/// Which entries to list; every field narrows.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Of records that name this artifact as an output.
+    pub artifact: Option<ArtifactId>,
+    /// Of this record.
+    pub record: Option<RecordId>,
+    /// Of this cascade.
+    pub cascade: Option<String>,
+}
+
+/// An entry's place in the trail: the step, and its place in there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditPlace {
+    /// The step.
+    pub step: Seq,
+    /// The place among the changes of the step.
+    pub index: usize,
+}
+
+/// An entry of the trail.
+#[derive(Debug, Clone)]
+pub struct AuditEntry {
+    /// Where it stands.
+    pub place: AuditPlace,
+    /// The step that made the change, without its changes.
+    pub cascade: CascadeRow,
+    /// The change.
+    pub change: ChangeRow,
+}
+
+/// A page of the trail, the newest step first; within a step what is nearest
+/// to where it began.
+#[derive(Debug, Clone)]
+pub struct AuditPage {
+    /// The entries.
+    pub entries: Vec<AuditEntry>,
+    /// Where the next page begins.
+    pub next: Option<AuditPlace>,
+    /// The search stopped before it had looked at the whole trail.
+    pub truncated: bool,
+}
+
+impl Engine {
+    /// The audit trail from a place on.
+    pub async fn audit(&self, filter: AuditFilter, from: Option<AuditPlace>, limit: usize) -> Result<AuditPage, Error> {
+        self.read(move |side| page(side, &filter, from, limit)).await
+    }
+}
+
+fn page(
+    side: &ReadSide,
+    filter: &AuditFilter,
+    from: Option<AuditPlace>,
+    limit: usize,
+) -> Result<AuditPage, store::Error> {
+    let graph = side.graph();
+    let wanted = filter.artifact.as_ref().map(|artifact| producers(&graph, artifact));
+    let mut page = AuditPage { entries: Vec::new(), next: None, truncated: false };
+    let mut looked_at = 0;
+    let before = from.map(|from| from.step.next());
+    for row in side.store.view()?.cascades(before)? {
+        let (step, mut cascade) = row?;
+        if looked_at >= MAX_LOOKED_AT {
+            page.next = Some(AuditPlace { step, index: 0 });
+            page.truncated = true;
+            return Ok(page);
+        }
+        let changes = std::mem::take(&mut cascade.changes);
+        if filter.cascade.as_ref().is_some_and(|id| cascade.cascade_id != *id) {
+            looked_at += 1;
+            continue;
+        }
+        let skip = from.filter(|from| from.step == step).map_or(0, |from| from.index);
+        for (index, change) in changes.into_iter().enumerate().skip(skip) {
+            if page.entries.len() == limit || looked_at >= MAX_LOOKED_AT {
+                page.next = Some(AuditPlace { step, index });
+                page.truncated = page.entries.len() < limit;
+                return Ok(page);
+            }
+            looked_at += 1;
+            if wanted.as_ref().is_none_or(|wanted| wanted.contains(&change.record))
+                && filter.record.is_none_or(|record| change.record == record)
+            {
+                page.entries.push(AuditEntry { place: AuditPlace { step, index }, cascade: cascade.clone(), change });
+            }
+        }
+    }
+    Ok(page)
+}
+
+fn producers(graph: &Graph, artifact: &ArtifactId) -> HashSet<RecordId> {
+    let nodes = graph.find_artifact(artifact).into_iter().flat_map(|artifact| graph.producers(artifact));
+    nodes.filter_map(|node| graph.record(node)).map(|known| known.id).collect()
+}

@@ -1,0 +1,332 @@
+//! Taints, marks and clears: what is said of a record, and what follows.
+
+use std::collections::BTreeSet;
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use uuid::{NoContext, Uuid};
+
+use super::lineage::{About, Named, artifacts, known, subject};
+use super::problem::Problem;
+use super::reply::{self, Reply};
+use super::request::Call;
+use super::walks::{self, Found, Page, Walks, What};
+use crate::engine::CascadeRequest;
+use crate::json::{FieldError, Findings};
+use crate::lineage::{Action, Flag, FlagChange, Graph};
+use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
+
+/// Longest reason, in bytes.
+const MAX_REASON_BYTES: usize = 4096;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedWire {
+    reason: Option<String>,
+    source_id: Option<String>,
+    cascade_id: Option<String>,
+    dry_run: Option<bool>,
+    max_depth: Option<i64>,
+    cancel_running: Option<bool>,
+}
+
+/// A checked request.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    reason: String,
+    source: Option<String>,
+    cascade_id: Option<String>,
+    dry_run: bool,
+    max_depth: Option<u32>,
+    cancel_running: bool,
+}
+
+fn check(wire: AskedWire, errors: Vec<FieldError>) -> Result<Asked, Problem> {
+    let mut found = Findings::from_errors(errors);
+    let reason = found.required("/reason", wire.reason).unwrap_or_default();
+    if found.is_empty() && reason.trim().is_empty() {
+        found.add("/reason", "must not be blank");
+    }
+    if reason.len() > MAX_REASON_BYTES {
+        found.add("/reason", format!("must be at most {MAX_REASON_BYTES} bytes, was {}", reason.len()));
+    }
+    // Ids of others follow the same rules, whatever they name.
+    let mut id = |pointer: &str, text: Option<String>| {
+        let text = text?;
+        found.parse::<ArtifactId>(pointer, &text).map(|_| text)
+    };
+    let (source, cascade_id) = (id("/source_id", wire.source_id), id("/cascade_id", wire.cascade_id));
+    let dry_run = wire.dry_run.unwrap_or(false);
+    let max_depth = wire.max_depth.and_then(|depth| {
+        let limit = u32::try_from(depth).ok();
+        if limit.is_none() {
+            found.add("/max_depth", format!("must be from 0 to {}, was {depth}", u32::MAX));
+        } else if !dry_run {
+            found.add("/max_depth", "is for a dry run only: what is said reaches every dependent");
+        }
+        limit
+    });
+    let cancel_running = wire.cancel_running.unwrap_or(false);
+    if found.is_empty() {
+        Ok(Asked { reason, source, cascade_id, dry_run, max_depth, cancel_running })
+    } else {
+        Err(Problem::invalid(found.into_errors()))
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Counts {
+    tainted: usize,
+    suspect: usize,
+    cleared: usize,
+    tasks: usize,
+    projects: usize,
+}
+
+#[derive(Serialize)]
+struct CascadeWire<'a> {
+    cascade_id: &'a str,
+    dry_run: bool,
+    provenance_id: RecordId,
+    artifacts: Vec<&'a str>,
+    counts: Counts,
+    max_depth: u32,
+    tasks: Vec<TaskId>,
+    projects: Vec<String>,
+    running_tasks: &'a [TaskId],
+    cancelled: &'a [TaskId],
+    affected: Vec<ChangeWire<'a>>,
+    total: usize,
+    next_cursor: Option<String>,
+    limit: usize,
+}
+
+#[derive(Serialize)]
+struct ChangeWire<'a> {
+    provenance_id: RecordId,
+    artifacts: Vec<&'a str>,
+    depth: u32,
+    /// Null for the record itself.
+    through: Option<Named<'a>>,
+    from: Flag,
+    to: Flag,
+    #[serde(flatten)]
+    about: About<'a>,
+}
+
+fn change<'a>(graph: &'a Graph, change: &FlagChange) -> Option<ChangeWire<'a>> {
+    let mut known = graph.record(change.record)?;
+    // A dry run changes nothing, but the entry tells what would be.
+    known.flag = change.to;
+    Some(ChangeWire {
+        provenance_id: known.id,
+        artifacts: artifacts(graph, change.record),
+        depth: change.depth,
+        through: change.through.and_then(|through| Named::between(graph, through, change.record, through)),
+        from: change.from,
+        to: change.to,
+        about: About::new(graph, &known),
+    })
+}
+
+fn changes(page: &Page) -> &[FlagChange] {
+    match &page.found.what {
+        What::Changes(changes) => changes,
+        What::Walk(_) | What::Impact(_) | What::Path(_) => &[],
+    }
+}
+
+fn entries(page: &Page, limit: usize) -> Vec<ChangeWire<'_>> {
+    let part = changes(page).iter().skip(page.offset).take(limit);
+    part.filter_map(|each| change(&page.found.graph, each)).collect()
+}
+
+/// The scope of cursors behind the answer of a taint, a mark or a clear.
+fn scope(id: &str) -> String {
+    format!("affected {id}")
+}
+
+/// All changes in numbers, and the ids of the first tasks and projects.
+struct Summary {
+    counts: Counts,
+    max_depth: u32,
+    tasks: Vec<TaskId>,
+    projects: Vec<String>,
+}
+
+fn summary(found: &Found, limit: usize) -> Summary {
+    let What::Changes(all) = &found.what else {
+        return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
+    };
+    let reached = || all.iter().filter_map(|change| found.graph.record(change.record));
+    let tasks: BTreeSet<TaskId> = reached().map(|known| known.task).collect();
+    let projects: BTreeSet<&str> = reached().filter_map(|known| found.graph.project_id(known.project)).collect();
+    let to = |flag| all.iter().filter(|change| change.to == flag).count();
+    Summary {
+        counts: Counts {
+            tainted: to(Flag::Tainted),
+            suspect: to(Flag::Suspect),
+            cleared: to(Flag::Clean),
+            tasks: tasks.len(),
+            projects: projects.len(),
+        },
+        max_depth: all.iter().map(|change| change.depth).max().unwrap_or(0),
+        tasks: tasks.into_iter().take(limit).collect(),
+        projects: projects.into_iter().take(limit).map(str::to_owned).collect(),
+    }
+}
+
+/// What came of it, or would.
+struct Outcome {
+    cascade_id: String,
+    dry_run: bool,
+    page: Page,
+    running: Vec<TaskId>,
+    cancelled: Vec<TaskId>,
+}
+
+async fn answer(call: &Call, outcome: &Outcome, limit: usize) -> Reply {
+    let id = call.id();
+    let (page, found) = (&outcome.page, outcome.page.found.clone());
+    let summary = call.app.walks.run(move || summary(&found, limit)).await?;
+    let (graph, all) = (&page.found.graph, changes(page));
+    let (node, known) = known(graph, &id)?;
+    let wire = CascadeWire {
+        cascade_id: &outcome.cascade_id,
+        dry_run: outcome.dry_run,
+        provenance_id: known.id,
+        artifacts: artifacts(graph, node),
+        counts: summary.counts,
+        max_depth: summary.max_depth,
+        tasks: summary.tasks,
+        projects: summary.projects,
+        running_tasks: &outcome.running,
+        cancelled: &outcome.cancelled,
+        affected: entries(page, limit),
+        total: all.len(),
+        next_cursor: call.app.walks.next(page, &scope(&id), limit, all.len()),
+        limit,
+    };
+    Ok(reply::json(StatusCode::OK, &wire))
+}
+
+async fn say(mut call: Call, action: Action) -> Reply {
+    let mut query = call.query(&["limit"]);
+    let limit = query.limit();
+    query.finish()?;
+    let (wire, errors) = call.json().await?;
+    let asked = check(wire, errors)?;
+    let id = call.id();
+    let engine = &call.app.engine;
+    let graph = engine.graph();
+    let (subject, node) = subject(&graph, &id).ok_or_else(|| Problem::provenance_not_found(&id))?;
+    let cascade_id = asked.cascade_id.unwrap_or_else(|| made_id(call.app.clock.now()).to_string());
+    let outcome = if asked.dry_run {
+        let record = graph.record(node).ok_or_else(|| Problem::provenance_not_found(&id))?.id;
+        let previewed = graph.clone();
+        let step = call.app.walks.run(move || previewed.preview(action, &[record], asked.max_depth));
+        // The record is there, and nothing else can be refused.
+        let step = step.await?.map_err(|_| Problem::provenance_not_found(&id))?;
+        let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
+        let running = engine.running_users(graph.clone(), worse.collect()).await?;
+        let page = Walks::first(Found { graph, what: What::Changes(step.flags) });
+        Outcome { cascade_id, dry_run: true, page, running, cancelled: Vec::new() }
+    } else {
+        let Asked { reason, source, cancel_running, .. } = asked;
+        let request = CascadeRequest { action, subject, reason, source, cascade_id, cancel_running };
+        let cascade = engine.cascade(request).await?;
+        let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
+        Outcome {
+            cascade_id: cascade.cascade_id,
+            dry_run: false,
+            page: Walks::first(found),
+            running: cascade.running,
+            cancelled: cascade.cancelled,
+        }
+    };
+    answer(&call, &outcome, limit).await
+}
+
+fn made_id(now: Timestamp) -> Uuid {
+    let seconds = now.as_millis() / 1000;
+    let nanos = u32::try_from(now.as_millis() % 1000).unwrap_or(0) * 1_000_000;
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
+}
+
+/// `POST /provenance/{id}/taint`
+pub(super) async fn taint(call: Call) -> Reply {
+    say(call, Action::Taint).await
+}
+
+/// `POST /provenance/{id}/suspect`
+pub(super) async fn suspect(call: Call) -> Reply {
+    say(call, Action::Mark).await
+}
+
+/// `POST /provenance/{id}/clear`
+pub(super) async fn clear(call: Call) -> Reply {
+    say(call, Action::Clear).await
+}
+
+#[derive(Serialize)]
+struct AffectedWire<'a> {
+    affected: Vec<ChangeWire<'a>>,
+    total: usize,
+    next_cursor: Option<String>,
+    limit: usize,
+}
+
+/// `GET /provenance/{id}/affected`: the pages behind the answer of a taint, a
+/// mark or a clear.
+pub(super) fn affected(call: &Call) -> Reply {
+    let mut query = call.query(&["limit", "cursor"]);
+    let limit = query.limit();
+    let scope = scope(&call.id());
+    let place = walks::place(&mut query, &scope);
+    query.finish()?;
+    let place = place.ok_or_else(|| {
+        Problem::invalid_field("cursor", "is required: the next_cursor of a taint, suspect or clear of this id")
+    })?;
+    let page = call.app.walks.later(place)?;
+    let total = changes(&page).len();
+    let next_cursor = call.app.walks.next(&page, &scope, limit, total);
+    Ok(reply::json(StatusCode::OK, &AffectedWire { affected: entries(&page, limit), total, next_cursor, limit }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    fn checked(text: &str) -> Result<Asked, Vec<String>> {
+        let (wire, errors) = json::decode_all(text.as_bytes(), 10_000).unwrap();
+        check(wire, errors).map_err(|problem| {
+            let wire = serde_json::to_value(problem.wire("/")).unwrap();
+            let errors = wire["errors"].as_array().unwrap().iter();
+            errors.map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+        })
+    }
+
+    #[test]
+    fn a_reason_is_enough() {
+        let asked = checked(r#"{"reason":"bad"}"#).unwrap();
+        assert!(!asked.dry_run && !asked.cancel_running && asked.max_depth.is_none() && asked.cascade_id.is_none());
+        let asked =
+            checked(r#"{"reason":"bad","dry_run":true,"max_depth":3,"source_id":"s","cascade_id":"c"}"#).unwrap();
+        assert_eq!(
+            (asked.max_depth, asked.source.as_deref(), asked.cascade_id.as_deref()),
+            (Some(3), Some("s"), Some("c"))
+        );
+    }
+
+    #[test]
+    fn everything_wrong_is_named() {
+        assert_eq!(checked("{}").unwrap_err(), ["/reason"]);
+        assert_eq!(checked(r#"{"reason":" "}"#).unwrap_err(), ["/reason"]);
+        assert_eq!(checked(r#"{"reason":"r","max_depth":3}"#).unwrap_err(), ["/max_depth"]);
+        assert_eq!(checked(r#"{"reason":"r","dry_run":true,"max_depth":-1}"#).unwrap_err(), ["/max_depth"]);
+        let found = checked(r#"{"reason":"r","source_id":"","cascade_id":"a\u0001"}"#).unwrap_err();
+        assert_eq!(found, ["/source_id", "/cascade_id"]);
+        assert_eq!(checked(r#"{"reson":"r"}"#).unwrap_err(), ["/reson", "/reason"]);
+    }
+}

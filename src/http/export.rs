@@ -1,0 +1,216 @@
+//! `GET /provenance/{id}/export`: a record with what is around it, as a
+//! picture (Graphviz) or as a W3C PROV-JSON document.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use super::lineage::{artifacts, known};
+use super::problem::Problem;
+use super::reply::{self, Reply};
+use super::request::Call;
+use crate::json;
+use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship};
+use crate::store::Record;
+
+/// How far it goes in both directions when the client does not say.
+const DEFAULT_DEPTH: u64 = 3;
+/// Most records of one document.
+const MOST: usize = 1000;
+/// Most statements of one document.
+const MOST_STATEMENTS: usize = 100_000;
+/// What an id keeps in a qualified name.
+const LOCAL_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// `GET /provenance/{id}/export`
+pub(super) async fn export(call: Call) -> Reply {
+    let mut query = call.query(&["format", "depth"]);
+    let depth = query.number("depth", 0..=u64::from(u32::MAX)).unwrap_or(DEFAULT_DEPTH);
+    let format = query.one("format");
+    if !matches!(format.as_deref(), Some("dot" | "prov")) {
+        let was = format.as_deref().map(|word| format!(", was {}", json::quoted(word))).unwrap_or_default();
+        query.wrong("format", format!("must be dot or prov{was}"));
+    }
+    query.finish()?;
+    let depth = u32::try_from(depth).unwrap_or(u32::MAX);
+    let graph = call.app.engine.graph();
+    let (of, _) = known(&graph, &call.id())?;
+    let walked = graph.clone();
+    let nodes = call.app.walks.run(move || around(&walked, of, depth)).await?;
+    let nodes = nodes.map_err(|count| {
+        Problem::invalid_field("depth", format!("reaches {count} records, one document has at most {MOST}"))
+    })?;
+    if format.as_deref() == Some("dot") {
+        let response = reply::rendered(StatusCode::OK, dot(&graph, of, &nodes));
+        return Ok(reply::with(response, CONTENT_TYPE, HeaderValue::from_static("text/vnd.graphviz")));
+    }
+    let mut records = Vec::with_capacity(nodes.len());
+    for known in nodes.iter().filter_map(|node| graph.record(*node)) {
+        if let Some(record) = call.app.engine.record(known.id).await? {
+            records.push((record, known));
+        }
+    }
+    let document = prov(&records).ok_or_else(|| {
+        Problem::invalid_field("depth", format!("reaches more than the {MOST_STATEMENTS} statements of one document"))
+    })?;
+    Ok(reply::json(StatusCode::OK, &document))
+}
+
+/// The record, what it depends on and what depends on it; too many are an
+/// error that tells how many.
+fn around(graph: &Graph, of: Node, depth: u32) -> Result<Vec<Node>, usize> {
+    let above = graph.dependencies(&[of], Some(depth));
+    let below = graph.dependents(&[of], Some(depth));
+    let count = above.len() + below.len() + 1;
+    if count > MOST {
+        return Err(count);
+    }
+    let found = above.iter().chain(below.iter()).map(|found| found.record);
+    Ok(std::iter::once(of).chain(found).collect())
+}
+
+/// Graphviz: an arrow leads from what was used to what was made of it.
+fn dot(graph: &Graph, of: Node, nodes: &[Node]) -> String {
+    let shown: HashSet<Node> = nodes.iter().copied().collect();
+    let mut out =
+        "digraph provenance {\n  rankdir=LR;\n  node [shape=box, style=filled, fillcolor=white];\n".to_owned();
+    for node in nodes {
+        let Some(known) = graph.record(*node) else { continue };
+        let colour = match known.flag {
+            Flag::Clean => "white",
+            Flag::Suspect => "orange",
+            Flag::Tainted => "red",
+        };
+        let label = quoted(&label(graph, *node, &known));
+        let pen = if *node == of { ", penwidth=3" } else { "" };
+        // Writing to memory does not fail.
+        let _ = writeln!(out, "  \"{}\" [label={label}, fillcolor={colour}{pen}];", known.id);
+        for (artifact, relationship, link) in graph.inputs(*node) {
+            let Link::Bound(dependency) = link else { continue };
+            let Some(above) = graph.record(dependency).filter(|_| shown.contains(&dependency)) else { continue };
+            let name = quoted(graph.artifact_id(artifact).unwrap_or_default());
+            let style = if relationship == Relationship::Referenced { ", style=dashed" } else { "" };
+            let _ = writeln!(out, "  \"{}\" -> \"{}\" [label={name}{style}];", above.id, known.id);
+        }
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn label(graph: &Graph, node: Node, known: &Known) -> String {
+    match artifacts(graph, node).as_slice() {
+        [] => known.id.to_string(),
+        [only] => (*only).to_owned(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn name(kind: &str, id: &str) -> String {
+    format!("dats:{kind}.{}", utf8_percent_encode(id, LOCAL_NAME))
+}
+
+/// Relations without names of their own.
+#[derive(Default)]
+struct Relations(BTreeMap<&'static str, Map<String, Value>>);
+
+impl Relations {
+    fn add(&mut self, kind: &'static str, relation: Value) {
+        let relations = self.0.entry(kind).or_default();
+        relations.insert(format!("_:{kind}{}", relations.len() + 1), relation);
+    }
+
+    fn len(&self) -> usize {
+        self.0.values().map(Map::len).sum()
+    }
+}
+
+/// Artifacts are entities, records activities, workers agents; `None`: there
+/// is too much to say.
+fn prov(records: &[(Record, Known)]) -> Option<Value> {
+    let (mut entities, mut activities, mut agents) = (Map::new(), Map::new(), Map::new());
+    let mut relations = Relations::default();
+    for (record, known) in records {
+        let activity = name("record", &record.id.to_string());
+        activities.insert(activity.clone(), activity_of(record, known.flag));
+        if let Some(worker) = &record.worker {
+            let agent = name("worker", worker.as_str());
+            agents.insert(
+                agent.clone(),
+                json!({"prov:label": worker, "prov:type": {"$": "prov:SoftwareAgent", "type": "xsd:QName"}}),
+            );
+            relations.add("wasAssociatedWith", json!({"prov:activity": activity, "prov:agent": agent}));
+        }
+        let mut entity = |id: &str, kind: Option<&str>| {
+            let entity = name("artifact", id);
+            let known = entities.entry(entity.clone()).or_insert_with(|| json!({"prov:label": id}));
+            if let (Some(kind), Value::Object(known)) = (kind, known) {
+                known.insert("dats:type".to_owned(), kind.into());
+            }
+            entity
+        };
+        let used: Vec<String> = record.inputs.iter().map(|input| entity(input.artifact.as_str(), None)).collect();
+        if relations.len() + used.len().saturating_mul(record.outputs.len() + 1) > MOST_STATEMENTS {
+            return None;
+        }
+        for (used, input) in used.iter().zip(&record.inputs) {
+            let role = json!(input.relationship);
+            relations.add("used", json!({"prov:activity": activity, "prov:entity": used, "prov:role": role}));
+        }
+        for output in &record.outputs {
+            let made = entity(output.artifact.id.as_str(), output.artifact.kind.as_deref());
+            relations.add("wasGeneratedBy", json!({"prov:entity": made, "prov:activity": activity}));
+            for used in &used {
+                let derived = json!({"prov:generatedEntity": made, "prov:usedEntity": used, "prov:activity": activity});
+                relations.add("wasDerivedFrom", derived);
+            }
+        }
+    }
+    let mut document = json!({
+        "prefix": {"dats": "urn:dats:"}, "entity": entities, "activity": activities, "agent": agents,
+    });
+    for (kind, relations) in relations.0 {
+        document[kind] = Value::Object(relations);
+    }
+    Some(document)
+}
+
+fn activity_of(record: &Record, flag: Flag) -> Value {
+    let mut activity = json!({
+        "prov:startTime": record.started_at.to_string(), "prov:endTime": record.completed_at.to_string(),
+        "dats:task_id": record.task, "dats:project_id": record.project, "dats:attempt": record.attempt,
+        "dats:status": record.status.as_str(), "dats:flag": flag,
+    });
+    // PROV-JSON has no null.
+    if let Some(model) = &record.model_used {
+        activity["dats:model_used"] = model.as_str().into();
+    }
+    activity
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_escaped() {
+        assert_eq!(quoted(r#"a "b" \c"#), r#""a \"b\" \\c""#);
+        assert_eq!(name("artifact", "a b/c"), "dats:artifact.a%20b%2Fc");
+    }
+
+    #[test]
+    fn an_empty_document_has_its_parts() {
+        assert_eq!(
+            prov(&[]).unwrap(),
+            json!({"prefix": {"dats": "urn:dats:"}, "entity": {}, "activity": {}, "agent": {}})
+        );
+    }
+}

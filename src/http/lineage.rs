@@ -1,0 +1,413 @@
+//! Questions about the provenance graph: who depends on what, how far it
+//! reaches, where a taint comes from, how two records are connected.
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use super::problem::Problem;
+use super::provenance::Standing;
+use super::query::Query;
+use super::reply::{self, Reply, Shown};
+use super::request::Call;
+use super::walks::{self, Found, Page, Place, Walks, What};
+use crate::engine::{Engine, Subject};
+use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship};
+use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
+
+/// Most records of a path within another answer.
+const MOST_OF_PATH: usize = 100;
+
+/// What an id names: a record, or the record that made an artifact.
+pub(super) fn subject(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
+    let record = id.parse().ok().map(Subject::Record);
+    let artifact = ArtifactId::new(id).ok().map(Subject::Artifact);
+    let mut subjects = [record, artifact].into_iter().flatten();
+    subjects.find_map(|subject| Engine::resolve(graph, &subject).map(|node| (subject, node)))
+}
+
+fn node(graph: &Graph, id: &str) -> Result<Node, Problem> {
+    subject(graph, id).map(|(_, node)| node).ok_or_else(|| Problem::provenance_not_found(id))
+}
+
+/// What is known of the record that an id names.
+pub(super) fn known(graph: &Graph, id: &str) -> Result<(Node, Known), Problem> {
+    let node = node(graph, id)?;
+    Ok((node, graph.record(node).ok_or_else(|| Problem::provenance_not_found(id))?))
+}
+
+/// What a record has made.
+pub(super) fn artifacts(graph: &Graph, node: Node) -> Vec<&str> {
+    graph.outputs(node).filter_map(|artifact| graph.artifact_id(artifact)).collect()
+}
+
+/// A record and the artifacts that it stands for in an answer.
+#[derive(Serialize)]
+pub(super) struct Named<'a> {
+    provenance_id: RecordId,
+    artifacts: Vec<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    /// A record with all that it has made.
+    pub(super) fn new(graph: &'a Graph, node: Node) -> Option<Self> {
+        Some(Self { provenance_id: graph.record(node)?.id, artifacts: artifacts(graph, node) })
+    }
+
+    /// `through`, with the artifacts by which one of two depends on the other.
+    pub(super) fn between(graph: &'a Graph, through: Node, dependent: Node, dependency: Node) -> Option<Self> {
+        let artifacts = graph.between(dependent, dependency).filter_map(|artifact| graph.artifact_id(artifact));
+        Some(Self { provenance_id: graph.record(through)?.id, artifacts: artifacts.collect() })
+    }
+}
+
+/// What every entry tells of its record.
+#[derive(Serialize)]
+pub(super) struct About<'a> {
+    task_id: TaskId,
+    project_id: &'a str,
+    status: &'static str,
+    is_tainted: bool,
+    is_suspect: bool,
+}
+
+impl<'a> About<'a> {
+    pub(super) fn new(graph: &'a Graph, known: &Known) -> Self {
+        Self {
+            task_id: known.task,
+            project_id: graph.project_id(known.project).unwrap_or_default(),
+            status: known.status.as_str(),
+            is_tainted: known.flag == Flag::Tainted,
+            is_suspect: known.flag == Flag::Suspect,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EntryWire<'a> {
+    provenance_id: RecordId,
+    artifacts: Vec<&'a str>,
+    depth: u32,
+    through: Option<Named<'a>>,
+    dependency_type: Relationship,
+    #[serde(flatten)]
+    about: About<'a>,
+}
+
+/// Which way a walk goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Dependents,
+    Dependencies,
+}
+
+impl Side {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dependents => "dependents",
+            Self::Dependencies => "dependencies",
+        }
+    }
+
+    fn entry(self, graph: &Graph, found: crate::lineage::Found) -> Option<EntryWire<'_>> {
+        let known = graph.record(found.record)?;
+        let (dependent, dependency) = match self {
+            Self::Dependents => (found.record, found.through),
+            Self::Dependencies => (found.through, found.record),
+        };
+        Some(EntryWire {
+            provenance_id: known.id,
+            artifacts: artifacts(graph, found.record),
+            depth: found.depth,
+            through: Named::between(graph, found.through, dependent, dependency),
+            dependency_type: relationship(graph, dependent, dependency),
+            about: About::new(graph, &known),
+        })
+    }
+}
+
+/// Consumed, where any artifact between the two was.
+fn relationship(graph: &Graph, dependent: Node, dependency: Node) -> Relationship {
+    let is_consumed =
+        |(_, relationship, link)| link == Link::Bound(dependency) && relationship == Relationship::Consumed;
+    if graph.inputs(dependent).any(is_consumed) { Relationship::Consumed } else { Relationship::Referenced }
+}
+
+/// How far a walk goes; `None`: to the end.
+fn depth(query: &mut Query) -> Option<u32> {
+    let depth = query.number("depth", 1..=u64::from(u32::MAX)).and_then(|depth| u32::try_from(depth).ok());
+    match query.one("direct").as_deref() {
+        None | Some("false") => depth,
+        Some("true") => {
+            if depth.is_some_and(|depth| depth > 1) {
+                query.wrong("direct", "can't be given with a depth above 1");
+            }
+            Some(1)
+        }
+        Some(_) => {
+            query.wrong("direct", "must be true or false");
+            depth
+        }
+    }
+}
+
+/// The wanted page of what `find` finds, or of what was found before.
+async fn page(
+    call: &Call,
+    place: Option<Place>,
+    find: impl FnOnce(&Graph) -> Result<What, Problem> + Send + 'static,
+) -> Result<Page, Problem> {
+    let walks = &call.app.walks;
+    if let Some(place) = place {
+        return walks.later(place);
+    }
+    let graph = call.app.engine.graph();
+    let found = walks.run(move || find(&graph).map(|what| Found { graph, what }));
+    Ok(Walks::first(found.await??))
+}
+
+#[derive(Serialize)]
+struct WalkWire<'a> {
+    provenance_id: RecordId,
+    artifacts: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependents: Option<Vec<EntryWire<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependencies: Option<Vec<EntryWire<'a>>>,
+    total: usize,
+    max_depth: u32,
+    next_cursor: Option<String>,
+    limit: usize,
+}
+
+/// `GET /provenance/{id}/dependents`
+pub(super) async fn dependents(call: Call) -> Reply {
+    around(call, Side::Dependents).await
+}
+
+/// `GET /provenance/{id}/dependencies`
+pub(super) async fn dependencies(call: Call) -> Reply {
+    around(call, Side::Dependencies).await
+}
+
+async fn around(call: Call, side: Side) -> Reply {
+    let mut query = call.query(&["depth", "direct", "limit", "cursor"]);
+    let (limit, depth) = (query.limit(), depth(&mut query));
+    let id = call.id();
+    let scope = format!("{} {depth:?} {id}", side.name());
+    let place = walks::place(&mut query, &scope);
+    query.finish()?;
+    let wanted = id.clone();
+    let page = page(&call, place, move |graph| {
+        let start = [node(graph, &wanted)?];
+        Ok(What::Walk(match side {
+            Side::Dependents => graph.dependents(&start, depth),
+            Side::Dependencies => graph.dependencies(&start, depth),
+        }))
+    });
+    let page = page.await?;
+    let (graph, What::Walk(walk)) = (&page.found.graph, &page.found.what) else {
+        return Err(Problem::cursor_expired());
+    };
+    let places = page.offset..page.offset.saturating_add(limit).min(walk.len());
+    let entries = places.filter_map(|at| walk.get(at)).filter_map(|found| side.entry(graph, found)).collect();
+    let (dependents, dependencies) = match side {
+        Side::Dependents => (Some(entries), None),
+        Side::Dependencies => (None, Some(entries)),
+    };
+    let (of, known) = known(graph, &id)?;
+    let wire = WalkWire {
+        provenance_id: known.id,
+        artifacts: artifacts(graph, of),
+        dependents,
+        dependencies,
+        total: walk.len(),
+        max_depth: walk.max_depth(),
+        next_cursor: call.app.walks.next(&page, &scope, limit, walk.len()),
+        limit,
+    };
+    Ok(reply::json(StatusCode::OK, &wire))
+}
+
+#[derive(Serialize)]
+struct ImpactWire<'a> {
+    provenance_id: RecordId,
+    artifacts: Vec<&'a str>,
+    counts: ImpactCounts,
+    max_depth: u32,
+    tasks: &'a [TaskId],
+    projects: Vec<&'a str>,
+    running_tasks: Vec<TaskId>,
+    next_cursor: Option<String>,
+    limit: usize,
+}
+
+#[derive(Serialize)]
+struct ImpactCounts {
+    records: usize,
+    tasks: usize,
+    projects: usize,
+}
+
+/// A page of a list, by the offset that all lists of an answer share.
+fn part<T>(all: &[T], offset: usize, limit: usize) -> &[T] {
+    let rest = all.get(offset..).unwrap_or_default();
+    &rest[..limit.min(rest.len())]
+}
+
+/// `GET /provenance/{id}/impact`
+pub(super) async fn impact(call: Call) -> Reply {
+    let mut query = call.query(&["depth", "direct", "limit", "cursor"]);
+    let (limit, depth) = (query.limit(), depth(&mut query));
+    let id = call.id();
+    let scope = format!("impact {depth:?} {id}");
+    let place = walks::place(&mut query, &scope);
+    query.finish()?;
+    let wanted = id.clone();
+    let page = page(&call, place, move |graph| Ok(What::Impact(graph.impact(&[node(graph, &wanted)?], depth)))).await?;
+    let (graph, What::Impact(impact)) = (&page.found.graph, &page.found.what) else {
+        return Err(Problem::cursor_expired());
+    };
+    let (of, known) = known(graph, &id)?;
+    let reached = impact.walk.iter().map(|found| found.record).chain([of]).collect();
+    let running_tasks = call.app.engine.running_users(graph.clone(), reached).await?;
+    let projects = part(&impact.projects, page.offset, limit).iter().filter_map(|project| graph.project_id(*project));
+    let counts =
+        ImpactCounts { records: impact.walk.len(), tasks: impact.tasks.len(), projects: impact.projects.len() };
+    let wire = ImpactWire {
+        provenance_id: known.id,
+        artifacts: artifacts(graph, of),
+        max_depth: impact.walk.max_depth(),
+        tasks: part(&impact.tasks, page.offset, limit),
+        projects: projects.collect(),
+        running_tasks,
+        next_cursor: call.app.walks.next(&page, &scope, limit, counts.tasks.max(counts.projects)),
+        counts,
+        limit,
+    };
+    Ok(reply::json(StatusCode::OK, &wire))
+}
+
+#[derive(Serialize)]
+struct CauseWire<'a> {
+    provenance_id: RecordId,
+    artifacts: Vec<&'a str>,
+    depth: u32,
+    tainted_at: Option<Shown<Timestamp>>,
+    tainted_reason: Option<String>,
+    #[serde(flatten)]
+    about: About<'a>,
+    /// From the cause down to the record.
+    path: Vec<Named<'a>>,
+    /// The path is longer: `GET /provenance/path` has all of it.
+    truncated: bool,
+}
+
+#[derive(Serialize)]
+struct CausesWire<'a> {
+    provenance_id: RecordId,
+    is_tainted: bool,
+    is_suspect: bool,
+    causes: Vec<CauseWire<'a>>,
+    total: usize,
+    truncated: bool,
+    limit: usize,
+}
+
+/// `GET /provenance/{id}/root-cause`
+pub(super) async fn root_cause(call: Call) -> Reply {
+    let mut query = call.query(&["depth", "limit"]);
+    let (limit, depth) = (query.limit(), depth(&mut query));
+    query.finish()?;
+    let id = call.id();
+    let graph = call.app.engine.graph();
+    let (of, known) = known(&graph, &id)?;
+    let searched = graph.clone();
+    let paths = call.app.walks.run(move || {
+        let causes = searched.root_causes(of, depth);
+        let nearest = causes.iter().take(limit).enumerate().map(|(at, (_, depth))| {
+            let mut path = causes.path(at);
+            path.truncate(MOST_OF_PATH);
+            path.shrink_to_fit();
+            (path, depth)
+        });
+        (nearest.collect::<Vec<_>>(), causes.len())
+    });
+    let (paths, total) = paths.await?;
+    let mut causes = Vec::with_capacity(paths.len());
+    for (path, depth) in paths {
+        let Some((cause, known)) = path.first().and_then(|cause| Some((*cause, graph.record(*cause)?))) else {
+            continue;
+        };
+        let Standing { tainted_at, tainted_reason, .. } = Standing::of(&call.app.engine, &known).await?;
+        causes.push(CauseWire {
+            provenance_id: known.id,
+            artifacts: artifacts(&graph, cause),
+            depth,
+            tainted_at: tainted_at.map(Shown),
+            tainted_reason,
+            about: About::new(&graph, &known),
+            truncated: usize::try_from(depth).is_ok_and(|depth| path.len() <= depth),
+            path: path.iter().filter_map(|node| Named::new(&graph, *node)).collect(),
+        });
+    }
+    let truncated = causes.len() < total;
+    let about = About::new(&graph, &known);
+    let (is_tainted, is_suspect) = (about.is_tainted, about.is_suspect);
+    let wire = CausesWire { provenance_id: known.id, is_tainted, is_suspect, causes, total, truncated, limit };
+    Ok(reply::json(StatusCode::OK, &wire))
+}
+
+#[derive(Serialize)]
+struct PathWire<'a> {
+    from: RecordId,
+    to: RecordId,
+    /// Edges between the two.
+    length: usize,
+    path: Vec<StepWire<'a>>,
+    next_cursor: Option<String>,
+    limit: usize,
+}
+
+#[derive(Serialize)]
+struct StepWire<'a> {
+    provenance_id: RecordId,
+    artifacts: Vec<&'a str>,
+    depth: usize,
+    #[serde(flatten)]
+    about: About<'a>,
+}
+
+/// `GET /provenance/path`
+pub(super) async fn path(call: Call) -> Reply {
+    let mut query = call.query(&["from", "to", "depth", "limit", "cursor"]);
+    let (limit, depth) = (query.limit(), depth(&mut query));
+    let mut end = |name: &str| {
+        let id = query.one(name);
+        if id.is_none() {
+            query.wrong(name, "is required: a record or an artifact");
+        }
+        id.unwrap_or_default()
+    };
+    let (from, to) = (end("from"), end("to"));
+    let scope = format!("path {depth:?} {from:?} {to:?}");
+    let place = walks::place(&mut query, &scope);
+    query.finish()?;
+    let page = page(&call, place, move |graph| {
+        let path = graph.path(node(graph, &from)?, node(graph, &to)?, depth);
+        path.map(What::Path).ok_or_else(|| Problem::no_path(&from, &to))
+    });
+    let page = page.await?;
+    let (graph, What::Path(path)) = (&page.found.graph, &page.found.what) else {
+        return Err(Problem::cursor_expired());
+    };
+    let id = |end: Option<&Node>| end.and_then(|node| graph.record(*node)).map(|known| known.id);
+    let (Some(from), Some(to)) = (id(path.first()), id(path.last())) else { return Err(Problem::cursor_expired()) };
+    let steps = part(path, page.offset, limit).iter().enumerate().filter_map(|(at, node)| {
+        let known = graph.record(*node)?;
+        let (artifacts, about) = (artifacts(graph, *node), About::new(graph, &known));
+        Some(StepWire { provenance_id: known.id, artifacts, depth: page.offset + at, about })
+    });
+    let (steps, length) = (steps.collect(), path.len() - 1);
+    let next_cursor = call.app.walks.next(&page, &scope, limit, path.len());
+    Ok(reply::json(StatusCode::OK, &PathWire { from, to, length, path: steps, next_cursor, limit }))
+}

@@ -1,0 +1,114 @@
+//! `GET /provenance`: pages of records.
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use super::cursor;
+use super::provenance::{RecordWire, Standing};
+use super::query::Query;
+use super::reply::{self, Reply};
+use super::request::Call;
+use crate::engine::RecordFilter;
+use crate::json;
+use crate::task::{RecordId, RecordStatus};
+
+const KNOWN: [&str; 12] = [
+    "project_id",
+    "task_id",
+    "status",
+    "tainted",
+    "suspect",
+    "model",
+    "tier",
+    "domain",
+    "created_after",
+    "created_before",
+    "limit",
+    "cursor",
+];
+
+const STATUSES: [RecordStatus; 4] =
+    [RecordStatus::Pending, RecordStatus::Passed, RecordStatus::Failed, RecordStatus::HumanApproved];
+
+#[derive(Serialize)]
+struct ListWire<'a> {
+    records: Vec<RecordWire<'a>>,
+    total: Option<u64>,
+    next_cursor: Option<String>,
+    limit: usize,
+    truncated: bool,
+}
+
+/// `GET /provenance`
+pub(super) async fn list(call: Call) -> Reply {
+    let mut query = call.query(&KNOWN);
+    let limit = query.limit();
+    let filter = filter(&mut query);
+    let scope = format!("records {filter:?}");
+    let before = query.one("cursor").and_then(|cursor| {
+        let place = cursor::decode(&scope, &cursor).and_then(|bytes| bytes.try_into().ok());
+        if place.is_none() {
+            query.wrong("cursor", cursor::MISMATCH);
+        }
+        place.map(RecordId::from_bytes)
+    });
+    query.finish()?;
+    let engine = &call.app.engine;
+    let page = engine.records(filter, before, limit).await?;
+    let mut standings = Vec::with_capacity(page.records.len());
+    for (_, known) in &page.records {
+        standings.push(Standing::of(engine, known).await?);
+    }
+    let records = page.records.iter().zip(&standings).map(|((record, _), standing)| RecordWire::new(record, standing));
+    let wire = ListWire {
+        records: records.collect(),
+        total: page.total,
+        next_cursor: page.next.map(|record| cursor::encode(&scope, &record.to_bytes())),
+        limit,
+        truncated: page.truncated,
+    };
+    Ok(reply::json(StatusCode::OK, &wire))
+}
+
+fn filter(query: &mut Query) -> RecordFilter {
+    RecordFilter {
+        project: query.parsed("project_id"),
+        task: query.parsed("task_id"),
+        status: query.one("status").and_then(|word| status(query, &word)),
+        tainted: query.parsed("tainted"),
+        suspect: query.parsed("suspect"),
+        model: query.one("model"),
+        tier: query.parsed("tier"),
+        domain: query.parsed("domain"),
+        created_after: query.parsed("created_after"),
+        created_before: query.parsed("created_before"),
+    }
+}
+
+fn status(query: &mut Query, word: &str) -> Option<RecordStatus> {
+    let status = STATUSES.into_iter().find(|status| status.as_str() == word);
+    if status.is_none() {
+        let names = STATUSES.map(RecordStatus::as_str).join(", ");
+        query.wrong("status", format!("must be one of {names}, was {}", json::quoted(word)));
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_checked() {
+        let mut query = Query::new(Some("status=human_approved&tainted=false&suspect=true&model=m"), &KNOWN);
+        let filter = filter(&mut query);
+        assert_eq!(filter.status, Some(RecordStatus::HumanApproved));
+        assert_eq!((filter.tainted, filter.suspect, filter.model.as_deref()), (Some(false), Some(true), Some("m")));
+        query.finish().unwrap();
+        for bad in ["status=tainted", "tainted=1", "suspect=yes", "task_id=x", "tier=X", "created_after=now"] {
+            let mut query = Query::new(Some(bad), &KNOWN);
+            super::filter(&mut query);
+            assert!(query.finish().is_err(), "{bad}");
+        }
+    }
+}
