@@ -121,6 +121,17 @@ impl Breaker {
         away_since.map(|away_since| Turn::Closed { away_since })
     }
 
+    /// The service says that it is well, which is no answer to a question yet:
+    /// questions may pass, and the first one that fails opens it again, for
+    /// longer.
+    pub(super) fn is_well(&mut self) -> Option<Turn> {
+        let away_since = self.away_since();
+        self.state = State::Closed;
+        self.failures = self.settings.failures.saturating_sub(1);
+        self.failing_since = None;
+        away_since.map(|away_since| Turn::Closed { away_since })
+    }
+
     /// The service did not answer a try that had this leave. `fraction`,
     /// from 0 to 1, is the chance's part in the cool-down.
     pub(super) fn failed(&mut self, leave: Leave, now: Timestamp, fraction: f64) -> Option<Turn> {
@@ -191,6 +202,21 @@ mod tests {
             assert_eq!(other.pass(at(second)), Some(Leave::Plain));
         }
         assert_eq!(other.away_since(), None);
+    }
+
+    #[test]
+    fn to_be_well_is_not_to_answer() {
+        let mut breaker = open();
+        assert_eq!(breaker.pass(at(13)), Some(Leave::Probe));
+        assert_eq!(breaker.is_well(), Some(Turn::Closed { away_since: at(1) }));
+        assert_eq!((breaker.state(at(14)), breaker.away_since()), (BreakerState::Closed, None));
+        // One question that fails is enough, and the cool-down goes on growing.
+        assert_eq!(breaker.failed(Leave::Plain, at(15), 1.0), Some(Turn::Opened { until: at(35) }));
+        assert_eq!(breaker.away_since(), Some(at(15)));
+        assert_eq!(breaker.pass(at(35)), Some(Leave::Probe));
+        breaker.is_well();
+        assert_eq!(breaker.answered(), None);
+        assert_eq!(breaker.failed(Leave::Plain, at(40), 1.0), None, "an answer begins anew");
     }
 
     #[test]

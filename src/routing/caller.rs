@@ -93,7 +93,7 @@ impl Caller {
             let wait = self.wait(number, &failed.error);
             let left = self.settings.call_timeout.saturating_sub(started.elapsed().saturating_add(wait));
             // A try with hardly any time would only fail once more.
-            let has_time = left >= self.settings.try_timeout / 10;
+            let has_time = left >= self.settings.try_timeout / 10 && !self.asks_for_more(&failed.error);
             if number > self.settings.retries || !failed.error.is_of_service() || !has_time {
                 return Err(failed);
             }
@@ -109,8 +109,17 @@ impl Caller {
         let step = doubled(self.settings.retry_initial, self.settings.retry_max, number);
         let wait = jittered(step, fraction());
         match error {
-            Error::Unavailable { retry_after: Some(asked), .. } => wait.max((*asked).min(self.settings.retry_max)),
+            Error::Unavailable { retry_after: Some(asked), .. } => wait.max(*asked),
             _ => wait,
+        }
+    }
+
+    /// Whether the service wants to be left alone for longer than a call may
+    /// wait: then its task comes again later.
+    fn asks_for_more(&self, error: &Error) -> bool {
+        match error {
+            Error::Unavailable { retry_after: Some(asked), .. } => *asked > self.settings.retry_max,
+            _ => false,
         }
     }
 
@@ -159,7 +168,7 @@ impl Caller {
         let Ok(passage) = self.pass(now) else { return };
         let limit = self.settings.try_timeout.min(PROBE_TIMEOUT);
         let answered = timeout(limit, self.exchange.get("/health", now)).await.unwrap_or(Err(Error::Timeout(limit)));
-        passage.settle(answered.as_ref().err(), self.clock.now());
+        passage.settle_probe(answered.as_ref().err(), self.clock.now());
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -224,11 +233,20 @@ struct Passage<'a> {
 
 impl Passage<'_> {
     fn settle(mut self, error: Option<&Error>, now: Timestamp) {
+        self.settle_as(Breaker::answered, error, now);
+    }
+
+    /// The same for a question about the service's health alone.
+    fn settle_probe(mut self, error: Option<&Error>, now: Timestamp) {
+        self.settle_as(Breaker::is_well, error, now);
+    }
+
+    fn settle_as(&mut self, good: fn(&mut Breaker) -> Option<Turn>, error: Option<&Error>, now: Timestamp) {
         self.is_settled = true;
         let mut breaker = self.caller.breaker();
         let turn = match error {
             Some(error) if error.is_of_service() => breaker.failed(self.leave, now, fraction()),
-            _ => breaker.answered(),
+            _ => good(&mut breaker),
         };
         drop(breaker);
         if let Some(turn) = turn {
