@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
+    ("legacy", &["task", "json"]),
     ("store", &["task"]),
     ("engine", &["task", "clock", "store"]),
     ("events", &["task", "store", "engine", "json"]),
