@@ -137,7 +137,10 @@ fn not_json(raw: &[u8], error: &serde_json::Error) -> Invalid {
     let message = text.split(" at line ").next().unwrap_or(&text);
     let before = raw.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
     let offset = before.map(<[u8]>::len).sum::<usize>() + error.column().saturating_sub(1);
-    Invalid::new(Reason::NotJson, offset.min(raw.len()), format!("is not JSON: {message}"))
+    let message = message.replace("expected ident", "expected true, false or null");
+    let was = raw.get(offset..).map(String::from_utf8_lossy).and_then(|rest| rest.chars().next());
+    let was = was.map_or_else(String::new, |found| format!(", was {found:?}"));
+    Invalid::new(Reason::NotJson, offset.min(raw.len()), format!("is not JSON: {message}{was}"))
 }
 
 /// What JSON allows and nobody after us can keep.

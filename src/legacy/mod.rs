@@ -6,7 +6,7 @@
 //! typed fields beside the object as it came. `to_json` of each kind gives the
 //! object again, with no more changed than what has changed since.
 //!
-//! A folder is a directory of the old program: a file for each record
+//! A [`Folder`] is a directory of the old program: a file for each record
 //! (`{record id}.json`), `taint_events.json` (a list) and `checkpoints.json`
 //! (an object by checkpoint id). It is read file by file and element by
 //! element, so that its size costs no memory but for the names; a bad file
@@ -28,16 +28,25 @@ mod checkpoint;
 mod digest;
 mod event;
 mod fields;
+mod folder;
 mod invalid;
 mod line;
+mod list_file;
+mod pretty;
 mod reading;
 mod record;
 mod render;
+mod split;
+#[cfg(test)]
+mod tests;
 mod time;
+mod write;
 
 pub use checkpoint::Checkpoint;
 pub use digest::digest;
 pub use event::{Action, TaintEvent};
+pub use folder::{Bad, Entries, Folder, Found};
 pub use invalid::{Invalid, Reason};
 pub use line::{Kind, Line, MAX_LINE_BYTES};
 pub use record::{Input, Record, Taint, Verification};
+pub use write::{FolderWriter, Written};

@@ -114,17 +114,3 @@ impl Record {
         self.original.as_ref().map(digest)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::line::Line;
-
-    #[test]
-    fn a_record_is_read() {
-        let line =
-            Line::parse(br#"{"id":"0190b1f0-0000-7000-8000-000000000001","taint":{"is_suspect":true}}"#).unwrap();
-        let Line::Record(record) = line else { panic!("no record") };
-        let again = record.to_json(record.status, &record.taint);
-        assert_eq!(again.as_object(), record.original.as_ref());
-    }
-}
