@@ -16,10 +16,15 @@ mod dead_letters;
 mod demo;
 mod events;
 mod exit;
+mod export;
 #[cfg(test)]
 mod fake_server;
 mod follow;
+mod import;
+#[cfg(test)]
+mod import_tests;
 mod list;
+mod ndjson;
 mod output;
 mod progress;
 mod project;
@@ -122,6 +127,10 @@ enum Remote {
     /// Show how results came about.
     #[command(subcommand)]
     Provenance(provenance::Action),
+    /// Import the provenance files of the old program.
+    Import(import::Arguments),
+    /// Write provenance as files of the old program.
+    Export(export::Arguments),
     /// Stand in for the worker or QA service, for demos and load.
     #[command(subcommand)]
     Simulate(simulate::Action),
@@ -164,6 +173,8 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
         Remote::Events(arguments) => events::run(session, &arguments).await,
         Remote::DeadLetters(action) => dead_letters::run(session, &action).await,
         Remote::Provenance(action) => provenance::run(session, &action).await,
+        Remote::Import(arguments) => import::run(session, &arguments).await,
+        Remote::Export(arguments) => export::run(session, &arguments).await,
         Remote::Simulate(action) => simulate::run(session, action).await,
     }
 }
