@@ -10,6 +10,9 @@
 // What a task is and how it moves.
 pub mod task;
 
+// Where things came from.
+pub mod lineage;
+
 // Where it is kept.
 pub mod store;
 

@@ -61,6 +61,14 @@ pub(crate) fn start_with_agent(dir: &Path) -> (Engine, WriterThread) {
     Engine::start(store, Settings { policy, ..settings(64 << 20) }, &Clock::new()).expect("an engine")
 }
 
+/// The same with the usual number of slots for each project.
+pub(crate) fn start_limited(dir: &Path, agent: bool) -> (Engine, WriterThread) {
+    let store = Store::open(dir, CACHE_BYTES).expect("a store");
+    let policy = Policy { agent, ..Policy::default() };
+    let settings = Settings { policy, max_concurrent: 10, ..settings(64 << 20) };
+    Engine::start(store, settings, &Clock::new()).expect("an engine")
+}
+
 /// Lets so many tasks live their whole lives; their ids.
 pub(crate) async fn finish(engine: &Engine, count: u64) -> Vec<TaskId> {
     let mut finished = Vec::new();
@@ -75,6 +83,15 @@ pub(crate) async fn finish(engine: &Engine, count: u64) -> Vec<TaskId> {
         finished.extend(ids);
     }
     finished
+}
+
+/// Works on one task, whichever is next, and gives its id.
+pub(crate) async fn work_on_one(engine: &Engine) -> Option<TaskId> {
+    let request = LeaseRequest { max: 1, ..lease_request() };
+    let granted = engine.lease(request).await.expect("an answer").pop()?;
+    let id = id_of(&granted.task);
+    engine.accept(vec![output(id)]).await.expect("room");
+    Some(id)
 }
 
 fn lease_request() -> LeaseRequest {

@@ -146,11 +146,6 @@ impl Client {
         self.call(Call::new(Method::POST, path).json(body)).await
     }
 
-    /// GET of something that is no JSON.
-    pub(super) async fn get_text(&self, path: &str) -> Result<String, Error> {
-        self.text(Call::new(Method::GET, path)).await
-    }
-
     /// Carries out any call.
     pub(super) async fn call(&self, call: Call) -> Result<Answer, Error> {
         let text = self.text(call).await?;

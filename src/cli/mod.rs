@@ -38,6 +38,7 @@ mod simulate;
 mod sse;
 mod status;
 mod submit;
+mod tree;
 mod verify;
 mod watch;
 
@@ -93,7 +94,7 @@ enum Command {
     Prune(prune::Arguments),
     /// Check every page of a stopped service's store against its checksum.
     Verify(verify::Arguments),
-    /// Run a server with stand-ins for worker and QA, and watch tasks live.
+    /// Run a server with stand-ins for the services around it, and watch tasks live.
     Demo(demo::Arguments),
     /// Print completions for a shell.
     Completions(completions::Arguments),
@@ -104,7 +105,7 @@ enum Command {
 enum Remote {
     /// Submit a task.
     Submit(submit::Arguments),
-    /// Show a task.
+    /// Show a task, or the tree it was split into.
     Status(status::Arguments),
     /// List tasks, newest first.
     List(list::Arguments),
@@ -131,7 +132,7 @@ enum Remote {
     Import(import::Arguments),
     /// Write provenance as files of the old program.
     Export(export::Arguments),
-    /// Stand in for the worker or QA service, for demos and load.
+    /// Stand in for the services around the server, for demos and load.
     #[command(subcommand)]
     Simulate(simulate::Action),
 }

@@ -66,13 +66,15 @@ impl Screen {
         table.set_header(headers.iter().map(bold)).add_rows(rows);
         let widths = table.column_max_content_widths();
         let dropped = self.dropped(headers, &widths, droppable);
+        let first = (0..headers.len()).find(|index| !dropped.contains(index));
         for (index, column) in table.column_iter_mut().enumerate() {
             if dropped.contains(&index) {
                 column.set_constraint(ColumnConstraint::Hidden);
+            } else if Some(index) == first {
+                column.set_padding((0, 1));
             }
         }
-        let lines: Vec<String> = table.trim_fmt().lines().map(|line| line.trim_start_matches(' ').to_owned()).collect();
-        lines.join("\n")
+        table.trim_fmt()
     }
 
     /// The columns to leave out for the rest to fit.

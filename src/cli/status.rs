@@ -1,4 +1,4 @@
-//! `dats status`: one task.
+//! `dats status`: one task, or the tree it was split into.
 
 use clap::Args;
 
@@ -7,6 +7,7 @@ use super::client::segment;
 use super::exit::Failure;
 use super::follow::outcome;
 use super::progress::{task_details, wait};
+use super::tree::tree_table;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -16,14 +17,23 @@ pub(super) struct Arguments {
     /// exit code 1.
     #[arg(long)]
     wait: bool,
+    /// Show it with its subtasks, and theirs, each with what it waits for.
+    #[arg(long)]
+    tree: bool,
 }
 
 pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.wait {
-        let task = wait(session, &arguments.id).await?;
-        session.screen.show(&task, task_details)?;
-        return outcome(&task.json);
+    let path = format!("/tasks/{}", segment(&arguments.id));
+    let ended = if arguments.wait { Some(wait(session, &arguments.id).await?) } else { None };
+    if arguments.tree {
+        let tree = session.client.get(&format!("{path}/tree")).await?;
+        session.screen.show(&tree, tree_table)?;
+    } else {
+        let task = match &ended {
+            Some(task) => task,
+            None => &session.client.get(&path).await?,
+        };
+        session.screen.show(task, task_details)?;
     }
-    let task = session.client.get(&format!("/tasks/{}", segment(&arguments.id))).await?;
-    session.screen.show(&task, task_details)
+    ended.map_or(Ok(()), |task| outcome(&task.json))
 }

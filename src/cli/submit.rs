@@ -55,6 +55,13 @@ pub(super) struct Arguments {
     /// Task that must be completed first; may be given several times.
     #[arg(long, value_name = "TASK")]
     depends_on: Vec<String>,
+    /// Never split it into subtasks.
+    #[arg(long)]
+    no_decompose: bool,
+    /// What a subtask that fails or is cancelled does to the others: cancel
+    /// them, or let them go on.
+    #[arg(long, value_parser = ["cancel", "continue"])]
+    on_child_failure: Option<String>,
     /// Artifact the worker is to use; may be given several times.
     #[arg(long, value_name = "ARTIFACT")]
     input: Vec<String>,
@@ -132,6 +139,8 @@ fn body(arguments: &Arguments, description: &str) -> Value {
     set("max_attempts", arguments.max_attempts.map(Value::from));
     set("not_before", arguments.not_before.map(|time| time.to_string().into()));
     set("depends_on", list(&arguments.depends_on));
+    set("decompose", arguments.no_decompose.then_some(Value::Bool(false)));
+    set("on_child_failure", arguments.on_child_failure.as_deref().map(Value::from));
     set("inputs", list(&arguments.input));
     let mut body = json!({"description": description});
     let optional = [
@@ -198,6 +207,9 @@ mod tests {
             "a",
             "--depends-on",
             "b",
+            "--no-decompose",
+            "--on-child-failure",
+            "continue",
             "--input",
             "x",
             "--metadata",
@@ -210,7 +222,8 @@ mod tests {
             "execution_mode": "collaborative",
             "options": {
                 "tier": "large", "domain": "analysis", "qa_profile": "none", "timeout_seconds": 120,
-                "max_attempts": 5, "not_before": "2026-01-09T18:00:00Z", "depends_on": ["a", "b"], "inputs": ["x"],
+                "max_attempts": 5, "not_before": "2026-01-09T18:00:00Z", "depends_on": ["a", "b"],
+                "decompose": false, "on_child_failure": "continue", "inputs": ["x"],
             },
         });
         assert_eq!(body_of(&line), expected);

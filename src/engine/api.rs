@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::cascade::Subject;
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
     self, Correlation, Domain, LeaseId, Outcome, ProjectId, QaProfile, Report, RoutingStep, Seq, Status, TaskId, Tier,
@@ -84,6 +85,9 @@ pub enum Refusal {
     /// A re-run needs a finished task.
     #[error("the task has not ended: it is {}", .0.as_str())]
     NotEnded(Status),
+    /// Nothing in the provenance has this id.
+    #[error("there is no record and no artifact {0}")]
+    SubjectNotFound(Subject),
     /// No such dead letter.
     #[error("there is no dead letter {0}")]
     DeadLetterNotFound(u64),

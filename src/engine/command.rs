@@ -9,6 +9,7 @@ use super::api::{
     Answer, Error, EventOutcome, IdempotencyKey, Incoming, LeaseRequest, NewProject, ProjectPatch, ProjectStatus,
     Queue, Refusal, Submissions,
 };
+use super::cascade::{Cascade, CascadeRequest};
 use super::machine::Grant;
 use super::routing::TakenRouting;
 use crate::store::{Committed, Project};
@@ -126,6 +127,10 @@ pub(super) enum Command {
     ProjectStatus {
         project: ProjectId,
         reply: Reply<ProjectStatus>,
+    },
+    Cascade {
+        request: Box<CascadeRequest>,
+        reply: Reply<Box<Cascade>>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use super::answer::Compact;
 use super::api::Queue;
 use super::pause::Changed;
-use crate::store::{self, Batch, Record, RecordInput, RecordOutput, Relationship};
+use crate::lineage::{Graph, Relationship};
+use crate::store::{self, Batch, Record, RecordInput, RecordOutput};
 use crate::task::{ArtifactId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId};
 
 /// What one group of commands changes.
@@ -49,6 +50,8 @@ pub(super) struct Publication {
     pub(super) pauses: Vec<Changed>,
     /// The work queues, when it was time to look at them.
     pub(super) queues: Option<Vec<Queue>>,
+    /// The provenance graph, when it has changed.
+    pub(super) graph: Option<Graph>,
 }
 
 impl Publication {
@@ -81,7 +84,7 @@ impl Group {
         store: &store::Store,
         task: &Task,
         new: NewRecord,
-    ) -> Result<(), store::Error> {
+    ) -> Result<&Record, store::Error> {
         let output = &new.output;
         let outputs = self.outputs(output);
         let record = Record {
@@ -105,8 +108,7 @@ impl Group {
             inputs: self.inputs(store, task, output)?,
             verification: None,
         };
-        self.records.insert(new.id, record);
-        Ok(())
+        Ok(self.records.entry(new.id).or_insert(record))
     }
 
     /// The artifacts of an output; its content goes to the one that it names.

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::futures::Notified;
 use tokio::sync::{oneshot, watch};
@@ -21,17 +20,16 @@ use super::settings::Settings;
 use super::writer::Writer;
 use super::{list, outgoing, tree};
 use crate::clock::Clock;
-use crate::store::{self, DeadLetter, LogEntry, Project, Record, Store, guarded, panic_message};
+use crate::store::{self, DeadLetter, LogEntry, Project, Store, guarded, panic_message};
 use crate::task::{
-    ArtifactId, Finding, LeaseId, Outcome, ProjectId, RecordId, RoutingStep, Seq, Status, Submission, TaskId, Tier,
-    Timestamp,
+    Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Status, Submission, TaskId, Tier, Timestamp,
 };
 
 /// The engine's handle.
 #[derive(Debug, Clone)]
 pub struct Engine {
     commands: Sender<Command>,
-    read: Arc<ReadSide>,
+    pub(super) read: Arc<ReadSide>,
     settings: Arc<Settings>,
     store_id: uuid::Uuid,
 }
@@ -99,7 +97,7 @@ impl Engine {
         let settings = Arc::new(settings);
         let store_id = store.id();
         let machine = Machine::recovered(settings.clone(), store.clone(), recovered);
-        let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine));
+        let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine)?);
         let (commands, queue) = crossbeam_channel::bounded(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone());
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };
@@ -129,7 +127,7 @@ impl Engine {
         })
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, mut answer) = oneshot::channel();
         self.send(command(reply))?;
         // A writer that stops sends its last answers, says so, and then looks
@@ -142,7 +140,7 @@ impl Engine {
     }
 
     /// Runs a read that can take longer on a thread that may wait.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&ReadSide) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Error> {
@@ -426,21 +424,6 @@ impl Engine {
         limit: usize,
     ) -> Result<(Vec<Project>, u64), Error> {
         self.read(move |side| side.store.view()?.projects(offset, after.as_ref(), limit)).await
-    }
-
-    /// A provenance record.
-    pub async fn record(&self, record: RecordId) -> Result<Option<Record>, Error> {
-        self.read(move |side| side.store.view()?.record(record)).await
-    }
-
-    /// The newest record that names the artifact as an output.
-    pub async fn record_of_artifact(&self, artifact: ArtifactId) -> Result<Option<Record>, Error> {
-        self.read(move |side| side.store.view()?.record_of_artifact(&artifact)).await
-    }
-
-    /// The content of an artifact, where an output carried it.
-    pub async fn content(&self, hash: [u8; 32]) -> Result<Option<Bytes>, Error> {
-        self.read(move |side| Ok(side.store.view()?.content(hash)?.map(Bytes::from))).await
     }
 
     /// Dead letters, newest first, before one of them.

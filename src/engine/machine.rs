@@ -16,6 +16,7 @@ use super::group::{Group, Publication};
 use super::hot::IdHash;
 use super::lines::Lines;
 use super::memory::{Ends, Keys, ProjectState, Taken};
+use super::provenance::Provenance;
 use super::settings::Settings;
 use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Recovered, Store};
 use crate::task::{
@@ -45,6 +46,7 @@ pub(super) struct Machine {
     /// What tasks took lately.
     pub(super) estimator: Estimator,
     pub(super) estimates: Estimates,
+    pub(super) provenance: Provenance,
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
     cold: Vec<TaskId>,
@@ -107,6 +109,7 @@ impl Machine {
             live_projects: 0,
             estimator: Estimator::recovered(recovered.estimates),
             estimates: Estimates::default(),
+            provenance: Provenance::new(recovered.graph),
             group: Group::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
             follow: Vec::new(),
@@ -177,6 +180,11 @@ impl Machine {
     /// A task that has not ended.
     pub(super) fn open(&self, id: TaskId) -> Option<&Task> {
         self.tasks.get(&id).map(|entry| &entry.task)
+    }
+
+    /// Tasks that have not ended, in no order.
+    pub(super) fn open_tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values().map(|entry| &entry.task).filter(|task| !task.status().is_terminal())
     }
 
     /// Adds a new task.
@@ -316,9 +324,16 @@ impl Machine {
         for effect in effects {
             match effect {
                 Effect::Log(change) => self.log(task, change, None, now)?,
-                Effect::StoreRecord(new) => self.group.store_record(&self.store, task, *new)?,
-                Effect::ExtendRecord { record, output } => self.extend_record(record, &output)?,
+                Effect::StoreRecord(new) => {
+                    let record = self.group.store_record(&self.store, task, *new)?;
+                    self.provenance.insert(record)?;
+                }
+                Effect::ExtendRecord { record, output } => {
+                    self.extend_record(record, &output)?;
+                    self.provenance.extend(record, &output)?;
+                }
                 Effect::JudgeRecord { record, status, verification } => {
+                    self.provenance.judge(record, status)?;
                     if let Some(record) = self.group.record(&self.store, record)? {
                         record.status = status;
                         record.verification = verification.or(record.verification.take());
@@ -430,6 +445,7 @@ impl Machine {
             removed: group.removed,
             pauses: group.pauses,
             queues: group.queues,
+            graph: self.provenance.finish(&mut group.batch)?,
         };
         for (id, before) in group.touched {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };

@@ -8,6 +8,7 @@
 
 mod answer;
 mod api;
+mod cascade;
 mod command;
 mod estimates;
 mod group;
@@ -22,6 +23,7 @@ mod memory;
 mod outgoing;
 mod pause;
 mod project;
+mod provenance;
 mod read;
 mod routing;
 mod settings;
@@ -34,6 +36,7 @@ pub use api::{
     Logged, NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions,
     Submitted, TaskFilter, TaskPage, TreeNode, UnknownDependency,
 };
+pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
 pub use settings::Settings;

@@ -1,9 +1,10 @@
 //! The read side: what readers use without ever waiting for the writer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::answer::{self, Fixed};
@@ -12,7 +13,8 @@ use super::group::Publication;
 use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
 use super::pause::Pauses;
-use crate::store::{self, Store, View, guarded};
+use crate::lineage::Graph;
+use crate::store::{self, StatusView, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
 /// A commit that takes this long is worth a line in the log.
@@ -23,8 +25,12 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 pub(super) struct ReadSide {
     pub(super) store: Store,
     pub(super) hot: HotTasks,
+    /// Where answers come from that are not in memory: the last commit, open
+    /// until the next one.
+    cold: ArcSwap<StatusView>,
     pub(super) signals: Signals,
     pauses: Pauses,
+    graph: ArcSwap<Graph>,
     head: watch::Sender<Seq>,
     /// Counts the commits after which a task waited to be routed.
     routing: watch::Sender<u64>,
@@ -39,14 +45,16 @@ pub(super) struct ReadSide {
 }
 
 impl ReadSide {
-    pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Self {
+    pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Result<Self, store::Error> {
         let (head, _) = watch::channel(machine.head);
         let (routing, _) = watch::channel(0);
         let read = Self {
+            cold: ArcSwap::from_pointee(store.view()?.statuses()?),
             store,
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
             pauses: Pauses::of(&machine.lines),
+            graph: ArcSwap::from_pointee(machine.provenance.graph().clone()),
             head,
             routing,
             figures: Mutex::new(Figures { queues: machine.queues(), ..Figures::default() }),
@@ -58,11 +66,21 @@ impl ReadSide {
             stopped: AtomicBool::new(false),
         };
         read.note_state(machine, [0; 4], false);
-        read
+        Ok(read)
     }
 
     /// Shows what a committed group has changed, and wakes who waits for it.
-    pub(super) fn publish(&self, publication: Publication, machine: &Machine, events: [u64; 4], wrote: bool) {
+    pub(super) fn publish(
+        &self,
+        publication: Publication,
+        machine: &Machine,
+        events: [u64; 4],
+        wrote: bool,
+    ) -> Result<(), store::Error> {
+        if wrote {
+            // First of all: an answer that leaves memory must be found there.
+            self.cold.store(Arc::new(self.store.view()?.statuses()?));
+        }
         let mut changed = Vec::with_capacity(publication.answers.len());
         for (task, ended, compact) in publication.answers {
             match compact {
@@ -82,6 +100,9 @@ impl ReadSide {
         if let Some(queues) = publication.queues {
             self.figures.lock().unwrap_or_else(PoisonError::into_inner).queues = queues;
         }
+        if let Some(graph) = publication.graph {
+            self.graph.store(Arc::new(graph));
+        }
         for pause in &publication.pauses {
             self.pauses.change(pause);
         }
@@ -97,6 +118,7 @@ impl ReadSide {
             self.routing.send_modify(|count| *count = count.wrapping_add(1));
         }
         self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
+        Ok(())
     }
 
     fn note_state(&self, machine: &Machine, events: [u64; 4], wrote: bool) {
@@ -153,6 +175,11 @@ impl ReadSide {
         self.head.subscribe()
     }
 
+    /// The provenance of everything, as of the last commit.
+    pub(super) fn graph(&self) -> Arc<Graph> {
+        self.graph.load_full()
+    }
+
     pub(super) fn routing(&self) -> watch::Receiver<u64> {
         self.routing.subscribe()
     }
@@ -177,9 +204,7 @@ impl ReadSide {
 
     /// The same, read from the store.
     fn cold_status(&self, id: TaskId) -> Result<Option<Answer>, store::Error> {
-        let view = self.store.view()?;
-        let Some(task) = view.task(id)? else { return Ok(None) };
-        let Some(submission) = view.submission(id)? else { return Ok(None) };
+        let Some((task, submission)) = self.cold.load().task(id)? else { return Ok(None) };
         let compact = answer::compact(&task, &Fixed::of(&submission, &task));
         Ok(Some(compact.answer(id, self.pauses.holding(&compact))))
     }

@@ -19,8 +19,8 @@ use crate::task::{
     State, Submission, Task, TaskId, Timestamp,
 };
 
-/// Where a task stands in its project's line.
-type Standing = (ProjectId, Priority, Place);
+/// In which line a task stands.
+type Standing = (ProjectId, Priority);
 
 /// The tasks that are to be routed.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct RoutingLine {
     /// Those that were returned, by when they join the line again.
     returned: BTreeMap<(Timestamp, TaskId), Standing>,
     returned_until: HashMap<TaskId, Timestamp, IdHash>,
+    /// Those that joined the line again, behind who waited meanwhile: since when.
+    rejoined: HashMap<TaskId, Timestamp, IdHash>,
     /// Those whose services are no longer configured.
     unserved: Vec<TaskId>,
     agent: bool,
@@ -48,6 +50,7 @@ impl RoutingLine {
             taken: HashSet::default(),
             returned: BTreeMap::new(),
             returned_until: HashMap::default(),
+            rejoined: HashMap::default(),
             unserved: Vec::new(),
             agent,
             rag,
@@ -78,20 +81,22 @@ impl RoutingLine {
         if let Some(until) = self.returned_until.remove(&task.id) {
             self.returned.remove(&(until, task.id));
         } else {
+            let since = self.rejoined.remove(&task.id).unwrap_or(since);
             self.line.remove(&task.project, task.priority, Place { since, task: task.id });
         }
     }
 
     fn take(&mut self, now: Timestamp) -> Option<TaskId> {
-        self.line.pop(now, self.aging)
+        let task = self.line.pop(now, self.aging)?;
+        self.rejoined.remove(&task);
+        Some(task)
     }
 
-    fn put_back(&mut self, task: &Task, since: Timestamp, until: Timestamp) {
+    fn put_back(&mut self, task: &Task, until: Timestamp) {
         if !self.taken.remove(&task.id) {
             return;
         }
-        let place = Place { since, task: task.id };
-        self.returned.insert((until, task.id), (task.project.clone(), task.priority, place));
+        self.returned.insert((until, task.id), (task.project.clone(), task.priority));
         self.returned_until.insert(task.id, until);
     }
 
@@ -101,9 +106,10 @@ impl RoutingLine {
             if entry.key().0 > now {
                 break;
             }
-            let ((_, task), (project, priority, place)) = entry.remove_entry();
+            let ((since, task), (project, priority)) = entry.remove_entry();
             self.returned_until.remove(&task);
-            self.line.insert(&project, priority, place);
+            self.rejoined.insert(task, since);
+            self.line.insert(&project, priority, Place { since, task });
         }
     }
 
@@ -181,9 +187,9 @@ impl Machine {
     /// Takes a job back, to hand it out again at `until`.
     pub(super) fn return_routing(&mut self, id: TaskId, until: Timestamp) -> Stored<()> {
         if let Some(task) = self.find(id)?
-            && let Some(since) = since(&task)
+            && since(&task).is_some()
         {
-            self.lines.routing.put_back(&task, since, until);
+            self.lines.routing.put_back(&task, until);
         }
         Ok(())
     }

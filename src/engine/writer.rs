@@ -156,7 +156,7 @@ impl Writer {
         self.read.note_commit(stopwatch.elapsed());
         let to_route = self.machine.lines.routing.has_next();
         if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
-            self.read.publish(publication, &self.machine, self.events, wrote);
+            self.read.publish(publication, &self.machine, self.events, wrote)?;
         }
         for held in self.held.drain(..) {
             self.unclaimed.extend(held.release(&committed));
@@ -196,6 +196,7 @@ impl Writer {
             Command::ReturnRouting { task, until, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
+            Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {
                 hold(reply, machine.update_project(&project, patch, if_version, now)?)

@@ -269,6 +269,7 @@ impl From<Refusal> for Problem {
             Refusal::TaskNotFound(_) | Refusal::NothingCorrelates => missing("task_not_found"),
             Refusal::ProjectNotFound(_) => missing("project_not_found"),
             Refusal::DeadLetterNotFound(_) => missing("dead_letter_not_found"),
+            Refusal::SubjectNotFound(_) => missing("provenance_not_found"),
             Refusal::TierNotFound(_) => missing("tier_not_found"),
             Refusal::ProjectChanged(_) => Self::version_mismatch(),
             Refusal::ProjectExists(_) => conflict("project_exists"),

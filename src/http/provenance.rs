@@ -10,7 +10,8 @@ use super::headers;
 use super::problem::Problem;
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
-use crate::store::{Record, RecordInput, RecordOutput, Relationship};
+use crate::lineage::Relationship;
+use crate::store::{Record, RecordInput, RecordOutput};
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, TaskId, Tier, Timestamp, WorkerId};
 
 /// A record, under the column names of its table.

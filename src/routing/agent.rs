@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::answers;
-use super::caller::{Availability, Caller, Failed, Question};
+use super::caller::{Caller, Failed, Question};
 use super::figures::ServiceFigures;
 use super::settings;
 use crate::clock::Clock;
-use crate::task::{Analysis, Decomposition, Domain, Estimate, ProjectId, TaskId, Tier};
+use crate::task::{Analysis, Decomposition, Domain, Estimate, MAX_DEPTH, ProjectId, TaskId, Tier};
 
 /// Calls the Agent service.
 #[derive(Debug)]
@@ -60,7 +60,8 @@ impl Agent {
         self.caller.call(question, |raw| answers::analysis(raw, self.max_answer_bytes, &self.tiers)).await
     }
 
-    /// Its parts.
+    /// Its parts. More than [`MAX_DEPTH`] levels are not asked for: the Agent
+    /// would refuse.
     pub async fn decompose(
         &self,
         task_id: TaskId,
@@ -68,7 +69,7 @@ impl Agent {
         max_depth: u32,
         traceparent: Option<&str>,
     ) -> Result<Decomposition, Failed> {
-        let wire = DecomposeWire { task_id, description, max_depth };
+        let wire = DecomposeWire { task_id, description, max_depth: max_depth.min(MAX_DEPTH) };
         let question = Question::new("/decompose", &wire, traceparent);
         self.caller.call(question, |raw| answers::decomposition(raw, self.max_answer_bytes)).await
     }
@@ -92,7 +93,7 @@ impl Agent {
         self.caller.figures()
     }
 
-    pub(super) fn availability(&self) -> Availability {
-        self.caller.availability()
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
     }
 }

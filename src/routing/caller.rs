@@ -18,6 +18,9 @@ use super::settings;
 use crate::clock::{Clock, Stopwatch};
 use crate::task::Timestamp;
 
+/// Longest time of a probe that belongs to no task.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A call that brought nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
@@ -141,6 +144,22 @@ impl Caller {
         self.measured.ended(&result, asked.elapsed(), now);
         passage.settle(result.as_ref().err(), now);
         result
+    }
+
+    /// Whether the breaker waits for a probe.
+    pub(super) fn wants_probe(&self) -> bool {
+        let Availability { state, opens_again_at, .. } = self.availability();
+        state == BreakerState::HalfOpen && opens_again_at.is_some()
+    }
+
+    /// Probes with a question that belongs to no task, for when there is none:
+    /// that a service is back should be seen before it is needed.
+    pub(super) async fn probe(&self) {
+        let now = self.clock.now();
+        let Ok(passage) = self.pass(now) else { return };
+        let limit = self.settings.try_timeout.min(PROBE_TIMEOUT);
+        let answered = timeout(limit, self.exchange.get("/health", now)).await.unwrap_or(Err(Error::Timeout(limit)));
+        passage.settle(answered.as_ref().err(), self.clock.now());
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {

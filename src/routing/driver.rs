@@ -34,9 +34,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const ENGINE_PAUSE: Duration = Duration::from_millis(200);
 /// When a job that waits for a probe's result is looked at again.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
-/// When a job is looked at again that has failed before and finds its places
-/// taken.
-const PLACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Routes tasks.
 #[derive(Debug)]
@@ -44,7 +41,9 @@ pub struct Driver {
     carrier: Arc<Carrier>,
     concurrency: usize,
     running: HashMap<Id, Running>,
+    /// What tells whether the Agent is back, and RAG.
     probe: Option<Id>,
+    rag_probe: Option<Id>,
 }
 
 /// A job under way.
@@ -73,7 +72,8 @@ impl Driver {
         let of_agent = settings.agent.as_ref().map(|agent| agent.concurrency);
         let of_rag = settings.rag.as_ref().map(|rag| rag.concurrency);
         let carrier = Arc::new(Carrier::new(engine, services, settings, clock));
-        Self { carrier, concurrency: of_agent.or(of_rag).unwrap_or(1).max(1), running: HashMap::new(), probe: None }
+        let concurrency = of_agent.or(of_rag).unwrap_or(1).max(1);
+        Self { carrier, concurrency, running: HashMap::new(), probe: None, rag_probe: None }
     }
 
     /// Routes tasks until `stop`, or until the engine stops. What is under
@@ -106,6 +106,7 @@ impl Driver {
 
     /// Takes what may be taken, and begins it; when to look again.
     async fn take(&mut self, calls: &mut JoinSet<()>) -> Result<Pause, Error> {
+        self.probe_rag(calls);
         let free = self.concurrency.saturating_sub(calls.len());
         if free == 0 {
             return Ok(Pause { length: LONGEST_PAUSE, ends_with_work: false });
@@ -126,6 +127,10 @@ impl Driver {
         let jobs = self.carrier.engine.take_routing(most).await?;
         let may_be_more = jobs.len() == most;
         let all_begun = self.begin(jobs, intake, free, calls).await;
+        if intake == Intake::Probe && self.probe.is_none() {
+            let services = Arc::clone(&self.carrier.services);
+            self.probe = Some(calls.spawn(services.probe_agent()).id());
+        }
         let length = match intake {
             // Behind what was given back there may be what can be begun.
             Intake::All | Intake::WithoutAgent { .. } if may_be_more && !all_begun => Duration::ZERO,
@@ -135,12 +140,21 @@ impl Driver {
         Ok(Pause { length, ends_with_work: true })
     }
 
+    /// Tasks wait for no probe of RAG: it gets one of its own.
+    fn probe_rag(&mut self, calls: &mut JoinSet<()>) {
+        let services = &self.carrier.services;
+        let is_wanted = services.rag.as_ref().is_some_and(|rag| rag.caller().wants_probe());
+        if is_wanted && self.rag_probe.is_none() {
+            self.rag_probe = Some(calls.spawn(Arc::clone(services).probe_rag()).id());
+        }
+    }
+
     fn intake(&self, now: Timestamp) -> Intake {
         let Some(agent) = &self.carrier.services.agent else { return Intake::All };
-        let availability = agent.availability();
+        let availability = agent.caller().availability();
         match availability.state {
             BreakerState::Closed => Intake::All,
-            BreakerState::HalfOpen if self.probe.is_none() && availability.opens_again_at.is_some() => Intake::Probe,
+            BreakerState::HalfOpen if self.probe.is_none() && agent.caller().wants_probe() => Intake::Probe,
             BreakerState::HalfOpen => Intake::WithoutAgent { until: now.after(PROBE_PAUSE) },
             BreakerState::Open => {
                 Intake::WithoutAgent { until: availability.opens_again_at.unwrap_or(now.after(PROBE_PAUSE)) }
@@ -187,7 +201,7 @@ impl Driver {
             Intake::All => {
                 let failed_before = self.running.values().filter(|running| running.has_failed_before).count();
                 let is_full = has_failed_before && failed_before >= self.concurrency.div_ceil(2);
-                is_full.then(|| now.after(PLACE_PAUSE))
+                is_full.then(|| self.carrier.next_place_at(now))
             }
         }
     }
@@ -204,9 +218,8 @@ impl Driver {
             Ok((id, ())) => (id, false),
             Err(error) => (error.id(), error.is_panic()),
         };
-        if self.probe == Some(id) {
-            self.probe = None;
-        }
+        self.probe = self.probe.filter(|probe| *probe != id);
+        self.rag_probe = self.rag_probe.filter(|probe| *probe != id);
         let Some(Running { task, .. }) = self.running.remove(&id) else { return };
         if panicked {
             tracing::error!(%task, "routing a task panicked; it is tried again");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -59,17 +59,28 @@ impl Exchange {
         traceparent: Option<&str>,
         now: Timestamp,
     ) -> Result<Bytes, Error> {
-        let uri = self.address.endpoint(path).map_err(|error| Error::Connection(error.to_string()))?;
-        let mut request = Request::post(uri)
-            .header(CONTENT_TYPE, JSON)
-            .header(ACCEPT, JSON)
-            .header(USER_AGENT, AGENT)
-            .body(Full::new(body))
-            .map_err(|error| Error::Connection(error.to_string()))?;
+        let mut request = self.request(Method::POST, path, body)?;
+        request.headers_mut().insert(CONTENT_TYPE, JSON);
         // What can't be sent as a header was no trace context to begin with.
         if let Some(Ok(context)) = traceparent.map(HeaderValue::from_str) {
             request.headers_mut().insert(TRACEPARENT, context);
         }
+        self.send(request, now).await
+    }
+
+    /// The whole body of a 2xx answer to a GET.
+    pub(super) async fn get(&self, path: &str, now: Timestamp) -> Result<Bytes, Error> {
+        let request = self.request(Method::GET, path, Bytes::new())?;
+        self.send(request, now).await
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
+        let uri = self.address.endpoint(path).map_err(|error| Error::Connection(error.to_string()))?;
+        let request = Request::builder().method(method).uri(uri).header(ACCEPT, JSON).header(USER_AGENT, AGENT);
+        request.body(Full::new(body)).map_err(|error| Error::Connection(error.to_string()))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>, now: Timestamp) -> Result<Bytes, Error> {
         let answer = self.http.request(request).await.map_err(|error| Error::Connection(root_cause(&error)))?;
         if answer.status().is_success() {
             return read(answer.into_body(), self.max_answer_bytes).await;

@@ -10,6 +10,9 @@ use crate::task::{TaskId, Timestamp};
 /// it be asked about a little sooner and fall back a little later.
 const MAX_REMEMBERED: usize = 10_000;
 
+/// Time between two looks at tasks that have failed before and find no place.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// What is known of one task's failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -50,6 +53,14 @@ impl Failures {
     pub(super) fn wait(&self, failure: Failure, asked: Option<Duration>, fraction: f64) -> Duration {
         let wait = jittered(doubled(self.initial, self.max, failure.count), fraction);
         wait.max(asked.unwrap_or_default().min(self.max))
+    }
+
+    /// How long a task waits that has failed before and finds no place. The
+    /// more there are, the longer: looking for a place must not become all
+    /// that is done.
+    pub(super) fn wait_for_place(&self, fraction: f64) -> Duration {
+        let count = u32::try_from(self.by_task.len()).unwrap_or(u32::MAX);
+        jittered((self.max / 8).max(LOOK.saturating_mul(count)), fraction)
     }
 
     /// The longest wait.
@@ -114,6 +125,18 @@ mod tests {
         let failure = failures.note(task(1), at(1));
         let wait = |asked| failures.wait(failure, Some(Duration::from_secs(asked)), 1.0).as_secs();
         assert_eq!([0, 5, 3600].map(wait), [1, 5, 60]);
+    }
+
+    #[test]
+    fn looks_for_a_place_are_no_more_frequent_for_more_tasks() {
+        let mut failures = failures();
+        for number in 0..1000 {
+            failures.note(task(number), at(1));
+            let looks_per_second =
+                (f64::from(u32::try_from(number).unwrap()) + 1.0) / failures.wait_for_place(0.0).as_secs_f64();
+            assert!(looks_per_second <= 101.0, "{looks_per_second} for {number} tasks");
+        }
+        assert_eq!(failures.wait_for_place(1.0), Duration::from_secs(20));
     }
 
     #[test]

@@ -66,6 +66,12 @@ impl Carrier {
         self.failures().of(task).map_or(0, |failure| failure.count)
     }
 
+    /// When a job that has failed before looks for a place again that it has
+    /// not found now.
+    pub(super) fn next_place_at(&self, now: Timestamp) -> Timestamp {
+        now.after(self.failures().wait_for_place(fraction()))
+    }
+
     /// How a job is to be carried out now.
     pub(super) fn plan(&self, job: &RoutingJob, now: Timestamp) -> Plan {
         match job.step {
@@ -93,7 +99,7 @@ impl Carrier {
     }
 
     fn away_since(&self) -> Option<Timestamp> {
-        self.services.agent.as_ref()?.availability().away_since
+        self.services.agent.as_ref()?.caller().availability().away_since
     }
 
     /// When there may be a job that can do without an Agent that is away;

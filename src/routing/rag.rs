@@ -46,4 +46,8 @@ impl Rag {
     pub fn figures(&self) -> ServiceFigures {
         self.caller.figures()
     }
+
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
+    }
 }

@@ -70,6 +70,20 @@ impl Services {
         self.returned.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Probes the Agent, where its breaker waits for that.
+    pub(super) async fn probe_agent(self: Arc<Self>) {
+        if let Some(agent) = &self.agent {
+            agent.caller().probe().await;
+        }
+    }
+
+    /// Probes RAG, where its breaker waits for that.
+    pub(super) async fn probe_rag(self: Arc<Self>) {
+        if let Some(rag) = &self.rag {
+            rag.caller().probe().await;
+        }
+    }
+
     /// Context for a task, where RAG has any in time.
     pub(super) async fn context(&self, job: &RoutingJob) -> Option<Context> {
         let rag = self.rag.as_ref()?;

@@ -7,6 +7,7 @@ use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
+use super::lineage::{CascadeRow, LineageRow};
 use super::recover::TakenEvents;
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
@@ -41,6 +42,8 @@ pub struct Batch {
     log: Vec<(Seq, Bytes)>,
     history: Vec<([u8; 24], Bytes)>,
     records: Vec<(RecordId, Bytes)>,
+    lineage: Vec<(RecordId, Bytes)>,
+    cascades: Vec<(Seq, Bytes)>,
     artifacts: Vec<(String, RecordId)>,
     findings: Vec<(TaskId, Bytes)>,
     contents: Vec<([u8; 32], Bytes)>,
@@ -95,6 +98,8 @@ impl Batch {
             && self.tasks.is_empty()
             && self.log.is_empty()
             && self.records.is_empty()
+            && self.lineage.is_empty()
+            && self.cascades.is_empty()
             && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
@@ -145,6 +150,18 @@ impl Batch {
         for output in &record.outputs {
             self.artifacts.push((output.artifact.id.as_str().to_owned(), record.id));
         }
+        Ok(())
+    }
+
+    /// Keeps what the provenance graph knows of a record.
+    pub fn put_lineage(&mut self, id: RecordId, row: &LineageRow) -> Result<(), Error> {
+        self.lineage.push((id, encode("lineage", row)?.into()));
+        Ok(())
+    }
+
+    /// Keeps what a taint, mark or clear did.
+    pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
+        self.cascades.push((step, encode("cascades", row)?.into()));
         Ok(())
     }
 
@@ -327,6 +344,18 @@ impl Batch {
             let mut by_artifact = transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
             for (artifact, record) in &self.artifacts {
                 by_artifact.insert((artifact.as_str(), &record.to_bytes()), ())?;
+            }
+        }
+        if !self.lineage.is_empty() {
+            let mut lineage = transaction.open_table(tables::LINEAGE)?;
+            for (id, bytes) in &self.lineage {
+                lineage.insert(&id.to_bytes(), &bytes[..])?;
+            }
+        }
+        if !self.cascades.is_empty() {
+            let mut cascades = transaction.open_table(tables::CASCADES)?;
+            for (step, bytes) in &self.cascades {
+                cascades.insert(step.0, &bytes[..])?;
             }
         }
         if !self.contents.is_empty() {

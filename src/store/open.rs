@@ -316,6 +316,8 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::TAKEN_EVENTS)?;
         transaction.open_table(tables::IDEMPOTENCY)?;
         transaction.open_table(tables::RECORDS)?;
+        transaction.open_table(tables::LINEAGE)?;
+        transaction.open_table(tables::CASCADES)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
         transaction.open_table(tables::FINDINGS)?;
         transaction.open_table(tables::CONTENTS)?;

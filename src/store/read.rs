@@ -1,10 +1,13 @@
 //! Reading: a consistent view of one commit.
 
+use std::fmt;
+
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::Error;
 use super::batch::IdempotencyRow;
 use super::codec::decode;
+use super::lineage::CascadeRow;
 use super::recover::{TakenEvents, ended_as};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
 use super::tables::{self, id_after_number, id_then, number_after_id, number_of, then_id};
@@ -14,6 +17,37 @@ use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Status, Submis
 #[derive(Debug)]
 pub struct View {
     transaction: ReadTransaction,
+}
+
+/// The tables that a status answer is made from, opened once: for many reads
+/// of one commit.
+pub struct StatusView {
+    finished: ReadOnlyTable<tables::Id, tables::Bytes>,
+    open: ReadOnlyTable<tables::Id, tables::Bytes>,
+    submissions: ReadOnlyTable<tables::Id, tables::Bytes>,
+}
+
+impl fmt::Debug for StatusView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusView").finish_non_exhaustive()
+    }
+}
+
+impl StatusView {
+    /// A task and what its client asked for; `None`: there is no such task.
+    pub fn task(&self, id: TaskId) -> Result<Option<(Task, Submission)>, Error> {
+        let key = id.to_bytes();
+        // Of a million tasks nearly all have ended.
+        let task = match self.finished.get(&key)? {
+            Some(row) => decode("finished_tasks", row.value())?,
+            None => match self.open.get(&key)? {
+                Some(row) => decode("open_tasks", row.value())?,
+                None => return Ok(None),
+            },
+        };
+        let Some(row) = self.submissions.get(&key)? else { return Ok(None) };
+        Ok(Some((task, decode("submissions", row.value())?)))
+    }
 }
 
 /// Which tasks a scan looks at; the rest of a filter needs the task itself.
@@ -66,6 +100,15 @@ impl View {
         definition: TableDefinition<'_, K, V>,
     ) -> Result<ReadOnlyTable<K, V>, Error> {
         Ok(self.transaction.open_table(definition)?)
+    }
+
+    /// The tables of status answers.
+    pub fn statuses(&self) -> Result<StatusView, Error> {
+        Ok(StatusView {
+            finished: self.table(tables::FINISHED_TASKS)?,
+            open: self.table(tables::OPEN_TASKS)?,
+            submissions: self.table(tables::SUBMISSIONS)?,
+        })
     }
 
     /// The state of a task.
@@ -259,6 +302,24 @@ impl View {
     pub fn findings(&self, id: TaskId) -> Result<Option<Findings>, Error> {
         let row = self.table(tables::FINDINGS)?.get(&id.to_bytes())?;
         row.map(|row| decode("findings", row.value())).transpose()
+    }
+
+    /// What a taint, mark or clear did.
+    pub fn cascade(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
+        let row = self.table(tables::CASCADES)?.get(step.0)?;
+        row.map(|row| decode("cascades", row.value())).transpose()
+    }
+
+    /// Taints, marks and clears, newest first, before one of them.
+    pub fn cascades(
+        &self,
+        before: Option<Seq>,
+    ) -> Result<impl Iterator<Item = Result<(Seq, CascadeRow), Error>> + use<>, Error> {
+        let rows = self.table(tables::CASCADES)?.range(..before.map_or(u64::MAX, |before| before.0))?;
+        Ok(rows.rev().map(|row| {
+            let (key, value) = row?;
+            Ok((Seq(key.value()), decode("cascades", value.value())?))
+        }))
     }
 
     /// What an idempotency key led to.

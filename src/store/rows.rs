@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lineage::Relationship;
 use crate::task::{
     ArtifactId, Change, Domain, OutputArtifact, Phase, ProjectId, QaProfile, RecordId, RecordStatus, Status, TaskId,
     Tier, Timestamp, WorkerId,
@@ -129,16 +130,6 @@ impl Counters {
             }
         }
     }
-}
-
-/// How an artifact was used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Relationship {
-    /// The worker says that it used it.
-    Consumed,
-    /// It was offered as context.
-    Referenced,
 }
 
 /// An artifact that a record used.

@@ -72,6 +72,14 @@ pub(super) const IDEMPOTENCY: TableDefinition<'_, u64, Bytes> = TableDefinition:
 /// Record id → `Record`. Read by provenance queries.
 pub(super) const RECORDS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("records");
 
+/// Record id → `LineageRow`: what the provenance graph is built from. Read
+/// whole at start.
+pub(super) const LINEAGE: TableDefinition<'_, Id, Bytes> = TableDefinition::new("lineage");
+
+/// Step of the graph → `CascadeRow`: the audit trail. Read by its lists, and
+/// for the reason and time of a taint.
+pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascades");
+
 /// Artifact id and the id of a record that names it as an output → nothing.
 /// Read by provenance queries that name an artifact.
 pub(super) const RECORDS_BY_ARTIFACT: TableDefinition<'_, (&'static str, Id), ()> =

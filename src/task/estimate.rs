@@ -1,8 +1,8 @@
 //! When a task will be done: the time by which four of five such tasks are.
 //!
-//! What a task takes is predicted from what such tasks took statistics (a mean in
+//! What a task takes is predicted from what such tasks took lately (a mean in
 //! which the newest weigh most) and from what stands before it in its line.
-//! How far such predictions were off statistics then says how much to add: the
+//! How far such predictions were off lately then says how much to add: the
 //! factor is a quantile of the last ratios of what it took to what was
 //! predicted, so that no shape of their distribution is assumed (split
 //! conformal prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in
@@ -68,7 +68,7 @@ pub enum Cohort {
     Kind(Tier, Domain),
 }
 
-/// What the tasks of a cohort took statistics.
+/// What the tasks of a cohort took lately.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
     /// How many there were.
@@ -123,7 +123,7 @@ impl Statistics {
     }
 }
 
-/// What tasks took statistics, by their kind.
+/// What tasks took lately, by their kind.
 #[derive(Debug, Clone, Default)]
 pub struct Estimator {
     cohorts: HashMap<Cohort, Known>,

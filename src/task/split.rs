@@ -224,6 +224,8 @@ pub fn spawn(parent: &Task, child: &Child, now: Timestamp) -> Step {
         inputs: Vec::new(),
         routing: child.routing,
         has_findings: false,
+        // What was foretold was foretold of the whole.
+        estimate: None,
         closed: Vec::new(),
         parked: Vec::new(),
         state: State::Pending(state),

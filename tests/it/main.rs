@@ -13,6 +13,7 @@ mod engine;
 mod estimates;
 mod journey;
 mod legacy;
+mod lineage;
 mod routing;
 mod support;
 mod tidy;

@@ -4,6 +4,7 @@
 mod show;
 mod story;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ use super::exit::{Failure, warn};
 use super::output::{Screen, line};
 use super::serve::{start_failure, start_log};
 use super::signals::{no_runtime, stop_token};
-use super::simulate::{qa, worker};
+use super::simulate::{agent, qa, rag, worker};
 use crate::config::{Config, Flag, Sources};
 use crate::service::{Service, StartError};
 
@@ -46,12 +47,19 @@ pub(super) fn run(arguments: &Arguments, screen: &Screen) -> Result<(), Failure>
 
 async fn demonstrate(arguments: &Arguments, directory: &Directory, screen: &Screen) -> Result<(), Failure> {
     let stop = stop_token();
-    let service = start(arguments, directory).await?;
+    // What the server asks must be there before it asks.
+    let agent = agent::listen(agent::Arguments::of_script(&story::SCRIPT)).await?;
+    let rag = rag::listen(rag::Arguments::sound()).await?;
+    let asked = Asked { agent: agent.url.clone(), rag: rag.url.clone() };
+    let service = start(arguments, directory, &asked).await?;
     let address = service.address();
     let url = format!("http://{address}");
-    line(&format!("dats listening on {url}, data in {}\n", directory.path.display()))?;
-    // The service stops last, so that nothing it serves runs into a wall.
-    let service_stop = CancellationToken::new();
+    line(&format!("dats listening on {url}, data in {}", directory.path.display()))?;
+    line(&format!("it asks an Agent at {} and RAG at {}\n", asked.agent, asked.rag))?;
+    // The service stops after what calls it, and before what it calls.
+    let (service_stop, asked_stop) = (CancellationToken::new(), CancellationToken::new());
+    let agent = tokio::spawn(agent.run(asked_stop.clone()));
+    let rag = tokio::spawn(rag.run(asked_stop.clone()));
     let server = tokio::spawn(service.run(service_stop.clone()));
     let client = Client::new(&url, None).map_err(Failure::Usage)?;
     let played = play(&client, screen, &stop, arguments.once).await;
@@ -60,7 +68,16 @@ async fn demonstrate(arguments: &Arguments, directory: &Directory, screen: &Scre
         Ok(ended) => ended.map_err(|error| Failure::Store(error.to_string())),
         Err(error) => Err(Failure::Failed(format!("the server stopped: {error}"))),
     };
+    asked_stop.cancel();
+    // They have nothing to say at their end.
+    let _ = tokio::join!(agent, rag);
     ended.and(played)
+}
+
+/// Where the services are that the server asks.
+struct Asked {
+    agent: String,
+    rag: String,
 }
 
 /// Plays the story, then stays until a stop is asked.
@@ -72,7 +89,7 @@ async fn play(client: &Client, screen: &Screen, stop: &CancellationToken, once: 
         () = stop.cancelled() => Ok(()),
     };
     if !once && played.is_ok() && !stop.is_cancelled() {
-        line("\nthe worker and QA stand-ins keep running: submit more, or press Ctrl-C to end")?;
+        line("\nthe stand-ins keep running: submit more, or press Ctrl-C to end")?;
         stop.cancelled().await;
     }
     stand_ins_stop.cancel();
@@ -80,7 +97,7 @@ async fn play(client: &Client, screen: &Screen, stop: &CancellationToken, once: 
     played
 }
 
-/// Submits the story, starts the stand-ins and tells what happens. With
+/// Submits the story, starts worker and QA and tells what happens. With
 /// `once`, a task that was not completed is a failure.
 async fn tell_story(
     client: &Client,
@@ -89,15 +106,19 @@ async fn tell_story(
     stop: &CancellationToken,
     once: bool,
 ) -> Result<(), Failure> {
-    // Before the stand-ins: they are told which task to reject.
-    let cast = story::submit(client).await?;
-    start_stand_ins(client, &cast, stand_ins, stop);
+    // Before QA: it is told which task to reject.
+    let mut cast = story::open(client).await?;
+    start_stand_ins(client, story::rejected_once(&cast), stand_ins, stop);
     show::tell(client, &cast).await?;
-    show::result(client, screen, &cast).await?;
+    // By now there is something to estimate it from.
+    let last = story::close(client).await?;
+    show::tell(client, std::slice::from_ref(&last)).await?;
+    cast.push(last);
+    show::results(client, screen, &cast).await?;
     if once { show::verdict(client, &cast).await } else { show::explore(client, &cast) }
 }
 
-fn start_stand_ins(client: &Client, cast: &story::Cast, set: &mut JoinSet<()>, stop: &CancellationToken) {
+fn start_stand_ins(client: &Client, reject_first: BTreeSet<String>, set: &mut JoinSet<()>, stop: &CancellationToken) {
     let worker = worker::Arguments {
         tiers: Vec::new(),
         concurrency: 2,
@@ -115,7 +136,7 @@ fn start_stand_ins(client: &Client, cast: &story::Cast, set: &mut JoinSet<()>, s
         seed: 1,
         after: Some(0),
         quiet: true,
-        reject_first: cast.rejected_once(),
+        reject_first,
     };
     set.spawn(complain(worker::run(client.clone(), worker, stop.clone())));
     set.spawn(complain(qa::run(client.clone(), qa, stop.clone())));
@@ -128,13 +149,13 @@ async fn complain(stand_in: impl Future<Output = Result<(), Failure>>) {
 }
 
 /// Starts the service on the asked, the usual or a free port.
-async fn start(arguments: &Arguments, directory: &Directory) -> Result<Service, Failure> {
+async fn start(arguments: &Arguments, directory: &Directory, asked: &Asked) -> Result<Service, Failure> {
     let first = arguments.port.unwrap_or(USUAL_PORT);
-    let config = config(first, directory)?;
+    let config = config(first, directory, asked)?;
     start_log(&config.telemetry);
     match Service::start(&config).await {
         Err(StartError::Bind { .. }) if arguments.port.is_none() => {
-            Service::start(&self::config(0, directory)?).await.map_err(start_failure)
+            Service::start(&self::config(0, directory, asked)?).await.map_err(start_failure)
         }
         started => started.map_err(start_failure),
     }
@@ -142,13 +163,15 @@ async fn start(arguments: &Arguments, directory: &Directory) -> Result<Service, 
 
 /// The defaults, quiet, on this port and directory. The environment is left
 /// out: a demo shows the same everywhere.
-fn config(port: u16, directory: &Directory) -> Result<Config, Failure> {
+fn config(port: u16, directory: &Directory, asked: &Asked) -> Result<Config, Failure> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
     let data_dir = directory.path.display().to_string();
     let flags = vec![
         Flag { name: "--port", key: "server.listen", value: listen },
         Flag { name: "--data-dir", key: "engine.data_dir", value: data_dir },
         Flag { name: "demo", key: "telemetry.log_level", value: "warn".to_owned() },
+        Flag { name: "demo", key: "routing.agent_service_url", value: asked.agent.clone() },
+        Flag { name: "demo", key: "routing.rag_service_url", value: asked.rag.clone() },
         // What would be wasted on a handful of tasks.
         Flag { name: "demo", key: "engine.store_cache_mib", value: "16".to_owned() },
     ];

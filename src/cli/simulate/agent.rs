@@ -1,13 +1,15 @@
 //! The Agent service's stand-in: analyses, splits and estimates tasks by
-//! chance alone, the same each time for the same text.
+//! chance, the same each time for the same text. Of the texts of a script it
+//! says what the script says.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::answering::{Answers, Behaviour, serve, text, whole};
+use super::answering::{Answers, Behaviour, Listening, text, whole};
 use super::chance::Chance;
 use super::fault::Fault;
+use super::script::{Known, known};
 use crate::cli::args;
 use crate::cli::exit::Failure;
 
@@ -50,6 +52,27 @@ pub(in crate::cli) struct Arguments {
     /// it, from 0 to 1.
     #[arg(long, default_value_t = 0.3, value_parser = args::rate)]
     pub(in crate::cli) nested_rate: f64,
+    /// Tasks of which it does not speak by chance.
+    #[arg(skip)]
+    pub(in crate::cli) script: &'static [Known],
+}
+
+impl Arguments {
+    /// For an Agent that knows a script, and splits nothing else.
+    pub(in crate::cli) fn of_script(script: &'static [Known]) -> Self {
+        Self {
+            behaviour: Behaviour::sound(150, 100),
+            tiers: vec!["small".to_owned()],
+            qa_profile: "consensus".to_owned(),
+            decompose_rate: 0.0,
+            subtasks_min: 2,
+            subtasks_max: 2,
+            dependencies: Dependencies::None,
+            depth: 1,
+            nested_rate: 0.0,
+            script,
+        }
+    }
 }
 
 /// How subtasks depend on one another.
@@ -67,14 +90,20 @@ pub(in crate::cli) enum Dependencies {
 
 /// Answers until `stop`.
 pub(in crate::cli) async fn run(arguments: Arguments, stop: CancellationToken) -> Result<(), Failure> {
+    listen(arguments).await?.announce_and_run(stop).await
+}
+
+/// Takes an address to answer on.
+pub(in crate::cli) async fn listen(arguments: Arguments) -> Result<Listening<Agent>, Failure> {
     if arguments.subtasks_min > arguments.subtasks_max {
         return Err(Failure::Usage("--subtasks-min must not be above --subtasks-max".to_owned()));
     }
     let behaviour = arguments.behaviour.clone();
-    serve(Agent(arguments), behaviour, stop).await
+    Listening::start(Agent(arguments), behaviour).await
 }
 
-struct Agent(Arguments);
+/// What the Agent's stand-in knows.
+pub(in crate::cli) struct Agent(Arguments);
 
 impl Answers for Agent {
     const NAME: &'static str = "agent";
@@ -97,13 +126,14 @@ impl Agent {
     fn analyze(&self, question: &Value) -> Result<Value, String> {
         let request = text(question, "request")?;
         text(question, "project_id")?;
+        let known = known(self.0.script, request);
         let mut chance = self.chance("analyze", request);
         let needs_decomposition = chance.hits(self.0.decompose_rate);
         Ok(json!({
-            "mode": chance.pick(&MODES),
-            "domain": chance.pick(&DOMAINS),
-            "needs_decomposition": needs_decomposition,
-            "estimated_complexity": chance.pick(&self.0.tiers),
+            "mode": known.map_or_else(|| chance.pick(&MODES), |known| known.mode.into()),
+            "domain": known.map_or_else(|| chance.pick(&DOMAINS), |known| known.domain.into()),
+            "needs_decomposition": known.map_or(needs_decomposition, |known| !known.parts.is_empty()),
+            "estimated_complexity": known.map_or_else(|| chance.pick(&self.0.tiers), |known| known.tier.into()),
             "qa_profile": self.0.qa_profile,
             "analysis_id": format!("analysis-{:08x}", chance.number(u32::MAX)),
             "acceptance_criteria": ["it does what the request says", "its tests pass"],
@@ -116,8 +146,9 @@ impl Agent {
         text(question, "domain")?;
         let mut chance = self.chance("estimate", description);
         let tokens = 500 + description.len().saturating_mul(10);
+        let known = known(self.0.script, description);
         Ok(json!({
-            "recommended_tier": chance.pick(&self.0.tiers),
+            "recommended_tier": known.map_or_else(|| chance.pick(&self.0.tiers), |known| known.tier.into()),
             "estimated_tokens": tokens,
             "confidence": chance.share(50, 99),
             "qa_profile": self.0.qa_profile,
@@ -131,6 +162,9 @@ impl Agent {
         let max_depth = whole(question, "max_depth")?;
         if !(1..=MAX_DEPTH).contains(&max_depth) {
             return Err(format!("max_depth: expected 1 to {MAX_DEPTH}, got {max_depth}"));
+        }
+        if let Some(known) = known(self.0.script, description) {
+            return Ok(known.decomposition());
         }
         let mut chance = self.chance("decompose", description);
         let spread = self.0.subtasks_max.saturating_sub(self.0.subtasks_min);

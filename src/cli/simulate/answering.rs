@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,8 +83,28 @@ pub(in crate::cli) struct Behaviour {
     pub(in crate::cli) quiet: bool,
 }
 
+impl Behaviour {
+    /// Quiet and without a fault, on a free port of this machine.
+    pub(super) fn sound(latency_ms: u64, jitter_ms: u64) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            latency_ms,
+            jitter_ms,
+            fault: Fault::None,
+            fault_rate: 0.0,
+            fault_on: Vec::new(),
+            fault_text: None,
+            error_status: 500,
+            retry_after: None,
+            late_ms: 0,
+            seed: 1,
+            quiet: true,
+        }
+    }
+}
+
 /// What a stand-in knows.
-pub(super) trait Answers: Send + Sync + 'static {
+pub(in crate::cli) trait Answers: Send + Sync + 'static {
     /// Its name.
     const NAME: &'static str;
     /// The endpoints it has, without a slash.
@@ -112,49 +132,65 @@ pub(super) fn whole(question: &Value, field: &str) -> Result<u64, String> {
     }
 }
 
-/// Answers until `stop`.
-pub(super) async fn serve<A: Answers>(
-    answers: A,
-    behaviour: Behaviour,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
-    check(&behaviour, A::ENDPOINTS)?;
-    let listen = behaviour.listen;
-    let failed = |error| Failure::Failed(format!("can't listen on {listen}: {error}"));
-    let listener = TcpListener::bind(listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    line(&format!("{} listening on http://{address}{BASE_PATH}", A::NAME))?;
-    let server = Arc::new(Server { answers, behaviour, asked: Mutex::default() });
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let Ok((socket, _)) = accepted else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        // Small answers must not wait for more; without it they are slower.
-        let _ = socket.set_nodelay(true);
-        let (server, stop) = (Arc::clone(&server), stop.clone());
-        connections.spawn(async move {
-            let service = service_fn(move |request| Arc::clone(&server).handle(request));
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new());
-            let connection = builder.serve_connection(TokioIo::new(socket), service);
-            // A client that goes away is its own business.
-            tokio::select! {
-                _ = connection => {}
-                () = stop.cancelled() => {}
-            }
-            drop(place);
-        });
+/// A stand-in that has its address, and answers as soon as it runs.
+pub(in crate::cli) struct Listening<A> {
+    listener: TcpListener,
+    /// Its address with the base path.
+    pub(in crate::cli) url: String,
+    server: Arc<Server<A>>,
+}
+
+impl<A: Answers> Listening<A> {
+    /// Takes the address that the behaviour names.
+    pub(super) async fn start(answers: A, behaviour: Behaviour) -> Result<Self, Failure> {
+        check(&behaviour, A::ENDPOINTS)?;
+        let listen = behaviour.listen;
+        let failed = |error| Failure::Failed(format!("can't listen on {listen}: {error}"));
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let url = format!("http://{}{BASE_PATH}", listener.local_addr().map_err(failed)?);
+        Ok(Self { listener, url, server: Arc::new(Server { answers, behaviour, asked: Mutex::default() }) })
     }
-    connections.close();
-    connections.wait().await;
-    Ok(())
+
+    /// Says where it listens, then answers until `stop`.
+    pub(super) async fn announce_and_run(self, stop: CancellationToken) -> Result<(), Failure> {
+        line(&format!("{} listening on {}", A::NAME, self.url))?;
+        self.run(stop).await;
+        Ok(())
+    }
+
+    /// Answers until `stop`.
+    pub(in crate::cli) async fn run(self, stop: CancellationToken) {
+        let Self { listener, server, .. } = self;
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = TaskTracker::new();
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => break,
+            };
+            let Ok((socket, _)) = accepted else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            // Small answers must not wait for more; without it they are slower.
+            let _ = socket.set_nodelay(true);
+            let (server, stop) = (Arc::clone(&server), stop.clone());
+            connections.spawn(async move {
+                let service = service_fn(move |request| Arc::clone(&server).handle(request));
+                let mut builder = http1::Builder::new();
+                builder.timer(TokioTimer::new());
+                let connection = builder.serve_connection(TokioIo::new(socket), service);
+                // A client that goes away is its own business.
+                tokio::select! {
+                    _ = connection => {}
+                    () = stop.cancelled() => {}
+                }
+                drop(place);
+            });
+        }
+        connections.close();
+        connections.wait().await;
+    }
 }
 
 /// Refuses what could never happen, rather than run without it.

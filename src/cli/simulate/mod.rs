@@ -9,6 +9,7 @@ mod fault;
 mod message;
 pub(super) mod qa;
 pub(super) mod rag;
+pub(super) mod script;
 #[cfg(test)]
 mod tests;
 pub(super) mod worker;

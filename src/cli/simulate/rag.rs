@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::answering::{Answers, Behaviour, serve, text, whole};
+use super::answering::{Answers, Behaviour, Listening, text, whole};
 use super::chance::Chance;
 use super::fault::Fault;
 use crate::cli::exit::Failure;
@@ -23,13 +23,26 @@ pub(in crate::cli) struct Arguments {
     pub(in crate::cli) sources: u64,
 }
 
-/// Answers queries until `stop`.
-pub(in crate::cli) async fn run(arguments: Arguments, stop: CancellationToken) -> Result<(), Failure> {
-    let Arguments { behaviour, sources } = arguments;
-    serve(Rag { seed: behaviour.seed, sources }, behaviour, stop).await
+impl Arguments {
+    /// Sound, and quick.
+    pub(in crate::cli) fn sound() -> Self {
+        Self { behaviour: Behaviour::sound(50, 50), sources: 2 }
+    }
 }
 
-struct Rag {
+/// Answers queries until `stop`.
+pub(in crate::cli) async fn run(arguments: Arguments, stop: CancellationToken) -> Result<(), Failure> {
+    listen(arguments).await?.announce_and_run(stop).await
+}
+
+/// Takes an address to answer on.
+pub(in crate::cli) async fn listen(arguments: Arguments) -> Result<Listening<Rag>, Failure> {
+    let Arguments { behaviour, sources } = arguments;
+    Listening::start(Rag { seed: behaviour.seed, sources }, behaviour).await
+}
+
+/// What RAG's stand-in knows.
+pub(in crate::cli) struct Rag {
     seed: u64,
     sources: u64,
 }

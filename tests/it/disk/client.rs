@@ -236,6 +236,7 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::NotEnded(_)
         | Refusal::DeadLetterNotFound(_)
         | Refusal::TierNotFound(_)
+        | Refusal::SubjectNotFound(_)
         | Refusal::ProjectChanged(_) => false,
     }
 }

@@ -5,7 +5,9 @@ mod day;
 
 use std::time::Duration;
 
-use dats::task::{Cohort, Domain, Estimated, Estimator, Input, Resolved, Step, Task, Tier, Timestamp, apply, submit};
+use dats::task::{
+    Child, Cohort, Domain, Estimated, Estimator, Input, Resolved, Step, Task, Tier, Timestamp, apply, spawn, submit,
+};
 use proptest::prelude::*;
 
 use crate::core_fixtures::{at, failed, output, policy, project, record_id, resolved, submission, task_id, tier};
@@ -141,6 +143,17 @@ fn what_was_told_is_compared_where_it_was_told() {
     dependent.depends_on = vec![task_id(3)];
     estimator.learn(&dependent);
     assert_eq!(changed(&mut estimator), [Cohort::All, small, kind("small")]);
+}
+
+#[test]
+fn what_was_told_of_a_whole_is_not_held_against_its_parts() {
+    let mut estimator = Estimator::default();
+    live(&mut estimator, "small", "analysis", SECOND);
+    let whole = queued("small", "analysis", foretold(&estimator, "small", "analysis"));
+    let part =
+        Child { id: task_id(2), description: "x".to_owned(), domain: None, routing: None, depends_on: Vec::new() };
+    let part = spawn(&whole, &part, at(5)).task;
+    assert!(whole.estimate.is_some() && part.estimate.is_none());
 }
 
 #[test]

@@ -19,10 +19,29 @@ fn a_demo_tells_its_story_and_ends() {
     let directory = setup.data_dir().display().to_string();
     let ran = run("", &[], &["demo", "--once", "--port", "0", "--data-dir", &directory]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    assert_eq!(ran.stdout.matches("  completed  ").count(), 5, "{}", ran.stdout);
+    let finished = ran.stdout.lines().filter(|line| line.ends_with("finished              completed")).count();
+    assert_eq!(finished, 8, "{}", ran.stdout);
+    for told in [
+        "into api/design, api/handlers, api/tests, api/guide",
+        "code-general on tier coding, by the agent",
+        "attempt 2 on tier large",
+        "from RAG     Notes of project demo",
+        "made before  architecture.md",
+        "primes: estimated at its submission to be done within",
+    ] {
+        assert!(ran.stdout.contains(told), "{told} in\n{}", ran.stdout);
+    }
     // What it leaves is a data directory like any other.
     let server = setup.start();
-    assert_eq!(json(&server, &["list"])["total"], 5);
+    let page = json(&server, &["list"]);
+    assert_eq!(page["total"], 8);
+    let parent = page["tasks"].as_array().unwrap().iter().find(|task| task["children"] != json!([])).unwrap();
+    let id = parent["task_id"].as_str().unwrap();
+    assert_eq!(json(&server, &["list", "--parent", id])["total"], 4);
+    let tree = json(&server, &["status", id, "--tree"]);
+    assert_eq!((&tree["truncated"], &tree["children"][1]["tier"]), (&json!(false), &json!("coding")), "{tree}");
+    let table = done(&server, &["status", id, "--tree"]);
+    assert_eq!(table.matches("├─ ").count() + table.matches("└─ ").count(), 4, "{table}");
 }
 
 #[test]

@@ -130,6 +130,9 @@ async fn what_the_agent_can_not_answer_holds_up_nothing_else() {
     let lying = ["--decompose-rate", "0.5", "--fault", "garbage", "--fault-on", "decompose"];
     let process = agent(&lying);
     let mut narrow = settings(Some(&process), None);
+    // They come again seldom, as in earnest: else there is nothing but them.
+    narrow.return_max = Duration::from_secs(3);
+    narrow.return_initial = Duration::from_millis(300);
     narrow.agent = narrow.agent.map(|agent| dats::routing::Service { concurrency: 2, ..agent });
     let world = World::new(narrow.clone());
     let mut tasks = Vec::new();
@@ -165,6 +168,26 @@ async fn what_the_agent_can_not_answer_holds_up_nothing_else() {
     }
     let fallbacks = || world.services.figures().fallbacks >= 2;
     world.soon("the rules to decide about those that can not be split", fallbacks).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_is_back_is_seen_before_it_is_needed() {
+    let (mut agent, mut rag) = (agent(&["--decompose-rate", "0"]), StandIn::rag(&[]));
+    agent.kill();
+    rag.kill();
+    let fallback = Fallback::Builtin { after: Duration::from_millis(100) };
+    let world = World::new(dats::routing::Settings { fallback, ..settings(Some(&agent), Some(&rag)) });
+    let away = || world.services.figures().services.iter().filter(|service| service.away_since.is_some()).count();
+    for number in 0..5 {
+        let task = world.submit(&format!("work {number}")).await;
+        world.routed(task).await;
+    }
+    assert_eq!(away(), 2);
+    let _agent = StandIn::start("agent", &agent.listen(), &[]);
+    world.soon("the Agent to be back", || away() == 1).await;
+    let _rag = StandIn::start("rag", &rag.listen(), &[]);
+    world.soon("RAG to be back", || away() == 0).await;
     world.end().await;
 }
 

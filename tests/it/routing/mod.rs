@@ -5,6 +5,7 @@ mod away;
 mod breaker;
 mod faults;
 mod journey;
+mod process;
 mod raw;
 mod stand_in;
 mod wire;

@@ -80,6 +80,7 @@ async fn questions_are_as_agreed() {
     agent.analyze("do \"it\"\n", &project(), None, trace).await.unwrap();
     agent.analyze("part", &project(), Some("the whole"), trace).await.unwrap();
     agent.decompose(task(), "split", 4, trace).await.unwrap();
+    agent.decompose(task(), "split", 9, trace).await.unwrap();
     agent.estimate(task(), "weigh", &domain(), trace).await.unwrap();
     rag.query("find", &project(), trace).await.unwrap();
     let kept = kept.lock().unwrap();
@@ -91,6 +92,7 @@ async fn questions_are_as_agreed() {
             ("POST /api/v1/analyze", json!({"request": "do \"it\"\n", "project_id": "p-1"})),
             ("POST /api/v1/analyze", json!({"request": "part", "project_id": "p-1", "context": "the whole"})),
             ("POST /api/v1/decompose", json!({"task_id": id, "description": "split", "max_depth": 4})),
+            ("POST /api/v1/decompose", json!({"task_id": id, "description": "split", "max_depth": 5})),
             ("POST /api/v1/estimate", json!({"task_id": id, "description": "weigh", "domain": "code-general"})),
             (
                 "POST /api/v1/query",

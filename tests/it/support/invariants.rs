@@ -33,6 +33,7 @@ pub(crate) fn check(store: &Store, highest_limit: HighestLimit<'_>) -> Result<Sn
     super::families::check(&tasks, &entries).context("families")?;
     events(&recovered, &entries).context("events")?;
     records(&view, &tasks).context("records")?;
+    lineage(&recovered, &view).context("lineage")?;
     dead_letters(&recovered, &view).context("dead letters")?;
     Ok(Snapshot { tasks, entries, head: recovered.head.0 })
 }
@@ -254,5 +255,22 @@ fn dead_letters(recovered: &Recovered, view: &View) -> Result<()> {
     let (last, count) = recovered.dead_letters;
     ensure!(u64::try_from(letters.len())? == count, "{} dead letters, {count} counted", letters.len());
     ensure!(letters.first().map_or(0, |(number, _)| *number) == last, "the newest dead letter is another");
+    Ok(())
+}
+
+/// The graph that a start builds has every record, as it is stored.
+fn lineage(recovered: &Recovered, view: &View) -> Result<()> {
+    let graph = &recovered.graph;
+    let mut count = 0;
+    for record in view.records()? {
+        let record = record?;
+        let node = graph.find(record.id).with_context(|| format!("{} is not in the graph", record.id))?;
+        let known = graph.record(node).context("a record")?;
+        ensure!(known.status == record.status && known.task == record.task, "{} is another one there", record.id);
+        ensure!(graph.outputs(node).count() == record.outputs.len(), "{} has other outputs there", record.id);
+        ensure!(graph.inputs(node).count() == record.inputs.len(), "{} has other inputs there", record.id);
+        count += 1;
+    }
+    ensure!(graph.len() == count, "the graph has {} records, the store {count}", graph.len());
     Ok(())
 }

@@ -1,0 +1,141 @@
+//! Provenance through the engine's handle: what can be asked, and what can
+//! be said about a record.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::api::Error;
+use super::command::Command;
+use super::handle::Engine;
+use super::provenance;
+use crate::lineage::{Action, Graph, Node, Step};
+use crate::store::{CascadeRow, Record};
+use crate::task::{ArtifactId, RecordId, Seq, TaskId};
+
+/// What a question or a verdict about provenance names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A record.
+    Record(RecordId),
+    /// The record that made this artifact.
+    Artifact(ArtifactId),
+}
+
+impl Subject {
+    /// The artifact, if it is named by one.
+    #[must_use]
+    pub const fn artifact(&self) -> Option<&ArtifactId> {
+        match self {
+            Self::Artifact(id) => Some(id),
+            Self::Record(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(id) => id.fmt(f),
+            Self::Artifact(id) => id.fmt(f),
+        }
+    }
+}
+
+/// A taint, a mark or a clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CascadeRequest {
+    /// What is said.
+    pub action: Action,
+    /// Of what.
+    pub subject: Subject,
+    /// Why.
+    pub reason: String,
+    /// What it was concluded from, where that is told.
+    pub source: Option<String>,
+    /// The id under which it is to be found in the audit trail.
+    pub cascade_id: String,
+    /// Whether running tasks that use what became suspect are cancelled.
+    pub cancel_running: bool,
+}
+
+/// What a taint, a mark or a clear did.
+#[derive(Debug, Clone)]
+pub struct Cascade {
+    /// Its id in the audit trail.
+    pub cascade_id: String,
+    /// The record that was named.
+    pub record: RecordId,
+    /// The graph afterwards: what the places in `step` are places of.
+    pub graph: Graph,
+    /// What changed.
+    pub step: Step,
+    /// Running tasks that use what is no longer clean.
+    pub running: Vec<TaskId>,
+    /// Those of them that were cancelled.
+    pub cancelled: Vec<TaskId>,
+}
+
+impl Engine {
+    /// The provenance of everything, as of the last commit. It never changes:
+    /// later commits make later versions.
+    #[must_use]
+    pub fn graph(&self) -> Arc<Graph> {
+        self.read.graph()
+    }
+
+    /// The record that a subject names; `None`: there is none.
+    #[must_use]
+    pub fn resolve(graph: &Graph, subject: &Subject) -> Option<Node> {
+        provenance::resolve(graph, subject)
+    }
+
+    /// Taints, marks or clears, with all that follows, in one durable step.
+    pub async fn cascade(&self, request: CascadeRequest) -> Result<Cascade, Error> {
+        let request = Box::new(request);
+        self.ask(|reply| Command::Cascade { request, reply }).await.map(|cascade| *cascade)
+    }
+
+    /// Taints, marks and clears, newest first, before one of them: at most
+    /// `most`, of which those that `keep` keeps.
+    pub async fn cascades(
+        &self,
+        before: Option<Seq>,
+        most: usize,
+        keep: impl Fn(&CascadeRow) -> bool + Send + 'static,
+    ) -> Result<(Vec<(Seq, CascadeRow)>, Option<Seq>), Error> {
+        self.read(move |side| {
+            let (mut found, mut last) = (Vec::new(), None);
+            for row in side.store.view()?.cascades(before)?.take(most) {
+                let (seq, row) = row?;
+                last = Some(seq);
+                if keep(&row) {
+                    found.push((seq, row));
+                }
+            }
+            Ok((found, last))
+        })
+        .await
+    }
+
+    /// What a taint, mark or clear did.
+    pub async fn cascade_row(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
+        self.read(move |side| side.store.view()?.cascade(step)).await
+    }
+
+    /// A provenance record.
+    pub async fn record(&self, record: RecordId) -> Result<Option<Record>, Error> {
+        self.read(move |side| side.store.view()?.record(record)).await
+    }
+
+    /// The newest record that names the artifact as an output.
+    pub async fn record_of_artifact(&self, artifact: ArtifactId) -> Result<Option<Record>, Error> {
+        self.read(move |side| side.store.view()?.record_of_artifact(&artifact)).await
+    }
+
+    /// The content of an artifact, where an output carried it.
+    pub async fn content(&self, hash: [u8; 32]) -> Result<Option<Bytes>, Error> {
+        self.read(move |side| Ok(side.store.view()?.content(hash)?.map(Bytes::from))).await
+    }
+}

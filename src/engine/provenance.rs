@@ -1,0 +1,220 @@
+//! The provenance graph, as the writer keeps it: every record goes into it
+//! in the commit that stores the record, and readers get the version of the
+//! last commit.
+
+use std::collections::HashSet;
+
+use super::api::Refusal;
+use super::cascade::{Cascade, CascadeRequest, Subject};
+use super::hot::IdHash;
+use super::machine::Machine;
+use crate::lineage::{self, Action, Error, Flag, Graph, Node, Step};
+use crate::store::{self, Batch, CascadeRow, ChangeRow, LineageRow, Record};
+use crate::task::{ArtifactId, Input, Output, RecordId, RecordStatus, Seq, State, Task, TaskId, Timestamp};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// The graph and what of it the next commit has to write.
+#[derive(Debug)]
+pub(super) struct Provenance {
+    graph: Graph,
+    changed: HashSet<RecordId, IdHash>,
+    moved: bool,
+}
+
+impl Provenance {
+    pub(super) fn new(graph: Graph) -> Self {
+        Self { graph, changed: HashSet::default(), moved: false }
+    }
+
+    /// The graph as it is in this group.
+    pub(super) const fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    fn next(&self) -> Seq {
+        self.graph.newest().next()
+    }
+
+    /// A record was made.
+    pub(super) fn insert(&mut self, record: &Record) -> Stored<()> {
+        let inputs = record.inputs.iter().map(|input| (input.artifact.clone(), input.relationship));
+        let new = lineage::Record {
+            id: record.id,
+            task: record.task,
+            project: record.project.clone(),
+            status: record.status,
+            created_at: record.created_at,
+            started_at: Some(record.started_at),
+            inputs: inputs.collect(),
+            outputs: record.outputs.iter().map(|output| output.artifact.id.clone()).collect(),
+        };
+        let step = self.graph.insert(&new, self.next()).map_err(unexpected)?;
+        self.note(record.id, &step);
+        Ok(())
+    }
+
+    /// A late output has brought more artifacts.
+    pub(super) fn extend(&mut self, record: RecordId, output: &Output) -> Stored<()> {
+        let artifacts: Vec<ArtifactId> = output.all_artifacts().into_iter().map(|artifact| artifact.id).collect();
+        let step = self.graph.extend(record, &[], &artifacts, self.next()).map_err(unexpected)?;
+        self.note(record, &step);
+        Ok(())
+    }
+
+    /// A record has another verdict.
+    pub(super) fn judge(&mut self, record: RecordId, status: RecordStatus) -> Stored<()> {
+        let step = self.graph.judge(record, status, self.next()).map_err(unexpected)?;
+        self.note(record, &step);
+        Ok(())
+    }
+
+    fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
+        let seq = self.next();
+        let step = self.graph.apply(action, records, seq).map_err(unexpected)?;
+        self.mark(&step);
+        Ok((seq, step))
+    }
+
+    fn note(&mut self, record: RecordId, step: &Step) {
+        self.changed.insert(record);
+        self.mark(step);
+        for edge in &step.refused {
+            let id = |node| self.graph.record(node).map(|known| known.id);
+            let (dependent, dependency) = (id(edge.dependent), id(edge.dependency));
+            tracing::warn!(?dependent, ?dependency, "an input was not linked: the link would have closed a cycle");
+        }
+    }
+
+    /// The rows of these records are no longer what the store has.
+    fn mark(&mut self, step: &Step) {
+        self.moved = true;
+        let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
+        let nodes = edges.chain(step.facts.iter().map(|(node, _)| *node));
+        self.changed.extend(nodes.filter_map(|node| self.graph.record(node)).map(|known| known.id));
+    }
+
+    /// Writes the rows that have changed; the version for readers, if there
+    /// is a new one.
+    pub(super) fn finish(&mut self, batch: &mut Batch) -> Stored<Option<Graph>> {
+        for id in std::mem::take(&mut self.changed) {
+            if let Some(row) = self.graph.find(id).and_then(|node| LineageRow::of(&self.graph, node)) {
+                batch.put_lineage(id, &row)?;
+            }
+        }
+        Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unexpected(error: Error) -> store::Error {
+    store::Error::Corrupt { table: "lineage", detail: error.to_string() }
+}
+
+/// The record that a subject names: by its id, or the one that made the
+/// artifact, which is the newest that has not failed, else the newest.
+#[must_use]
+pub(super) fn resolve(graph: &Graph, subject: &Subject) -> Option<Node> {
+    match subject {
+        Subject::Record(id) => graph.find(*id),
+        Subject::Artifact(id) => {
+            let producers: Vec<Node> = graph.producers(graph.find_artifact(id)?).collect();
+            let sound = |node: &&Node| graph.record(**node).is_some_and(|known| known.status != RecordStatus::Failed);
+            producers.iter().rev().find(sound).or(producers.last()).copied()
+        }
+    }
+}
+
+impl Machine {
+    /// Taints, marks or clears, in one step with all that follows.
+    pub(super) fn cascade(&mut self, request: CascadeRequest, now: Timestamp) -> Stored<Result<Cascade, Refusal>> {
+        let graph = self.provenance.graph();
+        let Some(known) = resolve(graph, &request.subject).and_then(|node| graph.record(node)) else {
+            return Ok(Err(Refusal::SubjectNotFound(request.subject)));
+        };
+        let (id, before) = (known.id, known.flag);
+        let (seq, step) = self.provenance.apply(request.action, &[id])?;
+        // Found good after another look: it counts as validated.
+        if request.action == Action::Clear && before != Flag::Clean && known.status != RecordStatus::HumanApproved {
+            self.provenance.judge(id, RecordStatus::Passed)?;
+            if let Some(record) = self.group.record(&self.store, id)? {
+                record.status = RecordStatus::Passed;
+            }
+        }
+        let running = self.running_users(&step)?;
+        if !step.flags.is_empty() || !step.facts.is_empty() {
+            let row = self.cascade_row(&request, id, &step, now);
+            self.group.batch.put_cascade(seq, &row)?;
+        }
+        let mut cancelled = Vec::new();
+        if request.cancel_running {
+            let reason = format!("it uses what became suspect in cascade {}", request.cascade_id);
+            for task in &running {
+                let input = Input::Cancel { reason: Some(reason.clone()) };
+                if self.apply(*task, input, None, now)?.is_ok() {
+                    cancelled.push(*task);
+                }
+            }
+        }
+        let graph = self.provenance.graph().clone();
+        Ok(Ok(Cascade { cascade_id: request.cascade_id, record: id, graph, step, running, cancelled }))
+    }
+
+    fn cascade_row(&self, request: &CascadeRequest, record: RecordId, step: &Step, now: Timestamp) -> CascadeRow {
+        let graph = self.provenance.graph();
+        let id = |node| graph.record(node).map(|known| known.id);
+        let changes = step.flags.iter().filter_map(|change| {
+            let through = change.through.and_then(id);
+            Some(ChangeRow {
+                record: id(change.record)?,
+                from: change.from,
+                to: change.to,
+                depth: change.depth,
+                through,
+            })
+        });
+        CascadeRow {
+            at: now,
+            cascade_id: request.cascade_id.clone(),
+            action: request.action,
+            record,
+            artifact: request.subject.artifact().cloned(),
+            reason: request.reason.clone(),
+            source: request.source.clone(),
+            changes: changes.collect(),
+        }
+    }
+
+    /// The running tasks that were given an artifact of a record that is no
+    /// longer clean.
+    fn running_users(&self, step: &Step) -> Stored<Vec<TaskId>> {
+        let graph = self.provenance.graph();
+        let spoilt = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
+        let artifacts: HashSet<&str> =
+            spoilt.flat_map(|node| graph.outputs(node)).filter_map(|artifact| graph.artifact_id(artifact)).collect();
+        let mut users = Vec::new();
+        if artifacts.is_empty() {
+            return Ok(users);
+        }
+        let view = self.store.view()?;
+        for task in self.open_tasks().filter(|task| matches!(task.state, State::Running { .. })) {
+            if uses(&view, task, &artifacts)? {
+                users.push(task.id);
+            }
+        }
+        users.sort_unstable();
+        Ok(users)
+    }
+}
+
+fn uses(view: &store::View, task: &Task, artifacts: &HashSet<&str>) -> Stored<bool> {
+    let one_of = |ids: &[ArtifactId]| ids.iter().any(|id| artifacts.contains(id.as_str()));
+    if one_of(&task.inputs) {
+        return Ok(true);
+    }
+    if view.submission(task.id)?.is_some_and(|submission| one_of(&submission.options.inputs)) {
+        return Ok(true);
+    }
+    let context = if task.has_findings { view.findings(task.id)?.and_then(|findings| findings.context) } else { None };
+    Ok(context.is_some_and(|context| one_of(&context.sources)))
+}

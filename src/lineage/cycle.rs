@@ -1,0 +1,158 @@
+//! Whether a new edge would close a cycle.
+//!
+//! Age orders the records: an edge normally points from a record to an older
+//! one, and edges that all do so close no cycle. So only *backward* edges, to
+//! a younger record, are remembered, as the span of ages that they cross, and
+//! spans that meet are joined. Every cycle climbs, by backward edges, over all
+//! the ages that it falls back through; so all of it lies inside one joined
+//! span. An edge whose ends are not in the same one is made without a look at
+//! the graph, and otherwise the search keeps to records of that span.
+//!
+//! When a backward edge goes, its span stays until the last one has gone: too
+//! large a span makes a search longer, never wrong.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use petgraph::Direction;
+
+use super::graph::Graph;
+use super::link::Asked;
+use super::pages::place;
+use super::record::Node;
+use super::rows::Input;
+use super::visit::Neighbors;
+use crate::task::{RecordId, Timestamp};
+
+type Age = (Timestamp, RecordId);
+
+/// The ages that backward edges cross.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cover {
+    spans: BTreeMap<Age, Age>,
+    edges: u64,
+}
+
+impl Cover {
+    /// A backward edge was made.
+    pub(super) fn add_edge(&mut self) {
+        self.edges += 1;
+    }
+
+    /// A backward edge has gone.
+    pub(super) fn remove_edge(&mut self) {
+        self.edges = self.edges.saturating_sub(1);
+        if self.edges == 0 {
+            self.spans.clear();
+        }
+    }
+
+    /// Joins a span with all that it meets.
+    fn cross(&mut self, mut from: Age, mut to: Age) {
+        while let Some((&start, &end)) = self.spans.range(..=to).next_back().filter(|(_, end)| **end >= from) {
+            self.spans.remove(&start);
+            from = from.min(start);
+            to = to.max(end);
+        }
+        self.spans.insert(from, to);
+    }
+
+    /// The joined span around both ages.
+    fn around(&self, one: Age, other: Age) -> Option<(Age, Age)> {
+        let span = self.spans.range(..=one.min(other)).next_back();
+        span.map(|(from, to)| (*from, *to)).filter(|(_, to)| one.max(other) <= *to)
+    }
+}
+
+impl Graph {
+    /// Whether an edge between these records points to the younger one.
+    pub(super) fn is_backward(&self, dependent: u32, dependency: u32) -> bool {
+        self.row(dependency).age() > self.row(dependent).age()
+    }
+
+    /// Remembers the ages that an edge crosses, if it is a backward one.
+    pub(super) fn cross(&mut self, dependent: u32, dependency: u32) {
+        let (low, high) = (self.row(dependent).age(), self.row(dependency).age());
+        if low < high {
+            Arc::make_mut(&mut self.cover).cross(low, high);
+        }
+    }
+
+    /// Whether `dependency` already depends on `dependent`.
+    pub(super) fn closes_cycle(&mut self, dependent: u32, dependency: u32) -> bool {
+        self.cross(dependent, dependency);
+        if self.dependents_of(dependent).is_empty() {
+            return false;
+        }
+        let span = self.cover.around(self.row(dependent).age(), self.row(dependency).age());
+        span.is_some_and(|span| self.depends_within(dependency, dependent, span))
+    }
+
+    /// The edges between records that are in a cycle or below one, found in
+    /// one pass over the graph: for many edges that were made unasked.
+    pub(super) fn edges_in_cycles(&self) -> Vec<Asked> {
+        if self.cover.edges == 0 {
+            return Vec::new();
+        }
+        let mut pending: Vec<usize> =
+            (0..self.len).map(|node| self.inputs_of(node).iter().filter_map(Input::bound).count()).collect();
+        let mut ready: Vec<u32> = (0..self.len).filter(|node| pending[place(*node)] == 0).collect();
+        while let Some(node) = ready.pop() {
+            for dependent in self.dependents_of(node).iter() {
+                pending[place(dependent)] -= 1;
+                if pending[place(dependent)] == 0 {
+                    ready.push(dependent);
+                }
+            }
+        }
+        let left = (0..self.len).filter(|node| pending[place(*node)] > 0);
+        let bound = left.flat_map(|node| self.inputs_of(node).iter().map(move |input| (node, input)));
+        let among = bound.filter(|(_, input)| input.bound().is_some_and(|above| pending[place(above)] > 0));
+        among.map(|(node, input)| (node, input.artifact())).collect()
+    }
+
+    /// Whether `from` depends on `to` by records whose ages are in `span`:
+    /// a search from both ends that goes on at the smaller one.
+    fn depends_within(&self, from: u32, to: u32, span: (Age, Age)) -> bool {
+        let mut up = Front::new(from, Direction::Outgoing);
+        let mut down = Front::new(to, Direction::Incoming);
+        loop {
+            let (front, other) = if up.edge.len() <= down.edge.len() { (&mut up, &down) } else { (&mut down, &up) };
+            if front.edge.is_empty() {
+                return false;
+            }
+            if front.advance(self, span, other) {
+                return true;
+            }
+        }
+    }
+}
+
+/// One side of a search.
+struct Front {
+    direction: Direction,
+    edge: Vec<u32>,
+    seen: HashSet<u32>,
+}
+
+impl Front {
+    fn new(start: u32, direction: Direction) -> Self {
+        Self { direction, edge: vec![start], seen: HashSet::from([start]) }
+    }
+
+    /// One level further; true when it meets the other side.
+    fn advance(&mut self, graph: &Graph, span: (Age, Age), other: &Self) -> bool {
+        for node in std::mem::take(&mut self.edge) {
+            for Node(next) in Neighbors::of(graph, Node(node), self.direction) {
+                if other.seen.contains(&next) {
+                    return true;
+                }
+                let age = graph.row(next).age();
+                if (span.0..=span.1).contains(&age) && self.seen.insert(next) {
+                    self.edge.push(next);
+                }
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,273 @@
+//! Taint, marks and clears, and the suspicion that follows from them.
+//!
+//! What is kept for each record besides its own fact is its *exposure*: the
+//! position of the newest path from a tainted ancestor. Whatever is new, a
+//! taint or an edge, has the highest position of all, so everything below it
+//! gets that position in one breadth-first pass, and a clear is void exactly
+//! where that pass goes. What goes away, by a clear or by an edge that is
+//! bound elsewhere, makes the records below it compute their exposure from
+//! their inputs once more, dependencies first.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use serde::{Deserialize, Serialize};
+
+use super::graph::Graph;
+use super::pages::{place, split};
+use super::record::{Edge, Error, Fact, Flag, FlagChange, Node, Step};
+use crate::task::{RecordId, Seq};
+
+/// What is said about a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is bad. One that is tainted already stays as it is.
+    Taint,
+    /// It may be bad. One that is tainted or marked already stays as it is.
+    Mark,
+    /// It is good. A taint is withdrawn, and what stands above the record
+    /// still counts; suspicion is lifted, whatever stands above it until now;
+    /// a clean one stays as it is.
+    Clear,
+}
+
+/// Where a change of flags has come to.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    node: u32,
+    depth: u32,
+    through: Option<u32>,
+}
+
+impl Reached {
+    fn change(self, (from, to): (Flag, Flag)) -> Option<FlagChange> {
+        let (record, depth, through) = (Node(self.node), self.depth, self.through.map(Node));
+        (from != to).then_some(FlagChange { record, from, to, depth, through })
+    }
+
+    fn below(self, node: u32) -> Self {
+        Self { node, depth: self.depth.saturating_add(1), through: Some(self.node) }
+    }
+}
+
+impl Graph {
+    /// Says the same of all these records in one step, and gives exactly the
+    /// flags that change. Saying it twice changes nothing.
+    pub fn apply(&mut self, action: Action, ids: &[RecordId], seq: Seq) -> Result<Step, Error> {
+        self.check(seq, 0)?;
+        let nodes = self.each_once(ids)?;
+        self.newest = seq;
+        Ok(self.say(action, &nodes, seq, None))
+    }
+
+    /// What [`Self::apply`] would change; with a limit only as far away as that.
+    pub fn preview(&self, action: Action, ids: &[RecordId], limit: Option<u32>) -> Result<Step, Error> {
+        let nodes = self.each_once(ids)?;
+        let mut step = self.clone().say(action, &nodes, self.newest.next(), limit);
+        step.flags.retain(|change| limit.is_none_or(|limit| change.depth <= limit));
+        Ok(step)
+    }
+
+    fn each_once(&self, ids: &[RecordId]) -> Result<Vec<u32>, Error> {
+        let mut nodes = ids.iter().map(|id| self.known(*id)).collect::<Result<Vec<_>, _>>()?;
+        nodes.sort_unstable();
+        nodes.dedup();
+        Ok(nodes)
+    }
+
+    fn say(&mut self, action: Action, nodes: &[u32], seq: Seq, limit: Option<u32>) -> Step {
+        let mut step = Step::default();
+        let mut changed = Vec::new();
+        for &node in nodes {
+            let before = self.marks.fact(node);
+            let fact = next_fact(action, before, self.marks.flag(node), seq);
+            if fact == before {
+                continue;
+            }
+            let reached = Reached { node, depth: 0, through: None };
+            step.flags.extend(reached.change(self.marks.set_fact(node, fact)));
+            step.facts.push((Node(node), fact));
+            changed.push((reached, before));
+        }
+        match action {
+            Action::Taint => {
+                let reached = changed.into_iter().map(|(reached, _)| reached).collect();
+                self.spread(reached, seq, limit, &mut step.flags);
+            }
+            Action::Mark => {}
+            Action::Clear => {
+                let withdrawn = changed.iter().filter(|(_, before)| matches!(before, Some(Fact::Tainted(_))));
+                let below: Vec<_> = withdrawn.flat_map(|(reached, _)| self.below(*reached)).collect();
+                self.settle(below, false, &mut step.flags);
+                if nodes.len() > 1 {
+                    step.join();
+                }
+                step.flags.sort_by_key(|change| change.depth);
+            }
+        }
+        step
+    }
+
+    fn below(&self, reached: Reached) -> impl Iterator<Item = Reached> {
+        self.dependents_of(reached.node).iter().map(move |dependent| reached.below(dependent))
+    }
+
+    /// New edges bring what their dependencies pass on.
+    pub(super) fn raise(&mut self, seq: Seq, step: &mut Step) {
+        let mut reached = Vec::new();
+        for edge in &step.bound {
+            let (node, through) = (edge.dependent.0, edge.dependency.0);
+            if self.marks.passed_on(through) > 0 && self.marks.exposure(node) != seq.0 {
+                let dependent = Reached { node, depth: 1, through: Some(through) };
+                step.flags.extend(dependent.change(self.marks.set_exposure(node, seq.0)));
+                reached.push(dependent);
+            }
+        }
+        self.spread(reached, seq, None, &mut step.flags);
+    }
+
+    /// Edges that are gone bring nothing any more.
+    pub(super) fn lower(&mut self, gone: &[Edge], flags: &mut Vec<FlagChange>) {
+        let brought = gone.iter().filter(|edge| self.marks.passed_on(edge.dependency.0) > 0);
+        let of = |edge: &Edge| Reached { node: edge.dependent.0, depth: 1, through: Some(edge.dependency.0) };
+        let reached = brought.map(of).collect();
+        self.settle(reached, false, flags);
+    }
+
+    /// Gives everything below the newest position. What has it already has
+    /// also passed it on, so nothing is visited twice.
+    fn spread(&mut self, mut queue: Vec<Reached>, seq: Seq, limit: Option<u32>, flags: &mut Vec<FlagChange>) {
+        let Self { dependents, marks, .. } = self;
+        let mut next = 0;
+        while let Some(&reached) = queue.get(next) {
+            next += 1;
+            if limit.is_some_and(|limit| reached.depth >= limit) {
+                break;
+            }
+            let (page, slot) = split(reached.node);
+            for &node in dependents.get(page).lists.get(slot).chunks().flatten() {
+                if marks.exposure(node) != seq.0 {
+                    let below = reached.below(node);
+                    flags.extend(below.change(marks.set_exposure(node, seq.0)));
+                    queue.push(below);
+                }
+            }
+        }
+    }
+
+    /// Computes exposures again, of the given records and all below them;
+    /// `everything`: also of those that have none until now.
+    fn settle(&mut self, starts: Vec<Reached>, everything: bool, flags: &mut Vec<FlagChange>) {
+        if starts.is_empty() {
+            return;
+        }
+        let Region { reached, places, mut pending } = self.region(starts, everything);
+        let mut ready: Vec<usize> = (0..reached.len()).filter(|at| pending[*at] == 0).collect();
+        while let Some(at) = ready.pop() {
+            let node = reached[at].node;
+            let exposure = self.derive_exposure(node);
+            if exposure != self.marks.exposure(node) {
+                flags.extend(reached[at].change(self.marks.set_exposure(node, exposure)));
+            }
+            for dependent in self.dependents_of(node).iter() {
+                if let Some(at) = place(places[place(dependent)]).checked_sub(1) {
+                    pending[at] -= 1;
+                    if pending[at] == 0 {
+                        ready.push(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The records whose exposure may change, nearest first.
+    fn region(&self, starts: Vec<Reached>, everything: bool) -> Region {
+        let mut places = vec![0; place(self.len)];
+        let (mut reached, mut pending) = (Vec::new(), Vec::new());
+        let mut add = |it: Reached, reached: &mut Vec<Reached>, pending: &mut Vec<u32>| {
+            let known = &mut places[place(it.node)];
+            if *known == 0 && (everything || self.marks.exposure(it.node) > 0) {
+                reached.push(it);
+                pending.push(0);
+                *known = u32::try_from(reached.len()).unwrap_or(u32::MAX);
+            }
+            place(*known).checked_sub(1)
+        };
+        for start in starts {
+            add(start, &mut reached, &mut pending);
+        }
+        let mut next = 0;
+        while let Some(&it) = reached.get(next) {
+            next += 1;
+            for below in self.below(it) {
+                if let Some(at) = add(below, &mut reached, &mut pending) {
+                    pending[at] += 1;
+                }
+            }
+        }
+        Region { reached, places, pending }
+    }
+
+    /// A record's exposure, from what its dependencies pass on.
+    fn derive_exposure(&self, node: u32) -> u64 {
+        let mut exposure = 0;
+        for input in self.inputs_of(node).iter() {
+            let Some(producer) = input.bound() else { continue };
+            let passed_on = self.marks.passed_on(producer);
+            if passed_on > 0 {
+                exposure = exposure.max(passed_on).max(self.bound_at(node, input.artifact(), producer).0);
+            }
+        }
+        exposure
+    }
+
+    /// Derives all flags from facts and edges.
+    pub(super) fn derive_flags(&mut self, tainted: &[u32]) {
+        let reached = tainted.iter().map(|&node| Reached { node, depth: 0, through: None });
+        let below = reached.flat_map(|reached| self.below(reached)).collect();
+        self.settle(below, true, &mut Vec::new());
+    }
+}
+
+/// Records in the order in which they were reached.
+struct Region {
+    reached: Vec<Reached>,
+    /// For each record of the graph its place in `reached`, from one; zero: it is not there.
+    places: Vec<u32>,
+    /// For each place the edges from records that are there too.
+    pending: Vec<u32>,
+}
+
+/// The fact after an action.
+fn next_fact(action: Action, fact: Option<Fact>, flag: Flag, seq: Seq) -> Option<Fact> {
+    match (action, fact, flag) {
+        (Action::Taint | Action::Mark, Some(Fact::Tainted(_)), _)
+        | (Action::Mark, Some(Fact::Marked(_)), _)
+        | (Action::Clear, _, Flag::Clean) => fact,
+        (Action::Taint, _, _) => Some(Fact::Tainted(seq)),
+        (Action::Mark, _, _) => Some(Fact::Marked(seq)),
+        (Action::Clear, _, Flag::Tainted) => None,
+        (Action::Clear, _, Flag::Suspect) => Some(Fact::Cleared(seq)),
+    }
+}
+
+impl Step {
+    /// Makes one change of several for the same record: what the first one
+    /// says, up to where the last one ends.
+    pub(super) fn join(&mut self) {
+        let mut first = HashMap::with_capacity(self.flags.len());
+        let mut joined: Vec<FlagChange> = Vec::with_capacity(self.flags.len());
+        for change in self.flags.drain(..) {
+            match first.entry(change.record) {
+                Entry::Vacant(place) => {
+                    place.insert(joined.len());
+                    joined.push(change);
+                }
+                Entry::Occupied(place) => joined[*place.get()].to = change.to,
+            }
+        }
+        joined.retain(|change| change.from != change.to);
+        self.flags = joined;
+    }
+}

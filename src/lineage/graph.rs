@@ -1,0 +1,286 @@
+//! The graph as a value: what it consists of and what can be read of one record.
+
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+use super::cycle::Cover;
+use super::lists::{List, Lists};
+use super::names::{Index, Names};
+use super::pages::{Pages, split};
+use super::record::{Artifact, Error, Fact, Flag, Link, Node, Project, Relationship};
+use super::rows::{ArtifactPage, DependentPage, Input, InputPage, MOST, Marks, Row, RowPage};
+use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
+
+/// One version of the provenance graph. A clone is another version that
+/// shares its pages and costs a dozen reference counts.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    pub(super) len: u32,
+    pub(super) edges: u64,
+    pub(super) newest: Seq,
+    pub(super) rows: Pages<RowPage>,
+    pub(super) marks: Marks,
+    pub(super) inputs: Pages<InputPage>,
+    pub(super) outputs: Pages<Lists<u32>>,
+    pub(super) dependents: Pages<DependentPage>,
+    pub(super) ids: Index,
+    pub(super) names: Names,
+    pub(super) artifacts: Pages<ArtifactPage>,
+    pub(super) projects: Names,
+    pub(super) cover: Arc<Cover>,
+    /// Inputs whose edge would close a cycle: record and artifact.
+    pub(super) refused: Arc<Vec<(u32, u32)>>,
+}
+
+/// What the graph knows of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its id.
+    pub id: RecordId,
+    /// The task it was made for.
+    pub task: TaskId,
+    /// The project.
+    pub project: Project,
+    /// The verdict.
+    pub status: RecordStatus,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When the work on it began.
+    pub started_at: Timestamp,
+    /// The position at which it came.
+    pub seq: Seq,
+    /// What was said about it, if anything.
+    pub fact: Option<Fact>,
+    /// What follows from all facts.
+    pub flag: Flag,
+}
+
+/// Bytes in memory, by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// Records with their ids, verdicts, flags and outputs.
+    pub records: usize,
+    /// Edges, in both directions.
+    pub edges: usize,
+    /// Artifacts with their names, and projects.
+    pub artifacts: usize,
+}
+
+impl Graph {
+    /// The number of records.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there are no records.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The number of edges.
+    #[must_use]
+    pub fn edge_count(&self) -> u64 {
+        self.edges
+    }
+
+    /// The position of the last step.
+    #[must_use]
+    pub fn newest(&self) -> Seq {
+        self.newest
+    }
+
+    /// All records, in the order in which they came.
+    pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
+        (0..self.len).map(Node)
+    }
+
+    /// The record with this id.
+    #[must_use]
+    pub fn find(&self, id: RecordId) -> Option<Node> {
+        self.ids.find(self.ids.hasher.hash_one(id), |node| self.row(node).id == id).map(Node)
+    }
+
+    /// The artifact with this id, if any record names it.
+    #[must_use]
+    pub fn find_artifact(&self, id: &ArtifactId) -> Option<Artifact> {
+        self.names.find(id.as_str()).map(Artifact)
+    }
+
+    /// The project with this id, if it has a record.
+    #[must_use]
+    pub fn find_project(&self, id: &ProjectId) -> Option<Project> {
+        self.projects.find(id.as_str()).map(Project)
+    }
+
+    /// The id of an artifact; `None`: it came after this version.
+    #[must_use]
+    pub fn artifact_id(&self, artifact: Artifact) -> Option<&str> {
+        (artifact.0 < self.names.len()).then(|| self.names.text(artifact.0))
+    }
+
+    /// The id of a project; `None`: it came after this version.
+    #[must_use]
+    pub fn project_id(&self, project: Project) -> Option<&str> {
+        (project.0 < self.projects.len()).then(|| self.projects.text(project.0))
+    }
+
+    /// What is known of a record; `None`: it came after this version.
+    #[must_use]
+    pub fn record(&self, node: Node) -> Option<Known> {
+        let row = self.holds(node).then(|| self.row(node.0))?;
+        Some(Known {
+            id: row.id,
+            task: row.task,
+            project: Project(row.project),
+            status: self.marks.status(node.0),
+            created_at: row.created_at,
+            started_at: row.started_at,
+            seq: row.seq,
+            fact: self.marks.fact(node.0),
+            flag: self.marks.flag(node.0),
+        })
+    }
+
+    /// What a record used, with what it is linked to, in a fixed order.
+    pub fn inputs(&self, node: Node) -> impl Iterator<Item = (Artifact, Relationship, Link)> {
+        let inputs = self.holds(node).then(|| self.inputs_of(node.0).iter());
+        inputs.into_iter().flatten().map(|input| (Artifact(input.artifact()), input.relationship(), input.link()))
+    }
+
+    /// What a record produced.
+    pub fn outputs(&self, node: Node) -> impl Iterator<Item = Artifact> {
+        self.holds(node).then(|| self.outputs_of(node.0).iter()).into_iter().flatten().map(Artifact)
+    }
+
+    /// The records that name an artifact as output: those that have not
+    /// failed from the oldest to the newest, then those that have.
+    pub fn producers(&self, artifact: Artifact) -> impl Iterator<Item = Node> {
+        let (page, slot) = split(artifact.0);
+        let page = (artifact.0 < self.names.len()).then(|| self.artifacts.get(page));
+        page.into_iter()
+            .flat_map(move |page| page.producers.get(slot).iter().chain(page.failed.get(slot).iter()))
+            .map(Node)
+    }
+
+    /// The artifacts through which one record depends directly on another.
+    pub fn between(&self, dependent: Node, dependency: Node) -> impl Iterator<Item = Artifact> {
+        let bound = move |(artifact, _, link)| (link == Link::Bound(dependency)).then_some(artifact);
+        self.inputs(dependent).filter_map(bound)
+    }
+
+    /// The position at which an input was bound, where that was later than
+    /// the coming of both records: what [`super::Restored`] needs again.
+    #[must_use]
+    pub fn rebound_at(&self, node: Node, artifact: Artifact) -> Option<Seq> {
+        let (page, slot) = split(node.0);
+        self.holds(node).then(|| self.inputs.get(page).rebound_at(slot, artifact.0)).flatten()
+    }
+
+    /// Bytes in memory, counted by going over all pages.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        let pages = |bytes: usize| bytes + 2 * size_of::<usize>();
+        let rows: usize = self.rows.iter().map(RowPage::heap_bytes).sum();
+        let outputs: usize = self.outputs.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes()).sum();
+        let inputs = self.inputs.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
+        let dependents = self.dependents.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
+        let artifacts = self.artifacts.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
+        Footprint {
+            records: rows + outputs + self.marks.bytes() + self.ids.heap_bytes(),
+            edges: inputs.sum::<usize>() + dependents.sum::<usize>(),
+            artifacts: artifacts.sum::<usize>() + self.names.heap_bytes() + self.projects.heap_bytes(),
+        }
+    }
+
+    pub(super) fn holds(&self, node: Node) -> bool {
+        node.0 < self.len
+    }
+
+    pub(super) fn row(&self, node: u32) -> &Row {
+        let (page, slot) = split(node);
+        self.rows.get(page).get(slot)
+    }
+
+    pub(super) fn inputs_of(&self, node: u32) -> List<'_, Input> {
+        let (page, slot) = split(node);
+        self.inputs.get(page).lists.get(slot)
+    }
+
+    pub(super) fn outputs_of(&self, node: u32) -> List<'_, u32> {
+        let (page, slot) = split(node);
+        self.outputs.get(page).get(slot)
+    }
+
+    pub(super) fn dependents_of(&self, node: u32) -> List<'_, u32> {
+        let (page, slot) = split(node);
+        self.dependents.get(page).lists.get(slot)
+    }
+
+    /// The input of a record that names an artifact, with its place in the list.
+    pub(super) fn input(&self, node: u32, artifact: u32) -> Option<(usize, Input)> {
+        let inputs = self.inputs_of(node);
+        let at = inputs.partition_point(|input| input.artifact() < artifact);
+        inputs.get(at).filter(|input| input.artifact() == artifact).map(|input| (at, input))
+    }
+
+    /// The position at which an edge was bound.
+    pub(super) fn bound_at(&self, dependent: u32, artifact: u32, dependency: u32) -> Seq {
+        let (page, slot) = split(dependent);
+        let page = self.inputs.get(page);
+        let later = if page.rebound.is_empty() { None } else { page.rebound_at(slot, artifact) };
+        later.unwrap_or_else(|| self.row(dependent).seq.max(self.row(dependency).seq))
+    }
+
+    /// Adds a record without inputs and outputs.
+    pub(super) fn append(&mut self, row: Row, status: RecordStatus) -> u32 {
+        let node = self.len;
+        let (page, slot) = split(node);
+        if slot == 0 {
+            self.rows.reach(page);
+            self.marks.reach(page);
+            self.inputs.reach(page);
+            self.outputs.reach(page);
+            self.dependents.reach(page);
+        }
+        let id = row.id;
+        self.rows.get_mut(page).push(row);
+        self.marks.set_status(node, status);
+        self.len += 1;
+        let (rows, hasher) = (&self.rows, self.ids.hasher.clone());
+        let hash = hasher.hash_one(id);
+        self.ids.insert(hash, node, |other| {
+            let (page, slot) = split(other);
+            hasher.hash_one(rows.get(page).get(slot).id)
+        });
+        node
+    }
+
+    /// The number of an artifact, with a row if it is new.
+    pub(super) fn artifact(&mut self, id: &ArtifactId) -> u32 {
+        let known = self.names.len();
+        let artifact = self.names.number(id.as_str());
+        if artifact == known {
+            let (page, _) = split(artifact);
+            self.artifacts.reach(page);
+        }
+        artifact
+    }
+
+    /// Whether a step at `position` that adds so many artifacts can be taken.
+    pub(super) fn check(&self, position: Seq, artifacts: usize) -> Result<(), Error> {
+        let first = self.newest.next();
+        if position < first || position.0 > Fact::LAST {
+            return Err(Error::OutOfOrder { position, first });
+        }
+        self.check_room(artifacts)
+    }
+
+    /// Whether so many artifacts more, and one record and project, have room.
+    pub(super) fn check_room(&self, artifacts: usize) -> Result<(), Error> {
+        let room = usize::try_from(MOST.saturating_sub(self.names.len())).unwrap_or(usize::MAX);
+        let full = artifacts >= room || self.len >= MOST - 1 || self.projects.len() >= MOST - 1;
+        if full { Err(Error::Full(MOST)) } else { Ok(()) }
+    }
+}

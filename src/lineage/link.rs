@@ -1,0 +1,370 @@
+//! Which record an input is bound to, and how that follows every change.
+//!
+//! The rule ([`Graph::wish`]): the newest non-failed other record that names
+//! the artifact and was created no later than the consumer started, else the
+//! earliest such record. A change asks again only those inputs whose answer
+//! can be another one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::graph::Graph;
+use super::pages::split;
+use super::record::{Artifact, Edge, Error, Link, Node, Record, Relationship, Step};
+use super::rows::{Input, Row};
+use crate::task::{ArtifactId, RecordId, RecordStatus, Seq};
+
+/// An input that has to be asked again: record and artifact.
+pub(super) type Asked = (u32, u32);
+
+/// How an edge is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// In a step, at its position.
+    At(Seq),
+    /// From rows: as old as the younger of its records.
+    Restored,
+    /// From rows, and a cycle is looked for later, once for all.
+    Unasked,
+}
+
+impl Graph {
+    /// Puts a record into the graph: binds its inputs, and to it the inputs
+    /// that waited for it or should have had it.
+    pub fn insert(&mut self, record: &Record, seq: Seq) -> Result<Step, Error> {
+        self.check(seq, record.inputs.len() + record.outputs.len())?;
+        self.check_new(record.id)?;
+        self.newest = seq;
+        let node = self.append_record(record, seq);
+        let asked = self.name(node, &record.inputs, &record.outputs);
+        Ok(self.relink(asked, seq))
+    }
+
+    /// Adds what a late output brought to a record.
+    pub fn extend(
+        &mut self,
+        id: RecordId,
+        inputs: &[(ArtifactId, Relationship)],
+        outputs: &[ArtifactId],
+        seq: Seq,
+    ) -> Result<Step, Error> {
+        self.check(seq, inputs.len() + outputs.len())?;
+        let node = self.known(id)?;
+        self.newest = seq;
+        let asked = self.name(node, inputs, outputs);
+        Ok(self.relink(asked, seq))
+    }
+
+    /// Gives a record another verdict. One that fails is no input for others
+    /// any more, one that no longer fails is again.
+    pub fn judge(&mut self, id: RecordId, status: RecordStatus, seq: Seq) -> Result<Step, Error> {
+        self.check(seq, 0)?;
+        let node = self.known(id)?;
+        self.newest = seq;
+        let failed = self.marks.status(node) == RecordStatus::Failed;
+        self.marks.set_status(node, status);
+        if failed == (status == RecordStatus::Failed) {
+            return Ok(Step::default());
+        }
+        let outputs: Vec<u32> = self.outputs_of(node).iter().collect();
+        let mut asked = Vec::new();
+        for artifact in outputs {
+            self.withdraw(node, artifact, failed);
+            self.offer(node, artifact, &mut asked);
+        }
+        if !failed {
+            asked.extend(self.bound_to(node, None));
+        }
+        Ok(self.relink(asked, seq))
+    }
+
+    pub(super) fn known(&self, id: RecordId) -> Result<u32, Error> {
+        self.find(id).map(|node| node.0).ok_or(Error::NotThere(id))
+    }
+
+    pub(super) fn check_new(&self, id: RecordId) -> Result<(), Error> {
+        self.find(id).map_or(Ok(()), |_| Err(Error::AlreadyThere(id)))
+    }
+
+    pub(super) fn append_record(&mut self, record: &Record, seq: Seq) -> u32 {
+        let project = self.projects.number(record.project.as_str());
+        let started_at = record.started_at.unwrap_or(record.created_at);
+        let row = Row { id: record.id, task: record.task, created_at: record.created_at, started_at, seq, project };
+        self.append(row, record.status)
+    }
+
+    /// Adds inputs and outputs to a record, and gives the inputs to be asked.
+    pub(super) fn name(
+        &mut self,
+        node: u32,
+        inputs: &[(ArtifactId, Relationship)],
+        outputs: &[ArtifactId],
+    ) -> Vec<Asked> {
+        let mut asked = self.add_inputs(node, inputs);
+        let (page, slot) = split(node);
+        for id in outputs {
+            let artifact = self.artifact(id);
+            if self.outputs_of(node).iter().all(|other| other != artifact) {
+                self.outputs.get_mut(page).push(slot, artifact);
+                self.offer(node, artifact, &mut asked);
+            }
+        }
+        asked
+    }
+
+    fn add_inputs(&mut self, node: u32, inputs: &[(ArtifactId, Relationship)]) -> Vec<Asked> {
+        let mut numbers: Vec<_> = inputs.iter().map(|(id, how)| (self.artifact(id), *how)).collect();
+        numbers.sort_unstable();
+        numbers.dedup_by_key(|(artifact, _)| *artifact);
+        let (page, slot) = split(node);
+        let mut asked = Vec::with_capacity(numbers.len());
+        for (artifact, how) in numbers {
+            match self.input(node, artifact) {
+                None => {
+                    let lists = &mut self.inputs.get_mut(page).lists;
+                    let at = lists.get(slot).partition_point(|input| input.artifact() < artifact);
+                    lists.insert(slot, at, Input::new(artifact, how));
+                    asked.push((node, artifact));
+                }
+                Some((at, input)) if how == Relationship::Consumed => {
+                    let input = Input::new(artifact, how).linked(input.link());
+                    self.inputs.get_mut(page).lists.set(slot, at, input);
+                }
+                Some(_) => {}
+            }
+        }
+        asked
+    }
+
+    /// Takes a record from the producers of an artifact.
+    fn withdraw(&mut self, node: u32, artifact: u32, failed: bool) {
+        let (page, slot) = split(artifact);
+        let page = self.artifacts.get_mut(page);
+        let list = if failed { &mut page.failed } else { &mut page.producers };
+        list.retain(slot, |other| other != node);
+    }
+
+    /// Adds a record to the producers of an artifact, by its verdict, and
+    /// collects the inputs that it can win.
+    fn offer(&mut self, node: u32, artifact: u32, asked: &mut Vec<Asked>) {
+        let (page, slot) = split(artifact);
+        if self.marks.status(node) == RecordStatus::Failed {
+            self.artifacts.get_mut(page).failed.push(slot, node);
+            let refused = self.refused.iter().filter(|(_, of)| *of == artifact);
+            asked.extend(refused.copied());
+            return;
+        }
+        let age = self.row(node).age();
+        let at = self.artifacts.get(page).producers.get(slot).partition_point(|other| self.row(other).age() < age);
+        self.artifacts.get_mut(page).producers.insert(slot, at, node);
+        self.collect_for(node, artifact, at, asked);
+    }
+
+    /// The inputs that a producer at place `at` of an artifact can win: those
+    /// that wait, those bound to the next older one, and, for the oldest of
+    /// all, those bound to the next. A neighbour that uses what it produces
+    /// itself is skipped by its own input, so that one is asked too.
+    fn collect_for(&self, node: u32, artifact: u32, at: usize, asked: &mut Vec<Asked>) {
+        let (page, slot) = split(artifact);
+        let page = self.artifacts.get(page);
+        asked.extend(page.waiting.get(slot).iter().map(|waiting| (waiting, artifact)));
+        let older = at.checked_sub(1).and_then(|before| page.producers.get(slot).get(before));
+        let neighbor = older.or_else(|| page.producers.get(slot).get(at + 1));
+        let Some(neighbor) = neighbor else { return };
+        asked.extend(self.input(neighbor, artifact).map(|_| (neighbor, artifact)));
+        let (page, slot) = split(neighbor);
+        let latest_start = self.dependents.get(page).latest_start(slot);
+        if older.is_none() || latest_start.is_none_or(|latest| self.row(node).created_at <= latest) {
+            asked.extend(self.bound_to(neighbor, Some(artifact)));
+        }
+    }
+
+    /// The inputs bound to a record, by one artifact or by any.
+    fn bound_to(&self, node: u32, by: Option<u32>) -> Vec<Asked> {
+        let mut dependents: Vec<u32> = self.dependents_of(node).iter().collect();
+        dependents.sort_unstable();
+        dependents.dedup();
+        let mut bound = Vec::with_capacity(dependents.len());
+        for dependent in dependents {
+            let mut add =
+                |input: Input| bound.extend((input.bound() == Some(node)).then_some((dependent, input.artifact())));
+            match by {
+                Some(artifact) => self.input(dependent, artifact).into_iter().for_each(|(_, input)| add(input)),
+                None => self.inputs_of(dependent).iter().for_each(add),
+            }
+        }
+        bound
+    }
+
+    /// The rule: which record an input should be bound to.
+    pub(super) fn wish(&self, consumer: u32, artifact: u32) -> Option<u32> {
+        let (page, slot) = split(artifact);
+        let producers = self.artifacts.get(page).producers.get(slot);
+        let started_at = self.row(consumer).started_at;
+        let later = producers.partition_point(|producer| self.row(producer).created_at <= started_at);
+        let newest_first = (0..later).rev().chain(later..producers.len());
+        newest_first.filter_map(|at| producers.get(at)).find(|producer| *producer != consumer)
+    }
+
+    /// Links every asked input anew where the rule says so.
+    pub(super) fn relink(&mut self, mut asked: Vec<Asked>, seq: Seq) -> Step {
+        let mut step = Step::default();
+        asked.sort_unstable();
+        asked.dedup();
+        self.loosen(&asked, &mut step);
+        self.lower(&step.unbound, &mut step.flags);
+        let mut arrived = Vec::new();
+        for (consumer, artifact) in asked {
+            arrived.extend(self.fasten((consumer, artifact), Binding::At(seq), &mut step));
+        }
+        if !step.unbound.is_empty() {
+            for refused in self.refused.as_ref().clone() {
+                arrived.extend(self.fasten(refused, Binding::At(seq), &mut step));
+            }
+        }
+        self.stop_waiting(&arrived);
+        self.raise(seq, &mut step);
+        if !step.unbound.is_empty() {
+            step.join();
+        }
+        step
+    }
+
+    /// Removes the edges of asked inputs that should have another one.
+    pub(super) fn loosen(&mut self, asked: &[Asked], step: &mut Step) {
+        let mut others = asked.to_vec();
+        others.retain(|&(consumer, artifact)| {
+            let bound = self.input(consumer, artifact).and_then(|(_, input)| input.bound());
+            bound.is_some_and(|bound| self.wish(consumer, artifact) != Some(bound))
+        });
+        self.unbind(&others, step);
+    }
+
+    /// Removes the edges of these inputs, which wait from now on.
+    pub(super) fn unbind(&mut self, asked: &[Asked], step: &mut Step) {
+        let mut gone: HashMap<u32, HashMap<u32, usize>> = HashMap::new();
+        for &(consumer, artifact) in asked {
+            let Some((at, input)) = self.input(consumer, artifact) else { continue };
+            let Some(producer) = input.bound() else { continue };
+            self.set_link(consumer, (at, input), Link::Waiting);
+            let (page, slot) = split(consumer);
+            if !self.inputs.get(page).rebound.is_empty() {
+                self.inputs.get_mut(page).set_rebound(slot, artifact, None);
+            }
+            *gone.entry(producer).or_default().entry(consumer).or_default() += 1;
+            let (page, slot) = split(artifact);
+            self.artifacts.get_mut(page).waiting.push(slot, consumer);
+            if self.is_backward(consumer, producer) {
+                Arc::make_mut(&mut self.cover).remove_edge();
+            }
+            let edge = Edge { dependent: Node(consumer), artifact: Artifact(artifact), dependency: Node(producer) };
+            step.unbound.push(edge);
+            self.edges -= 1;
+        }
+        for (producer, mut consumers) in gone {
+            let (page, slot) = split(producer);
+            self.dependents.get_mut(page).lists.retain(slot, |consumer| match consumers.get_mut(&consumer) {
+                Some(count) if *count > 0 => {
+                    *count -= 1;
+                    false
+                }
+                _ => true,
+            });
+        }
+    }
+
+    /// Makes the edge that an input should have, unless that closes a cycle.
+    /// Gives the input back if it is bound now and waited before.
+    pub(super) fn fasten(&mut self, (consumer, artifact): Asked, binding: Binding, step: &mut Step) -> Option<Asked> {
+        let (at, input) = self.input(consumer, artifact).filter(|(_, input)| input.bound().is_none())?;
+        let Some(producer) = self.wish(consumer, artifact) else {
+            self.start_waiting((consumer, artifact), input);
+            if input.link() != Link::Waiting {
+                Arc::make_mut(&mut self.refused).retain(|refused| *refused != (consumer, artifact));
+            }
+            if input != input.linked(Link::Waiting) {
+                self.set_link(consumer, (at, input), Link::Waiting);
+            }
+            return None;
+        };
+        let edge = Edge { dependent: Node(consumer), artifact: Artifact(artifact), dependency: Node(producer) };
+        if binding == Binding::Unasked {
+            self.cross(consumer, producer);
+        } else if self.closes_cycle(consumer, producer) {
+            self.refuse(edge, (at, input), step);
+            return None;
+        }
+        if input.link() != Link::Waiting {
+            Arc::make_mut(&mut self.refused).retain(|refused| *refused != (consumer, artifact));
+        }
+        self.set_link(consumer, (at, input), Link::Bound(Node(producer)));
+        self.add_dependent(producer, consumer);
+        self.edges += 1;
+        if self.is_backward(consumer, producer) {
+            Arc::make_mut(&mut self.cover).add_edge();
+        }
+        if let Binding::At(seq) = binding
+            && seq != self.row(consumer).seq.max(self.row(producer).seq)
+        {
+            let (page, slot) = split(consumer);
+            self.inputs.get_mut(page).set_rebound(slot, artifact, Some(seq));
+        }
+        step.bound.push(edge);
+        Some((consumer, artifact))
+    }
+
+    fn add_dependent(&mut self, producer: u32, consumer: u32) {
+        let (page, slot) = split(producer);
+        self.dependents.get_mut(page).lists.push(slot, consumer);
+        let dependents = self.dependents.get(page);
+        if !dependents.lists.get(slot).is_long() {
+            return;
+        }
+        let start = |node| self.row(node).started_at;
+        let before = dependents.latest_start(slot);
+        let before = before.or_else(|| dependents.lists.get(slot).iter().map(start).max());
+        let latest = before.unwrap_or_default().max(start(consumer));
+        self.dependents.get_mut(page).set_latest_start(slot, latest);
+    }
+
+    fn start_waiting(&mut self, (consumer, artifact): Asked, input: Input) {
+        if input.is_new() {
+            let (page, slot) = split(artifact);
+            self.artifacts.get_mut(page).waiting.push(slot, consumer);
+        }
+    }
+
+    fn refuse(&mut self, edge: Edge, place: (usize, Input), step: &mut Step) {
+        let refused = Link::Refused(edge.dependency);
+        if place.1.link() == refused {
+            return;
+        }
+        let asked = (edge.dependent.0, edge.artifact.0);
+        if place.1.link() == Link::Waiting {
+            Arc::make_mut(&mut self.refused).push(asked);
+            self.start_waiting(asked, place.1);
+        }
+        self.set_link(edge.dependent.0, place, refused);
+        step.refused.push(edge);
+    }
+
+    pub(super) fn set_link(&mut self, consumer: u32, (at, input): (usize, Input), link: Link) {
+        let (page, slot) = split(consumer);
+        self.inputs.get_mut(page).lists.set(slot, at, input.linked(link));
+    }
+
+    /// Takes inputs that are bound now from those that wait.
+    pub(super) fn stop_waiting(&mut self, bound: &[Asked]) {
+        let mut by_artifact: HashMap<u32, std::collections::HashSet<u32>> = HashMap::new();
+        for (consumer, artifact) in bound {
+            let (page, slot) = split(*artifact);
+            if !self.artifacts.get(page).waiting.get(slot).is_empty() {
+                by_artifact.entry(*artifact).or_default().insert(*consumer);
+            }
+        }
+        for (artifact, consumers) in by_artifact {
+            let (page, slot) = split(artifact);
+            self.artifacts.get_mut(page).waiting.retain(slot, |waiting| !consumers.contains(&waiting));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Names as numbers: each text gets an index of 32 bits when it is first
+//! seen, and keeps it.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use hashbrown::HashTable;
+
+use super::pages::{PAGE, Pages, split};
+
+/// Parts of an index. Each is a small table that grows on its own, so neither
+/// a change nor growth ever copies more than a few kilobytes.
+const SHARDS: usize = 4096;
+
+/// From the hash of a key to the number that has it. Keys themselves are kept
+/// by the owner.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    shards: Pages<HashTable<u32>>,
+    /// Keyed at random: names come from outside, and must not be able to collide on purpose.
+    pub(super) hasher: RandomState,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let mut shards = Pages::default();
+        shards.reach(SHARDS - 1);
+        Self { shards, hasher: RandomState::new() }
+    }
+}
+
+/// The tables use the lowest and the highest bits, so the shard is taken from the middle.
+fn shard_of(hash: u64) -> usize {
+    usize::try_from(hash >> 32).map_or(0, |bits| bits % SHARDS)
+}
+
+impl Index {
+    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.shards.get(shard_of(hash)).find(hash, |number| is_it(*number)).copied()
+    }
+
+    /// Adds a number that is not there yet.
+    pub(super) fn insert(&mut self, hash: u64, number: u32, hash_of: impl Fn(u32) -> u64) {
+        let shard = self.shards.get_mut(shard_of(hash));
+        shard.insert_unique(hash, number, |number| hash_of(*number));
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.shards.iter().map(HashTable::allocation_size).sum()
+    }
+}
+
+/// The names of one kind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names {
+    index: Index,
+    pages: Pages<NamePage>,
+    len: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+struct NamePage {
+    text: String,
+    /// Where each name ends. 256 names of at most 255 bytes fit 16 bits.
+    ends: Vec<u16>,
+}
+
+fn text_at(pages: &Pages<NamePage>, number: u32) -> &str {
+    let (page, slot) = split(number);
+    let page = pages.get(page);
+    let start = slot.checked_sub(1).map_or(0, |before| page.ends[before]);
+    &page.text[usize::from(start)..usize::from(page.ends[slot])]
+}
+
+impl Names {
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The text of a number that was given here.
+    pub(super) fn text(&self, number: u32) -> &str {
+        text_at(&self.pages, number)
+    }
+
+    pub(super) fn find(&self, text: &str) -> Option<u32> {
+        let hash = self.index.hasher.hash_one(text);
+        self.index.find(hash, |number| text_at(&self.pages, number) == text)
+    }
+
+    /// The number of a text, new if it was not known.
+    pub(super) fn number(&mut self, text: &str) -> u32 {
+        let hash = self.index.hasher.hash_one(text);
+        let known = self.index.find(hash, |number| text_at(&self.pages, number) == text);
+        known.unwrap_or_else(|| self.add(text, hash))
+    }
+
+    fn add(&mut self, text: &str, hash: u64) -> u32 {
+        let number = self.len;
+        let (page, _) = split(number);
+        self.pages.reach(page);
+        let page = self.pages.get_mut(page);
+        if page.text.capacity() - page.text.len() < text.len() {
+            page.text.reserve_exact(text.len() * (PAGE - page.ends.len()).min(32));
+        }
+        page.text.push_str(text);
+        page.ends.push(u16::try_from(page.text.len()).unwrap_or(u16::MAX));
+        let hasher = self.index.hasher.clone();
+        self.index.insert(hash, number, |number| hasher.hash_one(text_at(&self.pages, number)));
+        self.len += 1;
+        number
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let pages = self.pages.iter().map(|page| page.text.capacity() + 2 * page.ends.capacity());
+        pages.sum::<usize>() + self.index.heap_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_number() {
+        let mut names = Names::default();
+        let longest = "é".repeat(127) + "x";
+        let texts: Vec<String> = (0..5000).map(|number| format!("{number}{}", &longest[..number % 2 * 200])).collect();
+        for (place, text) in texts.iter().enumerate() {
+            assert_eq!(names.find(text), None);
+            assert_eq!(usize::try_from(names.number(text)), Ok(place));
+        }
+        let before = names.clone();
+        let next = names.number(&longest);
+        assert_eq!((names.text(next), before.find(&longest), names.len()), (longest.as_str(), None, 5001));
+        for text in &texts {
+            let number = names.number(text);
+            assert_eq!(names.text(number), text);
+            assert_eq!(before.find(text), Some(number));
+        }
+    }
+
+    #[test]
+    fn a_page_holds_the_longest_names() {
+        let mut names = Names::default();
+        for number in 0..600 {
+            names.number(&format!("{number:0>255}"));
+        }
+        assert_eq!(names.text(511), format!("{:0>255}", 511));
+    }
+}

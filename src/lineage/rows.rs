@@ -1,0 +1,321 @@
+//! What a page holds for each record and each artifact.
+
+use super::lists::Lists;
+use super::pages::{PAGE, Pages, split};
+use super::record::{Fact, Flag, Link, Node, Relationship};
+use crate::task::{RecordId, RecordStatus, Seq, TaskId, Timestamp};
+
+/// Most records, artifacts and projects: the highest bit of an index is used
+/// for marks, and the two largest numbers for links to nothing.
+pub(super) const MOST: u32 = (u32::MAX >> 1) - 1;
+
+/// A link to nothing, of an input that nobody has asked about yet.
+const NEW: u32 = u32::MAX - 1;
+
+/// A link to nothing, of an input that its artifact knows to be waiting.
+const WAITING: u32 = u32::MAX;
+
+/// The highest bit: an input that is only referenced, or a link that was refused.
+const MARK: u32 = 1 << 31;
+
+/// What never changes about a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    pub(super) id: RecordId,
+    pub(super) task: TaskId,
+    pub(super) created_at: Timestamp,
+    pub(super) started_at: Timestamp,
+    pub(super) seq: Seq,
+    pub(super) project: u32,
+}
+
+impl Row {
+    /// What decides which of two records is newer. Ids make it a strict order
+    /// that does not depend on the order of arrival.
+    pub(super) fn age(&self) -> (Timestamp, RecordId) {
+        (self.created_at, self.id)
+    }
+}
+
+/// An artifact that a record used, and what it is linked to: 8 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Input {
+    artifact: u32,
+    link: u32,
+}
+
+impl Input {
+    /// Not linked to anything, and not yet among those that wait.
+    pub(super) fn new(artifact: u32, relationship: Relationship) -> Self {
+        let mark = if relationship == Relationship::Referenced { MARK } else { 0 };
+        Self { artifact: artifact | mark, link: NEW }
+    }
+
+    pub(super) fn is_new(self) -> bool {
+        self.link == NEW
+    }
+
+    pub(super) fn artifact(self) -> u32 {
+        self.artifact & !MARK
+    }
+
+    pub(super) fn relationship(self) -> Relationship {
+        if self.artifact & MARK == 0 { Relationship::Consumed } else { Relationship::Referenced }
+    }
+
+    pub(super) fn link(self) -> Link {
+        match self.link {
+            NEW | WAITING => Link::Waiting,
+            refused if refused & MARK != 0 => Link::Refused(Node(refused & !MARK)),
+            bound => Link::Bound(Node(bound)),
+        }
+    }
+
+    /// The producer, if the edge was made.
+    pub(super) fn bound(self) -> Option<u32> {
+        (self.link & MARK == 0).then_some(self.link)
+    }
+
+    pub(super) fn linked(self, link: Link) -> Self {
+        let link = match link {
+            Link::Waiting => WAITING,
+            Link::Bound(node) => node.0,
+            Link::Refused(node) => node.0 | MARK,
+        };
+        Self { link, ..self }
+    }
+}
+
+/// An edge that was bound later than both of its records came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rebound {
+    pub(super) slot: usize,
+    pub(super) artifact: u32,
+    pub(super) seq: Seq,
+}
+
+/// The inputs of a page's records, each list sorted by artifact.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InputPage {
+    pub(super) lists: Lists<Input>,
+    pub(super) rebound: Vec<Rebound>,
+}
+
+impl InputPage {
+    pub(super) fn rebound_at(&self, slot: usize, artifact: u32) -> Option<Seq> {
+        self.rebound.iter().find(|it| it.slot == slot && it.artifact == artifact).map(|it| it.seq)
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.lists.heap_bytes() + self.rebound.capacity() * size_of::<Rebound>()
+    }
+
+    /// `None`: the edge is as old as the younger of its records, or is no more.
+    pub(super) fn set_rebound(&mut self, slot: usize, artifact: u32, seq: Option<Seq>) {
+        self.rebound.retain(|it| it.slot != slot || it.artifact != artifact);
+        self.rebound.extend(seq.map(|seq| Rebound { slot, artifact, seq }));
+    }
+}
+
+/// Who produces and who uses an artifact.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ArtifactPage {
+    /// The records that name it as output and have not failed, sorted by age.
+    pub(super) producers: Lists<u32>,
+    /// The records that name it as output and have failed.
+    pub(super) failed: Lists<u32>,
+    /// The records that use it and are not bound.
+    pub(super) waiting: Lists<u32>,
+}
+
+impl ArtifactPage {
+    pub(super) fn heap_bytes(&self) -> usize {
+        [&self.producers, &self.failed, &self.waiting].map(Lists::heap_bytes).iter().sum()
+    }
+}
+
+/// Who depends on the records of a page.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DependentPage {
+    pub(super) lists: Lists<u32>,
+    /// For long lists: a time that no dependent started after. A newer
+    /// producer than that wins none of them, so none needs to be asked.
+    latest_starts: Vec<(usize, Timestamp)>,
+}
+
+impl DependentPage {
+    /// `None`: nobody has kept it.
+    pub(super) fn latest_start(&self, slot: usize) -> Option<Timestamp> {
+        self.latest_starts.iter().find(|(of, _)| *of == slot).map(|(_, latest)| *latest)
+    }
+
+    pub(super) fn set_latest_start(&mut self, slot: usize, latest: Timestamp) {
+        self.latest_starts.retain(|(of, _)| *of != slot);
+        self.latest_starts.push((slot, latest));
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.lists.heap_bytes() + self.latest_starts.capacity() * size_of::<(usize, Timestamp)>()
+    }
+}
+
+/// The rows of a page. A copy is made to be added to, so it has room at once.
+#[derive(Debug, Default)]
+pub(super) struct RowPage(Vec<Row>);
+
+impl Clone for RowPage {
+    fn clone(&self) -> Self {
+        let mut rows = Vec::with_capacity(PAGE);
+        rows.extend_from_slice(&self.0);
+        Self(rows)
+    }
+}
+
+impl RowPage {
+    pub(super) fn push(&mut self, row: Row) {
+        self.0.reserve_exact(PAGE - self.0.len());
+        self.0.push(row);
+    }
+
+    pub(super) fn get(&self, slot: usize) -> &Row {
+        &self.0[slot]
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Row>()
+    }
+}
+
+const STATUS: u8 = 0b11;
+const TAINTED: u8 = 0b100;
+const SUSPECT: u8 = 0b1000;
+
+/// What changes about a record. Numbers that most records never need take no
+/// room until a record of the page needs one.
+#[derive(Debug, Clone)]
+struct MarkPage {
+    bits: [u8; PAGE],
+    facts: Option<Box<[u64; PAGE]>>,
+    exposures: Option<Box<[u64; PAGE]>>,
+}
+
+impl Default for MarkPage {
+    fn default() -> Self {
+        Self { bits: [0; PAGE], facts: None, exposures: None }
+    }
+}
+
+fn number_at(numbers: Option<&[u64; PAGE]>, slot: usize) -> u64 {
+    numbers.map_or(0, |numbers| numbers[slot])
+}
+
+/// Verdicts, facts and flags of all records.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Marks(Pages<MarkPage>);
+
+impl Marks {
+    /// Makes room for a record.
+    pub(super) fn reach(&mut self, page: usize) {
+        self.0.reach(page);
+    }
+
+    pub(super) fn status(&self, node: u32) -> RecordStatus {
+        let (page, slot) = split(node);
+        match self.0.get(page).bits[slot] & STATUS {
+            0 => RecordStatus::Pending,
+            1 => RecordStatus::Passed,
+            2 => RecordStatus::HumanApproved,
+            _ => RecordStatus::Failed,
+        }
+    }
+
+    pub(super) fn set_status(&mut self, node: u32, status: RecordStatus) {
+        let (page, slot) = split(node);
+        let code = match status {
+            RecordStatus::Pending => 0,
+            RecordStatus::Passed => 1,
+            RecordStatus::HumanApproved => 2,
+            RecordStatus::Failed => 3,
+        };
+        let bits = &mut self.0.get_mut(page).bits[slot];
+        *bits = *bits & !STATUS | code;
+    }
+
+    pub(super) fn flag(&self, node: u32) -> Flag {
+        let (page, slot) = split(node);
+        flag_of(self.0.get(page).bits[slot])
+    }
+
+    pub(super) fn fact(&self, node: u32) -> Option<Fact> {
+        let (page, slot) = split(node);
+        Fact::unpack(number_at(self.0.get(page).facts.as_deref(), slot))
+    }
+
+    /// The position of the newest path from a tainted ancestor; zero: there is none.
+    pub(super) fn exposure(&self, node: u32) -> u64 {
+        let (page, slot) = split(node);
+        number_at(self.0.get(page).exposures.as_deref(), slot)
+    }
+
+    /// What a record passes on to those that depend on it: its exposure, or
+    /// its own taint, whichever is newer; zero: nothing.
+    pub(super) fn passed_on(&self, node: u32) -> u64 {
+        let (page, slot) = split(node);
+        let page = self.0.get(page);
+        let exposure = number_at(page.exposures.as_deref(), slot);
+        if page.bits[slot] & TAINTED == 0 {
+            return exposure;
+        }
+        match Fact::unpack(number_at(page.facts.as_deref(), slot)) {
+            Some(Fact::Tainted(at)) => at.0.max(exposure),
+            _ => exposure,
+        }
+    }
+
+    /// Gives the flags before and after.
+    pub(super) fn set_fact(&mut self, node: u32, fact: Option<Fact>) -> (Flag, Flag) {
+        let (page, slot) = split(node);
+        let page = self.0.get_mut(page);
+        page.facts.get_or_insert_with(|| Box::new([0; PAGE]))[slot] = Fact::pack(fact);
+        page.derive(slot)
+    }
+
+    /// Gives the flags before and after.
+    pub(super) fn set_exposure(&mut self, node: u32, exposure: u64) -> (Flag, Flag) {
+        let (page, slot) = split(node);
+        let page = self.0.get_mut(page);
+        page.exposures.get_or_insert_with(|| Box::new([0; PAGE]))[slot] = exposure;
+        page.derive(slot)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let numbers = |numbers: &Option<Box<[u64; PAGE]>>| numbers.as_ref().map_or(0, |_| size_of::<[u64; PAGE]>());
+        self.0.iter().map(|page| size_of_val(page) + numbers(&page.facts) + numbers(&page.exposures)).sum()
+    }
+}
+
+impl MarkPage {
+    /// The rule of suspicion, for one record.
+    fn derive(&mut self, slot: usize) -> (Flag, Flag) {
+        let before = flag_of(self.bits[slot]);
+        let exposure = number_at(self.exposures.as_deref(), slot);
+        let flag = match Fact::unpack(number_at(self.facts.as_deref(), slot)) {
+            Some(Fact::Tainted(_)) => TAINTED,
+            Some(Fact::Cleared(at)) if exposure <= at.0 => 0,
+            None if exposure == 0 => 0,
+            Some(Fact::Marked(_) | Fact::Cleared(_)) | None => SUSPECT,
+        };
+        self.bits[slot] = self.bits[slot] & STATUS | flag;
+        (before, flag_of(flag))
+    }
+}
+
+fn flag_of(bits: u8) -> Flag {
+    if bits & TAINTED != 0 {
+        Flag::Tainted
+    } else if bits & SUSPECT != 0 {
+        Flag::Suspect
+    } else {
+        Flag::Clean
+    }
+}

@@ -1,0 +1,118 @@
+//! What the provenance graph is built from at start: everything about a
+//! record that the graph needs, and nothing else of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::RecordInput;
+use crate::lineage::{self, Action, Fact, Flag, Graph, Link, Node, Restored};
+use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
+
+/// A record as the graph knows it, with what does not follow from others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineageRow {
+    task: TaskId,
+    project: ProjectId,
+    status: RecordStatus,
+    created_at: Timestamp,
+    started_at: Timestamp,
+    inputs: Vec<RecordInput>,
+    outputs: Vec<ArtifactId>,
+    /// The step that brought it.
+    seq: Seq,
+    fact: Option<Fact>,
+    /// Inputs that were bound later than both records came, and by which step.
+    rebound: Vec<(ArtifactId, Seq)>,
+    /// Inputs whose edge would close a cycle.
+    refused: Vec<ArtifactId>,
+}
+
+/// What one taint, mark or clear did: the audit trail of all flags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CascadeRow {
+    /// When.
+    pub at: Timestamp,
+    /// The id under which whoever asked for it knows it.
+    pub cascade_id: String,
+    /// What was said.
+    pub action: Action,
+    /// Of which record.
+    pub record: RecordId,
+    /// The artifact by which the record was named, if it was.
+    pub artifact: Option<ArtifactId>,
+    /// Why.
+    pub reason: String,
+    /// What it was concluded from, where that was told.
+    pub source: Option<String>,
+    /// The flags that changed, each record once.
+    pub changes: Vec<ChangeRow>,
+}
+
+/// A flag that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRow {
+    /// The record.
+    pub record: RecordId,
+    /// Its flag before.
+    pub from: Flag,
+    /// Its flag after.
+    pub to: Flag,
+    /// How far from where the change began.
+    pub depth: u32,
+    /// The record through which the change reached it.
+    pub through: Option<RecordId>,
+}
+
+impl LineageRow {
+    /// The row of a record in the graph; `None`: it is not there.
+    #[must_use]
+    pub fn of(graph: &Graph, node: Node) -> Option<Self> {
+        let known = graph.record(node)?;
+        let id = |artifact| graph.artifact_id(artifact).and_then(|id| ArtifactId::new(id).ok());
+        let (mut inputs, mut rebound, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (artifact, relationship, link) in graph.inputs(node) {
+            let name = id(artifact)?;
+            rebound.extend(graph.rebound_at(node, artifact).map(|seq| (name.clone(), seq)));
+            if matches!(link, Link::Refused(_)) {
+                refused.push(name.clone());
+            }
+            inputs.push(RecordInput { artifact: name, relationship });
+        }
+        Some(Self {
+            task: known.task,
+            project: ProjectId::new(graph.project_id(known.project)?).ok()?,
+            status: known.status,
+            created_at: known.created_at,
+            started_at: known.started_at,
+            inputs,
+            outputs: graph.outputs(node).map(id).collect::<Option<_>>()?,
+            seq: known.seq,
+            fact: known.fact,
+            rebound,
+            refused,
+        })
+    }
+
+    /// The newest step that the row tells of.
+    pub(super) fn newest(&self) -> Seq {
+        let fact = self.fact.map(|fact| match fact {
+            Fact::Tainted(at) | Fact::Marked(at) | Fact::Cleared(at) => at,
+        });
+        let rebound = self.rebound.iter().map(|(_, at)| *at);
+        rebound.chain(fact).fold(self.seq, Seq::max)
+    }
+
+    pub(super) fn restored(self, id: RecordId) -> Restored {
+        let inputs = self.inputs.into_iter().map(|input| (input.artifact, input.relationship));
+        let record = lineage::Record {
+            id,
+            task: self.task,
+            project: self.project,
+            status: self.status,
+            created_at: self.created_at,
+            started_at: Some(self.started_at),
+            inputs: inputs.collect(),
+            outputs: self.outputs,
+        };
+        Restored { record, seq: self.seq, fact: self.fact, rebound: self.rebound, refused: self.refused }
+    }
+}
