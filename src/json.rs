@@ -17,7 +17,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub use integers::check_integers;
+pub use integers::{allowed_integers, check_integers, find_oversized_integer};
 
 /// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 64;
@@ -183,7 +183,7 @@ pub fn check(raw: &[u8], limit: usize) -> Result<(), Invalid> {
     if raw.len() > limit {
         return Err(Invalid::TooLarge { limit });
     }
-    if is_too_deep(raw) { Err(Invalid::TooDeep) } else { Ok(()) }
+    if find_too_deep(raw).is_some() { Err(Invalid::TooDeep) } else { Ok(()) }
 }
 
 /// Reads a value out of a parsed one that stands at `pointer` in its text:
@@ -228,14 +228,13 @@ pub fn nearest<'a>(found: &str, allowed: impl IntoIterator<Item = &'a str>) -> O
     close.min_by_key(|(far, _)| *far).map(|(_, word)| word)
 }
 
-/// Whether brackets nest deeper than allowed. Most texts have fewer openings
-/// in all than the limit and need no closer look.
-fn is_too_deep(raw: &[u8]) -> bool {
-    if memchr::memchr2_iter(b'{', b'[', raw).nth(MAX_DEPTH).is_none() {
-        return false;
-    }
+/// Where brackets begin to nest deeper than [`MAX_DEPTH`], in bytes from 0.
+/// Most texts have fewer openings in all than that and need no closer look.
+#[must_use]
+pub fn find_too_deep(raw: &[u8]) -> Option<usize> {
+    memchr::memchr2_iter(b'{', b'[', raw).nth(MAX_DEPTH)?;
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in raw {
+    for (at, byte) in raw.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
@@ -245,10 +244,10 @@ fn is_too_deep(raw: &[u8]) -> bool {
             _ => {}
         }
         if depth > MAX_DEPTH {
-            return true;
+            return Some(at);
         }
     }
-    false
+    None
 }
 
 /// Whether a string may hold U+0000, which Postgres can't keep. An escaped

@@ -28,6 +28,9 @@ pub mod routing;
 // How the world reaches it.
 pub mod http;
 
+// What the program before it left behind.
+pub mod legacy;
+
 // What can be chosen.
 pub mod config;
 

@@ -9,8 +9,28 @@ const MOST_DIGITS: usize = 19;
 /// must not be altered in silence. Numbers with a fraction or an exponent
 /// are floating point numbers to everybody and stay what they are.
 pub fn check_integers(raw: &[u8]) -> Result<(), Invalid> {
+    match find_oversized_integer(raw) {
+        None => Ok(()),
+        Some((at, text)) => {
+            let message =
+                format!("has the number {} at byte {at}; {}", quoted(text).replace('"', ""), allowed_integers());
+            Err(Invalid::Fields(vec![FieldError::new("", message)]))
+        }
+    }
+}
+
+/// What is said of whole numbers outside of 64 bits.
+#[must_use]
+pub fn allowed_integers() -> String {
+    format!("whole numbers must be from {} to {}, larger ones can be sent as text", i64::MIN, u64::MAX)
+}
+
+/// The first whole number outside of 64 bits: where it stands, in bytes from
+/// 0, and its digits. The text must be JSON.
+#[must_use]
+pub fn find_oversized_integer(raw: &[u8]) -> Option<(usize, &str)> {
     if !has_long_digits(raw) {
-        return Ok(());
+        return None;
     }
     let (mut in_string, mut escaped, mut start) = (false, false, None);
     for (at, byte) in raw.iter().chain(b" ").enumerate() {
@@ -18,7 +38,10 @@ pub fn check_integers(raw: &[u8]) -> Result<(), Invalid> {
         match (start, numeric) {
             (None, true) => start = Some(at),
             (Some(from), false) => {
-                check_number(raw, from, at)?;
+                let text = raw.get(from..at).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+                if is_oversized(text) {
+                    return Some((from, text));
+                }
                 start = None;
             }
             (Some(_), true) | (None, false) => {}
@@ -30,7 +53,7 @@ pub fn check_integers(raw: &[u8]) -> Result<(), Invalid> {
             _ => {}
         }
     }
-    Ok(())
+    None
 }
 
 /// Most texts have no such run of digits and need no closer look.
@@ -42,19 +65,9 @@ fn has_long_digits(raw: &[u8]) -> bool {
     })
 }
 
-fn check_number(raw: &[u8], from: usize, to: usize) -> Result<(), Invalid> {
-    let text = raw.get(from..to).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
-    let is_integer = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    if !is_integer || text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() {
-        return Ok(());
-    }
-    let message = format!(
-        "has the number {} at byte {from}; whole numbers must be from {} to {}, larger ones can be sent as text",
-        quoted(text).replace('"', ""),
-        i64::MIN,
-        u64::MAX
-    );
-    Err(Invalid::Fields(vec![FieldError::new("", message)]))
+fn is_oversized(number: &str) -> bool {
+    let is_integer = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    is_integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err()
 }
 
 #[cfg(test)]

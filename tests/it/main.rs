@@ -12,6 +12,7 @@ mod disk;
 mod engine;
 mod estimates;
 mod journey;
+mod legacy;
 mod lineage;
 mod routing;
 mod support;

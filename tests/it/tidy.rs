@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
+    ("legacy", &["task", "json"]),
     ("lineage", &["task"]),
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),

@@ -5,6 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod families;
 pub(crate) mod fixtures;
 pub(crate) mod invariants;
+pub(crate) mod old_files;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod service;

@@ -1,0 +1,125 @@
+//! An entry of the audit trail: what was done to one artifact in a cascade.
+
+use serde_json::{Map, Value, json};
+
+use super::fields::Fields;
+use super::invalid::{Fault, Reason};
+use super::time;
+use crate::task::{ArtifactId, RecordId, Timestamp};
+
+/// What was done to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// It was tainted.
+    Taint,
+    /// It became suspect.
+    Suspect,
+    /// It was found good.
+    Clear,
+    /// A suspect was tainted.
+    Escalate,
+}
+
+impl Action {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Taint => "taint",
+            Self::Suspect => "suspect",
+            Self::Clear => "clear",
+            Self::Escalate => "escalate",
+        }
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        [Self::Taint, Self::Suspect, Self::Clear, Self::Escalate].into_iter().find(|each| each.as_str() == word)
+    }
+}
+
+/// One taint event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaintEvent {
+    /// Its id.
+    pub id: String,
+    /// When it happened.
+    pub timestamp: Option<Timestamp>,
+    /// The artifact it happened to.
+    pub artifact: Option<ArtifactId>,
+    /// The record of that artifact, where the text names one by its id.
+    pub record: Option<RecordId>,
+    /// Why.
+    pub reason: String,
+    /// The artifact or record that caused it; empty where none is named.
+    pub source_artifact: String,
+    /// The record that caused it, where the text names one by its id.
+    pub source_record: Option<RecordId>,
+    /// How far from the tainted record, which has 0.
+    pub cascade_depth: u64,
+    /// What belongs together; empty where none is named.
+    pub cascade: String,
+    /// What was done.
+    pub action: Action,
+    /// The object as it came, for an imported one.
+    pub original: Option<Map<String, Value>>,
+}
+
+impl TaintEvent {
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Self, Fault> {
+        let text = |key| Ok::<_, Fault>(fields.text(key)?.unwrap_or_default().to_owned());
+        let record = |key| Ok::<_, Fault>(fields.text(key)?.and_then(|text| text.parse().ok()));
+        let action = match fields.text("action")? {
+            None => Action::Taint,
+            Some(word) => {
+                Action::read(word).ok_or_else(|| fields.fault("action", "must be taint, suspect, clear or escalate"))?
+            }
+        };
+        Ok(Self {
+            id: required_id(fields)?,
+            timestamp: fields.time("timestamp")?,
+            artifact: fields.id("artifact_id")?,
+            record: record("provenance_id")?,
+            reason: text("reason")?,
+            source_artifact: text("source_artifact_id")?,
+            source_record: record("source_provenance_id")?,
+            cascade_depth: fields.count("cascade_depth")?.unwrap_or(0),
+            cascade: fields.id("cascade_id")?.map_or_else(String::new, String::from),
+            action,
+            original: None,
+        })
+    }
+
+    /// The event as the old program has it: the object as it came, or a new
+    /// one. An event never changes.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        if let Some(original) = &self.original {
+            return Value::Object(original.clone());
+        }
+        let record = |id: Option<RecordId>| id.map_or_else(String::new, |id| id.to_string());
+        json!({
+            "id": self.id,
+            "timestamp": self.timestamp.map(time::write),
+            "artifact_id": self.artifact.as_ref().map_or("", ArtifactId::as_str),
+            "provenance_id": record(self.record),
+            "reason": self.reason,
+            "source_artifact_id": self.source_artifact,
+            "source_provenance_id": record(self.source_record),
+            "cascade_depth": self.cascade_depth,
+            "cascade_id": self.cascade,
+            "action": self.action.as_str(),
+        })
+    }
+}
+
+/// The id, which must be there: a text of 1 to 255 bytes.
+pub(super) fn required_id(fields: &Fields<'_>) -> Result<String, Fault> {
+    match fields.id("id")? {
+        Some(id) => Ok(id.as_str().to_owned()),
+        None => Err(missing_id("must be a text of 1 to 255 bytes")),
+    }
+}
+
+pub(super) fn missing_id(allowed: &str) -> Fault {
+    Fault { reason: Reason::MissingId, pointer: "/id".to_owned(), message: format!("is missing; {allowed}") }
+}

@@ -1,0 +1,248 @@
+//! A directory of the old program, read.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::invalid::{Invalid, Reason};
+use super::line::{Kind, Line, MAX_LINE_BYTES};
+use super::split::{Element, Splitter};
+use crate::task::RecordId;
+
+/// The list of taint events.
+pub(super) const TAINT_EVENTS: &str = "taint_events.json";
+/// The checkpoints by their ids.
+pub(super) const CHECKPOINTS: &str = "checkpoints.json";
+
+/// A directory of the old program. It knows the names of its files; what is
+/// in them is read one by one.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Files of records, in order.
+    records: Vec<OsString>,
+    has_events: bool,
+    has_checkpoints: bool,
+}
+
+/// An object that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The name of its file.
+    pub file: String,
+    /// Where it begins in the file, in bytes.
+    pub offset: u64,
+    /// The object.
+    pub line: Line,
+    /// Its text as it stands.
+    pub raw: Vec<u8>,
+}
+
+/// A file, or an element of one, that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bad {
+    /// The name of the file.
+    pub file: String,
+    /// What is wrong.
+    pub invalid: Invalid,
+}
+
+impl Folder {
+    /// Lists the files of a directory. Names that do not end in `.json` are
+    /// none of the old program's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut folder = Self { path: path.to_owned(), records: Vec::new(), has_events: false, has_checkpoints: false };
+        for entry in fs::read_dir(path)? {
+            let name = entry?.file_name();
+            match name.to_str() {
+                Some(TAINT_EVENTS) => folder.has_events = true,
+                Some(CHECKPOINTS) => folder.has_checkpoints = true,
+                _ if Path::new(&name).extension().is_some_and(|extension| extension == "json") => {
+                    folder.records.push(name);
+                }
+                _ => {}
+            }
+        }
+        folder.records.sort();
+        Ok(folder)
+    }
+
+    /// How many files it has.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        self.records.len() + usize::from(self.has_events) + usize::from(self.has_checkpoints)
+    }
+
+    /// Reads everything: records in the order of their files' names, then
+    /// taint events, then checkpoints.
+    #[must_use]
+    pub fn entries(&self) -> Entries<'_> {
+        Entries { folder: self, next_file: 0, list: None, misnamed: HashMap::new(), seen: HashSet::new() }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.records.binary_search_by(|each| each.as_os_str().cmp(name.as_ref())).is_ok()
+    }
+}
+
+/// What is in a [`Folder`], good and bad.
+pub struct Entries<'a> {
+    folder: &'a Folder,
+    /// Files that were read, or begun.
+    next_file: usize,
+    /// The list that is being read.
+    list: Option<List>,
+    /// Records in files that do not have the name they should, and those files.
+    misnamed: HashMap<RecordId, String>,
+    /// The ids of a list, hashed: there can be a million.
+    seen: HashSet<[u8; 16]>,
+}
+
+struct List {
+    file: &'static str,
+    kind: Kind,
+    elements: Splitter<BufReader<File>>,
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Found, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(found) = self.next_of_list() {
+                return Some(found);
+            }
+            let (events, checkpoints) = (self.folder.has_events, self.folder.has_checkpoints);
+            let lists = [(events, TAINT_EVENTS, Kind::TaintEvent), (checkpoints, CHECKPOINTS, Kind::Checkpoint)];
+            let index = self.next_file;
+            self.next_file += 1;
+            if let Some(name) = self.folder.records.get(index) {
+                return Some(self.record(name));
+            }
+            let (exists, file, kind) = *lists.get(index - self.folder.records.len())?;
+            if exists && let Err(bad) = self.open_list(file, kind) {
+                return Some(Err(bad));
+            }
+        }
+    }
+}
+
+impl Entries<'_> {
+    /// How many files were read, or begun.
+    #[must_use]
+    pub fn files_read(&self) -> usize {
+        self.next_file.min(self.folder.file_count())
+    }
+
+    fn record(&mut self, name: &OsString) -> Result<Found, Bad> {
+        let file = name.to_string_lossy().into_owned();
+        let read = read_whole(&self.folder.path.join(name));
+        let parsed = read.and_then(|raw| Ok((Line::parse(&raw)?, raw)));
+        let checked = parsed.and_then(|(line, raw)| {
+            check_kind(&line, Kind::Record)?;
+            self.check_name(&line, &file)?;
+            Ok((line, raw))
+        });
+        match checked {
+            Ok((line, raw)) => Ok(Found { file, offset: 0, line, raw }),
+            Err(invalid) => Err(Bad { file, invalid }),
+        }
+    }
+
+    /// Of several files with the same record, the one that has its name
+    /// counts, else the first.
+    fn check_name(&mut self, line: &Line, file: &str) -> Result<(), Invalid> {
+        let Line::Record(record) = line else { return Ok(()) };
+        let proper = format!("{}.json", record.id);
+        if file == proper {
+            return Ok(());
+        }
+        let duplicate =
+            |of: &str| Err(Invalid::new(Reason::Duplicate, 0, format!("has the id {}, as {of} has", record.id)));
+        if self.folder.has(&proper) {
+            return duplicate(&proper);
+        }
+        if let Some(first) = self.misnamed.get(&record.id) {
+            return duplicate(first);
+        }
+        self.misnamed.insert(record.id, file.to_owned());
+        Ok(())
+    }
+
+    fn open_list(&mut self, file: &'static str, kind: Kind) -> Result<(), Bad> {
+        self.seen.clear();
+        let elements = open_regular(&self.folder.path.join(file)).map(BufReader::new);
+        let elements = elements.map_err(|invalid| Bad { file: file.to_owned(), invalid })?;
+        let elements =
+            if kind == Kind::Checkpoint { Splitter::of_object(elements) } else { Splitter::of_array(elements) };
+        self.list = Some(List { file, kind, elements });
+        Ok(())
+    }
+
+    fn next_of_list(&mut self) -> Option<Result<Found, Bad>> {
+        let list = self.list.as_mut()?;
+        let (file, kind) = (list.file.to_owned(), list.kind);
+        let Some(element) = list.elements.next() else {
+            self.list = None;
+            return None;
+        };
+        let parsed = element.and_then(|element| {
+            let begins = element.offset;
+            self.element(&element, kind).map_err(|invalid| invalid.behind(begins)).map(|line| (line, element))
+        });
+        Some(match parsed {
+            Ok((line, element)) => Ok(Found { file, offset: element.offset, line, raw: element.raw }),
+            Err(invalid) => Err(Bad { file, invalid }),
+        })
+    }
+
+    fn element(&mut self, element: &Element, kind: Kind) -> Result<Line, Invalid> {
+        let line = Line::parse(&element.raw)?;
+        check_kind(&line, kind)?;
+        let id = line.id();
+        if let Some(key) = element.key.as_ref().filter(|key| **key != id) {
+            let message = format!("has the id {id:?}, but stands under the key {}", crate::json::quoted(key));
+            return Err(Invalid::new(Reason::BadValue, 0, message));
+        }
+        let hash: [u8; 32] = Sha256::digest(id.as_bytes()).into();
+        let (hash, _) = hash.split_at(16);
+        if hash.try_into().is_ok_and(|hash| self.seen.insert(hash)) {
+            return Ok(line);
+        }
+        Err(Invalid::new(Reason::Duplicate, 0, format!("has the id {id:?}, as another one before it")))
+    }
+}
+
+fn check_kind(line: &Line, wanted: Kind) -> Result<(), Invalid> {
+    if line.kind() == wanted {
+        return Ok(());
+    }
+    let name = |kind: Kind| kind.as_str().replace('_', " ");
+    let message = format!("must be a {}, was a {}", name(wanted), name(line.kind()));
+    Err(Invalid::new(Reason::BadValue, 0, message))
+}
+
+/// A file's text. One larger than an object may be is not read.
+pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>, Invalid> {
+    let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
+    let mut raw = Vec::new();
+    open_regular(path)?.take(limit.saturating_add(1)).read_to_end(&mut raw).map_err(|error| unreadable(&error))?;
+    Ok(raw)
+}
+
+/// Opens a file; a pipe or a device could keep a reader for ever.
+fn open_regular(path: &Path) -> Result<File, Invalid> {
+    let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
+    if !metadata.is_file() {
+        return Err(Invalid::new(Reason::Unreadable, 0, "must be a regular file"));
+    }
+    File::open(path).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &io::Error) -> Invalid {
+    Invalid::new(Reason::Unreadable, 0, format!("can't be read: {error}"))
+}
