@@ -116,6 +116,11 @@ async fn nobody_foretells_the_end_of_a_pause_and_nothing_is_learnt_from_one() {
     service.engine().pause_project(project("p")).await.unwrap();
     assert_eq!(foretold(&service, unchecked("p")).await, None);
     assert_eq!(foretold(&service, unchecked("q")).await, before);
+    let without_ground = submit(&service, unchecked("p")).await.task;
+    let mut after_it = unchecked("q");
+    after_it.options.depends_on = vec![without_ground];
+    assert_eq!(foretold(&service, after_it).await, None, "nor of what waits for it");
+    service.engine().cancel(without_ground, None).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     service.engine().resume_project(project("p")).await.unwrap();
     complete(&mut service, held).await;

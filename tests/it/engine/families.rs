@@ -44,7 +44,7 @@ fn estimate() -> Finding {
     Finding::Estimated { estimate, context: Some(context) }
 }
 
-fn subtask(id: &str, is_atomic: bool, dependencies: &[&str]) -> Subtask {
+pub(super) fn subtask(id: &str, is_atomic: bool, dependencies: &[&str]) -> Subtask {
     Subtask {
         id: id.to_owned(),
         description: format!("part {id}"),
@@ -54,7 +54,7 @@ fn subtask(id: &str, is_atomic: bool, dependencies: &[&str]) -> Subtask {
     }
 }
 
-fn decomposition(subtasks: Vec<Subtask>) -> Finding {
+pub(super) fn decomposition(subtasks: Vec<Subtask>) -> Finding {
     Finding::Decomposed(Decomposition { subtasks, depth: None })
 }
 

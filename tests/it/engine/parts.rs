@@ -1,21 +1,13 @@
 //! What subtasks, later attempts and re-runs are given, and how they end.
 
-use dats::engine::Granted;
-use dats::task::{Decomposition, Domain, Finding, Mode, OnChildFailure, RoutingStep, Subtask, TaskId};
+use dats::engine::{Granted, PageStart, TaskFilter};
+use dats::task::{Domain, Finding, Mode, OnChildFailure, RoutingStep, Status, Subtask, TaskId};
 use serde_json::{Value, json};
+
+use super::families::{decomposition, subtask};
 
 use crate::support::fixtures::{failure_report, output_report, settings, submission, verdict_report};
 use crate::support::service::{Service, task_of};
-
-fn subtask(id: &str, is_atomic: bool, dependencies: &[&str]) -> Subtask {
-    Subtask {
-        id: id.to_owned(),
-        description: format!("part {id}"),
-        domain: None,
-        is_atomic,
-        dependencies: dependencies.iter().map(|&id| id.to_owned()).collect(),
-    }
-}
 
 fn service() -> Service {
     let mut settings = settings();
@@ -35,7 +27,7 @@ async fn split(service: &Service, task: TaskId, parts: Vec<Subtask>) -> Vec<Task
     });
     let engine = service.engine();
     let _ = engine.route(task, RoutingStep::Analyze, analysis).await.unwrap();
-    let found = Finding::Decomposed(Decomposition { subtasks: parts, depth: None });
+    let found = decomposition(parts);
     for max_depth in [5, 4] {
         engine.route(task, RoutingStep::Decompose { max_depth }, found.clone()).await.unwrap();
     }
@@ -120,4 +112,56 @@ async fn every_later_attempt_is_told_of_the_last_output() {
     let previous = &data(&granted)["context"]["previous_attempt"];
     assert_eq!((&previous["attempt"], &previous["artifacts"]), (&json!(1), &json!(["first"])));
     assert_eq!(previous["verification"]["issues"], json!(["one"]));
+}
+
+#[tokio::test]
+async fn a_family_is_listed_and_shown_as_a_tree() {
+    let mut service = service();
+    let task = service.submit(submission("p", "build it")).await;
+    let parts = split(&service, task, vec![subtask("a", true, &[]), subtask("b", false, &[])]).await;
+    let inner = split(&service, parts[1], vec![subtask("c", true, &[])]).await;
+    service.submit(submission("p", "none of them")).await;
+    by_rules(&service, parts[0]).await;
+    complete(&mut service, parts[0], "made-by-a").await;
+    let list = async |statuses: Vec<Status>| {
+        let filter = TaskFilter { parent: Some(task), statuses, ..TaskFilter::default() };
+        let page = service.engine().tasks(filter, PageStart::Offset(0), 10).await.unwrap();
+        let ids: Vec<Value> = page
+            .tasks
+            .iter()
+            .map(|task| serde_json::from_slice::<Value>(&task.body).unwrap()["task_id"].clone())
+            .collect();
+        (page.total, ids)
+    };
+    assert_eq!(list(Vec::new()).await, (Some(2), vec![json!(parts[1]), json!(parts[0])]));
+    assert_eq!(list(vec![Status::Completed]).await, (Some(1), vec![json!(parts[0])]));
+    assert_eq!(list(vec![Status::Failed]).await, (Some(0), Vec::new()));
+    let tree = service.engine().tree(task, 100).await.unwrap();
+    let ids: Vec<TaskId> = tree.iter().map(|node| node.task).collect();
+    assert_eq!(ids, [task, parts[0], parts[1], inner[0]]);
+    assert_eq!((tree[0].children.clone(), tree[2].children.clone()), (Some(1..3), Some(3..4)));
+    let cut = service.engine().tree(task, 3).await.unwrap();
+    assert_eq!((cut.len(), cut[2].children.clone()), (3, None), "what finds no room is not half there");
+}
+
+#[tokio::test]
+async fn tasks_of_an_agent_that_is_gone_still_get_their_context() {
+    let mut settings = settings();
+    settings.policy.agent = true;
+    settings.policy.rag = true;
+    let service = Service::new(settings);
+    let task = service.submit(submission("p", "build it")).await;
+    let service = service.restart_as(|settings| settings.policy.agent = false);
+    let mut jobs = Vec::new();
+    for _ in 0..1000 {
+        jobs = service.engine().take_routing(10).await.unwrap();
+        if !jobs.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    assert_eq!(jobs.iter().map(|job| (job.task, job.step)).collect::<Vec<_>>(), [(task, RoutingStep::Context)]);
+    // Without RAG either, the rules decide alone.
+    let service = service.restart_as(|settings| settings.policy.rag = false);
+    service.phase_becomes(task, "dispatched").await;
 }
