@@ -165,6 +165,8 @@ async fn a_service_that_asks_for_time_gets_it() {
     assert!(started.elapsed() >= Duration::from_secs(1), "it waited {:?}", started.elapsed());
     let hasty = dats::routing::Service { retry_max: Duration::from_millis(50), ..slow };
     let started = Stopwatch::start();
-    agent(hasty).estimate(task(), "x", &domain(), None).await.unwrap_err();
+    let hasty = agent(hasty);
+    hasty.estimate(task(), "x", &domain(), None).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(1), "no longer than our own limit");
+    assert_eq!(hasty.figures().calls.iter().sum::<u64>(), 1, "it was asked again before the time it asked for");
 }
