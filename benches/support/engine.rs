@@ -132,7 +132,7 @@ pub(crate) fn output_of(artifact: ArtifactId, named: OutputArtifact) -> Output {
     Output {
         artifact,
         attempt: None,
-        content: None,
+        contents: std::collections::BTreeMap::new(),
         artifacts: vec![named],
         inputs_consumed: Vec::new(),
         model_used: Some("model-7b".to_owned()),

@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::api::{
-    Answer, Error, EventOutcome, IdempotencyKey, Incoming, LeaseRequest, NewProject, ProjectPatch, ProjectStatus,
-    Queue, Refusal, Submissions,
+    Answer, Error, EventOutcome, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, ProjectStatus, Queue, Refusal,
+    Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
+use super::contents::Prepared;
 use super::machine::Grant;
 use super::routing::TakenRouting;
 use crate::store::{Committed, Project};
@@ -61,12 +62,12 @@ pub(super) enum Command {
         reply: Reply<Answer>,
     },
     Accept {
-        events: Vec<Incoming>,
+        events: Vec<Prepared>,
         reply: Reply<EventAnswers>,
     },
     Requeue {
         dead_letter: u64,
-        event: Box<Incoming>,
+        event: Box<Prepared>,
         reply: Reply<EventOutcome>,
     },
     Lease {

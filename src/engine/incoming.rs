@@ -2,6 +2,7 @@
 //! their effect on the task they are about.
 
 use super::api::{EventOutcome, Incoming, Refusal};
+use super::contents::Prepared;
 use super::machine::Machine;
 use super::memory::event_hash;
 use crate::store;
@@ -11,8 +12,8 @@ type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// Takes an event of another service.
-    pub(super) fn accept(&mut self, incoming: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
-        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+    pub(super) fn accept(&mut self, incoming: Prepared, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
         if hash.is_some_and(|hash| self.taken.contains(hash)) {
             return Ok(Ok(EventOutcome::Duplicate));
         }
@@ -23,14 +24,14 @@ impl Machine {
     pub(super) fn requeue(
         &mut self,
         number: u64,
-        incoming: Incoming,
+        incoming: Prepared,
         now: Timestamp,
     ) -> Stored<Result<EventOutcome, Refusal>> {
         let gone = self.group.requeued.contains(&number) || self.store.view()?.dead_letter(number)?.is_none();
         if gone {
             return Ok(Err(Refusal::DeadLetterNotFound(number)));
         }
-        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+        let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
         // Its producer may have sent it again meanwhile: then that one counts.
         let outcome = if hash.is_some_and(|hash| self.taken.contains(hash)) {
             Ok(EventOutcome::Duplicate)
@@ -47,15 +48,16 @@ impl Machine {
 
     fn take(
         &mut self,
-        incoming: Incoming,
+        Prepared { event, files }: Prepared,
         hash: Option<EventHash>,
         now: Timestamp,
     ) -> Stored<Result<EventOutcome, Refusal>> {
-        let Some(task) = self.lines.correlate(&incoming.correlation) else {
+        let Some(task) = self.lines.correlate(&event.correlation) else {
             return Ok(Err(Refusal::NothingCorrelates));
         };
         let record = RecordId::new(self.mint(now));
-        let Incoming { report, raw, .. } = incoming;
+        let Incoming { report, raw, .. } = event;
+        self.group.files = files;
         let input = Input::Report { report, record, raw: raw.clone(), event: hash };
         // Before its effect: it may become a dead letter at once, which is
         // forgotten again.
@@ -63,6 +65,7 @@ impl Machine {
             self.taken.insert(hash);
         }
         let outcome = self.apply(task, input, Some(raw), now)?;
+        self.group.files.clear();
         if let (Err(_), Some(hash)) = (&outcome, hash) {
             self.taken.withdraw(hash);
         }

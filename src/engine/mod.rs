@@ -11,6 +11,7 @@ mod api;
 mod audit;
 mod cascade;
 mod command;
+mod contents;
 mod estimates;
 mod group;
 mod handle;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::api::{EventOutcome, Incoming, LeaseRequest, Refusal};
+use super::api::{EventOutcome, LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
+use super::contents::Prepared;
 use super::machine::{Grant, Machine};
 use super::read::ReadSide;
 use crate::clock::{Clock, Stopwatch};
@@ -216,7 +217,7 @@ impl Writer {
         Ok(())
     }
 
-    fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+    fn accept(&mut self, event: Prepared, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
         let outcome = self.machine.accept(event, now)?;
         self.note_event(&outcome);
         Ok(outcome)

@@ -9,6 +9,7 @@
 //! Nothing here knows whether an event travels over HTTP or AMQP.
 
 mod catalogue;
+mod contents;
 mod data;
 mod envelope;
 mod incoming;

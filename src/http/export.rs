@@ -14,8 +14,9 @@ use super::lineage::{artifacts, known};
 use super::problem::Problem;
 use super::reply::{self, Reply};
 use super::request::Call;
+use super::walks::Stop;
 use crate::json;
-use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship};
+use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship, Stopped};
 use crate::store::Record;
 
 /// How far it goes in both directions when the client does not say.
@@ -41,7 +42,7 @@ pub(super) async fn export(call: Call) -> Reply {
     let graph = call.app.engine.graph();
     let (of, _) = known(&graph, &call.id())?;
     let walked = graph.clone();
-    let nodes = call.app.walks.run(move || around(&walked, of, depth)).await?;
+    let nodes = call.app.walks.run(move |stop| around(&walked, of, depth, stop)).await??;
     let nodes = nodes.map_err(|count| {
         Problem::invalid_field("depth", format!("reaches {count} records, one document has at most {MOST}"))
     })?;
@@ -63,15 +64,16 @@ pub(super) async fn export(call: Call) -> Reply {
 
 /// The record, what it depends on and what depends on it; too many are an
 /// error that tells how many.
-fn around(graph: &Graph, of: Node, depth: u32) -> Result<Vec<Node>, usize> {
-    let above = graph.dependencies(&[of], Some(depth));
-    let below = graph.dependents(&[of], Some(depth));
+fn around(graph: &Graph, of: Node, depth: u32, stop: &Stop) -> Result<Result<Vec<Node>, usize>, Stopped> {
+    let questions = graph.until(|| stop.is_set());
+    let above = questions.dependencies(&[of], Some(depth))?;
+    let below = questions.dependents(&[of], Some(depth))?;
     let count = above.len() + below.len() + 1;
     if count > MOST {
-        return Err(count);
+        return Ok(Err(count));
     }
     let found = above.iter().chain(below.iter()).map(|found| found.record);
-    Ok(std::iter::once(of).chain(found).collect())
+    Ok(Ok(std::iter::once(of).chain(found).collect()))
 }
 
 /// Graphviz: an arrow leads from what was used to what was made of it.

@@ -2,11 +2,14 @@
 //! memory and made durable in one transaction. Nothing of it is visible
 //! before, and nobody outside knows how it becomes durable.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
+use super::contents::{ContentFile, ContentFiles};
 use super::lineage::{CascadeRow, LineageRow};
 use super::recover::TakenEvents;
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
@@ -47,6 +50,10 @@ pub struct Batch {
     artifacts: Vec<(String, RecordId)>,
     findings: Vec<(TaskId, Bytes)>,
     contents: Vec<([u8; 32], Bytes)>,
+    content_files: Vec<([u8; 32], u64)>,
+    /// Nobody may remove these files before the commit has ended.
+    #[serde(skip)]
+    held_files: Vec<Arc<ContentFile>>,
     projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
     tier_pauses: Vec<(Tier, Bytes)>,
@@ -174,6 +181,17 @@ impl Batch {
     /// Keeps a content under its SHA-256.
     pub fn put_content(&mut self, hash: [u8; 32], content: Vec<u8>) {
         self.contents.push((hash, content.into()));
+    }
+
+    /// Keeps a content that is in a file.
+    pub fn put_content_file(&mut self, file: Arc<ContentFile>) {
+        self.content_files.push((file.sha256, file.length));
+        self.held_files.push(file);
+    }
+
+    /// Holds the files that the batch names against their SHA-256.
+    pub(super) fn check_content_files(&self, files: &ContentFiles) -> Result<(), Error> {
+        self.content_files.iter().try_for_each(|(sha256, length)| files.open(*sha256, *length).map(drop))
     }
 
     /// Keeps a project.
@@ -362,6 +380,12 @@ impl Batch {
             let mut contents = transaction.open_table(tables::CONTENTS)?;
             for (hash, content) in &self.contents {
                 contents.insert(hash, &content[..])?;
+            }
+        }
+        if !self.content_files.is_empty() {
+            let mut files = transaction.open_table(tables::CONTENT_FILES)?;
+            for (hash, length) in &self.content_files {
+                files.insert(hash, length)?;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use redb::{
     AccessGuard, Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
@@ -10,6 +11,7 @@ use redb::{
 use super::Error;
 use super::batch::IdempotencyRow;
 use super::codec::decode;
+use super::contents::ContentFiles;
 use super::lineage::CascadeRow;
 use super::recover::{TakenEvents, ended_as};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
@@ -20,6 +22,7 @@ use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Status, Submis
 #[derive(Debug)]
 pub struct View {
     transaction: ReadTransaction,
+    files: Option<Arc<ContentFiles>>,
 }
 
 /// The tables that a status answer is made from, opened once: for many reads
@@ -108,8 +111,12 @@ pub type Scan = Result<TaskId, Error>;
 const LAST_ID: [u8; 16] = [0xff; 16];
 
 impl View {
-    pub(super) fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction }
+    pub(super) fn new(transaction: ReadTransaction, files: Option<Arc<ContentFiles>>) -> Self {
+        Self { transaction, files }
+    }
+
+    pub(super) fn files(&self) -> Option<&ContentFiles> {
+        self.files.as_deref()
     }
 
     pub(super) fn table<K: Key + 'static, V: Value + 'static>(
@@ -257,11 +264,6 @@ impl View {
             range.next_back().transpose()?.map(|(key, _)| RecordId::from_bytes(*key.value().1))
         };
         newest.map_or(Ok(None), |id| self.record(id))
-    }
-
-    /// A content by its SHA-256.
-    pub fn content(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.table(tables::CONTENTS)?.get(&hash)?.map(|row| row.value().to_vec()))
     }
 
     /// A project, deleted ones too.

@@ -8,7 +8,7 @@ use redb::TableDefinition;
 
 /// The format that this version writes. It is raised with every change of a
 /// table or a row that older versions can't read.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 pub(super) type Id = &'static [u8; 16];
 pub(super) type IdSeq = &'static [u8; 24];
@@ -92,6 +92,11 @@ pub(super) const FINDINGS: TableDefinition<'_, Id, Bytes> = TableDefinition::new
 /// SHA-256 of a content → the content itself. Read when an artifact's content
 /// is asked for.
 pub(super) const CONTENTS: TableDefinition<'_, &'static [u8; 32], Bytes> = TableDefinition::new("contents");
+
+/// SHA-256 of a content that is too large for a row → its length in bytes. The
+/// content itself is in a file (see [`contents`](super::contents)). Read like
+/// `contents`, and to tell which files are wanted.
+pub(super) const CONTENT_FILES: TableDefinition<'_, &'static [u8; 32], u64> = TableDefinition::new("content_files");
 
 /// Number → `DeadLetter`. Read by the dead-letter list.
 pub(super) const DEAD_LETTERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letters");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use dats::engine::{Engine, Error, IdempotencyKey, NewProject, ProjectPatch, Refusal};
-use dats::task::{Priority, ProjectId, QaProfile, Report, Submission, TaskId};
+use dats::task::{Content, Priority, ProjectId, QaProfile, Report, Submission, TaskId};
 
 use super::journal::{Acknowledged, Journal, Lost, Submitted};
 use crate::support::fixtures::{
@@ -128,7 +128,10 @@ impl Client {
 
     fn output(&mut self, artifact: &str) -> Report {
         let Report::Output(mut output) = output_report(artifact) else { unreachable!("an output") };
-        output.content = self.random.chance(50).then(|| format!("content {}", self.random.below(9)));
+        if self.random.chance(50) {
+            let content = Content::new(format!("content {}", self.random.below(9)));
+            output.contents.insert(output.artifact.clone(), content);
+        }
         Report::Output(output)
     }
 
