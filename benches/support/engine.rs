@@ -94,7 +94,7 @@ pub(crate) async fn work_on_one(engine: &Engine) -> Option<TaskId> {
     Some(id)
 }
 
-fn lease_request() -> LeaseRequest {
+pub(crate) fn lease_request() -> LeaseRequest {
     LeaseRequest {
         tier: Tier::new("small").expect("a tier"),
         worker: WorkerId::new("bench").expect("a worker"),
@@ -104,7 +104,8 @@ fn lease_request() -> LeaseRequest {
     }
 }
 
-fn id_of(task: &[u8]) -> TaskId {
+/// The task that the data of a lease names.
+pub(crate) fn id_of(task: &[u8]) -> TaskId {
     let task: serde_json::Value = serde_json::from_slice(task).expect("JSON");
     task["task_id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
 }

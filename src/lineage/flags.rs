@@ -155,15 +155,15 @@ impl Graph {
         let Self { dependents, marks, .. } = self;
         let mut next = 0;
         while let Some(&reached) = queue.get(next) {
-            if next % STRIDE == 0 {
+            if next.is_multiple_of(STRIDE) {
                 pace.go_on()?;
             }
             next += 1;
             if limit.is_some_and(|limit| reached.depth >= limit) {
                 break;
             }
-            let (page, slot) = split(reached.node);
-            for &node in dependents.get(page).lists.get(slot).chunks().flatten() {
+            let (at, slot) = split(reached.node);
+            for &node in dependents.get(at).lists.get(slot).chunks().flatten() {
                 if marks.exposure(node) != seq.0 {
                     let below = reached.below(node);
                     flags.extend(below.change(marks.set_exposure(node, seq.0)));
@@ -191,7 +191,7 @@ impl Graph {
         let mut settled = 0_usize;
         while let Some(at) = ready.pop() {
             settled += 1;
-            if settled % STRIDE == 0 {
+            if settled.is_multiple_of(STRIDE) {
                 pace.go_on()?;
             }
             let node = reached[at].node;
@@ -229,7 +229,7 @@ impl Graph {
         }
         let mut next = 0;
         while let Some(&it) = reached.get(next) {
-            if next % STRIDE == 0 {
+            if next.is_multiple_of(STRIDE) {
                 pace.go_on()?;
             }
             next += 1;

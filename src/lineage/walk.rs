@@ -285,7 +285,7 @@ impl<'a> Search<'a> {
         *depth = depth.saturating_add(1);
         let end = visits.len();
         for parent in self.level..end {
-            if parent % STRIDE == 0 {
+            if parent.is_multiple_of(STRIDE) {
                 pace.go_on()?;
             }
             let node = visits[parent].node;

@@ -13,12 +13,12 @@ use crate::support::client::{Answer, Client};
 use crate::support::process::{self, Setup};
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    dats::task::hex(&Sha256::digest(text))
 }
 
 /// Larger than a row of the store.
 fn large(word: &str) -> String {
-    (0..20_000).map(|line| format!("{word} {line}\n")).collect()
+    (0..20_000).fold(String::new(), |text, line| text + word + " " + &line.to_string() + "\n")
 }
 
 async fn task(client: &Client) -> String {
@@ -224,7 +224,9 @@ async fn files_that_nobody_names_go() {
     let orphans = ["0".repeat(62), format!("{}.7.new", "1".repeat(62))].map(|name| data.join("contents/ab").join(name));
     let leave = || {
         fs::create_dir_all(data.join("contents/ab")).unwrap();
-        orphans.iter().for_each(|orphan| fs::write(orphan, "left").unwrap());
+        for orphan in &orphans {
+            fs::write(orphan, "left").unwrap();
+        }
     };
     server.kill();
     leave();
@@ -239,7 +241,7 @@ async fn files_that_nobody_names_go() {
     leave();
     let pruned = process::run("", &[], &["prune", "--data-dir", data.to_str().unwrap()]);
     assert!(pruned.stdout.contains("2 contents that no record names"), "{} {}", pruned.stdout, pruned.stderr);
-    assert_eq!(files(&data), [file.clone()]);
+    assert_eq!(files(&data), std::slice::from_ref(file));
 }
 
 /// The same content at once, refused by some and taken by others, again and

@@ -124,8 +124,8 @@ impl Ledger {
         for event in &self.events {
             assert_eq!(client.post("events", event).await.json()["outcome"], "duplicate", "{context}: {event}");
             let artifact = event["data"]["artifact_id"].as_str().unwrap();
-            let content = event["data"]["output"]["content"].as_str().unwrap();
-            assert_eq!(client.get(&format!("artifacts/{artifact}/content")).await.body, content, "{context}");
+            let sent = event["data"]["output"]["content"].as_str().unwrap();
+            assert!(client.get(&format!("artifacts/{artifact}/content")).await.body == sent, "{context}: {artifact}");
         }
         // Each key made one task, whether its answer came or not.
         assert_eq!(client.get("tasks").await.json()["total"], made, "{context}");
