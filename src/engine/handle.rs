@@ -98,7 +98,7 @@ impl Engine {
         let settings = Arc::new(settings);
         let store_id = store.id();
         let machine = Machine::recovered(settings.clone(), store.clone(), recovered);
-        let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine)?);
+        let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine));
         let (commands, queue) = crossbeam_channel::bounded(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone());
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };

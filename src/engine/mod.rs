@@ -31,6 +31,7 @@ mod routing;
 mod settings;
 mod submit;
 mod tree;
+mod values;
 mod writer;
 
 pub use api::{

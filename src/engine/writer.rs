@@ -156,7 +156,7 @@ impl Writer {
         self.read.note_commit(stopwatch.elapsed());
         let to_route = self.machine.lines.routing.has_next();
         if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
-            self.read.publish(publication, &self.machine, self.events, wrote)?;
+            self.read.publish(publication, &self.machine, self.events, wrote);
         }
         for held in self.held.drain(..) {
             self.unclaimed.extend(held.release(&committed));
