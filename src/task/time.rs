@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn shows_the_same_as_a_general_formatter() {
-        let mut micros = 1;
+        let mut micros: i64 = 1;
         let ends = [0, 1, 999_999, 1_000_000, MAX_MICROS, MAX_MICROS - 1, 951_782_400_000_000, 1_000_000_000_120_000];
         let random = std::iter::repeat_with(|| {
-            micros = (micros * 48_271 + 7_919) % MAX_MICROS;
+            micros = micros.wrapping_mul(48_271).wrapping_add(7_919).rem_euclid(MAX_MICROS);
             micros
         });
         for micros in ends.into_iter().chain(random.take(20_000)) {
