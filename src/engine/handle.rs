@@ -97,7 +97,8 @@ impl Engine {
         clock.not_before(recovered.last_commit_at.after(Duration::from_millis(1)));
         let settings = Arc::new(settings);
         let store_id = store.id();
-        let machine = Machine::recovered(settings.clone(), store.clone(), recovered);
+        let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered);
+        machine.register_readers(clock.now())?;
         let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine)?);
         let (commands, queue) = crossbeam_channel::bounded(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone());
