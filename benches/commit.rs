@@ -37,6 +37,7 @@ fn commit_submissions(store: &Store, count: u64, seq: &mut Seq) {
             attempt: 0,
             change: Change::Created,
             event: None,
+            on_bus: false,
         };
         batch.put_submission(id, &submission).expect("a row");
         batch.put_task(None, &task).expect("a row");

@@ -149,6 +149,7 @@ fn engine_settings(config: &Config) -> engine::Settings {
         dedup_window: config.events.dedup_window,
         dedup_max_ids: to_usize(config.events.dedup_max_ids),
         log_retention: config.events.retention,
+        log_readers: Vec::new(),
         min_free_mib: config.engine.min_free_disk_bytes / MIB,
     }
 }

@@ -43,6 +43,7 @@ fn settings(hot_bytes: usize) -> Settings {
         dedup_window: day,
         dedup_max_ids: 1_000_000,
         log_retention: day,
+        log_readers: Vec::new(),
         min_free_mib: 0,
     }
 }
@@ -124,6 +125,7 @@ fn output(task: TaskId) -> Incoming {
         correlation: Correlation { task: Some(task), artifact: None, review: None },
         report: Report::Output(Box::new(output_of(artifact, named))),
         raw: "{}".to_owned(),
+        on_bus: false,
     }
 }
 

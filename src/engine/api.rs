@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::cascade::Subject;
+use super::readers::Behind;
 use super::records::RecordCounts;
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
@@ -189,6 +190,9 @@ pub struct Incoming {
     pub report: Report,
     /// The event itself: a structured `CloudEvent` in JSON.
     pub raw: String,
+    /// Whether the other services have it from the bus: it is not published
+    /// there again.
+    pub on_bus: bool,
 }
 
 /// What came of an event.
@@ -309,6 +313,8 @@ pub(super) struct Backlog {
     pub(super) oldest_analyzing: Option<Timestamp>,
     /// Since when the oldest task waits for a slot.
     pub(super) oldest_queued: Option<Timestamp>,
+    /// What the readers of the log have not taken.
+    pub(super) readers: Vec<Behind>,
 }
 
 /// A task that somebody is to ask about.
@@ -449,6 +455,8 @@ pub struct Figures {
     pub head: u64,
     /// The oldest position that the log still has.
     pub tail: u64,
+    /// What the readers of the log have not taken, at most a second old.
+    pub readers: Vec<Behind>,
     /// Commits since the start.
     pub commits: u64,
     /// Commands since the start.

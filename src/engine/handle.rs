@@ -97,8 +97,9 @@ impl Engine {
         clock.not_before(recovered.last_commit_at.after(Duration::from_millis(1)));
         let settings = Arc::new(settings);
         let store_id = store.id();
-        let machine = Machine::recovered(settings.clone(), store.clone(), recovered);
-        let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine));
+        let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered);
+        machine.register_readers(clock.now())?;
+        let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine)?);
         let (commands, queue) = crossbeam_channel::bounded(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone());
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };

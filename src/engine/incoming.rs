@@ -7,6 +7,15 @@ use super::memory::event_hash;
 use crate::store;
 use crate::task::{EventHash, Input, RecordId, Timestamp};
 
+/// An accepted event as it came.
+#[derive(Debug)]
+pub(super) struct Original {
+    /// A structured `CloudEvent` in JSON.
+    pub(super) text: String,
+    /// Whether it was on the bus before.
+    pub(super) on_bus: bool,
+}
+
 type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
@@ -31,6 +40,8 @@ impl Machine {
             return Ok(Err(Refusal::DeadLetterNotFound(number)));
         }
         let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+        // The other services have it since it came first.
+        let incoming = Incoming { on_bus: true, ..incoming };
         // Its producer may have sent it again meanwhile: then that one counts.
         let outcome = if hash.is_some_and(|hash| self.taken.contains(hash)) {
             Ok(EventOutcome::Duplicate)
@@ -55,14 +66,14 @@ impl Machine {
             return Ok(Err(Refusal::NothingCorrelates));
         };
         let record = RecordId::new(self.mint(now));
-        let Incoming { report, raw, .. } = incoming;
+        let Incoming { report, raw, on_bus, .. } = incoming;
         let input = Input::Report { report, record, raw: raw.clone(), event: hash };
         // Before its effect: it may become a dead letter at once, which is
         // forgotten again.
         if let Some(hash) = hash {
             self.taken.insert(hash);
         }
-        let outcome = self.apply(task, input, Some(raw), now)?;
+        let outcome = self.apply(task, input, Some(Original { text: raw, on_bus }), now)?;
         if let (Err(_), Some(hash)) = (&outcome, hash) {
             self.taken.withdraw(hash);
         }

@@ -5,7 +5,7 @@
 //! It reads no clock: every call is told the time. An error here is an error
 //! of the store, after which the writer stops.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use uuid::{ContextV7, Uuid};
@@ -14,11 +14,12 @@ use super::answer::{self, Fixed};
 use super::api::{Answer, Estimates, Refusal};
 use super::group::{Group, Publication};
 use super::hot::IdHash;
+use super::incoming::Original;
 use super::lines::Lines;
 use super::memory::{Ends, Keys, ProjectState, Taken};
 use super::provenance::Provenance;
 use super::settings::Settings;
-use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Recovered, Store};
+use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Place, Recovered, Store};
 use crate::task::{
     self, Change, Effect, End, Estimator, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State,
     Step, Task, TaskId, Timestamp,
@@ -37,6 +38,8 @@ pub(super) struct Machine {
     pub(super) keys: Keys,
     pub(super) head: Seq,
     pub(super) tail: Seq,
+    /// The readers of the log, as they are on disk.
+    pub(super) readers: BTreeMap<String, Place>,
     /// Number of the last one, and how many are kept.
     pub(super) dead_letters: (u64, u64),
     /// All tasks by phase.
@@ -105,6 +108,7 @@ impl Machine {
             keys: Keys::default(),
             head: recovered.head,
             tail: recovered.tail,
+            readers: recovered.log_readers.into_iter().collect(),
             dead_letters: recovered.dead_letters,
             totals: Counters::default(),
             live_projects: 0,
@@ -207,7 +211,7 @@ impl Machine {
         &mut self,
         id: TaskId,
         input: Input,
-        event: Option<String>,
+        event: Option<Original>,
         now: Timestamp,
     ) -> Stored<Result<Outcome, Refusal>> {
         let outcome = self.apply_alone(id, input, event, now)?;
@@ -242,7 +246,7 @@ impl Machine {
         &mut self,
         id: TaskId,
         input: Input,
-        event: Option<String>,
+        event: Option<Original>,
         now: Timestamp,
     ) -> Stored<Result<Outcome, Refusal>> {
         let accepted = match (&input, event) {
@@ -278,7 +282,7 @@ impl Machine {
         &mut self,
         mut entry: Entry,
         step: Step,
-        accepted: Option<(String, String)>,
+        accepted: Option<(String, Original)>,
         now: Timestamp,
     ) -> Stored<Outcome> {
         let Step { task, outcome, effects } = step;
@@ -373,7 +377,7 @@ impl Machine {
         Ok(())
     }
 
-    fn log(&mut self, task: &Task, change: Change, event: Option<String>, now: Timestamp) -> Stored<()> {
+    fn log(&mut self, task: &Task, change: Change, event: Option<Original>, now: Timestamp) -> Stored<()> {
         self.head = self.head.next();
         let entry = LogEntry {
             at: now,
@@ -384,7 +388,8 @@ impl Machine {
             phase: task.phase(),
             attempt: task.attempts(),
             change,
-            event,
+            on_bus: event.as_ref().is_some_and(|event| event.on_bus),
+            event: event.map(|event| event.text),
         };
         self.group.batch.append(self.head, entry)
     }

@@ -13,6 +13,7 @@ use super::group::Publication;
 use super::hot::{HotTasks, Signals};
 use super::machine::Machine;
 use super::pause::Pauses;
+use super::readers::Places;
 use crate::lineage::Graph;
 use crate::store::{self, StatusView, Store, View, guarded};
 use crate::task::{Seq, TaskId};
@@ -32,6 +33,8 @@ pub(super) struct ReadSide {
     pauses: Pauses,
     graph: ArcSwap<Graph>,
     head: watch::Sender<Seq>,
+    /// Where the readers of the log are.
+    pub(super) places: Places,
     /// Counts the commits after which a task waited to be routed.
     routing: watch::Sender<u64>,
     figures: Mutex<Figures>,
@@ -45,7 +48,7 @@ pub(super) struct ReadSide {
 }
 
 impl ReadSide {
-    pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Self {
+    pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Result<Self, store::Error> {
         let (head, _) = watch::channel(machine.head);
         let (routing, _) = watch::channel(0);
         let read = Self {
@@ -56,6 +59,7 @@ impl ReadSide {
             pauses: Pauses::of(&machine.lines),
             graph: ArcSwap::from_pointee(machine.provenance.graph().clone()),
             head,
+            places: Places::new(machine.readers.clone()),
             routing,
             figures: Mutex::default(),
             commands: AtomicU64::new(0),
@@ -66,8 +70,8 @@ impl ReadSide {
             stopped: AtomicBool::new(false),
         };
         read.note_state(machine, [0; 4], false);
-        read.note_backlog(machine.backlog());
-        read
+        read.note_backlog(machine.backlog()?);
+        Ok(read)
     }
 
     /// Shows what a committed group has changed, and wakes who waits for it.
@@ -120,6 +124,7 @@ impl ReadSide {
         figures.queues = backlog.queues;
         figures.oldest_analyzing = backlog.oldest_analyzing;
         figures.oldest_queued = backlog.oldest_queued;
+        figures.readers = backlog.readers;
     }
 
     fn note_state(&self, machine: &Machine, events: [u64; 4], wrote: bool) {

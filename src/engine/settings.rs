@@ -41,6 +41,8 @@ pub struct Settings {
     pub dedup_max_ids: usize,
     /// How long the log keeps its entries.
     pub log_retention: Duration,
+    /// Readers of the log that keep a place in it, by name.
+    pub log_readers: Vec<String>,
     /// Submissions are refused when less disk is free, in MiB.
     pub min_free_mib: u64,
 }

@@ -85,7 +85,7 @@ impl Writer {
             let now = self.clock.now();
             let started = Stopwatch::start();
             let (commands, stop) = self.take(first, now)?;
-            self.settle(now)?;
+            self.settle(now, stop)?;
             self.commit(now)?;
             self.read.note_group(commands, started.elapsed());
             if stop {
@@ -132,7 +132,7 @@ impl Writer {
     }
 
     /// What follows by itself: timers, free slots, waiting workers, old rows.
-    fn settle(&mut self, now: Timestamp) -> Stored<()> {
+    fn settle(&mut self, now: Timestamp, stop: bool) -> Stored<()> {
         for lease in std::mem::take(&mut self.unclaimed) {
             self.release(lease, now)?.ok();
         }
@@ -140,7 +140,8 @@ impl Writer {
         self.machine.settle_routing(STEPS, now)?;
         self.machine.admit(STEPS, now)?;
         self.serve_waiting(now)?;
-        if now >= self.next_housekeeping {
+        if stop || now >= self.next_housekeeping {
+            self.machine.keep_places(self.read.places.all())?;
             let more = self.machine.keep_house(now)?;
             self.next_housekeeping = if more { now } else { now.after(Duration::from_secs(1)) };
             self.read.note_disk(self.machine.store.free_mib().unwrap_or(u64::MAX));

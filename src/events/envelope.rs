@@ -89,6 +89,7 @@ pub(super) mod tests {
             attempt: 0,
             change,
             event: None,
+            on_bus: false,
         }
     }
 

@@ -70,7 +70,7 @@ pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
     })?;
     let raw = json::minify(&String::from_utf8_lossy(text));
     let identity = Some((attributes.source, attributes.id.clone()));
-    Ok(Received { id: attributes.id, incoming: Incoming { identity, correlation, report, raw } })
+    Ok(Received { id: attributes.id, incoming: Incoming { identity, correlation, report, raw, on_bus: false } })
 }
 
 struct Attributes {

@@ -169,6 +169,7 @@ mod tests {
             attempt: 1,
             change,
             event: None,
+            on_bus: false,
         };
         serde_json::to_value(EntryWire::new(Seq(3), &entry)).unwrap()
     }

@@ -51,6 +51,7 @@ pub struct Batch {
     counters: Vec<(ProjectId, Bytes)>,
     tier_pauses: Vec<(Tier, Bytes)>,
     estimates: Vec<(Bytes, Option<Bytes>)>,
+    pub(super) log_readers: Vec<(String, Option<Bytes>)>,
     taken_events: Option<(Seq, Bytes)>,
     idempotency: Vec<(Seq, Bytes)>,
     dead_letters: Vec<(u64, Bytes)>,
@@ -105,6 +106,7 @@ impl Batch {
             && self.counters.is_empty()
             && self.tier_pauses.is_empty()
             && self.estimates.is_empty()
+            && self.log_readers.is_empty()
             && self.taken_events.is_none()
             && self.idempotency.is_empty()
             && self.dead_letters.is_empty()
@@ -267,6 +269,7 @@ impl Batch {
     fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         self.write_tasks(transaction)?;
         self.write_log(transaction)?;
+        self.write_log_readers(transaction)?;
         self.write_records(transaction)?;
         self.write_projects(transaction)?;
         self.write_estimates(transaction)?;

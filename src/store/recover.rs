@@ -9,6 +9,7 @@ use redb::{ReadOnlyTable, ReadableTable};
 use super::batch::IdempotencyRow;
 use super::codec::decode;
 use super::lineage::LineageRow;
+use super::readers::Place;
 use super::rows::{Counters, Project, TierPause};
 use super::tables::{self, LAST_COMMIT_KEY, number_of};
 use super::{Error, View};
@@ -38,6 +39,8 @@ pub struct Recovered {
     pub head: Seq,
     /// The first position that the log still has.
     pub tail: Seq,
+    /// The readers of the log and their places.
+    pub log_readers: Vec<(String, Place)>,
     /// Events that were taken, by commit, oldest first.
     pub taken_events: Vec<TakenEvents>,
     /// Idempotency keys, oldest first.
@@ -101,6 +104,7 @@ impl Recovered {
             graph: graph(view)?,
             head: Seq(head),
             tail: Seq(tail),
+            log_readers: view.log_readers()?,
             taken_events: view.taken_events(Seq(u64::MAX))?,
             idempotency: idempotency(view)?,
             recent_ends: recent_ends(view, last_commit_at)?,

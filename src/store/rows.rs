@@ -31,6 +31,9 @@ pub struct LogEntry {
     /// For an accepted event: the event itself, a structured `CloudEvent` in
     /// JSON. Kept in the log alone, not in the history.
     pub event: Option<String>,
+    /// Whether that event was on the bus before it was accepted: it is not
+    /// published there again.
+    pub on_bus: bool,
 }
 
 /// A project: defaults and limits for its tasks.

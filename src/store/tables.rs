@@ -8,7 +8,7 @@ use redb::TableDefinition;
 
 /// The format that this version writes. It is raised with every change of a
 /// table or a row that older versions can't read.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 pub(super) type Id = &'static [u8; 16];
 pub(super) type IdSeq = &'static [u8; 24];
@@ -57,8 +57,12 @@ pub(super) const TASKS_BY_PROJECT: TableDefinition<'_, (&'static str, u8, Id), (
 /// history; lives as long as the task.
 pub(super) const HISTORY: TableDefinition<'_, IdSeq, Bytes> = TableDefinition::new("history");
 
-/// Position → `LogEntry`. Read by event streams; trimmed by age.
+/// Position → `LogEntry`. Read by event streams and by the readers of
+/// `log_readers`; trimmed by age and by what these have taken.
 pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
+
+/// Name of a reader of the log → `Place`: what it has taken. Read at start.
+pub(super) const LOG_READERS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("log_readers");
 
 /// Last log position of a commit → the time (i64 microseconds), how many
 /// events it forgot (u32), and 16-byte hashes one after the other: first of

@@ -124,6 +124,7 @@ async fn reviews_find_their_task_by_artifact_even_when_two_have_the_same() {
                 artifact: Some(artifact("shared")),
             }),
             raw: "{}".to_owned(),
+            on_bus: false,
         }
     };
     assert_eq!(service.send(request("r1")).await, Ok(APPLIED));

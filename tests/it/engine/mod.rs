@@ -11,5 +11,6 @@ mod pauses;
 mod projects;
 mod provenance;
 mod queues;
+mod readers;
 mod restart;
 mod retention;

@@ -54,6 +54,7 @@ pub(crate) fn settings() -> Settings {
         dedup_window: Duration::from_hours(72),
         dedup_max_ids: 1_000_000,
         log_retention: Duration::from_hours(72),
+        log_readers: Vec::new(),
         min_free_mib: 0,
     }
 }
@@ -117,5 +118,6 @@ pub(crate) fn event(id: &str, task: TaskId, report: Report) -> Incoming {
         correlation: Correlation { task: Some(task), artifact: None, review: None },
         report,
         raw: format!("{{\"source\":\"test\",\"id\":\"{id}\"}}"),
+        on_bus: false,
     }
 }

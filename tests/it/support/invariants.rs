@@ -35,6 +35,7 @@ pub(crate) fn check(store: &Store, highest_limit: HighestLimit<'_>) -> Result<Sn
     records(&view, &tasks).context("records")?;
     lineage(&recovered, &view).context("lineage")?;
     dead_letters(&recovered, &view).context("dead letters")?;
+    readers(&recovered).context("readers of the log")?;
     Ok(Snapshot { tasks, entries, head: recovered.head.0 })
 }
 
@@ -255,6 +256,15 @@ fn dead_letters(recovered: &Recovered, view: &View) -> Result<()> {
     let (last, count) = recovered.dead_letters;
     ensure!(u64::try_from(letters.len())? == count, "{} dead letters, {count} counted", letters.len());
     ensure!(letters.first().map_or(0, |(number, _)| *number) == last, "the newest dead letter is another");
+    Ok(())
+}
+
+/// No reader has taken what is not there.
+fn readers(recovered: &Recovered) -> Result<()> {
+    for (name, place) in &recovered.log_readers {
+        let ordered = place.joined <= place.read_to && place.read_to <= recovered.head;
+        ensure!(ordered, "{name} is at {place:?}, the head is {}", recovered.head);
+    }
     Ok(())
 }
 
