@@ -8,7 +8,7 @@ use redb::TableDefinition;
 
 /// The format that this version writes. It is raised with every change of a
 /// table or a row that older versions can't read.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 pub(super) type Id = &'static [u8; 16];
 pub(super) type IdSeq = &'static [u8; 24];
@@ -84,6 +84,14 @@ pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::ne
 /// Read by provenance queries that name an artifact.
 pub(super) const RECORDS_BY_ARTIFACT: TableDefinition<'_, (&'static str, Id), ()> =
     TableDefinition::new("records_by_artifact");
+
+/// Checkpoint id → `Checkpoint`. Read by its id, and whole by exports.
+pub(super) const CHECKPOINTS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("checkpoints");
+
+/// Project id, time of a checkpoint (microseconds), its id → nothing. Read by
+/// the list of a project's checkpoints and by rollbacks.
+pub(super) const CHECKPOINTS_BY_PROJECT: TableDefinition<'_, (&'static str, i64, &'static str), ()> =
+    TableDefinition::new("checkpoints_by_project");
 
 /// Task id → `Findings`: what the Agent and RAG said for its workers. Read
 /// for dispatch and when an output comes; lives as long as the task.
