@@ -12,7 +12,7 @@ use super::api::{
 use super::cascade::{Cascade, CascadeRequest};
 use super::machine::Grant;
 use super::routing::TakenRouting;
-use crate::store::{Committed, Project};
+use crate::store::{Checkpoint, Committed, Project};
 use crate::task::{
     Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
 };
@@ -131,6 +131,10 @@ pub(super) enum Command {
     Cascade {
         request: Box<CascadeRequest>,
         reply: Reply<Box<Cascade>>,
+    },
+    ImportCheckpoint {
+        checkpoint: Box<Checkpoint>,
+        reply: Reply<bool>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

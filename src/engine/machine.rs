@@ -478,6 +478,9 @@ impl Machine {
         for record in group.records.values() {
             group.batch.put_record(record)?;
         }
+        for checkpoint in group.checkpoints.values() {
+            group.batch.put_checkpoint(checkpoint)?;
+        }
         for (task, findings) in &group.findings {
             group.batch.put_findings(*task, findings)?;
         }

@@ -10,6 +10,7 @@ mod answer;
 mod api;
 mod audit;
 mod cascade;
+mod checkpoint;
 mod command;
 mod estimates;
 mod group;

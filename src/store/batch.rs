@@ -6,6 +6,7 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Checkpoint, CheckpointRows};
 use super::codec::{decode, encode};
 use super::lineage::{CascadeRow, LineageRow};
 use super::recover::TakenEvents;
@@ -44,6 +45,7 @@ pub struct Batch {
     records: Vec<(RecordId, Bytes)>,
     lineage: Vec<(RecordId, Bytes)>,
     cascades: Vec<(Seq, Bytes)>,
+    checkpoints: CheckpointRows,
     artifacts: Vec<(String, RecordId)>,
     findings: Vec<(TaskId, Bytes)>,
     contents: Vec<([u8; 32], Bytes)>,
@@ -101,6 +103,7 @@ impl Batch {
             && self.records.is_empty()
             && self.lineage.is_empty()
             && self.cascades.is_empty()
+            && self.checkpoints.is_empty()
             && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
@@ -165,6 +168,16 @@ impl Batch {
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
         self.cascades.push((step, encode("cascades", row)?.into()));
         Ok(())
+    }
+
+    /// Keeps a checkpoint, new or changed; project and time never change.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.checkpoints.put(checkpoint)
+    }
+
+    /// Removes a checkpoint.
+    pub fn remove_checkpoint(&mut self, checkpoint: &Checkpoint) {
+        self.checkpoints.remove(checkpoint);
     }
 
     /// Keeps what the Agent and RAG said for the workers of a task.
@@ -271,6 +284,7 @@ impl Batch {
         self.write_log(transaction)?;
         self.write_log_readers(transaction)?;
         self.write_records(transaction)?;
+        self.checkpoints.write(transaction)?;
         self.write_projects(transaction)?;
         self.write_estimates(transaction)?;
         self.write_identities(transaction)?;

@@ -9,6 +9,7 @@
 
 mod batch;
 mod cautious;
+mod checkpoint;
 mod codec;
 mod error;
 mod journal;
@@ -21,6 +22,7 @@ mod rows;
 mod tables;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
+pub use checkpoint::Checkpoint;
 pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
 pub use lineage::{CascadeRow, ChangeRow, LineageRow};

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
-use dats::store::{Counters, LogEntry, Record, Recovered, ScanFilter, Store, View};
+use dats::store::{Checkpoint, Counters, LogEntry, Record, Recovered, ScanFilter, Store, View};
 use dats::task::{Change, EventHash, Outcome, Phase, ProjectId, Seq, Status, Task, TaskId, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -34,6 +34,7 @@ pub(crate) fn check(store: &Store, highest_limit: HighestLimit<'_>) -> Result<Sn
     events(&recovered, &entries).context("events")?;
     records(&view, &tasks).context("records")?;
     lineage(&recovered, &view).context("lineage")?;
+    checkpoints(&recovered, &view).context("checkpoints")?;
     dead_letters(&recovered, &view).context("dead letters")?;
     readers(&recovered).context("readers of the log")?;
     Ok(Snapshot { tasks, entries, head: recovered.head.0 })
@@ -265,6 +266,30 @@ fn readers(recovered: &Recovered) -> Result<()> {
         let ordered = place.joined <= place.read_to && place.read_to <= recovered.head;
         ensure!(ordered, "{name} is at {place:?}, the head is {}", recovered.head);
     }
+    Ok(())
+}
+
+/// Every checkpoint is found by its project, newest first, and by its id.
+fn checkpoints(recovered: &Recovered, view: &View) -> Result<()> {
+    let all: Vec<Checkpoint> = view.checkpoints()?.collect::<Result<_, _>>()?;
+    let sizes = view.sizes()?;
+    let count = u64::try_from(all.len())?;
+    ensure!(sizes.checkpoints == count && sizes.checkpoints_by_project == count, "{sizes:?}");
+    let mut listed = 0;
+    for project in &recovered.projects {
+        let of_it: Vec<Checkpoint> = view.checkpoints_of(&project.id, None)?.collect::<Result<_, _>>()?;
+        ensure!(
+            of_it.is_sorted_by_key(|each| std::cmp::Reverse(each.place())),
+            "those of {} are out of order",
+            project.id
+        );
+        for checkpoint in &of_it {
+            ensure!(checkpoint.project == project.id, "{} is listed for {}", checkpoint.id, project.id);
+            ensure!(view.checkpoint(&checkpoint.id)?.as_ref() == Some(checkpoint), "{} is not found", checkpoint.id);
+        }
+        listed += of_it.len();
+    }
+    ensure!(listed == all.len(), "{} checkpoints, {listed} are listed", all.len());
     Ok(())
 }
 
