@@ -10,7 +10,7 @@ use super::api::{
     Queue, Refusal, Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
-use super::machine::Grant;
+use super::due::Grant;
 use super::routing::TakenRouting;
 use crate::store::{Checkpoint, Committed, Project};
 use crate::task::{

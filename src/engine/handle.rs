@@ -14,7 +14,8 @@ use super::api::{
     TaskPage,
 };
 use super::command::{Command, Reply, Routed};
-use super::machine::{Grant, Machine};
+use super::due::Grant;
+use super::machine::Machine;
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::tree::TreeNode;

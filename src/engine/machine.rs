@@ -21,8 +21,7 @@ use super::provenance::Provenance;
 use super::settings::Settings;
 use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Place, Recovered, Store};
 use crate::task::{
-    self, Change, Effect, End, Estimator, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State,
-    Step, Task, TaskId, Timestamp,
+    self, Change, Effect, End, Estimator, Input, Outcome, ProjectId, RecordId, Seq, Step, Task, TaskId, Timestamp,
 };
 
 /// The state that the writer owns.
@@ -84,13 +83,6 @@ enum Known {
     Small(Fixed),
     /// Too large for memory.
     Large,
-}
-
-/// A lease that was given.
-#[derive(Debug)]
-pub(super) struct Grant {
-    pub(super) lease: Lease,
-    pub(super) task: Task,
 }
 
 type Stored<T> = Result<T, store::Error>;
@@ -392,44 +384,6 @@ impl Machine {
             event: event.map(|event| event.text),
         };
         self.group.batch.append(self.head, entry)
-    }
-
-    /// Gives waiting tasks of a tier to a worker, at most `max`.
-    pub(super) fn grant(&mut self, request: &super::api::LeaseRequest, now: Timestamp) -> Stored<Vec<Grant>> {
-        let mut grants = Vec::new();
-        while grants.len() < request.max {
-            let Some(id) = self.lines.pop_ready(&request.tier, now) else { break };
-            let lease = LeaseId::new(self.mint(now));
-            let input = Input::Lease { id: lease, worker: request.worker.clone(), until: now.after(request.lease) };
-            if self.apply(id, input, None, now)?.is_err() {
-                continue;
-            }
-            let Some(entry) = self.tasks.get(&id) else { continue };
-            if let State::Running { progress: Progress::Leased { lease, .. }, .. } = &entry.task.state {
-                grants.push(Grant { lease: lease.clone(), task: entry.task.clone() });
-            }
-        }
-        Ok(grants)
-    }
-
-    /// Lets due timers have their effect, at most `max`.
-    pub(super) fn tick(&mut self, max: usize, now: Timestamp) -> Stored<()> {
-        for _ in 0..max {
-            let Some(id) = self.lines.pop_due(now) else { break };
-            // Only a refusal or an unchanged task would leave the timer
-            // unset, and a due timer always changes something.
-            let _ = self.apply(id, Input::Tick, None, now)?;
-        }
-        Ok(())
-    }
-
-    /// Gives free slots to waiting tasks, at most `max`.
-    pub(super) fn admit(&mut self, max: usize, now: Timestamp) -> Stored<()> {
-        for _ in 0..max {
-            let Some(id) = self.lines.admission.admit_next(now) else { break };
-            let _ = self.apply(id, Input::Admit, None, now)?;
-        }
-        Ok(())
     }
 
     /// The status answer of a task that ends in this group: no pause holds it.

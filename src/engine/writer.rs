@@ -10,7 +10,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::api::{EventOutcome, Incoming, LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
-use super::machine::{Grant, Machine};
+use super::due::Grant;
+use super::machine::Machine;
 use super::read::ReadSide;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
