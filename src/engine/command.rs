@@ -10,7 +10,9 @@ use super::api::{
     Queue, Refusal, Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
+use super::checkpoint::NewCheckpoint;
 use super::machine::Grant;
+use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
 use crate::store::{Checkpoint, Committed, Project};
 use crate::task::{
@@ -132,9 +134,18 @@ pub(super) enum Command {
         request: Box<CascadeRequest>,
         reply: Reply<Box<Cascade>>,
     },
+    CreateCheckpoint {
+        project: ProjectId,
+        new: NewCheckpoint,
+        reply: Reply<Checkpoint>,
+    },
     ImportCheckpoint {
         checkpoint: Box<Checkpoint>,
         reply: Reply<bool>,
+    },
+    Rollback {
+        request: Box<RollbackRequest>,
+        reply: Reply<Box<Rollback>>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

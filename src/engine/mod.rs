@@ -28,21 +28,25 @@ mod project;
 mod provenance;
 mod read;
 mod records;
+mod rollback;
 mod routing;
 mod settings;
 mod submit;
 mod tree;
+mod turns;
 mod writer;
 
 pub use api::{
     Answer, Error, Estimates, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage,
-    Logged, NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions,
-    Submitted, TaskFilter, TaskPage, UnknownDependency,
+    Logged, Message, NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob,
+    Submissions, Submitted, TaskFilter, TaskPage, UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 pub use cascade::{Cascade, CascadeRequest, Subject};
+pub use checkpoint::NewCheckpoint;
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
 pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
-pub use settings::Settings;
+pub use rollback::{Rollback, RollbackRequest};
+pub use settings::{CheckpointRules, Settings};
 pub use tree::TreeNode;

@@ -14,3 +14,4 @@ mod provenance;
 mod queues;
 mod restart;
 mod retention;
+mod rollback;
