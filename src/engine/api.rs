@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::cascade::Subject;
+use super::cascade::{CascadeRequest, Subject};
 use super::readers::Behind;
 use super::records::RecordCounts;
+use super::rollback::RollbackRequest;
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
-    self, Correlation, Domain, LeaseId, Outcome, ProjectId, QaProfile, Report, RoutingStep, Seq, Status, TaskId, Tier,
-    Timestamp, WorkerId,
+    self, CheckpointId, Correlation, Domain, LeaseId, Outcome, ProjectId, QaProfile, Report, RoutingStep, Seq, Status,
+    TaskId, Tier, Timestamp, WorkerId,
 };
 
 /// Why the engine did not do what it was asked.
@@ -89,6 +90,20 @@ pub enum Refusal {
     /// Nothing in the provenance has this id.
     #[error("there is no record and no artifact {0}")]
     SubjectNotFound(Subject),
+    /// No such checkpoint.
+    #[error("there is no checkpoint {0}")]
+    CheckpointNotFound(CheckpointId),
+    /// It was made after one that was rolled back to.
+    #[error("checkpoint {0} is not valid any more: its project was rolled back to an earlier one")]
+    CheckpointInvalid(CheckpointId),
+    /// The checkpoint is not one of the project that was named.
+    #[error("checkpoint {checkpoint} is one of project {project}")]
+    CheckpointOfOtherProject {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The project it is of.
+        project: ProjectId,
+    },
     /// No such dead letter.
     #[error("there is no dead letter {0}")]
     DeadLetterNotFound(u64),
@@ -184,15 +199,41 @@ pub struct Revision {
 pub struct Incoming {
     /// `CloudEvents` `source` and `id`: how duplicates are known. `None`: never.
     pub identity: Option<(String, String)>,
-    /// The task it is about.
-    pub correlation: Correlation,
-    /// What it reports.
-    pub report: Report,
+    /// What it says.
+    pub message: Message,
     /// The event itself: a structured `CloudEvent` in JSON.
     pub raw: String,
     /// Whether the other services have it from the bus: it is not published
     /// there again.
     pub on_bus: bool,
+}
+
+impl Incoming {
+    /// Whether it asks for a rollback, which needs a commit of its own.
+    pub(super) const fn is_rollback(&self) -> bool {
+        matches!(self.message, Message::Rollback(_))
+    }
+}
+
+/// What an event of another service says.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// What happened to a task.
+    Report {
+        /// The task it is about.
+        correlation: Correlation,
+        /// What it reports.
+        report: Report,
+    },
+    /// A record is bad, or may be.
+    Cascade {
+        /// The event's name.
+        name: &'static str,
+        /// What is said of it.
+        request: Box<CascadeRequest>,
+    },
+    /// A project is to be rolled back.
+    Rollback(Box<RollbackRequest>),
 }
 
 /// What came of an event.

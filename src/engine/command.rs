@@ -10,8 +10,10 @@ use super::api::{
     Queue, Refusal, Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
-use super::due::Grant;
+use super::checkpoint::NewCheckpoint;
+use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
+use super::turns::Grant;
 use crate::store::{Checkpoint, Committed, Project};
 use crate::task::{
     Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
@@ -132,9 +134,18 @@ pub(super) enum Command {
         request: Box<CascadeRequest>,
         reply: Reply<Box<Cascade>>,
     },
+    CreateCheckpoint {
+        project: ProjectId,
+        new: NewCheckpoint,
+        reply: Reply<Checkpoint>,
+    },
     ImportCheckpoint {
         checkpoint: Box<Checkpoint>,
         reply: Reply<bool>,
+    },
+    Rollback {
+        request: Box<RollbackRequest>,
+        reply: Reply<Box<Rollback>>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

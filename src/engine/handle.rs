@@ -14,11 +14,11 @@ use super::api::{
     TaskPage,
 };
 use super::command::{Command, Reply, Routed};
-use super::due::Grant;
 use super::machine::Machine;
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::tree::TreeNode;
+use super::turns::Grant;
 use super::writer::Writer;
 use super::{list, outgoing, submit, tree};
 use crate::clock::Clock;

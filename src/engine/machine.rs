@@ -12,6 +12,7 @@ use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
 use super::api::{Answer, Estimates, Refusal};
+use super::checkpoint::Automatic;
 use super::group::{Group, Publication};
 use super::hot::IdHash;
 use super::incoming::Original;
@@ -19,9 +20,10 @@ use super::lines::Lines;
 use super::memory::{Ends, Keys, ProjectState, Taken};
 use super::provenance::Provenance;
 use super::settings::Settings;
-use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Place, Recovered, Store};
+use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recovered, Standing, Store};
 use crate::task::{
-    self, Change, Effect, End, Estimator, Input, Outcome, ProjectId, RecordId, Seq, Step, Task, TaskId, Timestamp,
+    self, Change, Effect, End, Estimator, Input, Outcome, ProjectId, RecordId, Seq, Status, Step, Task, TaskId,
+    Timestamp,
 };
 
 /// The state that the writer owns.
@@ -49,6 +51,7 @@ pub(super) struct Machine {
     pub(super) estimator: Estimator,
     pub(super) estimates: Estimates,
     pub(super) provenance: Provenance,
+    pub(super) automatic: Automatic,
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
     cold: Vec<TaskId>,
@@ -92,7 +95,6 @@ impl Machine {
     pub(super) fn recovered(settings: Arc<Settings>, store: Store, recovered: Recovered) -> Self {
         let mut machine = Self {
             lines: Lines::new(&settings),
-            settings,
             store,
             tasks: HashMap::default(),
             projects: HashMap::new(),
@@ -107,11 +109,17 @@ impl Machine {
             estimator: Estimator::recovered(recovered.estimates),
             estimates: Estimates::default(),
             provenance: Provenance::new(recovered.graph),
+            automatic: Automatic::recovered(
+                settings.checkpoints,
+                recovered.automatic_checkpoints,
+                recovered.checkpoint_progress,
+            ),
             group: Group::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
             cancelled: Vec::new(),
             ended: Vec::new(),
             ids: ContextV7::new(),
+            settings,
         };
         for (seq, row) in recovered.idempotency {
             let key = super::api::IdempotencyKey { key: row.key, body: row.body };
@@ -207,6 +215,19 @@ impl Machine {
         now: Timestamp,
     ) -> Stored<Result<Outcome, Refusal>> {
         let outcome = self.apply_alone(id, input, event, now)?;
+        self.follow(now)?;
+        Ok(outcome)
+    }
+
+    /// Cancels several tasks, each for itself: none of them is failed by the
+    /// end of another one.
+    pub(super) fn cancel_all(&mut self, tasks: &[TaskId], reason: &str, now: Timestamp) -> Stored<()> {
+        self.cancelled.extend(tasks.iter().rev().map(|task| (*task, reason.to_owned())));
+        self.follow(now)
+    }
+
+    /// What follows from a step for other tasks.
+    fn follow(&mut self, now: Timestamp) -> Stored<()> {
         loop {
             // Cancellations first: a task that is to be cancelled must not be
             // failed by the end of another one of them.
@@ -215,10 +236,9 @@ impl Machine {
             } else if let Some(ended) = self.ended.pop() {
                 self.tell_of(ended, now)?;
             } else {
-                break;
+                return Ok(());
             }
         }
-        Ok(outcome)
     }
 
     /// Tells those who wait for a task that it has ended. One that has ended
@@ -307,6 +327,9 @@ impl Machine {
             if let Some(state) = self.projects.get_mut(&task.project) {
                 state.ends.add(now, status);
             }
+            if status == Status::Completed {
+                self.automatic.completed(&task.project, now);
+            }
             self.note_ended(task, now);
         }
         let (from, to) = (old.map(Task::phase), task.phase());
@@ -370,19 +393,22 @@ impl Machine {
     }
 
     fn log(&mut self, task: &Task, change: Change, event: Option<Original>, now: Timestamp) -> Stored<()> {
-        self.head = self.head.next();
-        let entry = LogEntry {
-            at: now,
+        let standing = Standing {
             task: task.id,
-            project: task.project.clone(),
             version: task.version,
             status: task.status(),
             phase: task.phase(),
             attempt: task.attempts(),
-            change,
-            on_bus: event.as_ref().is_some_and(|event| event.on_bus),
-            event: event.map(|event| event.text),
         };
+        let on_bus = event.as_ref().is_some_and(|event| event.on_bus);
+        let event = event.map(|event| event.text);
+        let about = About::Task(standing);
+        self.append(LogEntry { at: now, project: task.project.clone(), about, change, event, on_bus })
+    }
+
+    /// Appends to the log.
+    pub(super) fn append(&mut self, entry: LogEntry) -> Stored<()> {
+        self.head = self.head.next();
         self.group.batch.append(self.head, entry)
     }
 
@@ -400,6 +426,7 @@ impl Machine {
     /// Ends the group: its rows, and what the read side learns when they are
     /// committed.
     pub(super) fn finish(&mut self, now: Timestamp) -> Stored<(Batch, Publication)> {
+        self.make_automatic_checkpoints(now)?;
         let mut group = std::mem::take(&mut self.group);
         let warmed = group.warmed.into_iter().map(|(id, answer)| (id, false, Some(answer)));
         let mut publication = Publication {
@@ -407,7 +434,7 @@ impl Machine {
             removed: group.removed,
             pauses: group.pauses,
             backlog: group.backlog,
-            graph: self.provenance.finish(&mut group.batch)?,
+            graph: self.provenance.finish(&mut group.batch, self.store.id(), now)?,
         };
         for (id, before) in group.touched {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
@@ -432,6 +459,7 @@ impl Machine {
         for record in group.records.values() {
             group.batch.put_record(record)?;
         }
+        self.automatic.finish(&mut group.batch)?;
         for checkpoint in group.checkpoints.values() {
             group.batch.put_checkpoint(checkpoint)?;
         }

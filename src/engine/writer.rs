@@ -10,9 +10,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::api::{EventOutcome, Incoming, LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
-use super::due::Grant;
 use super::machine::Machine;
 use super::read::ReadSide;
+use super::turns::Grant;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
 use crate::task::{Input, LeaseId, Timestamp};
@@ -167,6 +167,11 @@ impl Writer {
     }
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
+        match &command {
+            Command::Rollback { .. } => self.commit(now)?,
+            Command::Requeue { event, .. } if event.is_rollback() => self.commit(now)?,
+            _ => {}
+        }
         let machine = &mut self.machine;
         let held = match command {
             Command::Submit { submissions, key, reply } => hold(reply, machine.submit(submissions, key, now)?),
@@ -199,6 +204,10 @@ impl Writer {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
+            Command::Rollback { request, reply } => hold(reply, machine.rollback(&request, now)?.map(Box::new)),
+            Command::CreateCheckpoint { project, new, reply } => {
+                hold(reply, machine.create_checkpoint(&project, new, now)?)
+            }
             Command::ImportCheckpoint { checkpoint, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.import_checkpoint(*checkpoint, now)?))
             }
@@ -222,6 +231,9 @@ impl Writer {
     }
 
     fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        if event.is_rollback() {
+            self.commit(now)?;
+        }
         let outcome = self.machine.accept(event, now)?;
         self.note_event(&outcome);
         Ok(outcome)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Checkpoint, CheckpointRows};
+use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{decode, encode};
 use super::lineage::{CascadeRow, LineageRow};
 use super::recover::TakenEvents;
@@ -14,7 +14,8 @@ use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
 use crate::task::{
-    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
+    CheckpointId, Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier,
+    Timestamp,
 };
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
@@ -140,12 +141,13 @@ impl Batch {
         Ok(())
     }
 
-    /// Appends to the log and to the history of the entry's task.
+    /// Appends to the log and, where the entry is about a task, to its history.
     pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
         self.log.push((seq, encode("log", &entry)?.into()));
-        let key = id_then(entry.task.to_bytes(), seq.0);
-        let bytes = encode("history", &LogEntry { event: None, ..entry })?;
-        self.history.push((key, bytes.into()));
+        if let Some(task) = entry.task() {
+            let bytes = encode("history", &LogEntry { event: None, ..entry })?;
+            self.history.push((id_then(task.to_bytes(), seq.0), bytes.into()));
+        }
         Ok(())
     }
 
@@ -176,8 +178,17 @@ impl Batch {
     }
 
     /// Removes a checkpoint.
-    pub fn remove_checkpoint(&mut self, checkpoint: &Checkpoint) {
-        self.checkpoints.remove(checkpoint);
+    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
+        self.checkpoints.remove(project, at, id);
+    }
+
+    /// Keeps what has completed in a project since its newest checkpoint.
+    pub fn put_checkpoint_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        self.checkpoints.put_progress(project, progress)
     }
 
     /// Keeps what the Agent and RAG said for the workers of a task.

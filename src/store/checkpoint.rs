@@ -1,13 +1,13 @@
 //! Checkpoints: points in time of one project, with what is kept about them.
 
 use bytes::Bytes;
-use redb::WriteTransaction;
+use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
 use super::tables::{self, CHECKPOINTS, CHECKPOINTS_BY_PROJECT};
 use super::{Error, View};
-use crate::task::{CheckpointId, ProjectId, Timestamp};
+use crate::task::{CheckpointId, InvalidId, ProjectId, Timestamp};
 
 /// A point in time of one project. What is after it has a `created_at` that
 /// is strictly later.
@@ -51,11 +51,26 @@ impl Checkpoint {
     /// The `trigger` of those that somebody has asked for.
     pub const MANUAL: &'static str = "manual";
 
+    /// Whether the service made it by itself, here.
+    #[must_use]
+    pub fn is_automatic(&self) -> bool {
+        self.trigger == Self::AUTOMATIC && self.original.is_none()
+    }
+
     /// Its place in the list of its project.
     #[must_use]
     pub fn place(&self) -> (Timestamp, CheckpointId) {
         (self.created_at, self.id.clone())
     }
+}
+
+/// What has completed in a project since its newest checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointProgress {
+    /// Tasks.
+    pub completed: u64,
+    /// When the first of them did.
+    pub since: Timestamp,
 }
 
 /// A key of the table by project.
@@ -66,6 +81,7 @@ type Key = (ProjectId, i64, CheckpointId);
 pub(super) struct CheckpointRows {
     kept: Vec<(Key, Bytes)>,
     removed: Vec<Key>,
+    progress: Vec<(ProjectId, Option<Bytes>)>,
 }
 
 fn key(checkpoint: &Checkpoint) -> Key {
@@ -74,7 +90,7 @@ fn key(checkpoint: &Checkpoint) -> Key {
 
 impl CheckpointRows {
     pub(super) fn is_empty(&self) -> bool {
-        self.kept.is_empty() && self.removed.is_empty()
+        self.kept.is_empty() && self.removed.is_empty() && self.progress.is_empty()
     }
 
     pub(super) fn put(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
@@ -82,12 +98,34 @@ impl CheckpointRows {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, checkpoint: &Checkpoint) {
-        self.removed.push(key(checkpoint));
+    pub(super) fn remove(&mut self, project: &ProjectId, at: Timestamp, id: CheckpointId) {
+        self.removed.push((project.clone(), at.as_micros(), id));
+    }
+
+    pub(super) fn put_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        let row = progress.map(|progress| encode("checkpoint_progress", &progress)).transpose()?;
+        self.progress.push((project.clone(), row.map(Into::into)));
+        Ok(())
     }
 
     pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         if self.is_empty() {
+            return Ok(());
+        }
+        if !self.progress.is_empty() {
+            let mut table = transaction.open_table(tables::CHECKPOINT_PROGRESS)?;
+            for (project, row) in &self.progress {
+                match row {
+                    Some(row) => drop(table.insert(project.as_str(), &row[..])?),
+                    None => drop(table.remove(project.as_str())?),
+                }
+            }
+        }
+        if self.kept.is_empty() && self.removed.is_empty() {
             return Ok(());
         }
         let mut rows = transaction.open_table(CHECKPOINTS)?;
@@ -131,6 +169,18 @@ impl View {
             let row = rows.get(id)?.ok_or_else(missing)?;
             decode("checkpoints", row.value())
         }))
+    }
+
+    /// What has completed since the newest checkpoints, by project.
+    pub fn checkpoint_progress(&self) -> Result<Vec<(ProjectId, CheckpointProgress)>, Error> {
+        let corrupt = |error: InvalidId| Error::Corrupt { table: "checkpoint_progress", detail: error.to_string() };
+        let mut progress = Vec::new();
+        for row in self.table(tables::CHECKPOINT_PROGRESS)?.iter()? {
+            let (key, value) = row?;
+            let project = ProjectId::new(key.value()).map_err(corrupt)?;
+            progress.push((project, decode("checkpoint_progress", value.value())?));
+        }
+        Ok(progress)
     }
 
     /// Every checkpoint, by id.

@@ -97,6 +97,11 @@ pub(super) const CHECKPOINTS: TableDefinition<'_, &'static str, Bytes> = TableDe
 pub(super) const CHECKPOINTS_BY_PROJECT: TableDefinition<'_, (&'static str, i64, &'static str), ()> =
     TableDefinition::new("checkpoints_by_project");
 
+/// Project id → `CheckpointProgress`: what has completed since its newest
+/// checkpoint; no row: nothing. Read at start.
+pub(super) const CHECKPOINT_PROGRESS: TableDefinition<'_, &'static str, Bytes> =
+    TableDefinition::new("checkpoint_progress");
+
 /// Task id → `Findings`: what the Agent and RAG said for its workers. Read
 /// for dispatch and when an output comes; lives as long as the task.
 pub(super) const FINDINGS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("findings");

@@ -1,9 +1,13 @@
 //! Checkpoints: kept, listed, imported, made by themselves.
 
-use dats::store::Checkpoint;
-use dats::task::{CheckpointId, Timestamp};
+use std::time::Duration;
 
-use crate::support::fixtures::{project, settings};
+use dats::clock::Stopwatch;
+use dats::engine::{CheckpointRules, NewCheckpoint};
+use dats::store::Checkpoint;
+use dats::task::{CheckpointId, QaProfile, Timestamp};
+
+use crate::support::fixtures::{output_report, project, settings, submission};
 use crate::support::service::Service;
 
 fn imported(id: &str, project_name: &str, second: i64) -> Checkpoint {
@@ -52,4 +56,65 @@ async fn imported_ones_are_kept_once() {
     assert_eq!(listed, [others[0].clone(), first, others[1].clone()]);
     assert!(engine.checkpoints(project("other"), None, 9).await.unwrap().is_empty());
     assert!(engine.project(project("q")).await.unwrap().is_some());
+}
+
+/// Tasks of a project that complete at once.
+async fn complete(service: &mut Service, count: usize) {
+    for _ in 0..count {
+        let mut submission = submission("p", "make something");
+        submission.options.qa_profile = Some(QaProfile::new("none").unwrap());
+        let task = service.submit(submission).await;
+        service.report(task, output_report("a")).await;
+    }
+}
+
+async fn made(service: &Service) -> Vec<Checkpoint> {
+    service.engine().checkpoints(project("p"), None, 100).await.unwrap()
+}
+
+#[tokio::test]
+async fn enough_completed_tasks_make_one_and_so_many_are_kept() {
+    let mut settings = settings();
+    settings.checkpoints = CheckpointRules { every_tasks: 3, kept: 2, ..CheckpointRules::default() };
+    let mut service = Service::new(settings);
+    complete(&mut service, 2).await;
+    assert!(made(&service).await.is_empty());
+    // What has completed is counted over a restart.
+    let mut service = service.restart();
+    complete(&mut service, 1).await;
+    let [first] = &made(&service).await[..] else { panic!("one") };
+    assert_eq!((first.trigger.as_str(), first.provenance_count, first.artifact_count), ("auto", 3, 3));
+    let newest = service.engine().graph().nodes().last().and_then(|node| service.engine().graph().record(node));
+    assert_eq!(first.last_provenance_id, newest.map(|known| known.id.to_string()));
+    // One that somebody makes begins the count anew, and is kept.
+    complete(&mut service, 2).await;
+    let manual = service.engine().create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap();
+    complete(&mut service, 2).await;
+    assert_eq!(made(&service).await.len(), 2);
+    complete(&mut service, 1).await;
+    assert_eq!(made(&service).await.len(), 3);
+    let mut service = service.restart();
+    complete(&mut service, 6).await;
+    let left = made(&service).await;
+    let counts: Vec<u64> = left.iter().map(|each| each.provenance_count).collect();
+    assert_eq!((counts.as_slice(), &left[2]), (&[14, 11, 5][..], &manual));
+    service.restart();
+}
+
+#[tokio::test]
+async fn enough_time_makes_one_where_something_has_completed() {
+    let mut settings = settings();
+    settings.checkpoints = CheckpointRules { every: Duration::from_millis(300), ..CheckpointRules::default() };
+    let mut service = Service::new(settings);
+    complete(&mut service, 1).await;
+    let service = service.restart();
+    let started = Stopwatch::start();
+    while made(&service).await.is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(20), "none was made");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Nothing has completed since.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(made(&service).await.len(), 1);
+    service.restart();
 }

@@ -15,3 +15,4 @@ mod queues;
 mod readers;
 mod restart;
 mod retention;
+mod rollback;
