@@ -5,14 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::cascade::{CascadeRequest, Subject};
+use super::cascade::Subject;
 use super::readers::Behind;
 use super::records::RecordCounts;
-use super::rollback::RollbackRequest;
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
-    self, CheckpointId, Correlation, Domain, LeaseId, Outcome, ProjectId, QaProfile, Report, RoutingStep, Seq, Status,
-    TaskId, Tier, Timestamp, WorkerId,
+    self, CheckpointId, Domain, LeaseId, ProjectId, QaProfile, RoutingStep, Seq, Status, TaskId, Tier, Timestamp,
+    WorkerId,
 };
 
 /// Why the engine did not do what it was asked.
@@ -192,77 +191,6 @@ pub struct Revision {
     pub version: u64,
     /// The pause that holds the task back.
     pub hold: Option<Hold>,
-}
-
-/// An event from another service.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// `CloudEvents` `source` and `id`: how duplicates are known. `None`: never.
-    pub identity: Option<(String, String)>,
-    /// What it says.
-    pub message: Message,
-    /// The event itself: a structured `CloudEvent` in JSON.
-    pub raw: String,
-    /// Whether the other services have it from the bus: it is not published
-    /// there again.
-    pub on_bus: bool,
-}
-
-impl Incoming {
-    /// Whether it asks for a rollback, which needs a commit of its own.
-    pub(super) const fn is_rollback(&self) -> bool {
-        matches!(self.message, Message::Rollback(_))
-    }
-}
-
-/// What an event of another service says.
-#[derive(Debug, Clone)]
-pub enum Message {
-    /// What happened to a task.
-    Report {
-        /// The task it is about.
-        correlation: Correlation,
-        /// What it reports.
-        report: Report,
-    },
-    /// A record is bad, or may be.
-    Cascade {
-        /// The event's name.
-        name: &'static str,
-        /// What is said of it.
-        request: Box<CascadeRequest>,
-    },
-    /// A project is to be rolled back.
-    Rollback(Box<RollbackRequest>),
-}
-
-/// What came of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventOutcome {
-    /// The task took it.
-    Taken(Outcome),
-    /// It was taken before.
-    Duplicate,
-}
-
-impl EventOutcome {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Taken(outcome) => outcome.as_str(),
-            Self::Duplicate => "duplicate",
-        }
-    }
-
-    /// The outcome in words.
-    #[must_use]
-    pub const fn detail(self) -> &'static str {
-        match self {
-            Self::Taken(outcome) => outcome.detail(),
-            Self::Duplicate => "an event of the same source and id was taken before",
-        }
-    }
 }
 
 /// A worker asks for tasks.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::api::{
-    Answer, Error, EventOutcome, IdempotencyKey, Incoming, LeaseRequest, NewProject, ProjectPatch, ProjectStatus,
-    Queue, Refusal, Submissions,
+    Answer, Error, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
 use super::checkpoint::NewCheckpoint;
+use super::incoming::{EventOutcome, Incoming};
 use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
 use super::turns::Grant;

@@ -39,15 +39,16 @@ mod values;
 mod writer;
 
 pub use api::{
-    Answer, Error, Estimates, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage,
-    Logged, Message, NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob,
-    Submissions, Submitted, TaskFilter, TaskPage, UnknownDependency,
+    Answer, Error, Estimates, Figures, Granted, Hold, IdempotencyKey, LeaseRequest, LogPage, Logged, NewProject,
+    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
+    TaskPage, UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use checkpoint::NewCheckpoint;
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
+pub use incoming::{EventOutcome, Incoming, Message};
 pub use readers::{Behind, ChangePage, LogReader};
 pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
 pub use rollback::{Rollback, RollbackRequest};

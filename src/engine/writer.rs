@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::api::{EventOutcome, Incoming, LeaseRequest, Refusal};
+use super::api::{LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
+use super::incoming::{EventOutcome, Incoming};
 use super::machine::Machine;
 use super::read::ReadSide;
 use super::turns::Grant;
