@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use dats::engine::{Engine, Incoming};
+use dats::engine::{Engine, Incoming, Message};
 use dats::task::{ArtifactId, Correlation, OutputArtifact, Report, TaskId};
 
 use super::engine::{id_of, lease_request, output_of};
@@ -58,9 +58,12 @@ fn output(task: TaskId, number: u64) -> Incoming {
     output.inputs_consumed = (0..number.min(3)).map(|input| id(mixed(number * 3 + input) % number)).collect();
     Incoming {
         identity: None,
-        correlation: Correlation { task: Some(task), artifact: None, review: None },
-        report: Report::Output(Box::new(output)),
+        message: Message::Report {
+            correlation: Correlation { task: Some(task), artifact: None, review: None },
+            report: Report::Output(Box::new(output)),
+        },
         raw: "{}".to_owned(),
+        on_bus: false,
     }
 }
 

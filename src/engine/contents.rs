@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::api::{Error, Incoming};
+use super::api::Error;
 use super::handle::Engine;
+use super::incoming::{Incoming, Message};
 use super::read::ReadSide;
 use crate::store::{self, ContentFile, KeptContent, MAX_ROW_BYTES};
 use crate::task::{Content, Report};
@@ -21,13 +22,16 @@ fn is_large(content: &Content) -> bool {
 }
 
 fn has_large(event: &Incoming) -> bool {
-    matches!(&event.report, Report::Output(output) if output.contents.values().any(is_large))
+    match &event.message {
+        Message::Report { report: Report::Output(output), .. } => output.contents.values().any(is_large),
+        Message::Report { .. } | Message::Cascade { .. } | Message::Rollback(_) => false,
+    }
 }
 
 impl Prepared {
     fn new(side: &ReadSide, mut event: Incoming) -> Result<Self, store::Error> {
         let mut files = Vec::new();
-        if let Report::Output(output) = &mut event.report {
+        if let Message::Report { report: Report::Output(output), .. } = &mut event.message {
             for content in output.contents.values_mut().filter(|content| is_large(content)) {
                 let Some(text) = content.text() else { continue };
                 // A store without a directory keeps everything in rows.

@@ -1,15 +1,17 @@
 //! What one group of commands changes, until it is committed.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::answer::Compact;
 use super::api::Backlog;
 use super::pause::Changed;
 use crate::lineage::{Graph, Relationship};
-use crate::store::{self, Batch, ContentFile, Record, RecordInput, RecordOutput};
-use crate::task::{ArtifactId, Content, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId};
+use crate::store::{self, Batch, Checkpoint, ContentFile, Record, RecordInput, RecordOutput};
+use crate::task::{
+    ArtifactId, CheckpointId, Content, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
+};
 
 /// What one group of commands changes.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(super) struct Group {
     pub(super) findings: HashMap<TaskId, Findings>,
     /// Records that have changed.
     pub(super) records: HashMap<RecordId, Record>,
+    /// Checkpoints that have changed.
+    pub(super) checkpoints: BTreeMap<CheckpointId, Checkpoint>,
     /// Answers under new idempotency keys.
     pub(super) answers: HashMap<Seq, Vec<u8>>,
     /// Tasks that retention removed.

@@ -52,6 +52,11 @@ pub(super) enum Endpoint {
     TaintEvents,
     ProjectConsistency,
     GetArtifact,
+    ListCheckpoints,
+    CreateCheckpoint,
+    GetCheckpoint,
+    Rollback,
+    RolledBack,
     ArtifactContent,
     ListDeadLetters,
     RequeueDeadLetter,
@@ -94,7 +99,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 48] = [
+const TABLE: [(Verb, &str, Endpoint); 53] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -111,6 +116,11 @@ const TABLE: [(Verb, &str, Endpoint); 48] = [
     (Verb::Delete, "/projects/{id}", Endpoint::DeleteProject),
     (Verb::Get, "/projects/{id}/status", Endpoint::ProjectStatus),
     (Verb::Get, "/projects/{id}/consistency", Endpoint::ProjectConsistency),
+    (Verb::Get, "/projects/{id}/checkpoints", Endpoint::ListCheckpoints),
+    (Verb::Post, "/projects/{id}/checkpoints", Endpoint::CreateCheckpoint),
+    (Verb::Get, "/checkpoints/{id}", Endpoint::GetCheckpoint),
+    (Verb::Post, "/checkpoints/{id}/rollback", Endpoint::Rollback),
+    (Verb::Get, "/checkpoints/{id}/affected", Endpoint::RolledBack),
     (Verb::Post, "/projects/{id}/pause", Endpoint::PauseProject),
     (Verb::Post, "/projects/{id}/resume", Endpoint::ResumeProject),
     (Verb::Get, "/queues", Endpoint::ListQueues),

@@ -8,15 +8,17 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{decode, encode};
-use super::contents::{ContentFile, ContentFiles};
+use super::contents::{ContentFile, NewContents};
 use super::lineage::{CascadeRow, LineageRow};
 use super::recover::TakenEvents;
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
 use crate::task::{
-    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
+    CheckpointId, Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier,
+    Timestamp,
 };
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
@@ -47,17 +49,15 @@ pub struct Batch {
     records: Vec<(RecordId, Bytes)>,
     lineage: Vec<(RecordId, Bytes)>,
     cascades: Vec<(Seq, Bytes)>,
+    checkpoints: CheckpointRows,
     artifacts: Vec<(String, RecordId)>,
     findings: Vec<(TaskId, Bytes)>,
-    contents: Vec<([u8; 32], Bytes)>,
-    content_files: Vec<([u8; 32], u64)>,
-    /// Nobody may remove these files before the commit has ended.
-    #[serde(skip)]
-    held_files: Vec<Arc<ContentFile>>,
+    pub(super) contents: NewContents,
     projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
     tier_pauses: Vec<(Tier, Bytes)>,
     estimates: Vec<(Bytes, Option<Bytes>)>,
+    pub(super) log_readers: Vec<(String, Option<Bytes>)>,
     taken_events: Option<(Seq, Bytes)>,
     idempotency: Vec<(Seq, Bytes)>,
     dead_letters: Vec<(u64, Bytes)>,
@@ -107,11 +107,13 @@ impl Batch {
             && self.records.is_empty()
             && self.lineage.is_empty()
             && self.cascades.is_empty()
+            && self.checkpoints.is_empty()
             && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
             && self.tier_pauses.is_empty()
             && self.estimates.is_empty()
+            && self.log_readers.is_empty()
             && self.taken_events.is_none()
             && self.idempotency.is_empty()
             && self.dead_letters.is_empty()
@@ -142,12 +144,13 @@ impl Batch {
         Ok(())
     }
 
-    /// Appends to the log and to the history of the entry's task.
+    /// Appends to the log and, where the entry is about a task, to its history.
     pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
         self.log.push((seq, encode("log", &entry)?.into()));
-        let key = id_then(entry.task.to_bytes(), seq.0);
-        let bytes = encode("history", &LogEntry { event: None, ..entry })?;
-        self.history.push((key, bytes.into()));
+        if let Some(task) = entry.task() {
+            let bytes = encode("history", &LogEntry { event: None, ..entry })?;
+            self.history.push((id_then(task.to_bytes(), seq.0), bytes.into()));
+        }
         Ok(())
     }
 
@@ -172,6 +175,25 @@ impl Batch {
         Ok(())
     }
 
+    /// Keeps a checkpoint, new or changed; project and time never change.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.checkpoints.put(checkpoint)
+    }
+
+    /// Removes a checkpoint.
+    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
+        self.checkpoints.remove(project, at, id);
+    }
+
+    /// Keeps what has completed in a project since its newest checkpoint.
+    pub fn put_checkpoint_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        self.checkpoints.put_progress(project, progress)
+    }
+
     /// Keeps what the Agent and RAG said for the workers of a task.
     pub fn put_findings(&mut self, id: TaskId, findings: &Findings) -> Result<(), Error> {
         self.findings.push((id, encode("findings", findings)?.into()));
@@ -180,18 +202,12 @@ impl Batch {
 
     /// Keeps a content under its SHA-256.
     pub fn put_content(&mut self, hash: [u8; 32], content: Vec<u8>) {
-        self.contents.push((hash, content.into()));
+        self.contents.put(hash, content);
     }
 
     /// Keeps a content that is in a file.
     pub fn put_content_file(&mut self, file: Arc<ContentFile>) {
-        self.content_files.push((file.sha256, file.length));
-        self.held_files.push(file);
-    }
-
-    /// Holds the files that the batch names against their SHA-256.
-    pub(super) fn check_content_files(&self, files: &ContentFiles) -> Result<(), Error> {
-        self.content_files.iter().try_for_each(|(sha256, length)| files.open(*sha256, *length).map(drop))
+        self.contents.put_file(file);
     }
 
     /// Keeps a project.
@@ -285,7 +301,9 @@ impl Batch {
     fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         self.write_tasks(transaction)?;
         self.write_log(transaction)?;
+        self.write_log_readers(transaction)?;
         self.write_records(transaction)?;
+        self.checkpoints.write(transaction)?;
         self.write_projects(transaction)?;
         self.write_estimates(transaction)?;
         self.write_identities(transaction)?;
@@ -376,19 +394,7 @@ impl Batch {
                 cascades.insert(step.0, &bytes[..])?;
             }
         }
-        if !self.contents.is_empty() {
-            let mut contents = transaction.open_table(tables::CONTENTS)?;
-            for (hash, content) in &self.contents {
-                contents.insert(hash, &content[..])?;
-            }
-        }
-        if !self.content_files.is_empty() {
-            let mut files = transaction.open_table(tables::CONTENT_FILES)?;
-            for (hash, length) in &self.content_files {
-                files.insert(hash, length)?;
-            }
-        }
-        Ok(())
+        self.contents.write(transaction)
     }
 
     fn write_projects(&self, transaction: &WriteTransaction) -> Result<(), Error> {

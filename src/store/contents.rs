@@ -12,7 +12,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::ReadableTable;
+use bytes::Bytes;
+use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::read::View;
@@ -72,6 +74,48 @@ impl Drop for ContentFile {
                 held.let_go.push(self.sha256);
             }
         }
+    }
+}
+
+/// The contents of a batch.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct NewContents {
+    rows: Vec<([u8; 32], Bytes)>,
+    files: Vec<([u8; 32], u64)>,
+    /// Nobody may remove these files before the commit has ended.
+    #[serde(skip)]
+    held: Vec<Arc<ContentFile>>,
+}
+
+impl NewContents {
+    pub(super) fn put(&mut self, sha256: [u8; 32], content: Vec<u8>) {
+        self.rows.push((sha256, content.into()));
+    }
+
+    pub(super) fn put_file(&mut self, file: Arc<ContentFile>) {
+        self.files.push((file.sha256, file.length));
+        self.held.push(file);
+    }
+
+    /// Holds the files against their SHA-256.
+    pub(super) fn check(&self, files: &ContentFiles) -> Result<(), Error> {
+        self.files.iter().try_for_each(|(sha256, length)| files.open(*sha256, *length).map(drop))
+    }
+
+    pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if !self.rows.is_empty() {
+            let mut rows = transaction.open_table(tables::CONTENTS)?;
+            for (sha256, content) in &self.rows {
+                rows.insert(sha256, &content[..])?;
+            }
+        }
+        if !self.files.is_empty() {
+            let mut files = transaction.open_table(tables::CONTENT_FILES)?;
+            for (sha256, length) in &self.files {
+                files.insert(sha256, length)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod batch;
 mod cautious;
+mod checkpoint;
 mod codec;
 mod contents;
 mod error;
@@ -16,16 +17,21 @@ mod journal;
 mod lineage;
 mod open;
 mod read;
+mod readers;
 mod recover;
 mod rows;
 mod tables;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
+pub use checkpoint::{Checkpoint, CheckpointProgress};
 pub use contents::{ContentFile, KeptContent, MAX_ROW_BYTES};
 pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
-pub use lineage::{CascadeRow, ChangeRow, LineageRow};
+pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
 pub use read::{RecordRow, Scan, ScanFilter, Sizes, StatusView, View};
+pub use readers::Place;
 pub use recover::{Recovered, TakenEvents};
-pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, TierPause};
+pub use rows::{
+    About, Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, Standing, TierPause,
+};

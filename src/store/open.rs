@@ -76,7 +76,7 @@ impl Store {
             let files = ContentFiles::new(dir);
             View::new(database.begin_read()?, Some(files.clone())).check_contents()?;
             // What came after the last checkpoint is in the journal alone.
-            records.iter().try_for_each(|record| Batch::of_journal(record)?.check_content_files(&files))
+            records.iter().try_for_each(|record| Batch::of_journal(record)?.contents.check(&files))
         })
     }
 
@@ -326,12 +326,16 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::TASKS_BY_PROJECT)?;
         transaction.open_table(tables::HISTORY)?;
         transaction.open_table(tables::LOG)?;
+        transaction.open_table(tables::LOG_READERS)?;
         transaction.open_table(tables::TAKEN_EVENTS)?;
         transaction.open_table(tables::IDEMPOTENCY)?;
         transaction.open_table(tables::RECORDS)?;
         transaction.open_table(tables::LINEAGE)?;
         transaction.open_table(tables::CASCADES)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
+        transaction.open_table(tables::CHECKPOINTS)?;
+        transaction.open_table(tables::CHECKPOINTS_BY_PROJECT)?;
+        transaction.open_table(tables::CHECKPOINT_PROGRESS)?;
         transaction.open_table(tables::FINDINGS)?;
         transaction.open_table(tables::CONTENTS)?;
         transaction.open_table(tables::CONTENT_FILES)?;
