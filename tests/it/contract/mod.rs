@@ -1,6 +1,7 @@
 //! The HTTP contract against the real binary: the shape of every answer and
 //! every problem, and what hostile clients get.
 
+mod checkpoints;
 mod conditions;
 mod crowds;
 mod golden;
