@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use dats::clock::Clock;
 use dats::engine::{
-    AuditFilter, Error, EventOutcome, Incoming, Message, NewCheckpoint, Refusal, Rollback, RollbackRequest,
+    AuditFilter, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint, Refusal, Rollback, RollbackRequest,
 };
-use dats::lineage::Flag;
-use dats::store::{About, Checkpoint};
-use dats::task::{CheckpointId, Outcome, QaProfile, Report, Seq, Stale, TaskId};
+use dats::lineage::{Flag, Graph, Relationship};
+use dats::store::{About, Batch, Checkpoint, LineageRow, Store};
+use dats::task::{CheckpointId, Outcome, QaProfile, RecordId, RecordStatus, Report, Seq, Stale, TaskId, Timestamp};
 
-use crate::support::fixtures::{artifact, output_report, project, settings, submission};
+use crate::support::fixtures::{CACHE_BYTES, artifact, output_report, project, settings, submission};
 use crate::support::service::Service;
 
 const UNCHANGED: EventOutcome = EventOutcome::Taken(Outcome::Stale(Stale::AlreadySo));
@@ -139,10 +140,17 @@ async fn the_same_request_twice_changes_nothing() {
 async fn checkpoint_in_new(service: &Service) -> Checkpoint {
     let refused = service.engine().create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::ProjectNotFound(_))));
-    let imported = Checkpoint {
+    let imported = the_beginning();
+    assert!(service.engine().import_checkpoint(imported.clone()).await.unwrap());
+    imported
+}
+
+/// Before everything.
+fn the_beginning() -> Checkpoint {
+    Checkpoint {
         id: CheckpointId::new("the beginning").unwrap(),
         project: project("p"),
-        created_at: dats::task::Timestamp::from_micros(0),
+        created_at: Timestamp::from_micros(0),
         git_ref: None,
         provenance_count: 0,
         artifact_count: 0,
@@ -155,9 +163,7 @@ async fn checkpoint_in_new(service: &Service) -> Checkpoint {
         is_valid: true,
         rolled_back_at: None,
         original: Some("{}".to_owned()),
-    };
-    assert!(service.engine().import_checkpoint(imported.clone()).await.unwrap());
-    imported
+    }
 }
 
 /// The new tasks wait for each other as the old ones did, and get what the
@@ -238,4 +244,69 @@ async fn an_event_does_the_same() {
     let page = service.engine().log(Seq(0), 100, |entry| entry.about == About::Project).await.unwrap();
     let told: Vec<_> = page.entries.iter().map(|it| (it.entry.change.name(), it.entry.project.as_str())).collect();
     assert_eq!(told, [("rollback.requested", "p"); 3]);
+}
+
+/// A hundred thousand records, each made out of the one before, and one of
+/// another project out of the last.
+#[tokio::test]
+async fn a_hundred_thousand_records_in_one_step() {
+    const COUNT: u32 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    fill(&Store::open(dir.path(), CACHE_BYTES).unwrap(), COUNT);
+    let start = || Engine::start(Store::open(dir.path(), CACHE_BYTES).unwrap(), settings(), &Clock::new()).unwrap();
+    let (engine, writer) = start();
+    let request = RollbackRequest {
+        checkpoint: CheckpointId::new("the beginning").unwrap(),
+        project: None,
+        reason: "all of it".to_owned(),
+        requeue: true,
+        dry_run: false,
+    };
+    let foretold = engine.rollback(RollbackRequest { dry_run: true, ..request.clone() }).await.unwrap();
+    let done = engine.rollback(request.clone()).await.unwrap();
+    let count = usize::try_from(COUNT).unwrap();
+    assert_eq!((done.step.flags.len(), done.not_requeued.len()), (count + 1, count));
+    assert_eq!(foretold.step.flags, done.step.flags);
+    drop(engine);
+    writer.stop().unwrap();
+    let (engine, writer) = start();
+    let graph = engine.graph();
+    let flags = graph.nodes().map(|node| graph.record(node).unwrap().flag);
+    let tainted = flags.filter(|flag| *flag == Flag::Tainted).count();
+    assert_eq!(tainted, count);
+    assert!(!engine.rollback(request).await.unwrap().is_change());
+    drop(engine);
+    writer.stop().unwrap();
+}
+
+/// Rows as an import leaves them: records of tasks that never were here.
+fn fill(store: &Store, count: u32) {
+    let (mut graph, mut ids) = (Graph::default(), Vec::new());
+    let id = |number: u32| RecordId::from_bytes(u128::from(number + 1).to_be_bytes());
+    for number in 0..=count {
+        let made = Timestamp::from_micros(i64::from(number + 1) * 1_000_000);
+        let record = dats::lineage::Record {
+            id: id(number),
+            task: TaskId::from_bytes(u128::from(number + 1).to_be_bytes()),
+            project: project(if number == count { "q" } else { "p" }),
+            status: RecordStatus::Passed,
+            created_at: made,
+            started_at: None,
+            inputs: number
+                .checked_sub(1)
+                .map(|before| (artifact(&format!("a-{before}")), Relationship::Consumed))
+                .into_iter()
+                .collect(),
+            outputs: vec![artifact(&format!("a-{number}"))],
+        };
+        graph.insert(&record, Seq(u64::from(number) + 1)).unwrap();
+        ids.push(record.id);
+    }
+    let mut batch = Batch::default();
+    for id in ids {
+        let row = LineageRow::of(&graph, graph.find(id).unwrap()).unwrap();
+        batch.put_lineage(id, &row).unwrap();
+    }
+    batch.put_checkpoint(&the_beginning()).unwrap();
+    batch.commit(store, Timestamp::from_micros(i64::from(count + 2) * 1_000_000)).unwrap();
 }
