@@ -12,7 +12,10 @@ use dats::store::{About, Batch, Checkpoint, LineageRow, Store};
 use dats::task::{CheckpointId, Outcome, QaProfile, RecordId, RecordStatus, Report, Seq, Stale, TaskId, Timestamp};
 
 use crate::support::fixtures::{CACHE_BYTES, artifact, output_report, project, settings, submission};
-use crate::support::service::Service;
+use crate::support::service::{Service, task_of};
+
+use super::families::subtask;
+use super::parts;
 
 const UNCHANGED: EventOutcome = EventOutcome::Taken(Outcome::Stale(Stale::AlreadySo));
 
@@ -93,7 +96,7 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     for (old, made) in &done.requeued {
         assert_eq!(service.status(made.unwrap())["rerun_of"], old.to_string());
     }
-    assert_eq!(done.invalidated, [second.id.clone()]);
+    assert_eq!(done.invalidated, std::slice::from_ref(&second.id));
     let service = service.restart();
     let engine = service.engine();
     assert!(!engine.checkpoint(second.id.clone()).await.unwrap().unwrap().is_valid);
@@ -191,6 +194,40 @@ async fn what_depended_on_each_other_does_so_again() {
     assert_eq!((service.phase(b2).as_str(), service.phase(c2).as_str()), ("blocked", "blocked"));
     let options = &service.status(b2)["options"];
     assert_eq!(options["inputs"], serde_json::json!(["named", "kept"]));
+    service.restart();
+}
+
+/// A part is made by splitting: it is the whole that is done again.
+#[tokio::test]
+async fn a_family_is_done_again_from_its_top() {
+    let mut service = parts::service();
+    let task = service.submit(submission("p", "build it")).await;
+    let before_split = checkpoint(&service, "p").await;
+    let split = vec![subtask("a", true, &[]), subtask("b", true, &["a"])];
+    let children = parts::split(&service, task, split).await;
+    parts::by_rules(&service, children[0]).await;
+    parts::complete(&mut service, children[0], "made-by-a").await;
+    let after_split = checkpoint(&service, "p").await;
+    parts::by_rules(&service, children[1]).await;
+    let granted = service.lease_soon("small").await;
+    assert_eq!(task_of(&granted), children[1]);
+    service.report(children[1], output_report("made-by-b")).await;
+    // Parent and part are from before this one, so they go on.
+    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&after_split) }).await.unwrap();
+    assert_eq!((done.still_open.as_slice(), done.cancelled.len(), done.requeued.len()), (&[task][..], 0, 0));
+    assert_eq!((flag(&service, "made-by-a"), flag(&service, "made-by-b")), (Flag::Clean, Flag::Tainted));
+    // The part is from after this one; without it the parent can't go on.
+    let dry = RollbackRequest { requeue: true, dry_run: true, ..request(&before_split) };
+    let foretold = service.engine().rollback(dry).await.unwrap();
+    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&before_split) }).await.unwrap();
+    assert_eq!(numbers(&foretold), numbers(&done));
+    assert_eq!((done.cancelled.as_slice(), done.to_rerun.as_slice()), (&children[1..], &[task][..]));
+    assert_eq!((service.phase(task).as_str(), done.requeued.len()), ("failed", 1));
+    let again = done.requeued[0].1.unwrap();
+    assert_eq!(
+        (service.phase(again).as_str(), service.status(again)["children"].clone()),
+        ("analyzing", serde_json::json!([]))
+    );
     service.restart();
 }
 
