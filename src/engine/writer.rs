@@ -170,6 +170,7 @@ impl Writer {
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
         match &command {
+            // It is planned from what is committed.
             Command::Rollback { .. } => self.commit(now)?,
             Command::Requeue { event, .. } if event.event.is_rollback() => self.commit(now)?,
             _ => {}
@@ -186,8 +187,19 @@ impl Writer {
                 hold(reply, answer)
             }
             Command::Accept { events, reply } => {
-                let answers: Stored<Vec<_>> = events.into_iter().map(|event| self.accept(event, now)).collect();
-                hold(reply, Ok::<_, Refusal>(answers?))
+                let mut answers = Vec::with_capacity(events.len());
+                for event in events {
+                    match self.accept(event, now) {
+                        Ok(answer) => answers.push(answer),
+                        Err(error) => {
+                            // A rollback among them has made a commit, which may be what
+                            // failed: then nobody knows about those before it.
+                            self.held.push(hold(reply, Ok::<_, Refusal>(answers)));
+                            return Err(error);
+                        }
+                    }
+                }
+                hold(reply, Ok::<_, Refusal>(answers))
             }
             Command::Requeue { dead_letter, event, reply } => {
                 let outcome = machine.requeue(dead_letter, *event, now)?;

@@ -48,7 +48,8 @@ pub struct Batch {
     history: Vec<([u8; 24], Bytes)>,
     records: Vec<(RecordId, Bytes)>,
     lineage: Vec<(RecordId, Bytes)>,
-    cascades: Vec<(Seq, Bytes)>,
+    /// Each without its changes, and these.
+    cascades: Vec<(Seq, Bytes, Bytes)>,
     checkpoints: CheckpointRows,
     artifacts: Vec<(String, RecordId)>,
     findings: Vec<(TaskId, Bytes)>,
@@ -171,7 +172,8 @@ impl Batch {
 
     /// Keeps what a taint, mark or clear did.
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        self.cascades.push((step, encode("cascades", row)?.into()));
+        let changes = encode("cascade_changes", &row.changes)?;
+        self.cascades.push((step, encode("cascades", &row.head())?.into(), changes.into()));
         Ok(())
     }
 
@@ -390,8 +392,10 @@ impl Batch {
         }
         if !self.cascades.is_empty() {
             let mut cascades = transaction.open_table(tables::CASCADES)?;
-            for (step, bytes) in &self.cascades {
-                cascades.insert(step.0, &bytes[..])?;
+            let mut of_cascades = transaction.open_table(tables::CASCADE_CHANGES)?;
+            for (step, head, changes) in &self.cascades {
+                cascades.insert(step.0, &head[..])?;
+                of_cascades.insert(step.0, &changes[..])?;
             }
         }
         self.contents.write(transaction)

@@ -80,9 +80,13 @@ pub(super) const RECORDS: TableDefinition<'_, Id, Bytes> = TableDefinition::new(
 /// whole at start.
 pub(super) const LINEAGE: TableDefinition<'_, Id, Bytes> = TableDefinition::new("lineage");
 
-/// Step of the graph → `CascadeRow`: the audit trail. Read by its lists, and
-/// for the reason and time of a taint.
+/// Step of the graph → `CascadeRow` without its changes: the audit trail. Read
+/// by its lists, and for the reason and time of a taint.
 pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascades");
+
+/// Step of the graph → `Vec<ChangeRow>`: what it changed, which can be much.
+/// Read by the lists of the audit trail.
+pub(super) const CASCADE_CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascade_changes");
 
 /// Artifact id and the id of a record that names it as an output → nothing.
 /// Read by provenance queries that name an artifact.
