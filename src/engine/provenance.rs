@@ -22,6 +22,9 @@ type Stored<T> = Result<T, store::Error>;
 pub(super) struct Provenance {
     graph: Graph,
     changed: HashSet<RecordId, IdHash>,
+    /// Records whose flag has changed, but for those that a row of the audit
+    /// trail names.
+    flagged: HashSet<RecordId, IdHash>,
     moved: bool,
     /// Records and flags by project.
     counts: HashMap<Project, RecordCounts>,
@@ -35,7 +38,7 @@ impl Provenance {
             counts.add();
             counts.flag(Flag::Clean, known.flag);
         }
-        Self { graph, changed: HashSet::default(), moved: false, counts }
+        Self { graph, changed: HashSet::default(), flagged: HashSet::default(), moved: false, counts }
     }
 
     /// The records of a project by flag.
@@ -112,11 +115,19 @@ impl Provenance {
         for change in &step.flags {
             if let Some(known) = self.graph.record(change.record) {
                 self.counts.entry(known.project).or_default().flag(change.from, change.to);
+                self.flagged.insert(known.id);
             }
         }
         let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
         let nodes = edges.chain(step.facts.iter().map(|(node, _)| *node));
         self.changed.extend(nodes.filter_map(|node| self.graph.record(node)).map(|known| known.id));
+    }
+
+    /// The audit trail names these.
+    fn named_in_audit(&mut self, changes: &[ChangeRow]) {
+        for change in changes {
+            self.flagged.remove(&change.record);
+        }
     }
 
     /// Writes the rows that have changed; the version for readers, if there
@@ -127,6 +138,7 @@ impl Provenance {
                 batch.put_lineage(id, &row)?;
             }
         }
+        batch.put_flagged(std::mem::take(&mut self.flagged));
         Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
     }
 }
@@ -173,6 +185,7 @@ impl Machine {
         if !step.flags.is_empty() || !step.facts.is_empty() {
             let row = self.cascade_row(&request, id, &step, now);
             self.group.batch.put_cascade(seq, &row)?;
+            self.provenance.named_in_audit(&row.changes);
         }
         let mut cancelled = Vec::new();
         if request.cancel_running {

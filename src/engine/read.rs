@@ -44,6 +44,10 @@ pub(super) struct ReadSide {
     free_mib: AtomicU64,
     /// Commits that removed tasks.
     removals: AtomicU64,
+    /// The number of the last commit whose graph is published.
+    pub(super) published: AtomicU64,
+    /// Up to which commit a copy elsewhere has everything.
+    pub(super) copied: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -51,8 +55,10 @@ impl ReadSide {
     pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Result<Self, store::Error> {
         let (head, _) = watch::channel(machine.head);
         let (routing, _) = watch::channel(0);
+        let view = store.view()?;
+        let published = AtomicU64::new(view.commit_number()?.0);
         let read = Self {
-            cold: ArcSwap::from_pointee(store.view()?.statuses()?),
+            cold: ArcSwap::from_pointee(view.statuses()?),
             store,
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
@@ -67,6 +73,8 @@ impl ReadSide {
             longest_commit_ms: AtomicU64::new(0),
             free_mib: AtomicU64::new(u64::MAX),
             removals: AtomicU64::new(0),
+            published,
+            copied: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         };
         read.note_state(machine, [0; 4], false);
@@ -82,9 +90,12 @@ impl ReadSide {
         events: [u64; 4],
         wrote: bool,
     ) -> Result<(), store::Error> {
+        let mut number = None;
         if wrote {
             // First of all: an answer that leaves memory must be found there.
-            self.cold.store(Arc::new(self.store.view()?.statuses()?));
+            let view = self.store.view()?;
+            self.cold.store(Arc::new(view.statuses()?));
+            number = Some(view.commit_number()?);
         }
         let mut changed = Vec::with_capacity(publication.answers.len());
         for (task, ended, compact) in publication.answers {
@@ -107,6 +118,9 @@ impl ReadSide {
         }
         if let Some(graph) = publication.graph {
             self.graph.store(Arc::new(graph));
+        }
+        if let Some(number) = number {
+            self.published.store(number.0, Ordering::Release);
         }
         for pause in &publication.pauses {
             self.pauses.change(pause);

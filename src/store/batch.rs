@@ -6,6 +6,7 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
+use super::changes::CommitNumber;
 use super::codec::{decode, encode};
 use super::lineage::{CascadeRow, LineageRow};
 use super::recover::TakenEvents;
@@ -37,34 +38,39 @@ pub struct IdempotencyRow {
 /// The rows of one group of commands.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
-    submissions: Vec<(TaskId, Bytes)>,
-    tasks: Vec<TaskRow>,
+    pub(super) submissions: Vec<(TaskId, Bytes)>,
+    pub(super) tasks: Vec<TaskRow>,
     log: Vec<(Seq, Bytes)>,
     history: Vec<([u8; 24], Bytes)>,
-    records: Vec<(RecordId, Bytes)>,
-    lineage: Vec<(RecordId, Bytes)>,
-    cascades: Vec<(Seq, Bytes)>,
+    pub(super) records: Vec<(RecordId, Bytes)>,
+    pub(super) lineage: Vec<(RecordId, Bytes)>,
+    pub(super) cascades: Vec<(Seq, Bytes)>,
     artifacts: Vec<(String, RecordId)>,
-    findings: Vec<(TaskId, Bytes)>,
-    contents: Vec<([u8; 32], Bytes)>,
-    projects: Vec<(ProjectId, Bytes)>,
+    pub(super) findings: Vec<(TaskId, Bytes)>,
+    pub(super) contents: Vec<([u8; 32], Bytes)>,
+    pub(super) projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
-    tier_pauses: Vec<(Tier, Bytes)>,
+    pub(super) tier_pauses: Vec<(Tier, Bytes)>,
     estimates: Vec<(Bytes, Option<Bytes>)>,
     pub(super) log_readers: Vec<(String, Option<Bytes>)>,
     taken_events: Option<(Seq, Bytes)>,
     idempotency: Vec<(Seq, Bytes)>,
     dead_letters: Vec<(u64, Bytes)>,
     removed_dead_letters: Vec<u64>,
-    removed_tasks: Vec<RemovedTask>,
+    pub(super) removed_tasks: Vec<RemovedTask>,
     trim: Trim,
+    /// Records whose flag changed.
+    pub(super) flagged: Vec<RecordId>,
+    pub(super) list_changes: Option<bool>,
+    pub(super) trimmed_changes: Option<CommitNumber>,
+    pub(super) begin_after: Option<(CommitNumber, Seq)>,
     /// When it was committed.
-    at: Timestamp,
+    pub(super) at: Timestamp,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct TaskRow {
-    id: TaskId,
+pub(super) struct TaskRow {
+    pub(super) id: TaskId,
     project: ProjectId,
     before: Option<Status>,
     after: Status,
@@ -73,8 +79,8 @@ struct TaskRow {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct RemovedTask {
-    id: TaskId,
+pub(super) struct RemovedTask {
+    pub(super) id: TaskId,
     project: ProjectId,
     status: Status,
     ended_at_ms: u64,
@@ -112,6 +118,11 @@ impl Batch {
             && self.dead_letters.is_empty()
             && self.removed_dead_letters.is_empty()
             && self.removed_tasks.is_empty()
+            && self.flagged.is_empty()
+            && self.contents.is_empty()
+            && self.list_changes.is_none()
+            && self.trimmed_changes.is_none()
+            && self.begin_after.is_none()
             && self.trim.log.is_none()
             && self.trim.taken_events.is_none()
             && self.trim.idempotency.is_none()
@@ -276,7 +287,8 @@ impl Batch {
         self.write_identities(transaction)?;
         self.write_dead_letters(transaction)?;
         self.write_removals(transaction)?;
-        self.write_trim(transaction)
+        self.write_trim(transaction)?;
+        self.write_changes(transaction)
     }
 
     fn write_tasks(&self, transaction: &WriteTransaction) -> Result<(), Error> {

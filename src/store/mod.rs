@@ -9,6 +9,7 @@
 
 mod batch;
 mod cautious;
+mod changes;
 mod codec;
 mod error;
 mod journal;
@@ -18,9 +19,11 @@ mod read;
 mod readers;
 mod recover;
 mod rows;
+mod scan;
 mod tables;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
+pub use changes::{Changed, CommitNumber};
 pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
 pub use lineage::{CascadeRow, ChangeRow, LineageRow};
