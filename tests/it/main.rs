@@ -14,6 +14,7 @@ mod estimates;
 mod journey;
 mod legacy;
 mod lineage;
+mod replication;
 mod routing;
 mod support;
 mod tidy;

@@ -98,8 +98,12 @@ impl Database {
 
     /// The number that a query gives.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
-        let row = self.connect().await.query_one(sql, &[]).await;
-        row.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+        self.try_number(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    /// The same, where the tables may not be there yet.
+    pub(crate) async fn try_number(&self, sql: &str) -> Result<i64, tokio_postgres::Error> {
+        Ok(self.connect().await.query_one(sql, &[]).await?.get(0))
     }
 }
 
@@ -171,7 +175,6 @@ impl Postgres {
             "fsync=off",
             "shared_buffers=16MB",
             "max_connections=100",
-            "deadlock_timeout=100ms",
         ] {
             command.arg("-c").arg(setting);
         }
