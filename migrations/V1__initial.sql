@@ -113,17 +113,19 @@ CREATE TABLE tasks (
 CREATE INDEX ON tasks (project_id, status);
 CREATE INDEX ON tasks (created_at);
 
--- What was said of which record: taints, marks and clears. `position` orders
--- them.
+-- What has changed flags, in the order of `position`: taints, marks and clears,
+-- rollbacks, and what followed from arrivals and verdicts.
 CREATE TABLE taint_facts (
     position BIGINT PRIMARY KEY,
     at TIMESTAMPTZ NOT NULL,
     cascade_id TEXT NOT NULL,
     action TEXT NOT NULL,
-    record_id UUID NOT NULL,
+    record_id UUID,
     artifact_id TEXT,
+    checkpoint_id TEXT,
     reason TEXT NOT NULL,
     source TEXT,
+    document JSONB NOT NULL,
     change BIGINT NOT NULL
 );
 CREATE INDEX ON taint_facts (record_id);
@@ -141,6 +143,26 @@ CREATE TABLE taint_events (
     PRIMARY KEY (position, place)
 );
 CREATE INDEX ON taint_events (record_id);
+
+CREATE TABLE checkpoints (
+    id TEXT PRIMARY KEY,
+    project_id TEXT NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL,
+    git_ref TEXT,
+    provenance_count BIGINT NOT NULL,
+    artifact_count BIGINT NOT NULL,
+    last_provenance_id TEXT,
+    last_task_id TEXT,
+    rag_state_ref TEXT,
+    work_product_ref TEXT,
+    description TEXT,
+    trigger TEXT NOT NULL,
+    is_valid BOOLEAN NOT NULL,
+    rolled_back_at TIMESTAMPTZ,
+    document JSONB NOT NULL,
+    change BIGINT NOT NULL
+);
+CREATE INDEX ON checkpoints (project_id, created_at);
 
 -- Contents that outputs carried; filled only with `storage.copy_contents`.
 CREATE TABLE artifact_contents (

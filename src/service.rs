@@ -168,6 +168,11 @@ fn engine_settings(config: &Config) -> engine::Settings {
         log_retention: config.events.retention,
         log_readers: Vec::new(),
         min_free_mib: config.engine.min_free_disk_bytes / MIB,
+        checkpoints: engine::CheckpointRules {
+            every_tasks: config.engine.checkpoint_tasks,
+            every: config.engine.checkpoint_every,
+            kept: config.engine.checkpoints_kept,
+        },
     }
 }
 

@@ -6,13 +6,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::api::{
-    Answer, Error, EventOutcome, IdempotencyKey, Incoming, LeaseRequest, NewProject, ProjectPatch, ProjectStatus,
-    Queue, Refusal, Submissions,
+    Answer, Error, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
-use super::machine::Grant;
+use super::checkpoint::NewCheckpoint;
+use super::incoming::{EventOutcome, Incoming};
+use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
-use crate::store::{Committed, Project};
+use super::turns::Grant;
+use crate::store::{Checkpoint, Committed, Project};
 use crate::task::{
     Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
 };
@@ -131,6 +133,19 @@ pub(super) enum Command {
     Cascade {
         request: Box<CascadeRequest>,
         reply: Reply<Box<Cascade>>,
+    },
+    CreateCheckpoint {
+        project: ProjectId,
+        new: NewCheckpoint,
+        reply: Reply<Checkpoint>,
+    },
+    ImportCheckpoint {
+        checkpoint: Box<Checkpoint>,
+        reply: Reply<bool>,
+    },
+    Rollback {
+        request: Box<RollbackRequest>,
+        reply: Reply<Box<Rollback>>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

@@ -1,7 +1,7 @@
 //! What one group of commands changes, until it is committed.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -9,8 +9,10 @@ use super::answer::Compact;
 use super::api::Backlog;
 use super::pause::Changed;
 use crate::lineage::{Graph, Relationship};
-use crate::store::{self, Batch, Record, RecordInput, RecordOutput};
-use crate::task::{ArtifactId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId};
+use crate::store::{self, Batch, Checkpoint, Record, RecordInput, RecordOutput};
+use crate::task::{
+    ArtifactId, CheckpointId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
+};
 
 /// What one group of commands changes.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(super) struct Group {
     pub(super) findings: HashMap<TaskId, Findings>,
     /// Records that have changed.
     pub(super) records: HashMap<RecordId, Record>,
+    /// Checkpoints that have changed.
+    pub(super) checkpoints: BTreeMap<CheckpointId, Checkpoint>,
     /// Answers under new idempotency keys.
     pub(super) answers: HashMap<Seq, Vec<u8>>,
     /// Tasks that retention removed.

@@ -35,7 +35,8 @@ pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(
         let is_event = entry.change.is_published() || matches!(entry.change, Change::Accepted { .. });
         if is_event && keep(&entry) {
             let data = published_data(&view, &entry)?;
-            let traceparent = view.submission(entry.task)?.and_then(|submission| submission.traceparent);
+            let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
+            let traceparent = submission.and_then(|submission| submission.traceparent);
             bytes += data.as_ref().map_or(0, Bytes::len) + entry.event.as_ref().map_or(0, String::len);
             page.entries.push(Logged { seq, entry, data, traceparent });
         }
@@ -62,9 +63,10 @@ pub(super) fn change_page(side: &ReadSide, after: Seq, limit: usize) -> Stored<C
     Ok(page)
 }
 
-/// The data of a published event; `None` for any other change.
+/// The data of a published event, which is about a task; `None` for any
+/// other change.
 fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
-    let task = entry.task;
+    let Some(task) = entry.task() else { return Ok(None) };
     let data = match &entry.change {
         Change::Created => {
             let description = view.submission(task)?.map(|submission| submission.description);

@@ -1,7 +1,7 @@
 //! The read side: what readers use without ever waiting for the writer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,9 +26,9 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 pub(super) struct ReadSide {
     pub(super) store: Store,
     pub(super) hot: HotTasks,
-    /// Where answers come from that are not in memory: the last commit, open
-    /// until the next one.
-    cold: ArcSwap<StatusView>,
+    /// Where answers come from that are not in memory: opened for the first
+    /// one after a commit, and open until the next commit.
+    cold: ArcSwap<OnceLock<StatusView>>,
     pub(super) signals: Signals,
     pauses: Pauses,
     graph: ArcSwap<Graph>,
@@ -46,6 +46,8 @@ pub(super) struct ReadSide {
     removals: AtomicU64,
     /// The number of the last commit whose graph is published.
     pub(super) published: AtomicU64,
+    /// Whether there is such a number.
+    lists_changes: bool,
     /// Up to which commit a copy elsewhere has everything.
     pub(super) copied: AtomicU64,
     stopped: AtomicBool,
@@ -57,8 +59,9 @@ impl ReadSide {
         let (routing, _) = watch::channel(0);
         let view = store.view()?;
         let published = AtomicU64::new(view.commit_number()?.0);
+        let lists_changes = view.changes_from()?.is_some();
         let read = Self {
-            cold: ArcSwap::from_pointee(view.statuses()?),
+            cold: ArcSwap::default(),
             store,
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
@@ -74,6 +77,7 @@ impl ReadSide {
             free_mib: AtomicU64::new(u64::MAX),
             removals: AtomicU64::new(0),
             published,
+            lists_changes,
             copied: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         };
@@ -83,19 +87,10 @@ impl ReadSide {
     }
 
     /// Shows what a committed group has changed, and wakes who waits for it.
-    pub(super) fn publish(
-        &self,
-        publication: Publication,
-        machine: &Machine,
-        events: [u64; 4],
-        wrote: bool,
-    ) -> Result<(), store::Error> {
-        let mut number = None;
+    pub(super) fn publish(&self, publication: Publication, machine: &Machine, events: [u64; 4], wrote: bool) {
         if wrote {
             // First of all: an answer that leaves memory must be found there.
-            let view = self.store.view()?;
-            self.cold.store(Arc::new(view.statuses()?));
-            number = Some(view.commit_number()?);
+            self.cold.store(Arc::default());
         }
         let mut changed = Vec::with_capacity(publication.answers.len());
         for (task, ended, compact) in publication.answers {
@@ -119,8 +114,8 @@ impl ReadSide {
         if let Some(graph) = publication.graph {
             self.graph.store(Arc::new(graph));
         }
-        if let Some(number) = number {
-            self.published.store(number.0, Ordering::Release);
+        if wrote && self.lists_changes {
+            self.note_commit_number();
         }
         for pause in &publication.pauses {
             self.pauses.change(pause);
@@ -137,7 +132,15 @@ impl ReadSide {
             self.routing.send_modify(|count| *count = count.wrapping_add(1));
         }
         self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
-        Ok(())
+    }
+
+    /// The graph of the last commit is published.
+    fn note_commit_number(&self) {
+        match self.store.view().and_then(|view| view.commit_number()) {
+            Ok(number) => self.published.store(number.0, Ordering::Release),
+            // The writer meets it too; until then the copy waits.
+            Err(error) => tracing::error!(%error, "the number of the last commit can't be read"),
+        }
     }
 
     fn note_backlog(&self, backlog: Backlog) {
@@ -231,7 +234,14 @@ impl ReadSide {
 
     /// The same, read from the store.
     fn cold_status(&self, id: TaskId) -> Result<Option<Answer>, store::Error> {
-        let Some((task, submission)) = self.cold.load().task(id)? else { return Ok(None) };
+        let cold = self.cold.load();
+        let view = if let Some(view) = cold.get() {
+            view
+        } else {
+            let view = self.store.view()?.statuses()?;
+            cold.get_or_init(|| view)
+        };
+        let Some((task, submission)) = view.task(id)? else { return Ok(None) };
         let compact = answer::compact(&task, &Fixed::of(&submission, &task));
         Ok(Some(compact.answer(id, self.pauses.holding(&compact))))
     }

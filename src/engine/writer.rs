@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::api::{EventOutcome, Incoming, LeaseRequest, Refusal};
+use super::api::{LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
-use super::machine::{Grant, Machine};
+use super::incoming::{EventOutcome, Incoming};
+use super::machine::Machine;
 use super::read::ReadSide;
+use super::turns::Grant;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
 use crate::task::{Input, LeaseId, Timestamp};
@@ -159,7 +161,7 @@ impl Writer {
         self.read.note_commit(stopwatch.elapsed());
         let to_route = self.machine.lines.routing.has_next();
         if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
-            self.read.publish(publication, &self.machine, self.events, wrote)?;
+            self.read.publish(publication, &self.machine, self.events, wrote);
         }
         for held in self.held.drain(..) {
             self.unclaimed.extend(held.release(&committed));
@@ -168,6 +170,11 @@ impl Writer {
     }
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
+        match &command {
+            Command::Rollback { .. } => self.commit(now)?,
+            Command::Requeue { event, .. } if event.is_rollback() => self.commit(now)?,
+            _ => {}
+        }
         let machine = &mut self.machine;
         let held = match command {
             Command::Submit { submissions, key, reply } => hold(reply, machine.submit(submissions, key, now)?),
@@ -200,6 +207,13 @@ impl Writer {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
+            Command::Rollback { request, reply } => hold(reply, machine.rollback(&request, now)?.map(Box::new)),
+            Command::CreateCheckpoint { project, new, reply } => {
+                hold(reply, machine.create_checkpoint(&project, new, now)?)
+            }
+            Command::ImportCheckpoint { checkpoint, reply } => {
+                hold(reply, Ok::<_, Refusal>(machine.import_checkpoint(*checkpoint, now)?))
+            }
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {
                 hold(reply, machine.update_project(&project, patch, if_version, now)?)
@@ -220,6 +234,9 @@ impl Writer {
     }
 
     fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        if event.is_rollback() {
+            self.commit(now)?;
+        }
         let outcome = self.machine.accept(event, now)?;
         self.note_event(&outcome);
         Ok(outcome)

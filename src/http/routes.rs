@@ -51,6 +51,11 @@ pub(super) enum Endpoint {
     Clear,
     TaintEvents,
     ProjectConsistency,
+    ListCheckpoints,
+    CreateCheckpoint,
+    GetCheckpoint,
+    Rollback,
+    RolledBack,
     ArtifactContent,
     ListDeadLetters,
     RequeueDeadLetter,
@@ -93,7 +98,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 47] = [
+const TABLE: [(Verb, &str, Endpoint); 52] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -110,6 +115,11 @@ const TABLE: [(Verb, &str, Endpoint); 47] = [
     (Verb::Delete, "/projects/{id}", Endpoint::DeleteProject),
     (Verb::Get, "/projects/{id}/status", Endpoint::ProjectStatus),
     (Verb::Get, "/projects/{id}/consistency", Endpoint::ProjectConsistency),
+    (Verb::Get, "/projects/{id}/checkpoints", Endpoint::ListCheckpoints),
+    (Verb::Post, "/projects/{id}/checkpoints", Endpoint::CreateCheckpoint),
+    (Verb::Get, "/checkpoints/{id}", Endpoint::GetCheckpoint),
+    (Verb::Post, "/checkpoints/{id}/rollback", Endpoint::Rollback),
+    (Verb::Get, "/checkpoints/{id}/affected", Endpoint::RolledBack),
     (Verb::Post, "/projects/{id}/pause", Endpoint::PauseProject),
     (Verb::Post, "/projects/{id}/resume", Endpoint::ResumeProject),
     (Verb::Get, "/queues", Endpoint::ListQueues),

@@ -8,7 +8,7 @@ use super::position::{Phase, Position};
 use super::tables::{Cell, Row, Table};
 use crate::lineage::Graph;
 use crate::store::{self, View};
-use crate::task::{ProjectId, RecordId, Seq, TaskId, Tier};
+use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier};
 
 /// Rows that are read at once.
 pub(super) const PAGE: usize = 1000;
@@ -25,7 +25,7 @@ pub(super) fn page(
     let keys = match table {
         Table::Facts => facts_after(view, after)?,
         Table::Audit => audit_after(view, after)?,
-        Table::Projects | Table::TierPauses | Table::Tasks | Table::Records | Table::Contents => {
+        Table::Projects | Table::TierPauses | Table::Tasks | Table::Records | Table::Checkpoints | Table::Contents => {
             let after = after.and_then(|row| row.first()).map(Cell::to_text);
             let found = phase(table).keys_after(view, after.as_deref(), PAGE, contents)?;
             found.into_iter().map(|(key, _)| key).collect()
@@ -42,6 +42,7 @@ const fn phase(table: Table) -> Phase {
         Table::Tasks => Phase::Tasks,
         Table::Records => Phase::Records,
         Table::Facts | Table::Audit => Phase::Facts,
+        Table::Checkpoints => Phase::Checkpoints,
         Table::Contents => Phase::Contents,
     }
 }
@@ -82,6 +83,7 @@ pub(super) fn key_of(table: Table, row: &Row) -> Option<Key> {
             let place = row.get(1).and_then(super::cells::as_int)?;
             Key::Audit(step_of(Some(row)), usize::try_from(place).ok()?)
         }
+        Table::Checkpoints => Key::Checkpoint(CheckpointId::new(&text).ok()?),
         Table::Contents => Key::Content(super::cells::as_bytes(row.first()?)?.try_into().ok()?),
     })
 }

@@ -10,7 +10,7 @@ use super::rows::{self, Dependency};
 use super::tables::{Row, Table};
 use crate::lineage::Graph;
 use crate::store::{self, CascadeRow, ChangeRow, Changed, CommitNumber, View};
-use crate::task::{ProjectId, RecordId, Seq, TaskId, Tier, Timestamp};
+use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -22,8 +22,9 @@ const MAX_BYTES: usize = 8 << 20;
 pub(super) struct Portion {
     /// Rows as they are, by table.
     pub(super) rows: BTreeMap<Table, Vec<Row>>,
-    /// Tasks that are gone.
-    pub(super) gone: Vec<Uuid>,
+    /// Tasks and checkpoints that are gone.
+    pub(super) gone_tasks: Vec<Uuid>,
+    pub(super) gone_checkpoints: Vec<String>,
     /// Records whose dependencies are replaced, and these.
     pub(super) dependents: Vec<Uuid>,
     pub(super) dependencies: Vec<Dependency>,
@@ -56,6 +57,7 @@ pub(super) enum Key {
     Dependencies(RecordId),
     Fact(Seq),
     Audit(Seq, usize),
+    Checkpoint(CheckpointId),
     Content([u8; 32]),
 }
 
@@ -151,6 +153,7 @@ impl<'a> Reader<'a> {
             keys.extend(changes.iter().map(|change| Key::Record(change.record)));
             keys.extend((0..changes.len()).map(|place| Key::Audit(step, place)));
         }
+        keys.extend(changed.checkpoints.into_iter().map(Key::Checkpoint));
         if self.limits.contents {
             keys.extend(changed.contents.into_iter().map(Key::Content));
         }
@@ -189,7 +192,7 @@ impl<'a> Reader<'a> {
             Key::Dependencies(id) => self.dependencies(id),
             Key::Fact(step) => {
                 if let Some(row) = self.view.cascade(step)? {
-                    self.push(Table::Facts, rows::fact(step, &row));
+                    self.push(Table::Facts, rows::fact(step, row)?);
                 }
             }
             Key::Audit(step, place) => {
@@ -198,6 +201,13 @@ impl<'a> Reader<'a> {
                     self.push(Table::Audit, row);
                 }
             }
+            Key::Checkpoint(id) => match self.view.checkpoint(&id)? {
+                Some(checkpoint) => self.push(Table::Checkpoints, rows::checkpoint(&checkpoint)?),
+                None => {
+                    self.portion.gone_checkpoints.push(id.to_string());
+                    self.count += 1;
+                }
+            },
             Key::Content(hash) => {
                 if let Some(content) = self.view.content(hash)? {
                     self.push(Table::Contents, rows::content(hash, content));
@@ -215,7 +225,7 @@ impl<'a> Reader<'a> {
 
     fn task(&mut self, id: TaskId) -> Stored<()> {
         let (Some(task), Some(submission)) = (self.view.task(id)?, self.view.submission(id)?) else {
-            self.portion.gone.push(rows::task_uuid(id));
+            self.portion.gone_tasks.push(rows::task_uuid(id));
             self.count += 1;
             return Ok(());
         };

@@ -1,7 +1,7 @@
 //! How far the copy is.
 
 use crate::store::{self, CommitNumber, View};
-use crate::task::{ProjectId, RecordId, Seq, TaskId};
+use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId};
 
 use super::portion::Key;
 
@@ -33,19 +33,21 @@ pub(super) enum Phase {
     Records,
     Dependencies,
     Facts,
+    Checkpoints,
     Contents,
     /// What the scan has not seen is removed.
     Sweep,
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Projects,
         Self::Tiers,
         Self::Tasks,
         Self::Records,
         Self::Dependencies,
         Self::Facts,
+        Self::Checkpoints,
         Self::Contents,
         Self::Sweep,
     ];
@@ -58,6 +60,7 @@ impl Phase {
             Self::Records => "records",
             Self::Dependencies => "dependencies",
             Self::Facts => "facts",
+            Self::Checkpoints => "checkpoints",
             Self::Contents => "contents",
             Self::Sweep => "sweep",
         }
@@ -75,7 +78,8 @@ impl Phase {
             Self::Tasks => Self::Records,
             Self::Records => Self::Dependencies,
             Self::Dependencies => Self::Facts,
-            Self::Facts => Self::Contents,
+            Self::Facts => Self::Checkpoints,
+            Self::Checkpoints => Self::Contents,
             Self::Contents | Self::Sweep => Self::Sweep,
         }
     }
@@ -109,6 +113,11 @@ impl Phase {
                 view.records_after(after, limit)?.into_iter().map(|id| (key(id), id.to_string())).collect()
             }
             Self::Facts => facts_after(view, after, limit)?,
+            Self::Checkpoints => {
+                let after = after.and_then(|after| CheckpointId::new(after).ok());
+                let checkpoints = view.checkpoints_after(after.as_ref(), limit)?.into_iter();
+                checkpoints.map(|point| (Key::Checkpoint(point.id.clone()), point.id.to_string())).collect()
+            }
             Self::Contents if contents => {
                 let hashes = view.contents_after(after.and_then(hash_of), limit)?;
                 hashes.into_iter().map(|hash| (Key::Content(hash), hash_text(hash))).collect()

@@ -15,9 +15,9 @@ use super::settings::Settings;
 use super::state::{self, State, signed};
 use super::tables::{Cell, Row, Table};
 use super::{Error, cells};
-use crate::lineage::{Action, Flag};
-use crate::store::{Batch, CascadeRow, ChangeRow, Counters, LineageRow, Project, Record, Store, TierPause};
-use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
+use crate::lineage::Flag;
+use crate::store::{Batch, CascadeRow, ChangeRow, Checkpoint, Counters, LineageRow, Project, Record, Store, TierPause};
+use crate::task::{Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
 
 /// Positions of the log of one epoch: more than any store will ever use.
 const EPOCH_BITS: u32 = 32;
@@ -31,8 +31,10 @@ pub struct Restored {
     pub tasks: u64,
     /// Provenance records.
     pub records: u64,
-    /// Taints, marks and clears.
+    /// Entries of the audit trail.
     pub facts: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
     /// Contents of artifacts.
     pub contents: u64,
     /// Rows that the database had refused, which are not in it.
@@ -41,11 +43,11 @@ pub struct Restored {
 
 impl fmt::Display for Restored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { projects, tasks, records, facts, contents, missing } = self;
+        let Self { projects, tasks, records, facts, checkpoints, contents, missing } = self;
         write!(
             f,
-            "{projects} projects, {tasks} tasks, {records} provenance records, {facts} taints, marks and clears, \
-             {contents} contents"
+            "{projects} projects, {tasks} tasks, {records} provenance records, {facts} steps of the audit trail, \
+             {checkpoints} checkpoints, {contents} contents"
         )?;
         if *missing > 0 {
             write!(f, "; {missing} rows that the database had refused are lost")?;
@@ -209,6 +211,11 @@ impl Loading<'_> {
                 self.restored.records += 1;
             }
             Table::Facts => self.fact(batch, row).await?,
+            Table::Checkpoints => {
+                let checkpoint: Checkpoint = read(row, table, "document")?;
+                batch.put_checkpoint(&checkpoint)?;
+                self.restored.checkpoints += 1;
+            }
             Table::Contents => {
                 let hash = row.first().and_then(cells::as_bytes).and_then(|hash| hash.try_into().ok());
                 let content = row.get(1).and_then(cells::as_bytes);
@@ -253,23 +260,8 @@ impl Loading<'_> {
     async fn fact(&mut self, batch: &mut Batch, row: &Row) -> Result<(), Error> {
         let table = Table::Facts;
         let step = row.first().and_then(cells::as_int).and_then(|step| u64::try_from(step).ok()).unwrap_or(0);
-        let action = match text(row, table, "action")? {
-            "taint" => Action::Taint,
-            "mark" => Action::Mark,
-            "clear" => Action::Clear,
-            other => return Err(wrong(table, row, &format!("{other:?} is no action"))),
-        };
-        let artifact = cells::as_text(column(row, table, "artifact_id")).map(ArtifactId::new);
-        let fact = CascadeRow {
-            at: time(row, table, "at").unwrap_or_default(),
-            cascade_id: text(row, table, "cascade_id")?.to_owned(),
-            action,
-            record: record_id(column(row, table, "record_id")).ok_or_else(|| wrong(table, row, &"no record"))?,
-            artifact: artifact.transpose().map_err(|error| wrong(table, row, &error))?,
-            reason: text(row, table, "reason")?.to_owned(),
-            source: cells::as_text(column(row, table, "source")).map(str::to_owned),
-            changes: self.changes(step).await?,
-        };
+        let mut fact: CascadeRow = read(row, table, "document")?;
+        fact.changes = self.changes(step).await?;
         batch.put_cascade(Seq(step), &fact)?;
         self.restored.facts += 1;
         Ok(())
@@ -330,10 +322,6 @@ fn text<'a>(row: &'a Row, table: Table, name: &str) -> Result<&'a str, Error> {
 
 fn time(row: &Row, table: Table, name: &str) -> Option<Timestamp> {
     if let Cell::Time(time) = column(row, table, name) { Some(*time) } else { None }
-}
-
-fn record_id(cell: &Cell) -> Option<RecordId> {
-    cells::as_uuid(cell).map(RecordId::new)
 }
 
 fn read<T: DeserializeOwned>(row: &Row, table: Table, name: &str) -> Result<T, Error> {

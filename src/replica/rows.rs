@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::tables::{Cell, Row};
 use crate::lineage::{Action, Fact, Flag, Graph, Link, Relationship};
-use crate::store::{self, CascadeRow, ChangeRow, LineageRow, Project, Record, TierPause};
+use crate::store::{self, CascadeRow, Cause, ChangeRow, Checkpoint, LineageRow, Project, Record, TierPause};
 use crate::task::{Findings, RecordId, Seq, State, Submission, Task, TaskId, Tier};
 
 /// A dependency: the record that used something, the one that produced it,
@@ -183,22 +183,49 @@ pub(super) const fn tainted_at(fact: Option<Fact>) -> Option<Seq> {
     }
 }
 
-pub(super) fn fact(step: Seq, row: &CascadeRow) -> Row {
-    let action = match row.action {
-        Action::Taint => "taint",
-        Action::Mark => "mark",
-        Action::Clear => "clear",
+/// What has changed flags; its changes are rows of their own.
+pub(super) fn fact(step: Seq, row: CascadeRow) -> Result<Row, store::Error> {
+    let row = CascadeRow { changes: Vec::new(), ..row };
+    let (action, record, checkpoint) = match &row.cause {
+        Cause::Said { action: Action::Taint, record, .. } => ("taint", Some(*record), None),
+        Cause::Said { action: Action::Mark, record, .. } => ("mark", Some(*record), None),
+        Cause::Said { action: Action::Clear, record, .. } => ("clear", Some(*record), None),
+        Cause::Rollback { checkpoint, .. } => ("rollback", None, Some(checkpoint)),
+        Cause::Arrival(record) => ("arrival", Some(*record), None),
+        Cause::Verdict(record) => ("verdict", Some(*record), None),
     };
-    vec![
+    Ok(vec![
         step.0.into(),
         row.at.into(),
         row.cascade_id.as_str().into(),
         action.into(),
-        record_uuid(row.record).into(),
-        row.artifact.as_ref().map(|artifact| artifact.as_str()).into(),
+        record.map(record_uuid).into(),
+        row.cause.artifact().map(|artifact| artifact.as_str()).into(),
+        checkpoint.map(|checkpoint| checkpoint.as_str()).into(),
         row.reason.as_str().into(),
         row.source.as_deref().into(),
-    ]
+        document("cascades", &row)?,
+    ])
+}
+
+pub(super) fn checkpoint(checkpoint: &Checkpoint) -> Result<Row, store::Error> {
+    Ok(vec![
+        checkpoint.id.as_str().into(),
+        checkpoint.project.as_str().into(),
+        checkpoint.created_at.into(),
+        checkpoint.git_ref.as_deref().into(),
+        checkpoint.provenance_count.into(),
+        checkpoint.artifact_count.into(),
+        checkpoint.last_provenance_id.as_deref().into(),
+        checkpoint.last_task_id.as_deref().into(),
+        checkpoint.rag_state_ref.as_deref().into(),
+        checkpoint.work_product_ref.as_deref().into(),
+        checkpoint.description.as_deref().into(),
+        checkpoint.trigger.as_str().into(),
+        Cell::Flag(checkpoint.is_valid),
+        checkpoint.rolled_back_at.into(),
+        document("checkpoints", checkpoint)?,
+    ])
 }
 
 pub(super) fn audit(step: Seq, place: u64, change: &ChangeRow) -> Row {

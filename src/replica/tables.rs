@@ -14,6 +14,7 @@ pub(super) enum Table {
     Records,
     Facts,
     Audit,
+    Checkpoints,
     Contents,
 }
 
@@ -140,8 +141,10 @@ const FACTS: Columns = &[
     ("action", Text),
     ("record_id", Kind::Uuid),
     ("artifact_id", Text),
+    ("checkpoint_id", Text),
     ("reason", Text),
     ("source", Text),
+    ("document", Json),
 ];
 const AUDIT: Columns = &[
     ("position", Int),
@@ -152,11 +155,36 @@ const AUDIT: Columns = &[
     ("depth", Int),
     ("through", Kind::Uuid),
 ];
+const CHECKPOINTS: Columns = &[
+    ("id", Text),
+    ("project_id", Text),
+    ("created_at", Time),
+    ("git_ref", Text),
+    ("provenance_count", Int),
+    ("artifact_count", Int),
+    ("last_provenance_id", Text),
+    ("last_task_id", Text),
+    ("rag_state_ref", Text),
+    ("work_product_ref", Text),
+    ("description", Text),
+    ("trigger", Text),
+    ("is_valid", Flag),
+    ("rolled_back_at", Time),
+    ("document", Json),
+];
 const CONTENTS: Columns = &[("sha256", Bytes), ("content", Bytes)];
 
 impl Table {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Projects, Self::TierPauses, Self::Tasks, Self::Records, Self::Facts, Self::Audit, Self::Contents];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Projects,
+        Self::TierPauses,
+        Self::Tasks,
+        Self::Records,
+        Self::Facts,
+        Self::Audit,
+        Self::Checkpoints,
+        Self::Contents,
+    ];
 
     /// Its name; that of the records can be chosen.
     pub(super) fn name(self, provenance_table: &str) -> &str {
@@ -167,6 +195,7 @@ impl Table {
             Self::Records => provenance_table,
             Self::Facts => "taint_facts",
             Self::Audit => "taint_events",
+            Self::Checkpoints => "checkpoints",
             Self::Contents => "artifact_contents",
         }
     }
@@ -179,6 +208,7 @@ impl Table {
             Self::Records => RECORDS,
             Self::Facts => FACTS,
             Self::Audit => AUDIT,
+            Self::Checkpoints => CHECKPOINTS,
             Self::Contents => CONTENTS,
         }
     }
@@ -187,7 +217,13 @@ impl Table {
     pub(super) const fn key_columns(self) -> usize {
         match self {
             Self::Audit => 2,
-            Self::Projects | Self::TierPauses | Self::Tasks | Self::Records | Self::Facts | Self::Contents => 1,
+            Self::Projects
+            | Self::TierPauses
+            | Self::Tasks
+            | Self::Records
+            | Self::Facts
+            | Self::Checkpoints
+            | Self::Contents => 1,
         }
     }
 

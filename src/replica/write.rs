@@ -62,10 +62,10 @@ impl Session {
             writing.upsert(&transaction, *table, rows).await?;
             written.rows += count(rows.len());
         }
-        writing.remove_tasks(&transaction, &portion.gone).await?;
+        writing.remove_gone(&transaction, portion).await?;
         writing.replace_dependencies(&transaction, portion).await?;
         transaction.commit().await?;
-        written.rows += count(portion.gone.len());
+        written.rows += count(portion.gone_tasks.len() + portion.gone_checkpoints.len());
         Ok(written)
     }
 
@@ -88,7 +88,7 @@ impl Session {
             written.rows += count(rows.len()) - rejected;
             written.rejected += rejected;
         }
-        writing.remove_tasks(&transaction, &portion.gone).await?;
+        writing.remove_gone(&transaction, portion).await?;
         written.rejected += writing.replace_dependencies_by_halves(&mut transaction, portion).await?;
         transaction.commit().await?;
         Ok(written)
@@ -170,15 +170,18 @@ impl Writing<'_> {
         Ok(())
     }
 
-    async fn remove_tasks(&self, transaction: &Transaction<'_>, gone: &[Uuid]) -> Result<(), Error> {
-        if gone.is_empty() {
+    async fn remove_gone(&self, transaction: &Transaction<'_>, portion: &Portion) -> Result<(), Error> {
+        let (tasks, checkpoints) = (&portion.gone_tasks, &portion.gone_checkpoints);
+        if tasks.is_empty() && checkpoints.is_empty() {
             return Ok(());
         }
-        transaction.execute("DELETE FROM tasks WHERE id = ANY($1)", &[&gone]).await?;
+        transaction.execute("DELETE FROM tasks WHERE id = ANY($1)", &[tasks]).await?;
+        transaction.execute("DELETE FROM checkpoints WHERE id = ANY($1)", &[checkpoints]).await?;
         if self.has_rejects {
-            let keys: Vec<String> = gone.iter().map(Uuid::to_string).collect();
-            let sql = "DELETE FROM replication_rejects WHERE source = 'tasks' AND key = ANY($1)";
-            transaction.execute(sql, &[&keys]).await?;
+            let keys: Vec<String> = tasks.iter().map(Uuid::to_string).collect();
+            let sql = "DELETE FROM replication_rejects WHERE source = 'tasks' AND key = ANY($1) \
+                       OR source = 'checkpoints' AND key = ANY($2)";
+            transaction.execute(sql, &[&keys, checkpoints]).await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::changes::CommitNumber;
+use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{decode, encode};
 use super::lineage::{CascadeRow, LineageRow};
 use super::recover::TakenEvents;
@@ -14,7 +15,8 @@ use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
 use crate::task::{
-    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
+    CheckpointId, Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier,
+    Timestamp,
 };
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
@@ -45,6 +47,7 @@ pub struct Batch {
     pub(super) records: Vec<(RecordId, Bytes)>,
     pub(super) lineage: Vec<(RecordId, Bytes)>,
     pub(super) cascades: Vec<(Seq, Bytes)>,
+    pub(super) checkpoints: CheckpointRows,
     artifacts: Vec<(String, RecordId)>,
     pub(super) findings: Vec<(TaskId, Bytes)>,
     pub(super) contents: Vec<([u8; 32], Bytes)>,
@@ -59,8 +62,6 @@ pub struct Batch {
     removed_dead_letters: Vec<u64>,
     pub(super) removed_tasks: Vec<RemovedTask>,
     trim: Trim,
-    /// Records whose flag changed.
-    pub(super) flagged: Vec<RecordId>,
     pub(super) list_changes: Option<bool>,
     pub(super) trimmed_changes: Option<CommitNumber>,
     pub(super) begin_after: Option<(CommitNumber, Seq)>,
@@ -107,6 +108,7 @@ impl Batch {
             && self.records.is_empty()
             && self.lineage.is_empty()
             && self.cascades.is_empty()
+            && self.checkpoints.is_empty()
             && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
@@ -118,7 +120,6 @@ impl Batch {
             && self.dead_letters.is_empty()
             && self.removed_dead_letters.is_empty()
             && self.removed_tasks.is_empty()
-            && self.flagged.is_empty()
             && self.contents.is_empty()
             && self.list_changes.is_none()
             && self.trimmed_changes.is_none()
@@ -148,12 +149,13 @@ impl Batch {
         Ok(())
     }
 
-    /// Appends to the log and to the history of the entry's task.
+    /// Appends to the log and, where the entry is about a task, to its history.
     pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
         self.log.push((seq, encode("log", &entry)?.into()));
-        let key = id_then(entry.task.to_bytes(), seq.0);
-        let bytes = encode("history", &LogEntry { event: None, ..entry })?;
-        self.history.push((key, bytes.into()));
+        if let Some(task) = entry.task() {
+            let bytes = encode("history", &LogEntry { event: None, ..entry })?;
+            self.history.push((id_then(task.to_bytes(), seq.0), bytes.into()));
+        }
         Ok(())
     }
 
@@ -176,6 +178,25 @@ impl Batch {
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
         self.cascades.push((step, encode("cascades", row)?.into()));
         Ok(())
+    }
+
+    /// Keeps a checkpoint, new or changed; project and time never change.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.checkpoints.put(checkpoint)
+    }
+
+    /// Removes a checkpoint.
+    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
+        self.checkpoints.remove(project, at, id);
+    }
+
+    /// Keeps what has completed in a project since its newest checkpoint.
+    pub fn put_checkpoint_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        self.checkpoints.put_progress(project, progress)
     }
 
     /// Keeps what the Agent and RAG said for the workers of a task.
@@ -282,6 +303,7 @@ impl Batch {
         self.write_log(transaction)?;
         self.write_log_readers(transaction)?;
         self.write_records(transaction)?;
+        self.checkpoints.write(transaction)?;
         self.write_projects(transaction)?;
         self.write_estimates(transaction)?;
         self.write_identities(transaction)?;

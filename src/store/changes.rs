@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::{decode, encode};
 use super::tables::{self, CHANGES_FROM_KEY, CHANGES_KEY};
 use super::{Batch, Error, Store, View};
-use crate::task::{ProjectId, RecordId, Seq, TaskId, Tier, Timestamp};
+use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier, Timestamp};
 
 /// The number of a commit that changed something that is copied: one
 /// sequence, which grows as long as the store lives.
@@ -37,11 +37,13 @@ pub struct Changed {
     pub tiers: Vec<Tier>,
     /// Tasks that changed or were removed.
     pub tasks: Vec<TaskId>,
-    /// Provenance records whose row, links, fact or flag changed, but for
-    /// those that one of `cascades` names.
+    /// Provenance records whose row, links or fact changed. Those whose flag
+    /// changed are named by `cascades`: every change of a flag is.
     pub records: Vec<RecordId>,
-    /// Taints, marks and clears.
+    /// Steps of the audit trail.
     pub cascades: Vec<Seq>,
+    /// Checkpoints that changed or were removed.
+    pub checkpoints: Vec<CheckpointId>,
     /// Contents, by their SHA-256.
     pub contents: Vec<[u8; 32]>,
 }
@@ -53,6 +55,7 @@ impl Changed {
             && self.tasks.is_empty()
             && self.records.is_empty()
             && self.cascades.is_empty()
+            && self.checkpoints.is_empty()
             && self.contents.is_empty()
     }
 }
@@ -71,11 +74,6 @@ impl Store {
 }
 
 impl Batch {
-    /// The flags of these records have changed.
-    pub fn put_flagged(&mut self, records: impl IntoIterator<Item = RecordId>) {
-        self.flagged.extend(records);
-    }
-
     /// Takes commits up to here from the list of changes.
     pub fn trim_changes(&mut self, until: CommitNumber) {
         self.trimmed_changes = Some(until);
@@ -90,7 +88,7 @@ impl Batch {
     fn changed(&self) -> Changed {
         let tasks = self.submissions.iter().chain(&self.findings).map(|(id, _)| *id);
         let tasks = tasks.chain(self.tasks.iter().map(|row| row.id)).chain(self.removed_tasks.iter().map(|row| row.id));
-        let records = self.records.iter().chain(&self.lineage).map(|(id, _)| *id).chain(self.flagged.iter().copied());
+        let records = self.records.iter().chain(&self.lineage).map(|(id, _)| *id);
         Changed {
             at: self.at,
             projects: sorted(self.projects.iter().map(|(id, _)| id.clone())),
@@ -98,6 +96,7 @@ impl Batch {
             tasks: sorted(tasks),
             records: sorted(records),
             cascades: sorted(self.cascades.iter().map(|(step, _)| *step)),
+            checkpoints: sorted(self.checkpoints.ids().cloned()),
             contents: sorted(self.contents.iter().map(|(hash, _)| *hash)),
         }
     }

@@ -10,6 +10,7 @@
 mod batch;
 mod cautious;
 mod changes;
+mod checkpoint;
 mod codec;
 mod error;
 mod journal;
@@ -24,11 +25,14 @@ mod tables;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
 pub use changes::{Changed, CommitNumber};
+pub use checkpoint::{Checkpoint, CheckpointProgress};
 pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
-pub use lineage::{CascadeRow, ChangeRow, LineageRow};
+pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
 pub use read::{RecordRow, Scan, ScanFilter, Sizes, StatusView, View};
 pub use readers::Place;
 pub use recover::{Recovered, TakenEvents};
-pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, TierPause};
+pub use rows::{
+    About, Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, Standing, TierPause,
+};

@@ -321,6 +321,9 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::LINEAGE)?;
         transaction.open_table(tables::CASCADES)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
+        transaction.open_table(tables::CHECKPOINTS)?;
+        transaction.open_table(tables::CHECKPOINTS_BY_PROJECT)?;
+        transaction.open_table(tables::CHECKPOINT_PROGRESS)?;
         transaction.open_table(tables::FINDINGS)?;
         transaction.open_table(tables::CONTENTS)?;
         transaction.open_table(tables::DEAD_LETTERS)?;

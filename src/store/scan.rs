@@ -6,11 +6,12 @@ use std::ops::Bound;
 
 use redb::{ReadOnlyTable, ReadableTable, Value};
 
+use super::checkpoint::Checkpoint;
 use super::codec::decode;
 use super::lineage::{CascadeRow, LineageRow};
 use super::rows::{Project, TierPause};
 use super::{Error, View, tables};
-use crate::task::{ProjectId, RecordId, Seq, TaskId, Tier};
+use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier};
 
 impl View {
     /// The newest position of the log.
@@ -77,6 +78,16 @@ impl View {
             None => table.iter()?,
         };
         rows.take(limit).map(|row| decode("projects", row?.1.value())).collect()
+    }
+
+    /// Checkpoints after one of them, by id.
+    pub fn checkpoints_after(&self, after: Option<&CheckpointId>, limit: usize) -> Result<Vec<Checkpoint>, Error> {
+        let table = self.table(tables::CHECKPOINTS)?;
+        let rows = match after.map(CheckpointId::as_str) {
+            Some(after) => table.range::<&str>((Bound::Excluded(after), Bound::Unbounded))?,
+            None => table.iter()?,
+        };
+        rows.take(limit).map(|row| decode("checkpoints", row?.1.value())).collect()
     }
 
     /// Tiers that are or were paused.

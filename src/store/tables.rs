@@ -96,6 +96,19 @@ pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::ne
 pub(super) const RECORDS_BY_ARTIFACT: TableDefinition<'_, (&'static str, Id), ()> =
     TableDefinition::new("records_by_artifact");
 
+/// Checkpoint id → `Checkpoint`. Read by its id, and whole by exports.
+pub(super) const CHECKPOINTS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("checkpoints");
+
+/// Project id, time of a checkpoint (microseconds), its id → nothing. Read by
+/// the list of a project's checkpoints and by rollbacks.
+pub(super) const CHECKPOINTS_BY_PROJECT: TableDefinition<'_, (&'static str, i64, &'static str), ()> =
+    TableDefinition::new("checkpoints_by_project");
+
+/// Project id → `CheckpointProgress`: what has completed since its newest
+/// checkpoint; no row: nothing. Read at start.
+pub(super) const CHECKPOINT_PROGRESS: TableDefinition<'_, &'static str, Bytes> =
+    TableDefinition::new("checkpoint_progress");
+
 /// Task id → `Findings`: what the Agent and RAG said for its workers. Read
 /// for dispatch and when an output comes; lives as long as the task.
 pub(super) const FINDINGS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("findings");

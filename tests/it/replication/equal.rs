@@ -49,11 +49,15 @@ pub(super) async fn assert_equal(data_dir: &Path, database: &Database) {
     let (mut facts, mut audit) = (BTreeSet::new(), BTreeSet::new());
     for row in view.cascades_after(Seq(0)).unwrap() {
         let (step, row) = row.unwrap();
-        facts.insert(format!("{step} {} {}", uuid(row.record), row.reason));
+        facts.insert(format!("{step} {} {}", row.cascade_id, row.reason));
         audit.extend(row.changes.iter().map(|change| format!("{step} {} {}", uuid(change.record), change.depth)));
     }
-    same("facts", &facts, &rows(&client, "SELECT concat_ws(' ', position, record_id, reason) FROM taint_facts").await);
+    same("facts", &facts, &rows(&client, "SELECT concat_ws(' ', position, cascade_id, reason) FROM taint_facts").await);
     same("audit", &audit, &rows(&client, "SELECT concat_ws(' ', position, record_id, depth) FROM taint_events").await);
+    let points = view.checkpoints().unwrap().map(|point| point.unwrap());
+    let points = points.map(|point| format!("{} {} {}", point.id, point.provenance_count, point.is_valid)).collect();
+    let sql = "SELECT concat_ws(' ', id, provenance_count, is_valid::text) FROM checkpoints";
+    same("checkpoints", &points, &rows(&client, sql).await);
     let of = |project: &dats::store::Project| {
         let (archived, paused) = (project.archived_at.is_some(), project.paused_at.is_some());
         format!("{} {} {archived} {paused}", project.id, project.version)

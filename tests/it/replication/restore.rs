@@ -39,7 +39,12 @@ async fn goes_on_where_the_lost_one_was() {
     let lease = client.post("queues/large/lease", &ask).await.json();
     assert_eq!(lease["leases"][0]["task"]["task_id"], *task, "{lease}");
     caught_up(&server, &lost, &database).await;
-    let paths = ["provenance?limit=1000", "taint-events?limit=1000", "projects?limit=1000"];
+    let paths = [
+        "provenance?limit=1000",
+        "taint-events?limit=1000",
+        "projects?limit=1000",
+        "projects/one/checkpoints?limit=1000",
+    ];
     let mut before = Vec::new();
     for path in paths {
         before.push(facts(&client, path).await);

@@ -109,7 +109,8 @@ impl User {
                 35..70 => self.work().await,
                 70..76 => self.cancel().await,
                 76..88 => self.say().await,
-                88..94 => self.change_project().await,
+                88..93 => self.change_project().await,
+                93..97 => self.roll_back().await,
                 _ => self.pause_tier().await,
             }
         }
@@ -186,6 +187,17 @@ impl User {
         let patch = json!({"max_concurrent": 5 + self.random.below(5)}).to_string();
         let headers = [("content-type", "application/json")];
         let _ = self.client.ask("PATCH", &format!("projects/{project}"), &headers, patch).await;
+    }
+
+    /// Makes a checkpoint, and now and then goes back to it.
+    async fn roll_back(&mut self) {
+        let project = *self.random.pick(&PROJECTS);
+        let Some(made) = self.post(&format!("projects/{project}/checkpoints"), &json!({})).await else { return };
+        let id = made.json()["id"].as_str().unwrap_or("none").to_owned();
+        if self.random.chance(50) {
+            Box::pin(self.work()).await;
+            self.post(&format!("checkpoints/{id}/rollback"), &json!({"reason": "back"})).await;
+        }
     }
 
     async fn pause_tier(&mut self) {
