@@ -93,6 +93,11 @@ impl CheckpointRows {
         self.kept.is_empty() && self.removed.is_empty() && self.progress.is_empty()
     }
 
+    /// Those that are kept or removed.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &CheckpointId> {
+        self.kept.iter().map(|((_, _, id), _)| id).chain(self.removed.iter().map(|(_, _, id)| id))
+    }
+
     pub(super) fn put(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         self.kept.push((key(checkpoint), encode("checkpoints", checkpoint)?.into()));
         Ok(())
