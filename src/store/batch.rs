@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{decode, encode};
 use super::contents::{ContentFile, NewContents};
-use super::lineage::{CascadeRow, LineageRow};
+use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::recover::TakenEvents;
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
@@ -48,8 +48,7 @@ pub struct Batch {
     history: Vec<([u8; 24], Bytes)>,
     records: Vec<(RecordId, Bytes)>,
     lineage: Vec<(RecordId, Bytes)>,
-    /// Each without its changes, and these.
-    cascades: Vec<(Seq, Bytes, Bytes)>,
+    cascades: CascadeRows,
     checkpoints: CheckpointRows,
     artifacts: Vec<(String, RecordId)>,
     findings: Vec<(TaskId, Bytes)>,
@@ -172,9 +171,7 @@ impl Batch {
 
     /// Keeps what a taint, mark or clear did.
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        let changes = encode("cascade_changes", &row.changes)?;
-        self.cascades.push((step, encode("cascades", &row.head())?.into(), changes.into()));
-        Ok(())
+        self.cascades.put(step, row)
     }
 
     /// Keeps a checkpoint, new or changed; project and time never change.
@@ -390,14 +387,7 @@ impl Batch {
                 lineage.insert(&id.to_bytes(), &bytes[..])?;
             }
         }
-        if !self.cascades.is_empty() {
-            let mut cascades = transaction.open_table(tables::CASCADES)?;
-            let mut of_cascades = transaction.open_table(tables::CASCADE_CHANGES)?;
-            for (step, head, changes) in &self.cascades {
-                cascades.insert(step.0, &head[..])?;
-                of_cascades.insert(step.0, &changes[..])?;
-            }
-        }
+        self.cascades.write(transaction)?;
         self.contents.write(transaction)
     }
 
