@@ -11,7 +11,7 @@ use super::changes::CommitNumber;
 use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{decode, encode};
 use super::contents::{ContentFile, NewContents};
-use super::lineage::{CascadeRow, LineageRow};
+use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::recover::TakenEvents;
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::id_then;
@@ -48,8 +48,7 @@ pub struct Batch {
     pub(super) history: Vec<([u8; 24], Bytes)>,
     pub(super) records: Vec<(RecordId, Bytes)>,
     pub(super) lineage: Vec<(RecordId, Bytes)>,
-    /// Each without its changes, and these.
-    pub(super) cascades: Vec<(Seq, Bytes, Bytes)>,
+    pub(super) cascades: CascadeRows,
     pub(super) checkpoints: CheckpointRows,
     pub(super) artifacts: Vec<(String, RecordId)>,
     pub(super) findings: Vec<(TaskId, Bytes)>,
@@ -179,9 +178,7 @@ impl Batch {
 
     /// Keeps what a taint, mark or clear did.
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        let changes = encode("cascade_changes", &row.changes)?;
-        self.cascades.push((step, encode("cascades", &row.head())?.into(), changes.into()));
-        Ok(())
+        self.cascades.put(step, row)
     }
 
     /// Keeps a checkpoint, new or changed; project and time never change.

@@ -106,14 +106,7 @@ impl Batch {
                 lineage.insert(&id.to_bytes(), &bytes[..])?;
             }
         }
-        if !self.cascades.is_empty() {
-            let mut cascades = transaction.open_table(tables::CASCADES)?;
-            let mut of_cascades = transaction.open_table(tables::CASCADE_CHANGES)?;
-            for (step, head, changes) in &self.cascades {
-                cascades.insert(step.0, &head[..])?;
-                of_cascades.insert(step.0, &changes[..])?;
-            }
-        }
+        self.cascades.write(transaction)?;
         self.contents.write(transaction)
     }
 
