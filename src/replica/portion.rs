@@ -149,9 +149,9 @@ impl<'a> Reader<'a> {
         keys.extend(changed.records.into_iter().map(Key::Record));
         for step in changed.cascades {
             keys.push(Key::Fact(step));
-            let changes = self.changes_of(step)?;
-            keys.extend(changes.iter().map(|change| Key::Record(change.record)));
-            keys.extend((0..changes.len()).map(|place| Key::Audit(step, place)));
+            let flags = self.changes_of(step)?;
+            keys.extend(flags.iter().map(|flag| Key::Record(flag.record)));
+            keys.extend((0..flags.len()).map(|place| Key::Audit(step, place)));
         }
         keys.extend(changed.checkpoints.into_iter().map(Key::Checkpoint));
         if self.limits.contents {
@@ -201,13 +201,7 @@ impl<'a> Reader<'a> {
                     self.push(Table::Audit, row);
                 }
             }
-            Key::Checkpoint(id) => match self.view.checkpoint(&id)? {
-                Some(checkpoint) => self.push(Table::Checkpoints, rows::checkpoint(&checkpoint)?),
-                None => {
-                    self.portion.gone_checkpoints.push(id.to_string());
-                    self.count += 1;
-                }
-            },
+            Key::Checkpoint(id) => self.checkpoint(&id)?,
             Key::Content(hash) => {
                 if let Some(content) = self.view.content(hash)? {
                     self.push(Table::Contents, rows::content(hash, content));
@@ -231,6 +225,16 @@ impl<'a> Reader<'a> {
         };
         let findings = self.view.findings(id)?;
         self.push(Table::Tasks, rows::task(&task, &submission, findings.as_ref())?);
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, id: &CheckpointId) -> Stored<()> {
+        if let Some(checkpoint) = self.view.checkpoint(id)? {
+            self.push(Table::Checkpoints, rows::checkpoint(&checkpoint)?);
+        } else {
+            self.portion.gone_checkpoints.push(id.to_string());
+            self.count += 1;
+        }
         Ok(())
     }
 

@@ -151,7 +151,7 @@ fn facts_after(view: &View, after: Option<&str>, limit: usize) -> Result<Vec<(Ke
 }
 
 fn hash_text(hash: [u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    super::tables::hexadecimal(&hash)
 }
 
 fn hash_of(text: &str) -> Option<[u8; 32]> {

@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::session::Session;
@@ -182,9 +181,7 @@ impl Loading<'_> {
         let sql = table.page(&self.session.settings.provenance_table, after.is_some(), self.batch_rows);
         let key = after.map(|row| table.key(row)).unwrap_or_default();
         let parameters: Vec<_> = key.iter().map(cells::parameter).collect();
-        let parameters: Vec<&(dyn ToSql + Sync)> =
-            parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
-        let rows = self.session.client.query(&sql, &parameters).await?;
+        let rows = self.session.client.query(&sql, &cells::references(&parameters)).await?;
         rows.iter().map(|row| cells::read(table, row)).collect()
     }
 
