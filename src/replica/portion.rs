@@ -70,7 +70,7 @@ pub(super) struct Reader<'a> {
     taken: HashSet<Key>,
     bytes: usize,
     count: usize,
-    /// What records were tainted with, without the changes.
+    /// What records were tainted with.
     taints: HashMap<Seq, Option<CascadeRow>>,
     /// The changes of the step that was read last.
     changes: Option<(Seq, Vec<ChangeRow>)>,
@@ -162,8 +162,7 @@ impl<'a> Reader<'a> {
 
     fn changes_of(&mut self, step: Seq) -> Stored<&[ChangeRow]> {
         if self.changes.as_ref().is_none_or(|(of, _)| *of != step) {
-            let row = self.view.cascade(step)?;
-            self.changes = Some((step, row.map(|row| row.changes).unwrap_or_default()));
+            self.changes = Some((step, self.view.cascade_changes(step)?));
         }
         Ok(self.changes.as_ref().map_or(&[], |(_, changes)| changes))
     }
@@ -192,7 +191,7 @@ impl<'a> Reader<'a> {
             Key::Dependencies(id) => self.dependencies(id),
             Key::Fact(step) => {
                 if let Some(row) = self.view.cascade(step)? {
-                    self.push(Table::Facts, rows::fact(step, row)?);
+                    self.push(Table::Facts, rows::fact(step, &row)?);
                 }
             }
             Key::Audit(step, place) => {
@@ -245,10 +244,7 @@ impl<'a> Reader<'a> {
         let taint = match rows::tainted_at(known.fact) {
             Some(step) => match self.taints.entry(step) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut().as_ref(),
-                std::collections::hash_map::Entry::Vacant(place) => {
-                    let row = view.cascade(step)?.map(|row| CascadeRow { changes: Vec::new(), ..row });
-                    place.insert(row).as_ref()
-                }
+                std::collections::hash_map::Entry::Vacant(place) => place.insert(view.cascade(step)?).as_ref(),
             },
             None => None,
         };

@@ -186,8 +186,7 @@ pub(super) const fn tainted_at(fact: Option<Fact>) -> Option<Seq> {
 }
 
 /// What has changed flags; its changes are rows of their own.
-pub(super) fn fact(step: Seq, row: CascadeRow) -> Result<Row, store::Error> {
-    let row = CascadeRow { changes: Vec::new(), ..row };
+pub(super) fn fact(step: Seq, row: &CascadeRow) -> Result<Row, store::Error> {
     let (action, record, checkpoint) = match &row.cause {
         Cause::Said { action: Action::Taint, record, .. } => ("taint", Some(*record), None),
         Cause::Said { action: Action::Mark, record, .. } => ("mark", Some(*record), None),
@@ -206,7 +205,7 @@ pub(super) fn fact(step: Seq, row: CascadeRow) -> Result<Row, store::Error> {
         checkpoint.map(CheckpointId::as_str).into(),
         row.reason.as_str().into(),
         row.source.as_deref().into(),
-        document("cascades", &row)?,
+        document("cascades", row)?,
     ])
 }
 

@@ -95,9 +95,9 @@ impl Batch {
             tiers: sorted(self.tier_pauses.iter().map(|(tier, _)| tier.clone())),
             tasks: sorted(tasks),
             records: sorted(records),
-            cascades: sorted(self.cascades.iter().map(|(step, _)| *step)),
+            cascades: sorted(self.cascades.iter().map(|(step, _, _)| *step)),
             checkpoints: sorted(self.checkpoints.ids().cloned()),
-            contents: sorted(self.contents.iter().map(|(hash, _)| *hash)),
+            contents: sorted(self.contents.keys()),
         }
     }
 

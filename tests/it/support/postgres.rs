@@ -113,7 +113,7 @@ impl Postgres {
     fn start() -> Option<Self> {
         let Some(binaries) = binaries() else {
             assert!(std::env::var("CI").is_err(), "Postgres is not installed, and CI is set");
-            eprintln!("skipped: Postgres is not installed");
+            println!("skipped: Postgres is not installed");
             return None;
         };
         let home = tempfile::tempdir().unwrap();
