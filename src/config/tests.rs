@@ -132,6 +132,36 @@ fn the_shipped_example_is_sound() {
 }
 
 #[test]
+fn the_container_s_settings_are_sound() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compose = std::fs::read_to_string(path.join("deploy/compose.yaml")).unwrap();
+    let url = compose.lines().find_map(|line| line.trim().strip_prefix("DATABASE_URL: ")).unwrap();
+    let mut sources = environment(&[("DATABASE_URL", &url.replace("${POSTGRES_PASSWORD:?set it}", "hunter2"))]);
+    sources.file = Some(path.join("config/deployment.yaml"));
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(config.storage.database.unwrap().to_string(), "postgres:5432/dats");
+    assert!(!show_yaml(&sources).unwrap().contains("hunter2"));
+}
+
+#[test]
+fn an_address_of_a_database_is_never_repeated() {
+    for (url, what) in [
+        ("mysql://dats:hunter2@h/d", "must begin with postgresql://"),
+        ("postgresql://dats:hunter2@h:x/d", "is not of the form"),
+        ("postgresql://h/d?user=dats&password=hunter2", "is not of the form"),
+        ("postgresql://dats:hunter2@h/d?sslmode=maybe", "another sslmode"),
+    ] {
+        let message = refusal(&environment(&[("DATABASE_URL", url)]));
+        assert!(message.contains(what) && message.contains("DATABASE_URL"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    for name in ["Records", "1st", "a b", "tasks", "x\"; DROP TABLE tasks; --", &"x".repeat(64)] {
+        let message = refusal(&environment(&[("DATS__STORAGE__PROVENANCE_TABLE", name)]));
+        assert!(message.contains("storage.provenance_table"), "{message}");
+    }
+}
+
+#[test]
 fn later_layers_win() {
     with_file("server:\n  listen: 127.0.0.1:1\nengine:\n  queue_capacity: 7\n", |sources| {
         let mut sources = sources.clone();

@@ -38,12 +38,22 @@ impl<'a> FromSql<'a> for SqlTime {
 type Parameter = Box<dyn ToSql + Sync + Send>;
 
 /// One array for each column of a table.
-pub(super) fn columns<'a>(table: Table, rows: impl Iterator<Item = &'a Row> + Clone) -> Vec<Parameter> {
+pub(super) fn columns(table: Table, rows: &[Row]) -> Vec<Parameter> {
     let kinds = table.columns().iter().map(|(_, kind)| *kind);
-    kinds
-        .enumerate()
-        .map(|(at, kind)| column(kind, rows.clone().map(move |row| row.get(at).unwrap_or(&Cell::Null))))
-        .collect()
+    let columns = kinds.enumerate().map(|(at, kind)| {
+        let cells = rows.iter().map(move |row| row.get(at).unwrap_or(&Cell::Null));
+        column(kind, cells)
+    });
+    columns.collect()
+}
+
+/// Parameters as a statement takes them.
+pub(super) fn references(parameters: &[Parameter]) -> Vec<&(dyn ToSql + Sync)> {
+    let mut references: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(parameters.len() + 1);
+    for parameter in parameters {
+        references.push(parameter.as_ref());
+    }
+    references
 }
 
 fn column<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> Parameter {

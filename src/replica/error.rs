@@ -52,12 +52,12 @@ impl From<&tokio_postgres::Error> for Error {
         let Some(code) = error.code().map(tokio_postgres::error::SqlState::code) else {
             return Self::Away(text);
         };
-        by_code(code, text)
+        by_code(code, &text)
     }
 }
 
 /// By the code that the database gives (SQLSTATE).
-fn by_code(code: &str, text: String) -> Error {
+fn by_code(code: &str, text: &str) -> Error {
     let text = format!("{text} (SQLSTATE {code})");
     match (code, code.get(..2).unwrap_or_default()) {
         ("40001" | "40P01" | "55P03", _) => Error::Conflict(text),
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn codes_say_what_to_do() {
-        let of = |code| by_code(code, "x".to_owned());
+        let of = |code| by_code(code, "x");
         assert!(matches!(of("40P01"), Error::Conflict(_)));
         assert!(matches!(of("57014"), Error::Slow(_)));
         assert!(matches!(of("22021"), Error::Row { .. }));

@@ -61,8 +61,8 @@ fn audit_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Erro
     // A page ends with a step, so that the next one begins with another.
     let mut keys = Vec::new();
     for row in view.cascades_after(step_of(after))? {
-        let (step, row) = row?;
-        keys.extend((0..row.changes.len()).map(|place| Key::Audit(step, place)));
+        let (step, _) = row?;
+        keys.extend((0..view.cascade_changes(step)?.len()).map(|place| Key::Audit(step, place)));
         if keys.len() >= PAGE {
             break;
         }

@@ -70,7 +70,7 @@ pub(super) struct Reader<'a> {
     taken: HashSet<Key>,
     bytes: usize,
     count: usize,
-    /// What records were tainted with, without the changes.
+    /// What records were tainted with.
     taints: HashMap<Seq, Option<CascadeRow>>,
     /// The changes of the step that was read last.
     changes: Option<(Seq, Vec<ChangeRow>)>,
@@ -149,9 +149,9 @@ impl<'a> Reader<'a> {
         keys.extend(changed.records.into_iter().map(Key::Record));
         for step in changed.cascades {
             keys.push(Key::Fact(step));
-            let changes = self.changes_of(step)?;
-            keys.extend(changes.iter().map(|change| Key::Record(change.record)));
-            keys.extend((0..changes.len()).map(|place| Key::Audit(step, place)));
+            let flags = self.changes_of(step)?;
+            keys.extend(flags.iter().map(|flag| Key::Record(flag.record)));
+            keys.extend((0..flags.len()).map(|place| Key::Audit(step, place)));
         }
         keys.extend(changed.checkpoints.into_iter().map(Key::Checkpoint));
         if self.limits.contents {
@@ -162,8 +162,7 @@ impl<'a> Reader<'a> {
 
     fn changes_of(&mut self, step: Seq) -> Stored<&[ChangeRow]> {
         if self.changes.as_ref().is_none_or(|(of, _)| *of != step) {
-            let row = self.view.cascade(step)?;
-            self.changes = Some((step, row.map(|row| row.changes).unwrap_or_default()));
+            self.changes = Some((step, self.view.cascade_changes(step)?));
         }
         Ok(self.changes.as_ref().map_or(&[], |(_, changes)| changes))
     }
@@ -192,7 +191,7 @@ impl<'a> Reader<'a> {
             Key::Dependencies(id) => self.dependencies(id),
             Key::Fact(step) => {
                 if let Some(row) = self.view.cascade(step)? {
-                    self.push(Table::Facts, rows::fact(step, row)?);
+                    self.push(Table::Facts, rows::fact(step, &row)?);
                 }
             }
             Key::Audit(step, place) => {
@@ -201,13 +200,7 @@ impl<'a> Reader<'a> {
                     self.push(Table::Audit, row);
                 }
             }
-            Key::Checkpoint(id) => match self.view.checkpoint(&id)? {
-                Some(checkpoint) => self.push(Table::Checkpoints, rows::checkpoint(&checkpoint)?),
-                None => {
-                    self.portion.gone_checkpoints.push(id.to_string());
-                    self.count += 1;
-                }
-            },
+            Key::Checkpoint(id) => self.checkpoint(&id)?,
             Key::Content(hash) => {
                 if let Some(content) = self.view.content(hash)? {
                     self.push(Table::Contents, rows::content(hash, content));
@@ -234,6 +227,16 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn checkpoint(&mut self, id: &CheckpointId) -> Stored<()> {
+        if let Some(checkpoint) = self.view.checkpoint(id)? {
+            self.push(Table::Checkpoints, rows::checkpoint(&checkpoint)?);
+        } else {
+            self.portion.gone_checkpoints.push(id.to_string());
+            self.count += 1;
+        }
+        Ok(())
+    }
+
     fn record(&mut self, id: RecordId) -> Stored<()> {
         let (Some(record), Some(lineage)) = (self.view.record(id)?, self.view.lineage(id)?) else { return Ok(()) };
         let Some(known) = self.graph.find(id).and_then(|node| self.graph.record(node)) else { return Ok(()) };
@@ -241,10 +244,7 @@ impl<'a> Reader<'a> {
         let taint = match rows::tainted_at(known.fact) {
             Some(step) => match self.taints.entry(step) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut().as_ref(),
-                std::collections::hash_map::Entry::Vacant(place) => {
-                    let row = view.cascade(step)?.map(|row| CascadeRow { changes: Vec::new(), ..row });
-                    place.insert(row).as_ref()
-                }
+                std::collections::hash_map::Entry::Vacant(place) => place.insert(view.cascade(step)?).as_ref(),
             },
             None => None,
         };

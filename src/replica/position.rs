@@ -136,10 +136,11 @@ fn facts_after(view: &View, after: Option<&str>, limit: usize) -> Result<Vec<(Ke
     let mut keys = Vec::new();
     let first = parsed.map_or(Seq(0), |(step, _)| Seq(step.saturating_sub(1)));
     for row in view.cascades_after(first)? {
-        let (step, row) = row?;
+        let (step, _) = row?;
+        let changes = view.cascade_changes(step)?;
         let skip = parsed.filter(|(of, _)| *of == step.0).map_or(0, |(_, place)| place + 1);
         let fact = std::iter::once(Key::Fact(step));
-        let all = fact.chain((0..row.changes.len()).map(|place| Key::Audit(step, place)));
+        let all = fact.chain((0..changes.len()).map(|place| Key::Audit(step, place)));
         for (number, key) in all.enumerate().skip(skip) {
             if keys.len() == limit {
                 return Ok(keys);
@@ -151,7 +152,7 @@ fn facts_after(view: &View, after: Option<&str>, limit: usize) -> Result<Vec<(Ke
 }
 
 fn hash_text(hash: [u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    super::tables::hexadecimal(&hash)
 }
 
 fn hash_of(text: &str) -> Option<[u8; 32]> {

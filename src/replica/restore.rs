@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::session::Session;
@@ -16,7 +15,9 @@ use super::state::{self, State, signed};
 use super::tables::{Cell, Row, Table};
 use super::{Error, cells};
 use crate::lineage::Flag;
-use crate::store::{Batch, CascadeRow, ChangeRow, Checkpoint, Counters, LineageRow, Project, Record, Store, TierPause};
+use crate::store::{
+    Batch, CascadeRow, ChangeRow, Checkpoint, Counters, LineageRow, MAX_ROW_BYTES, Project, Record, Store, TierPause,
+};
 use crate::task::{Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
 
 /// Positions of the log of one epoch: more than any store will ever use.
@@ -182,9 +183,7 @@ impl Loading<'_> {
         let sql = table.page(&self.session.settings.provenance_table, after.is_some(), self.batch_rows);
         let key = after.map(|row| table.key(row)).unwrap_or_default();
         let parameters: Vec<_> = key.iter().map(cells::parameter).collect();
-        let parameters: Vec<&(dyn ToSql + Sync)> =
-            parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
-        let rows = self.session.client.query(&sql, &parameters).await?;
+        let rows = self.session.client.query(&sql, &cells::references(&parameters)).await?;
         rows.iter().map(|row| cells::read(table, row)).collect()
     }
 
@@ -220,7 +219,7 @@ impl Loading<'_> {
                 let hash = row.first().and_then(cells::as_bytes).and_then(|hash| hash.try_into().ok());
                 let content = row.get(1).and_then(cells::as_bytes);
                 if let (Some(hash), Some(content)) = (hash, content) {
-                    batch.put_content(hash, content.to_vec());
+                    self.content(batch, hash, content)?;
                     self.restored.contents += 1;
                 }
             }
@@ -246,6 +245,17 @@ impl Loading<'_> {
         self.know(&task.project, task.created_at)?;
         self.counters.entry(task.project.clone()).or_default().moved(None, Some(task.phase()));
         self.restored.tasks += 1;
+        Ok(())
+    }
+
+    /// A large one goes to a file, as it does when an output brings it.
+    fn content(&self, batch: &mut Batch, sha256: [u8; 32], content: &[u8]) -> Result<(), Error> {
+        let large = content.len() > MAX_ROW_BYTES;
+        let file = if large { self.store.keep_content(sha256, content)? } else { None };
+        match file {
+            Some(file) => batch.put_content_file(Arc::new(file)),
+            None => batch.put_content(sha256, content.to_vec()),
+        }
         Ok(())
     }
 

@@ -7,7 +7,9 @@ use uuid::Uuid;
 use super::tables::{Cell, Row};
 use crate::lineage::{Action, Fact, Flag, Graph, Link, Relationship};
 use crate::store::{self, CascadeRow, Cause, ChangeRow, Checkpoint, LineageRow, Project, Record, TierPause};
-use crate::task::{Findings, RecordId, Seq, State, Submission, Task, TaskId, Tier};
+use crate::task::{
+    ArtifactId, CheckpointId, Findings, Mode, QaProfile, RecordId, Seq, State, Submission, Task, TaskId, Tier, WorkerId,
+};
 
 /// A dependency: the record that used something, the one that produced it,
 /// and how it was used.
@@ -31,7 +33,7 @@ pub(super) fn project(project: &Project) -> Result<Row, store::Error> {
         project.id.as_str().into(),
         project.name.as_str().into(),
         project.description.as_deref().into(),
-        project.qa_profile.as_ref().map(|profile| profile.as_str()).into(),
+        project.qa_profile.as_ref().map(QaProfile::as_str).into(),
         project.max_concurrent.into(),
         project.created_at.into(),
         project.updated_at.into(),
@@ -64,7 +66,7 @@ pub(super) fn task(task: &Task, submission: &Submission, findings: Option<&Findi
         task.priority.as_str().into(),
         task.tier.as_str().into(),
         task.domain.as_str().into(),
-        task.mode.as_ref().map(|mode| mode.as_str()).into(),
+        task.mode.as_ref().map(Mode::as_str).into(),
         submission.description.as_str().into(),
         task.attempts().into(),
         task.created_at.into(),
@@ -108,7 +110,7 @@ pub(super) fn record(
         record.project.as_str().into(),
         record.status.as_str().into(),
         record.model_used.as_deref().into(),
-        record.worker.as_ref().map(|worker| worker.as_str()).into(),
+        record.worker.as_ref().map(WorkerId::as_str).into(),
         record.tier.as_str().into(),
         record.domain.as_str().into(),
         record.created_at.into(),
@@ -184,8 +186,7 @@ pub(super) const fn tainted_at(fact: Option<Fact>) -> Option<Seq> {
 }
 
 /// What has changed flags; its changes are rows of their own.
-pub(super) fn fact(step: Seq, row: CascadeRow) -> Result<Row, store::Error> {
-    let row = CascadeRow { changes: Vec::new(), ..row };
+pub(super) fn fact(step: Seq, row: &CascadeRow) -> Result<Row, store::Error> {
     let (action, record, checkpoint) = match &row.cause {
         Cause::Said { action: Action::Taint, record, .. } => ("taint", Some(*record), None),
         Cause::Said { action: Action::Mark, record, .. } => ("mark", Some(*record), None),
@@ -200,11 +201,11 @@ pub(super) fn fact(step: Seq, row: CascadeRow) -> Result<Row, store::Error> {
         row.cascade_id.as_str().into(),
         action.into(),
         record.map(record_uuid).into(),
-        row.cause.artifact().map(|artifact| artifact.as_str()).into(),
-        checkpoint.map(|checkpoint| checkpoint.as_str()).into(),
+        row.cause.artifact().map(ArtifactId::as_str).into(),
+        checkpoint.map(CheckpointId::as_str).into(),
         row.reason.as_str().into(),
         row.source.as_deref().into(),
-        document("cascades", &row)?,
+        document("cascades", row)?,
     ])
 }
 

@@ -1,6 +1,8 @@
 //! The one row that says whose copy it is and how far it is, and who may
 //! write there.
 
+use std::time::Duration;
+
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
@@ -42,6 +44,8 @@ pub(super) enum Begin {
     Adopt,
 }
 
+/// How long it may take to make the copy of another store ours.
+const ADOPTION: Duration = Duration::from_hours(1);
 const COLUMNS: &str = "store_id, epoch, commit, done, scan_table, scan_after, newest_change, log_position";
 
 /// Reads the row, if there is one.
@@ -105,11 +109,14 @@ impl Session {
     /// Begins a scan: from here on the copy belongs to the store here.
     pub(super) async fn begin_scan(&mut self, local: Local, adopt: bool) -> Result<Position, Error> {
         let at = Position::scanning(local.newest);
-        let (limit, names) = (self.settings.patience(), self.settings.provenance_table.clone());
+        let names = self.settings.provenance_table.clone();
+        let limit = if adopt { ADOPTION } else { self.settings.patience() };
         let transaction = self.client.transaction().await?;
         let work = async {
             if adopt {
-                // The numbers of another store say nothing about ours.
+                // The numbers of another store say nothing about ours. It may
+                // be many rows, and is done once.
+                transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
                 for table in Table::ALL {
                     let name = table.name(&names);
                     transaction.execute(&format!("UPDATE {name} SET change = 0 WHERE change <> 0"), &[]).await?;

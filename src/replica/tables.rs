@@ -1,8 +1,11 @@
 //! The tables of the copy: their columns, and the statements that follow from
 //! them. Every table has a last column `change`, which is not listed here.
 
-use crate::task::Timestamp;
+use std::fmt::Write as _;
+
 use uuid::Uuid;
+
+use crate::task::Timestamp;
 
 /// A table of rows that are upserted one by one. The order is the order in
 /// which a portion writes them.
@@ -324,7 +327,7 @@ impl Cell {
             Self::Int(number) => number.to_string(),
             Self::Time(time) => time.to_string(),
             Self::Flag(flag) => flag.to_string(),
-            Self::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Self::Bytes(bytes) => hexadecimal(bytes),
         }
     }
 
@@ -347,6 +350,16 @@ impl Cell {
             _ => self == other,
         }
     }
+}
+
+/// Bytes as text, two characters each.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 impl From<&str> for Cell {

@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::keys::{self, PAGE};
@@ -122,22 +121,41 @@ fn pending(view: &View, graph: &Graph, limits: Limits, at: &Position) -> Result<
     Ok(pending)
 }
 
+/// The rows of one side, a page at a time.
+#[derive(Default)]
+struct Pages {
+    rows: VecDeque<Row>,
+    last: Option<Row>,
+    ended: bool,
+}
+
+impl Pages {
+    fn are_used_up(&self) -> bool {
+        self.rows.is_empty() && !self.ended
+    }
+
+    fn turn(&mut self, page: Vec<Row>) {
+        self.ended = page.is_empty();
+        self.rows = page.into();
+        if let Some(last) = self.rows.back() {
+            self.last = Some(last.clone());
+        }
+    }
+}
+
 impl Comparison<'_> {
     async fn table(&mut self, table: Table) -> Result<(), Error> {
-        let (mut here, mut there) = (VecDeque::new(), VecDeque::new());
-        let (mut last_here, mut last_there) = (None, None);
-        let (mut more_here, mut more_there) = (true, true);
+        let (mut here, mut there) = (Pages::default(), Pages::default());
         loop {
-            if here.is_empty() && more_here {
-                here = keys::page(self.view, self.graph, table, last_here.as_ref(), self.limits.contents)?.into();
-                more_here = !here.is_empty();
-                last_here = here.back().cloned().or(last_here);
+            if here.are_used_up() {
+                let page = keys::page(self.view, self.graph, table, here.last.as_ref(), self.limits.contents)?;
+                here.turn(page);
             }
-            if there.is_empty() && more_there {
-                there = self.page_there(table, last_there.as_ref()).await?.into();
-                more_there = !there.is_empty();
-                last_there = there.back().cloned().or(last_there);
+            if there.are_used_up() {
+                let page = self.page_there(table, there.last.as_ref()).await?;
+                there.turn(page);
             }
+            let (here, there) = (&mut here.rows, &mut there.rows);
             let order = match (here.front(), there.front()) {
                 (None, None) => return Ok(()),
                 (Some(_), None) => Ordering::Less,
@@ -155,9 +173,7 @@ impl Comparison<'_> {
         let sql = table.page(&self.session.settings.provenance_table, after.is_some(), PAGE);
         let key = after.map(|row| table.key(row)).unwrap_or_default();
         let parameters: Vec<_> = key.iter().map(cells::parameter).collect();
-        let parameters: Vec<&(dyn ToSql + Sync)> =
-            parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
-        let rows = self.session.client.query(&sql, &parameters).await?;
+        let rows = self.session.client.query(&sql, &cells::references(&parameters)).await?;
         rows.iter().map(|row| cells::read(table, row)).collect()
     }
 
@@ -228,10 +244,8 @@ impl Comparison<'_> {
         let columns = table.columns().iter().take(table.key_columns()).enumerate();
         let filter: Vec<String> = columns.map(|(at, (column, _))| format!("{column} = ${}", at + 1)).collect();
         let parameters: Vec<_> = table.key(row).iter().map(cells::parameter).collect();
-        let parameters: Vec<&(dyn ToSql + Sync)> =
-            parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
         let sql = format!("DELETE FROM {name} WHERE {}", filter.join(" AND "));
-        self.report.repaired += self.session.client.execute(&sql, &parameters).await?;
+        self.report.repaired += self.session.client.execute(&sql, &cells::references(&parameters)).await?;
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 //! that the database refuses is found by halving, and set aside.
 
 use tokio_postgres::Transaction;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::portion::Portion;
@@ -102,10 +101,9 @@ fn count(rows: usize) -> u64 {
 impl Writing<'_> {
     async fn upsert(&self, transaction: &Transaction<'_>, table: Table, rows: &[Row]) -> Result<(), Error> {
         let Some(statement) = self.statements.get(&table) else { return Ok(()) };
-        let arrays = cells::columns(table, rows.iter());
+        let arrays = cells::columns(table, rows);
         let number = signed(self.number.0);
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);
-        parameters.extend(arrays.iter().map(|array| &**array as &(dyn ToSql + Sync)));
+        let mut parameters = cells::references(&arrays);
         parameters.push(&number);
         transaction.execute(statement, &parameters).await?;
         if self.has_rejects {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::changes::CommitNumber;
-use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
+use super::changes::Listing;
+use super::checkpoint::CheckpointRows;
 use super::codec::{decode, encode};
 use super::contents::{ContentFile, NewContents};
 use super::lineage::{CascadeRow, CascadeRows, LineageRow};
@@ -17,8 +17,7 @@ use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::id_then;
 use super::{Error, Store};
 use crate::task::{
-    CheckpointId, Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier,
-    Timestamp,
+    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
 };
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
@@ -64,9 +63,7 @@ pub struct Batch {
     pub(super) removed_dead_letters: Vec<u64>,
     pub(super) removed_tasks: Vec<RemovedTask>,
     pub(super) trim: Trim,
-    pub(super) list_changes: Option<bool>,
-    pub(super) trimmed_changes: Option<CommitNumber>,
-    pub(super) begin_after: Option<(CommitNumber, Seq)>,
+    pub(super) listing: Listing,
     /// When it was committed.
     pub(super) at: Timestamp,
 }
@@ -123,9 +120,7 @@ impl Batch {
             && self.removed_dead_letters.is_empty()
             && self.removed_tasks.is_empty()
             && self.contents.is_empty()
-            && self.list_changes.is_none()
-            && self.trimmed_changes.is_none()
-            && self.begin_after.is_none()
+            && self.listing.is_empty()
             && self.trim.log.is_none()
             && self.trim.taken_events.is_none()
             && self.trim.idempotency.is_none()
@@ -179,25 +174,6 @@ impl Batch {
     /// Keeps what a taint, mark or clear did.
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
         self.cascades.put(step, row)
-    }
-
-    /// Keeps a checkpoint, new or changed; project and time never change.
-    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        self.checkpoints.put(checkpoint)
-    }
-
-    /// Removes a checkpoint.
-    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
-        self.checkpoints.remove(project, at, id);
-    }
-
-    /// Keeps what has completed in a project since its newest checkpoint.
-    pub fn put_checkpoint_progress(
-        &mut self,
-        project: &ProjectId,
-        progress: Option<CheckpointProgress>,
-    ) -> Result<(), Error> {
-        self.checkpoints.put_progress(project, progress)
     }
 
     /// Keeps what the Agent and RAG said for the workers of a task.

@@ -60,6 +60,23 @@ impl Changed {
     }
 }
 
+/// What a batch does to the list itself.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Listing {
+    /// Whether it is kept from now on.
+    list: Option<bool>,
+    /// Up to where it is trimmed.
+    trim: Option<CommitNumber>,
+    /// Behind which numbers this store begins.
+    begin_after: Option<(CommitNumber, Seq)>,
+}
+
+impl Listing {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.list.is_none() && self.trim.is_none() && self.begin_after.is_none()
+    }
+}
+
 impl Store {
     /// Lists from now on what commits change, or no longer. What was changed
     /// before the list began is not in it.
@@ -68,7 +85,7 @@ impl Store {
             return Ok(());
         }
         let mut batch = Batch::default();
-        batch.list_changes = Some(list);
+        batch.listing.list = Some(list);
         batch.commit(self, now).map(|_| ())
     }
 }
@@ -76,13 +93,13 @@ impl Store {
 impl Batch {
     /// Takes commits up to here from the list of changes.
     pub fn trim_changes(&mut self, until: CommitNumber) {
-        self.trimmed_changes = Some(until);
+        self.listing.trim = Some(until);
     }
 
     /// Begins the numbers of commits and the positions of the log behind
     /// others, which another store has used up.
     pub fn begin_after(&mut self, commit: CommitNumber, log: Seq) {
-        self.begin_after = Some((commit, log));
+        self.listing.begin_after = Some((commit, log));
     }
 
     fn changed(&self) -> Changed {
@@ -97,7 +114,7 @@ impl Batch {
             records: sorted(records),
             cascades: sorted(self.cascades.steps()),
             checkpoints: sorted(self.checkpoints.ids().cloned()),
-            contents: sorted(self.contents.hashes()),
+            contents: sorted(self.contents.keys()),
         }
     }
 
@@ -107,12 +124,12 @@ impl Batch {
         let number_at = |value: Option<redb::AccessGuard<'_, tables::Bytes>>| value.and_then(|value| number(&value));
         let mut last = number_at(meta.get(CHANGES_KEY)?).unwrap_or(0);
         let mut listed = number_at(meta.get(CHANGES_FROM_KEY)?).is_some();
-        if let Some((commit, log)) = self.begin_after {
+        if let Some((commit, log)) = self.listing.begin_after {
             last = last.max(commit.0);
             meta.insert(CHANGES_KEY, &last.to_le_bytes()[..])?;
             meta.insert(tables::LOG_BEGIN_KEY, &log.0.to_le_bytes()[..])?;
         }
-        if let Some(list) = self.list_changes {
+        if let Some(list) = self.listing.list {
             // One number is left out: who had followed to the last one must
             // not take what happened in between for nothing.
             last += 1;
@@ -131,7 +148,7 @@ impl Batch {
             meta.insert(CHANGES_KEY, &last.to_le_bytes()[..])?;
             transaction.open_table(tables::CHANGES)?.insert(last, &encode("changes", &changed)?[..])?;
         }
-        if let Some(until) = self.trimmed_changes.filter(|_| listed) {
+        if let Some(until) = self.listing.trim.filter(|_| listed) {
             let from = number_at(meta.get(CHANGES_FROM_KEY)?).unwrap_or(0).max(until.0.min(last));
             meta.insert(CHANGES_FROM_KEY, &from.to_le_bytes()[..])?;
             transaction.open_table(tables::CHANGES)?.retain_in(..=from, |_, _| false)?;

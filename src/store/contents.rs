@@ -101,9 +101,9 @@ impl NewContents {
         self.rows.is_empty() && self.files.is_empty()
     }
 
-    pub(super) fn hashes(&self) -> impl Iterator<Item = [u8; 32]> {
-        let rows = self.rows.iter().map(|(sha256, _)| *sha256);
-        rows.chain(self.files.iter().map(|(sha256, _)| *sha256))
+    /// The SHA-256 of each.
+    pub(super) fn keys(&self) -> impl Iterator<Item = [u8; 32]> {
+        self.rows.iter().map(|(sha256, _)| *sha256).chain(self.files.iter().map(|(sha256, _)| *sha256))
     }
 
     /// Holds the files against their SHA-256.

@@ -8,7 +8,7 @@ use redb::{ReadOnlyTable, ReadableTable, Value};
 
 use super::checkpoint::Checkpoint;
 use super::codec::decode;
-use super::lineage::{CascadeRow, LineageRow};
+use super::lineage::{CascadeRow, ChangeRow, LineageRow};
 use super::rows::{Project, TierPause};
 use super::{Error, View, tables};
 use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier};
@@ -44,21 +44,24 @@ impl View {
         Ok(ids.into_iter().map(RecordId::from_bytes).collect())
     }
 
-    /// Contents after one of them, by their SHA-256.
+    /// Contents after one of them, by their SHA-256: rows and files.
     pub fn contents_after(&self, after: Option<[u8; 32]>, limit: usize) -> Result<Vec<[u8; 32]>, Error> {
-        let table = self.table(tables::CONTENTS)?;
-        let mut hashes = Vec::new();
-        let rows = match &after {
-            Some(after) => table.range::<&[u8; 32]>((Bound::Excluded(after), Bound::Unbounded))?,
-            None => table.iter()?,
-        };
-        for row in rows.take(limit) {
-            hashes.push(*row?.0.value());
-        }
+        let mut hashes = hashes_after(&self.table(tables::CONTENTS)?, after, limit)?;
+        hashes.extend(hashes_after(&self.table(tables::CONTENT_FILES)?, after, limit)?);
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.truncate(limit);
         Ok(hashes)
     }
 
-    /// Taints, marks and clears after one of them, oldest first.
+    /// The flags that a step has changed.
+    pub fn cascade_changes(&self, step: Seq) -> Result<Vec<ChangeRow>, Error> {
+        let row = self.table(tables::CASCADE_CHANGES)?.get(step.0)?;
+        row.map_or(Ok(Vec::new()), |row| decode("cascade_changes", row.value()))
+    }
+
+    /// Steps of the audit trail after one of them, oldest first, without what
+    /// each has changed.
     pub fn cascades_after(
         &self,
         after: Seq,
@@ -110,6 +113,18 @@ fn ids_after<V: Value + 'static>(
 ) -> Result<Vec<[u8; 16]>, Error> {
     let rows = match &after {
         Some(after) => table.range::<&[u8; 16]>((Bound::Excluded(after), Bound::Unbounded))?,
+        None => table.iter()?,
+    };
+    rows.take(limit).map(|row| Ok(*row?.0.value())).collect()
+}
+
+fn hashes_after<V: Value + 'static>(
+    table: &ReadOnlyTable<&'static [u8; 32], V>,
+    after: Option<[u8; 32]>,
+    limit: usize,
+) -> Result<Vec<[u8; 32]>, Error> {
+    let rows = match &after {
+        Some(after) => table.range::<&[u8; 32]>((Bound::Excluded(after), Bound::Unbounded))?,
         None => table.iter()?,
     };
     rows.take(limit).map(|row| Ok(*row?.0.value())).collect()

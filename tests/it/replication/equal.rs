@@ -50,7 +50,8 @@ pub(super) async fn assert_equal(data_dir: &Path, database: &Database) {
     for row in view.cascades_after(Seq(0)).unwrap() {
         let (step, row) = row.unwrap();
         facts.insert(format!("{step} {} {}", row.cascade_id, row.reason));
-        audit.extend(row.changes.iter().map(|change| format!("{step} {} {}", uuid(change.record), change.depth)));
+        let changes = view.cascade_changes(step).unwrap();
+        audit.extend(changes.iter().map(|change| format!("{step} {} {}", uuid(change.record), change.depth)));
     }
     same("facts", &facts, &rows(&client, "SELECT concat_ws(' ', position, cascade_id, reason) FROM taint_facts").await);
     same("audit", &audit, &rows(&client, "SELECT concat_ws(' ', position, record_id, depth) FROM taint_events").await);
@@ -91,10 +92,7 @@ async fn rows(client: &Client, sql: &str) -> BTreeSet<String> {
 }
 
 fn same(what: &str, here: &BTreeSet<String>, there: &BTreeSet<String>) {
-    let only_here: Vec<&String> = here.difference(there).take(5).collect();
-    let only_there: Vec<&String> = there.difference(here).take(5).collect();
-    assert!(
-        only_here.is_empty() && only_there.is_empty(),
-        "{what}: only here {only_here:#?}, only there {only_there:#?}"
-    );
+    let missing: Vec<&String> = here.difference(there).take(5).collect();
+    let surplus: Vec<&String> = there.difference(here).take(5).collect();
+    assert!(missing.is_empty() && surplus.is_empty(), "{what}: only here {missing:#?}, only there {surplus:#?}");
 }

@@ -60,6 +60,53 @@ async fn a_deadlock_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_waited_for() {
+    let Some(database) = postgres::database_on_small_disk(200).await else { return };
+    let setup = setup(&database.url());
+    let server = setup.start();
+    let mut user = User::new(12, &server);
+    user.act(20).await;
+    caught_up(&server, &setup, &database).await;
+    database.server.fill_disk(true);
+    // Enough that the database needs room for it.
+    let client = Client::new(&server.address);
+    let description = "x".repeat(60_000);
+    for _ in 0..30 {
+        let tasks: Vec<_> = (0..15).map(|_| json!({"description": description})).collect();
+        assert_eq!(client.post("tasks/batch", &json!({"tasks": tasks})).await.status, 200);
+    }
+    copy_becomes(&server, &setup, |copy| copy["status"] == "away").await;
+    user.act(10).await;
+    database.server.fill_disk(false);
+    if !database.server.is_running() {
+        database.server.stop(true);
+        database.server.run();
+    }
+    stop(server, &setup, &database).await;
+    assert_equal(&setup.data_dir(), &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encrypted_connection_proves_whom_it_leads_to() {
+    let Some(database) = postgres::private_database().await else { return };
+    let Some(authority) = database.server.encrypt().await else { return };
+    let options = format!("sslmode=verify-full&sslrootcert={}", authority.display());
+    let url = database.url().replace("sslmode=disable", &options);
+    // The certificate names the host, not its address.
+    let named = setup(&url.replace("@127.0.0.1", "@localhost"));
+    let server = named.start();
+    caught_up(&server, &named, &database).await;
+    let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+               WHERE application_name = 'dats' AND ssl";
+    assert_eq!(database.number(sql).await, 1);
+    stop(server, &named, &database).await;
+    let unnamed = named.clone().with("DATABASE_URL", &url);
+    let server = unnamed.start();
+    let copy = copy_becomes(&server, &unnamed, |copy| copy["status"] == "away").await;
+    assert!(copy["last_error"]["message"].as_str().unwrap().contains("not valid for name"), "{copy}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_cascade_arrives_over_a_restart() {
     let Some(database) = postgres::database().await else { return };
     let setup = setup(&database.url()).with("DATS__STORAGE__BATCH_ROWS", "3");

@@ -31,6 +31,8 @@ static DATABASES: AtomicU64 = AtomicU64::new(0);
 
 /// A running server.
 pub(crate) struct Postgres {
+    /// Before the directory goes: its small disk, if it has one.
+    disk: Option<SmallDisk>,
     home: TempDir,
     binaries: PathBuf,
     owner: Option<(u32, u32)>,
@@ -65,6 +67,12 @@ pub(crate) async fn database() -> Option<Database> {
 /// A database on a server of its own, for tests that break it.
 pub(crate) async fn private_database() -> Option<Database> {
     Some(Database::on(Arc::new(Postgres::start()?)).await)
+}
+
+/// The same on a disk of its own of so many MiB; `None` also where none can
+/// be made.
+pub(crate) async fn database_on_small_disk(mib: u32) -> Option<Database> {
+    Some(Database::on(Arc::new(Postgres::start_on(Some(mib))?)).await)
 }
 
 impl Database {
@@ -111,16 +119,25 @@ impl Postgres {
     /// Makes a data directory and starts a server on it; `None`: it is not
     /// installed.
     fn start() -> Option<Self> {
+        Self::start_on(None)
+    }
+
+    fn start_on(disk_mib: Option<u32>) -> Option<Self> {
         let Some(binaries) = binaries() else {
             assert!(std::env::var("CI").is_err(), "Postgres is not installed, and CI is set");
-            eprintln!("skipped: Postgres is not installed");
+            println!("skipped: Postgres is not installed");
             return None;
         };
         let home = tempfile::tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let owner = owner();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { home, binaries, owner, port, child: Mutex::new(None) };
+        fs::create_dir(home.path().join("data")).unwrap();
+        let disk = match disk_mib {
+            Some(mib) => Some(SmallDisk::mount(&home.path().join("data"), mib)?),
+            None => None,
+        };
+        let server = Self { disk, home, binaries, owner, port, child: Mutex::new(None) };
         server.initialize();
         server.run();
         Some(server)
@@ -145,7 +162,6 @@ impl Postgres {
     }
 
     fn initialize(&self) {
-        fs::create_dir(self.data()).unwrap();
         let password = self.home.path().join("password");
         fs::File::create(&password).unwrap().write_all(PASSWORD.as_bytes()).unwrap();
         if let Some((user, group)) = self.owner {
@@ -198,6 +214,61 @@ impl Postgres {
                 }
             }
         }
+    }
+
+    /// Fills its disk, or makes room again.
+    pub(crate) fn fill_disk(&self, full: bool) {
+        assert!(self.disk.is_some(), "it has no disk of its own");
+        let filler = self.data().join("filler");
+        if !full {
+            fs::remove_file(filler).unwrap();
+            return;
+        }
+        let mut file = fs::File::create(filler).unwrap();
+        for size in [1 << 20, 4096] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+    }
+
+    /// Whether it still runs: a server whose disk is full may give up.
+    pub(crate) fn is_running(&self) -> bool {
+        self.pid().is_some_and(|pid| Path::new("/proc").join(pid).exists())
+    }
+
+    /// Gives the server a certificate for `localhost`, and the file of the
+    /// authority that signed it; `None`: there is no openssl here.
+    pub(crate) async fn encrypt(&self) -> Option<PathBuf> {
+        let at = |name: &str| self.home.path().join(name);
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            command
+                .current_dir(self.home.path())
+                .args(arguments.split(' '))
+                .stderr(Stdio::null())
+                .stdout(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        fs::write(at("extensions"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
+        let made = openssl("req -new -x509 -days 2 -nodes -subj /CN=authority -out ca.crt -keyout ca.key")
+            && openssl("req -new -nodes -subj /CN=localhost -out server.csr -keyout server.key")
+            && openssl(
+                "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.crt",
+            );
+        if !made {
+            println!("skipped: openssl is not installed");
+            return None;
+        }
+        for name in ["server.crt", "server.key"] {
+            fs::copy(at(name), self.data().join(name)).unwrap();
+            fs::set_permissions(self.data().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = self.owner {
+                chown(self.data().join(name), Some(user), Some(group)).unwrap();
+            }
+        }
+        let admin = self.connect("postgres").await;
+        admin.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
+        admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        Some(at("ca.crt"))
     }
 
     /// What the server has logged.
@@ -258,6 +329,28 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.freeze(false);
         self.stop(true);
+    }
+}
+
+/// A small disk in memory.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, mib: u32) -> Option<Self> {
+        let size = format!("size={mib}m");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).stderr(Stdio::null());
+        if command.status().is_ok_and(|status| status.success()) {
+            return Some(Self(at.to_owned()));
+        }
+        println!("skipped: a small disk can't be mounted");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 
