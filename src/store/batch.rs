@@ -9,9 +9,9 @@ use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
-use super::codec::{decode, encode};
+use super::codec::{decode, encode, encode_large};
 use super::contents::{ContentFile, NewContents};
-use super::lineage::{CascadeRow, LineageRow};
+use super::lineage::{CHANGE_BYTES, CascadeRow, LineageRow};
 use super::recover::TakenEvents;
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
@@ -171,7 +171,8 @@ impl Batch {
 
     /// Keeps what a taint, mark or clear did.
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        self.cascades.push((step, encode("cascades", row)?.into()));
+        let bytes = row.changes.len() * CHANGE_BYTES;
+        self.cascades.push((step, encode_large("cascades", row, bytes)?.into()));
         Ok(())
     }
 
@@ -282,7 +283,8 @@ impl Batch {
 
     /// The batch as a record of the journal.
     pub(super) fn to_journal(&self) -> Result<Vec<u8>, Error> {
-        encode("journal", self)
+        let large = self.cascades.iter().map(|(_, bytes)| bytes.len()).sum();
+        encode_large("journal", self, large)
     }
 
     /// The batch of a record of the journal.

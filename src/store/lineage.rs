@@ -81,6 +81,9 @@ impl Cause {
     }
 }
 
+/// About what a [`ChangeRow`] takes in the table.
+pub(super) const CHANGE_BYTES: usize = 40;
+
 /// A flag that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeRow {
