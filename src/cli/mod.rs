@@ -7,6 +7,7 @@
 
 mod args;
 mod cancel;
+mod checkpoint;
 mod client;
 #[cfg(test)]
 mod client_tests;
@@ -27,6 +28,8 @@ mod provenance;
 mod prune;
 mod queues;
 mod rerun;
+mod restore;
+mod rollback;
 mod serve;
 mod signals;
 mod simulate;
@@ -88,8 +91,11 @@ enum Command {
     Config(config::Action),
     /// Remove finished tasks from a stopped service's data directory.
     Prune(prune::Arguments),
-    /// Check every page of a stopped service's store against its checksum.
+    /// Check every page of a stopped service's store against its checksum, and
+    /// hold the copy in the configured database against it, row by row.
     Verify(verify::Arguments),
+    /// Make a new data directory from the copy in the configured database.
+    Restore(restore::Arguments),
     /// Run a server with stand-ins for the services around it, and watch tasks live.
     Demo(demo::Arguments),
     /// Print completions for a shell.
@@ -130,6 +136,11 @@ enum Remote {
     Suspect(taint::Arguments),
     /// Say that a record is good after all.
     Clear(taint::Arguments),
+    /// Make or show points in time that a project can be rolled back to.
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Action),
+    /// Roll a project back: what was made after a checkpoint is tainted.
+    Rollback(rollback::Arguments),
     /// Stand in for the services around the server, for demos and load.
     #[command(subcommand)]
     Simulate(simulate::Action),
@@ -154,6 +165,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Config(action) => config::run(&action, &screen),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, &screen),
         Command::Completions(arguments) => completions::run(&arguments),
     }
@@ -175,6 +187,8 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
         Remote::Taint(arguments) => taint::run(session, "taint", &arguments).await,
         Remote::Suspect(arguments) => taint::run(session, "suspect", &arguments).await,
         Remote::Clear(arguments) => taint::run(session, "clear", &arguments).await,
+        Remote::Checkpoint(action) => checkpoint::run(session, &action).await,
+        Remote::Rollback(arguments) => rollback::run(session, &arguments).await,
         Remote::Simulate(action) => simulate::run(session, action).await,
     }
 }
@@ -213,6 +227,8 @@ mod tests {
             "dats simulate worker --failure-rate 2",
             "dats list --limit 0",
             "dats list --all --cursor x",
+            "dats rollback c-1",
+            "dats checkpoint show",
             "dats nonsense",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -70,6 +70,12 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("routing.default_tier", "tiny"),
     ("routing.default_domain", "analysis"),
     ("routing.rules", "[{min_length: 5, tier: tiny}]"),
+    ("storage.database_url", "postgresql://dats:hunter2@postgres/dats"),
+    ("storage.provenance_table", "_records2"),
+    ("storage.batch_rows", "5"),
+    ("storage.copy_contents", "true"),
+    ("storage.statement_timeout_seconds", "5"),
+    ("storage.retry_max_seconds", "5"),
     ("events.park_minutes", "0"),
     ("events.dedup_window_hours", "1"),
     ("events.dedup_max_ids", "1"),
@@ -83,10 +89,8 @@ const OTHER_VALUES: &[(&str, &str)] = &[
 
 /// Keys that can't be set in this version, with a value a later one takes.
 const REFUSED_FOR_NOW: &[(&str, &str)] = &[
-    ("storage.database_url", "postgresql://dats:hunter2@postgres/dats"),
     ("events.bus", "rabbitmq"),
     ("events.rabbitmq.host", "rabbitmq"),
-    ("storage.provenance_table", "_records2"),
     ("events.rabbitmq.port", "5671"),
     ("events.rabbitmq.username", "dats"),
     ("events.rabbitmq.password", "12345"),

@@ -100,7 +100,7 @@ impl Engine {
         self.read(move |side| provenance::running_users_in(&side.store.view()?, &graph, &records)).await
     }
 
-    /// What a taint, mark or clear did.
+    /// What was said or done in a step, without the flags that it changed.
     pub async fn cascade_row(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
         self.read(move |side| side.store.view()?.cascade(step)).await
     }

@@ -208,7 +208,8 @@ impl Machine {
         let (tasks, records) = (rollback.cancelled.len(), rollback.step.flags.len());
         let dry_run = request.dry_run;
         tracing::info!(%project, checkpoint = %request.checkpoint, dry_run, records, tasks, "rollback by an event");
-        let outcome = outcome(rollback.is_change());
+        // A dry run has done what it was to do.
+        let outcome = outcome(dry_run || rollback.is_change());
         self.log_accepted(project, About::Project, ("rollback.requested", outcome), original, now)?;
         Ok(Ok(outcome))
     }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -145,6 +146,7 @@ impl Writer {
         self.serve_waiting(now)?;
         if stop || now >= self.next_housekeeping {
             self.machine.keep_places(self.read.places.all())?;
+            self.machine.trim_changes(self.read.copied.load(Ordering::Acquire))?;
             let more = self.machine.keep_house(now)?;
             self.next_housekeeping = if more { now } else { now.after(Duration::from_secs(1)) };
             self.read.note_disk(self.machine.store.free_mib().unwrap_or(u64::MAX));
@@ -170,6 +172,7 @@ impl Writer {
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
         match &command {
+            // It is planned from what is committed.
             Command::Rollback { .. } => self.commit(now)?,
             Command::Requeue { event, .. } if event.event.is_rollback() => self.commit(now)?,
             _ => {}
@@ -186,8 +189,19 @@ impl Writer {
                 hold(reply, answer)
             }
             Command::Accept { events, reply } => {
-                let answers: Stored<Vec<_>> = events.into_iter().map(|event| self.accept(event, now)).collect();
-                hold(reply, Ok::<_, Refusal>(answers?))
+                let mut answers = Vec::with_capacity(events.len());
+                for event in events {
+                    match self.accept(event, now) {
+                        Ok(answer) => answers.push(answer),
+                        Err(error) => {
+                            // A rollback among them has made a commit, which may be what
+                            // failed: then nobody knows about those before it.
+                            self.held.push(hold(reply, Ok::<_, Refusal>(answers)));
+                            return Err(error);
+                        }
+                    }
+                }
+                hold(reply, Ok::<_, Refusal>(answers))
             }
             Command::Requeue { dead_letter, event, reply } => {
                 let outcome = machine.requeue(dead_letter, *event, now)?;

@@ -10,6 +10,7 @@ use super::walks::Walks;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Envelope;
+use crate::replica;
 use crate::routing::Services;
 
 /// The service as the edge sees it.
@@ -17,6 +18,8 @@ use crate::routing::Services;
 pub struct App {
     pub(super) engine: Engine,
     pub(super) services: Arc<Services>,
+    /// The copy in Postgres, if there is one.
+    pub(super) replica: Option<Arc<replica::Status>>,
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) envelope: Envelope,
@@ -29,14 +32,21 @@ pub struct App {
 impl App {
     /// Puts the service together.
     #[must_use]
-    pub fn new(engine: Engine, services: Arc<Services>, settings: Settings, clock: Clock) -> Arc<Self> {
+    pub fn new(
+        engine: Engine,
+        services: Arc<Services>,
+        replica: Option<Arc<replica::Status>>,
+        settings: Settings,
+        clock: Clock,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            metrics: Metrics::new(engine.clone(), services.clone(), clock.clone(), &settings),
+            metrics: Metrics::new(engine.clone(), services.clone(), replica.clone(), clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
             envelope: Envelope::new(engine.store_id()),
             walks: Walks::new(clock.clone(), settings.limits.walk_timeout),
             engine,
             services,
+            replica,
             settings,
             clock,
             routes: Routes::new(),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
 use crate::engine::Figures;
+use crate::replica;
 use crate::routing::ServiceFigures;
 use crate::task::{Phase, Timestamp};
 
@@ -49,8 +50,12 @@ pub(super) fn detailed(call: &Call) -> Reply {
     dependencies.insert("store".to_owned(), store_wire);
     let services = call.app.services.figures().services;
     dependencies.extend(services.iter().map(|service| (service.service.to_owned(), service_wire(service))));
+    let replica = call.app.replica.as_ref().map(|replica| replica.figures());
+    dependencies
+        .extend(replica.iter().map(|replica| ("postgres".to_owned(), replica_wire(replica, call.app.clock.now()))));
     // Without submissions, or without one of the others, the rest still works.
-    let away = services.iter().any(|service| service.away_since.is_some());
+    let away = services.iter().any(|service| service.away_since.is_some())
+        || replica.is_some_and(|replica| replica.doing.is_trouble());
     let status = if away && code == StatusCode::OK { "degraded" } else { store };
     let body = json!({
         "status": status,
@@ -69,6 +74,20 @@ fn service_wire(service: &ServiceFigures) -> Value {
         "breaker": service.state.as_str(),
         "away_since": service.away_since.map(|since| since.to_string()),
         "in_flight": service.in_flight,
+        "last_error": error.map(|(at, message)| json!({"at": at.to_string(), "message": message})),
+    })
+}
+
+fn replica_wire(replica: &replica::Figures, now: Timestamp) -> Value {
+    let error = replica.last_error.as_ref();
+    json!({
+        "status": if replica.doing.is_trouble() { replica.doing.as_str() } else { "healthy" },
+        "doing": replica.doing.as_str(),
+        "database": replica.database,
+        "lag_changes": replica.lag_changes,
+        "lag_seconds": replica.behind_since.map_or(0, |since| now.since(since).as_secs()),
+        "scanning": replica.scanning,
+        "rejects": replica.rejects,
         "last_error": error.map(|(at, message)| json!({"at": at.to_string(), "message": message})),
     })
 }

@@ -20,6 +20,7 @@ use super::routes;
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::replica;
 use crate::routing::{self, Services};
 
 /// Upper bounds of the latency classes, in seconds.
@@ -74,7 +75,13 @@ impl Drop for Counted {
 }
 
 impl Metrics {
-    pub(super) fn new(engine: Engine, services: Arc<Services>, clock: Clock, settings: &Settings) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        services: Arc<Services>,
+        replica: Option<Arc<replica::Status>>,
+        clock: Clock,
+        settings: &Settings,
+    ) -> Self {
         let mut registry = Registry::with_prefix("dats");
         let name = ("service_name", settings.service_name.clone());
         let build = Info::new([name, ("version", settings.version.clone())]);
@@ -88,8 +95,11 @@ impl Metrics {
         registry.register("http_requests_in_flight", "Requests being answered", in_flight.clone());
         registry.register("http_connections", "Open connections", connections.clone());
         registry.register("http_connections_refused", "Connections over a limit", refused_connections.clone());
-        registry.register_collector(Box::new(EngineFigures::new(engine, clock)));
+        registry.register_collector(Box::new(EngineFigures::new(engine, clock.clone())));
         registry.register_collector(Box::new(routing::Metrics::new(services)));
+        if let Some(replica) = replica {
+            registry.register_collector(Box::new(replica::Metrics::new(replica, clock)));
+        }
         let measured = |(method, route)| Measured {
             by_class: ["2xx", "3xx", "4xx", "5xx"]
                 .map(|status| requests.get_or_create(&RequestLabels { method, route, status }).clone()),

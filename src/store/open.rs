@@ -327,11 +327,13 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::HISTORY)?;
         transaction.open_table(tables::LOG)?;
         transaction.open_table(tables::LOG_READERS)?;
+        transaction.open_table(tables::CHANGES)?;
         transaction.open_table(tables::TAKEN_EVENTS)?;
         transaction.open_table(tables::IDEMPOTENCY)?;
         transaction.open_table(tables::RECORDS)?;
         transaction.open_table(tables::LINEAGE)?;
         transaction.open_table(tables::CASCADES)?;
+        transaction.open_table(tables::CASCADE_CHANGES)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
         transaction.open_table(tables::CHECKPOINTS)?;
         transaction.open_table(tables::CHECKPOINTS_BY_PROJECT)?;

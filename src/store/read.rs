@@ -327,21 +327,27 @@ impl View {
         row.map(|row| decode("findings", row.value())).transpose()
     }
 
-    /// What a taint, mark or clear did.
+    /// What was said or done in a step, without the flags that it changed:
+    /// they can be many.
     pub fn cascade(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
         let row = self.table(tables::CASCADES)?.get(step.0)?;
         row.map(|row| decode("cascades", row.value())).transpose()
     }
 
-    /// Taints, marks and clears, newest first, before one of them.
+    /// The steps that changed flags, newest first, before one of them.
     pub fn cascades(
         &self,
         before: Option<Seq>,
     ) -> Result<impl Iterator<Item = Result<(Seq, CascadeRow), Error>> + use<>, Error> {
+        let of_cascades = self.table(tables::CASCADE_CHANGES)?;
         let rows = self.table(tables::CASCADES)?.range(..before.map_or(u64::MAX, |before| before.0))?;
-        Ok(rows.rev().map(|row| {
+        Ok(rows.rev().map(move |row| {
             let (key, value) = row?;
-            Ok((Seq(key.value()), decode("cascades", value.value())?))
+            let mut row: CascadeRow = decode("cascades", value.value())?;
+            if let Some(changes) = of_cascades.get(key.value())? {
+                row.changes = decode("cascade_changes", changes.value())?;
+            }
+            Ok((Seq(key.value()), row))
         }))
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
@@ -16,9 +16,10 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "lineage", "store", "engine", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
-    ("http", &["task", "lineage", "clock", "store", "engine", "events", "routing", "json"]),
-    ("config", &["task", "routing"]),
-    ("service", &["task", "clock", "store", "engine", "events", "routing", "http", "config"]),
+    ("replica", &["task", "lineage", "clock", "store", "engine"]),
+    ("http", &["task", "lineage", "clock", "store", "engine", "events", "routing", "replica", "json"]),
+    ("config", &["task", "routing", "replica"]),
+    ("service", &["task", "clock", "store", "engine", "events", "routing", "replica", "http", "config"]),
 ];
 
 fn root() -> PathBuf {

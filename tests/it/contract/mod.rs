@@ -2,6 +2,7 @@
 //! every problem, and what hostile clients get.
 
 mod artifacts;
+mod checkpoints;
 mod conditions;
 mod crowds;
 mod golden;
