@@ -264,7 +264,8 @@ impl Batch {
 
     /// The batch as a record of the journal.
     pub(super) fn to_journal(&self) -> Result<Vec<u8>, Error> {
-        encode("journal", self)
+        let large = self.cascades.iter().map(|(_, _, changes)| changes.len()).sum();
+        encode_large("journal", self, large)
     }
 
     /// The batch of a record of the journal.

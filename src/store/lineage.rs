@@ -5,7 +5,7 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::codec::encode;
+use super::codec::{encode, encode_large};
 use super::rows::RecordInput;
 use super::{Error, tables};
 use crate::lineage::{self, Action, Fact, Flag, Graph, Link, Node, Restored};
@@ -85,6 +85,9 @@ impl Cause {
     }
 }
 
+/// About what a [`ChangeRow`] takes in the table.
+pub(super) const CHANGE_BYTES: usize = 40;
+
 /// A flag that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeRow {
@@ -128,7 +131,8 @@ impl CascadeRows {
     }
 
     pub(super) fn put(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        let changes = encode("cascade_changes", &row.changes)?;
+        let bytes = row.changes.len() * CHANGE_BYTES;
+        let changes = encode_large("cascade_changes", &row.changes, bytes)?;
         self.0.push((step, encode("cascades", &row.head())?.into(), changes.into()));
         Ok(())
     }
