@@ -126,6 +126,11 @@ impl CascadeRows {
         self.0.is_empty()
     }
 
+    /// The bytes of their changes together.
+    pub(super) fn change_bytes(&self) -> usize {
+        self.0.iter().map(|(_, _, changes)| changes.len()).sum()
+    }
+
     pub(super) fn steps(&self) -> impl Iterator<Item = Seq> {
         self.0.iter().map(|(step, _, _)| *step)
     }
