@@ -16,10 +16,16 @@ mod dead_letters;
 mod demo;
 mod events;
 mod exit;
+mod export;
 #[cfg(test)]
 mod fake_server;
 mod follow;
+mod import;
+#[cfg(test)]
+mod import_tests;
 mod list;
+mod local;
+mod ndjson;
 mod output;
 mod progress;
 mod project;
@@ -130,6 +136,10 @@ enum Remote {
     Suspect(taint::Arguments),
     /// Say that a record is good after all.
     Clear(taint::Arguments),
+    /// Import the provenance files of the old program.
+    Import(import::Arguments),
+    /// Write provenance as files of the old program.
+    Export(export::Arguments),
     /// Stand in for the services around the server, for demos and load.
     #[command(subcommand)]
     Simulate(simulate::Action),
@@ -175,6 +185,8 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
         Remote::Taint(arguments) => taint::run(session, "taint", &arguments).await,
         Remote::Suspect(arguments) => taint::run(session, "suspect", &arguments).await,
         Remote::Clear(arguments) => taint::run(session, "clear", &arguments).await,
+        Remote::Import(arguments) => import::run(session, &arguments).await,
+        Remote::Export(arguments) => export::run(session, &arguments).await,
         Remote::Simulate(action) => simulate::run(session, action).await,
     }
 }

@@ -1,6 +1,7 @@
 //! Commands to the writer, and how their answers are held back until the
 //! commit that makes them true.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -10,6 +11,7 @@ use super::api::{
     Queue, Refusal, Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
+use super::import::{Import, ImportResult};
 use super::machine::Grant;
 use super::routing::TakenRouting;
 use crate::store::{Committed, Project};
@@ -131,6 +133,10 @@ pub(super) enum Command {
     Cascade {
         request: Box<CascadeRequest>,
         reply: Reply<Box<Cascade>>,
+    },
+    Import {
+        items: Arc<Vec<Import>>,
+        reply: Reply<Vec<ImportResult>>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

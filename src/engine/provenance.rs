@@ -10,7 +10,7 @@ use super::hot::IdHash;
 use super::machine::Machine;
 use super::records::RecordCounts;
 use crate::lineage::{self, Action, Error, Flag, Graph, Node, Project, Step};
-use crate::store::{self, Batch, CascadeRow, ChangeRow, LineageRow, Record, ScanFilter};
+use crate::store::{self, Batch, CascadeRow, LineageRow, Record, ScanFilter};
 use crate::task::{
     ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, State, Status, Task, TaskId, Timestamp,
 };
@@ -55,23 +55,39 @@ impl Provenance {
 
     /// A record was made.
     pub(super) fn insert(&mut self, record: &Record) -> Stored<()> {
-        let inputs = record.inputs.iter().map(|input| (input.artifact.clone(), input.relationship));
-        let new = lineage::Record {
-            id: record.id,
-            task: record.task,
-            project: record.project.clone(),
-            status: record.status,
-            created_at: record.created_at,
-            started_at: Some(record.started_at),
-            inputs: inputs.collect(),
-            outputs: record.outputs.iter().map(|output| output.artifact.id.clone()).collect(),
-        };
-        let step = self.graph.insert(&new, self.next()).map_err(unexpected)?;
+        let step = self.graph.insert(&of_record(record), self.next()).map_err(unexpected)?;
         if let Some(project) = self.graph.find_project(&record.project) {
             self.counts.entry(project).or_default().add();
         }
         self.note(record.id, &step);
         Ok(())
+    }
+
+    /// A record was imported, new or again. One that would close a cycle is
+    /// left out: the records of that cycle, each depending on the next.
+    pub(super) fn import(&mut self, record: &Record) -> Stored<Result<Step, Vec<RecordId>>> {
+        let before = self.graph.clone();
+        let known = before.find(record.id).and_then(|node| before.record(node));
+        let (new, seq) = (of_record(record), self.next());
+        let inserted = if known.is_none() { self.graph.insert(&new, seq) } else { self.graph.revise(&new, seq) };
+        let step = inserted.map_err(unexpected)?;
+        if let Some(edge) = step.refused.first() {
+            let down = self.graph.path(edge.dependent, edge.dependency, None).unwrap_or_default();
+            let cycle = std::iter::once(edge.dependent).chain(down.into_iter().rev());
+            let cycle = cycle.filter_map(|node| self.graph.record(node)).map(|known| known.id).collect();
+            self.graph = before;
+            return Ok(Err(cycle));
+        }
+        let project = self.graph.find_project(&record.project);
+        if let Some(project) = project.filter(|project| known.is_none_or(|known| known.project != *project)) {
+            let flag = known.map_or(Flag::Clean, |known| known.flag);
+            self.counts.entry(project).or_default().take_in(flag);
+            if let Some(known) = known {
+                self.counts.entry(known.project).or_default().give_up(flag);
+            }
+        }
+        self.note(record.id, &step);
+        Ok(Ok(step))
     }
 
     /// A late output has brought more artifacts.
@@ -89,7 +105,7 @@ impl Provenance {
         Ok(step)
     }
 
-    fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
+    pub(super) fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
         let seq = self.next();
         let step = self.graph.apply(action, records, seq).map_err(unexpected)?;
         self.mark(&step);
@@ -128,6 +144,20 @@ impl Provenance {
             }
         }
         Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
+    }
+}
+
+/// A record as the graph takes it.
+fn of_record(record: &Record) -> lineage::Record {
+    lineage::Record {
+        id: record.id,
+        task: record.task,
+        project: record.project.clone(),
+        status: record.status,
+        created_at: record.created_at,
+        started_at: record.started_at,
+        inputs: record.inputs.iter().map(|input| (input.artifact.clone(), input.relationship)).collect(),
+        outputs: record.outputs.iter().map(|output| output.artifact.id.clone()).collect(),
     }
 }
 
@@ -189,18 +219,6 @@ impl Machine {
     }
 
     fn cascade_row(&self, request: &CascadeRequest, record: RecordId, step: &Step, now: Timestamp) -> CascadeRow {
-        let graph = self.provenance.graph();
-        let id = |node| graph.record(node).map(|known| known.id);
-        let changes = step.flags.iter().filter_map(|change| {
-            let through = change.through.and_then(id);
-            Some(ChangeRow {
-                record: id(change.record)?,
-                from: change.from,
-                to: change.to,
-                depth: change.depth,
-                through,
-            })
-        });
         CascadeRow {
             at: now,
             cascade_id: request.cascade_id.clone(),
@@ -209,7 +227,8 @@ impl Machine {
             artifact: request.subject.artifact().cloned(),
             reason: request.reason.clone(),
             source: request.source.clone(),
-            changes: changes.collect(),
+            changes: self.changes(&step.flags),
+            imported: false,
         }
     }
 

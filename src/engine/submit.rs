@@ -111,7 +111,7 @@ impl Machine {
     }
 
     /// A project is made on first use; one that was deleted is made again.
-    fn use_project(&mut self, id: &ProjectId, now: Timestamp) -> Stored<()> {
+    pub(super) fn use_project(&mut self, id: &ProjectId, now: Timestamp) -> Stored<()> {
         if self.projects.get(id).is_some_and(|state| state.project.archived_at.is_none()) {
             return Ok(());
         }

@@ -197,6 +197,7 @@ impl Writer {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
+            Command::Import { items, reply } => hold(reply, Ok::<_, Refusal>(machine.import(&items, now)?)),
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {
                 hold(reply, machine.update_project(&project, patch, if_version, now)?)

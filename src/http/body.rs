@@ -1,12 +1,13 @@
 //! The bodies of answers: bytes that are there, or a stream.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::mpsc;
+
+use crate::transfer::Broken;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub(super) enum Body {
     /// As it comes, from the task that makes it; it is dropped together with
     /// the connection.
     Stream(mpsc::Receiver<Bytes>),
+    /// The same, where an end before the end must not pass for one: the
+    /// connection is cut then.
+    Breakable(mpsc::Receiver<Result<Bytes, Broken>>),
 }
 
 impl Body {
@@ -32,13 +36,14 @@ impl Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Stream(chunks) => chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk)))),
+            Self::Breakable(chunks) => chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
         }
     }
 
@@ -49,7 +54,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Breakable(_) => SizeHint::default(),
         }
     }
 }

@@ -86,7 +86,7 @@ impl Line {
     #[must_use]
     pub fn id(&self) -> String {
         match self {
-            Self::Record(record) => record.id.to_string(),
+            Self::Record(record) => record.name.clone(),
             Self::TaintEvent(event) => event.id.clone(),
             Self::Checkpoint(checkpoint) => checkpoint.id.clone(),
         }

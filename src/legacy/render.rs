@@ -54,7 +54,7 @@ impl Record {
         let (tokens_input, tokens_output) = (self.tokens_input.unwrap_or(0), self.tokens_output.unwrap_or(0));
         let execution_time_ms = self.execution_time_ms.unwrap_or(0);
         let mut object = json!({
-            "id": self.id,
+            "id": self.name,
             "task_id": self.task,
             "project_id": self.project,
             "outputs": self.outputs.iter().map(output).collect::<Vec<_>>(),

@@ -68,6 +68,7 @@ mod names;
 mod pages;
 mod record;
 mod restore;
+mod revise;
 mod rows;
 mod visit;
 mod walk;

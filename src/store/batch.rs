@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
 use super::lineage::{CascadeRow, LineageRow};
+use super::records::RecordRows;
 use super::recover::TakenEvents;
-use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
+use super::rows::{Counters, DeadLetter, ImportedEvent, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
 use crate::task::{
@@ -44,7 +45,7 @@ pub struct Batch {
     records: Vec<(RecordId, Bytes)>,
     lineage: Vec<(RecordId, Bytes)>,
     cascades: Vec<(Seq, Bytes)>,
-    artifacts: Vec<(String, RecordId)>,
+    record_rows: RecordRows,
     findings: Vec<(TaskId, Bytes)>,
     contents: Vec<([u8; 32], Bytes)>,
     projects: Vec<(ProjectId, Bytes)>,
@@ -100,6 +101,7 @@ impl Batch {
             && self.records.is_empty()
             && self.lineage.is_empty()
             && self.cascades.is_empty()
+            && self.record_rows.is_empty()
             && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
@@ -144,13 +146,23 @@ impl Batch {
         Ok(())
     }
 
-    /// Keeps a provenance record, and finds it by its artifacts.
+    /// Keeps a provenance record, and finds it by its artifacts, its task and
+    /// its time.
     pub fn put_record(&mut self, record: &Record) -> Result<(), Error> {
         self.records.push((record.id, encode("records", record)?.into()));
-        for output in &record.outputs {
-            self.artifacts.push((output.artifact.id.as_str().to_owned(), record.id));
-        }
+        self.record_rows.put(record);
         Ok(())
+    }
+
+    /// Forgets by what a record was found until now. Needed before a record
+    /// is put again with another task or time, or without one of its artifacts.
+    pub fn unlist_record(&mut self, before: &Record) {
+        self.record_rows.unlist(before);
+    }
+
+    /// Keeps an event of another audit trail.
+    pub fn put_imported_event(&mut self, number: u64, event: &ImportedEvent) -> Result<(), Error> {
+        self.record_rows.put_event(number, event)
     }
 
     /// Keeps what the provenance graph knows of a record.
@@ -336,14 +348,11 @@ impl Batch {
     }
 
     fn write_records(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        self.record_rows.write(transaction)?;
         if !self.records.is_empty() {
             let mut records = transaction.open_table(tables::RECORDS)?;
             for (id, bytes) in &self.records {
                 records.insert(&id.to_bytes(), &bytes[..])?;
-            }
-            let mut by_artifact = transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
-            for (artifact, record) in &self.artifacts {
-                by_artifact.insert((artifact.as_str(), &record.to_bytes()), ())?;
             }
         }
         if !self.lineage.is_empty() {

@@ -45,6 +45,9 @@ pub struct CascadeRow {
     pub source: Option<String>,
     /// The flags that changed, each record once.
     pub changes: Vec<ChangeRow>,
+    /// It was done where the record was imported from, and became known by
+    /// the import: no event of our own.
+    pub imported: bool,
 }
 
 /// A flag that changed.

@@ -15,6 +15,7 @@ mod journal;
 mod lineage;
 mod open;
 mod read;
+mod records;
 mod recover;
 mod rows;
 mod tables;
@@ -24,6 +25,10 @@ pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
 pub use lineage::{CascadeRow, ChangeRow, LineageRow};
 pub use open::Store;
-pub use read::{RecordRow, Scan, ScanFilter, Sizes, StatusView, View};
+pub use read::{Scan, ScanFilter, Sizes, StatusView, View};
+pub use records::RecordPlace;
 pub use recover::{Recovered, TakenEvents};
-pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, TierPause};
+pub use rows::{
+    Counters, DeadLetter, Imported, ImportedEvent, ImportedTaint, LogEntry, Project, Record, RecordInput, RecordOutput,
+    TierPause,
+};

@@ -319,6 +319,10 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::LINEAGE)?;
         transaction.open_table(tables::CASCADES)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
+        transaction.open_table(tables::RECORDS_BY_TIME)?;
+        transaction.open_table(tables::RECORDS_BY_TASK)?;
+        transaction.open_table(tables::IMPORTED_EVENTS)?;
+        transaction.open_table(tables::IMPORTED_EVENT_IDS)?;
         transaction.open_table(tables::FINDINGS)?;
         transaction.open_table(tables::CONTENTS)?;
         transaction.open_table(tables::DEAD_LETTERS)?;

@@ -8,7 +8,7 @@ use redb::TableDefinition;
 
 /// The format that this version writes. It is raised with every change of a
 /// table or a row that older versions can't read.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 pub(super) type Id = &'static [u8; 16];
 pub(super) type IdSeq = &'static [u8; 24];
@@ -84,6 +84,22 @@ pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::ne
 /// Read by provenance queries that name an artifact.
 pub(super) const RECORDS_BY_ARTIFACT: TableDefinition<'_, (&'static str, Id), ()> =
     TableDefinition::new("records_by_artifact");
+
+/// Time in microseconds (u64) and id of a record → nothing. Read by the lists
+/// of records, newest first.
+pub(super) const RECORDS_BY_TIME: TableDefinition<'_, SeqId, ()> = TableDefinition::new("records_by_time");
+
+/// Task id and the id of one of its records → nothing. Read by lists of a
+/// task's records, and for tasks that were never here.
+pub(super) const RECORDS_BY_TASK: TableDefinition<'_, (Id, Id), ()> = TableDefinition::new("records_by_task");
+
+/// Number, in the order of arrival → `ImportedEvent`. Read by the lists of
+/// the audit trail, and by exports.
+pub(super) const IMPORTED_EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("imported_events");
+
+/// Id of an imported event → its number. Read by imports, which may come again.
+pub(super) const IMPORTED_EVENT_IDS: TableDefinition<'_, &'static str, u64> =
+    TableDefinition::new("imported_event_ids");
 
 /// Task id → `Findings`: what the Agent and RAG said for its workers. Read
 /// for dispatch and when an output comes; lives as long as the task.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
@@ -16,7 +16,8 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "store", "engine", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
-    ("http", &["task", "lineage", "clock", "store", "engine", "events", "routing", "json"]),
+    ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
+    ("http", &["task", "lineage", "clock", "store", "engine", "events", "routing", "transfer", "json", "legacy"]),
     ("config", &["task", "routing"]),
     ("service", &["task", "clock", "store", "engine", "events", "routing", "http", "config"]),
 ];

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use dats::engine::{AuditFilter, CascadeRequest, Engine, RecordCounts, RecordFilter, Subject};
+use dats::engine::{AuditEntry, AuditFilter, CascadeRequest, Engine, RecordCounts, RecordFilter, Subject};
 use dats::lineage::{Action, Flag, Graph, Link};
-use dats::store::Record;
+use dats::store::{CascadeRow, ChangeRow, Record};
 use dats::task::{ArtifactId, QaProfile, RecordId, RecordStatus, Report, TaskId, Timestamp};
 
 use crate::support::fixtures::{artifact, output_report, project, settings, submission, verdict_report};
@@ -45,7 +45,7 @@ impl Rules {
         let mut makers: Vec<(Timestamp, RecordId)> =
             self.records.values().filter(sound).filter(|it| names(it)).map(|it| (it.created_at, it.id)).collect();
         makers.sort_unstable();
-        let newest = makers.iter().rev().find(|(created, _)| *created <= consumer.started_at);
+        let newest = makers.iter().rev().find(|(created, _)| *created <= consumer.started_at.unwrap());
         newest.or(makers.first()).map(|(_, id)| *id)
     }
 
@@ -180,7 +180,7 @@ async fn say(engine: &Engine, rules: &mut Rules, random: &mut Random) {
     rules.say(action, record);
     let filter = AuditFilter { cascade: Some(cascade.cascade_id), ..AuditFilter::default() };
     let page = engine.audit(filter, None, 1000).await.unwrap();
-    let audited: Vec<_> = page.entries.iter().map(|it| (it.change.record, it.change.from, it.change.to)).collect();
+    let audited: Vec<_> = page.entries.iter().map(own).map(|(_, it)| (it.record, it.from, it.to)).collect();
     let id = |node| cascade.graph.record(node).unwrap().id;
     let told: Vec<_> = cascade.step.flags.iter().map(|change| (id(change.record), change.from, change.to)).collect();
     assert_eq!(audited, told);
@@ -193,7 +193,14 @@ async fn say(engine: &Engine, rules: &mut Rules, random: &mut Random) {
 
 async fn trail(engine: &Engine) -> Vec<(String, RecordId, Flag)> {
     let page = engine.audit(AuditFilter::default(), None, 100_000).await.unwrap();
-    page.entries.into_iter().map(|it| (it.cascade.cascade_id, it.change.record, it.change.to)).collect()
+    page.entries.iter().map(own).map(|(cascade, it)| (cascade.cascade_id.clone(), it.record, it.to)).collect()
+}
+
+fn own(entry: &AuditEntry) -> (&CascadeRow, &ChangeRow) {
+    match entry {
+        AuditEntry::Own { cascade, change, .. } => (cascade, change),
+        AuditEntry::Imported(event) => panic!("nothing was imported: {event:?}"),
+    }
 }
 
 #[tokio::test]

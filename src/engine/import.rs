@@ -1,0 +1,256 @@
+//! Records and events that come from elsewhere, with all that was known of
+//! them there. They are no tasks: what is imported is provenance alone.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::api::Error;
+use super::command::Command;
+use super::handle::Engine;
+use super::machine::Machine;
+use crate::lineage::{Action, Fact, Flag, FlagChange, Step};
+use crate::store::{self, CascadeRow, ChangeRow, ImportedEvent, Record};
+use crate::task::{RecordId, Seq, Timestamp};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// The id under which the audit trail has what imports say.
+pub const IMPORT_CASCADE: &str = "import";
+
+/// Most records that one result names.
+const MAX_NAMED: usize = 1000;
+
+/// Something to import.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Import {
+    /// A record: its `imported` must be there.
+    Record(Box<Record>),
+    /// An entry of another audit trail.
+    Event(Box<ImportedEvent>),
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportOutcome {
+    /// It is new.
+    Created,
+    /// It was here, with other values.
+    Updated,
+    /// It was here with the same values.
+    Unchanged,
+    /// It is left out, and nothing has changed.
+    Refused(ImportRefusal),
+}
+
+/// Why something is left out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportRefusal {
+    /// It would depend on itself: each of these records depends on the next.
+    #[error("it would close a cycle of {} records", .0.len().saturating_sub(1))]
+    Cycle(Vec<RecordId>),
+    /// The record was made here.
+    #[error("record {0} was made by a task of this service, with other values")]
+    MadeHere(RecordId),
+    /// The audit trail is append-only.
+    #[error("the audit trail has another event with the id {0}")]
+    OtherEvent(String),
+    /// It does not say what it was where it came from.
+    #[error("it does not say what it was where it came from")]
+    NoOrigin,
+}
+
+/// What became of something, and of the records that depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportResult {
+    /// What became of it.
+    pub outcome: ImportOutcome,
+    /// Records that are suspect by now, and were neither here nor where they
+    /// came from; of many the first.
+    pub newly_suspect: Vec<RecordId>,
+    /// How many there are.
+    pub newly_suspect_count: u64,
+}
+
+impl From<ImportOutcome> for ImportResult {
+    fn from(outcome: ImportOutcome) -> Self {
+        Self { outcome, newly_suspect: Vec::new(), newly_suspect_count: 0 }
+    }
+}
+
+impl Engine {
+    /// Imports all of it in one durable step, in its order. What is left out
+    /// keeps nothing else from being taken.
+    pub async fn import(&self, items: Arc<Vec<Import>>) -> Result<Vec<ImportResult>, Error> {
+        self.check_writable()?;
+        self.ask(|reply| Command::Import { items, reply }).await
+    }
+
+    /// Records by id, after one of them, at most `limit`.
+    pub async fn records_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<Record>, Error> {
+        self.read(move |side| side.store.view()?.records_after(after, limit)).await
+    }
+
+    /// Taints, marks and clears after one of them, in their order, at most
+    /// `limit`.
+    pub async fn cascades_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, CascadeRow)>, Error> {
+        self.read(move |side| side.store.view()?.cascades_after(after, limit)).await
+    }
+
+    /// Imported events in the order in which they came, after one of them, at
+    /// most `limit`.
+    pub async fn imported_events(&self, after: u64, limit: usize) -> Result<Vec<(u64, ImportedEvent)>, Error> {
+        self.read(move |side| side.store.view()?.imported_events_after(after, limit)).await
+    }
+}
+
+impl Machine {
+    /// Imports one thing after the other.
+    pub(super) fn import(&mut self, items: &[Import], now: Timestamp) -> Stored<Vec<ImportResult>> {
+        items
+            .iter()
+            .map(|item| match item {
+                Import::Record(record) => self.import_record(record, now),
+                Import::Event(event) => self.import_event(event).map(ImportResult::from),
+            })
+            .collect()
+    }
+
+    fn import_record(&mut self, record: &Record, now: Timestamp) -> Stored<ImportResult> {
+        let before = self.stored_record(record.id)?;
+        let Some(imported) = &record.imported else {
+            return Ok(ImportOutcome::Refused(ImportRefusal::NoOrigin).into());
+        };
+        match before.as_ref().map(|before| before.imported.as_deref()) {
+            Some(None) => return Ok(ImportOutcome::Refused(ImportRefusal::MadeHere(record.id)).into()),
+            Some(Some(before)) if before.digest == imported.digest => return Ok(ImportOutcome::Unchanged.into()),
+            Some(Some(_)) | None => {}
+        }
+        let mut step = match self.provenance.import(record)? {
+            Ok(step) => step,
+            Err(cycle) => return Ok(ImportOutcome::Refused(ImportRefusal::Cycle(cycle)).into()),
+        };
+        self.use_project(&record.project, now)?;
+        let mut record = record.clone();
+        self.import_taint(&mut record, before.as_ref(), &mut step, now)?;
+        let outcome = if before.is_some() { ImportOutcome::Updated } else { ImportOutcome::Created };
+        if let Some(before) = before {
+            self.group.unlisted.entry(record.id).or_insert(before);
+        }
+        self.group.records.insert(record.id, record);
+        let (newly_suspect, newly_suspect_count) = self.newly_suspect(&step.flags)?;
+        Ok(ImportResult { outcome, newly_suspect, newly_suspect_count })
+    }
+
+    /// A record as it is in this group or in the store, which is not changed.
+    fn stored_record(&self, id: RecordId) -> Stored<Option<Record>> {
+        match self.group.records.get(&id) {
+            Some(record) => Ok(Some(record.clone())),
+            None if self.provenance.graph().find(id).is_none() => Ok(None),
+            None => self.store.view()?.record(id),
+        }
+    }
+
+    /// Makes a fact of the taint that a record came with; withdraws the one
+    /// that it came with before and has no more. A taint of our own stays.
+    fn import_taint(
+        &mut self,
+        record: &mut Record,
+        before: Option<&Record>,
+        step: &mut Step,
+        now: Timestamp,
+    ) -> Stored<()> {
+        let Some(imported) = &mut record.imported else { return Ok(()) };
+        let graph = self.provenance.graph();
+        let fact = graph.find(record.id).and_then(|node| graph.record(node)).and_then(|known| known.fact);
+        let told_before = before.and_then(|before| before.imported.as_ref()?.tainted_in);
+        let action = match (&imported.taint, fact) {
+            (Some(_), Some(Fact::Tainted(at))) => {
+                imported.tainted_in = told_before.filter(|told| *told == at);
+                return Ok(());
+            }
+            (None, Some(Fact::Tainted(at))) if told_before == Some(at) => Action::Clear,
+            (None, _) => return Ok(()),
+            (Some(_), _) => Action::Taint,
+        };
+        let taint = imported.taint.clone();
+        let (seq, said) = self.provenance.apply(action, &[record.id])?;
+        imported.tainted_in = (action == Action::Taint).then_some(seq);
+        let at = taint.as_ref().and_then(|taint| taint.at).unwrap_or(now);
+        let (reason, source) = taint.map_or((None, None), |taint| (taint.reason, taint.by));
+        let row = CascadeRow {
+            at,
+            cascade_id: IMPORT_CASCADE.to_owned(),
+            action,
+            record: record.id,
+            artifact: None,
+            reason: reason.unwrap_or_else(|| "it came so with an import".to_owned()),
+            source,
+            changes: self.changes(&said.flags),
+            imported: true,
+        };
+        self.group.batch.put_cascade(seq, &row)?;
+        step.flags.extend(said.flags);
+        step.join();
+        Ok(())
+    }
+
+    /// Flags that changed, as the audit trail keeps them.
+    pub(super) fn changes(&self, flags: &[FlagChange]) -> Vec<ChangeRow> {
+        let graph = self.provenance.graph();
+        let id = |node| graph.record(node).map(|known| known.id);
+        let change = |change: &FlagChange| {
+            let (from, to, depth, through) = (change.from, change.to, change.depth, change.through.and_then(id));
+            Some(ChangeRow { record: id(change.record)?, from, to, depth, through })
+        };
+        flags.iter().filter_map(change).collect()
+    }
+
+    /// Of the flags that changed, those that were not told: which records,
+    /// of many the first, and how many.
+    fn newly_suspect(&self, flags: &[FlagChange]) -> Stored<(Vec<RecordId>, u64)> {
+        let graph = self.provenance.graph();
+        let suspect = flags.iter().filter(|change| change.from == Flag::Clean && change.to == Flag::Suspect);
+        let ids: HashSet<RecordId> =
+            suspect.filter_map(|change| graph.record(change.record)).map(|known| known.id).collect();
+        let (mut named, mut count) = (Vec::new(), 0);
+        if ids.is_empty() {
+            return Ok((named, count));
+        }
+        let view = self.store.view()?;
+        for id in ids {
+            let was_suspect = |record: &Record| record.imported.as_ref().is_some_and(|imported| imported.was_suspect);
+            let told = match self.group.records.get(&id) {
+                Some(record) => was_suspect(record),
+                None => view.record(id)?.as_ref().is_some_and(was_suspect),
+            };
+            if !told {
+                count += 1;
+                if named.len() < MAX_NAMED {
+                    named.push(id);
+                }
+            }
+        }
+        named.sort_unstable();
+        Ok((named, count))
+    }
+
+    fn import_event(&mut self, event: &ImportedEvent) -> Stored<ImportOutcome> {
+        let known = match self.group.events.0.get(&event.id) {
+            Some(digest) => Some(*digest),
+            None => self.store.view()?.imported_event(&event.id)?.map(|known| known.digest),
+        };
+        match known {
+            Some(digest) if digest == event.digest => return Ok(ImportOutcome::Unchanged),
+            Some(_) => return Ok(ImportOutcome::Refused(ImportRefusal::OtherEvent(event.id.clone()))),
+            None => {}
+        }
+        let last = match self.group.events.1 {
+            Some(last) => last,
+            None => self.store.view()?.last_imported_event()?,
+        };
+        self.group.batch.put_imported_event(last + 1, event)?;
+        self.group.events.1 = Some(last + 1);
+        self.group.events.0.insert(event.id.clone(), event.digest);
+        Ok(ImportOutcome::Created)
+    }
+}

@@ -1,0 +1,315 @@
+//! Lines in, a result for each out. One task reads and cuts, threads that may
+//! wait parse, and meanwhile the engine commits what came before: each step is
+//! ahead of the next by one group at most.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::causes::Causes;
+use super::lines::{Cutter, MAX_LINE_BYTES, RawLine};
+use super::outcome::{LineResult, Summary};
+use super::record::{to_json, to_stored};
+use crate::engine::{Engine, Error, Import, ImportOutcome, ImportRefusal, ImportResult};
+use crate::legacy::{Invalid, Kind, Line, digest};
+use crate::lineage::Flag;
+use crate::store::{ImportedEvent, Record};
+use crate::task::RecordId;
+
+/// Lines of one commit, at most.
+const GROUP_LINES: usize = 256;
+/// Bytes that are gathered before they are parsed, about.
+const GROUP_BYTES: usize = 256 << 10;
+/// Most records whose suspicion is looked at again at the end.
+const MAX_SUSPECTS: usize = 100_000;
+/// How long to wait for a writer whose queue is full.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// A piece of the lines; an error ends them before their end, and says why.
+pub type Chunk = Result<Bytes, String>;
+
+/// Imports lines until they end, and tells of each in its order: NDJSON, with
+/// a summary at the end. What was told of is on disk. An answer that ends
+/// without a summary ends with an error.
+pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mpsc::Sender<Bytes>) {
+    let (sender, mut groups) = mpsc::channel(1);
+    let reading = tokio::spawn(read(chunks, sender));
+    let mut session = Session { engine, summary: Summary::default(), suspects: Some(Vec::new()) };
+    while let Some(group) = groups.recv().await {
+        let (text, failed) = match group {
+            Ok(group) => session.take(group).await,
+            Err(reason) => (error_line("interrupted", &reason), true),
+        };
+        if results.send(text.into()).await.is_err() || failed {
+            reading.abort();
+            return;
+        }
+    }
+    // Who no longer reads needs no summary.
+    let _ = results.send(session.summary().into()).await;
+}
+
+/// A line that was read.
+#[derive(Debug)]
+struct Parsed {
+    number: u64,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    TooLong,
+    Invalid(Invalid),
+    Item { kind: Kind, id: String, item: Import },
+    Unfit { reason: &'static str, message: String },
+}
+
+type Group = Result<Vec<Parsed>, String>;
+
+/// Cuts and parses, a group at a time.
+async fn read(mut chunks: mpsc::Receiver<Chunk>, groups: mpsc::Sender<Group>) {
+    let (mut cutter, mut lines) = (Cutter::default(), VecDeque::new());
+    loop {
+        let next = gather(&mut chunks, &mut cutter, &mut lines).await;
+        let ended = !matches!(next, Ok(true));
+        while !lines.is_empty() {
+            let group: Vec<RawLine> = lines.drain(..lines.len().min(GROUP_LINES)).collect();
+            let parsed = tokio::task::spawn_blocking(move || group.into_iter().map(parse).collect::<Vec<_>>()).await;
+            let parsed = parsed.map_err(|_| "a line could not be parsed".to_owned());
+            let failed = parsed.is_err();
+            if groups.send(parsed).await.is_err() || failed {
+                return;
+            }
+        }
+        if let Err(reason) = next {
+            // Who no longer listens knows it already.
+            let _ = groups.send(Err(reason)).await;
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Takes a chunk, and what else is there already; `false`: that was all.
+async fn gather(
+    chunks: &mut mpsc::Receiver<Chunk>,
+    cutter: &mut Cutter,
+    lines: &mut VecDeque<RawLine>,
+) -> Result<bool, String> {
+    let mut next = chunks.recv().await;
+    let (mut gathered, mut cut) = (0, Vec::new());
+    loop {
+        match next {
+            None => {
+                cut.extend(cutter.end());
+                lines.extend(cut);
+                return Ok(false);
+            }
+            Some(Err(reason)) => {
+                lines.extend(cut);
+                return Err(reason);
+            }
+            Some(Ok(chunk)) => {
+                gathered += chunk.len();
+                cutter.push(&chunk, &mut cut);
+            }
+        }
+        if gathered >= GROUP_BYTES {
+            break;
+        }
+        next = match chunks.try_recv() {
+            Ok(chunk) => Some(chunk),
+            Err(mpsc::error::TryRecvError::Empty) => break,
+            Err(mpsc::error::TryRecvError::Disconnected) => None,
+        };
+    }
+    lines.extend(cut);
+    Ok(true)
+}
+
+fn parse(line: RawLine) -> Parsed {
+    let content = match line.text {
+        None => Content::TooLong,
+        Some(text) => match Line::parse(&text) {
+            Err(invalid) => Content::Invalid(invalid),
+            Ok(line) => content(line),
+        },
+    };
+    Parsed { number: line.number, content }
+}
+
+fn content(line: Line) -> Content {
+    let (kind, id) = (line.kind(), line.id());
+    match line {
+        Line::Record(mut record) => {
+            let original = record.original.take().unwrap_or_default();
+            Content::Item { kind, id, item: Import::Record(Box::new(to_stored(*record, &original))) }
+        }
+        Line::TaintEvent(event) => {
+            let original = event.original.unwrap_or_default();
+            let event = ImportedEvent {
+                id: event.id,
+                artifact: event.artifact,
+                record: event.record,
+                cascade: event.cascade,
+                digest: digest(&original),
+                original: serde_json::Value::Object(original).to_string(),
+            };
+            Content::Item { kind, id, item: Import::Event(Box::new(event)) }
+        }
+        Line::Checkpoint(_) => {
+            Content::Unfit { reason: "checkpoint", message: "checkpoints can't be imported".to_owned() }
+        }
+    }
+}
+
+/// What an import has come to.
+struct Session<'a> {
+    engine: &'a Engine,
+    summary: Summary,
+    /// Records that were said to be suspect; `None`: too many.
+    suspects: Option<Vec<RecordId>>,
+}
+
+impl Session<'_> {
+    /// The results of a group, and whether the import ends with it.
+    async fn take(&mut self, group: Vec<Parsed>) -> (Vec<u8>, bool) {
+        let mut abouts = Vec::with_capacity(group.len());
+        let mut items = Vec::with_capacity(group.len());
+        for Parsed { number, content } in group {
+            abouts.push((
+                number,
+                match content {
+                    Content::Item { kind, id, item } => {
+                        items.push(item);
+                        Ok((kind, id))
+                    }
+                    other => Err(other),
+                },
+            ));
+        }
+        let items = Arc::new(items);
+        let results = match self.import(&items).await {
+            Ok(results) => results,
+            Err(error) => return (failure(&error), true),
+        };
+        let mut text = Vec::new();
+        let mut taken = items.iter().zip(&results);
+        for (number, about) in &abouts {
+            self.summary.lines += 1;
+            let line = match about {
+                Err(content) => {
+                    self.summary.refused += 1;
+                    refused(*number, content)
+                }
+                Ok((kind, id)) => {
+                    let Some((item, result)) = taken.next() else { break };
+                    self.note(item, result);
+                    let derived = match item {
+                        Import::Record(record) if record.id.to_string() != *id => Some(record.id),
+                        Import::Record(_) | Import::Event(_) => None,
+                    };
+                    LineResult::new((*number, *kind, id), derived, result)
+                }
+            };
+            write(&mut text, &line);
+        }
+        (text, false)
+    }
+
+    async fn import(&self, items: &Arc<Vec<Import>>) -> Result<Vec<ImportResult>, Error> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut results = loop {
+            match self.engine.import(items.clone()).await {
+                Err(Error::Overloaded) => tokio::time::sleep(BUSY_PAUSE).await,
+                other => break other?,
+            }
+        };
+        for (item, result) in items.iter().zip(&mut results) {
+            if let (Import::Record(record), ImportOutcome::Refused(ImportRefusal::MadeHere(_))) =
+                (item, &result.outcome)
+                && self.is_own(record).await?
+            {
+                result.outcome = ImportOutcome::Unchanged;
+            }
+        }
+        Ok(results)
+    }
+
+    /// Whether a line is what an export of the record here gives.
+    async fn is_own(&self, line: &Record) -> Result<bool, Error> {
+        let Some(record) = self.engine.record(line.id).await? else { return Ok(false) };
+        let own = to_json(self.engine, &self.engine.graph(), &record, &mut Causes::default()).await?;
+        let own = own.as_object().map(digest);
+        Ok(own.is_some() && own == line.imported.as_ref().map(|imported| imported.digest))
+    }
+
+    fn note(&mut self, item: &Import, result: &ImportResult) {
+        self.summary.add(&result.outcome);
+        self.summary.newly_suspect += result.newly_suspect_count;
+        let refused = matches!(result.outcome, ImportOutcome::Refused(_));
+        if let Import::Record(record) = item
+            && !refused
+            && record.imported.as_ref().is_some_and(|imported| imported.was_suspect)
+        {
+            match &mut self.suspects {
+                Some(suspects) if suspects.len() < MAX_SUSPECTS => suspects.push(record.id),
+                suspects => *suspects = None,
+            }
+        }
+    }
+
+    fn summary(mut self) -> Vec<u8> {
+        let graph = self.engine.graph();
+        let is_clean = |id: &&RecordId| {
+            let known = graph.find(**id).and_then(|node| graph.record(node));
+            known.is_some_and(|known| known.flag == Flag::Clean)
+        };
+        let corrected = self.suspects.take().map(|suspects| suspects.iter().filter(is_clean).count());
+        self.summary.no_longer_suspect = corrected.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+        let mut text = Vec::new();
+        write(&mut text, &json!({ "summary": self.summary }));
+        text
+    }
+}
+
+fn refused(number: u64, content: &Content) -> LineResult<'_> {
+    match content {
+        Content::Invalid(invalid) => LineResult::invalid(number, invalid),
+        Content::Unfit { reason, message } => LineResult::unfit(number, reason, message.as_str()),
+        Content::TooLong | Content::Item { .. } => {
+            LineResult::unfit(number, "too_large", format!("must be at most {MAX_LINE_BYTES} bytes"))
+        }
+    }
+}
+
+/// What ends an import, as its last line.
+fn failure(error: &Error) -> Vec<u8> {
+    let code = match error {
+        Error::ShuttingDown => "shutting_down",
+        Error::DiskFull { .. } => "storage_full",
+        Error::Unknown => "outcome_unknown",
+        Error::Refused(_) | Error::Overloaded | Error::Store(_) => "internal",
+    };
+    error_line(code, &error.to_string())
+}
+
+fn error_line(code: &str, detail: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    write(&mut text, &json!({ "error": {"code": code, "detail": detail} }));
+    text
+}
+
+fn write(text: &mut Vec<u8>, line: &impl Serialize) {
+    // Writing to memory does not fail, and our values have only text keys.
+    let _ = serde_json::to_writer(&mut *text, line);
+    text.push(b'\n');
+}
