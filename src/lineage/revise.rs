@@ -31,6 +31,9 @@ impl Graph {
         asked.sort_unstable();
         asked.dedup();
         self.loosen(&asked, &mut step);
+        // Edges as before come first: none of them closes a cycle, and none is
+        // to be refused because of an edge that is new.
+        asked.sort_by_key(|asked| !self.is_as_before(*asked, &before));
         self.fasten_all(asked, seq, &mut step);
         self.keep_ages(&before, &mut step);
         self.lower(&step.unbound, &mut step.flags);
@@ -47,6 +50,12 @@ impl Graph {
             Some((edge, self.bound_at(consumer, artifact, producer)))
         });
         edges.collect()
+    }
+
+    fn is_as_before(&self, (consumer, artifact): Asked, before: &HashMap<Edge, Seq>) -> bool {
+        let (dependent, artifact) = (Node(consumer), Artifact(artifact));
+        let wish = self.wish(consumer, artifact.0).map(Node);
+        wish.is_some_and(|dependency| before.contains_key(&Edge { dependent, artifact, dependency }))
     }
 
     /// Takes inputs and outputs from a record none of whose inputs is bound,
