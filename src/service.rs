@@ -159,7 +159,13 @@ fn engine_settings(config: &Config) -> engine::Settings {
         dedup_window: config.events.dedup_window,
         dedup_max_ids: to_usize(config.events.dedup_max_ids),
         log_retention: config.events.retention,
+        log_readers: Vec::new(),
         min_free_mib: config.engine.min_free_disk_bytes / MIB,
+        checkpoints: engine::CheckpointRules {
+            every_tasks: config.engine.checkpoint_tasks,
+            every: config.engine.checkpoint_every,
+            kept: config.engine.checkpoints_kept,
+        },
     }
 }
 

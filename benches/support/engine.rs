@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dats::clock::Clock;
-use dats::engine::{Engine, Incoming, LeaseRequest, Settings, WriterThread};
+use dats::engine::{CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
 use dats::store::Store;
 use dats::task::{
     ArtifactId, Correlation, Domain, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router, TaskId, Tier,
@@ -43,7 +43,9 @@ fn settings(hot_bytes: usize) -> Settings {
         dedup_window: day,
         dedup_max_ids: 1_000_000,
         log_retention: day,
+        log_readers: Vec::new(),
         min_free_mib: 0,
+        checkpoints: CheckpointRules::default(),
     }
 }
 
@@ -121,9 +123,12 @@ fn output(task: TaskId) -> Incoming {
     };
     Incoming {
         identity: Some(("/bench".to_owned(), task.to_string())),
-        correlation: Correlation { task: Some(task), artifact: None, review: None },
-        report: Report::Output(Box::new(output_of(artifact, named))),
+        message: Message::Report {
+            correlation: Correlation { task: Some(task), artifact: None, review: None },
+            report: Report::Output(Box::new(output_of(artifact, named))),
+        },
         raw: "{}".to_owned(),
+        on_bus: false,
     }
 }
 

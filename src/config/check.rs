@@ -126,6 +126,9 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
         store_cache_bytes: reader.mebibytes("engine.store_cache_mib", 1..=MAX_MIB),
         hot_tasks_bytes: reader.mebibytes("engine.hot_tasks_mib", 0..=MAX_MIB),
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
+        checkpoint_tasks: reader.whole("engine.checkpoint_tasks", 1..=1_000_000),
+        checkpoint_every: hours(reader, "engine.checkpoint_hours", 1),
+        checkpoints_kept: reader.count("engine.checkpoints_kept", 0..=1000),
         idempotency: hours(reader, "engine.idempotency_hours", 1),
         min_free_disk_bytes: reader.mebibytes("engine.min_free_disk_mib", 0..=MAX_MIB),
     }

@@ -194,6 +194,12 @@ pub struct Engine {
     pub hot_tasks_bytes: u64,
     /// How long finished tasks are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// Completed tasks after which a checkpoint is made by itself.
+    pub checkpoint_tasks: u64,
+    /// How long after the first of fewer it is made.
+    pub checkpoint_every: Duration,
+    /// How many of these are kept for a project; with 0 none are made.
+    pub checkpoints_kept: usize,
     /// How long an idempotency key is remembered.
     pub idempotency: Duration,
     /// Free disk below which submissions are refused.

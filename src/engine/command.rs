@@ -7,14 +7,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::api::{
-    Answer, Error, EventOutcome, IdempotencyKey, Incoming, LeaseRequest, NewProject, ProjectPatch, ProjectStatus,
-    Queue, Refusal, Submissions,
+    Answer, Error, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
+use super::checkpoint::NewCheckpoint;
 use super::import::{Import, ImportResult};
-use super::machine::Grant;
+use super::incoming::{EventOutcome, Incoming};
+use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
-use crate::store::{Committed, Project};
+use super::turns::Grant;
+use crate::store::{Checkpoint, Committed, Project};
 use crate::task::{
     Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
 };
@@ -137,6 +139,19 @@ pub(super) enum Command {
     Import {
         items: Arc<Vec<Import>>,
         reply: Reply<Vec<ImportResult>>,
+    },
+    CreateCheckpoint {
+        project: ProjectId,
+        new: NewCheckpoint,
+        reply: Reply<Checkpoint>,
+    },
+    ImportCheckpoint {
+        checkpoint: Box<Checkpoint>,
+        reply: Reply<bool>,
+    },
+    Rollback {
+        request: Box<RollbackRequest>,
+        reply: Reply<Box<Rollback>>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

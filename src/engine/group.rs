@@ -1,7 +1,7 @@
 //! What one group of commands changes, until it is committed.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -9,8 +9,10 @@ use super::answer::Compact;
 use super::api::Backlog;
 use super::pause::Changed;
 use crate::lineage::{Graph, Relationship};
-use crate::store::{self, Batch, Record, RecordInput, RecordOutput};
-use crate::task::{ArtifactId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId};
+use crate::store::{self, Batch, Checkpoint, Record, RecordInput, RecordOutput};
+use crate::task::{
+    ArtifactId, CheckpointId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
+};
 
 /// What one group of commands changes.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Group {
     pub(super) unlisted: HashMap<RecordId, Record>,
     /// Imported events, by id: what tells them from others, and the number of the last one.
     pub(super) events: (HashMap<String, [u8; 32]>, Option<u64>),
+    /// Checkpoints that have changed.
+    pub(super) checkpoints: BTreeMap<CheckpointId, Checkpoint>,
     /// Answers under new idempotency keys.
     pub(super) answers: HashMap<Seq, Vec<u8>>,
     /// Tasks that retention removed.

@@ -9,15 +9,16 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{oneshot, watch};
 
 use super::api::{
-    Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, NewProject,
-    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
-    TaskPage,
+    Answer, Error, Figures, Granted, IdempotencyKey, LeaseRequest, LogPage, NewProject, PageStart, ProjectPatch,
+    ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
 };
 use super::command::{Command, Reply, Routed};
-use super::machine::{Grant, Machine};
+use super::incoming::{EventOutcome, Incoming};
+use super::machine::Machine;
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::tree::TreeNode;
+use super::turns::Grant;
 use super::writer::Writer;
 use super::{list, outgoing, submit, tree};
 use crate::clock::Clock;
@@ -97,7 +98,8 @@ impl Engine {
         clock.not_before(recovered.last_commit_at.after(Duration::from_millis(1)));
         let settings = Arc::new(settings);
         let store_id = store.id();
-        let machine = Machine::recovered(settings.clone(), store.clone(), recovered);
+        let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered);
+        machine.register_readers(clock.now())?;
         let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine)?);
         let (commands, queue) = crossbeam_channel::bounded(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone());

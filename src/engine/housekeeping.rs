@@ -16,15 +16,17 @@ impl Machine {
     /// One round. Whether there is more to do.
     pub(super) fn keep_house(&mut self, now: Timestamp) -> Result<bool, store::Error> {
         let settings = self.settings.clone();
-        self.group.backlog = Some(self.backlog());
+        self.group.backlog = Some(self.backlog()?);
         let mut more = self.warm(ROUND)?;
+        more |= self.automatic.wake(now, ROUND);
         if let Some(retention) = settings.retention {
             more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
         }
         let log = self.store.view()?.log_older_than(now.before(settings.log_retention), ROUND)?;
         // The newest entry stays, however old: it tells the next start where
-        // the sequence goes on.
-        let log = log.map(|until| until.min(self.head)).filter(|until| *until > self.tail);
+        // the sequence goes on. So does what a reader has not taken.
+        let most = self.first_untaken().map_or(self.head, |first| first.min(self.head));
+        let log = log.map(|until| until.min(most)).filter(|until| *until > self.tail);
         if let Some(until) = log {
             more |= until.0.saturating_sub(self.tail.0) >= 256;
             self.tail = until;
@@ -41,9 +43,9 @@ impl Machine {
     }
 
     /// What waits.
-    pub(super) fn backlog(&self) -> Backlog {
+    pub(super) fn backlog(&self) -> Result<Backlog, store::Error> {
         let (oldest_analyzing, oldest_queued) = (self.lines.routing.oldest(), self.lines.admission.oldest());
-        Backlog { queues: self.queues(), oldest_analyzing, oldest_queued }
+        Ok(Backlog { queues: self.queues(), oldest_analyzing, oldest_queued, readers: self.behind()? })
     }
 
     /// Removes tasks that ended before a time, the oldest first, at most

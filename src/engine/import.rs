@@ -8,9 +8,10 @@ use super::api::Error;
 use super::command::Command;
 use super::handle::Engine;
 use super::machine::Machine;
+use super::provenance::changes;
 use crate::lineage::{Action, Fact, Flag, FlagChange, Step};
-use crate::store::{self, CascadeRow, ChangeRow, ImportedEvent, Record};
-use crate::task::{RecordId, Seq, Timestamp};
+use crate::store::{self, CascadeRow, Cause, Checkpoint, ImportedEvent, Record};
+use crate::task::{CheckpointId, RecordId, Seq, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -27,6 +28,8 @@ pub enum Import {
     Record(Box<Record>),
     /// An entry of another audit trail.
     Event(Box<ImportedEvent>),
+    /// A checkpoint: its `original` must be there.
+    Checkpoint(Box<Checkpoint>),
 }
 
 /// What became of it.
@@ -54,6 +57,9 @@ pub enum ImportRefusal {
     /// The audit trail is append-only.
     #[error("the audit trail has another event with the id {0}")]
     OtherEvent(String),
+    /// A checkpoint never changes but by what is done here.
+    #[error("there is another checkpoint with the id {0}")]
+    OtherCheckpoint(CheckpointId),
     /// It does not say what it was where it came from.
     #[error("it does not say what it was where it came from")]
     NoOrigin,
@@ -96,6 +102,11 @@ impl Engine {
         self.read(move |side| side.store.view()?.cascades_after(after, limit)).await
     }
 
+    /// Checkpoints by id, after one of them, at most `limit`.
+    pub async fn checkpoints_after(&self, after: Option<CheckpointId>, limit: usize) -> Result<Vec<Checkpoint>, Error> {
+        self.read(move |side| side.store.view()?.checkpoints_after(after.as_ref(), limit)).await
+    }
+
     /// Imported events in the order in which they came, after one of them, at
     /// most `limit`.
     pub async fn imported_events(&self, after: u64, limit: usize) -> Result<Vec<(u64, ImportedEvent)>, Error> {
@@ -111,6 +122,7 @@ impl Machine {
             .map(|item| match item {
                 Import::Record(record) => self.import_record(record, now),
                 Import::Event(event) => self.import_event(event).map(ImportResult::from),
+                Import::Checkpoint(checkpoint) => self.import_checkpoint_again(checkpoint, now).map(ImportResult::from),
             })
             .collect()
     }
@@ -180,29 +192,15 @@ impl Machine {
         let row = CascadeRow {
             at,
             cascade_id: IMPORT_CASCADE.to_owned(),
-            action,
-            record: record.id,
-            artifact: None,
+            cause: Cause::Import(record.id),
             reason: reason.unwrap_or_else(|| "it came so with an import".to_owned()),
             source,
-            changes: self.changes(&said.flags),
-            imported: true,
+            changes: changes(self.provenance.graph(), &said),
         };
         self.group.batch.put_cascade(seq, &row)?;
         step.flags.extend(said.flags);
         step.join();
         Ok(())
-    }
-
-    /// Flags that changed, as the audit trail keeps them.
-    pub(super) fn changes(&self, flags: &[FlagChange]) -> Vec<ChangeRow> {
-        let graph = self.provenance.graph();
-        let id = |node| graph.record(node).map(|known| known.id);
-        let change = |change: &FlagChange| {
-            let (from, to, depth, through) = (change.from, change.to, change.depth, change.through.and_then(id));
-            Some(ChangeRow { record: id(change.record)?, from, to, depth, through })
-        };
-        flags.iter().filter_map(change).collect()
     }
 
     /// Of the flags that changed, those that were not told: which records,
@@ -232,6 +230,18 @@ impl Machine {
         }
         named.sort_unstable();
         Ok((named, count))
+    }
+
+    /// Keeps a checkpoint, unless it is there already.
+    fn import_checkpoint_again(&mut self, checkpoint: &Checkpoint, now: Timestamp) -> Stored<ImportOutcome> {
+        Ok(match self.checkpoint(&checkpoint.id)? {
+            Some(known) if known.original == checkpoint.original => ImportOutcome::Unchanged,
+            Some(_) => ImportOutcome::Refused(ImportRefusal::OtherCheckpoint(checkpoint.id.clone())),
+            None => {
+                self.import_checkpoint(checkpoint.clone(), now)?;
+                ImportOutcome::Created
+            }
+        })
     }
 
     fn import_event(&mut self, event: &ImportedEvent) -> Stored<ImportOutcome> {

@@ -10,6 +10,7 @@ mod answer;
 mod api;
 mod audit;
 mod cascade;
+mod checkpoint;
 mod command;
 mod estimates;
 mod group;
@@ -27,23 +28,31 @@ mod pause;
 mod project;
 mod provenance;
 mod read;
+mod readers;
 mod records;
+mod rollback;
 mod routing;
 mod settings;
 mod submit;
 mod tree;
+mod turns;
+mod values;
 mod writer;
 
 pub use api::{
-    Answer, Error, Estimates, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage,
-    Logged, NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions,
-    Submitted, TaskFilter, TaskPage, UnknownDependency,
+    Answer, Error, Estimates, Figures, Granted, Hold, IdempotencyKey, LeaseRequest, LogPage, Logged, NewProject,
+    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
+    TaskPage, UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 pub use cascade::{Cascade, CascadeRequest, Subject};
+pub use checkpoint::NewCheckpoint;
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
 pub use import::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult};
+pub use incoming::{EventOutcome, Incoming, Message};
+pub use readers::{Behind, ChangePage, LogReader};
 pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
-pub use settings::Settings;
+pub use rollback::{Rollback, RollbackRequest};
+pub use settings::{CheckpointRules, Settings};
 pub use tree::TreeNode;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::answer::error_json;
 use super::api::{LogPage, Logged, RoutingJob};
 use super::read::ReadSide;
+use super::readers::ChangePage;
 use super::routing::TakenRouting;
 use crate::store::{self, LogEntry, View};
 use crate::task::{Change, End, Findings, Progress, RecordId, Seq, State, Task, TaskId};
@@ -34,7 +35,8 @@ pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(
         let is_event = entry.change.is_published() || matches!(entry.change, Change::Accepted { .. });
         if is_event && keep(&entry) {
             let data = published_data(&view, &entry)?;
-            let traceparent = view.submission(entry.task)?.and_then(|submission| submission.traceparent);
+            let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
+            let traceparent = submission.and_then(|submission| submission.traceparent);
             bytes += data.as_ref().map_or(0, Bytes::len) + entry.event.as_ref().map_or(0, String::len);
             page.entries.push(Logged { seq, entry, data, traceparent });
         }
@@ -42,9 +44,29 @@ pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(
     Ok(page)
 }
 
-/// The data of a published event; `None` for any other change.
+/// Every change of the log after a position.
+pub(super) fn change_page(side: &ReadSide, after: Seq, limit: usize) -> Stored<ChangePage> {
+    let view = side.store.view()?;
+    let reset = view.log_tail()?.filter(|tail| after.0.saturating_add(1) < tail.0);
+    let start = reset.map_or(after, |tail| Seq(tail.0 - 1));
+    let mut page = ChangePage { entries: Vec::new(), read_to: start, reset };
+    let mut bytes = 0;
+    for row in view.log(start, limit)? {
+        let (seq, entry) = row?;
+        bytes += entry.event.as_ref().map_or(0, String::len);
+        page.read_to = seq;
+        page.entries.push((seq, entry));
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// The data of a published event, which is about a task; `None` for any
+/// other change.
 fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
-    let task = entry.task;
+    let Some(task) = entry.task() else { return Ok(None) };
     let data = match &entry.change {
         Change::Created => {
             let description = view.submission(task)?.map(|submission| submission.description);

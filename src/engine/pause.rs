@@ -45,7 +45,7 @@ impl Machine {
         project.updated_at = now;
         project.version += 1;
         self.put_project(project.clone())?;
-        self.group.backlog = Some(self.backlog());
+        self.group.backlog = Some(self.backlog()?);
         Ok(Ok(project))
     }
 
@@ -64,7 +64,7 @@ impl Machine {
         self.group.batch.put_tier_pause(tier, row)?;
         self.lines.set_tier_pause(tier, row);
         self.group.pauses.push(Changed::Tier(tier.clone(), pause));
-        self.group.backlog = Some(self.backlog());
+        self.group.backlog = Some(self.backlog()?);
         let ready = self.lines.ready.get(tier);
         Ok(ready.map(|ready| project::queue(tier, ready)).ok_or_else(|| Refusal::TierNotFound(tier.clone())))
     }

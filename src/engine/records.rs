@@ -54,12 +54,6 @@ impl RecordCounts {
         self.records += 1;
     }
 
-    /// A record with a flag comes from elsewhere.
-    pub(super) fn take_in(&mut self, flag: Flag) {
-        self.add();
-        self.flag(Flag::Clean, flag);
-    }
-
     /// A record with a flag goes elsewhere.
     pub(super) fn give_up(&mut self, flag: Flag) {
         self.records = self.records.saturating_sub(1);

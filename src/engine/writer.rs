@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::api::{EventOutcome, Incoming, LeaseRequest, Refusal};
+use super::api::{LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
-use super::machine::{Grant, Machine};
+use super::incoming::{EventOutcome, Incoming};
+use super::machine::Machine;
 use super::read::ReadSide;
+use super::turns::Grant;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
 use crate::task::{Input, LeaseId, Timestamp};
@@ -85,7 +87,7 @@ impl Writer {
             let now = self.clock.now();
             let started = Stopwatch::start();
             let (commands, stop) = self.take(first, now)?;
-            self.settle(now)?;
+            self.settle(now, stop)?;
             self.commit(now)?;
             self.read.note_group(commands, started.elapsed());
             if stop {
@@ -132,7 +134,7 @@ impl Writer {
     }
 
     /// What follows by itself: timers, free slots, waiting workers, old rows.
-    fn settle(&mut self, now: Timestamp) -> Stored<()> {
+    fn settle(&mut self, now: Timestamp, stop: bool) -> Stored<()> {
         for lease in std::mem::take(&mut self.unclaimed) {
             self.release(lease, now)?.ok();
         }
@@ -140,7 +142,8 @@ impl Writer {
         self.machine.settle_routing(STEPS, now)?;
         self.machine.admit(STEPS, now)?;
         self.serve_waiting(now)?;
-        if now >= self.next_housekeeping {
+        if stop || now >= self.next_housekeeping {
+            self.machine.keep_places(self.read.places.all())?;
             let more = self.machine.keep_house(now)?;
             self.next_housekeeping = if more { now } else { now.after(Duration::from_secs(1)) };
             self.read.note_disk(self.machine.store.free_mib().unwrap_or(u64::MAX));
@@ -156,7 +159,7 @@ impl Writer {
         self.read.note_commit(stopwatch.elapsed());
         let to_route = self.machine.lines.routing.has_next();
         if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
-            self.read.publish(publication, &self.machine, self.events, wrote)?;
+            self.read.publish(publication, &self.machine, self.events, wrote);
         }
         for held in self.held.drain(..) {
             self.unclaimed.extend(held.release(&committed));
@@ -165,6 +168,11 @@ impl Writer {
     }
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
+        match &command {
+            Command::Rollback { .. } => self.commit(now)?,
+            Command::Requeue { event, .. } if event.is_rollback() => self.commit(now)?,
+            _ => {}
+        }
         let machine = &mut self.machine;
         let held = match command {
             Command::Submit { submissions, key, reply } => hold(reply, machine.submit(submissions, key, now)?),
@@ -198,6 +206,13 @@ impl Writer {
             }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
             Command::Import { items, reply } => hold(reply, Ok::<_, Refusal>(machine.import(&items, now)?)),
+            Command::Rollback { request, reply } => hold(reply, machine.rollback(&request, now)?.map(Box::new)),
+            Command::CreateCheckpoint { project, new, reply } => {
+                hold(reply, machine.create_checkpoint(&project, new, now)?)
+            }
+            Command::ImportCheckpoint { checkpoint, reply } => {
+                hold(reply, Ok::<_, Refusal>(machine.import_checkpoint(*checkpoint, now)?))
+            }
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {
                 hold(reply, machine.update_project(&project, patch, if_version, now)?)
@@ -218,6 +233,9 @@ impl Writer {
     }
 
     fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        if event.is_rollback() {
+            self.commit(now)?;
+        }
         let outcome = self.machine.accept(event, now)?;
         self.note_event(&outcome);
         Ok(outcome)

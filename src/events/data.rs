@@ -253,7 +253,7 @@ fn decision(found: &mut Findings, word: &str) -> Option<ReviewDecision> {
     decision
 }
 
-fn typed<T: DeserializeOwned>(data: Value) -> Result<(T, Findings), InvalidData> {
+pub(super) fn typed<T: DeserializeOwned>(data: Value) -> Result<(T, Findings), InvalidData> {
     match json::from_value_all(data, "/data") {
         (Some(typed), errors) => Ok((typed, Findings::from_errors(errors))),
         (None, errors) => Err(InvalidData::Fields(errors)),
@@ -286,7 +286,7 @@ fn finish<T>(
     }
 }
 
-fn shortened(mut text: String) -> String {
+pub(super) fn shortened(mut text: String) -> String {
     if text.len() > MAX_REASON_BYTES {
         text.truncate(text.floor_char_boundary(MAX_REASON_BYTES));
         text.push('…');

@@ -8,6 +8,7 @@
 //!
 //! Nothing here knows whether an event travels over HTTP or AMQP.
 
+mod cascades;
 mod catalogue;
 mod data;
 mod envelope;

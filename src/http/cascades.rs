@@ -17,7 +17,7 @@ use crate::lineage::{Action, Flag, FlagChange, Graph};
 use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
 
 /// Longest reason, in bytes.
-const MAX_REASON_BYTES: usize = 4096;
+pub(super) const MAX_REASON_BYTES: usize = 4096;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,12 +75,12 @@ fn check(wire: AskedWire, errors: Vec<FieldError>) -> Result<Asked, Problem> {
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Counts {
-    tainted: usize,
-    suspect: usize,
+pub(super) struct Counts {
+    pub(super) tainted: usize,
+    pub(super) suspect: usize,
     cleared: usize,
-    tasks: usize,
-    projects: usize,
+    pub(super) tasks: usize,
+    pub(super) projects: usize,
 }
 
 #[derive(Serialize)]
@@ -102,7 +102,7 @@ struct CascadeWire<'a> {
 }
 
 #[derive(Serialize)]
-struct ChangeWire<'a> {
+pub(super) struct ChangeWire<'a> {
     provenance_id: RecordId,
     artifacts: Vec<&'a str>,
     depth: u32,
@@ -129,14 +129,14 @@ fn change<'a>(graph: &'a Graph, change: &FlagChange) -> Option<ChangeWire<'a>> {
     })
 }
 
-fn changes(page: &Page) -> &[FlagChange] {
+pub(super) fn changes(page: &Page) -> &[FlagChange] {
     match &page.found.what {
         What::Changes(changes) => changes,
         What::Walk(_) | What::Impact(_) | What::Path(_) => &[],
     }
 }
 
-fn entries(page: &Page, limit: usize) -> Vec<ChangeWire<'_>> {
+pub(super) fn entries(page: &Page, limit: usize) -> Vec<ChangeWire<'_>> {
     let part = changes(page).iter().skip(page.offset).take(limit);
     part.filter_map(|each| change(&page.found.graph, each)).collect()
 }
@@ -147,14 +147,14 @@ fn scope(id: &str) -> String {
 }
 
 /// All changes in numbers, and the ids of the first tasks and projects.
-struct Summary {
-    counts: Counts,
-    max_depth: u32,
-    tasks: Vec<TaskId>,
-    projects: Vec<String>,
+pub(super) struct Summary {
+    pub(super) counts: Counts,
+    pub(super) max_depth: u32,
+    pub(super) tasks: Vec<TaskId>,
+    pub(super) projects: Vec<String>,
 }
 
-fn summary(found: &Found, limit: usize) -> Summary {
+pub(super) fn summary(found: &Found, limit: usize) -> Summary {
     let What::Changes(all) = &found.what else {
         return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
     };
@@ -279,17 +279,20 @@ struct AffectedWire<'a> {
 /// `GET /provenance/{id}/affected`: the pages behind the answer of a taint, a
 /// mark or a clear.
 pub(super) fn affected(call: &Call) -> Reply {
+    let required = "is required: the next_cursor of a taint, suspect or clear of this id";
+    affected_page(call, &scope(&call.id()), required)
+}
+
+/// A page behind an answer that told of changes.
+pub(super) fn affected_page(call: &Call, scope: &str, required: &str) -> Reply {
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
-    let scope = scope(&call.id());
-    let place = walks::place(&mut query, &scope);
+    let place = walks::place(&mut query, scope);
     query.finish()?;
-    let place = place.ok_or_else(|| {
-        Problem::invalid_field("cursor", "is required: the next_cursor of a taint, suspect or clear of this id")
-    })?;
+    let place = place.ok_or_else(|| Problem::invalid_field("cursor", required))?;
     let page = call.app.walks.later(place)?;
     let total = changes(&page).len();
-    let next_cursor = call.app.walks.next(&page, &scope, limit, total);
+    let next_cursor = call.app.walks.next(&page, scope, limit, total);
     Ok(reply::json(StatusCode::OK, &AffectedWire { affected: entries(&page, limit), total, next_cursor, limit }))
 }
 

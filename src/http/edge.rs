@@ -21,8 +21,8 @@ use super::reply::Reply;
 use super::request::Call;
 use super::routes::Endpoint;
 use super::{
-    artifacts, auth, cascades, dead_letters, events_in, events_out, export, health, history, leases, lineage, projects,
-    provenance, records, taint_events, task_list, tasks, transfer, tree,
+    artifacts, auth, cascades, checkpoints, dead_letters, events_in, events_out, export, health, history, leases,
+    lineage, projects, provenance, records, rollbacks, taint_events, task_list, tasks, transfer, tree,
 };
 use crate::clock::Stopwatch;
 
@@ -225,6 +225,11 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::Clear => cascades::clear(call).await,
         Endpoint::TaintEvents => taint_events::list(call).await,
         Endpoint::ProjectConsistency => projects::consistency(call).await,
+        Endpoint::ListCheckpoints => checkpoints::list(call).await,
+        Endpoint::CreateCheckpoint => checkpoints::create(call).await,
+        Endpoint::GetCheckpoint => checkpoints::get(call).await,
+        Endpoint::Rollback => rollbacks::rollback(call).await,
+        Endpoint::RolledBack => rollbacks::affected(&call),
         Endpoint::ArtifactContent => artifacts::content(call).await,
         Endpoint::ListDeadLetters => dead_letters::list(call).await,
         Endpoint::RequeueDeadLetter => dead_letters::requeue(call).await,

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Estimates, Figures, Queue};
+use crate::engine::{Behind, Engine, Estimates, Figures, Queue};
 use crate::task::{Phase, Timestamp};
 
 /// Reads the engine's figures.
@@ -57,6 +57,7 @@ impl Collector for EngineFigures {
         estimates(&mut encoder, &figures.estimates)?;
         let now = self.clock.now();
         waits(&mut encoder, &figures, now)?;
+        readers(&mut encoder, &figures.readers, now)?;
         queues(&mut encoder, &figures.queues, now)
     }
 }
@@ -83,6 +84,23 @@ fn waits(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, now: Timestamp)
     for (phase, oldest) in [(Phase::Analyzing, figures.oldest_analyzing), (Phase::Queued, figures.oldest_queued)] {
         let age = oldest.map_or(0.0, |since| now.since(since).as_secs_f64());
         ConstGauge::new(age).encode(ages.encode_family(&[("phase", phase.as_str())])?)?;
+    }
+    Ok(())
+}
+
+/// How far the readers of the log are behind.
+fn readers(encoder: &mut DescriptorEncoder<'_>, readers: &[Behind], now: Timestamp) -> fmt::Result {
+    let help = "Changes of the log that a reader has not taken";
+    let mut changes = encoder.encode_descriptor("log_reader_behind_changes", help, None, MetricType::Gauge)?;
+    for reader in readers {
+        let label = [("reader", reader.reader.as_str())];
+        ConstGauge::new(signed(reader.changes)).encode(changes.encode_family(&label)?)?;
+    }
+    let help = "Age of the oldest change that a reader has not taken";
+    let mut ages = encoder.encode_descriptor("log_reader_behind_seconds", help, None, MetricType::Gauge)?;
+    for reader in readers {
+        let age = reader.oldest.map_or(0.0, |since| now.since(since).as_secs_f64());
+        ConstGauge::new(age).encode(ages.encode_family(&[("reader", reader.reader.as_str())])?)?;
     }
     Ok(())
 }

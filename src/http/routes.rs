@@ -53,6 +53,11 @@ pub(super) enum Endpoint {
     Clear,
     TaintEvents,
     ProjectConsistency,
+    ListCheckpoints,
+    CreateCheckpoint,
+    GetCheckpoint,
+    Rollback,
+    RolledBack,
     ArtifactContent,
     ListDeadLetters,
     RequeueDeadLetter,
@@ -95,7 +100,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 49] = [
+const TABLE: [(Verb, &str, Endpoint); 54] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -112,6 +117,11 @@ const TABLE: [(Verb, &str, Endpoint); 49] = [
     (Verb::Delete, "/projects/{id}", Endpoint::DeleteProject),
     (Verb::Get, "/projects/{id}/status", Endpoint::ProjectStatus),
     (Verb::Get, "/projects/{id}/consistency", Endpoint::ProjectConsistency),
+    (Verb::Get, "/projects/{id}/checkpoints", Endpoint::ListCheckpoints),
+    (Verb::Post, "/projects/{id}/checkpoints", Endpoint::CreateCheckpoint),
+    (Verb::Get, "/checkpoints/{id}", Endpoint::GetCheckpoint),
+    (Verb::Post, "/checkpoints/{id}/rollback", Endpoint::Rollback),
+    (Verb::Get, "/checkpoints/{id}/affected", Endpoint::RolledBack),
     (Verb::Post, "/projects/{id}/pause", Endpoint::PauseProject),
     (Verb::Post, "/projects/{id}/resume", Endpoint::ResumeProject),
     (Verb::Get, "/queues", Endpoint::ListQueues),

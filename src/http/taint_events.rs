@@ -10,6 +10,7 @@ use super::request::Call;
 use crate::engine::{AuditEntry, AuditFilter, AuditPlace};
 use crate::legacy::TaintEvent;
 use crate::lineage::Graph;
+use crate::store::Cause;
 use crate::task::{ArtifactId, RecordId, Seq, Timestamp};
 use crate::transfer::{imported_event, taint_event};
 
@@ -25,6 +26,9 @@ struct EventWire {
     cascade_depth: u64,
     cascade_id: String,
     action: &'static str,
+    /// What the old program's events do not have: why a project was rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
 }
 
 impl From<TaintEvent> for EventWire {
@@ -40,17 +44,24 @@ impl From<TaintEvent> for EventWire {
             cascade_depth: event.cascade_depth,
             cascade_id: event.cascade,
             action: event.action.as_str(),
+            detail: None,
         }
     }
 }
 
 /// An entry of the trail; `None`: an imported one that can't be read any more.
 fn event(graph: &Graph, store: Uuid, entry: &AuditEntry, wanted: Option<&ArtifactId>) -> Option<EventWire> {
-    let event = match entry {
-        AuditEntry::Own { place, cascade, change } => taint_event(graph, store, *place, (cascade, change), wanted),
-        AuditEntry::Imported(event) => imported_event(event)?,
-    };
-    Some(event.into())
+    match entry {
+        AuditEntry::Own { place, cascade, change } => {
+            let detail = match &cascade.cause {
+                Cause::Rollback { why, .. } => Some(why.clone()),
+                Cause::Said { .. } | Cause::Arrival(_) | Cause::Verdict(_) | Cause::Import(_) => None,
+            };
+            let event = taint_event(graph, store, *place, (cascade, change), wanted);
+            Some(EventWire { detail, ..event.into() })
+        }
+        AuditEntry::Imported(event) => imported_event(event).map(EventWire::from),
+    }
 }
 
 #[derive(Serialize)]

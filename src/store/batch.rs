@@ -6,15 +6,17 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{decode, encode};
 use super::lineage::{CascadeRow, LineageRow};
 use super::records::RecordRows;
 use super::recover::TakenEvents;
-use super::rows::{Counters, DeadLetter, ImportedEvent, LogEntry, Project, Record, TierPause};
+use super::rows::{Counters, DeadLetter, LogEntry, Project, TierPause};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
 use crate::task::{
-    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
+    CheckpointId, Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier,
+    Timestamp,
 };
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
@@ -42,16 +44,18 @@ pub struct Batch {
     tasks: Vec<TaskRow>,
     log: Vec<(Seq, Bytes)>,
     history: Vec<([u8; 24], Bytes)>,
-    records: Vec<(RecordId, Bytes)>,
+    pub(super) records: Vec<(RecordId, Bytes)>,
     lineage: Vec<(RecordId, Bytes)>,
     cascades: Vec<(Seq, Bytes)>,
-    record_rows: RecordRows,
+    checkpoints: CheckpointRows,
+    pub(super) record_rows: RecordRows,
     findings: Vec<(TaskId, Bytes)>,
     contents: Vec<([u8; 32], Bytes)>,
     projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
     tier_pauses: Vec<(Tier, Bytes)>,
     estimates: Vec<(Bytes, Option<Bytes>)>,
+    pub(super) log_readers: Vec<(String, Option<Bytes>)>,
     taken_events: Option<(Seq, Bytes)>,
     idempotency: Vec<(Seq, Bytes)>,
     dead_letters: Vec<(u64, Bytes)>,
@@ -102,11 +106,13 @@ impl Batch {
             && self.lineage.is_empty()
             && self.cascades.is_empty()
             && self.record_rows.is_empty()
+            && self.checkpoints.is_empty()
             && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
             && self.tier_pauses.is_empty()
             && self.estimates.is_empty()
+            && self.log_readers.is_empty()
             && self.taken_events.is_none()
             && self.idempotency.is_empty()
             && self.dead_letters.is_empty()
@@ -137,32 +143,14 @@ impl Batch {
         Ok(())
     }
 
-    /// Appends to the log and to the history of the entry's task.
+    /// Appends to the log and, where the entry is about a task, to its history.
     pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
         self.log.push((seq, encode("log", &entry)?.into()));
-        let key = id_then(entry.task.to_bytes(), seq.0);
-        let bytes = encode("history", &LogEntry { event: None, ..entry })?;
-        self.history.push((key, bytes.into()));
+        if let Some(task) = entry.task() {
+            let bytes = encode("history", &LogEntry { event: None, ..entry })?;
+            self.history.push((id_then(task.to_bytes(), seq.0), bytes.into()));
+        }
         Ok(())
-    }
-
-    /// Keeps a provenance record, and finds it by its artifacts, its task and
-    /// its time.
-    pub fn put_record(&mut self, record: &Record) -> Result<(), Error> {
-        self.records.push((record.id, encode("records", record)?.into()));
-        self.record_rows.put(record);
-        Ok(())
-    }
-
-    /// Forgets by what a record was found until now. Needed before a record
-    /// is put again with another task or time, or without one of its artifacts.
-    pub fn unlist_record(&mut self, before: &Record) {
-        self.record_rows.unlist(before);
-    }
-
-    /// Keeps an event of another audit trail.
-    pub fn put_imported_event(&mut self, number: u64, event: &ImportedEvent) -> Result<(), Error> {
-        self.record_rows.put_event(number, event)
     }
 
     /// Keeps what the provenance graph knows of a record.
@@ -175,6 +163,25 @@ impl Batch {
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
         self.cascades.push((step, encode("cascades", row)?.into()));
         Ok(())
+    }
+
+    /// Keeps a checkpoint, new or changed; project and time never change.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.checkpoints.put(checkpoint)
+    }
+
+    /// Removes a checkpoint.
+    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
+        self.checkpoints.remove(project, at, id);
+    }
+
+    /// Keeps what has completed in a project since its newest checkpoint.
+    pub fn put_checkpoint_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        self.checkpoints.put_progress(project, progress)
     }
 
     /// Keeps what the Agent and RAG said for the workers of a task.
@@ -279,7 +286,9 @@ impl Batch {
     fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         self.write_tasks(transaction)?;
         self.write_log(transaction)?;
+        self.write_log_readers(transaction)?;
         self.write_records(transaction)?;
+        self.checkpoints.write(transaction)?;
         self.write_projects(transaction)?;
         self.write_estimates(transaction)?;
         self.write_identities(transaction)?;

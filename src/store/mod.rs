@@ -9,26 +9,30 @@
 
 mod batch;
 mod cautious;
+mod checkpoint;
 mod codec;
 mod error;
 mod journal;
 mod lineage;
 mod open;
 mod read;
+mod readers;
 mod records;
 mod recover;
 mod rows;
 mod tables;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
+pub use checkpoint::{Checkpoint, CheckpointProgress};
 pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
-pub use lineage::{CascadeRow, ChangeRow, LineageRow};
+pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
 pub use read::{Scan, ScanFilter, Sizes, StatusView, View};
+pub use readers::Place;
 pub use records::RecordPlace;
 pub use recover::{Recovered, TakenEvents};
 pub use rows::{
-    Counters, DeadLetter, Imported, ImportedEvent, ImportedTaint, LogEntry, Project, Record, RecordInput, RecordOutput,
-    TierPause,
+    About, Counters, DeadLetter, Imported, ImportedEvent, ImportedTaint, LogEntry, Project, Record, RecordInput,
+    RecordOutput, Standing, TierPause,
 };

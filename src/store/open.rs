@@ -313,6 +313,7 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::TASKS_BY_PROJECT)?;
         transaction.open_table(tables::HISTORY)?;
         transaction.open_table(tables::LOG)?;
+        transaction.open_table(tables::LOG_READERS)?;
         transaction.open_table(tables::TAKEN_EVENTS)?;
         transaction.open_table(tables::IDEMPOTENCY)?;
         transaction.open_table(tables::RECORDS)?;
@@ -323,6 +324,9 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::RECORDS_BY_TASK)?;
         transaction.open_table(tables::IMPORTED_EVENTS)?;
         transaction.open_table(tables::IMPORTED_EVENT_IDS)?;
+        transaction.open_table(tables::CHECKPOINTS)?;
+        transaction.open_table(tables::CHECKPOINTS_BY_PROJECT)?;
+        transaction.open_table(tables::CHECKPOINT_PROGRESS)?;
         transaction.open_table(tables::FINDINGS)?;
         transaction.open_table(tables::CONTENTS)?;
         transaction.open_table(tables::DEAD_LETTERS)?;

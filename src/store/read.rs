@@ -82,6 +82,10 @@ pub struct Sizes {
     pub records: u64,
     /// Outputs of all records.
     pub records_by_artifact: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// The same by project and time.
+    pub checkpoints_by_project: u64,
 }
 
 /// A task that a scan found.
@@ -386,6 +390,8 @@ impl View {
             log: self.table(tables::LOG)?.len()?,
             records: self.table(tables::RECORDS)?.len()?,
             records_by_artifact: self.table(tables::RECORDS_BY_ARTIFACT)?.len()?,
+            checkpoints: self.table(tables::CHECKPOINTS)?.len()?,
+            checkpoints_by_project: self.table(tables::CHECKPOINTS_BY_PROJECT)?.len()?,
         })
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+use super::batch::Batch;
 use super::codec::{decode, encode};
 use super::lineage::CascadeRow;
 use super::rows::{ImportedEvent, Record};
@@ -88,6 +89,27 @@ impl RecordRows {
             by_task.insert((&task.to_bytes(), &id), ())?;
         }
         Ok(())
+    }
+}
+
+impl Batch {
+    /// Keeps a provenance record, and finds it by its artifacts, its task and
+    /// its time.
+    pub fn put_record(&mut self, record: &Record) -> Result<(), Error> {
+        self.records.push((record.id, encode("records", record)?.into()));
+        self.record_rows.put(record);
+        Ok(())
+    }
+
+    /// Forgets by what a record was found until now. Needed before a record
+    /// is put again with another task or time, or without one of its artifacts.
+    pub fn unlist_record(&mut self, before: &Record) {
+        self.record_rows.unlist(before);
+    }
+
+    /// Keeps an event of another audit trail.
+    pub fn put_imported_event(&mut self, number: u64, event: &ImportedEvent) -> Result<(), Error> {
+        self.record_rows.put_event(number, event)
     }
 }
 

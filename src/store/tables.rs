@@ -57,8 +57,12 @@ pub(super) const TASKS_BY_PROJECT: TableDefinition<'_, (&'static str, u8, Id), (
 /// history; lives as long as the task.
 pub(super) const HISTORY: TableDefinition<'_, IdSeq, Bytes> = TableDefinition::new("history");
 
-/// Position → `LogEntry`. Read by event streams; trimmed by age.
+/// Position → `LogEntry`. Read by event streams and by the readers of
+/// `log_readers`; trimmed by age and by what these have taken.
 pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
+
+/// Name of a reader of the log → `Place`: what it has taken. Read at start.
+pub(super) const LOG_READERS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("log_readers");
 
 /// Last log position of a commit → the time (i64 microseconds), how many
 /// events it forgot (u32), and 16-byte hashes one after the other: first of
@@ -100,6 +104,19 @@ pub(super) const IMPORTED_EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinit
 /// Id of an imported event → its number. Read by imports, which may come again.
 pub(super) const IMPORTED_EVENT_IDS: TableDefinition<'_, &'static str, u64> =
     TableDefinition::new("imported_event_ids");
+
+/// Checkpoint id → `Checkpoint`. Read by its id, and whole by exports.
+pub(super) const CHECKPOINTS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("checkpoints");
+
+/// Project id, time of a checkpoint (microseconds), its id → nothing. Read by
+/// the list of a project's checkpoints and by rollbacks.
+pub(super) const CHECKPOINTS_BY_PROJECT: TableDefinition<'_, (&'static str, i64, &'static str), ()> =
+    TableDefinition::new("checkpoints_by_project");
+
+/// Project id → `CheckpointProgress`: what has completed since its newest
+/// checkpoint; no row: nothing. Read at start.
+pub(super) const CHECKPOINT_PROGRESS: TableDefinition<'_, &'static str, Bytes> =
+    TableDefinition::new("checkpoint_progress");
 
 /// Task id → `Findings`: what the Agent and RAG said for its workers. Read
 /// for dispatch and when an output comes; lives as long as the task.

@@ -38,8 +38,8 @@ pub use event::{
     Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict,
 };
 pub use id::{
-    ArtifactId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile, RecordId, ReviewId,
-    Seq, TaskId, Tier, WorkerId,
+    ArtifactId, CheckpointId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile,
+    RecordId, ReviewId, Seq, TaskId, Tier, WorkerId,
 };
 pub use line::{FairLine, Line, Place};
 pub use policy::Policy;

@@ -38,7 +38,11 @@ impl Causes {
         }
         let cause = engine.cascade_row(step).await?.map(|row| Cause {
             at: row.at,
-            by: row.source.or(row.artifact.map(String::from)).unwrap_or_else(|| row.record.to_string()),
+            by: row
+                .source
+                .or_else(|| row.cause.artifact().map(ToString::to_string))
+                .or_else(|| row.cause.record().map(|record| record.to_string()))
+                .unwrap_or_default(),
             reason: row.reason,
         });
         if self.known.len() >= MOST {

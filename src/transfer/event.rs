@@ -1,12 +1,12 @@
 //! Entries of the audit trail in the form of the old program's taint events.
 
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::engine::AuditPlace;
 use crate::legacy::{Action, Line, TaintEvent};
 use crate::lineage::{Flag, Graph, Node};
 use crate::store::{CascadeRow, ChangeRow, ImportedEvent};
-use crate::task::ArtifactId;
+use crate::task::{ArtifactId, Seq};
 
 /// A change of a flag as an event. Its id is the same however often it is
 /// made; `wanted` is the artifact that it is to be told of, where the record
@@ -20,7 +20,7 @@ pub fn taint_event(
     wanted: Option<&ArtifactId>,
 ) -> TaintEvent {
     let node = graph.find(change.record);
-    let named = cascade.artifact.as_ref().filter(|_| change.depth == 0);
+    let named = cascade.cause.artifact().filter(|_| change.depth == 0);
     let through = change.through.and_then(|through| graph.find(through));
     let (source_artifact, source_record) = match (&cascade.source, change.through) {
         (_, Some(record)) => (node.zip(through).and_then(|(node, above)| edge(graph, node, above)), Some(record)),
@@ -32,7 +32,7 @@ pub fn taint_event(
     };
     let made = || ArtifactId::new(&node.and_then(|node| made(graph, node))?).ok();
     TaintEvent {
-        id: Uuid::new_v5(&store, format!("taint {} {}", place.step.0, place.index).as_bytes()).to_string(),
+        id: event_id(store, place).to_string(),
         timestamp: Some(cascade.at),
         artifact: wanted.or(named).cloned().or_else(made),
         record: Some(change.record),
@@ -44,6 +44,34 @@ pub fn taint_event(
         action: action(change.from, change.to),
         original: None,
     }
+}
+
+/// Where in an id the bytes of the store stand; the others tell the place.
+const STORE_BYTES: [usize; 4] = [7, 9, 10, 11];
+
+/// The id of an entry of our own: it has the place in it, so that an import
+/// of what was exported here knows it again.
+fn event_id(store: Uuid, place: AuditPlace) -> Uuid {
+    let mut bytes = [0; 16];
+    let [_, _, step @ ..] = place.step.0.to_be_bytes();
+    bytes[..6].copy_from_slice(&step);
+    bytes[12..].copy_from_slice(&u32::try_from(place.index).unwrap_or(u32::MAX).to_be_bytes());
+    for (at, byte) in STORE_BYTES.into_iter().zip(store.as_bytes().iter().rev()) {
+        bytes[at] = *byte;
+    }
+    Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// The step of an entry of our own, by its id; `None`: it is none of this store.
+#[must_use]
+pub(super) fn own_step(store: Uuid, id: &str) -> Option<Seq> {
+    let id = Uuid::try_parse(id).ok()?;
+    let (head, _) = id.as_bytes().split_first_chunk::<6>()?;
+    let [a, b, c, d, e, f] = *head;
+    let step = Seq(u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
+    let (_, index) = id.as_bytes().split_last_chunk::<4>()?;
+    let index = usize::try_from(u32::from_be_bytes(*index)).ok()?;
+    (event_id(store, AuditPlace { step, index }) == id).then_some(step)
 }
 
 /// An imported event; `None`: it is none that can be read.
@@ -80,6 +108,18 @@ fn edge(graph: &Graph, node: Node, above: Node) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_events_are_known_by_their_ids() {
+        let (store, other) = (Uuid::from_u128(0x1234_5678_9abc), Uuid::from_u128(7));
+        for (step, index) in [(1, 0), (77, 100_000), (1 << 47, 12)] {
+            let place = AuditPlace { step: Seq(step), index };
+            let id = event_id(store, place).to_string();
+            assert_eq!((own_step(store, &id), own_step(other, &id)), (Some(Seq(step)), None));
+        }
+        assert_eq!(own_step(store, "event 1"), None);
+        assert_eq!(own_step(store, &store.to_string()), None);
+    }
 
     #[test]
     fn actions_have_the_old_words() {

@@ -1,5 +1,5 @@
 //! Everything in the form of the old program: records by id, then the audit
-//! trail. Each page is read from a view of its own, so that no long export
+//! trail, then checkpoints. Each page is read from a view of its own, so that no long export
 //! keeps old pages of the store alive.
 
 use bytes::Bytes;
@@ -7,11 +7,12 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::causes::Causes;
+use super::checkpoint::checkpoint_json;
 use super::event::{imported_event, taint_event};
 use super::record::to_json;
 use crate::engine::{AuditPlace, Engine, Error};
 use crate::lineage::{Graph, Project};
-use crate::store::Record;
+use crate::store::{Cause, Record};
 use crate::task::{ProjectId, RecordId, Seq};
 
 /// Rows that are read at once.
@@ -70,6 +71,7 @@ impl Export<'_> {
         self.records().await?;
         self.imported_events().await?;
         self.own_events().await?;
+        self.checkpoints().await?;
         self.flush().await
     }
 
@@ -113,7 +115,7 @@ impl Export<'_> {
             after = *last;
             let graph = self.engine.graph();
             // What became known by an import is no event of ours: its own come with the imported ones.
-            for (step, cascade) in page.iter().filter(|(_, cascade)| !cascade.imported) {
+            for (step, cascade) in page.iter().filter(|(_, cascade)| !matches!(cascade.cause, Cause::Import(_))) {
                 for (index, change) in cascade.changes.iter().enumerate() {
                     if self.is_wanted(&graph, Some(change.record)) {
                         let place = AuditPlace { step: *step, index };
@@ -121,6 +123,19 @@ impl Export<'_> {
                         self.line(&event.to_json()).await?;
                     }
                 }
+            }
+        }
+    }
+
+    async fn checkpoints(&mut self) -> Result<(), End> {
+        let mut after = None;
+        loop {
+            let page = self.engine.checkpoints_after(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id.clone());
+            let project = self.project;
+            for checkpoint in page.iter().filter(|each| project.is_none_or(|project| each.project == *project)) {
+                self.line(&checkpoint_json(checkpoint)).await?;
             }
         }
     }

@@ -1,6 +1,9 @@
-//! Lines in, a result for each out. One task reads and cuts, threads that may
-//! wait parse, and meanwhile the engine commits what came before: each step is
-//! ahead of the next by one group at most.
+//! Lines in, a result for each out, in their order but for records that would
+//! close a cycle: those wait for the end, when all others are there.
+//!
+//! One task reads and cuts, threads that may wait parse, and meanwhile the
+//! engine commits what came before: each step is ahead of the next by one
+//! group at most.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,17 +11,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::causes::Causes;
+use super::checkpoint;
+use super::event::own_step;
 use super::lines::{Cutter, MAX_LINE_BYTES, RawLine};
 use super::outcome::{LineResult, Summary};
 use super::record::{to_json, to_stored};
 use crate::engine::{Engine, Error, Import, ImportOutcome, ImportRefusal, ImportResult};
 use crate::legacy::{Invalid, Kind, Line, digest};
 use crate::lineage::Flag;
-use crate::store::{ImportedEvent, Record};
+use crate::store::{Checkpoint, ImportedEvent, Record};
 use crate::task::RecordId;
 
 /// Lines of one commit, at most.
@@ -27,19 +32,23 @@ const GROUP_LINES: usize = 256;
 const GROUP_BYTES: usize = 256 << 10;
 /// Most records whose suspicion is looked at again at the end.
 const MAX_SUSPECTS: usize = 100_000;
+/// Most records that are held because they would close a cycle, and how often
+/// they are tried again.
+const MAX_HELD: usize = 1000;
+const MAX_ROUNDS: usize = 20;
 /// How long to wait for a writer whose queue is full.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A piece of the lines; an error ends them before their end, and says why.
 pub type Chunk = Result<Bytes, String>;
 
-/// Imports lines until they end, and tells of each in its order: NDJSON, with
-/// a summary at the end. What was told of is on disk. An answer that ends
+/// Imports lines until they end, and tells of each: NDJSON, with a summary at
+/// the end. What was told of is on disk. An answer that ends
 /// without a summary ends with an error.
 pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mpsc::Sender<Bytes>) {
     let (sender, mut groups) = mpsc::channel(1);
     let reading = tokio::spawn(read(chunks, sender));
-    let mut session = Session { engine, summary: Summary::default(), suspects: Some(Vec::new()) };
+    let mut session = Session { engine, summary: Summary::default(), suspects: Some(Vec::new()), held: Vec::new() };
     while let Some(group) = groups.recv().await {
         let (text, failed) = match group {
             Ok(group) => session.take(group).await,
@@ -50,8 +59,12 @@ pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mps
             return;
         }
     }
+    let (mut text, failed) = session.take_held().await;
+    if !failed {
+        text.extend(session.summary());
+    }
     // Who no longer reads needs no summary.
-    let _ = results.send(session.summary().into()).await;
+    let _ = results.send(text.into()).await;
 }
 
 /// A line that was read.
@@ -159,12 +172,16 @@ fn content(line: Line) -> Content {
                 record: event.record,
                 cascade: event.cascade,
                 digest: digest(&original),
-                original: serde_json::Value::Object(original).to_string(),
+                original: Value::Object(original).to_string(),
             };
             Content::Item { kind, id, item: Import::Event(Box::new(event)) }
         }
-        Line::Checkpoint(_) => {
-            Content::Unfit { reason: "checkpoint", message: "checkpoints can't be imported".to_owned() }
+        Line::Checkpoint(mut checkpoint) => {
+            let original = checkpoint.original.take().unwrap_or_default();
+            match checkpoint::to_stored(*checkpoint, original) {
+                Ok(checkpoint) => Content::Item { kind, id, item: Import::Checkpoint(Box::new(checkpoint)) },
+                Err(error) => Content::Unfit { reason: "bad_value", message: format!("/id {error}, was {id:?}") },
+            }
         }
     }
 }
@@ -175,50 +192,105 @@ struct Session<'a> {
     summary: Summary,
     /// Records that were said to be suspect; `None`: too many.
     suspects: Option<Vec<RecordId>>,
+    /// Records that would close a cycle, as it is now.
+    held: Vec<Sent>,
+}
+
+/// What the engine is sent, and the line that it stood in.
+#[derive(Debug)]
+struct Sent {
+    number: u64,
+    kind: Kind,
+    id: String,
+    item: Import,
 }
 
 impl Session<'_> {
     /// The results of a group, and whether the import ends with it.
     async fn take(&mut self, group: Vec<Parsed>) -> (Vec<u8>, bool) {
-        let mut abouts = Vec::with_capacity(group.len());
-        let mut items = Vec::with_capacity(group.len());
+        let (mut text, mut sent) = (Vec::new(), Vec::new());
+        let known = ImportResult::from(ImportOutcome::Unchanged);
         for Parsed { number, content } in group {
-            abouts.push((
-                number,
-                match content {
-                    Content::Item { kind, id, item } => {
-                        items.push(item);
-                        Ok((kind, id))
-                    }
-                    other => Err(other),
-                },
-            ));
-        }
-        let items = Arc::new(items);
-        let results = match self.import(&items).await {
-            Ok(results) => results,
-            Err(error) => return (failure(&error), true),
-        };
-        let mut text = Vec::new();
-        let mut taken = items.iter().zip(&results);
-        for (number, about) in &abouts {
             self.summary.lines += 1;
-            let line = match about {
-                Err(content) => {
+            match content {
+                Content::Item { kind, id, item: Import::Event(_) } if self.is_own_event(&id) => {
+                    self.summary.add(&known.outcome);
+                    write(&mut text, &LineResult::new((number, kind, &id), None, &known));
+                }
+                Content::Item { kind, id, item } => sent.push(Sent { number, kind, id, item }),
+                other => {
                     self.summary.refused += 1;
-                    refused(*number, content)
+                    write(&mut text, &refused(number, &other));
                 }
-                Ok((kind, id)) => {
-                    let Some((item, result)) = taken.next() else { break };
-                    self.note(item, result);
-                    let derived = match item {
-                        Import::Record(record) if record.id.to_string() != *id => Some(record.id),
-                        Import::Record(_) | Import::Event(_) => None,
-                    };
-                    LineResult::new((*number, *kind, id), derived, result)
-                }
+            }
+        }
+        match self.send(sent, true, &mut text).await {
+            Ok(held) => {
+                self.held.extend(held);
+                (text, false)
+            }
+            Err(error) => {
+                text.extend(failure(&error));
+                (text, true)
+            }
+        }
+    }
+
+    /// Imports what can be, and writes the results. Gives back records that
+    /// would close a cycle, as long as there is room to hold them: which edges
+    /// there are depends on what else has come.
+    async fn send(&mut self, sent: Vec<Sent>, hold: bool, text: &mut Vec<u8>) -> Result<Vec<Sent>, Error> {
+        let (abouts, items): (Vec<_>, Vec<_>) =
+            sent.into_iter().map(|Sent { number, kind, id, item }| ((number, kind, id), item)).unzip();
+        let items = Arc::new(items);
+        let results = self.import(&items).await?;
+        let mut held = Vec::new();
+        for ((number, kind, id), (item, result)) in abouts.into_iter().zip(items.iter().zip(&results)) {
+            let is_cycle = matches!(result.outcome, ImportOutcome::Refused(ImportRefusal::Cycle(_)));
+            if hold && is_cycle && self.held.len() + held.len() < MAX_HELD {
+                held.push(Sent { number, kind, id, item: item.clone() });
+                continue;
+            }
+            self.note(item, result);
+            let derived = match item {
+                Import::Record(record) if record.id.to_string() != id => Some(record.id),
+                Import::Record(_) | Import::Event(_) | Import::Checkpoint(_) => None,
             };
-            write(&mut text, &line);
+            write(text, &LineResult::new((number, kind, &id), derived, result));
+        }
+        Ok(held)
+    }
+
+    /// Tries what was held once more, now that the others are there, until
+    /// nothing more can be taken.
+    async fn take_held(&mut self) -> (Vec<u8>, bool) {
+        let mut text = Vec::new();
+        for round in 1..=MAX_ROUNDS {
+            let mut waiting = std::mem::take(&mut self.held);
+            let before = waiting.len();
+            let mut still = Vec::new();
+            while !waiting.is_empty() {
+                let group = waiting.drain(..waiting.len().min(GROUP_LINES)).collect();
+                match self.send(group, round < MAX_ROUNDS, &mut text).await {
+                    Ok(held) => still.extend(held),
+                    Err(error) => {
+                        text.extend(failure(&error));
+                        return (text, true);
+                    }
+                }
+            }
+            let is_stuck = still.len() == before;
+            self.held = still;
+            if self.held.is_empty() {
+                break;
+            }
+            if is_stuck {
+                let held = std::mem::take(&mut self.held);
+                return match self.send(held, false, &mut text).await {
+                    Ok(_) => (text, false),
+                    Err(error) => (failure(&error), true),
+                };
+            }
         }
         (text, false)
     }
@@ -234,22 +306,40 @@ impl Session<'_> {
             }
         };
         for (item, result) in items.iter().zip(&mut results) {
-            if let (Import::Record(record), ImportOutcome::Refused(ImportRefusal::MadeHere(_))) =
-                (item, &result.outcome)
-                && self.is_own(record).await?
-            {
+            let is_own = match (item, &result.outcome) {
+                (Import::Record(line), ImportOutcome::Refused(ImportRefusal::MadeHere(_))) => {
+                    self.is_own_record(line).await?
+                }
+                (Import::Checkpoint(line), ImportOutcome::Refused(ImportRefusal::OtherCheckpoint(_))) => {
+                    self.is_own_checkpoint(line).await?
+                }
+                _ => false,
+            };
+            if is_own {
                 result.outcome = ImportOutcome::Unchanged;
             }
         }
         Ok(results)
     }
 
+    /// Whether an event is an entry of our own trail.
+    fn is_own_event(&self, id: &str) -> bool {
+        own_step(self.engine.store_id(), id).is_some_and(|step| step <= self.engine.graph().newest())
+    }
+
     /// Whether a line is what an export of the record here gives.
-    async fn is_own(&self, line: &Record) -> Result<bool, Error> {
+    async fn is_own_record(&self, line: &Record) -> Result<bool, Error> {
         let Some(record) = self.engine.record(line.id).await? else { return Ok(false) };
         let own = to_json(self.engine, &self.engine.graph(), &record, &mut Causes::default()).await?;
         let own = own.as_object().map(digest);
         Ok(own.is_some() && own == line.imported.as_ref().map(|imported| imported.digest))
+    }
+
+    /// Whether a line is what an export of the checkpoint here gives.
+    async fn is_own_checkpoint(&self, line: &Checkpoint) -> Result<bool, Error> {
+        let Some(here) = self.engine.checkpoint(line.id.clone()).await? else { return Ok(false) };
+        let line = line.original.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        Ok(line == Some(checkpoint::checkpoint_json(&here)))
     }
 
     fn note(&mut self, item: &Import, result: &ImportResult) {
@@ -267,7 +357,7 @@ impl Session<'_> {
         }
     }
 
-    fn summary(mut self) -> Vec<u8> {
+    fn summary(&mut self) -> Vec<u8> {
         let graph = self.engine.graph();
         let is_clean = |id: &&RecordId| {
             let known = graph.find(**id).and_then(|node| graph.record(node));

@@ -6,6 +6,7 @@
 //! and memory is bounded however long a stream is.
 
 mod causes;
+mod checkpoint;
 mod event;
 mod export;
 mod import;

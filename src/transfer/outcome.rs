@@ -117,6 +117,7 @@ impl<'a> RefusalWire<'a> {
             ImportRefusal::Cycle(cycle) => ("cycle", cycle),
             ImportRefusal::MadeHere(_) => ("made_here", &[]),
             ImportRefusal::OtherEvent(_) => ("other_event", &[]),
+            ImportRefusal::OtherCheckpoint(_) => ("other_checkpoint", &[]),
             ImportRefusal::NoOrigin => ("no_origin", &[]),
         };
         Self { reason, message: refusal.to_string().into(), offset: None, cycle }

@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("lineage", &["task"]),
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
-    ("events", &["task", "store", "engine", "json"]),
+    ("events", &["task", "lineage", "store", "engine", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
     ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
     ("http", &["task", "lineage", "clock", "store", "engine", "events", "routing", "transfer", "json", "legacy"]),

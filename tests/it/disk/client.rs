@@ -237,6 +237,9 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::DeadLetterNotFound(_)
         | Refusal::TierNotFound(_)
         | Refusal::SubjectNotFound(_)
+        | Refusal::CheckpointNotFound(_)
+        | Refusal::CheckpointInvalid(_)
+        | Refusal::CheckpointOfOtherProject { .. }
         | Refusal::ProjectChanged(_) => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{Incoming, LeaseRequest, Settings};
+use dats::engine::{CheckpointRules, Incoming, LeaseRequest, Message, Settings};
 use dats::task::{
     ArtifactId, Correlation, Decision, Domain, ExecutionMode, Failure, Options, Output, Policy, Priority, ProjectId,
     QaProfile, Report, Router, Submission, TaskId, Tier, Verdict, WorkerId,
@@ -54,7 +54,9 @@ pub(crate) fn settings() -> Settings {
         dedup_window: Duration::from_hours(72),
         dedup_max_ids: 1_000_000,
         log_retention: Duration::from_hours(72),
+        log_readers: Vec::new(),
         min_free_mib: 0,
+        checkpoints: CheckpointRules::default(),
     }
 }
 
@@ -114,8 +116,11 @@ pub(crate) fn failure_report(retryable: bool) -> Report {
 pub(crate) fn event(id: &str, task: TaskId, report: Report) -> Incoming {
     Incoming {
         identity: Some(("test".to_owned(), id.to_owned())),
-        correlation: Correlation { task: Some(task), artifact: None, review: None },
-        report,
+        message: Message::Report {
+            correlation: Correlation { task: Some(task), artifact: None, review: None },
+            report,
+        },
         raw: format!("{{\"source\":\"test\",\"id\":\"{id}\"}}"),
+        on_bus: false,
     }
 }
