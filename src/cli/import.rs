@@ -87,7 +87,7 @@ pub(super) struct Summary {
     /// Files and elements of files that could not be read.
     pub(super) unreadable: u64,
     /// Records that are suspect by what they depend on, and were not before.
-    pub(super) newly_suspect: u64,
+    pub(super) newly_suspect: Option<u64>,
     /// Records that were said to be suspect, and are not by what they depend on.
     pub(super) no_longer_suspect: Option<u64>,
 }

@@ -119,7 +119,7 @@ async fn everything_good_is_sent_and_everything_bad_is_told_of() {
     );
     let summary = report.summary;
     assert_eq!((summary.files, summary.created, summary.refused, summary.unreadable), (7, 4, 2, 3));
-    assert_eq!((summary.newly_suspect, report.unlisted), (3, 0));
+    assert_eq!((summary.newly_suspect, report.unlisted), (Some(3), 0));
 }
 
 /// A server that answers each line while it reads, and reads no further than

@@ -1,7 +1,6 @@
 //! Records and events that come from elsewhere, with all that was known of
 //! them there. They are no tasks: what is imported is provenance alone.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::api::Error;
@@ -17,9 +16,6 @@ type Stored<T> = Result<T, store::Error>;
 
 /// The id under which the audit trail has what imports say.
 pub const IMPORT_CASCADE: &str = "import";
-
-/// Most records that one result names.
-const MAX_NAMED: usize = 1000;
 
 /// Something to import.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,16 +66,14 @@ pub enum ImportRefusal {
 pub struct ImportResult {
     /// What became of it.
     pub outcome: ImportOutcome,
-    /// Records that are suspect by now, and were neither here nor where they
-    /// came from; of many the first.
+    /// Records that became suspect by it, and were not said to be where they
+    /// came from.
     pub newly_suspect: Vec<RecordId>,
-    /// How many there are.
-    pub newly_suspect_count: u64,
 }
 
 impl From<ImportOutcome> for ImportResult {
     fn from(outcome: ImportOutcome) -> Self {
-        Self { outcome, newly_suspect: Vec::new(), newly_suspect_count: 0 }
+        Self { outcome, newly_suspect: Vec::new() }
     }
 }
 
@@ -149,8 +143,7 @@ impl Machine {
             self.group.unlisted.entry(record.id).or_insert(before);
         }
         self.group.records.insert(record.id, record);
-        let (newly_suspect, newly_suspect_count) = self.newly_suspect(&step.flags)?;
-        Ok(ImportResult { outcome, newly_suspect, newly_suspect_count })
+        Ok(ImportResult { outcome, newly_suspect: self.newly_suspect(&step.flags)? })
     }
 
     /// A record as it is in this group or in the store, which is not changed.
@@ -203,16 +196,15 @@ impl Machine {
         Ok(())
     }
 
-    /// Of the flags that changed, those that were not told: which records,
-    /// of many the first, and how many.
-    fn newly_suspect(&self, flags: &[FlagChange]) -> Stored<(Vec<RecordId>, u64)> {
+    /// Of the records that became suspect, those that were not said to be.
+    fn newly_suspect(&self, flags: &[FlagChange]) -> Stored<Vec<RecordId>> {
         let graph = self.provenance.graph();
         let suspect = flags.iter().filter(|change| change.from == Flag::Clean && change.to == Flag::Suspect);
-        let ids: HashSet<RecordId> =
+        let ids: Vec<RecordId> =
             suspect.filter_map(|change| graph.record(change.record)).map(|known| known.id).collect();
-        let (mut named, mut count) = (Vec::new(), 0);
+        let mut new = Vec::new();
         if ids.is_empty() {
-            return Ok((named, count));
+            return Ok(new);
         }
         let view = self.store.view()?;
         for id in ids {
@@ -222,14 +214,11 @@ impl Machine {
                 None => view.record(id)?.as_ref().is_some_and(was_suspect),
             };
             if !told {
-                count += 1;
-                if named.len() < MAX_NAMED {
-                    named.push(id);
-                }
+                new.push(id);
             }
         }
-        named.sort_unstable();
-        Ok((named, count))
+        new.sort_unstable();
+        Ok(new)
     }
 
     /// Keeps a checkpoint, unless it is there already.

@@ -5,7 +5,7 @@
 //! engine commits what came before: each step is ahead of the next by one
 //! group at most.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::outcome::{LineResult, Summary};
 use super::record::{to_json, to_stored};
 use crate::engine::{Engine, Error, Import, ImportOutcome, ImportRefusal, ImportResult};
 use crate::legacy::{Invalid, Kind, Line, digest};
-use crate::lineage::Flag;
+use crate::lineage::{Flag, Graph};
 use crate::store::{Checkpoint, ImportedEvent, Record};
 use crate::task::RecordId;
 
@@ -30,7 +30,7 @@ use crate::task::RecordId;
 const GROUP_LINES: usize = 256;
 /// Bytes that are gathered before they are parsed, about.
 const GROUP_BYTES: usize = 256 << 10;
-/// Most records whose suspicion is looked at again at the end.
+/// Most records whose suspicion is looked at again at the end, of each kind.
 const MAX_SUSPECTS: usize = 100_000;
 /// Most records that are held because they would close a cycle, and how often
 /// they are tried again.
@@ -48,7 +48,13 @@ pub type Chunk = Result<Bytes, String>;
 pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mpsc::Sender<Bytes>) {
     let (sender, mut groups) = mpsc::channel(1);
     let reading = tokio::spawn(read(chunks, sender));
-    let mut session = Session { engine, summary: Summary::default(), suspects: Some(Vec::new()), held: Vec::new() };
+    let mut session = Session {
+        engine,
+        summary: Summary::default(),
+        told: Noted::default(),
+        new: Noted::default(),
+        held: Vec::new(),
+    };
     while let Some(group) = groups.recv().await {
         let (text, failed) = match group {
             Ok(group) => session.take(group).await,
@@ -190,10 +196,36 @@ fn content(line: Line) -> Content {
 struct Session<'a> {
     engine: &'a Engine,
     summary: Summary,
-    /// Records that were said to be suspect; `None`: too many.
-    suspects: Option<Vec<RecordId>>,
+    /// Records that were said to be suspect.
+    told: Noted,
+    /// Records that became suspect and were not said to be.
+    new: Noted,
     /// Records that would close a cycle, as it is now.
     held: Vec<Sent>,
+}
+
+/// Records to look at again at the end.
+#[derive(Debug, Default)]
+struct Noted {
+    records: HashSet<RecordId>,
+    too_many: bool,
+}
+
+impl Noted {
+    fn add(&mut self, record: RecordId) {
+        self.records.insert(record);
+        if self.records.len() > MAX_SUSPECTS {
+            self.too_many = true;
+            self.records = HashSet::new();
+        }
+    }
+
+    /// How many have a flag; `None`: there were too many.
+    fn count(&self, graph: &Graph, flag: Flag) -> Option<u64> {
+        let known = self.records.iter().filter_map(|id| graph.find(*id).and_then(|node| graph.record(node)));
+        let count = known.filter(|known| known.flag == flag).count();
+        (!self.too_many).then(|| u64::try_from(count).unwrap_or(u64::MAX))
+    }
 }
 
 /// What the engine is sent, and the line that it stood in.
@@ -208,38 +240,34 @@ struct Sent {
 impl Session<'_> {
     /// The results of a group, and whether the import ends with it.
     async fn take(&mut self, group: Vec<Parsed>) -> (Vec<u8>, bool) {
-        let (mut text, mut sent) = (Vec::new(), Vec::new());
+        let (mut answers, mut sent) = (Answers::default(), Vec::new());
         let known = ImportResult::from(ImportOutcome::Unchanged);
         for Parsed { number, content } in group {
             self.summary.lines += 1;
             match content {
                 Content::Item { kind, id, item: Import::Event(_) } if self.is_own_event(&id) => {
                     self.summary.add(&known.outcome);
-                    write(&mut text, &LineResult::new((number, kind, &id), None, &known));
+                    answers.add(number, &LineResult::new((number, kind, &id), None, &known));
                 }
                 Content::Item { kind, id, item } => sent.push(Sent { number, kind, id, item }),
                 other => {
                     self.summary.refused += 1;
-                    write(&mut text, &refused(number, &other));
+                    answers.add(number, &refused(number, &other));
                 }
             }
         }
-        match self.send(sent, true, &mut text).await {
-            Ok(held) => {
-                self.held.extend(held);
-                (text, false)
-            }
-            Err(error) => {
-                text.extend(failure(&error));
-                (text, true)
-            }
-        }
+        let sent = self.send(sent, true, &mut answers).await;
+        let mut text = answers.text();
+        let failed = sent.as_ref().err().map(failure);
+        text.extend(failed.iter().flatten());
+        self.held.extend(sent.unwrap_or_default());
+        (text, failed.is_some())
     }
 
     /// Imports what can be, and writes the results. Gives back records that
     /// would close a cycle, as long as there is room to hold them: which edges
     /// there are depends on what else has come.
-    async fn send(&mut self, sent: Vec<Sent>, hold: bool, text: &mut Vec<u8>) -> Result<Vec<Sent>, Error> {
+    async fn send(&mut self, sent: Vec<Sent>, hold: bool, answers: &mut Answers) -> Result<Vec<Sent>, Error> {
         let (abouts, items): (Vec<_>, Vec<_>) =
             sent.into_iter().map(|Sent { number, kind, id, item }| ((number, kind, id), item)).unzip();
         let items = Arc::new(items);
@@ -256,7 +284,7 @@ impl Session<'_> {
                 Import::Record(record) if record.id.to_string() != id => Some(record.id),
                 Import::Record(_) | Import::Event(_) | Import::Checkpoint(_) => None,
             };
-            write(text, &LineResult::new((number, kind, &id), derived, result));
+            answers.add(number, &LineResult::new((number, kind, &id), derived, result));
         }
         Ok(held)
     }
@@ -264,35 +292,25 @@ impl Session<'_> {
     /// Tries what was held once more, now that the others are there, until
     /// nothing more can be taken.
     async fn take_held(&mut self) -> (Vec<u8>, bool) {
-        let mut text = Vec::new();
+        let mut answers = Answers::default();
+        let mut hold = true;
         for round in 1..=MAX_ROUNDS {
             let mut waiting = std::mem::take(&mut self.held);
             let before = waiting.len();
-            let mut still = Vec::new();
             while !waiting.is_empty() {
                 let group = waiting.drain(..waiting.len().min(GROUP_LINES)).collect();
-                match self.send(group, round < MAX_ROUNDS, &mut text).await {
-                    Ok(held) => still.extend(held),
-                    Err(error) => {
-                        text.extend(failure(&error));
-                        return (text, true);
-                    }
+                match self.send(group, hold, &mut answers).await {
+                    Ok(held) => self.held.extend(held),
+                    Err(error) => return ([answers.text(), failure(&error)].concat(), true),
                 }
             }
-            let is_stuck = still.len() == before;
-            self.held = still;
+            // Once more, to tell why.
+            hold = self.held.len() < before && round + 1 < MAX_ROUNDS;
             if self.held.is_empty() {
                 break;
             }
-            if is_stuck {
-                let held = std::mem::take(&mut self.held);
-                return match self.send(held, false, &mut text).await {
-                    Ok(_) => (text, false),
-                    Err(error) => (failure(&error), true),
-                };
-            }
         }
-        (text, false)
+        (answers.text(), false)
     }
 
     async fn import(&self, items: &Arc<Vec<Import>>) -> Result<Vec<ImportResult>, Error> {
@@ -344,27 +362,20 @@ impl Session<'_> {
 
     fn note(&mut self, item: &Import, result: &ImportResult) {
         self.summary.add(&result.outcome);
-        self.summary.newly_suspect += result.newly_suspect_count;
+        result.newly_suspect.iter().for_each(|record| self.new.add(*record));
         let refused = matches!(result.outcome, ImportOutcome::Refused(_));
         if let Import::Record(record) = item
             && !refused
             && record.imported.as_ref().is_some_and(|imported| imported.was_suspect)
         {
-            match &mut self.suspects {
-                Some(suspects) if suspects.len() < MAX_SUSPECTS => suspects.push(record.id),
-                suspects => *suspects = None,
-            }
+            self.told.add(record.id);
         }
     }
 
     fn summary(&mut self) -> Vec<u8> {
         let graph = self.engine.graph();
-        let is_clean = |id: &&RecordId| {
-            let known = graph.find(**id).and_then(|node| graph.record(node));
-            known.is_some_and(|known| known.flag == Flag::Clean)
-        };
-        let corrected = self.suspects.take().map(|suspects| suspects.iter().filter(is_clean).count());
-        self.summary.no_longer_suspect = corrected.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+        self.summary.newly_suspect = self.new.count(&graph, Flag::Suspect);
+        self.summary.no_longer_suspect = self.told.count(&graph, Flag::Clean);
         let mut text = Vec::new();
         write(&mut text, &json!({ "summary": self.summary }));
         text
@@ -378,6 +389,23 @@ fn refused(number: u64, content: &Content) -> LineResult<'_> {
         Content::TooLong | Content::Item { .. } => {
             LineResult::unfit(number, "too_large", format!("must be at most {MAX_LINE_BYTES} bytes"))
         }
+    }
+}
+
+/// Results in the order of their lines.
+#[derive(Debug, Default)]
+struct Answers(Vec<(u64, Vec<u8>)>);
+
+impl Answers {
+    fn add(&mut self, number: u64, result: &LineResult<'_>) {
+        let mut text = Vec::with_capacity(128);
+        write(&mut text, result);
+        self.0.push((number, text));
+    }
+
+    fn text(mut self) -> Vec<u8> {
+        self.0.sort_by_key(|(number, _)| *number);
+        self.0.into_iter().flat_map(|(_, text)| text).collect()
     }
 }
 

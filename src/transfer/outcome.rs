@@ -8,6 +8,9 @@ use crate::engine::{ImportOutcome, ImportRefusal, ImportResult};
 use crate::legacy::{Invalid, Kind};
 use crate::task::RecordId;
 
+/// Most records that one line names; it counts the others.
+const MAX_NAMED: usize = 1000;
+
 /// What became of a line, as a line of the answer.
 #[derive(Debug, Serialize)]
 pub(super) struct LineResult<'a> {
@@ -39,7 +42,7 @@ struct RefusalWire<'a> {
 #[derive(Debug, Serialize)]
 struct NewlySuspect<'a> {
     newly_suspect: &'a [RecordId],
-    newly_suspect_count: u64,
+    newly_suspect_count: usize,
 }
 
 /// What all lines came to.
@@ -51,10 +54,10 @@ pub(super) struct Summary {
     pub(super) updated: u64,
     pub(super) unchanged: u64,
     pub(super) refused: u64,
-    /// Records that are suspect by the rule and were not said to be.
-    pub(super) newly_suspect: u64,
-    /// Records that were said to be suspect and are not, by the rule; `None`:
-    /// there were too many to be looked at.
+    /// Records that are suspect by the rule and were not said to be. `None`,
+    /// here and below: there were too many to be looked at again.
+    pub(super) newly_suspect: Option<u64>,
+    /// Records that were said to be suspect and are not, by the rule.
     pub(super) no_longer_suspect: Option<u64>,
 }
 
@@ -97,9 +100,10 @@ impl<'a> LineResult<'a> {
             ImportOutcome::Unchanged => "unchanged",
             ImportOutcome::Refused(refusal) => return Self::refused(about, RefusalWire::of(refusal)),
         };
-        let newly_suspect = (result.newly_suspect_count > 0).then_some(NewlySuspect {
-            newly_suspect: &result.newly_suspect,
-            newly_suspect_count: result.newly_suspect_count,
+        let newly_suspect = &result.newly_suspect;
+        let newly_suspect = (!newly_suspect.is_empty()).then(|| NewlySuspect {
+            newly_suspect: newly_suspect.get(..MAX_NAMED).unwrap_or(newly_suspect),
+            newly_suspect_count: newly_suspect.len(),
         });
         let (line, kind, id) = about;
         Self { line, kind, id, provenance_id, outcome, refusal: None, newly_suspect }

@@ -96,7 +96,8 @@ fn world(random: &mut Random, count: usize) -> Vec<Plain> {
         if !failed {
             sound.insert(number);
         }
-        let inputs: Vec<usize> = inputs.into_iter().filter(|input| !outputs.contains(input)).collect();
+        let inputs: BTreeSet<usize> = inputs.into_iter().filter(|input| !outputs.contains(input)).collect();
+        let inputs = inputs.into_iter().collect();
         world.push(Plain { number, created, failed, tainted: random.chance(8), inputs, outputs });
     }
     world
