@@ -186,6 +186,7 @@ fn http_settings(config: &Config) -> http::Settings {
             body_bytes: server.max_body_bytes,
             head_timeout: server.header_timeout,
             body_timeout: server.body_timeout,
+            walk_timeout: server.walk_timeout,
             write_timeout: WRITE_TIMEOUT,
             drain_timeout: server.drain_timeout,
         },
@@ -197,11 +198,17 @@ fn http_settings(config: &Config) -> http::Settings {
 pub struct PruneReport {
     /// Finished tasks.
     pub tasks: u64,
+    /// Files with contents that no record names.
+    pub contents: u64,
 }
 
 impl fmt::Display for PruneReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} finished tasks removed", self.tasks)
+        write!(f, "{} finished tasks removed", self.tasks)?;
+        match self.contents {
+            0 => Ok(()),
+            contents => write!(f, ", {contents} contents that no record names"),
+        }
     }
 }
 
@@ -216,10 +223,12 @@ pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<Pr
     let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
     let now = Clock::new().now();
     let tasks = engine::prune(&store, engine_settings(config), now.before(age), now)?;
-    Ok(PruneReport { tasks })
+    let contents = store.sweep_contents()?;
+    Ok(PruneReport { tasks, contents })
 }
 
-/// Holds every page of the store of a stopped service against its checksum.
+/// Holds every page of the store of a stopped service, and every content
+/// beside it, against its checksum.
 pub fn verify(config: &Config) -> anyhow::Result<()> {
     require_store(config)?;
     Ok(Store::verify(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?)

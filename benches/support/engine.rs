@@ -96,7 +96,7 @@ pub(crate) async fn work_on_one(engine: &Engine) -> Option<TaskId> {
     Some(id)
 }
 
-fn lease_request() -> LeaseRequest {
+pub(crate) fn lease_request() -> LeaseRequest {
     LeaseRequest {
         tier: Tier::new("small").expect("a tier"),
         worker: WorkerId::new("bench").expect("a worker"),
@@ -106,7 +106,8 @@ fn lease_request() -> LeaseRequest {
     }
 }
 
-fn id_of(task: &[u8]) -> TaskId {
+/// The task that the data of a lease names.
+pub(crate) fn id_of(task: &[u8]) -> TaskId {
     let task: serde_json::Value = serde_json::from_slice(task).expect("JSON");
     task["task_id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
 }
@@ -137,7 +138,7 @@ pub(crate) fn output_of(artifact: ArtifactId, named: OutputArtifact) -> Output {
     Output {
         artifact,
         attempt: None,
-        content: None,
+        contents: std::collections::BTreeMap::new(),
         artifacts: vec![named],
         inputs_consumed: Vec::new(),
         model_used: Some("model-7b".to_owned()),

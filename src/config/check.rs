@@ -97,6 +97,7 @@ fn server(reader: &mut Reader<'_>) -> Server {
         header_timeout: reader.seconds("server.header_timeout_seconds", 1..=3600),
         body_timeout: reader.seconds("server.body_timeout_seconds", 1..=3600),
         max_body_bytes: reader.count("server.max_body_bytes", 1024..=1 << 30),
+        walk_timeout: reader.seconds("server.walk_timeout_seconds", 1..=3600),
         drain_timeout: reader.seconds("server.drain_timeout_seconds", 0..=3600),
     }
 }

@@ -172,6 +172,8 @@ pub struct Server {
     pub body_timeout: Duration,
     /// Largest request body.
     pub max_body_bytes: usize,
+    /// Time for the answer to a question about provenance.
+    pub walk_timeout: Duration,
     /// Time for requests under way once a stop was asked.
     pub drain_timeout: Duration,
 }

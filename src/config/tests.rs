@@ -29,6 +29,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("server.header_timeout_seconds", "6"),
     ("server.body_timeout_seconds", "31"),
     ("server.max_body_bytes", "2048"),
+    ("server.walk_timeout_seconds", "31"),
     ("server.drain_timeout_seconds", "31"),
     ("engine.data_dir", "/elsewhere"),
     ("engine.verify_at_start", "true"),

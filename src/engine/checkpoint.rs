@@ -52,7 +52,7 @@ impl Engine {
         before: Option<(Timestamp, CheckpointId)>,
         limit: usize,
     ) -> Result<Vec<Checkpoint>, Error> {
-        self.read(move |side| side.store.view()?.checkpoints_of(&project, before)?.take(limit).collect()).await
+        self.read(move |side| side.store.view()?.checkpoints_of(&project, before.as_ref())?.take(limit).collect()).await
     }
 }
 

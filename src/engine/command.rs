@@ -11,8 +11,9 @@ use super::api::{
 };
 use super::cascade::{Cascade, CascadeRequest};
 use super::checkpoint::NewCheckpoint;
+use super::contents::Prepared;
 use super::import::{Import, ImportResult};
-use super::incoming::{EventOutcome, Incoming};
+use super::incoming::EventOutcome;
 use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
 use super::turns::Grant;
@@ -65,12 +66,12 @@ pub(super) enum Command {
         reply: Reply<Answer>,
     },
     Accept {
-        events: Vec<Incoming>,
+        events: Vec<Prepared>,
         reply: Reply<EventAnswers>,
     },
     Requeue {
         dead_letter: u64,
-        event: Box<Incoming>,
+        event: Box<Prepared>,
         reply: Reply<EventOutcome>,
     },
     Lease {

@@ -2,16 +2,15 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
-
-use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 use super::answer::Compact;
 use super::api::Backlog;
 use super::pause::Changed;
 use crate::lineage::{Graph, Relationship};
-use crate::store::{self, Batch, Checkpoint, Record, RecordInput, RecordOutput};
+use crate::store::{self, Batch, Checkpoint, ContentFile, Record, RecordInput, RecordOutput};
 use crate::task::{
-    ArtifactId, CheckpointId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
+    ArtifactId, CheckpointId, Content, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
 };
 
 /// What one group of commands changes.
@@ -41,6 +40,8 @@ pub(super) struct Group {
     pub(super) warmed: Vec<(TaskId, Compact)>,
     /// Dead letters that were taken again.
     pub(super) requeued: HashSet<u64>,
+    /// The contents of the event under way that are in files.
+    pub(super) files: Vec<Arc<ContentFile>>,
     /// What was paused or resumed.
     pub(super) pauses: Vec<Changed>,
     /// What waits, when it was time to look at it.
@@ -120,18 +121,24 @@ impl Group {
         Ok(self.records.entry(new.id).or_insert(record))
     }
 
-    /// The artifacts of an output; its content goes to the one that it names.
+    /// The artifacts of an output, with their contents.
     pub(super) fn outputs(&mut self, output: &Output) -> Vec<RecordOutput> {
-        let content = output.content.as_ref().map(|content| {
-            let hash: [u8; 32] = Sha256::digest(content).into();
-            self.batch.put_content(hash, content.clone().into_bytes());
-            hash
-        });
         let of = |artifact: crate::task::OutputArtifact| {
-            let content = content.filter(|_| artifact.id == output.artifact);
+            let content = output.contents.get(&artifact.id).map(|content| self.keep(content));
             RecordOutput { artifact, content }
         };
         output.all_artifacts().into_iter().map(of).collect()
+    }
+
+    fn keep(&mut self, content: &Content) -> [u8; 32] {
+        let sha256 = content.sha256();
+        match (content.text(), self.files.iter().find(|file| file.sha256() == sha256)) {
+            (Some(text), _) => self.batch.put_content(sha256, text.to_owned().into_bytes()),
+            (None, Some(file)) => self.batch.put_content_file(file.clone()),
+            // Who takes the text away hands over the file.
+            (None, None) => {}
+        }
+        sha256
     }
 
     /// What an output used: what the worker says that it consumed, and what

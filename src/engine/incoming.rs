@@ -3,6 +3,7 @@
 
 use super::api::Refusal;
 use super::cascade::CascadeRequest;
+use super::contents::Prepared;
 use super::machine::Machine;
 use super::memory::event_hash;
 use super::rollback::RollbackRequest;
@@ -93,8 +94,8 @@ type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// Takes an event of another service.
-    pub(super) fn accept(&mut self, incoming: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
-        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+    pub(super) fn accept(&mut self, incoming: Prepared, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
         if hash.is_some_and(|hash| self.taken.contains(hash)) {
             return Ok(Ok(EventOutcome::Duplicate));
         }
@@ -105,16 +106,16 @@ impl Machine {
     pub(super) fn requeue(
         &mut self,
         number: u64,
-        incoming: Incoming,
+        incoming: Prepared,
         now: Timestamp,
     ) -> Stored<Result<EventOutcome, Refusal>> {
         let gone = self.group.requeued.contains(&number) || self.store.view()?.dead_letter(number)?.is_none();
         if gone {
             return Ok(Err(Refusal::DeadLetterNotFound(number)));
         }
-        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+        let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
         // The other services have it since it came first.
-        let incoming = Incoming { on_bus: true, ..incoming };
+        let incoming = Prepared { event: Incoming { on_bus: true, ..incoming.event }, ..incoming };
         // Its producer may have sent it again meanwhile: then that one counts.
         let outcome = if hash.is_some_and(|hash| self.taken.contains(hash)) {
             Ok(EventOutcome::Duplicate)
@@ -131,7 +132,7 @@ impl Machine {
 
     fn take(
         &mut self,
-        incoming: Incoming,
+        Prepared { event, files }: Prepared,
         hash: Option<EventHash>,
         now: Timestamp,
     ) -> Stored<Result<EventOutcome, Refusal>> {
@@ -140,13 +141,15 @@ impl Machine {
         if let Some(hash) = hash {
             self.taken.insert(hash);
         }
-        let Incoming { message, raw, on_bus, .. } = incoming;
+        let Incoming { message, raw, on_bus, .. } = event;
         let original = Original { text: raw, on_bus };
+        self.group.files = files;
         let outcome = match message {
             Message::Report { correlation, report } => self.take_report(&correlation, report, original, hash, now)?,
             Message::Cascade { name, request } => self.take_cascade(name, *request, original, now)?,
             Message::Rollback(request) => self.take_rollback(&request, original, now)?,
         };
+        self.group.files.clear();
         if let (Err(_), Some(hash)) = (&outcome, hash) {
             self.taken.withdraw(hash);
         }
@@ -205,7 +208,8 @@ impl Machine {
         let (tasks, records) = (rollback.cancelled.len(), rollback.step.flags.len());
         let dry_run = request.dry_run;
         tracing::info!(%project, checkpoint = %request.checkpoint, dry_run, records, tasks, "rollback by an event");
-        let outcome = outcome(rollback.is_change());
+        // A dry run has done what it was to do.
+        let outcome = outcome(dry_run || rollback.is_change());
         self.log_accepted(project, About::Project, ("rollback.requested", outcome), original, now)?;
         Ok(Ok(outcome))
     }

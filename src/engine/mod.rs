@@ -12,6 +12,7 @@ mod audit;
 mod cascade;
 mod checkpoint;
 mod command;
+mod contents;
 mod estimates;
 mod group;
 mod handle;

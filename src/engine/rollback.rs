@@ -172,10 +172,9 @@ impl Plan {
             Self { records, later, cancel, again: Vec::new(), unknown: Vec::new(), still_open: Vec::new(), requeue };
         for root in affected {
             match view.task(root)? {
-                None => plan.unknown.push(root),
                 Some(task) if !task.status().is_terminal() && !ended.contains(&root) => plan.still_open.push(root),
                 Some(_) if view.has_task(root)? => plan.again.push(root),
-                Some(_) => plan.unknown.push(root),
+                Some(_) | None => plan.unknown.push(root),
             }
         }
         Ok(plan)

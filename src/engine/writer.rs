@@ -10,7 +10,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::api::{LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
-use super::incoming::{EventOutcome, Incoming};
+use super::contents::Prepared;
+use super::incoming::EventOutcome;
 use super::machine::Machine;
 use super::read::ReadSide;
 use super::turns::Grant;
@@ -169,8 +170,9 @@ impl Writer {
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
         match &command {
+            // It is planned from what is committed.
             Command::Rollback { .. } => self.commit(now)?,
-            Command::Requeue { event, .. } if event.is_rollback() => self.commit(now)?,
+            Command::Requeue { event, .. } if event.event.is_rollback() => self.commit(now)?,
             _ => {}
         }
         let machine = &mut self.machine;
@@ -185,8 +187,19 @@ impl Writer {
                 hold(reply, answer)
             }
             Command::Accept { events, reply } => {
-                let answers: Stored<Vec<_>> = events.into_iter().map(|event| self.accept(event, now)).collect();
-                hold(reply, Ok::<_, Refusal>(answers?))
+                let mut answers = Vec::with_capacity(events.len());
+                for event in events {
+                    match self.accept(event, now) {
+                        Ok(answer) => answers.push(answer),
+                        Err(error) => {
+                            // A rollback among them has made a commit, which may be what
+                            // failed: then nobody knows about those before it.
+                            self.held.push(hold(reply, Ok::<_, Refusal>(answers)));
+                            return Err(error);
+                        }
+                    }
+                }
+                hold(reply, Ok::<_, Refusal>(answers))
             }
             Command::Requeue { dead_letter, event, reply } => {
                 let outcome = machine.requeue(dead_letter, *event, now)?;
@@ -232,8 +245,8 @@ impl Writer {
         Ok(())
     }
 
-    fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
-        if event.is_rollback() {
+    fn accept(&mut self, event: Prepared, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        if event.event.is_rollback() {
             self.commit(now)?;
         }
         let outcome = self.machine.accept(event, now)?;

@@ -10,6 +10,7 @@
 
 mod cascades;
 mod catalogue;
+mod contents;
 mod data;
 mod envelope;
 mod incoming;

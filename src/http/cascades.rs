@@ -1,6 +1,7 @@
 //! Taints, marks and clears: what is said of a record, and what follows.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -188,7 +189,7 @@ struct Outcome {
 async fn answer(call: &Call, outcome: &Outcome, limit: usize) -> Reply {
     let id = call.id();
     let (page, found) = (&outcome.page, outcome.page.found.clone());
-    let summary = call.app.walks.run(move || summary(&found, limit)).await?;
+    let summary = call.app.walks.run(move |_| summary(&found, limit)).await?;
     let (graph, all) = (&page.found.graph, changes(page));
     let (node, known) = known(graph, &id)?;
     let wire = CascadeWire {
@@ -221,30 +222,44 @@ async fn say(mut call: Call, action: Action) -> Reply {
     let graph = engine.graph();
     let (subject, node) = subject(&graph, &id).ok_or_else(|| Problem::provenance_not_found(&id))?;
     let cascade_id = asked.cascade_id.unwrap_or_else(|| made_id(call.app.clock.now()).to_string());
-    let outcome = if asked.dry_run {
+    if asked.dry_run {
         let record = graph.record(node).ok_or_else(|| Problem::provenance_not_found(&id))?.id;
-        let previewed = graph.clone();
-        let step = call.app.walks.run(move || previewed.preview(action, &[record], asked.max_depth));
-        // The record is there, and nothing else can be refused.
-        let step = step.await?.map_err(|_| Problem::provenance_not_found(&id))?;
-        let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
-        let running = engine.running_users(graph.clone(), worse.collect()).await?;
-        let page = Walks::first(Found { graph, what: What::Changes(step.flags) });
-        Outcome { cascade_id, dry_run: true, page, running, cancelled: Vec::new() }
-    } else {
-        let Asked { reason, source, cancel_running, .. } = asked;
-        let request = CascadeRequest { action, subject, reason, source, cascade_id, cancel_running };
-        let cascade = engine.cascade(request).await?;
-        let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
-        Outcome {
-            cascade_id: cascade.cascade_id,
-            dry_run: false,
-            page: Walks::first(found),
-            running: cascade.running,
-            cancelled: cascade.cancelled,
-        }
+        let asked = Preview { action, record, max_depth: asked.max_depth, cascade_id, limit };
+        return call.app.walks.in_time(preview(&call, graph, asked)).await;
+    }
+    let Asked { reason, source, cancel_running, .. } = asked;
+    let request = CascadeRequest { action, subject, reason, source, cascade_id, cancel_running };
+    let cascade = engine.cascade(request).await?;
+    let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
+    let outcome = Outcome {
+        cascade_id: cascade.cascade_id,
+        dry_run: false,
+        page: Walks::first(found),
+        running: cascade.running,
+        cancelled: cascade.cancelled,
     };
     answer(&call, &outcome, limit).await
+}
+
+/// A dry run.
+struct Preview {
+    action: Action,
+    record: RecordId,
+    max_depth: Option<u32>,
+    cascade_id: String,
+    limit: usize,
+}
+
+async fn preview(call: &Call, graph: Arc<Graph>, asked: Preview) -> Reply {
+    let Preview { action, record, max_depth, cascade_id, limit } = asked;
+    let of = graph.clone();
+    let step = call.app.walks.run(move |stop| of.until(|| stop.is_set()).preview(action, &[record], max_depth));
+    // The record is there, and nothing else can be refused.
+    let step = step.await??.map_err(|_| Problem::provenance_not_found(&call.id()))?;
+    let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
+    let running = call.app.engine.running_users(graph.clone(), worse.collect()).await?;
+    let page = Walks::first(Found { graph, what: What::Changes(step.flags) });
+    answer(call, &Outcome { cascade_id, dry_run: true, page, running, cancelled: Vec::new() }, limit).await
 }
 
 fn made_id(now: Timestamp) -> Uuid {

@@ -163,7 +163,9 @@ impl Edge {
             let path = head.uri.clone();
             let waits = endpoint == Endpoint::Lease || endpoint == Endpoint::GetTask;
             let call = Call { app: Arc::clone(&app), stopping, head, body, raw_id };
-            let response = match dispatch(endpoint, call).await {
+            let answer = dispatch(endpoint, call);
+            let answered = if endpoint.is_walk() { app.walks.in_time(answer).await } else { answer.await };
+            let response = match answered {
                 Ok(response) => response,
                 Err(problem) => shown(problem, path.path()),
             };
@@ -225,6 +227,7 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::Clear => cascades::clear(call).await,
         Endpoint::TaintEvents => taint_events::list(call).await,
         Endpoint::ProjectConsistency => projects::consistency(call).await,
+        Endpoint::GetArtifact => artifacts::get(call).await,
         Endpoint::ListCheckpoints => checkpoints::list(call).await,
         Endpoint::CreateCheckpoint => checkpoints::create(call).await,
         Endpoint::GetCheckpoint => checkpoints::get(call).await,

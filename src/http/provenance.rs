@@ -1,7 +1,6 @@
 //! `GET /provenance/{id}`: a record, by its own id or by that of an artifact.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -15,7 +14,7 @@ use super::request::Call;
 use crate::engine::Engine;
 use crate::lineage::{Fact, Flag, Known, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
-use crate::task::{ArtifactId, Domain, ProjectId, RecordId, Tier, Timestamp, WorkerId};
+use crate::task::{ArtifactId, Domain, ProjectId, RecordId, Tier, Timestamp, WorkerId, hex};
 
 /// A record, under the column names of its table.
 #[derive(Serialize)]
@@ -103,7 +102,7 @@ impl<'a> OutputWire<'a> {
             language: artifact.language.as_deref(),
             checksum: artifact.checksum.as_deref(),
             size_bytes: artifact.size_bytes,
-            content_sha256: output.content.as_ref().map(|hash| hex(hash)),
+            content_sha256: output.content.as_ref().map(|sha256| hex(sha256)),
         }
     }
 }
@@ -157,15 +156,6 @@ pub(super) fn task_id(record: &Record) -> Option<Cow<'_, str>> {
         None => Some(record.task.to_string().into()),
         Some(imported) => (!imported.task.is_empty()).then(|| imported.task.as_str().into()),
     }
-}
-
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to memory does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// `GET /provenance/{id}`

@@ -120,7 +120,7 @@ pub(super) async fn rollback(mut call: Call) -> Reply {
     let changes = std::mem::take(&mut rollback.step.flags);
     let page = Walks::first(Found { graph: rollback.graph.clone().into(), what: What::Changes(changes) });
     let found = page.found.clone();
-    let summary = call.app.walks.run(move || cascades::summary(&found, limit)).await?;
+    let summary = call.app.walks.run(move |_| cascades::summary(&found, limit)).await?;
     let counts = CountsWire::new(&summary, &rollback);
     let requeued = rollback.requeued.iter().take(limit);
     let total = cascades::changes(&page).len();

@@ -53,6 +53,7 @@ pub(super) enum Endpoint {
     Clear,
     TaintEvents,
     ProjectConsistency,
+    GetArtifact,
     ListCheckpoints,
     CreateCheckpoint,
     GetCheckpoint,
@@ -100,7 +101,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 54] = [
+const TABLE: [(Verb, &str, Endpoint); 55] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -147,6 +148,7 @@ const TABLE: [(Verb, &str, Endpoint); 54] = [
     (Verb::Post, "/provenance/{id}/suspect", Endpoint::MarkSuspect),
     (Verb::Post, "/provenance/{id}/clear", Endpoint::Clear),
     (Verb::Get, "/taint-events", Endpoint::TaintEvents),
+    (Verb::Get, "/artifacts/{id}", Endpoint::GetArtifact),
     (Verb::Get, "/artifacts/{id}/content", Endpoint::ArtifactContent),
     (Verb::Get, "/dead-letters", Endpoint::ListDeadLetters),
     (Verb::Post, "/dead-letters/{id}/requeue", Endpoint::RequeueDeadLetter),
@@ -161,6 +163,23 @@ impl Endpoint {
     /// Whether it also answers without the base path.
     const fn is_operational(self) -> bool {
         matches!(self, Self::Health | Self::HealthDetailed | Self::Live | Self::Ready | Self::Metrics)
+    }
+
+    /// Whether it goes through provenance, which may be large: then its
+    /// answer has a deadline.
+    pub(super) const fn is_walk(self) -> bool {
+        matches!(
+            self,
+            Self::ListProvenance
+                | Self::ProvenancePath
+                | Self::Dependents
+                | Self::Dependencies
+                | Self::Impact
+                | Self::RootCause
+                | Self::ExportProvenance
+                | Self::TaintEvents
+                | Self::GetArtifact
+        )
     }
 
     /// Whether it answers callers that do not know the key.

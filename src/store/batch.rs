@@ -2,12 +2,15 @@
 //! memory and made durable in one transaction. Nothing of it is visible
 //! before, and nobody outside knows how it becomes durable.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{decode, encode};
+use super::contents::{ContentFile, NewContents};
 use super::lineage::{CascadeRow, LineageRow};
 use super::records::RecordRows;
 use super::recover::TakenEvents;
@@ -46,11 +49,12 @@ pub struct Batch {
     history: Vec<([u8; 24], Bytes)>,
     pub(super) records: Vec<(RecordId, Bytes)>,
     lineage: Vec<(RecordId, Bytes)>,
-    cascades: Vec<(Seq, Bytes)>,
+    /// Each without its changes, and these.
+    cascades: Vec<(Seq, Bytes, Bytes)>,
     checkpoints: CheckpointRows,
     pub(super) record_rows: RecordRows,
     findings: Vec<(TaskId, Bytes)>,
-    contents: Vec<([u8; 32], Bytes)>,
+    pub(super) contents: NewContents,
     projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
     tier_pauses: Vec<(Tier, Bytes)>,
@@ -161,7 +165,8 @@ impl Batch {
 
     /// Keeps what a taint, mark or clear did.
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        self.cascades.push((step, encode("cascades", row)?.into()));
+        let changes = encode("cascade_changes", &row.changes)?;
+        self.cascades.push((step, encode("cascades", &row.head())?.into(), changes.into()));
         Ok(())
     }
 
@@ -192,7 +197,12 @@ impl Batch {
 
     /// Keeps a content under its SHA-256.
     pub fn put_content(&mut self, hash: [u8; 32], content: Vec<u8>) {
-        self.contents.push((hash, content.into()));
+        self.contents.put(hash, content);
+    }
+
+    /// Keeps a content that is in a file.
+    pub fn put_content_file(&mut self, file: Arc<ContentFile>) {
+        self.contents.put_file(file);
     }
 
     /// Keeps a project.
@@ -372,17 +382,13 @@ impl Batch {
         }
         if !self.cascades.is_empty() {
             let mut cascades = transaction.open_table(tables::CASCADES)?;
-            for (step, bytes) in &self.cascades {
-                cascades.insert(step.0, &bytes[..])?;
+            let mut of_cascades = transaction.open_table(tables::CASCADE_CHANGES)?;
+            for (step, head, changes) in &self.cascades {
+                cascades.insert(step.0, &head[..])?;
+                of_cascades.insert(step.0, &changes[..])?;
             }
         }
-        if !self.contents.is_empty() {
-            let mut contents = transaction.open_table(tables::CONTENTS)?;
-            for (hash, content) in &self.contents {
-                contents.insert(hash, &content[..])?;
-            }
-        }
-        Ok(())
+        self.contents.write(transaction)
     }
 
     fn write_projects(&self, transaction: &WriteTransaction) -> Result<(), Error> {

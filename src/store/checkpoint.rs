@@ -155,11 +155,11 @@ impl View {
     pub fn checkpoints_of(
         &self,
         project: &ProjectId,
-        before: Option<(Timestamp, CheckpointId)>,
+        before: Option<&(Timestamp, CheckpointId)>,
     ) -> Result<impl Iterator<Item = Result<Checkpoint, Error>> + use<>, Error> {
         let (project, rows) = (project.as_str(), self.table(tables::CHECKPOINTS)?);
         let by_project = self.table(tables::CHECKPOINTS_BY_PROJECT)?;
-        let keys = match &before {
+        let keys = match before {
             Some((at, id)) => by_project.range((project, i64::MIN, "")..(project, at.as_micros(), id.as_str()))?,
             // No text is empty, and no time is the last one.
             None => by_project.range((project, i64::MIN, "")..(project, i64::MAX, ""))?,

@@ -109,6 +109,20 @@ pub struct ChangeRow {
     pub through: Option<RecordId>,
 }
 
+impl CascadeRow {
+    /// The row without its changes.
+    pub(super) fn head(&self) -> Self {
+        Self {
+            at: self.at,
+            cascade_id: self.cascade_id.clone(),
+            cause: self.cause.clone(),
+            reason: self.reason.clone(),
+            source: self.source.clone(),
+            changes: Vec::new(),
+        }
+    }
+}
+
 impl LineageRow {
     /// The row of a record in the graph; `None`: it is not there.
     #[must_use]

@@ -1,12 +1,14 @@
 //! Reading: a consistent view of one commit.
 
 use std::fmt;
+use std::sync::Arc;
 
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::Error;
 use super::batch::IdempotencyRow;
 use super::codec::decode;
+use super::contents::ContentFiles;
 use super::lineage::CascadeRow;
 use super::recover::{TakenEvents, ended_as};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
@@ -17,6 +19,7 @@ use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Status, Submis
 #[derive(Debug)]
 pub struct View {
     transaction: ReadTransaction,
+    files: Option<Arc<ContentFiles>>,
 }
 
 /// The tables that a status answer is made from, opened once: for many reads
@@ -95,8 +98,12 @@ pub type Scan = Result<TaskId, Error>;
 const LAST_ID: [u8; 16] = [0xff; 16];
 
 impl View {
-    pub(super) fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction }
+    pub(super) fn new(transaction: ReadTransaction, files: Option<Arc<ContentFiles>>) -> Self {
+        Self { transaction, files }
+    }
+
+    pub(super) fn files(&self) -> Option<&ContentFiles> {
+        self.files.as_deref()
     }
 
     pub(super) fn table<K: Key + 'static, V: Value + 'static>(
@@ -246,11 +253,6 @@ impl View {
         newest.map_or(Ok(None), |id| self.record(id))
     }
 
-    /// A content by its SHA-256.
-    pub fn content(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.table(tables::CONTENTS)?.get(&hash)?.map(|row| row.value().to_vec()))
-    }
-
     /// A project, deleted ones too.
     pub fn project(&self, id: &ProjectId) -> Result<Option<Project>, Error> {
         let row = self.table(tables::PROJECTS)?.get(id.as_str())?;
@@ -308,21 +310,27 @@ impl View {
         row.map(|row| decode("findings", row.value())).transpose()
     }
 
-    /// What a taint, mark or clear did.
+    /// What was said or done in a step, without the flags that it changed:
+    /// they can be many.
     pub fn cascade(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
         let row = self.table(tables::CASCADES)?.get(step.0)?;
         row.map(|row| decode("cascades", row.value())).transpose()
     }
 
-    /// Taints, marks and clears, newest first, before one of them.
+    /// The steps that changed flags, newest first, before one of them.
     pub fn cascades(
         &self,
         before: Option<Seq>,
     ) -> Result<impl Iterator<Item = Result<(Seq, CascadeRow), Error>> + use<>, Error> {
+        let of_cascades = self.table(tables::CASCADE_CHANGES)?;
         let rows = self.table(tables::CASCADES)?.range(..before.map_or(u64::MAX, |before| before.0))?;
-        Ok(rows.rev().map(|row| {
+        Ok(rows.rev().map(move |row| {
             let (key, value) = row?;
-            Ok((Seq(key.value()), decode("cascades", value.value())?))
+            let mut row: CascadeRow = decode("cascades", value.value())?;
+            if let Some(changes) = of_cascades.get(key.value())? {
+                row.changes = decode("cascade_changes", changes.value())?;
+            }
+            Ok((Seq(key.value()), row))
         }))
     }
 

@@ -80,9 +80,13 @@ pub(super) const RECORDS: TableDefinition<'_, Id, Bytes> = TableDefinition::new(
 /// whole at start.
 pub(super) const LINEAGE: TableDefinition<'_, Id, Bytes> = TableDefinition::new("lineage");
 
-/// Step of the graph → `CascadeRow`: the audit trail. Read by its lists, and
-/// for the reason and time of a taint.
+/// Step of the graph → `CascadeRow` without its changes: the audit trail. Read
+/// by its lists, and for the reason and time of a taint.
 pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascades");
+
+/// Step of the graph → `Vec<ChangeRow>`: what it changed, which can be much.
+/// Read by the lists of the audit trail.
+pub(super) const CASCADE_CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascade_changes");
 
 /// Artifact id and the id of a record that names it as an output → nothing.
 /// Read by provenance queries that name an artifact.
@@ -125,6 +129,11 @@ pub(super) const FINDINGS: TableDefinition<'_, Id, Bytes> = TableDefinition::new
 /// SHA-256 of a content → the content itself. Read when an artifact's content
 /// is asked for.
 pub(super) const CONTENTS: TableDefinition<'_, &'static [u8; 32], Bytes> = TableDefinition::new("contents");
+
+/// SHA-256 of a content that is too large for a row → its length in bytes. The
+/// content itself is in a file (see [`contents`](super::contents)). Read like
+/// `contents`, and to tell which files are wanted.
+pub(super) const CONTENT_FILES: TableDefinition<'_, &'static [u8; 32], u64> = TableDefinition::new("content_files");
 
 /// Number → `DeadLetter`. Read by the dead-letter list.
 pub(super) const DEAD_LETTERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letters");

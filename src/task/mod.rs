@@ -13,6 +13,7 @@
 mod admission;
 mod analysis;
 mod change;
+mod content;
 mod estimate;
 mod event;
 mod id;
@@ -33,6 +34,7 @@ mod transition;
 pub use admission::Admission;
 pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SUBTASKS, Subtask};
 pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Stale};
+pub use content::{Content, hex};
 pub use estimate::{Cohort, Estimated, Estimator, Statistics};
 pub use event::{
     Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict,

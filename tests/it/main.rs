@@ -12,6 +12,7 @@ mod disk;
 mod engine;
 mod estimates;
 mod imports;
+mod interop;
 mod journey;
 mod legacy;
 mod lineage;

@@ -267,7 +267,9 @@ async fn roll_back(service: &Service, rules: &mut Rules, random: &mut Random) {
         rules.records.values().filter(|it| it.project == checkpoint.project && later(it.created_at)).collect();
     assert!(made.iter().all(|record| after[&record.id] == Flag::Tainted));
     let made: Vec<RecordId> = made.into_iter().map(|record| record.id).collect();
-    made.into_iter().for_each(|record| rules.say(Action::Taint, record));
+    for record in made {
+        rules.say(Action::Taint, record);
+    }
     assert!(rollback.cancelled.iter().all(|task| service.phase(*task) == "cancelled"));
     assert_eq!(rollback.requeued.len(), if requeue { rollback.to_rerun.len() } else { 0 });
     for each in &mut rules.checkpoints {
@@ -299,17 +301,15 @@ async fn flags_and_edges_follow_the_rules_over_restarts() {
         let (mut rules, mut unjudged) = (Rules::default(), Vec::new());
         for step in 1..=90 {
             rules.step = step;
-            if random.chance(50) {
-                unjudged.extend(make(&mut service, &rules, &mut random).await);
-            } else if random.chance(20) && !unjudged.is_empty() {
-                let (task, made): (TaskId, String) = unjudged.swap_remove(random.index(unjudged.len()));
-                service.report(task, verdict_report(&made, random.chance(30))).await;
-            } else if random.chance(15) {
-                mark(service.engine(), &mut rules, &mut random).await;
-            } else if random.chance(15) {
-                roll_back(&service, &mut rules, &mut random).await;
-            } else {
-                say(&service, &mut rules, &mut random).await;
+            match random.below(100) {
+                0..50 => unjudged.extend(make(&mut service, &rules, &mut random).await),
+                50..60 if !unjudged.is_empty() => {
+                    let (task, made): (TaskId, String) = unjudged.swap_remove(random.index(unjudged.len()));
+                    service.report(task, verdict_report(&made, random.chance(30))).await;
+                }
+                60..66 => mark(service.engine(), &mut rules, &mut random).await,
+                66..72 => roll_back(&service, &mut rules, &mut random).await,
+                _ => say(&service, &mut rules, &mut random).await,
             }
             rules.check(service.engine()).await;
             if random.chance(12) {

@@ -3,15 +3,20 @@
 
 use std::time::Duration;
 
+use dats::clock::Clock;
 use dats::engine::{
-    AuditEntry, AuditFilter, Error, EventOutcome, Incoming, Message, NewCheckpoint, Refusal, Rollback, RollbackRequest,
+    AuditEntry, AuditFilter, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint, Refusal, Rollback,
+    RollbackRequest,
 };
-use dats::lineage::Flag;
-use dats::store::{About, Checkpoint};
-use dats::task::{CheckpointId, Outcome, QaProfile, Report, Seq, Stale, TaskId};
+use dats::lineage::{Flag, Graph, Relationship};
+use dats::store::{About, Batch, Checkpoint, LineageRow, Store};
+use dats::task::{CheckpointId, Outcome, QaProfile, RecordId, RecordStatus, Report, Seq, Stale, TaskId, Timestamp};
 
-use crate::support::fixtures::{artifact, output_report, project, settings, submission};
-use crate::support::service::Service;
+use crate::support::fixtures::{CACHE_BYTES, artifact, output_report, project, settings, submission};
+use crate::support::service::{Service, task_of};
+
+use super::families::subtask;
+use super::parts;
 
 const UNCHANGED: EventOutcome = EventOutcome::Taken(Outcome::Stale(Stale::AlreadySo));
 
@@ -92,7 +97,7 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     for (old, made) in &done.requeued {
         assert_eq!(service.status(made.unwrap())["rerun_of"], old.to_string());
     }
-    assert_eq!(done.invalidated, [second.id.clone()]);
+    assert_eq!(done.invalidated, std::slice::from_ref(&second.id));
     let service = service.restart();
     let engine = service.engine();
     assert!(!engine.checkpoint(second.id.clone()).await.unwrap().unwrap().is_valid);
@@ -143,10 +148,17 @@ async fn the_same_request_twice_changes_nothing() {
 async fn checkpoint_in_new(service: &Service) -> Checkpoint {
     let refused = service.engine().create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::ProjectNotFound(_))));
-    let imported = Checkpoint {
+    let imported = the_beginning();
+    assert!(service.engine().import_checkpoint(imported.clone()).await.unwrap());
+    imported
+}
+
+/// Before everything.
+fn the_beginning() -> Checkpoint {
+    Checkpoint {
         id: CheckpointId::new("the beginning").unwrap(),
         project: project("p"),
-        created_at: dats::task::Timestamp::from_micros(0),
+        created_at: Timestamp::from_micros(0),
         git_ref: None,
         provenance_count: 0,
         artifact_count: 0,
@@ -159,9 +171,7 @@ async fn checkpoint_in_new(service: &Service) -> Checkpoint {
         is_valid: true,
         rolled_back_at: None,
         original: Some("{}".to_owned()),
-    };
-    assert!(service.engine().import_checkpoint(imported.clone()).await.unwrap());
-    imported
+    }
 }
 
 /// The new tasks wait for each other as the old ones did, and get what the
@@ -189,6 +199,40 @@ async fn what_depended_on_each_other_does_so_again() {
     assert_eq!((service.phase(b2).as_str(), service.phase(c2).as_str()), ("blocked", "blocked"));
     let options = &service.status(b2)["options"];
     assert_eq!(options["inputs"], serde_json::json!(["named", "kept"]));
+    service.restart();
+}
+
+/// A part is made by splitting: it is the whole that is done again.
+#[tokio::test]
+async fn a_family_is_done_again_from_its_top() {
+    let mut service = parts::service();
+    let task = service.submit(submission("p", "build it")).await;
+    let before_split = checkpoint(&service, "p").await;
+    let split = vec![subtask("a", true, &[]), subtask("b", true, &["a"])];
+    let children = parts::split(&service, task, split).await;
+    parts::by_rules(&service, children[0]).await;
+    parts::complete(&mut service, children[0], "made-by-a").await;
+    let after_split = checkpoint(&service, "p").await;
+    parts::by_rules(&service, children[1]).await;
+    let granted = service.lease_soon("small").await;
+    assert_eq!(task_of(&granted), children[1]);
+    service.report(children[1], output_report("made-by-b")).await;
+    // Parent and part are from before this one, so they go on.
+    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&after_split) }).await.unwrap();
+    assert_eq!((done.still_open.as_slice(), done.cancelled.len(), done.requeued.len()), (&[task][..], 0, 0));
+    assert_eq!((flag(&service, "made-by-a"), flag(&service, "made-by-b")), (Flag::Clean, Flag::Tainted));
+    // The part is from after this one; without it the parent can't go on.
+    let dry = RollbackRequest { requeue: true, dry_run: true, ..request(&before_split) };
+    let foretold = service.engine().rollback(dry).await.unwrap();
+    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&before_split) }).await.unwrap();
+    assert_eq!(numbers(&foretold), numbers(&done));
+    assert_eq!((done.cancelled.as_slice(), done.to_rerun.as_slice()), (&children[1..], &[task][..]));
+    assert_eq!((service.phase(task).as_str(), done.requeued.len()), ("failed", 1));
+    let again = done.requeued[0].1.unwrap();
+    assert_eq!(
+        (service.phase(again).as_str(), service.status(again)["children"].clone()),
+        ("analyzing", serde_json::json!([]))
+    );
     service.restart();
 }
 
@@ -243,4 +287,69 @@ async fn an_event_does_the_same() {
     let page = service.engine().log(Seq(0), 100, |entry| entry.about == About::Project).await.unwrap();
     let told: Vec<_> = page.entries.iter().map(|it| (it.entry.change.name(), it.entry.project.as_str())).collect();
     assert_eq!(told, [("rollback.requested", "p"); 3]);
+}
+
+/// A hundred thousand records, each made out of the one before, and one of
+/// another project out of the last.
+#[tokio::test]
+async fn a_hundred_thousand_records_in_one_step() {
+    const COUNT: u32 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    fill(&Store::open(dir.path(), CACHE_BYTES).unwrap(), COUNT);
+    let start = || Engine::start(Store::open(dir.path(), CACHE_BYTES).unwrap(), settings(), &Clock::new()).unwrap();
+    let (engine, writer) = start();
+    let request = RollbackRequest {
+        checkpoint: CheckpointId::new("the beginning").unwrap(),
+        project: None,
+        reason: "all of it".to_owned(),
+        requeue: true,
+        dry_run: false,
+    };
+    let foretold = engine.rollback(RollbackRequest { dry_run: true, ..request.clone() }).await.unwrap();
+    let done = engine.rollback(request.clone()).await.unwrap();
+    let count = usize::try_from(COUNT).unwrap();
+    assert_eq!((done.step.flags.len(), done.not_requeued.len()), (count + 1, count));
+    assert_eq!(foretold.step.flags, done.step.flags);
+    drop(engine);
+    writer.stop().unwrap();
+    let (engine, writer) = start();
+    let graph = engine.graph();
+    let flags = graph.nodes().map(|node| graph.record(node).unwrap().flag);
+    let tainted = flags.filter(|flag| *flag == Flag::Tainted).count();
+    assert_eq!(tainted, count);
+    assert!(!engine.rollback(request).await.unwrap().is_change());
+    drop(engine);
+    writer.stop().unwrap();
+}
+
+/// Rows as an import leaves them: records of tasks that never were here.
+fn fill(store: &Store, count: u32) {
+    let (mut graph, mut ids) = (Graph::default(), Vec::new());
+    let id = |number: u32| RecordId::from_bytes(u128::from(number + 1).to_be_bytes());
+    for number in 0..=count {
+        let made = Timestamp::from_micros(i64::from(number + 1) * 1_000_000);
+        let record = dats::lineage::Record {
+            id: id(number),
+            task: TaskId::from_bytes(u128::from(number + 1).to_be_bytes()),
+            project: project(if number == count { "q" } else { "p" }),
+            status: RecordStatus::Passed,
+            created_at: made,
+            started_at: None,
+            inputs: number
+                .checked_sub(1)
+                .map(|before| (artifact(&format!("a-{before}")), Relationship::Consumed))
+                .into_iter()
+                .collect(),
+            outputs: vec![artifact(&format!("a-{number}"))],
+        };
+        graph.insert(&record, Seq(u64::from(number) + 1)).unwrap();
+        ids.push(record.id);
+    }
+    let mut batch = Batch::default();
+    for id in ids {
+        let row = LineageRow::of(&graph, graph.find(id).unwrap()).unwrap();
+        batch.put_lineage(id, &row).unwrap();
+    }
+    batch.put_checkpoint(&the_beginning()).unwrap();
+    batch.commit(store, Timestamp::from_micros(i64::from(count + 2) * 1_000_000)).unwrap();
 }

@@ -88,7 +88,7 @@ pub(crate) fn output_report(artifact_name: &str) -> Report {
     Report::Output(Box::new(Output {
         artifact: artifact(artifact_name),
         attempt: None,
-        content: None,
+        contents: std::collections::BTreeMap::new(),
         artifacts: Vec::new(),
         inputs_consumed: Vec::new(),
         model_used: Some("a-model".to_owned()),

@@ -35,7 +35,7 @@ pub(crate) fn check(store: &Store, highest_limit: HighestLimit<'_>) -> Result<Sn
     events(&recovered, &entries).context("events")?;
     records(&view, &tasks).context("records")?;
     lineage(&recovered, &view).context("lineage")?;
-    checkpoints(&recovered, &view).context("checkpoints")?;
+    checkpoints(&recovered, &view, &tasks).context("checkpoints")?;
     dead_letters(&recovered, &view).context("dead letters")?;
     readers(&recovered).context("readers of the log")?;
     Ok(Snapshot { tasks, entries, head: recovered.head.0 })
@@ -288,7 +288,7 @@ fn readers(recovered: &Recovered) -> Result<()> {
 }
 
 /// Every checkpoint is found by its project, newest first, and by its id.
-fn checkpoints(recovered: &Recovered, view: &View) -> Result<()> {
+fn checkpoints(recovered: &Recovered, view: &View, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
     let all: Vec<Checkpoint> = view.checkpoints()?.collect::<Result<_, _>>()?;
     let sizes = view.sizes()?;
     let count = u64::try_from(all.len())?;
@@ -304,6 +304,17 @@ fn checkpoints(recovered: &Recovered, view: &View) -> Result<()> {
         for checkpoint in &of_it {
             ensure!(checkpoint.project == project.id, "{} is listed for {}", checkpoint.id, project.id);
             ensure!(view.checkpoint(&checkpoint.id)?.as_ref() == Some(checkpoint), "{} is not found", checkpoint.id);
+        }
+        for target in &of_it {
+            let Some(at) = target.rolled_back_at else { continue };
+            let undone = |made: Timestamp| made > target.created_at && made < at;
+            let valid = of_it.iter().find(|each| undone(each.created_at) && each.is_valid);
+            ensure!(valid.is_none(), "{valid:?} is valid behind a rollback to {}", target.id);
+            // What an earlier rollback has submitted again may go on, with its parts.
+            let fresh = |task: &&Task| task.rerun_of.is_none() && task.parent.is_none() && task.project == project.id;
+            let open =
+                tasks.values().filter(fresh).find(|task| undone(task.created_at) && !task.status().is_terminal());
+            ensure!(open.is_none(), "{open:?} is open behind a rollback to {}", target.id);
         }
         listed += of_it.len();
     }
