@@ -45,16 +45,13 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     let folder =
         Folder::open(&arguments.folder).map_err(|error| Failure::Usage(format!("can't read {shown}: {error}")))?;
     let bar = progress(&session.screen);
-    let report = match arguments.place.open()? {
-        Some(local) => {
-            let report = import(folder, bar, async |chunks| Ok(local.import(chunks))).await;
-            local.close().await?;
-            report?
-        }
-        None => {
-            let exchange = async |chunks| Ok(session.client.exchange("/provenance/import", chunks).await?);
-            import(folder, bar, exchange).await?
-        }
+    let report = if let Some(local) = arguments.place.open()? {
+        let report = import(folder, bar, async |chunks| Ok(local.import(chunks))).await;
+        local.close().await?;
+        report?
+    } else {
+        let exchange = async |chunks| Ok(session.client.exchange("/provenance/import", chunks).await?);
+        import(folder, bar, exchange).await?
     };
     show(&session.screen, &report)?;
     match report.failed() {
@@ -203,7 +200,7 @@ impl Read {
 /// One line of the answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Outcome {
+struct LineResult {
     line: u64,
     kind: Option<String>,
     id: Option<String>,
@@ -225,7 +222,7 @@ struct Interruption {
 /// What the answer says in all.
 struct Results {
     summary: Summary,
-    refused: Vec<Outcome>,
+    refused: Vec<LineResult>,
     /// How many were refused, listed or not.
     count: u64,
 }
@@ -234,7 +231,7 @@ async fn take_results(mut lines: Lines) -> Result<Results, Failure> {
     let (mut refused, mut count) = (Vec::new(), 0);
     while let Some(text) = lines.recv().await {
         let text = text?;
-        let outcome: Outcome = serde_json::from_str(&text)
+        let outcome: LineResult = serde_json::from_str(&text)
             .map_err(|error| Error::Protocol(format!("{} is no result of a line: {error}", quoted(&text))))?;
         if let Some(Interruption { code, detail }) = outcome.error {
             let text =
@@ -270,7 +267,7 @@ fn unreadable(bad: &Bad) -> Entry {
     }
 }
 
-fn refusal(outcome: Outcome, read: &Read) -> Entry {
+fn refusal(outcome: LineResult, read: &Read) -> Entry {
     let (file, offset) = read.source(outcome.line).unwrap_or(("-", 0));
     let message = outcome.message.unwrap_or_else(|| "the server gave no reason".to_owned());
     let reason = outcome.reason.unwrap_or_else(|| "refused".to_owned());

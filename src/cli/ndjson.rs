@@ -101,15 +101,13 @@ pub(super) fn cut(chunks: mpsc::Receiver<Result<Bytes, Error>>) -> Lines {
 async fn cut_into(mut chunks: mpsc::Receiver<Result<Bytes, Error>>, lines: mpsc::Sender<Result<String, Error>>) {
     let mut cutter = Cutter::default();
     loop {
-        let found = match chunks.recv().await {
-            Some(chunk) => chunk.and_then(|chunk| cutter.push(&chunk)),
-            None => {
-                if let Some(rest) = cutter.rest() {
-                    let _ = lines.send(Ok(rest)).await;
-                }
-                return;
+        let Some(chunk) = chunks.recv().await else {
+            if let Some(rest) = cutter.rest() {
+                let _ = lines.send(Ok(rest)).await;
             }
+            return;
         };
+        let found = chunk.and_then(|chunk| cutter.push(&chunk));
         let (found, failed) = match found {
             Ok(found) => (found, None),
             Err(error) => (Vec::new(), Some(error)),

@@ -146,10 +146,6 @@ pub(super) enum Command {
         new: NewCheckpoint,
         reply: Reply<Checkpoint>,
     },
-    ImportCheckpoint {
-        checkpoint: Box<Checkpoint>,
-        reply: Reply<bool>,
-    },
     Rollback {
         request: Box<RollbackRequest>,
         reply: Reply<Box<Rollback>>,

@@ -223,9 +223,6 @@ impl Writer {
             Command::CreateCheckpoint { project, new, reply } => {
                 hold(reply, machine.create_checkpoint(&project, new, now)?)
             }
-            Command::ImportCheckpoint { checkpoint, reply } => {
-                hold(reply, Ok::<_, Refusal>(machine.import_checkpoint(*checkpoint, now)?))
-            }
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {
                 hold(reply, machine.update_project(&project, patch, if_version, now)?)

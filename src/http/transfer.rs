@@ -22,7 +22,7 @@ const CHUNKS: usize = 4;
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
 /// `POST /provenance/import`: lines in, a result for each out while they come.
-pub(super) async fn import(call: Call) -> Reply {
+pub(super) fn import(call: Call) -> Reply {
     call.no_query()?;
     headers::require_lines(call.headers())?;
     call.app.engine.check_writable()?;
@@ -61,7 +61,7 @@ async fn receive(mut body: Incoming, patience: Duration, stopping: CancellationT
 }
 
 /// `GET /provenance/export`: everything, or all of one project.
-pub(super) async fn export(call: Call) -> Reply {
+pub(super) fn export(call: &Call) -> Reply {
     let mut query = call.query(&["project_id"]);
     let project: Option<ProjectId> = query.parsed("project_id");
     query.finish()?;

@@ -66,9 +66,8 @@ fn event_id(store: Uuid, place: AuditPlace) -> Uuid {
 #[must_use]
 pub(super) fn own_step(store: Uuid, id: &str) -> Option<Seq> {
     let id = Uuid::try_parse(id).ok()?;
-    let (head, _) = id.as_bytes().split_first_chunk::<6>()?;
-    let [a, b, c, d, e, f] = *head;
-    let step = Seq(u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
+    let (head, _) = id.as_bytes().split_first_chunk::<8>()?;
+    let step = Seq(u64::from_be_bytes(*head) >> 16);
     let (_, index) = id.as_bytes().split_last_chunk::<4>()?;
     let index = usize::try_from(u32::from_be_bytes(*index)).ok()?;
     (event_id(store, AuditPlace { step, index }) == id).then_some(step)

@@ -267,16 +267,16 @@ impl Session<'_> {
     /// Imports what can be, and writes the results. Gives back records that
     /// would close a cycle, as long as there is room to hold them: which edges
     /// there are depends on what else has come.
-    async fn send(&mut self, sent: Vec<Sent>, hold: bool, answers: &mut Answers) -> Result<Vec<Sent>, Error> {
+    async fn send(&mut self, sent: Vec<Sent>, may_wait: bool, answers: &mut Answers) -> Result<Vec<Sent>, Error> {
         let (abouts, items): (Vec<_>, Vec<_>) =
             sent.into_iter().map(|Sent { number, kind, id, item }| ((number, kind, id), item)).unzip();
         let items = Arc::new(items);
         let results = self.import(&items).await?;
-        let mut held = Vec::new();
+        let mut waiting = Vec::new();
         for ((number, kind, id), (item, result)) in abouts.into_iter().zip(items.iter().zip(&results)) {
             let is_cycle = matches!(result.outcome, ImportOutcome::Refused(ImportRefusal::Cycle(_)));
-            if hold && is_cycle && self.held.len() + held.len() < MAX_HELD {
-                held.push(Sent { number, kind, id, item: item.clone() });
+            if may_wait && is_cycle && self.held.len() + waiting.len() < MAX_HELD {
+                waiting.push(Sent { number, kind, id, item: item.clone() });
                 continue;
             }
             self.note(item, result);
@@ -286,26 +286,26 @@ impl Session<'_> {
             };
             answers.add(number, &LineResult::new((number, kind, &id), derived, result));
         }
-        Ok(held)
+        Ok(waiting)
     }
 
     /// Tries what was held once more, now that the others are there, until
     /// nothing more can be taken.
     async fn take_held(&mut self) -> (Vec<u8>, bool) {
         let mut answers = Answers::default();
-        let mut hold = true;
+        let mut may_wait = true;
         for round in 1..=MAX_ROUNDS {
             let mut waiting = std::mem::take(&mut self.held);
             let before = waiting.len();
             while !waiting.is_empty() {
                 let group = waiting.drain(..waiting.len().min(GROUP_LINES)).collect();
-                match self.send(group, hold, &mut answers).await {
-                    Ok(held) => self.held.extend(held),
+                match self.send(group, may_wait, &mut answers).await {
+                    Ok(again) => self.held.extend(again),
                     Err(error) => return ([answers.text(), failure(&error)].concat(), true),
                 }
             }
             // Once more, to tell why.
-            hold = self.held.len() < before && round + 1 < MAX_ROUNDS;
+            may_wait = self.held.len() < before && round + 1 < MAX_ROUNDS;
             if self.held.is_empty() {
                 break;
             }

@@ -20,7 +20,10 @@ fn records(folder: &Path) -> BTreeMap<String, Value> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if !name.ends_with(".json") || name == "taint_events.json" || name == "checkpoints.json" {
+        if path.extension().is_none_or(|extension| extension != "json")
+            || name == "taint_events.json"
+            || name == "checkpoints.json"
+        {
             continue;
         }
         if let Ok(Line::Record(record)) = Line::parse(&fs::read(&path).unwrap()) {
