@@ -191,11 +191,16 @@ impl View {
     /// Taints, marks and clears after one of them, in their order, at most
     /// `limit`.
     pub fn cascades_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, CascadeRow)>, Error> {
+        let of_cascades = self.table(tables::CASCADE_CHANGES)?;
         let rows = self.table(tables::CASCADES)?.range(after.0.saturating_add(1)..)?;
         rows.take(limit)
             .map(|row| {
                 let (key, value) = row?;
-                Ok((Seq(key.value()), decode("cascades", value.value())?))
+                let mut row: CascadeRow = decode("cascades", value.value())?;
+                if let Some(changes) = of_cascades.get(key.value())? {
+                    row.changes = decode("cascade_changes", changes.value())?;
+                }
+                Ok((Seq(key.value()), row))
             })
             .collect()
     }
