@@ -114,7 +114,7 @@ CREATE INDEX ON tasks (project_id, status);
 CREATE INDEX ON tasks (created_at);
 
 -- What has changed flags, in the order of `position`: taints, marks and clears,
--- rollbacks, and what followed from arrivals and verdicts.
+-- rollbacks, and what followed from arrivals, verdicts and imports.
 CREATE TABLE taint_facts (
     position BIGINT PRIMARY KEY,
     at TIMESTAMPTZ NOT NULL,

@@ -34,6 +34,9 @@ pub mod http;
 // What the program before it left behind.
 pub mod legacy;
 
+// How what it left goes in and out.
+pub mod transfer;
+
 // What can be chosen.
 pub mod config;
 

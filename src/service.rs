@@ -75,16 +75,9 @@ impl Service {
         // First the address: a second service must not touch the first one's data.
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let cache_bytes = to_usize(config.engine.store_cache_bytes);
-        let store = if config.engine.verify_at_start {
-            Store::open_verified(&config.engine.data_dir, cache_bytes)?
-        } else {
-            Store::open(&config.engine.data_dir, cache_bytes)?
-        };
         let clock = Clock::new();
         let copy = config.storage.replica(adopt);
-        store.list_changes(copy.is_some(), clock.now())?;
-        let (engine, writer) = Engine::start(store, engine_settings(config), &clock)?;
+        let (engine, writer) = open_engine(config, &clock)?;
         let routing = config.routing.settings();
         let services = Arc::new(Services::new(&routing, &clock));
         let asked = routing.agent.is_some() || routing.rag.is_some();
@@ -133,6 +126,23 @@ impl Service {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Opens the store of a stopped service, which is made where there is none,
+/// and starts its engine, with nothing around it.
+pub fn open(config: &Config) -> Result<(Engine, WriterThread), StartError> {
+    Ok(open_engine(config, &Clock::new())?)
+}
+
+fn open_engine(config: &Config, clock: &Clock) -> Result<(Engine, WriterThread), store::Error> {
+    let cache_bytes = to_usize(config.engine.store_cache_bytes);
+    let store = if config.engine.verify_at_start {
+        Store::open_verified(&config.engine.data_dir, cache_bytes)?
+    } else {
+        Store::open(&config.engine.data_dir, cache_bytes)?
+    };
+    store.list_changes(config.storage.replica(false).is_some(), clock.now())?;
+    Engine::start(store, engine_settings(config), clock)
 }
 
 /// Completes when the writer has ended by itself.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::ndjson::LineBody;
 use super::sse::{SseEvent, SseParser};
 use crate::config::Secret;
 
@@ -110,7 +111,7 @@ pub(super) struct Answer {
 /// Talks to one server. Clones share its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient<HttpConnector, Either<Full<Bytes>, LineBody>>,
     base: String,
     authorization: Option<HeaderValue>,
 }
@@ -185,15 +186,14 @@ impl Client {
             .await
             .map_err(|_| self.unreachable("no answer to a stream".to_owned()))??;
         if response.status() != StatusCode::OK {
-            let status = response.status();
-            let body = self.body(response.into_body()).await?;
-            return Err(refusal(status, &body));
+            return Err(self.refused(response).await);
         }
         let pending = VecDeque::new();
         Ok(EventStream { client: self.clone(), body: response.into_body(), parser: SseParser::default(), pending })
     }
 
-    async fn send(&self, call: Call) -> Result<Response<Incoming>, Error> {
+    /// Sends a request and gives the answer as soon as its head is there.
+    pub(super) async fn send(&self, call: Call) -> Result<Response<Incoming>, Error> {
         let mut request = Request::builder().method(call.method).uri(format!("{}{}", self.base, call.path));
         for (name, value) in call.headers {
             request = request.header(name, value);
@@ -202,7 +202,7 @@ impl Client {
             request = request.header(AUTHORIZATION, value);
         }
         let request = request
-            .body(Full::new(call.body))
+            .body(call.body)
             .map_err(|error| Error::Protocol(format!("can't ask for {}: {error}", call.path)))?;
         self.http.request(request).await.map_err(|error| self.unreachable(root_cause(&error)))
     }
@@ -212,7 +212,23 @@ impl Client {
         collected.map(http_body_util::Collected::to_bytes).map_err(|error| self.unreachable(root_cause(&*error)))
     }
 
-    fn unreachable(&self, reason: String) -> Error {
+    /// What an answer that is no success says.
+    pub(super) async fn refused(&self, response: Response<Incoming>) -> Error {
+        let status = response.status();
+        match timeout(ANSWER_TIME, self.body(response.into_body())).await {
+            Ok(Ok(body)) => refusal(status, &body),
+            Ok(Err(error)) => error,
+            Err(_) => self.unreachable("the answer stops in the middle".to_owned()),
+        }
+    }
+
+    /// The connection broke in the middle of an answer.
+    pub(super) fn broken(&self, error: &hyper::Error) -> Error {
+        self.unreachable(root_cause(error))
+    }
+
+    /// There is no whole answer.
+    pub(super) fn unreachable(&self, reason: String) -> Error {
         let url = self.base.strip_suffix(BASE_PATH).unwrap_or(&self.base).to_owned();
         Error::Unreachable { url, reason }
     }
@@ -224,20 +240,27 @@ pub(super) struct Call {
     method: Method,
     path: String,
     headers: Vec<(HeaderName, String)>,
-    body: Bytes,
+    body: Either<Full<Bytes>, LineBody>,
     wait: Duration,
 }
 
 impl Call {
     /// A call without a body.
     pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), headers: Vec::new(), body: Bytes::new(), wait: Duration::ZERO }
+        let body = Either::Left(Full::default());
+        Self { method, path: path.into(), headers: Vec::new(), body, wait: Duration::ZERO }
     }
 
     /// With a JSON body.
     pub(super) fn json(mut self, body: &Value) -> Self {
-        self.body = Bytes::from(body.to_string());
+        self.body = Either::Left(Full::new(Bytes::from(body.to_string())));
         self.header(CONTENT_TYPE, "application/json")
+    }
+
+    /// With a body that is made while it is sent.
+    pub(super) fn stream(mut self, body: LineBody) -> Self {
+        self.body = Either::Right(body);
+        self
     }
 
     /// With one more header, in place of one of the same name.

@@ -63,7 +63,8 @@ impl Follower {
         }
     }
 
-    async fn open(&mut self) -> Result<(), Error> {
+    /// Asks for the stream, so that nothing that happens from now on is missed.
+    pub(super) async fn open(&mut self) -> Result<(), Error> {
         self.stream = Some(self.client.stream(&self.path, self.last_id.as_deref()).await?);
         self.was_open = true;
         Ok(())

@@ -17,10 +17,16 @@ mod dead_letters;
 mod demo;
 mod events;
 mod exit;
+mod export;
 #[cfg(test)]
 mod fake_server;
 mod follow;
+mod import;
+#[cfg(test)]
+mod import_tests;
 mod list;
+mod local;
+mod ndjson;
 mod output;
 mod progress;
 mod project;
@@ -136,6 +142,10 @@ enum Remote {
     Suspect(taint::Arguments),
     /// Say that a record is good after all.
     Clear(taint::Arguments),
+    /// Import the provenance files of the old program.
+    Import(import::Arguments),
+    /// Write provenance as files of the old program.
+    Export(export::Arguments),
     /// Make or show points in time that a project can be rolled back to.
     #[command(subcommand)]
     Checkpoint(checkpoint::Action),
@@ -187,6 +197,8 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
         Remote::Taint(arguments) => taint::run(session, "taint", &arguments).await,
         Remote::Suspect(arguments) => taint::run(session, "suspect", &arguments).await,
         Remote::Clear(arguments) => taint::run(session, "clear", &arguments).await,
+        Remote::Import(arguments) => import::run(session, &arguments).await,
+        Remote::Export(arguments) => export::run(session, &arguments).await,
         Remote::Checkpoint(action) => checkpoint::run(session, &action).await,
         Remote::Rollback(arguments) => rollback::run(session, &arguments).await,
         Remote::Simulate(action) => simulate::run(session, action).await,

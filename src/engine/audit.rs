@@ -7,7 +7,7 @@ use super::api::Error;
 use super::handle::Engine;
 use super::read::ReadSide;
 use crate::lineage::Graph;
-use crate::store::{self, CascadeRow, ChangeRow};
+use crate::store::{self, CascadeRow, ChangeRow, ImportedEvent};
 use crate::task::{ArtifactId, RecordId, Seq};
 
 /// Most entries that one page looks at; a page that stops here says so.
@@ -24,7 +24,8 @@ pub struct AuditFilter {
     pub cascade: Option<String>,
 }
 
-/// An entry's place in the trail: the step, and its place in there.
+/// An entry's place in the trail: the step, and its place in there. Imported
+/// events come after all steps, at step zero, each with its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditPlace {
     /// The step.
@@ -35,13 +36,18 @@ pub struct AuditPlace {
 
 /// An entry of the trail.
 #[derive(Debug, Clone)]
-pub struct AuditEntry {
-    /// Where it stands.
-    pub place: AuditPlace,
-    /// The step that made the change, without its changes.
-    pub cascade: CascadeRow,
-    /// The change.
-    pub change: ChangeRow,
+pub enum AuditEntry {
+    /// What was done here.
+    Own {
+        /// Where it stands.
+        place: AuditPlace,
+        /// The step that made the change, without its changes.
+        cascade: Box<CascadeRow>,
+        /// The change.
+        change: ChangeRow,
+    },
+    /// What was done elsewhere.
+    Imported(Box<ImportedEvent>),
 }
 
 /// A page of the trail, the newest step first; within a step what is nearest
@@ -97,11 +103,37 @@ fn page(
             if wanted.as_ref().is_none_or(|wanted| wanted.contains(&change.record))
                 && filter.record.is_none_or(|record| change.record == record)
             {
-                page.entries.push(AuditEntry { place: AuditPlace { step, index }, cascade: cascade.clone(), change });
+                let place = AuditPlace { step, index };
+                page.entries.push(AuditEntry::Own { place, cascade: Box::new(cascade.clone()), change });
             }
         }
     }
+    let from = from.filter(|from| from.step == Seq(0)).map_or(u64::MAX, |from| number(from.index));
+    for event in side.store.view()?.imported_events_from(from)? {
+        let (number, event) = event?;
+        if page.entries.len() == limit || looked_at >= MAX_LOOKED_AT {
+            page.next = Some(AuditPlace { step: Seq(0), index: usize::try_from(number).unwrap_or(usize::MAX) });
+            page.truncated = page.entries.len() < limit;
+            break;
+        }
+        looked_at += 1;
+        if filter.fits(&event) {
+            page.entries.push(AuditEntry::Imported(Box::new(event)));
+        }
+    }
     Ok(page)
+}
+
+fn number(index: usize) -> u64 {
+    u64::try_from(index).unwrap_or(u64::MAX)
+}
+
+impl AuditFilter {
+    fn fits(&self, event: &ImportedEvent) -> bool {
+        self.artifact.as_ref().is_none_or(|artifact| event.artifact.as_ref() == Some(artifact))
+            && self.record.is_none_or(|record| event.record == Some(record))
+            && self.cascade.as_ref().is_none_or(|cascade| event.cascade == *cascade)
+    }
 }
 
 fn producers(graph: &Graph, artifact: &ArtifactId) -> HashSet<RecordId> {

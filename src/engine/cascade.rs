@@ -110,8 +110,20 @@ impl Engine {
         self.read(move |side| side.store.view()?.record(record)).await
     }
 
-    /// The newest record that names the artifact as an output.
+    /// The record that made the artifact: of several the newest that has not
+    /// failed, else the newest.
     pub async fn record_of_artifact(&self, artifact: ArtifactId) -> Result<Option<Record>, Error> {
-        self.read(move |side| side.store.view()?.record_of_artifact(&artifact)).await
+        let graph = self.graph();
+        let made = provenance::resolve(&graph, &Subject::Artifact(artifact)).and_then(|node| graph.record(node));
+        match made {
+            Some(known) => self.record(known.id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Records of a task, the largest id first, at most `limit`; the task
+    /// itself may never have been here.
+    pub async fn records_of_task(&self, task: TaskId, limit: usize) -> Result<Vec<RecordId>, Error> {
+        self.read(move |side| side.store.view()?.records_of_task(task)?.take(limit).collect()).await
     }
 }

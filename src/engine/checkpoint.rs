@@ -2,10 +2,12 @@
 //! imported, read.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::api::{Error, Refusal};
 use super::command::Command;
 use super::handle::Engine;
+use super::import::{Import, ImportOutcome};
 use super::machine::Machine;
 use super::settings::CheckpointRules;
 use crate::store::{self, Batch, Checkpoint, CheckpointProgress};
@@ -35,8 +37,9 @@ impl Engine {
     /// Keeps a checkpoint that was made elsewhere; `false`: one with its id
     /// is there already, and stays as it is.
     pub async fn import_checkpoint(&self, checkpoint: Checkpoint) -> Result<bool, Error> {
-        let checkpoint = Box::new(checkpoint);
-        self.ask(|reply| Command::ImportCheckpoint { checkpoint, reply }).await
+        let items = Arc::new(vec![Import::Checkpoint(Box::new(checkpoint))]);
+        let results = self.import(items).await?;
+        Ok(results.iter().any(|result| result.outcome == ImportOutcome::Created))
     }
 
     /// A checkpoint.

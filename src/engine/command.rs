@@ -1,6 +1,7 @@
 //! Commands to the writer, and how their answers are held back until the
 //! commit that makes them true.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -11,6 +12,7 @@ use super::api::{
 use super::cascade::{Cascade, CascadeRequest};
 use super::checkpoint::NewCheckpoint;
 use super::contents::Prepared;
+use super::import::{Import, ImportResult};
 use super::incoming::EventOutcome;
 use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
@@ -135,14 +137,14 @@ pub(super) enum Command {
         request: Box<CascadeRequest>,
         reply: Reply<Box<Cascade>>,
     },
+    Import {
+        items: Arc<Vec<Import>>,
+        reply: Reply<Vec<ImportResult>>,
+    },
     CreateCheckpoint {
         project: ProjectId,
         new: NewCheckpoint,
         reply: Reply<Checkpoint>,
-    },
-    ImportCheckpoint {
-        checkpoint: Box<Checkpoint>,
-        reply: Reply<bool>,
     },
     Rollback {
         request: Box<RollbackRequest>,

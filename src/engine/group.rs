@@ -26,6 +26,10 @@ pub(super) struct Group {
     pub(super) findings: HashMap<TaskId, Findings>,
     /// Records that have changed.
     pub(super) records: HashMap<RecordId, Record>,
+    /// Records that are found by other things from now on, as they were.
+    pub(super) unlisted: HashMap<RecordId, Record>,
+    /// Imported events, by id: what tells them from others, and the number of the last one.
+    pub(super) events: (HashMap<String, [u8; 32]>, Option<u64>),
     /// Checkpoints that have changed.
     pub(super) checkpoints: BTreeMap<CheckpointId, Checkpoint>,
     /// Answers under new idempotency keys.
@@ -96,15 +100,15 @@ impl Group {
             id: new.id,
             task: task.id,
             project: task.project.clone(),
-            attempt: new.attempt,
+            attempt: Some(new.attempt),
             status: new.status,
             model_used: output.model_used.clone(),
             worker: output.worker.clone(),
-            tier: new.tier,
-            domain: new.domain,
+            tier: Some(new.tier),
+            domain: Some(new.domain),
             created_at: new.completed_at,
-            started_at: output.started_at.unwrap_or(new.dispatched_at),
-            completed_at: new.completed_at,
+            started_at: Some(output.started_at.unwrap_or(new.dispatched_at)),
+            completed_at: Some(new.completed_at),
             tokens_input: output.tokens_input,
             tokens_output: output.tokens_output,
             execution_time_ms: output.execution_time_ms,
@@ -112,6 +116,7 @@ impl Group {
             outputs,
             inputs: self.inputs(store, task, output)?,
             verification: None,
+            imported: None,
         };
         Ok(self.records.entry(new.id).or_insert(record))
     }

@@ -161,7 +161,8 @@ impl Engine {
         }
     }
 
-    fn check_disk(&self) -> Result<(), Error> {
+    /// Whether there is room to write more.
+    pub fn check_writable(&self) -> Result<(), Error> {
         let (free_mib, reserve_mib) = (self.read.free_mib(), self.settings.min_free_mib);
         if free_mib < reserve_mib { Err(Error::DiskFull { free_mib, reserve_mib }) } else { Ok(()) }
     }
@@ -173,7 +174,7 @@ impl Engine {
         submissions: Vec<Submission>,
         key: Option<IdempotencyKey>,
     ) -> Result<Submissions, Error> {
-        self.check_disk()?;
+        self.check_writable()?;
         let route = |submission| Routed::by(&self.settings.router, submission);
         let submissions = submissions.into_iter().map(route).collect();
         self.ask(|reply| Command::Submit { submissions, key, reply }).await

@@ -456,6 +456,9 @@ impl Machine {
             let counters = self.projects.get(&project).map_or(Counters::default(), |state| state.counters);
             group.batch.put_counters(&project, &counters)?;
         }
+        for record in group.unlisted.values() {
+            group.batch.unlist_record(record);
+        }
         for record in group.records.values() {
             group.batch.put_record(record)?;
         }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::api::Refusal;
 use super::cascade::{Cascade, CascadeRequest, Subject};
 use super::hot::IdHash;
+use super::import::IMPORT_CASCADE;
 use super::machine::Machine;
 use super::records::RecordCounts;
 use crate::lineage::{self, Action, Error, Flag, Graph, Known, Node, Project, Step};
@@ -79,18 +80,7 @@ impl Provenance {
 
     /// A record was made.
     pub(super) fn insert(&mut self, record: &Record) -> Stored<()> {
-        let inputs = record.inputs.iter().map(|input| (input.artifact.clone(), input.relationship));
-        let new = lineage::Record {
-            id: record.id,
-            task: record.task,
-            project: record.project.clone(),
-            status: record.status,
-            created_at: record.created_at,
-            started_at: Some(record.started_at),
-            inputs: inputs.collect(),
-            outputs: record.outputs.iter().map(|output| output.artifact.id.clone()).collect(),
-        };
-        let step = self.graph.insert(&new, self.next()).map_err(unexpected)?;
+        let step = self.graph.insert(&of_record(record), self.next()).map_err(unexpected)?;
         if let Some((node, known)) = self.known(record.id) {
             let outputs = outputs(&self.graph, node);
             self.tallies.entry(known.project).or_default().add(&known, outputs);
@@ -98,6 +88,40 @@ impl Provenance {
         self.note(record.id, &step);
         self.derive(Cause::Arrival(record.id), format!("record {} came", record.id), &step);
         Ok(())
+    }
+
+    /// A record was imported, new or again. One that would close a cycle is
+    /// left out: the records of that cycle, each depending on the next.
+    pub(super) fn import(&mut self, record: &Record) -> Stored<Result<Step, Vec<RecordId>>> {
+        let before = self.graph.clone();
+        let known = before.find(record.id).and_then(|node| before.record(node));
+        let (new, seq) = (of_record(record), self.next());
+        let inserted = if known.is_none() { self.graph.insert(&new, seq) } else { self.graph.revise(&new, seq) };
+        let step = inserted.map_err(unexpected)?;
+        if let Some(edge) = step.refused.first() {
+            let down = self.graph.path(edge.dependent, edge.dependency, None).unwrap_or_default();
+            let cycle = std::iter::once(edge.dependent).chain(down.into_iter().rev());
+            let cycle = cycle.filter_map(|node| self.graph.record(node)).map(|known| known.id).collect();
+            self.graph = before;
+            return Ok(Err(cycle));
+        }
+        if let Some(known) = known {
+            let outputs = before.find(record.id).map_or(0, |node| outputs(&before, node));
+            self.tallies.entry(known.project).or_default().give_up(&known, outputs);
+        }
+        if let Some((node, now)) = self.known(record.id) {
+            let outputs = outputs(&self.graph, node);
+            let tally = self.tallies.entry(now.project).or_default();
+            tally.add(&now, outputs);
+            // The step tells how the flag goes on from here.
+            tally.counts.flag(Flag::Clean, known.map_or(Flag::Clean, |known| known.flag));
+        }
+        if let Some(known) = known {
+            self.find_newest(known.project);
+        }
+        self.derive(Cause::Import(record.id), format!("record {} was imported", record.id), &step);
+        self.note(record.id, &step);
+        Ok(Ok(step))
     }
 
     /// A late output has brought more artifacts.
@@ -127,6 +151,15 @@ impl Provenance {
         let step = self.graph.judge(record, status, self.next()).map_err(unexpected)?;
         self.note(record, &step);
         Ok(step)
+    }
+
+    /// Looks for the newest record of a project anew, where it has gone.
+    fn find_newest(&mut self, project: Project) {
+        let tally = self.tallies.entry(project).or_default();
+        if tally.newest.is_none() {
+            let known = self.graph.nodes().filter_map(|node| self.graph.record(node));
+            tally.newest = known.filter(|known| known.project == project).map(|it| (it.created_at, it.id)).max();
+        }
     }
 
     fn known(&self, record: RecordId) -> Option<(Node, Known)> {
@@ -182,14 +215,39 @@ impl Provenance {
             }
         }
         for (seq, cause, reason, changes) in std::mem::take(&mut self.derived) {
-            let cascade_id = Uuid::new_v5(&store, format!("step {seq}").as_bytes()).to_string();
+            let cascade_id = match cause {
+                Cause::Import(_) => IMPORT_CASCADE.to_owned(),
+                _ => Uuid::new_v5(&store, format!("step {seq}").as_bytes()).to_string(),
+            };
             batch.put_cascade(seq, &CascadeRow { at: now, cascade_id, cause, reason, source: None, changes })?;
         }
         Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
     }
 }
 
+/// A record as the graph takes it.
+fn of_record(record: &Record) -> lineage::Record {
+    lineage::Record {
+        id: record.id,
+        task: record.task,
+        project: record.project.clone(),
+        status: record.status,
+        created_at: record.created_at,
+        started_at: record.started_at,
+        inputs: record.inputs.iter().map(|input| (input.artifact.clone(), input.relationship)).collect(),
+        outputs: record.outputs.iter().map(|output| output.artifact.id.clone()).collect(),
+    }
+}
+
 impl Tally {
+    /// A record goes elsewhere, or comes again as another one. When it was
+    /// the newest, that has to be looked for.
+    fn give_up(&mut self, known: &Known, outputs: u64) {
+        self.counts.give_up(known.flag);
+        self.outputs = self.outputs.saturating_sub(outputs);
+        self.newest = self.newest.filter(|newest| *newest != (known.created_at, known.id));
+    }
+
     fn add(&mut self, known: &Known, outputs: u64) {
         self.counts.add();
         self.outputs += outputs;

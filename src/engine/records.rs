@@ -5,11 +5,15 @@ use super::api::Error;
 use super::handle::Engine;
 use super::read::ReadSide;
 use crate::lineage::{Flag, Graph, Known, Project};
-use crate::store::{self, Record};
-use crate::task::{Domain, ProjectId, RecordId, RecordStatus, TaskId, Tier, Timestamp};
+use crate::store::{self, Record, RecordPlace, View};
+use crate::task::{Domain, ProjectId, RecordStatus, TaskId, Tier, Timestamp};
 
 /// Most records that one page looks at; a page that stops here says so.
 const MAX_LOOKED_AT: usize = 200_000;
+
+/// Most records of a task that are sorted at once; of one with more, the list
+/// of all records is gone through. Records without a task have one in common.
+const MAX_SORTED: usize = 10_000;
 
 /// The records of a project by flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +52,12 @@ impl Advice {
 impl RecordCounts {
     pub(super) const fn add(&mut self) {
         self.records += 1;
+    }
+
+    /// A record with a flag goes elsewhere.
+    pub(super) fn give_up(&mut self, flag: Flag) {
+        self.records = self.records.saturating_sub(1);
+        self.flag(flag, Flag::Clean);
     }
 
     pub(super) fn flag(&mut self, from: Flag, to: Flag) {
@@ -105,7 +115,7 @@ pub struct RecordPage {
     /// The records, with what the graph knows of each.
     pub records: Vec<(Record, Known)>,
     /// Where the next page begins: before this one.
-    pub next: Option<RecordId>,
+    pub next: Option<RecordPlace>,
     /// How many match in all, where the graph alone can tell.
     pub total: Option<u64>,
     /// The search stopped before it had looked at every record.
@@ -130,8 +140,8 @@ impl RecordFilter {
 
     fn fits_row(&self, record: &Record) -> bool {
         self.model.as_ref().is_none_or(|model| record.model_used.as_ref() == Some(model))
-            && self.tier.as_ref().is_none_or(|tier| record.tier == *tier)
-            && self.domain.as_ref().is_none_or(|domain| record.domain == *domain)
+            && self.tier.as_ref().is_none_or(|tier| record.tier.as_ref() == Some(tier))
+            && self.domain.as_ref().is_none_or(|domain| record.domain.as_ref() == Some(domain))
     }
 
     fn total(&self, graph: &Graph, project: Option<Project>) -> u64 {
@@ -146,7 +156,7 @@ impl Engine {
     pub async fn records(
         &self,
         filter: RecordFilter,
-        before: Option<RecordId>,
+        before: Option<RecordPlace>,
         limit: usize,
     ) -> Result<RecordPage, Error> {
         self.read(move |side| page(side, &filter, before, limit)).await
@@ -156,7 +166,7 @@ impl Engine {
 fn page(
     side: &ReadSide,
     filter: &RecordFilter,
-    before: Option<RecordId>,
+    before: Option<RecordPlace>,
     limit: usize,
 ) -> Result<RecordPage, store::Error> {
     let graph = side.graph();
@@ -170,24 +180,46 @@ fn page(
     let project = project.flatten();
     page.total = (!filter.needs_row()).then(|| filter.total(&graph, project));
     let mut last = None;
-    for (looked_at, row) in view.records_before(before)?.enumerate() {
-        let row = row?;
+    for (looked_at, place) in places(&view, &graph, filter, before)?.enumerate() {
+        let place = place?;
         if page.records.len() == limit || looked_at == MAX_LOOKED_AT {
             page.next = last;
             page.truncated = page.records.len() < limit;
             break;
         }
-        last = Some(row.id);
+        last = Some(place);
         // A record that the graph does not know is not published yet.
-        let known = graph.find(row.id).and_then(|node| graph.record(node));
-        if let Some(known) = known.filter(|known| filter.fits(known, project)) {
-            let record = row.record()?;
-            if filter.fits_row(&record) {
-                page.records.push((record, known));
-            }
+        let known = graph.find(place.id()).and_then(|node| graph.record(node));
+        if let Some(known) = known.filter(|known| filter.fits(known, project))
+            && let Some(record) = view.record(place.id())?
+            && filter.fits_row(&record)
+        {
+            page.records.push((record, known));
         }
     }
     Ok(page)
+}
+
+type Places = Box<dyn Iterator<Item = Result<RecordPlace, store::Error>>>;
+
+/// The records that can fit, newest first.
+fn places(
+    view: &View,
+    graph: &Graph,
+    filter: &RecordFilter,
+    before: Option<RecordPlace>,
+) -> Result<Places, store::Error> {
+    if let Some(task) = filter.task {
+        let of_task = view.records_of_task(task)?.take(MAX_SORTED + 1).collect::<Result<Vec<_>, _>>()?;
+        if of_task.len() <= MAX_SORTED {
+            let known = of_task.into_iter().filter_map(|id| graph.find(id).and_then(|node| graph.record(node)));
+            let places = known.map(|known| RecordPlace::new(known.created_at, known.id));
+            let mut places: Vec<_> = places.filter(|place| before.is_none_or(|before| *place < before)).collect();
+            places.sort_unstable_by(|one, other| other.cmp(one));
+            return Ok(Box::new(places.into_iter().map(Ok)));
+        }
+    }
+    Ok(Box::new(view.records_by_time(filter.created_after, filter.created_before, before)?))
 }
 
 #[cfg(test)]

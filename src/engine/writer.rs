@@ -220,12 +220,10 @@ impl Writer {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
+            Command::Import { items, reply } => hold(reply, Ok::<_, Refusal>(machine.import(&items, now)?)),
             Command::Rollback { request, reply } => hold(reply, machine.rollback(&request, now)?.map(Box::new)),
             Command::CreateCheckpoint { project, new, reply } => {
                 hold(reply, machine.create_checkpoint(&project, new, now)?)
-            }
-            Command::ImportCheckpoint { checkpoint, reply } => {
-                hold(reply, Ok::<_, Refusal>(machine.import_checkpoint(*checkpoint, now)?))
             }
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {

@@ -1,12 +1,13 @@
 //! The bodies of answers: bytes that are there, or a stream.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::mpsc;
+
+use crate::transfer::Broken;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub(super) enum Body {
     /// As it comes, from the task that makes it; it is dropped together with
     /// the connection.
     Stream(mpsc::Receiver<Bytes>),
+    /// The same, where an end before the end must not pass for one: the
+    /// connection is cut then.
+    Breakable(mpsc::Receiver<Result<Bytes, Broken>>),
     /// The same, and how many bytes are still to come: when they do not, the
     /// answer is broken off and can't be taken for whole.
     Measured(mpsc::Receiver<Bytes>, u64),
@@ -35,9 +39,9 @@ impl Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -47,13 +51,14 @@ impl hyper::body::Body for Body {
                 Some(Ok(Frame::data(chunk)))
             }),
             Self::Stream(chunks) => chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk)))),
+            Self::Breakable(chunks) => chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Breakable(_) => false,
             Self::Measured(_, left) => *left == 0,
         }
     }
@@ -61,7 +66,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Breakable(_) => SizeHint::default(),
             Self::Measured(_, left) => SizeHint::with_exact(*left),
         }
     }

@@ -22,7 +22,7 @@ use super::request::Call;
 use super::routes::Endpoint;
 use super::{
     artifacts, auth, cascades, checkpoints, dead_letters, events_in, events_out, export, health, history, leases,
-    lineage, projects, provenance, records, rollbacks, taint_events, task_list, tasks, tree,
+    lineage, projects, provenance, records, rollbacks, taint_events, task_list, tasks, transfer, tree,
 };
 use crate::clock::Stopwatch;
 
@@ -87,8 +87,11 @@ impl Service<Request<Incoming>> for Edge {
                 return Answering::Now(Some(identified(response, request_id)));
             }
         };
-        if routed.endpoint == Endpoint::GetTask && request.uri().query().is_none() {
-            return Answering::Now(Some(self.read_task(&routed, &request, request_id, watch)));
+        if routed.endpoint == Endpoint::GetTask
+            && request.uri().query().is_none()
+            && let Some(response) = self.read_task(&routed, &request, &request_id, watch)
+        {
+            return Answering::Now(Some(response));
         }
         let Routed { endpoint, number, id } = routed;
         let raw_id = id.to_owned();
@@ -125,23 +128,23 @@ impl Edge {
         }
     }
 
-    /// The hot path.
+    /// The hot path; `None`: there is no such task, and the reason takes longer.
     fn read_task(
         &self,
         routed: &Routed<'_>,
         request: &Request<Incoming>,
-        request_id: HeaderValue,
+        request_id: &HeaderValue,
         watch: Stopwatch,
-    ) -> Response<Body> {
+    ) -> Option<Response<Body>> {
         let known = request.headers().get(IF_NONE_MATCH);
         let read = catch_unwind(AssertUnwindSafe(|| tasks::read(&self.app, routed.id, known)));
         let response = match read {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => response?,
             Ok(Err(problem)) => problem.into_response(request.uri().path()),
             Err(_) => defect(),
         };
         self.app.metrics.answered(Some(routed.number), response.status(), Some(watch.elapsed()));
-        identified(response, request_id)
+        Some(identified(response, request_id.clone()))
     }
 
     fn handle(
@@ -210,6 +213,8 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::TakeEvents => events_in::take(call).await,
         Endpoint::ListProvenance => records::list(call).await,
         Endpoint::GetProvenance => provenance::get(call).await,
+        Endpoint::ImportLines => transfer::import(call),
+        Endpoint::ExportLines => transfer::export(&call),
         Endpoint::ProvenancePath => lineage::path(call).await,
         Endpoint::Dependents => lineage::dependents(call).await,
         Endpoint::Dependencies => lineage::dependencies(call).await,

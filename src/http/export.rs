@@ -1,5 +1,6 @@
 //! `GET /provenance/{id}/export`: a record with what is around it, as a
-//! picture (Graphviz) or as a W3C PROV-JSON document.
+//! picture (Graphviz) or as a W3C PROV-JSON document; or the record alone, as
+//! the old program keeps it in a file.
 
 use std::collections::BTreeMap;
 use std::collections::{HashMap, HashSet};
@@ -12,13 +13,15 @@ use serde_json::{Map, Value, json};
 
 use super::lineage::{artifacts, known};
 use super::problem::Problem;
+use super::provenance::task_id;
 use super::reply::{self, Reply};
 use super::request::Call;
 use super::walks::Stop;
 use crate::json;
 use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship, Stopped};
 use crate::store::Record;
-use crate::task::{ArtifactId, RecordId};
+use crate::task::{ArtifactId, RecordId, Timestamp};
+use crate::transfer;
 
 /// How far it goes in both directions when the client does not say.
 const DEFAULT_DEPTH: u64 = 3;
@@ -29,19 +32,29 @@ const MOST_STATEMENTS: usize = 100_000;
 /// What an id keeps in a qualified name.
 const LOCAL_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
+/// The record in the form of the old program's files.
+async fn file(call: &Call, id: RecordId) -> Reply {
+    let engine = &call.app.engine;
+    let record = engine.record(id).await?.ok_or_else(|| Problem::provenance_not_found(&call.id()))?;
+    Ok(reply::json(StatusCode::OK, &transfer::record_json(engine, &record).await?))
+}
+
 /// `GET /provenance/{id}/export`
 pub(super) async fn export(call: Call) -> Reply {
     let mut query = call.query(&["format", "depth"]);
     let depth = query.number("depth", 0..=u64::from(u32::MAX)).unwrap_or(DEFAULT_DEPTH);
     let format = query.one("format");
-    if !matches!(format.as_deref(), Some("dot" | "prov")) {
+    if !matches!(format.as_deref(), Some("dot" | "prov" | "json")) {
         let was = format.as_deref().map(|word| format!(", was {}", json::quoted(word))).unwrap_or_default();
-        query.wrong("format", format!("must be dot or prov{was}"));
+        query.wrong("format", format!("must be json, dot or prov{was}"));
     }
     query.finish()?;
     let depth = u32::try_from(depth).unwrap_or(u32::MAX);
     let graph = call.app.engine.graph();
-    let (of, _) = known(&graph, &call.id())?;
+    let (of, about) = known(&graph, &call.id())?;
+    if format.as_deref() == Some("json") {
+        return file(&call, about.id).await;
+    }
     let walked = graph.clone();
     let nodes = call.app.walks.run(move |stop| around(&walked, of, depth, stop)).await??;
     let nodes = nodes.map_err(|count| {
@@ -230,13 +243,21 @@ impl Entities<'_> {
 
 fn activity_of(record: &Record, flag: Flag) -> Value {
     let mut activity = json!({
-        "prov:startTime": record.started_at.to_string(), "prov:endTime": record.completed_at.to_string(),
-        "dats:task_id": record.task, "dats:project_id": record.project, "dats:attempt": record.attempt,
-        "dats:status": record.status.as_str(), "dats:flag": flag,
+        "dats:project_id": record.project, "dats:status": record.status.as_str(), "dats:flag": flag,
     });
+    let time = |time: Option<Timestamp>| time.map(|time| Value::from(time.to_string()));
     // PROV-JSON has no null.
-    if let Some(model) = &record.model_used {
-        activity["dats:model_used"] = model.as_str().into();
+    let known = [
+        ("prov:startTime", time(record.started_at)),
+        ("prov:endTime", time(record.completed_at)),
+        ("dats:task_id", task_id(record).map(Value::from)),
+        ("dats:attempt", record.attempt.map(Value::from)),
+        ("dats:model_used", record.model_used.as_deref().map(Value::from)),
+    ];
+    for (name, value) in known {
+        if let Some(value) = value {
+            activity[name] = value;
+        }
     }
     activity
 }

@@ -157,6 +157,20 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
+/// The body must be lines of JSON.
+pub(super) fn require_lines(headers: &HeaderMap) -> Result<(), Problem> {
+    require_plain(headers)?;
+    match media_type(headers) {
+        Some(other)
+            if !matches!(other.as_ref(), "application/x-ndjson" | "application/ndjson" | "application/jsonl") =>
+        {
+            let found = json::quoted(&other);
+            Err(Problem::unsupported_media_type(format!("Content-Type must be application/x-ndjson, was {found}")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The body must not be compressed.
 pub(super) fn require_plain(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(CONTENT_ENCODING) {

@@ -19,9 +19,12 @@ const MOST_OF_PATH: usize = 100;
 
 /// What an id names: a record, or the record that made an artifact.
 pub(super) fn subject(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
+    // An artifact first: its id is a text as it stands, that of a record may
+    // be one from which the record's own is derived.
     let record = id.parse().ok().map(Subject::Record);
     let artifact = ArtifactId::new(id).ok().map(Subject::Artifact);
-    let mut subjects = [record, artifact].into_iter().flatten();
+    let imported = artifact.is_some().then(|| Subject::Record(RecordId::of_text(id)));
+    let mut subjects = [record, artifact, imported].into_iter().flatten();
     subjects.find_map(|subject| Engine::resolve(graph, &subject).map(|node| (subject, node)))
 }
 
@@ -343,7 +346,9 @@ pub(super) async fn root_cause(call: Call) -> Reply {
         let Some((cause, known)) = path.first().and_then(|cause| Some((*cause, graph.record(*cause)?))) else {
             continue;
         };
-        let Standing { tainted_at, tainted_reason, .. } = Standing::of(&call.app.engine, &known).await?;
+        let Some(record) = call.app.engine.record(known.id).await? else { continue };
+        let standing = Standing::of_record(&call.app.engine, &known, &record).await?;
+        let Standing { tainted_at, tainted_reason, .. } = standing;
         causes.push(CauseWire {
             provenance_id: known.id,
             artifacts: artifacts(&graph, cause),

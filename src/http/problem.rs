@@ -16,7 +16,8 @@ use crate::engine::{self, Refusal};
 use crate::events::InvalidEvent;
 use crate::json::{FieldError, Invalid};
 use crate::lineage::Stopped;
-use crate::{store, task};
+use crate::store;
+use crate::task::{self, RecordId};
 
 /// An answer that says what went wrong, for people and for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,7 @@ struct Inner {
     title: &'static str,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
+    records: Vec<RecordId>,
     retry_after: Option<u32>,
     header: Option<(HeaderName, HeaderValue)>,
 }
@@ -46,12 +48,15 @@ pub(super) struct Wire<'a> {
     code: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    records: &'a [RecordId],
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Inner { status, code, title, detail, errors: Vec::new(), retry_after: None, header: None }))
+        let (errors, records) = (Vec::new(), Vec::new());
+        Self(Box::new(Inner { status, code, title, detail, errors, records, retry_after: None, header: None }))
     }
 
     fn retry_after(mut self, seconds: u32) -> Self {
@@ -79,9 +84,9 @@ impl Problem {
 
     /// As JSON, for the answer to a request for `instance`.
     pub(super) fn wire<'a>(&'a self, instance: &'a str) -> Wire<'a> {
-        let Inner { status, code, title, detail, errors, .. } = &*self.0;
+        let Inner { status, code, title, detail, errors, records, .. } = &*self.0;
         let kind = format!("urn:dats:problem:{code}");
-        Wire { kind, title, status: status.as_u16(), detail, instance, code, errors }
+        Wire { kind, title, status: status.as_u16(), detail, instance, code, errors, records }
     }
 
     /// As the answer to a request for `instance`.
@@ -140,6 +145,15 @@ impl Problem {
     /// There is no such task.
     pub(super) fn task_not_found(id: &str) -> Self {
         Self::not_found("task_not_found", "task", id)
+    }
+
+    /// There is no such task, but there are records of it.
+    pub(super) fn task_elsewhere(id: &str, records: Vec<RecordId>) -> Self {
+        let mut problem = Self::task_not_found(id);
+        problem.0.detail =
+            format!("there is no task {id}: its provenance records are here, the task itself is not").into();
+        problem.0.records = records;
+        problem
     }
 
     /// Nothing in the provenance has this id.

@@ -1,5 +1,7 @@
 //! `GET /provenance/{id}`: a record, by its own id or by that of an artifact.
 
+use std::borrow::Cow;
+
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,23 +14,23 @@ use super::request::Call;
 use crate::engine::Engine;
 use crate::lineage::{Fact, Flag, Known, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
-use crate::task::{ArtifactId, Domain, ProjectId, RecordId, TaskId, Tier, Timestamp, WorkerId, hex};
+use crate::task::{ArtifactId, Domain, ProjectId, RecordId, Tier, Timestamp, WorkerId, hex};
 
 /// A record, under the column names of its table.
 #[derive(Serialize)]
 pub(super) struct RecordWire<'a> {
     id: RecordId,
-    task_id: TaskId,
+    task_id: Option<Cow<'a, str>>,
     project_id: &'a ProjectId,
-    attempt: u32,
+    attempt: Option<u32>,
     status: &'static str,
     model_used: Option<&'a str>,
     worker_id: Option<&'a WorkerId>,
-    tier: &'a Tier,
-    domain: &'a Domain,
+    tier: Option<&'a Tier>,
+    domain: Option<&'a Domain>,
     created_at: Shown<Timestamp>,
-    started_at: Shown<Timestamp>,
-    completed_at: Shown<Timestamp>,
+    started_at: Option<Shown<Timestamp>>,
+    completed_at: Option<Shown<Timestamp>>,
     tokens_input: Option<u64>,
     tokens_output: Option<u64>,
     execution_time_ms: Option<u64>,
@@ -42,6 +44,8 @@ pub(super) struct RecordWire<'a> {
     tainted_reason: Option<&'a str>,
     is_suspect: bool,
     flag: Flag,
+    /// For an imported record its id where it came from.
+    imported_as: Option<&'a str>,
 }
 
 /// What is said of a record, and what follows for it.
@@ -53,6 +57,17 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// That of a record of the graph, whose row is known.
+    pub(super) async fn of_record(engine: &Engine, known: &Known, record: &Record) -> Result<Self, Problem> {
+        if let Some(Fact::Tainted(step)) = known.fact
+            && let Some(taint) = record.taint_brought_in(step)
+        {
+            // It was tainted where it came from: what was not told there is not known.
+            return Ok(Self { flag: known.flag, tainted_at: taint.at, tainted_reason: taint.reason.clone() });
+        }
+        Self::of(engine, known).await
+    }
+
     /// That of a record of the graph.
     pub(super) async fn of(engine: &Engine, known: &Known) -> Result<Self, Problem> {
         let taint = match known.fact {
@@ -104,17 +119,17 @@ impl<'a> RecordWire<'a> {
             |input: &'a RecordInput| InputWire { artifact_id: &input.artifact, relationship: input.relationship };
         Self {
             id: record.id,
-            task_id: record.task,
+            task_id: task_id(record),
             project_id: &record.project,
             attempt: record.attempt,
             status: record.status.as_str(),
             model_used: record.model_used.as_deref(),
             worker_id: record.worker.as_ref(),
-            tier: &record.tier,
-            domain: &record.domain,
+            tier: record.tier.as_ref(),
+            domain: record.domain.as_ref(),
             created_at: Shown(record.created_at),
-            started_at: Shown(record.started_at),
-            completed_at: Shown(record.completed_at),
+            started_at: record.started_at.map(Shown),
+            completed_at: record.completed_at.map(Shown),
             tokens_input: record.tokens_input,
             tokens_output: record.tokens_output,
             execution_time_ms: record.execution_time_ms,
@@ -128,7 +143,17 @@ impl<'a> RecordWire<'a> {
             tainted_reason: standing.tainted_reason.as_deref(),
             is_suspect: standing.flag == Flag::Suspect,
             flag: standing.flag,
+            imported_as: record.imported.as_ref().map(|imported| imported.id.as_str()),
         }
+    }
+}
+
+/// The task of a record, as it is known where the record was made; none where
+/// an imported record names none.
+pub(super) fn task_id(record: &Record) -> Option<Cow<'_, str>> {
+    match &record.imported {
+        None => Some(record.task.to_string().into()),
+        Some(imported) => (!imported.task.is_empty()).then(|| imported.task.as_str().into()),
     }
 }
 
@@ -140,7 +165,7 @@ pub(super) async fn get(call: Call) -> Reply {
     let engine = &call.app.engine;
     let (_, known) = lineage::known(&engine.graph(), &id)?;
     let record = engine.record(known.id).await?.ok_or_else(missing)?;
-    let standing = Standing::of(engine, &known).await?;
+    let standing = Standing::of_record(engine, &known, &record).await?;
     // A record has no version of its own: its bytes tell it apart.
     let body = serde_json::to_vec(&RecordWire::new(&record, &standing)).unwrap_or_default();
     let etag = headers::etag_of(&body);
@@ -156,7 +181,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::task::{OutputArtifact, RecordStatus};
+    use crate::task::{OutputArtifact, RecordStatus, TaskId};
 
     #[test]
     fn the_wire_form_has_the_columns() {
@@ -175,15 +200,15 @@ mod tests {
             id: RecordId::new(Uuid::from_u128(1)),
             task: TaskId::new(Uuid::from_u128(2)),
             project: ProjectId::new("p").unwrap(),
-            attempt: 1,
+            attempt: Some(1),
             status: RecordStatus::HumanApproved,
             model_used: Some("m".to_owned()),
             worker: Some(WorkerId::new("w").unwrap()),
-            tier: Tier::new("small").unwrap(),
-            domain: Domain::new("analysis").unwrap(),
+            tier: Some(Tier::new("small").unwrap()),
+            domain: Some(Domain::new("analysis").unwrap()),
             created_at: at,
-            started_at: at,
-            completed_at: at,
+            started_at: Some(at),
+            completed_at: Some(at),
             tokens_input: Some(1),
             tokens_output: None,
             execution_time_ms: Some(5),
@@ -191,6 +216,7 @@ mod tests {
             outputs: vec![RecordOutput { artifact: output, content: Some([0xab; 32]) }],
             inputs: vec![input("i", Relationship::Consumed), input("j", Relationship::Referenced)],
             verification: Some("{\"score\":0.9}".to_owned()),
+            imported: None,
         };
         let standing = Standing { flag: Flag::Tainted, tainted_at: Some(at), tainted_reason: Some("r".to_owned()) };
         assert_eq!(
@@ -210,7 +236,7 @@ mod tests {
                     {"artifact_id": "i", "relationship": "consumed"}, {"artifact_id": "j", "relationship": "referenced"},
                 ],
                 "verification": {"score": 0.9}, "is_tainted": true, "tainted_at": "2026-01-09T18:00:00Z",
-                "tainted_reason": "r", "is_suspect": false, "flag": "tainted",
+                "tainted_reason": "r", "is_suspect": false, "flag": "tainted", "imported_as": null,
             })
         );
     }

@@ -10,7 +10,8 @@ use super::reply::{self, Reply};
 use super::request::Call;
 use crate::engine::RecordFilter;
 use crate::json;
-use crate::task::{RecordId, RecordStatus};
+use crate::store::RecordPlace;
+use crate::task::{ArtifactId, RecordStatus, TaskId};
 
 const KNOWN: [&str; 12] = [
     "project_id",
@@ -50,20 +51,20 @@ pub(super) async fn list(call: Call) -> Reply {
         if place.is_none() {
             query.wrong("cursor", cursor::MISMATCH);
         }
-        place.map(RecordId::from_bytes)
+        place.map(RecordPlace::from_bytes)
     });
     query.finish()?;
     let engine = &call.app.engine;
     let page = engine.records(filter, before, limit).await?;
     let mut standings = Vec::with_capacity(page.records.len());
-    for (_, known) in &page.records {
-        standings.push(Standing::of(engine, known).await?);
+    for (record, known) in &page.records {
+        standings.push(Standing::of_record(engine, known, record).await?);
     }
     let records = page.records.iter().zip(&standings).map(|((record, _), standing)| RecordWire::new(record, standing));
     let wire = ListWire {
         records: records.collect(),
         total: page.total,
-        next_cursor: page.next.map(|record| cursor::encode(&scope, &record.to_bytes())),
+        next_cursor: page.next.map(|place| cursor::encode(&scope, &place.to_bytes())),
         limit,
         truncated: page.truncated,
     };
@@ -73,7 +74,8 @@ pub(super) async fn list(call: Call) -> Reply {
 fn filter(query: &mut Query) -> RecordFilter {
     RecordFilter {
         project: query.parsed("project_id"),
-        task: query.parsed("task_id"),
+        // Imported records are of tasks that have any id.
+        task: query.parsed::<ArtifactId>("task_id").map(|id| TaskId::of_text(id.as_str())),
         status: query.one("status").and_then(|word| status(query, &word)),
         tainted: query.parsed("tainted"),
         suspect: query.parsed("suspect"),
@@ -105,7 +107,7 @@ mod tests {
         assert_eq!(filter.status, Some(RecordStatus::HumanApproved));
         assert_eq!((filter.tainted, filter.suspect, filter.model.as_deref()), (Some(false), Some(true), Some("m")));
         query.finish().unwrap();
-        for bad in ["status=tainted", "tainted=1", "suspect=yes", "task_id=x", "tier=X", "created_after=now"] {
+        for bad in ["status=tainted", "tainted=1", "suspect=yes", "task_id=", "tier=X", "created_after=now"] {
             let mut query = Query::new(Some(bad), &KNOWN);
             super::filter(&mut query);
             assert!(query.finish().is_err(), "{bad}");

@@ -40,6 +40,8 @@ pub(super) enum Endpoint {
     ListProvenance,
     GetProvenance,
     ProvenancePath,
+    ImportLines,
+    ExportLines,
     Dependents,
     Dependencies,
     Impact,
@@ -99,7 +101,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 53] = [
+const TABLE: [(Verb, &str, Endpoint); 55] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -133,6 +135,8 @@ const TABLE: [(Verb, &str, Endpoint); 53] = [
     (Verb::Post, "/events", Endpoint::TakeEvents),
     (Verb::Get, "/provenance", Endpoint::ListProvenance),
     (Verb::Get, "/provenance/path", Endpoint::ProvenancePath),
+    (Verb::Post, "/provenance/import", Endpoint::ImportLines),
+    (Verb::Get, "/provenance/export", Endpoint::ExportLines),
     (Verb::Get, "/provenance/{id}", Endpoint::GetProvenance),
     (Verb::Get, "/provenance/{id}/dependents", Endpoint::Dependents),
     (Verb::Get, "/provenance/{id}/dependencies", Endpoint::Dependencies),

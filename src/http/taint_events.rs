@@ -8,86 +8,65 @@ use super::cursor;
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
 use crate::engine::{AuditEntry, AuditFilter, AuditPlace};
-use crate::lineage::{Flag, Graph, Node};
+use crate::legacy::TaintEvent;
+use crate::lineage::Graph;
 use crate::store::Cause;
 use crate::task::{ArtifactId, RecordId, Seq, Timestamp};
+use crate::transfer::{imported_event, taint_event};
 
 #[derive(Serialize)]
-struct EventWire<'a> {
-    id: Uuid,
-    timestamp: Shown<Timestamp>,
-    artifact_id: Option<&'a str>,
-    provenance_id: RecordId,
-    reason: &'a str,
-    source_artifact_id: Option<&'a str>,
+struct EventWire {
+    id: String,
+    timestamp: Option<Shown<Timestamp>>,
+    artifact_id: Option<ArtifactId>,
+    provenance_id: Option<RecordId>,
+    reason: String,
+    source_artifact_id: Option<String>,
     source_provenance_id: Option<RecordId>,
-    cascade_depth: u32,
-    cascade_id: &'a str,
+    cascade_depth: u64,
+    cascade_id: String,
     action: &'static str,
     /// What the old program's events do not have: why a project was rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
+    detail: Option<String>,
 }
 
-/// The old program's word for a change.
-const fn action(from: Flag, to: Flag) -> &'static str {
-    match (from, to) {
-        (Flag::Suspect, Flag::Tainted) => "escalate",
-        (_, Flag::Tainted) => "taint",
-        (Flag::Clean, Flag::Suspect) => "suspect",
-        (_, Flag::Suspect | Flag::Clean) => "clear",
-    }
-}
-
-impl<'a> EventWire<'a> {
-    fn new(graph: &'a Graph, store: Uuid, entry: &'a AuditEntry, wanted: Option<&'a str>) -> Self {
-        let AuditEntry { place, cascade, change } = entry;
-        let node = graph.find(change.record);
-        let named = cascade.cause.artifact().filter(|_| change.depth == 0).map(ArtifactId::as_str);
-        let through = change.through.and_then(|through| graph.find(through));
-        let (source_artifact_id, source_provenance_id) = match (&cascade.source, change.through) {
-            (_, Some(record)) => (node.zip(through).and_then(|(node, above)| edge(graph, node, above)), Some(record)),
-            (Some(source), None) => match source.parse().ok().filter(|id| graph.find(*id).is_some()) {
-                Some(record) => (None, Some(record)),
-                None => (Some(source.as_str()), None),
-            },
-            (None, None) => (None, None),
-        };
+impl From<TaintEvent> for EventWire {
+    fn from(event: TaintEvent) -> Self {
         Self {
-            // The same however often it is read.
-            id: Uuid::new_v5(&store, format!("taint {} {}", place.step.0, place.index).as_bytes()),
-            timestamp: Shown(cascade.at),
-            artifact_id: wanted.or(named).or_else(|| node.and_then(|node| made(graph, node))),
-            provenance_id: change.record,
-            reason: &cascade.reason,
-            source_artifact_id,
-            source_provenance_id,
-            cascade_depth: change.depth,
-            cascade_id: &cascade.cascade_id,
-            action: action(change.from, change.to),
-            detail: match &cascade.cause {
-                Cause::Rollback { why, .. } => Some(why),
-                Cause::Said { .. } | Cause::Arrival(_) | Cause::Verdict(_) => None,
-            },
+            id: event.id,
+            timestamp: event.timestamp.map(Shown),
+            artifact_id: event.artifact,
+            provenance_id: event.record,
+            reason: event.reason,
+            source_artifact_id: Some(event.source_artifact).filter(|source| !source.is_empty()),
+            source_provenance_id: event.source_record,
+            cascade_depth: event.cascade_depth,
+            cascade_id: event.cascade,
+            action: event.action.as_str(),
+            detail: None,
         }
     }
 }
 
-/// The first artifact that a record has made.
-fn made(graph: &Graph, node: Node) -> Option<&str> {
-    graph.outputs(node).next().and_then(|artifact| graph.artifact_id(artifact))
-}
-
-/// An artifact by which a record depends on another; where the edge is no
-/// more, one that the other has made.
-fn edge(graph: &Graph, node: Node, above: Node) -> Option<&str> {
-    let between = graph.between(node, above).next();
-    between.and_then(|artifact| graph.artifact_id(artifact)).or_else(|| made(graph, above))
+/// An entry of the trail; `None`: an imported one that can't be read any more.
+fn event(graph: &Graph, store: Uuid, entry: &AuditEntry, wanted: Option<&ArtifactId>) -> Option<EventWire> {
+    match entry {
+        AuditEntry::Own { place, cascade, change } => {
+            let detail = match &cascade.cause {
+                Cause::Rollback { why, .. } => Some(why.clone()),
+                Cause::Said { .. } | Cause::Arrival(_) | Cause::Verdict(_) | Cause::Import(_) => None,
+            };
+            let event = taint_event(graph, store, *place, (cascade, change), wanted);
+            Some(EventWire { detail, ..event.into() })
+        }
+        AuditEntry::Imported(event) => imported_event(event).map(EventWire::from),
+    }
 }
 
 #[derive(Serialize)]
-struct ListWire<'a> {
-    taint_events: Vec<EventWire<'a>>,
+struct ListWire {
+    taint_events: Vec<EventWire>,
     next_cursor: Option<String>,
     limit: usize,
     truncated: bool,
@@ -99,7 +78,8 @@ pub(super) async fn list(call: Call) -> Reply {
     let limit = query.limit();
     let filter = AuditFilter {
         artifact: query.parsed("artifact_id"),
-        record: query.parsed("provenance_id"),
+        // Imported records may be asked for by the id that they had.
+        record: query.parsed::<ArtifactId>("provenance_id").map(|id| RecordId::of_text(id.as_str())),
         cascade: query.one("cascade_id"),
     };
     let scope = format!("taint events {filter:?}");
@@ -115,10 +95,9 @@ pub(super) async fn list(call: Call) -> Reply {
     let wanted = filter.artifact.clone();
     let page = engine.audit(filter, from, limit).await?;
     let graph = engine.graph();
-    let wanted = wanted.as_ref().map(ArtifactId::as_str);
-    let event = |entry| EventWire::new(&graph, engine.store_id(), entry, wanted);
+    let event = |entry| event(&graph, engine.store_id(), entry, wanted.as_ref());
     let wire = ListWire {
-        taint_events: page.entries.iter().map(event).collect(),
+        taint_events: page.entries.iter().filter_map(event).collect(),
         next_cursor: page.next.map(|place| cursor::encode(&scope, &encode(place))),
         limit,
         truncated: page.truncated,
@@ -140,15 +119,6 @@ fn decode(bytes: &[u8]) -> Option<AuditPlace> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn actions_have_the_old_words() {
-        assert_eq!(action(Flag::Clean, Flag::Tainted), "taint");
-        assert_eq!(action(Flag::Suspect, Flag::Tainted), "escalate");
-        assert_eq!(action(Flag::Clean, Flag::Suspect), "suspect");
-        assert_eq!(action(Flag::Tainted, Flag::Suspect), "clear");
-        assert_eq!(action(Flag::Suspect, Flag::Clean), "clear");
-    }
 
     #[test]
     fn places_round_trip() {

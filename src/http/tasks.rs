@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
 use hyper::header::HeaderValue;
+use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::app::App;
+use super::body::Body;
 use super::headers;
 use super::problem::{self, Problem};
 use super::reply::{self, Reply, Shown};
@@ -174,11 +175,24 @@ pub(super) fn task_id(raw: &str) -> Result<TaskId, Problem> {
     })
 }
 
-/// `GET /tasks/{id}` without a query: the hot path.
-pub(super) fn read(app: &App, raw_id: &str, known: Option<&HeaderValue>) -> Reply {
-    let id = task_id(raw_id)?;
-    let answer = app.engine.status(id)?.ok_or_else(|| Problem::task_not_found(raw_id))?;
-    Ok(reply::task(answer, known))
+/// Most records that are named for a task that is not here.
+const MAX_RECORDS: usize = 100;
+
+/// That there is no such task; with the records of it that there are, since
+/// it was imported or is gone.
+async fn missing(app: &App, raw_id: &str) -> Problem {
+    let id = decode_id(raw_id).unwrap_or_else(|| raw_id.to_owned());
+    match app.engine.records_of_task(TaskId::of_text(&id), MAX_RECORDS).await {
+        Ok(records) if records.is_empty() => Problem::task_not_found(&id),
+        Ok(records) => Problem::task_elsewhere(&id, records),
+        Err(error) => error.into(),
+    }
+}
+
+/// `GET /tasks/{id}` without a query: the hot path; `None`: there is no such task.
+pub(super) fn read(app: &App, raw_id: &str, known: Option<&HeaderValue>) -> Result<Option<Response<Body>>, Problem> {
+    let Ok(id) = task_id(raw_id) else { return Ok(None) };
+    Ok(app.engine.status(id)?.map(|answer| reply::task(answer, known)))
 }
 
 /// `GET /tasks/{id}` with a query: `wait`, in seconds.
@@ -186,9 +200,12 @@ pub(super) async fn get(call: Call) -> Reply {
     let mut query = call.query(&["wait"]);
     let seconds = query.number("wait", 0..=MAX_WAIT).unwrap_or(0);
     query.finish()?;
-    let id = task_id(&call.raw_id)?;
     let known = call.if_none_match();
-    let now = call.app.engine.status(id)?.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
+    let found = match task_id(&call.raw_id) {
+        Ok(id) => call.app.engine.status(id)?.map(|now| (id, now)),
+        Err(_) => None,
+    };
+    let Some((id, now)) = found else { return Err(missing(&call.app, &call.raw_id).await) };
     let revision = match waits_for(&now, known) {
         Awaited::Nothing => return Ok(reply::task(now, known)),
         Awaited::End => None,

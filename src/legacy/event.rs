@@ -46,13 +46,13 @@ pub struct TaintEvent {
     pub timestamp: Option<Timestamp>,
     /// The artifact it happened to.
     pub artifact: Option<ArtifactId>,
-    /// The record of that artifact, where the text names one by its id.
+    /// The record of that artifact, where one is named.
     pub record: Option<RecordId>,
     /// Why.
     pub reason: String,
     /// The artifact or record that caused it; empty where none is named.
     pub source_artifact: String,
-    /// The record that caused it, where the text names one by its id.
+    /// The record that caused it, where one is named.
     pub source_record: Option<RecordId>,
     /// How far from the tainted record, which has 0.
     pub cascade_depth: u64,
@@ -67,7 +67,7 @@ pub struct TaintEvent {
 impl TaintEvent {
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, Fault> {
         let text = |key| Ok::<_, Fault>(fields.text(key)?.unwrap_or_default().to_owned());
-        let record = |key| Ok::<_, Fault>(fields.text(key)?.and_then(|text| text.parse().ok()));
+        let record = |key| Ok::<_, Fault>(fields.id(key)?.map(|id| RecordId::of_text(id.as_str())));
         let action = match fields.text("action")? {
             None => Action::Taint,
             Some(word) => {
@@ -114,12 +114,9 @@ impl TaintEvent {
 
 /// The id, which must be there: a text of 1 to 255 bytes.
 pub(super) fn required_id(fields: &Fields<'_>) -> Result<String, Fault> {
-    match fields.id("id")? {
-        Some(id) => Ok(id.as_str().to_owned()),
-        None => Err(missing_id("must be a text of 1 to 255 bytes")),
-    }
-}
-
-pub(super) fn missing_id(allowed: &str) -> Fault {
-    Fault { reason: Reason::MissingId, pointer: "/id".to_owned(), message: format!("is missing; {allowed}") }
+    let missing = || {
+        let message = "is missing; must be a text of 1 to 255 bytes".to_owned();
+        Fault { reason: Reason::MissingId, pointer: "/id".to_owned(), message }
+    };
+    fields.id("id")?.map(|id| id.as_str().to_owned()).ok_or_else(missing)
 }

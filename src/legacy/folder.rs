@@ -10,11 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::invalid::{Invalid, Reason};
 use super::line::{Kind, Line, MAX_LINE_BYTES};
+use super::record::Record;
 use super::split::{Element, Splitter};
 use crate::task::RecordId;
 
 /// The list of taint events.
 pub(super) const TAINT_EVENTS: &str = "taint_events.json";
+/// Longest id that makes the name of a file, also of a temporary one.
+const MAX_NAME_BYTES: usize = 200;
 /// The checkpoints by their ids.
 pub(super) const CHECKPOINTS: &str = "checkpoints.json";
 
@@ -157,12 +160,12 @@ impl Entries<'_> {
     /// counts, else the first.
     fn check_name(&mut self, line: &Line, file: &str) -> Result<(), Invalid> {
         let Line::Record(record) = line else { return Ok(()) };
-        let proper = format!("{}.json", record.id);
+        let proper = file_name(record);
         if file == proper {
             return Ok(());
         }
         let duplicate =
-            |of: &str| Err(Invalid::new(Reason::Duplicate, 0, format!("has the id {}, as {of} has", record.id)));
+            |of: &str| Err(Invalid::new(Reason::Duplicate, 0, format!("has the id {:?}, as {of} has", record.name)));
         if self.folder.has(&proper) {
             return duplicate(&proper);
         }
@@ -224,6 +227,15 @@ fn check_kind(line: &Line, wanted: Kind) -> Result<(), Invalid> {
     let name = |kind: Kind| kind.as_str().replace('_', " ");
     let message = format!("must be a {}, was a {}", name(wanted), name(line.kind()));
     Err(Invalid::new(Reason::BadValue, 0, message))
+}
+
+/// The name of a record's file: its id, unless that would be no name for a
+/// file, or that of one of the lists.
+pub(super) fn file_name(record: &Record) -> String {
+    let name = &record.name;
+    let is_one = !name.starts_with('.') && !name.contains(['/', '\\']) && name.len() <= MAX_NAME_BYTES;
+    let proper = format!("{name}.json");
+    if is_one && proper != TAINT_EVENTS && proper != CHECKPOINTS { proper } else { format!("{}.json", record.id) }
 }
 
 /// A file's text. One larger than an object may be is not read.

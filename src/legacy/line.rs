@@ -8,6 +8,7 @@ use super::fields::Fields;
 use super::invalid::{Fault, Invalid, Reason, describe};
 use super::record::Record;
 use crate::json;
+use crate::task::RecordId;
 
 /// Longest text of one object: some thousand times what a record usually has.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
@@ -59,6 +60,10 @@ impl Line {
         Ok(match kind {
             Kind::Record => {
                 let record = Record::read(&fields)?;
+                // Any object can have an id: without more it is a record by a UUID alone.
+                if !has(&object, &OF_RECORDS) && record.name.parse::<RecordId>().is_err() {
+                    return Err(fields.fault("id", "must be a UUID where nothing else tells a record"));
+                }
                 Self::Record(Box::new(Record { original: Some(object), ..record }))
             }
             Kind::TaintEvent => {
@@ -86,7 +91,7 @@ impl Line {
     #[must_use]
     pub fn id(&self) -> String {
         match self {
-            Self::Record(record) => record.id.to_string(),
+            Self::Record(record) => record.name.clone(),
             Self::TaintEvent(event) => event.id.clone(),
             Self::Checkpoint(checkpoint) => checkpoint.id.clone(),
         }
@@ -175,7 +180,7 @@ const OF_CHECKPOINTS: [&str; 4] = ["trigger", "provenance_count", "last_provenan
 
 /// Tells the kinds apart by their keys.
 fn kind(object: &Map<String, Value>) -> Kind {
-    let has = |keys: &[&str]| keys.iter().any(|key| object.contains_key(*key));
+    let has = |keys: &[&str]| has(object, keys);
     if has(&OF_RECORDS) {
         Kind::Record
     } else if has(&["action"]) && has(&["cascade_id", "artifact_id"]) || has(&OF_EVENTS) {
@@ -185,4 +190,8 @@ fn kind(object: &Map<String, Value>) -> Kind {
     } else {
         Kind::Record
     }
+}
+
+fn has(object: &Map<String, Value>, keys: &[&str]) -> bool {
+    keys.iter().any(|key| object.contains_key(*key))
 }

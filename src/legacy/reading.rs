@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::checkpoint::project;
-use super::event::missing_id;
+use super::event::required_id;
 use super::fields::{Fields, Found};
 use super::invalid::Fault;
 use super::record::{Input, Record, Taint, Verification};
-use crate::task::{OutputArtifact, RecordStatus};
+use crate::task::{OutputArtifact, RecordId, RecordStatus};
 
 /// A verification status of the old program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,10 @@ impl Record {
         let count = |key| Ok::<_, Fault>(twin(metrics.count(key)?, fields.count(key)?, |count| *count == 0));
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let (status, taint) = standing(fields)?;
-        let Some(id) = fields.text("id")? else { return Err(missing_id("must be a UUID")) };
+        let name = required_id(fields)?;
         Ok(Self {
-            id: id.parse().map_err(|_| fields.fault("id", "must be a UUID"))?,
+            id: RecordId::of_text(&name),
+            name,
             task: fields.id("task_id")?.map_or_else(String::new, String::from),
             project: project(fields)?,
             status,

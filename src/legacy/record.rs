@@ -9,8 +9,10 @@ use crate::task::{ArtifactId, Domain, OutputArtifact, ProjectId, RecordId, Recor
 /// empty here too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its id.
+    /// Its id: the one that its name stands for.
     pub id: RecordId,
+    /// Its id as it stands: a UUID, or any other text of at most 255 bytes.
+    pub name: String,
     /// The task it is of: any text of at most 255 bytes; empty where unknown.
     pub task: String,
     /// The project it is of; `default` where the file names none.

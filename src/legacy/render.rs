@@ -24,9 +24,9 @@ impl Record {
         // While the flags are the same, a verdict behind a flag stays behind it.
         let verdict_shows = label_of(&object).is_none_or(|label| label != "tainted" && label != "suspect");
         if !same_flags {
-            set_label(&mut object, label(status, taint));
+            set_label(&mut object, label(status, taint), behind(status, taint));
         } else if status != self.status && verdict_shows {
-            set_label(&mut object, status.as_str());
+            set_label(&mut object, status.as_str(), status.as_str());
         }
         self.update_taint(&mut object, taint);
         object
@@ -54,7 +54,7 @@ impl Record {
         let (tokens_input, tokens_output) = (self.tokens_input.unwrap_or(0), self.tokens_output.unwrap_or(0));
         let execution_time_ms = self.execution_time_ms.unwrap_or(0);
         let mut object = json!({
-            "id": self.id,
+            "id": self.name,
             "task_id": self.task,
             "project_id": self.project,
             "outputs": self.outputs.iter().map(output).collect::<Vec<_>>(),
@@ -78,7 +78,7 @@ impl Record {
                 "details": details,
             },
             "confidence": self.confidence.unwrap_or(0.0),
-            "verification_status": label,
+            "verification_status": behind(status, taint),
             "verification_details": details,
             "taint": taint_object(taint),
             "created_at": moment(self.created_at),
@@ -121,6 +121,15 @@ const fn label(status: RecordStatus, taint: &Taint) -> &'static str {
     }
 }
 
+/// The word of the flat twin, which counts for less: behind a flag the
+/// verdict, so that it is not lost.
+const fn behind(status: RecordStatus, taint: &Taint) -> &'static str {
+    match status {
+        RecordStatus::Pending => label(status, taint),
+        RecordStatus::Passed | RecordStatus::Failed | RecordStatus::HumanApproved => status.as_str(),
+    }
+}
+
 /// The word that counts in an object: of its structure, unless that is
 /// `pending`, else the flat one.
 fn label_of(object: &Map<String, Value>) -> Option<&str> {
@@ -129,12 +138,15 @@ fn label_of(object: &Map<String, Value>) -> Option<&str> {
     words.into_iter().flatten().filter_map(Value::as_str).find(|word| !word.is_empty() && *word != "pending")
 }
 
-/// Puts the word where the object has one, in its structure or flat or both.
-fn set_label(object: &mut Map<String, Value>, label: &str) {
+/// Puts the word where the object has one, in its structure or flat or both;
+/// the flat one may be another, which needs the structure beside it.
+fn set_label(object: &mut Map<String, Value>, label: &str, flat: &str) {
     let mut is_set = false;
-    if let Some(flat) = object.get_mut("verification_status") {
-        *flat = Value::from(label);
-        is_set = true;
+    if let Some(twin) = object.get_mut("verification_status") {
+        *twin = Value::from(flat);
+        is_set = flat == label;
+    } else if flat != label {
+        object.insert("verification_status".to_owned(), Value::from(flat));
     }
     match object.get_mut("verification") {
         Some(Value::Object(members)) => {

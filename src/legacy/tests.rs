@@ -184,14 +184,15 @@ fn a_change_alters_what_it_must_and_nothing_else() {
     let tainted = rendered(&passed, RecordStatus::Passed, &taint);
     let mut expected = passed.original.clone().unwrap();
     expected["verification"]["status"] = json!("tainted");
-    expected["verification_status"] = json!("tainted");
+    // The verdict is kept behind the flag.
+    expected["verification_status"] = json!("passed");
     expected["taint"] = json!({
         "is_tainted": true, "tainted_at": "2026-01-09T18:00:00.250000", "note": "kept", "tainted_reason": "bad",
     });
     assert_eq!(tainted, expected);
     // Read again and cleared, it is as good as it was.
     let Ok(Line::Record(again)) = Line::parse(Value::Object(tainted).to_string().as_bytes()) else { panic!() };
-    assert_eq!((again.status, &again.taint), (RecordStatus::Pending, &taint));
+    assert_eq!((again.status, &again.taint), (RecordStatus::Passed, &taint));
     let cleared = rendered(&again, RecordStatus::Passed, &Taint::default());
     assert_eq!(cleared["verification"], passed.original.as_ref().unwrap()["verification"]);
     assert_eq!(cleared["taint"]["is_tainted"], json!(false));

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::folder::file_name;
 use super::line::Line;
 use super::list_file::ListFile;
 use super::pretty::pretty;
-use crate::task::RecordId;
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl FolderWriter {
             return Err(io::Error::new(ErrorKind::InvalidInput, "only an object that was parsed can be written"));
         };
         match line {
-            Line::Record(record) => write_record(&self.path, record.id, object).map(Some),
+            Line::Record(record) => write_record(&self.path, &file_name(record), object).map(Some),
             Line::TaintEvent(event) => self.events.push(&event.id, object).map(|()| None),
             Line::Checkpoint(checkpoint) => self.checkpoints.push(&checkpoint.id, object).map(|()| None),
         }
@@ -64,11 +64,8 @@ impl FolderWriter {
     }
 }
 
-fn write_record(folder: &Path, id: RecordId, object: &Map<String, Value>) -> io::Result<Written> {
-    // The name by which the old program looks for it: the id as it writes it.
-    let name =
-        format!("{}.json", object.get("id").and_then(Value::as_str).map_or_else(|| id.to_string(), str::to_owned));
-    let path = folder.join(&name);
+fn write_record(folder: &Path, name: &str, object: &Map<String, Value>) -> io::Result<Written> {
+    let path = folder.join(name);
     let text = pretty(object)?;
     let written = match fs::read(&path) {
         Ok(bytes) if bytes == text => return Ok(Written::Unchanged),
@@ -76,7 +73,7 @@ fn write_record(folder: &Path, id: RecordId, object: &Map<String, Value>) -> io:
         Err(error) if error.kind() == ErrorKind::NotFound => Written::Created,
         Err(error) => return Err(error),
     };
-    let temporary = temporary(folder, &name);
+    let temporary = temporary(folder, name);
     let moved = fs::write(&temporary, &text).and_then(|()| fs::rename(&temporary, &path));
     if moved.is_err() {
         // What is left of it is of no use to anybody.

@@ -186,6 +186,14 @@ impl Graph {
         self.holds(node).then(|| self.inputs.get(page).rebound_at(slot, artifact.0)).flatten()
     }
 
+    /// The position of the newest path from a tainted ancestor: of the taint
+    /// or of an edge, whichever is newer. `None`: there is no such path.
+    #[must_use]
+    pub fn exposed_at(&self, node: Node) -> Option<Seq> {
+        let exposure = self.holds(node).then(|| self.marks.exposure(node.0));
+        exposure.filter(|exposure| *exposure > 0).map(Seq)
+    }
+
     /// Bytes in memory, counted by going over all pages.
     #[must_use]
     pub fn footprint(&self) -> Footprint {

@@ -137,7 +137,7 @@ impl Graph {
     }
 
     /// Takes a record from the producers of an artifact.
-    fn withdraw(&mut self, node: u32, artifact: u32, failed: bool) {
+    pub(super) fn withdraw(&mut self, node: u32, artifact: u32, failed: bool) {
         let (page, slot) = split(artifact);
         let page = self.artifacts.get_mut(page);
         let list = if failed { &mut page.failed } else { &mut page.producers };
@@ -180,7 +180,7 @@ impl Graph {
     }
 
     /// The inputs bound to a record, by one artifact or by any.
-    fn bound_to(&self, node: u32, by: Option<u32>) -> Vec<Asked> {
+    pub(super) fn bound_to(&self, node: u32, by: Option<u32>) -> Vec<Asked> {
         let mut dependents: Vec<u32> = self.dependents_of(node).iter().collect();
         dependents.sort_unstable();
         dependents.dedup();

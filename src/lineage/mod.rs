@@ -69,6 +69,7 @@ mod pace;
 mod pages;
 mod record;
 mod restore;
+mod revise;
 mod rows;
 mod visit;
 mod walk;

@@ -177,6 +177,10 @@ impl RowPage {
         self.0.push(row);
     }
 
+    pub(super) fn set(&mut self, slot: usize, row: Row) {
+        self.0[slot] = row;
+    }
+
     pub(super) fn get(&self, slot: usize) -> &Row {
         &self.0[slot]
     }

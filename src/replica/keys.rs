@@ -53,14 +53,14 @@ fn step_of(row: Option<&Row>) -> Seq {
 }
 
 fn facts_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Error> {
-    let steps = view.cascades_after(step_of(after))?.take(PAGE);
+    let steps = view.cascade_heads_after(step_of(after))?.take(PAGE);
     steps.map(|row| Ok(Key::Fact(row?.0))).collect()
 }
 
 fn audit_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Error> {
     // A page ends with a step, so that the next one begins with another.
     let mut keys = Vec::new();
-    for row in view.cascades_after(step_of(after))? {
+    for row in view.cascade_heads_after(step_of(after))? {
         let (step, _) = row?;
         keys.extend((0..view.cascade_changes(step)?.len()).map(|place| Key::Audit(step, place)));
         if keys.len() >= PAGE {

@@ -243,8 +243,10 @@ impl<'a> Reader<'a> {
         let view = self.view;
         let taint = match rows::tainted_at(known.fact) {
             Some(step) => match self.taints.entry(step) {
-                std::collections::hash_map::Entry::Occupied(known) => known.into_mut().as_ref(),
-                std::collections::hash_map::Entry::Vacant(place) => place.insert(view.cascade(step)?).as_ref(),
+                std::collections::hash_map::Entry::Occupied(known) => known.into_mut().as_ref().map(|row| (step, row)),
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    place.insert(view.cascade(step)?).as_ref().map(|row| (step, row))
+                }
             },
             None => None,
         };

@@ -110,7 +110,7 @@ impl Phase {
             Self::Records | Self::Dependencies => {
                 let after = after.and_then(|after| after.parse::<RecordId>().ok());
                 let key = |id| if self == Self::Records { Key::RecordAlone(id) } else { Key::Dependencies(id) };
-                view.records_after(after, limit)?.into_iter().map(|id| (key(id), id.to_string())).collect()
+                view.record_ids_after(after, limit)?.into_iter().map(|id| (key(id), id.to_string())).collect()
             }
             Self::Facts => facts_after(view, after, limit)?,
             Self::Checkpoints => {
@@ -135,7 +135,7 @@ fn facts_after(view: &View, after: Option<&str>, limit: usize) -> Result<Vec<(Ke
     let parsed = parsed.and_then(|(step, place)| Some((step.parse::<u64>().ok()?, place.parse::<usize>().ok()?)));
     let mut keys = Vec::new();
     let first = parsed.map_or(Seq(0), |(step, _)| Seq(step.saturating_sub(1)));
-    for row in view.cascades_after(first)? {
+    for row in view.cascade_heads_after(first)? {
         let (step, _) = row?;
         let changes = view.cascade_changes(step)?;
         let skip = parsed.filter(|(of, _)| *of == step.0).map_or(0, |(_, place)| place + 1);

@@ -8,7 +8,8 @@ use super::tables::{Cell, Row};
 use crate::lineage::{Action, Fact, Flag, Graph, Link, Relationship};
 use crate::store::{self, CascadeRow, Cause, ChangeRow, Checkpoint, LineageRow, Project, Record, TierPause};
 use crate::task::{
-    ArtifactId, CheckpointId, Findings, Mode, QaProfile, RecordId, Seq, State, Submission, Task, TaskId, Tier, WorkerId,
+    ArtifactId, CheckpointId, Domain, Findings, Mode, QaProfile, RecordId, Seq, State, Submission, Task, TaskId, Tier,
+    WorkerId,
 };
 
 /// A dependency: the record that used something, the one that produced it,
@@ -101,18 +102,24 @@ pub(super) fn record(
     record: &Record,
     lineage: &LineageRow,
     flag: Flag,
-    taint: Option<&CascadeRow>,
+    taint: Option<(Seq, &CascadeRow)>,
 ) -> Result<Row, store::Error> {
     let (outputs, consumed) = (outputs(record), consumed(record));
+    let own = record.task.to_string();
+    let task = record.imported.as_ref().map_or(own.as_str(), |imported| imported.task.as_str());
+    let (tainted_at, tainted_reason) = match taint.and_then(|(step, _)| record.taint_brought_in(step)) {
+        Some(brought) => (brought.at, brought.reason.as_deref()),
+        None => taint.map(|(_, row)| (row.at, row.reason.as_str())).unzip(),
+    };
     Ok(vec![
         record_uuid(record.id).into(),
-        record.task.to_string().as_str().into(),
+        task.into(),
         record.project.as_str().into(),
         record.status.as_str().into(),
         record.model_used.as_deref().into(),
         record.worker.as_ref().map(WorkerId::as_str).into(),
-        record.tier.as_str().into(),
-        record.domain.as_str().into(),
+        record.tier.as_ref().map(Tier::as_str).into(),
+        record.domain.as_ref().map(Domain::as_str).into(),
         record.created_at.into(),
         record.started_at.into(),
         record.completed_at.into(),
@@ -121,8 +128,8 @@ pub(super) fn record(
         number(record.execution_time_ms),
         number(record.confidence),
         Cell::Flag(flag == Flag::Tainted),
-        taint.map(|taint| taint.at).into(),
-        taint.map(|taint| taint.reason.as_str()).into(),
+        tainted_at.into(),
+        tainted_reason.into(),
         Cell::Flag(flag == Flag::Suspect),
         document("records", &outputs)?,
         document("records", &consumed)?,
@@ -194,6 +201,7 @@ pub(super) fn fact(step: Seq, row: &CascadeRow) -> Result<Row, store::Error> {
         Cause::Rollback { checkpoint, .. } => ("rollback", None, Some(checkpoint)),
         Cause::Arrival(record) => ("arrival", Some(*record), None),
         Cause::Verdict(record) => ("verdict", Some(*record), None),
+        Cause::Import(record) => ("import", Some(*record), None),
     };
     Ok(vec![
         step.0.into(),

@@ -255,7 +255,7 @@ impl Comparison<'_> {
         self.flush().await?;
         let mut after = None;
         loop {
-            let records = self.view.records_after(after, PAGE)?;
+            let records = self.view.record_ids_after(after, PAGE)?;
             let Some(last) = records.last() else { return self.flush().await };
             after = Some(*last);
             let mut there = self.dependencies_there(&records).await?;

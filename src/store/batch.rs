@@ -12,8 +12,9 @@ use super::checkpoint::CheckpointRows;
 use super::codec::{decode, encode, encode_large};
 use super::contents::{ContentFile, NewContents};
 use super::lineage::{CascadeRow, CascadeRows, LineageRow};
+use super::records::RecordRows;
 use super::recover::TakenEvents;
-use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
+use super::rows::{Counters, DeadLetter, LogEntry, Project, TierPause};
 use super::tables::id_then;
 use super::{Error, Store};
 use crate::task::{
@@ -49,7 +50,7 @@ pub struct Batch {
     pub(super) lineage: Vec<(RecordId, Bytes)>,
     pub(super) cascades: CascadeRows,
     pub(super) checkpoints: CheckpointRows,
-    pub(super) artifacts: Vec<(String, RecordId)>,
+    pub(super) record_rows: RecordRows,
     pub(super) findings: Vec<(TaskId, Bytes)>,
     pub(super) contents: NewContents,
     pub(super) projects: Vec<(ProjectId, Bytes)>,
@@ -107,6 +108,7 @@ impl Batch {
             && self.records.is_empty()
             && self.lineage.is_empty()
             && self.cascades.is_empty()
+            && self.record_rows.is_empty()
             && self.checkpoints.is_empty()
             && self.findings.is_empty()
             && self.projects.is_empty()
@@ -152,15 +154,6 @@ impl Batch {
         if let Some(task) = entry.task() {
             let bytes = encode("history", &LogEntry { event: None, ..entry })?;
             self.history.push((id_then(task.to_bytes(), seq.0), bytes.into()));
-        }
-        Ok(())
-    }
-
-    /// Keeps a provenance record, and finds it by its artifacts.
-    pub fn put_record(&mut self, record: &Record) -> Result<(), Error> {
-        self.records.push((record.id, encode("records", record)?.into()));
-        for output in &record.outputs {
-            self.artifacts.push((output.artifact.id.as_str().to_owned(), record.id));
         }
         Ok(())
     }

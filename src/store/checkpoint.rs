@@ -1,5 +1,7 @@
 //! Checkpoints: points in time of one project, with what is kept about them.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -207,6 +209,13 @@ impl View {
             progress.push((project, decode("checkpoint_progress", value.value())?));
         }
         Ok(progress)
+    }
+
+    /// Checkpoints by id, after one of them, at most `limit`.
+    pub fn checkpoints_after(&self, after: Option<&CheckpointId>, limit: usize) -> Result<Vec<Checkpoint>, Error> {
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
+        let rows = self.table(tables::CHECKPOINTS)?.range::<&str>((start, Bound::Unbounded))?;
+        rows.take(limit).map(|row| decode("checkpoints", row?.1.value())).collect()
     }
 
     /// Every checkpoint, by id.

@@ -72,6 +72,8 @@ pub enum Cause {
     /// A record got another verdict: it is an input of others now, or no
     /// longer.
     Verdict(RecordId),
+    /// A record was imported, with what was said of it where it came from.
+    Import(RecordId),
 }
 
 impl Cause {
@@ -80,7 +82,18 @@ impl Cause {
     pub const fn artifact(&self) -> Option<&ArtifactId> {
         match self {
             Self::Said { artifact, .. } => artifact.as_ref(),
-            Self::Rollback { .. } | Self::Arrival(_) | Self::Verdict(_) => None,
+            Self::Rollback { .. } | Self::Arrival(_) | Self::Verdict(_) | Self::Import(_) => None,
+        }
+    }
+
+    /// The record that it is about, unless it is about a whole project.
+    #[must_use]
+    pub const fn record(&self) -> Option<RecordId> {
+        match self {
+            Self::Said { record, .. } | Self::Arrival(record) | Self::Verdict(record) | Self::Import(record) => {
+                Some(*record)
+            }
+            Self::Rollback { .. } => None,
         }
     }
 }

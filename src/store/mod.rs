@@ -19,6 +19,7 @@ mod lineage;
 mod open;
 mod read;
 mod readers;
+mod records;
 mod recover;
 mod rows;
 mod scan;
@@ -33,9 +34,11 @@ pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
 pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
-pub use read::{RecordRow, Scan, ScanFilter, Sizes, StatusView, View};
+pub use read::{Scan, ScanFilter, Sizes, StatusView, View};
 pub use readers::Place;
+pub use records::RecordPlace;
 pub use recover::{Recovered, TakenEvents};
 pub use rows::{
-    About, Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, Standing, TierPause,
+    About, Counters, DeadLetter, Imported, ImportedEvent, ImportedTaint, LogEntry, Project, Record, RecordInput,
+    RecordOutput, Standing, TierPause,
 };

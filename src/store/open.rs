@@ -335,6 +335,10 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::CASCADES)?;
         transaction.open_table(tables::CASCADE_CHANGES)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
+        transaction.open_table(tables::RECORDS_BY_TIME)?;
+        transaction.open_table(tables::RECORDS_BY_TASK)?;
+        transaction.open_table(tables::IMPORTED_EVENTS)?;
+        transaction.open_table(tables::IMPORTED_EVENT_IDS)?;
         transaction.open_table(tables::CHECKPOINTS)?;
         transaction.open_table(tables::CHECKPOINTS_BY_PROJECT)?;
         transaction.open_table(tables::CHECKPOINT_PROGRESS)?;

@@ -1,12 +1,9 @@
 //! Reading: a consistent view of one commit.
 
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{
-    AccessGuard, Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
-};
+use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::Error;
 use super::batch::IdempotencyRow;
@@ -92,20 +89,6 @@ pub struct Sizes {
     pub checkpoints: u64,
     /// The same by project and time.
     pub checkpoints_by_project: u64,
-}
-
-/// A provenance record whose row has not been read yet.
-pub struct RecordRow {
-    /// Its id.
-    pub id: RecordId,
-    value: AccessGuard<'static, tables::Bytes>,
-}
-
-impl RecordRow {
-    /// Reads the row.
-    pub fn record(&self) -> Result<Record, Error> {
-        decode("records", self.value.value())
-    }
 }
 
 /// A task that a scan found.
@@ -259,7 +242,7 @@ impl View {
         row.map(|row| decode("records", row.value())).transpose()
     }
 
-    /// The newest record that names the artifact as an output.
+    /// The record with the largest id that names the artifact as an output.
     pub fn record_of_artifact(&self, artifact: &ArtifactId) -> Result<Option<Record>, Error> {
         let name = artifact.as_str();
         let newest = {
@@ -424,20 +407,6 @@ impl View {
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record, Error>> + use<>, Error> {
         let rows = self.table(tables::RECORDS)?.range::<&[u8; 16]>(..)?;
         Ok(rows.map(|row| decode("records", row?.1.value())))
-    }
-
-    /// Provenance records before one of them, the largest id first, unread.
-    pub fn records_before(
-        &self,
-        before: Option<RecordId>,
-    ) -> Result<impl Iterator<Item = Result<RecordRow, Error>> + use<>, Error> {
-        let before = before.map(RecordId::to_bytes);
-        let end = before.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let rows = self.table(tables::RECORDS)?.range::<&[u8; 16]>((Bound::Unbounded, end))?;
-        Ok(rows.rev().map(|row| {
-            let (key, value) = row?;
-            Ok(RecordRow { id: RecordId::from_bytes(*key.value()), value })
-        }))
     }
 
     /// The records that name the artifact as an output, oldest first.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lineage::Relationship;
 use crate::task::{
-    ArtifactId, Change, Domain, OutputArtifact, Phase, ProjectId, QaProfile, RecordId, RecordStatus, Status, TaskId,
-    Tier, Timestamp, WorkerId,
+    ArtifactId, Change, Domain, OutputArtifact, Phase, ProjectId, QaProfile, RecordId, RecordStatus, Seq, Status,
+    TaskId, Tier, Timestamp, WorkerId,
 };
 
 /// One change, as the log and a task's history keep it.
@@ -199,24 +199,24 @@ pub struct Record {
     pub task: TaskId,
     /// The project.
     pub project: ProjectId,
-    /// The attempt, from 1.
-    pub attempt: u32,
+    /// The attempt, from 1; records of the old program have none.
+    pub attempt: Option<u32>,
     /// The verdict.
     pub status: RecordStatus,
     /// The model that made it.
     pub model_used: Option<String>,
     /// The worker that made it.
     pub worker: Option<WorkerId>,
-    /// The tier it was made on.
-    pub tier: Tier,
-    /// The kind of work.
-    pub domain: Domain,
+    /// The tier it was made on; records of the old program have none.
+    pub tier: Option<Tier>,
+    /// The kind of work; records of the old program have none.
+    pub domain: Option<Domain>,
     /// When the record was made.
     pub created_at: Timestamp,
-    /// When the work began.
-    pub started_at: Timestamp,
-    /// When the output came.
-    pub completed_at: Timestamp,
+    /// When the work began, where known.
+    pub started_at: Option<Timestamp>,
+    /// When the output came, where known.
+    pub completed_at: Option<Timestamp>,
     /// Tokens read.
     pub tokens_input: Option<u64>,
     /// Tokens written.
@@ -231,6 +231,65 @@ pub struct Record {
     pub inputs: Vec<RecordInput>,
     /// What QA or a reviewer said: JSON text of an object.
     pub verification: Option<String>,
+    /// Of a record that was imported: what it was where it came from.
+    pub imported: Option<Box<Imported>>,
+}
+
+/// What an imported record was where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Its id there: the record's id, or the text that it is derived from.
+    pub id: String,
+    /// Its task there; empty where none was named.
+    pub task: String,
+    /// Tells a changed record from an unchanged one.
+    pub digest: [u8; 32],
+    /// Whether it was said to be suspect.
+    pub was_suspect: bool,
+    /// What was said of its taint, if it was tainted.
+    pub taint: Option<ImportedTaint>,
+    /// The step in which the import made that a fact.
+    pub tainted_in: Option<Seq>,
+    /// All of it: the JSON object as it came.
+    pub original: String,
+}
+
+impl Record {
+    /// What was said of its taint where it came from, if the taint of this
+    /// step is that one.
+    #[must_use]
+    pub fn taint_brought_in(&self, step: Seq) -> Option<&ImportedTaint> {
+        let imported = self.imported.as_ref().filter(|imported| imported.tainted_in == Some(step))?;
+        imported.taint.as_ref()
+    }
+}
+
+/// A taint that was there before the import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedTaint {
+    /// Since when.
+    pub at: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<String>,
+    /// The task, artifact or record that caused it.
+    pub by: Option<String>,
+}
+
+/// An entry of another audit trail of taints, marks and clears, imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedEvent {
+    /// Its id there.
+    pub id: String,
+    /// The artifact it is about, where it names one.
+    pub artifact: Option<ArtifactId>,
+    /// The record it is about, where it names one.
+    pub record: Option<RecordId>,
+    /// What belongs together; empty where nothing was named.
+    pub cascade: String,
+    /// Tells another event from the same one.
+    pub digest: [u8; 32],
+    /// All of it: the JSON object as it came.
+    pub original: String,
 }
 
 /// An event that could not be taken.

@@ -6,12 +6,11 @@ use std::ops::Bound;
 
 use redb::{ReadOnlyTable, ReadableTable, Value};
 
-use super::checkpoint::Checkpoint;
 use super::codec::decode;
 use super::lineage::{CascadeRow, ChangeRow, LineageRow};
 use super::rows::{Project, TierPause};
 use super::{Error, View, tables};
-use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier};
+use crate::task::{ProjectId, RecordId, Seq, TaskId, Tier};
 
 impl View {
     /// The newest position of the log.
@@ -38,8 +37,8 @@ impl View {
         Ok(ids.into_iter().map(TaskId::from_bytes).collect())
     }
 
-    /// Provenance records after one of them, by id.
-    pub fn records_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>, Error> {
+    /// The ids of provenance records after one of them.
+    pub fn record_ids_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>, Error> {
         let ids = ids_after(&self.table(tables::RECORDS)?, after.map(RecordId::to_bytes), limit)?;
         Ok(ids.into_iter().map(RecordId::from_bytes).collect())
     }
@@ -62,7 +61,7 @@ impl View {
 
     /// Steps of the audit trail after one of them, oldest first, without what
     /// each has changed.
-    pub fn cascades_after(
+    pub fn cascade_heads_after(
         &self,
         after: Seq,
     ) -> Result<impl Iterator<Item = Result<(Seq, CascadeRow), Error>> + use<>, Error> {
@@ -81,16 +80,6 @@ impl View {
             None => table.iter()?,
         };
         rows.take(limit).map(|row| decode("projects", row?.1.value())).collect()
-    }
-
-    /// Checkpoints after one of them, by id.
-    pub fn checkpoints_after(&self, after: Option<&CheckpointId>, limit: usize) -> Result<Vec<Checkpoint>, Error> {
-        let table = self.table(tables::CHECKPOINTS)?;
-        let rows = match after.map(CheckpointId::as_str) {
-            Some(after) => table.range::<&str>((Bound::Excluded(after), Bound::Unbounded))?,
-            None => table.iter()?,
-        };
-        rows.take(limit).map(|row| decode("checkpoints", row?.1.value())).collect()
     }
 
     /// Tiers that are or were paused.

@@ -100,6 +100,22 @@ pub(super) const CASCADE_CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinit
 pub(super) const RECORDS_BY_ARTIFACT: TableDefinition<'_, (&'static str, Id), ()> =
     TableDefinition::new("records_by_artifact");
 
+/// Time in microseconds (u64) and id of a record → nothing. Read by the lists
+/// of records, newest first.
+pub(super) const RECORDS_BY_TIME: TableDefinition<'_, SeqId, ()> = TableDefinition::new("records_by_time");
+
+/// Task id and the id of one of its records → nothing. Read by lists of a
+/// task's records, and for tasks that were never here.
+pub(super) const RECORDS_BY_TASK: TableDefinition<'_, (Id, Id), ()> = TableDefinition::new("records_by_task");
+
+/// Number, in the order of arrival → `ImportedEvent`. Read by the lists of
+/// the audit trail, and by exports.
+pub(super) const IMPORTED_EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("imported_events");
+
+/// Id of an imported event → its number. Read by imports, which may come again.
+pub(super) const IMPORTED_EVENT_IDS: TableDefinition<'_, &'static str, u64> =
+    TableDefinition::new("imported_event_ids");
+
 /// Checkpoint id → `Checkpoint`. Read by its id, and whole by exports.
 pub(super) const CHECKPOINTS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("checkpoints");
 

@@ -90,14 +90,11 @@ impl Batch {
     }
 
     fn write_records(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        self.record_rows.write(transaction)?;
         if !self.records.is_empty() {
             let mut records = transaction.open_table(tables::RECORDS)?;
             for (id, bytes) in &self.records {
                 records.insert(&id.to_bytes(), &bytes[..])?;
-            }
-            let mut by_artifact = transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
-            for (artifact, record) in &self.artifacts {
-                by_artifact.insert((artifact.as_str(), &record.to_bytes()), ())?;
             }
         }
         if !self.lineage.is_empty() {

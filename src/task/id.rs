@@ -3,7 +3,9 @@
 //!
 //! Ids this service makes are UUIDs (version 7: they sort by creation time,
 //! which keeps rows of one period together on disk). Ids that others bring
-//! are text of 1 to 255 bytes without control characters.
+//! are text of 1 to 255 bytes without control characters. Tasks and records
+//! that were imported have ids of others: a text that is no UUID stands for
+//! one that is derived from it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -177,6 +179,31 @@ uuid_id! {
     /// A provenance record: one for each attempt that produced something.
     RecordId
 }
+/// The names from which ids are derived.
+const NAMED: Uuid = uuid::uuid!("6f4b5a1e-8f57-4b0c-9d0a-2b6c1c7f3e11");
+
+/// The id that a text stands for: the text itself where it is a UUID, else
+/// one that is derived from it, always the same.
+fn of_text(text: &str) -> Uuid {
+    Uuid::try_parse(text).unwrap_or_else(|_| Uuid::new_v5(&NAMED, text.as_bytes()))
+}
+
+impl TaskId {
+    /// The id of a task that others know by this text.
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        Self(of_text(text))
+    }
+}
+
+impl RecordId {
+    /// The id of a record that others know by this text.
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        Self(of_text(text))
+    }
+}
+
 text_id! {
     /// A project: the unit of limits, fairness and counting.
     ProjectId, check_text

@@ -11,6 +11,7 @@ mod datadir;
 mod disk;
 mod engine;
 mod estimates;
+mod imports;
 mod interop;
 mod journey;
 mod legacy;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
@@ -16,8 +16,12 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "lineage", "store", "engine", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
+    ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
     ("replica", &["task", "lineage", "clock", "store", "engine"]),
-    ("http", &["task", "lineage", "clock", "store", "engine", "events", "routing", "replica", "json"]),
+    (
+        "http",
+        &["task", "lineage", "clock", "store", "engine", "events", "routing", "replica", "transfer", "json", "legacy"],
+    ),
     ("config", &["task", "routing", "replica"]),
     ("service", &["task", "clock", "store", "engine", "events", "routing", "replica", "http", "config"]),
 ];

@@ -69,7 +69,7 @@ async fn walks_and_their_pages() {
     transcript.get("provenance/a/dependents?depth=0&direct=yes&limit=1001&deep=1").await;
     transcript.get("provenance?project_id=q").await;
     transcript.get("provenance/d/export?format=prov&depth=1").await;
-    transcript.get("provenance/d/export?format=json").await;
+    transcript.get("provenance/d/export?format=xml").await;
     let page = client.get("provenance?limit=2").await.json();
     assert_eq!((page["records"].as_array().unwrap().len(), &page["total"]), (2, &json!(5)));
     let next = page["next_cursor"].as_str().unwrap();

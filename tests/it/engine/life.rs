@@ -31,7 +31,7 @@ async fn from_submission_to_completion() {
     assert_eq!(service.report(task, Report::Output(output)).await, Outcome::Applied);
     assert_eq!(service.phase(task), "validating");
     let record = service.engine().record_of_artifact(artifact("art")).await.unwrap().unwrap();
-    assert_eq!((record.status, record.attempt), (RecordStatus::Pending, 1));
+    assert_eq!((record.status, record.attempt), (RecordStatus::Pending, Some(1)));
     assert!(matches!(&record.inputs[..], [RecordInput { artifact: input, .. }] if input.as_str() == "input"));
     assert_eq!(service.report(task, verdict_report("art", true)).await, Outcome::Applied);
     let status = service.status(task);

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use dats::engine::{
-    AuditFilter, CascadeRequest, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint, RecordCounts,
-    RecordFilter, Refusal, RollbackRequest, Subject,
+    AuditEntry, AuditFilter, CascadeRequest, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint,
+    RecordCounts, RecordFilter, Refusal, RollbackRequest, Subject,
 };
 use dats::lineage::{Action, Flag, Graph, Link};
-use dats::store::{Checkpoint, Record};
+use dats::store::{CascadeRow, ChangeRow, Checkpoint, Record};
 use dats::task::{ArtifactId, Outcome, QaProfile, RecordId, RecordStatus, Report, Stale, TaskId, Timestamp};
 
 use crate::support::fixtures::{artifact, output_report, project, settings, submission, verdict_report};
@@ -47,7 +47,7 @@ impl Rules {
         let mut makers: Vec<(Timestamp, RecordId)> =
             self.records.values().filter(sound).filter(|it| names(it)).map(|it| (it.created_at, it.id)).collect();
         makers.sort_unstable();
-        let newest = makers.iter().rev().find(|(created, _)| *created <= consumer.started_at);
+        let newest = makers.iter().rev().find(|(created, _)| *created <= consumer.started_at.unwrap());
         newest.or(makers.first()).map(|(_, id)| *id)
     }
 
@@ -175,7 +175,7 @@ fn differences(before: &Flags, after: &Flags) -> Vec<(RecordId, Flag, Flag)> {
 async fn audited(engine: &Engine, cascade: &str) -> Vec<(RecordId, Flag, Flag)> {
     let filter = AuditFilter { cascade: Some(cascade.to_owned()), ..AuditFilter::default() };
     let page = engine.audit(filter, None, 1000).await.unwrap();
-    let mut audited: Vec<_> = page.entries.iter().map(|it| (it.change.record, it.change.from, it.change.to)).collect();
+    let mut audited: Vec<_> = page.entries.iter().map(own).map(|(_, it)| (it.record, it.from, it.to)).collect();
     audited.sort_unstable();
     audited
 }
@@ -280,7 +280,14 @@ async fn roll_back(service: &Service, rules: &mut Rules, random: &mut Random) {
 
 async fn trail(engine: &Engine) -> Vec<(String, RecordId, Flag)> {
     let page = engine.audit(AuditFilter::default(), None, 100_000).await.unwrap();
-    page.entries.into_iter().map(|it| (it.cascade.cascade_id, it.change.record, it.change.to)).collect()
+    page.entries.iter().map(own).map(|(cascade, it)| (cascade.cascade_id.clone(), it.record, it.to)).collect()
+}
+
+fn own(entry: &AuditEntry) -> (&CascadeRow, &ChangeRow) {
+    match entry {
+        AuditEntry::Own { cascade, change, .. } => (cascade, change),
+        AuditEntry::Imported(event) => panic!("nothing was imported: {event:?}"),
+    }
 }
 
 #[tokio::test]

@@ -75,7 +75,8 @@ impl History {
         let before = self.model.clone();
         let step = match self.random.below(100) {
             _ if self.model.records.is_empty() => self.insert(),
-            0..45 => self.insert(),
+            0..40 => self.insert(),
+            40..45 => self.revise(),
             45..50 => self.extend(),
             50..63 => self.judge(),
             63..76 => self.say(Action::Taint),
@@ -87,15 +88,15 @@ impl History {
         self.check(&before, &step, met);
     }
 
-    fn insert(&mut self) -> Step {
-        let number = self.model.records.len();
+    /// A record with this number, as it may be at any time.
+    fn record(&mut self, number: usize) -> Record {
         let created = self.random.below(self.seconds);
         let started_at = match self.random.below(10) {
             0 => None,
             1 | 2 => Some(at(self.random.below(self.seconds))),
             _ => Some(at(created - self.random.below(created.min(5) + 1))),
         };
-        let record = Record {
+        Record {
             id: record_id(number),
             task: task_id(self.random.index(number + 1)),
             project: project(self.random.index(3)),
@@ -104,10 +105,28 @@ impl History {
             started_at,
             inputs: self.inputs(),
             outputs: self.outputs(),
-        };
+        }
+    }
+
+    fn insert(&mut self) -> Step {
+        let number = self.model.records.len();
+        let record = self.record(number);
         let step = self.graph.insert(&record, Seq(self.seq)).unwrap();
         assert_eq!(self.graph.insert(&record, Seq(self.seq + 1)), Err(Error::AlreadyThere(record.id)));
         self.model.records.push(Known { record, seq: self.seq, fact: None });
+        step
+    }
+
+    /// Another record in the place of one; sometimes the same one again.
+    fn revise(&mut self) -> Step {
+        let number = self.pick();
+        let again = self.random.chance(20);
+        let record = if again { self.model.records[number].record.clone() } else { self.record(number) };
+        let step = self.graph.revise(&record, Seq(self.seq)).unwrap();
+        if again {
+            assert_eq!((&step.bound, &step.unbound, &step.flags), (&Vec::new(), &Vec::new(), &Vec::new()));
+        }
+        self.model.records[number].record = record;
         step
     }
 
@@ -337,6 +356,7 @@ fn steps_that_can_not_be_taken_change_nothing() {
     assert_eq!(graph.apply(Action::Taint, &[record.id, record_id(2)], Seq(6)), missing);
     assert_eq!(graph.judge(record_id(2), status, Seq(6)), missing);
     assert_eq!(graph.extend(record_id(2), &[], &[], Seq(6)), missing);
+    assert_eq!(graph.revise(&Record { id: record_id(2), ..record.clone() }, Seq(6)), missing);
     let backwards = Err(Error::OutOfOrder { position: Seq(5), first: Seq(6) });
     assert_eq!(graph.apply(Action::Taint, &[record.id], Seq(5)), backwards);
     assert!(graph.apply(Action::Taint, &[record.id], Seq(u64::MAX)).is_err());

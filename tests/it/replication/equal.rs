@@ -47,7 +47,7 @@ pub(super) async fn assert_equal(data_dir: &Path, database: &Database) {
     let sql = "SELECT concat_ws(' ', artifact_id, depends_on, dependency_type) FROM artifact_dependencies";
     same("dependencies", &dependencies, &rows(&client, sql).await);
     let (mut facts, mut audit) = (BTreeSet::new(), BTreeSet::new());
-    for row in view.cascades_after(Seq(0)).unwrap() {
+    for row in view.cascade_heads_after(Seq(0)).unwrap() {
         let (step, row) = row.unwrap();
         facts.insert(format!("{step} {} {}", row.cascade_id, row.reason));
         let changes = view.cascade_changes(step).unwrap();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
 use dats::lineage::{Flag, Graph};
-use dats::store::{Checkpoint, Counters, LogEntry, Record, Recovered, ScanFilter, Standing, Store, View};
+use dats::store::{Checkpoint, Counters, LogEntry, Record, RecordPlace, Recovered, ScanFilter, Standing, Store, View};
 use dats::task::{Change, EventHash, Outcome, Phase, ProjectId, RecordId, Seq, Status, Task, TaskId, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -231,8 +231,11 @@ fn records(view: &View, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
     let records: Vec<Record> = view.records()?.collect::<Result<_, _>>()?;
     let mut outputs = BTreeSet::new();
     for record in &records {
-        let task = tasks.get(&record.task).with_context(|| format!("record {} has no task", record.id))?;
-        ensure!(record.project == task.project && record.attempt <= task.attempts(), "record {} is wrong", record.id);
+        if record.imported.is_none() {
+            let task = tasks.get(&record.task).with_context(|| format!("record {} has no task", record.id))?;
+            let attempt = record.attempt.with_context(|| format!("record {} is of no attempt", record.id))?;
+            ensure!(record.project == task.project && attempt <= task.attempts(), "record {} is wrong", record.id);
+        }
         for output in &record.outputs {
             outputs.insert((output.artifact.id.clone(), record.id));
             let Some(hash) = output.content else { continue };
@@ -246,6 +249,17 @@ fn records(view: &View, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
     let sizes = view.sizes()?;
     ensure!(sizes.records_by_artifact == u64::try_from(outputs.len())?, "artifacts lead to records too many");
     ensure!(sizes.records == u64::try_from(records.len())?, "{sizes:?}");
+    let mut places: Vec<_> = records.iter().map(|record| RecordPlace::new(record.created_at, record.id)).collect();
+    places.sort_unstable();
+    let by_time: Vec<_> = view.records_by_time(None, None, None)?.collect::<Result<_, _>>()?;
+    ensure!(by_time.iter().rev().eq(&places), "the list of records by time is wrong");
+    for record in &records {
+        let of_task: Vec<_> = view.records_of_task(record.task)?.collect::<Result<_, _>>()?;
+        ensure!(of_task.contains(&record.id), "{} is not found by its task", record.id);
+    }
+    let [by_time, by_task, events, event_ids] = view.list_sizes()?;
+    ensure!(by_time == sizes.records && by_task == sizes.records, "the lists of records have rows too many");
+    ensure!(events == event_ids, "{events} imported events have {event_ids} ids");
     let known: HashSet<_> = records.iter().map(|record| record.id).collect();
     for task in tasks.values() {
         let closed = task.closed.iter().filter_map(|closed| closed.product.as_ref().map(|(record, _)| *record));

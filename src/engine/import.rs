@@ -1,0 +1,255 @@
+//! Records and events that come from elsewhere, with all that was known of
+//! them there. They are no tasks: what is imported is provenance alone.
+
+use std::sync::Arc;
+
+use super::api::Error;
+use super::command::Command;
+use super::handle::Engine;
+use super::machine::Machine;
+use super::provenance::changes;
+use crate::lineage::{Action, Fact, Flag, FlagChange, Step};
+use crate::store::{self, CascadeRow, Cause, Checkpoint, ImportedEvent, Record};
+use crate::task::{CheckpointId, RecordId, Seq, Timestamp};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// The id under which the audit trail has what imports say.
+pub const IMPORT_CASCADE: &str = "import";
+
+/// Something to import.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Import {
+    /// A record: its `imported` must be there.
+    Record(Box<Record>),
+    /// An entry of another audit trail.
+    Event(Box<ImportedEvent>),
+    /// A checkpoint: its `original` must be there.
+    Checkpoint(Box<Checkpoint>),
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportOutcome {
+    /// It is new.
+    Created,
+    /// It was here, with other values.
+    Updated,
+    /// It was here with the same values.
+    Unchanged,
+    /// It is left out, and nothing has changed.
+    Refused(ImportRefusal),
+}
+
+/// Why something is left out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportRefusal {
+    /// It would depend on itself: each of these records depends on the next.
+    #[error("it would close a cycle of {} records", .0.len().saturating_sub(1))]
+    Cycle(Vec<RecordId>),
+    /// The record was made here.
+    #[error("record {0} was made by a task of this service, with other values")]
+    MadeHere(RecordId),
+    /// The audit trail is append-only.
+    #[error("the audit trail has another event with the id {0}")]
+    OtherEvent(String),
+    /// A checkpoint never changes but by what is done here.
+    #[error("there is another checkpoint with the id {0}")]
+    OtherCheckpoint(CheckpointId),
+    /// It does not say what it was where it came from.
+    #[error("it does not say what it was where it came from")]
+    NoOrigin,
+}
+
+/// What became of something, and of the records that depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportResult {
+    /// What became of it.
+    pub outcome: ImportOutcome,
+    /// Records that became suspect by it, and were not said to be where they
+    /// came from.
+    pub newly_suspect: Vec<RecordId>,
+}
+
+impl From<ImportOutcome> for ImportResult {
+    fn from(outcome: ImportOutcome) -> Self {
+        Self { outcome, newly_suspect: Vec::new() }
+    }
+}
+
+impl Engine {
+    /// Imports all of it in one durable step, in its order. What is left out
+    /// keeps nothing else from being taken.
+    pub async fn import(&self, items: Arc<Vec<Import>>) -> Result<Vec<ImportResult>, Error> {
+        self.check_writable()?;
+        self.ask(|reply| Command::Import { items, reply }).await
+    }
+
+    /// Records by id, after one of them, at most `limit`.
+    pub async fn records_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<Record>, Error> {
+        self.read(move |side| side.store.view()?.records_after(after, limit)).await
+    }
+
+    /// Taints, marks and clears after one of them, in their order, at most
+    /// `limit`.
+    pub async fn cascades_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, CascadeRow)>, Error> {
+        self.read(move |side| side.store.view()?.cascades_after(after, limit)).await
+    }
+
+    /// Checkpoints by id, after one of them, at most `limit`.
+    pub async fn checkpoints_after(&self, after: Option<CheckpointId>, limit: usize) -> Result<Vec<Checkpoint>, Error> {
+        self.read(move |side| side.store.view()?.checkpoints_after(after.as_ref(), limit)).await
+    }
+
+    /// Imported events in the order in which they came, after one of them, at
+    /// most `limit`.
+    pub async fn imported_events(&self, after: u64, limit: usize) -> Result<Vec<(u64, ImportedEvent)>, Error> {
+        self.read(move |side| side.store.view()?.imported_events_after(after, limit)).await
+    }
+}
+
+impl Machine {
+    /// Imports one thing after the other.
+    pub(super) fn import(&mut self, items: &[Import], now: Timestamp) -> Stored<Vec<ImportResult>> {
+        items
+            .iter()
+            .map(|item| match item {
+                Import::Record(record) => self.import_record(record, now),
+                Import::Event(event) => self.import_event(event).map(ImportResult::from),
+                Import::Checkpoint(checkpoint) => self.import_checkpoint_again(checkpoint, now).map(ImportResult::from),
+            })
+            .collect()
+    }
+
+    fn import_record(&mut self, record: &Record, now: Timestamp) -> Stored<ImportResult> {
+        let before = self.stored_record(record.id)?;
+        let Some(imported) = &record.imported else {
+            return Ok(ImportOutcome::Refused(ImportRefusal::NoOrigin).into());
+        };
+        match before.as_ref().map(|before| before.imported.as_deref()) {
+            Some(None) => return Ok(ImportOutcome::Refused(ImportRefusal::MadeHere(record.id)).into()),
+            Some(Some(before)) if before.digest == imported.digest => return Ok(ImportOutcome::Unchanged.into()),
+            Some(Some(_)) | None => {}
+        }
+        let mut step = match self.provenance.import(record)? {
+            Ok(step) => step,
+            Err(cycle) => return Ok(ImportOutcome::Refused(ImportRefusal::Cycle(cycle)).into()),
+        };
+        self.use_project(&record.project, now)?;
+        let mut record = record.clone();
+        self.import_taint(&mut record, before.as_ref(), &mut step, now)?;
+        let outcome = if before.is_some() { ImportOutcome::Updated } else { ImportOutcome::Created };
+        if let Some(before) = before {
+            self.group.unlisted.entry(record.id).or_insert(before);
+        }
+        self.group.records.insert(record.id, record);
+        Ok(ImportResult { outcome, newly_suspect: self.newly_suspect(&step.flags)? })
+    }
+
+    /// A record as it is in this group or in the store, which is not changed.
+    fn stored_record(&self, id: RecordId) -> Stored<Option<Record>> {
+        match self.group.records.get(&id) {
+            Some(record) => Ok(Some(record.clone())),
+            None if self.provenance.graph().find(id).is_none() => Ok(None),
+            None => self.store.view()?.record(id),
+        }
+    }
+
+    /// Makes a fact of the taint that a record came with; withdraws the one
+    /// that it came with before and has no more. A taint of our own stays.
+    fn import_taint(
+        &mut self,
+        record: &mut Record,
+        before: Option<&Record>,
+        step: &mut Step,
+        now: Timestamp,
+    ) -> Stored<()> {
+        let Some(imported) = &mut record.imported else { return Ok(()) };
+        let graph = self.provenance.graph();
+        let fact = graph.find(record.id).and_then(|node| graph.record(node)).and_then(|known| known.fact);
+        let told_before = before.and_then(|before| before.imported.as_ref()?.tainted_in);
+        let action = match (&imported.taint, fact) {
+            (Some(_), Some(Fact::Tainted(at))) => {
+                imported.tainted_in = told_before.filter(|told| *told == at);
+                return Ok(());
+            }
+            (None, Some(Fact::Tainted(at))) if told_before == Some(at) => Action::Clear,
+            (None, _) => return Ok(()),
+            (Some(_), _) => Action::Taint,
+        };
+        let taint = imported.taint.clone();
+        let (seq, said) = self.provenance.apply(action, &[record.id])?;
+        imported.tainted_in = (action == Action::Taint).then_some(seq);
+        let at = taint.as_ref().and_then(|taint| taint.at).unwrap_or(now);
+        let (reason, source) = taint.map_or((None, None), |taint| (taint.reason, taint.by));
+        let row = CascadeRow {
+            at,
+            cascade_id: IMPORT_CASCADE.to_owned(),
+            cause: Cause::Import(record.id),
+            reason: reason.unwrap_or_else(|| "it came so with an import".to_owned()),
+            source,
+            changes: changes(self.provenance.graph(), &said),
+        };
+        self.group.batch.put_cascade(seq, &row)?;
+        step.flags.extend(said.flags);
+        step.join();
+        Ok(())
+    }
+
+    /// Of the records that became suspect, those that were not said to be.
+    fn newly_suspect(&self, flags: &[FlagChange]) -> Stored<Vec<RecordId>> {
+        let graph = self.provenance.graph();
+        let suspect = flags.iter().filter(|change| change.from == Flag::Clean && change.to == Flag::Suspect);
+        let ids: Vec<RecordId> =
+            suspect.filter_map(|change| graph.record(change.record)).map(|known| known.id).collect();
+        let mut new = Vec::new();
+        if ids.is_empty() {
+            return Ok(new);
+        }
+        let view = self.store.view()?;
+        for id in ids {
+            let was_suspect = |record: &Record| record.imported.as_ref().is_some_and(|imported| imported.was_suspect);
+            let told = match self.group.records.get(&id) {
+                Some(record) => was_suspect(record),
+                None => view.record(id)?.as_ref().is_some_and(was_suspect),
+            };
+            if !told {
+                new.push(id);
+            }
+        }
+        new.sort_unstable();
+        Ok(new)
+    }
+
+    /// Keeps a checkpoint, unless it is there already.
+    fn import_checkpoint_again(&mut self, checkpoint: &Checkpoint, now: Timestamp) -> Stored<ImportOutcome> {
+        Ok(match self.checkpoint(&checkpoint.id)? {
+            Some(known) if known.original == checkpoint.original => ImportOutcome::Unchanged,
+            Some(_) => ImportOutcome::Refused(ImportRefusal::OtherCheckpoint(checkpoint.id.clone())),
+            None => {
+                self.import_checkpoint(checkpoint.clone(), now)?;
+                ImportOutcome::Created
+            }
+        })
+    }
+
+    fn import_event(&mut self, event: &ImportedEvent) -> Stored<ImportOutcome> {
+        let known = match self.group.events.0.get(&event.id) {
+            Some(digest) => Some(*digest),
+            None => self.store.view()?.imported_event(&event.id)?.map(|known| known.digest),
+        };
+        match known {
+            Some(digest) if digest == event.digest => return Ok(ImportOutcome::Unchanged),
+            Some(_) => return Ok(ImportOutcome::Refused(ImportRefusal::OtherEvent(event.id.clone()))),
+            None => {}
+        }
+        let last = match self.group.events.1 {
+            Some(last) => last,
+            None => self.store.view()?.last_imported_event()?,
+        };
+        self.group.batch.put_imported_event(last + 1, event)?;
+        self.group.events.1 = Some(last + 1);
+        self.group.events.0.insert(event.id.clone(), event.digest);
+        Ok(ImportOutcome::Created)
+    }
+}

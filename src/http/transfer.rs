@@ -1,0 +1,101 @@
+//! `POST /provenance/import` and `GET /provenance/export`: provenance as
+//! lines in the form of the old program, as long as they are.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::body::Body;
+use super::headers;
+use super::reply::Reply;
+use super::request::Call;
+use crate::task::ProjectId;
+use crate::transfer::{self, Chunk};
+
+/// Chunks that may wait on their way, in each direction.
+const CHUNKS: usize = 4;
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+/// `POST /provenance/import`: lines in, a result for each out while they come.
+pub(super) fn import(call: Call) -> Reply {
+    call.no_query()?;
+    headers::require_lines(call.headers())?;
+    call.app.engine.check_writable()?;
+    let (sender, chunks) = mpsc::channel(CHUNKS);
+    let (results, answer) = mpsc::channel(CHUNKS);
+    let patience = call.app.settings.limits.body_timeout;
+    tokio::spawn(receive(call.body, patience, call.stopping, sender));
+    let engine = call.app.engine.clone();
+    // It ends with the body, or with the connection: then nobody takes its results.
+    tokio::spawn(async move { transfer::import(&engine, chunks, results).await });
+    Ok(lines(Body::Stream(answer)))
+}
+
+/// Hands a body over in chunks, at the pace at which they are taken.
+async fn receive(mut body: Incoming, patience: Duration, stopping: CancellationToken, chunks: mpsc::Sender<Chunk>) {
+    loop {
+        let frame = tokio::select! {
+            frame = tokio::time::timeout(patience, body.frame()) => frame,
+            () = stopping.cancelled() => {
+                let _ = chunks.send(Err("the service is shutting down: run it again".to_owned())).await;
+                return;
+            }
+            () = chunks.closed() => return,
+        };
+        let chunk = match frame {
+            Ok(None) => return,
+            Ok(Some(Ok(frame))) => Ok(frame.into_data().unwrap_or_default()),
+            Ok(Some(Err(_))) => Err("the connection broke in the middle of the lines".to_owned()),
+            Err(_) => Err(format!("nothing came for {} s", patience.as_secs())),
+        };
+        let ends = chunk.is_err();
+        if chunks.send(chunk).await.is_err() || ends {
+            return;
+        }
+    }
+}
+
+/// `GET /provenance/export`: everything, or all of one project.
+pub(super) fn export(call: &Call) -> Reply {
+    let mut query = call.query(&["project_id"]);
+    let project: Option<ProjectId> = query.parsed("project_id");
+    query.finish()?;
+    let (sender, chunks) = mpsc::channel(CHUNKS);
+    let engine = call.app.engine.clone();
+    // It ends with the connection: then nobody takes its chunks.
+    tokio::spawn(async move { transfer::export(&engine, project.as_ref(), sender).await });
+    Ok(lines(Body::Breakable(chunks)))
+}
+
+fn lines(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, NDJSON);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hyper::StatusCode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broken_export_breaks_its_answer() {
+        let (sender, chunks) = mpsc::channel(2);
+        sender.send(Ok(Bytes::from_static(b"{}\n"))).await.unwrap();
+        sender.send(Err(transfer::Broken)).await.unwrap();
+        let response = lines(Body::Breakable(chunks));
+        assert_eq!((response.status(), &response.headers()[CONTENT_TYPE]), (StatusCode::OK, &NDJSON));
+        let mut body = response.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "{}\n");
+        assert!(body.frame().await.unwrap().is_err());
+    }
+}

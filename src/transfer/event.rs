@@ -1,0 +1,131 @@
+//! Entries of the audit trail in the form of the old program's taint events.
+
+use uuid::{Builder, Uuid};
+
+use crate::engine::AuditPlace;
+use crate::legacy::{Action, Line, TaintEvent};
+use crate::lineage::{Flag, Graph, Node};
+use crate::store::{CascadeRow, ChangeRow, ImportedEvent};
+use crate::task::{ArtifactId, Seq};
+
+/// A change of a flag as an event. Its id is the same however often it is
+/// made; `wanted` is the artifact that it is to be told of, where the record
+/// has several.
+#[must_use]
+pub fn taint_event(
+    graph: &Graph,
+    store: Uuid,
+    place: AuditPlace,
+    (cascade, change): (&CascadeRow, &ChangeRow),
+    wanted: Option<&ArtifactId>,
+) -> TaintEvent {
+    let node = graph.find(change.record);
+    let named = cascade.cause.artifact().filter(|_| change.depth == 0);
+    let through = change.through.and_then(|through| graph.find(through));
+    let (source_artifact, source_record) = match (&cascade.source, change.through) {
+        (_, Some(record)) => (node.zip(through).and_then(|(node, above)| edge(graph, node, above)), Some(record)),
+        (Some(source), None) => match source.parse().ok().filter(|id| graph.find(*id).is_some()) {
+            Some(record) => (None, Some(record)),
+            None => (Some(source.clone()), None),
+        },
+        (None, None) => (None, None),
+    };
+    let made = || ArtifactId::new(&node.and_then(|node| made(graph, node))?).ok();
+    TaintEvent {
+        id: event_id(store, place).to_string(),
+        timestamp: Some(cascade.at),
+        artifact: wanted.or(named).cloned().or_else(made),
+        record: Some(change.record),
+        reason: cascade.reason.clone(),
+        source_artifact: source_artifact.unwrap_or_default(),
+        source_record,
+        cascade_depth: change.depth.into(),
+        cascade: cascade.cascade_id.clone(),
+        action: action(change.from, change.to),
+        original: None,
+    }
+}
+
+/// Where in an id the bytes of the store stand; the others tell the place.
+const STORE_BYTES: [usize; 4] = [7, 9, 10, 11];
+
+/// The id of an entry of our own: it has the place in it, so that an import
+/// of what was exported here knows it again.
+fn event_id(store: Uuid, place: AuditPlace) -> Uuid {
+    let mut bytes = [0; 16];
+    let [_, _, step @ ..] = place.step.0.to_be_bytes();
+    bytes[..6].copy_from_slice(&step);
+    bytes[12..].copy_from_slice(&u32::try_from(place.index).unwrap_or(u32::MAX).to_be_bytes());
+    for (at, byte) in STORE_BYTES.into_iter().zip(store.as_bytes().iter().rev()) {
+        bytes[at] = *byte;
+    }
+    Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// The step of an entry of our own, by its id; `None`: it is none of this store.
+#[must_use]
+pub(super) fn own_step(store: Uuid, id: &str) -> Option<Seq> {
+    let id = Uuid::try_parse(id).ok()?;
+    let (head, _) = id.as_bytes().split_first_chunk::<8>()?;
+    let step = Seq(u64::from_be_bytes(*head) >> 16);
+    let (_, index) = id.as_bytes().split_last_chunk::<4>()?;
+    let index = usize::try_from(u32::from_be_bytes(*index)).ok()?;
+    (event_id(store, AuditPlace { step, index }) == id).then_some(step)
+}
+
+/// An imported event; `None`: it is none that can be read.
+#[must_use]
+pub fn imported_event(event: &ImportedEvent) -> Option<TaintEvent> {
+    match Line::parse(event.original.as_bytes()) {
+        Ok(Line::TaintEvent(event)) => Some(*event),
+        Ok(Line::Record(_) | Line::Checkpoint(_)) | Err(_) => None,
+    }
+}
+
+/// The old program's word for a change.
+const fn action(from: Flag, to: Flag) -> Action {
+    match (from, to) {
+        (Flag::Suspect, Flag::Tainted) => Action::Escalate,
+        (_, Flag::Tainted) => Action::Taint,
+        (Flag::Clean, Flag::Suspect) => Action::Suspect,
+        (_, Flag::Suspect | Flag::Clean) => Action::Clear,
+    }
+}
+
+/// The first artifact that a record has made.
+fn made(graph: &Graph, node: Node) -> Option<String> {
+    graph.outputs(node).next().and_then(|artifact| graph.artifact_id(artifact)).map(str::to_owned)
+}
+
+/// An artifact by which a record depends on another; where the edge is no
+/// more, one that the other has made.
+fn edge(graph: &Graph, node: Node, above: Node) -> Option<String> {
+    let between = graph.between(node, above).next();
+    between.and_then(|artifact| graph.artifact_id(artifact)).map(str::to_owned).or_else(|| made(graph, above))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_events_are_known_by_their_ids() {
+        let (store, other) = (Uuid::from_u128(0x1234_5678_9abc), Uuid::from_u128(7));
+        for (step, index) in [(1, 0), (77, 100_000), (1 << 47, 12)] {
+            let place = AuditPlace { step: Seq(step), index };
+            let id = event_id(store, place).to_string();
+            assert_eq!((own_step(store, &id), own_step(other, &id)), (Some(Seq(step)), None));
+        }
+        assert_eq!(own_step(store, "event 1"), None);
+        assert_eq!(own_step(store, &store.to_string()), None);
+    }
+
+    #[test]
+    fn actions_have_the_old_words() {
+        assert_eq!(action(Flag::Clean, Flag::Tainted), Action::Taint);
+        assert_eq!(action(Flag::Suspect, Flag::Tainted), Action::Escalate);
+        assert_eq!(action(Flag::Clean, Flag::Suspect), Action::Suspect);
+        assert_eq!(action(Flag::Tainted, Flag::Suspect), Action::Clear);
+        assert_eq!(action(Flag::Suspect, Flag::Clean), Action::Clear);
+    }
+}
