@@ -235,8 +235,9 @@ pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<Pr
 }
 
 /// Holds every page of the store of a stopped service, and every content
-/// beside it, against its checksum, and the copy in the configured database against the store; `None`: there
-/// is no database. `repair` makes the copy equal.
+/// beside it, against its checksum, and the copy in the configured database
+/// against the store; `None`: there is no database. `repair` makes the copy
+/// equal.
 pub async fn verify(config: &Config, repair: bool) -> anyhow::Result<Option<replica::Report>> {
     require_store(config)?;
     let (dir, cache) = (&config.engine.data_dir, to_usize(config.engine.store_cache_bytes));

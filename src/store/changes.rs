@@ -112,7 +112,7 @@ impl Batch {
             tiers: sorted(self.tier_pauses.iter().map(|(tier, _)| tier.clone())),
             tasks: sorted(tasks),
             records: sorted(records),
-            cascades: sorted(self.cascades.iter().map(|(step, _, _)| *step)),
+            cascades: sorted(self.cascades.steps()),
             checkpoints: sorted(self.checkpoints.ids().cloned()),
             contents: sorted(self.contents.keys()),
         }

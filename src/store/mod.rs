@@ -23,6 +23,7 @@ mod recover;
 mod rows;
 mod scan;
 mod tables;
+mod write;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
 pub use changes::{Changed, CommitNumber};
