@@ -182,7 +182,9 @@ impl Postgres {
         let log = fs::File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new("sh");
         self.own(&mut command);
-        command.arg("-c").arg("\"$@\" </dev/null & cat >/dev/null; kill -QUIT $!; wait $!").arg("sh");
+        // Again and again: while it starts, it does not listen to the signal.
+        let script = "\"$@\" </dev/null & cat >/dev/null; while kill -QUIT $! 2>/dev/null; do sleep 0.1; done";
+        command.arg("-c").arg(script).arg("sh");
         command.arg(self.binaries.join("postgres")).arg("-D").arg(self.data());
         for setting in [
             &format!("port={}", self.port),
