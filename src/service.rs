@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::engine::{self, Engine, WriterThread};
-use crate::http::{self, ApiKey, App};
+use crate::engine::{self, Bus, Engine, WriterThread};
+use crate::http::{self, ApiKey, App, Others};
 use crate::routing::{Driver, Services};
 use crate::store::{self, Store};
 
@@ -33,6 +34,8 @@ pub struct Service {
     app: Arc<App>,
     /// Without a service to ask there is none.
     driver: Option<Driver>,
+    /// Without a broker there is none.
+    broker: Option<amqp::Driver>,
     writer: WriterThread,
 }
 
@@ -81,8 +84,13 @@ impl Service {
         let services = Arc::new(Services::new(&routing, &clock));
         let asked = routing.agent.is_some() || routing.rag.is_some();
         let driver = asked.then(|| Driver::new(engine.clone(), services.clone(), &routing, clock.clone()));
-        let app = App::new(engine, services, http_settings(config), clock);
-        Ok(Self { listener, address, app, driver, writer })
+        let broker = config.events.rabbitmq.as_ref().map(|settings| {
+            let broker = Arc::new(Broker::new(format!("{}:{}", settings.host, settings.port), clock.clone()));
+            (amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone()), broker)
+        });
+        let (broker, shown) = broker.unzip();
+        let app = App::new(engine, Others { services, broker: shown }, http_settings(config), clock);
+        Ok(Self { listener, address, app, driver, broker, writer })
     }
 
     /// The address it listens on.
@@ -95,9 +103,10 @@ impl Service {
     /// what they changed is committed, the store is closed. An error is one
     /// of the store, after which nothing more is acknowledged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreFailed> {
-        let Self { listener, app, driver, writer, .. } = self;
+        let Self { listener, app, driver, broker, writer, .. } = self;
         let stop = shutdown.child_token();
         let driver = driver.map(|driver| tokio::spawn(driver.run(stop.clone())));
+        let broker = broker.map(|broker| tokio::spawn(broker.run(stop.clone())));
         let server = tokio::spawn(http::serve(listener, app, stop.clone()));
         let failed = tokio::select! {
             () = shutdown.cancelled() => false,
@@ -109,6 +118,10 @@ impl Service {
         if let Some(driver) = driver {
             // What was under way is handed out again after the next start.
             let _ = driver.await;
+        }
+        if let Some(broker) = broker {
+            // What was not confirmed is published again after the next start.
+            let _ = broker.await;
         }
         let writer = tokio::task::spawn_blocking(move || if failed { writer.join() } else { writer.stop() });
         match writer.await {
@@ -134,6 +147,7 @@ fn engine_settings(config: &Config) -> engine::Settings {
     engine::Settings {
         policy: config.policy(),
         router: config.routing.router.clone(),
+        bus: if config.events.rabbitmq.is_some() { Bus::Broker } else { Bus::Embedded },
         tiers: config.routing.tiers.clone(),
         default_priority: tasks.default_priority,
         default_qa_profile: tasks.qa_profile_default.clone(),
@@ -149,7 +163,7 @@ fn engine_settings(config: &Config) -> engine::Settings {
         dedup_window: config.events.dedup_window,
         dedup_max_ids: to_usize(config.events.dedup_max_ids),
         log_retention: config.events.retention,
-        log_readers: Vec::new(),
+        log_readers: config.events.rabbitmq.iter().map(|_| amqp::READER.to_owned()).collect(),
         min_free_mib: config.engine.min_free_disk_bytes / MIB,
     }
 }

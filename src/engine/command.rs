@@ -12,7 +12,7 @@ use super::api::{
 use super::cascade::{Cascade, CascadeRequest};
 use super::machine::Grant;
 use super::routing::TakenRouting;
-use crate::store::{Committed, Project};
+use crate::store::{Committed, DeadLetter, Project};
 use crate::task::{
     Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
 };
@@ -111,6 +111,18 @@ pub(super) enum Command {
         project: ProjectId,
         if_version: Option<u64>,
         reply: Reply<()>,
+    },
+    /// Keeps messages that can't be taken.
+    Bury {
+        letters: Vec<DeadLetter>,
+        reply: Reply<()>,
+    },
+    /// Tells how many tasks of a tier wait at the broker.
+    NoteWaiting {
+        tier: Tier,
+        waiting: usize,
+        before: Timestamp,
+        reply: Reply<usize>,
     },
     /// Pauses a project, or resumes it.
     PauseProject {

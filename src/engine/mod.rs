@@ -9,6 +9,7 @@
 mod answer;
 mod api;
 mod audit;
+mod broker;
 mod cascade;
 mod command;
 mod estimates;
@@ -40,10 +41,11 @@ pub use api::{
     Submitted, TaskFilter, TaskPage, UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
+pub use broker::Position;
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
 pub use readers::{Behind, ChangePage, LogReader};
 pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
-pub use settings::Settings;
+pub use settings::{Bus, Settings};
 pub use tree::TreeNode;

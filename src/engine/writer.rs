@@ -197,6 +197,10 @@ impl Writer {
             Command::ReturnRouting { task, until, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
+            Command::Bury { letters, reply } => hold(reply, Ok::<_, Refusal>(machine.bury(letters)?)),
+            Command::NoteWaiting { tier, waiting, before, reply } => {
+                hold(reply, Ok::<_, Refusal>(machine.note_waiting(&tier, waiting, before, now)?))
+            }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {

@@ -6,8 +6,15 @@ use crate::store::LogEntry;
 use crate::task::{Change, Tier};
 
 /// Events that this service takes.
-pub const ACCEPTED: [&str; 6] =
-    ["task.output.created", "task.validated", "task.rejected", "task.failed", "review.requested", "review.completed"];
+pub const ACCEPTED: [&str; 7] = [
+    "task.started",
+    "task.output.created",
+    "task.validated",
+    "task.rejected",
+    "task.failed",
+    "review.requested",
+    "review.completed",
+];
 
 /// Events that this service publishes.
 pub const PUBLISHED: [&str; 4] = ["task.created", "task.ready", "task.cancelled", "task.finished"];

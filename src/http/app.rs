@@ -7,16 +7,27 @@ use super::metrics::Metrics;
 use super::routes::Routes;
 use super::settings::Settings;
 use super::walks::Walks;
+use crate::amqp::Broker;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Envelope;
 use crate::routing::Services;
+
+/// What the edge tells of the other services.
+#[derive(Debug, Clone)]
+pub struct Others {
+    /// Agent and RAG.
+    pub services: Arc<Services>,
+    /// The broker; `None`: workers lease tasks here.
+    pub broker: Option<Arc<Broker>>,
+}
 
 /// The service as the edge sees it.
 #[derive(Debug)]
 pub struct App {
     pub(super) engine: Engine,
     pub(super) services: Arc<Services>,
+    pub(super) broker: Option<Arc<Broker>>,
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) envelope: Envelope,
@@ -29,14 +40,15 @@ pub struct App {
 impl App {
     /// Puts the service together.
     #[must_use]
-    pub fn new(engine: Engine, services: Arc<Services>, settings: Settings, clock: Clock) -> Arc<Self> {
+    pub fn new(engine: Engine, others: Others, settings: Settings, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
-            metrics: Metrics::new(engine.clone(), services.clone(), clock.clone(), &settings),
+            metrics: Metrics::new(engine.clone(), &others, clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
             envelope: Envelope::new(engine.store_id()),
             walks: Walks::new(clock.clone()),
             engine,
-            services,
+            services: others.services,
+            broker: others.broker,
             settings,
             clock,
             routes: Routes::new(),

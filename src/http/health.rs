@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
+use crate::amqp::{self, LinkFigures, LinkState};
 use crate::engine::Figures;
 use crate::routing::ServiceFigures;
 use crate::task::{Phase, Timestamp};
@@ -49,8 +50,13 @@ pub(super) fn detailed(call: &Call) -> Reply {
     dependencies.insert("store".to_owned(), store_wire);
     let services = call.app.services.figures().services;
     dependencies.extend(services.iter().map(|service| (service.service.to_owned(), service_wire(service))));
+    let broker = call.app.broker.as_ref().map(|broker| (broker.figures(), broker.address().to_owned()));
+    if let Some((broker, address)) = &broker {
+        dependencies.insert("rabbitmq".to_owned(), broker_wire(broker, address, &figures, call.app.clock.now()));
+    }
     // Without submissions, or without one of the others, the rest still works.
-    let away = services.iter().any(|service| service.away_since.is_some());
+    let broker_away = broker.is_some_and(|(broker, _)| broker.state() != LinkState::Connected);
+    let away = broker_away || services.iter().any(|service| service.away_since.is_some());
     let status = if away && code == StatusCode::OK { "degraded" } else { store };
     let body = json!({
         "status": status,
@@ -70,6 +76,27 @@ fn service_wire(service: &ServiceFigures) -> Value {
         "away_since": service.away_since.map(|since| since.to_string()),
         "in_flight": service.in_flight,
         "last_error": error.map(|(at, message)| json!({"at": at.to_string(), "message": message})),
+    })
+}
+
+/// The broker: how it is, and how far what was to be published is behind.
+fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: Timestamp) -> Value {
+    let behind = figures.readers.iter().find(|behind| behind.reader == amqp::READER);
+    let link = |link: &LinkFigures| json!({"status": link.state.as_str(), "since": link.since.to_string()});
+    let waiting = broker
+        .waiting
+        .iter()
+        .map(|(tier, waiting)| (tier.to_string(), json!({"ready": waiting.ready, "consumers": waiting.consumers})));
+    json!({
+        "status": broker.state().as_str(),
+        "address": address,
+        "publisher": link(&broker.publisher),
+        "consumer": link(&broker.consumer),
+        "last_error": broker.last_error().map(|(at, message)| json!({"at": at.to_string(), "message": message})),
+        "backlog_changes": behind.map_or(0, |behind| behind.changes),
+        "backlog_seconds": behind.and_then(|behind| behind.oldest).map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
+        "held": broker.held,
+        "work_queues": waiting.collect::<Map<String, Value>>(),
     })
 }
 

@@ -49,6 +49,6 @@ mod tasks;
 mod tree;
 mod walks;
 
-pub use app::App;
+pub use app::{App, Others};
 pub use connections::serve;
 pub use settings::{ApiKey, Limits, Settings};

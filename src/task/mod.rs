@@ -35,7 +35,8 @@ pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SU
 pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Stale};
 pub use estimate::{Cohort, Estimated, Estimator, Statistics};
 pub use event::{
-    Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict,
+    Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Started,
+    Verdict,
 };
 pub use id::{
     ArtifactId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile, RecordId, ReviewId,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
@@ -15,10 +15,11 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "store", "engine", "json"]),
+    ("amqp", &["task", "clock", "store", "engine", "events", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
-    ("http", &["task", "lineage", "clock", "store", "engine", "events", "routing", "json"]),
-    ("config", &["task", "routing"]),
-    ("service", &["task", "clock", "store", "engine", "events", "routing", "http", "config"]),
+    ("http", &["task", "lineage", "clock", "store", "engine", "events", "amqp", "routing", "json"]),
+    ("config", &["task", "amqp", "routing"]),
+    ("service", &["task", "clock", "store", "engine", "events", "amqp", "routing", "http", "config"]),
 ];
 
 fn root() -> PathBuf {

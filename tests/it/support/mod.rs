@@ -7,5 +7,7 @@ pub(crate) mod fixtures;
 pub(crate) mod invariants;
 pub(crate) mod old_files;
 pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod rabbitmq;
 pub(crate) mod random;
 pub(crate) mod service;

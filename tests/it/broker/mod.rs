@@ -1,0 +1,9 @@
+//! The service and a real `RabbitMQ`.
+
+mod faults;
+mod garbage;
+mod journey;
+mod switching;
+mod topology;
+mod waiting;
+mod world;
