@@ -222,6 +222,7 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::ProjectConsistency => projects::consistency(call).await,
         Endpoint::ArtifactContent => artifacts::content(call).await,
         Endpoint::ListDeadLetters => dead_letters::list(call).await,
+        Endpoint::ShowDeadLetter => dead_letters::show(call).await,
         Endpoint::RequeueDeadLetter => dead_letters::requeue(call).await,
         Endpoint::Health => health::health(&call),
         Endpoint::HealthDetailed => health::detailed(&call),

@@ -53,6 +53,7 @@ pub(super) enum Endpoint {
     ProjectConsistency,
     ArtifactContent,
     ListDeadLetters,
+    ShowDeadLetter,
     RequeueDeadLetter,
     Health,
     HealthDetailed,
@@ -93,7 +94,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 47] = [
+const TABLE: [(Verb, &str, Endpoint); 48] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -135,6 +136,7 @@ const TABLE: [(Verb, &str, Endpoint); 47] = [
     (Verb::Get, "/taint-events", Endpoint::TaintEvents),
     (Verb::Get, "/artifacts/{id}/content", Endpoint::ArtifactContent),
     (Verb::Get, "/dead-letters", Endpoint::ListDeadLetters),
+    (Verb::Get, "/dead-letters/{id}", Endpoint::ShowDeadLetter),
     (Verb::Post, "/dead-letters/{id}/requeue", Endpoint::RequeueDeadLetter),
     (Verb::Get, "/health", Endpoint::Health),
     (Verb::Get, "/health/detailed", Endpoint::HealthDetailed),

@@ -2,6 +2,7 @@
 
 mod faults;
 mod garbage;
+mod interop;
 mod journey;
 mod switching;
 mod topology;

@@ -218,7 +218,7 @@ impl Watchdog {
     fn new(epmd: u32, home: &Path) -> Self {
         let script = format!(
             "while read -r id; do last=$id; done; \
-             if [ -n \"$last\" ]; then kill -CONT -- -$last; kill -KILL -- -$last; fi 2>/dev/null; \
+             if [ -n \"$last\" ]; then kill -CONT -$last; kill -KILL -$last; fi 2>/dev/null; \
              kill -KILL {epmd} 2>/dev/null; rm -rf '{}'",
             home.display()
         );
