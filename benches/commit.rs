@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dats::store::{Batch, Counters, LogEntry, Store};
+use dats::store::{About, Batch, Counters, LogEntry, Standing, Store};
 use dats::task::{Change, Seq, TaskId, Timestamp, submit};
 use support::limits::{DurableFile, resolved, submission};
 use uuid::Uuid;
@@ -29,12 +29,14 @@ fn commit_submissions(store: &Store, count: u64, seq: &mut Seq) {
         *seq = seq.next();
         let entry = LogEntry {
             at: now,
-            task: id,
             project: task.project.clone(),
-            version: 1,
-            status: task.status(),
-            phase: task.phase(),
-            attempt: 0,
+            about: About::Task(Standing {
+                task: id,
+                version: 1,
+                status: task.status(),
+                phase: task.phase(),
+                attempt: 0,
+            }),
             change: Change::Created,
             event: None,
             on_bus: false,

@@ -165,6 +165,11 @@ fn engine_settings(config: &Config) -> engine::Settings {
         log_retention: config.events.retention,
         log_readers: config.events.rabbitmq.iter().map(|_| amqp::READER.to_owned()).collect(),
         min_free_mib: config.engine.min_free_disk_bytes / MIB,
+        checkpoints: engine::CheckpointRules {
+            every_tasks: config.engine.checkpoint_tasks,
+            every: config.engine.checkpoint_every,
+            kept: config.engine.checkpoints_kept,
+        },
     }
 }
 
@@ -185,6 +190,7 @@ fn http_settings(config: &Config) -> http::Settings {
             body_bytes: server.max_body_bytes,
             head_timeout: server.header_timeout,
             body_timeout: server.body_timeout,
+            walk_timeout: server.walk_timeout,
             write_timeout: WRITE_TIMEOUT,
             drain_timeout: server.drain_timeout,
         },
@@ -196,11 +202,17 @@ fn http_settings(config: &Config) -> http::Settings {
 pub struct PruneReport {
     /// Finished tasks.
     pub tasks: u64,
+    /// Files with contents that no record names.
+    pub contents: u64,
 }
 
 impl fmt::Display for PruneReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} finished tasks removed", self.tasks)
+        write!(f, "{} finished tasks removed", self.tasks)?;
+        match self.contents {
+            0 => Ok(()),
+            contents => write!(f, ", {contents} contents that no record names"),
+        }
     }
 }
 
@@ -215,10 +227,12 @@ pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<Pr
     let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
     let now = Clock::new().now();
     let tasks = engine::prune(&store, engine_settings(config), now.before(age), now)?;
-    Ok(PruneReport { tasks })
+    let contents = store.sweep_contents()?;
+    Ok(PruneReport { tasks, contents })
 }
 
-/// Holds every page of the store of a stopped service against its checksum.
+/// Holds every page of the store of a stopped service, and every content
+/// beside it, against its checksum.
 pub fn verify(config: &Config) -> anyhow::Result<()> {
     require_store(config)?;
     Ok(Store::verify(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?)

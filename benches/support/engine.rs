@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dats::clock::Clock;
-use dats::engine::{Bus, Engine, Incoming, LeaseRequest, Settings, WriterThread};
+use dats::engine::{Bus, CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
 use dats::store::Store;
 use dats::task::{
     ArtifactId, Correlation, Domain, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router, TaskId, Tier,
@@ -46,6 +46,7 @@ fn settings(hot_bytes: usize) -> Settings {
         log_retention: day,
         log_readers: Vec::new(),
         min_free_mib: 0,
+        checkpoints: CheckpointRules::default(),
     }
 }
 
@@ -96,7 +97,7 @@ pub(crate) async fn work_on_one(engine: &Engine) -> Option<TaskId> {
     Some(id)
 }
 
-fn lease_request() -> LeaseRequest {
+pub(crate) fn lease_request() -> LeaseRequest {
     LeaseRequest {
         tier: Tier::new("small").expect("a tier"),
         worker: WorkerId::new("bench").expect("a worker"),
@@ -106,7 +107,8 @@ fn lease_request() -> LeaseRequest {
     }
 }
 
-fn id_of(task: &[u8]) -> TaskId {
+/// The task that the data of a lease names.
+pub(crate) fn id_of(task: &[u8]) -> TaskId {
     let task: serde_json::Value = serde_json::from_slice(task).expect("JSON");
     task["task_id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
 }
@@ -123,8 +125,10 @@ fn output(task: TaskId) -> Incoming {
     };
     Incoming {
         identity: Some(("/bench".to_owned(), task.to_string())),
-        correlation: Correlation { task: Some(task), artifact: None, review: None },
-        report: Report::Output(Box::new(output_of(artifact, named))),
+        message: Message::Report {
+            correlation: Correlation { task: Some(task), artifact: None, review: None },
+            report: Report::Output(Box::new(output_of(artifact, named))),
+        },
         raw: "{}".to_owned(),
         on_bus: false,
     }
@@ -135,7 +139,7 @@ pub(crate) fn output_of(artifact: ArtifactId, named: OutputArtifact) -> Output {
     Output {
         artifact,
         attempt: None,
-        content: None,
+        contents: std::collections::BTreeMap::new(),
         artifacts: vec![named],
         inputs_consumed: Vec::new(),
         model_used: Some("model-7b".to_owned()),

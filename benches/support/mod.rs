@@ -3,5 +3,6 @@
 
 pub(crate) mod engine;
 pub(crate) mod limits;
+pub(crate) mod linked;
 pub(crate) mod load;
 pub(crate) mod server;

@@ -59,6 +59,8 @@ impl Drop for Running {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     /// From the start of the process to its readiness.
     pub(crate) started_in: Duration,
 }
@@ -77,8 +79,9 @@ impl Process {
         let stdout = child.stdout.take().expect("its output");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
         let started_in = started.elapsed();
-        assert!(line.contains("listening"), "it did not start: {line}");
-        Self { child, started_in }
+        let address = line.trim().strip_prefix("dats listening on http://").and_then(|text| text.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("it did not start: {line}"));
+        Self { child, address, started_in }
     }
 
     /// Its resident memory, in MiB.

@@ -122,7 +122,7 @@ impl Consumer {
                 match outcome {
                     Ok(_) => acknowledged.push(delivery.acker),
                     Err(refusal) => {
-                        let task = event.correlation.task;
+                        let task = incoming::task_of(&event);
                         group.untaken.push((delivery, Untaken { reason: refusal.to_string(), raw: event.raw, task }));
                     }
                 }

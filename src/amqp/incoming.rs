@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::outgoing::Letter;
-use crate::engine::Incoming;
+use crate::engine::{Incoming, Message};
 use crate::events::{self, InvalidEvent, MAX_EVENT_BYTES};
 use crate::json::{self, Invalid};
 use crate::task::TaskId;
@@ -42,6 +42,14 @@ pub(super) fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
     let received = events::read(&text).map_err(|error| untaken(told(&error), kept(&text)))?;
     let identity = received.incoming.identity.filter(|_| has_identity);
     Ok(Incoming { identity, on_bus: true, ..received.incoming })
+}
+
+/// The task that an event names.
+pub(super) const fn task_of(event: &Incoming) -> Option<TaskId> {
+    match &event.message {
+        Message::Report { correlation, .. } => correlation.task,
+        Message::Cascade { .. } | Message::Rollback(_) => None,
+    }
 }
 
 /// The same as a dead letter for the exchange.
@@ -184,6 +192,10 @@ mod tests {
         BasicProperties::default().with_headers(table)
     }
 
+    fn is_failure(event: &Incoming) -> bool {
+        matches!(&event.message, Message::Report { report: Report::Failed(_), .. })
+    }
+
     fn known_by(source: &str, id: &str) -> (String, String) {
         (source.to_owned(), id.to_owned())
     }
@@ -195,9 +207,9 @@ mod tests {
         let read_event = |event: &Value| read(&delivery("task.failed", event, BasicProperties::default()));
         let taken = read_event(&event).unwrap();
         assert_eq!(taken.identity, Some(known_by("/w", "1")));
-        assert!(taken.on_bus && matches!(taken.report, Report::Failed(_)));
+        assert!(taken.on_bus && is_failure(&taken));
         event.as_object_mut().unwrap().remove("type");
-        assert!(matches!(read_event(&event).unwrap().report, Report::Failed(_)));
+        assert!(is_failure(&read_event(&event).unwrap()));
         event["id"] = Value::Null;
         assert_eq!(read_event(&event).unwrap_err().reason, "/id is required");
     }
@@ -209,7 +221,7 @@ mod tests {
             let taken = read(&delivery("x", &data(), headers(prefix, &all))).unwrap();
             assert_eq!(taken.identity, Some(known_by("/w", "1")));
             let taken = read(&delivery("task.failed", &data(), headers(prefix, &[all[0], all[2], all[3]]))).unwrap();
-            assert!(matches!(taken.report, Report::Failed(_)));
+            assert!(is_failure(&taken));
         }
     }
 

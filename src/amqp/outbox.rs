@@ -34,23 +34,35 @@ pub(super) struct Event {
 }
 
 impl Event {
-    fn key(&self) -> (Seq, TaskId) {
-        (self.order, self.position.task)
+    fn key(&self) -> (Seq, Line) {
+        (self.order, self.line())
     }
+
+    fn line(&self) -> Line {
+        self.position.task.map_or(Line::Alone(self.order), Line::Task)
+    }
+}
+
+/// What must keep its order: the events of a task. One that is about no task
+/// is a line of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Line {
+    Task(TaskId),
+    Alone(Seq),
 }
 
 /// The events that are known and not published.
 #[derive(Debug)]
 pub(super) struct Outbox {
     read_to: Seq,
-    by_task: HashMap<TaskId, VecDeque<Event>>,
+    lines: HashMap<Line, VecDeque<Event>>,
     /// First events of their tasks that can be published now.
-    due: BTreeSet<(Seq, TaskId)>,
+    due: BTreeSet<(Seq, Line)>,
     /// First events of their tasks that are to wait a while.
-    later: BTreeSet<(Timestamp, Seq, TaskId)>,
+    later: BTreeSet<(Timestamp, Seq, Line)>,
     /// All of them.
-    unpublished: BTreeSet<(Seq, TaskId)>,
-    dispatches: BTreeMap<Tier, BTreeSet<(Timestamp, Seq, TaskId)>>,
+    unpublished: BTreeSet<(Seq, Line)>,
+    dispatches: BTreeMap<Tier, BTreeSet<(Timestamp, Seq, Line)>>,
 }
 
 impl Outbox {
@@ -58,7 +70,7 @@ impl Outbox {
     pub(super) fn new(read_to: Seq) -> Self {
         Self {
             read_to,
-            by_task: HashMap::new(),
+            lines: HashMap::new(),
             due: BTreeSet::new(),
             later: BTreeSet::new(),
             unpublished: BTreeSet::new(),
@@ -98,10 +110,10 @@ impl Outbox {
             return;
         }
         if let Some((tier, at)) = &event.ready {
-            let (order, task) = event.key();
-            self.dispatches.entry(tier.clone()).or_default().insert((*at, order, task));
+            let (order, line) = event.key();
+            self.dispatches.entry(tier.clone()).or_default().insert((*at, order, line));
         }
-        let line = self.by_task.entry(event.position.task).or_default();
+        let line = self.lines.entry(event.line()).or_default();
         if line.is_empty() {
             self.due.insert(event.key());
         }
@@ -117,8 +129,8 @@ impl Outbox {
         }
         let mut taken = Vec::new();
         while taken.len() < most {
-            let Some((_, task)) = self.due.pop_first() else { break };
-            taken.extend(self.by_task.get(&task).and_then(VecDeque::front).cloned());
+            let Some((_, line)) = self.due.pop_first() else { break };
+            taken.extend(self.lines.get(&line).and_then(VecDeque::front).cloned());
         }
         taken
     }
@@ -134,35 +146,35 @@ impl Outbox {
         if let Some((tier, at)) = &event.ready
             && let Some(dispatches) = self.dispatches.get_mut(tier)
         {
-            let (order, task) = event.key();
-            dispatches.remove(&(*at, order, task));
+            let (order, line) = event.key();
+            dispatches.remove(&(*at, order, line));
             if dispatches.is_empty() {
                 self.dispatches.remove(tier);
             }
         }
-        let Some(line) = self.by_task.get_mut(&event.position.task) else { return };
+        let Some(line) = self.lines.get_mut(&event.line()) else { return };
         line.pop_front();
         match line.front() {
             Some(next) => drop(self.due.insert(next.key())),
-            None => drop(self.by_task.remove(&event.position.task)),
+            None => drop(self.lines.remove(&event.line())),
         }
     }
 
     /// An event is to be published again: at once where nobody has refused
     /// it, else after a pause that grows with each try.
     pub(super) fn again(&mut self, event: &Event, refused: bool, now: Timestamp) {
-        let (order, task) = event.key();
+        let (order, line) = event.key();
         if !refused {
-            self.due.insert((order, task));
+            self.due.insert((order, line));
             return;
         }
-        let front = self.by_task.get_mut(&task).and_then(VecDeque::front_mut);
+        let front = self.lines.get_mut(&line).and_then(VecDeque::front_mut);
         let tries = front.map_or(1, |front| {
             front.tries = front.tries.saturating_add(1);
             front.tries
         });
         let pause = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
-        self.later.insert((now.after(pause), order, task));
+        self.later.insert((now.after(pause), order, line));
     }
 
     /// How far publishing is, when the log was read to its end as it was at
@@ -182,7 +194,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(1_767_981_600_000_000);
 
     fn event(seq: u64, task: u128) -> Event {
-        let position = Position { seq: Seq(seq), task: TaskId::new(Uuid::from_u128(task)) };
+        let position = Position { seq: Seq(seq), task: Some(TaskId::new(Uuid::from_u128(task))) };
         Event { order: Seq(seq), position, ready: None, tries: 0 }
     }
 
@@ -215,6 +227,21 @@ mod tests {
         let wave = outbox.take(1, NOW);
         outbox.published(&wave[0]);
         assert_eq!((outbox.place(), outbox.unpublished.len()), (Seq(6), 0));
+    }
+
+    #[test]
+    fn what_is_about_no_task_waits_for_nothing() {
+        let mut outbox = Outbox::new(Seq(0));
+        for seq in 1..=3 {
+            let position = Position { seq: Seq(seq), task: None };
+            outbox.push(Event { order: Seq(seq), position, ready: None, tries: 0 });
+        }
+        let wave = outbox.take(10, NOW);
+        assert_eq!(orders(&wave), [1, 2, 3]);
+        outbox.again(&wave[1], true, NOW);
+        outbox.published(&wave[0]);
+        outbox.published(&wave[2]);
+        assert_eq!(outbox.place(), Seq(1));
     }
 
     #[test]

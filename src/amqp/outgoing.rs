@@ -53,8 +53,11 @@ pub(super) fn message(logged: &Logged, envelope: &Envelope, settings: &Settings)
     let properties = BasicProperties::default()
         .with_content_type(STRUCTURED.into())
         .with_delivery_mode(PERSISTENT)
-        .with_timestamp(seconds(logged.entry.at))
-        .with_correlation_id(logged.entry.task.to_string().into());
+        .with_timestamp(seconds(logged.entry.at));
+    let properties = match logged.entry.task() {
+        Some(task) => properties.with_correlation_id(task.to_string().into()),
+        None => properties,
+    };
     let properties = with(properties, &kind, BasicProperties::with_type);
     let properties = with(properties, &id, BasicProperties::with_message_id);
     Some(Message {

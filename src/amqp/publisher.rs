@@ -197,11 +197,14 @@ impl Publisher {
 
     /// What is to be published because of a change, if anything.
     async fn event_of(&self, seq: Seq, entry: &LogEntry) -> Result<Option<Event>, Error> {
-        let own = Position { seq, task: entry.task };
+        let own = Position { seq, task: entry.task() };
         let position = match &entry.change {
             // A worker that held a lease has given it up: nobody else would
             // hear of the task.
-            Change::Released | Change::LeaseExpired => self.engine.newest_dispatch(entry.task, seq).await?,
+            Change::Released | Change::LeaseExpired => match entry.task() {
+                Some(task) => self.engine.newest_dispatch(task, seq).await?,
+                None => None,
+            },
             Change::Accepted { .. } if !entry.on_bus => Some(own),
             change if change.is_published() => Some(own),
             _ => None,
@@ -244,7 +247,7 @@ impl Publisher {
                 events.push(event);
                 messages.push(message);
             } else {
-                tracing::warn!(task = %event.position.task, "an event can't be published, its task is gone");
+                tracing::warn!(position = %event.position.seq, "an event can't be published, its task is gone");
                 self.outbox.published(&event);
             }
         }

@@ -7,6 +7,7 @@
 
 mod args;
 mod cancel;
+mod checkpoint;
 mod client;
 #[cfg(test)]
 mod client_tests;
@@ -27,6 +28,7 @@ mod provenance;
 mod prune;
 mod queues;
 mod rerun;
+mod rollback;
 mod serve;
 mod signals;
 mod simulate;
@@ -130,6 +132,11 @@ enum Remote {
     Suspect(taint::Arguments),
     /// Say that a record is good after all.
     Clear(taint::Arguments),
+    /// Make or show points in time that a project can be rolled back to.
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Action),
+    /// Roll a project back: what was made after a checkpoint is tainted.
+    Rollback(rollback::Arguments),
     /// Stand in for the services around the server, for demos and load.
     #[command(subcommand)]
     Simulate(simulate::Action),
@@ -175,6 +182,8 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
         Remote::Taint(arguments) => taint::run(session, "taint", &arguments).await,
         Remote::Suspect(arguments) => taint::run(session, "suspect", &arguments).await,
         Remote::Clear(arguments) => taint::run(session, "clear", &arguments).await,
+        Remote::Checkpoint(action) => checkpoint::run(session, &action).await,
+        Remote::Rollback(arguments) => rollback::run(session, &arguments).await,
         Remote::Simulate(action) => simulate::run(session, action).await,
     }
 }
@@ -213,6 +222,8 @@ mod tests {
             "dats simulate worker --failure-rate 2",
             "dats list --limit 0",
             "dats list --all --cursor x",
+            "dats rollback c-1",
+            "dats checkpoint show",
             "dats nonsense",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -82,6 +82,7 @@ fn server(reader: &mut Reader<'_>) -> Server {
         header_timeout: reader.seconds("server.header_timeout_seconds", 1..=3600),
         body_timeout: reader.seconds("server.body_timeout_seconds", 1..=3600),
         max_body_bytes: reader.count("server.max_body_bytes", 1024..=1 << 30),
+        walk_timeout: reader.seconds("server.walk_timeout_seconds", 1..=3600),
         drain_timeout: reader.seconds("server.drain_timeout_seconds", 0..=3600),
     }
 }
@@ -111,6 +112,9 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
         store_cache_bytes: reader.mebibytes("engine.store_cache_mib", 1..=MAX_MIB),
         hot_tasks_bytes: reader.mebibytes("engine.hot_tasks_mib", 0..=MAX_MIB),
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
+        checkpoint_tasks: reader.whole("engine.checkpoint_tasks", 1..=1_000_000),
+        checkpoint_every: hours(reader, "engine.checkpoint_hours", 1),
+        checkpoints_kept: reader.count("engine.checkpoints_kept", 0..=1000),
         idempotency: hours(reader, "engine.idempotency_hours", 1),
         min_free_disk_bytes: reader.mebibytes("engine.min_free_disk_mib", 0..=MAX_MIB),
     }

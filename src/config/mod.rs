@@ -174,6 +174,8 @@ pub struct Server {
     pub body_timeout: Duration,
     /// Largest request body.
     pub max_body_bytes: usize,
+    /// Time for the answer to a question about provenance.
+    pub walk_timeout: Duration,
     /// Time for requests under way once a stop was asked.
     pub drain_timeout: Duration,
 }
@@ -196,6 +198,12 @@ pub struct Engine {
     pub hot_tasks_bytes: u64,
     /// How long finished tasks are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// Completed tasks after which a checkpoint is made by itself.
+    pub checkpoint_tasks: u64,
+    /// How long after the first of fewer it is made.
+    pub checkpoint_every: Duration,
+    /// How many of these are kept for a project; with 0 none are made.
+    pub checkpoints_kept: usize,
     /// How long an idempotency key is remembered.
     pub idempotency: Duration,
     /// Free disk below which submissions are refused.

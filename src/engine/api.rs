@@ -10,8 +10,8 @@ use super::readers::Behind;
 use super::records::RecordCounts;
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
-    self, Correlation, Domain, LeaseId, Outcome, ProjectId, QaProfile, Report, RoutingStep, Seq, Status, TaskId, Tier,
-    Timestamp, WorkerId,
+    self, CheckpointId, Domain, LeaseId, ProjectId, QaProfile, RoutingStep, Seq, Status, TaskId, Tier, Timestamp,
+    WorkerId,
 };
 
 /// Why the engine did not do what it was asked.
@@ -89,6 +89,20 @@ pub enum Refusal {
     /// Nothing in the provenance has this id.
     #[error("there is no record and no artifact {0}")]
     SubjectNotFound(Subject),
+    /// No such checkpoint.
+    #[error("there is no checkpoint {0}")]
+    CheckpointNotFound(CheckpointId),
+    /// It was made after one that was rolled back to.
+    #[error("checkpoint {0} is not valid any more: its project was rolled back to an earlier one")]
+    CheckpointInvalid(CheckpointId),
+    /// The checkpoint is not one of the project that was named.
+    #[error("checkpoint {checkpoint} is one of project {project}")]
+    CheckpointOfOtherProject {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The project it is of.
+        project: ProjectId,
+    },
     /// No such dead letter.
     #[error("there is no dead letter {0}")]
     DeadLetterNotFound(u64),
@@ -177,51 +191,6 @@ pub struct Revision {
     pub version: u64,
     /// The pause that holds the task back.
     pub hold: Option<Hold>,
-}
-
-/// An event from another service.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// `CloudEvents` `source` and `id`: how duplicates are known. `None`: never.
-    pub identity: Option<(String, String)>,
-    /// The task it is about.
-    pub correlation: Correlation,
-    /// What it reports.
-    pub report: Report,
-    /// The event itself: a structured `CloudEvent` in JSON.
-    pub raw: String,
-    /// Whether the other services have it from the bus: it is not published
-    /// there again.
-    pub on_bus: bool,
-}
-
-/// What came of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventOutcome {
-    /// The task took it.
-    Taken(Outcome),
-    /// It was taken before.
-    Duplicate,
-}
-
-impl EventOutcome {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Taken(outcome) => outcome.as_str(),
-            Self::Duplicate => "duplicate",
-        }
-    }
-
-    /// The outcome in words.
-    #[must_use]
-    pub const fn detail(self) -> &'static str {
-        match self {
-            Self::Taken(outcome) => outcome.detail(),
-            Self::Duplicate => "an event of the same source and id was taken before",
-        }
-    }
 }
 
 /// A worker asks for tasks.

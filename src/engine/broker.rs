@@ -21,13 +21,14 @@ const MAX_TAKEN: usize = 1024;
 
 type Stored<T> = Result<T, store::Error>;
 
-/// Where an event stands in the log, and the task that it is about.
+/// Where an event stands in the log, and the task that it is about, if it is
+/// about one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// Its position.
     pub seq: Seq,
     /// The task.
-    pub task: TaskId,
+    pub task: Option<TaskId>,
 }
 
 impl Engine {
@@ -62,7 +63,7 @@ impl Engine {
                 let view = side.store.view()?;
                 let waits = view.task(task)?.is_some_and(|task| task.phase() == Phase::Dispatched);
                 let seq = if waits { view.newest_dispatch(task, Seq(u64::MAX))? } else { None };
-                positions.extend(seq.map(|seq| Position { seq, task }));
+                positions.extend(seq.map(|seq| Position { seq, task: Some(task) }));
             }
             positions.sort_unstable();
             Ok(positions)
@@ -74,7 +75,7 @@ impl Engine {
     pub async fn newest_dispatch(&self, task: TaskId, before: Seq) -> Result<Option<Position>, Error> {
         self.read(move |side| {
             let seq = side.store.view()?.newest_dispatch(task, before)?;
-            Ok(seq.map(|seq| Position { seq, task }))
+            Ok(seq.map(|seq| Position { seq, task: Some(task) }))
         })
         .await
     }
@@ -82,10 +83,11 @@ impl Engine {
     /// Whether an attempt still waits for a worker: the newest one of its
     /// task, neither ended nor with an output.
     pub async fn still_waits(&self, position: Position) -> Result<bool, Error> {
+        let Some(task) = position.task else { return Ok(false) };
         self.read(move |side| {
             let view = side.store.view()?;
-            let waits = view.task(position.task)?.is_some_and(|task| task.phase() == Phase::Dispatched);
-            Ok(waits && view.newest_dispatch(position.task, Seq(u64::MAX))? == Some(position.seq))
+            let waits = view.task(task)?.is_some_and(|task| task.phase() == Phase::Dispatched);
+            Ok(waits && view.newest_dispatch(task, Seq(u64::MAX))? == Some(position.seq))
         })
         .await
     }

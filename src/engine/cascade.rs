@@ -4,8 +4,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::api::Error;
 use super::command::Command;
 use super::handle::Engine;
@@ -102,7 +100,7 @@ impl Engine {
         self.read(move |side| provenance::running_users_in(&side.store.view()?, &graph, &records)).await
     }
 
-    /// What a taint, mark or clear did.
+    /// What was said or done in a step, without the flags that it changed.
     pub async fn cascade_row(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
         self.read(move |side| side.store.view()?.cascade(step)).await
     }
@@ -115,10 +113,5 @@ impl Engine {
     /// The newest record that names the artifact as an output.
     pub async fn record_of_artifact(&self, artifact: ArtifactId) -> Result<Option<Record>, Error> {
         self.read(move |side| side.store.view()?.record_of_artifact(&artifact)).await
-    }
-
-    /// The content of an artifact, where an output carried it.
-    pub async fn content(&self, hash: [u8; 32]) -> Result<Option<Bytes>, Error> {
-        self.read(move |side| Ok(side.store.view()?.content(hash)?.map(Bytes::from))).await
     }
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::api::{
-    Answer, Error, EventOutcome, IdempotencyKey, Incoming, LeaseRequest, NewProject, ProjectPatch, ProjectStatus,
-    Queue, Refusal, Submissions,
+    Answer, Error, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions,
 };
 use super::cascade::{Cascade, CascadeRequest};
-use super::machine::Grant;
+use super::checkpoint::NewCheckpoint;
+use super::contents::Prepared;
+use super::incoming::EventOutcome;
+use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
-use crate::store::{Committed, DeadLetter, Project};
+use super::turns::Grant;
+use crate::store::{Checkpoint, Committed, DeadLetter, Project};
 use crate::task::{
     Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
 };
@@ -61,12 +64,12 @@ pub(super) enum Command {
         reply: Reply<Answer>,
     },
     Accept {
-        events: Vec<Incoming>,
+        events: Vec<Prepared>,
         reply: Reply<EventAnswers>,
     },
     Requeue {
         dead_letter: u64,
-        event: Box<Incoming>,
+        event: Box<Prepared>,
         reply: Reply<EventOutcome>,
     },
     Lease {
@@ -143,6 +146,19 @@ pub(super) enum Command {
     Cascade {
         request: Box<CascadeRequest>,
         reply: Reply<Box<Cascade>>,
+    },
+    CreateCheckpoint {
+        project: ProjectId,
+        new: NewCheckpoint,
+        reply: Reply<Checkpoint>,
+    },
+    ImportCheckpoint {
+        checkpoint: Box<Checkpoint>,
+        reply: Reply<bool>,
+    },
+    Rollback {
+        request: Box<RollbackRequest>,
+        reply: Reply<Box<Rollback>>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

@@ -1,16 +1,17 @@
 //! What one group of commands changes, until it is committed.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-
-use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::answer::Compact;
 use super::api::Backlog;
 use super::pause::Changed;
 use crate::lineage::{Graph, Relationship};
-use crate::store::{self, Batch, Record, RecordInput, RecordOutput};
-use crate::task::{ArtifactId, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId};
+use crate::store::{self, Batch, Checkpoint, ContentFile, Record, RecordInput, RecordOutput};
+use crate::task::{
+    ArtifactId, CheckpointId, Content, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
+};
 
 /// What one group of commands changes.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Group {
     pub(super) findings: HashMap<TaskId, Findings>,
     /// Records that have changed.
     pub(super) records: HashMap<RecordId, Record>,
+    /// Checkpoints that have changed.
+    pub(super) checkpoints: BTreeMap<CheckpointId, Checkpoint>,
     /// Answers under new idempotency keys.
     pub(super) answers: HashMap<Seq, Vec<u8>>,
     /// Tasks that retention removed.
@@ -33,6 +36,8 @@ pub(super) struct Group {
     pub(super) warmed: Vec<(TaskId, Compact)>,
     /// Dead letters that were taken again.
     pub(super) requeued: HashSet<u64>,
+    /// The contents of the event under way that are in files.
+    pub(super) files: Vec<Arc<ContentFile>>,
     /// What was paused or resumed.
     pub(super) pauses: Vec<Changed>,
     /// What waits, when it was time to look at it.
@@ -111,18 +116,24 @@ impl Group {
         Ok(self.records.entry(new.id).or_insert(record))
     }
 
-    /// The artifacts of an output; its content goes to the one that it names.
+    /// The artifacts of an output, with their contents.
     pub(super) fn outputs(&mut self, output: &Output) -> Vec<RecordOutput> {
-        let content = output.content.as_ref().map(|content| {
-            let hash: [u8; 32] = Sha256::digest(content).into();
-            self.batch.put_content(hash, content.clone().into_bytes());
-            hash
-        });
         let of = |artifact: crate::task::OutputArtifact| {
-            let content = content.filter(|_| artifact.id == output.artifact);
+            let content = output.contents.get(&artifact.id).map(|content| self.keep(content));
             RecordOutput { artifact, content }
         };
         output.all_artifacts().into_iter().map(of).collect()
+    }
+
+    fn keep(&mut self, content: &Content) -> [u8; 32] {
+        let sha256 = content.sha256();
+        match (content.text(), self.files.iter().find(|file| file.sha256() == sha256)) {
+            (Some(text), _) => self.batch.put_content(sha256, text.to_owned().into_bytes()),
+            (None, Some(file)) => self.batch.put_content_file(file.clone()),
+            // Who takes the text away hands over the file.
+            (None, None) => {}
+        }
+        sha256
     }
 
     /// What an output used: what the worker says that it consumed, and what

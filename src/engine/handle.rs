@@ -9,15 +9,16 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{oneshot, watch};
 
 use super::api::{
-    Answer, Error, EventOutcome, Figures, Granted, IdempotencyKey, Incoming, LeaseRequest, LogPage, NewProject,
-    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
-    TaskPage,
+    Answer, Error, Figures, Granted, IdempotencyKey, LeaseRequest, LogPage, NewProject, PageStart, ProjectPatch,
+    ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
 };
 use super::command::{Command, Reply, Routed};
-use super::machine::{Grant, Machine};
+use super::incoming::{EventOutcome, Incoming};
+use super::machine::Machine;
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::tree::TreeNode;
+use super::turns::Grant;
 use super::writer::Writer;
 use super::{list, outgoing, submit, tree};
 use crate::clock::Clock;
@@ -110,6 +111,11 @@ impl Engine {
             if let Err(error) = warm.warm() {
                 tracing::warn!(%error, "failed to bring finished tasks into memory; they are read from the store");
             }
+            match warm.store.sweep_contents() {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "contents that no record names were removed"),
+                Err(error) => tracing::warn!(%error, "failed to look for contents that no record names"),
+            }
         });
         let warmer = Mutex::new(warmer.ok());
         let engine = Self { commands: commands.clone(), read, settings, store_id };
@@ -194,6 +200,7 @@ impl Engine {
 
     /// Takes events of other services, in order, in one durable commit.
     pub async fn accept(&self, events: Vec<Incoming>) -> Result<Vec<Result<EventOutcome, Refusal>>, Error> {
+        let events = self.prepare(events).await?;
         self.ask(|reply| Command::Accept { events, reply }).await
     }
 
@@ -323,7 +330,9 @@ impl Engine {
     /// Takes a dead letter again as the event that it holds; when it is
     /// taken, it is no dead letter any more.
     pub async fn requeue(&self, dead_letter: u64, event: Incoming) -> Result<EventOutcome, Error> {
-        let event = Box::new(event);
+        let Some(event) = self.prepare(vec![event]).await?.pop().map(Box::new) else {
+            return Err(Refusal::DeadLetterNotFound(dead_letter).into());
+        };
         self.ask(|reply| Command::Requeue { dead_letter, event, reply }).await
     }
 

@@ -18,6 +18,7 @@ impl Machine {
         let settings = self.settings.clone();
         self.group.backlog = Some(self.backlog()?);
         let mut more = self.warm(ROUND)?;
+        more |= self.automatic.wake(now, ROUND);
         if let Some(retention) = settings.retention {
             more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
         }

@@ -1,11 +1,85 @@
 //! Events of other services: known ones are told apart, the others have
-//! their effect on the task they are about.
+//! their effect on the task, the record or the project they are about.
 
-use super::api::{EventOutcome, Incoming, Refusal};
+use super::api::Refusal;
+use super::cascade::CascadeRequest;
+use super::contents::Prepared;
 use super::machine::Machine;
 use super::memory::event_hash;
-use crate::store;
-use crate::task::{EventHash, Input, RecordId, Timestamp};
+use super::rollback::RollbackRequest;
+use crate::store::{self, About, LogEntry};
+use crate::task::{Change, Correlation, EventHash, Input, Outcome, ProjectId, RecordId, Report, Stale, Timestamp};
+
+/// An event from another service.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// `CloudEvents` `source` and `id`: how duplicates are known. `None`: never.
+    pub identity: Option<(String, String)>,
+    /// What it says.
+    pub message: Message,
+    /// The event itself: a structured `CloudEvent` in JSON.
+    pub raw: String,
+    /// Whether the other services have it from the bus: it is not published
+    /// there again.
+    pub on_bus: bool,
+}
+
+impl Incoming {
+    /// Whether it asks for a rollback, which needs a commit of its own.
+    pub(super) const fn is_rollback(&self) -> bool {
+        matches!(self.message, Message::Rollback(_))
+    }
+}
+
+/// What an event of another service says.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// What happened to a task.
+    Report {
+        /// The task it is about.
+        correlation: Correlation,
+        /// What it reports.
+        report: Report,
+    },
+    /// A record is bad, or may be.
+    Cascade {
+        /// The event's name.
+        name: &'static str,
+        /// What is said of it.
+        request: Box<CascadeRequest>,
+    },
+    /// A project is to be rolled back.
+    Rollback(Box<RollbackRequest>),
+}
+
+/// What came of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// The task took it.
+    Taken(Outcome),
+    /// It was taken before.
+    Duplicate,
+}
+
+impl EventOutcome {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken(outcome) => outcome.as_str(),
+            Self::Duplicate => "duplicate",
+        }
+    }
+
+    /// The outcome in words.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::Taken(outcome) => outcome.detail(),
+            Self::Duplicate => "an event of the same source and id was taken before",
+        }
+    }
+}
 
 /// An accepted event as it came.
 #[derive(Debug)]
@@ -20,8 +94,8 @@ type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// Takes an event of another service.
-    pub(super) fn accept(&mut self, incoming: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
-        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+    pub(super) fn accept(&mut self, incoming: Prepared, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
         if hash.is_some_and(|hash| self.taken.contains(hash)) {
             return Ok(Ok(EventOutcome::Duplicate));
         }
@@ -32,16 +106,16 @@ impl Machine {
     pub(super) fn requeue(
         &mut self,
         number: u64,
-        incoming: Incoming,
+        incoming: Prepared,
         now: Timestamp,
     ) -> Stored<Result<EventOutcome, Refusal>> {
         let gone = self.group.requeued.contains(&number) || self.store.view()?.dead_letter(number)?.is_none();
         if gone {
             return Ok(Err(Refusal::DeadLetterNotFound(number)));
         }
-        let hash = incoming.identity.as_ref().map(|(source, id)| event_hash(source, id));
+        let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
         // The other services have it since it came first.
-        let incoming = Incoming { on_bus: true, ..incoming };
+        let incoming = Prepared { event: Incoming { on_bus: true, ..incoming.event }, ..incoming };
         // Its producer may have sent it again meanwhile: then that one counts.
         let outcome = if hash.is_some_and(|hash| self.taken.contains(hash)) {
             Ok(EventOutcome::Duplicate)
@@ -58,25 +132,101 @@ impl Machine {
 
     fn take(
         &mut self,
-        incoming: Incoming,
+        Prepared { event, files }: Prepared,
         hash: Option<EventHash>,
         now: Timestamp,
     ) -> Stored<Result<EventOutcome, Refusal>> {
-        let Some(task) = self.lines.correlate(&incoming.correlation) else {
-            return Ok(Err(Refusal::NothingCorrelates));
-        };
-        let record = RecordId::new(self.mint(now));
-        let Incoming { report, raw, on_bus, .. } = incoming;
-        let input = Input::Report { report, record, raw: raw.clone(), event: hash };
         // Before its effect: it may become a dead letter at once, which is
         // forgotten again.
         if let Some(hash) = hash {
             self.taken.insert(hash);
         }
-        let outcome = self.apply(task, input, Some(Original { text: raw, on_bus }), now)?;
+        let Incoming { message, raw, on_bus, .. } = event;
+        let original = Original { text: raw, on_bus };
+        self.group.files = files;
+        let outcome = match message {
+            Message::Report { correlation, report } => self.take_report(&correlation, report, original, hash, now)?,
+            Message::Cascade { name, request } => self.take_cascade(name, *request, original, now)?,
+            Message::Rollback(request) => self.take_rollback(&request, original, now)?,
+        };
+        self.group.files.clear();
         if let (Err(_), Some(hash)) = (&outcome, hash) {
             self.taken.withdraw(hash);
         }
         Ok(outcome.map(EventOutcome::Taken))
     }
+
+    fn take_report(
+        &mut self,
+        correlation: &Correlation,
+        report: Report,
+        original: Original,
+        hash: Option<EventHash>,
+        now: Timestamp,
+    ) -> Stored<Result<Outcome, Refusal>> {
+        let Some(task) = self.lines.correlate(correlation) else {
+            return Ok(Err(Refusal::NothingCorrelates));
+        };
+        let record = RecordId::new(self.mint(now));
+        let input = Input::Report { report, record, raw: original.text.clone(), event: hash };
+        self.apply(task, input, Some(original), now)
+    }
+
+    fn take_cascade(
+        &mut self,
+        name: &str,
+        request: CascadeRequest,
+        original: Original,
+        now: Timestamp,
+    ) -> Stored<Result<Outcome, Refusal>> {
+        let cascade = match self.cascade(request, now)? {
+            Ok(cascade) => cascade,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let outcome = outcome(!cascade.step.facts.is_empty());
+        let known = cascade.graph.find(cascade.record).and_then(|node| cascade.graph.record(node));
+        let project = known.and_then(|known| ProjectId::new(cascade.graph.project_id(known.project)?).ok());
+        let Some(project) = project else {
+            let detail = format!("record {} has no project", cascade.record);
+            return Err(store::Error::Corrupt { table: "lineage", detail });
+        };
+        self.log_accepted(project, About::Record(cascade.record), (name, outcome), original, now)?;
+        Ok(Ok(outcome))
+    }
+
+    fn take_rollback(
+        &mut self,
+        request: &RollbackRequest,
+        original: Original,
+        now: Timestamp,
+    ) -> Stored<Result<Outcome, Refusal>> {
+        let rollback = match self.rollback(request, now)? {
+            Ok(rollback) => rollback,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let project = rollback.checkpoint.project.clone();
+        let (tasks, records) = (rollback.cancelled.len(), rollback.step.flags.len());
+        let dry_run = request.dry_run;
+        tracing::info!(%project, checkpoint = %request.checkpoint, dry_run, records, tasks, "rollback by an event");
+        // A dry run has done what it was to do.
+        let outcome = outcome(dry_run || rollback.is_change());
+        self.log_accepted(project, About::Project, ("rollback.requested", outcome), original, now)?;
+        Ok(Ok(outcome))
+    }
+
+    fn log_accepted(
+        &mut self,
+        project: ProjectId,
+        about: About,
+        (name, outcome): (&str, Outcome),
+        original: Original,
+        now: Timestamp,
+    ) -> Stored<()> {
+        let change = Change::Accepted { name: name.to_owned(), outcome };
+        self.append(LogEntry { at: now, project, about, change, event: Some(original.text), on_bus: original.on_bus })
+    }
+}
+
+const fn outcome(has_changed: bool) -> Outcome {
+    if has_changed { Outcome::Applied } else { Outcome::Stale(Stale::AlreadySo) }
 }

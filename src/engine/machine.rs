@@ -12,6 +12,7 @@ use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
 use super::api::{Answer, Estimates, Refusal};
+use super::checkpoint::Automatic;
 use super::group::{Group, Publication};
 use super::hot::IdHash;
 use super::incoming::Original;
@@ -19,10 +20,10 @@ use super::lines::Lines;
 use super::memory::{Ends, Keys, ProjectState, Taken};
 use super::provenance::Provenance;
 use super::settings::Settings;
-use crate::store::{self, Batch, Counters, DeadLetter, LogEntry, Place, Recovered, Store};
+use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recovered, Standing, Store};
 use crate::task::{
-    self, Change, Effect, End, Estimator, Input, Lease, LeaseId, Outcome, Progress, ProjectId, RecordId, Seq, State,
-    Step, Task, TaskId, Timestamp,
+    self, Change, Effect, End, Estimator, Input, Outcome, ProjectId, RecordId, Seq, Status, Step, Task, TaskId,
+    Timestamp,
 };
 
 /// The state that the writer owns.
@@ -50,6 +51,7 @@ pub(super) struct Machine {
     pub(super) estimator: Estimator,
     pub(super) estimates: Estimates,
     pub(super) provenance: Provenance,
+    pub(super) automatic: Automatic,
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
     cold: Vec<TaskId>,
@@ -86,13 +88,6 @@ enum Known {
     Large,
 }
 
-/// A lease that was given.
-#[derive(Debug)]
-pub(super) struct Grant {
-    pub(super) lease: Lease,
-    pub(super) task: Task,
-}
-
 type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
@@ -100,7 +95,6 @@ impl Machine {
     pub(super) fn recovered(settings: Arc<Settings>, store: Store, recovered: Recovered) -> Self {
         let mut machine = Self {
             lines: Lines::new(&settings),
-            settings,
             store,
             tasks: HashMap::default(),
             projects: HashMap::new(),
@@ -115,11 +109,17 @@ impl Machine {
             estimator: Estimator::recovered(recovered.estimates),
             estimates: Estimates::default(),
             provenance: Provenance::new(recovered.graph),
+            automatic: Automatic::recovered(
+                settings.checkpoints,
+                recovered.automatic_checkpoints,
+                recovered.checkpoint_progress,
+            ),
             group: Group::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
             cancelled: Vec::new(),
             ended: Vec::new(),
             ids: ContextV7::new(),
+            settings,
         };
         for (seq, row) in recovered.idempotency {
             let key = super::api::IdempotencyKey { key: row.key, body: row.body };
@@ -215,6 +215,19 @@ impl Machine {
         now: Timestamp,
     ) -> Stored<Result<Outcome, Refusal>> {
         let outcome = self.apply_alone(id, input, event, now)?;
+        self.follow(now)?;
+        Ok(outcome)
+    }
+
+    /// Cancels several tasks, each for itself: none of them is failed by the
+    /// end of another one.
+    pub(super) fn cancel_all(&mut self, tasks: &[TaskId], reason: &str, now: Timestamp) -> Stored<()> {
+        self.cancelled.extend(tasks.iter().rev().map(|task| (*task, reason.to_owned())));
+        self.follow(now)
+    }
+
+    /// What follows from a step for other tasks.
+    fn follow(&mut self, now: Timestamp) -> Stored<()> {
         loop {
             // Cancellations first: a task that is to be cancelled must not be
             // failed by the end of another one of them.
@@ -223,10 +236,9 @@ impl Machine {
             } else if let Some(ended) = self.ended.pop() {
                 self.tell_of(ended, now)?;
             } else {
-                break;
+                return Ok(());
             }
         }
-        Ok(outcome)
     }
 
     /// Tells those who wait for a task that it has ended. One that has ended
@@ -315,6 +327,9 @@ impl Machine {
             if let Some(state) = self.projects.get_mut(&task.project) {
                 state.ends.add(now, status);
             }
+            if status == Status::Completed {
+                self.automatic.completed(&task.project, now);
+            }
             self.note_ended(task, now);
         }
         let (from, to) = (old.map(Task::phase), task.phase());
@@ -373,58 +388,23 @@ impl Machine {
     }
 
     fn log(&mut self, task: &Task, change: Change, event: Option<Original>, now: Timestamp) -> Stored<()> {
-        self.head = self.head.next();
-        let entry = LogEntry {
-            at: now,
+        let standing = Standing {
             task: task.id,
-            project: task.project.clone(),
             version: task.version,
             status: task.status(),
             phase: task.phase(),
             attempt: task.attempts(),
-            change,
-            on_bus: event.as_ref().is_some_and(|event| event.on_bus),
-            event: event.map(|event| event.text),
         };
+        let on_bus = event.as_ref().is_some_and(|event| event.on_bus);
+        let event = event.map(|event| event.text);
+        let about = About::Task(standing);
+        self.append(LogEntry { at: now, project: task.project.clone(), about, change, event, on_bus })
+    }
+
+    /// Appends to the log.
+    pub(super) fn append(&mut self, entry: LogEntry) -> Stored<()> {
+        self.head = self.head.next();
         self.group.batch.append(self.head, entry)
-    }
-
-    /// Gives waiting tasks of a tier to a worker, at most `max`.
-    pub(super) fn grant(&mut self, request: &super::api::LeaseRequest, now: Timestamp) -> Stored<Vec<Grant>> {
-        let mut grants = Vec::new();
-        while grants.len() < request.max {
-            let Some(id) = self.lines.pop_ready(&request.tier, now) else { break };
-            let lease = LeaseId::new(self.mint(now));
-            let input = Input::Lease { id: lease, worker: request.worker.clone(), until: now.after(request.lease) };
-            if self.apply(id, input, None, now)?.is_err() {
-                continue;
-            }
-            let Some(entry) = self.tasks.get(&id) else { continue };
-            if let State::Running { progress: Progress::Leased { lease, .. }, .. } = &entry.task.state {
-                grants.push(Grant { lease: lease.clone(), task: entry.task.clone() });
-            }
-        }
-        Ok(grants)
-    }
-
-    /// Lets due timers have their effect, at most `max`.
-    pub(super) fn tick(&mut self, max: usize, now: Timestamp) -> Stored<()> {
-        for _ in 0..max {
-            let Some(id) = self.lines.pop_due(now) else { break };
-            // Only a refusal or an unchanged task would leave the timer
-            // unset, and a due timer always changes something.
-            let _ = self.apply(id, Input::Tick, None, now)?;
-        }
-        Ok(())
-    }
-
-    /// Gives free slots to waiting tasks, at most `max`.
-    pub(super) fn admit(&mut self, max: usize, now: Timestamp) -> Stored<()> {
-        for _ in 0..max {
-            let Some(id) = self.lines.admission.admit_next(now) else { break };
-            let _ = self.apply(id, Input::Admit, None, now)?;
-        }
-        Ok(())
     }
 
     /// The status answer of a task that ends in this group: no pause holds it.
@@ -441,6 +421,7 @@ impl Machine {
     /// Ends the group: its rows, and what the read side learns when they are
     /// committed.
     pub(super) fn finish(&mut self, now: Timestamp) -> Stored<(Batch, Publication)> {
+        self.make_automatic_checkpoints(now)?;
         let mut group = std::mem::take(&mut self.group);
         let warmed = group.warmed.into_iter().map(|(id, answer)| (id, false, Some(answer)));
         let mut publication = Publication {
@@ -448,7 +429,7 @@ impl Machine {
             removed: group.removed,
             pauses: group.pauses,
             backlog: group.backlog,
-            graph: self.provenance.finish(&mut group.batch)?,
+            graph: self.provenance.finish(&mut group.batch, self.store.id(), now)?,
         };
         for (id, before) in group.touched {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
@@ -472,6 +453,10 @@ impl Machine {
         }
         for record in group.records.values() {
             group.batch.put_record(record)?;
+        }
+        self.automatic.finish(&mut group.batch)?;
+        for checkpoint in group.checkpoints.values() {
+            group.batch.put_checkpoint(checkpoint)?;
         }
         for (task, findings) in &group.findings {
             group.batch.put_findings(*task, findings)?;

@@ -11,7 +11,9 @@ mod api;
 mod audit;
 mod broker;
 mod cascade;
+mod checkpoint;
 mod command;
+mod contents;
 mod estimates;
 mod group;
 mod handle;
@@ -29,23 +31,29 @@ mod provenance;
 mod read;
 mod readers;
 mod records;
+mod rollback;
 mod routing;
 mod settings;
 mod submit;
 mod tree;
+mod turns;
+mod values;
 mod writer;
 
 pub use api::{
-    Answer, Error, Estimates, EventOutcome, Figures, Granted, Hold, IdempotencyKey, Incoming, LeaseRequest, LogPage,
-    Logged, NewProject, PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions,
-    Submitted, TaskFilter, TaskPage, UnknownDependency,
+    Answer, Error, Estimates, Figures, Granted, Hold, IdempotencyKey, LeaseRequest, LogPage, Logged, NewProject,
+    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
+    TaskPage, UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 pub use broker::Position;
 pub use cascade::{Cascade, CascadeRequest, Subject};
+pub use checkpoint::NewCheckpoint;
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
+pub use incoming::{EventOutcome, Incoming, Message};
 pub use readers::{Behind, ChangePage, LogReader};
 pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
-pub use settings::{Bus, Settings};
+pub use rollback::{Rollback, RollbackRequest};
+pub use settings::{Bus, CheckpointRules, Settings};
 pub use tree::TreeNode;

@@ -36,7 +36,8 @@ pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(
         let is_event = entry.change.is_published() || matches!(entry.change, Change::Accepted { .. });
         if is_event && keep(&entry) {
             let data = published_data(&view, &entry)?;
-            let traceparent = view.submission(entry.task)?.and_then(|submission| submission.traceparent);
+            let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
+            let traceparent = submission.and_then(|submission| submission.traceparent);
             let logged = Logged { seq, entry, data, traceparent };
             bytes += size(&logged);
             page.entries.push(logged);
@@ -56,14 +57,15 @@ pub(super) fn logged_at(view: &View, Position { seq, task }: Position) -> Stored
     let in_log = view.log(Seq(seq.0.saturating_sub(1)), 1)?.next().transpose()?;
     let entry = match in_log.filter(|(found, _)| *found == seq) {
         Some((_, entry)) => Some(entry),
-        None => view.history_entry(task, seq)?,
+        None => task.map(|task| view.history_entry(task, seq)).transpose()?.flatten(),
     };
     let Some(entry) = entry else { return Ok(None) };
     let data = published_data(view, &entry)?;
     if data.is_none() && entry.event.is_none() {
         return Ok(None);
     }
-    let traceparent = view.submission(entry.task)?.and_then(|submission| submission.traceparent);
+    let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
+    let traceparent = submission.and_then(|submission| submission.traceparent);
     Ok(Some(Logged { seq, entry, data, traceparent }))
 }
 
@@ -86,9 +88,10 @@ pub(super) fn change_page(side: &ReadSide, after: Seq, limit: usize) -> Stored<C
     Ok(page)
 }
 
-/// The data of a published event; `None` for any other change.
+/// The data of a published event, which is about a task; `None` for any
+/// other change.
 fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
-    let task = entry.task;
+    let Some(task) = entry.task() else { return Ok(None) };
     let data = match &entry.change {
         Change::Created => {
             let description = view.submission(task)?.map(|submission| submission.description);

@@ -110,7 +110,7 @@ impl Machine {
             oldest_pending_at: None,
             completed: (completed_hour, completed_day),
             failed: (failed_hour, failed_day),
-            records: self.provenance.counts(id),
+            records: self.provenance.tally(id).counts,
         })
     }
 

@@ -4,13 +4,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use uuid::Uuid;
+
 use super::api::Refusal;
 use super::cascade::{Cascade, CascadeRequest, Subject};
 use super::hot::IdHash;
 use super::machine::Machine;
 use super::records::RecordCounts;
-use crate::lineage::{self, Action, Error, Flag, Graph, Node, Project, Step};
-use crate::store::{self, Batch, CascadeRow, ChangeRow, LineageRow, Record, ScanFilter};
+use crate::lineage::{self, Action, Error, Flag, Graph, Known, Node, Project, Step};
+use crate::store::{self, Batch, CascadeRow, Cause, ChangeRow, LineageRow, Record, ScanFilter};
 use crate::task::{
     ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, State, Status, Task, TaskId, Timestamp,
 };
@@ -23,25 +25,45 @@ pub(super) struct Provenance {
     graph: Graph,
     changed: HashSet<RecordId, IdHash>,
     moved: bool,
-    /// Records and flags by project.
-    counts: HashMap<Project, RecordCounts>,
+    tallies: HashMap<Project, Tally>,
+    /// What arrivals and verdicts have done to flags in this group.
+    derived: Vec<(Seq, Cause, String, Vec<ChangeRow>)>,
+}
+
+/// The records of a project in numbers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Records, and how many have which flag.
+    pub(super) counts: RecordCounts,
+    /// Their outputs.
+    pub(super) outputs: u64,
+    /// The newest of them.
+    pub(super) newest: Option<(Timestamp, RecordId)>,
 }
 
 impl Provenance {
     pub(super) fn new(graph: Graph) -> Self {
-        let mut counts: HashMap<Project, RecordCounts> = HashMap::new();
-        for known in graph.nodes().filter_map(|node| graph.record(node)) {
-            let counts = counts.entry(known.project).or_default();
-            counts.add();
-            counts.flag(Flag::Clean, known.flag);
+        let mut provenance = Self {
+            graph: Graph::default(),
+            changed: HashSet::default(),
+            moved: false,
+            tallies: HashMap::new(),
+            derived: Vec::new(),
+        };
+        for node in graph.nodes() {
+            let Some(known) = graph.record(node) else { continue };
+            let tally = provenance.tallies.entry(known.project).or_default();
+            tally.add(&known, outputs(&graph, node));
+            tally.counts.flag(Flag::Clean, known.flag);
         }
-        Self { graph, changed: HashSet::default(), moved: false, counts }
+        provenance.graph = graph;
+        provenance
     }
 
-    /// The records of a project by flag.
-    pub(super) fn counts(&self, project: &ProjectId) -> RecordCounts {
+    /// The records of a project in numbers.
+    pub(super) fn tally(&self, project: &ProjectId) -> Tally {
         let project = self.graph.find_project(project);
-        project.and_then(|project| self.counts.get(&project)).copied().unwrap_or_default()
+        project.and_then(|project| self.tallies.get(&project)).copied().unwrap_or_default()
     }
 
     /// The graph as it is in this group.
@@ -67,29 +89,58 @@ impl Provenance {
             outputs: record.outputs.iter().map(|output| output.artifact.id.clone()).collect(),
         };
         let step = self.graph.insert(&new, self.next()).map_err(unexpected)?;
-        if let Some(project) = self.graph.find_project(&record.project) {
-            self.counts.entry(project).or_default().add();
+        if let Some((node, known)) = self.known(record.id) {
+            let outputs = outputs(&self.graph, node);
+            self.tallies.entry(known.project).or_default().add(&known, outputs);
         }
         self.note(record.id, &step);
+        self.derive(Cause::Arrival(record.id), format!("record {} came", record.id), &step);
         Ok(())
     }
 
     /// A late output has brought more artifacts.
     pub(super) fn extend(&mut self, record: RecordId, output: &Output) -> Stored<()> {
         let artifacts: Vec<ArtifactId> = output.all_artifacts().into_iter().map(|artifact| artifact.id).collect();
+        let before = self.known(record).map_or(0, |(node, _)| outputs(&self.graph, node));
         let step = self.graph.extend(record, &[], &artifacts, self.next()).map_err(unexpected)?;
+        if let Some((node, known)) = self.known(record) {
+            let more = outputs(&self.graph, node) - before;
+            self.tallies.entry(known.project).or_default().outputs += more;
+        }
         self.note(record, &step);
+        self.derive(Cause::Arrival(record), format!("more of record {record} came"), &step);
         Ok(())
     }
 
     /// A record has another verdict.
-    pub(super) fn judge(&mut self, record: RecordId, status: RecordStatus) -> Stored<Step> {
+    pub(super) fn judge(&mut self, record: RecordId, status: RecordStatus) -> Stored<()> {
+        let step = self.settle(record, status)?;
+        let reason = format!("the verdict on record {record} is {}", status.as_str());
+        self.derive(Cause::Verdict(record), reason, &step);
+        Ok(())
+    }
+
+    /// The same as a part of a step that has its own entry in the trail.
+    fn settle(&mut self, record: RecordId, status: RecordStatus) -> Stored<Step> {
         let step = self.graph.judge(record, status, self.next()).map_err(unexpected)?;
         self.note(record, &step);
         Ok(step)
     }
 
-    fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
+    fn known(&self, record: RecordId) -> Option<(Node, Known)> {
+        let node = self.graph.find(record)?;
+        Some((node, self.graph.record(node)?))
+    }
+
+    /// Flags that change are in the trail, whatever changed them.
+    fn derive(&mut self, cause: Cause, reason: String, step: &Step) {
+        if !step.flags.is_empty() {
+            self.derived.push((self.graph.newest(), cause, reason, changes(&self.graph, step)));
+        }
+    }
+
+    /// Says the same of all these records.
+    pub(super) fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
         let seq = self.next();
         let step = self.graph.apply(action, records, seq).map_err(unexpected)?;
         self.mark(&step);
@@ -111,7 +162,7 @@ impl Provenance {
         self.moved = true;
         for change in &step.flags {
             if let Some(known) = self.graph.record(change.record) {
-                self.counts.entry(known.project).or_default().flag(change.from, change.to);
+                self.tallies.entry(known.project).or_default().counts.flag(change.from, change.to);
             }
         }
         let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
@@ -120,19 +171,46 @@ impl Provenance {
     }
 
     /// Writes the rows that have changed; the version for readers, if there
-    /// is a new one.
-    pub(super) fn finish(&mut self, batch: &mut Batch) -> Stored<Option<Graph>> {
+    /// is a new one. Entries of the trail that nobody gave an id have one that
+    /// follows from `store` and their position.
+    pub(super) fn finish(&mut self, batch: &mut Batch, store: Uuid, now: Timestamp) -> Stored<Option<Graph>> {
         for id in std::mem::take(&mut self.changed) {
             if let Some(row) = self.graph.find(id).and_then(|node| LineageRow::of(&self.graph, node)) {
                 batch.put_lineage(id, &row)?;
             }
         }
+        for (seq, cause, reason, changes) in std::mem::take(&mut self.derived) {
+            let cascade_id = Uuid::new_v5(&store, format!("step {seq}").as_bytes()).to_string();
+            batch.put_cascade(seq, &CascadeRow { at: now, cascade_id, cause, reason, source: None, changes })?;
+        }
         Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
     }
 }
 
+impl Tally {
+    fn add(&mut self, known: &Known, outputs: u64) {
+        self.counts.add();
+        self.outputs += outputs;
+        self.newest = self.newest.max(Some((known.created_at, known.id)));
+    }
+}
+
+fn outputs(graph: &Graph, node: Node) -> u64 {
+    u64::try_from(graph.outputs(node).count()).unwrap_or(u64::MAX)
+}
+
+/// The changes of a step by the ids of their records.
+pub(super) fn changes(graph: &Graph, step: &Step) -> Vec<ChangeRow> {
+    let id = |node| graph.record(node).map(|known| known.id);
+    let changes = step.flags.iter().filter_map(|change| {
+        let through = change.through.and_then(id);
+        Some(ChangeRow { record: id(change.record)?, from: change.from, to: change.to, depth: change.depth, through })
+    });
+    changes.collect()
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn unexpected(error: Error) -> store::Error {
+pub(super) fn unexpected(error: Error) -> store::Error {
     store::Error::Corrupt { table: "lineage", detail: error.to_string() }
 }
 
@@ -162,7 +240,7 @@ impl Machine {
         // Found good after another look: it counts as validated.
         if request.action == Action::Clear && before != Flag::Clean && known.status != RecordStatus::HumanApproved {
             // One that had failed is an input again: what that changes is part of this.
-            step.flags.extend(self.provenance.judge(id, RecordStatus::Passed)?.flags);
+            step.flags.extend(self.provenance.settle(id, RecordStatus::Passed)?.flags);
             step.join();
             step.flags.sort_by_key(|change| change.depth);
             if let Some(record) = self.group.record(&self.store, id)? {
@@ -171,7 +249,18 @@ impl Machine {
         }
         let running = self.running_users(&step)?;
         if !step.flags.is_empty() || !step.facts.is_empty() {
-            let row = self.cascade_row(&request, id, &step, now);
+            let row = CascadeRow {
+                at: now,
+                cascade_id: request.cascade_id.clone(),
+                cause: Cause::Said {
+                    action: request.action,
+                    record: id,
+                    artifact: request.subject.artifact().cloned(),
+                },
+                reason: request.reason.clone(),
+                source: request.source.clone(),
+                changes: changes(self.provenance.graph(), &step),
+            };
             self.group.batch.put_cascade(seq, &row)?;
         }
         let mut cancelled = Vec::new();
@@ -188,34 +277,9 @@ impl Machine {
         Ok(Ok(Cascade { cascade_id: request.cascade_id, record: id, graph, step, running, cancelled }))
     }
 
-    fn cascade_row(&self, request: &CascadeRequest, record: RecordId, step: &Step, now: Timestamp) -> CascadeRow {
-        let graph = self.provenance.graph();
-        let id = |node| graph.record(node).map(|known| known.id);
-        let changes = step.flags.iter().filter_map(|change| {
-            let through = change.through.and_then(id);
-            Some(ChangeRow {
-                record: id(change.record)?,
-                from: change.from,
-                to: change.to,
-                depth: change.depth,
-                through,
-            })
-        });
-        CascadeRow {
-            at: now,
-            cascade_id: request.cascade_id.clone(),
-            action: request.action,
-            record,
-            artifact: request.subject.artifact().cloned(),
-            reason: request.reason.clone(),
-            source: request.source.clone(),
-            changes: changes.collect(),
-        }
-    }
-
     /// The running tasks that were given an artifact of a record that is no
     /// longer clean.
-    fn running_users(&self, step: &Step) -> Stored<Vec<TaskId>> {
+    pub(super) fn running_users(&self, step: &Step) -> Stored<Vec<TaskId>> {
         let graph = self.provenance.graph();
         let spoilt = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
         let artifacts = products(graph, spoilt);

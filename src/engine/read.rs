@@ -1,7 +1,7 @@
 //! The read side: what readers use without ever waiting for the writer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,9 +26,9 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 pub(super) struct ReadSide {
     pub(super) store: Store,
     pub(super) hot: HotTasks,
-    /// Where answers come from that are not in memory: the last commit, open
-    /// until the next one.
-    cold: ArcSwap<StatusView>,
+    /// Where answers come from that are not in memory: opened for the first
+    /// one after a commit, and open until the next commit.
+    cold: ArcSwap<OnceLock<StatusView>>,
     pub(super) signals: Signals,
     pauses: Pauses,
     graph: ArcSwap<Graph>,
@@ -52,7 +52,7 @@ impl ReadSide {
         let (head, _) = watch::channel(machine.head);
         let (routing, _) = watch::channel(0);
         let read = Self {
-            cold: ArcSwap::from_pointee(store.view()?.statuses()?),
+            cold: ArcSwap::default(),
             store,
             hot: HotTasks::new(hot_bytes),
             signals: Signals::new(),
@@ -75,16 +75,10 @@ impl ReadSide {
     }
 
     /// Shows what a committed group has changed, and wakes who waits for it.
-    pub(super) fn publish(
-        &self,
-        publication: Publication,
-        machine: &Machine,
-        events: [u64; 4],
-        wrote: bool,
-    ) -> Result<(), store::Error> {
+    pub(super) fn publish(&self, publication: Publication, machine: &Machine, events: [u64; 4], wrote: bool) {
         if wrote {
             // First of all: an answer that leaves memory must be found there.
-            self.cold.store(Arc::new(self.store.view()?.statuses()?));
+            self.cold.store(Arc::default());
         }
         let mut changed = Vec::with_capacity(publication.answers.len());
         for (task, ended, compact) in publication.answers {
@@ -123,7 +117,6 @@ impl ReadSide {
             self.routing.send_modify(|count| *count = count.wrapping_add(1));
         }
         self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
-        Ok(())
     }
 
     fn note_backlog(&self, backlog: Backlog) {
@@ -217,7 +210,14 @@ impl ReadSide {
 
     /// The same, read from the store.
     fn cold_status(&self, id: TaskId) -> Result<Option<Answer>, store::Error> {
-        let Some((task, submission)) = self.cold.load().task(id)? else { return Ok(None) };
+        let cold = self.cold.load();
+        let view = if let Some(view) = cold.get() {
+            view
+        } else {
+            let view = self.store.view()?.statuses()?;
+            cold.get_or_init(|| view)
+        };
+        let Some((task, submission)) = view.task(id)? else { return Ok(None) };
         let compact = answer::compact(&task, &Fixed::of(&submission, &task));
         Ok(Some(compact.answer(id, self.pauses.holding(&compact))))
     }

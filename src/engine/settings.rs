@@ -56,4 +56,23 @@ pub struct Settings {
     pub log_readers: Vec<String>,
     /// Submissions are refused when less disk is free, in MiB.
     pub min_free_mib: u64,
+    /// When the service makes checkpoints by itself.
+    pub checkpoints: CheckpointRules,
+}
+
+/// When the service makes checkpoints of a project by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointRules {
+    /// After so many tasks have completed since the checkpoint before.
+    pub every_tasks: u64,
+    /// So long after the first of them, however few they are.
+    pub every: Duration,
+    /// How many of them are kept; with 0 none are made.
+    pub kept: usize,
+}
+
+impl Default for CheckpointRules {
+    fn default() -> Self {
+        Self { every_tasks: 100, every: Duration::from_hours(24), kept: 10 }
+    }
 }

@@ -9,8 +9,8 @@ use super::memory::{Ends, ProjectState};
 use super::pause::Changed;
 use crate::store::{self, Counters, IdempotencyRow, Project, View};
 use crate::task::{
-    self, Chosen, Dependency, End, MAX_REFERENCES, OnChildFailure, ProjectId, Resolved, Routing, Status, Submission,
-    TaskId, Timestamp,
+    self, ArtifactId, Chosen, Dependency, End, MAX_REFERENCES, OnChildFailure, ProjectId, Resolved, Routing, Status,
+    Submission, Task, TaskId, Timestamp,
 };
 
 type Stored<T> = Result<T, store::Error>;
@@ -56,7 +56,11 @@ impl Machine {
         postcard::from_bytes(&row.map(|row| row.answer).unwrap_or_default()).map_err(corrupt)
     }
 
-    fn submit_one(&mut self, routed: &Routed, now: Timestamp) -> Stored<Result<Submitted, UnknownDependency>> {
+    pub(super) fn submit_one(
+        &mut self,
+        routed: &Routed,
+        now: Timestamp,
+    ) -> Stored<Result<Submitted, UnknownDependency>> {
         let submission = &routed.submission;
         let mut dependencies = Vec::with_capacity(submission.options.depends_on.len());
         for (index, &task) in submission.options.depends_on.iter().enumerate() {
@@ -111,7 +115,7 @@ impl Machine {
     }
 
     /// A project is made on first use; one that was deleted is made again.
-    fn use_project(&mut self, id: &ProjectId, now: Timestamp) -> Stored<()> {
+    pub(super) fn use_project(&mut self, id: &ProjectId, now: Timestamp) -> Stored<()> {
         if self.projects.get(id).is_some_and(|state| state.project.archived_at.is_none()) {
             return Ok(());
         }
@@ -169,6 +173,14 @@ pub(super) fn again(view: &View, id: TaskId) -> Stored<Option<(Status, Submissio
     options.not_before = None;
     submission.rerun_of = Some(id);
     Ok(Some((task.status(), submission)))
+}
+
+/// What a task has produced, if it has completed.
+pub(super) fn products(task: &Task) -> Vec<ArtifactId> {
+    match End::of(task) {
+        Some(End::Completed { artifacts }) => artifacts.into_iter().map(|artifact| artifact.id).collect(),
+        Some(End::Lost { .. }) | None => Vec::new(),
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]

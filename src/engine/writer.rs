@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::api::{EventOutcome, Incoming, LeaseRequest, Refusal};
+use super::api::{Answer, LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
-use super::machine::{Grant, Machine};
+use super::contents::Prepared;
+use super::incoming::EventOutcome;
+use super::machine::Machine;
 use super::read::ReadSide;
+use super::turns::Grant;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
-use crate::task::{Input, LeaseId, Timestamp};
+use crate::task::{Input, LeaseId, TaskId, Timestamp};
 
 /// Longest sleep: how often timers of the past and old rows are looked for.
 const IDLE: Duration = Duration::from_millis(500);
@@ -157,7 +160,7 @@ impl Writer {
         self.read.note_commit(stopwatch.elapsed());
         let to_route = self.machine.lines.routing.has_next();
         if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
-            self.read.publish(publication, &self.machine, self.events, wrote)?;
+            self.read.publish(publication, &self.machine, self.events, wrote);
         }
         for held in self.held.drain(..) {
             self.unclaimed.extend(held.release(&committed));
@@ -166,20 +169,30 @@ impl Writer {
     }
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
+        match &command {
+            // It is planned from what is committed.
+            Command::Rollback { .. } => self.commit(now)?,
+            Command::Requeue { event, .. } if event.event.is_rollback() => self.commit(now)?,
+            _ => {}
+        }
         let machine = &mut self.machine;
         let held = match command {
             Command::Submit { submissions, key, reply } => hold(reply, machine.submit(submissions, key, now)?),
-            Command::Cancel { task, reason, reply } => {
-                let outcome = machine.apply(task, Input::Cancel { reason }, None, now)?;
-                let answer = match outcome {
-                    Ok(_) => machine.answer(task)?.ok_or(Refusal::TaskNotFound(task)),
-                    Err(refusal) => Err(refusal),
-                };
-                hold(reply, answer)
-            }
+            Command::Cancel { task, reason, reply } => hold(reply, self.cancel(task, reason, now)?),
             Command::Accept { events, reply } => {
-                let answers: Stored<Vec<_>> = events.into_iter().map(|event| self.accept(event, now)).collect();
-                hold(reply, Ok::<_, Refusal>(answers?))
+                let mut answers = Vec::with_capacity(events.len());
+                for event in events {
+                    match self.accept(event, now) {
+                        Ok(answer) => answers.push(answer),
+                        Err(error) => {
+                            // A rollback among them has made a commit, which may be what
+                            // failed: then nobody knows about those before it.
+                            self.held.push(hold(reply, Ok::<_, Refusal>(answers)));
+                            return Err(error);
+                        }
+                    }
+                }
+                hold(reply, Ok::<_, Refusal>(answers))
             }
             Command::Requeue { dead_letter, event, reply } => {
                 let outcome = machine.requeue(dead_letter, *event, now)?;
@@ -202,6 +215,13 @@ impl Writer {
                 hold(reply, Ok::<_, Refusal>(machine.note_waiting(&tier, waiting, before, now)?))
             }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
+            Command::Rollback { request, reply } => hold(reply, machine.rollback(&request, now)?.map(Box::new)),
+            Command::CreateCheckpoint { project, new, reply } => {
+                hold(reply, machine.create_checkpoint(&project, new, now)?)
+            }
+            Command::ImportCheckpoint { checkpoint, reply } => {
+                hold(reply, Ok::<_, Refusal>(machine.import_checkpoint(*checkpoint, now)?))
+            }
             Command::CreateProject { project, reply } => hold(reply, machine.create_project(project, now)?),
             Command::UpdateProject { project, patch, if_version, reply } => {
                 hold(reply, machine.update_project(&project, patch, if_version, now)?)
@@ -221,7 +241,10 @@ impl Writer {
         Ok(())
     }
 
-    fn accept(&mut self, event: Incoming, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+    fn accept(&mut self, event: Prepared, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+        if event.event.is_rollback() {
+            self.commit(now)?;
+        }
         let outcome = self.machine.accept(event, now)?;
         self.note_event(&outcome);
         Ok(outcome)
@@ -239,6 +262,13 @@ impl Writer {
         };
         if let Some(count) = place.and_then(|place: usize| self.events.get_mut(place)) {
             *count += 1;
+        }
+    }
+
+    fn cancel(&mut self, task: TaskId, reason: Option<String>, now: Timestamp) -> Stored<Result<Answer, Refusal>> {
+        match self.machine.apply(task, Input::Cancel { reason }, None, now)? {
+            Ok(_) => Ok(self.machine.answer(task)?.ok_or(Refusal::TaskNotFound(task))),
+            Err(refusal) => Ok(Err(refusal)),
         }
     }
 

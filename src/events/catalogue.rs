@@ -6,7 +6,7 @@ use crate::store::LogEntry;
 use crate::task::{Change, Tier};
 
 /// Events that this service takes.
-pub const ACCEPTED: [&str; 7] = [
+pub const ACCEPTED: [&str; 10] = [
     "task.started",
     "task.output.created",
     "task.validated",
@@ -14,6 +14,9 @@ pub const ACCEPTED: [&str; 7] = [
     "task.failed",
     "review.requested",
     "review.completed",
+    "artifact.tainted",
+    "artifact.suspect",
+    "rollback.requested",
 ];
 
 /// Events that this service publishes.

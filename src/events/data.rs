@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
+use super::contents::{self, Carried};
 use crate::json::{self, FieldError, Findings, Object};
 use crate::task::{
     ArtifactId, Correlation, Decision, Failure, InvalidTime, Output, OutputArtifact, Report, Review, ReviewDecision,
@@ -65,6 +66,7 @@ struct ArtifactData {
     language: Option<String>,
     checksum: Option<String>,
     size_bytes: Option<u64>,
+    content: Option<String>,
 }
 
 fn output(data: Value) -> Result<(Correlation, Report), InvalidData> {
@@ -80,7 +82,8 @@ fn output(data: Value) -> Result<(Correlation, Report), InvalidData> {
     let started_at = data.started_at.as_deref().and_then(|text| started_at(&mut found, text));
     let worker = data.worker_id.as_deref().and_then(|id| found.parse("/data/worker_id", id));
     let Object(body) = data.output.unwrap_or_default();
-    let artifacts = artifacts(&mut found, body.artifacts.unwrap_or_default());
+    let mut artifacts = artifacts(&mut found, body.artifacts.unwrap_or_default());
+    let contents = contents::contents(&mut found, artifact.as_ref(), body.content, &mut artifacts);
     let inputs = data.inputs_consumed.unwrap_or_default();
     let inputs = inputs.iter().enumerate();
     let inputs: Vec<Option<ArtifactId>> =
@@ -89,8 +92,8 @@ fn output(data: Value) -> Result<(Correlation, Report), InvalidData> {
     let report = Report::Output(Box::new(Output {
         artifact: artifact.clone(),
         attempt: data.attempt,
-        content: body.content,
-        artifacts,
+        contents,
+        artifacts: artifacts.into_iter().map(|(_, artifact, _)| artifact).collect(),
         inputs_consumed: inputs.into_iter().flatten().collect(),
         model_used: data.model_used,
         worker,
@@ -103,18 +106,19 @@ fn output(data: Value) -> Result<(Correlation, Report), InvalidData> {
     Ok((Correlation { task, artifact: Some(artifact), review: None }, report))
 }
 
-fn artifacts(found: &mut Findings, artifacts: Vec<Object<ArtifactData>>) -> Vec<OutputArtifact> {
+fn artifacts(found: &mut Findings, artifacts: Vec<Object<ArtifactData>>) -> Vec<Carried> {
     let checked = artifacts.into_iter().enumerate().filter_map(|(index, Object(data))| {
         let pointer = format!("/data/output/artifacts/{index}/id");
         let id = found.required(&pointer, data.id)?;
-        Some(OutputArtifact {
+        let artifact = OutputArtifact {
             id: found.parse(&pointer, &id)?,
             kind: data.kind,
             path: data.path.or(data.location),
             language: data.language,
             checksum: data.checksum,
             size_bytes: data.size_bytes,
-        })
+        };
+        Some((index, artifact, data.content))
     });
     checked.collect()
 }
@@ -273,7 +277,7 @@ fn decision(found: &mut Findings, word: &str) -> Option<ReviewDecision> {
     decision
 }
 
-fn typed<T: DeserializeOwned>(data: Value) -> Result<(T, Findings), InvalidData> {
+pub(super) fn typed<T: DeserializeOwned>(data: Value) -> Result<(T, Findings), InvalidData> {
     match json::from_value_all(data, "/data") {
         (Some(typed), errors) => Ok((typed, Findings::from_errors(errors))),
         (None, errors) => Err(InvalidData::Fields(errors)),
@@ -306,7 +310,7 @@ fn finish<T>(
     }
 }
 
-fn shortened(mut text: String) -> String {
+pub(super) fn shortened(mut text: String) -> String {
     if text.len() > MAX_REASON_BYTES {
         text.truncate(text.floor_char_boundary(MAX_REASON_BYTES));
         text.push('…');
@@ -344,6 +348,34 @@ mod tests {
         assert_eq!(output.tokens_output, None);
         assert_eq!(output.started_at.unwrap().to_string(), "2026-01-09T18:00:00.5Z");
         assert!(read("task.output.created", json!({"task_id": TASK, "artifact_id": "a"})).is_ok());
+    }
+
+    #[test]
+    fn contents_are_held_against_their_checksums() {
+        let hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        let output = |artifacts: Value| {
+            let output = json!({"content": "hello", "artifacts": artifacts});
+            json!({"task_id": TASK, "artifact_id": "a", "output": output})
+        };
+        let good = json!([
+            {"id": "a", "checksum": hello}, {"id": "b", "content": "hello", "checksum": format!("sha256:{hello}")},
+            {"id": "c", "checksum": hello.replace('2', "3")}, {"id": "d", "content": "", "checksum": "md5:x"},
+            {"id": "a", "content": "hello"},
+        ]);
+        let Report::Output(read_output) = read("task.output.created", output(good)).unwrap().1 else { panic!() };
+        let texts: Vec<_> = read_output.contents.iter().map(|(id, it)| (id.as_str(), it.text().unwrap())).collect();
+        assert_eq!(texts, [("a", "hello"), ("b", "hello"), ("d", "")]);
+        let wrong = hello.replace('2', "3");
+        let bad = json!([
+            {"id": "a", "checksum": wrong}, {"id": "b", "content": "x", "checksum": format!("sha256:{wrong}")},
+            {"id": "a", "content": "other"},
+        ]);
+        let expected = [
+            "/data/output/artifacts/2/content",
+            "/data/output/artifacts/0/checksum",
+            "/data/output/artifacts/1/checksum",
+        ];
+        assert_eq!(pointers("task.output.created", output(bad)), expected);
     }
 
     #[test]

@@ -25,7 +25,8 @@ struct Event<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     time: String,
-    subject: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
     datacontenttype: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
@@ -63,7 +64,7 @@ impl Envelope {
             source: SOURCE,
             kind: &kind,
             time: logged.entry.at.to_string(),
-            subject: logged.entry.task.to_string(),
+            subject: logged.entry.task().map(|task| task.to_string()),
             datacontenttype: "application/json",
             traceparent: logged.traceparent.as_deref(),
             data,
@@ -75,18 +76,20 @@ impl Envelope {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::store::LogEntry;
+    use crate::store::{About, LogEntry, Standing};
     use crate::task::{Change, Outcome, Phase, ProjectId, Status, TaskId, Timestamp};
 
     pub(in crate::events) fn entry(change: Change) -> LogEntry {
         LogEntry {
             at: Timestamp::from_micros(1_767_981_600_000_000),
-            task: TaskId::new(Uuid::from_u128(7)),
             project: ProjectId::new("p").unwrap(),
-            version: 1,
-            status: Status::Pending,
-            phase: Phase::Queued,
-            attempt: 0,
+            about: About::Task(Standing {
+                task: TaskId::new(Uuid::from_u128(7)),
+                version: 1,
+                status: Status::Pending,
+                phase: Phase::Queued,
+                attempt: 0,
+            }),
             change,
             event: None,
             on_bus: false,

@@ -5,9 +5,10 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::cascades;
 use super::catalogue::{ACCEPTED, bare_name};
 use super::data::{self, InvalidData};
-use crate::engine::Incoming;
+use crate::engine::{Incoming, Message};
 use crate::json::{self, FieldError, Findings, Invalid};
 use crate::task::Timestamp;
 
@@ -64,13 +65,22 @@ pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
     let Some(data) = wire.data else {
         return Err(Invalid::Fields(vec![FieldError::new("/data", "is required")]).into());
     };
-    let (correlation, report) = data::read(known, data).map_err(|invalid| match invalid {
+    let message = message(known, data).map_err(|invalid| match invalid {
         InvalidData::Fields(errors) => InvalidEvent::Json(Invalid::Fields(errors)),
         InvalidData::UnknownTask(id) => InvalidEvent::UnknownTask(id),
     })?;
     let raw = json::minify(&String::from_utf8_lossy(text));
     let identity = Some((attributes.source, attributes.id.clone()));
-    Ok(Received { id: attributes.id, incoming: Incoming { identity, correlation, report, raw, on_bus: false } })
+    Ok(Received { id: attributes.id, incoming: Incoming { identity, message, raw, on_bus: false } })
+}
+
+fn message(name: &'static str, data: Value) -> Result<Message, InvalidData> {
+    match name {
+        "artifact.tainted" => cascades::tainted(name, data),
+        "artifact.suspect" => cascades::suspect(name, data),
+        "rollback.requested" => cascades::rollback(data),
+        _ => data::read(name, data).map(|(correlation, report)| Message::Report { correlation, report }),
+    }
 }
 
 struct Attributes {
@@ -182,8 +192,9 @@ mod tests {
         let received = read(&event(|_| {})).unwrap();
         assert_eq!(received.id, "e-1");
         assert_eq!(received.incoming.identity, Some(("/qa".to_owned(), "e-1".to_owned())));
-        assert!(matches!(received.incoming.report, Report::Verdict(_)));
-        assert_eq!(received.incoming.correlation.task, Some(TASK.parse().unwrap()));
+        let Message::Report { correlation, report } = received.incoming.message else { panic!() };
+        assert!(matches!(report, Report::Verdict(_)));
+        assert_eq!(correlation.task, Some(TASK.parse().unwrap()));
         assert!(read(&event(|event| event["type"] = json!("task.validated"))).is_ok());
         assert!(read(&event(|event| event["time"] = Value::Null)).is_ok());
     }

@@ -8,7 +8,9 @@
 //!
 //! Nothing here knows whether an event travels over HTTP or AMQP.
 
+mod cascades;
 mod catalogue;
+mod contents;
 mod data;
 mod envelope;
 mod incoming;

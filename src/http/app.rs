@@ -45,7 +45,7 @@ impl App {
             metrics: Metrics::new(engine.clone(), &others, clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
             envelope: Envelope::new(engine.store_id()),
-            walks: Walks::new(clock.clone()),
+            walks: Walks::new(clock.clone(), settings.limits.walk_timeout),
             engine,
             services: others.services,
             broker: others.broker,

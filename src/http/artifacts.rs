@@ -1,117 +1,242 @@
-//! `GET /artifacts/{id}/content`: the content itself, where the output
-//! carried it.
+//! `GET /artifacts/{id}`: what is known of an artifact, and who has made it;
+//! `GET /artifacts/{id}/content`: the content itself, where an output carried
+//! it.
 
+use std::io::SeekFrom;
 use std::ops::Range;
 
-use bytes::Bytes;
-use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE, RANGE};
-use hyper::{HeaderMap, Response, StatusCode};
-use sha2::{Digest, Sha256};
+use bytes::{Bytes, BytesMut};
+use hyper::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Response, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::mpsc;
 
 use super::body::Body;
-use super::headers;
+use super::lineage::About;
 use super::problem::Problem;
-use super::provenance::hex;
-use super::reply::{self, Reply};
+use super::reply::{self, Reply, Shown};
 use super::request::Call;
-use crate::task::ArtifactId;
+use super::{cursor, headers, media_type, range};
+use crate::engine::{Engine, Subject};
+use crate::lineage::{Graph, Known, Node};
+use crate::store::{KeptContent, RecordOutput};
+use crate::task::{ArtifactId, RecordId, Timestamp, hex};
 
-/// `GET /artifacts/{id}/content`
-pub(super) async fn content(call: Call) -> Reply {
-    call.no_query()?;
+/// Bytes of a file that are in memory at once, for each client.
+const PIECE: usize = 64 * 1024;
+
+#[derive(Serialize)]
+struct ArtifactWire<'a> {
+    id: &'a ArtifactId,
+    #[serde(rename = "type")]
+    kind: Option<&'a str>,
+    path: Option<&'a str>,
+    language: Option<&'a str>,
+    checksum: Option<&'a str>,
+    size_bytes: Option<u64>,
+    content: Option<ContentWire>,
+    /// The record that it stands for now, and what is known of that.
+    #[serde(flatten)]
+    bound: MadeWire<'a>,
+    /// All that name it as an output, the newest first.
+    records: Vec<MadeWire<'a>>,
+    total: usize,
+    next_cursor: Option<String>,
+    limit: usize,
+}
+
+#[derive(Serialize)]
+struct ContentWire {
+    href: String,
+    media_type: Option<String>,
+    size_bytes: u64,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+struct MadeWire<'a> {
+    provenance_id: RecordId,
+    created_at: Shown<Timestamp>,
+    #[serde(flatten)]
+    about: About<'a>,
+}
+
+impl<'a> MadeWire<'a> {
+    fn new(graph: &'a Graph, known: &Known) -> Self {
+        let about = About::new(graph, known);
+        Self { provenance_id: known.id, created_at: Shown(known.created_at), about }
+    }
+}
+
+fn missing(id: &str) -> Problem {
+    Problem::not_found("artifact_not_found", "artifact", id)
+}
+
+/// The artifact that an id names, and the record that it stands for.
+fn bound(graph: &Graph, id: &str) -> Result<(ArtifactId, Known), Problem> {
+    let artifact = ArtifactId::new(id).map_err(|_| missing(id))?;
+    let node = Engine::resolve(graph, &Subject::Artifact(artifact.clone()));
+    let known = node.and_then(|node| graph.record(node)).ok_or_else(|| missing(id))?;
+    Ok((artifact, known))
+}
+
+/// What a record says of an artifact.
+async fn output(engine: &Engine, record: RecordId, artifact: &ArtifactId) -> Result<Option<RecordOutput>, Problem> {
+    let outputs = engine.record(record).await?.map(|record| record.outputs).unwrap_or_default();
+    Ok(outputs.into_iter().find(|output| output.artifact.id == *artifact))
+}
+
+fn media_type_of(output: &RecordOutput) -> HeaderValue {
+    media_type::of(output.artifact.language.as_deref(), output.artifact.path.as_deref())
+}
+
+/// The records that name an artifact as an output, the newest first.
+fn makers(graph: &Graph, artifact: &ArtifactId) -> Vec<Node> {
+    let Some(artifact) = graph.find_artifact(artifact) else { return Vec::new() };
+    let mut makers: Vec<Node> = graph.producers(artifact).collect();
+    makers.sort_by_cached_key(|node| graph.record(*node).map(|known| std::cmp::Reverse((known.created_at, known.id))));
+    makers
+}
+
+/// `GET /artifacts/{id}`
+pub(super) async fn get(call: Call) -> Reply {
+    let mut query = call.query(&["limit", "cursor"]);
+    let limit = query.limit();
     let id = call.id();
-    let hash = match ArtifactId::new(&id) {
-        Ok(artifact) => content_hash(&call, artifact).await?,
-        Err(_) => None,
+    let scope = format!("artifact {id}");
+    let before = query.one("cursor").and_then(|text| {
+        let place = cursor::decode(&scope, &text).and_then(|place| place.try_into().ok());
+        if place.is_none() {
+            query.wrong("cursor", cursor::MISMATCH);
+        }
+        place.map(RecordId::from_bytes)
+    });
+    query.finish()?;
+    let engine = &call.app.engine;
+    let graph = engine.graph();
+    let (artifact, known) = bound(&graph, &id)?;
+    let output = output(engine, known.id, &artifact).await?.ok_or_else(|| missing(&id))?;
+    let content = content_of(engine, &output).await?;
+    let (listed, of) = (graph.clone(), artifact.clone());
+    let makers = call.app.walks.run(move |_| makers(&listed, &of)).await?;
+    let from = before.and_then(|before| makers.iter().position(|node| graph.find(before) == Some(*node)));
+    let page = makers.iter().skip(from.map_or(0, |from| from + 1));
+    let records: Vec<_> = page.clone().take(limit).filter_map(|node| graph.record(*node)).collect();
+    let last = records.last().filter(|_| page.len() > limit);
+    let wire = ArtifactWire {
+        id: &artifact,
+        kind: output.artifact.kind.as_deref(),
+        path: output.artifact.path.as_deref(),
+        language: output.artifact.language.as_deref(),
+        checksum: output.artifact.checksum.as_deref(),
+        size_bytes: output.artifact.size_bytes,
+        content,
+        bound: MadeWire::new(&graph, &known),
+        records: records.iter().map(|known| MadeWire::new(&graph, known)).collect(),
+        total: makers.len(),
+        next_cursor: last.map(|known| cursor::encode(&scope, &known.id.to_bytes())),
+        limit,
     };
-    let missing = || Problem::not_found("content_not_found", "kept content of an artifact", &id);
-    let hash = hash.ok_or_else(missing)?;
-    let etag = HeaderValue::from_str(&format!("\"{}\"", hex(&hash))).unwrap_or(HeaderValue::from_static("\"\""));
+    let body = serde_json::to_vec(&wire).unwrap_or_default();
+    let etag = headers::etag_of(&body);
     if call.if_none_match().is_some_and(|known| headers::matches(known, &etag)) {
         return Ok(reply::not_modified(etag));
     }
-    let bytes = call.app.engine.content(hash).await?.ok_or_else(missing)?;
-    let digest: [u8; 32] = Sha256::digest(&bytes).into();
-    if digest != hash {
-        return Err(Problem::damaged_content());
-    }
-    answer(bytes, etag, call.headers())
+    Ok(reply::with(reply::rendered(StatusCode::OK, body), ETAG, etag))
 }
 
-async fn content_hash(call: &Call, artifact: ArtifactId) -> Result<Option<[u8; 32]>, Problem> {
-    let record = call.app.engine.record_of_artifact(artifact.clone()).await?;
-    let outputs = record.map(|record| record.outputs).unwrap_or_default();
-    Ok(outputs.into_iter().find(|output| output.artifact.id == artifact).and_then(|output| output.content))
+async fn content_of(engine: &Engine, output: &RecordOutput) -> Result<Option<ContentWire>, Problem> {
+    let Some(sha256) = output.content else { return Ok(None) };
+    let length = engine.content_length(sha256).await?;
+    let id = utf8_percent_encode(output.artifact.id.as_str(), NON_ALPHANUMERIC);
+    Ok(length.map(|size_bytes| ContentWire {
+        href: format!("/api/v1/artifacts/{id}/content"),
+        media_type: media_type_of(output).to_str().ok().map(str::to_owned),
+        size_bytes,
+        sha256: hex(&sha256),
+    }))
 }
 
-/// The content or the part that is asked for. It is always shown as plain
-/// text: what a worker wrote shall not run in a browser.
-fn answer(bytes: Bytes, etag: HeaderValue, headers: &HeaderMap) -> Reply {
-    let length = bytes.len();
-    let range = match headers.get(RANGE) {
-        Some(range) if headers.get(IF_RANGE).is_none_or(|version| *version == etag) => wanted(range, length)?,
-        Some(_) | None => None,
-    };
-    let mut response = match &range {
-        Some(range) => Response::new(Body::full(bytes.slice(range.clone()))),
-        None => Response::new(Body::full(bytes)),
-    };
-    if let Some(Range { start, end }) = range {
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let shown = HeaderValue::from_str(&format!("bytes {start}-{}/{length}", end - 1));
-        response.headers_mut().insert(CONTENT_RANGE, shown.unwrap_or(HeaderValue::from_static("bytes */*")));
+/// `GET /artifacts/{id}/content`: that of the record which the artifact
+/// stands for now, or of another one that made it.
+pub(super) async fn content(call: Call) -> Reply {
+    let mut query = call.query(&["provenance_id"]);
+    let record = query.parsed::<RecordId>("provenance_id");
+    query.finish()?;
+    let id = call.id();
+    let engine = &call.app.engine;
+    let (artifact, known) = bound(&engine.graph(), &id)?;
+    let output = output(engine, record.unwrap_or(known.id), &artifact).await?;
+    let none = || Problem::not_found("content_not_found", "kept content of an artifact", &id);
+    let output = output.ok_or_else(none)?;
+    let sha256 = output.content.ok_or_else(none)?;
+    let etag = headers::quoted(&hex(&sha256));
+    if call.if_none_match().is_some_and(|known| headers::matches(known, &etag)) {
+        return Ok(reply::not_modified(etag));
     }
+    let content = engine.content(sha256).await?.ok_or_else(none)?;
+    let length = match &content {
+        KeptContent::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        KeptContent::File(_, length) => *length,
+    };
+    let part = range::asked(call.headers(), &etag, length)?;
+    let mut response = Response::new(body(content, part.clone().unwrap_or(0..length)));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    if let Some(Range { start, end }) = &part {
+        let shown = HeaderValue::from_str(&format!("bytes {start}-{}/{length}", end - 1));
+        headers.insert(CONTENT_RANGE, shown.unwrap_or(HeaderValue::from_static("bytes */*")));
+    }
+    let sent = part.as_ref().map_or(length, |part| part.end - part.start);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(sent));
+    headers.insert(CONTENT_TYPE, media_type_of(&output));
+    // What a worker wrote shall not run in a browser, whatever it says it is.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(ETAG, etag);
+    if part.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     Ok(response)
 }
 
-/// The bytes that a `Range` asks for; `None` for one that is not understood
-/// or has several parts, which may be answered with the whole.
-fn wanted(range: &HeaderValue, length: usize) -> Result<Option<Range<usize>>, Problem> {
-    let Some(spec) = range.to_str().ok().and_then(|text| text.trim().strip_prefix("bytes=")) else { return Ok(None) };
-    let Some((first, last)) = spec.split_once('-') else { return Ok(None) };
-    let range = match (first.trim().parse::<usize>(), last.trim().parse::<usize>()) {
-        (Ok(first), Ok(last)) if first <= last => first..last.saturating_add(1).min(length),
-        (Ok(first), Err(_)) if last.trim().is_empty() => first..length,
-        (Err(_), Ok(count)) if first.trim().is_empty() => length.saturating_sub(count)..length,
-        _ => return Ok(None),
-    };
-    if range.is_empty() { Err(Problem::range_not_satisfiable(length)) } else { Ok(Some(range)) }
+/// A part of a content. A file is sent piece by piece, as fast as the client
+/// takes them.
+fn body(content: KeptContent, part: Range<u64>) -> Body {
+    match content {
+        KeptContent::Bytes(bytes) => {
+            let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+            Body::full(Bytes::from(bytes.clone()).slice(place(part.start)..place(part.end)))
+        }
+        KeptContent::File(file, _) => {
+            let (pieces, body) = mpsc::channel(1);
+            tokio::spawn(send(tokio::fs::File::from_std(file), part.clone(), pieces));
+            Body::Measured(body, part.end - part.start)
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_read() {
-        let wanted = |text: &'static str| wanted(&HeaderValue::from_static(text), 10);
-        assert_eq!(wanted("bytes=0-3").unwrap(), Some(0..4));
-        assert_eq!(wanted("bytes=4-").unwrap(), Some(4..10));
-        assert_eq!(wanted("bytes=-3").unwrap(), Some(7..10));
-        assert_eq!(wanted("bytes=8-100").unwrap(), Some(8..10));
-        for whole in ["lines=1-2", "bytes=x", "bytes=3-1", "bytes=0-1,3-4", "bytes=-"] {
-            assert_eq!(wanted(whole).unwrap(), None, "{whole}");
-        }
-        assert_eq!(wanted("bytes=10-").unwrap_err().status(), StatusCode::RANGE_NOT_SATISFIABLE);
-        assert!(wanted("bytes=-0").is_err());
+/// Ends early when the client has gone; when the file can't be read, which
+/// breaks off the answer.
+async fn send(mut file: tokio::fs::File, part: Range<u64>, pieces: mpsc::Sender<Bytes>) {
+    if let Err(error) = file.seek(SeekFrom::Start(part.start)).await {
+        return tracing::warn!(%error, "the content of an artifact could not be read");
     }
-
-    #[test]
-    fn parts_and_wholes_are_answered() {
-        let etag = HeaderValue::from_static("\"x\"");
-        let mut headers = HeaderMap::new();
-        let whole = answer(Bytes::from_static(b"0123456789"), etag.clone(), &headers).unwrap();
-        assert_eq!(whole.status(), StatusCode::OK);
-        headers.insert(RANGE, HeaderValue::from_static("bytes=2-4"));
-        let part = answer(Bytes::from_static(b"0123456789"), etag.clone(), &headers).unwrap();
-        assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
-        assert_eq!(part.headers()[CONTENT_RANGE], "bytes 2-4/10");
-        headers.insert(IF_RANGE, HeaderValue::from_static("\"other\""));
-        assert_eq!(answer(Bytes::from_static(b"0123456789"), etag, &headers).unwrap().status(), StatusCode::OK);
+    let mut rest = file.take(part.end - part.start);
+    loop {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        match rest.read_buf(&mut piece).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => return tracing::warn!(%error, "the content of an artifact could not be read"),
+        }
+        if pieces.send(piece.freeze()).await.is_err() {
+            return;
+        }
     }
 }

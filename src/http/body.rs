@@ -16,6 +16,9 @@ pub(super) enum Body {
     /// As it comes, from the task that makes it; it is dropped together with
     /// the connection.
     Stream(mpsc::Receiver<Bytes>),
+    /// The same, and how many bytes are still to come: when they do not, the
+    /// answer is broken off and can't be taken for whole.
+    Measured(mpsc::Receiver<Bytes>, u64),
 }
 
 impl Body {
@@ -38,18 +41,28 @@ impl hyper::body::Body for Body {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Measured(chunks, left) => chunks.poll_recv(cx).map(|chunk| {
+                let chunk = chunk?;
+                *left = left.saturating_sub(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+                Some(Ok(Frame::data(chunk)))
+            }),
             Self::Stream(chunks) => chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Full(bytes) if bytes.is_empty())
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Stream(_) => false,
+            Self::Measured(_, left) => *left == 0,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
             Self::Stream(_) => SizeHint::default(),
+            Self::Measured(_, left) => SizeHint::with_exact(*left),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Taints, marks and clears: what is said of a record, and what follows.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use crate::lineage::{Action, Flag, FlagChange, Graph};
 use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
 
 /// Longest reason, in bytes.
-const MAX_REASON_BYTES: usize = 4096;
+pub(super) const MAX_REASON_BYTES: usize = 4096;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,12 +76,12 @@ fn check(wire: AskedWire, errors: Vec<FieldError>) -> Result<Asked, Problem> {
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Counts {
-    tainted: usize,
-    suspect: usize,
+pub(super) struct Counts {
+    pub(super) tainted: usize,
+    pub(super) suspect: usize,
     cleared: usize,
-    tasks: usize,
-    projects: usize,
+    pub(super) tasks: usize,
+    pub(super) projects: usize,
 }
 
 #[derive(Serialize)]
@@ -102,7 +103,7 @@ struct CascadeWire<'a> {
 }
 
 #[derive(Serialize)]
-struct ChangeWire<'a> {
+pub(super) struct ChangeWire<'a> {
     provenance_id: RecordId,
     artifacts: Vec<&'a str>,
     depth: u32,
@@ -129,14 +130,14 @@ fn change<'a>(graph: &'a Graph, change: &FlagChange) -> Option<ChangeWire<'a>> {
     })
 }
 
-fn changes(page: &Page) -> &[FlagChange] {
+pub(super) fn changes(page: &Page) -> &[FlagChange] {
     match &page.found.what {
         What::Changes(changes) => changes,
         What::Walk(_) | What::Impact(_) | What::Path(_) => &[],
     }
 }
 
-fn entries(page: &Page, limit: usize) -> Vec<ChangeWire<'_>> {
+pub(super) fn entries(page: &Page, limit: usize) -> Vec<ChangeWire<'_>> {
     let part = changes(page).iter().skip(page.offset).take(limit);
     part.filter_map(|each| change(&page.found.graph, each)).collect()
 }
@@ -147,14 +148,14 @@ fn scope(id: &str) -> String {
 }
 
 /// All changes in numbers, and the ids of the first tasks and projects.
-struct Summary {
-    counts: Counts,
-    max_depth: u32,
-    tasks: Vec<TaskId>,
-    projects: Vec<String>,
+pub(super) struct Summary {
+    pub(super) counts: Counts,
+    pub(super) max_depth: u32,
+    pub(super) tasks: Vec<TaskId>,
+    pub(super) projects: Vec<String>,
 }
 
-fn summary(found: &Found, limit: usize) -> Summary {
+pub(super) fn summary(found: &Found, limit: usize) -> Summary {
     let What::Changes(all) = &found.what else {
         return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
     };
@@ -188,7 +189,7 @@ struct Outcome {
 async fn answer(call: &Call, outcome: &Outcome, limit: usize) -> Reply {
     let id = call.id();
     let (page, found) = (&outcome.page, outcome.page.found.clone());
-    let summary = call.app.walks.run(move || summary(&found, limit)).await?;
+    let summary = call.app.walks.run(move |_| summary(&found, limit)).await?;
     let (graph, all) = (&page.found.graph, changes(page));
     let (node, known) = known(graph, &id)?;
     let wire = CascadeWire {
@@ -221,30 +222,44 @@ async fn say(mut call: Call, action: Action) -> Reply {
     let graph = engine.graph();
     let (subject, node) = subject(&graph, &id).ok_or_else(|| Problem::provenance_not_found(&id))?;
     let cascade_id = asked.cascade_id.unwrap_or_else(|| made_id(call.app.clock.now()).to_string());
-    let outcome = if asked.dry_run {
+    if asked.dry_run {
         let record = graph.record(node).ok_or_else(|| Problem::provenance_not_found(&id))?.id;
-        let previewed = graph.clone();
-        let step = call.app.walks.run(move || previewed.preview(action, &[record], asked.max_depth));
-        // The record is there, and nothing else can be refused.
-        let step = step.await?.map_err(|_| Problem::provenance_not_found(&id))?;
-        let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
-        let running = engine.running_users(graph.clone(), worse.collect()).await?;
-        let page = Walks::first(Found { graph, what: What::Changes(step.flags) });
-        Outcome { cascade_id, dry_run: true, page, running, cancelled: Vec::new() }
-    } else {
-        let Asked { reason, source, cancel_running, .. } = asked;
-        let request = CascadeRequest { action, subject, reason, source, cascade_id, cancel_running };
-        let cascade = engine.cascade(request).await?;
-        let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
-        Outcome {
-            cascade_id: cascade.cascade_id,
-            dry_run: false,
-            page: Walks::first(found),
-            running: cascade.running,
-            cancelled: cascade.cancelled,
-        }
+        let asked = Preview { action, record, max_depth: asked.max_depth, cascade_id, limit };
+        return call.app.walks.in_time(preview(&call, graph, asked)).await;
+    }
+    let Asked { reason, source, cancel_running, .. } = asked;
+    let request = CascadeRequest { action, subject, reason, source, cascade_id, cancel_running };
+    let cascade = engine.cascade(request).await?;
+    let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
+    let outcome = Outcome {
+        cascade_id: cascade.cascade_id,
+        dry_run: false,
+        page: Walks::first(found),
+        running: cascade.running,
+        cancelled: cascade.cancelled,
     };
     answer(&call, &outcome, limit).await
+}
+
+/// A dry run.
+struct Preview {
+    action: Action,
+    record: RecordId,
+    max_depth: Option<u32>,
+    cascade_id: String,
+    limit: usize,
+}
+
+async fn preview(call: &Call, graph: Arc<Graph>, asked: Preview) -> Reply {
+    let Preview { action, record, max_depth, cascade_id, limit } = asked;
+    let of = graph.clone();
+    let step = call.app.walks.run(move |stop| of.until(|| stop.is_set()).preview(action, &[record], max_depth));
+    // The record is there, and nothing else can be refused.
+    let step = step.await??.map_err(|_| Problem::provenance_not_found(&call.id()))?;
+    let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
+    let running = call.app.engine.running_users(graph.clone(), worse.collect()).await?;
+    let page = Walks::first(Found { graph, what: What::Changes(step.flags) });
+    answer(call, &Outcome { cascade_id, dry_run: true, page, running, cancelled: Vec::new() }, limit).await
 }
 
 fn made_id(now: Timestamp) -> Uuid {
@@ -279,17 +294,20 @@ struct AffectedWire<'a> {
 /// `GET /provenance/{id}/affected`: the pages behind the answer of a taint, a
 /// mark or a clear.
 pub(super) fn affected(call: &Call) -> Reply {
+    let required = "is required: the next_cursor of a taint, suspect or clear of this id";
+    affected_page(call, &scope(&call.id()), required)
+}
+
+/// A page behind an answer that told of changes.
+pub(super) fn affected_page(call: &Call, scope: &str, required: &str) -> Reply {
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
-    let scope = scope(&call.id());
-    let place = walks::place(&mut query, &scope);
+    let place = walks::place(&mut query, scope);
     query.finish()?;
-    let place = place.ok_or_else(|| {
-        Problem::invalid_field("cursor", "is required: the next_cursor of a taint, suspect or clear of this id")
-    })?;
+    let place = place.ok_or_else(|| Problem::invalid_field("cursor", required))?;
     let page = call.app.walks.later(place)?;
     let total = changes(&page).len();
-    let next_cursor = call.app.walks.next(&page, &scope, limit, total);
+    let next_cursor = call.app.walks.next(&page, scope, limit, total);
     Ok(reply::json(StatusCode::OK, &AffectedWire { affected: entries(&page, limit), total, next_cursor, limit }))
 }
 

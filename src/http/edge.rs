@@ -21,8 +21,8 @@ use super::reply::Reply;
 use super::request::Call;
 use super::routes::Endpoint;
 use super::{
-    artifacts, auth, cascades, dead_letters, events_in, events_out, export, health, history, leases, lineage, projects,
-    provenance, records, taint_events, task_list, tasks, tree,
+    artifacts, auth, cascades, checkpoints, dead_letters, events_in, events_out, export, health, history, leases,
+    lineage, projects, provenance, records, rollbacks, taint_events, task_list, tasks, tree,
 };
 use crate::clock::Stopwatch;
 
@@ -160,7 +160,9 @@ impl Edge {
             let path = head.uri.clone();
             let waits = endpoint == Endpoint::Lease || endpoint == Endpoint::GetTask;
             let call = Call { app: Arc::clone(&app), stopping, head, body, raw_id };
-            let response = match dispatch(endpoint, call).await {
+            let answer = dispatch(endpoint, call);
+            let answered = if endpoint.is_walk() { app.walks.in_time(answer).await } else { answer.await };
+            let response = match answered {
                 Ok(response) => response,
                 Err(problem) => shown(problem, path.path()),
             };
@@ -220,6 +222,12 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::Clear => cascades::clear(call).await,
         Endpoint::TaintEvents => taint_events::list(call).await,
         Endpoint::ProjectConsistency => projects::consistency(call).await,
+        Endpoint::GetArtifact => artifacts::get(call).await,
+        Endpoint::ListCheckpoints => checkpoints::list(call).await,
+        Endpoint::CreateCheckpoint => checkpoints::create(call).await,
+        Endpoint::GetCheckpoint => checkpoints::get(call).await,
+        Endpoint::Rollback => rollbacks::rollback(call).await,
+        Endpoint::RolledBack => rollbacks::affected(&call),
         Endpoint::ArtifactContent => artifacts::content(call).await,
         Endpoint::ListDeadLetters => dead_letters::list(call).await,
         Endpoint::ShowDeadLetter => dead_letters::show(call).await,

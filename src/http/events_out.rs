@@ -51,7 +51,7 @@ impl Wanted {
     }
 
     fn wants(&self, entry: &LogEntry) -> bool {
-        self.task.is_none_or(|task| entry.task == task)
+        self.task.is_none_or(|task| entry.task() == Some(task))
             && self.project.as_ref().is_none_or(|project| entry.project == *project)
             && self.types.matches(entry)
     }

@@ -2,7 +2,7 @@
 //! picture (Graphviz) or as a W3C PROV-JSON document.
 
 use std::collections::BTreeMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use hyper::StatusCode;
@@ -14,9 +14,11 @@ use super::lineage::{artifacts, known};
 use super::problem::Problem;
 use super::reply::{self, Reply};
 use super::request::Call;
+use super::walks::Stop;
 use crate::json;
-use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship};
+use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship, Stopped};
 use crate::store::Record;
+use crate::task::{ArtifactId, RecordId};
 
 /// How far it goes in both directions when the client does not say.
 const DEFAULT_DEPTH: u64 = 3;
@@ -41,7 +43,7 @@ pub(super) async fn export(call: Call) -> Reply {
     let graph = call.app.engine.graph();
     let (of, _) = known(&graph, &call.id())?;
     let walked = graph.clone();
-    let nodes = call.app.walks.run(move || around(&walked, of, depth)).await?;
+    let nodes = call.app.walks.run(move |stop| around(&walked, of, depth, stop)).await??;
     let nodes = nodes.map_err(|count| {
         Problem::invalid_field("depth", format!("reaches {count} records, one document has at most {MOST}"))
     })?;
@@ -50,12 +52,12 @@ pub(super) async fn export(call: Call) -> Reply {
         return Ok(reply::with(response, CONTENT_TYPE, HeaderValue::from_static("text/vnd.graphviz")));
     }
     let mut records = Vec::with_capacity(nodes.len());
-    for known in nodes.iter().filter_map(|node| graph.record(*node)) {
+    for (node, known) in nodes.iter().filter_map(|node| Some((*node, graph.record(*node)?))) {
         if let Some(record) = call.app.engine.record(known.id).await? {
-            records.push((record, known));
+            records.push((record, node, known.flag));
         }
     }
-    let document = prov(&records).ok_or_else(|| {
+    let document = prov(&graph, &records).ok_or_else(|| {
         Problem::invalid_field("depth", format!("reaches more than the {MOST_STATEMENTS} statements of one document"))
     })?;
     Ok(reply::json(StatusCode::OK, &document))
@@ -63,15 +65,16 @@ pub(super) async fn export(call: Call) -> Reply {
 
 /// The record, what it depends on and what depends on it; too many are an
 /// error that tells how many.
-fn around(graph: &Graph, of: Node, depth: u32) -> Result<Vec<Node>, usize> {
-    let above = graph.dependencies(&[of], Some(depth));
-    let below = graph.dependents(&[of], Some(depth));
+fn around(graph: &Graph, of: Node, depth: u32, stop: &Stop) -> Result<Result<Vec<Node>, usize>, Stopped> {
+    let questions = graph.until(|| stop.is_set());
+    let above = questions.dependencies(&[of], Some(depth))?;
+    let below = questions.dependents(&[of], Some(depth))?;
     let count = above.len() + below.len() + 1;
     if count > MOST {
-        return Err(count);
+        return Ok(Err(count));
     }
     let found = above.iter().chain(below.iter()).map(|found| found.record);
-    Ok(std::iter::once(of).chain(found).collect())
+    Ok(Ok(std::iter::once(of).chain(found).collect()))
 }
 
 /// Graphviz: an arrow leads from what was used to what was made of it.
@@ -111,7 +114,9 @@ fn label(graph: &Graph, node: Node, known: &Known) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    // Labels also know the entities of HTML.
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('&', "&amp;");
+    format!("\"{escaped}\"")
 }
 
 fn name(kind: &str, id: &str) -> String {
@@ -135,12 +140,12 @@ impl Relations {
 
 /// Artifacts are entities, records activities, workers agents; `None`: there
 /// is too much to say.
-fn prov(records: &[(Record, Known)]) -> Option<Value> {
-    let (mut entities, mut activities, mut agents) = (Map::new(), Map::new(), Map::new());
-    let mut relations = Relations::default();
-    for (record, known) in records {
+fn prov(graph: &Graph, records: &[(Record, Node, Flag)]) -> Option<Value> {
+    let (mut activities, mut agents) = (Map::new(), Map::new());
+    let (mut entities, mut relations) = (Entities { graph, all: Map::new() }, Relations::default());
+    for (record, node, flag) in records {
         let activity = name("record", &record.id.to_string());
-        activities.insert(activity.clone(), activity_of(record, known.flag));
+        activities.insert(activity.clone(), activity_of(record, *flag));
         if let Some(worker) = &record.worker {
             let agent = name("worker", worker.as_str());
             agents.insert(
@@ -149,15 +154,12 @@ fn prov(records: &[(Record, Known)]) -> Option<Value> {
             );
             relations.add("wasAssociatedWith", json!({"prov:activity": activity, "prov:agent": agent}));
         }
-        let mut entity = |id: &str, kind: Option<&str>| {
-            let entity = name("artifact", id);
-            let known = entities.entry(entity.clone()).or_insert_with(|| json!({"prov:label": id}));
-            if let (Some(kind), Value::Object(known)) = (kind, known) {
-                known.insert("dats:type".to_owned(), kind.into());
-            }
-            entity
-        };
-        let used: Vec<String> = record.inputs.iter().map(|input| entity(input.artifact.as_str(), None)).collect();
+        let bound = bound(graph, *node);
+        let used = record.inputs.iter().map(|input| {
+            let id = input.artifact.as_str();
+            entities.entity(&input.artifact, bound.get(id).copied(), None, &mut relations)
+        });
+        let used: Vec<String> = used.collect();
         if relations.len() + used.len().saturating_mul(record.outputs.len() + 1) > MOST_STATEMENTS {
             return None;
         }
@@ -166,7 +168,8 @@ fn prov(records: &[(Record, Known)]) -> Option<Value> {
             relations.add("used", json!({"prov:activity": activity, "prov:entity": used, "prov:role": role}));
         }
         for output in &record.outputs {
-            let made = entity(output.artifact.id.as_str(), output.artifact.kind.as_deref());
+            let kind = output.artifact.kind.as_deref();
+            let made = entities.entity(&output.artifact.id, Some(record.id), kind, &mut relations);
             relations.add("wasGeneratedBy", json!({"prov:entity": made, "prov:activity": activity}));
             for used in &used {
                 let derived = json!({"prov:generatedEntity": made, "prov:usedEntity": used, "prov:activity": activity});
@@ -175,12 +178,54 @@ fn prov(records: &[(Record, Known)]) -> Option<Value> {
         }
     }
     let mut document = json!({
-        "prefix": {"dats": "urn:dats:"}, "entity": entities, "activity": activities, "agent": agents,
+        "prefix": {"dats": "urn:dats:"}, "entity": entities.all, "activity": activities, "agent": agents,
     });
     for (kind, relations) in relations.0 {
         document[kind] = Value::Object(relations);
     }
     Some(document)
+}
+
+/// The records that the inputs of a record are bound to, by artifact.
+fn bound(graph: &Graph, node: Node) -> HashMap<&str, RecordId> {
+    let inputs = graph.inputs(node).filter_map(|(artifact, _, link)| {
+        let Link::Bound(maker) = link else { return None };
+        Some((graph.artifact_id(artifact)?, graph.record(maker)?.id))
+    });
+    inputs.collect()
+}
+
+/// The artifacts of a document. PROV has an entity come into being once: what
+/// several records made is a version for each of them.
+struct Entities<'a> {
+    graph: &'a Graph,
+    all: Map<String, Value>,
+}
+
+impl Entities<'_> {
+    /// The entity of an artifact, as `maker` made it.
+    fn entity(
+        &mut self,
+        id: &ArtifactId,
+        maker: Option<RecordId>,
+        kind: Option<&str>,
+        relations: &mut Relations,
+    ) -> String {
+        let whole = name("artifact", id.as_str());
+        let makers = self.graph.find_artifact(id).map_or(0, |artifact| self.graph.producers(artifact).take(2).count());
+        let known = self.all.entry(whole.clone()).or_insert_with(|| json!({"prov:label": id}));
+        if let (Some(kind), Value::Object(known)) = (kind, known) {
+            known.insert("dats:type".to_owned(), kind.into());
+        }
+        let Some(maker) = maker.filter(|_| makers > 1) else { return whole };
+        let version = name(&format!("version.{maker}"), id.as_str());
+        if !self.all.contains_key(&version) {
+            self.all.insert(version.clone(), json!({"prov:label": id}));
+            let of = json!({"prov:specificEntity": version, "prov:generalEntity": whole});
+            relations.add("specializationOf", of);
+        }
+        version
+    }
 }
 
 fn activity_of(record: &Record, flag: Flag) -> Value {
@@ -202,14 +247,14 @@ mod tests {
 
     #[test]
     fn names_and_labels_are_escaped() {
-        assert_eq!(quoted(r#"a "b" \c"#), r#""a \"b\" \\c""#);
+        assert_eq!(quoted(r#"a "b" \c &lt;"#), r#""a \"b\" \\c &amp;lt;""#);
         assert_eq!(name("artifact", "a b/c"), "dats:artifact.a%20b%2Fc");
     }
 
     #[test]
     fn an_empty_document_has_its_parts() {
         assert_eq!(
-            prov(&[]).unwrap(),
+            prov(&Graph::default(), &[]).unwrap(),
             json!({"prefix": {"dats": "urn:dats:"}, "entity": {}, "activity": {}, "agent": {}})
         );
     }

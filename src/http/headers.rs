@@ -45,6 +45,11 @@ pub(super) fn etag_of(bytes: &[u8]) -> HeaderValue {
     text(40, format_args!("\"{half:032x}\""))
 }
 
+/// A tag that is this text.
+pub(super) fn quoted(tag: &str) -> HeaderValue {
+    text(tag.len() + 2, format_args!("\"{tag}\""))
+}
+
 fn text(capacity: usize, text: std::fmt::Arguments<'_>) -> HeaderValue {
     let mut bytes = BytesMut::with_capacity(capacity);
     // Writing to memory does not fail, and what is written here is visible ASCII.

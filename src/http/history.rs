@@ -34,17 +34,19 @@ struct EntryWire<'a> {
 }
 
 impl<'a> EntryWire<'a> {
-    fn new(seq: Seq, entry: &'a LogEntry) -> Self {
-        Self {
+    /// `None`: it is about no task.
+    fn new(seq: Seq, entry: &'a LogEntry) -> Option<Self> {
+        let standing = entry.standing()?;
+        Some(Self {
             seq,
             time: Shown(entry.at),
             kind: entry.change.name(),
-            task_id: entry.task,
-            status: entry.status.as_str(),
-            phase: entry.phase.as_str(),
-            attempt: entry.attempt,
+            task_id: standing.task,
+            status: standing.status.as_str(),
+            phase: standing.phase.as_str(),
+            attempt: standing.attempt,
             detail: detail(&entry.change),
-        }
+        })
     }
 }
 
@@ -110,7 +112,7 @@ pub(super) async fn list(call: Call) -> Reply {
     entries.truncate(limit);
     let last = entries.last().filter(|_| more);
     let next_cursor = last.map(|(seq, _)| cursor::encode(&scope, &seq.0.to_be_bytes()));
-    let events = entries.iter().map(|(seq, entry)| EntryWire::new(*seq, entry)).collect();
+    let events = entries.iter().filter_map(|(seq, entry)| EntryWire::new(*seq, entry)).collect();
     Ok(reply::json(StatusCode::OK, &HistoryWire { events, next_cursor }))
 }
 
@@ -137,10 +139,10 @@ async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: Stream) -
             let read = app.engine.history(task, after, CHUNK).await.map_err(|_| Over)?;
             let entries = read.unwrap_or_default();
             for (seq, entry) in &entries {
-                let wire = EntryWire::new(*seq, entry);
+                after = *seq;
+                let Some(wire) = EntryWire::new(*seq, entry) else { continue };
                 let data = serde_json::to_vec(&wire).unwrap_or_default();
                 stream.event(seq.0, wire.kind, &data).await?;
-                after = *seq;
             }
             stream.flush().await?;
             if entries.len() < CHUNK {
@@ -157,22 +159,25 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::store::{About, Standing};
     use crate::task::{ErrorCode, LeaseId, Outcome, Phase, ProjectId, RecordId, Stale, Status, WorkerId};
 
     fn shown(change: Change) -> Value {
         let entry = LogEntry {
             at: Timestamp::from_micros(1_767_981_600_000_000),
-            task: TaskId::new(Uuid::from_u128(7)),
             project: ProjectId::new("p").unwrap(),
-            version: 1,
-            status: Status::Running,
-            phase: Phase::Leased,
-            attempt: 1,
+            about: About::Task(Standing {
+                task: TaskId::new(Uuid::from_u128(7)),
+                version: 1,
+                status: Status::Running,
+                phase: Phase::Leased,
+                attempt: 1,
+            }),
             change,
             event: None,
             on_bus: false,
         };
-        serde_json::to_value(EntryWire::new(Seq(3), &entry)).unwrap()
+        serde_json::to_value(EntryWire::new(Seq(3), &entry).unwrap()).unwrap()
     }
 
     #[test]

@@ -9,9 +9,9 @@ use super::provenance::Standing;
 use super::query::Query;
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
-use super::walks::{self, Found, Page, Place, Walks, What};
+use super::walks::{self, Found, Page, Place, Stop, Walks, What};
 use crate::engine::{Engine, Subject};
-use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship};
+use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship, Stopped};
 use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
 
 /// Most records of a path within another answer.
@@ -154,14 +154,14 @@ fn depth(query: &mut Query) -> Option<u32> {
 async fn page(
     call: &Call,
     place: Option<Place>,
-    find: impl FnOnce(&Graph) -> Result<What, Problem> + Send + 'static,
+    find: impl FnOnce(&Graph, &Stop) -> Result<What, Problem> + Send + 'static,
 ) -> Result<Page, Problem> {
     let walks = &call.app.walks;
     if let Some(place) = place {
         return walks.later(place);
     }
     let graph = call.app.engine.graph();
-    let found = walks.run(move || find(&graph).map(|what| Found { graph, what }));
+    let found = walks.run(move |stop| find(&graph, stop).map(|what| Found { graph, what }));
     Ok(Walks::first(found.await??))
 }
 
@@ -197,11 +197,12 @@ async fn around(call: Call, side: Side) -> Reply {
     let place = walks::place(&mut query, &scope);
     query.finish()?;
     let wanted = id.clone();
-    let page = page(&call, place, move |graph| {
+    let page = page(&call, place, move |graph, stop| {
         let start = [node(graph, &wanted)?];
+        let questions = graph.until(|| stop.is_set());
         Ok(What::Walk(match side {
-            Side::Dependents => graph.dependents(&start, depth),
-            Side::Dependencies => graph.dependencies(&start, depth),
+            Side::Dependents => questions.dependents(&start, depth)?,
+            Side::Dependencies => questions.dependencies(&start, depth)?,
         }))
     });
     let page = page.await?;
@@ -263,7 +264,11 @@ pub(super) async fn impact(call: Call) -> Reply {
     let place = walks::place(&mut query, &scope);
     query.finish()?;
     let wanted = id.clone();
-    let page = page(&call, place, move |graph| Ok(What::Impact(graph.impact(&[node(graph, &wanted)?], depth)))).await?;
+    let page = page(&call, place, move |graph, stop| {
+        let impact = graph.until(|| stop.is_set()).impact(&[node(graph, &wanted)?], depth)?;
+        Ok(What::Impact(impact))
+    });
+    let page = page.await?;
     let (graph, What::Impact(impact)) = (&page.found.graph, &page.found.what) else {
         return Err(Problem::cursor_expired());
     };
@@ -322,17 +327,17 @@ pub(super) async fn root_cause(call: Call) -> Reply {
     let graph = call.app.engine.graph();
     let (of, known) = known(&graph, &id)?;
     let searched = graph.clone();
-    let paths = call.app.walks.run(move || {
-        let causes = searched.root_causes(of, depth);
+    let paths = call.app.walks.run(move |stop| {
+        let causes = searched.until(|| stop.is_set()).root_causes(of, depth)?;
         let nearest = causes.iter().take(limit).enumerate().map(|(at, (_, depth))| {
             let mut path = causes.path(at);
             path.truncate(MOST_OF_PATH);
             path.shrink_to_fit();
             (path, depth)
         });
-        (nearest.collect::<Vec<_>>(), causes.len())
+        Ok::<_, Stopped>((nearest.collect::<Vec<_>>(), causes.len()))
     });
-    let (paths, total) = paths.await?;
+    let (paths, total) = paths.await??;
     let mut causes = Vec::with_capacity(paths.len());
     for (path, depth) in paths {
         let Some((cause, known)) = path.first().and_then(|cause| Some((*cause, graph.record(*cause)?))) else {
@@ -392,8 +397,8 @@ pub(super) async fn path(call: Call) -> Reply {
     let scope = format!("path {depth:?} {from:?} {to:?}");
     let place = walks::place(&mut query, &scope);
     query.finish()?;
-    let page = page(&call, place, move |graph| {
-        let path = graph.path(node(graph, &from)?, node(graph, &to)?, depth);
+    let page = page(&call, place, move |graph, stop| {
+        let path = graph.until(|| stop.is_set()).path(node(graph, &from)?, node(graph, &to)?, depth)?;
         path.map(What::Path).ok_or_else(|| Problem::no_path(&from, &to))
     });
     let page = page.await?;

@@ -1,9 +1,13 @@
 //! Problems (RFC 9457): the only place where errors become status codes.
 
 use std::borrow::Cow;
+use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -11,7 +15,8 @@ use super::body::Body;
 use crate::engine::{self, Refusal};
 use crate::events::InvalidEvent;
 use crate::json::{FieldError, Invalid};
-use crate::task;
+use crate::lineage::Stopped;
+use crate::{store, task};
 
 /// An answer that says what went wrong, for people and for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +30,7 @@ struct Inner {
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     retry_after: Option<u32>,
-    allow: Option<HeaderValue>,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 /// The problem's wire form. `code` is stable, and so is `type`, which is
@@ -46,7 +51,7 @@ pub(super) struct Wire<'a> {
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Inner { status, code, title, detail, errors: Vec::new(), retry_after: None, allow: None }))
+        Self(Box::new(Inner { status, code, title, detail, errors: Vec::new(), retry_after: None, header: None }))
     }
 
     fn retry_after(mut self, seconds: u32) -> Self {
@@ -89,8 +94,8 @@ impl Problem {
         if let Some(seconds) = self.0.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.0.allow {
-            headers.insert(ALLOW, allow);
+        if let Some((name, value)) = self.0.header {
+            headers.insert(name, value);
         }
         if matches!(self.0.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
             // The rest of the body is not read, so the connection can't go
@@ -173,7 +178,7 @@ impl Problem {
         let detail = format!("allowed are {}", allow.to_str().unwrap_or_default());
         let title = "The resource does not have this method";
         let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail);
-        problem.0.allow = Some(allow.clone());
+        problem.0.header = Some((ALLOW, allow.clone()));
         problem
     }
 
@@ -211,9 +216,22 @@ impl Problem {
     }
 
     /// A range of a content that has only `length` bytes.
-    pub(super) fn range_not_satisfiable(length: usize) -> Self {
+    pub(super) fn range_not_satisfiable(length: u64) -> Self {
         let detail = format!("the content has {length} bytes");
-        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "There is no such range", detail)
+        let title = "There is no such range";
+        let mut problem = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", title, detail);
+        let shown = HeaderValue::from_str(&format!("bytes */{length}"));
+        problem.0.header = shown.ok().map(|length| (CONTENT_RANGE, length));
+        problem
+    }
+
+    /// A question about provenance was not answered in time.
+    pub(super) fn walk_timeout(patience: Duration) -> Self {
+        let limit = patience.as_secs();
+        let detail = format!(
+            "there is no answer within {limit} s (server.walk_timeout_seconds): ask for less, by a smaller depth"
+        );
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "walk_timeout", "The answer takes too long", detail)
     }
 
     /// `If-Match` names another version.
@@ -222,10 +240,13 @@ impl Problem {
         Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", "The resource has another version", detail)
     }
 
-    /// Kept content does not have the hash it was kept under.
-    pub(super) fn damaged_content() -> Self {
-        let detail = "the content does not have the checksum it was kept under";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", "The content is damaged", detail)
+    /// A kept content is not what it was. The file is named within its
+    /// directory: where that is, is nothing for clients.
+    fn damaged_content(path: &Path, detail: &str) -> Self {
+        let name = path.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy());
+        let name = name.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/");
+        let detail = format!("the file contents/{name} is damaged: {detail}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "content_damaged", "The content is damaged", detail)
     }
 
     /// Too many connections.
@@ -269,6 +290,14 @@ impl From<InvalidEvent> for Problem {
     }
 }
 
+impl From<Stopped> for Problem {
+    /// Nobody waits for it any more.
+    fn from(stopped: Stopped) -> Self {
+        let title = "The answer takes too long";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "walk_timeout", title, stopped.to_string())
+    }
+}
+
 impl From<engine::Error> for Problem {
     fn from(error: engine::Error) -> Self {
         let detail = error.to_string();
@@ -279,6 +308,9 @@ impl From<engine::Error> for Problem {
             engine::Error::ShuttingDown => unavailable("shutting_down", "The service is stopping").retry_after(5),
             engine::Error::DiskFull { .. } => unavailable("storage_full", "The disk is nearly full").retry_after(60),
             engine::Error::Unknown => unavailable("outcome_unknown", "It is not known whether the request had effect"),
+            engine::Error::Store(store::Error::DamagedContent { path, detail }) => {
+                Self::damaged_content(&path, &detail)
+            }
             engine::Error::Store(_) => unavailable("store_failed", "The store failed"),
         }
     }
@@ -296,6 +328,9 @@ impl From<Refusal> for Problem {
             Refusal::DeadLetterNotFound(_) => missing("dead_letter_not_found"),
             Refusal::SubjectNotFound(_) => missing("provenance_not_found"),
             Refusal::TierNotFound(_) => missing("tier_not_found"),
+            Refusal::CheckpointNotFound(_) => missing("checkpoint_not_found"),
+            Refusal::CheckpointInvalid(_) => conflict("checkpoint_invalid"),
+            Refusal::CheckpointOfOtherProject { .. } => conflict("checkpoint_of_other_project"),
             Refusal::ProjectChanged(_) => Self::version_mismatch(),
             Refusal::ProjectExists(_) => conflict("project_exists"),
             Refusal::ProjectHasOpenTasks { .. } => conflict("project_has_open_tasks"),

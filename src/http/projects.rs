@@ -152,7 +152,7 @@ pub(super) async fn create(mut call: Call) -> Reply {
 }
 
 /// Text that is no id names no project.
-fn project_id(call: &Call) -> Result<ProjectId, Problem> {
+pub(super) fn project_id(call: &Call) -> Result<ProjectId, Problem> {
     let id = call.id();
     ProjectId::new(&id).map_err(|_| not_found(&id))
 }
@@ -161,7 +161,7 @@ fn not_found(id: &str) -> Problem {
     Problem::not_found("project_not_found", "project", id)
 }
 
-async fn existing(call: &Call) -> Result<Project, Problem> {
+pub(super) async fn existing(call: &Call) -> Result<Project, Problem> {
     let id = project_id(call)?;
     call.app.engine.project(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))
 }

@@ -1,7 +1,5 @@
 //! `GET /provenance/{id}`: a record, by its own id or by that of an artifact.
 
-use std::fmt::Write;
-
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,7 +12,7 @@ use super::request::Call;
 use crate::engine::Engine;
 use crate::lineage::{Fact, Flag, Known, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
-use crate::task::{ArtifactId, Domain, ProjectId, RecordId, TaskId, Tier, Timestamp, WorkerId};
+use crate::task::{ArtifactId, Domain, ProjectId, RecordId, TaskId, Tier, Timestamp, WorkerId, hex};
 
 /// A record, under the column names of its table.
 #[derive(Serialize)]
@@ -88,7 +86,7 @@ impl<'a> OutputWire<'a> {
             language: artifact.language.as_deref(),
             checksum: artifact.checksum.as_deref(),
             size_bytes: artifact.size_bytes,
-            content_sha256: output.content.as_ref().map(|hash| hex(hash)),
+            content_sha256: output.content.as_ref().map(|sha256| hex(sha256)),
         }
     }
 }
@@ -132,15 +130,6 @@ impl<'a> RecordWire<'a> {
             flag: standing.flag,
         }
     }
-}
-
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to memory does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// `GET /provenance/{id}`

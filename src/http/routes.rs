@@ -51,6 +51,12 @@ pub(super) enum Endpoint {
     Clear,
     TaintEvents,
     ProjectConsistency,
+    GetArtifact,
+    ListCheckpoints,
+    CreateCheckpoint,
+    GetCheckpoint,
+    Rollback,
+    RolledBack,
     ArtifactContent,
     ListDeadLetters,
     ShowDeadLetter,
@@ -94,7 +100,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 48] = [
+const TABLE: [(Verb, &str, Endpoint); 54] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -111,6 +117,11 @@ const TABLE: [(Verb, &str, Endpoint); 48] = [
     (Verb::Delete, "/projects/{id}", Endpoint::DeleteProject),
     (Verb::Get, "/projects/{id}/status", Endpoint::ProjectStatus),
     (Verb::Get, "/projects/{id}/consistency", Endpoint::ProjectConsistency),
+    (Verb::Get, "/projects/{id}/checkpoints", Endpoint::ListCheckpoints),
+    (Verb::Post, "/projects/{id}/checkpoints", Endpoint::CreateCheckpoint),
+    (Verb::Get, "/checkpoints/{id}", Endpoint::GetCheckpoint),
+    (Verb::Post, "/checkpoints/{id}/rollback", Endpoint::Rollback),
+    (Verb::Get, "/checkpoints/{id}/affected", Endpoint::RolledBack),
     (Verb::Post, "/projects/{id}/pause", Endpoint::PauseProject),
     (Verb::Post, "/projects/{id}/resume", Endpoint::ResumeProject),
     (Verb::Get, "/queues", Endpoint::ListQueues),
@@ -134,6 +145,7 @@ const TABLE: [(Verb, &str, Endpoint); 48] = [
     (Verb::Post, "/provenance/{id}/suspect", Endpoint::MarkSuspect),
     (Verb::Post, "/provenance/{id}/clear", Endpoint::Clear),
     (Verb::Get, "/taint-events", Endpoint::TaintEvents),
+    (Verb::Get, "/artifacts/{id}", Endpoint::GetArtifact),
     (Verb::Get, "/artifacts/{id}/content", Endpoint::ArtifactContent),
     (Verb::Get, "/dead-letters", Endpoint::ListDeadLetters),
     (Verb::Get, "/dead-letters/{id}", Endpoint::ShowDeadLetter),
@@ -149,6 +161,23 @@ impl Endpoint {
     /// Whether it also answers without the base path.
     const fn is_operational(self) -> bool {
         matches!(self, Self::Health | Self::HealthDetailed | Self::Live | Self::Ready | Self::Metrics)
+    }
+
+    /// Whether it goes through provenance, which may be large: then its
+    /// answer has a deadline.
+    pub(super) const fn is_walk(self) -> bool {
+        matches!(
+            self,
+            Self::ListProvenance
+                | Self::ProvenancePath
+                | Self::Dependents
+                | Self::Dependencies
+                | Self::Impact
+                | Self::RootCause
+                | Self::ExportProvenance
+                | Self::TaintEvents
+                | Self::GetArtifact
+        )
     }
 
     /// Whether it answers callers that do not know the key.

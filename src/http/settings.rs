@@ -44,6 +44,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Longest time for a request body.
     pub body_timeout: Duration,
+    /// Longest time for the answer to a question about provenance.
+    pub walk_timeout: Duration,
     /// Longest time in which a client reads nothing of what is sent to it.
     pub write_timeout: Duration,
     /// Longest time that requests have to end when the service stops.
@@ -89,6 +91,7 @@ pub(super) mod tests {
             body_bytes: 1024 * 1024,
             head_timeout: Duration::from_millis(300),
             body_timeout: Duration::from_millis(300),
+            walk_timeout: Duration::from_millis(300),
             write_timeout: Duration::from_millis(300),
             drain_timeout: Duration::from_millis(500),
         }

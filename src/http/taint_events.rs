@@ -9,6 +9,7 @@ use super::reply::{self, Reply, Shown};
 use super::request::Call;
 use crate::engine::{AuditEntry, AuditFilter, AuditPlace};
 use crate::lineage::{Flag, Graph, Node};
+use crate::store::Cause;
 use crate::task::{ArtifactId, RecordId, Seq, Timestamp};
 
 #[derive(Serialize)]
@@ -23,6 +24,9 @@ struct EventWire<'a> {
     cascade_depth: u32,
     cascade_id: &'a str,
     action: &'static str,
+    /// What the old program's events do not have: why a project was rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
 }
 
 /// The old program's word for a change.
@@ -39,7 +43,7 @@ impl<'a> EventWire<'a> {
     fn new(graph: &'a Graph, store: Uuid, entry: &'a AuditEntry, wanted: Option<&'a str>) -> Self {
         let AuditEntry { place, cascade, change } = entry;
         let node = graph.find(change.record);
-        let named = cascade.artifact.as_ref().filter(|_| change.depth == 0).map(ArtifactId::as_str);
+        let named = cascade.cause.artifact().filter(|_| change.depth == 0).map(ArtifactId::as_str);
         let through = change.through.and_then(|through| graph.find(through));
         let (source_artifact_id, source_provenance_id) = match (&cascade.source, change.through) {
             (_, Some(record)) => (node.zip(through).and_then(|(node, above)| edge(graph, node, above)), Some(record)),
@@ -61,6 +65,10 @@ impl<'a> EventWire<'a> {
             cascade_depth: change.depth,
             cascade_id: &cascade.cascade_id,
             action: action(change.from, change.to),
+            detail: match &cascade.cause {
+                Cause::Rollback { why, .. } => Some(why),
+                Cause::Said { .. } | Cause::Arrival(_) | Cause::Verdict(_) => None,
+            },
         }
     }
 }

@@ -2,6 +2,7 @@
 //! first: at most 60 s, 64 results and 64 MiB together, the oldest goes.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::cursor;
 use super::problem::Problem;
 use super::query::Query;
+use super::reply::Reply;
 use crate::clock::Clock;
 use crate::lineage::{FlagChange, Graph, Impact, Node, Walk};
 use crate::task::Timestamp;
@@ -56,10 +58,32 @@ impl Found {
     }
 }
 
+/// Set when nobody waits for an answer any more.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// What a walk asks now and then.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sets a stop when what waits is dropped: the time is up, or the client gone.
+struct Waits(Stop);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The results that are kept.
 #[derive(Debug)]
 pub(super) struct Walks {
     clock: Clock,
+    /// Longest time for an answer.
+    patience: Duration,
     kept: Arc<Mutex<Shelf>>,
     places: Arc<Semaphore>,
 }
@@ -139,17 +163,30 @@ pub(super) struct Page {
 }
 
 impl Walks {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, kept: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub(super) fn new(clock: Clock, patience: Duration) -> Self {
+        Self { clock, patience, kept: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Runs what can take long where it holds nobody up.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        // Held by the work itself: a client that goes away does not end it.
+    /// The answer, or a problem when it takes too long; then what it waits
+    /// for is stopped.
+    pub(super) async fn in_time(&self, answer: impl Future<Output = Reply>) -> Reply {
+        let late = |_| Err(Problem::walk_timeout(self.patience));
+        tokio::time::timeout(self.patience, answer).await.unwrap_or_else(late)
+    }
+
+    /// Runs what can take long where it holds nobody up. Dropping the future
+    /// sets the stop.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Stop) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        // Held by the work itself, which goes on until it sees the stop.
         let place = self.places.clone().acquire_owned().await;
+        let stop = Stop::default();
+        let _waits = Waits(stop.clone());
         let worked = tokio::task::spawn_blocking(move || {
             let _place = place;
-            work()
+            work(&stop)
         });
         worked.await.map_err(|_| Problem::internal())
     }
@@ -248,9 +285,52 @@ mod tests {
         assert_eq!((shelf.results.len(), shelf.bytes), (0, 0));
     }
 
+    /// Works until it is stopped, and says that it was.
+    async fn stuck(walks: &Walks, stopped: &Arc<AtomicBool>) -> Reply {
+        let stopped = stopped.clone();
+        let work = move |stop: &Stop| {
+            while !stop.is_set() {
+                std::thread::yield_now();
+            }
+            stopped.store(true, Ordering::Relaxed);
+        };
+        walks.run(work).await?;
+        Ok(crate::http::reply::no_content())
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_a_problem_and_is_stopped() {
+        let walks = Walks::new(Clock::new(), Duration::from_millis(20));
+        let stopped = Arc::new(AtomicBool::new(false));
+        // More than there are places for: who waits for one runs out of time, too.
+        let late = || async { walks.in_time(stuck(&walks, &stopped)).await.unwrap_err().code() };
+        let codes = tokio::join!(late(), late(), late(), late(), late());
+        assert_eq!(codes, ("walk_timeout", "walk_timeout", "walk_timeout", "walk_timeout", "walk_timeout"));
+        // All places are free again.
+        let all = u32::try_from(AT_ONCE).unwrap();
+        drop(walks.places.acquire_many(all).await.unwrap());
+        assert!(stopped.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_stops_the_walk() {
+        let walks = Arc::new(Walks::new(Clock::new(), LIFE));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let client = tokio::spawn({
+            let (walks, stopped) = (walks.clone(), stopped.clone());
+            async move { walks.in_time(stuck(&walks, &stopped)).await.is_ok() }
+        });
+        while walks.places.available_permits() == AT_ONCE {
+            tokio::task::yield_now().await;
+        }
+        client.abort();
+        drop(walks.places.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap());
+        assert!(stopped.load(Ordering::Relaxed));
+    }
+
     #[test]
     fn a_cursor_names_a_place() {
-        let walks = Walks::new(Clock::new());
+        let walks = Walks::new(Clock::new(), LIFE);
         let page = Page { found: found(0), offset: 50, id: Some(7) };
         let next = walks.next(&page, "s", 50, 101).unwrap();
         let mut query = Query::new(Some(&format!("cursor={next}")), &["cursor"]);

@@ -14,6 +14,7 @@ use std::collections::hash_map::Entry;
 use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
+use super::pace::{Endless, Pace, Questions, STRIDE};
 use super::pages::{place, split};
 use super::record::{Edge, Error, Fact, Flag, FlagChange, Node, Step};
 use crate::task::{RecordId, Seq};
@@ -58,15 +59,14 @@ impl Graph {
         self.check(seq, 0)?;
         let nodes = self.each_once(ids)?;
         self.newest = seq;
-        Ok(self.say(action, &nodes, seq, None))
+        let Ok(step) = self.say(action, &nodes, seq, None, &Endless);
+        Ok(step)
     }
 
     /// What [`Self::apply`] would change; with a limit only as far away as that.
     pub fn preview(&self, action: Action, ids: &[RecordId], limit: Option<u32>) -> Result<Step, Error> {
-        let nodes = self.each_once(ids)?;
-        let mut step = self.clone().say(action, &nodes, self.newest.next(), limit);
-        step.flags.retain(|change| limit.is_none_or(|limit| change.depth <= limit));
-        Ok(step)
+        let Ok(step) = self.ask().preview(action, ids, limit);
+        step
     }
 
     fn each_once(&self, ids: &[RecordId]) -> Result<Vec<u32>, Error> {
@@ -76,7 +76,14 @@ impl Graph {
         Ok(nodes)
     }
 
-    fn say(&mut self, action: Action, nodes: &[u32], seq: Seq, limit: Option<u32>) -> Step {
+    fn say<P: Pace>(
+        &mut self,
+        action: Action,
+        nodes: &[u32],
+        seq: Seq,
+        limit: Option<u32>,
+        pace: &P,
+    ) -> Result<Step, P::Stopped> {
         let mut step = Step::default();
         let mut changed = Vec::new();
         for &node in nodes {
@@ -93,20 +100,20 @@ impl Graph {
         match action {
             Action::Taint => {
                 let reached = changed.into_iter().map(|(reached, _)| reached).collect();
-                self.spread(reached, seq, limit, &mut step.flags);
+                self.spread(reached, seq, limit, &mut step.flags, pace)?;
             }
             Action::Mark => {}
             Action::Clear => {
                 let withdrawn = changed.iter().filter(|(_, before)| matches!(before, Some(Fact::Tainted(_))));
                 let below: Vec<_> = withdrawn.flat_map(|(reached, _)| self.below(*reached)).collect();
-                self.settle(below, false, &mut step.flags);
+                self.settle(below, false, &mut step.flags, pace)?;
                 if nodes.len() > 1 {
                     step.join();
                 }
                 step.flags.sort_by_key(|change| change.depth);
             }
         }
-        step
+        Ok(step)
     }
 
     fn below(&self, reached: Reached) -> impl Iterator<Item = Reached> {
@@ -124,7 +131,7 @@ impl Graph {
                 reached.push(dependent);
             }
         }
-        self.spread(reached, seq, None, &mut step.flags);
+        let Ok(()) = self.spread(reached, seq, None, &mut step.flags, &Endless);
     }
 
     /// Edges that are gone bring nothing any more.
@@ -132,21 +139,31 @@ impl Graph {
         let brought = gone.iter().filter(|edge| self.marks.passed_on(edge.dependency.0) > 0);
         let of = |edge: &Edge| Reached { node: edge.dependent.0, depth: 1, through: Some(edge.dependency.0) };
         let reached = brought.map(of).collect();
-        self.settle(reached, false, flags);
+        let Ok(()) = self.settle(reached, false, flags, &Endless);
     }
 
     /// Gives everything below the newest position. What has it already has
     /// also passed it on, so nothing is visited twice.
-    fn spread(&mut self, mut queue: Vec<Reached>, seq: Seq, limit: Option<u32>, flags: &mut Vec<FlagChange>) {
+    fn spread<P: Pace>(
+        &mut self,
+        mut queue: Vec<Reached>,
+        seq: Seq,
+        limit: Option<u32>,
+        flags: &mut Vec<FlagChange>,
+        pace: &P,
+    ) -> Result<(), P::Stopped> {
         let Self { dependents, marks, .. } = self;
         let mut next = 0;
         while let Some(&reached) = queue.get(next) {
+            if next.is_multiple_of(STRIDE) {
+                pace.go_on()?;
+            }
             next += 1;
             if limit.is_some_and(|limit| reached.depth >= limit) {
                 break;
             }
-            let (page, slot) = split(reached.node);
-            for &node in dependents.get(page).lists.get(slot).chunks().flatten() {
+            let (at, slot) = split(reached.node);
+            for &node in dependents.get(at).lists.get(slot).chunks().flatten() {
                 if marks.exposure(node) != seq.0 {
                     let below = reached.below(node);
                     flags.extend(below.change(marks.set_exposure(node, seq.0)));
@@ -154,17 +171,29 @@ impl Graph {
                 }
             }
         }
+        Ok(())
     }
 
     /// Computes exposures again, of the given records and all below them;
     /// `everything`: also of those that have none until now.
-    fn settle(&mut self, starts: Vec<Reached>, everything: bool, flags: &mut Vec<FlagChange>) {
+    fn settle<P: Pace>(
+        &mut self,
+        starts: Vec<Reached>,
+        everything: bool,
+        flags: &mut Vec<FlagChange>,
+        pace: &P,
+    ) -> Result<(), P::Stopped> {
         if starts.is_empty() {
-            return;
+            return Ok(());
         }
-        let Region { reached, places, mut pending } = self.region(starts, everything);
+        let Region { reached, places, mut pending } = self.region(starts, everything, pace)?;
         let mut ready: Vec<usize> = (0..reached.len()).filter(|at| pending[*at] == 0).collect();
+        let mut settled = 0_usize;
         while let Some(at) = ready.pop() {
+            settled += 1;
+            if settled.is_multiple_of(STRIDE) {
+                pace.go_on()?;
+            }
             let node = reached[at].node;
             let exposure = self.derive_exposure(node);
             if exposure != self.marks.exposure(node) {
@@ -179,10 +208,11 @@ impl Graph {
                 }
             }
         }
+        Ok(())
     }
 
     /// The records whose exposure may change, nearest first.
-    fn region(&self, starts: Vec<Reached>, everything: bool) -> Region {
+    fn region<P: Pace>(&self, starts: Vec<Reached>, everything: bool, pace: &P) -> Result<Region, P::Stopped> {
         let mut places = vec![0; place(self.len)];
         let (mut reached, mut pending) = (Vec::new(), Vec::new());
         let mut add = |it: Reached, reached: &mut Vec<Reached>, pending: &mut Vec<u32>| {
@@ -199,6 +229,9 @@ impl Graph {
         }
         let mut next = 0;
         while let Some(&it) = reached.get(next) {
+            if next.is_multiple_of(STRIDE) {
+                pace.go_on()?;
+            }
             next += 1;
             for below in self.below(it) {
                 if let Some(at) = add(below, &mut reached, &mut pending) {
@@ -206,7 +239,7 @@ impl Graph {
                 }
             }
         }
-        Region { reached, places, pending }
+        Ok(Region { reached, places, pending })
     }
 
     /// A record's exposure, from what its dependencies pass on.
@@ -226,7 +259,25 @@ impl Graph {
     pub(super) fn derive_flags(&mut self, tainted: &[u32]) {
         let reached = tainted.iter().map(|&node| Reached { node, depth: 0, through: None });
         let below = reached.flat_map(|reached| self.below(reached)).collect();
-        self.settle(below, true, &mut Vec::new());
+        let Ok(()) = self.settle(below, true, &mut Vec::new(), &Endless);
+    }
+}
+
+impl<P: Pace> Questions<'_, P> {
+    /// See [`Graph::preview`].
+    pub fn preview(
+        &self,
+        action: Action,
+        ids: &[RecordId],
+        limit: Option<u32>,
+    ) -> Result<Result<Step, Error>, P::Stopped> {
+        let nodes = match self.graph.each_once(ids) {
+            Ok(nodes) => nodes,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut step = self.graph.clone().say(action, &nodes, self.graph.newest.next(), limit, &self.pace)?;
+        step.flags.retain(|change| limit.is_none_or(|limit| change.depth <= limit));
+        Ok(Ok(step))
     }
 }
 

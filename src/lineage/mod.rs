@@ -65,6 +65,7 @@ mod graph;
 mod link;
 mod lists;
 mod names;
+mod pace;
 mod pages;
 mod record;
 mod restore;
@@ -74,6 +75,7 @@ mod walk;
 
 pub use flags::Action;
 pub use graph::{Footprint, Graph, Known};
+pub use pace::{Endless, Pace, Questions, Stopped, Until};
 pub use record::{Artifact, Edge, Error, Fact, Flag, FlagChange, Link, Node, Project, Record, Relationship, Step};
 pub use restore::Restored;
 pub use visit::{Neighbors, Seen};

@@ -11,6 +11,7 @@ use petgraph::Direction;
 
 use super::graph::Graph;
 use super::lists::List;
+use super::pace::{Pace, Questions, STRIDE};
 use super::pages::place;
 use super::record::{Flag, Node, Project};
 use super::rows::Input;
@@ -141,37 +142,30 @@ impl Graph {
     /// The records that depend on any of these, directly or not.
     #[must_use]
     pub fn dependents(&self, of: &[Node], limit: Option<u32>) -> Walk {
-        self.walk(of, Direction::Incoming, limit, |_| true)
+        let Ok(walk) = self.ask().dependents(of, limit);
+        walk
     }
 
     /// The records that any of these depends on, directly or not.
     #[must_use]
     pub fn dependencies(&self, of: &[Node], limit: Option<u32>) -> Walk {
-        self.walk(of, Direction::Outgoing, limit, |_| true)
+        let Ok(walk) = self.ask().dependencies(of, limit);
+        walk
     }
 
     /// The dependents with the tasks and projects that they belong to.
     #[must_use]
     pub fn impact(&self, of: &[Node], limit: Option<u32>) -> Impact {
-        let walk = self.dependents(of, limit);
-        let found = || walk.visits.iter().skip(walk.starts).map(|visit| self.row(visit.node));
-        let mut tasks: Vec<TaskId> = found().map(|row| row.task).collect();
-        tasks.sort_unstable();
-        tasks.dedup();
-        let projects: BTreeSet<u32> = found().map(|row| row.project).collect();
-        Impact { tasks, projects: projects.into_iter().map(Project).collect(), walk }
+        let Ok(impact) = self.ask().impact(of, limit);
+        impact
     }
 
     /// The tainted ancestors of a record that have no tainted ancestor
     /// themselves; the record itself, if it is such a one.
     #[must_use]
     pub fn root_causes(&self, of: Node, limit: Option<u32>) -> RootCauses {
-        let is_on_the_way = |node| self.marks.passed_on(node) > 0;
-        let walk = self.walk(&[of], Direction::Outgoing, limit, is_on_the_way);
-        let is_root =
-            |visit: &Visit| self.marks.flag(visit.node) == Flag::Tainted && self.marks.exposure(visit.node) == 0;
-        let roots = walk.visits.iter().enumerate().filter(|(_, visit)| is_root(visit)).map(|(at, _)| at).collect();
-        RootCauses { walk, roots }
+        let Ok(causes) = self.ask().root_causes(of, limit);
+        causes
     }
 
     /// A shortest path from a record down to one that depends on it, both
@@ -179,38 +173,84 @@ impl Graph {
     /// `limit` edges.
     #[must_use]
     pub fn path(&self, from: Node, to: Node, limit: Option<u32>) -> Option<Vec<Node>> {
-        if !self.holds(from) || !self.holds(to) {
-            return None;
+        let Ok(path) = self.ask().path(from, to, limit);
+        path
+    }
+}
+
+impl<P: Pace> Questions<'_, P> {
+    /// See [`Graph::dependents`].
+    pub fn dependents(&self, of: &[Node], limit: Option<u32>) -> Result<Walk, P::Stopped> {
+        self.walk(of, Direction::Incoming, limit, |_| true)
+    }
+
+    /// See [`Graph::dependencies`].
+    pub fn dependencies(&self, of: &[Node], limit: Option<u32>) -> Result<Walk, P::Stopped> {
+        self.walk(of, Direction::Outgoing, limit, |_| true)
+    }
+
+    /// See [`Graph::impact`].
+    pub fn impact(&self, of: &[Node], limit: Option<u32>) -> Result<Impact, P::Stopped> {
+        let walk = self.dependents(of, limit)?;
+        let found = || walk.visits.iter().skip(walk.starts).map(|visit| self.graph.row(visit.node));
+        let mut tasks: Vec<TaskId> = found().map(|row| row.task).collect();
+        self.pace.go_on()?;
+        tasks.sort_unstable();
+        tasks.dedup();
+        let projects: BTreeSet<u32> = found().map(|row| row.project).collect();
+        Ok(Impact { tasks, projects: projects.into_iter().map(Project).collect(), walk })
+    }
+
+    /// See [`Graph::root_causes`].
+    pub fn root_causes(&self, of: Node, limit: Option<u32>) -> Result<RootCauses, P::Stopped> {
+        let marks = &self.graph.marks;
+        let is_on_the_way = |node| marks.passed_on(node) > 0;
+        let walk = self.walk(&[of], Direction::Outgoing, limit, is_on_the_way)?;
+        let is_root = |visit: &Visit| marks.flag(visit.node) == Flag::Tainted && marks.exposure(visit.node) == 0;
+        let roots = walk.visits.iter().enumerate().filter(|(_, visit)| is_root(visit)).map(|(at, _)| at).collect();
+        Ok(RootCauses { walk, roots })
+    }
+
+    /// See [`Graph::path`].
+    pub fn path(&self, from: Node, to: Node, limit: Option<u32>) -> Result<Option<Vec<Node>>, P::Stopped> {
+        if !self.graph.holds(from) || !self.graph.holds(to) {
+            return Ok(None);
         }
         if from == to {
-            return Some(vec![from]);
+            return Ok(Some(vec![from]));
         }
-        let mut down = Search::new(self, &[from], Direction::Incoming);
-        let mut up = Search::new(self, &[to], Direction::Outgoing);
+        let mut down = Search::new(self.graph, &[from], Direction::Incoming);
+        let mut up = Search::new(self.graph, &[to], Direction::Outgoing);
         while limit.is_none_or(|limit| down.depth + up.depth < limit) {
             let down_is_smaller = down.edge().len() <= up.edge().len();
             let (front, other) = if down_is_smaller { (&mut down, &up) } else { (&mut up, &down) };
             if front.edge().is_empty() {
-                return None;
+                return Ok(None);
             }
-            front.advance(|_| true);
+            front.advance(|_| true, &self.pace)?;
             if let Some((at, met)) = front.meets(other) {
                 let (above, below) = if down_is_smaller { (at, met) } else { (met, at) };
                 let mut path = down.walk.back_from(above);
                 path.reverse();
                 path.extend(up.walk.back_from(below).into_iter().skip(1));
-                return Some(path);
+                return Ok(Some(path));
             }
         }
-        None
+        Ok(None)
     }
 
-    fn walk(&self, of: &[Node], direction: Direction, limit: Option<u32>, enter: impl Fn(u32) -> bool) -> Walk {
-        let mut search = Search::new(self, of, direction);
+    fn walk(
+        &self,
+        of: &[Node],
+        direction: Direction,
+        limit: Option<u32>,
+        enter: impl Fn(u32) -> bool,
+    ) -> Result<Walk, P::Stopped> {
+        let mut search = Search::new(self.graph, of, direction);
         while !search.edge().is_empty() && limit.is_none_or(|limit| search.depth < limit) {
-            search.advance(&enter);
+            search.advance(&enter, &self.pace)?;
         }
-        search.walk
+        Ok(search.walk)
     }
 }
 
@@ -240,11 +280,14 @@ impl<'a> Search<'a> {
     }
 
     /// One level further.
-    fn advance(&mut self, enter: impl Fn(u32) -> bool) {
+    fn advance<P: Pace>(&mut self, enter: impl Fn(u32) -> bool, pace: &P) -> Result<(), P::Stopped> {
         let Self { graph, walk: Walk { visits, .. }, seen, depth, .. } = self;
         *depth = depth.saturating_add(1);
         let end = visits.len();
         for parent in self.level..end {
+            if parent.is_multiple_of(STRIDE) {
+                pace.go_on()?;
+            }
             let node = visits[parent].node;
             let mut visit = |node: u32| {
                 if !seen.put(place(node)) && enter(node) {
@@ -261,6 +304,7 @@ impl<'a> Search<'a> {
             }
         }
         self.level = end;
+        Ok(())
     }
 
     /// A place in the last level that another search has seen too, and its

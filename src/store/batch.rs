@@ -2,18 +2,23 @@
 //! memory and made durable in one transaction. Nothing of it is visible
 //! before, and nobody outside knows how it becomes durable.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{decode, encode};
+use super::contents::{ContentFile, NewContents};
 use super::lineage::{CascadeRow, LineageRow};
 use super::recover::TakenEvents;
-use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, TierPause};
+use super::rows::{Counters, LogEntry, Project, Record, TierPause};
 use super::tables::{self, id_then, then_id};
 use super::{Error, Store};
 use crate::task::{
-    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
+    CheckpointId, Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier,
+    Timestamp,
 };
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
@@ -43,10 +48,12 @@ pub struct Batch {
     history: Vec<([u8; 24], Bytes)>,
     records: Vec<(RecordId, Bytes)>,
     lineage: Vec<(RecordId, Bytes)>,
-    cascades: Vec<(Seq, Bytes)>,
+    /// Each without its changes, and these.
+    cascades: Vec<(Seq, Bytes, Bytes)>,
+    checkpoints: CheckpointRows,
     artifacts: Vec<(String, RecordId)>,
     findings: Vec<(TaskId, Bytes)>,
-    contents: Vec<([u8; 32], Bytes)>,
+    pub(super) contents: NewContents,
     projects: Vec<(ProjectId, Bytes)>,
     counters: Vec<(ProjectId, Bytes)>,
     tier_pauses: Vec<(Tier, Bytes)>,
@@ -54,8 +61,8 @@ pub struct Batch {
     pub(super) log_readers: Vec<(String, Option<Bytes>)>,
     taken_events: Option<(Seq, Bytes)>,
     idempotency: Vec<(Seq, Bytes)>,
-    dead_letters: Vec<(u64, Bytes)>,
-    removed_dead_letters: Vec<u64>,
+    pub(super) dead_letters: Vec<(u64, Bytes)>,
+    pub(super) removed_dead_letters: Vec<u64>,
     removed_tasks: Vec<RemovedTask>,
     trim: Trim,
     /// When it was committed.
@@ -101,6 +108,7 @@ impl Batch {
             && self.records.is_empty()
             && self.lineage.is_empty()
             && self.cascades.is_empty()
+            && self.checkpoints.is_empty()
             && self.findings.is_empty()
             && self.projects.is_empty()
             && self.counters.is_empty()
@@ -137,12 +145,13 @@ impl Batch {
         Ok(())
     }
 
-    /// Appends to the log and to the history of the entry's task.
+    /// Appends to the log and, where the entry is about a task, to its history.
     pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
         self.log.push((seq, encode("log", &entry)?.into()));
-        let key = id_then(entry.task.to_bytes(), seq.0);
-        let bytes = encode("history", &LogEntry { event: None, ..entry })?;
-        self.history.push((key, bytes.into()));
+        if let Some(task) = entry.task() {
+            let bytes = encode("history", &LogEntry { event: None, ..entry })?;
+            self.history.push((id_then(task.to_bytes(), seq.0), bytes.into()));
+        }
         Ok(())
     }
 
@@ -163,8 +172,28 @@ impl Batch {
 
     /// Keeps what a taint, mark or clear did.
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        self.cascades.push((step, encode("cascades", row)?.into()));
+        let changes = encode("cascade_changes", &row.changes)?;
+        self.cascades.push((step, encode("cascades", &row.head())?.into(), changes.into()));
         Ok(())
+    }
+
+    /// Keeps a checkpoint, new or changed; project and time never change.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.checkpoints.put(checkpoint)
+    }
+
+    /// Removes a checkpoint.
+    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
+        self.checkpoints.remove(project, at, id);
+    }
+
+    /// Keeps what has completed in a project since its newest checkpoint.
+    pub fn put_checkpoint_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        self.checkpoints.put_progress(project, progress)
     }
 
     /// Keeps what the Agent and RAG said for the workers of a task.
@@ -175,7 +204,12 @@ impl Batch {
 
     /// Keeps a content under its SHA-256.
     pub fn put_content(&mut self, hash: [u8; 32], content: Vec<u8>) {
-        self.contents.push((hash, content.into()));
+        self.contents.put(hash, content);
+    }
+
+    /// Keeps a content that is in a file.
+    pub fn put_content_file(&mut self, file: Arc<ContentFile>) {
+        self.contents.put_file(file);
     }
 
     /// Keeps a project.
@@ -212,17 +246,6 @@ impl Batch {
     pub fn put_idempotency(&mut self, seq: Seq, row: &IdempotencyRow) -> Result<(), Error> {
         self.idempotency.push((seq, encode("idempotency", row)?.into()));
         Ok(())
-    }
-
-    /// Keeps an event that could not be taken.
-    pub fn put_dead_letter(&mut self, number: u64, letter: &DeadLetter) -> Result<(), Error> {
-        self.dead_letters.push((number, encode("dead_letters", letter)?.into()));
-        Ok(())
-    }
-
-    /// Removes a dead letter.
-    pub fn remove_dead_letter(&mut self, number: u64) {
-        self.removed_dead_letters.push(number);
     }
 
     /// Removes a finished task with its history; its provenance stays.
@@ -271,6 +294,7 @@ impl Batch {
         self.write_log(transaction)?;
         self.write_log_readers(transaction)?;
         self.write_records(transaction)?;
+        self.checkpoints.write(transaction)?;
         self.write_projects(transaction)?;
         self.write_estimates(transaction)?;
         self.write_identities(transaction)?;
@@ -357,17 +381,13 @@ impl Batch {
         }
         if !self.cascades.is_empty() {
             let mut cascades = transaction.open_table(tables::CASCADES)?;
-            for (step, bytes) in &self.cascades {
-                cascades.insert(step.0, &bytes[..])?;
+            let mut of_cascades = transaction.open_table(tables::CASCADE_CHANGES)?;
+            for (step, head, changes) in &self.cascades {
+                cascades.insert(step.0, &head[..])?;
+                of_cascades.insert(step.0, &changes[..])?;
             }
         }
-        if !self.contents.is_empty() {
-            let mut contents = transaction.open_table(tables::CONTENTS)?;
-            for (hash, content) in &self.contents {
-                contents.insert(hash, &content[..])?;
-            }
-        }
-        Ok(())
+        self.contents.write(transaction)
     }
 
     fn write_projects(&self, transaction: &WriteTransaction) -> Result<(), Error> {
@@ -415,20 +435,6 @@ impl Batch {
             for (seq, bytes) in &self.idempotency {
                 table.insert(seq.0, &bytes[..])?;
             }
-        }
-        Ok(())
-    }
-
-    fn write_dead_letters(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if self.dead_letters.is_empty() && self.removed_dead_letters.is_empty() {
-            return Ok(());
-        }
-        let mut table = transaction.open_table(tables::DEAD_LETTERS)?;
-        for (number, bytes) in &self.dead_letters {
-            table.insert(*number, &bytes[..])?;
-        }
-        for number in &self.removed_dead_letters {
-            table.remove(*number)?;
         }
         Ok(())
     }

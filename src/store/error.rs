@@ -45,6 +45,14 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// A file with the content of an artifact is not what was kept there.
+    #[error("{path} is damaged: {detail}")]
+    DamagedContent {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A file operation failed.
     #[error("{action} {path}: {source}")]
     Io {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::RecordInput;
 use crate::lineage::{self, Action, Fact, Flag, Graph, Link, Node, Restored};
-use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
+use crate::task::{ArtifactId, CheckpointId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// A record as the graph knows it, with what does not follow from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,25 +26,59 @@ pub struct LineageRow {
     refused: Vec<ArtifactId>,
 }
 
-/// What one taint, mark or clear did: the audit trail of all flags.
+/// What one step did to flags: the audit trail of all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CascadeRow {
     /// When.
     pub at: Timestamp,
     /// The id under which whoever asked for it knows it.
     pub cascade_id: String,
-    /// What was said.
-    pub action: Action,
-    /// Of which record.
-    pub record: RecordId,
-    /// The artifact by which the record was named, if it was.
-    pub artifact: Option<ArtifactId>,
-    /// Why.
+    /// What brought it about.
+    pub cause: Cause,
+    /// Why, in words.
     pub reason: String,
     /// What it was concluded from, where that was told.
     pub source: Option<String>,
     /// The flags that changed, each record once.
     pub changes: Vec<ChangeRow>,
+}
+
+/// What brings about that flags change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// Something was said of a record.
+    Said {
+        /// What.
+        action: Action,
+        /// Of which record.
+        record: RecordId,
+        /// The artifact by which it was named, if it was.
+        artifact: Option<ArtifactId>,
+    },
+    /// A project was rolled back.
+    Rollback {
+        /// To this checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        why: String,
+    },
+    /// A record came, or more of what it has produced: its own inputs were
+    /// bound, and inputs that waited for it.
+    Arrival(RecordId),
+    /// A record got another verdict: it is an input of others now, or no
+    /// longer.
+    Verdict(RecordId),
+}
+
+impl Cause {
+    /// The artifact by which its record was named, if it was.
+    #[must_use]
+    pub const fn artifact(&self) -> Option<&ArtifactId> {
+        match self {
+            Self::Said { artifact, .. } => artifact.as_ref(),
+            Self::Rollback { .. } | Self::Arrival(_) | Self::Verdict(_) => None,
+        }
+    }
 }
 
 /// A flag that changed.
@@ -60,6 +94,20 @@ pub struct ChangeRow {
     pub depth: u32,
     /// The record through which the change reached it.
     pub through: Option<RecordId>,
+}
+
+impl CascadeRow {
+    /// The row without its changes.
+    pub(super) fn head(&self) -> Self {
+        Self {
+            at: self.at,
+            cascade_id: self.cascade_id.clone(),
+            cause: self.cause.clone(),
+            reason: self.reason.clone(),
+            source: self.source.clone(),
+            changes: Vec::new(),
+        }
+    }
 }
 
 impl LineageRow {

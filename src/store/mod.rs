@@ -1,5 +1,5 @@
 //! The store: everything that must survive, in one redb file with a journal
-//! in front of it.
+//! in front of it, and large contents in files beside it.
 //!
 //! [`Batch`] is the only way to write, [`View`] the only way to read. The
 //! tables are described in `tables.rs`. One process owns a data directory:
@@ -9,9 +9,12 @@
 
 mod batch;
 mod cautious;
+mod checkpoint;
 mod codec;
+mod contents;
 mod error;
 mod journal;
+mod letters;
 mod lineage;
 mod open;
 mod read;
@@ -21,11 +24,15 @@ mod rows;
 mod tables;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
+pub use checkpoint::{Checkpoint, CheckpointProgress};
+pub use contents::{ContentFile, KeptContent, MAX_ROW_BYTES};
 pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
-pub use lineage::{CascadeRow, ChangeRow, LineageRow};
+pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
 pub use read::{RecordRow, Scan, ScanFilter, Sizes, StatusView, View};
 pub use readers::Place;
 pub use recover::{Recovered, TakenEvents};
-pub use rows::{Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, TierPause};
+pub use rows::{
+    About, Counters, DeadLetter, LogEntry, Project, Record, RecordInput, RecordOutput, Standing, TierPause,
+};

@@ -11,6 +11,7 @@ use redb::{Database, Durability, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
 use super::cautious::Cautious;
+use super::contents::ContentFiles;
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
@@ -40,6 +41,7 @@ struct Inner {
     journal: Mutex<Journal>,
     id: Uuid,
     path: Option<PathBuf>,
+    contents: Option<Arc<ContentFiles>>,
     /// Released when the last clone goes.
     _lock: Option<File>,
 }
@@ -58,7 +60,8 @@ impl Store {
     }
 
     /// Holds every page of the store in `dir`, which no service has open,
-    /// against its checksum, and reads its journal. Nothing is written.
+    /// against its checksum, reads its journal, and holds every content
+    /// against its SHA-256. Nothing is written.
     pub fn verify(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
         let _lock = lock(dir)?;
         let path = dir.join(FILE);
@@ -69,7 +72,11 @@ impl Store {
             let id = identify(&database, Some(&path))?;
             check_pages(&mut database, &path)?;
             let generation = generation(&database)?;
-            Journal::open(journal, id, generation).map(|_| ())
+            let (_, records) = Journal::open(journal, id, generation)?;
+            let files = ContentFiles::new(dir);
+            View::new(database.begin_read()?, Some(files.clone())).check_contents()?;
+            // What came after the last checkpoint is in the journal alone.
+            records.iter().try_for_each(|record| Batch::of_journal(record)?.contents.check(&files))
         })
     }
 
@@ -135,7 +142,9 @@ impl Store {
     ) -> Result<Self, Error> {
         let generation = generation(&database)?;
         let (journal, records) = Journal::open(journal, id, generation)?;
-        let store = Self { inner: Arc::new(Inner { database, journal: Mutex::new(journal), id, path, _lock: lock }) };
+        let contents = path.as_deref().and_then(Path::parent).map(ContentFiles::new);
+        let inner = Inner { database, journal: Mutex::new(journal), id, path, contents, _lock: lock };
+        let store = Self { inner: Arc::new(inner) };
         if !records.is_empty() {
             let batches: Result<Vec<_>, _> = records.iter().map(|record| Batch::of_journal(record)).collect();
             store.checkpoint_with(&batches?)?;
@@ -193,6 +202,10 @@ impl Store {
         self.inner.id
     }
 
+    pub(super) fn content_files(&self) -> Option<&Arc<ContentFiles>> {
+        self.inner.contents.as_ref()
+    }
+
     /// Size of the store's file, in bytes; 0 when it is not a file.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
@@ -210,7 +223,7 @@ impl Store {
     /// A consistent view of what is committed now. Not to be kept long: the
     /// file grows while one is open.
     pub fn view(&self) -> Result<View, Error> {
-        Ok(View::new(self.inner.database.begin_read()?))
+        Ok(View::new(self.inner.database.begin_read()?, self.inner.contents.clone()))
     }
 
     /// Reads what the engine keeps in memory.
@@ -319,9 +332,14 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::RECORDS)?;
         transaction.open_table(tables::LINEAGE)?;
         transaction.open_table(tables::CASCADES)?;
+        transaction.open_table(tables::CASCADE_CHANGES)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
+        transaction.open_table(tables::CHECKPOINTS)?;
+        transaction.open_table(tables::CHECKPOINTS_BY_PROJECT)?;
+        transaction.open_table(tables::CHECKPOINT_PROGRESS)?;
         transaction.open_table(tables::FINDINGS)?;
         transaction.open_table(tables::CONTENTS)?;
+        transaction.open_table(tables::CONTENT_FILES)?;
         transaction.open_table(tables::DEAD_LETTERS)?;
     }
     transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))

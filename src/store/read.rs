@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use redb::{
     AccessGuard, Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
@@ -10,6 +11,7 @@ use redb::{
 use super::Error;
 use super::batch::IdempotencyRow;
 use super::codec::decode;
+use super::contents::ContentFiles;
 use super::lineage::CascadeRow;
 use super::recover::{TakenEvents, ended_as};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
@@ -20,6 +22,7 @@ use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Status, Submis
 #[derive(Debug)]
 pub struct View {
     transaction: ReadTransaction,
+    files: Option<Arc<ContentFiles>>,
 }
 
 /// The tables that a status answer is made from, opened once: for many reads
@@ -85,6 +88,10 @@ pub struct Sizes {
     pub records: u64,
     /// Outputs of all records.
     pub records_by_artifact: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// The same by project and time.
+    pub checkpoints_by_project: u64,
 }
 
 /// A provenance record whose row has not been read yet.
@@ -108,8 +115,12 @@ pub type Scan = Result<TaskId, Error>;
 const LAST_ID: [u8; 16] = [0xff; 16];
 
 impl View {
-    pub(super) fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction }
+    pub(super) fn new(transaction: ReadTransaction, files: Option<Arc<ContentFiles>>) -> Self {
+        Self { transaction, files }
+    }
+
+    pub(super) fn files(&self) -> Option<&ContentFiles> {
+        self.files.as_deref()
     }
 
     pub(super) fn table<K: Key + 'static, V: Value + 'static>(
@@ -259,11 +270,6 @@ impl View {
         newest.map_or(Ok(None), |id| self.record(id))
     }
 
-    /// A content by its SHA-256.
-    pub fn content(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.table(tables::CONTENTS)?.get(&hash)?.map(|row| row.value().to_vec()))
-    }
-
     /// A project, deleted ones too.
     pub fn project(&self, id: &ProjectId) -> Result<Option<Project>, Error> {
         let row = self.table(tables::PROJECTS)?.get(id.as_str())?;
@@ -321,21 +327,27 @@ impl View {
         row.map(|row| decode("findings", row.value())).transpose()
     }
 
-    /// What a taint, mark or clear did.
+    /// What was said or done in a step, without the flags that it changed:
+    /// they can be many.
     pub fn cascade(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
         let row = self.table(tables::CASCADES)?.get(step.0)?;
         row.map(|row| decode("cascades", row.value())).transpose()
     }
 
-    /// Taints, marks and clears, newest first, before one of them.
+    /// The steps that changed flags, newest first, before one of them.
     pub fn cascades(
         &self,
         before: Option<Seq>,
     ) -> Result<impl Iterator<Item = Result<(Seq, CascadeRow), Error>> + use<>, Error> {
+        let of_cascades = self.table(tables::CASCADE_CHANGES)?;
         let rows = self.table(tables::CASCADES)?.range(..before.map_or(u64::MAX, |before| before.0))?;
-        Ok(rows.rev().map(|row| {
+        Ok(rows.rev().map(move |row| {
             let (key, value) = row?;
-            Ok((Seq(key.value()), decode("cascades", value.value())?))
+            let mut row: CascadeRow = decode("cascades", value.value())?;
+            if let Some(changes) = of_cascades.get(key.value())? {
+                row.changes = decode("cascade_changes", changes.value())?;
+            }
+            Ok((Seq(key.value()), row))
         }))
     }
 
@@ -403,6 +415,8 @@ impl View {
             log: self.table(tables::LOG)?.len()?,
             records: self.table(tables::RECORDS)?.len()?,
             records_by_artifact: self.table(tables::RECORDS_BY_ARTIFACT)?.len()?,
+            checkpoints: self.table(tables::CHECKPOINTS)?.len()?,
+            checkpoints_by_project: self.table(tables::CHECKPOINTS_BY_PROJECT)?.len()?,
         })
     }
 

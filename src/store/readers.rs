@@ -75,12 +75,6 @@ impl View {
         Ok(None)
     }
 
-    /// The numbers of the oldest dead letters.
-    pub fn oldest_dead_letters(&self, limit: usize) -> Result<Vec<u64>, Error> {
-        let rows = self.table(tables::DEAD_LETTERS)?.range(0..)?.take(limit);
-        rows.map(|row| Ok(row?.0.value())).collect()
-    }
-
     /// Every reader that has a place in the log.
     pub fn log_readers(&self) -> Result<Vec<(String, Place)>, Error> {
         let mut readers = Vec::new();

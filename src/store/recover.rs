@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use redb::{ReadOnlyTable, ReadableTable};
 
 use super::batch::IdempotencyRow;
+use super::checkpoint::{Checkpoint, CheckpointProgress};
 use super::codec::decode;
 use super::lineage::LineageRow;
 use super::readers::Place;
@@ -35,6 +36,10 @@ pub struct Recovered {
     pub estimates: Vec<(Cohort, Statistics)>,
     /// The provenance of everything.
     pub graph: Graph,
+    /// The checkpoints that the service made by itself, oldest first.
+    pub automatic_checkpoints: Vec<Checkpoint>,
+    /// What has completed since the newest checkpoints, by project.
+    pub checkpoint_progress: Vec<(ProjectId, CheckpointProgress)>,
     /// The position of the last change.
     pub head: Seq,
     /// The first position that the log still has.
@@ -102,6 +107,8 @@ impl Recovered {
             tier_pauses: tier_pauses(view)?,
             estimates: estimates(view)?,
             graph: graph(view)?,
+            automatic_checkpoints: automatic_checkpoints(view)?,
+            checkpoint_progress: view.checkpoint_progress()?,
             head: Seq(head),
             tail: Seq(tail),
             log_readers: view.log_readers()?,
@@ -227,6 +234,16 @@ fn estimates(view: &View) -> Result<Vec<(Cohort, Statistics)>, Error> {
         estimates.push((decode("estimates", key.value())?, decode("estimates", value.value())?));
     }
     Ok(estimates)
+}
+
+fn automatic_checkpoints(view: &View) -> Result<Vec<Checkpoint>, Error> {
+    let mut checkpoints = Vec::new();
+    for checkpoint in view.checkpoints()? {
+        let checkpoint = checkpoint?;
+        checkpoints.extend(checkpoint.is_automatic().then_some(checkpoint));
+    }
+    checkpoints.sort_unstable_by_key(Checkpoint::place);
+    Ok(checkpoints)
 }
 
 fn project_id(table: &'static str, text: &str) -> Result<ProjectId, Error> {

@@ -14,18 +14,10 @@ use crate::task::{
 pub struct LogEntry {
     /// When it happened.
     pub at: Timestamp,
-    /// The task it happened to.
-    pub task: TaskId,
-    /// The project of that task.
+    /// The project it happened in.
     pub project: ProjectId,
-    /// The task's version afterwards.
-    pub version: u64,
-    /// The task's status afterwards.
-    pub status: Status,
-    /// The task's phase afterwards.
-    pub phase: Phase,
-    /// Attempts dispatched so far.
-    pub attempt: u32,
+    /// What it happened to.
+    pub about: About,
     /// What happened.
     pub change: Change,
     /// For an accepted event: the event itself, a structured `CloudEvent` in
@@ -34,6 +26,50 @@ pub struct LogEntry {
     /// Whether that event was on the bus before it was accepted: it is not
     /// published there again.
     pub on_bus: bool,
+}
+
+/// What an entry of the log is about. Histories have entries about their task
+/// alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum About {
+    /// A task.
+    Task(Standing),
+    /// A provenance record.
+    Record(RecordId),
+    /// The project as a whole.
+    Project,
+}
+
+/// A task, and where it stands after what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The task.
+    pub task: TaskId,
+    /// Its version.
+    pub version: u64,
+    /// Its status.
+    pub status: Status,
+    /// Its phase.
+    pub phase: Phase,
+    /// Attempts dispatched so far.
+    pub attempt: u32,
+}
+
+impl LogEntry {
+    /// Where the task stands that the entry is about, if it is about one.
+    #[must_use]
+    pub const fn standing(&self) -> Option<Standing> {
+        match self.about {
+            About::Task(standing) => Some(standing),
+            About::Record(_) | About::Project => None,
+        }
+    }
+
+    /// The task that the entry is about, if it is about one.
+    #[must_use]
+    pub fn task(&self) -> Option<TaskId> {
+        self.standing().map(|standing| standing.task)
+    }
 }
 
 /// A project: defaults and limits for its tasks.

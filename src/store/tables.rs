@@ -80,14 +80,31 @@ pub(super) const RECORDS: TableDefinition<'_, Id, Bytes> = TableDefinition::new(
 /// whole at start.
 pub(super) const LINEAGE: TableDefinition<'_, Id, Bytes> = TableDefinition::new("lineage");
 
-/// Step of the graph → `CascadeRow`: the audit trail. Read by its lists, and
-/// for the reason and time of a taint.
+/// Step of the graph → `CascadeRow` without its changes: the audit trail. Read
+/// by its lists, and for the reason and time of a taint.
 pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascades");
+
+/// Step of the graph → `Vec<ChangeRow>`: what it changed, which can be much.
+/// Read by the lists of the audit trail.
+pub(super) const CASCADE_CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascade_changes");
 
 /// Artifact id and the id of a record that names it as an output → nothing.
 /// Read by provenance queries that name an artifact.
 pub(super) const RECORDS_BY_ARTIFACT: TableDefinition<'_, (&'static str, Id), ()> =
     TableDefinition::new("records_by_artifact");
+
+/// Checkpoint id → `Checkpoint`. Read by its id, and whole by exports.
+pub(super) const CHECKPOINTS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("checkpoints");
+
+/// Project id, time of a checkpoint (microseconds), its id → nothing. Read by
+/// the list of a project's checkpoints and by rollbacks.
+pub(super) const CHECKPOINTS_BY_PROJECT: TableDefinition<'_, (&'static str, i64, &'static str), ()> =
+    TableDefinition::new("checkpoints_by_project");
+
+/// Project id → `CheckpointProgress`: what has completed since its newest
+/// checkpoint; no row: nothing. Read at start.
+pub(super) const CHECKPOINT_PROGRESS: TableDefinition<'_, &'static str, Bytes> =
+    TableDefinition::new("checkpoint_progress");
 
 /// Task id → `Findings`: what the Agent and RAG said for its workers. Read
 /// for dispatch and when an output comes; lives as long as the task.
@@ -96,6 +113,11 @@ pub(super) const FINDINGS: TableDefinition<'_, Id, Bytes> = TableDefinition::new
 /// SHA-256 of a content → the content itself. Read when an artifact's content
 /// is asked for.
 pub(super) const CONTENTS: TableDefinition<'_, &'static [u8; 32], Bytes> = TableDefinition::new("contents");
+
+/// SHA-256 of a content that is too large for a row → its length in bytes. The
+/// content itself is in a file (see [`contents`](super::contents)). Read like
+/// `contents`, and to tell which files are wanted.
+pub(super) const CONTENT_FILES: TableDefinition<'_, &'static [u8; 32], u64> = TableDefinition::new("content_files");
 
 /// Number → `DeadLetter`. Read by the dead-letter list.
 pub(super) const DEAD_LETTERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letters");

@@ -245,6 +245,8 @@ pub enum Stale {
     OtherReview,
     /// No attempt was under way that could fail.
     NothingRunning,
+    /// What it says of records, or asks for, was so already.
+    AlreadySo,
 }
 
 impl Stale {
@@ -258,6 +260,7 @@ impl Stale {
             Self::UnderReview => "a review is under way already",
             Self::OtherReview => "another review is under way",
             Self::NothingRunning => "no attempt was under way",
+            Self::AlreadySo => "nothing was left to change",
         }
     }
 }

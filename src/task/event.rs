@@ -1,7 +1,10 @@
 //! What workers and QA report about a task, after the wire form was checked.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::content::Content;
 use super::id::{ArtifactId, ReviewId, TaskId, WorkerId};
 use super::time::Timestamp;
 
@@ -29,8 +32,8 @@ pub struct Output {
     pub artifact: ArtifactId,
     /// The attempt it belongs to; `None` means the current one.
     pub attempt: Option<u32>,
-    /// The content itself, where the worker sent it.
-    pub content: Option<String>,
+    /// The contents of artifacts, where the worker sent them.
+    pub contents: BTreeMap<ArtifactId, Content>,
     /// What the output consists of.
     pub artifacts: Vec<OutputArtifact>,
     /// Artifacts that were used.

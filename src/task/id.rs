@@ -186,6 +186,12 @@ text_id! {
     ArtifactId, check_text
 }
 text_id! {
+    /// A checkpoint of a project: a UUID where it was made here, any text
+    /// where it was imported.
+    CheckpointId, check_text
+}
+
+text_id! {
     /// A worker, as it names itself.
     WorkerId, check_text
 }

@@ -13,6 +13,7 @@
 mod admission;
 mod analysis;
 mod change;
+mod content;
 mod estimate;
 mod event;
 mod id;
@@ -33,14 +34,15 @@ mod transition;
 pub use admission::Admission;
 pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SUBTASKS, Subtask};
 pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Stale};
+pub use content::{Content, hex};
 pub use estimate::{Cohort, Estimated, Estimator, Statistics};
 pub use event::{
     Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Started,
     Verdict,
 };
 pub use id::{
-    ArtifactId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile, RecordId, ReviewId,
-    Seq, TaskId, Tier, WorkerId,
+    ArtifactId, CheckpointId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile,
+    RecordId, ReviewId, Seq, TaskId, Tier, WorkerId,
 };
 pub use line::{FairLine, Line, Place};
 pub use policy::Policy;

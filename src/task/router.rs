@@ -76,19 +76,29 @@ struct Words {
 
 impl Words {
     fn of(description: &str) -> Self {
-        let mut text = String::with_capacity(description.len() + 2);
-        text.push(' ');
-        for character in description.chars().flat_map(char::to_lowercase) {
-            if character.is_alphanumeric() {
-                text.push(character);
-            } else if !text.ends_with(' ') {
-                text.push(' ');
-            }
+        let mut words = Self { text: String::with_capacity(description.len() + 2), length: 0 };
+        words.text.push(' ');
+        // Most descriptions are ASCII, whose case takes no table.
+        if description.is_ascii() {
+            words.length = description.len();
+            description
+                .bytes()
+                .for_each(|byte| words.add(byte.to_ascii_lowercase().into(), byte.is_ascii_alphanumeric()));
+        } else {
+            words.length = description.chars().count();
+            let lower = description.chars().flat_map(char::to_lowercase);
+            lower.for_each(|character| words.add(character, character.is_alphanumeric()));
         }
-        if !text.ends_with(' ') {
-            text.push(' ');
+        words.add(' ', false);
+        words
+    }
+
+    fn add(&mut self, character: char, is_of_a_word: bool) {
+        if is_of_a_word {
+            self.text.push(character);
+        } else if !self.text.ends_with(' ') {
+            self.text.push(' ');
         }
-        Self { text, length: description.chars().count() }
     }
 
     fn matches(&self, rule: &Rule) -> bool {
@@ -143,5 +153,8 @@ mod tests {
         expect("a user-guide for the UI", "documentation", "large");
         expect("build a tool", "code-general", "small");
         expect(&"long ".repeat(20), "code-general", "frontier");
+        expect(&"länge ".repeat(12), "code-general", "frontier");
+        expect(&"ä".repeat(59), "code-general", "small");
+        expect("für das README: Änderungen", "documentation", "small");
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn output(attempt: Option<u32>, main: &str, more: &[&str]) -> Report 
     Report::Output(Box::new(Output {
         artifact: artifact(main),
         attempt,
-        content: None,
+        contents: std::collections::BTreeMap::new(),
         artifacts: artifacts.collect(),
         inputs_consumed: Vec::new(),
         model_used: None,

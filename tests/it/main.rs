@@ -12,6 +12,7 @@ mod datadir;
 mod disk;
 mod engine;
 mod estimates;
+mod interop;
 mod journey;
 mod legacy;
 mod lineage;

@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("lineage", &["task"]),
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
-    ("events", &["task", "store", "engine", "json"]),
+    ("events", &["task", "lineage", "store", "engine", "json"]),
     ("amqp", &["task", "clock", "store", "engine", "events", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
     ("http", &["task", "lineage", "clock", "store", "engine", "events", "amqp", "routing", "json"]),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::world::{Names, Recorder, event, health, qa, soon, status_becomes, worker};
+use super::world::{Names, Peer, Recorder, event, health, qa, soon, status_becomes, worker};
 use crate::support::client::Client;
 use crate::support::rabbitmq;
 
@@ -55,6 +55,16 @@ async fn tasks_travel_through_the_broker() {
     assert_eq!(ids, carried);
     // Each once, since nothing has gone wrong.
     assert_eq!(recorder.all().len(), heard.len());
+    // What the Cascade service says of an artifact has its effect, too.
+    let artifact = format!("art-{}-1", tasks[0]);
+    let data = json!({"artifact_id": artifact, "cascade_id": "c-1", "reason": "wrong units"});
+    let tainted = event("artifact.tainted", "/cascade", "taint-1", &data).to_string();
+    let peer = Peer::connect(broker, &names).await.unwrap();
+    let exchange = names.exchange("cascade");
+    peer.publish(&exchange, "artifact.tainted", <_>::default(), tainted.as_bytes()).await.unwrap();
+    let path = format!("provenance/{artifact}");
+    soon("it is tainted", async || client.get(&path).await.json()["is_tainted"] == true).await;
+    assert_eq!(client.get("dead-letters").await.json()["dead_letters"], json!([]));
 }
 
 #[tokio::test]

@@ -270,7 +270,11 @@ impl Recorder {
                 let mut all = peer.consume(&queue).await?;
                 while let Some(delivery) = all.next().await {
                     let delivery = delivery?;
-                    let event = serde_json::from_slice(&delivery.data).unwrap_or(Value::Null);
+                    let body: Value = serde_json::from_slice(&delivery.data).unwrap_or(Value::Null);
+                    // In binary mode the id stands in a property, too.
+                    let id = delivery.properties.message_id().as_ref().map(ToString::to_string);
+                    let is_envelope = body.get("specversion").is_some();
+                    let event = if is_envelope { body } else { json!({"id": id, "source": "?", "data": body}) };
                     let (key, properties) = (delivery.routing_key.to_string(), delivery.properties.clone());
                     kept.lock().unwrap_or_else(PoisonError::into_inner).push(Heard { key, event, properties });
                     acknowledge(&delivery).await?;

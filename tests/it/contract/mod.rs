@@ -1,6 +1,8 @@
 //! The HTTP contract against the real binary: the shape of every answer and
 //! every problem, and what hostile clients get.
 
+mod artifacts;
+mod checkpoints;
 mod conditions;
 mod crowds;
 mod golden;

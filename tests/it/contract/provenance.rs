@@ -9,7 +9,7 @@ use crate::support::client::Client;
 use crate::support::process::{self, Setup};
 
 /// A task whose output is taken as it is, that made `artifact` out of `inputs`.
-async fn make(client: &Client, project: &str, artifact: &str, inputs: &[&str]) -> String {
+pub(super) async fn make(client: &Client, project: &str, artifact: &str, inputs: &[&str]) -> String {
     let body = json!({
         "description": artifact, "project_id": project, "options": {"tier": "small", "qa_profile": "none"},
     });

@@ -53,7 +53,8 @@ impl Transcript {
         let _ = writeln!(entry, "{shown}\n{}", answer.status);
         for name in HEADERS.into_iter().filter(|name| !answer.header(name).is_empty()) {
             // A hash over what has ids and times in it.
-            let is_hash = name == "etag" && path.starts_with("provenance/");
+            let is_hash = name == "etag"
+                && (path.starts_with("provenance/") || path.starts_with("artifacts/") && !path.contains("/content"));
             let _ = writeln!(entry, "< {name}: {}", if is_hash { "<hash>" } else { answer.header(name) });
         }
         entry.push_str(&pretty(&answer));

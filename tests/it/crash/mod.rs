@@ -7,6 +7,7 @@
 mod check;
 mod facts;
 mod restart;
+mod rollback;
 mod system_calls;
 mod work;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use dats::engine::{Engine, Error, IdempotencyKey, NewProject, ProjectPatch, Refusal};
-use dats::task::{Priority, ProjectId, QaProfile, Report, Submission, TaskId};
+use dats::engine::{Engine, Error, IdempotencyKey, NewCheckpoint, NewProject, ProjectPatch, Refusal, RollbackRequest};
+use dats::task::{Content, Priority, ProjectId, QaProfile, Report, Submission, TaskId};
 
 use super::journal::{Acknowledged, Journal, Lost, Submitted};
 use crate::support::fixtures::{
@@ -39,12 +39,14 @@ impl Client {
     /// Works until it has had enough, or the engine has.
     pub(super) async fn run(mut self) -> Result<()> {
         for _ in 0..STEPS {
-            let goes_on = match self.random.below(20) {
+            let goes_on = match self.random.below(22) {
                 0..6 => self.submit().await?,
                 6..8 => self.cancel().await?,
                 8..13 => self.report().await?,
                 13..17 => self.lease().await?,
                 17 => self.change_project().await?,
+                18 => self.mark().await?,
+                19 => self.roll_back().await?,
                 _ => self.look()?,
             };
             if !goes_on {
@@ -128,7 +130,10 @@ impl Client {
 
     fn output(&mut self, artifact: &str) -> Report {
         let Report::Output(mut output) = output_report(artifact) else { unreachable!("an output") };
-        output.content = self.random.chance(50).then(|| format!("content {}", self.random.below(9)));
+        if self.random.chance(50) {
+            let content = Content::new(format!("content {}", self.random.below(9)));
+            output.contents.insert(output.artifact.clone(), content);
+        }
         Report::Output(output)
     }
 
@@ -209,6 +214,30 @@ impl Client {
         }
     }
 
+    async fn mark(&mut self) -> Result<bool> {
+        let name = project(PROJECTS[self.random.index(PROJECTS.len())]);
+        match self.engine.create_checkpoint(name, NewCheckpoint::default()).await {
+            Ok(checkpoint) => {
+                self.journal.add(Acknowledged::Checkpoint(checkpoint));
+                Ok(true)
+            }
+            Err(error) => self.journal.failed(error, Lost::Other),
+        }
+    }
+
+    async fn roll_back(&mut self) -> Result<bool> {
+        let Some(checkpoint) = self.journal.any_checkpoint(&mut self.random) else { return Ok(true) };
+        let (requeue, reason) = (self.random.chance(50), self.marker());
+        let request = RollbackRequest { checkpoint, project: None, reason, requeue, dry_run: false };
+        match self.engine.rollback(request).await {
+            Ok(rollback) => {
+                self.journal.add(Acknowledged::Rollback(Box::new(rollback)));
+                Ok(true)
+            }
+            Err(error) => self.journal.failed(error, Lost::Other),
+        }
+    }
+
     /// What a reader sees must be there for good.
     fn look(&mut self) -> Result<bool> {
         let Some(task) = self.journal.any_task(&mut self.random) else { return Ok(true) };
@@ -226,7 +255,7 @@ impl Client {
 /// Refusals that a client of this kind has to expect.
 pub(super) fn is_expected(refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::LeaseLost(_) | Refusal::ProjectNotFound(_) | Refusal::Task(_) => true,
+        Refusal::LeaseLost(_) | Refusal::ProjectNotFound(_) | Refusal::CheckpointInvalid(_) | Refusal::Task(_) => true,
         Refusal::TaskNotFound(_)
         | Refusal::NothingCorrelates
         | Refusal::ProjectExists(_)
@@ -237,6 +266,8 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::DeadLetterNotFound(_)
         | Refusal::TierNotFound(_)
         | Refusal::SubjectNotFound(_)
+        | Refusal::CheckpointNotFound(_)
+        | Refusal::CheckpointOfOtherProject { .. }
         | Refusal::ProjectChanged(_) => false,
     }
 }

@@ -4,9 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result, ensure};
-use dats::engine::{Answer, Error, EventOutcome, IdempotencyKey, Refusal, Submitted as Accepted, UnknownDependency};
-use dats::store::{Project, Store};
-use dats::task::{Change, LeaseId, Outcome, Progress, State, Status, Submission, TaskId, Timestamp};
+use dats::engine::{
+    Answer, Error, EventOutcome, IdempotencyKey, Refusal, Rollback, Submitted as Accepted, UnknownDependency,
+};
+use dats::lineage::Flag;
+use dats::store::{Checkpoint, Project, Store};
+use dats::task::{Change, CheckpointId, LeaseId, Outcome, Progress, State, Status, Submission, TaskId, Timestamp};
 
 use super::client::is_expected;
 use crate::support::invariants::{Snapshot, identity};
@@ -30,6 +33,8 @@ pub(super) enum Acknowledged {
     Release { lease: LeaseId },
     Renewal { lease: LeaseId, until: Timestamp },
     Project(Project),
+    Checkpoint(Checkpoint),
+    Rollback(Box<Rollback>),
 }
 
 /// Something that a client was not told has happened.
@@ -98,6 +103,18 @@ impl Journal {
         (!inner.events.is_empty()).then(|| random.pick(&inner.events).clone())
     }
 
+    pub(super) fn any_checkpoint(&self, random: &mut Random) -> Option<CheckpointId> {
+        let inner = self.inner();
+        let made = inner.acknowledged.iter().filter_map(|told| match told {
+            Acknowledged::Checkpoint(checkpoint) => Some(checkpoint.id.clone()),
+            _ => None,
+        });
+        // One of the newest: to go back far leaves little to do.
+        let made: Vec<_> = made.collect();
+        let newest = made.len().saturating_sub(3);
+        (!made.is_empty()).then(|| random.pick(&made[newest..]).clone())
+    }
+
     pub(super) fn unknown_count(&self) -> usize {
         self.inner().unknown_count
     }
@@ -125,7 +142,9 @@ impl Journal {
             | Acknowledged::Lease { .. }
             | Acknowledged::Release { .. }
             | Acknowledged::Renewal { .. }
-            | Acknowledged::Project(_) => {}
+            | Acknowledged::Project(_)
+            | Acknowledged::Checkpoint(_)
+            | Acknowledged::Rollback(_) => {}
         }
         inner.acknowledged.push(acknowledged);
     }
@@ -217,7 +236,7 @@ impl Effects {
         let view = store.view()?;
         let mut effects =
             Self { submitted: HashMap::new(), reasons: HashSet::new(), events: HashMap::new(), leases: HashSet::new() };
-        for id in snapshot.tasks.keys() {
+        for (id, _) in snapshot.tasks.iter().filter(|(_, task)| task.rerun_of.is_none()) {
             let submission = view.submission(*id)?.context("a submission")?;
             effects.submitted.entry(submission.description).or_default().push(*id);
         }
@@ -308,6 +327,34 @@ fn check_acknowledged(told: &Acknowledged, effects: &Effects, snapshot: &Snapsho
             let now = store.view()?.project(&project.id)?.context("it is gone")?;
             ensure!(now.version > project.version || now == *project, "it is {now:?}");
         }
+        Acknowledged::Checkpoint(checkpoint) => {
+            let now = store.view()?.checkpoint(&checkpoint.id)?.context("it is gone")?;
+            ensure!(now.place() == checkpoint.place(), "it is {now:?}");
+        }
+        Acknowledged::Rollback(rollback) => check_rollback(rollback, snapshot, store)?,
+    }
+    Ok(())
+}
+
+/// All that a rollback has told of is so.
+fn check_rollback(rollback: &Rollback, snapshot: &Snapshot, store: &Store) -> Result<()> {
+    let view = store.view()?;
+    for task in &rollback.cancelled {
+        let task = snapshot.tasks.get(task).context("a task is gone")?;
+        ensure!(task.status() == Status::Cancelled, "{} is {}", task.id, task.status().as_str());
+    }
+    for (old, made) in &rollback.requeued {
+        let made = made.and_then(|made| snapshot.tasks.get(&made)).context("what was submitted again is gone")?;
+        ensure!(made.rerun_of == Some(*old), "{} is another one", made.id);
+    }
+    for id in &rollback.invalidated {
+        ensure!(!view.checkpoint(id)?.context("a checkpoint is gone")?.is_valid, "{id} is valid");
+    }
+    let graph = store.recover()?.graph;
+    for change in rollback.step.flags.iter().filter(|change| change.to == Flag::Tainted) {
+        let known = rollback.graph.record(change.record).context("a record")?;
+        let now = graph.find(known.id).and_then(|node| graph.record(node)).context("a record is gone")?;
+        ensure!(now.flag == Flag::Tainted, "{} is {:?}", now.id, now.flag);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{Error, EventOutcome, IdempotencyKey, Incoming, Refusal};
+use dats::engine::{Error, EventOutcome, IdempotencyKey, Incoming, Message, Refusal};
 use dats::task::{Correlation, Outcome, QaProfile, Report, ReviewId, ReviewRequest, TaskId};
 
 use crate::support::fixtures::{artifact, event, output_report, settings, submission, verdict_report};
@@ -117,12 +117,18 @@ async fn reviews_find_their_task_by_artifact_even_when_two_have_the_same() {
         let review = ReviewId::new(review).unwrap();
         Incoming {
             identity: None,
-            correlation: Correlation { task: None, artifact: Some(artifact("shared")), review: Some(review.clone()) },
-            report: Report::ReviewRequested(ReviewRequest {
-                review,
-                reason: "unsure".to_owned(),
-                artifact: Some(artifact("shared")),
-            }),
+            message: Message::Report {
+                correlation: Correlation {
+                    task: None,
+                    artifact: Some(artifact("shared")),
+                    review: Some(review.clone()),
+                },
+                report: Report::ReviewRequested(ReviewRequest {
+                    review,
+                    reason: "unsure".to_owned(),
+                    artifact: Some(artifact("shared")),
+                }),
+            },
             raw: "{}".to_owned(),
             on_bus: false,
         }

@@ -4,13 +4,15 @@
 
 use std::time::Duration;
 
-use dats::engine::{RoutingJob, Settings};
+use dats::engine::{NewCheckpoint, RollbackRequest, RoutingJob, Settings};
 use dats::task::{
-    Analysis, Context, Decomposition, Domain, Estimate, Finding, Mode, OnChildFailure, Outcome, QaProfile, RoutingStep,
-    Subtask, TaskId, Timestamp,
+    Analysis, CheckpointId, Context, Decomposition, Domain, Estimate, Finding, Mode, OnChildFailure, Outcome,
+    QaProfile, RoutingStep, Subtask, TaskId, Timestamp,
 };
 
-use crate::support::fixtures::{artifact, failure_report, output_report, settings, submission, tier, verdict_report};
+use crate::support::fixtures::{
+    artifact, failure_report, output_report, project, settings, submission, tier, verdict_report,
+};
 use crate::support::random::{Random, from_environment};
 use crate::support::service::{Service, task_of};
 
@@ -88,18 +90,22 @@ struct Life {
     service: Service,
     random: Random,
     tasks: Vec<TaskId>,
+    checkpoints: Vec<CheckpointId>,
+    rolled_back: usize,
     now: Timestamp,
 }
 
 impl Life {
     async fn step(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(22) {
             0..4 => self.submit().await,
             4..10 => self.route(4).await,
             10..15 => self.work().await,
             15..17 => self.cancel().await,
             17 => self.lose_jobs().await,
             18 => self.depend().await,
+            19 => self.mark().await,
+            20 if self.random.chance(50) => self.roll_back().await,
             _ => {
                 let id = self.tasks.last().copied();
                 if let Some(id) = id {
@@ -169,6 +175,36 @@ impl Life {
         let _ = self.service.engine().cancel(victim, None).await;
     }
 
+    async fn mark(&mut self) {
+        let name = project(PROJECTS[self.random.index(PROJECTS.len())]);
+        // Without a task there is no project yet.
+        let made = self.service.engine().create_checkpoint(name, NewCheckpoint::default()).await;
+        self.checkpoints.extend(made.map(|checkpoint| checkpoint.id));
+    }
+
+    /// What a rollback says of families is so.
+    async fn roll_back(&mut self) {
+        let newest = self.checkpoints.len().saturating_sub(3);
+        let Some(some) = self.checkpoints.get(newest..).filter(|some| !some.is_empty()) else { return };
+        let checkpoint = self.random.pick(some).clone();
+        let reason = "it went wrong".to_owned();
+        let request = RollbackRequest { checkpoint, project: None, reason, requeue: true, dry_run: false };
+        let Ok(done) = self.service.engine().rollback(request).await else { return };
+        for task in &done.to_rerun {
+            let status = self.service.status(*task);
+            assert!(["completed", "failed", "cancelled"].contains(&status["status"].as_str().unwrap()), "{status}");
+            assert!(status["parent_id"].is_null(), "{status}");
+        }
+        for task in &done.still_open {
+            let status = self.service.status(*task);
+            assert!(["pending", "running"].contains(&status["status"].as_str().unwrap()), "{status}");
+        }
+        assert!(done.cancelled.iter().all(|task| self.service.status(*task)["status"] == "cancelled"));
+        assert_eq!(done.requeued.len(), done.to_rerun.len());
+        self.rolled_back += usize::from(done.is_change());
+        self.tasks.extend(done.requeued.iter().filter_map(|(_, made)| *made));
+    }
+
     /// Jobs that nobody answers are handed out again after a restart.
     async fn lose_jobs(&mut self) {
         drop(self.service.engine().take_routing(2).await.expect("jobs"));
@@ -207,11 +243,19 @@ async fn parents_and_children_always_agree() {
     let first = from_environment("DATS_SEED", 1);
     let rounds = from_environment("DATS_ROUNDS", 4);
     let limit = |_: &dats::task::ProjectId| LIMIT;
+    let mut rolled_back = 0;
     for seed in first..first + rounds {
         println!("DATS_SEED={seed} DATS_ROUNDS=1");
         let now = dats::clock::Clock::new().now();
         let service = Service::new(routed());
-        let mut life = Life { service, random: Random::new(seed), tasks: Vec::new(), now };
+        let mut life = Life {
+            service,
+            random: Random::new(seed),
+            tasks: Vec::new(),
+            checkpoints: Vec::new(),
+            rolled_back: 0,
+            now,
+        };
         for _ in 0..4 {
             for _ in 0..50 {
                 life.step().await;
@@ -222,5 +266,7 @@ async fn parents_and_children_always_agree() {
         let tasks = life.service.engine().figures().counters;
         assert!(tasks.total() > u64::try_from(life.tasks.len()).unwrap(), "nothing was ever split");
         drop(life.service.restart_limited(&limit));
+        rolled_back += life.rolled_back;
     }
+    assert!(rolled_back > 0, "nothing was ever rolled back");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dats::engine::{Error, Refusal, Revision};
 use dats::store::RecordInput;
-use dats::task::{Outcome, QaProfile, RecordStatus, Report, Seq, Stale, Timestamp};
+use dats::task::{Content, Outcome, QaProfile, RecordStatus, Report, Seq, Stale, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::fixtures::{
@@ -26,7 +26,7 @@ async fn from_submission_to_completion() {
     assert_eq!(data["description"], "write a parser");
     assert_eq!((&data["attempt"], &data["context"]), (&json!(1), &json!({})));
     let Report::Output(mut output) = output_report("art") else { unreachable!() };
-    output.content = Some("fn main() {}".to_owned());
+    output.contents.insert(artifact("art"), Content::new("fn main() {}".to_owned()));
     output.inputs_consumed = vec![artifact("input")];
     assert_eq!(service.report(task, Report::Output(output)).await, Outcome::Applied);
     assert_eq!(service.phase(task), "validating");
@@ -41,7 +41,7 @@ async fn from_submission_to_completion() {
     let record = service.engine().record(record.id).await.unwrap().unwrap();
     assert_eq!(record.status, RecordStatus::Passed);
     let content = service.engine().content(record.outputs[0].content.unwrap()).await.unwrap().unwrap();
-    assert_eq!(&content[..], b"fn main() {}");
+    assert_eq!(content.into_bytes().unwrap(), b"fn main() {}");
     let names = service.history_names(task).await;
     let expected =
         ["task.created", "task.ready", "task.leased", "task.output.created", "task.validated", "task.finished"];

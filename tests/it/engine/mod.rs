@@ -1,6 +1,7 @@
 //! What the engine does with tasks, seen through its handle, on a directory
 //! of its own.
 
+mod checkpoints;
 mod estimates;
 mod events;
 mod families;
@@ -14,3 +15,4 @@ mod queues;
 mod readers;
 mod restart;
 mod retention;
+mod rollback;

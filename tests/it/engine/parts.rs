@@ -9,14 +9,14 @@ use super::families::{decomposition, subtask};
 use crate::support::fixtures::{failure_report, output_report, settings, submission, verdict_report};
 use crate::support::service::{Service, task_of};
 
-fn service() -> Service {
+pub(super) fn service() -> Service {
     let mut settings = settings();
     settings.policy.agent = true;
     Service::new(settings)
 }
 
 /// Analyses a task and splits it so; the ids of its parts.
-async fn split(service: &Service, task: TaskId, parts: Vec<Subtask>) -> Vec<TaskId> {
+pub(super) async fn split(service: &Service, task: TaskId, parts: Vec<Subtask>) -> Vec<TaskId> {
     let analysis = Finding::Analyzed(dats::task::Analysis {
         mode: Mode::new("modify").unwrap(),
         domain: Domain::new("analysis").unwrap(),
@@ -34,7 +34,7 @@ async fn split(service: &Service, task: TaskId, parts: Vec<Subtask>) -> Vec<Task
     serde_json::from_value(service.status(task)["children"].clone()).unwrap()
 }
 
-async fn by_rules(service: &Service, task: TaskId) {
+pub(super) async fn by_rules(service: &Service, task: TaskId) {
     let finding = Finding::Builtin { context: None };
     service.engine().route(task, RoutingStep::Estimate, finding.clone()).await.unwrap();
     service.engine().route(task, RoutingStep::Analyze, finding).await.unwrap();
@@ -44,7 +44,7 @@ fn data(granted: &Granted) -> Value {
     serde_json::from_slice(&granted.task).unwrap()
 }
 
-async fn complete(service: &mut Service, task: TaskId, artifact: &str) -> Value {
+pub(super) async fn complete(service: &mut Service, task: TaskId, artifact: &str) -> Value {
     let granted = service.lease_soon("small").await;
     assert_eq!(task_of(&granted), task);
     service.report(task, output_report(artifact)).await;

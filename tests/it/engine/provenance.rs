@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use dats::engine::{AuditFilter, CascadeRequest, Engine, RecordCounts, RecordFilter, Subject};
+use dats::engine::{
+    AuditFilter, CascadeRequest, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint, RecordCounts,
+    RecordFilter, Refusal, RollbackRequest, Subject,
+};
 use dats::lineage::{Action, Flag, Graph, Link};
-use dats::store::Record;
-use dats::task::{ArtifactId, QaProfile, RecordId, RecordStatus, Report, TaskId, Timestamp};
+use dats::store::{Checkpoint, Record};
+use dats::task::{ArtifactId, Outcome, QaProfile, RecordId, RecordStatus, Report, Stale, TaskId, Timestamp};
 
 use crate::support::fixtures::{artifact, output_report, project, settings, submission, verdict_report};
 use crate::support::random::{Random, from_environment};
@@ -32,9 +35,8 @@ struct Rules {
     records: BTreeMap<RecordId, Record>,
     edges: Edges,
     said: BTreeMap<RecordId, Said>,
+    checkpoints: Vec<Checkpoint>,
     step: u64,
-    /// Changes that the engine has told of.
-    told: usize,
 }
 
 impl Rules {
@@ -138,7 +140,7 @@ fn edges_of(graph: &Graph) -> BTreeMap<(RecordId, ArtifactId), RecordId> {
     edges
 }
 
-fn flags_of(graph: &Graph) -> BTreeMap<RecordId, Flag> {
+fn flags_of(graph: &Graph) -> Flags {
     graph.nodes().map(|node| graph.record(node).unwrap()).map(|known| (known.id, known.flag)).collect()
 }
 
@@ -162,33 +164,118 @@ async fn make(service: &mut Service, rules: &Rules, random: &mut Random) -> Opti
     judged.then(|| (task, name(made)))
 }
 
-async fn say(engine: &Engine, rules: &mut Rules, random: &mut Random) {
+type Flags = BTreeMap<RecordId, Flag>;
+
+/// The flags that differ, as the trail must tell of them.
+fn differences(before: &Flags, after: &Flags) -> Vec<(RecordId, Flag, Flag)> {
+    let changes = before.iter().map(|(id, from)| (*id, *from, after[id]));
+    changes.filter(|(_, from, to)| from != to).collect()
+}
+
+async fn audited(engine: &Engine, cascade: &str) -> Vec<(RecordId, Flag, Flag)> {
+    let filter = AuditFilter { cascade: Some(cascade.to_owned()), ..AuditFilter::default() };
+    let page = engine.audit(filter, None, 1000).await.unwrap();
+    let mut audited: Vec<_> = page.entries.iter().map(|it| (it.change.record, it.change.from, it.change.to)).collect();
+    audited.sort_unstable();
+    audited
+}
+
+/// By a call, or by an event of the Cascade service.
+async fn say(service: &Service, rules: &mut Rules, random: &mut Random) {
     let Some(of) = (!rules.records.is_empty()).then(|| random.index(rules.records.len())) else { return };
     let record = *rules.records.keys().nth(of).unwrap();
     let action = *random.pick(&[Action::Taint, Action::Taint, Action::Mark, Action::Clear, Action::Clear]);
+    let cascade_id = format!("c-{}", rules.step);
     let request = CascadeRequest {
         action,
         subject: Subject::Record(record),
         reason: "because".to_owned(),
         source: None,
-        cascade_id: format!("c-{}", rules.step),
+        cascade_id: cascade_id.clone(),
         cancel_running: false,
     };
+    let engine = service.engine();
     let before = flags_of(&engine.graph());
-    let cascade = engine.cascade(request).await.unwrap();
-    let after = flags_of(&engine.graph());
+    if action != Action::Clear && random.chance(40) {
+        let name = if action == Action::Taint { "artifact.tainted" } else { "artifact.suspect" };
+        let message = Message::Cascade { name, request: Box::new(request) };
+        let outcome = service.send(event_of(&cascade_id, message.clone())).await.unwrap();
+        let known = engine.graph().find(record).and_then(|node| engine.graph().record(node)).unwrap();
+        assert_eq!(service.send(event_of(&cascade_id, message)).await, Ok(EventOutcome::Duplicate));
+        let changed = outcome == EventOutcome::Taken(Outcome::Applied);
+        assert!(changed || flags_of(&engine.graph()) == before, "{known:?}");
+        assert!(changed || outcome == EventOutcome::Taken(Outcome::Stale(Stale::AlreadySo)), "{outcome:?}");
+    } else {
+        let cascade = engine.cascade(request).await.unwrap();
+        let id = |node| cascade.graph.record(node).unwrap().id;
+        let flags = cascade.step.flags.iter();
+        let mut told: Vec<_> = flags.map(|change| (id(change.record), change.from, change.to)).collect();
+        told.sort_unstable();
+        assert_eq!(audited(engine, &cascade_id).await, told);
+    }
     rules.say(action, record);
-    let filter = AuditFilter { cascade: Some(cascade.cascade_id), ..AuditFilter::default() };
-    let page = engine.audit(filter, None, 1000).await.unwrap();
-    let audited: Vec<_> = page.entries.iter().map(|it| (it.change.record, it.change.from, it.change.to)).collect();
-    let id = |node| cascade.graph.record(node).unwrap().id;
-    let told: Vec<_> = cascade.step.flags.iter().map(|change| (id(change.record), change.from, change.to)).collect();
-    assert_eq!(audited, told);
-    let mut changed = told.clone();
-    changed.sort_unstable();
-    let differences = before.iter().map(|(id, from)| (*id, *from, after[id])).filter(|(_, from, to)| from != to);
-    assert_eq!(changed, differences.collect::<Vec<_>>());
-    rules.told += told.len();
+    assert_eq!(audited(engine, &cascade_id).await, differences(&before, &flags_of(&engine.graph())));
+}
+
+/// An event of the Cascade service.
+fn event_of(id: &str, message: Message) -> Incoming {
+    let raw = format!("{{\"source\":\"/cascade\",\"id\":\"{id}\"}}");
+    Incoming { identity: Some(("/cascade".to_owned(), id.to_owned())), message, raw, on_bus: false }
+}
+
+async fn mark(engine: &Engine, rules: &mut Rules, random: &mut Random) {
+    let name = project(PROJECTS[random.index(PROJECTS.len())]);
+    if engine.project(name.clone()).await.unwrap().is_some() {
+        let checkpoint = engine.create_checkpoint(name.clone(), NewCheckpoint::default()).await.unwrap();
+        let records = rules.records.values().filter(|record| record.project == name).count();
+        assert_eq!(checkpoint.provenance_count, u64::try_from(records).unwrap());
+        rules.checkpoints.push(checkpoint);
+    }
+}
+
+async fn roll_back(service: &Service, rules: &mut Rules, random: &mut Random) {
+    if rules.checkpoints.is_empty() {
+        return;
+    }
+    let at = random.index(rules.checkpoints.len());
+    let checkpoint = rules.checkpoints[at].clone();
+    let (requeue, dry_run) = (random.chance(50), random.chance(20));
+    let reason = "because".to_owned();
+    let request = RollbackRequest { checkpoint: checkpoint.id.clone(), project: None, reason, requeue, dry_run };
+    let engine = service.engine();
+    let before = flags_of(&engine.graph());
+    let rollback = match engine.rollback(request).await {
+        Ok(rollback) => rollback,
+        Err(error) => {
+            assert!(!checkpoint.is_valid && matches!(error, Error::Refused(Refusal::CheckpointInvalid(_))), "{error}");
+            return;
+        }
+    };
+    let id = |node| rollback.graph.record(node).unwrap().id;
+    let flags = rollback.step.flags.iter();
+    let mut told: Vec<_> = flags.map(|change| (id(change.record), change.from, change.to)).collect();
+    told.sort_unstable();
+    if dry_run {
+        assert_eq!(flags_of(&engine.graph()), before);
+        return;
+    }
+    let after = flags_of(&engine.graph());
+    assert_eq!(told, differences(&before, &after));
+    assert_eq!(audited(engine, &rollback.cascade_id).await, told);
+    let later = |at| at > checkpoint.created_at;
+    let made: Vec<&Record> =
+        rules.records.values().filter(|it| it.project == checkpoint.project && later(it.created_at)).collect();
+    assert!(made.iter().all(|record| after[&record.id] == Flag::Tainted));
+    let made: Vec<RecordId> = made.into_iter().map(|record| record.id).collect();
+    for record in made {
+        rules.say(Action::Taint, record);
+    }
+    assert!(rollback.cancelled.iter().all(|task| service.phase(*task) == "cancelled"));
+    assert_eq!(rollback.requeued.len(), if requeue { rollback.to_rerun.len() } else { 0 });
+    for each in &mut rules.checkpoints {
+        each.is_valid &= each.project != checkpoint.project || !later(each.created_at);
+        assert_eq!(engine.checkpoint(each.id.clone()).await.unwrap().unwrap().is_valid, each.is_valid);
+    }
 }
 
 async fn trail(engine: &Engine) -> Vec<(String, RecordId, Flag)> {
@@ -207,18 +294,19 @@ async fn flags_and_edges_follow_the_rules_over_restarts() {
         let (mut rules, mut unjudged) = (Rules::default(), Vec::new());
         for step in 1..=90 {
             rules.step = step;
-            if random.chance(50) {
-                unjudged.extend(make(&mut service, &rules, &mut random).await);
-            } else if random.chance(20) && !unjudged.is_empty() {
-                let (task, made): (TaskId, String) = unjudged.swap_remove(random.index(unjudged.len()));
-                service.report(task, verdict_report(&made, random.chance(30))).await;
-            } else {
-                say(service.engine(), &mut rules, &mut random).await;
+            match random.below(100) {
+                0..50 => unjudged.extend(make(&mut service, &rules, &mut random).await),
+                50..60 if !unjudged.is_empty() => {
+                    let (task, made): (TaskId, String) = unjudged.swap_remove(random.index(unjudged.len()));
+                    service.report(task, verdict_report(&made, random.chance(30))).await;
+                }
+                60..66 => mark(service.engine(), &mut rules, &mut random).await,
+                66..72 => roll_back(&service, &mut rules, &mut random).await,
+                _ => say(&service, &mut rules, &mut random).await,
             }
             rules.check(service.engine()).await;
             if random.chance(12) {
                 let before = trail(service.engine()).await;
-                assert_eq!(before.len(), rules.told, "an entry of the trail is gone");
                 service = service.restart();
                 rules.check(service.engine()).await;
                 assert_eq!(trail(service.engine()).await, before);

@@ -100,7 +100,7 @@ async fn only_so_many_events_are_remembered() {
 #[tokio::test]
 async fn memory_for_answers_is_bounded_and_reads_do_not_depend_on_it() {
     let mut small = settings();
-    small.hot_bytes = 20_000;
+    small.hot_bytes = 8_000;
     let mut service = Service::new(small);
     let mut tasks = Vec::new();
     for _ in 0..200 {

@@ -1,7 +1,9 @@
 //! Sizes at which a careless implementation falls over: a chain of a million
 //! records, an artifact that everybody uses, rows in the worst order.
 
-use dats::lineage::{Action, Flag, Graph, Link, Record, Relationship, Restored, Step};
+use std::cell::Cell;
+
+use dats::lineage::{Action, Flag, Graph, Link, Record, Relationship, Restored, Step, Stopped};
 use dats::task::{ArtifactId, ProjectId, RecordStatus, Seq, Timestamp};
 
 use super::model::{artifact, at, project, record_id, task_id};
@@ -55,6 +57,43 @@ fn a_chain_of_a_million_records() {
     let step = graph.apply(Action::Clear, &[record_id(0)], seq(LEN + 2)).unwrap();
     assert_eq!(step.flags.len(), LEN);
     assert_eq!(graph.record(last).unwrap().flag, Flag::Clean);
+}
+
+/// A question that is stopped has no answer, and the stop is looked at often
+/// enough that nobody waits for it.
+#[test]
+fn questions_can_be_stopped() {
+    const LEN: usize = 100_000;
+    let project = project(1);
+    let rows = (0..LEN).map(|number| {
+        let before: Vec<usize> = number.checked_sub(1).into_iter().collect();
+        restored(record(number, &project, &before), number)
+    });
+    let (mut graph, _) = Graph::restore(rows, seq(LEN)).unwrap();
+    let [first, last] = [0, LEN - 1].map(|number| graph.find(record_id(number)).unwrap());
+    graph.apply(Action::Taint, &[record_id(0)], seq(LEN + 1)).unwrap();
+    for most in [0, 1, 7] {
+        let looks = Cell::new(0);
+        let stop = || looks.replace(looks.get() + 1) >= most;
+        let questions = graph.until(stop);
+        let stopped = [
+            questions.dependents(&[first], None).err(),
+            questions.dependencies(&[last], None).err(),
+            questions.impact(&[first], None).err(),
+            questions.root_causes(last, None).err(),
+            questions.path(first, last, None).err(),
+            questions.preview(Action::Clear, &[record_id(0)], None).err(),
+        ];
+        assert_eq!(stopped, [Some(Stopped); 6], "{most}");
+        assert_eq!(looks.get(), most + 6);
+    }
+    let looks = Cell::new(0);
+    let questions = graph.until(|| looks.replace(looks.get() + 1) > LEN);
+    assert_eq!(questions.dependents(&[first], None).unwrap(), graph.dependents(&[first], None));
+    assert!((LEN / 5000..LEN / 1000).contains(&looks.get()), "{looks:?}");
+    let preview = |action| questions.preview(action, &[record_id(0)], None).unwrap().unwrap();
+    assert_eq!(preview(Action::Clear), graph.preview(Action::Clear, &[record_id(0)], None).unwrap());
+    assert_eq!(preview(Action::Clear).flags.len(), LEN);
 }
 
 /// Every record waits for the next to come.

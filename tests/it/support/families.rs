@@ -61,15 +61,16 @@ fn order(tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)]) -> Result<
     let (mut made, mut split) = (HashSet::new(), HashSet::new());
     let mut completed: HashMap<TaskId, Seq> = HashMap::new();
     for (seq, entry) in entries {
-        let task = tasks.get(&entry.task).with_context(|| format!("{seq}: of an unknown task"))?;
+        let Some(now) = entry.standing() else { continue };
+        let task = tasks.get(&now.task).with_context(|| format!("{seq}: of an unknown task"))?;
         match &entry.change {
-            Change::Created => ensure!(made.insert(entry.task), "{seq}: {} was made twice", entry.task),
+            Change::Created => ensure!(made.insert(now.task), "{seq}: {} was made twice", now.task),
             Change::Split { children } => {
-                ensure!(split.insert(entry.task), "{seq}: {} was split twice", entry.task);
+                ensure!(split.insert(now.task), "{seq}: {} was split twice", now.task);
                 ensure!(*children == task.children, "{seq}: other children");
             }
             Change::Finished { status: Status::Completed, .. } => {
-                completed.insert(entry.task, *seq);
+                completed.insert(now.task, *seq);
             }
             Change::Ready { .. } | Change::Analyzed { .. } | Change::Routed { .. } => {}
             _ => continue,
@@ -80,8 +81,8 @@ fn order(tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)]) -> Result<
         );
         if starts {
             let waits = task.depends_on.iter().find(|dependency| !completed.contains_key(dependency));
-            ensure!(waits.is_none(), "{seq}: {} did not wait for {waits:?}", entry.task);
-            ensure!(entry.phase != Phase::Blocked, "{seq}: {} is blocked and yet moves", entry.task);
+            ensure!(waits.is_none(), "{seq}: {} did not wait for {waits:?}", now.task);
+            ensure!(now.phase != Phase::Blocked, "{seq}: {} is blocked and yet moves", now.task);
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{Bus, Incoming, LeaseRequest, Settings};
+use dats::engine::{Bus, CheckpointRules, Incoming, LeaseRequest, Message, Settings};
 use dats::task::{
     ArtifactId, Correlation, Decision, Domain, ExecutionMode, Failure, Options, Output, Policy, Priority, ProjectId,
     QaProfile, Report, Router, Submission, TaskId, Tier, Verdict, WorkerId,
@@ -57,6 +57,7 @@ pub(crate) fn settings() -> Settings {
         log_retention: Duration::from_hours(72),
         log_readers: Vec::new(),
         min_free_mib: 0,
+        checkpoints: CheckpointRules::default(),
     }
 }
 
@@ -88,7 +89,7 @@ pub(crate) fn output_report(artifact_name: &str) -> Report {
     Report::Output(Box::new(Output {
         artifact: artifact(artifact_name),
         attempt: None,
-        content: None,
+        contents: std::collections::BTreeMap::new(),
         artifacts: Vec::new(),
         inputs_consumed: Vec::new(),
         model_used: Some("a-model".to_owned()),
@@ -116,8 +117,10 @@ pub(crate) fn failure_report(retryable: bool) -> Report {
 pub(crate) fn event(id: &str, task: TaskId, report: Report) -> Incoming {
     Incoming {
         identity: Some(("test".to_owned(), id.to_owned())),
-        correlation: Correlation { task: Some(task), artifact: None, review: None },
-        report,
+        message: Message::Report {
+            correlation: Correlation { task: Some(task), artifact: None, review: None },
+            report,
+        },
         raw: format!("{{\"source\":\"test\",\"id\":\"{id}\"}}"),
         on_bus: false,
     }

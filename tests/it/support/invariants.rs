@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
-use dats::store::{Counters, LogEntry, Record, Recovered, ScanFilter, Store, View};
-use dats::task::{Change, EventHash, Outcome, Phase, ProjectId, Seq, Status, Task, TaskId, Timestamp};
+use dats::lineage::{Flag, Graph};
+use dats::store::{Checkpoint, Counters, LogEntry, Record, Recovered, ScanFilter, Standing, Store, View};
+use dats::task::{Change, EventHash, Outcome, Phase, ProjectId, RecordId, Seq, Status, Task, TaskId, Timestamp};
 use sha2::{Digest, Sha256};
 
 /// What a store held when it was checked.
@@ -34,6 +35,7 @@ pub(crate) fn check(store: &Store, highest_limit: HighestLimit<'_>) -> Result<Sn
     events(&recovered, &entries).context("events")?;
     records(&view, &tasks).context("records")?;
     lineage(&recovered, &view).context("lineage")?;
+    checkpoints(&recovered, &view, &tasks).context("checkpoints")?;
     dead_letters(&recovered, &view).context("dead letters")?;
     readers(&recovered).context("readers of the log")?;
     Ok(Snapshot { tasks, entries, head: recovered.head.0 })
@@ -129,43 +131,46 @@ fn log(recovered: &Recovered, view: &View) -> Result<Vec<(Seq, LogEntry)>> {
 
 fn histories(view: &View, tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)]) -> Result<()> {
     let mut expected: HashMap<TaskId, Vec<(Seq, LogEntry)>> = HashMap::new();
+    let mut count = 0;
     for (seq, entry) in entries {
-        let entry = LogEntry { event: None, ..entry.clone() };
-        expected.entry(entry.task).or_default().push((*seq, entry));
+        let Some(task) = entry.task() else { continue };
+        expected.entry(task).or_default().push((*seq, LogEntry { event: None, ..entry.clone() }));
+        count += 1;
     }
     for id in tasks.keys() {
         let history = view.history(*id, Seq(0), usize::MAX)?;
         ensure!(expected.remove(id).unwrap_or_default() == history, "the history of {id} is not what the log has");
     }
     ensure!(expected.is_empty(), "the log tells of unknown tasks: {:?}", expected.keys());
-    ensure!(view.sizes()?.history == u64::try_from(entries.len())?, "histories have entries too many");
+    ensure!(view.sizes()?.history == count, "histories have entries too many");
     Ok(())
+}
+
+/// The entries about tasks, and where these stand after them.
+fn of_tasks(entries: &[(Seq, LogEntry)]) -> impl Iterator<Item = (Seq, &LogEntry, Standing)> {
+    entries.iter().filter_map(|(seq, entry)| Some((*seq, entry, entry.standing()?)))
 }
 
 /// Each life begins once, ends at most once, and leads to the task's state.
 fn lives(tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)]) -> Result<()> {
-    let mut last: HashMap<TaskId, &LogEntry> = HashMap::new();
-    for (seq, entry) in entries {
-        let before = last.insert(entry.task, entry);
+    let mut last: HashMap<TaskId, (&LogEntry, Standing)> = HashMap::new();
+    for (seq, entry, now) in of_tasks(entries) {
+        let before = last.insert(now.task, (entry, now));
         ensure!(before.is_none() == matches!(entry.change, Change::Created), "{seq}: {:?}", entry.change);
-        let Some(before) = before else { continue };
-        ensure!(entry.version >= before.version, "{seq}: the version went back");
+        let Some((older, before)) = before else { continue };
+        ensure!(now.version >= before.version, "{seq}: the version went back");
         if before.status.is_terminal() {
-            ensure!(
-                entry.status == before.status,
-                "{seq}: {} became {}",
-                before.status.as_str(),
-                entry.status.as_str()
-            );
+            let (from, to) = (before.status.as_str(), now.status.as_str());
+            ensure!(now.status == before.status, "{seq}: {from} became {to}");
         }
-        if matches!(before.change, Change::Finished { .. }) {
+        if matches!(older.change, Change::Finished { .. }) {
             ensure!(!matches!(entry.change, Change::Finished { .. }), "{seq}: a second end");
         }
     }
     for task in tasks.values() {
-        let entry = last.get(&task.id).with_context(|| format!("{} is not in the log", task.id))?;
-        ensure!(entry.status == task.status(), "{}: the log says {}", task.id, entry.status.as_str());
-        ensure!(entry.version <= task.version, "{}: the log is ahead", task.id);
+        let (_, last) = last.get(&task.id).with_context(|| format!("{} is not in the log", task.id))?;
+        ensure!(last.status == task.status(), "{}: the log says {}", task.id, last.status.as_str());
+        ensure!(last.version <= task.version, "{}: the log is ahead", task.id);
     }
     Ok(())
 }
@@ -177,12 +182,12 @@ const fn holds_slot(phase: Phase) -> bool {
 /// At no position of the log does a project hold more slots than it ever had.
 fn slots(tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)], highest: HighestLimit<'_>) -> Result<()> {
     let mut held: HashMap<&ProjectId, HashSet<TaskId>> = HashMap::new();
-    for (seq, entry) in entries {
+    for (seq, entry, now) in of_tasks(entries) {
         let of_project = held.entry(&entry.project).or_default();
-        if holds_slot(entry.phase) {
-            of_project.insert(entry.task);
+        if holds_slot(now.phase) {
+            of_project.insert(now.task);
         } else {
-            of_project.remove(&entry.task);
+            of_project.remove(&now.task);
         }
         let limit = highest(&entry.project);
         let used = of_project.len();
@@ -268,6 +273,41 @@ fn readers(recovered: &Recovered) -> Result<()> {
     Ok(())
 }
 
+/// Every checkpoint is found by its project, newest first, and by its id.
+fn checkpoints(recovered: &Recovered, view: &View, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
+    let all: Vec<Checkpoint> = view.checkpoints()?.collect::<Result<_, _>>()?;
+    let sizes = view.sizes()?;
+    let count = u64::try_from(all.len())?;
+    ensure!(sizes.checkpoints == count && sizes.checkpoints_by_project == count, "{sizes:?}");
+    let mut listed = 0;
+    for project in &recovered.projects {
+        let of_it: Vec<Checkpoint> = view.checkpoints_of(&project.id, None)?.collect::<Result<_, _>>()?;
+        ensure!(
+            of_it.is_sorted_by_key(|each| std::cmp::Reverse(each.place())),
+            "those of {} are out of order",
+            project.id
+        );
+        for checkpoint in &of_it {
+            ensure!(checkpoint.project == project.id, "{} is listed for {}", checkpoint.id, project.id);
+            ensure!(view.checkpoint(&checkpoint.id)?.as_ref() == Some(checkpoint), "{} is not found", checkpoint.id);
+        }
+        for target in &of_it {
+            let Some(at) = target.rolled_back_at else { continue };
+            let undone = |made: Timestamp| made > target.created_at && made < at;
+            let valid = of_it.iter().find(|each| undone(each.created_at) && each.is_valid);
+            ensure!(valid.is_none(), "{valid:?} is valid behind a rollback to {}", target.id);
+            // What an earlier rollback has submitted again may go on, with its parts.
+            let fresh = |task: &&Task| task.rerun_of.is_none() && task.parent.is_none() && task.project == project.id;
+            let open =
+                tasks.values().filter(fresh).find(|task| undone(task.created_at) && !task.status().is_terminal());
+            ensure!(open.is_none(), "{open:?} is open behind a rollback to {}", target.id);
+        }
+        listed += of_it.len();
+    }
+    ensure!(listed == all.len(), "{} checkpoints, {listed} are listed", all.len());
+    Ok(())
+}
+
 /// The graph that a start builds has every record, as it is stored.
 fn lineage(recovered: &Recovered, view: &View) -> Result<()> {
     let graph = &recovered.graph;
@@ -282,5 +322,24 @@ fn lineage(recovered: &Recovered, view: &View) -> Result<()> {
         count += 1;
     }
     ensure!(graph.len() == count, "the graph has {} records, the store {count}", graph.len());
+    trail(graph, view).context("the audit trail")
+}
+
+/// The trail tells of every change of a flag: from its beginning it leads to
+/// what the flags are.
+fn trail(graph: &Graph, view: &View) -> Result<()> {
+    let mut flags: HashMap<RecordId, Flag> = HashMap::new();
+    let rows: Vec<_> = view.cascades(None)?.collect::<Result<_, _>>()?;
+    for (seq, row) in rows.into_iter().rev() {
+        for change in row.changes {
+            let before = flags.insert(change.record, change.to).unwrap_or(Flag::Clean);
+            ensure!(before == change.from, "{seq}: {} was {before:?}, not {:?}", change.record, change.from);
+        }
+    }
+    for known in graph.nodes().filter_map(|node| graph.record(node)) {
+        let told = flags.remove(&known.id).unwrap_or(Flag::Clean);
+        ensure!(told == known.flag, "{} is {:?}, the trail says {told:?}", known.id, known.flag);
+    }
+    ensure!(flags.is_empty(), "the trail tells of unknown records: {flags:?}");
     Ok(())
 }

@@ -1,0 +1,81 @@
+//! A store full of records that depend on one another.
+
+use std::net::SocketAddr;
+
+use dats::engine::{Engine, Incoming, Message};
+use dats::task::{ArtifactId, Correlation, OutputArtifact, Report, TaskId};
+
+use super::engine::{id_of, lease_request, output_of};
+use super::limits::submission;
+use super::load::{Connection, get};
+
+/// Tasks in one commit while filling.
+const CHUNK: u64 = 1000;
+
+/// Numbers that are the same in every run (`SplitMix64`).
+pub(crate) fn mixed(number: u64) -> u64 {
+    let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// The artifact that the record with this number made.
+pub(crate) fn artifact(number: u64) -> String {
+    format!("artifact-{number:08}")
+}
+
+/// Lets so many tasks live their whole lives; each is made out of three that
+/// came before it, from anywhere.
+pub(crate) async fn finish(engine: &Engine, count: u64) {
+    for chunk in 0..count / CHUNK {
+        let project = |n: u64| format!("proj-{}", (chunk + n) % 20);
+        let submissions = (0..CHUNK).map(|n| submission("Create a function", &project(n)));
+        engine.submit(submissions.collect(), None).await.expect("room");
+        let granted = engine.lease(lease_request()).await.expect("tasks");
+        let numbered = granted.iter().map(|granted| id_of(&granted.task)).zip(chunk * CHUNK..);
+        let outputs: Vec<Incoming> = numbered.map(|(task, number)| output(task, number)).collect();
+        assert_eq!(u64::try_from(outputs.len()), Ok(CHUNK), "all tasks are to be had");
+        let outcomes = engine.accept(outputs).await.expect("room");
+        assert!(outcomes.iter().all(Result::is_ok), "an output was refused");
+    }
+}
+
+fn id(number: u64) -> ArtifactId {
+    ArtifactId::new(&artifact(number)).expect("an artifact")
+}
+
+fn output(task: TaskId, number: u64) -> Incoming {
+    let named = OutputArtifact {
+        id: id(number),
+        kind: Some("code".to_owned()),
+        path: Some("function.py".to_owned()),
+        language: None,
+        checksum: None,
+        size_bytes: None,
+    };
+    let mut output = output_of(id(number), named);
+    output.inputs_consumed = (0..number.min(3)).map(|input| id(mixed(number * 3 + input) % number)).collect();
+    Incoming {
+        identity: None,
+        message: Message::Report {
+            correlation: Correlation { task: Some(task), artifact: None, review: None },
+            report: Report::Output(Box::new(output)),
+        },
+        raw: "{}".to_owned(),
+        on_bus: false,
+    }
+}
+
+/// Some of the tasks that have ended, the newest thousand at most.
+pub(crate) fn tasks(address: &SocketAddr, records: u64) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut connection = Connection::open(*address).await;
+        let path = format!("/api/v1/tasks?status=completed&limit={}", records.min(1000));
+        let (_, body) = connection.call(&get(&path)).await;
+        let page: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+        let tasks = page["tasks"].as_array().expect("a list").iter();
+        tasks.map(|task| task["task_id"].as_str().expect("an id").to_owned()).collect()
+    })
+}

@@ -1,0 +1,84 @@
+//! `dats rollback`: a project goes back to a checkpoint.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Session;
+use super::client::segment;
+use super::exit::Failure;
+use super::output::{Screen, text};
+use super::provenance::{change_table, items};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The checkpoint: see `dats checkpoint list`.
+    checkpoint: String,
+    /// Why, for the audit trail.
+    #[arg(long)]
+    reason: String,
+    /// Change nothing, only show what would change.
+    #[arg(long)]
+    dry_run: bool,
+    /// Submit again what has to be done again.
+    #[arg(long)]
+    requeue: bool,
+}
+
+pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let path = format!("/checkpoints/{}/rollback", segment(&arguments.checkpoint));
+    let body = json!({"reason": arguments.reason, "dry_run": arguments.dry_run, "requeue": arguments.requeue});
+    let answer = session.client.post(&path, &body).await?;
+    session.screen.show(&answer, shown)
+}
+
+fn shown(screen: &Screen, rollback: &Value) -> String {
+    let counts = &rollback["counts"];
+    let number = |name: &str| text(&counts[name]);
+    let is_dry = rollback["dry_run"].as_bool().unwrap_or(false);
+    let mut lines = Vec::new();
+    lines.extend(is_dry.then(|| "a dry run: nothing has changed".to_owned()));
+    let verb = if is_dry { "would be" } else { "were" };
+    lines.push(format!(
+        "records of {}: {} {verb} tainted, {} suspect in {} projects, down to depth {}",
+        text(&rollback["project_id"]),
+        number("tainted"),
+        number("suspect"),
+        number("projects"),
+        text(&rollback["max_depth"]),
+    ));
+    lines.push(format!(
+        "tasks: {} {verb} cancelled, {} of {} to do again {verb} submitted, {} can't be; checkpoints: {} {verb} invalidated",
+        number("cancelled"),
+        number("requeued"),
+        number("to_rerun"),
+        number("not_requeued"),
+        number("invalidated"),
+    ));
+    lines.extend(rollback["cascade_id"].as_str().map(|id| format!("cascade {id}")));
+    let lists = [
+        ("cancelled", "cancelled"),
+        ("running on what is no longer clean", "running_tasks"),
+        ("going on, although work of theirs is tainted", "still_open"),
+        ("to do again", "to_rerun"),
+        ("of unknown description", "not_requeued"),
+    ];
+    for (what, name) in lists {
+        let ids: Vec<String> = items(&rollback[name]).iter().map(text).collect();
+        if !ids.is_empty() {
+            lines.push(format!("{what}: {}", ids.join(", ")));
+        }
+    }
+    for each in items(&rollback["requeued"]).iter().filter(|each| each["task_id"].is_string()) {
+        lines.push(format!("{} again as {}", text(&each["rerun_of"]), text(&each["task_id"])));
+    }
+    let affected = items(&rollback["affected"]);
+    if !affected.is_empty() {
+        lines.push(format!("\n{}", change_table(screen, affected)));
+    }
+    let shown = u64::try_from(affected.len()).unwrap_or(u64::MAX);
+    let rest = rollback["total"].as_u64().unwrap_or(0).saturating_sub(shown);
+    if rest > 0 {
+        lines.push(format!("\nand {rest} more"));
+    }
+    lines.join("\n")
+}

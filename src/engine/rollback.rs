@@ -1,0 +1,375 @@
+//! Rollback: what was made in a project after a checkpoint is tainted, open
+//! tasks from after it are cancelled, and, if that is wanted, what has to be
+//! done again is submitted again. One durable step.
+//!
+//! What it does is planned first, from a view of the store and the graph of
+//! the same commit, and then carried out. A dry run is the plan alone, so the
+//! two can't differ.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::api::{Error, Refusal};
+use super::command::{Command, Routed};
+use super::handle::Engine;
+use super::machine::Machine;
+use super::{provenance, submit};
+use crate::lineage::{Action, Flag, Graph, Step};
+use crate::store::{self, CascadeRow, Cause, Checkpoint, ScanFilter, View};
+use crate::task::{
+    CheckpointId, OnChildFailure, ProjectId, RecordId, State, Status, Submission, Task, TaskId, Timestamp,
+};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// A project is to be rolled back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollbackRequest {
+    /// To this checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The project whose checkpoint it must be, where that is said.
+    pub project: Option<ProjectId>,
+    /// Why.
+    pub reason: String,
+    /// Whether what has to be done again is submitted again.
+    pub requeue: bool,
+    /// Change nothing, only find out what would change.
+    pub dry_run: bool,
+}
+
+/// What a rollback did, or would.
+#[derive(Debug, Clone)]
+pub struct Rollback {
+    /// Its id in the audit trail.
+    pub cascade_id: String,
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// The graph that the places in `step` are places of.
+    pub graph: Graph,
+    /// The flags that change.
+    pub step: Step,
+    /// Later checkpoints that can't be rolled back to any more.
+    pub invalidated: Vec<CheckpointId>,
+    /// Open tasks of the project from after the checkpoint: cancelled.
+    pub cancelled: Vec<TaskId>,
+    /// Other running tasks that use what is no longer clean.
+    pub running: Vec<TaskId>,
+    /// Tasks from before the checkpoint that go on, although work of theirs
+    /// was tainted.
+    pub still_open: Vec<TaskId>,
+    /// Tasks that have to be done again.
+    pub to_rerun: Vec<TaskId>,
+    /// Those of them that were submitted again, and what they became; in a
+    /// dry run they have become nothing.
+    pub requeued: Vec<(TaskId, Option<TaskId>)>,
+    /// Those of them whose description is not known.
+    pub not_requeued: Vec<TaskId>,
+}
+
+impl Rollback {
+    /// Whether anything was left to change.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        let untouched = self.step.flags.is_empty()
+            && self.invalidated.is_empty()
+            && self.cancelled.is_empty()
+            && self.requeued.is_empty();
+        !untouched
+    }
+}
+
+impl Engine {
+    /// Rolls a project back to a checkpoint, in one durable step; in a dry run
+    /// the same is found out, and nothing changes.
+    pub async fn rollback(&self, request: RollbackRequest) -> Result<Rollback, Error> {
+        if !request.dry_run {
+            let request = Box::new(request);
+            return self.ask(|reply| Command::Rollback { request, reply }).await.map(|rollback| *rollback);
+        }
+        let previewed = self.read(move |side| {
+            let view = side.store.view()?;
+            let checkpoint = match valid(view.checkpoint(&request.checkpoint)?, &request) {
+                Ok(checkpoint) => checkpoint,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            preview(&view, &side.graph(), checkpoint, request.requeue).map(Ok)
+        });
+        Ok(previewed.await??)
+    }
+}
+
+/// The checkpoint, if it can be rolled back to as the request asks.
+fn valid(checkpoint: Option<Checkpoint>, request: &RollbackRequest) -> Result<Checkpoint, Refusal> {
+    let checkpoint = checkpoint.ok_or_else(|| Refusal::CheckpointNotFound(request.checkpoint.clone()))?;
+    if request.project.as_ref().is_some_and(|project| *project != checkpoint.project) {
+        let (checkpoint, project) = (checkpoint.id, checkpoint.project);
+        return Err(Refusal::CheckpointOfOtherProject { checkpoint, project });
+    }
+    if !checkpoint.is_valid {
+        return Err(Refusal::CheckpointInvalid(checkpoint.id));
+    }
+    Ok(checkpoint)
+}
+
+/// What a rollback would do.
+fn preview(view: &View, graph: &Arc<Graph>, checkpoint: Checkpoint, requeue: bool) -> Stored<Rollback> {
+    let plan = Plan::new(view, graph, &checkpoint, requeue)?;
+    let step = graph.preview(Action::Taint, &plan.records, None).map_err(provenance::unexpected)?;
+    let worse: Vec<_> = step.flags.iter().map(|change| change.record).collect();
+    let mut running = provenance::running_users_in(view, graph, &worse)?;
+    running.retain(|task| plan.cancel.binary_search(task).is_err());
+    let again = if requeue { plan.again.iter().map(|task| (*task, None)).collect() } else { Vec::new() };
+    Ok(plan.outcome(checkpoint, String::new(), Graph::clone(graph), step, running, again))
+}
+
+/// What a rollback does, task by task and record by record.
+struct Plan {
+    /// Records to taint.
+    records: Vec<RecordId>,
+    /// Later checkpoints that are valid until now.
+    later: Vec<Checkpoint>,
+    /// Tasks to cancel, in order of their ids.
+    cancel: Vec<TaskId>,
+    /// Tasks to do again whose description is known, in order of their ids:
+    /// what one depends on stands before it.
+    again: Vec<TaskId>,
+    /// The others.
+    unknown: Vec<TaskId>,
+    still_open: Vec<TaskId>,
+    requeue: bool,
+}
+
+impl Plan {
+    fn new(view: &View, graph: &Graph, checkpoint: &Checkpoint, requeue: bool) -> Stored<Self> {
+        let (records, spoilt) = made_after(graph, checkpoint);
+        let mut later = Vec::new();
+        for each in view.checkpoints_of(&checkpoint.project, None)? {
+            let each = each?;
+            if each.created_at <= checkpoint.created_at {
+                break;
+            }
+            later.extend(each.is_valid.then_some(each));
+        }
+        let mut roots = Roots { view, known: HashMap::new() };
+        let mut affected = BTreeSet::new();
+        for task in &spoilt {
+            affected.insert(roots.of(*task)?);
+        }
+        let mut cancel = Vec::new();
+        for task in open_after(view, checkpoint)? {
+            let root = roots.of(task)?;
+            if requeue && !affected.contains(&root) && roots.is_made_again(root, checkpoint)? {
+                continue;
+            }
+            cancel.push(task);
+        }
+        cancel.sort_unstable();
+        for task in &cancel {
+            affected.insert(roots.of(*task)?);
+        }
+        let ended = ended_by(view, &cancel)?;
+        let mut plan =
+            Self { records, later, cancel, again: Vec::new(), unknown: Vec::new(), still_open: Vec::new(), requeue };
+        for root in affected {
+            match view.task(root)? {
+                Some(task) if !task.status().is_terminal() && !ended.contains(&root) => plan.still_open.push(root),
+                Some(_) if view.has_task(root)? => plan.again.push(root),
+                Some(_) | None => plan.unknown.push(root),
+            }
+        }
+        Ok(plan)
+    }
+
+    fn outcome(
+        self,
+        checkpoint: Checkpoint,
+        cascade_id: String,
+        graph: Graph,
+        step: Step,
+        running: Vec<TaskId>,
+        requeued: Vec<(TaskId, Option<TaskId>)>,
+    ) -> Rollback {
+        let mut to_rerun = self.again;
+        to_rerun.extend(&self.unknown);
+        to_rerun.sort_unstable();
+        Rollback {
+            cascade_id,
+            checkpoint,
+            graph,
+            step,
+            invalidated: self.later.into_iter().map(|checkpoint| checkpoint.id).collect(),
+            cancelled: self.cancel,
+            running,
+            still_open: self.still_open,
+            to_rerun,
+            requeued,
+            not_requeued: if self.requeue { self.unknown } else { Vec::new() },
+        }
+    }
+}
+
+/// The records of the project that were made after the checkpoint and are not
+/// tainted yet, and the tasks that made them.
+fn made_after(graph: &Graph, checkpoint: &Checkpoint) -> (Vec<RecordId>, BTreeSet<TaskId>) {
+    let Some(project) = graph.find_project(&checkpoint.project) else { return (Vec::new(), BTreeSet::new()) };
+    let known = graph.nodes().filter_map(|node| graph.record(node));
+    let after = known.filter(|known| known.project == project && known.created_at > checkpoint.created_at);
+    after.filter(|known| known.flag != Flag::Tainted).map(|known| (known.id, known.task)).unzip()
+}
+
+/// The open tasks of the project that were made after the checkpoint.
+fn open_after(view: &View, checkpoint: &Checkpoint) -> Stored<Vec<TaskId>> {
+    let statuses = vec![Status::Pending, Status::Running];
+    let filter = ScanFilter { project: Some(checkpoint.project.clone()), statuses, below: None };
+    let mut open = Vec::new();
+    // Newest first: ids are made in the order of time.
+    for id in view.scan(&filter)? {
+        let id = id?;
+        match view.task(id)? {
+            Some(task) if task.created_at > checkpoint.created_at => open.push(id),
+            Some(_) | None => break,
+        }
+    }
+    Ok(open)
+}
+
+/// The task at the top of each task's family: a part is made by splitting,
+/// so it is the whole that has to be done again.
+struct Roots<'a> {
+    view: &'a View,
+    known: HashMap<TaskId, TaskId>,
+}
+
+impl Roots<'_> {
+    fn of(&mut self, task: TaskId) -> Stored<TaskId> {
+        let (mut root, mut passed) = (task, Vec::new());
+        loop {
+            if let Some(known) = self.known.get(&root) {
+                root = *known;
+                break;
+            }
+            passed.push(root);
+            match self.view.task(root)?.and_then(|task| task.parent) {
+                Some(parent) => root = parent,
+                None => break,
+            }
+        }
+        self.known.extend(passed.into_iter().map(|task| (task, root)));
+        Ok(root)
+    }
+
+    /// Whether the last rollback to this checkpoint has submitted it again. A
+    /// request that comes twice must not do so twice.
+    fn is_made_again(&self, root: TaskId, checkpoint: &Checkpoint) -> Stored<bool> {
+        let made = |task: &Task| task.rerun_of.is_some() && Some(task.created_at) == checkpoint.rolled_back_at;
+        Ok(self.view.task(root)?.is_some_and(|task| made(&task)))
+    }
+}
+
+/// What ends when these tasks are cancelled: they themselves, and parents that
+/// can't go on without them.
+fn ended_by(view: &View, cancel: &[TaskId]) -> Stored<HashSet<TaskId>> {
+    let mut ended: HashSet<TaskId> = cancel.iter().copied().collect();
+    let mut next = cancel.to_vec();
+    while let Some(task) = next.pop() {
+        let Some(parent) = view.task(task)?.and_then(|task| task.parent) else { continue };
+        let Some(Task { state: State::Children(children), .. }) = view.task(parent)? else { continue };
+        let ends = match children.on_failure {
+            OnChildFailure::Cancel => true,
+            OnChildFailure::Continue => children.open.iter().all(|child| ended.contains(child)),
+        };
+        if ends && ended.insert(parent) {
+            next.push(parent);
+        }
+    }
+    Ok(ended)
+}
+
+impl Machine {
+    /// Rolls a project back. Nothing of this group may be uncommitted: the
+    /// plan is made from the store.
+    pub(super) fn rollback(&mut self, request: &RollbackRequest, now: Timestamp) -> Stored<Result<Rollback, Refusal>> {
+        let mut checkpoint = match valid(self.checkpoint(&request.checkpoint)?, request) {
+            Ok(checkpoint) => checkpoint,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let view = self.store.view()?;
+        if request.dry_run {
+            let graph = Arc::new(self.provenance.graph().clone());
+            return preview(&view, &graph, checkpoint, request.requeue).map(Ok);
+        }
+        let plan = Plan::new(&view, self.provenance.graph(), &checkpoint, request.requeue)?;
+        let cascade_id = self.mint(now).to_string();
+        let step = self.taint_after(&plan, &cascade_id, request, now)?;
+        for later in &plan.later {
+            self.automatic.invalidate(later);
+            self.group.checkpoints.insert(later.id.clone(), Checkpoint { is_valid: false, ..later.clone() });
+        }
+        self.cancel_all(&plan.cancel, &format!("rollback to checkpoint {}: {}", checkpoint.id, request.reason), now)?;
+        let running = self.running_users(&step)?;
+        let again = if request.requeue { self.submit_again(&view, &plan.again, now)? } else { Vec::new() };
+        let graph = self.provenance.graph().clone();
+        checkpoint.rolled_back_at = Some(now);
+        let rollback = plan.outcome(checkpoint.clone(), cascade_id, graph, step, running, again);
+        if rollback.is_change() {
+            self.group.checkpoints.insert(checkpoint.id.clone(), checkpoint);
+        }
+        Ok(Ok(rollback))
+    }
+
+    /// Taints what was made after the checkpoint, with all that follows.
+    fn taint_after(
+        &mut self,
+        plan: &Plan,
+        cascade_id: &str,
+        request: &RollbackRequest,
+        now: Timestamp,
+    ) -> Stored<Step> {
+        if plan.records.is_empty() {
+            return Ok(Step::default());
+        }
+        let (seq, step) = self.provenance.apply(Action::Taint, &plan.records)?;
+        let row = CascadeRow {
+            at: now,
+            cascade_id: cascade_id.to_owned(),
+            cause: Cause::Rollback { checkpoint: request.checkpoint.clone(), why: request.reason.clone() },
+            reason: format!("Rollback to checkpoint {}", request.checkpoint),
+            source: None,
+            changes: provenance::changes(self.provenance.graph(), &step),
+        };
+        self.group.batch.put_cascade(seq, &row)?;
+        Ok(step)
+    }
+
+    /// Submits tasks again, those that others depend on first; what depends on
+    /// one of them waits for what it has become.
+    fn submit_again(&mut self, view: &View, tasks: &[TaskId], now: Timestamp) -> Stored<Vec<(TaskId, Option<TaskId>)>> {
+        let mut made = HashMap::new();
+        let mut requeued = Vec::with_capacity(tasks.len());
+        for &id in tasks {
+            let Some(submission) = renewed(view, id, &made)? else { continue };
+            let routed = Routed::by(&self.settings.router, submission);
+            // What it depends on is there: it has completed or was just made.
+            let Ok(submitted) = self.submit_one(&routed, now)? else { continue };
+            made.insert(id, submitted.task);
+            requeued.push((id, Some(submitted.task)));
+        }
+        Ok(requeued)
+    }
+}
+
+/// The submission of a task that does the same again, after others of which
+/// that is true too.
+fn renewed(view: &View, id: TaskId, made: &HashMap<TaskId, TaskId>) -> Stored<Option<Submission>> {
+    let (Some(task), Some(original)) = (view.task(id)?, view.submission(id)?) else { return Ok(None) };
+    let Some((_, mut submission)) = submit::again(view, id)? else { return Ok(None) };
+    for dependency in task.depends_on.iter().filter(|dependency| made.contains_key(dependency)) {
+        // What that one has produced is no input any more, unless the client named it.
+        let products: Vec<_> = view.task(*dependency)?.as_ref().map(submit::products).unwrap_or_default();
+        let stays = |input: &_| original.options.inputs.contains(input) || !products.contains(input);
+        submission.options.inputs.retain(stays);
+    }
+    submission.options.depends_on.retain(|dependency| !made.contains_key(dependency));
+    submission.options.depends_on.extend(task.depends_on.iter().filter_map(|dependency| made.get(dependency)));
+    Ok(Some(submission))
+}

@@ -1,0 +1,196 @@
+//! `POST /checkpoints/{id}/rollback`: a project goes back to a checkpoint.
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::cascades::{self, ChangeWire, MAX_REASON_BYTES, Summary};
+use super::checkpoints::checkpoint_id;
+use super::problem::Problem;
+use super::reply::{self, Reply};
+use super::request::Call;
+use super::walks::{Found, Walks, What};
+use crate::engine::{Rollback, RollbackRequest};
+use crate::json::{FieldError, Findings};
+use crate::task::{CheckpointId, ProjectId, TaskId};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedWire {
+    reason: Option<String>,
+    dry_run: Option<bool>,
+    requeue: Option<bool>,
+}
+
+fn check(checkpoint: CheckpointId, wire: AskedWire, errors: Vec<FieldError>) -> Result<RollbackRequest, Problem> {
+    let mut found = Findings::from_errors(errors);
+    let reason = found.required("/reason", wire.reason).unwrap_or_default();
+    if found.is_empty() && reason.trim().is_empty() {
+        found.add("/reason", "must not be blank");
+    }
+    if reason.len() > MAX_REASON_BYTES {
+        found.add("/reason", format!("must be at most {MAX_REASON_BYTES} bytes, was {}", reason.len()));
+    }
+    if !found.is_empty() {
+        return Err(Problem::invalid(found.into_errors()));
+    }
+    let (requeue, dry_run) = (wire.requeue.unwrap_or(false), wire.dry_run.unwrap_or(false));
+    Ok(RollbackRequest { checkpoint, project: None, reason, requeue, dry_run })
+}
+
+#[derive(Serialize)]
+struct CountsWire {
+    tainted: usize,
+    suspect: usize,
+    tasks: usize,
+    projects: usize,
+    invalidated: usize,
+    cancelled: usize,
+    still_open: usize,
+    to_rerun: usize,
+    requeued: usize,
+    not_requeued: usize,
+}
+
+impl CountsWire {
+    fn new(summary: &Summary, rollback: &Rollback) -> Self {
+        Self {
+            tainted: summary.counts.tainted,
+            suspect: summary.counts.suspect,
+            tasks: summary.counts.tasks,
+            projects: summary.counts.projects,
+            invalidated: rollback.invalidated.len(),
+            cancelled: rollback.cancelled.len(),
+            still_open: rollback.still_open.len(),
+            to_rerun: rollback.to_rerun.len(),
+            requeued: rollback.requeued.len(),
+            not_requeued: rollback.not_requeued.len(),
+        }
+    }
+
+    /// Whether a list has more than `limit`.
+    fn exceeds(&self, limit: usize) -> bool {
+        let tasks = self.tasks.max(self.projects).max(self.cancelled).max(self.still_open);
+        tasks.max(self.invalidated).max(self.to_rerun).max(self.requeued).max(self.not_requeued) > limit
+    }
+}
+
+#[derive(Serialize)]
+struct RequeuedWire {
+    /// The new task; null in a dry run.
+    task_id: Option<TaskId>,
+    rerun_of: TaskId,
+}
+
+#[derive(Serialize)]
+struct RollbackWire<'a> {
+    checkpoint_id: &'a CheckpointId,
+    project_id: &'a ProjectId,
+    /// Null in a dry run.
+    cascade_id: Option<&'a str>,
+    dry_run: bool,
+    counts: CountsWire,
+    max_depth: u32,
+    tasks: Vec<TaskId>,
+    projects: Vec<String>,
+    invalidated: &'a [CheckpointId],
+    running_tasks: &'a [TaskId],
+    cancelled: &'a [TaskId],
+    still_open: &'a [TaskId],
+    to_rerun: &'a [TaskId],
+    requeued: Vec<RequeuedWire>,
+    not_requeued: &'a [TaskId],
+    affected: Vec<ChangeWire<'a>>,
+    total: usize,
+    next_cursor: Option<String>,
+    limit: usize,
+    /// A list of ids above has more than `limit`: `counts` says how many.
+    truncated: bool,
+}
+
+/// `POST /checkpoints/{id}/rollback`
+pub(super) async fn rollback(mut call: Call) -> Reply {
+    let mut query = call.query(&["limit"]);
+    let limit = query.limit();
+    query.finish()?;
+    let id = checkpoint_id(&call)?;
+    let (wire, errors) = call.json().await?;
+    let asked = check(id, wire, errors)?;
+    let dry_run = asked.dry_run;
+    let mut rollback = call.app.engine.rollback(asked).await?;
+    let changes = std::mem::take(&mut rollback.step.flags);
+    let page = Walks::first(Found { graph: rollback.graph.clone().into(), what: What::Changes(changes) });
+    let found = page.found.clone();
+    let summary = call.app.walks.run(move |_| cascades::summary(&found, limit)).await?;
+    let counts = CountsWire::new(&summary, &rollback);
+    let requeued = rollback.requeued.iter().take(limit);
+    let total = cascades::changes(&page).len();
+    let wire = RollbackWire {
+        checkpoint_id: &rollback.checkpoint.id,
+        project_id: &rollback.checkpoint.project,
+        cascade_id: (!dry_run).then_some(&*rollback.cascade_id),
+        dry_run,
+        truncated: counts.exceeds(limit),
+        counts,
+        max_depth: summary.max_depth,
+        tasks: summary.tasks,
+        projects: summary.projects,
+        invalidated: first(&rollback.invalidated, limit),
+        running_tasks: &rollback.running,
+        cancelled: first(&rollback.cancelled, limit),
+        still_open: first(&rollback.still_open, limit),
+        to_rerun: first(&rollback.to_rerun, limit),
+        requeued: requeued.map(|(rerun_of, task_id)| RequeuedWire { task_id: *task_id, rerun_of: *rerun_of }).collect(),
+        not_requeued: first(&rollback.not_requeued, limit),
+        affected: cascades::entries(&page, limit),
+        total,
+        next_cursor: call.app.walks.next(&page, &scope(&rollback.checkpoint.id), limit, total),
+        limit,
+    };
+    Ok(reply::json(StatusCode::OK, &wire))
+}
+
+fn first<T>(all: &[T], limit: usize) -> &[T] {
+    all.get(..limit).unwrap_or(all)
+}
+
+/// The scope of cursors behind the answer of a rollback.
+fn scope(id: &CheckpointId) -> String {
+    format!("rolled back {id}")
+}
+
+/// `GET /checkpoints/{id}/affected`: the pages behind the answer of a rollback.
+pub(super) fn affected(call: &Call) -> Reply {
+    let scope = scope(&checkpoint_id(call)?);
+    cascades::affected_page(call, &scope, "is required: the next_cursor of a rollback to this checkpoint")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    fn checked(text: &str) -> Result<RollbackRequest, Vec<String>> {
+        let (wire, errors) = json::decode_all(text.as_bytes(), 10_000).unwrap();
+        check(CheckpointId::new("c").unwrap(), wire, errors).map_err(|problem| {
+            let wire = serde_json::to_value(problem.wire("/")).unwrap();
+            let errors = wire["errors"].as_array().unwrap().iter();
+            errors.map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+        })
+    }
+
+    #[test]
+    fn a_reason_is_enough() {
+        let asked = checked(r#"{"reason":"bad"}"#).unwrap();
+        assert!(!asked.dry_run && !asked.requeue && asked.project.is_none());
+        let asked = checked(r#"{"reason":"bad","dry_run":true,"requeue":true}"#).unwrap();
+        assert!(asked.dry_run && asked.requeue);
+        assert_eq!(checked(r#"{"reason":" "}"#).unwrap_err(), ["/reason"]);
+        assert_eq!(checked("{}").unwrap_err(), ["/reason"]);
+        assert_eq!(checked(r#"{"reason":"r","requeued":true}"#).unwrap_err(), ["/requeued"]);
+    }
+
+    #[test]
+    fn lists_are_cut() {
+        assert_eq!((first(&[1, 2, 3], 2), first(&[1], 2)), (&[1, 2][..], &[1][..]));
+    }
+}

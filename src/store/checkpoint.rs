@@ -1,0 +1,191 @@
+//! Checkpoints: points in time of one project, with what is kept about them.
+
+use bytes::Bytes;
+use redb::{ReadableTable as _, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::codec::{decode, encode};
+use super::tables::{self, CHECKPOINTS, CHECKPOINTS_BY_PROJECT};
+use super::{Error, View};
+use crate::task::{CheckpointId, InvalidId, ProjectId, Timestamp};
+
+/// A point in time of one project. What is after it has a `created_at` that
+/// is strictly later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// The project it is of.
+    pub project: ProjectId,
+    /// The point in time.
+    pub created_at: Timestamp,
+    /// A commit or tag that belongs to it.
+    pub git_ref: Option<String>,
+    /// Provenance records of the project at that time.
+    pub provenance_count: u64,
+    /// Outputs of these records.
+    pub artifact_count: u64,
+    /// The newest of these records. Text, since imported ids can be any.
+    pub last_provenance_id: Option<String>,
+    /// The task of that record.
+    pub last_task_id: Option<String>,
+    /// A state of the RAG service that belongs to it.
+    pub rag_state_ref: Option<String>,
+    /// A state of the work products that belongs to it.
+    pub work_product_ref: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// What made it: `auto`, `manual`, or the word of an imported one.
+    pub trigger: String,
+    /// Whether it can be rolled back to.
+    pub is_valid: bool,
+    /// When the project was last rolled back to it.
+    pub rolled_back_at: Option<Timestamp>,
+    /// The object as it came, as JSON text, for an imported one.
+    pub original: Option<String>,
+}
+
+impl Checkpoint {
+    /// The `trigger` of those that the service makes by itself.
+    pub const AUTOMATIC: &'static str = "auto";
+    /// The `trigger` of those that somebody has asked for.
+    pub const MANUAL: &'static str = "manual";
+
+    /// Whether the service made it by itself, here.
+    #[must_use]
+    pub fn is_automatic(&self) -> bool {
+        self.trigger == Self::AUTOMATIC && self.original.is_none()
+    }
+
+    /// Its place in the list of its project.
+    #[must_use]
+    pub fn place(&self) -> (Timestamp, CheckpointId) {
+        (self.created_at, self.id.clone())
+    }
+}
+
+/// What has completed in a project since its newest checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointProgress {
+    /// Tasks.
+    pub completed: u64,
+    /// When the first of them did.
+    pub since: Timestamp,
+}
+
+/// A key of the table by project.
+type Key = (ProjectId, i64, CheckpointId);
+
+/// The checkpoints of a batch: kept ones, and removed ones.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct CheckpointRows {
+    kept: Vec<(Key, Bytes)>,
+    removed: Vec<Key>,
+    progress: Vec<(ProjectId, Option<Bytes>)>,
+}
+
+fn key(checkpoint: &Checkpoint) -> Key {
+    (checkpoint.project.clone(), checkpoint.created_at.as_micros(), checkpoint.id.clone())
+}
+
+impl CheckpointRows {
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.removed.is_empty() && self.progress.is_empty()
+    }
+
+    pub(super) fn put(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.kept.push((key(checkpoint), encode("checkpoints", checkpoint)?.into()));
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, project: &ProjectId, at: Timestamp, id: CheckpointId) {
+        self.removed.push((project.clone(), at.as_micros(), id));
+    }
+
+    pub(super) fn put_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        let row = progress.map(|progress| encode("checkpoint_progress", &progress)).transpose()?;
+        self.progress.push((project.clone(), row.map(Into::into)));
+        Ok(())
+    }
+
+    pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        if !self.progress.is_empty() {
+            let mut table = transaction.open_table(tables::CHECKPOINT_PROGRESS)?;
+            for (project, row) in &self.progress {
+                match row {
+                    Some(row) => drop(table.insert(project.as_str(), &row[..])?),
+                    None => drop(table.remove(project.as_str())?),
+                }
+            }
+        }
+        if self.kept.is_empty() && self.removed.is_empty() {
+            return Ok(());
+        }
+        let mut rows = transaction.open_table(CHECKPOINTS)?;
+        let mut by_project = transaction.open_table(CHECKPOINTS_BY_PROJECT)?;
+        for ((project, at, id), bytes) in &self.kept {
+            rows.insert(id.as_str(), &bytes[..])?;
+            by_project.insert((project.as_str(), *at, id.as_str()), ())?;
+        }
+        for (project, at, id) in &self.removed {
+            rows.remove(id.as_str())?;
+            by_project.remove((project.as_str(), *at, id.as_str()))?;
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    /// A checkpoint.
+    pub fn checkpoint(&self, id: &CheckpointId) -> Result<Option<Checkpoint>, Error> {
+        let row = self.table(tables::CHECKPOINTS)?.get(id.as_str())?;
+        row.map(|row| decode("checkpoints", row.value())).transpose()
+    }
+
+    /// The checkpoints of a project, newest first, before one of them.
+    pub fn checkpoints_of(
+        &self,
+        project: &ProjectId,
+        before: Option<&(Timestamp, CheckpointId)>,
+    ) -> Result<impl Iterator<Item = Result<Checkpoint, Error>> + use<>, Error> {
+        let (project, rows) = (project.as_str(), self.table(tables::CHECKPOINTS)?);
+        let by_project = self.table(tables::CHECKPOINTS_BY_PROJECT)?;
+        let keys = match before {
+            Some((at, id)) => by_project.range((project, i64::MIN, "")..(project, at.as_micros(), id.as_str()))?,
+            // No text is empty, and no time is the last one.
+            None => by_project.range((project, i64::MIN, "")..(project, i64::MAX, ""))?,
+        };
+        Ok(keys.rev().map(move |key| {
+            let (key, _) = key?;
+            let (_, _, id) = key.value();
+            let missing = || Error::Corrupt { table: "checkpoints", detail: format!("checkpoint {id} has no row") };
+            let row = rows.get(id)?.ok_or_else(missing)?;
+            decode("checkpoints", row.value())
+        }))
+    }
+
+    /// What has completed since the newest checkpoints, by project.
+    pub fn checkpoint_progress(&self) -> Result<Vec<(ProjectId, CheckpointProgress)>, Error> {
+        let corrupt = |error: InvalidId| Error::Corrupt { table: "checkpoint_progress", detail: error.to_string() };
+        let mut progress = Vec::new();
+        for row in self.table(tables::CHECKPOINT_PROGRESS)?.iter()? {
+            let (key, value) = row?;
+            let project = ProjectId::new(key.value()).map_err(corrupt)?;
+            progress.push((project, decode("checkpoint_progress", value.value())?));
+        }
+        Ok(progress)
+    }
+
+    /// Every checkpoint, by id.
+    pub fn checkpoints(&self) -> Result<impl Iterator<Item = Result<Checkpoint, Error>> + use<>, Error> {
+        let rows = self.table(tables::CHECKPOINTS)?.range::<&str>(..)?;
+        Ok(rows.map(|row| decode("checkpoints", row?.1.value())))
+    }
+}

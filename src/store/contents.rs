@@ -1,0 +1,362 @@
+//! Large contents: each in a file under its SHA-256, `contents/ab/cdef…`.
+//!
+//! A file is complete and durable before the commit that names it (see
+//! [`Store::keep_content`]), so what was acknowledged has its content. Who has
+//! written one holds it until the commit has ended. A file that no row names
+//! and nobody holds was left by a crash or a refused event: it is removed when
+//! the next content comes, at a start, or by `dats prune`.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::read::View;
+use super::{Error, Store, tables};
+use crate::task::hex;
+
+/// The directory inside the data directory.
+pub(super) const DIRECTORY: &str = "contents";
+/// Largest content that is a row of the store.
+pub const MAX_ROW_BYTES: usize = 64 * 1024;
+/// What a file is called until it is complete.
+const UNFINISHED: &str = ".new";
+/// Bytes that are read at once.
+const PIECE: usize = 64 * 1024;
+
+/// The files of a data directory.
+#[derive(Debug)]
+pub(super) struct ContentFiles {
+    dir: PathBuf,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// How often each file is held.
+    files: HashMap<[u8; 32], usize>,
+    /// Those that were let go since somebody last looked whether a row names them.
+    let_go: Vec<[u8; 32]>,
+    /// Tells unfinished files apart.
+    made: u64,
+}
+
+/// A content in a file, which stays there as long as this lives; afterwards,
+/// if a row names it.
+#[derive(Debug)]
+pub struct ContentFile {
+    files: Arc<ContentFiles>,
+    pub(super) sha256: [u8; 32],
+    pub(super) length: u64,
+}
+
+impl ContentFile {
+    /// The SHA-256 that it is kept under.
+    #[must_use]
+    pub const fn sha256(&self) -> [u8; 32] {
+        self.sha256
+    }
+}
+
+impl Drop for ContentFile {
+    fn drop(&mut self) {
+        let mut held = self.files.held();
+        if let Some(count) = held.files.get_mut(&self.sha256) {
+            *count -= 1;
+            if *count == 0 {
+                held.files.remove(&self.sha256);
+                held.let_go.push(self.sha256);
+            }
+        }
+    }
+}
+
+/// The contents of a batch.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct NewContents {
+    rows: Vec<([u8; 32], Bytes)>,
+    files: Vec<([u8; 32], u64)>,
+    /// Nobody may remove these files before the commit has ended.
+    #[serde(skip)]
+    held: Vec<Arc<ContentFile>>,
+}
+
+impl NewContents {
+    pub(super) fn put(&mut self, sha256: [u8; 32], content: Vec<u8>) {
+        self.rows.push((sha256, content.into()));
+    }
+
+    pub(super) fn put_file(&mut self, file: Arc<ContentFile>) {
+        self.files.push((file.sha256, file.length));
+        self.held.push(file);
+    }
+
+    /// Holds the files against their SHA-256.
+    pub(super) fn check(&self, files: &ContentFiles) -> Result<(), Error> {
+        self.files.iter().try_for_each(|(sha256, length)| files.open(*sha256, *length).map(drop))
+    }
+
+    pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if !self.rows.is_empty() {
+            let mut rows = transaction.open_table(tables::CONTENTS)?;
+            for (sha256, content) in &self.rows {
+                rows.insert(sha256, &content[..])?;
+            }
+        }
+        if !self.files.is_empty() {
+            let mut files = transaction.open_table(tables::CONTENT_FILES)?;
+            for (sha256, length) in &self.files {
+                files.insert(sha256, length)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A content to be read, held against its SHA-256 before.
+#[derive(Debug)]
+pub enum KeptContent {
+    /// All of it.
+    Bytes(Vec<u8>),
+    /// A file, and its length.
+    File(File, u64),
+}
+
+impl KeptContent {
+    /// All of it.
+    pub fn into_bytes(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::File(mut file, _) => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes)?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+impl ContentFiles {
+    pub(super) fn new(data_dir: &Path) -> Arc<Self> {
+        Arc::new(Self { dir: data_dir.join(DIRECTORY), held: Mutex::default() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, sha256: [u8; 32]) -> PathBuf {
+        let name = hex(&sha256);
+        let (directory, name) = name.split_at(2);
+        self.dir.join(directory).join(name)
+    }
+
+    fn hold(self: &Arc<Self>, sha256: [u8; 32], length: u64) -> ContentFile {
+        *self.held().files.entry(sha256).or_default() += 1;
+        ContentFile { files: Arc::clone(self), sha256, length }
+    }
+
+    /// Writes a content, unless it is there, and makes it durable.
+    fn write(&self, sha256: [u8; 32], content: &[u8]) -> Result<(), Error> {
+        let path = self.path(sha256);
+        let directory = path.parent().unwrap_or(&self.dir);
+        if !directory.exists() {
+            fs::create_dir_all(directory).map_err(failed("create", directory))?;
+            for made in [Some(self.dir.as_path()), self.dir.parent()].into_iter().flatten() {
+                sync_directory(made)?;
+            }
+        }
+        // One that is there and whole may still be on its way to the disk,
+        // written by somebody else a moment ago: the directory is synced anyway.
+        if fs::read(&path).ok().as_deref() != Some(content) {
+            let number = {
+                let mut held = self.held();
+                held.made += 1;
+                held.made
+            };
+            let unfinished = path.with_extension(format!("{number}{UNFINISHED}"));
+            let written = File::create(&unfinished).and_then(|mut file| {
+                file.write_all(content)?;
+                file.sync_all()
+            });
+            written.map_err(failed("write", &unfinished))?;
+            fs::rename(&unfinished, &path).map_err(failed("rename", &unfinished))?;
+        }
+        sync_directory(directory)
+    }
+
+    /// Opens a content after holding all of it against its SHA-256.
+    pub(super) fn open(&self, sha256: [u8; 32], length: u64) -> Result<KeptContent, Error> {
+        let path = self.path(sha256);
+        let damaged = |detail: String| Error::DamagedContent { path: path.clone(), detail };
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => damaged("it is missing".to_owned()),
+            _ => Error::Io { action: "open", path: path.clone(), source: error },
+        })?;
+        let (mut hash, mut piece, mut read) = (Sha256::new(), vec![0; PIECE], 0_u64);
+        loop {
+            let count = file.read(&mut piece).map_err(failed("read", &path))?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&piece[..count]);
+            read = read.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+        if read != length {
+            return Err(damaged(format!("it has {read} bytes, and was kept with {length}")));
+        }
+        let found: [u8; 32] = hash.finalize().into();
+        if found != sha256 {
+            return Err(damaged(format!("it hashes to {}", hex(&found))));
+        }
+        file.seek(SeekFrom::Start(0)).map_err(failed("read", &path))?;
+        Ok(KeptContent::File(file, length))
+    }
+
+    /// Removes what was let go and no row names.
+    fn remove_let_go(&self, store: &Store) -> Result<(), Error> {
+        let mut held = self.held();
+        let let_go = std::mem::take(&mut held.let_go);
+        if let_go.is_empty() {
+            return Ok(());
+        }
+        // Opened behind the lock, it shows every commit that had held one of them.
+        let view = store.view()?;
+        for sha256 in let_go {
+            if !held.files.contains_key(&sha256) && !view.has_content_file(sha256)? {
+                let path = self.path(sha256);
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of one directory that no row names and nobody holds.
+    fn sweep(&self, store: &Store, directory: &Path) -> Result<u64, Error> {
+        let list = fs::read_dir(directory).map_err(failed("list", directory))?;
+        let mut removed = 0;
+        for entry in list {
+            let path = entry.map_err(failed("list", directory))?.path();
+            let Some(sha256) = named(directory, &path) else { continue };
+            let held = self.held();
+            let is_unfinished = path.extension().is_some();
+            let is_wanted =
+                held.files.contains_key(&sha256) || (!is_unfinished && store.view()?.has_content_file(sha256)?);
+            if !is_wanted {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// The SHA-256 that the name of a file stands for, complete or not; what is
+/// called otherwise is none of ours.
+fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
+    let hex = [directory.file_name()?.to_str()?, path.file_stem()?.to_str()?.split('.').next()?].concat();
+    let is_hex = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut sha256 = [0; 32];
+    for (at, byte) in sha256.iter_mut().enumerate().filter(|_| is_hex) {
+        *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    is_hex.then_some(sha256)
+}
+
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("sync", path))
+}
+
+impl Store {
+    /// Keeps a content in a file: it is durable when this returns, before any
+    /// row names it. `None`: the store has no directory.
+    pub fn keep_content(&self, sha256: [u8; 32], content: &[u8]) -> Result<Option<ContentFile>, Error> {
+        let Some(files) = self.content_files() else { return Ok(None) };
+        // Held before it is looked for: from here on nobody removes it.
+        let file = files.hold(sha256, u64::try_from(content.len()).unwrap_or(u64::MAX));
+        files.remove_let_go(self)?;
+        files.write(sha256, content)?;
+        Ok(Some(file))
+    }
+
+    /// Removes every file of a content that no row names; how many.
+    pub fn sweep_contents(&self) -> Result<u64, Error> {
+        let Some(files) = self.content_files() else { return Ok(0) };
+        let directories = match fs::read_dir(&files.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            directories => directories.map_err(failed("list", &files.dir))?,
+        };
+        let mut removed = 0;
+        for directory in directories {
+            let directory = directory.map_err(failed("list", &files.dir))?.path();
+            if directory.is_dir() {
+                removed += files.sweep(self, &directory)?;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+impl View {
+    /// A content by its SHA-256, all of it.
+    pub fn content(&self, sha256: [u8; 32]) -> Result<Option<Vec<u8>>, Error> {
+        let Some(content) = self.open_content(sha256)? else { return Ok(None) };
+        content.into_bytes().map(Some).map_err(failed("read", Path::new(DIRECTORY)))
+    }
+
+    /// A content by its SHA-256, to be read. One that is damaged is an error.
+    pub fn open_content(&self, sha256: [u8; 32]) -> Result<Option<KeptContent>, Error> {
+        if let Some(row) = self.table(tables::CONTENTS)?.get(&sha256)? {
+            let found: [u8; 32] = Sha256::digest(row.value()).into();
+            let detail = || format!("the content {} hashes to {}", hex(&sha256), hex(&found));
+            let sound = found == sha256;
+            return if sound { Ok(Some(KeptContent::Bytes(row.value().to_vec()))) } else { Err(corrupt(detail())) };
+        }
+        let Some(length) = self.table(tables::CONTENT_FILES)?.get(&sha256)?.map(|row| row.value()) else {
+            return Ok(None);
+        };
+        match self.files() {
+            Some(files) => files.open(sha256, length).map(Some),
+            None => Err(corrupt(format!("the content {} is in a file, the store in none", hex(&sha256)))),
+        }
+    }
+
+    /// The length of a content, which is not read.
+    pub fn content_length(&self, sha256: [u8; 32]) -> Result<Option<u64>, Error> {
+        if let Some(length) = self.table(tables::CONTENT_FILES)?.get(&sha256)? {
+            return Ok(Some(length.value()));
+        }
+        let row = self.table(tables::CONTENTS)?.get(&sha256)?;
+        Ok(row.map(|row| u64::try_from(row.value().len()).unwrap_or(u64::MAX)))
+    }
+
+    fn has_content_file(&self, sha256: [u8; 32]) -> Result<bool, Error> {
+        Ok(self.table(tables::CONTENT_FILES)?.get(&sha256)?.is_some())
+    }
+
+    /// Holds every content against its SHA-256.
+    pub(super) fn check_contents(&self) -> Result<(), Error> {
+        for row in self.table(tables::CONTENTS)?.iter()? {
+            self.open_content(*row?.0.value())?;
+        }
+        for row in self.table(tables::CONTENT_FILES)?.iter()? {
+            self.open_content(*row?.0.value())?;
+        }
+        Ok(())
+    }
+}
+
+fn corrupt(detail: String) -> Error {
+    Error::Corrupt { table: "contents", detail }
+}
