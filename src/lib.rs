@@ -28,6 +28,9 @@ pub mod amqp;
 // Whom it asks where a task belongs.
 pub mod routing;
 
+// Where its canonical copy goes.
+pub mod replica;
+
 // How the world reaches it.
 pub mod http;
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{self, Bus, Engine, WriterThread};
 use crate::http::{self, ApiKey, App, Others};
+use crate::replica::{self, Replicator};
 use crate::routing::{Driver, Services};
 use crate::store::{self, Store};
 
@@ -36,6 +38,8 @@ pub struct Service {
     driver: Option<Driver>,
     /// Without a broker there is none.
     broker: Option<amqp::Driver>,
+    /// Without a database there is none.
+    replicator: Option<Replicator>,
     writer: WriterThread,
 }
 
@@ -66,7 +70,9 @@ pub struct StoreFailed(#[from] store::Error);
 impl Service {
     /// Opens the store, recovers the state and binds the address. Nothing is
     /// answered before [`Self::run`].
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
+    /// `adopt`: a database that holds the copy of another data directory is
+    /// made the copy of this one.
+    pub async fn start(config: &Config, adopt: bool) -> Result<Self, StartError> {
         let address = config.server.listen;
         let failed = |source| StartError::Bind { address, source };
         // First the address: a second service must not touch the first one's data.
@@ -79,18 +85,22 @@ impl Service {
             Store::open(&config.engine.data_dir, cache_bytes)?
         };
         let clock = Clock::new();
+        let copy = config.storage.replica(adopt);
+        store.list_changes(copy.is_some(), clock.now())?;
         let (engine, writer) = Engine::start(store, engine_settings(config), &clock)?;
         let routing = config.routing.settings();
         let services = Arc::new(Services::new(&routing, &clock));
         let asked = routing.agent.is_some() || routing.rag.is_some();
         let driver = asked.then(|| Driver::new(engine.clone(), services.clone(), &routing, clock.clone()));
+        let replicator = copy.map(|settings| Replicator::new(engine.clone(), settings, clock.clone()));
         let broker = config.events.rabbitmq.as_ref().map(|settings| {
             let broker = Arc::new(Broker::new(format!("{}:{}", settings.host, settings.port), clock.clone()));
             (amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone()), broker)
         });
         let (broker, shown) = broker.unzip();
-        let app = App::new(engine, Others { services, broker: shown }, http_settings(config), clock);
-        Ok(Self { listener, address, app, driver, broker, writer })
+        let others = Others { services, broker: shown, replica: replicator.as_ref().map(Replicator::status) };
+        let app = App::new(engine, others, http_settings(config), clock);
+        Ok(Self { listener, address, app, driver, broker, replicator, writer })
     }
 
     /// The address it listens on.
@@ -103,8 +113,10 @@ impl Service {
     /// what they changed is committed, the store is closed. An error is one
     /// of the store, after which nothing more is acknowledged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreFailed> {
-        let Self { listener, app, driver, broker, writer, .. } = self;
+        let Self { listener, app, driver, broker, replicator, writer, .. } = self;
         let stop = shutdown.child_token();
+        let drained = CancellationToken::new();
+        let replicator = replicator.map(|replicator| tokio::spawn(replicator.run(drained.clone())));
         let driver = driver.map(|driver| tokio::spawn(driver.run(stop.clone())));
         let broker = broker.map(|broker| tokio::spawn(broker.run(stop.clone())));
         let server = tokio::spawn(http::serve(listener, app, stop.clone()));
@@ -122,6 +134,11 @@ impl Service {
         if let Some(broker) = broker {
             // What was not confirmed is published again after the next start.
             let _ = broker.await;
+        }
+        drained.cancel();
+        if let Some(replicator) = replicator {
+            // What it has not copied is copied after the next start.
+            let _ = replicator.await;
         }
         let writer = tokio::task::spawn_blocking(move || if failed { writer.join() } else { writer.stop() });
         match writer.await {
@@ -232,10 +249,65 @@ pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<Pr
 }
 
 /// Holds every page of the store of a stopped service, and every content
-/// beside it, against its checksum.
-pub fn verify(config: &Config) -> anyhow::Result<()> {
+/// beside it, against its checksum, and the copy in the configured database
+/// against the store; `None`: there is no database. `repair` makes the copy
+/// equal.
+pub async fn verify(config: &Config, repair: bool) -> anyhow::Result<Option<replica::Report>> {
     require_store(config)?;
-    Ok(Store::verify(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?)
+    let (dir, cache) = (&config.engine.data_dir, to_usize(config.engine.store_cache_bytes));
+    Store::verify(dir, cache)?;
+    let Some(settings) = config.storage.replica(false) else { return Ok(None) };
+    let store = Store::open(dir, cache)?;
+    let recovered = store.recover()?;
+    let report = replica::verify(&store, &recovered.graph, settings, repair).await?;
+    store.checkpoint()?;
+    Ok(Some(report))
+}
+
+/// Makes a new data directory from the copy in the configured database.
+pub async fn restore(config: &Config, incomplete: bool) -> anyhow::Result<RestoreReport> {
+    let Some(settings) = config.storage.replica(false) else {
+        anyhow::bail!("storage.database_url is not set: there is nothing to restore from");
+    };
+    let dir = &config.engine.data_dir;
+    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        anyhow::bail!("{} is not empty: a restore makes a new data directory", dir.display());
+    }
+    // It gets its name when it is complete: nobody starts on half a store.
+    let mut unfinished = dir.as_os_str().to_owned();
+    unfinished.push(".restoring");
+    let unfinished = std::path::PathBuf::from(unfinished);
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished).with_context(|| format!("failed to remove {}", unfinished.display()))?;
+    }
+    let store = Store::open(&unfinished, to_usize(config.engine.store_cache_bytes))?;
+    let now = Clock::new().now();
+    let restore = replica::Restore::load(&store, settings, incomplete, now).await?;
+    let begun = engine::begin_again(&store, engine_settings(config), now)?;
+    let restored = restore.take_over(&store).await?;
+    drop(store);
+    if dir.exists() {
+        std::fs::remove_dir(dir).with_context(|| format!("failed to replace {}", dir.display()))?;
+    }
+    let moved = std::fs::rename(&unfinished, dir);
+    moved.with_context(|| format!("failed to move {} to {}", unfinished.display(), dir.display()))?;
+    Ok(RestoreReport { restored, begun })
+}
+
+/// What a restore has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// What was found in the copy.
+    pub restored: replica::Restored,
+    /// What was begun again.
+    pub begun: engine::Begun,
+}
+
+impl fmt::Display for RestoreReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let engine::Begun { open, attempts, .. } = self.begun;
+        write!(f, "{}; {open} tasks go on, {attempts} of them with a new attempt", self.restored)
+    }
 }
 
 fn require_store(config: &Config) -> anyhow::Result<()> {

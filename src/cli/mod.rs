@@ -28,6 +28,7 @@ mod provenance;
 mod prune;
 mod queues;
 mod rerun;
+mod restore;
 mod rollback;
 mod serve;
 mod signals;
@@ -90,8 +91,11 @@ enum Command {
     Config(config::Action),
     /// Remove finished tasks from a stopped service's data directory.
     Prune(prune::Arguments),
-    /// Check every page of a stopped service's store against its checksum.
+    /// Check every page of a stopped service's store against its checksum, and
+    /// hold the copy in the configured database against it, row by row.
     Verify(verify::Arguments),
+    /// Make a new data directory from the copy in the configured database.
+    Restore(restore::Arguments),
     /// Run a server with stand-ins for the services around it, and watch tasks live.
     Demo(demo::Arguments),
     /// Print completions for a shell.
@@ -161,6 +165,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Config(action) => config::run(&action, &screen),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, &screen),
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -38,6 +38,11 @@ fn shown(screen: &Screen, rollback: &Value) -> String {
     let mut lines = Vec::new();
     lines.extend(is_dry.then(|| "a dry run: nothing has changed".to_owned()));
     let verb = if is_dry { "would be" } else { "were" };
+    let is_empty = |count: &Value| count.as_u64() == Some(0);
+    if counts.as_object().is_some_and(|counts| counts.values().all(is_empty)) {
+        lines.push("nothing is left to change".to_owned());
+        return lines.join("\n");
+    }
     lines.push(format!(
         "records of {}: {} {verb} tainted, {} suspect in {} projects, down to depth {}",
         text(&rollback["project_id"]),
@@ -55,11 +60,12 @@ fn shown(screen: &Screen, rollback: &Value) -> String {
         number("invalidated"),
     ));
     lines.extend(rollback["cascade_id"].as_str().map(|id| format!("cascade {id}")));
+    let submitted = items(&rollback["requeued"]).iter().any(|each| each["task_id"].is_string());
     let lists = [
         ("cancelled", "cancelled"),
         ("running on what is no longer clean", "running_tasks"),
         ("going on, although work of theirs is tainted", "still_open"),
-        ("to do again", "to_rerun"),
+        ("to do again", if submitted { "" } else { "to_rerun" }),
         ("of unknown description", "not_requeued"),
     ];
     for (what, name) in lists {

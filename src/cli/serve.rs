@@ -19,6 +19,10 @@ pub(super) struct Arguments {
     /// Address and port to listen on, in place of the configured one.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Write to the configured database although it holds the copy of another
+    /// data directory: that copy is replaced by one of this directory.
+    #[arg(long)]
+    adopt: bool,
 }
 
 /// Where settings come from; the environment always counts too.
@@ -55,12 +59,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(no_runtime)?;
-    runtime.block_on(serve(&config))
+    runtime.block_on(serve(&config, arguments.adopt))
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(config: &Config, adopt: bool) -> Result<(), Failure> {
     let stop = stop_token();
-    let service = Service::start(config).await.map_err(start_failure)?;
+    let service = Service::start(config, adopt).await.map_err(start_failure)?;
     let data_dir = config.engine.data_dir.display();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %service.address(), %data_dir, "serving");
     line(&format!("dats listening on http://{}", service.address()))?;

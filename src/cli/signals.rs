@@ -12,6 +12,11 @@ const STOPPED_BY_SIGNAL: i32 = 130;
 
 /// Runs a command that talks to a server; Ctrl-C drops it where it stands.
 pub(super) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    block_on_value(command)
+}
+
+/// The same for one that gives something.
+pub(super) fn block_on_value<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     let result = runtime.block_on(async {
         tokio::select! {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::task::{Domain, MAX_ATTEMPTS, MAX_TIMEOUT, Priority, QaProfile, Router, Tier};
 
+use crate::replica;
 use crate::routing::{Address, InvalidAddress};
 
 use super::error::Problem;
@@ -16,7 +17,8 @@ use super::reader::{NAME, Reader, json, shown};
 use super::rules::{self, find, one_of};
 use super::tree::{Node, Origin, Value};
 use super::{
-    Config, Engine, Events, Fallback, LogFormat, LogLevel, Routing, Security, Server, TaskManagement, Telemetry,
+    Config, Engine, Events, Fallback, LogFormat, LogLevel, Routing, Security, Server, Storage, TaskManagement,
+    Telemetry,
 };
 
 /// A century: the longest time any setting may hold.
@@ -26,11 +28,7 @@ const MAX_COUNT: u64 = 1 << 32;
 const MAX_MIB: u64 = 1 << 30;
 
 /// Settings whose services come with a later release, and what they would need.
-const LATER: [(&str, &str); 3] = [
-    ("storage.database_url", "Postgres"),
-    ("storage.provenance_table", "Postgres"),
-    ("telemetry.otlp_endpoint", "an OpenTelemetry collector"),
-];
+const LATER: [(&str, &str); 1] = [("telemetry.otlp_endpoint", "an OpenTelemetry collector")];
 
 /// Checks every setting; the error holds all that is wrong.
 pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
@@ -42,11 +40,12 @@ pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
     let server = server(&mut reader);
     let engine = engine(&mut reader);
     let events = events(&mut reader, &tiers);
+    let storage = storage(&mut reader);
     let security = Security { api_key: reader.secret("security.api_key") };
     let telemetry = telemetry(&mut reader);
     match (routing, task_management) {
         (Some(routing), Some(task_management)) if reader.problems.is_empty() => {
-            Ok(Config { server, engine, task_management, routing, events, security, telemetry })
+            Ok(Config { server, engine, task_management, routing, storage, events, security, telemetry })
         }
         _ => Err(reader.problems),
     }
@@ -268,6 +267,44 @@ fn address(reader: &mut Reader<'_>, path: &str) -> Option<Address> {
             None
         }
     }
+}
+
+fn storage(reader: &mut Reader<'_>) -> Storage {
+    let allowed = "[a-z_][a-z0-9_]{0,62}, and not one of the copy's other tables";
+    Storage {
+        database: database(reader, "storage.database_url"),
+        provenance_table: reader
+            .parsed("storage.provenance_table", allowed, |name| is_table(name).then(|| name.to_owned()))
+            .unwrap_or_default(),
+        batch_rows: reader.count("storage.batch_rows", 1..=100_000),
+        copy_contents: reader.flag("storage.copy_contents"),
+        statement_timeout: reader.seconds("storage.statement_timeout_seconds", 1..=3600),
+        retry_max: reader.seconds("storage.retry_max_seconds", 1..=3600),
+    }
+}
+
+/// The address of the database, if there is one. It is never repeated: it may
+/// hold a password.
+fn database(reader: &mut Reader<'_>, path: &str) -> Option<replica::Address> {
+    let node = reader.node(path);
+    let message = match node.text().map(str::parse) {
+        _ if node.value == Value::Null => return None,
+        Some(Ok(address)) => return Some(address),
+        Some(Err(error)) => {
+            let error: replica::InvalidAddress = error;
+            format!("can't be used: the address {error}")
+        }
+        None => "can't be used: expected text such as postgresql://dats:PASSWORD@postgres:5432/dats".to_owned(),
+    };
+    reader.problems.push(Problem::at(&node.origin, path, message));
+    None
+}
+
+fn is_table(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let rest = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    first && rest && name.len() <= 63 && !replica::OTHER_TABLES.contains(&name)
 }
 
 fn events(reader: &mut Reader<'_>, tiers: &[Tier]) -> Events {

@@ -31,6 +31,7 @@ pub use show::{show_json, show_yaml};
 pub use sources::{Flag, Sources};
 
 use crate::amqp;
+use crate::replica;
 use crate::routing::{self, Address, Service};
 use crate::task::{Policy, Priority, QaProfile, Router, Tier};
 use tree::{Node, Origin};
@@ -50,6 +51,8 @@ pub struct Config {
     pub task_management: TaskManagement,
     /// Tiers, domains and the built-in rules.
     pub routing: Routing,
+    /// The copy in Postgres.
+    pub storage: Storage,
     /// The event log and bus.
     pub events: Events,
     /// Who may call.
@@ -280,6 +283,41 @@ pub enum Fallback {
     Wait,
     /// Use the built-in rules after a while.
     Builtin,
+}
+
+/// The copy in Postgres.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Storage {
+    /// Where it is; `None`: there is none.
+    pub database: Option<replica::Address>,
+    /// Name of the table of provenance records there.
+    pub provenance_table: String,
+    /// Most rows in one transaction.
+    pub batch_rows: usize,
+    /// Whether the contents of artifacts are copied too.
+    pub copy_contents: bool,
+    /// Longest time of one statement.
+    pub statement_timeout: Duration,
+    /// Longest pause between two tries to reach the database.
+    pub retry_max: Duration,
+}
+
+impl Storage {
+    /// What the copy is told; `None`: there is none. `adopt`: whether to take
+    /// over the copy of another data directory.
+    #[must_use]
+    pub fn replica(&self, adopt: bool) -> Option<replica::Settings> {
+        Some(replica::Settings {
+            address: self.database.clone()?,
+            provenance_table: self.provenance_table.clone(),
+            batch_rows: self.batch_rows,
+            contents: self.copy_contents,
+            statement_timeout: self.statement_timeout,
+            retry_max: self.retry_max,
+            adopt,
+        })
+    }
 }
 
 /// The event log and bus.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::api::Backlog;
 use super::machine::Machine;
 use super::settings::Settings;
-use crate::store::{self, Store, Trim};
+use crate::store::{self, CommitNumber, Store, Trim};
 use crate::task::{Phase, ProjectId, Status, TaskId, Timestamp};
 
 /// Most rows that one round looks at, so that it delays no command for long.
@@ -41,6 +41,15 @@ impl Machine {
         more |= self.forget_old_letters()?;
         self.group.batch.trim(Trim { log, taken_events: taken, idempotency });
         Ok(more)
+    }
+
+    /// Takes what a copy elsewhere has from the list of changes.
+    pub(super) fn trim_changes(&mut self, copied: u64) -> Result<(), store::Error> {
+        let from = self.store.view()?.changes_from()?;
+        if from.is_some_and(|from| from.0 < copied) {
+            self.group.batch.trim_changes(CommitNumber(copied));
+        }
+        Ok(())
     }
 
     /// What waits.

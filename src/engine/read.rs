@@ -44,6 +44,12 @@ pub(super) struct ReadSide {
     free_mib: AtomicU64,
     /// Commits that removed tasks.
     removals: AtomicU64,
+    /// The number of the last commit whose graph is published.
+    pub(super) published: AtomicU64,
+    /// Whether there is such a number.
+    lists_changes: bool,
+    /// Up to which commit a copy elsewhere has everything.
+    pub(super) copied: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -51,6 +57,9 @@ impl ReadSide {
     pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Result<Self, store::Error> {
         let (head, _) = watch::channel(machine.head);
         let (routing, _) = watch::channel(0);
+        let view = store.view()?;
+        let published = AtomicU64::new(view.commit_number()?.0);
+        let lists_changes = view.changes_from()?.is_some();
         let read = Self {
             cold: ArcSwap::default(),
             store,
@@ -67,6 +76,9 @@ impl ReadSide {
             longest_commit_ms: AtomicU64::new(0),
             free_mib: AtomicU64::new(u64::MAX),
             removals: AtomicU64::new(0),
+            published,
+            lists_changes,
+            copied: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         };
         read.note_state(machine, [0; 4], false);
@@ -102,6 +114,9 @@ impl ReadSide {
         if let Some(graph) = publication.graph {
             self.graph.store(Arc::new(graph));
         }
+        if wrote && self.lists_changes {
+            self.note_commit_number();
+        }
         for pause in &publication.pauses {
             self.pauses.change(pause);
         }
@@ -117,6 +132,15 @@ impl ReadSide {
             self.routing.send_modify(|count| *count = count.wrapping_add(1));
         }
         self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
+    }
+
+    /// The graph of the last commit is published.
+    fn note_commit_number(&self) {
+        match self.store.view().and_then(|view| view.commit_number()) {
+            Ok(number) => self.published.store(number.0, Ordering::Release),
+            // The writer meets it too; until then the copy waits.
+            Err(error) => tracing::error!(%error, "the number of the last commit can't be read"),
+        }
     }
 
     fn note_backlog(&self, backlog: Backlog) {

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -145,6 +146,7 @@ impl Writer {
         self.serve_waiting(now)?;
         if stop || now >= self.next_housekeeping {
             self.machine.keep_places(self.read.places.all())?;
+            self.machine.trim_changes(self.read.copied.load(Ordering::Acquire))?;
             let more = self.machine.keep_house(now)?;
             self.next_housekeeping = if more { now } else { now.after(Duration::from_secs(1)) };
             self.read.note_disk(self.machine.store.free_mib().unwrap_or(u64::MAX));

@@ -11,6 +11,7 @@ use crate::amqp::Broker;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Envelope;
+use crate::replica;
 use crate::routing::Services;
 
 /// What the edge tells of the other services.
@@ -20,6 +21,8 @@ pub struct Others {
     pub services: Arc<Services>,
     /// The broker; `None`: workers lease tasks here.
     pub broker: Option<Arc<Broker>>,
+    /// The copy in Postgres, if there is one.
+    pub replica: Option<Arc<replica::Status>>,
 }
 
 /// The service as the edge sees it.
@@ -28,6 +31,8 @@ pub struct App {
     pub(super) engine: Engine,
     pub(super) services: Arc<Services>,
     pub(super) broker: Option<Arc<Broker>>,
+    /// The copy in Postgres, if there is one.
+    pub(super) replica: Option<Arc<replica::Status>>,
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) envelope: Envelope,
@@ -49,6 +54,7 @@ impl App {
             engine,
             services: others.services,
             broker: others.broker,
+            replica: others.replica,
             settings,
             clock,
             routes: Routes::new(),

@@ -9,6 +9,7 @@ use super::reply::{self, Reply, Shown};
 use super::request::Call;
 use crate::amqp::{self, LinkFigures, LinkState};
 use crate::engine::Figures;
+use crate::replica;
 use crate::routing::ServiceFigures;
 use crate::task::{Phase, Timestamp};
 
@@ -54,9 +55,14 @@ pub(super) fn detailed(call: &Call) -> Reply {
     if let Some((broker, address)) = &broker {
         dependencies.insert("rabbitmq".to_owned(), broker_wire(broker, address, &figures, call.app.clock.now()));
     }
-    // Without submissions, or without one of the others, the rest still works.
     let broker_away = broker.is_some_and(|(broker, _)| broker.state() != LinkState::Connected);
-    let away = broker_away || services.iter().any(|service| service.away_since.is_some());
+    let replica = call.app.replica.as_ref().map(|replica| replica.figures());
+    dependencies
+        .extend(replica.iter().map(|replica| ("postgres".to_owned(), replica_wire(replica, call.app.clock.now()))));
+    // Without submissions, or without one of the others, the rest still works.
+    let away = broker_away
+        || services.iter().any(|service| service.away_since.is_some())
+        || replica.is_some_and(|replica| replica.doing.is_trouble());
     let status = if away && code == StatusCode::OK { "degraded" } else { store };
     let body = json!({
         "status": status,
@@ -97,6 +103,21 @@ fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: Ti
         "backlog_seconds": behind.and_then(|behind| behind.oldest).map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
         "held": broker.held,
         "work_queues": waiting.collect::<Map<String, Value>>(),
+    })
+}
+
+/// The copy in Postgres.
+fn replica_wire(replica: &replica::Figures, now: Timestamp) -> Value {
+    let error = replica.last_error.as_ref();
+    json!({
+        "status": if replica.doing.is_trouble() { replica.doing.as_str() } else { "healthy" },
+        "doing": replica.doing.as_str(),
+        "database": replica.database,
+        "lag_changes": replica.lag_changes,
+        "lag_seconds": replica.behind_since.map_or(0, |since| now.since(since).as_secs()),
+        "scanning": replica.scanning,
+        "rejects": replica.rejects,
+        "last_error": error.map(|(at, message)| json!({"at": at.to_string(), "message": message})),
     })
 }
 

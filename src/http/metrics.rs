@@ -21,6 +21,7 @@ use super::settings::Settings;
 use crate::amqp;
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::replica;
 use crate::routing;
 
 /// Upper bounds of the latency classes, in seconds.
@@ -89,10 +90,13 @@ impl Metrics {
         registry.register("http_requests_in_flight", "Requests being answered", in_flight.clone());
         registry.register("http_connections", "Open connections", connections.clone());
         registry.register("http_connections_refused", "Connections over a limit", refused_connections.clone());
-        registry.register_collector(Box::new(EngineFigures::new(engine, clock)));
+        registry.register_collector(Box::new(EngineFigures::new(engine, clock.clone())));
         registry.register_collector(Box::new(routing::Metrics::new(others.services.clone())));
         if let Some(broker) = &others.broker {
             registry.register_collector(Box::new(amqp::Metrics::new(broker.clone())));
+        }
+        if let Some(replica) = &others.replica {
+            registry.register_collector(Box::new(replica::Metrics::new(replica.clone(), clock)));
         }
         let measured = |(method, route)| Measured {
             by_class: ["2xx", "3xx", "4xx", "5xx"]

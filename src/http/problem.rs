@@ -359,7 +359,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::task::{LeaseId, ProjectId, Status, TaskId};
+    use crate::task::{CheckpointId, LeaseId, ProjectId, Status, TaskId};
 
     fn shown(problem: &Problem) -> (u16, &'static str) {
         (problem.status().as_u16(), problem.code())
@@ -376,6 +376,11 @@ mod tests {
         assert_eq!(of(Refusal::ProjectHasOpenTasks { project: project(), open: 1 }), (409, "project_has_open_tasks"));
         assert_eq!(of(Refusal::LeaseLost(LeaseId::new(uuid::Uuid::nil()))), (409, "lease_lost"));
         assert_eq!(of(Refusal::UnknownDependency { index: 0, task }), (422, "validation_failed"));
+        let checkpoint = || CheckpointId::new("c").unwrap();
+        assert_eq!(of(Refusal::CheckpointNotFound(checkpoint())), (404, "checkpoint_not_found"));
+        assert_eq!(of(Refusal::CheckpointInvalid(checkpoint())), (409, "checkpoint_invalid"));
+        let other = Refusal::CheckpointOfOtherProject { checkpoint: checkpoint(), project: project() };
+        assert_eq!(of(other), (409, "checkpoint_of_other_project"));
         assert_eq!(of(Refusal::IdempotencyKeyReused), (422, "idempotency_key_reused"));
         assert_eq!(of(Refusal::NotEnded(Status::Running)), (409, "task_not_ended"));
         assert_eq!(of(Refusal::Task(task::Refusal::AlreadyEnded(Status::Failed))), (409, "task_already_ended"));

@@ -5,20 +5,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
+use super::changes::Listing;
+use super::checkpoint::CheckpointRows;
 use super::codec::{decode, encode};
 use super::contents::{ContentFile, NewContents};
-use super::lineage::{CascadeRow, LineageRow};
+use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::recover::TakenEvents;
 use super::rows::{Counters, LogEntry, Project, Record, TierPause};
-use super::tables::{self, id_then, then_id};
+use super::tables::id_then;
 use super::{Error, Store};
 use crate::task::{
-    CheckpointId, Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier,
-    Timestamp,
+    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
 };
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
@@ -42,49 +41,49 @@ pub struct IdempotencyRow {
 /// The rows of one group of commands.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
-    submissions: Vec<(TaskId, Bytes)>,
-    tasks: Vec<TaskRow>,
-    log: Vec<(Seq, Bytes)>,
-    history: Vec<([u8; 24], Bytes)>,
-    records: Vec<(RecordId, Bytes)>,
-    lineage: Vec<(RecordId, Bytes)>,
-    /// Each without its changes, and these.
-    cascades: Vec<(Seq, Bytes, Bytes)>,
-    checkpoints: CheckpointRows,
-    artifacts: Vec<(String, RecordId)>,
-    findings: Vec<(TaskId, Bytes)>,
+    pub(super) submissions: Vec<(TaskId, Bytes)>,
+    pub(super) tasks: Vec<TaskRow>,
+    pub(super) log: Vec<(Seq, Bytes)>,
+    pub(super) history: Vec<([u8; 24], Bytes)>,
+    pub(super) records: Vec<(RecordId, Bytes)>,
+    pub(super) lineage: Vec<(RecordId, Bytes)>,
+    pub(super) cascades: CascadeRows,
+    pub(super) checkpoints: CheckpointRows,
+    pub(super) artifacts: Vec<(String, RecordId)>,
+    pub(super) findings: Vec<(TaskId, Bytes)>,
     pub(super) contents: NewContents,
-    projects: Vec<(ProjectId, Bytes)>,
-    counters: Vec<(ProjectId, Bytes)>,
-    tier_pauses: Vec<(Tier, Bytes)>,
-    estimates: Vec<(Bytes, Option<Bytes>)>,
+    pub(super) projects: Vec<(ProjectId, Bytes)>,
+    pub(super) counters: Vec<(ProjectId, Bytes)>,
+    pub(super) tier_pauses: Vec<(Tier, Bytes)>,
+    pub(super) estimates: Vec<(Bytes, Option<Bytes>)>,
     pub(super) log_readers: Vec<(String, Option<Bytes>)>,
-    taken_events: Option<(Seq, Bytes)>,
-    idempotency: Vec<(Seq, Bytes)>,
+    pub(super) taken_events: Option<(Seq, Bytes)>,
+    pub(super) idempotency: Vec<(Seq, Bytes)>,
     pub(super) dead_letters: Vec<(u64, Bytes)>,
     pub(super) removed_dead_letters: Vec<u64>,
-    removed_tasks: Vec<RemovedTask>,
-    trim: Trim,
+    pub(super) removed_tasks: Vec<RemovedTask>,
+    pub(super) trim: Trim,
+    pub(super) listing: Listing,
     /// When it was committed.
-    at: Timestamp,
+    pub(super) at: Timestamp,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct TaskRow {
-    id: TaskId,
-    project: ProjectId,
-    before: Option<Status>,
-    after: Status,
-    ended_at: Option<Timestamp>,
-    bytes: Bytes,
+pub(super) struct TaskRow {
+    pub(super) id: TaskId,
+    pub(super) project: ProjectId,
+    pub(super) before: Option<Status>,
+    pub(super) after: Status,
+    pub(super) ended_at: Option<Timestamp>,
+    pub(super) bytes: Bytes,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct RemovedTask {
-    id: TaskId,
-    project: ProjectId,
-    status: Status,
-    ended_at_ms: u64,
+pub(super) struct RemovedTask {
+    pub(super) id: TaskId,
+    pub(super) project: ProjectId,
+    pub(super) status: Status,
+    pub(super) ended_at_ms: u64,
 }
 
 /// Up to where, exclusively, old rows are removed.
@@ -120,6 +119,8 @@ impl Batch {
             && self.dead_letters.is_empty()
             && self.removed_dead_letters.is_empty()
             && self.removed_tasks.is_empty()
+            && self.contents.is_empty()
+            && self.listing.is_empty()
             && self.trim.log.is_none()
             && self.trim.taken_events.is_none()
             && self.trim.idempotency.is_none()
@@ -172,28 +173,7 @@ impl Batch {
 
     /// Keeps what a taint, mark or clear did.
     pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        let changes = encode("cascade_changes", &row.changes)?;
-        self.cascades.push((step, encode("cascades", &row.head())?.into(), changes.into()));
-        Ok(())
-    }
-
-    /// Keeps a checkpoint, new or changed; project and time never change.
-    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        self.checkpoints.put(checkpoint)
-    }
-
-    /// Removes a checkpoint.
-    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
-        self.checkpoints.remove(project, at, id);
-    }
-
-    /// Keeps what has completed in a project since its newest checkpoint.
-    pub fn put_checkpoint_progress(
-        &mut self,
-        project: &ProjectId,
-        progress: Option<CheckpointProgress>,
-    ) -> Result<(), Error> {
-        self.checkpoints.put_progress(project, progress)
+        self.cascades.put(step, row)
     }
 
     /// Keeps what the Agent and RAG said for the workers of a task.
@@ -279,199 +259,5 @@ impl Batch {
     /// The batch of a record of the journal.
     pub(super) fn of_journal(record: &[u8]) -> Result<Self, Error> {
         decode("journal", record)
-    }
-
-    /// Applies the batch to the tables.
-    pub(super) fn apply(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        self.write(transaction)?;
-        let mut meta = transaction.open_table(tables::META)?;
-        meta.insert(tables::LAST_COMMIT_KEY, &self.at.as_micros().to_le_bytes()[..])?;
-        Ok(())
-    }
-
-    fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        self.write_tasks(transaction)?;
-        self.write_log(transaction)?;
-        self.write_log_readers(transaction)?;
-        self.write_records(transaction)?;
-        self.checkpoints.write(transaction)?;
-        self.write_projects(transaction)?;
-        self.write_estimates(transaction)?;
-        self.write_identities(transaction)?;
-        self.write_dead_letters(transaction)?;
-        self.write_removals(transaction)?;
-        self.write_trim(transaction)
-    }
-
-    fn write_tasks(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if !self.submissions.is_empty() {
-            let mut table = transaction.open_table(tables::SUBMISSIONS)?;
-            for (id, bytes) in &self.submissions {
-                table.insert(&id.to_bytes(), &bytes[..])?;
-            }
-        }
-        if !self.findings.is_empty() {
-            let mut table = transaction.open_table(tables::FINDINGS)?;
-            for (id, bytes) in &self.findings {
-                table.insert(&id.to_bytes(), &bytes[..])?;
-            }
-        }
-        if self.tasks.is_empty() {
-            return Ok(());
-        }
-        let mut open = transaction.open_table(tables::OPEN_TASKS)?;
-        let mut finished = transaction.open_table(tables::FINISHED_TASKS)?;
-        let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
-        let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
-        for row in &self.tasks {
-            let id = row.id.to_bytes();
-            let project = row.project.as_str();
-            if let Some(ended_at) = row.ended_at {
-                if row.before.is_some() {
-                    open.remove(&id)?;
-                }
-                finished.insert(&id, &row.bytes[..])?;
-                let mut value = vec![row.after.code()];
-                value.extend_from_slice(project.as_bytes());
-                by_end.insert(&then_id(ended_at.as_millis(), id), &value[..])?;
-            } else {
-                open.insert(&id, &row.bytes[..])?;
-            }
-            if row.before != Some(row.after) {
-                if let Some(before) = row.before {
-                    by_project.remove((project, before.code(), &id))?;
-                }
-                by_project.insert((project, row.after.code(), &id), ())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_log(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if self.log.is_empty() {
-            return Ok(());
-        }
-        let mut log = transaction.open_table(tables::LOG)?;
-        for (seq, bytes) in &self.log {
-            log.insert(seq.0, &bytes[..])?;
-        }
-        let mut history = transaction.open_table(tables::HISTORY)?;
-        for (key, bytes) in &self.history {
-            history.insert(key, &bytes[..])?;
-        }
-        Ok(())
-    }
-
-    fn write_records(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if !self.records.is_empty() {
-            let mut records = transaction.open_table(tables::RECORDS)?;
-            for (id, bytes) in &self.records {
-                records.insert(&id.to_bytes(), &bytes[..])?;
-            }
-            let mut by_artifact = transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;
-            for (artifact, record) in &self.artifacts {
-                by_artifact.insert((artifact.as_str(), &record.to_bytes()), ())?;
-            }
-        }
-        if !self.lineage.is_empty() {
-            let mut lineage = transaction.open_table(tables::LINEAGE)?;
-            for (id, bytes) in &self.lineage {
-                lineage.insert(&id.to_bytes(), &bytes[..])?;
-            }
-        }
-        if !self.cascades.is_empty() {
-            let mut cascades = transaction.open_table(tables::CASCADES)?;
-            let mut of_cascades = transaction.open_table(tables::CASCADE_CHANGES)?;
-            for (step, head, changes) in &self.cascades {
-                cascades.insert(step.0, &head[..])?;
-                of_cascades.insert(step.0, &changes[..])?;
-            }
-        }
-        self.contents.write(transaction)
-    }
-
-    fn write_projects(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if !self.projects.is_empty() {
-            let mut table = transaction.open_table(tables::PROJECTS)?;
-            for (id, bytes) in &self.projects {
-                table.insert(id.as_str(), &bytes[..])?;
-            }
-        }
-        if !self.counters.is_empty() {
-            let mut table = transaction.open_table(tables::COUNTERS)?;
-            for (id, bytes) in &self.counters {
-                table.insert(id.as_str(), &bytes[..])?;
-            }
-        }
-        if !self.tier_pauses.is_empty() {
-            let mut table = transaction.open_table(tables::TIER_PAUSES)?;
-            for (tier, bytes) in &self.tier_pauses {
-                table.insert(tier.as_str(), &bytes[..])?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_estimates(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if self.estimates.is_empty() {
-            return Ok(());
-        }
-        let mut table = transaction.open_table(tables::ESTIMATES)?;
-        for (cohort, row) in &self.estimates {
-            match row {
-                Some(row) => drop(table.insert(&cohort[..], &row[..])?),
-                None => drop(table.remove(&cohort[..])?),
-            }
-        }
-        Ok(())
-    }
-
-    fn write_identities(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if let Some((seq, row)) = &self.taken_events {
-            transaction.open_table(tables::TAKEN_EVENTS)?.insert(seq.0, &row[..])?;
-        }
-        if !self.idempotency.is_empty() {
-            let mut table = transaction.open_table(tables::IDEMPOTENCY)?;
-            for (seq, bytes) in &self.idempotency {
-                table.insert(seq.0, &bytes[..])?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_removals(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if self.removed_tasks.is_empty() {
-            return Ok(());
-        }
-        let mut submissions = transaction.open_table(tables::SUBMISSIONS)?;
-        let mut finished = transaction.open_table(tables::FINISHED_TASKS)?;
-        let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
-        let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
-        let mut history = transaction.open_table(tables::HISTORY)?;
-        let mut findings = transaction.open_table(tables::FINDINGS)?;
-        for task in &self.removed_tasks {
-            let id = task.id.to_bytes();
-            submissions.remove(&id)?;
-            finished.remove(&id)?;
-            findings.remove(&id)?;
-            by_end.remove(&then_id(task.ended_at_ms, id))?;
-            by_project.remove((task.project.as_str(), task.status.code(), &id))?;
-            history.retain_in::<&[u8; 24], _>(&id_then(id, 0)..=&id_then(id, u64::MAX), |_, _| false)?;
-        }
-        Ok(())
-    }
-
-    fn write_trim(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        let trims = [
-            (self.trim.log, tables::LOG),
-            (self.trim.taken_events, tables::TAKEN_EVENTS),
-            (self.trim.idempotency, tables::IDEMPOTENCY),
-        ];
-        for (until, definition) in trims {
-            let Some(until) = until else { continue };
-            let mut table = transaction.open_table(definition)?;
-            table.retain_in(..until.0, |_, _| false)?;
-        }
-        Ok(())
     }
 }

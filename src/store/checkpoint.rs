@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
 use super::tables::{self, CHECKPOINTS, CHECKPOINTS_BY_PROJECT};
-use super::{Error, View};
+use super::{Batch, Error, View};
 use crate::task::{CheckpointId, InvalidId, ProjectId, Timestamp};
 
 /// A point in time of one project. What is after it has a `created_at` that
@@ -93,6 +93,11 @@ impl CheckpointRows {
         self.kept.is_empty() && self.removed.is_empty() && self.progress.is_empty()
     }
 
+    /// Those that are kept or removed.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &CheckpointId> {
+        self.kept.iter().map(|((_, _, id), _)| id).chain(self.removed.iter().map(|(_, _, id)| id))
+    }
+
     pub(super) fn put(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         self.kept.push((key(checkpoint), encode("checkpoints", checkpoint)?.into()));
         Ok(())
@@ -139,6 +144,27 @@ impl CheckpointRows {
             by_project.remove((project.as_str(), *at, id.as_str()))?;
         }
         Ok(())
+    }
+}
+
+impl Batch {
+    /// Keeps a checkpoint, new or changed; project and time never change.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.checkpoints.put(checkpoint)
+    }
+
+    /// Removes a checkpoint.
+    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
+        self.checkpoints.remove(project, at, id);
+    }
+
+    /// Keeps what has completed in a project since its newest checkpoint.
+    pub fn put_checkpoint_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        self.checkpoints.put_progress(project, progress)
     }
 }
 

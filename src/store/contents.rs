@@ -97,6 +97,15 @@ impl NewContents {
         self.held.push(file);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.files.is_empty()
+    }
+
+    /// The SHA-256 of each.
+    pub(super) fn keys(&self) -> impl Iterator<Item = [u8; 32]> {
+        self.rows.iter().map(|(sha256, _)| *sha256).chain(self.files.iter().map(|(sha256, _)| *sha256))
+    }
+
     /// Holds the files against their SHA-256.
     pub(super) fn check(&self, files: &ContentFiles) -> Result<(), Error> {
         self.files.iter().try_for_each(|(sha256, length)| files.open(*sha256, *length).map(drop))

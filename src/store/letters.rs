@@ -1,7 +1,5 @@
 //! Dead letters: messages that could not be taken.
 
-use redb::WriteTransaction;
-
 use super::codec::encode;
 use super::rows::DeadLetter;
 use super::{Batch, Error, View, tables};
@@ -16,20 +14,6 @@ impl Batch {
     /// Removes a dead letter.
     pub fn remove_dead_letter(&mut self, number: u64) {
         self.removed_dead_letters.push(number);
-    }
-
-    pub(super) fn write_dead_letters(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if self.dead_letters.is_empty() && self.removed_dead_letters.is_empty() {
-            return Ok(());
-        }
-        let mut table = transaction.open_table(tables::DEAD_LETTERS)?;
-        for (number, bytes) in &self.dead_letters {
-            table.insert(*number, &bytes[..])?;
-        }
-        for number in &self.removed_dead_letters {
-            table.remove(*number)?;
-        }
-        Ok(())
     }
 }
 

@@ -1,9 +1,13 @@
 //! What the provenance graph is built from at start: everything about a
 //! record that the graph needs, and nothing else of it.
 
+use bytes::Bytes;
+use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
+use super::codec::encode;
 use super::rows::RecordInput;
+use super::{Error, tables};
 use crate::lineage::{self, Action, Fact, Flag, Graph, Link, Node, Restored};
 use crate::task::{ArtifactId, CheckpointId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
@@ -107,6 +111,39 @@ impl CascadeRow {
             source: self.source.clone(),
             changes: Vec::new(),
         }
+    }
+}
+
+/// The cascades of a batch: each without its changes, and these.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct CascadeRows(Vec<(Seq, Bytes, Bytes)>);
+
+impl CascadeRows {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn steps(&self) -> impl Iterator<Item = Seq> {
+        self.0.iter().map(|(step, _, _)| *step)
+    }
+
+    pub(super) fn put(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
+        let changes = encode("cascade_changes", &row.changes)?;
+        self.0.push((step, encode("cascades", &row.head())?.into(), changes.into()));
+        Ok(())
+    }
+
+    pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let mut cascades = transaction.open_table(tables::CASCADES)?;
+        let mut of_cascades = transaction.open_table(tables::CASCADE_CHANGES)?;
+        for (step, head, changes) in &self.0 {
+            cascades.insert(step.0, &head[..])?;
+            of_cascades.insert(step.0, &changes[..])?;
+        }
+        Ok(())
     }
 }
 

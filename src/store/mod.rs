@@ -9,6 +9,7 @@
 
 mod batch;
 mod cautious;
+mod changes;
 mod checkpoint;
 mod codec;
 mod contents;
@@ -21,9 +22,12 @@ mod read;
 mod readers;
 mod recover;
 mod rows;
+mod scan;
 mod tables;
+mod write;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
+pub use changes::{Changed, CommitNumber};
 pub use checkpoint::{Checkpoint, CheckpointProgress};
 pub use contents::{ContentFile, KeptContent, MAX_ROW_BYTES};
 pub use error::Error;

@@ -327,6 +327,7 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::HISTORY)?;
         transaction.open_table(tables::LOG)?;
         transaction.open_table(tables::LOG_READERS)?;
+        transaction.open_table(tables::CHANGES)?;
         transaction.open_table(tables::TAKEN_EVENTS)?;
         transaction.open_table(tables::IDEMPOTENCY)?;
         transaction.open_table(tables::RECORDS)?;

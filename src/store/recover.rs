@@ -96,7 +96,7 @@ impl Recovered {
     pub(super) fn read(view: &View) -> Result<Self, Error> {
         let last_commit_at = last_commit_at(view)?;
         let log = view.table(tables::LOG)?;
-        let head = log.last()?.map_or(0, |(key, _)| key.value());
+        let head = view.log_head()?.0;
         let tail = log.first()?.map_or(head + 1, |(key, _)| key.value());
         let dead = view.table(tables::DEAD_LETTERS)?;
         let last_dead = dead.last()?.map_or(0, |(key, _)| key.value());
@@ -104,7 +104,7 @@ impl Recovered {
             open: open_tasks(view)?,
             projects: projects(view)?,
             counters: counters(view)?,
-            tier_pauses: tier_pauses(view)?,
+            tier_pauses: view.tier_pauses()?,
             estimates: estimates(view)?,
             graph: graph(view)?,
             automatic_checkpoints: automatic_checkpoints(view)?,
@@ -215,16 +215,6 @@ fn counters(view: &View) -> Result<HashMap<ProjectId, Counters>, Error> {
         counters.insert(project_id("counters", key.value())?, decode("counters", value.value())?);
     }
     Ok(counters)
-}
-
-fn tier_pauses(view: &View) -> Result<Vec<(Tier, TierPause)>, Error> {
-    let corrupt = |error: crate::task::InvalidId| Error::Corrupt { table: "tier_pauses", detail: error.to_string() };
-    let mut pauses = Vec::new();
-    for row in view.table(tables::TIER_PAUSES)?.iter()? {
-        let (key, value) = row?;
-        pauses.push((Tier::new(key.value()).map_err(corrupt)?, decode("tier_pauses", value.value())?));
-    }
-    Ok(pauses)
 }
 
 fn estimates(view: &View) -> Result<Vec<(Cohort, Statistics)>, Error> {

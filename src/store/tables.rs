@@ -17,7 +17,10 @@ pub(super) type Bytes = &'static [u8];
 
 /// Name of a fact about the store → its value: `format` (u32, little-endian),
 /// `store_id` (16 bytes), `last_commit_at` (i64 microseconds, little-endian),
-/// `journal_generation` (u64, little-endian). Read at start.
+/// `journal_generation` (u64, little-endian), `changes` and `changes_from` (u64,
+/// little-endian: the last commit that changed something, and the one after
+/// which `CHANGES` has them all), `log_begin` (u64, little-endian: positions
+/// of the log that an earlier store has used). Read at start.
 pub(super) const META: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("meta");
 
 /// Project id → `Project`. Read at start and by the project lists.
@@ -63,6 +66,10 @@ pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("lo
 
 /// Name of a reader of the log → `Place`: what it has taken. Read at start.
 pub(super) const LOG_READERS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("log_readers");
+
+/// Number of a commit → `Changed`: the keys of what it changed. Read by the
+/// copy in Postgres; kept only while there is one, and trimmed by what it has.
+pub(super) const CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("changes");
 
 /// Last log position of a commit → the time (i64 microseconds), how many
 /// events it forgot (u32), and 16-byte hashes one after the other: first of
@@ -126,6 +133,9 @@ pub(super) const FORMAT_KEY: &str = "format";
 pub(super) const STORE_ID_KEY: &str = "store_id";
 pub(super) const LAST_COMMIT_KEY: &str = "last_commit_at";
 pub(super) const GENERATION_KEY: &str = "journal_generation";
+pub(super) const CHANGES_KEY: &str = "changes";
+pub(super) const CHANGES_FROM_KEY: &str = "changes_from";
+pub(super) const LOG_BEGIN_KEY: &str = "log_begin";
 
 /// A task id and a number after it, as one key.
 pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {

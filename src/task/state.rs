@@ -309,6 +309,8 @@ pub enum ErrorCode {
     DecompositionFailed,
     /// One of its subtasks failed or was cancelled.
     ChildFailed,
+    /// The service was restored from its copy while the attempt ran.
+    Restored,
 }
 
 impl ErrorCode {
@@ -325,6 +327,7 @@ impl ErrorCode {
             Self::Cancelled => "cancelled",
             Self::DecompositionFailed => "decomposition_failed",
             Self::ChildFailed => "child_failed",
+            Self::Restored => "restored",
         }
     }
 }

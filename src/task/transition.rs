@@ -85,6 +85,9 @@ pub enum Input {
         /// Why, where it was said.
         reason: Option<String>,
     },
+    /// Its attempt is lost: the state is that of a copy, and what has become
+    /// of the attempt since is not known.
+    BeginAgain,
 }
 
 /// What an input did.
@@ -156,6 +159,7 @@ pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Resu
         Input::Release { id } => lease::release(draft, id),
         Input::Report { report, record, raw, event } => report::apply(draft, report, record, (&raw, event)),
         Input::Cancel { reason } => cancel(draft, reason),
+        Input::BeginAgain => Ok(begin_again(draft)),
     }
 }
 
@@ -394,6 +398,19 @@ fn expire_parked(draft: &mut Draft<'_>) -> bool {
         draft.effects.push(Effect::DeadLetter { raw: parked.raw.clone(), event: parked.event, reason });
     }
     !expired.is_empty()
+}
+
+/// Closes the attempt under way, which costs the task none of those it has
+/// left, and waits for a slot: the next one has a number of its own, so that
+/// what still comes of this one is stale.
+fn begin_again(mut draft: Draft<'_>) -> Step {
+    let State::Running { attempt, .. } = draft.task.state else { return draft.done(Outcome::Unchanged) };
+    let product = draft.task.product().cloned();
+    let message = "the service was restored from its copy while the attempt ran".to_owned();
+    let error = TaskError { code: ErrorCode::Restored, message, attempt: Some(attempt.number) };
+    draft.remember(&attempt, product.as_ref(), error);
+    draft.queue();
+    draft.applied()
 }
 
 fn cancel(mut draft: Draft<'_>, reason: Option<String>) -> Result<Step, Refusal> {

@@ -16,6 +16,7 @@ mod interop;
 mod journey;
 mod legacy;
 mod lineage;
+mod replication;
 mod routing;
 mod support;
 mod tidy;

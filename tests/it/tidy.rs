@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
@@ -17,9 +17,10 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("events", &["task", "lineage", "store", "engine", "json"]),
     ("amqp", &["task", "clock", "store", "engine", "events", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
-    ("http", &["task", "lineage", "clock", "store", "engine", "events", "amqp", "routing", "json"]),
-    ("config", &["task", "amqp", "routing"]),
-    ("service", &["task", "clock", "store", "engine", "events", "amqp", "routing", "http", "config"]),
+    ("replica", &["task", "lineage", "clock", "store", "engine"]),
+    ("http", &["task", "lineage", "clock", "store", "engine", "events", "amqp", "routing", "replica", "json"]),
+    ("config", &["task", "amqp", "routing", "replica"]),
+    ("service", &["task", "clock", "store", "engine", "events", "amqp", "routing", "replica", "http", "config"]),
 ];
 
 fn root() -> PathBuf {

@@ -153,9 +153,9 @@ async fn start(arguments: &Arguments, directory: &Directory, asked: &Asked) -> R
     let first = arguments.port.unwrap_or(USUAL_PORT);
     let config = config(first, directory, asked)?;
     start_log(&config.telemetry);
-    match Service::start(&config).await {
+    match Service::start(&config, false).await {
         Err(StartError::Bind { .. }) if arguments.port.is_none() => {
-            Service::start(&self::config(0, directory, asked)?).await.map_err(start_failure)
+            Service::start(&self::config(0, directory, asked)?, false).await.map_err(start_failure)
         }
         started => started.map_err(start_failure),
     }

@@ -134,6 +134,11 @@ async fn the_command_line_rolls_back() {
     let done = run(&["rollback", &id, "--reason", "bad", "--requeue"]);
     assert!(done.code == 0 && done.stdout.contains("1 of 1 to do again were submitted"), "{}", done.stdout);
     assert_eq!(client.get("provenance/b").await.json()["flag"], "tainted");
+    assert_eq!(
+        run(&["rollback", &id, "--reason", "bad"]).stdout.lines().next(),
+        Some("records of p: 0 were tainted, 0 suspect in 0 projects, down to depth 0")
+    );
+    assert_eq!(run(&["rollback", &id, "--reason", "bad"]).stdout, "nothing is left to change\n");
     let refused = run(&["rollback", "none", "--reason", "bad"]);
     assert!(refused.code == 1 && refused.stderr.contains("there is no checkpoint none"), "{}", refused.stderr);
 }

@@ -146,5 +146,6 @@ async fn workers_that_wait_and_go_take_nothing_with_them() {
     let task = client.submit(&json!({"description": "x", "options": {"tier": "small"}})).await;
     let asked = json!({"worker_id": "here", "wait_seconds": 5, "max": 10});
     let leases = client.post("queues/small/lease", &asked).await.json();
-    assert_eq!(leases["leases"][0]["task"]["task_id"], task, "{leases}");
+    let leased = leases["leases"].as_array().unwrap();
+    assert!(leased.iter().any(|lease| lease["task"]["task_id"] == task), "{leases}");
 }

@@ -25,7 +25,7 @@ fn settings_are_shown_and_checked() {
     let wrong = [
         ("DATS__SERVER__LISTN", "x", "listen"),
         ("DATS__ENGINE__RETENTION_DAYS", "soon", "retention_days"),
-        ("DATABASE_URL", "postgresql://dats:hunter2@db/dats", "Postgres"),
+        ("DATABASE_URL", "mysql://dats:hunter2@db/dats", "postgresql://"),
     ];
     for (name, value, names) in wrong {
         for command in [&["config", "check"][..], &["serve"], &["prune"]] {

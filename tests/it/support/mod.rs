@@ -6,6 +6,7 @@ pub(crate) mod families;
 pub(crate) mod fixtures;
 pub(crate) mod invariants;
 pub(crate) mod old_files;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbitmq;

@@ -25,6 +25,7 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     listen: String,
     wrapper: Vec<String>,
+    flags: Vec<String>,
 }
 
 /// A server that ended before it was ready.
@@ -40,7 +41,7 @@ impl Setup {
     /// A fresh data directory and the default settings.
     pub(crate) fn new() -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
-        Self { home, environment: Vec::new(), listen: "127.0.0.1:0".to_owned(), wrapper: Vec::new() }
+        Self { home, environment: Vec::new(), listen: "127.0.0.1:0".to_owned(), wrapper: Vec::new(), flags: Vec::new() }
     }
 
     /// With one setting, such as `DATS__SERVER__DRAIN_TIMEOUT_SECONDS`.
@@ -58,6 +59,12 @@ impl Setup {
     /// Run by another program, such as strace.
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// With a flag of `dats serve`.
+    pub(crate) fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
         self
     }
 
@@ -81,7 +88,11 @@ impl Setup {
         let log = File::options().create(true).append(true).open(self.beside("stderr")).unwrap();
         let mut words = self.wrapper.iter().map(String::as_str).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap());
-        command.args(words).args(["serve", "--listen", &self.listen, "--data-dir"]).arg(self.data_dir());
+        command
+            .args(words)
+            .args(["serve", "--listen", &self.listen, "--data-dir"])
+            .arg(self.data_dir())
+            .args(&self.flags);
         clean(&mut command).envs(self.environment.iter().cloned());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();

@@ -22,7 +22,9 @@ pub(crate) enum Traffic {
     Delay(Duration),
     /// It is held back; the connection stays.
     Hold,
-    /// New connections are closed at once.
+    /// It is taken and goes nowhere.
+    Swallow,
+    /// Connections are reset, new ones at once.
     Refuse,
 }
 
@@ -59,7 +61,10 @@ impl Proxy {
 
     /// From now on this happens to what is sent.
     pub(crate) fn traffic(&self, traffic: Traffic) {
-        self.state.send_modify(|state| state.traffic = traffic);
+        self.state.send_modify(|state| {
+            state.traffic = traffic;
+            state.generation += u64::from(traffic == Traffic::Refuse);
+        });
     }
 
     /// Resets every connection there is.
@@ -67,8 +72,8 @@ impl Proxy {
         self.state.send_modify(|state| state.generation += 1);
     }
 
-    /// Cuts the connection over which the byte after so many more passes, in
-    /// the middle of whatever that is. Once.
+    /// Cuts the connection over which the byte after so many more goes to the
+    /// target, in the middle of whatever that is. Once.
     pub(crate) fn cut_after(&self, bytes: u64) {
         self.left.store(bytes, Ordering::SeqCst);
     }
@@ -98,11 +103,12 @@ async fn serve(
 async fn carry(mut client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>, left: Arc<AtomicU64>) {
     let generation = state.borrow().generation;
     let Ok(mut server) = TcpStream::connect(target).await else { return };
+    let unlimited = AtomicU64::new(u64::MAX);
     {
         let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
         tokio::select! {
             () = pass(from_client, to_server, state.clone(), &left) => {}
-            () = pass(from_server, to_client, state.clone(), &left) => {}
+            () = pass(from_server, to_client, state.clone(), &unlimited) => {}
             _ = state.wait_for(|state| state.generation != generation) => {}
         }
     }
@@ -115,8 +121,10 @@ async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut state: watch::R
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
         let traffic = state.borrow_and_update().traffic;
-        if let Traffic::Delay(time) = traffic {
-            sleep(time).await;
+        match traffic {
+            Traffic::Delay(time) => sleep(time).await,
+            Traffic::Swallow => continue,
+            Traffic::Pass | Traffic::Hold | Traffic::Refuse => {}
         }
         if state.wait_for(|state| state.traffic != Traffic::Hold).await.is_err() {
             return;

@@ -1,0 +1,145 @@
+//! How fast does the copy follow? Rows per second, from the list of changes
+//! through snapshot, rows and JSON to a committed transaction. The limit is the
+//! bare batch upsert of the same rows, already in memory, into tables like
+//! these.
+//!
+//! Needs an empty database: `BENCH_DATABASE_URL=postgresql://...`; without one
+//! nothing is measured.
+
+#[expect(dead_code, reason = "this bench needs a part of it")]
+mod support;
+
+use std::time::Duration;
+
+use dats::clock::{Clock, Stopwatch};
+use dats::engine::Engine;
+use dats::replica::{Replicator, Settings};
+use dats::store::Store;
+use support::engine::{finish, start};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls};
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TASKS: u64 = 20_000;
+const BATCH: usize = 1000;
+/// What is upserted bare: each has one row a task.
+const TABLES: [&str; 2] = ["tasks", "provenance_records"];
+
+fn main() {
+    let Ok(url) = std::env::var("BENCH_DATABASE_URL") else {
+        println!("nothing is measured: BENCH_DATABASE_URL is not set");
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime").block_on(measure(&url));
+}
+
+async fn measure(url: &str) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let data = dir.path().join("data");
+    let store = Store::open(&data, 1 << 20).expect("a store");
+    store.list_changes(true, Clock::new().now()).expect("a list");
+    drop(store);
+    let (engine, writer) = start(&data, 1 << 20);
+    let client = connect(url).await;
+    follow(&engine, url, &client).await;
+    finish(&engine, TASKS).await;
+    let (rows, seconds) = follow(&engine, url, &client).await;
+    let followed = rows / seconds;
+    println!("the copy: {rows:.0} rows in {seconds:.2} s, {followed:.0} a second");
+    let (rows, seconds) = bare(&client).await;
+    let limit = rows / seconds;
+    println!("limit, bare upserts by {BATCH}: {rows:.0} rows in {seconds:.2} s, {limit:.0} a second");
+    println!("ratio {:.2}", followed / limit);
+    writer.stop().expect("a clean end");
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a database");
+    tokio::spawn(connection);
+    client
+}
+
+/// Lets the copy catch up; rows and seconds.
+async fn follow(engine: &Engine, url: &str, client: &Client) -> (f64, f64) {
+    let settings = Settings {
+        address: url.parse().expect("an address"),
+        provenance_table: "provenance_records".to_owned(),
+        batch_rows: BATCH,
+        contents: false,
+        statement_timeout: Duration::from_secs(30),
+        retry_max: Duration::from_secs(1),
+        adopt: true,
+    };
+    let replicator = Replicator::new(engine.clone(), settings, Clock::new());
+    let (status, stop) = (replicator.status(), CancellationToken::new());
+    let stopwatch = Stopwatch::start();
+    let running = tokio::spawn(replicator.run(stop.clone()));
+    let goal = i64::try_from(engine.commit_number().0).expect("a number");
+    let sql = "SELECT count(*) FROM replication_state WHERE commit >= $1 AND scan_table IS NULL";
+    // Before the first migration there is no such table.
+    while client.query_one(sql, &[&goal]).await.map_or(0, |row| row.get::<_, i64>(0)) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let seconds = stopwatch.elapsed().as_secs_f64();
+    stop.cancel();
+    running.await.expect("a clean end");
+    (f64::from(u32::try_from(status.figures().rows).expect("a count")), seconds)
+}
+
+/// Upserts the same rows into tables of the same form; rows and seconds.
+async fn bare(client: &Client) -> (f64, f64) {
+    let (mut rows, mut seconds) = (0.0, 0.0);
+    for table in TABLES {
+        let (columns, batches) = load(client, table).await;
+        let create = format!("CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)");
+        client.batch_execute(&create).await.expect("a table");
+        let sql = upsert(table, &columns);
+        let statement = client.prepare(&sql).await.expect("a statement");
+        let stopwatch = Stopwatch::start();
+        for batch in &batches {
+            let parameters: Vec<&(dyn ToSql + Sync)> =
+                batch.iter().map(|column| -> &(dyn ToSql + Sync) { column }).collect();
+            let count = client.execute(&statement, &parameters).await.expect("an upsert");
+            rows += f64::from(u32::try_from(count).expect("a count"));
+        }
+        seconds += stopwatch.elapsed().as_secs_f64();
+        client.batch_execute(&format!("DROP TABLE bare_{table}")).await.expect("no table");
+    }
+    (rows, seconds)
+}
+
+type Column = Vec<Option<String>>;
+
+/// The columns of a table with their types, and its rows as text, by batch
+/// and column.
+async fn load(client: &Client, table: &str) -> (Vec<(String, String)>, Vec<Vec<Column>>) {
+    let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
+               WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+    let columns: Vec<(String, String)> =
+        client.query(sql, &[&table]).await.expect("columns").iter().map(|row| (row.get(0), row.get(1))).collect();
+    let texts: Vec<String> = columns.iter().map(|(name, _)| format!("{name}::text")).collect();
+    let all = client.query(&format!("SELECT {} FROM {table}", texts.join(", ")), &[]).await.expect("rows");
+    let column = |rows: &[tokio_postgres::Row], at: usize| rows.iter().map(|row| row.get(at)).collect();
+    let batches = all.chunks(BATCH).map(|rows| (0..columns.len()).map(|at| column(rows, at)).collect());
+    let batches = batches.collect();
+    (columns, batches)
+}
+
+fn upsert(table: &str, columns: &[(String, String)]) -> String {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    let arrays: Vec<String> = (1..=columns.len()).map(|at| format!("${at}::text[]")).collect();
+    let values: Vec<String> = columns.iter().map(|(name, kind)| format!("r.{name}::{kind}")).collect();
+    let updates: Vec<String> = names.iter().skip(1).map(|name| format!("{name} = excluded.{name}")).collect();
+    format!(
+        "INSERT INTO bare_{table} ({all}) SELECT {values} FROM unnest({arrays}) AS r({all}) \
+         ON CONFLICT (id) DO UPDATE SET {updates}",
+        all = names.join(", "),
+        values = values.join(", "),
+        arrays = arrays.join(", "),
+        updates = updates.join(", "),
+    )
+}

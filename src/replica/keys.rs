@@ -1,0 +1,106 @@
+//! The store's rows in the order of their keys, table by table: what the copy
+//! is held against.
+
+use std::cmp::Ordering;
+
+use super::portion::{Key, Limits, Portion, Reader};
+use super::position::{Phase, Position};
+use super::tables::{Cell, Row, Table};
+use crate::lineage::Graph;
+use crate::store::{self, View};
+use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier};
+
+/// Rows that are read at once.
+pub(super) const PAGE: usize = 1000;
+
+/// The rows of a table after a key, in order; none: there are no more.
+pub(super) fn page(
+    view: &View,
+    graph: &Graph,
+    table: Table,
+    after: Option<&Row>,
+    contents: bool,
+) -> Result<Vec<Row>, store::Error> {
+    let limits = Limits { rows: usize::MAX, contents };
+    let keys = match table {
+        Table::Facts => facts_after(view, after)?,
+        Table::Audit => audit_after(view, after)?,
+        Table::Projects | Table::TierPauses | Table::Tasks | Table::Records | Table::Checkpoints | Table::Contents => {
+            let after = after.and_then(|row| row.first()).map(Cell::to_text);
+            let found = phase(table).keys_after(view, after.as_deref(), PAGE, contents)?;
+            found.into_iter().map(|(key, _)| key).collect()
+        }
+    };
+    let Portion { mut rows, .. } = Reader::new(view, graph, limits)?.rows(keys, &Position::default())?;
+    Ok(rows.remove(&table).unwrap_or_default())
+}
+
+const fn phase(table: Table) -> Phase {
+    match table {
+        Table::Projects => Phase::Projects,
+        Table::TierPauses => Phase::Tiers,
+        Table::Tasks => Phase::Tasks,
+        Table::Records => Phase::Records,
+        Table::Facts | Table::Audit => Phase::Facts,
+        Table::Checkpoints => Phase::Checkpoints,
+        Table::Contents => Phase::Contents,
+    }
+}
+
+fn step_of(row: Option<&Row>) -> Seq {
+    let step = row.and_then(|row| row.first()).and_then(super::cells::as_int);
+    Seq(step.and_then(|step| u64::try_from(step).ok()).unwrap_or(0))
+}
+
+fn facts_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Error> {
+    let steps = view.cascades_after(step_of(after))?.take(PAGE);
+    steps.map(|row| Ok(Key::Fact(row?.0))).collect()
+}
+
+fn audit_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Error> {
+    // A page ends with a step, so that the next one begins with another.
+    let mut keys = Vec::new();
+    for row in view.cascades_after(step_of(after))? {
+        let (step, _) = row?;
+        keys.extend((0..view.cascade_changes(step)?.len()).map(|place| Key::Audit(step, place)));
+        if keys.len() >= PAGE {
+            break;
+        }
+    }
+    Ok(keys)
+}
+
+/// The key of a row as what it is the key of; `None`: no row here could have it.
+pub(super) fn key_of(table: Table, row: &Row) -> Option<Key> {
+    let text = row.first().map(Cell::to_text)?;
+    Some(match table {
+        Table::Projects => Key::Project(ProjectId::new(&text).ok()?),
+        Table::TierPauses => Key::Tier(Tier::new(&text).ok()?),
+        Table::Tasks => Key::Task(text.parse::<TaskId>().ok()?),
+        Table::Records => Key::RecordAlone(text.parse::<RecordId>().ok()?),
+        Table::Facts => Key::Fact(step_of(Some(row))),
+        Table::Audit => {
+            let place = row.get(1).and_then(super::cells::as_int)?;
+            Key::Audit(step_of(Some(row)), usize::try_from(place).ok()?)
+        }
+        Table::Checkpoints => Key::Checkpoint(CheckpointId::new(&text).ok()?),
+        Table::Contents => Key::Content(super::cells::as_bytes(row.first()?)?.try_into().ok()?),
+    })
+}
+
+/// The order of rows by their keys, here and in the database.
+pub(super) fn compare(table: Table, one: &Row, other: &Row) -> Ordering {
+    let pairs = one.iter().zip(other).take(table.key_columns());
+    pairs.map(|(one, other)| compare_cells(one, other)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+fn compare_cells(one: &Cell, other: &Cell) -> Ordering {
+    match (one, other) {
+        (Cell::Uuid(one), Cell::Uuid(other)) => one.cmp(other),
+        (Cell::Int(one), Cell::Int(other)) => one.cmp(other),
+        (Cell::Text(one), Cell::Text(other)) => one.cmp(other),
+        (Cell::Bytes(one), Cell::Bytes(other)) => one.cmp(other),
+        // Keys of one table are of one kind.
+        (_, _) => Ordering::Equal,
+    }
+}

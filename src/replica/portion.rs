@@ -1,0 +1,269 @@
+//! Portions: what one transaction of the copy carries. Each is read from one
+//! view of the store, and takes the copy from one position to the next.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::position::{Phase, Position};
+use super::rows::{self, Dependency};
+use super::tables::{Row, Table};
+use crate::lineage::Graph;
+use crate::store::{self, CascadeRow, ChangeRow, Changed, CommitNumber, View};
+use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier, Timestamp};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// Most bytes of a portion; one row may be larger.
+const MAX_BYTES: usize = 8 << 20;
+
+/// What one transaction of the copy carries.
+#[derive(Debug, Default)]
+pub(super) struct Portion {
+    /// Rows as they are, by table.
+    pub(super) rows: BTreeMap<Table, Vec<Row>>,
+    /// Tasks and checkpoints that are gone.
+    pub(super) gone_tasks: Vec<Uuid>,
+    pub(super) gone_checkpoints: Vec<String>,
+    /// Records whose dependencies are replaced, and these.
+    pub(super) dependents: Vec<Uuid>,
+    pub(super) dependencies: Vec<Dependency>,
+    /// The commit whose state the rows show.
+    pub(super) number: CommitNumber,
+    /// The newest position of the log in that state.
+    pub(super) log_position: Seq,
+    /// Where the copy is afterwards.
+    pub(super) to: Position,
+}
+
+/// How large a portion may become.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) rows: usize,
+    /// Whether contents are copied.
+    pub(super) contents: bool,
+}
+
+/// One row to be copied.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Project(ProjectId),
+    Tier(Tier),
+    Task(TaskId),
+    Record(RecordId),
+    /// A record without its dependencies, and they without it: a scan takes
+    /// every record before the first dependency.
+    RecordAlone(RecordId),
+    Dependencies(RecordId),
+    Fact(Seq),
+    Audit(Seq, usize),
+    Checkpoint(CheckpointId),
+    Content([u8; 32]),
+}
+
+/// Reads rows into a portion until it is full.
+pub(super) struct Reader<'a> {
+    view: &'a View,
+    graph: &'a Graph,
+    limits: Limits,
+    portion: Portion,
+    taken: HashSet<Key>,
+    bytes: usize,
+    count: usize,
+    /// What records were tainted with.
+    taints: HashMap<Seq, Option<CascadeRow>>,
+    /// The changes of the step that was read last.
+    changes: Option<(Seq, Vec<ChangeRow>)>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(view: &'a View, graph: &'a Graph, limits: Limits) -> Stored<Self> {
+        let portion = Portion { number: view.commit_number()?, log_position: view.log_head()?, ..Portion::default() };
+        let (taken, taints) = (HashSet::new(), HashMap::new());
+        Ok(Self { view, graph, limits, portion, taken, bytes: 0, count: 0, taints, changes: None })
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= self.limits.rows || self.bytes >= MAX_BYTES
+    }
+
+    /// What was changed after a position; `None`: nothing.
+    pub(super) fn changes(mut self, from: &Position) -> Stored<Option<Portion>> {
+        let (mut at, mut done) = (from.commit, from.done);
+        for row in self.view.changes(from.commit)? {
+            let (number, changed) = row?;
+            let skip = std::mem::take(&mut done);
+            let keys = self.keys(changed)?;
+            for (place, key) in keys.into_iter().enumerate().skip(skip) {
+                if self.is_full() {
+                    self.portion.to = Position { commit: at, done: place, scan: None };
+                    return Ok(Some(self.portion));
+                }
+                self.take(key)?;
+            }
+            at = number;
+            if self.is_full() {
+                break;
+            }
+        }
+        if at == from.commit {
+            return Ok(None);
+        }
+        self.portion.to = Position { commit: at, done: 0, scan: None };
+        Ok(Some(self.portion))
+    }
+
+    /// These rows, whatever was changed; the position stays.
+    pub(super) fn rows(mut self, keys: impl IntoIterator<Item = Key>, at: &Position) -> Stored<Portion> {
+        for key in keys {
+            self.take(key)?;
+        }
+        self.portion.to = at.clone();
+        Ok(self.portion)
+    }
+
+    /// The next rows of a scan.
+    pub(super) fn scan(mut self, from: &Position, phase: Phase, after: Option<&str>) -> Stored<Portion> {
+        let keys = phase.keys_after(self.view, after, self.limits.rows, self.limits.contents)?;
+        let read = keys.len();
+        let (mut last, mut taken) = (after.map(str::to_owned), 0);
+        for (key, name) in keys {
+            if self.is_full() {
+                break;
+            }
+            self.take(key)?;
+            (last, taken) = (Some(name), taken + 1);
+        }
+        let ended = taken == read && read < self.limits.rows;
+        let scan = if ended { (phase.next(), None) } else { (phase, last) };
+        self.portion.to = Position { scan: Some(scan), ..from.clone() };
+        Ok(self.portion)
+    }
+
+    /// The keys of a commit, those of large steps one by one, always in the
+    /// same order.
+    pub(super) fn keys(&mut self, changed: Changed) -> Stored<Vec<Key>> {
+        let mut keys: Vec<Key> = changed.projects.into_iter().map(Key::Project).collect();
+        keys.extend(changed.tiers.into_iter().map(Key::Tier));
+        keys.extend(changed.tasks.into_iter().map(Key::Task));
+        keys.extend(changed.records.into_iter().map(Key::Record));
+        for step in changed.cascades {
+            keys.push(Key::Fact(step));
+            let flags = self.changes_of(step)?;
+            keys.extend(flags.iter().map(|flag| Key::Record(flag.record)));
+            keys.extend((0..flags.len()).map(|place| Key::Audit(step, place)));
+        }
+        keys.extend(changed.checkpoints.into_iter().map(Key::Checkpoint));
+        if self.limits.contents {
+            keys.extend(changed.contents.into_iter().map(Key::Content));
+        }
+        Ok(keys)
+    }
+
+    fn changes_of(&mut self, step: Seq) -> Stored<&[ChangeRow]> {
+        if self.changes.as_ref().is_none_or(|(of, _)| *of != step) {
+            self.changes = Some((step, self.view.cascade_changes(step)?));
+        }
+        Ok(self.changes.as_ref().map_or(&[], |(_, changes)| changes))
+    }
+
+    fn take(&mut self, key: Key) -> Stored<()> {
+        if !self.taken.insert(key.clone()) {
+            return Ok(());
+        }
+        match key {
+            Key::Project(id) => {
+                if let Some(project) = self.view.project(&id)? {
+                    self.push(Table::Projects, rows::project(&project)?);
+                }
+            }
+            Key::Tier(tier) => {
+                if let Some(pause) = self.view.tier_pause(&tier)? {
+                    self.push(Table::TierPauses, rows::tier_pause(&tier, pause));
+                }
+            }
+            Key::Task(id) => self.task(id)?,
+            Key::Record(id) => {
+                self.record(id)?;
+                self.dependencies(id);
+            }
+            Key::RecordAlone(id) => self.record(id)?,
+            Key::Dependencies(id) => self.dependencies(id),
+            Key::Fact(step) => {
+                if let Some(row) = self.view.cascade(step)? {
+                    self.push(Table::Facts, rows::fact(step, &row)?);
+                }
+            }
+            Key::Audit(step, place) => {
+                if let Some(change) = self.changes_of(step)?.get(place) {
+                    let row = rows::audit(step, u64::try_from(place).unwrap_or(u64::MAX), change);
+                    self.push(Table::Audit, row);
+                }
+            }
+            Key::Checkpoint(id) => self.checkpoint(&id)?,
+            Key::Content(hash) => {
+                if let Some(content) = self.view.content(hash)? {
+                    self.push(Table::Contents, rows::content(hash, content));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, table: Table, row: Row) {
+        self.count += 1;
+        self.bytes += row.iter().map(super::tables::Cell::bytes).sum::<usize>();
+        self.portion.rows.entry(table).or_default().push(row);
+    }
+
+    fn task(&mut self, id: TaskId) -> Stored<()> {
+        let (Some(task), Some(submission)) = (self.view.task(id)?, self.view.submission(id)?) else {
+            self.portion.gone_tasks.push(rows::task_uuid(id));
+            self.count += 1;
+            return Ok(());
+        };
+        let findings = self.view.findings(id)?;
+        self.push(Table::Tasks, rows::task(&task, &submission, findings.as_ref())?);
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, id: &CheckpointId) -> Stored<()> {
+        if let Some(checkpoint) = self.view.checkpoint(id)? {
+            self.push(Table::Checkpoints, rows::checkpoint(&checkpoint)?);
+        } else {
+            self.portion.gone_checkpoints.push(id.to_string());
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, id: RecordId) -> Stored<()> {
+        let (Some(record), Some(lineage)) = (self.view.record(id)?, self.view.lineage(id)?) else { return Ok(()) };
+        let Some(known) = self.graph.find(id).and_then(|node| self.graph.record(node)) else { return Ok(()) };
+        let view = self.view;
+        let taint = match rows::tainted_at(known.fact) {
+            Some(step) => match self.taints.entry(step) {
+                std::collections::hash_map::Entry::Occupied(known) => known.into_mut().as_ref(),
+                std::collections::hash_map::Entry::Vacant(place) => place.insert(view.cascade(step)?).as_ref(),
+            },
+            None => None,
+        };
+        let row = rows::record(&record, &lineage, known.flag, taint)?;
+        self.push(Table::Records, row);
+        Ok(())
+    }
+
+    fn dependencies(&mut self, id: RecordId) {
+        self.count += 1;
+        self.portion.dependents.push(rows::record_uuid(id));
+        self.portion.dependencies.extend(rows::dependencies(self.graph, id));
+    }
+}
+
+/// How many commits stand after a position, at most `limit`, and when the
+/// first of them was made.
+pub(super) fn behind(view: &View, at: CommitNumber) -> Stored<(u64, Option<Timestamp>)> {
+    let newest = view.commit_number()?;
+    let oldest = view.changes(at)?.next().transpose()?.map(|(_, changed)| changed.at);
+    Ok((newest.0.saturating_sub(at.0), oldest))
+}

@@ -1,0 +1,354 @@
+//! A new store from the copy. It gets an id and an epoch of its own: what it
+//! publishes has other ids than what the lost one did, and positions of its
+//! log begin far behind those of the lost one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::session::Session;
+use super::settings::Settings;
+use super::state::{self, State, signed};
+use super::tables::{Cell, Row, Table};
+use super::{Error, cells};
+use crate::lineage::Flag;
+use crate::store::{
+    Batch, CascadeRow, ChangeRow, Checkpoint, Counters, LineageRow, MAX_ROW_BYTES, Project, Record, Store, TierPause,
+};
+use crate::task::{Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
+
+/// Positions of the log of one epoch: more than any store will ever use.
+const EPOCH_BITS: u32 = 32;
+
+/// What was found in the copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Projects, deleted ones too.
+    pub projects: u64,
+    /// Tasks.
+    pub tasks: u64,
+    /// Provenance records.
+    pub records: u64,
+    /// Entries of the audit trail.
+    pub facts: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// Contents of artifacts.
+    pub contents: u64,
+    /// Rows that the database had refused, which are not in it.
+    pub missing: u64,
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { projects, tasks, records, facts, checkpoints, contents, missing } = self;
+        write!(
+            f,
+            "{projects} projects, {tasks} tasks, {records} provenance records, {facts} steps of the audit trail, \
+             {checkpoints} checkpoints, {contents} contents"
+        )?;
+        if *missing > 0 {
+            write!(f, "; {missing} rows that the database had refused are lost")?;
+        }
+        Ok(())
+    }
+}
+
+/// A restore under way: the rows are in the new store, the copy still belongs
+/// to the lost one.
+#[derive(Debug)]
+pub struct Restore {
+    session: Session,
+    found: State,
+    restored: Restored,
+}
+
+struct Loading<'a> {
+    session: &'a Session,
+    store: &'a Store,
+    batch_rows: usize,
+    counters: HashMap<ProjectId, Counters>,
+    projects: HashMap<ProjectId, Timestamp>,
+    restored: Restored,
+    now: Timestamp,
+}
+
+impl Restore {
+    /// Fills an empty store from the copy. A copy that was never whole is
+    /// refused, unless `incomplete` ones are taken too.
+    pub async fn load(store: &Store, settings: Settings, incomplete: bool, now: Timestamp) -> Result<Self, Error> {
+        let batch_rows = settings.batch_rows;
+        let session = Session::open(Arc::new(settings)).await?;
+        let found = state::load(&session.client).await?;
+        let found = found.ok_or_else(|| Error::Setup("the database holds no copy".to_owned()))?;
+        if found.at.scan.is_some() && !incomplete {
+            return Err(Error::Setup(
+                "the copy in the database was still being made and is not whole; --incomplete takes what there is"
+                    .to_owned(),
+            ));
+        }
+        let mut begin = Batch::default();
+        begin.begin_after(found.newest_change.max(found.at.commit), next_epoch(found.log_position));
+        begin.commit(store, now)?;
+        let mut loading = Loading {
+            session: &session,
+            store,
+            batch_rows,
+            counters: HashMap::new(),
+            projects: HashMap::new(),
+            restored: Restored::default(),
+            now,
+        };
+        loading.everything().await?;
+        let restored = loading.restored;
+        store.list_changes(true, now)?;
+        Ok(Self { session, found, restored })
+    }
+
+    /// Makes the copy that of the new store, which follows it from where it
+    /// was loaded.
+    pub async fn take_over(self, store: &Store) -> Result<Restored, Error> {
+        let view = store.view()?;
+        let from = view.changes_from()?.unwrap_or_default();
+        let log = next_epoch(self.found.log_position);
+        let taken = self
+            .session
+            .client
+            .execute(
+                "UPDATE replication_state SET store_id = $1, epoch = epoch + 1, commit = $2, done = 0, \
+                 scan_table = NULL, scan_after = NULL, newest_change = greatest(newest_change, $2), \
+                 log_position = $3, written_at = now() WHERE store_id = $4 AND epoch = $5 AND commit = $6 AND done = $7",
+                &[
+                    &store.id(),
+                    &signed(from.0),
+                    &signed(log.0),
+                    &self.found.store,
+                    &self.found.epoch,
+                    &signed(self.found.at.commit.0),
+                    &i64::try_from(self.found.at.done).unwrap_or(i64::MAX),
+                ],
+            )
+            .await?;
+        if taken == 1 {
+            return Ok(self.restored);
+        }
+        Err(Error::Foreign(
+            "the copy was written while it was read: a service still runs on the data directory that it is of"
+                .to_owned(),
+        ))
+    }
+}
+
+/// The first position of the epoch after that of `position`.
+const fn next_epoch(position: Seq) -> Seq {
+    Seq(((position.0 >> EPOCH_BITS) + 1) << EPOCH_BITS)
+}
+
+impl Loading<'_> {
+    async fn everything(&mut self) -> Result<(), Error> {
+        for table in Table::ALL {
+            if table == Table::Audit {
+                continue;
+            }
+            let mut after: Option<Row> = None;
+            loop {
+                let rows = self.page(table, after.as_ref()).await?;
+                let Some(last) = rows.last() else { break };
+                after = Some(last.clone());
+                let mut batch = Batch::default();
+                for row in &rows {
+                    self.take(&mut batch, table, row).await?;
+                }
+                batch.commit(self.store, self.now)?;
+            }
+        }
+        let mut batch = Batch::default();
+        for (project, counters) in &self.counters {
+            batch.put_counters(project, counters)?;
+        }
+        for (id, created_at) in &self.projects {
+            batch.put_project(&unnamed(id, *created_at))?;
+        }
+        batch.commit(self.store, self.now)?;
+        let count = "SELECT count(*) FROM replication_rejects";
+        let missing: i64 = self.session.client.query_one(count, &[]).await?.try_get(0)?;
+        self.restored.missing = u64::try_from(missing).unwrap_or(0);
+        Ok(())
+    }
+
+    async fn page(&self, table: Table, after: Option<&Row>) -> Result<Vec<Row>, Error> {
+        let sql = table.page(&self.session.settings.provenance_table, after.is_some(), self.batch_rows);
+        let key = after.map(|row| table.key(row)).unwrap_or_default();
+        let parameters: Vec<_> = key.iter().map(cells::parameter).collect();
+        let rows = self.session.client.query(&sql, &cells::references(&parameters)).await?;
+        rows.iter().map(|row| cells::read(table, row)).collect()
+    }
+
+    async fn take(&mut self, batch: &mut Batch, table: Table, row: &Row) -> Result<(), Error> {
+        match table {
+            Table::Projects => {
+                let project: Project = read(row, table, "document")?;
+                batch.put_project(&project)?;
+                self.restored.projects += 1;
+            }
+            Table::TierPauses => {
+                let tier = Tier::new(text(row, table, "tier")?).map_err(|error| wrong(table, row, &error))?;
+                let pause =
+                    TierPause { paused_at: time(row, table, "paused_at"), resumed_at: time(row, table, "resumed_at") };
+                batch.put_tier_pause(&tier, pause)?;
+            }
+            Table::Tasks => self.task(batch, row)?,
+            Table::Records => {
+                let (record, lineage): (Record, LineageRow) =
+                    (read(row, table, "record")?, read(row, table, "lineage")?);
+                batch.put_record(&record)?;
+                batch.put_lineage(record.id, &lineage)?;
+                self.know(&record.project, record.created_at)?;
+                self.restored.records += 1;
+            }
+            Table::Facts => self.fact(batch, row).await?,
+            Table::Checkpoints => {
+                let checkpoint: Checkpoint = read(row, table, "document")?;
+                batch.put_checkpoint(&checkpoint)?;
+                self.restored.checkpoints += 1;
+            }
+            Table::Contents => {
+                let hash = row.first().and_then(cells::as_bytes).and_then(|hash| hash.try_into().ok());
+                let content = row.get(1).and_then(cells::as_bytes);
+                if let (Some(hash), Some(content)) = (hash, content) {
+                    self.content(batch, hash, content)?;
+                    self.restored.contents += 1;
+                }
+            }
+            // Read with its fact.
+            Table::Audit => {}
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, batch: &mut Batch, row: &Row) -> Result<(), Error> {
+        let table = Table::Tasks;
+        let task: Task = read(row, table, "state")?;
+        let mut submission: serde_json::Value = read(row, table, "submission")?;
+        if let Some(object) = submission.as_object_mut() {
+            object.insert("description".to_owned(), text(row, table, "description")?.into());
+        }
+        let submission: Submission = serde_json::from_value(submission).map_err(|error| wrong(table, row, &error))?;
+        if column(row, table, "findings") != &Cell::Null {
+            batch.put_findings(task.id, &read::<Findings>(row, table, "findings")?)?;
+        }
+        batch.put_submission(task.id, &submission)?;
+        batch.put_task(None, &task)?;
+        self.know(&task.project, task.created_at)?;
+        self.counters.entry(task.project.clone()).or_default().moved(None, Some(task.phase()));
+        self.restored.tasks += 1;
+        Ok(())
+    }
+
+    /// A large one goes to a file, as it does when an output brings it.
+    fn content(&self, batch: &mut Batch, sha256: [u8; 32], content: &[u8]) -> Result<(), Error> {
+        let large = content.len() > MAX_ROW_BYTES;
+        let file = if large { self.store.keep_content(sha256, content)? } else { None };
+        match file {
+            Some(file) => batch.put_content_file(Arc::new(file)),
+            None => batch.put_content(sha256, content.to_vec()),
+        }
+        Ok(())
+    }
+
+    /// A project whose own row was refused is still one.
+    fn know(&mut self, project: &ProjectId, at: Timestamp) -> Result<(), Error> {
+        if !self.projects.contains_key(project) && self.store.view()?.project(project)?.is_none() {
+            self.projects.insert(project.clone(), at);
+        }
+        Ok(())
+    }
+
+    async fn fact(&mut self, batch: &mut Batch, row: &Row) -> Result<(), Error> {
+        let table = Table::Facts;
+        let step = row.first().and_then(cells::as_int).and_then(|step| u64::try_from(step).ok()).unwrap_or(0);
+        let mut fact: CascadeRow = read(row, table, "document")?;
+        fact.changes = self.changes(step).await?;
+        batch.put_cascade(Seq(step), &fact)?;
+        self.restored.facts += 1;
+        Ok(())
+    }
+
+    async fn changes(&self, step: u64) -> Result<Vec<ChangeRow>, Error> {
+        let sql = "SELECT record_id, from_flag, to_flag, depth, through FROM taint_events \
+                   WHERE position = $1 ORDER BY place";
+        let mut changes = Vec::new();
+        for row in self.session.client.query(sql, &[&signed(step)]).await? {
+            let (from, to): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+            changes.push(ChangeRow {
+                record: RecordId::new(row.try_get(0)?),
+                from: flag(&from)?,
+                to: flag(&to)?,
+                depth: u32::try_from(row.try_get::<_, i64>(3)?).unwrap_or(u32::MAX),
+                through: row.try_get::<_, Option<Uuid>>(4)?.map(RecordId::new),
+            });
+        }
+        Ok(changes)
+    }
+}
+
+fn flag(word: &str) -> Result<Flag, Error> {
+    match word {
+        "clean" => Ok(Flag::Clean),
+        "suspect" => Ok(Flag::Suspect),
+        "tainted" => Ok(Flag::Tainted),
+        other => Err(Error::Setup(format!("taint_events: {other:?} is no flag"))),
+    }
+}
+
+fn unnamed(id: &ProjectId, created_at: Timestamp) -> Project {
+    Project {
+        id: id.clone(),
+        name: id.as_str().to_owned(),
+        description: None,
+        qa_profile: None,
+        constitution: None,
+        max_concurrent: None,
+        created_at,
+        updated_at: created_at,
+        version: 1,
+        archived_at: None,
+        paused_at: None,
+        resumed_at: None,
+    }
+}
+
+fn column<'a>(row: &'a Row, table: Table, name: &str) -> &'a Cell {
+    let at = table.columns().iter().position(|(column, _)| *column == name);
+    at.and_then(|at| row.get(at)).unwrap_or(&Cell::Null)
+}
+
+fn text<'a>(row: &'a Row, table: Table, name: &str) -> Result<&'a str, Error> {
+    cells::as_text(column(row, table, name)).ok_or_else(|| wrong(table, row, &format!("{name} is null")))
+}
+
+fn time(row: &Row, table: Table, name: &str) -> Option<Timestamp> {
+    if let Cell::Time(time) = column(row, table, name) { Some(*time) } else { None }
+}
+
+fn read<T: DeserializeOwned>(row: &Row, table: Table, name: &str) -> Result<T, Error> {
+    serde_json::from_str(text(row, table, name)?).map_err(|error| wrong(table, row, &format!("{name}: {error}")))
+}
+
+fn wrong(table: Table, row: &Row, why: &dyn fmt::Display) -> Error {
+    Error::Setup(format!("row {} of {table:?} can't be read: {why}", table.key_text(row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_follow_each_other() {
+        assert_eq!(next_epoch(Seq(5)), Seq(1 << 32));
+        assert_eq!(next_epoch(Seq((1 << 32) + 7)), Seq(2 << 32));
+    }
+}

@@ -1,0 +1,209 @@
+//! The copy at work: follows what the store commits and writes it, through
+//! whatever happens to the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Error;
+use super::portion::{self, Limits, Portion, Reader};
+use super::position::{Phase, Position};
+use super::session::Session;
+use super::settings::Settings;
+use super::state::{self, Begin, Local};
+use super::status::Status;
+use crate::clock::Clock;
+use crate::engine::{self, Engine};
+
+/// How often what was committed is looked for: a pause that lets changes of
+/// the same rows come together.
+const POLL: Duration = Duration::from_millis(50);
+/// How often the lag is looked at.
+const WATCH: Duration = Duration::from_secs(1);
+/// The first pause before another try; it doubles from there.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long a stop waits for what is not copied yet.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Copies what the store commits, until it is stopped.
+#[derive(Debug)]
+pub struct Replicator {
+    engine: Engine,
+    settings: Arc<Settings>,
+    status: Arc<Status>,
+    clock: Clock,
+    /// Rows in one transaction: fewer where the database was too slow.
+    rows: usize,
+}
+
+impl Replicator {
+    /// What copies the store of `engine`. The store must list its changes.
+    #[must_use]
+    pub fn new(engine: Engine, settings: Settings, clock: Clock) -> Self {
+        let status = Arc::new(Status::new(settings.address.to_string()));
+        Self { engine, rows: settings.batch_rows, settings: Arc::new(settings), status, clock }
+    }
+
+    /// What can be seen of it.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.status.clone()
+    }
+
+    /// Copies until it is stopped; then what is left for a short while.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let late = async {
+            stop.cancelled().await;
+            sleep(FINISH).await;
+        };
+        let (engine, status) = (self.engine.clone(), self.status.clone());
+        tokio::select! {
+            () = self.keep_following(&stop) => {}
+            () = watch(&engine, &status) => {}
+            () = late => tracing::info!("stopped before everything was copied; the next start goes on"),
+        }
+    }
+
+    async fn keep_following(&mut self, stop: &CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.follow(stop, &mut pause).await {
+                Ok(()) | Err(Error::Engine(engine::Error::ShuttingDown)) => return,
+                Err(error) => error,
+            };
+            self.status.note_error(&error, self.clock.now());
+            let wait = match error {
+                Error::Setup(_) | Error::Foreign(_) | Error::Row { .. } => self.settings.retry_max,
+                Error::Slow(_) => {
+                    self.rows = (self.rows / 2).max(1);
+                    pause
+                }
+                Error::Away(_) | Error::Conflict(_) | Error::Engine(_) | Error::Store(_) => pause,
+            };
+            pause = pause.saturating_mul(2).min(self.settings.retry_max);
+            // Many services must not come back in the same moment.
+            let wait = wait.mul_f64(rand::random_range(0.5..1.0));
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Copies over one connection, until it fails or the stop comes.
+    async fn follow(&mut self, stop: &CancellationToken, pause: &mut Duration) -> Result<(), Error> {
+        let mut session = Session::open(self.settings.clone()).await?;
+        let mut at = self.begin(&mut session).await?;
+        self.note_rejects(&session).await?;
+        loop {
+            self.engine.copied(at.commit);
+            self.status.note_position(&at);
+            match self.step(&mut session, &mut at).await {
+                Ok(true) => {
+                    *pause = FIRST_PAUSE;
+                    self.rows = self.rows.saturating_mul(2).min(self.settings.batch_rows);
+                }
+                Ok(false) if stop.is_cancelled() => return Ok(()),
+                Ok(false) => self.wait(&session, &at, stop).await?,
+                Err(Error::Conflict(reason)) => {
+                    tracing::debug!(reason, "another transaction was in the way; it is tried again");
+                    sleep(POLL.mul_f64(rand::random_range(0.1..1.0))).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn begin(&self, session: &mut Session) -> Result<Position, Error> {
+        let store: Uuid = self.engine.store_id();
+        let look = self.engine.look(move |view, _| Ok((view.commit_number()?, view.changes_from()?)));
+        let (newest, listed_from) = look.await?;
+        let local = Local { store, newest, listed_from: listed_from.unwrap_or(newest) };
+        let limit = self.settings.patience();
+        let found = Session::within(limit, state::load(&session.client)).await?;
+        match state::begin(found.as_ref(), local, self.settings.adopt)? {
+            Begin::At(at) => Ok(at),
+            Begin::Scan => {
+                tracing::info!("the copy has missed changes; everything is read again");
+                session.begin_scan(local, false).await
+            }
+            Begin::Adopt => {
+                tracing::info!("the database gets a copy of everything");
+                session.begin_scan(local, true).await
+            }
+        }
+    }
+
+    /// One transaction. Whether there was anything to do.
+    async fn step(&self, session: &mut Session, at: &mut Position) -> Result<bool, Error> {
+        if matches!(at.scan, Some((Phase::Sweep, _))) {
+            let left = session.sweep(self.engine.store_id(), at).await?;
+            if !left {
+                at.scan = None;
+                tracing::info!("everything is in the database; it follows from here on");
+            }
+            return Ok(true);
+        }
+        let Some(portion) = self.read(at.clone()).await? else { return Ok(false) };
+        let written = session.write(self.engine.store_id(), at, &portion).await?;
+        *at = portion.to;
+        self.status.note_rows(written.rows);
+        if session.has_rejects {
+            self.note_rejects(session).await?;
+        }
+        Ok(true)
+    }
+
+    async fn read(&self, from: Position) -> Result<Option<Portion>, Error> {
+        let limits = Limits { rows: self.rows, contents: self.settings.contents };
+        let read = self.engine.look(move |view, graph| {
+            let reader = Reader::new(view, graph, limits)?;
+            match from.scan.clone() {
+                Some((phase, after)) => reader.scan(&from, phase, after.as_deref()).map(Some),
+                None => reader.changes(&from),
+            }
+        });
+        Ok(read.await?)
+    }
+
+    async fn note_rejects(&self, session: &Session) -> Result<(), Error> {
+        let sql = "SELECT count(*) FROM replication_rejects";
+        let count = async { Ok(session.client.query_one(sql, &[]).await?.try_get::<_, i64>(0)?) };
+        let count = Session::within(self.settings.patience(), count).await?;
+        self.status.note_rejects(u64::try_from(count).unwrap_or(0));
+        Ok(())
+    }
+
+    /// Waits until there is more to copy.
+    async fn wait(&self, session: &Session, at: &Position, stop: &CancellationToken) -> Result<(), Error> {
+        while self.engine.commit_number() <= at.commit && !stop.is_cancelled() {
+            if session.client.is_closed() {
+                return Err(Error::Away("the database has closed the connection".to_owned()));
+            }
+            // The stop is looked at with each turn.
+            let _ = timeout(POLL, stop.cancelled()).await;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the lag now and then, whether or not the database is there.
+async fn watch(engine: &Engine, status: &Status) {
+    loop {
+        let at = status.at();
+        let look = engine.look(move |view, _| {
+            let at = match at {
+                Some(at) => at,
+                None => view.changes_from()?.unwrap_or_default(),
+            };
+            portion::behind(view, at)
+        });
+        if let Ok((changes, since)) = look.await {
+            status.note_lag(changes, since);
+        }
+        sleep(WATCH).await;
+    }
+}

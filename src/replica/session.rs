@@ -1,0 +1,132 @@
+//! A connection to the database: made, prepared, and given up as a whole as
+//! soon as anything on it took too long.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use refinery::{Migration, Runner};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Statement};
+
+use super::settings::Settings;
+use super::tables::Table;
+use super::{Error, tls};
+
+/// Who migrates holds this advisory lock: "dats" in ASCII.
+const MIGRATION_LOCK: i64 = 0x6461_7473;
+/// Where the migration library remembers what it has done.
+const HISTORY_TABLE: &str = "dats_schema_history";
+/// What has its table's name put in. The name of each is V<number>__<name>.
+const MIGRATIONS: [(&str, &str); 1] = [("V1__initial", include_str!("../../migrations/V1__initial.sql"))];
+/// What is put in place of it.
+const TABLE_PLACE: &str = "{provenance_table}";
+/// Added to the time that the database is given, before the client gives up.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// A connection that is ready for statements.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) settings: Arc<Settings>,
+    pub(super) upserts: HashMap<Table, Statement>,
+    /// Whether the database keeps rejected rows.
+    pub(super) has_rejects: bool,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Nothing more is to happen on it, whatever is under way.
+        self.connection.abort();
+    }
+}
+
+impl Session {
+    /// Connects, brings the schema up to date and prepares the statements.
+    pub(super) async fn open(settings: Arc<Settings>) -> Result<Self, Error> {
+        let patience = settings.patience();
+        match tokio::time::timeout(patience, Self::connect(settings)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Error::Away(format!("no connection that answers within {} s", patience.as_secs()))),
+        }
+    }
+
+    async fn connect(settings: Arc<Settings>) -> Result<Self, Error> {
+        let config = settings.address.named("dats");
+        let (client, connection) = config.connect(tls::connector(&settings.address)?).await?;
+        let connection = tokio::spawn(async move {
+            // Its error is also that of the statement that meets it.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the database has ended");
+            }
+        });
+        let mut session = Self { client, settings, upserts: HashMap::new(), has_rejects: false, connection };
+        let limit_ms = session.settings.statement_timeout.as_millis();
+        let prepare = format!(
+            "SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}; \
+             SET client_encoding = 'UTF8'; SET client_min_messages = warning"
+        );
+        session.client.batch_execute(&prepare).await?;
+        session.migrate().await?;
+        for table in Table::ALL {
+            let statement = session.client.prepare(&table.upsert(&session.settings.provenance_table)).await?;
+            session.upserts.insert(table, statement);
+        }
+        let rejects = session.client.query_one("SELECT EXISTS (SELECT 1 FROM replication_rejects)", &[]).await?;
+        session.has_rejects = rejects.try_get(0)?;
+        Ok(session)
+    }
+
+    async fn migrate(&mut self) -> Result<(), Error> {
+        let migrations: Result<Vec<Migration>, refinery::Error> = MIGRATIONS
+            .iter()
+            .map(|(name, sql)| Migration::unapplied(name, &sql.replace(TABLE_PLACE, &self.settings.provenance_table)))
+            .collect();
+        let mut runner = Runner::new(&migrations.map_err(of_migration)?);
+        runner.set_migration_table_name(HISTORY_TABLE);
+        self.client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
+        let done = runner.run_async(&mut self.client).await;
+        self.client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await?;
+        let done = done.map_err(of_migration)?;
+        for migration in done.applied_migrations() {
+            tracing::info!(%migration, "the database's schema was brought up to date");
+        }
+        Ok(())
+    }
+
+    /// Does something on the connection, and not longer than the database
+    /// itself would: what takes longer is on a connection that hangs.
+    pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match tokio::time::timeout(limit, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Slow(format!("no answer of the database within {} s", limit.as_secs()))),
+        }
+    }
+}
+
+impl Settings {
+    /// How long the client waits for what the database may do.
+    pub(super) fn patience(&self) -> Duration {
+        self.statement_timeout.saturating_add(MARGIN)
+    }
+}
+
+/// What went wrong with a migration, by what the database said of it.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn of_migration(error: refinery::Error) -> Error {
+    use refinery::error::Kind;
+    match error.kind() {
+        Kind::DivergentVersion(applied, _) => Error::Setup(format!(
+            "the database was set up by another version of {applied}, or with another storage.provenance_table"
+        )),
+        Kind::MissingVersion(applied) => {
+            Error::Setup(format!("the database was set up by a newer version, which has {applied}"))
+        }
+        Kind::Connection(_, cause) => match cause.downcast_ref::<tokio_postgres::Error>() {
+            Some(cause) => Error::from(cause),
+            None => Error::Setup(format!("the database's schema can't be made: {cause}")),
+        },
+        _ => Error::Setup(format!("the database's schema can't be made: {error}")),
+    }
+}

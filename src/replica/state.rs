@@ -1,0 +1,213 @@
+//! The one row that says whose copy it is and how far it is, and who may
+//! write there.
+
+use std::time::Duration;
+
+use tokio_postgres::{GenericClient, Row};
+use uuid::Uuid;
+
+use super::Error;
+use super::position::{Phase, Position};
+use super::session::Session;
+use super::tables::Table;
+use crate::store::CommitNumber;
+use crate::task::Seq;
+
+/// The row as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) store: Uuid,
+    pub(super) epoch: i64,
+    pub(super) at: Position,
+    pub(super) newest_change: CommitNumber,
+    pub(super) log_position: Seq,
+}
+
+/// What the store here has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Local {
+    pub(super) store: Uuid,
+    /// The last commit.
+    pub(super) newest: CommitNumber,
+    /// The list of changes has every commit after this one.
+    pub(super) listed_from: CommitNumber,
+}
+
+/// Where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// From where the copy is.
+    At(Position),
+    /// With a scan, since the copy is new or has missed something.
+    Scan,
+    /// With a scan, of a copy that was another store's.
+    Adopt,
+}
+
+/// How long it may take to make the copy of another store ours.
+const ADOPTION: Duration = Duration::from_hours(1);
+const COLUMNS: &str = "store_id, epoch, commit, done, scan_table, scan_after, newest_change, log_position";
+
+/// Reads the row, if there is one.
+pub(super) async fn load(client: &impl GenericClient) -> Result<Option<State>, Error> {
+    let row = client.query_opt(&format!("SELECT {COLUMNS} FROM replication_state"), &[]).await?;
+    row.as_ref().map(read).transpose()
+}
+
+fn read(row: &Row) -> Result<State, Error> {
+    let whole = |at: usize| -> Result<u64, Error> { Ok(u64::try_from(row.try_get::<_, i64>(at)?).unwrap_or(0)) };
+    let phase: Option<String> = row.try_get(4)?;
+    let scan = match phase {
+        Some(name) => {
+            let unknown = || Error::Setup(format!("replication_state says {name:?} as scan_table, which is none"));
+            Some((Phase::named(&name).ok_or_else(unknown)?, row.try_get(5)?))
+        }
+        None => None,
+    };
+    let done = usize::try_from(whole(3)?).unwrap_or(usize::MAX);
+    Ok(State {
+        store: row.try_get(0)?,
+        epoch: row.try_get(1)?,
+        at: Position { commit: CommitNumber(whole(2)?), done, scan },
+        newest_change: CommitNumber(whole(6)?),
+        log_position: Seq(whole(7)?),
+    })
+}
+
+/// Decides where to go on, or that nothing may be written.
+pub(super) fn begin(found: Option<&State>, local: Local, adopt: bool) -> Result<Begin, Error> {
+    let Some(found) = found else { return Ok(Begin::Adopt) };
+    if found.store != local.store {
+        return if adopt { Ok(Begin::Adopt) } else { Err(foreign(found.store, local.store)) };
+    }
+    if found.at.commit > local.newest {
+        return if adopt {
+            Ok(Begin::Adopt)
+        } else {
+            Err(Error::Foreign(format!(
+                "the database is ahead of this data directory, by {} changes: the directory is an older copy of \
+                 itself; restore it with `dats restore --from postgres`, or start with --adopt to make the database \
+                 its copy again",
+                found.at.commit.0 - local.newest.0
+            )))
+        };
+    }
+    if found.at.commit < local.listed_from {
+        return Ok(Begin::Scan);
+    }
+    Ok(Begin::At(found.at.clone()))
+}
+
+fn foreign(theirs: Uuid, ours: Uuid) -> Error {
+    Error::Foreign(format!(
+        "the database holds the copy of another data directory (store {theirs}, not {ours}): restore this one from \
+         it with `dats restore --from postgres`, or start with --adopt to replace the copy"
+    ))
+}
+
+impl Session {
+    /// Begins a scan: from here on the copy belongs to the store here.
+    pub(super) async fn begin_scan(&mut self, local: Local, adopt: bool) -> Result<Position, Error> {
+        let at = Position::scanning(local.newest);
+        let names = self.settings.provenance_table.clone();
+        let limit = if adopt { ADOPTION } else { self.settings.patience() };
+        let transaction = self.client.transaction().await?;
+        let work = async {
+            if adopt {
+                // The numbers of another store say nothing about ours. It may
+                // be many rows, and is done once.
+                transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
+                for table in Table::ALL {
+                    let name = table.name(&names);
+                    transaction.execute(&format!("UPDATE {name} SET change = 0 WHERE change <> 0"), &[]).await?;
+                }
+                transaction.execute("UPDATE replication_rejects SET change = 0 WHERE change <> 0", &[]).await?;
+            }
+            let (commit, phase) = (signed(local.newest.0), Phase::Projects.as_str());
+            transaction
+                .execute(
+                    "INSERT INTO replication_state \
+                     (store_id, epoch, commit, done, scan_table, scan_after, newest_change, log_position) \
+                     VALUES ($1, 1, $2, 0, $3, NULL, 0, 0) \
+                     ON CONFLICT (single) DO UPDATE SET store_id = excluded.store_id, commit = excluded.commit, \
+                     done = 0, scan_table = excluded.scan_table, scan_after = NULL, written_at = now()",
+                    &[&local.store, &commit, &phase],
+                )
+                .await?;
+            transaction.commit().await?;
+            Ok(at)
+        };
+        Self::within(limit, work).await
+    }
+}
+
+/// Moves the position, if it is still where it was: first of all in the
+/// transaction, so that the row's lock lets one writer after the other in.
+pub(super) async fn advance(
+    client: &impl GenericClient,
+    store: Uuid,
+    from: &Position,
+    to: &Position,
+    (newest, log_position): (CommitNumber, Seq),
+) -> Result<(), Error> {
+    let phase = |position: &Position| position.scan.as_ref().map(|(phase, _)| phase.as_str());
+    let after = |position: &Position| position.scan.as_ref().and_then(|(_, after)| after.clone());
+    let done = |position: &Position| i64::try_from(position.done).unwrap_or(i64::MAX);
+    let moved = client
+        .execute(
+            "UPDATE replication_state SET commit = $1, done = $2, scan_table = $3, scan_after = $4, \
+             newest_change = greatest(newest_change, $5), log_position = greatest(log_position, $6), \
+             written_at = now() WHERE store_id = $7 AND commit = $8 AND done = $9 \
+             AND scan_table IS NOT DISTINCT FROM $10 AND scan_after IS NOT DISTINCT FROM $11",
+            &[
+                &signed(to.commit.0),
+                &done(to),
+                &phase(to),
+                &after(to),
+                &signed(newest.0),
+                &signed(log_position.0),
+                &store,
+                &signed(from.commit.0),
+                &done(from),
+                &phase(from),
+                &after(from),
+            ],
+        )
+        .await?;
+    if moved == 1 {
+        return Ok(());
+    }
+    Err(Error::Away("somebody else has moved the copy's position; it is read again".to_owned()))
+}
+
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(store: Uuid, commit: u64) -> State {
+        State {
+            store,
+            epoch: 1,
+            at: Position { commit: CommitNumber(commit), done: 0, scan: None },
+            newest_change: CommitNumber(commit),
+            log_position: Seq(1),
+        }
+    }
+
+    #[test]
+    fn only_its_own_copy_is_written() {
+        let (ours, theirs) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let local = Local { store: ours, newest: CommitNumber(10), listed_from: CommitNumber(5) };
+        let of = |state: Option<State>, adopt| begin(state.as_ref(), local, adopt);
+        assert_eq!(of(None, false).unwrap(), Begin::Adopt);
+        assert_eq!(of(Some(state(ours, 7)), false).unwrap(), Begin::At(state(ours, 7).at));
+        assert_eq!(of(Some(state(ours, 4)), false).unwrap(), Begin::Scan);
+        assert!(matches!(of(Some(state(theirs, 7)), false), Err(Error::Foreign(_))));
+        assert_eq!(of(Some(state(theirs, 7)), true).unwrap(), Begin::Adopt);
+        assert!(matches!(of(Some(state(ours, 11)), false), Err(Error::Foreign(_))));
+    }
+}

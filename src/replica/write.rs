@@ -1,0 +1,322 @@
+//! Writing a portion: one transaction, which also moves the position. A row
+//! that the database refuses is found by halving, and set aside.
+
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+use super::portion::Portion;
+use super::position::Position;
+use super::rows::Dependency;
+use super::session::Session;
+use super::state::{self, signed};
+use super::tables::{Row, Table};
+use super::{Error, cells};
+use crate::store::CommitNumber;
+
+/// Where rejected dependencies are said to come from.
+pub(super) const DEPENDENCIES: &str = "artifact_dependencies";
+
+/// What of a portion has arrived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) rows: u64,
+    pub(super) rejected: u64,
+}
+
+/// What every write of a portion knows.
+struct Writing<'a> {
+    statements: &'a std::collections::HashMap<Table, tokio_postgres::Statement>,
+    provenance_table: &'a str,
+    number: CommitNumber,
+    has_rejects: bool,
+}
+
+impl Session {
+    /// Writes a portion and moves the position from one place to the next.
+    pub(super) async fn write(&mut self, store: Uuid, from: &Position, portion: &Portion) -> Result<Written, Error> {
+        let limit = self.settings.patience();
+        match Self::within(limit, self.write_at_once(store, from, portion)).await {
+            Err(Error::Row { reason, .. }) => {
+                tracing::debug!(reason, "the database refused a row; it is looked for");
+                // Halving takes about as many statements as rows are refused
+                // times the logarithm of the portion.
+                Self::within(limit.saturating_mul(4), self.write_carefully(store, from, portion)).await
+            }
+            written => written,
+        }
+    }
+
+    async fn write_at_once(&mut self, store: Uuid, from: &Position, portion: &Portion) -> Result<Written, Error> {
+        let writing = Writing {
+            statements: &self.upserts,
+            provenance_table: &self.settings.provenance_table,
+            number: portion.number,
+            has_rejects: self.has_rejects,
+        };
+        let transaction = self.client.transaction().await?;
+        let newest = (portion.number, portion.log_position);
+        state::advance(&transaction, store, from, &portion.to, newest).await?;
+        let mut written = Written::default();
+        for (table, rows) in &portion.rows {
+            writing.upsert(&transaction, *table, rows).await?;
+            written.rows += count(rows.len());
+        }
+        writing.remove_gone(&transaction, portion).await?;
+        writing.replace_dependencies(&transaction, portion).await?;
+        transaction.commit().await?;
+        written.rows += count(portion.gone_tasks.len() + portion.gone_checkpoints.len());
+        Ok(written)
+    }
+
+    async fn write_carefully(&mut self, store: Uuid, from: &Position, portion: &Portion) -> Result<Written, Error> {
+        self.has_rejects = true;
+        let writing = Writing {
+            statements: &self.upserts,
+            provenance_table: &self.settings.provenance_table,
+            number: portion.number,
+            has_rejects: true,
+        };
+        let mut transaction = self.client.transaction().await?;
+        // A constraint that waits for the commit would name no row.
+        transaction.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let newest = (portion.number, portion.log_position);
+        state::advance(&transaction, store, from, &portion.to, newest).await?;
+        let mut written = Written::default();
+        for (table, rows) in &portion.rows {
+            let rejected = writing.upsert_by_halves(&mut transaction, *table, rows).await?;
+            written.rows += count(rows.len()) - rejected;
+            written.rejected += rejected;
+        }
+        writing.remove_gone(&transaction, portion).await?;
+        written.rejected += writing.replace_dependencies_by_halves(&mut transaction, portion).await?;
+        transaction.commit().await?;
+        Ok(written)
+    }
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}
+
+impl Writing<'_> {
+    async fn upsert(&self, transaction: &Transaction<'_>, table: Table, rows: &[Row]) -> Result<(), Error> {
+        let Some(statement) = self.statements.get(&table) else { return Ok(()) };
+        let arrays = cells::columns(table, rows);
+        let number = signed(self.number.0);
+        let mut parameters = cells::references(&arrays);
+        parameters.push(&number);
+        transaction.execute(statement, &parameters).await?;
+        if self.has_rejects {
+            let source = table.name(self.provenance_table);
+            let keys: Vec<String> = rows.iter().map(|row| table.key_text(row)).collect();
+            let sql = "DELETE FROM replication_rejects WHERE source = $1 AND key = ANY($2)";
+            transaction.execute(sql, &[&source, &keys]).await?;
+        }
+        Ok(())
+    }
+
+    /// How many rows were set aside.
+    async fn upsert_by_halves(
+        &self,
+        transaction: &mut Transaction<'_>,
+        table: Table,
+        rows: &[Row],
+    ) -> Result<u64, Error> {
+        let (mut rejected, mut left) = (0, vec![rows]);
+        while let Some(rows) = left.pop() {
+            let attempt = transaction.transaction().await?;
+            match self.upsert(&attempt, table, rows).await {
+                Ok(()) => attempt.commit().await?,
+                Err(Error::Row { reason, code }) => {
+                    attempt.rollback().await?;
+                    match rows {
+                        [row] => {
+                            self.reject(transaction, table, row, &reason, &code).await?;
+                            rejected += 1;
+                        }
+                        rows => {
+                            let (first, second) = rows.split_at(rows.len() / 2);
+                            left.extend([second, first]);
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(rejected)
+    }
+
+    async fn reject(
+        &self,
+        transaction: &Transaction<'_>,
+        table: Table,
+        row: &Row,
+        reason: &str,
+        code: &str,
+    ) -> Result<(), Error> {
+        let (source, key) = (table.name(self.provenance_table), table.key_text(row));
+        tracing::error!(table = source, key, reason, "the database refused a row; it waits for `dats verify --repair`");
+        let cells: Vec<String> = row.iter().map(super::tables::Cell::to_text).collect();
+        // Text that the database can't hold is what it may have refused.
+        let text = serde_json::Value::from(cells).to_string().replace("\\u0000", "\u{FFFD}");
+        let (key, reason) = (key.replace('\0', "\u{FFFD}"), reason.replace('\0', "\u{FFFD}"));
+        let sql = "INSERT INTO replication_rejects (source, key, reason, sqlstate, row_text, change) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (source, key) DO UPDATE SET \
+                   reason = excluded.reason, sqlstate = excluded.sqlstate, row_text = excluded.row_text, \
+                   rejected_at = now(), change = excluded.change";
+        transaction.execute(sql, &[&source, &key, &reason, &code, &text, &signed(self.number.0)]).await?;
+        Ok(())
+    }
+
+    async fn remove_gone(&self, transaction: &Transaction<'_>, portion: &Portion) -> Result<(), Error> {
+        let (tasks, checkpoints) = (&portion.gone_tasks, &portion.gone_checkpoints);
+        if tasks.is_empty() && checkpoints.is_empty() {
+            return Ok(());
+        }
+        transaction.execute("DELETE FROM tasks WHERE id = ANY($1)", &[tasks]).await?;
+        transaction.execute("DELETE FROM checkpoints WHERE id = ANY($1)", &[checkpoints]).await?;
+        if self.has_rejects {
+            let keys: Vec<String> = tasks.iter().map(Uuid::to_string).collect();
+            let sql = "DELETE FROM replication_rejects WHERE source = 'tasks' AND key = ANY($1) \
+                       OR source = 'checkpoints' AND key = ANY($2)";
+            transaction.execute(sql, &[&keys, checkpoints]).await?;
+        }
+        Ok(())
+    }
+
+    async fn replace_dependencies(&self, transaction: &Transaction<'_>, portion: &Portion) -> Result<(), Error> {
+        if portion.dependents.is_empty() {
+            return Ok(());
+        }
+        self.drop_dependencies(transaction, portion).await?;
+        self.insert_dependencies(transaction, &portion.dependencies).await?;
+        self.settle_rejects(transaction, &portion.dependencies).await
+    }
+
+    /// How many were set aside.
+    async fn replace_dependencies_by_halves(
+        &self,
+        transaction: &mut Transaction<'_>,
+        portion: &Portion,
+    ) -> Result<u64, Error> {
+        if portion.dependents.is_empty() {
+            return Ok(0);
+        }
+        self.drop_dependencies(transaction, portion).await?;
+        let (mut rejected, mut left) = (0, vec![&portion.dependencies[..]]);
+        while let Some(rows) = left.pop() {
+            let attempt = transaction.transaction().await?;
+            match self.insert_dependencies(&attempt, rows).await {
+                Ok(()) => attempt.commit().await?,
+                Err(Error::Row { reason, code }) => {
+                    attempt.rollback().await?;
+                    match rows {
+                        [one] => {
+                            self.reject_dependency(transaction, *one, &reason, &code).await?;
+                            rejected += 1;
+                        }
+                        rows => {
+                            let (first, second) = rows.split_at(rows.len() / 2);
+                            left.extend([second, first]);
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.settle_rejects(transaction, &portion.dependencies).await?;
+        Ok(rejected)
+    }
+
+    /// Takes away what these records no longer depend on.
+    async fn drop_dependencies(&self, transaction: &Transaction<'_>, portion: &Portion) -> Result<(), Error> {
+        let (of, on, kind) = split(&portion.dependencies);
+        let sql = "DELETE FROM artifact_dependencies AS d WHERE d.artifact_id = ANY($1) AND NOT EXISTS \
+                   (SELECT 1 FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS e(a, b, t) \
+                   WHERE e.a = d.artifact_id AND e.b = d.depends_on AND e.t = d.dependency_type)";
+        transaction.execute(sql, &[&portion.dependents, &of, &on, &kind]).await?;
+        if self.has_rejects {
+            let sql = "DELETE FROM replication_rejects WHERE source = $1 AND artifact_id = ANY($2)";
+            transaction.execute(sql, &[&DEPENDENCIES, &portion.dependents]).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds dependencies between records that are there. One on a record that
+    /// is still to come comes with it: that commit names both.
+    async fn insert_dependencies(&self, transaction: &Transaction<'_>, all: &[Dependency]) -> Result<(), Error> {
+        let (of, on, kind) = split(all);
+        let sql = format!(
+            "INSERT INTO artifact_dependencies (artifact_id, depends_on, dependency_type) \
+             SELECT e.a, e.b, e.t FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS e(a, b, t) \
+             WHERE EXISTS (SELECT 1 FROM {table} WHERE id = e.a) AND EXISTS (SELECT 1 FROM {table} WHERE id = e.b) \
+             AND NOT EXISTS (SELECT 1 FROM artifact_dependencies d \
+             WHERE d.artifact_id = e.a AND d.depends_on = e.b AND d.dependency_type = e.t) \
+             ON CONFLICT DO NOTHING",
+            table = self.provenance_table
+        );
+        transaction.execute(&sql, &[&of, &on, &kind]).await?;
+        Ok(())
+    }
+
+    async fn reject_dependency(
+        &self,
+        transaction: &Transaction<'_>,
+        (of, on, kind): Dependency,
+        reason: &str,
+        code: &str,
+    ) -> Result<(), Error> {
+        let key = format!("{of}:{on}:{kind}");
+        tracing::error!(
+            table = DEPENDENCIES,
+            key,
+            reason,
+            "the database refused a row; it waits for `dats verify --repair`"
+        );
+        let sql = "INSERT INTO replication_rejects \
+                   (source, key, artifact_id, depends_on, dependency_type, reason, sqlstate, row_text, change) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8) ON CONFLICT (source, key) DO NOTHING";
+        let number = signed(self.number.0);
+        transaction.execute(sql, &[&DEPENDENCIES, &key, &of, &on, &kind, &reason, &code, &number]).await?;
+        Ok(())
+    }
+
+    /// Sets aside the dependencies that need a rejected record, and adds those
+    /// that need none any more.
+    async fn settle_rejects(&self, transaction: &Transaction<'_>, all: &[Dependency]) -> Result<(), Error> {
+        if !self.has_rejects {
+            return Ok(());
+        }
+        let (of, on, kind) = split(all);
+        let table = self.provenance_table;
+        let sql = format!(
+            "INSERT INTO replication_rejects \
+             (source, key, artifact_id, depends_on, dependency_type, reason, sqlstate, row_text, change) \
+             SELECT $4, e.a || ':' || e.b || ':' || e.t, e.a, e.b, e.t, \
+             'it needs a record that was refused', '23503', '', $5 \
+             FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS e(a, b, t) \
+             WHERE EXISTS (SELECT 1 FROM replication_rejects r WHERE r.source = '{table}' \
+             AND r.key IN (e.a::text, e.b::text)) AND NOT EXISTS (SELECT 1 FROM artifact_dependencies d \
+             WHERE d.artifact_id = e.a AND d.depends_on = e.b AND d.dependency_type = e.t) \
+             ON CONFLICT (source, key) DO NOTHING"
+        );
+        let number = signed(self.number.0);
+        transaction.execute(&sql, &[&of, &on, &kind, &DEPENDENCIES, &number]).await?;
+        let sql = format!(
+            "WITH free AS (DELETE FROM replication_rejects r USING {table} a, {table} b \
+             WHERE r.source = $1 AND r.sqlstate = '23503' AND a.id = r.artifact_id AND b.id = r.depends_on \
+             RETURNING r.artifact_id, r.depends_on, r.dependency_type) \
+             INSERT INTO artifact_dependencies (artifact_id, depends_on, dependency_type) \
+             SELECT * FROM free ON CONFLICT DO NOTHING"
+        );
+        transaction.execute(&sql, &[&DEPENDENCIES]).await?;
+        Ok(())
+    }
+}
+
+fn split(all: &[Dependency]) -> (Vec<Uuid>, Vec<Uuid>, Vec<&'static str>) {
+    let of = all.iter().map(|(of, _, _)| *of).collect();
+    let on = all.iter().map(|(_, on, _)| *on).collect();
+    let kind = all.iter().map(|(_, _, kind)| *kind).collect();
+    (of, on, kind)
+}

@@ -1,0 +1,93 @@
+//! Random histories, with a fault in each round.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::equal::assert_equal;
+use super::world::{User, setup, stop, verify};
+use crate::support::postgres::{self, Database};
+use crate::support::process::{Server, Setup};
+use crate::support::proxy::{Proxy, Traffic};
+use crate::support::random::{Random, from_environment};
+
+const ROUNDS: u64 = 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_after_whatever_has_happened() {
+    let Some(database) = postgres::private_database().await else { return };
+    let seed = from_environment("DATS_SEED", 7);
+    let mut random = Random::new(seed);
+    let proxy = Proxy::to((std::net::Ipv4Addr::LOCALHOST, database.server.port).into());
+    let setup = setup(&database.url_through(proxy.address.port()));
+    let mut server = setup.start();
+    let mut user = User::new(seed, &server);
+    for round in 0..from_environment("DATS_ROUNDS", ROUNDS) {
+        user.act(15).await;
+        // Each at least once, then at random.
+        let fault = if round < 7 { round } else { random.below(7) };
+        server = strike(fault, server, &setup, &database, &proxy, &mut user).await;
+        user.moves_to(&server);
+    }
+    proxy.traffic(Traffic::Pass);
+    stop(server, &setup, &database).await;
+    assert_equal(&setup.data_dir(), &database).await;
+    let verified = verify(&setup, &database.url(), &[]);
+    assert_eq!(verified.code, 0, "seed {seed}: {} {}", verified.stdout, verified.stderr);
+    assert!(!setup.log().contains(postgres::PASSWORD) && !setup.log().contains("panicked"), "{}", setup.log());
+}
+
+/// One fault, while the service is used.
+async fn strike(
+    fault: u64,
+    mut server: Server,
+    setup: &Setup,
+    database: &Database,
+    proxy: &Proxy,
+    user: &mut User,
+) -> Server {
+    let postgres = &database.server;
+    match fault {
+        0 => {
+            postgres.stop(false);
+            user.act(10).await;
+            postgres.run();
+        }
+        1 => {
+            postgres.stop(true);
+            user.act(10).await;
+            postgres.run();
+        }
+        2 => {
+            postgres.freeze(true);
+            user.act(10).await;
+            postgres.freeze(false);
+        }
+        3 => {
+            postgres.set_read_only(true).await;
+            let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'dats'";
+            database.number(end).await;
+            user.act(10).await;
+            postgres.set_read_only(false).await;
+            database.number(end).await;
+        }
+        4 => {
+            proxy.cut_after(user.random.below(20_000));
+            user.act(10).await;
+        }
+        5 => {
+            proxy.traffic(Traffic::Refuse);
+            user.act(10).await;
+            proxy.traffic(Traffic::Pass);
+        }
+        _ => {
+            let killed = async {
+                sleep(Duration::from_millis(30)).await;
+                server.kill();
+            };
+            tokio::join!(killed, user.act(10));
+            return setup.start();
+        }
+    }
+    server
+}

@@ -1,0 +1,53 @@
+//! A database that comes later, or comes back.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::equal::assert_equal;
+use super::world::{User, setup, stop};
+use crate::support::postgres;
+use crate::support::process::Setup;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn added_late_to_a_full_data_directory() {
+    let Some(database) = postgres::database().await else { return };
+    let alone = Setup::new();
+    let mut server = alone.start();
+    let mut user = User::new(5, &server);
+    user.act(120).await;
+    server.kill();
+    // Small pages, and killed again and again on the way.
+    let with = alone.clone().with("DATABASE_URL", &database.url()).with("DATS__STORAGE__BATCH_ROWS", "4");
+    for _ in 0..3 {
+        let mut server = with.start();
+        user.moves_to(&server);
+        sleep(Duration::from_millis(60)).await;
+        user.act(5).await;
+        server.kill();
+    }
+    let server = with.start();
+    stop(server, &with, &database).await;
+    assert_equal(&with.data_dir(), &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removed_and_added_again() {
+    let Some(database) = postgres::database().await else { return };
+    let setup = setup(&database.url());
+    let server = setup.start();
+    let mut user = User::new(6, &server);
+    user.act(40).await;
+    stop(server, &setup, &database).await;
+    let alone = setup.clone().with("DATABASE_URL", "");
+    let mut server = alone.start();
+    user.moves_to(&server);
+    user.act(40).await;
+    server.kill();
+    let dir = setup.data_dir().display().to_string();
+    let pruned = crate::support::process::run("127.0.0.1:1", &[], &["prune", "--older-than", "0s", "--data-dir", &dir]);
+    assert_eq!(pruned.code, 0, "{}", pruned.stderr);
+    let server = setup.start();
+    stop(server, &setup, &database).await;
+    assert_equal(&setup.data_dir(), &database).await;
+}

@@ -1,0 +1,13 @@
+//! The copy in Postgres: equal to the store after whatever has happened to
+//! either of them, and enough to make the store again.
+//!
+//! The database is real, and so is the service. What both hold is compared
+//! here by queries of the tests' own, not by what the service says of itself.
+
+mod equal;
+mod faults;
+mod histories;
+mod late;
+mod refusals;
+mod restore;
+mod world;

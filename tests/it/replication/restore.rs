@@ -1,0 +1,88 @@
+//! A lost data directory, made again from the copy.
+
+use serde_json::{Value, json};
+
+use super::equal::assert_equal;
+use super::world::{User, caught_up, copy_becomes, setup, stop, verify};
+use crate::support::client::Client;
+use crate::support::postgres;
+use crate::support::process::{Ran, Setup, run};
+
+fn restore(setup: &Setup, url: &str) -> Ran {
+    let dir = setup.data_dir().display().to_string();
+    run("127.0.0.1:1", &[("DATABASE_URL", url)], &["restore", "--from", "postgres", "--data-dir", &dir])
+}
+
+async fn page(client: &Client, path: &str) -> Value {
+    client.get(path).await.json()
+}
+
+/// What must be the same again; the ids of entries follow from the store.
+async fn facts(client: &Client, path: &str) -> Value {
+    let mut page = page(client, path).await;
+    for entry in page["taint_events"].as_array_mut().into_iter().flatten() {
+        entry["id"].take();
+    }
+    page
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn goes_on_where_the_lost_one_was() {
+    let Some(database) = postgres::database().await else { return };
+    let lost = setup(&database.url());
+    let mut server = lost.start();
+    let client = Client::new(&server.address);
+    User::new(8, &server).act(80).await;
+    let options = json!({"tier": "large", "qa_profile": "none"});
+    let task = client.submit(&json!({"description": "under way", "options": options})).await;
+    let ask = json!({"worker_id": "w", "max": 1, "lease_seconds": 600, "wait_seconds": 10});
+    let lease = client.post("queues/large/lease", &ask).await.json();
+    assert_eq!(lease["leases"][0]["task"]["task_id"], *task, "{lease}");
+    caught_up(&server, &lost, &database).await;
+    let paths = [
+        "provenance?limit=1000",
+        "taint-events?limit=1000",
+        "projects?limit=1000",
+        "projects/one/checkpoints?limit=1000",
+    ];
+    let mut before = Vec::new();
+    for path in paths {
+        before.push(facts(&client, path).await);
+    }
+    let total = page(&client, "tasks?limit=1").await["total"].clone();
+    let head = page(&client, "/health/detailed").await["figures"]["log_head"].as_u64().unwrap();
+    server.kill();
+
+    let new = setup(&database.url());
+    let restored = restore(&new, &database.url());
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    assert_eq!(restore(&new, &database.url()).code, 1, "a data directory with something in it is left alone");
+    let server = new.start();
+    let client = Client::new(&server.address);
+    for (path, before) in paths.into_iter().zip(before) {
+        assert_eq!(facts(&client, path).await, before, "{path}");
+    }
+    assert_eq!(page(&client, "tasks?limit=1").await["total"], total);
+    // The attempt that was under way is lost; what comes of it is stale.
+    let again = client.post("queues/large/lease", &ask).await.json();
+    let again = &again["leases"][0]["task"];
+    assert_eq!((&again["task_id"], &again["attempt"]), (&json!(task), &json!(2)), "{again}");
+    let data = json!({"task_id": task, "artifact_id": "late", "attempt": 1});
+    let event =
+        json!({"specversion": "1.0", "id": "late", "source": "/t", "type": "dats.task.output.created", "data": data});
+    let headers = [("content-type", "application/cloudevents+json")];
+    let answer = client.ask("POST", "events", &headers, event.to_string()).await.unwrap();
+    assert_eq!(answer.json()["outcome"], "stale", "{answer:?}");
+    // Positions of the lost log are of another time.
+    let events = page(&client, &format!("events?after={head}&limit=1")).await;
+    assert!(events.to_string().contains("reset") || events["events"][0]["seq"].as_u64() > Some(head), "{events}");
+    User::new(9, &server).act(40).await;
+    stop(server, &new, &database).await;
+    assert_equal(&new.data_dir(), &database).await;
+    let verified = verify(&new, &database.url(), &[]);
+    assert_eq!(verified.code, 0, "{} {}", verified.stdout, verified.stderr);
+    // Should the lost one turn up again, it has lost its right to the copy.
+    let mut server = lost.start();
+    copy_becomes(&server, &lost, |copy| copy["status"] == "refused").await;
+    server.kill();
+}
