@@ -11,6 +11,8 @@
 #[expect(dead_code, reason = "this bench needs a part of it")]
 mod support;
 
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +24,6 @@ use dats::engine::{Engine, Subject};
 use dats::lineage::{Graph, Node};
 use dats::task::ArtifactId;
 use serde_json::{Value, json};
-use support::limits::DurableFile;
 use support::load::{Connection, MakeRequest, Measured, get, post, run};
 use support::server::Process;
 use support::{engine, linked};
@@ -229,8 +230,7 @@ impl Client {
             let reached = prepared.graph.dependents(&[prepared.root], None).len();
             let walked = started.elapsed();
             assert_eq!(reached, suspects);
-            let bytes = (suspects * CHANGE_BYTES).next_multiple_of(4096);
-            bare.0.push(walked + DurableFile::new(dir, bytes).write_durably());
+            bare.0.push(walked + write_durably(dir, suspects * CHANGE_BYTES));
         }
         taints.print(&format!("taint of the first: {suspects} suspects"));
         clears.print("clear of it");
@@ -241,6 +241,16 @@ impl Client {
         self.get("audit trail, newest", |_| "taint-events?limit=1000".to_owned());
         self.call(&say("clear", &json!({"reason": "a bench"})));
     }
+}
+
+/// One durable write of so many bytes: how long it took.
+fn write_durably(dir: &Path, bytes: usize) -> Duration {
+    let mut file = File::create(dir.join("limit")).expect("a file");
+    let content = vec![7; bytes];
+    let started = Stopwatch::start();
+    file.write_all(&content).expect("a write");
+    file.sync_data().expect("a sync");
+    started.elapsed()
 }
 
 fn say(what: &str, body: &Value) -> Vec<u8> {

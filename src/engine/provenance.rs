@@ -4,6 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fixedbitset::FixedBitSet;
+use petgraph::visit::{NodeCount, NodeIndexable};
 use uuid::Uuid;
 
 use super::api::Refusal;
@@ -161,8 +163,8 @@ impl Provenance {
     fn mark(&mut self, step: &Step) {
         self.moved = true;
         for change in &step.flags {
-            if let Some(known) = self.graph.record(change.record) {
-                self.tallies.entry(known.project).or_default().counts.flag(change.from, change.to);
+            if let Some((_, project)) = self.graph.named(change.record) {
+                self.tallies.entry(project).or_default().counts.flag(change.from, change.to);
             }
         }
         let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
@@ -201,12 +203,18 @@ fn outputs(graph: &Graph, node: Node) -> u64 {
 
 /// The changes of a step by the ids of their records.
 pub(super) fn changes(graph: &Graph, step: &Step) -> Vec<ChangeRow> {
-    let id = |node| graph.record(node).map(|known| known.id);
-    let changes = step.flags.iter().filter_map(|change| {
-        let through = change.through.and_then(id);
-        Some(ChangeRow { record: id(change.record)?, from: change.from, to: change.to, depth: change.depth, through })
-    });
-    changes.collect()
+    let id = |node| graph.named(node).map(|(id, _)| id);
+    let mut changes = Vec::with_capacity(step.flags.len());
+    // What was reached through the same record stands together.
+    let mut last = (None, None);
+    for change in &step.flags {
+        if last.0 != change.through {
+            last = (change.through, change.through.and_then(id));
+        }
+        let Some(record) = id(change.record) else { continue };
+        changes.push(ChangeRow { record, from: change.from, to: change.to, depth: change.depth, through: last.1 });
+    }
+    changes
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
@@ -282,14 +290,14 @@ impl Machine {
     pub(super) fn running_users(&self, step: &Step) -> Stored<Vec<TaskId>> {
         let graph = self.provenance.graph();
         let spoilt = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
-        let artifacts = products(graph, spoilt);
+        let spoilt = Spoilt::new(graph, spoilt);
         let mut users = Vec::new();
-        if artifacts.is_empty() {
+        if spoilt.is_empty() {
             return Ok(users);
         }
         let view = self.store.view()?;
         for task in self.open_tasks().filter(|task| matches!(task.state, State::Running { .. })) {
-            if uses(&view, task, &artifacts)? {
+            if uses(&view, task, &spoilt)? {
                 users.push(task.id);
             }
         }
@@ -298,24 +306,44 @@ impl Machine {
     }
 }
 
-/// The artifacts that any of these records has made.
-fn products(graph: &Graph, records: impl Iterator<Item = Node>) -> HashSet<&str> {
-    records.flat_map(|node| graph.outputs(node)).filter_map(|artifact| graph.artifact_id(artifact)).collect()
+/// Records whose artifacts are no longer to be used: asked by the few artifacts
+/// that are used, and not by all that the many records have made.
+struct Spoilt<'a> {
+    graph: &'a Graph,
+    records: FixedBitSet,
+}
+
+impl<'a> Spoilt<'a> {
+    fn new(graph: &'a Graph, records: impl Iterator<Item = Node>) -> Self {
+        let mut spoilt = FixedBitSet::with_capacity(graph.node_count());
+        spoilt.extend(records.map(|node| graph.to_index(node)));
+        Self { graph, records: spoilt }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_clear()
+    }
+
+    fn made(&self, artifact: &ArtifactId) -> bool {
+        let artifact = self.graph.find_artifact(artifact);
+        let mut makers = artifact.into_iter().flat_map(|artifact| self.graph.producers(artifact));
+        makers.any(|maker| self.records.contains(self.graph.to_index(maker)))
+    }
 }
 
 /// The running tasks that were given an artifact of any of these records, as
 /// of the last commit.
 pub(super) fn running_users_in(view: &store::View, graph: &Graph, records: &[Node]) -> Stored<Vec<TaskId>> {
-    let artifacts = products(graph, records.iter().copied());
+    let spoilt = Spoilt::new(graph, records.iter().copied());
     let mut users = Vec::new();
-    if artifacts.is_empty() {
+    if spoilt.is_empty() {
         return Ok(users);
     }
     let running = ScanFilter { project: None, statuses: vec![Status::Running], below: None };
     for id in view.scan(&running)? {
         let task = view.task(id?)?.filter(|task| matches!(task.state, State::Running { .. }));
         if let Some(task) = task
-            && uses(view, &task, &artifacts)?
+            && uses(view, &task, &spoilt)?
         {
             users.push(task.id);
         }
@@ -324,8 +352,8 @@ pub(super) fn running_users_in(view: &store::View, graph: &Graph, records: &[Nod
     Ok(users)
 }
 
-fn uses(view: &store::View, task: &Task, artifacts: &HashSet<&str>) -> Stored<bool> {
-    let one_of = |ids: &[ArtifactId]| ids.iter().any(|id| artifacts.contains(id.as_str()));
+fn uses(view: &store::View, task: &Task, spoilt: &Spoilt<'_>) -> Stored<bool> {
+    let one_of = |ids: &[ArtifactId]| ids.iter().any(|id| spoilt.made(id));
     if one_of(&task.inputs) {
         return Ok(true);
     }

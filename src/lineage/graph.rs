@@ -143,6 +143,14 @@ impl Graph {
         })
     }
 
+    /// The id and the project of a record: all that a walk over many of them
+    /// needs to name them.
+    #[must_use]
+    pub fn named(&self, node: Node) -> Option<(RecordId, Project)> {
+        let row = self.holds(node).then(|| self.row(node.0))?;
+        Some((row.id, Project(row.project)))
+    }
+
     /// What a record used, with what it is linked to, in a fixed order.
     pub fn inputs(&self, node: Node) -> impl Iterator<Item = (Artifact, Relationship, Link)> {
         let inputs = self.holds(node).then(|| self.inputs_of(node.0).iter());

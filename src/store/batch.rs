@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::Listing;
 use super::checkpoint::CheckpointRows;
-use super::codec::{decode, encode};
+use super::codec::{decode, encode, encode_large};
 use super::contents::{ContentFile, NewContents};
 use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::recover::TakenEvents;
@@ -253,7 +253,8 @@ impl Batch {
 
     /// The batch as a record of the journal.
     pub(super) fn to_journal(&self) -> Result<Vec<u8>, Error> {
-        encode("journal", self)
+        let large = self.cascades.change_bytes();
+        encode_large("journal", self, large)
     }
 
     /// The batch of a record of the journal.

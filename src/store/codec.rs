@@ -10,7 +10,15 @@ use super::Error;
 const VERSION: u8 = 1;
 
 pub(super) fn encode<T: Serialize>(table: &'static str, row: &T) -> Result<Vec<u8>, Error> {
-    postcard::to_extend(row, vec![VERSION]).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
+    encode_large(table, row, 0)
+}
+
+/// The same of a row that will have about so many bytes: one that grows to
+/// megabytes is copied again and again.
+pub(super) fn encode_large<T: Serialize>(table: &'static str, row: &T, bytes: usize) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::with_capacity(bytes + 1);
+    out.push(VERSION);
+    postcard::to_extend(row, out).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
 }
 
 pub(super) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Error> {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::codec::encode;
+use super::codec::{encode, encode_large};
 use super::rows::RecordInput;
 use super::{Error, tables};
 use crate::lineage::{self, Action, Fact, Flag, Graph, Link, Node, Restored};
@@ -85,6 +85,9 @@ impl Cause {
     }
 }
 
+/// About what a [`ChangeRow`] takes in the table.
+pub(super) const CHANGE_BYTES: usize = 40;
+
 /// A flag that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeRow {
@@ -123,12 +126,18 @@ impl CascadeRows {
         self.0.is_empty()
     }
 
+    /// The bytes of their changes together.
+    pub(super) fn change_bytes(&self) -> usize {
+        self.0.iter().map(|(_, _, changes)| changes.len()).sum()
+    }
+
     pub(super) fn steps(&self) -> impl Iterator<Item = Seq> {
         self.0.iter().map(|(step, _, _)| *step)
     }
 
     pub(super) fn put(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        let changes = encode("cascade_changes", &row.changes)?;
+        let bytes = row.changes.len() * CHANGE_BYTES;
+        let changes = encode_large("cascade_changes", &row.changes, bytes)?;
         self.0.push((step, encode("cascades", &row.head())?.into(), changes.into()));
         Ok(())
     }
