@@ -22,6 +22,9 @@ pub mod engine;
 // How it speaks with other services.
 pub mod events;
 
+// The broker between it and them.
+pub mod amqp;
+
 // Whom it asks where a task belongs.
 pub mod routing;
 

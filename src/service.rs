@@ -11,10 +11,11 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::engine::{self, Engine, WriterThread};
-use crate::http::{self, ApiKey, App};
+use crate::engine::{self, Bus, Engine, WriterThread};
+use crate::http::{self, ApiKey, App, Others};
 use crate::replica::{self, Replicator};
 use crate::routing::{Driver, Services};
 use crate::store::{self, Store};
@@ -35,6 +36,8 @@ pub struct Service {
     app: Arc<App>,
     /// Without a service to ask there is none.
     driver: Option<Driver>,
+    /// Without a broker there is none.
+    broker: Option<amqp::Driver>,
     /// Without a database there is none.
     replicator: Option<Replicator>,
     writer: WriterThread,
@@ -83,9 +86,14 @@ impl Service {
         let asked = routing.agent.is_some() || routing.rag.is_some();
         let driver = asked.then(|| Driver::new(engine.clone(), services.clone(), &routing, clock.clone()));
         let replicator = copy.map(|settings| Replicator::new(engine.clone(), settings, clock.clone()));
-        let replica = replicator.as_ref().map(Replicator::status);
-        let app = App::new(engine, services, replica, http_settings(config), clock);
-        Ok(Self { listener, address, app, driver, replicator, writer })
+        let broker = config.events.rabbitmq.as_ref().map(|settings| {
+            let broker = Arc::new(Broker::new(format!("{}:{}", settings.host, settings.port), clock.clone()));
+            (amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone()), broker)
+        });
+        let (broker, shown) = broker.unzip();
+        let others = Others { services, broker: shown, replica: replicator.as_ref().map(Replicator::status) };
+        let app = App::new(engine, others, http_settings(config), clock);
+        Ok(Self { listener, address, app, driver, broker, replicator, writer })
     }
 
     /// The address it listens on.
@@ -98,11 +106,12 @@ impl Service {
     /// what they changed is committed, the store is closed. An error is one
     /// of the store, after which nothing more is acknowledged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreFailed> {
-        let Self { listener, app, driver, replicator, writer, .. } = self;
+        let Self { listener, app, driver, broker, replicator, writer, .. } = self;
         let stop = shutdown.child_token();
         let drained = CancellationToken::new();
         let replicator = replicator.map(|replicator| tokio::spawn(replicator.run(drained.clone())));
         let driver = driver.map(|driver| tokio::spawn(driver.run(stop.clone())));
+        let broker = broker.map(|broker| tokio::spawn(broker.run(stop.clone())));
         let server = tokio::spawn(http::serve(listener, app, stop.clone()));
         let failed = tokio::select! {
             () = shutdown.cancelled() => false,
@@ -114,6 +123,10 @@ impl Service {
         if let Some(driver) = driver {
             // What was under way is handed out again after the next start.
             let _ = driver.await;
+        }
+        if let Some(broker) = broker {
+            // What was not confirmed is published again after the next start.
+            let _ = broker.await;
         }
         drained.cancel();
         if let Some(replicator) = replicator {
@@ -161,6 +174,7 @@ fn engine_settings(config: &Config) -> engine::Settings {
     engine::Settings {
         policy: config.policy(),
         router: config.routing.router.clone(),
+        bus: if config.events.rabbitmq.is_some() { Bus::Broker } else { Bus::Embedded },
         tiers: config.routing.tiers.clone(),
         default_priority: tasks.default_priority,
         default_qa_profile: tasks.qa_profile_default.clone(),
@@ -176,7 +190,7 @@ fn engine_settings(config: &Config) -> engine::Settings {
         dedup_window: config.events.dedup_window,
         dedup_max_ids: to_usize(config.events.dedup_max_ids),
         log_retention: config.events.retention,
-        log_readers: Vec::new(),
+        log_readers: config.events.rabbitmq.iter().map(|_| amqp::READER.to_owned()).collect(),
         min_free_mib: config.engine.min_free_disk_bytes / MIB,
         checkpoints: engine::CheckpointRules {
             every_tasks: config.engine.checkpoint_tasks,

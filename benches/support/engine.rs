@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dats::clock::Clock;
-use dats::engine::{CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
+use dats::engine::{Bus, CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
 use dats::store::Store;
 use dats::task::{
     ArtifactId, Correlation, Domain, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router, TaskId, Tier,
@@ -22,6 +22,7 @@ fn settings(hot_bytes: usize) -> Settings {
     let tier = || Tier::new("small").expect("a tier");
     let day = Duration::from_hours(24);
     Settings {
+        bus: Bus::Embedded,
         policy: Policy::default(),
         router: Router {
             rules: Vec::new(),

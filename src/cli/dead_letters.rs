@@ -14,6 +14,11 @@ use super::output::{Screen, shortened, text};
 pub(super) enum Action {
     /// List them with their reasons.
     List(Page),
+    /// Show one, with the message as it came.
+    Show {
+        /// The dead letter.
+        id: String,
+    },
     /// Take one in again, now that its reason is gone.
     Requeue {
         /// The dead letter.
@@ -24,6 +29,12 @@ pub(super) enum Action {
 pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failure> {
     match action {
         Action::List(page) => show_pages(session, "/dead-letters", Vec::new(), page, table).await,
+        Action::Show { id } => {
+            let letter = session.client.get(&format!("/dead-letters/{}", segment(id))).await?;
+            session
+                .screen
+                .show(&letter, |screen, letter| screen.details(letter, &["id", "time", "task_id", "reason", "raw"]))
+        }
         Action::Requeue { id } => {
             let path = format!("/dead-letters/{}/requeue", segment(id));
             let answer = session.client.post(&path, &json!({})).await?;

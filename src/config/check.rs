@@ -12,6 +12,7 @@ use crate::replica;
 use crate::routing::{Address, InvalidAddress};
 
 use super::error::Problem;
+use super::rabbitmq;
 use super::reader::{NAME, Reader, json, shown};
 use super::rules::{self, find, one_of};
 use super::tree::{Node, Origin, Value};
@@ -27,17 +28,7 @@ const MAX_COUNT: u64 = 1 << 32;
 const MAX_MIB: u64 = 1 << 30;
 
 /// Settings whose services come with a later release, and what they would need.
-const LATER: [(&str, &str); 9] = [
-    ("events.rabbitmq.host", "RabbitMQ"),
-    ("events.rabbitmq.port", "RabbitMQ"),
-    ("events.rabbitmq.username", "RabbitMQ"),
-    ("events.rabbitmq.password", "RabbitMQ"),
-    ("events.rabbitmq.vhost", "RabbitMQ"),
-    ("events.rabbitmq.tls", "RabbitMQ"),
-    ("events.rabbitmq.exchanges", "RabbitMQ"),
-    ("events.rabbitmq.queues", "RabbitMQ"),
-    ("telemetry.otlp_endpoint", "an OpenTelemetry collector"),
-];
+const LATER: [(&str, &str); 1] = [("telemetry.otlp_endpoint", "an OpenTelemetry collector")];
 
 /// Checks every setting; the error holds all that is wrong.
 pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
@@ -48,7 +39,7 @@ pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
     let task_management = task_management(&mut reader, &tiers);
     let server = server(&mut reader);
     let engine = engine(&mut reader);
-    let events = events(&mut reader);
+    let events = events(&mut reader, &tiers);
     let storage = storage(&mut reader);
     let security = Security { api_key: reader.secret("security.api_key") };
     let telemetry = telemetry(&mut reader);
@@ -70,14 +61,6 @@ fn refuse_later(reader: &mut Reader<'_>) {
         if !same {
             refuse_service(reader, path, node, service);
         }
-    }
-    let path = "events.bus";
-    let node = reader.node(path);
-    match &node.value {
-        Value::Null => {}
-        Value::Text(bus) if bus == "embedded" => {}
-        Value::Text(bus) if bus == "rabbitmq" => refuse_service(reader, path, node, "RabbitMQ"),
-        _ => reader.refuse(path, node, "embedded or null"),
     }
 }
 
@@ -324,7 +307,7 @@ fn is_table(name: &str) -> bool {
     first && rest && name.len() <= 63 && !replica::OTHER_TABLES.contains(&name)
 }
 
-fn events(reader: &mut Reader<'_>) -> Events {
+fn events(reader: &mut Reader<'_>, tiers: &[Tier]) -> Events {
     let minutes = reader.whole("events.park_minutes", 0..=MAX_SECONDS / 60);
     Events {
         park: Duration::from_secs(minutes * 60),
@@ -332,6 +315,7 @@ fn events(reader: &mut Reader<'_>) -> Events {
         dedup_max_ids: reader.whole("events.dedup_max_ids", 1..=MAX_COUNT),
         retention: hours(reader, "events.retention_hours", 1),
         heartbeat: reader.seconds("events.heartbeat_seconds", 1..=300),
+        rabbitmq: rabbitmq::read(reader, tiers),
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod check;
 mod error;
+mod rabbitmq;
 mod reader;
 mod rules;
 mod secret;
@@ -29,6 +30,7 @@ pub use secret::{REDACTED, Secret};
 pub use show::{show_json, show_yaml};
 pub use sources::{Flag, Sources};
 
+use crate::amqp;
 use crate::replica;
 use crate::routing::{self, Address, Service};
 use crate::task::{Policy, Priority, QaProfile, Router, Tier};
@@ -332,6 +334,8 @@ pub struct Events {
     pub retention: Duration,
     /// Pause between the comments on an idle stream.
     pub heartbeat: Duration,
+    /// The broker that carries events; `None`: workers lease tasks here.
+    pub rabbitmq: Option<amqp::Settings>,
 }
 
 /// Who may call.

@@ -81,15 +81,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("events.dedup_max_ids", "1"),
     ("events.retention_hours", "1"),
     ("events.heartbeat_seconds", "1"),
-    ("security.api_key", "12345"),
-    ("telemetry.log_level", "DEBUG"),
-    ("telemetry.log_format", "json"),
-    ("telemetry.service_name", "other"),
-];
-
-/// Keys that can't be set in this version, with a value a later one takes.
-const REFUSED_FOR_NOW: &[(&str, &str)] = &[
-    ("events.bus", "rabbitmq"),
+    ("events.bus", "embedded"),
     ("events.rabbitmq.host", "rabbitmq"),
     ("events.rabbitmq.port", "5671"),
     ("events.rabbitmq.username", "dats"),
@@ -98,8 +90,20 @@ const REFUSED_FOR_NOW: &[(&str, &str)] = &[
     ("events.rabbitmq.tls", "true"),
     ("events.rabbitmq.exchanges", "[a, b, c]"),
     ("events.rabbitmq.queues", "[q]"),
-    ("telemetry.otlp_endpoint", "http://user:hunter2@otel:4318"),
+    ("events.rabbitmq.work_queues.declare", "false"),
+    ("events.rabbitmq.work_queues.name", "work-{tier}"),
+    ("events.rabbitmq.queue_type", "classic"),
+    ("events.rabbitmq.prefetch", "1"),
+    ("events.rabbitmq.window", "1"),
+    ("events.rabbitmq.confirm_timeout_seconds", "1"),
+    ("security.api_key", "12345"),
+    ("telemetry.log_level", "DEBUG"),
+    ("telemetry.log_format", "json"),
+    ("telemetry.service_name", "other"),
 ];
+
+/// Keys that can't be set in this version, with a value a later one takes.
+const REFUSED_FOR_NOW: &[(&str, &str)] = &[("telemetry.otlp_endpoint", "http://user:hunter2@otel:4318")];
 
 fn variable(key: &str) -> String {
     format!("DATS__{}", key.to_uppercase().replace('.', "__"))
@@ -110,8 +114,14 @@ fn every_key_changes_something() {
     let builtin = Config::builtin();
     for (key, _) in defaults().leaves() {
         if let Some((_, value)) = OTHER_VALUES.iter().find(|(known, _)| *known == key) {
-            let config = Config::load(&environment(&[(&variable(&key), value)])).unwrap();
-            assert_ne!(config, builtin, "{key} changes nothing");
+            // What is said of the broker counts where there is one.
+            let host = ("RABBITMQ_HOST", "broker");
+            let of_broker = key == "events.bus" || key.starts_with("events.rabbitmq.");
+            let before = if of_broker { Config::load(&environment(&[host])).unwrap() } else { builtin.clone() };
+            let variable = variable(&key);
+            let changed = [(variable.as_str(), *value), host];
+            let config = Config::load(&environment(&changed[..if of_broker { 2 } else { 1 }])).unwrap();
+            assert_ne!(config, before, "{key} changes nothing");
         } else {
             let found = REFUSED_FOR_NOW.iter().find(|(known, _)| *known == key);
             let (_, value) = found.unwrap_or_else(|| panic!("no other value for {key}"));
@@ -224,7 +234,7 @@ fn bad_values_say_what_is_allowed() {
         ("routing.tiers", "[tiny, tiny]", "each name once"),
         ("routing.tiers", "[Tiny]", "beginning with a letter"),
         ("task_management.max_attempts_default", "21", "from 1 to 20"),
-        ("events.bus", "kafka", "embedded or null"),
+        ("events.bus", "kafka", "embedded, rabbitmq or null"),
         ("server", "1", "is a section"),
     ] {
         let message = refusal(&environment(&[(&variable(key), value)]));
@@ -270,9 +280,12 @@ fn an_empty_section_or_file_changes_nothing() {
 fn secrets_are_never_shown() {
     let sources =
         environment(&[("DATS__SECURITY__API_KEY", "hunter2"), ("DATS__EVENTS__RABBITMQ__PASSWORD", "hunter2")]);
-    let problems = refusal(&sources);
+    let password = ("DATS__EVENTS__RABBITMQ__PASSWORD", "hunter2\u{7}");
+    let problems = refusal(&environment(&[password]));
     assert!(problems.contains("events.rabbitmq.password can't be ***"), "{problems}");
-    let config = Config::load(&environment(&[("DATS__SECURITY__API_KEY", "hunter2")])).unwrap();
+    let broker = [("RABBITMQ_HOST", "broker"), ("DATS__EVENTS__RABBITMQ__PASSWORD", "hunter2")];
+    let config = Config::load(&environment(&[("DATS__SECURITY__API_KEY", "hunter2"), broker[0], broker[1]])).unwrap();
+    assert_eq!(config.events.rabbitmq.as_ref().unwrap().credentials.password, "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
     let yaml = show_yaml(&sources).unwrap();
     assert!(!yaml.contains("hunter2") && yaml.contains("api_key: \"***\""), "{yaml}");
@@ -308,4 +321,28 @@ fn file_values_keep_their_type() {
     });
     let tree = defaults();
     assert!(matches!(tree.at("events.bus").unwrap().value, Value::Null));
+}
+
+#[test]
+fn the_broker_is_asked_for_by_its_host_or_by_name() {
+    let bus = |values: &[(&str, &str)]| Config::load(&environment(values)).unwrap().events.rabbitmq;
+    assert_eq!(bus(&[]), None);
+    let host = ("RABBITMQ_HOST", "broker");
+    let settings = bus(&[host, ("RABBITMQ_PORT", "5673")]).unwrap();
+    assert_eq!((settings.host.as_str(), settings.port, settings.vhost.as_str()), ("broker", 5673, "/"));
+    assert_eq!((settings.credentials.username.as_str(), settings.credentials.password.as_str()), ("guest", "guest"));
+    assert!(!format!("{settings:?}").contains("password"), "{settings:?}");
+    assert_eq!(bus(&[host, ("DATS__EVENTS__BUS", "rabbitmq")]).unwrap(), bus(&[host]).unwrap());
+    assert_eq!(bus(&[host, ("DATS__EVENTS__BUS", "embedded")]), None);
+    let message = refusal(&environment(&[("DATS__EVENTS__BUS", "rabbitmq")]));
+    assert!(message.contains("embedded or null as long as events.rabbitmq.host is not set"), "{message}");
+    for (key, value, expected) in [
+        ("DATS__EVENTS__RABBITMQ__EXCHANGES", "[a, b]", "three names"),
+        ("DATS__EVENTS__RABBITMQ__WORK_QUEUES__NAME", "work", "{tier} in it"),
+        ("DATS__EVENTS__RABBITMQ__QUEUE_TYPE", "stream", "one of quorum, classic"),
+        ("DATS__EVENTS__RABBITMQ__PREFETCH", "0", "from 1 to 65535"),
+    ] {
+        let message = refusal(&environment(&[(key, value)]));
+        assert!(message.contains(expected), "{message}");
+    }
 }

@@ -311,7 +311,10 @@ fn waiting_for(task: &Task) -> Option<String> {
         State::Pending(Pending::Analyzing { .. }) => Some(task.routing.map_or("routing", asked).to_owned()),
         State::Pending(Pending::Queued { .. }) => Some(format!("a free slot of project {}", task.project)),
         State::Pending(Pending::Backoff { until }) => Some(format!("attempt {} at {until}", task.attempts() + 1)),
-        State::Running { progress, .. } => match progress {
+        State::Running { attempt, progress } => match progress {
+            Progress::Dispatched if attempt.taken_at.is_some() => {
+                Some(format!("the worker of tier {} that took it", task.tier))
+            }
             Progress::Dispatched => Some(format!("a worker of tier {}", task.tier)),
             Progress::Leased { lease, .. } => Some(format!("worker {}", lease.worker)),
             Progress::Validating { .. } => Some(format!("validation by QA profile {}", task.qa_profile)),

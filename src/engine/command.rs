@@ -17,7 +17,7 @@ use super::incoming::EventOutcome;
 use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
 use super::turns::Grant;
-use crate::store::{Checkpoint, Committed, Project};
+use crate::store::{Checkpoint, Committed, DeadLetter, Project};
 use crate::task::{
     Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
 };
@@ -116,6 +116,18 @@ pub(super) enum Command {
         project: ProjectId,
         if_version: Option<u64>,
         reply: Reply<()>,
+    },
+    /// Keeps messages that can't be taken.
+    Bury {
+        letters: Vec<DeadLetter>,
+        reply: Reply<()>,
+    },
+    /// Tells how many tasks of a tier wait at the broker.
+    NoteWaiting {
+        tier: Tier,
+        waiting: usize,
+        before: Timestamp,
+        reply: Reply<usize>,
     },
     /// Pauses a project, or resumes it.
     PauseProject {

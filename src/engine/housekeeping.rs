@@ -38,6 +38,7 @@ impl Machine {
             }
         }
         let idempotency = self.keys.outdated(now.before(settings.idempotency));
+        more |= self.forget_old_letters()?;
         self.group.batch.trim(Trim { log, taken_events: taken, idempotency });
         Ok(more)
     }

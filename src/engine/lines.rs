@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::hot::IdHash;
 use super::routing::RoutingLine;
-use super::settings::Settings;
+use super::settings::{Bus, Settings};
 use crate::store::TierPause;
 use crate::task::{
-    Admission, ArtifactId, Correlation, FairLine, LeaseId, Pending, Place, Product, Progress, ProjectId, ReviewId,
-    State, Task, TaskId, Tier, Timestamp,
+    Admission, ArtifactId, Attempt, Correlation, FairLine, LeaseId, Pending, Place, Product, Progress, ProjectId,
+    ReviewId, State, Task, TaskId, Tier, Timestamp,
 };
 
 /// Where the open tasks stand.
@@ -30,6 +30,7 @@ pub(super) struct Lines {
     reviews: BTreeSet<(ReviewId, TaskId)>,
     paused_projects: HashSet<ProjectId>,
     aging: Duration,
+    bus: Bus,
 }
 
 /// The dispatched tasks of a tier.
@@ -37,6 +38,9 @@ pub(super) struct Lines {
 pub(super) struct Ready {
     /// Those that wait for a worker.
     pub(super) line: FairLine,
+    /// Where a broker carries them, those that no worker has taken as far as
+    /// is known, oldest first.
+    pub(super) untaken: BTreeSet<(Timestamp, TaskId)>,
     /// How many workers hold.
     pub(super) leased: usize,
     /// Whether nothing of it is dispatched or leased.
@@ -62,6 +66,7 @@ impl Lines {
             reviews: BTreeSet::new(),
             paused_projects: HashSet::new(),
             aging: settings.aging,
+            bus: settings.bus,
         }
     }
 
@@ -85,10 +90,7 @@ impl Lines {
                 self.admission.enqueue(&task.project, &task.tier, task.priority, place);
             }
             State::Running { attempt, progress } => match progress {
-                Progress::Dispatched => {
-                    let place = Place { since: attempt.dispatched_at, task: task.id };
-                    self.tier(&task.tier).line.insert(&task.project, task.priority, place);
-                }
+                Progress::Dispatched => self.enter_ready(task, attempt),
                 Progress::Leased { lease, .. } => {
                     self.leases.insert(lease.id, task.id);
                     self.tier(&task.tier).leased += 1;
@@ -107,6 +109,42 @@ impl Lines {
         }
     }
 
+    /// A broker gives what a worker has taken to no other one; here it can be
+    /// leased as long as nobody holds it.
+    fn waits_for_worker(&self, attempt: &Attempt) -> bool {
+        self.bus == Bus::Embedded || attempt.taken_at.is_none()
+    }
+
+    fn enter_ready(&mut self, task: &Task, attempt: &Attempt) {
+        if !self.waits_for_worker(attempt) {
+            return;
+        }
+        let by_broker = self.bus == Bus::Broker;
+        let ready = self.tier(&task.tier);
+        ready.line.insert(&task.project, task.priority, Place { since: attempt.dispatched_at, task: task.id });
+        if by_broker {
+            ready.untaken.insert((attempt.dispatched_at, task.id));
+        }
+    }
+
+    fn leave_ready(&mut self, task: &Task, attempt: &Attempt) {
+        if self.waits_for_worker(attempt) {
+            let ready = self.tier(&task.tier);
+            ready.line.remove(&task.project, task.priority, Place { since: attempt.dispatched_at, task: task.id });
+            ready.untaken.remove(&(attempt.dispatched_at, task.id));
+        }
+    }
+
+    /// Of the tasks of a tier that were dispatched before a time and that no
+    /// worker has taken as far as is known: all but the newest `waiting`, the
+    /// oldest first, at most `most`.
+    pub(super) fn taken_by_now(&self, tier: &Tier, waiting: usize, before: Timestamp, most: usize) -> Vec<TaskId> {
+        let Some(ready) = self.ready.get(tier) else { return Vec::new() };
+        let known = ready.untaken.range(..(before, TaskId::from_bytes([0; 16])));
+        let taken = known.clone().count().saturating_sub(waiting);
+        known.take(taken.min(most)).map(|(_, task)| *task).collect()
+    }
+
     fn enter_product(&mut self, product: &Product, task: TaskId) {
         self.artifacts.extend(product.artifacts.iter().map(|artifact| (artifact.id.clone(), task)));
     }
@@ -123,10 +161,7 @@ impl Lines {
                 self.admission.withdraw(&task.project, &task.tier, task.priority, place);
             }
             State::Running { attempt, progress } => match progress {
-                Progress::Dispatched => {
-                    let place = Place { since: attempt.dispatched_at, task: task.id };
-                    self.tier(&task.tier).line.remove(&task.project, task.priority, place);
-                }
+                Progress::Dispatched => self.leave_ready(task, attempt),
                 Progress::Leased { lease, .. } => {
                     self.leases.remove(&lease.id);
                     let ready = self.tier(&task.tier);

@@ -368,12 +368,7 @@ impl Machine {
                     if let Some(event) = event {
                         self.taken.forget(event);
                     }
-                    // Never given again, not even after a restart: the log has
-                    // moved on with every dead letter.
-                    self.dead_letters.0 = self.head.0.max(self.dead_letters.0 + 1);
-                    self.dead_letters.1 += 1;
-                    let letter = DeadLetter { at: now, task: Some(task.id), reason, raw };
-                    self.group.batch.put_dead_letter(self.dead_letters.0, &letter)?;
+                    self.bury(vec![DeadLetter { at: now, task: Some(task.id), reason, raw }])?;
                 }
             }
         }

@@ -9,6 +9,7 @@
 mod answer;
 mod api;
 mod audit;
+mod broker;
 mod cascade;
 mod checkpoint;
 mod command;
@@ -48,6 +49,7 @@ pub use api::{
     TaskPage, UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
+pub use broker::Position;
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use checkpoint::NewCheckpoint;
 pub use handle::{Engine, WriterThread};
@@ -58,5 +60,5 @@ pub use readers::{Behind, ChangePage, LogReader};
 pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
 pub use restore::{Begun, begin_again};
 pub use rollback::{Rollback, RollbackRequest};
-pub use settings::{CheckpointRules, Settings};
+pub use settings::{Bus, CheckpointRules, Settings};
 pub use tree::TreeNode;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::error_json;
 use super::api::{LogPage, Logged, RoutingJob};
+use super::broker::Position;
 use super::read::ReadSide;
 use super::readers::ChangePage;
 use super::routing::TakenRouting;
@@ -37,11 +38,35 @@ pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(
             let data = published_data(&view, &entry)?;
             let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
             let traceparent = submission.and_then(|submission| submission.traceparent);
-            bytes += data.as_ref().map_or(0, Bytes::len) + entry.event.as_ref().map_or(0, String::len);
-            page.entries.push(Logged { seq, entry, data, traceparent });
+            let logged = Logged { seq, entry, data, traceparent };
+            bytes += size(&logged);
+            page.entries.push(logged);
         }
     }
     Ok(page)
+}
+
+/// How large an event is, about.
+pub(super) fn size(logged: &Logged) -> usize {
+    logged.data.as_ref().map_or(0, Bytes::len) + logged.entry.event.as_ref().map_or(0, String::len)
+}
+
+/// The event at a position: from the log, or, once that is trimmed, from the
+/// task's history.
+pub(super) fn logged_at(view: &View, Position { seq, task }: Position) -> Stored<Option<Logged>> {
+    let in_log = view.log(Seq(seq.0.saturating_sub(1)), 1)?.next().transpose()?;
+    let entry = match in_log.filter(|(found, _)| *found == seq) {
+        Some((_, entry)) => Some(entry),
+        None => task.map(|task| view.history_entry(task, seq)).transpose()?.flatten(),
+    };
+    let Some(entry) = entry else { return Ok(None) };
+    let data = published_data(view, &entry)?;
+    if data.is_none() && entry.event.is_none() {
+        return Ok(None);
+    }
+    let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
+    let traceparent = submission.and_then(|submission| submission.traceparent);
+    Ok(Some(Logged { seq, entry, data, traceparent }))
 }
 
 /// Every change of the log after a position.
@@ -96,6 +121,7 @@ fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
         | Change::Routed { .. }
         | Change::Queued
         | Change::Leased { .. }
+        | Change::Taken
         | Change::Released
         | Change::LeaseExpired
         | Change::Backoff { .. }

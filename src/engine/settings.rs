@@ -4,6 +4,15 @@ use std::time::Duration;
 
 use crate::task::{Policy, Priority, QaProfile, Router, Tier};
 
+/// How tasks reach their workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// Workers lease them here.
+    Embedded,
+    /// A broker carries `task.ready`, and workers take it from there.
+    Broker,
+}
+
 /// The choices that the engine is given at start.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -11,6 +20,8 @@ pub struct Settings {
     pub policy: Policy,
     /// The built-in rule table.
     pub router: Router,
+    /// How tasks reach their workers.
+    pub bus: Bus,
     /// The tiers there are.
     pub tiers: Vec<Tier>,
     /// For submissions that name none.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::api::{LeaseRequest, Refusal};
+use super::api::{Answer, LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
 use super::contents::Prepared;
 use super::incoming::EventOutcome;
@@ -18,7 +18,7 @@ use super::read::ReadSide;
 use super::turns::Grant;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
-use crate::task::{Input, LeaseId, Timestamp};
+use crate::task::{Input, LeaseId, TaskId, Timestamp};
 
 /// Longest sleep: how often timers of the past and old rows are looked for.
 const IDLE: Duration = Duration::from_millis(500);
@@ -180,14 +180,7 @@ impl Writer {
         let machine = &mut self.machine;
         let held = match command {
             Command::Submit { submissions, key, reply } => hold(reply, machine.submit(submissions, key, now)?),
-            Command::Cancel { task, reason, reply } => {
-                let outcome = machine.apply(task, Input::Cancel { reason }, None, now)?;
-                let answer = match outcome {
-                    Ok(_) => machine.answer(task)?.ok_or(Refusal::TaskNotFound(task)),
-                    Err(refusal) => Err(refusal),
-                };
-                hold(reply, answer)
-            }
+            Command::Cancel { task, reason, reply } => hold(reply, self.cancel(task, reason, now)?),
             Command::Accept { events, reply } => {
                 let mut answers = Vec::with_capacity(events.len());
                 for event in events {
@@ -218,6 +211,10 @@ impl Writer {
             Command::Route { task, step, finding, reply } => hold(reply, machine.route(task, step, *finding, now)?),
             Command::ReturnRouting { task, until, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
+            }
+            Command::Bury { letters, reply } => hold(reply, Ok::<_, Refusal>(machine.bury(letters)?)),
+            Command::NoteWaiting { tier, waiting, before, reply } => {
+                hold(reply, Ok::<_, Refusal>(machine.note_waiting(&tier, waiting, before, now)?))
             }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
             Command::Import { items, reply } => hold(reply, Ok::<_, Refusal>(machine.import(&items, now)?)),
@@ -265,6 +262,13 @@ impl Writer {
         };
         if let Some(count) = place.and_then(|place: usize| self.events.get_mut(place)) {
             *count += 1;
+        }
+    }
+
+    fn cancel(&mut self, task: TaskId, reason: Option<String>, now: Timestamp) -> Stored<Result<Answer, Refusal>> {
+        match self.machine.apply(task, Input::Cancel { reason }, None, now)? {
+            Ok(_) => Ok(self.machine.answer(task)?.ok_or(Refusal::TaskNotFound(task))),
+            Err(refusal) => Ok(Err(refusal)),
         }
     }
 

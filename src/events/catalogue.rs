@@ -6,7 +6,8 @@ use crate::store::LogEntry;
 use crate::task::{Change, Tier};
 
 /// Events that this service takes.
-pub const ACCEPTED: [&str; 9] = [
+pub const ACCEPTED: [&str; 10] = [
+    "task.started",
     "task.output.created",
     "task.validated",
     "task.rejected",

@@ -8,7 +8,7 @@ use super::contents::{self, Carried};
 use crate::json::{self, FieldError, Findings, Object};
 use crate::task::{
     ArtifactId, Correlation, Decision, Failure, InvalidTime, Output, OutputArtifact, Report, Review, ReviewDecision,
-    ReviewId, ReviewRequest, TaskId, Timestamp, Verdict,
+    ReviewId, ReviewRequest, Started, TaskId, Timestamp, Verdict,
 };
 
 /// Longest reason that a task keeps, in bytes; the event itself keeps all.
@@ -24,6 +24,7 @@ pub(super) enum InvalidData {
 /// Checks the data of an event of this name.
 pub(super) fn read(name: &str, data: Value) -> Result<(Correlation, Report), InvalidData> {
     match name {
+        "task.started" => started(data),
         "task.output.created" => output(data),
         "task.validated" => validated(data),
         "task.rejected" => rejected(data),
@@ -201,6 +202,25 @@ fn failed(data: Value) -> Result<(Correlation, Report), InvalidData> {
     let failure =
         Failure { error: shortened(error), retryable: data.retryable.unwrap_or(true), attempt: data.attempt, worker };
     Ok((Correlation { task, artifact: None, review: None }, Report::Failed(failure)))
+}
+
+#[derive(Deserialize)]
+struct StartedData {
+    task_id: Option<String>,
+    attempt: Option<u32>,
+    worker_id: Option<String>,
+}
+
+fn started(data: Value) -> Result<(Correlation, Report), InvalidData> {
+    let (data, mut found) = typed::<StartedData>(data)?;
+    let task = task(&mut found, data.task_id.as_deref(), true);
+    if data.attempt == Some(0) {
+        found.add("/data/attempt", "must be 1 or more, was 0");
+    }
+    let worker = data.worker_id.as_deref().and_then(|id| found.parse("/data/worker_id", id));
+    let (task, ()) = finish(found, task, Some(()))?;
+    let report = Report::Started(Started { attempt: data.attempt, worker });
+    Ok((Correlation { task, artifact: None, review: None }, report))
 }
 
 #[derive(Deserialize)]

@@ -7,17 +7,30 @@ use super::metrics::Metrics;
 use super::routes::Routes;
 use super::settings::Settings;
 use super::walks::Walks;
+use crate::amqp::Broker;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Envelope;
 use crate::replica;
 use crate::routing::Services;
 
+/// What the edge tells of the other services.
+#[derive(Debug, Clone)]
+pub struct Others {
+    /// Agent and RAG.
+    pub services: Arc<Services>,
+    /// The broker; `None`: workers lease tasks here.
+    pub broker: Option<Arc<Broker>>,
+    /// The copy in Postgres, if there is one.
+    pub replica: Option<Arc<replica::Status>>,
+}
+
 /// The service as the edge sees it.
 #[derive(Debug)]
 pub struct App {
     pub(super) engine: Engine,
     pub(super) services: Arc<Services>,
+    pub(super) broker: Option<Arc<Broker>>,
     /// The copy in Postgres, if there is one.
     pub(super) replica: Option<Arc<replica::Status>>,
     pub(super) settings: Settings,
@@ -32,21 +45,16 @@ pub struct App {
 impl App {
     /// Puts the service together.
     #[must_use]
-    pub fn new(
-        engine: Engine,
-        services: Arc<Services>,
-        replica: Option<Arc<replica::Status>>,
-        settings: Settings,
-        clock: Clock,
-    ) -> Arc<Self> {
+    pub fn new(engine: Engine, others: Others, settings: Settings, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
-            metrics: Metrics::new(engine.clone(), services.clone(), replica.clone(), clock.clone(), &settings),
+            metrics: Metrics::new(engine.clone(), &others, clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
             envelope: Envelope::new(engine.store_id()),
             walks: Walks::new(clock.clone(), settings.limits.walk_timeout),
             engine,
-            services,
-            replica,
+            services: others.services,
+            broker: others.broker,
+            replica: others.replica,
             settings,
             clock,
             routes: Routes::new(),

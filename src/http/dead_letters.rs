@@ -57,6 +57,16 @@ pub(super) async fn list(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &ListWire { dead_letters, next_cursor, limit }))
 }
 
+/// `GET /dead-letters/{id}`
+pub(super) async fn show(call: Call) -> Reply {
+    call.no_query()?;
+    let text = call.id();
+    let missing = || Problem::not_found("dead_letter_not_found", "dead letter", &text);
+    let id = text.parse().map_err(|_| missing())?;
+    let letter = call.app.engine.dead_letter(id).await?.ok_or_else(missing)?;
+    Ok(reply::json(StatusCode::OK, &LetterWire::new(id, &letter)))
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RequeueWire {}

@@ -235,6 +235,7 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Reply {
         Endpoint::RolledBack => rollbacks::affected(&call),
         Endpoint::ArtifactContent => artifacts::content(call).await,
         Endpoint::ListDeadLetters => dead_letters::list(call).await,
+        Endpoint::ShowDeadLetter => dead_letters::show(call).await,
         Endpoint::RequeueDeadLetter => dead_letters::requeue(call).await,
         Endpoint::Health => health::health(&call),
         Endpoint::HealthDetailed => health::detailed(&call),

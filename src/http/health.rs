@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::reply::{self, Reply, Shown};
 use super::request::Call;
+use crate::amqp::{self, LinkFigures, LinkState};
 use crate::engine::Figures;
 use crate::replica;
 use crate::routing::ServiceFigures;
@@ -50,11 +51,17 @@ pub(super) fn detailed(call: &Call) -> Reply {
     dependencies.insert("store".to_owned(), store_wire);
     let services = call.app.services.figures().services;
     dependencies.extend(services.iter().map(|service| (service.service.to_owned(), service_wire(service))));
+    let broker = call.app.broker.as_ref().map(|broker| (broker.figures(), broker.address().to_owned()));
+    if let Some((broker, address)) = &broker {
+        dependencies.insert("rabbitmq".to_owned(), broker_wire(broker, address, &figures, call.app.clock.now()));
+    }
+    let broker_away = broker.is_some_and(|(broker, _)| broker.state() != LinkState::Connected);
     let replica = call.app.replica.as_ref().map(|replica| replica.figures());
     dependencies
         .extend(replica.iter().map(|replica| ("postgres".to_owned(), replica_wire(replica, call.app.clock.now()))));
     // Without submissions, or without one of the others, the rest still works.
-    let away = services.iter().any(|service| service.away_since.is_some())
+    let away = broker_away
+        || services.iter().any(|service| service.away_since.is_some())
         || replica.is_some_and(|replica| replica.doing.is_trouble());
     let status = if away && code == StatusCode::OK { "degraded" } else { store };
     let body = json!({
@@ -78,6 +85,28 @@ fn service_wire(service: &ServiceFigures) -> Value {
     })
 }
 
+/// The broker: how it is, and how far what was to be published is behind.
+fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: Timestamp) -> Value {
+    let behind = figures.readers.iter().find(|behind| behind.reader == amqp::READER);
+    let link = |link: &LinkFigures| json!({"status": link.state.as_str(), "since": link.since.to_string()});
+    let waiting = broker
+        .waiting
+        .iter()
+        .map(|(tier, waiting)| (tier.to_string(), json!({"ready": waiting.ready, "consumers": waiting.consumers})));
+    json!({
+        "status": broker.state().as_str(),
+        "address": address,
+        "publisher": link(&broker.publisher),
+        "consumer": link(&broker.consumer),
+        "last_error": broker.last_error().map(|(at, message)| json!({"at": at.to_string(), "message": message})),
+        "backlog_changes": behind.map_or(0, |behind| behind.changes),
+        "backlog_seconds": behind.and_then(|behind| behind.oldest).map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
+        "held": broker.held,
+        "work_queues": waiting.collect::<Map<String, Value>>(),
+    })
+}
+
+/// The copy in Postgres.
 fn replica_wire(replica: &replica::Figures, now: Timestamp) -> Value {
     let error = replica.last_error.as_ref();
     json!({

@@ -58,6 +58,7 @@ fn detail(change: &Change) -> Value {
         | Change::Blocked
         | Change::Analyzing
         | Change::Queued
+        | Change::Taken
         | Change::Released
         | Change::LeaseExpired => json!({}),
         Change::Ready { attempt, tier, domain, previous } => {

@@ -161,6 +161,9 @@ pub(super) async fn lease(mut call: Call) -> Reply {
     let name = call.id();
     let tier = call.app.settings.tiers.iter().find(|tier| tier.as_str() == name).cloned();
     let tier = tier.ok_or_else(|| no_such_tier(&name))?;
+    if call.app.broker.is_some() {
+        return Err(Problem::no_leases());
+    }
     let (wire, errors) = call.json().await?;
     let request = request(tier, &wire, errors, &Lasting::of(&call))?;
     let granted = tokio::select! {

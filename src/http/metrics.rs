@@ -3,7 +3,6 @@
 //! Each endpoint's counters are looked up once, at the start: a request only
 //! adds to them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -15,13 +14,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::app::Others;
 use super::figures::EngineFigures;
 use super::routes;
 use super::settings::Settings;
+use crate::amqp;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::replica;
-use crate::routing::{self, Services};
+use crate::routing;
 
 /// Upper bounds of the latency classes, in seconds.
 const LATENCIES: [f64; 13] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
@@ -75,13 +76,7 @@ impl Drop for Counted {
 }
 
 impl Metrics {
-    pub(super) fn new(
-        engine: Engine,
-        services: Arc<Services>,
-        replica: Option<Arc<replica::Status>>,
-        clock: Clock,
-        settings: &Settings,
-    ) -> Self {
+    pub(super) fn new(engine: Engine, others: &Others, clock: Clock, settings: &Settings) -> Self {
         let mut registry = Registry::with_prefix("dats");
         let name = ("service_name", settings.service_name.clone());
         let build = Info::new([name, ("version", settings.version.clone())]);
@@ -96,9 +91,12 @@ impl Metrics {
         registry.register("http_connections", "Open connections", connections.clone());
         registry.register("http_connections_refused", "Connections over a limit", refused_connections.clone());
         registry.register_collector(Box::new(EngineFigures::new(engine, clock.clone())));
-        registry.register_collector(Box::new(routing::Metrics::new(services)));
-        if let Some(replica) = replica {
-            registry.register_collector(Box::new(replica::Metrics::new(replica, clock)));
+        registry.register_collector(Box::new(routing::Metrics::new(others.services.clone())));
+        if let Some(broker) = &others.broker {
+            registry.register_collector(Box::new(amqp::Metrics::new(broker.clone())));
+        }
+        if let Some(replica) = &others.replica {
+            registry.register_collector(Box::new(replica::Metrics::new(replica.clone(), clock)));
         }
         let measured = |(method, route)| Measured {
             by_class: ["2xx", "3xx", "4xx", "5xx"]

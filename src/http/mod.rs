@@ -54,6 +54,6 @@ mod transfer;
 mod tree;
 mod walks;
 
-pub use app::App;
+pub use app::{App, Others};
 pub use connections::serve;
 pub use settings::{ApiKey, Limits, Settings};

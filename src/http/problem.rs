@@ -113,6 +113,14 @@ impl Problem {
         response
     }
 
+    /// Workers get their tasks from the broker.
+    pub(super) fn no_leases() -> Self {
+        let title = "Tasks are not leased here";
+        let detail = "workers take tasks from the work queues of RabbitMQ (events.bus is rabbitmq); with events.bus \
+                      embedded they are leased here";
+        Self::new(StatusCode::CONFLICT, "leasing_not_available", title, detail)
+    }
+
     /// Some fields are not valid.
     pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {

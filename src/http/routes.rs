@@ -61,6 +61,7 @@ pub(super) enum Endpoint {
     RolledBack,
     ArtifactContent,
     ListDeadLetters,
+    ShowDeadLetter,
     RequeueDeadLetter,
     Health,
     HealthDetailed,
@@ -101,7 +102,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 55] = [
+const TABLE: [(Verb, &str, Endpoint); 56] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -151,6 +152,7 @@ const TABLE: [(Verb, &str, Endpoint); 55] = [
     (Verb::Get, "/artifacts/{id}", Endpoint::GetArtifact),
     (Verb::Get, "/artifacts/{id}/content", Endpoint::ArtifactContent),
     (Verb::Get, "/dead-letters", Endpoint::ListDeadLetters),
+    (Verb::Get, "/dead-letters/{id}", Endpoint::ShowDeadLetter),
     (Verb::Post, "/dead-letters/{id}/requeue", Endpoint::RequeueDeadLetter),
     (Verb::Get, "/health", Endpoint::Health),
     (Verb::Get, "/health/detailed", Endpoint::HealthDetailed),

@@ -14,7 +14,7 @@ use super::contents::{ContentFile, NewContents};
 use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::records::RecordRows;
 use super::recover::TakenEvents;
-use super::rows::{Counters, DeadLetter, LogEntry, Project, TierPause};
+use super::rows::{Counters, LogEntry, Project, TierPause};
 use super::tables::id_then;
 use super::{Error, Store};
 use crate::task::{
@@ -219,17 +219,6 @@ impl Batch {
     pub fn put_idempotency(&mut self, seq: Seq, row: &IdempotencyRow) -> Result<(), Error> {
         self.idempotency.push((seq, encode("idempotency", row)?.into()));
         Ok(())
-    }
-
-    /// Keeps an event that could not be taken.
-    pub fn put_dead_letter(&mut self, number: u64, letter: &DeadLetter) -> Result<(), Error> {
-        self.dead_letters.push((number, encode("dead_letters", letter)?.into()));
-        Ok(())
-    }
-
-    /// Removes a dead letter.
-    pub fn remove_dead_letter(&mut self, number: u64) {
-        self.removed_dead_letters.push(number);
     }
 
     /// Removes a finished task with its history; its provenance stays.

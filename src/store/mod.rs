@@ -15,6 +15,7 @@ mod codec;
 mod contents;
 mod error;
 mod journal;
+mod letters;
 mod lineage;
 mod open;
 mod read;

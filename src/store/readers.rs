@@ -4,8 +4,10 @@ use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
-use super::{Batch, Error, View, tables};
-use crate::task::{Seq, Timestamp};
+use super::rows::LogEntry;
+use super::tables::{self, id_then, number_after_id};
+use super::{Batch, Error, View};
+use crate::task::{Change, Seq, TaskId, Timestamp};
 
 /// The place of a reader in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,26 @@ impl Batch {
 }
 
 impl View {
+    /// An entry of a task's history.
+    pub fn history_entry(&self, task: TaskId, seq: Seq) -> Result<Option<LogEntry>, Error> {
+        let row = self.table(tables::HISTORY)?.get(&id_then(task.to_bytes(), seq.0))?;
+        row.map(|row| decode("history", row.value())).transpose()
+    }
+
+    /// The position of a task's newest dispatch before a position.
+    pub fn newest_dispatch(&self, task: TaskId, before: Seq) -> Result<Option<Seq>, Error> {
+        let id = task.to_bytes();
+        let (first, last) = (id_then(id, 0), id_then(id, before.0));
+        for row in self.table(tables::HISTORY)?.range::<&[u8; 24]>(&first..&last)?.rev() {
+            let (key, value) = row?;
+            let entry: LogEntry = decode("history", value.value())?;
+            if matches!(entry.change, Change::Ready { .. }) {
+                return Ok(Some(Seq(number_after_id(key.value()))));
+            }
+        }
+        Ok(None)
+    }
+
     /// Every reader that has a place in the log.
     pub fn log_readers(&self) -> Result<Vec<(String, Place)>, Error> {
         let mut readers = Vec::new();

@@ -93,6 +93,8 @@ pub enum Change {
         /// Until when, unless renewed.
         until: Timestamp,
     },
+    /// A worker without a lease took it from a broker.
+    Taken,
     /// The worker gave it back.
     Released,
     /// The worker did not renew its hold.
@@ -135,6 +137,7 @@ impl Change {
             Self::Routed { .. } => "task.routed",
             Self::Queued => "task.queued",
             Self::Leased { .. } => "task.leased",
+            Self::Taken => "task.taken",
             Self::Released => "task.released",
             Self::LeaseExpired => "task.lease_expired",
             Self::Backoff { .. } => "task.backoff",
@@ -157,6 +160,7 @@ impl Change {
             | Self::Routed { .. }
             | Self::Queued
             | Self::Leased { .. }
+            | Self::Taken
             | Self::Released
             | Self::LeaseExpired
             | Self::Backoff { .. }

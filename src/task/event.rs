@@ -109,6 +109,15 @@ pub struct Failure {
     pub worker: Option<WorkerId>,
 }
 
+/// `task.started`: a worker without a lease begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// The attempt it belongs to; `None` means the current one.
+    pub attempt: Option<u32>,
+    /// The worker that begins.
+    pub worker: Option<WorkerId>,
+}
+
 /// `review.requested`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReviewRequest {
@@ -167,6 +176,8 @@ pub enum Report {
     Verdict(Verdict),
     /// `task.failed`
     Failed(Failure),
+    /// `task.started`
+    Started(Started),
     /// `review.requested`
     ReviewRequested(ReviewRequest),
     /// `review.completed`
@@ -182,6 +193,7 @@ impl Report {
             Self::Verdict(Verdict { decision: Decision::Validated, .. }) => "task.validated",
             Self::Verdict(Verdict { decision: Decision::Rejected { .. }, .. }) => "task.rejected",
             Self::Failed(_) => "task.failed",
+            Self::Started(_) => "task.started",
             Self::ReviewRequested(_) => "review.requested",
             Self::ReviewCompleted(_) => "review.completed",
         }

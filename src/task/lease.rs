@@ -18,6 +18,11 @@ pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) 
             give_back(draft, attempt, &lease, lease.until);
             draft.log(Change::LeaseExpired);
         }
+        Progress::Dispatched
+            if attempt.deadline(draft.task.timeout_seconds).is_some_and(|deadline| deadline <= now) =>
+        {
+            overdue(draft, &attempt);
+        }
         Progress::Leased { deadline, .. } if deadline <= now => {
             overdue(draft, &attempt);
         }
@@ -55,10 +60,26 @@ pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: 
         return Err(Refusal::NotDispatched(draft.task.phase()));
     };
     let timeout = std::time::Duration::from_secs(u64::from(draft.task.timeout_seconds));
+    // Who took it from a broker before is not counted on any more.
+    let taken_for = attempt.taken_at.take().map_or(std::time::Duration::ZERO, |taken| draft.now.since(taken));
+    attempt.executed = attempt.executed.saturating_add(taken_for);
     let deadline = draft.now.after(timeout.saturating_sub(attempt.executed));
     let lease = Lease { id, worker: worker.clone(), since: draft.now, until };
     *progress = Progress::Leased { lease, deadline };
     draft.log(Change::Leased { lease: id, worker, until });
+    Ok(draft.applied())
+}
+
+/// A worker has taken the attempt from a broker: its execution counts from now on.
+pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
+    let State::Running { attempt, progress: Progress::Dispatched } = &mut draft.task.state else {
+        return Err(Refusal::NotDispatched(draft.task.phase()));
+    };
+    if attempt.taken_at.is_some() {
+        return Ok(draft.done(Outcome::Unchanged));
+    }
+    attempt.taken_at = Some(draft.now);
+    draft.log(Change::Taken);
     Ok(draft.applied())
 }
 

@@ -37,7 +37,8 @@ pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Sta
 pub use content::{Content, hex};
 pub use estimate::{Cohort, Estimated, Estimator, Statistics};
 pub use event::{
-    Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict,
+    Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Started,
+    Verdict,
 };
 pub use id::{
     ArtifactId, CheckpointId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile,

@@ -2,7 +2,9 @@
 //! reviews, and those that come before the output they are about.
 
 use super::change::{Effect, NewRecord, Outcome, RecordStatus, Stale};
-use super::event::{Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Verdict};
+use super::event::{
+    Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Started, Verdict,
+};
 use super::id::{ArtifactId, EventHash, RecordId, ReviewId};
 use super::state::{Attempt, ClosedAttempt, Completion, ErrorCode, Parked, Product, Progress, State, Task, TaskError};
 use super::status::Status;
@@ -19,6 +21,7 @@ pub(super) fn apply(
     match report {
         Report::Output(output) => self::output(draft, output, record),
         Report::Failed(failure) => failed(draft, &failure),
+        Report::Started(started) => self::started(draft, &started),
         Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => opinion(draft, report, event),
     }
 }
@@ -191,6 +194,26 @@ pub(super) fn remember_ids<T: PartialEq>(known: &mut Vec<T>, more: impl IntoIter
     }
 }
 
+/// A worker without a lease begins: its time counts from now on.
+fn started(mut draft: Draft<'_>, started: &Started) -> Result<Step, Refusal> {
+    if draft.task.status().is_terminal() {
+        return Ok(draft.stale(Stale::Ended));
+    }
+    match about(&draft.task, started.attempt)? {
+        About::Newest => {}
+        About::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
+    }
+    match &mut draft.task.state {
+        State::Running { attempt, progress: Progress::Dispatched } if attempt.taken_at.is_none() => {
+            attempt.taken_at = Some(draft.now);
+            Ok(draft.applied())
+        }
+        State::Running { .. } => Ok(draft.done(Outcome::Unchanged)),
+        State::Pending(_) | State::Children(_) => Ok(draft.stale(Stale::NothingRunning)),
+        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => Ok(draft.stale(Stale::Ended)),
+    }
+}
+
 fn failed(mut draft: Draft<'_>, failure: &Failure) -> Result<Step, Refusal> {
     // Before the first dispatch nothing can have failed, whoever says so.
     let dispatched = draft.task.attempts() > 0 || failure.attempt.is_some();
@@ -271,7 +294,7 @@ fn settle(draft: &mut Draft<'_>, report: &Report) -> Settled {
             settled
         }
         // These are about an attempt, not about an output, and never wait.
-        Report::Output(_) | Report::Failed(_) => Settled::Late(Stale::ClosedAttempt),
+        Report::Output(_) | Report::Failed(_) | Report::Started(_) => Settled::Late(Stale::ClosedAttempt),
     }
 }
 

@@ -169,12 +169,24 @@ pub struct Attempt {
     pub dispatched_at: Timestamp,
     /// Execution that earlier leases of this attempt already used.
     pub executed: Duration,
+    /// Since when a worker without a lease executes it, as far as is known:
+    /// it took the attempt from a broker.
+    pub taken_at: Option<Timestamp>,
+}
+
+impl Attempt {
+    /// When execution without a lease has lasted too long, if it goes on.
+    #[must_use]
+    pub fn deadline(&self, timeout_seconds: u32) -> Option<Timestamp> {
+        let timeout = Duration::from_secs(u64::from(timeout_seconds));
+        self.taken_at.map(|taken| taken.after(timeout.saturating_sub(self.executed)))
+    }
 }
 
 /// How far an attempt is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Progress {
-    /// `task.ready` is out, nobody holds it.
+    /// `task.ready` is out, nobody holds a lease on it.
     Dispatched,
     /// A worker holds it.
     Leased {
@@ -446,8 +458,8 @@ impl Task {
     pub fn next_timer(&self) -> Option<Timestamp> {
         let state = match &self.state {
             State::Pending(Pending::Scheduled { until, .. } | Pending::Backoff { until }) => Some(*until),
-            State::Running { progress, .. } => match progress {
-                Progress::Dispatched => None,
+            State::Running { attempt, progress } => match progress {
+                Progress::Dispatched => attempt.deadline(self.timeout_seconds),
                 Progress::Leased { lease, deadline } => Some(lease.until.min(*deadline)),
                 Progress::Validating { deadline, .. } | Progress::Reviewing { deadline, .. } => *deadline,
             },

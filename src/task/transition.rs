@@ -55,6 +55,8 @@ pub enum Input {
         /// Until when, unless renewed.
         until: Timestamp,
     },
+    /// A worker without a lease has taken it from a broker.
+    Take,
     /// The holder wants to keep it.
     Renew {
         /// The hold.
@@ -152,6 +154,7 @@ pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Resu
         Input::Route { step, finding, ids } => Ok(routing::route(draft, step, finding, &ids)),
         Input::Tick => Ok(tick(draft)),
         Input::Lease { id, worker, until } => lease::lease(draft, id, worker, until),
+        Input::Take => lease::take(draft),
         Input::Renew { id, until } => lease::renew(draft, id, until),
         Input::Release { id } => lease::release(draft, id),
         Input::Report { report, record, raw, event } => report::apply(draft, report, record, (&raw, event)),
@@ -303,7 +306,7 @@ fn admit(mut draft: Draft<'_>) -> Result<Step, Refusal> {
         | State::Cancelled { .. } => return Err(Refusal::NotQueued(phase)),
     }
     let number = draft.task.attempts() + 1;
-    let attempt = Attempt { number, dispatched_at: draft.now, executed: std::time::Duration::ZERO };
+    let attempt = Attempt { number, dispatched_at: draft.now, executed: std::time::Duration::ZERO, taken_at: None };
     draft.task.started_at = draft.task.started_at.or(Some(draft.now));
     draft.log(Change::Ready {
         attempt: number,

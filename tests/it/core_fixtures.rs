@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dats::task::{
     ArtifactId, Decision, Domain, ExecutionMode, Failure, LeaseId, Options, Output, OutputArtifact, Policy, Priority,
-    ProjectId, QaProfile, RecordId, Report, Resolved, Review, ReviewDecision, ReviewId, ReviewRequest, Submission,
-    TaskId, Tier, Timestamp, Verdict, WorkerId,
+    ProjectId, QaProfile, RecordId, Report, Resolved, Review, ReviewDecision, ReviewId, ReviewRequest, Started,
+    Submission, TaskId, Tier, Timestamp, Verdict, WorkerId,
 };
 use uuid::Uuid;
 
@@ -121,6 +121,10 @@ pub(crate) fn rejected(name: &str) -> Report {
 
 pub(crate) fn failed(attempt: Option<u32>, retryable: bool) -> Report {
     Report::Failed(Failure { error: "out of memory".to_owned(), retryable, attempt, worker: None })
+}
+
+pub(crate) fn started(attempt: Option<u32>) -> Report {
+    Report::Started(Started { attempt, worker: None })
 }
 
 pub(crate) fn review_requested(id: &str, about: Option<&str>) -> Report {

@@ -11,7 +11,7 @@ use dats::task::{
 use crate::core_families::{family_rows, kept, lost, made, number, routing_inputs, spawned};
 use crate::core_fixtures::{
     at, failed, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
-    submission, task_id, validated, worker,
+    started, submission, task_id, validated, worker,
 };
 
 /// The time at which the inputs of the table arrive.
@@ -48,6 +48,11 @@ impl Row {
     pub(crate) fn then(mut self, second: i64, input: Input) -> Self {
         let step = apply(&self.task, input, at(second), &self.policy).expect("the way to a row is free");
         self.task = step.task;
+        self
+    }
+
+    const fn last(mut self) -> Self {
+        self.task.max_attempts = 1;
         self
     }
 
@@ -110,6 +115,9 @@ fn running_rows() -> Vec<Row> {
         new("dispatched").dispatched(950),
         new("dispatched, first attempt rejected").retried().dispatched(950),
         Row::new("dispatched, last attempt", 1, &[], None).dispatched(950),
+        new("dispatched, taken from a broker").dispatched(950).then(960, Input::Take),
+        new("dispatched, taken by who said so, last attempt").last().dispatched(950).report(970, started(None)),
+        new("leased after it was taken from a broker").dispatched(600).then(600, Input::Take).leased(950, 9000),
         new("dispatched, without QA").without_qa().dispatched(950),
         new("dispatched, validated(a2) parked").dispatched(950).report(990, validated("a2")),
         new("dispatched, review r2 approved parked")
@@ -199,6 +207,7 @@ fn inputs(task: &Task) -> Vec<(String, Input, Timestamp)> {
     }
     add("tick years later", Input::Tick, at(1_000_000_000));
     add("lease", lease(1200), now);
+    add("take", Input::Take, now);
     for (name, id) in [("its", 7), ("another", 8)] {
         add(&format!("renew {name} lease"), Input::Renew { id: lease_id(id), until: at(1500) }, now);
         add(&format!("release {name} lease"), Input::Release { id: lease_id(id) }, now);
@@ -222,6 +231,7 @@ fn reports(newest: u32) -> Vec<(String, Report)> {
         let name = attempt.map_or("no attempt".to_owned(), |attempt| format!("attempt {attempt}"));
         add(format!("output, {name}"), output(attempt, "a2", &["a2b"]));
         add(format!("failed, {name}"), failed(attempt, true));
+        add(format!("started, {name}"), started(attempt));
     }
     add("output of attempt 1".to_owned(), output(Some(1), "a1c", &[]));
     add("failed for good".to_owned(), failed(None, false));

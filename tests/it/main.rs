@@ -1,6 +1,7 @@
 //! The integration tests, one module for each promise.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod broker;
 mod contract;
 mod core_families;
 mod core_fixtures;

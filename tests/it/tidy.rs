@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
@@ -15,15 +15,19 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "lineage", "store", "engine", "json"]),
+    ("amqp", &["task", "clock", "store", "engine", "events", "json"]),
     ("routing", &["task", "clock", "engine", "json"]),
     ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
     ("replica", &["task", "lineage", "clock", "store", "engine"]),
     (
         "http",
-        &["task", "lineage", "clock", "store", "engine", "events", "routing", "replica", "transfer", "json", "legacy"],
+        &[
+            "task", "lineage", "clock", "store", "engine", "events", "amqp", "routing", "replica", "transfer", "json",
+            "legacy",
+        ],
     ),
-    ("config", &["task", "routing", "replica"]),
-    ("service", &["task", "clock", "store", "engine", "events", "routing", "replica", "http", "config"]),
+    ("config", &["task", "amqp", "routing", "replica"]),
+    ("service", &["task", "clock", "store", "engine", "events", "amqp", "routing", "replica", "http", "config"]),
 ];
 
 fn root() -> PathBuf {

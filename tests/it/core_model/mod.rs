@@ -19,7 +19,7 @@ use self::model::{Entry, Model};
 use self::world::World;
 use crate::core_fixtures::{
     at, failed, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
-    submission, task_id, tier, validated, worker,
+    started, submission, task_id, tier, validated, worker,
 };
 
 const PROJECTS: [&str; 3] = ["a", "b", "c"];
@@ -47,6 +47,10 @@ enum Command {
     Release {
         task: usize,
         right: bool,
+    },
+    /// From a broker, without a lease.
+    Take {
+        task: usize,
     },
     Report {
         task: usize,
@@ -103,6 +107,9 @@ enum What {
         shift: Option<i64>,
         again: bool,
     },
+    Started {
+        shift: Option<i64>,
+    },
     Requested {
         review: usize,
         artifact: Option<Which>,
@@ -144,6 +151,7 @@ fn reports() -> impl Strategy<Value = What> {
             .prop_map(|(shift, main, more)| What::Output { shift, main, more }),
         4 => (which(), prop::bool::weighted(0.3)).prop_map(|(artifact, good)| What::Verdict { artifact, good }),
         2 => (shift(), prop::bool::weighted(0.8)).prop_map(|(shift, again)| What::Failed { shift, again }),
+        1 => shift().prop_map(|shift| What::Started { shift }),
         2 => (0..REVIEWS.len(), maybe()).prop_map(|(review, artifact)| What::Requested { review, artifact }),
         2 => (0..REVIEWS.len(), decisions, maybe())
             .prop_map(|(review, decision, artifact)| What::Reviewed { review, decision, artifact }),
@@ -158,6 +166,7 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => (task.clone(), prop::bool::weighted(0.7), -3_i64..40)
             .prop_map(|(task, right, seconds)| Command::Renew { task, right, seconds }),
         1 => (task.clone(), prop::bool::weighted(0.7)).prop_map(|(task, right)| Command::Release { task, right }),
+        1 => task.clone().prop_map(|task| Command::Take { task }),
         14 => (task.clone(), reports()).prop_map(|(task, what)| Command::Report { task, what }),
         3 => (0_usize..1000).prop_map(|report| Command::Again { report }),
         1 => task.prop_map(|task| Command::Cancel { task }),
@@ -216,6 +225,10 @@ impl Pair {
                 let Some(task) = picked(self, task) else { return };
                 let id = self.lease_of(task, *right);
                 assert_eq!(self.world.input(task, &Input::Release { id }), self.model.release(task, id));
+            }
+            Command::Take { task } => {
+                let Some(task) = picked(self, task) else { return };
+                assert_eq!(self.world.input(task, &Input::Take), self.model.take(task));
             }
             Command::Report { task, what } => {
                 let Some(task) = picked(self, task) else { return };
@@ -352,6 +365,7 @@ impl Pair {
             What::Verdict { artifact, good: true } => validated(&name(artifact)),
             What::Verdict { artifact, good: false } => rejected(&name(artifact)),
             What::Failed { shift, again } => failed(attempt(shift), *again),
+            What::Started { shift } => started(attempt(shift)),
             What::Requested { review, artifact } => {
                 review_requested(REVIEWS[*review], artifact.as_ref().map(name).as_deref())
             }
@@ -470,7 +484,7 @@ fn the_lives_go_everywhere() {
     let pairs: BTreeSet<_> = met.iter().map(|(phase, report, _)| (*phase, *report)).collect();
     // Nothing is routed or split here.
     let phases = Phase::ALL.iter().filter(|phase| !matches!(phase, Phase::Analyzing | Phase::Children)).count();
-    assert_eq!(pairs.len(), phases * 6, "each of the six reports in each phase: {pairs:?}");
+    assert_eq!(pairs.len(), phases * 7, "each of the seven reports in each phase: {pairs:?}");
     let answers: BTreeSet<_> = met.iter().map(|(.., answer)| *answer).collect();
     assert_eq!(answers, BTreeSet::from(["applied", "parked", "refused", "stale", "unchanged"]));
 }

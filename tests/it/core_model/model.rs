@@ -1,6 +1,8 @@
 //! What the core should do, written down a second time from the promises
 //! alone: a map of phases and a few counters, nothing clever.
 
+mod attempts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -35,6 +37,8 @@ pub(crate) struct Entry {
     pub(crate) since: Timestamp,
     used: Duration,
     lease: Option<(LeaseId, Timestamp, Timestamp)>,
+    /// Since when a worker without a lease has it.
+    taken: Option<Timestamp>,
     due: Option<Timestamp>,
     output: BTreeSet<ArtifactId>,
     late: BTreeSet<ArtifactId>,
@@ -88,6 +92,7 @@ impl Entry {
             since: now,
             used: Duration::ZERO,
             lease: None,
+            taken: None,
             due: None,
             output: BTreeSet::new(),
             late: BTreeSet::new(),
@@ -122,6 +127,7 @@ impl Entry {
         self.phase = phase;
         self.parked.clear();
         self.lease = None;
+        self.taken = None;
     }
 
     fn close(&mut self, again: bool, escalate: bool, now: Timestamp) {
@@ -131,6 +137,7 @@ impl Entry {
         self.closed_reviews.append(&mut self.other_reviews);
         self.used = Duration::ZERO;
         self.lease = None;
+        self.taken = None;
         self.due = None;
         if !again || self.attempt >= self.max_attempts {
             self.end(Phase::Failed);
@@ -158,7 +165,7 @@ impl Entry {
         let (artifact, review) = match report {
             Report::ReviewRequested(request) => (request.artifact.as_ref(), &request.review),
             Report::ReviewCompleted(review) => (review.artifact.as_ref(), &review.review),
-            Report::Verdict(_) | Report::Output(_) | Report::Failed(_) => return settled,
+            Report::Verdict(_) | Report::Output(_) | Report::Failed(_) | Report::Started(_) => return settled,
         };
         if settled == Settled::Stale && self.attempt > 0 {
             let here = |id| self.output.contains(id) || self.late.contains(id);
@@ -177,7 +184,7 @@ impl Entry {
             Report::Verdict(verdict) => (Some(&verdict.artifact), None),
             Report::ReviewRequested(request) => (request.artifact.as_ref(), Some(&request.review)),
             Report::ReviewCompleted(review) => (review.artifact.as_ref(), Some(&review.review)),
-            Report::Output(_) | Report::Failed(_) => (None, None),
+            Report::Output(_) | Report::Failed(_) | Report::Started(_) => (None, None),
         };
         if self.ended() {
             return Settled::Stale;
@@ -212,7 +219,7 @@ impl Entry {
                     self.close(true, true, now);
                 }
             }
-            Report::Output(_) | Report::Failed(_) => {}
+            Report::Output(_) | Report::Failed(_) | Report::Started(_) => {}
         }
         Settled::Applied
     }
@@ -229,6 +236,7 @@ impl Entry {
             self.recorded.insert(number);
             self.version += 1;
             self.lease = None;
+            self.taken = None;
             self.output = ids.collect();
             if self.qa {
                 self.phase = Phase::Validating;
@@ -250,54 +258,6 @@ impl Entry {
         self.look_at_parked_again(now, patience);
         "stale"
     }
-
-    fn failed(&mut self, attempt: Option<u32>, again: bool, now: Timestamp) -> &'static str {
-        let number = attempt.unwrap_or(self.attempt);
-        if self.ended() || (attempt.is_none() && self.attempt == 0) {
-            return "stale";
-        }
-        if !(1..=self.attempt).contains(&number) {
-            return "refused";
-        }
-        if number < self.attempt || !self.running() {
-            return "stale";
-        }
-        let rejection = self.open_output();
-        self.close(again, rejection, now);
-        self.version += 1;
-        "applied"
-    }
-
-    fn overdue(&self) -> Option<Timestamp> {
-        self.lease.map(|(_, since, _)| since.after(self.timeout.saturating_sub(self.used)))
-    }
-
-    /// Whether the phase changed.
-    fn timer(&mut self, now: Timestamp) -> bool {
-        let due = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
-        match (self.phase, self.lease) {
-            (Phase::Scheduled, _) if due(self.until) => {
-                self.phase = if self.waits.is_empty() { Phase::Queued } else { Phase::Blocked };
-                self.since = now;
-            }
-            (Phase::Backoff, _) if due(self.until) => {
-                self.phase = Phase::Queued;
-                self.since = now;
-            }
-            (Phase::Leased, Some((_, since, until))) if Some(until) < self.overdue() => {
-                if until > now {
-                    return false;
-                }
-                self.used += until.since(since);
-                self.lease = None;
-                self.phase = Phase::Dispatched;
-            }
-            (Phase::Leased, _) if due(self.overdue()) => self.close(true, false, now),
-            (Phase::Validating | Phase::Reviewing, _) if due(self.due) => self.close(true, false, now),
-            _ => return false,
-        }
-        true
-    }
 }
 
 impl Model {
@@ -315,6 +275,7 @@ impl Model {
         let answer = match report {
             Report::Output(output) => entry.output(output, now, patience),
             Report::Failed(failure) => entry.failed(failure.attempt, failure.retryable, now),
+            Report::Started(started) => entry.started(started.attempt, now),
             Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => {
                 match entry.settle(report, now, patience) {
                     Settled::Applied => {
@@ -360,6 +321,16 @@ impl Model {
         entry.version += 1;
         self.spread();
         "applied"
+    }
+
+    /// A worker has taken it from a broker.
+    pub(crate) fn take(&mut self, task: TaskId) -> &'static str {
+        let now = self.now;
+        let entry = self.entry(task);
+        if entry.phase != Phase::Dispatched {
+            return "refused";
+        }
+        if entry.take_without_lease(now) { "applied" } else { "unchanged" }
     }
 
     pub(crate) fn renew(&mut self, task: TaskId, id: LeaseId, to: Timestamp) -> &'static str {
@@ -408,6 +379,7 @@ impl Model {
         let now = self.now;
         let entry = self.entry(task);
         entry.phase = Phase::Leased;
+        entry.used += entry.taken.take().map_or(Duration::ZERO, |taken| now.since(taken));
         entry.lease = Some((id, now, until));
         entry.version += 1;
     }

@@ -161,6 +161,8 @@ async fn a_verdict_that_waits_in_vain_is_a_dead_letter() {
     let output = client.post("events", &event("2", "task.output.created")).await;
     assert_eq!(output.json()["outcome"], "applied", "{output:?}");
     let number = letters[0]["id"].to_string();
+    let shown = done(&server, &["dead-letters", "show", &number]);
+    assert!(shown.contains("before its output") && shown.contains("specversion"), "{shown}");
     let requeued = json(&server, &["dead-letters", "requeue", &number]);
     assert_eq!(requeued["outcome"], "applied", "it never had its effect before");
     assert_eq!(json(&server, &["status", &task])["status"], "completed");

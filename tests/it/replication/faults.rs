@@ -9,16 +9,17 @@ use super::equal::assert_equal;
 use super::world::{User, caught_up, copy_becomes, setup, stop};
 use crate::support::client::Client;
 use crate::support::postgres;
-use crate::support::proxy::{Mode, Proxy};
+use crate::support::proxy::{Proxy, Traffic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_into_the_void_is_given_up() {
     let Some(database) = postgres::database().await else { return };
-    let proxy = Proxy::start(database.server.port).await;
-    let setup = setup(&database.url_through(proxy.port)).with("DATS__STORAGE__STATEMENT_TIMEOUT_SECONDS", "1");
+    let proxy = Proxy::to((std::net::Ipv4Addr::LOCALHOST, database.server.port).into());
+    let setup =
+        setup(&database.url_through(proxy.address.port())).with("DATS__STORAGE__STATEMENT_TIMEOUT_SECONDS", "1");
     let server = setup.start();
     caught_up(&server, &setup, &database).await;
-    proxy.set(Mode::Swallow);
+    proxy.traffic(Traffic::Swallow);
     let client = Client::new(&server.address);
     client.submit(&json!({"description": "while nobody answers"})).await;
     let away = copy_becomes(&server, &setup, |copy| copy["status"] == "away").await;
@@ -28,8 +29,8 @@ async fn a_connection_into_the_void_is_given_up() {
     let metrics = client.get("/metrics").await;
     let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
     assert!(metrics.contains("dats_replica_state{state=\"away\"} 1"), "{metrics}");
-    proxy.set(Mode::Refuse);
-    proxy.set(Mode::Pass);
+    proxy.traffic(Traffic::Refuse);
+    proxy.traffic(Traffic::Pass);
     stop(server, &setup, &database).await;
     assert_equal(&setup.data_dir(), &database).await;
 }

@@ -8,7 +8,7 @@ use super::equal::assert_equal;
 use super::world::{User, setup, stop, verify};
 use crate::support::postgres::{self, Database};
 use crate::support::process::{Server, Setup};
-use crate::support::proxy::{Mode, Proxy};
+use crate::support::proxy::{Proxy, Traffic};
 use crate::support::random::{Random, from_environment};
 
 const ROUNDS: u64 = 10;
@@ -18,8 +18,8 @@ async fn equal_after_whatever_has_happened() {
     let Some(database) = postgres::private_database().await else { return };
     let seed = from_environment("DATS_SEED", 7);
     let mut random = Random::new(seed);
-    let proxy = Proxy::start(database.server.port).await;
-    let setup = setup(&database.url_through(proxy.port));
+    let proxy = Proxy::to((std::net::Ipv4Addr::LOCALHOST, database.server.port).into());
+    let setup = setup(&database.url_through(proxy.address.port()));
     let mut server = setup.start();
     let mut user = User::new(seed, &server);
     for round in 0..from_environment("DATS_ROUNDS", ROUNDS) {
@@ -29,7 +29,7 @@ async fn equal_after_whatever_has_happened() {
         server = strike(fault, server, &setup, &database, &proxy, &mut user).await;
         user.moves_to(&server);
     }
-    proxy.set(Mode::Pass);
+    proxy.traffic(Traffic::Pass);
     stop(server, &setup, &database).await;
     assert_equal(&setup.data_dir(), &database).await;
     let verified = verify(&setup, &database.url(), &[]);
@@ -76,9 +76,9 @@ async fn strike(
             user.act(10).await;
         }
         5 => {
-            proxy.set(Mode::Refuse);
+            proxy.traffic(Traffic::Refuse);
             user.act(10).await;
-            proxy.set(Mode::Pass);
+            proxy.traffic(Traffic::Pass);
         }
         _ => {
             let killed = async {

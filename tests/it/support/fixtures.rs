@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{CheckpointRules, Incoming, LeaseRequest, Message, Settings};
+use dats::engine::{Bus, CheckpointRules, Incoming, LeaseRequest, Message, Settings};
 use dats::task::{
     ArtifactId, Correlation, Decision, Domain, ExecutionMode, Failure, Options, Output, Policy, Priority, ProjectId,
     QaProfile, Report, Router, Submission, TaskId, Tier, Verdict, WorkerId,
@@ -39,6 +39,7 @@ pub(crate) fn settings() -> Settings {
             default_domain: Domain::new("code-general").expect("a domain"),
             default_tier: tier("small"),
         },
+        bus: Bus::Embedded,
         tiers: vec![tier("small"), tier("large")],
         default_priority: Priority::Normal,
         default_qa_profile: QaProfile::new("consensus").expect("a profile"),

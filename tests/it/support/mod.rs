@@ -9,5 +9,6 @@ pub(crate) mod old_files;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod rabbitmq;
 pub(crate) mod random;
 pub(crate) mod service;

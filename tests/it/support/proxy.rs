@@ -1,100 +1,153 @@
-//! A TCP proxy that does to a connection what networks do.
+//! A TCP proxy that does to connections what networks do: it passes them on,
+//! delays, holds everything back, resets, refuses, or cuts after so many bytes.
+//! It runs on a thread of its own, for tests of any kind.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
-/// What it does with bytes.
+/// What happens to what is sent, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// They arrive.
+pub(crate) enum Traffic {
+    /// It is passed on.
     Pass,
-    /// They are taken and go nowhere.
+    /// It is passed on later.
+    Delay(Duration),
+    /// It is held back; the connection stays.
+    Hold,
+    /// It is taken and goes nowhere.
     Swallow,
-    /// Connections are closed.
+    /// Connections are reset, new ones at once.
     Refuse,
 }
 
-/// A proxy on a port of its own, for as long as it lives.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    traffic: Traffic,
+    /// Connections of an earlier generation are reset.
+    generation: u64,
+}
+
+/// The proxy; dropping it ends every connection.
 pub(crate) struct Proxy {
-    pub(crate) port: u16,
-    mode: watch::Sender<Mode>,
-    /// Bytes that may still go to the server, before the connection is cut.
-    budget: Arc<AtomicU64>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    state: watch::Sender<State>,
+    left: Arc<AtomicU64>,
 }
 
 impl Proxy {
-    /// In front of a port of this machine.
-    pub(crate) async fn start(target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (mode, seen) = watch::channel(Mode::Pass);
-        let budget = Arc::new(AtomicU64::new(u64::MAX));
-        let shared = budget.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, target, seen.clone(), shared.clone()));
-            }
+    /// A proxy in front of `target`.
+    pub(crate) fn to(target: SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (state, watching) = watch::channel(State { traffic: Traffic::Pass, generation: 0 });
+        let left = Arc::new(AtomicU64::new(u64::MAX));
+        let counter = left.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serve(listener, target, watching, counter));
         });
-        Self { port, mode, budget }
+        Self { address, state, left }
     }
 
-    pub(crate) fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+    /// From now on this happens to what is sent.
+    pub(crate) fn traffic(&self, traffic: Traffic) {
+        self.state.send_modify(|state| {
+            state.traffic = traffic;
+            state.generation += u64::from(traffic == Traffic::Refuse);
+        });
     }
 
-    /// Cuts the connection that sends so many bytes more, once.
+    /// Resets every connection there is.
+    pub(crate) fn reset(&self) {
+        self.state.send_modify(|state| state.generation += 1);
+    }
+
+    /// Cuts the connection over which the byte after so many more goes to the
+    /// target, in the middle of whatever that is. Once.
     pub(crate) fn cut_after(&self, bytes: u64) {
-        self.budget.store(bytes, Ordering::SeqCst);
+        self.left.store(bytes, Ordering::SeqCst);
     }
 }
 
-async fn serve(client: TcpStream, target: u16, mode: watch::Receiver<Mode>, budget: Arc<AtomicU64>) {
-    let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let unlimited = Arc::new(AtomicU64::new(u64::MAX));
-    tokio::select! {
-        () = copy(from_client, to_server, mode.clone(), budget) => {}
-        () = copy(from_server, to_client, mode.clone(), unlimited) => {}
-        () = refused(mode) => {}
-    }
-}
-
-async fn refused(mut mode: watch::Receiver<Mode>) {
-    // The proxy may be gone.
-    let _ = mode.wait_for(|mode| *mode == Mode::Refuse).await;
-}
-
-async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mode: watch::Receiver<Mode>,
-    budget: Arc<AtomicU64>,
+async fn serve(
+    listener: std::net::TcpListener,
+    target: SocketAddr,
+    mut state: watch::Receiver<State>,
+    left: Arc<AtomicU64>,
 ) {
-    let mut piece = vec![0; 16 * 1024];
-    while let Ok(count) = from.read(&mut piece).await {
-        if count == 0 {
-            return;
-        }
-        if *mode.borrow() == Mode::Swallow {
+    let listener = TcpListener::from_std(listener).unwrap();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            changed = state.changed() => if changed.is_err() { return } else { continue },
+        };
+        let Ok((client, _)) = accepted else { continue };
+        if state.borrow().traffic == Traffic::Refuse {
+            let _ = client.set_zero_linger();
             continue;
         }
-        let size = u64::try_from(count).unwrap();
-        let left = budget.load(Ordering::SeqCst);
-        if left != u64::MAX && left < size {
-            budget.store(u64::MAX, Ordering::SeqCst);
-            let _ = to.write_all(&piece[..usize::try_from(left).unwrap()]).await;
+        tokio::spawn(carry(client, target, state.clone(), left.clone()));
+    }
+}
+
+async fn carry(mut client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>, left: Arc<AtomicU64>) {
+    let generation = state.borrow().generation;
+    let Ok(mut server) = TcpStream::connect(target).await else { return };
+    let unlimited = AtomicU64::new(u64::MAX);
+    {
+        let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+        tokio::select! {
+            () = pass(from_client, to_server, state.clone(), &left) => {}
+            () = pass(from_server, to_client, state.clone(), &unlimited) => {}
+            _ = state.wait_for(|state| state.generation != generation) => {}
+        }
+    }
+    // Whoever closes, the other side learns it the hard way.
+    let _ = (client.set_zero_linger(), server.set_zero_linger());
+}
+
+async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut state: watch::Receiver<State>, left: &AtomicU64) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        let traffic = state.borrow_and_update().traffic;
+        match traffic {
+            Traffic::Delay(time) => sleep(time).await,
+            Traffic::Swallow => continue,
+            Traffic::Pass | Traffic::Hold | Traffic::Refuse => {}
+        }
+        if state.wait_for(|state| state.traffic != Traffic::Hold).await.is_err() {
             return;
         }
-        if left != u64::MAX {
-            budget.store(left - size, Ordering::SeqCst);
-        }
-        if to.write_all(&piece[..count]).await.is_err() {
+        let allowed = take(left, count);
+        if to.write_all(&buffer[..allowed]).await.is_err() || allowed < count {
             return;
         }
     }
+}
+
+/// Takes so many bytes of what is left before the cut; how many there were.
+/// After the cut there is no limit any more.
+fn take(left: &AtomicU64, count: usize) -> usize {
+    let count = u64::try_from(count).unwrap();
+    let mut allowed = count;
+    let _ = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+        if left == u64::MAX {
+            allowed = count;
+            return None;
+        }
+        allowed = count.min(left);
+        Some(if allowed < count { u64::MAX } else { left - allowed })
+    });
+    usize::try_from(allowed).unwrap()
 }

@@ -1,0 +1,246 @@
+//! What the rest of the service sees of the broker: how the connections are,
+//! what went over them, and what went wrong last.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Clock;
+use crate::task::{Tier, Timestamp};
+
+/// What the rest of the service sees of the broker.
+#[derive(Debug)]
+pub struct Broker {
+    address: String,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    figures: Figures,
+    frontier: Frontier,
+}
+
+/// Which dispatches are known to be at the broker: those before `read_at`,
+/// unless their tier has older ones that are not.
+#[derive(Debug, Default)]
+pub(super) struct Frontier {
+    pub(super) read_at: Option<Timestamp>,
+    pub(super) oldest_unpublished: BTreeMap<Tier, Timestamp>,
+}
+
+/// How the two connections are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// Not connected; it is tried again and again.
+    Away,
+    /// Connected.
+    Connected,
+    /// Connected, but the broker takes no messages for lack of memory or disk.
+    Blocked,
+    /// The broker refuses what this service declares or who it is: a setting
+    /// is wrong, here or there.
+    Refused,
+}
+
+impl LinkState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Away, Self::Connected, Self::Blocked, Self::Refused];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Connected => "connected",
+            Self::Blocked => "blocked",
+            Self::Refused => "refused",
+        }
+    }
+
+    const fn severity(self) -> u8 {
+        match self {
+            Self::Connected => 0,
+            Self::Blocked => 1,
+            Self::Away => 2,
+            Self::Refused => 3,
+        }
+    }
+}
+
+/// One of the connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkFigures {
+    /// How it is.
+    pub state: LinkState,
+    /// Since when.
+    pub since: Timestamp,
+    /// What went wrong last, and when.
+    pub last_error: Option<(Timestamp, String)>,
+    /// How often it was made.
+    pub connects: u64,
+}
+
+/// Figures for metrics and health, counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figures {
+    /// The connection that publishes.
+    pub publisher: LinkFigures,
+    /// The connection that consumes.
+    pub consumer: LinkFigures,
+    /// Messages that the broker has confirmed.
+    pub published: u64,
+    /// Messages that no queue took, where one must: published again.
+    pub returned: u64,
+    /// Messages that the broker refused: published again.
+    pub nacked: u64,
+    /// Events that came back or were refused and wait for their next turn.
+    pub held: u64,
+    /// Messages that were consumed and had their effect, or need none.
+    pub consumed: u64,
+    /// Messages that could not be taken.
+    pub dead_lettered: u64,
+    /// Tasks that wait for workers at the broker, by tier, as last counted.
+    pub waiting: BTreeMap<Tier, Waiting>,
+}
+
+/// What a work queue was last seen to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Messages that no worker has.
+    pub ready: u32,
+    /// Workers that are there.
+    pub consumers: u32,
+}
+
+impl Figures {
+    /// The worse of the two connections.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        let (publisher, consumer) = (self.publisher.state, self.consumer.state);
+        if publisher.severity() >= consumer.severity() { publisher } else { consumer }
+    }
+
+    /// What went wrong last on either.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&(Timestamp, String)> {
+        [&self.publisher, &self.consumer].into_iter().filter_map(|link| link.last_error.as_ref()).max_by_key(|e| e.0)
+    }
+}
+
+/// Which connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Publisher,
+    Consumer,
+}
+
+impl Side {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+impl Broker {
+    /// One that is not connected yet. `address` is shown to people.
+    #[must_use]
+    pub fn new(address: String, clock: Clock) -> Self {
+        let link = LinkFigures { state: LinkState::Away, since: clock.now(), last_error: None, connects: 0 };
+        let figures = Figures {
+            publisher: link.clone(),
+            consumer: link,
+            published: 0,
+            returned: 0,
+            nacked: 0,
+            held: 0,
+            consumed: 0,
+            dead_lettered: 0,
+            waiting: BTreeMap::new(),
+        };
+        Self { address, clock, state: Mutex::new(State { figures, frontier: Frontier::default() }) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The figures now.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.lock().figures.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts something.
+    pub(super) fn count(&self, count: impl FnOnce(&mut Figures)) {
+        count(&mut self.lock().figures);
+    }
+
+    /// A connection is in this state now. Whether that is new.
+    pub(super) fn note_state(&self, side: Side, now_in: LinkState) -> bool {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let link = state.figures.link(side);
+        if link.state == now_in {
+            return false;
+        }
+        let from_blocked = std::mem::replace(&mut link.state, now_in) == LinkState::Blocked;
+        link.since = now;
+        link.connects += u64::from(now_in == LinkState::Connected && !from_blocked);
+        drop(state);
+        match now_in {
+            LinkState::Connected => {
+                tracing::info!(side = side.as_str(), address = self.address, "connected to RabbitMQ");
+            }
+            LinkState::Blocked => tracing::warn!(
+                side = side.as_str(),
+                address = self.address,
+                "RabbitMQ takes no messages for lack of memory or disk; publishing waits"
+            ),
+            // What went wrong is told by who saw it.
+            LinkState::Away | LinkState::Refused => {}
+        }
+        true
+    }
+
+    /// A connection failed. Whether that is news: another error than the last
+    /// one, or the first after it worked.
+    pub(super) fn note_error(&self, side: Side, now_in: LinkState, message: String) -> bool {
+        let now = self.clock.now();
+        let is_new = self.note_state(side, now_in);
+        let mut state = self.lock();
+        let last = &mut state.figures.link(side).last_error;
+        let is_other = last.as_ref().is_none_or(|(_, known)| *known != message);
+        *last = Some((now, message));
+        is_new || is_other
+    }
+
+    /// How far publishing is.
+    pub(super) fn note_frontier(&self, frontier: Frontier) {
+        self.lock().frontier = frontier;
+    }
+
+    /// The time before which every dispatch of a tier is at the broker.
+    pub(super) fn published_before(&self, tier: &Tier) -> Option<Timestamp> {
+        let state = self.lock();
+        let unpublished = state.frontier.oldest_unpublished.get(tier).copied();
+        state.frontier.read_at.map(|read_at| unpublished.map_or(read_at, |oldest| oldest.min(read_at)))
+    }
+}
+
+impl Figures {
+    const fn link(&mut self, side: Side) -> &mut LinkFigures {
+        match side {
+            Side::Publisher => &mut self.publisher,
+            Side::Consumer => &mut self.consumer,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! From a message to an event: structured and binary `CloudEvents`, and bare
+//! data whose name is its routing key.
+
+use lapin::message::Delivery;
+use lapin::types::AMQPValue;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::outgoing::Letter;
+use crate::engine::{Incoming, Message};
+use crate::events::{self, InvalidEvent, MAX_EVENT_BYTES};
+use crate::json::{self, Invalid};
+use crate::task::TaskId;
+
+/// Prefixes of headers that are attributes: no binding of `CloudEvents` to this
+/// protocol has been agreed on, and all of these are in use.
+const PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
+/// How much of a message that is too large is kept here; all of it goes to
+/// the dead-letter exchange.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// A message that can't be taken.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    /// Why not.
+    pub(super) reason: String,
+    /// The event, as far as it was one, else the message.
+    pub(super) raw: String,
+    /// The task it is about, where it says so.
+    pub(super) task: Option<TaskId>,
+}
+
+/// Reads a message.
+pub(super) fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
+    let untaken = |reason: String, raw: String| Untaken { reason, raw, task: None };
+    if delivery.data.len() > MAX_EVENT_BYTES {
+        let reason = format!("the message has {} bytes, at most {MAX_EVENT_BYTES} are taken", delivery.data.len());
+        return Err(untaken(reason, kept(&delivery.data)));
+    }
+    let (text, has_identity) =
+        structured(delivery).map_err(|error| untaken(error.to_string(), kept(&delivery.data)))?;
+    let received = events::read(&text).map_err(|error| untaken(told(&error), kept(&text)))?;
+    let identity = received.incoming.identity.filter(|_| has_identity);
+    Ok(Incoming { identity, on_bus: true, ..received.incoming })
+}
+
+/// The task that an event names.
+pub(super) const fn task_of(event: &Incoming) -> Option<TaskId> {
+    match &event.message {
+        Message::Report { correlation, .. } => correlation.task,
+        Message::Cascade { .. } | Message::Rollback(_) => None,
+    }
+}
+
+/// The same as a dead letter for the exchange.
+pub(super) fn letter(delivery: Delivery, reason: String) -> Letter {
+    Letter {
+        exchange: delivery.exchange.to_string(),
+        routing_key: delivery.routing_key.to_string(),
+        reason,
+        properties: delivery.properties,
+        payload: delivery.data,
+    }
+}
+
+/// What is wrong, field by field.
+fn told(error: &InvalidEvent) -> String {
+    match error {
+        InvalidEvent::Json(Invalid::Fields(fields)) => {
+            let fields = fields.iter().take(10).map(|field| format!("{} {}", field.pointer, field.message));
+            fields.collect::<Vec<_>>().join("; ")
+        }
+        error => error.to_string(),
+    }
+}
+
+/// A message as text to keep. What is no text is kept with marks where it is
+/// none: the dead-letter queue has it as it came.
+fn kept(data: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(data.get(..KEPT_BYTES.min(data.len())).unwrap_or_default()).into_owned();
+    if data.len() <= MAX_EVENT_BYTES {
+        text = String::from_utf8_lossy(data).into_owned();
+    }
+    // No text here may have it, nor may Postgres.
+    text.replace('\0', "\u{fffd}")
+}
+
+/// The message as an event in structured mode, and whether it says by what
+/// it is known.
+fn structured(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
+    let attributes = attributes(delivery);
+    if attributes.iter().any(|(name, _)| name == "specversion") {
+        let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        return Ok((events::structured(attributes, &delivery.data)?, true));
+    }
+    json::check(&delivery.data, MAX_EVENT_BYTES)?;
+    let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
+    let body: Value = serde_json::from_slice(&delivery.data).map_err(malformed)?;
+    let is_event = body.get("specversion").is_some() || content_type(delivery).starts_with("application/cloudevents");
+    match body {
+        Value::Object(mut event) if is_event => {
+            if event.contains_key("type") {
+                return Ok((delivery.data.clone(), true));
+            }
+            event.insert("type".to_owned(), delivery.routing_key.as_str().into());
+            Ok((serde_json::to_vec(&event).map_err(malformed)?, true))
+        }
+        _ => bare(delivery),
+    }
+}
+
+/// Data without an envelope: the routing key is its name, and `message_id`,
+/// where there is one, its id.
+fn bare(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
+    let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
+    let data: &RawValue = serde_json::from_slice(&delivery.data).map_err(malformed)?;
+    let properties = &delivery.properties;
+    let id = properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty());
+    let source = properties.app_id().as_ref().map(ToString::to_string).filter(|source| !source.is_empty());
+    let source = source.unwrap_or_else(|| format!("/{}", delivery.exchange.as_str()));
+    let mut event = Map::new();
+    event.insert("specversion".to_owned(), "1.0".into());
+    event.insert("type".to_owned(), delivery.routing_key.as_str().into());
+    event.insert("source".to_owned(), source.into());
+    let has_identity = id.is_some();
+    event.insert("id".to_owned(), id.unwrap_or_else(|| "none".to_owned()).into());
+    let mut text = serde_json::to_vec(&event).map_err(malformed)?;
+    text.pop();
+    text.extend_from_slice(b",\"data\":");
+    text.extend_from_slice(data.get().as_bytes());
+    text.push(b'}');
+    Ok((text, has_identity))
+}
+
+fn content_type(delivery: &Delivery) -> &str {
+    delivery.properties.content_type().as_ref().map_or("", |text| text.as_str())
+}
+
+/// The attributes that stand in headers.
+fn attributes(delivery: &Delivery) -> Vec<(String, String)> {
+    let Some(headers) = delivery.properties.headers() else { return Vec::new() };
+    let attribute = |(key, value): (&lapin::types::ShortString, &AMQPValue)| {
+        let name = PREFIXES.into_iter().find_map(|prefix| key.as_str().strip_prefix(prefix))?;
+        Some((name.to_ascii_lowercase(), text(value)?))
+    };
+    let mut attributes: Vec<(String, String)> = headers.inner().iter().filter_map(attribute).collect();
+    let has = |attributes: &[(String, String)], name: &str| attributes.iter().any(|(known, _)| known == name);
+    if has(&attributes, "specversion") && !has(&attributes, "type") {
+        attributes.push(("type".to_owned(), delivery.routing_key.to_string()));
+    }
+    attributes
+}
+
+fn text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        AMQPValue::Boolean(value) => Some(value.to_string()),
+        AMQPValue::LongInt(value) => Some(value.to_string()),
+        AMQPValue::LongLongInt(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::BasicProperties;
+    use lapin::types::FieldTable;
+    use serde_json::json;
+
+    use super::*;
+    use crate::task::Report;
+
+    const TASK: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    fn delivery(key: &str, data: &Value, properties: BasicProperties) -> Delivery {
+        let data = data.to_string().into_bytes();
+        let mut delivery = Delivery::mock(1, "task.events".into(), key.into(), false, data);
+        delivery.properties = properties;
+        delivery
+    }
+
+    fn data() -> Value {
+        json!({"task_id": TASK, "error": "out of memory"})
+    }
+
+    fn headers(prefix: &str, entries: &[(&str, &str)]) -> BasicProperties {
+        let mut table = FieldTable::default();
+        for (name, value) in entries {
+            table.insert(format!("{prefix}{name}").into(), AMQPValue::LongString((*value).into()));
+        }
+        BasicProperties::default().with_headers(table)
+    }
+
+    fn is_failure(event: &Incoming) -> bool {
+        matches!(&event.message, Message::Report { report: Report::Failed(_), .. })
+    }
+
+    fn known_by(source: &str, id: &str) -> (String, String) {
+        (source.to_owned(), id.to_owned())
+    }
+
+    #[test]
+    fn an_envelope_is_taken_also_without_its_type() {
+        let mut event =
+            json!({"specversion": "1.0", "type": "dats.task.failed", "source": "/w", "id": "1", "data": data()});
+        let read_event = |event: &Value| read(&delivery("task.failed", event, BasicProperties::default()));
+        let taken = read_event(&event).unwrap();
+        assert_eq!(taken.identity, Some(known_by("/w", "1")));
+        assert!(taken.on_bus && is_failure(&taken));
+        event.as_object_mut().unwrap().remove("type");
+        assert!(is_failure(&read_event(&event).unwrap()));
+        event["id"] = Value::Null;
+        assert_eq!(read_event(&event).unwrap_err().reason, "/id is required");
+    }
+
+    #[test]
+    fn attributes_are_taken_from_headers_of_every_kind() {
+        for prefix in PREFIXES {
+            let all = [("specversion", "1.0"), ("type", "task.failed"), ("source", "/w"), ("id", "1")];
+            let taken = read(&delivery("x", &data(), headers(prefix, &all))).unwrap();
+            assert_eq!(taken.identity, Some(known_by("/w", "1")));
+            let taken = read(&delivery("task.failed", &data(), headers(prefix, &[all[0], all[2], all[3]]))).unwrap();
+            assert!(is_failure(&taken));
+        }
+    }
+
+    #[test]
+    fn bare_data_goes_by_its_routing_key() {
+        let properties = BasicProperties::default().with_message_id("m-1".into());
+        let taken = read(&delivery("task.failed", &data(), properties)).unwrap();
+        assert_eq!(taken.identity, Some(known_by("/task.events", "m-1")));
+        assert_eq!(read(&delivery("task.failed", &data(), BasicProperties::default())).unwrap().identity, None);
+        let properties = BasicProperties::default().with_message_id("m-1".into()).with_app_id("/worker".into());
+        assert_eq!(
+            read(&delivery("task.failed", &data(), properties)).unwrap().identity,
+            Some(known_by("/worker", "m-1"))
+        );
+    }
+
+    #[test]
+    fn garbage_is_told_from_events() {
+        let reason = |key: &str, data: Value| read(&delivery(key, &data, BasicProperties::default())).unwrap_err();
+        assert!(reason("task.nonsense", data()).reason.contains("`task.nonsense` are not taken"));
+        assert!(reason("task.failed", json!(7)).reason.contains("/data"));
+        assert!(
+            reason("task.failed", json!({"task_id": "task-456", "error": "e"})).reason.contains("no task task-456")
+        );
+        let mut large = delivery("task.failed", &data(), BasicProperties::default());
+        large.data = vec![b'x'; MAX_EVENT_BYTES + 1];
+        let untaken = read(&large).unwrap_err();
+        assert!(untaken.reason.contains("1048577 bytes"), "{}", untaken.reason);
+        assert_eq!(untaken.raw.len(), KEPT_BYTES);
+        large.data = b"\xff\0{".to_vec();
+        assert_eq!(read(&large).unwrap_err().raw, "\u{fffd}\u{fffd}{");
+    }
+}

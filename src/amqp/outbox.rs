@@ -1,0 +1,296 @@
+//! Which events are to be published next. It keeps positions, not events: what
+//! waits for a broker that is away costs a few dozen bytes an event, and only
+//! so many of them.
+//!
+//! A task has at most one event under way, so that its events reach the broker
+//! in their order. The place that is reported to the log is below everything
+//! that is not confirmed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::broker::Frontier;
+use crate::engine::Position;
+use crate::task::{Seq, TaskId, Tier, Timestamp};
+
+/// Most events that are known and not published. When so many are held back
+/// by what no queue takes, the rest waits in the log.
+const MOST_HELD: usize = 65_536;
+/// First and longest pause before an event is published again.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// An event that is to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Its place among the others: the position of what makes it be published.
+    pub(super) order: Seq,
+    /// Where it stands itself.
+    pub(super) position: Position,
+    /// For a `task.ready`: its tier, and when it was dispatched.
+    pub(super) ready: Option<(Tier, Timestamp)>,
+    /// How often it was published in vain.
+    pub(super) tries: u32,
+}
+
+impl Event {
+    fn key(&self) -> (Seq, Line) {
+        (self.order, self.line())
+    }
+
+    fn line(&self) -> Line {
+        self.position.task.map_or(Line::Alone(self.order), Line::Task)
+    }
+}
+
+/// What must keep its order: the events of a task. One that is about no task
+/// is a line of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Line {
+    Task(TaskId),
+    Alone(Seq),
+}
+
+/// The events that are known and not published.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    read_to: Seq,
+    lines: HashMap<Line, VecDeque<Event>>,
+    /// First events of their tasks that can be published now.
+    due: BTreeSet<(Seq, Line)>,
+    /// First events of their tasks that are to wait a while.
+    later: BTreeSet<(Timestamp, Seq, Line)>,
+    /// All of them.
+    unpublished: BTreeSet<(Seq, Line)>,
+    dispatches: BTreeMap<Tier, BTreeSet<(Timestamp, Seq, Line)>>,
+}
+
+impl Outbox {
+    /// One that goes on behind a position of the log.
+    pub(super) fn new(read_to: Seq) -> Self {
+        Self {
+            read_to,
+            lines: HashMap::new(),
+            due: BTreeSet::new(),
+            later: BTreeSet::new(),
+            unpublished: BTreeSet::new(),
+            dispatches: BTreeMap::new(),
+        }
+    }
+
+    /// Up to where the log was read.
+    pub(super) const fn read_to(&self) -> Seq {
+        self.read_to
+    }
+
+    /// The log was read up to here.
+    pub(super) fn note_read(&mut self, position: Seq) {
+        self.read_to = self.read_to.max(position);
+    }
+
+    /// Whether more of the log is to be read: less than a wave is due, and
+    /// there is room.
+    pub(super) fn wants_more(&self, wave: usize) -> bool {
+        self.due.len() < wave && self.unpublished.len() < MOST_HELD
+    }
+
+    /// Everything up to here is published.
+    pub(super) fn place(&self) -> Seq {
+        self.unpublished.first().map_or(self.read_to, |(order, _)| Seq(order.0.saturating_sub(1)))
+    }
+
+    /// How many events have been published in vain and wait.
+    pub(super) fn held(&self) -> usize {
+        self.later.len()
+    }
+
+    /// Adds an event behind those of its task.
+    pub(super) fn push(&mut self, event: Event) {
+        if !self.unpublished.insert(event.key()) {
+            return;
+        }
+        if let Some((tier, at)) = &event.ready {
+            let (order, line) = event.key();
+            self.dispatches.entry(tier.clone()).or_default().insert((*at, order, line));
+        }
+        let line = self.lines.entry(event.line()).or_default();
+        if line.is_empty() {
+            self.due.insert(event.key());
+        }
+        line.push_back(event);
+    }
+
+    /// The next events to publish, one a task, at most `most`. Each must be
+    /// told of with [`Self::published`] or [`Self::again`].
+    pub(super) fn take(&mut self, most: usize, now: Timestamp) -> Vec<Event> {
+        while let Some(entry) = self.later.first().copied().filter(|(at, ..)| *at <= now) {
+            self.later.remove(&entry);
+            self.due.insert((entry.1, entry.2));
+        }
+        let mut taken = Vec::new();
+        while taken.len() < most {
+            let Some((_, line)) = self.due.pop_first() else { break };
+            taken.extend(self.lines.get(&line).and_then(VecDeque::front).cloned());
+        }
+        taken
+    }
+
+    /// When the next one that waits is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.later.first().map(|(at, ..)| *at)
+    }
+
+    /// An event is published: the next one of its task follows.
+    pub(super) fn published(&mut self, event: &Event) {
+        self.unpublished.remove(&event.key());
+        if let Some((tier, at)) = &event.ready
+            && let Some(dispatches) = self.dispatches.get_mut(tier)
+        {
+            let (order, line) = event.key();
+            dispatches.remove(&(*at, order, line));
+            if dispatches.is_empty() {
+                self.dispatches.remove(tier);
+            }
+        }
+        let Some(line) = self.lines.get_mut(&event.line()) else { return };
+        line.pop_front();
+        match line.front() {
+            Some(next) => drop(self.due.insert(next.key())),
+            None => drop(self.lines.remove(&event.line())),
+        }
+    }
+
+    /// An event is to be published again: at once where nobody has refused
+    /// it, else after a pause that grows with each try.
+    pub(super) fn again(&mut self, event: &Event, refused: bool, now: Timestamp) {
+        let (order, line) = event.key();
+        if !refused {
+            self.due.insert((order, line));
+            return;
+        }
+        let front = self.lines.get_mut(&line).and_then(VecDeque::front_mut);
+        let tries = front.map_or(1, |front| {
+            front.tries = front.tries.saturating_add(1);
+            front.tries
+        });
+        let pause = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+        self.later.insert((now.after(pause), order, line));
+    }
+
+    /// How far publishing is, when the log was read to its end as it was at
+    /// `read_at`.
+    pub(super) fn frontier(&self, read_at: Option<Timestamp>) -> Frontier {
+        let oldest = self.dispatches.iter().filter_map(|(tier, all)| Some((tier.clone(), all.first()?.0)));
+        Frontier { read_at, oldest_unpublished: oldest.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_767_981_600_000_000);
+
+    fn event(seq: u64, task: u128) -> Event {
+        let position = Position { seq: Seq(seq), task: Some(TaskId::new(Uuid::from_u128(task))) };
+        Event { order: Seq(seq), position, ready: None, tries: 0 }
+    }
+
+    fn dispatch(seq: u64, task: u128) -> Event {
+        let at = Timestamp::from_micros(NOW.as_micros() + i64::try_from(seq).unwrap());
+        Event { ready: Some((Tier::new("small").unwrap(), at)), ..event(seq, task) }
+    }
+
+    fn orders(events: &[Event]) -> Vec<u64> {
+        events.iter().map(|event| event.order.0).collect()
+    }
+
+    #[test]
+    fn a_task_has_one_event_under_way() {
+        let mut outbox = Outbox::new(Seq(0));
+        for event in [event(1, 1), event(2, 1), event(3, 2), event(5, 1)] {
+            outbox.push(event);
+        }
+        outbox.note_read(Seq(6));
+        let wave = outbox.take(10, NOW);
+        assert_eq!(orders(&wave), [1, 3]);
+        assert!(outbox.take(10, NOW).is_empty());
+        outbox.published(&wave[1]);
+        assert_eq!(outbox.place(), Seq(0));
+        outbox.published(&wave[0]);
+        assert_eq!(outbox.place(), Seq(1));
+        let wave = outbox.take(1, NOW);
+        assert_eq!(orders(&wave), [2]);
+        outbox.published(&wave[0]);
+        let wave = outbox.take(1, NOW);
+        outbox.published(&wave[0]);
+        assert_eq!((outbox.place(), outbox.unpublished.len()), (Seq(6), 0));
+    }
+
+    #[test]
+    fn what_is_about_no_task_waits_for_nothing() {
+        let mut outbox = Outbox::new(Seq(0));
+        for seq in 1..=3 {
+            let position = Position { seq: Seq(seq), task: None };
+            outbox.push(Event { order: Seq(seq), position, ready: None, tries: 0 });
+        }
+        let wave = outbox.take(10, NOW);
+        assert_eq!(orders(&wave), [1, 2, 3]);
+        outbox.again(&wave[1], true, NOW);
+        outbox.published(&wave[0]);
+        outbox.published(&wave[2]);
+        assert_eq!(outbox.place(), Seq(1));
+    }
+
+    #[test]
+    fn what_is_refused_holds_up_its_task_alone() {
+        let mut outbox = Outbox::new(Seq(0));
+        for event in [dispatch(1, 1), event(2, 1), dispatch(3, 2)] {
+            outbox.push(event);
+        }
+        let wave = outbox.take(10, NOW);
+        outbox.again(&wave[0], true, NOW);
+        outbox.published(&wave[1]);
+        assert_eq!((outbox.held(), outbox.place()), (1, Seq(0)));
+        assert!(outbox.take(10, NOW).is_empty());
+        let due = outbox.next_due().unwrap();
+        let again = outbox.take(10, due);
+        assert_eq!((orders(&again), again[0].tries), (vec![1], 1));
+        outbox.again(&again[0], true, due);
+        assert!(outbox.next_due().unwrap().since(due) > due.since(NOW), "the pause does not grow");
+        let again = outbox.take(10, due.after(LONGEST_PAUSE));
+        outbox.again(&again[0], false, NOW);
+        assert_eq!(orders(&outbox.take(10, NOW)), [1]);
+    }
+
+    #[test]
+    fn it_tells_which_dispatches_are_out() {
+        let small = Tier::new("small").unwrap();
+        let mut outbox = Outbox::new(Seq(0));
+        let (first, second) = (dispatch(1, 1), dispatch(2, 2));
+        outbox.push(first.clone());
+        outbox.push(second.clone());
+        let at = |event: &Event| event.ready.clone().map(|(_, at)| at);
+        assert_eq!(outbox.frontier(Some(NOW)).oldest_unpublished.get(&small).copied(), at(&first));
+        let wave = outbox.take(10, NOW);
+        outbox.published(&wave[0]);
+        assert_eq!(outbox.frontier(Some(NOW)).oldest_unpublished.get(&small).copied(), at(&second));
+        outbox.published(&wave[1]);
+        assert!(outbox.frontier(Some(NOW)).oldest_unpublished.is_empty());
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_it_keeps() {
+        let mut outbox = Outbox::new(Seq(0));
+        for number in 1..=MOST_HELD {
+            let number = u64::try_from(number).unwrap();
+            outbox.push(event(number, number.into()));
+            let wave = outbox.take(1, NOW);
+            outbox.again(&wave[0], true, NOW);
+        }
+        assert!(!outbox.wants_more(10));
+        assert_eq!(outbox.place(), Seq(0));
+    }
+}

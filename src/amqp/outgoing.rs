@@ -1,0 +1,143 @@
+//! From an entry of the log to a message: a structured `CloudEvent` with the
+//! properties that the other services go by.
+
+use std::collections::BTreeMap;
+
+use lapin::BasicProperties;
+use lapin::types::{FieldTable, ShortString};
+use serde::Deserialize;
+
+use super::connection::{short, table};
+use super::settings::Settings;
+use crate::engine::Logged;
+use crate::events::{Envelope, routing_key};
+use crate::task::{Change, Timestamp};
+
+/// The media type of an event in structured mode.
+pub(super) const STRUCTURED: &str = "application/cloudevents+json";
+/// The broker writes the message to disk.
+const PERSISTENT: u8 = 2;
+
+/// A message to be published.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) exchange: String,
+    pub(super) routing_key: String,
+    /// Whether a queue must take it.
+    pub(super) mandatory: bool,
+    /// What a returned one is known by.
+    pub(super) id: String,
+    pub(super) properties: BasicProperties,
+    pub(super) payload: Vec<u8>,
+}
+
+/// The attributes of an event that came from outside.
+#[derive(Deserialize)]
+struct Attributes {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// The message of an event; `None`: it is none.
+pub(super) fn message(logged: &Logged, envelope: &Envelope, settings: &Settings) -> Option<Message> {
+    let payload = envelope.render(logged)?;
+    let change = &logged.entry.change;
+    let (id, kind) = match &logged.entry.event {
+        Some(event) => {
+            let attributes: Attributes = serde_json::from_str(event).ok()?;
+            (attributes.id, attributes.kind)
+        }
+        None => (envelope.id(logged.seq).to_string(), format!("dats.{}", change.name())),
+    };
+    let properties = BasicProperties::default()
+        .with_content_type(STRUCTURED.into())
+        .with_delivery_mode(PERSISTENT)
+        .with_timestamp(seconds(logged.entry.at));
+    let properties = match logged.entry.task() {
+        Some(task) => properties.with_correlation_id(task.to_string().into()),
+        None => properties,
+    };
+    let properties = with(properties, &kind, BasicProperties::with_type);
+    let properties = with(properties, &id, BasicProperties::with_message_id);
+    Some(Message {
+        exchange: settings.exchange_of(change.name()).to_owned(),
+        routing_key: routing_key(change).into_owned(),
+        mandatory: matches!(change, Change::Ready { .. }),
+        id,
+        properties,
+        payload,
+    })
+}
+
+type Set = fn(BasicProperties, ShortString) -> BasicProperties;
+
+/// A property that has room for 255 bytes, where the text fits.
+fn with(properties: BasicProperties, text: &str, set: Set) -> BasicProperties {
+    match short(text) {
+        Some(text) => set(properties, text),
+        None => properties,
+    }
+}
+
+fn seconds(at: Timestamp) -> u64 {
+    at.as_millis() / 1000
+}
+
+/// A message that could not be taken, as it came, with the reason.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) exchange: String,
+    pub(super) routing_key: String,
+    pub(super) reason: String,
+    pub(super) properties: BasicProperties,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Letter {
+    /// For the dead-letter exchange: body and headers are those it came with,
+    /// and three headers more. Of the properties those stay that only tell
+    /// something: others would make the broker route it elsewhere, let it
+    /// expire, or refuse it.
+    pub(super) fn into_message(self, settings: &Settings) -> Message {
+        let mut headers: FieldTable = self.properties.headers().clone().unwrap_or_default();
+        let more = table([
+            ("dats-reason", self.reason.as_str()),
+            ("dats-exchange", self.exchange.as_str()),
+            ("dats-routing-key", self.routing_key.as_str()),
+        ]);
+        for (key, value) in more.inner() {
+            headers.insert(key.clone(), value.clone());
+        }
+        let told = headers.inner().iter().filter(|(key, _)| !["CC", "BCC"].contains(&key.as_str()));
+        let told: FieldTable = told.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>().into();
+        Message {
+            exchange: settings.dead_letters(),
+            routing_key: self.routing_key,
+            mandatory: false,
+            id: String::new(),
+            properties: telling(&self.properties).with_headers(told).with_delivery_mode(PERSISTENT),
+            payload: self.payload,
+        }
+    }
+}
+
+/// The properties that only tell something.
+fn telling(came: &BasicProperties) -> BasicProperties {
+    let texts: [(&Option<ShortString>, Set); 6] = [
+        (came.content_type(), BasicProperties::with_content_type),
+        (came.content_encoding(), BasicProperties::with_content_encoding),
+        (came.correlation_id(), BasicProperties::with_correlation_id),
+        (came.message_id(), BasicProperties::with_message_id),
+        (came.kind(), BasicProperties::with_type),
+        (came.app_id(), BasicProperties::with_app_id),
+    ];
+    let properties = texts.into_iter().fold(BasicProperties::default(), |properties, (text, set)| match text {
+        Some(text) => set(properties, text.clone()),
+        None => properties,
+    });
+    match came.timestamp() {
+        Some(at) => properties.with_timestamp(*at),
+        None => properties,
+    }
+}

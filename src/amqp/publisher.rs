@@ -1,0 +1,397 @@
+//! The side that publishes: reads the log, sends what is due in waves, and
+//! moves its place in the log behind what the broker has confirmed.
+//!
+//! A wave is sent and then waited for, whole. That is what makes returned
+//! messages certain: the client library can give a message that came back to
+//! the confirm of another one, so a confirm says nothing by itself. Once
+//! every confirm of the wave is there, so is everything that came back.
+
+use std::collections::HashSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{Channel, Confirmation};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::broker::{Broker, LinkState, Side};
+use super::connection::{Error, Link, name, step, unless_stopped};
+use super::outbox::{Event, Outbox};
+use super::outgoing::{self, Letter, Message};
+use super::settings::Settings;
+use super::topology;
+use crate::clock::Clock;
+use crate::engine::{Engine, LogReader, Position};
+use crate::events::Envelope;
+use crate::store::LogEntry;
+use crate::task::{Change, Seq, Timestamp};
+
+/// Log entries read at once.
+const PAGE: usize = 1024;
+/// How often a connection on which nothing goes on is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a stop waits for the wave that is under way.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// How often queues that took nothing are declared again, in case somebody
+/// has deleted them.
+const REDECLARE: Duration = Duration::from_secs(5);
+
+/// A message for the dead-letter exchange, and who waits for it to be there.
+#[derive(Debug)]
+pub(super) struct Posted {
+    pub(super) letter: Letter,
+    pub(super) confirmed: oneshot::Sender<()>,
+}
+
+/// The same on its way.
+struct Post {
+    message: Message,
+    confirmed: oneshot::Sender<()>,
+}
+
+/// The side that publishes.
+pub(super) struct Publisher {
+    engine: Engine,
+    reader: LogReader,
+    settings: Arc<Settings>,
+    broker: Arc<Broker>,
+    clock: Clock,
+    envelope: Envelope,
+    outbox: Outbox,
+    /// Dispatches from before the reader joined that are not published yet;
+    /// `None`: they have not been looked up.
+    earlier: Option<usize>,
+    letters: mpsc::Receiver<Posted>,
+    posts: Vec<Post>,
+    /// When the log was read to its end.
+    read_at: Option<Timestamp>,
+    /// When the topology was last declared.
+    declared_at: Option<Timestamp>,
+    stop: CancellationToken,
+}
+
+/// What came of a wave.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Sent {
+    Confirmed,
+    Returned,
+    Nacked,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        (engine, reader): (Engine, LogReader),
+        settings: Arc<Settings>,
+        (broker, clock): (Arc<Broker>, Clock),
+        letters: mpsc::Receiver<Posted>,
+        stop: CancellationToken,
+    ) -> Self {
+        let place = reader.place();
+        Self {
+            envelope: Envelope::new(engine.store_id()),
+            outbox: Outbox::new(place.read_to),
+            earlier: place.begun.then_some(0),
+            engine,
+            reader,
+            settings,
+            broker,
+            clock,
+            letters,
+            posts: Vec::new(),
+            read_at: None,
+            declared_at: None,
+            stop,
+        }
+    }
+
+    /// Publishes over one connection until it fails or until the stop.
+    pub(super) async fn serve(&mut self) -> Result<(), Error> {
+        let link = unless_stopped(&self.stop, Link::open(&self.settings, "publishing")).await?;
+        let result = self.serve_over(&link).await;
+        link.close().await;
+        result
+    }
+
+    async fn serve_over(&mut self, link: &Link) -> Result<(), Error> {
+        self.declare(link).await?;
+        let channel = link.channel().await?;
+        step("ask for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        let mut head = self.engine.head();
+        while !self.stop.is_cancelled() {
+            if !link.is_connected() || !channel.status().connected() {
+                return Err(Error::Away("the connection was lost".to_owned()));
+            }
+            self.broker.note_state(Side::Publisher, state_of(link));
+            if link.is_blocked() {
+                sleep(LOOK).await;
+                continue;
+            }
+            head.borrow_and_update();
+            self.fill().await?;
+            let wave = self.outbox.take(self.settings.window, self.clock.now());
+            self.collect_letters();
+            if wave.is_empty() && self.posts.is_empty() {
+                self.report();
+                let until = self.outbox.next_due().map_or(LOOK, |at| at.since(self.clock.now()).min(LOOK));
+                tokio::select! {
+                    () = self.stop.cancelled() => {}
+                    changed = head.changed() => changed.map_err(|_| Error::Stopping)?,
+                    Some(posted) = self.letters.recv() => self.post(posted),
+                    () = sleep(until) => {}
+                }
+                continue;
+            }
+            let again = self.send(link, &channel, wave).await?;
+            if again {
+                self.redeclare(link).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn declare(&mut self, link: &Link) -> Result<(), Error> {
+        unless_stopped(&self.stop, topology::declare_for_publishing(link, &self.settings)).await?;
+        self.declared_at = Some(self.clock.now());
+        Ok(())
+    }
+
+    /// A queue of ours that took nothing may have been deleted.
+    async fn redeclare(&mut self, link: &Link) -> Result<(), Error> {
+        let now = self.clock.now();
+        let lately = self.declared_at.is_some_and(|at| now.since(at) < REDECLARE);
+        if lately || !self.settings.work_queues.declare { Ok(()) } else { self.declare(link).await }
+    }
+
+    /// Reads on, until there is enough for a wave or the log ends.
+    async fn fill(&mut self) -> Result<(), Error> {
+        if self.earlier.is_none() {
+            let joined = self.reader.place().joined;
+            let earlier = self.engine.dispatched().await?;
+            let earlier: Vec<Position> = earlier.into_iter().filter(|position| position.seq <= joined).collect();
+            self.earlier = Some(earlier.len());
+            for position in earlier {
+                self.outbox.push(Event { order: joined, position, ready: None, tries: 0 });
+            }
+        }
+        while self.outbox.wants_more(self.settings.window) {
+            let now = self.clock.now();
+            let page = self.reader.page(self.outbox.read_to(), PAGE).await?;
+            if page.entries.is_empty() {
+                self.outbox.note_read(page.read_to);
+                self.read_at = Some(now);
+                return Ok(());
+            }
+            self.read_at = page.entries.last().map(|(_, entry)| entry.at).max(self.read_at);
+            for (seq, entry) in &page.entries {
+                if let Some(event) = self.event_of(*seq, entry).await? {
+                    self.outbox.push(event);
+                }
+                self.outbox.note_read(*seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be published because of a change, if anything.
+    async fn event_of(&self, seq: Seq, entry: &LogEntry) -> Result<Option<Event>, Error> {
+        let own = Position { seq, task: entry.task() };
+        let position = match &entry.change {
+            // A worker that held a lease has given it up: nobody else would
+            // hear of the task.
+            Change::Released | Change::LeaseExpired => match entry.task() {
+                Some(task) => self.engine.newest_dispatch(task, seq).await?,
+                None => None,
+            },
+            Change::Accepted { .. } if !entry.on_bus => Some(own),
+            change if change.is_published() => Some(own),
+            _ => None,
+        };
+        let ready = match &entry.change {
+            Change::Ready { tier, .. } => Some((tier.clone(), entry.at)),
+            _ => None,
+        };
+        Ok(position.map(|position| Event { order: seq, position, ready, tries: 0 }))
+    }
+
+    fn post(&mut self, Posted { letter, confirmed }: Posted) {
+        self.posts.push(Post { message: letter.into_message(&self.settings), confirmed });
+    }
+
+    fn collect_letters(&mut self) {
+        while self.posts.len() < self.settings.window {
+            let Ok(posted) = self.letters.try_recv() else { break };
+            self.post(posted);
+        }
+    }
+
+    /// Sends a wave and waits for all of it. Whether something came back.
+    async fn send(&mut self, link: &Link, channel: &Channel, wave: Vec<Event>) -> Result<bool, Error> {
+        let positions = wave.iter().map(|event| event.position).collect();
+        let logged = match self.engine.events_at(positions).await {
+            Ok(logged) => logged,
+            Err(error) => {
+                self.all_again(&wave);
+                return Err(error.into());
+            }
+        };
+        let mut events = Vec::with_capacity(logged.len());
+        let mut messages = Vec::with_capacity(logged.len());
+        // Large events make short waves: the rest comes with the next one.
+        self.all_again(wave.get(logged.len()..).unwrap_or_default());
+        for (event, logged) in wave.into_iter().zip(logged) {
+            let message = logged.and_then(|logged| outgoing::message(&logged, &self.envelope, &self.settings));
+            if let Some(message) = message {
+                events.push(event);
+                messages.push(message);
+            } else {
+                tracing::warn!(position = %event.position.seq, "an event can't be published, its task is gone");
+                self.outbox.published(&event);
+            }
+        }
+        let posts = self.posts.iter().map(|post| &post.message);
+        let sending = transmit(channel, messages.iter().chain(posts));
+        match self.patiently(link, sending).await {
+            Ok(sent) => {
+                let posted = sent.get(events.len()..).unwrap_or_default().to_vec();
+                self.settle_posts(&posted);
+                self.settle(&events, &sent).await
+            }
+            Err(error) => {
+                self.all_again(&events);
+                Err(error)
+            }
+        }
+    }
+
+    fn all_again(&mut self, events: &[Event]) {
+        let now = self.clock.now();
+        for event in events {
+            self.outbox.again(event, false, now);
+        }
+    }
+
+    /// Waits for a wave. While the broker is blocked, which is no fault of
+    /// the wave, its time does not count.
+    async fn patiently<T>(&self, link: &Link, sending: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut sending = pin!(sending);
+        let mut left = self.settings.confirm_timeout;
+        loop {
+            tokio::select! {
+                sent = &mut sending => return sent,
+                () = sleep(LOOK.min(left)) => {}
+            }
+            self.broker.note_state(Side::Publisher, state_of(link));
+            if !link.is_connected() {
+                return Err(Error::Away("the connection was lost".to_owned()));
+            }
+            if self.stop.is_cancelled() {
+                left = left.min(LAST_WAIT);
+            }
+            if !link.is_blocked() || self.stop.is_cancelled() {
+                left = left.saturating_sub(LOOK);
+            }
+            if left.is_zero() {
+                let seconds = self.settings.confirm_timeout.as_secs();
+                return Err(Error::Away(format!("the broker has not confirmed within {seconds} s")));
+            }
+        }
+    }
+
+    async fn settle(&mut self, events: &[Event], sent: &[Sent]) -> Result<bool, Error> {
+        let now = self.clock.now();
+        let (mut published, mut returned, mut nacked) = (0, 0, 0);
+        for (event, sent) in events.iter().zip(sent) {
+            match sent {
+                Sent::Confirmed => {
+                    published += 1;
+                    self.note_published(event);
+                }
+                Sent::Returned => {
+                    returned += 1;
+                    // What nobody needs any more need not reach anybody.
+                    match self.engine.still_waits(event.position).await {
+                        Ok(false) => self.note_published(event),
+                        Ok(true) | Err(_) => self.outbox.again(event, true, now),
+                    }
+                }
+                Sent::Nacked => {
+                    nacked += 1;
+                    self.outbox.again(event, true, now);
+                }
+            }
+        }
+        if returned > 0 {
+            tracing::debug!(returned, "no queue took some tasks; they are published again");
+        }
+        let held = u64::try_from(self.outbox.held()).unwrap_or(u64::MAX);
+        self.broker.count(|figures| {
+            figures.published += published;
+            figures.returned += returned;
+            figures.nacked += nacked;
+            figures.held = held;
+        });
+        self.report();
+        Ok(returned > 0)
+    }
+
+    fn note_published(&mut self, event: &Event) {
+        self.outbox.published(event);
+        if event.order == self.reader.place().joined
+            && let Some(left) = &mut self.earlier
+        {
+            *left = left.saturating_sub(1);
+        }
+    }
+
+    fn settle_posts(&mut self, sent: &[Sent]) {
+        let posts = std::mem::take(&mut self.posts);
+        for (post, sent) in posts.into_iter().zip(sent) {
+            match sent {
+                // Who waited may have gone with its connection.
+                Sent::Confirmed | Sent::Returned => drop(post.confirmed.send(())),
+                Sent::Nacked => self.posts.push(post),
+            }
+        }
+    }
+
+    /// Tells the log and the others how far publishing is.
+    fn report(&self) {
+        if self.earlier == Some(0) {
+            self.reader.begin();
+        }
+        self.reader.move_to(self.outbox.place());
+        self.broker.note_frontier(self.outbox.frontier(self.read_at));
+    }
+}
+
+fn state_of(link: &Link) -> LinkState {
+    if link.is_blocked() { LinkState::Blocked } else { LinkState::Connected }
+}
+
+/// Sends messages and waits for the confirm of each; what came of each.
+async fn transmit(channel: &Channel, messages: impl Iterator<Item = &Message>) -> Result<Vec<Sent>, Error> {
+    let mut confirms = Vec::new();
+    for message in messages {
+        let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
+        let (exchange, key) = (name(&message.exchange)?, name(&message.routing_key)?);
+        let sending = channel.basic_publish(exchange, key, options, &message.payload, message.properties.clone()).await;
+        confirms.push((message.id.as_str(), message.mandatory, sending?));
+    }
+    let (mut acked, mut returned) = (Vec::with_capacity(confirms.len()), HashSet::new());
+    for (id, mandatory, confirm) in confirms {
+        let confirmation = confirm.await?;
+        acked.push((id, mandatory, confirmation.is_ack()));
+        if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
+            returned.extend(message.delivery.properties.message_id().as_ref().map(ToString::to_string));
+        }
+    }
+    let sent = acked.into_iter().map(|(id, mandatory, is_acked)| match is_acked {
+        true if mandatory && returned.contains(id) => Sent::Returned,
+        true => Sent::Confirmed,
+        false => Sent::Nacked,
+    });
+    Ok(sent.collect())
+}

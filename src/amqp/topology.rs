@@ -1,0 +1,78 @@
+//! What is declared at the broker. To declare what is there already changes
+//! nothing; what is there in another form is an error of the settings.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, ExchangeKind};
+
+use super::connection::{Error, Link, name, step, table};
+use super::settings::Settings;
+
+/// What this service hears of: exchange by exchange the names of events.
+const OF_TASKS: [&str; 5] = ["task.started", "task.output.created", "task.validated", "task.rejected", "task.failed"];
+const OF_CASCADE: [&str; 3] = ["rollback.requested", "artifact.tainted", "artifact.suspect"];
+const OF_QA: [&str; 2] = ["review.requested", "review.completed"];
+
+/// Declares what publishing needs.
+pub(super) async fn declare_for_publishing(link: &Link, settings: &Settings) -> Result<(), Error> {
+    let channel = link.channel().await?;
+    exchanges(&channel, settings).await?;
+    if settings.work_queues.declare {
+        for tier in &settings.tiers {
+            let queue = settings.work_queues.of(tier);
+            self::queue(&channel, settings, &queue, &[]).await?;
+            bind(&channel, &queue, &settings.exchanges.task, &format!("task.ready.{tier}")).await?;
+        }
+    }
+    let _ = channel.close(200, "done".into()).await;
+    Ok(())
+}
+
+/// Declares what consuming needs.
+pub(super) async fn declare_for_consuming(link: &Link, settings: &Settings) -> Result<(), Error> {
+    let channel = link.channel().await?;
+    exchanges(&channel, settings).await?;
+    let dead_letters = settings.dead_letters();
+    // What the broker itself gives up on must not be lost, either.
+    queue(&channel, settings, &settings.queue, &[("x-dead-letter-exchange", &dead_letters)]).await?;
+    let exchanges = &settings.exchanges;
+    let heard: [(&str, &[&str]); 3] =
+        [(&exchanges.task, &OF_TASKS), (&exchanges.cascade, &OF_CASCADE), (&exchanges.qa, &OF_QA)];
+    for (exchange, keys) in heard {
+        for key in keys {
+            bind(&channel, &settings.queue, exchange, key).await?;
+        }
+    }
+    let _ = channel.close(200, "done".into()).await;
+    Ok(())
+}
+
+async fn exchanges(channel: &Channel, settings: &Settings) -> Result<(), Error> {
+    let dead_letters = settings.dead_letters();
+    let exchanges = &settings.exchanges;
+    for exchange in [&exchanges.task, &exchanges.cascade, &exchanges.qa, &dead_letters] {
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declaring = channel.exchange_declare(name(exchange)?, ExchangeKind::Topic, options, FieldTable::default());
+        step(&format!("declare the exchange {exchange}"), declaring).await?;
+    }
+    queue(channel, settings, &dead_letters, &[]).await?;
+    bind(channel, &dead_letters, &dead_letters, "#").await
+}
+
+async fn queue(
+    channel: &Channel,
+    settings: &Settings,
+    queue: &str,
+    more: &[(&'static str, &str)],
+) -> Result<(), Error> {
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let arguments = table([("x-queue-type", settings.queue_type.as_str())].into_iter().chain(more.iter().copied()));
+    let declaring = channel.queue_declare(name(queue)?, options, arguments);
+    step(&format!("declare the queue {queue}"), declaring).await.map(|_| ())
+}
+
+async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
+    let options = QueueBindOptions::default();
+    let binding = channel.queue_bind(name(queue)?, name(exchange)?, name(key)?, options, FieldTable::default());
+    step(&format!("bind {queue} to {key} of {exchange}"), binding).await
+}

@@ -1,0 +1,122 @@
+//! What can't be taken ends where somebody can look at it, and what comes
+//! behind it is taken.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Value, json};
+
+use super::world::{Names, Peer, Recorder, event, health, soon, status_becomes};
+use crate::support::client::Client;
+use crate::support::rabbitmq;
+
+fn structured() -> BasicProperties {
+    BasicProperties::default().with_content_type("application/cloudevents+json".into())
+}
+
+#[tokio::test]
+async fn garbage_becomes_dead_letters_and_the_consumer_goes_on() {
+    if !rabbitmq::is_installed("broker::garbage") {
+        return;
+    }
+    let (broker, names) = (rabbitmq::shared().address(), Names::new());
+    let server = names.setup(broker).start();
+    let client = Client::new(&server.address);
+    soon("it is connected", async || health(&client).await["status"] == "connected").await;
+    let task = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
+    let peer = Peer::connect(broker, &names).await.unwrap();
+    let tasks = names.exchange("task");
+    let mut headers = FieldTable::default();
+    headers.insert("ce-specversion".into(), AMQPValue::LongString("1.0".into()));
+    headers.insert("CC".into(), AMQPValue::FieldArray(vec![AMQPValue::LongString("nowhere".into())].into()));
+    let unknown = json!({"task_id": "01890a5d-ac96-774b-bcce-b302099a8057", "artifact_id": "a", "score": 1});
+    let good = |name: &str, id: &str, data: &Value| event(name, "/qa", id, data).to_string().into_bytes();
+    let no_task = json!({"task_id": "task-456", "error": "e"});
+    let future = json!({"task_id": task, "error": "e", "attempt": 7});
+    let garbage: Vec<(&str, BasicProperties, Vec<u8>, &str)> = vec![
+        ("task.failed", structured(), Vec::new(), "EOF"),
+        ("task.failed", structured(), b"{\"specversion\":".to_vec(), "not JSON"),
+        ("task.failed", structured(), b"\xff\xfe\x00garbage".to_vec(), ""),
+        ("task.failed", structured(), "[".repeat(100_000).into_bytes(), "deep"),
+        ("task.failed", structured(), b"{\"specversion\":\"1.0\"}".to_vec(), "/id is required"),
+        ("task.failed", BasicProperties::default(), b"7".to_vec(), "/data"),
+        ("task.failed", BasicProperties::default(), b"{}".to_vec(), "/data/task_id is required"),
+        ("task.failed", BasicProperties::default().with_headers(headers), b"{}".to_vec(), "/id is required"),
+        ("task.failed", structured(), good("task.failed", "1", &no_task), "no task task-456"),
+        ("task.failed", structured(), good("task.failed", "2", &future), "attempt 7 was never dispatched"),
+        ("task.failed", structured(), good("task.nonsense", "3", &future), "are not taken"),
+        ("task.validated", structured(), good("task.validated", "4", &unknown), "there is no task 01890a5d"),
+        ("task.failed", structured(), vec![b'x'; 2 << 20], "2097152 bytes"),
+    ];
+    for (key, properties, payload, _) in &garbage {
+        peer.publish(&tasks, key, properties.clone(), payload).await.unwrap();
+    }
+    // Past the exchange: whatever the key is.
+    peer.publish("", &names.queue(), BasicProperties::default(), b"{\"task_id\": \"x\"}").await.unwrap();
+    let all = garbage.len() + 1;
+    let count = u64::try_from(all).unwrap();
+    // The last word is a good one, and has its effect.
+    let output = json!({"task_id": task, "artifact_id": "a"});
+    peer.event("task.output.created", "/worker", "out", &output).await.unwrap();
+    soon("it goes on", async || client.get(&format!("tasks/{task}")).await.json()["phase"] == "validating").await;
+    let mut letters = Value::Null;
+    soon("all are kept", async || {
+        letters = client.get("dead-letters?limit=100").await.json()["dead_letters"].clone();
+        letters.as_array().is_some_and(|letters| letters.len() >= all)
+    })
+    .await;
+    let reasons: Vec<&str> =
+        letters.as_array().unwrap().iter().rev().map(|letter| letter["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons.len(), all, "{reasons:?}");
+    for (_, _, _, expected) in &garbage {
+        assert!(reasons.iter().any(|reason| reason.contains(expected)), "{expected} in {reasons:?}");
+    }
+    // Each is in the dead-letter queue, with its reason.
+    let recorder = Recorder::of(broker, &names, &names.dead_letters());
+    soon("all are there", async || recorder.all().len() == all).await;
+    for heard in recorder.all() {
+        let headers = heard.properties.headers().clone().unwrap_or_default();
+        let Some(AMQPValue::LongString(reason)) = headers.inner().get("dats-reason") else { panic!("{headers:?}") };
+        assert!(reasons.contains(&reason.to_string().as_str()), "{reason}");
+    }
+    soon("all are counted", async || {
+        let metrics = client.get("metrics").await;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        metrics.contains(&format!("dats_amqp_dead_lettered_total {count}"))
+    })
+    .await;
+    // Nothing waits unacknowledged: another consumer would get nothing.
+    assert_eq!(health(&client).await["status"], "connected");
+}
+
+#[tokio::test]
+async fn events_are_taken_in_every_form_and_once() {
+    if !rabbitmq::is_installed("broker::garbage") {
+        return;
+    }
+    let (broker, names) = (rabbitmq::shared().address(), Names::new());
+    let server = names.setup(broker).start();
+    let client = Client::new(&server.address);
+    soon("it is connected", async || health(&client).await["status"] == "connected").await;
+    let peer = Peer::connect(broker, &names).await.unwrap();
+    let tasks = names.exchange("task");
+    let submission = json!({"description": "d", "options": {"tier": "small", "qa_profile": "none"}});
+    for prefix in ["cloudEvents:", "cloudEvents_", "ce-", ""] {
+        let task = client.submit(&submission).await;
+        let mut headers = FieldTable::default();
+        for (name, value) in [("specversion", "1.0"), ("source", "/worker"), ("id", task.as_str())] {
+            headers.insert(format!("{prefix}{name}").into(), AMQPValue::LongString(value.into()));
+        }
+        // Without a prefix they are no attributes: it is bare data.
+        let properties = BasicProperties::default().with_headers(headers).with_message_id(task.as_str().into());
+        let data = json!({"task_id": task, "artifact_id": "a"}).to_string();
+        for _ in 0..3 {
+            peer.publish(&tasks, "task.output.created", properties.clone(), data.as_bytes()).await.unwrap();
+        }
+        status_becomes(&client, &task, "completed").await;
+    }
+    soon("the others were known", async || {
+        client.get("health/detailed").await.json()["figures"]["events"]["duplicate"] == 8
+    })
+    .await;
+    assert_eq!(client.get("dead-letters").await.json()["dead_letters"], json!([]));
+}
