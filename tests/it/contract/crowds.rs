@@ -146,6 +146,6 @@ async fn workers_that_wait_and_go_take_nothing_with_them() {
     let task = client.submit(&json!({"description": "x", "options": {"tier": "small"}})).await;
     let asked = json!({"worker_id": "here", "wait_seconds": 5, "max": 10});
     let leases = client.post("queues/small/lease", &asked).await.json();
-    let leased = leases["leases"].as_array().unwrap();
-    assert!(leased.iter().any(|lease| lease["task"]["task_id"] == task), "{leases}");
+    let given = leases["leases"].as_array().unwrap();
+    assert!(given.iter().any(|lease| lease["task"]["task_id"] == task), "{leases}");
 }
