@@ -320,7 +320,8 @@ impl fmt::Display for RestoreReport {
     }
 }
 
-fn require_store(config: &Config) -> anyhow::Result<()> {
+/// Refuses a data directory without a store: what only reads must not make one.
+pub fn require_store(config: &Config) -> anyhow::Result<()> {
     if !config.engine.data_dir.join("dats.redb").exists() {
         anyhow::bail!("there is no store in {}", config.engine.data_dir.display());
     }

@@ -123,13 +123,19 @@ fn bare(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
     event.insert("type".to_owned(), delivery.routing_key.as_str().into());
     event.insert("source".to_owned(), source.into());
     let has_identity = id.is_some();
-    event.insert("id".to_owned(), id.unwrap_or_else(|| "none".to_owned()).into());
+    event.insert("id".to_owned(), id.unwrap_or_else(made_up).into());
     let mut text = serde_json::to_vec(&event).map_err(malformed)?;
     text.pop();
     text.extend_from_slice(b",\"data\":");
     text.extend_from_slice(data.get().as_bytes());
     text.push(b'}');
     Ok((text, has_identity))
+}
+
+/// An id for a message without one: it may become a dead letter and be taken
+/// again, when it must not pass for another that had none.
+fn made_up() -> String {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
 }
 
 fn content_type(delivery: &Delivery) -> &str {

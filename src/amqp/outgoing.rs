@@ -84,6 +84,12 @@ fn seconds(at: Timestamp) -> u64 {
     at.as_millis() / 1000
 }
 
+/// Longest reason that goes along with a dead letter. The whole is in the table.
+const MAX_REASON_BYTES: usize = 1024;
+/// Largest headers of a dead letter that go along with it, as text. A broker's
+/// frame has 128 KiB by default.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+
 /// A message that could not be taken, as it came, with the reason.
 #[derive(Debug)]
 pub(super) struct Letter {
@@ -100,9 +106,13 @@ impl Letter {
     /// something: others would make the broker route it elsewhere, let it
     /// expire, or refuse it.
     pub(super) fn into_message(self, settings: &Settings) -> Message {
-        let mut headers: FieldTable = self.properties.headers().clone().unwrap_or_default();
+        // All headers must fit into one frame: large ones are in the table of dead letters alone.
+        let came = self.properties.headers().clone();
+        let mut headers: FieldTable =
+            came.filter(|came| format!("{came:?}").len() <= MAX_HEADER_BYTES).unwrap_or_default();
+        let reason = self.reason.get(..self.reason.floor_char_boundary(MAX_REASON_BYTES)).unwrap_or_default();
         let more = table([
-            ("dats-reason", self.reason.as_str()),
+            ("dats-reason", reason),
             ("dats-exchange", self.exchange.as_str()),
             ("dats-routing-key", self.routing_key.as_str()),
         ]);

@@ -131,10 +131,11 @@ impl Publisher {
             }
             head.borrow_and_update();
             self.fill().await?;
+            // What was read and is not out yet: nobody can have taken it while the wave is under way.
+            self.report();
             let wave = self.outbox.take(self.settings.window, self.clock.now());
             self.collect_letters();
             if wave.is_empty() && self.posts.is_empty() {
-                self.report();
                 let until = self.outbox.next_due().map_or(LOOK, |at| at.since(self.clock.now()).min(LOOK));
                 tokio::select! {
                     () = self.stop.cancelled() => {}

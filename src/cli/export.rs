@@ -66,7 +66,7 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     if arguments.follow {
         return follow(session, &arguments.folder).await;
     }
-    let report = match arguments.place.open()? {
+    let report = match arguments.place.open(false)? {
         Some(local) => {
             let report = written(&session.screen, &arguments.folder, local.export()).await;
             local.close().await?;

@@ -45,7 +45,7 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     let folder =
         Folder::open(&arguments.folder).map_err(|error| Failure::Usage(format!("can't read {shown}: {error}")))?;
     let bar = progress(&session.screen);
-    let report = if let Some(local) = arguments.place.open()? {
+    let report = if let Some(local) = arguments.place.open(true)? {
         let report = import(folder, bar, async |chunks| Ok(local.import(chunks))).await;
         local.close().await?;
         report?

@@ -37,11 +37,15 @@ pub(super) struct Local {
 }
 
 impl Place {
-    /// Opens the store that is named; `None`: none is.
-    pub(super) fn open(&self) -> Result<Option<Local>, Failure> {
+    /// Opens the store that is named, which `may_make` lets be new; `None`:
+    /// none is named.
+    pub(super) fn open(&self, may_make: bool) -> Result<Option<Local>, Failure> {
         let Some(data_dir) = self.data_dir.clone() else { return Ok(None) };
         let settings = serve::Settings { config: self.config.clone(), data_dir: Some(data_dir) };
         let config = Config::load(&settings.sources())?;
+        if !may_make {
+            service::require_store(&config).map_err(|error| Failure::Usage(error.to_string()))?;
+        }
         let (engine, writer) = service::open(&config).map_err(start_failure)?;
         Ok(Some(Local { engine, writer }))
     }

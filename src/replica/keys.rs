@@ -77,7 +77,7 @@ pub(super) fn key_of(table: Table, row: &Row) -> Option<Key> {
         Table::Projects => Key::Project(ProjectId::new(&text).ok()?),
         Table::TierPauses => Key::Tier(Tier::new(&text).ok()?),
         Table::Tasks => Key::Task(text.parse::<TaskId>().ok()?),
-        Table::Records => Key::RecordAlone(text.parse::<RecordId>().ok()?),
+        Table::Records => Key::Record(text.parse::<RecordId>().ok()?),
         Table::Facts => Key::Fact(step_of(Some(row))),
         Table::Audit => {
             let place = row.get(1).and_then(super::cells::as_int)?;

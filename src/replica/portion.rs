@@ -50,10 +50,9 @@ pub(super) enum Key {
     Project(ProjectId),
     Tier(Tier),
     Task(TaskId),
+    /// A record without its dependencies, and they without it: every record
+    /// goes before the first dependency.
     Record(RecordId),
-    /// A record without its dependencies, and they without it: a scan takes
-    /// every record before the first dependency.
-    RecordAlone(RecordId),
     Dependencies(RecordId),
     Fact(Seq),
     Audit(Seq, usize),
@@ -146,13 +145,16 @@ impl<'a> Reader<'a> {
         let mut keys: Vec<Key> = changed.projects.into_iter().map(Key::Project).collect();
         keys.extend(changed.tiers.into_iter().map(Key::Tier));
         keys.extend(changed.tasks.into_iter().map(Key::Task));
-        keys.extend(changed.records.into_iter().map(Key::Record));
+        // First every record, then what they depend on: a portion may end in
+        // between, and a dependency needs both of its records.
+        keys.extend(changed.records.iter().copied().map(Key::Record));
         for step in changed.cascades {
             keys.push(Key::Fact(step));
             let flags = self.changes_of(step)?;
             keys.extend(flags.iter().map(|flag| Key::Record(flag.record)));
             keys.extend((0..flags.len()).map(|place| Key::Audit(step, place)));
         }
+        keys.extend(changed.records.into_iter().map(Key::Dependencies));
         keys.extend(changed.checkpoints.into_iter().map(Key::Checkpoint));
         if self.limits.contents {
             keys.extend(changed.contents.into_iter().map(Key::Content));
@@ -183,11 +185,7 @@ impl<'a> Reader<'a> {
                 }
             }
             Key::Task(id) => self.task(id)?,
-            Key::Record(id) => {
-                self.record(id)?;
-                self.dependencies(id);
-            }
-            Key::RecordAlone(id) => self.record(id)?,
+            Key::Record(id) => self.record(id)?,
             Key::Dependencies(id) => self.dependencies(id),
             Key::Fact(step) => {
                 if let Some(row) = self.view.cascade(step)? {
@@ -202,8 +200,14 @@ impl<'a> Reader<'a> {
             }
             Key::Checkpoint(id) => self.checkpoint(&id)?,
             Key::Content(hash) => {
-                if let Some(content) = self.view.content(hash)? {
-                    self.push(Table::Contents, rows::content(hash, content));
+                // One that is damaged is found by `dats verify`, and must not hold up the rest.
+                match self.view.content(hash) {
+                    Ok(Some(content)) => self.push(Table::Contents, rows::content(hash, content)),
+                    Ok(None) => {}
+                    Err(error @ store::Error::DamagedContent { .. }) => {
+                        tracing::error!(%error, "a content is not copied");
+                    }
+                    Err(error) => return Err(error.into()),
                 }
             }
         }

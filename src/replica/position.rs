@@ -109,7 +109,7 @@ impl Phase {
             }
             Self::Records | Self::Dependencies => {
                 let after = after.and_then(|after| after.parse::<RecordId>().ok());
-                let key = |id| if self == Self::Records { Key::RecordAlone(id) } else { Key::Dependencies(id) };
+                let key = |id| if self == Self::Records { Key::Record(id) } else { Key::Dependencies(id) };
                 view.record_ids_after(after, limit)?.into_iter().map(|id| (key(id), id.to_string())).collect()
             }
             Self::Facts => facts_after(view, after, limit)?,

@@ -110,13 +110,7 @@ fn pending(view: &View, graph: &Graph, limits: Limits, at: &Position) -> Result<
     let mut reader = Reader::new(view, graph, limits)?;
     let mut pending = HashSet::new();
     for row in view.changes(at.commit)? {
-        for key in reader.keys(row?.1)? {
-            if let Key::Record(id) = key {
-                pending.extend([Key::RecordAlone(id), Key::Dependencies(id)]);
-            } else {
-                pending.insert(key);
-            }
-        }
+        pending.extend(reader.keys(row?.1)?);
     }
     Ok(pending)
 }

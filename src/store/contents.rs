@@ -244,8 +244,7 @@ impl ContentFiles {
         let view = store.view()?;
         for sha256 in let_go {
             if !held.files.contains_key(&sha256) && !view.has_content_file(sha256)? {
-                let path = self.path(sha256);
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                remove(&self.path(sha256))?;
             }
         }
         Ok(())
@@ -263,11 +262,19 @@ impl ContentFiles {
             let is_wanted =
                 held.files.contains_key(&sha256) || (!is_unfinished && store.view()?.has_content_file(sha256)?);
             if !is_wanted {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                remove(&path)?;
                 removed += 1;
             }
         }
         Ok(removed)
+    }
+}
+
+/// Removes a file, which may never have been written.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn setup(url: &str) -> Setup {
         .with("DATABASE_URL", url)
         .with("DATS__STORAGE__RETRY_MAX_SECONDS", "1")
         .with("DATS__STORAGE__STATEMENT_TIMEOUT_SECONDS", "2")
-        .with("DATS__STORAGE__BATCH_ROWS", "50")
+        .with("DATS__STORAGE__BATCH_ROWS", "7")
 }
 
 /// What health says of the copy.

@@ -89,6 +89,8 @@ impl RabbitMq {
         let home = |name: &str| self.home.join(name);
         command
             .env_clear()
+            // It leaves a dump where it was started when it can not end as it wants.
+            .current_dir(&self.home)
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.home)
             .env("LC_ALL", "C.UTF-8")
