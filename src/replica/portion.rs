@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
                     Err(error @ store::Error::DamagedContent { .. }) => {
                         tracing::error!(%error, "a content is not copied");
                     }
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(error),
                 }
             }
         }
