@@ -2,13 +2,15 @@
 //!
 //! All answers have the same keys in the same order, so only the [`Values`]
 //! are kept in memory. That takes a quarter of the memory of an answer;
-//! putting the keys back costs a copy of it.
+//! putting the keys back costs a copy of it, of a few long pieces where words
+//! follow each other.
 
 use bytes::Bytes;
 use serde_json::json;
 
 use super::api::{Answer, Hold};
-use super::values::{Kept, Value, Values, write_display};
+use super::runs;
+use super::values::{Kept, Value, Values, word_text, write_display};
 use crate::task::{
     Completion, Domain, Mode, OnChildFailure, OutputArtifact, Pending, Product, Progress, RecordId, Routing,
     RoutingStep, State, Submission, Task, TaskError, TaskId, Tier, Timestamp,
@@ -93,49 +95,102 @@ impl Compact {
         Kept(self.0.get(HEAD_BYTES..).unwrap_or_default())
     }
 
-    /// The values of project, tier and phase, as they are in the answer.
-    pub(super) fn standing(&self) -> (&[u8], &[u8], &[u8]) {
+    /// The values of project, tier and phase of a task that has not ended, as
+    /// they are in the answer.
+    pub(super) fn standing(&self) -> Option<(&[u8], &[u8], &[u8])> {
+        if self.ended() {
+            return None;
+        }
         let mut values = self.values();
         let mut text_after = |skipped| match values.nth(skipped) {
             Some(Value::Text(text)) => text,
-            Some(Value::Time(_) | Value::Id(_)) | None => Default::default(),
+            Some(Value::Time(_) | Value::Id(_) | Value::Run(_)) | None => Default::default(),
         };
-        (text_after(PROJECT_AT), text_after(TIER_AT - PROJECT_AT - 1), text_after(PHASE_AT - TIER_AT - 1))
+        let (project, tier) = (text_after(PROJECT_AT), text_after(TIER_AT - PROJECT_AT - 1));
+        Some((project, tier, text_after(PHASE_AT - TIER_AT - 1)))
+    }
+
+    /// With words that follow each other joined, where the task has ended: in
+    /// fewer bytes, and read faster.
+    pub(super) fn joined(self) -> Self {
+        if !self.ended() {
+            return self;
+        }
+        let head = self.0.get(..HEAD_BYTES).unwrap_or_default();
+        let mut joined = Vec::with_capacity(self.len());
+        joined.extend_from_slice(head);
+        let mut joined = Values::after(joined);
+        let mut values = self.values();
+        let mut place = 0;
+        loop {
+            // The version stands between two values and is none of them.
+            place += usize::from(place == VERSION_AT);
+            let most = if place < VERSION_AT { VERSION_AT - place } else { KEYS.len() };
+            let words = values.words(most);
+            let number = if words.len() < 2 { None } else { runs::number(place, words, || run_text(place, words)) };
+            if let Some(number) = number {
+                joined.run(number);
+                values.skip_words(words.len());
+                place += words.len();
+            } else if let Some(kept) = values.next_kept() {
+                joined.kept(kept);
+                place += 1;
+            } else {
+                return Self(joined.into_bytes());
+            }
+        }
     }
 
     /// The whole answer. A pause that holds the task back is what it waits for.
     pub(super) fn answer(&self, task: TaskId, hold: Option<Hold>) -> Answer {
         let version = self.version();
-        let mut values = self.values();
         let mut body = Vec::with_capacity(self.len() + KEYS_BYTES);
         body.extend_from_slice(FIRST_KEY);
         body.extend_from_slice(task.to_text(&mut [0; 36]).as_bytes());
         let mut completed_at = Value::Text(b"");
-        for (place, key) in KEYS.into_iter().enumerate() {
-            body.extend_from_slice(key);
+        let mut place = 0;
+        for value in self.values() {
             if place == VERSION_AT {
+                body.extend_from_slice(key(VERSION_AT));
                 write_display(&mut body, &version);
+                place += 1;
+            }
+            if let Value::Run(run) = value {
+                body.extend_from_slice(&run.text);
+                place += run.places;
                 continue;
             }
-            // After the last key no value is left.
-            let Some(value) = values.next() else { break };
+            body.extend_from_slice(key(place));
             match (place, value) {
-                (COMPLETED_AT, value) => completed_at = value,
-                (UPDATED_AT, Value::Text(b"")) => completed_at.write(&mut body),
-                (WAITING_FOR_AT, _) if let Some(hold) = hold => {
-                    write_hold(&mut body, hold, self.standing().1);
-                    continue;
+                (COMPLETED_AT, value) => {
+                    completed_at = value;
+                    value.write(&mut body);
                 }
-                _ => {}
+                (UPDATED_AT, Value::Text(b"")) => completed_at.write(&mut body),
+                (WAITING_FOR_AT, _) if let Some(hold) = hold => write_hold(&mut body, hold, self.standing()),
+                (_, value) => value.write(&mut body),
             }
-            value.write(&mut body);
+            place += 1;
         }
+        body.extend_from_slice(key(place));
         Answer { version, hold, ended: self.ended(), body: Bytes::from(body) }
     }
 }
 
-/// What a task waits for that a pause holds back; `tier` is quoted.
-fn write_hold(body: &mut Vec<u8>, hold: Hold, tier: &[u8]) {
+#[inline]
+fn key(place: usize) -> &'static [u8] {
+    KEYS.get(place).copied().unwrap_or_default()
+}
+
+/// Words with what stands before each.
+fn run_text(place: usize, words: &[u8]) -> Vec<u8> {
+    let pieces = words.iter().zip(place..).flat_map(|(&word, place)| [key(place), word_text(word)]);
+    pieces.flatten().copied().collect()
+}
+
+/// What a task waits for that a pause holds back; its tier is quoted.
+fn write_hold(body: &mut Vec<u8>, hold: Hold, standing: Option<(&[u8], &[u8], &[u8])>) {
+    let tier = standing.map_or(&b""[..], |(_, tier, _)| tier);
     match hold {
         Hold::Project => body.extend_from_slice(b"\"the project is paused\""),
         Hold::Tier => {
@@ -325,5 +380,77 @@ fn waiting_for(task: &Task) -> Option<String> {
             Some(format!("{open} of its {all} subtasks to end"))
         }
         State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{
+        self, Domain, ExecutionMode, Input, Options, Policy, Priority, ProjectId, QaProfile, Resolved, Tier,
+    };
+
+    fn submission(project: &str, metadata: Option<&str>) -> Submission {
+        Submission {
+            description: "Say \"hello\"".to_owned(),
+            project: ProjectId::new(project).unwrap(),
+            priority: None,
+            options: Options::default(),
+            metadata: metadata.map(Into::into),
+            execution_mode: ExecutionMode::Autonomous,
+            constitution_override: None,
+            traceparent: None,
+            rerun_of: None,
+        }
+    }
+
+    fn cancelled(submission: &Submission, domain: &str, reason: Option<&str>) -> Task {
+        let resolved = Resolved {
+            priority: Priority::Normal,
+            tier: Tier::new("small").unwrap(),
+            domain: Domain::new(domain).unwrap(),
+            qa_profile: QaProfile::new("none").unwrap(),
+            timeout_seconds: 600,
+            max_attempts: 3,
+            routing: None,
+        };
+        let now = Timestamp::from_micros(1_795_000_000_123_400);
+        let task = task::submit(TaskId::from_bytes([7; 16]), submission, resolved, &[], now).task;
+        let cancel = Input::Cancel { reason: reason.map(str::to_owned) };
+        task::apply(&task, cancel, now.after(std::time::Duration::from_secs(1)), &Policy::default()).unwrap().task
+    }
+
+    #[test]
+    fn joined_words_give_the_same_answer_from_fewer_bytes() {
+        for (project, domain, metadata) in [
+            ("default", "code-general", None),
+            ("p/ü", "my-own", Some("{\"a\":[1]}")),
+            ("proj1", "unknown", Some("{}")),
+        ] {
+            for reason in [None, Some("not needed")] {
+                let submission = submission(project, metadata);
+                let task = cancelled(&submission, domain, reason);
+                let plain = compact(&task, &Fixed::of(&submission, &task));
+                let joined = plain.clone().joined();
+                let (expected, found) = (plain.answer(task.id, None), joined.answer(task.id, None));
+                assert_eq!(String::from_utf8_lossy(&found.body), String::from_utf8_lossy(&expected.body));
+                assert_eq!((found.version, found.ended), (expected.version, expected.ended));
+                let body: serde_json::Value = serde_json::from_slice(&found.body).unwrap();
+                assert_eq!((&body["project_id"], &body["domain"]), (&json!(project), &json!(domain)));
+                assert!(joined.len() + 10 < plain.len(), "{} of {}", joined.len(), plain.len());
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_task_stays_as_it_is() {
+        let submission = submission("default", None);
+        let mut task = cancelled(&submission, "code-general", None);
+        let plain = compact(&task, &Fixed::of(&submission, &task));
+        assert_eq!(plain.standing(), None, "a pause holds back nothing that has ended");
+        task.state = State::Pending(Pending::Queued { since: task.created_at });
+        let open = compact(&task, &Fixed::of(&submission, &task));
+        assert_eq!(open.clone().joined(), open);
+        assert_eq!(open.standing(), Some((&b"\"default\""[..], &b"\"small\""[..], &b"\"queued\""[..])));
     }
 }

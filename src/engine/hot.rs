@@ -70,6 +70,7 @@ impl HotTasks {
 
     /// Puts the answer of a finished task; older ones make room.
     pub(super) fn put_finished(&self, task: TaskId, answer: Compact) {
+        let answer = answer.joined();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = self.answers.pin();
         finished.bytes += answer.len() + ENTRY_BYTES;
@@ -89,6 +90,7 @@ impl HotTasks {
     /// Puts the answer of a task that finished before the start, behind all
     /// that are there; `false` when there is no room for it.
     pub(super) fn put_older(&self, task: TaskId, answer: Compact) -> bool {
+        let answer = answer.joined();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = answer.len() + ENTRY_BYTES;
         if finished.bytes + bytes > self.max_bytes {

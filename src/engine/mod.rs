@@ -36,6 +36,7 @@ mod records;
 mod restore;
 mod rollback;
 mod routing;
+mod runs;
 mod settings;
 mod submit;
 mod tree;

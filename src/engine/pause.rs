@@ -115,7 +115,7 @@ impl Pauses {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let (project, tier, phase) = answer.standing();
+        let (project, tier, phase) = answer.standing()?;
         let phase = phase.get(1..phase.len().saturating_sub(1)).unwrap_or_default();
         let waits = [Phase::Queued, Phase::Dispatched].iter().any(|each| each.as_str().as_bytes() == phase);
         if !waits {

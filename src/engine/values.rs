@@ -6,17 +6,20 @@
 //!
 //! * from 0x80: the word with this number, nothing follows;
 //! * 0x01: a time, in eight bytes; 0x02: an id, in sixteen;
+//! * 0x03: a run of words ([`super::runs`]), its number in two bytes;
 //! * 0x1f: no text at all;
 //! * anything else: the text itself, up to a byte 0x1f, which JSON text can't
 //!   contain.
 
 use serde::Serialize;
 
+use super::runs::{self, Run};
 use crate::task::Timestamp;
 
 const END: u8 = 0x1f;
 const TIME: u8 = 0x01;
 const ID: u8 = 0x02;
+const RUN: u8 = 0x03;
 const FIRST_WORD: u8 = 0x80;
 
 /// Texts that many answers have. Their places are known to nobody else: they
@@ -174,6 +177,12 @@ impl Values {
         self.0.push(EMPTY_OBJECT);
     }
 
+    /// Words that follow each other, by the number of their run.
+    pub(super) fn run(&mut self, number: u16) {
+        self.0.push(RUN);
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
     /// A time, or null.
     pub(super) fn time(&mut self, time: Option<Timestamp>) {
         match time {
@@ -197,6 +206,11 @@ impl Values {
     }
 }
 
+/// The text of a word by its byte.
+pub(super) fn word_text(code: u8) -> &'static [u8] {
+    code.checked_sub(FIRST_WORD).and_then(|place| WORDS.get(usize::from(place)).copied()).unwrap_or_default()
+}
+
 /// The byte of the word at a place.
 fn code(place: usize) -> u8 {
     u8::try_from(place).unwrap_or(0).saturating_add(FIRST_WORD)
@@ -215,6 +229,8 @@ pub(super) enum Value<'a> {
     Text(&'a [u8]),
     Time(Timestamp),
     Id([u8; 16]),
+    /// Several values, with what stands before each.
+    Run(&'static Run),
 }
 
 impl Value<'_> {
@@ -233,6 +249,7 @@ impl Value<'_> {
                 body.extend_from_slice(uuid.encode_lower(&mut [0; 36]).as_bytes());
                 body.push(b'"');
             }
+            Value::Run(run) => body.extend_from_slice(&run.text),
         }
     }
 }
@@ -240,6 +257,26 @@ impl Value<'_> {
 /// Gives kept values back, in order.
 #[derive(Debug)]
 pub(super) struct Kept<'a>(pub(super) &'a [u8]);
+
+impl<'a> Kept<'a> {
+    /// The words that come next, at most so many.
+    pub(super) fn words(&self, most: usize) -> &'a [u8] {
+        let count = self.0.iter().take(most).take_while(|byte| **byte >= FIRST_WORD).count();
+        self.0.split_at(count).0
+    }
+
+    /// Passes over so many words.
+    pub(super) fn skip_words(&mut self, count: usize) {
+        self.0 = self.0.get(count..).unwrap_or_default();
+    }
+
+    /// The next value as it is kept.
+    pub(super) fn next_kept(&mut self) -> Option<&'a [u8]> {
+        let before = self.0;
+        self.next()?;
+        before.get(..before.len() - self.0.len())
+    }
+}
 
 impl<'a> Iterator for Kept<'a> {
     type Item = Value<'a>;
@@ -261,6 +298,11 @@ impl<'a> Iterator for Kept<'a> {
                 let (id, rest) = rest.split_first_chunk()?;
                 self.0 = rest;
                 Some(Value::Id(*id))
+            }
+            RUN => {
+                let (number, rest) = rest.split_first_chunk()?;
+                self.0 = rest;
+                runs::get(u16::from_le_bytes(*number)).map(Value::Run)
             }
             _ => {
                 let end = memchr::memchr(END, self.0)?;

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,6 +23,7 @@ use super::edge::Edge;
 use super::patient::Patient;
 use super::problem::Problem;
 use super::settings::Limits;
+use super::timer::ConnectionTimer;
 
 /// Wait after an accept that failed for want of a resource.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -117,7 +118,7 @@ where
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Patient::new(stream, limits.write_timeout));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes.max(8192))
         .keep_alive(true)

@@ -1,10 +1,9 @@
 //! Headers with a meaning of their own: versions, request ids, traces,
 //! idempotency keys, media types.
 
-use std::fmt::Write;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::BytesMut;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
@@ -24,7 +23,7 @@ const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// A version as an entity tag.
 pub(super) fn etag(version: u64) -> HeaderValue {
-    text(24, format_args!("\"{version}\""))
+    text(format_args!("\"{version}\""))
 }
 
 /// What tells a task's answer from its other ones, as an entity tag: its
@@ -33,8 +32,8 @@ pub(super) fn task_etag(revision: Revision) -> HeaderValue {
     let Revision { version, hold } = revision;
     match hold {
         None => etag(version),
-        Some(Hold::Project) => text(40, format_args!("\"{version}-project-paused\"")),
-        Some(Hold::Tier) => text(40, format_args!("\"{version}-tier-paused\"")),
+        Some(Hold::Project) => text(format_args!("\"{version}-project-paused\"")),
+        Some(Hold::Tier) => text(format_args!("\"{version}-tier-paused\"")),
     }
 }
 
@@ -42,19 +41,26 @@ pub(super) fn task_etag(revision: Revision) -> HeaderValue {
 pub(super) fn etag_of(bytes: &[u8]) -> HeaderValue {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     let half = digest.iter().take(16).fold(0_u128, |sum, byte| (sum << 8) | u128::from(*byte));
-    text(40, format_args!("\"{half:032x}\""))
+    text(format_args!("\"{half:032x}\""))
 }
 
 /// A tag that is this text.
 pub(super) fn quoted(tag: &str) -> HeaderValue {
-    text(tag.len() + 2, format_args!("\"{tag}\""))
+    HeaderValue::from_str(&format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("-"))
 }
 
-fn text(capacity: usize, text: std::fmt::Arguments<'_>) -> HeaderValue {
-    let mut bytes = BytesMut::with_capacity(capacity);
-    // Writing to memory does not fail, and what is written here is visible ASCII.
-    let _ = bytes.write_fmt(text);
-    HeaderValue::from_maybe_shared(bytes.freeze()).unwrap_or(HeaderValue::from_static("-"))
+/// The longest text made here, in bytes.
+const MAX_TEXT: usize = 48;
+
+/// A value of visible ASCII; every answer has some, so they are written on the
+/// stack and copied once.
+fn text(text: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut buffer = [0; MAX_TEXT];
+    let mut rest = &mut buffer[..];
+    // What is written here is not longer than the buffer.
+    let _ = rest.write_fmt(text);
+    let length = MAX_TEXT - rest.len();
+    HeaderValue::from_bytes(&buffer[..length]).unwrap_or(HeaderValue::from_static("-"))
 }
 
 /// Whether an `If-None-Match` or `If-Match` names this tag; weak tags count
@@ -71,13 +77,13 @@ pub(super) fn matches(known: &HeaderValue, etag: &HeaderValue) -> bool {
 /// and a number.
 #[derive(Debug)]
 pub(super) struct RequestIds {
-    process: u64,
+    process: String,
     next: AtomicU64,
 }
 
 impl RequestIds {
     pub(super) fn new() -> Self {
-        Self { process: rand::random(), next: AtomicU64::new(1) }
+        Self { process: format!("{:016x}", rand::random::<u64>()), next: AtomicU64::new(1) }
     }
 
     /// The id the client gave, or a new one.
@@ -88,7 +94,7 @@ impl RequestIds {
 
     fn make(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        text(40, format_args!("{:016x}-{number:x}", self.process))
+        text(format_args!("{}-{number}", self.process))
     }
 }
 

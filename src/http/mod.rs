@@ -50,6 +50,7 @@ mod submission;
 mod taint_events;
 mod task_list;
 mod tasks;
+mod timer;
 mod transfer;
 mod tree;
 mod walks;
