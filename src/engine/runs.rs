@@ -21,10 +21,12 @@ pub(super) struct Run {
     pub(super) text: Box<[u8]>,
 }
 
-/// All runs by number, and their numbers by the place of their first value and
-/// their words.
+/// Numbers of runs by their words.
+type Numbers = HashMap<Box<[u8]>, u16>;
+
+/// All runs by number, and their numbers by the place of their first value.
 struct Runs {
-    numbers: Mutex<HashMap<usize, HashMap<Box<[u8]>, u16>>>,
+    numbers: Mutex<HashMap<usize, Numbers>>,
     runs: Box<[OnceLock<Run>]>,
 }
 

@@ -117,7 +117,7 @@ pub(super) async fn list(call: Call) -> Reply {
 }
 
 /// `GET /tasks/{id}/stream`
-pub(super) async fn stream(call: &Call) -> Reply {
+pub(super) async fn stream(call: Call) -> Reply {
     call.no_query()?;
     let id = task_id(&call.raw_id)?;
     let after = Seq(super::events_out::last_event_id(call.headers())?.unwrap_or(0));

@@ -36,8 +36,11 @@ pub(super) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> Response<B
 
 /// A value as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // Room for most answers, so that few are moved while they grow.
+    let mut body = Vec::with_capacity(1024);
     // Our own types have only text keys and finite numbers.
-    rendered(status, serde_json::to_vec(value).unwrap_or_default())
+    let _ = serde_json::to_writer(&mut body, value);
+    rendered(status, body)
 }
 
 /// A made resource and where it is.

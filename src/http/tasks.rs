@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::app::App;
@@ -38,19 +39,33 @@ struct SubmittedWire<'a> {
     links: Links,
 }
 
-#[derive(Serialize)]
-struct Links {
-    #[serde(rename = "self")]
-    itself: String,
-    events: String,
-    stream: String,
-    cancel: String,
+/// Where to go on: paths that begin with the task's own.
+struct Links(TaskId);
+
+impl Links {
+    fn itself(&self) -> String {
+        format!("{BASE}/tasks/{}", self.0)
+    }
+}
+
+impl Serialize for Links {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut path = self.itself();
+        let itself = path.len();
+        let mut links = serializer.serialize_struct("Links", 4)?;
+        links.serialize_field("self", &path)?;
+        for name in ["events", "stream", "cancel"] {
+            path.truncate(itself);
+            path.push('/');
+            path.push_str(name);
+            links.serialize_field(name, &path)?;
+        }
+        links.end()
+    }
 }
 
 impl<'a> SubmittedWire<'a> {
     fn new(submitted: &'a Submitted) -> Self {
-        let itself = format!("{BASE}/tasks/{}", submitted.task);
-        let below = |name: &str| format!("{itself}/{name}");
         Self {
             task_id: submitted.task,
             project_id: submitted.project.as_str(),
@@ -58,14 +73,14 @@ impl<'a> SubmittedWire<'a> {
             status: "pending",
             created_at: Shown(submitted.created_at),
             estimated_completion: submitted.estimated_completion.map(Shown),
-            links: Links { events: below("events"), stream: below("stream"), cancel: below("cancel"), itself },
+            links: Links(submitted.task),
         }
     }
 }
 
 fn submitted(submitted: &Submitted) -> hyper::Response<super::body::Body> {
     let wire = SubmittedWire::new(submitted);
-    reply::created(&wire.links.itself, &wire)
+    reply::created(&wire.links.itself(), &wire)
 }
 
 fn unknown_dependency(unknown: &UnknownDependency) -> Problem {

@@ -1,6 +1,8 @@
 //! The built-in router: a small rule table that gives a domain and a tier
 //! where a request names none.
 
+use memchr::memmem::Finder;
+
 use super::id::{Domain, Tier};
 
 /// One rule. It matches when one of its keywords stands in the description
@@ -21,8 +23,16 @@ pub struct Rule {
 
 /// Words that must follow one another in a description, whatever their case
 /// and what stands between them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyword(String);
+#[derive(Debug, Clone)]
+pub struct Keyword(Finder<'static>);
+
+impl PartialEq for Keyword {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.needle() == other.0.needle()
+    }
+}
+
+impl Eq for Keyword {}
 
 impl Keyword {
     /// `None` for a text without any letter or digit, which would match
@@ -30,7 +40,7 @@ impl Keyword {
     #[must_use]
     pub fn new(words: &str) -> Option<Self> {
         let text = Words::of(words).text;
-        (text != " ").then_some(Self(text))
+        (text != " ").then(|| Self(Finder::new(&text).into_owned()))
     }
 }
 
@@ -104,7 +114,8 @@ impl Words {
     fn matches(&self, rule: &Rule) -> bool {
         let fits = rule.min_length.is_none_or(|min| self.length >= min)
             && rule.max_length.is_none_or(|max| self.length <= max);
-        fits && (rule.keywords.is_empty() || rule.keywords.iter().any(|keyword| self.text.contains(&keyword.0)))
+        fits && (rule.keywords.is_empty()
+            || rule.keywords.iter().any(|keyword| keyword.0.find(self.text.as_bytes()).is_some()))
     }
 }
 
