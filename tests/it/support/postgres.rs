@@ -173,6 +173,9 @@ impl Postgres {
         command.arg("--no-sync").arg("--pwfile").arg(&password).arg("--pgdata").arg(self.data());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // In the file, where who wants it otherwise can say so.
+        let mut settings = fs::File::options().append(true).open(self.data().join("postgresql.conf")).unwrap();
+        settings.write_all(b"fsync = off\n").unwrap();
     }
 
     /// Starts the server. The shell in between ends it when this process is
@@ -190,7 +193,6 @@ impl Postgres {
             &format!("port={}", self.port),
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            "fsync=off",
             "shared_buffers=16MB",
             "max_connections=100",
         ] {
