@@ -1,6 +1,9 @@
 //! What submissions at a fixed pace pay for a broker and a database: the same
 //! service without them and with both, in turn; and whether what is to be
-//! published or copied grows.
+//! published or copied grows. All of it runs on the same cores.
+//!
+//! `DATS_BENCH_ATTACH` (both): `rabbitmq` or `postgres`, to see what one of
+//! them costs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +20,19 @@ use super::world::{Peer, RabbitMq, environment, pause, postgres};
 
 const PER_SECOND: u32 = 2000;
 const TARGET: f64 = 1.5;
+/// Ticks of the clock by which the system counts the time of processes.
+const TICKS: f64 = 100.0;
 
 /// What waits for the broker, and for the database, in changes.
 type Waiting = (u64, u64);
+
+/// What a side was measured at.
+struct Side {
+    load: Measured,
+    /// Cores that the service, and that everything on the machine, has used.
+    service: f64,
+    machine: f64,
+}
 
 pub(crate) async fn measure(broker: &RabbitMq) {
     let span = Duration::from_secs(setting("DATS_BENCH_SECONDS", 10));
@@ -28,48 +41,50 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     first.execute("ALTER SYSTEM SET fsync = on").await;
     first.execute("SELECT pg_reload_conf()").await;
     let peer = Peer::connect(broker.address()).await.expect("a broker");
+    let only = std::env::var("DATS_BENCH_ATTACH").unwrap_or_default();
     let (mut alone, mut attached) = (Vec::new(), Vec::new());
     println!("\n{PER_SECOND} submissions a second, each published and copied, {} s a round", span.as_secs());
     for round in 0..setting("DATS_BENCH_ROUNDS", 3) {
         let slots = environment(broker).into_iter().filter(|(name, _)| !name.starts_with("RABBITMQ"));
-        alone.push(side(&slots.collect::<Vec<_>>(), span, None).await);
-        let database = postgres::Database::on(first.server.clone()).await;
-        let mut settings = environment(broker);
-        match std::env::var("ATTACH").as_deref() {
-            Ok("rabbit") => {}
-            Ok("postgres") => {
-                settings.retain(|(name, _)| !name.starts_with("RABBITMQ"));
-                settings.push(("DATABASE_URL", database.url()));
-            }
-            _ => settings.push(("DATABASE_URL", database.url())),
+        let slots: Vec<_> = slots.collect();
+        alone.push(side(&slots, span, None).await);
+        let mut settings = if only == "postgres" { slots } else { environment(broker) };
+        if only != "rabbitmq" {
+            settings.push(("DATABASE_URL", postgres::Database::on(first.server.clone()).await.url()));
         }
         attached.push(side(&settings, span, Some(round)).await);
-        peer.purge().await;
+        if only != "postgres" {
+            peer.purge().await;
+        }
     }
     let (alone, attached) = (median(alone), median(attached));
-    for (name, measured) in [("alone", &alone), ("with both", &attached)] {
+    for (name, side) in [("alone", &alone), ("attached", &attached)] {
+        let load = &side.load;
         println!(
-            "  {name:10} {:>6.0} /s   P50 {:>8.1?}   P95 {:>8.1?}   P99 {:>8.1?}   worst {:>8.1?}   unexpected {}",
-            measured.per_second,
-            measured.quantile(0.5),
-            measured.quantile(0.95),
-            measured.quantile(0.99),
-            measured.quantile(1.0),
-            measured.unexpected,
+            "  {name:8} {:>6.0} /s   P50 {:>8.1?}   P95 {:>8.1?}   P99 {:>8.1?}   worst {:>8.1?}   unexpected {}   \
+             cores: service {:.2}, machine {:.2}",
+            load.per_second,
+            load.quantile(0.5),
+            load.quantile(0.95),
+            load.quantile(0.99),
+            load.quantile(1.0),
+            load.unexpected,
+            side.service,
+            side.machine,
         );
     }
-    let ratio = attached.quantile(0.95).as_secs_f64() / alone.quantile(0.95).as_secs_f64();
+    let ratio = attached.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
     let verdict = if ratio <= TARGET { "holds" } else { "FALLS SHORT" };
     println!("  ratio of P95 {ratio:.2}, target at most {TARGET}: {verdict}");
 }
 
-fn median(mut rounds: Vec<Measured>) -> Measured {
-    rounds.sort_by_key(|measured| measured.quantile(0.95));
+fn median(mut rounds: Vec<Side>) -> Side {
+    rounds.sort_by_key(|side| side.load.quantile(0.95));
     rounds.swap_remove(rounds.len() / 2)
 }
 
 /// One side on a fresh data directory; of an attached one also what waits.
-async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>) -> Measured {
+async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>) -> Side {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let service = Process::start_with(&dir.path().join("data"), settings);
     // Connections, declarations and migrations come first.
@@ -82,15 +97,20 @@ async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>
         );
         post("/api/v1/tasks", &body, "application/json")
     });
-    let (before, total) = (cpu(service.id()), machine());
-    let load = async {
-        let found = paced(service.address, PER_SECOND, span, 201, make).await;
-        println!("    cpu service {:.2}, all {:.2} s", cpu(service.id()) - before, machine() - total);
-        found
-    };
-    let Some(round) = attached else { return load.await };
-    let watching = watch(service.address, span);
-    let (measured, seen) = tokio::join!(load, watching);
+    let (began, of_service, of_machine) = (Stopwatch::start(), cpu(&service), machine());
+    let (load, seen) = tokio::join!(
+        paced(service.address, PER_SECOND, span, 201, make),
+        watch(service.address, if attached.is_some() { span } else { Duration::ZERO }),
+    );
+    let seconds = began.elapsed().as_secs_f64();
+    let (of_service, of_machine) = (cpu(&service) - of_service, machine() - of_machine);
+    if let Some(round) = attached {
+        report(round, &service, &seen).await;
+    }
+    Side { load, service: of_service / seconds, machine: of_machine / seconds }
+}
+
+async fn report(round: u64, service: &Process, seen: &[Waiting]) {
     let ended = Stopwatch::start();
     let mut connection = Connection::open(service.address).await;
     while waiting(&mut connection).await != (0, 0) {
@@ -98,17 +118,16 @@ async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>
         pause(20).await;
     }
     let part = |at: usize| seen.get(seen.len() * at / 4).or(seen.last()).copied().unwrap_or_default();
+    let most = (seen.iter().map(|seen| seen.0).max().unwrap_or(0), seen.iter().map(|seen| seen.1).max().unwrap_or(0));
     println!(
-        "  round {round}: changes that wait for the broker and the database, at a quarter {:?}, half {:?}, three quarters {:?}, \
-         the end {:?}, most {:?}; none {:.1?} later",
+        "  round {round}, changes that wait for broker and database: at a quarter {:?}, half {:?}, three quarters {:?}, \
+         the end {:?}, most {most:?}; none {:.1?} later",
         part(1),
         part(2),
         part(3),
         part(4),
-        (seen.iter().map(|seen| seen.0).max().unwrap_or(0), seen.iter().map(|seen| seen.1).max().unwrap_or(0)),
         ended.elapsed(),
     );
-    measured
 }
 
 async fn watch(address: SocketAddr, span: Duration) -> Vec<Waiting> {
@@ -125,18 +144,23 @@ async fn watch(address: SocketAddr, span: Duration) -> Vec<Waiting> {
 async fn waiting(connection: &mut Connection) -> Waiting {
     let (_, body) = connection.call(&get("/api/v1/health/detailed")).await;
     let health: Value = serde_json::from_slice(body).expect("JSON");
+    // Of what is not attached nothing waits.
     let of = |name: &str, figure: &str| health["dependencies"][name][figure].as_u64().unwrap_or(0);
     (of("rabbitmq", "backlog_changes"), of("postgres", "lag_changes"))
 }
 
-fn cpu(id: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("figures");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("f").split_whitespace().collect();
-    (fields[11].parse::<f64>().expect("n") + fields[12].parse::<f64>().expect("n")) / 100.0
+/// Seconds of a core that the service has used.
+fn cpu(service: &Process) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id())).expect("its figures");
+    let fields = stat.rsplit(')').next().into_iter().flat_map(str::split_whitespace);
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / TICKS
 }
 
+/// Seconds of a core that everything on the machine has used.
 fn machine() -> f64 {
-    let stat = std::fs::read_to_string("/proc/stat").expect("figures");
-    let f: Vec<f64> = stat.lines().next().expect("l").split_whitespace().skip(1).map(|x| x.parse().expect("n")).collect();
-    (f.iter().take(8).sum::<f64>() - f[3] - f[4]) / 100.0
+    let stat = std::fs::read_to_string("/proc/stat").expect("the machine's figures");
+    let fields = stat.lines().next().into_iter().flat_map(str::split_whitespace).skip(1).take(8);
+    let ticks: Vec<f64> = fields.map(|ticks| ticks.parse().expect("a number")).collect();
+    // All but being idle and waiting for the disk.
+    (ticks.iter().sum::<f64>() - ticks[3] - ticks[4]) / TICKS
 }

@@ -1,4 +1,4 @@
-//! What do RabbitMQ and Postgres cost, and how fast do events pass? Three
+//! What do `RabbitMQ` and Postgres cost, and how fast do events pass? Three
 //! questions, each against a broker and a database of its own, which this
 //! bench starts and ends itself:
 //!

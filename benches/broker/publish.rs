@@ -76,6 +76,7 @@ fn settings(broker: &RabbitMq) -> Settings {
         credentials: Credentials { username: guest(), password: guest() },
         vhost: "/".to_owned(),
         tls: false,
+        ca_file: None,
         exchanges: Exchanges {
             task: EXCHANGE.to_owned(),
             cascade: "cascade.events".to_owned(),
