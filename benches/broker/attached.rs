@@ -29,9 +29,8 @@ type Waiting = (u64, u64);
 /// What a side was measured at.
 struct Side {
     load: Measured,
-    /// Cores that the service, and that everything on the machine, has used.
-    service: f64,
-    machine: f64,
+    /// Cores that the service has used.
+    cores: f64,
 }
 
 pub(crate) async fn measure(broker: &RabbitMq) {
@@ -62,15 +61,14 @@ pub(crate) async fn measure(broker: &RabbitMq) {
         let load = &side.load;
         println!(
             "  {name:8} {:>6.0} /s   P50 {:>8.1?}   P95 {:>8.1?}   P99 {:>8.1?}   worst {:>8.1?}   unexpected {}   \
-             cores: service {:.2}, machine {:.2}",
+             cores of the service {:.2}",
             load.per_second,
             load.quantile(0.5),
             load.quantile(0.95),
             load.quantile(0.99),
             load.quantile(1.0),
             load.unexpected,
-            side.service,
-            side.machine,
+            side.cores,
         );
     }
     let ratio = attached.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
@@ -97,17 +95,16 @@ async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>
         );
         post("/api/v1/tasks", &body, "application/json")
     });
-    let (began, of_service, of_machine) = (Stopwatch::start(), cpu(&service), machine());
+    let (began, before) = (Stopwatch::start(), cpu(&service));
     let (load, seen) = tokio::join!(
         paced(service.address, PER_SECOND, span, 201, make),
         watch(service.address, if attached.is_some() { span } else { Duration::ZERO }),
     );
-    let seconds = began.elapsed().as_secs_f64();
-    let (of_service, of_machine) = (cpu(&service) - of_service, machine() - of_machine);
+    let cores = (cpu(&service) - before) / began.elapsed().as_secs_f64();
     if let Some(round) = attached {
         report(round, &service, &seen).await;
     }
-    Side { load, service: of_service / seconds, machine: of_machine / seconds }
+    Side { load, cores }
 }
 
 async fn report(round: u64, service: &Process, seen: &[Waiting]) {
@@ -154,13 +151,4 @@ fn cpu(service: &Process) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id())).expect("its figures");
     let fields = stat.rsplit(')').next().into_iter().flat_map(str::split_whitespace);
     fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / TICKS
-}
-
-/// Seconds of a core that everything on the machine has used.
-fn machine() -> f64 {
-    let stat = std::fs::read_to_string("/proc/stat").expect("the machine's figures");
-    let fields = stat.lines().next().into_iter().flat_map(str::split_whitespace).skip(1).take(8);
-    let ticks: Vec<f64> = fields.map(|ticks| ticks.parse().expect("a number")).collect();
-    // All but being idle and waiting for the disk.
-    (ticks.iter().sum::<f64>() - ticks[3] - ticks[4]) / TICKS
 }

@@ -180,11 +180,11 @@ async fn whatever_happens_every_event_is_heard_and_has_one_effect() {
     let mut tasks = Vec::new();
     for (round, fault) in schedule.into_iter().enumerate() {
         let client = scene.client();
-        if fault == 9 {
-            all_complete(&client, &tasks).await;
-        }
         for _ in 0..random.below(60) {
             tasks.push(client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await);
+        }
+        if fault == 9 {
+            all_complete(&client, &tasks).await;
         }
         let fault = scene.fault(fault, &mut random).await;
         println!("DATS_SEED={seed}, round {round}: {fault}, {} tasks", tasks.len());

@@ -133,7 +133,7 @@ async fn what_is_large_about_a_dead_letter_does_not_stop_the_publisher() {
     soon("it is connected", async || health(&client).await["status"] == "connected").await;
     let peer = Peer::connect(broker, &names).await.unwrap();
     let tasks = names.exchange("task");
-    // A reason that repeats a long name; headers that fill a frame by themselves.
+    // A name that is long, and headers that fill a frame by themselves.
     let name = format!("task.{}", "\u{e4}".repeat(100_000));
     let long = event(&name, "/worker", "long", &json!({})).to_string();
     peer.publish(&tasks, "task.failed", structured(), long.as_bytes()).await.unwrap();
@@ -155,10 +155,9 @@ async fn what_is_large_about_a_dead_letter_does_not_stop_the_publisher() {
     let traces = letters.all().into_iter().filter_map(|heard| heard.properties.headers().clone());
     let traces: Vec<bool> = traces.map(|headers| headers.inner().contains_key("trace")).collect();
     assert_eq!(traces.iter().filter(|has| **has).count(), 1, "headers go along as far as they are small: {traces:?}");
-    // All of the reason is in the table, and events still go out.
+    // All are in the table, and events still go out.
     let kept = client.get("dead-letters?limit=10").await.json();
-    let reasons = kept["dead_letters"].as_array().unwrap().iter().map(|letter| letter["reason"].as_str().unwrap());
-    assert_eq!((reasons.clone().count(), reasons.filter(|reason| reason.len() > 200_000).count()), (3, 1));
+    assert_eq!(kept["dead_letters"].as_array().unwrap().len(), 3, "{kept}");
     let task = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
     soon("it is published", async || recorder.of_task(&task).len() == 2).await;
     let figures = health(&client).await;
@@ -178,17 +177,17 @@ async fn equal_messages_without_an_id_do_not_pass_for_each_other() {
     let task = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
     // Verdicts before their output, which nothing waits for here.
     let verdict = json!({"task_id": task, "artifact_id": "a", "score": 0.9}).to_string();
-    for _ in 0..2 {
+    let mut letters = Vec::new();
+    for count in 1..=2 {
         let tasks = names.exchange("task");
         peer.publish(&tasks, "task.validated", BasicProperties::default(), verdict.as_bytes()).await.unwrap();
+        soon("it is a dead letter", async || {
+            let page = client.get("dead-letters").await.json();
+            letters = page["dead_letters"].as_array().unwrap().iter().map(|letter| letter["id"].to_string()).collect();
+            letters.len() == count
+        })
+        .await;
     }
-    let mut letters = Vec::new();
-    soon("both are dead letters", async || {
-        let page = client.get("dead-letters").await.json();
-        letters = page["dead_letters"].as_array().unwrap().iter().map(|letter| letter["id"].to_string()).collect();
-        letters.len() == 2
-    })
-    .await;
     peer.event("task.output.created", "/worker", "out", &json!({"task_id": task, "artifact_id": "a"})).await.unwrap();
     soon("its output is here", async || client.get(&format!("tasks/{task}")).await.json()["phase"] == "validating")
         .await;

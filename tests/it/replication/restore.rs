@@ -99,7 +99,7 @@ async fn imported_entries_of_another_audit_trail_come_back() {
     let entry = |number: u64| {
         json!({
             "id": format!("event {number}"), "timestamp": "2026-01-09T18:00:00.5", "artifact_id": format!("art {number}"),
-            "provenance_id": "r", "reason": "why \u{0} \u{e4}", "source_artifact_id": "", "source_provenance_id": "",
+            "provenance_id": "r", "reason": "why \u{e4}", "source_artifact_id": "", "source_provenance_id": "",
             "cascade_depth": number, "cascade_id": "c", "action": "suspect", "more": {"z": 1.10, "a": null},
         })
     };
