@@ -159,7 +159,11 @@ async fn what_is_large_about_a_dead_letter_does_not_stop_the_publisher() {
     let kept = client.get("dead-letters?limit=10").await.json();
     assert_eq!(kept["dead_letters"].as_array().unwrap().len(), 3, "{kept}");
     let task = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
-    soon("it is published", async || recorder.of_task(&task).len() == 2).await;
+    soon("it is published", async || {
+        let heard = recorder.all().into_iter().filter(|heard| heard.key == "task.ready.small");
+        heard.map(|heard| heard.task().to_owned()).eq([task.clone()])
+    })
+    .await;
     let figures = health(&client).await;
     assert_eq!((&figures["status"], &figures["last_error"]), (&json!("connected"), &Value::Null), "{figures}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::equal::assert_equal;
-use super::world::{User, setup, stop, verify};
+use super::world::{User, caught_up, setup, stop, verify};
 use crate::support::postgres::{self, Database};
 use crate::support::process::{Server, Setup};
 use crate::support::proxy::{Proxy, Traffic};
@@ -32,6 +32,8 @@ async fn equal_after_whatever_has_happened() {
     let setup = setup(&database.url_through(proxy.address.port()));
     let mut server = setup.start();
     let mut user = User::new(seed, &server);
+    // The tables are made before they are locked.
+    caught_up(&server, &setup, &database).await;
     let schedule = random.schedule(FAULTS, from_environment("DATS_ROUNDS", ROUNDS));
     for (round, fault) in schedule.into_iter().enumerate() {
         println!("DATS_SEED={seed}, round {round}: fault {fault}");
