@@ -3,9 +3,12 @@
 //! bare batch upsert of the same rows, already in memory, into tables like
 //! these.
 //!
-//! Needs an empty database: `BENCH_DATABASE_URL=postgresql://...`; without one
-//! nothing is measured.
+//! It starts a Postgres of its own, whose commits wait for the disk, and ends
+//! it. `BENCH_DATABASE_URL` names an empty database to use instead.
 
+#[path = "../tests/it/support/postgres.rs"]
+#[expect(clippy::unwrap_used, dead_code, reason = "made for tests, and this bench needs a part of it")]
+mod postgres;
 #[expect(dead_code, reason = "this bench needs a part of it")]
 mod support;
 
@@ -29,12 +32,21 @@ const BATCH: usize = 1000;
 const TABLES: [&str; 2] = ["tasks", "provenance_records"];
 
 fn main() {
-    let Ok(url) = std::env::var("BENCH_DATABASE_URL") else {
-        println!("nothing is measured: BENCH_DATABASE_URL is not set");
+    // `cargo bench` hands over its own arguments; `cargo test --benches` says so.
+    if std::env::args().any(|argument| argument == "--test") {
         return;
-    };
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    runtime.expect("a runtime").block_on(measure(&url));
+    runtime.expect("a runtime").block_on(async {
+        if let Ok(url) = std::env::var("BENCH_DATABASE_URL") {
+            return measure(&url).await;
+        }
+        let Some(database) = postgres::private_database().await else { return };
+        // Tests have it off; here commits are to cost what they cost.
+        database.execute("ALTER SYSTEM SET fsync = on").await;
+        database.execute("SELECT pg_reload_conf()").await;
+        measure(&database.url()).await;
+    });
 }
 
 async fn measure(url: &str) {

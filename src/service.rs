@@ -1,6 +1,8 @@
 //! The composition root: opens, spawns and wires the parts, and ends them in
 //! order.
 
+mod background;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +13,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::background::Background;
 use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -40,6 +43,8 @@ pub struct Service {
     broker: Option<amqp::Driver>,
     /// Without a database there is none.
     replicator: Option<Replicator>,
+    /// Without either there is none.
+    background: Option<Background>,
     writer: WriterThread,
 }
 
@@ -52,6 +57,9 @@ pub enum StartError {
     /// The store can't be opened or read.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The system has no thread left.
+    #[error("failed to start a thread: {0}")]
+    Threads(io::Error),
     /// The address can't be listened on.
     #[error("failed to listen on {address}: {source}")]
     Bind {
@@ -93,7 +101,9 @@ impl Service {
         let (broker, shown) = broker.unzip();
         let others = Others { services, broker: shown, replica: replicator.as_ref().map(Replicator::status) };
         let app = App::new(engine, others, http_settings(config), clock);
-        Ok(Self { listener, address, app, driver, broker, replicator, writer })
+        let is_wanted = broker.is_some() || replicator.is_some();
+        let background = is_wanted.then(Background::new).transpose().map_err(StartError::Threads)?;
+        Ok(Self { listener, address, app, driver, broker, replicator, background, writer })
     }
 
     /// The address it listens on.
@@ -106,12 +116,15 @@ impl Service {
     /// what they changed is committed, the store is closed. An error is one
     /// of the store, after which nothing more is acknowledged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreFailed> {
-        let Self { listener, app, driver, broker, replicator, writer, .. } = self;
+        let Self { listener, app, driver, broker, replicator, background, writer, .. } = self;
         let stop = shutdown.child_token();
         let drained = CancellationToken::new();
-        let replicator = replicator.map(|replicator| tokio::spawn(replicator.run(drained.clone())));
+        let replicator = replicator
+            .zip(background.as_ref())
+            .and_then(|(replicator, threads)| threads.spawn(replicator.run(drained.clone())));
         let driver = driver.map(|driver| tokio::spawn(driver.run(stop.clone())));
-        let broker = broker.map(|broker| tokio::spawn(broker.run(stop.clone())));
+        let broker =
+            broker.zip(background.as_ref()).and_then(|(broker, threads)| threads.spawn(broker.run(stop.clone())));
         let server = tokio::spawn(http::serve(listener, app, stop.clone()));
         let failed = tokio::select! {
             () = shutdown.cancelled() => false,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use dats::amqp;
 use dats::clock::Clock;
 use dats::engine::{Bus, CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
 use dats::store::Store;
@@ -55,6 +56,14 @@ fn settings(hot_bytes: usize) -> Settings {
 pub(crate) fn start(dir: &Path, hot_bytes: usize) -> (Engine, WriterThread) {
     let store = Store::open(dir, CACHE_BYTES).expect("a store");
     Engine::start(store, settings(hot_bytes), &Clock::new()).expect("an engine")
+}
+
+/// The same where a broker carries the tasks.
+pub(crate) fn start_with_broker(dir: &Path) -> (Engine, WriterThread) {
+    let store = Store::open(dir, CACHE_BYTES).expect("a store");
+    let log_readers = vec![amqp::READER.to_owned()];
+    Engine::start(store, Settings { bus: Bus::Broker, log_readers, ..settings(64 << 20) }, &Clock::new())
+        .expect("an engine")
 }
 
 /// The same where tasks are routed by an Agent.

@@ -68,8 +68,14 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with more settings, as its environment.
+    pub(crate) fn start_with(dir: &Path, environment: &[(&str, String)]) -> Self {
         let started = Stopwatch::start();
         let mut child = Command::new(env!("CARGO_BIN_EXE_dats"))
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir)
             .stdout(Stdio::piped())
@@ -82,6 +88,11 @@ impl Process {
         let address = line.trim().strip_prefix("dats listening on http://").and_then(|text| text.parse().ok());
         let address = address.unwrap_or_else(|| panic!("it did not start: {line}"));
         Self { child, address, started_in }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its resident memory, in MiB.

@@ -4,9 +4,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::LinkState;
@@ -63,9 +66,17 @@ impl From<lapin::Error> for Error {
                 Self::Refused(refusal.get_message().to_string())
             }
             ErrorKind::ProtocolError(refusal) => Self::Away(refusal.get_message().to_string()),
+            ErrorKind::IOError(cause) if is_unproven(cause) => Self::Refused(cause.to_string()),
             _ => Self::Away(error.to_string()),
         }
     }
+}
+
+/// Whether the broker could not prove who it is: by no known authority, or for
+/// another host.
+fn is_unproven(cause: &std::io::Error) -> bool {
+    let cause = cause.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 impl From<engine::Error> for Error {
@@ -107,7 +118,9 @@ impl Link {
         let name = format!("dats orchestration, {purpose}");
         // Recovery inside the library is off, which is its default.
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connection = step("connect", Connection::connect_uri(uri(settings), properties)).await?;
+        let runtime = lapin::runtime::default_runtime()?;
+        let connecting = Connection::connect_uri_with_config(uri(settings), properties, tls(settings)?, runtime);
+        let connection = step("connect", connecting).await?;
         Ok(Self { connection })
     }
 
@@ -131,6 +144,17 @@ impl Link {
         let closing = self.connection.close(200, "stopping".into());
         let _ = tokio::time::timeout(Duration::from_secs(2), closing).await;
     }
+}
+
+/// Whom an encrypted connection believes besides the authorities of the system.
+fn tls(settings: &Settings) -> Result<OwnedTLSConfig, Error> {
+    let Some(path) = &settings.ca_file else { return Ok(OwnedTLSConfig::default()) };
+    let failed = |error: &dyn std::fmt::Display| Error::Refused(format!("failed to read {}: {error}", path.display()));
+    let certificates = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    // The client library takes a file without any in silence.
+    let any = CertificateDer::pem_slice_iter(certificates.as_bytes()).next();
+    any.ok_or_else(|| failed(&"there is no certificate in it"))?.map_err(|error| failed(&error))?;
+    Ok(OwnedTLSConfig { identity: None, cert_chain: Some(certificates) })
 }
 
 fn uri(settings: &Settings) -> AMQPUri {

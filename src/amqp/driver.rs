@@ -20,9 +20,10 @@ pub const READER: &str = "amqp";
 
 /// Dead letters that may wait for the publisher.
 const LETTERS: usize = 64;
-/// First and longest pause before connecting again.
+/// First and longest pause before connecting again. What other services publish
+/// as soon as the broker is back waits for no longer than this.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a refusal, which only a person can change.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 /// A connection that has lived this long was no failed attempt.

@@ -151,3 +151,63 @@ fn telling(came: &BasicProperties) -> BasicProperties {
         None => properties,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amqp::{Credentials, Exchanges, QueueType, WorkQueues};
+
+    fn settings() -> Settings {
+        let name = || "name".to_owned();
+        Settings {
+            host: name(),
+            port: 5672,
+            credentials: Credentials { username: name(), password: name() },
+            vhost: name(),
+            tls: false,
+            ca_file: None,
+            exchanges: Exchanges { task: name(), cascade: name(), qa: name() },
+            queue: "ours".to_owned(),
+            work_queues: WorkQueues { declare: true, name: "{tier}".to_owned() },
+            queue_type: QueueType::Quorum,
+            prefetch: 1,
+            window: 1,
+            confirm_timeout: std::time::Duration::from_secs(1),
+            tiers: Vec::new(),
+        }
+    }
+
+    fn headers_of(reason: &str, header: &str) -> FieldTable {
+        let letter = Letter {
+            exchange: "task.events".to_owned(),
+            routing_key: "task.failed".to_owned(),
+            reason: reason.to_owned(),
+            properties: BasicProperties::default().with_headers(table([("trace", header)])),
+            payload: Vec::new(),
+        };
+        let message = letter.into_message(&settings());
+        assert_eq!(message.exchange, "ours.dead-letters");
+        message.properties.headers().clone().unwrap()
+    }
+
+    fn text_of(headers: &FieldTable, name: &str) -> Option<String> {
+        match headers.inner().get(name) {
+            Some(lapin::types::AMQPValue::LongString(text)) => {
+                Some(std::str::from_utf8(text.as_bytes()).unwrap().to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// More than a frame takes would end the connection, again and again.
+    #[test]
+    fn what_goes_along_with_a_dead_letter_is_bounded() {
+        let headers = headers_of(&"x\u{e4}".repeat(100_000), "short");
+        let reason = text_of(&headers, "dats-reason").unwrap();
+        assert!((1000..=MAX_REASON_BYTES).contains(&reason.len()) && reason.starts_with("x\u{e4}x"), "{reason}");
+        assert_eq!(text_of(&headers, "trace").as_deref(), Some("short"));
+        let headers = headers_of("why", &"x".repeat(MAX_HEADER_BYTES));
+        assert_eq!((text_of(&headers, "dats-reason").as_deref(), text_of(&headers, "trace")), (Some("why"), None));
+        assert_eq!(text_of(&headers, "dats-routing-key").as_deref(), Some("task.failed"));
+    }
+}

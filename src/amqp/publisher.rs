@@ -33,6 +33,12 @@ use crate::task::{Change, Seq, Timestamp};
 const PAGE: usize = 1024;
 /// How often a connection on which nothing goes on is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long messages gather after a wave: so much for each message in it, so
+/// that one that is alone hardly waits and a stream makes few waves, and at
+/// most so much in all. A wave costs the broker a write to disk, and both of us
+/// time that others on the machine need.
+const GATHER_EACH: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(25);
 /// How long a stop waits for the wave that is under way.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// How often queues that took nothing are declared again, in case somebody
@@ -145,12 +151,22 @@ impl Publisher {
                 }
                 continue;
             }
+            let sent = wave.len() + self.posts.len();
             let again = self.send(link, &channel, wave).await?;
             if again {
                 self.redeclare(link).await?;
             }
+            self.gather(sent).await;
         }
         Ok(())
+    }
+
+    /// Lets the next messages come together, unless there are plenty.
+    async fn gather(&self, sent: usize) {
+        let pause = GATHER_EACH.saturating_mul(u32::try_from(sent).unwrap_or(u32::MAX)).min(GATHER);
+        if sent < self.settings.window {
+            let _ = tokio::time::timeout(pause, self.stop.cancelled()).await;
+        }
     }
 
     async fn declare(&mut self, link: &Link) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Where the broker is and what is declared there.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::task::Tier;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub vhost: String,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// Certificates of authorities that are believed besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// Where events go and come from.
     pub exchanges: Exchanges,
     /// The queue of this service. What can't be taken goes to an exchange and

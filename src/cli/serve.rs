@@ -80,7 +80,7 @@ pub(super) fn start_failure(error: StartError) -> Failure {
     match error {
         StartError::Config(_) => Failure::Usage(text),
         StartError::Store(_) => Failure::Store(text),
-        StartError::Bind { .. } => Failure::Failed(text),
+        StartError::Bind { .. } | StartError::Threads(_) => Failure::Failed(text),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The broker's section.
 
+use std::path::PathBuf;
+
 use crate::amqp::{Credentials, Exchanges, QueueType, Settings, WorkQueues};
 use crate::task::Tier;
 
@@ -22,6 +24,7 @@ pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Settings> 
     let password = reader.secret("events.rabbitmq.password");
     let vhost = reader.text("events.rabbitmq.vhost");
     let tls = reader.flag("events.rabbitmq.tls");
+    let ca_file = ca_file(reader, tls);
     let exchanges = exchanges(reader);
     let queue = reader.list("events.rabbitmq.queues", NAME, name).into_iter().next();
     let declare = reader.flag("events.rabbitmq.work_queues.declare");
@@ -45,6 +48,7 @@ pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Settings> 
         },
         vhost,
         tls,
+        ca_file,
         exchanges: exchanges?,
         queue: queue?,
         work_queues: WorkQueues { declare, name: work_queue? },
@@ -89,6 +93,20 @@ fn exchanges(reader: &mut Reader<'_>) -> Option<Exchanges> {
             None
         }
     }
+}
+
+/// The file of the authorities; it would be no good without encryption.
+fn ca_file(reader: &mut Reader<'_>, tls: bool) -> Option<PathBuf> {
+    let path = "events.rabbitmq.ca_file";
+    let node = reader.node(path);
+    if node.value == Value::Null {
+        return None;
+    }
+    if !tls {
+        reader.refuse(path, node, "null as long as events.rabbitmq.tls is false");
+        return None;
+    }
+    reader.parsed(path, "the path of a file", |text| (!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
 fn optional_name(reader: &mut Reader<'_>, path: &str) -> Option<String> {

@@ -88,6 +88,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("events.rabbitmq.password", "12345"),
     ("events.rabbitmq.vhost", "dats"),
     ("events.rabbitmq.tls", "true"),
+    ("events.rabbitmq.ca_file", "/etc/ca.pem"),
     ("events.rabbitmq.exchanges", "[a, b, c]"),
     ("events.rabbitmq.queues", "[q]"),
     ("events.rabbitmq.work_queues.declare", "false"),
@@ -114,13 +115,18 @@ fn every_key_changes_something() {
     let builtin = Config::builtin();
     for (key, _) in defaults().leaves() {
         if let Some((_, value)) = OTHER_VALUES.iter().find(|(known, _)| *known == key) {
-            // What is said of the broker counts where there is one.
-            let host = ("RABBITMQ_HOST", "broker");
-            let of_broker = key == "events.bus" || key.starts_with("events.rabbitmq.");
-            let before = if of_broker { Config::load(&environment(&[host])).unwrap() } else { builtin.clone() };
+            // What is said of the broker counts where there is one, and of authorities with encryption.
+            let mut others = Vec::new();
+            if key == "events.bus" || key.starts_with("events.rabbitmq.") {
+                others.push(("RABBITMQ_HOST", "broker"));
+            }
+            if key == "events.rabbitmq.ca_file" {
+                others.push(("DATS__EVENTS__RABBITMQ__TLS", "true"));
+            }
+            let before = if others.is_empty() { builtin.clone() } else { Config::load(&environment(&others)).unwrap() };
             let variable = variable(&key);
-            let changed = [(variable.as_str(), *value), host];
-            let config = Config::load(&environment(&changed[..if of_broker { 2 } else { 1 }])).unwrap();
+            others.insert(0, (variable.as_str(), *value));
+            let config = Config::load(&environment(&others)).unwrap();
             assert_ne!(config, before, "{key} changes nothing");
         } else {
             let found = REFUSED_FOR_NOW.iter().find(|(known, _)| *known == key);
@@ -131,6 +137,13 @@ fn every_key_changes_something() {
             assert!(!message.contains("hunter2"), "{message}");
         }
     }
+}
+
+#[test]
+fn authorities_are_refused_without_encryption() {
+    let variables = [("RABBITMQ_HOST", "broker"), ("DATS__EVENTS__RABBITMQ__CA_FILE", "/etc/ca.pem")];
+    let message = refusal(&environment(&variables));
+    assert!(message.contains("events.rabbitmq.ca_file") && message.contains("tls is false"), "{message}");
 }
 
 #[test]

@@ -25,7 +25,13 @@ pub(super) fn page(
     let keys = match table {
         Table::Facts => facts_after(view, after)?,
         Table::Audit => audit_after(view, after)?,
-        Table::Projects | Table::TierPauses | Table::Tasks | Table::Records | Table::Checkpoints | Table::Contents => {
+        Table::Projects
+        | Table::TierPauses
+        | Table::Tasks
+        | Table::Records
+        | Table::ImportedEvents
+        | Table::Checkpoints
+        | Table::Contents => {
             let after = after.and_then(|row| row.first()).map(Cell::to_text);
             let found = phase(table).keys_after(view, after.as_deref(), PAGE, contents)?;
             found.into_iter().map(|(key, _)| key).collect()
@@ -42,6 +48,7 @@ const fn phase(table: Table) -> Phase {
         Table::Tasks => Phase::Tasks,
         Table::Records => Phase::Records,
         Table::Facts | Table::Audit => Phase::Facts,
+        Table::ImportedEvents => Phase::ImportedEvents,
         Table::Checkpoints => Phase::Checkpoints,
         Table::Contents => Phase::Contents,
     }
@@ -83,6 +90,7 @@ pub(super) fn key_of(table: Table, row: &Row) -> Option<Key> {
             let place = row.get(1).and_then(super::cells::as_int)?;
             Key::Audit(step_of(Some(row)), usize::try_from(place).ok()?)
         }
+        Table::ImportedEvents => Key::ImportedEvent(text.parse().ok()?),
         Table::Checkpoints => Key::Checkpoint(CheckpointId::new(&text).ok()?),
         Table::Contents => Key::Content(super::cells::as_bytes(row.first()?)?.try_into().ok()?),
     })

@@ -34,6 +34,8 @@ pub(super) struct Portion {
     pub(super) log_position: Seq,
     /// Where the copy is afterwards.
     pub(super) to: Position,
+    /// Whether it ended for want of room: there may be more already.
+    pub(super) is_full: bool,
 }
 
 /// How large a portion may become.
@@ -56,6 +58,7 @@ pub(super) enum Key {
     Dependencies(RecordId),
     Fact(Seq),
     Audit(Seq, usize),
+    ImportedEvent(u64),
     Checkpoint(CheckpointId),
     Content([u8; 32]),
 }
@@ -95,6 +98,7 @@ impl<'a> Reader<'a> {
             let keys = self.keys(changed)?;
             for (place, key) in keys.into_iter().enumerate().skip(skip) {
                 if self.is_full() {
+                    self.portion.is_full = true;
                     self.portion.to = Position { commit: at, done: place, scan: None };
                     return Ok(Some(self.portion));
                 }
@@ -102,6 +106,7 @@ impl<'a> Reader<'a> {
             }
             at = number;
             if self.is_full() {
+                self.portion.is_full = true;
                 break;
             }
         }
@@ -155,6 +160,7 @@ impl<'a> Reader<'a> {
             keys.extend((0..flags.len()).map(|place| Key::Audit(step, place)));
         }
         keys.extend(changed.records.into_iter().map(Key::Dependencies));
+        keys.extend(changed.imported_events.into_iter().map(Key::ImportedEvent));
         keys.extend(changed.checkpoints.into_iter().map(Key::Checkpoint));
         if self.limits.contents {
             keys.extend(changed.contents.into_iter().map(Key::Content));
@@ -196,6 +202,11 @@ impl<'a> Reader<'a> {
                 if let Some(change) = self.changes_of(step)?.get(place) {
                     let row = rows::audit(step, u64::try_from(place).unwrap_or(u64::MAX), change);
                     self.push(Table::Audit, row);
+                }
+            }
+            Key::ImportedEvent(number) => {
+                if let Some(event) = self.view.imported_event_at(number)? {
+                    self.push(Table::ImportedEvents, rows::imported_event(number, event));
                 }
             }
             Key::Checkpoint(id) => self.checkpoint(&id)?,

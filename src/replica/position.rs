@@ -33,6 +33,7 @@ pub(super) enum Phase {
     Records,
     Dependencies,
     Facts,
+    ImportedEvents,
     Checkpoints,
     Contents,
     /// What the scan has not seen is removed.
@@ -40,13 +41,14 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Projects,
         Self::Tiers,
         Self::Tasks,
         Self::Records,
         Self::Dependencies,
         Self::Facts,
+        Self::ImportedEvents,
         Self::Checkpoints,
         Self::Contents,
         Self::Sweep,
@@ -60,6 +62,7 @@ impl Phase {
             Self::Records => "records",
             Self::Dependencies => "dependencies",
             Self::Facts => "facts",
+            Self::ImportedEvents => "imported_events",
             Self::Checkpoints => "checkpoints",
             Self::Contents => "contents",
             Self::Sweep => "sweep",
@@ -78,7 +81,8 @@ impl Phase {
             Self::Tasks => Self::Records,
             Self::Records => Self::Dependencies,
             Self::Dependencies => Self::Facts,
-            Self::Facts => Self::Checkpoints,
+            Self::Facts => Self::ImportedEvents,
+            Self::ImportedEvents => Self::Checkpoints,
             Self::Checkpoints => Self::Contents,
             Self::Contents | Self::Sweep => Self::Sweep,
         }
@@ -113,6 +117,11 @@ impl Phase {
                 view.record_ids_after(after, limit)?.into_iter().map(|id| (key(id), id.to_string())).collect()
             }
             Self::Facts => facts_after(view, after, limit)?,
+            Self::ImportedEvents => {
+                let after = after.and_then(|after| after.parse().ok()).unwrap_or(0);
+                let events = view.imported_events_after(after, limit)?.into_iter();
+                events.map(|(number, _)| (Key::ImportedEvent(number), number.to_string())).collect()
+            }
             Self::Checkpoints => {
                 let after = after.and_then(|after| CheckpointId::new(after).ok());
                 let checkpoints = view.checkpoints_after(after.as_ref(), limit)?.into_iter();

@@ -16,9 +16,10 @@ use super::tables::{Cell, Row, Table};
 use super::{Error, cells};
 use crate::lineage::Flag;
 use crate::store::{
-    Batch, CascadeRow, ChangeRow, Checkpoint, Counters, LineageRow, MAX_ROW_BYTES, Project, Record, Store, TierPause,
+    Batch, CascadeRow, ChangeRow, Checkpoint, Counters, ImportedEvent, LineageRow, MAX_ROW_BYTES, Project, Record,
+    Store, TierPause,
 };
-use crate::task::{Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
+use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
 
 /// Positions of the log of one epoch: more than any store will ever use.
 const EPOCH_BITS: u32 = 32;
@@ -34,6 +35,8 @@ pub struct Restored {
     pub records: u64,
     /// Entries of the audit trail.
     pub facts: u64,
+    /// Entries of other audit trails, imported.
+    pub imported_events: u64,
     /// Checkpoints.
     pub checkpoints: u64,
     /// Contents of artifacts.
@@ -44,11 +47,11 @@ pub struct Restored {
 
 impl fmt::Display for Restored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { projects, tasks, records, facts, checkpoints, contents, missing } = self;
+        let Self { projects, tasks, records, facts, imported_events, checkpoints, contents, missing } = self;
         write!(
             f,
             "{projects} projects, {tasks} tasks, {records} provenance records, {facts} steps of the audit trail, \
-             {checkpoints} checkpoints, {contents} contents"
+             {imported_events} imported ones, {checkpoints} checkpoints, {contents} contents"
         )?;
         if *missing > 0 {
             write!(f, "; {missing} rows that the database had refused are lost")?;
@@ -210,6 +213,11 @@ impl Loading<'_> {
                 self.restored.records += 1;
             }
             Table::Facts => self.fact(batch, row).await?,
+            Table::ImportedEvents => {
+                let (number, event) = imported_event(row)?;
+                batch.put_imported_event(number, &event)?;
+                self.restored.imported_events += 1;
+            }
             Table::Checkpoints => {
                 let checkpoint: Checkpoint = read(row, table, "document")?;
                 batch.put_checkpoint(&checkpoint)?;
@@ -302,6 +310,24 @@ fn flag(word: &str) -> Result<Flag, Error> {
         "tainted" => Ok(Flag::Tainted),
         other => Err(Error::Setup(format!("taint_events: {other:?} is no flag"))),
     }
+}
+
+fn imported_event(row: &Row) -> Result<(u64, ImportedEvent), Error> {
+    let table = Table::ImportedEvents;
+    let number = row.first().and_then(cells::as_int).and_then(|number| u64::try_from(number).ok());
+    let number = number.ok_or_else(|| wrong(table, row, &"number is none"))?;
+    let artifact = cells::as_text(column(row, table, "artifact_id")).map(ArtifactId::new).transpose();
+    let record = cells::as_uuid(column(row, table, "record_id"));
+    let digest = cells::as_bytes(column(row, table, "digest")).and_then(|digest| digest.try_into().ok());
+    let event = ImportedEvent {
+        id: text(row, table, "event_id")?.to_owned(),
+        artifact: artifact.map_err(|error| wrong(table, row, &error))?,
+        record: record.map(RecordId::new),
+        cascade: text(row, table, "cascade_id")?.to_owned(),
+        digest: digest.ok_or_else(|| wrong(table, row, &"digest is none"))?,
+        original: text(row, table, "original")?.to_owned(),
+    };
+    Ok((number, event))
 }
 
 fn unnamed(id: &ProjectId, created_at: Timestamp) -> Project {

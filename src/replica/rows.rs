@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::tables::{Cell, Row};
 use crate::lineage::{Action, Fact, Flag, Graph, Link, Relationship};
-use crate::store::{self, CascadeRow, Cause, ChangeRow, Checkpoint, LineageRow, Project, Record, TierPause};
+use crate::store::{
+    self, CascadeRow, Cause, ChangeRow, Checkpoint, ImportedEvent, LineageRow, Project, Record, TierPause,
+};
 use crate::task::{
     ArtifactId, CheckpointId, Domain, Findings, Mode, QaProfile, RecordId, Seq, State, Submission, Task, TaskId, Tier,
     WorkerId,
@@ -94,6 +96,19 @@ fn without_description(submission: &Submission) -> Result<Value, store::Error> {
         object.shift_remove("description");
     }
     Ok(value)
+}
+
+/// An entry of another audit trail.
+pub(super) fn imported_event(number: u64, event: ImportedEvent) -> Row {
+    vec![
+        number.into(),
+        Cell::Text(event.id),
+        event.artifact.as_ref().map(ArtifactId::as_str).into(),
+        event.record.map(record_uuid).into(),
+        Cell::Text(event.cascade),
+        Cell::Bytes(event.digest.to_vec()),
+        Cell::Text(event.original),
+    ]
 }
 
 /// A provenance record as the graph knows it. `taint` is what its taint was

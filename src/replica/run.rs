@@ -21,6 +21,11 @@ use crate::engine::{self, Engine};
 /// How often what was committed is looked for: a pause that lets changes of
 /// the same rows come together.
 const POLL: Duration = Duration::from_millis(50);
+/// How long changes gather after a transaction: so much for each row in it, so
+/// that a single change is soon there and a stream makes few transactions, and
+/// at most so much in all.
+const GATHER_EACH: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(250);
 /// How often the lag is looked at.
 const WATCH: Duration = Duration::from_secs(1);
 /// The first pause before another try; it doubles from there.
@@ -98,16 +103,19 @@ impl Replicator {
         let mut session = Session::open(self.settings.clone()).await?;
         let mut at = self.begin(&mut session).await?;
         self.note_rejects(&session).await?;
+        let mut gather = Duration::ZERO;
         loop {
             self.engine.copied(at.commit);
             self.status.note_position(&at);
+            let _ = timeout(std::mem::take(&mut gather), stop.cancelled()).await;
             match self.step(&mut session, &mut at).await {
-                Ok(true) => {
+                Ok(Some(until_next)) => {
                     *pause = FIRST_PAUSE;
+                    gather = until_next;
                     self.rows = self.rows.saturating_mul(2).min(self.settings.batch_rows);
                 }
-                Ok(false) if stop.is_cancelled() => return Ok(()),
-                Ok(false) => self.wait(&session, &at, stop).await?,
+                Ok(None) if stop.is_cancelled() => return Ok(()),
+                Ok(None) => self.wait(&session, &at, stop).await?,
                 Err(Error::Conflict(reason)) => {
                     tracing::debug!(reason, "another transaction was in the way; it is tried again");
                     sleep(POLL.mul_f64(rand::random_range(0.1..1.0))).await;
@@ -137,24 +145,27 @@ impl Replicator {
         }
     }
 
-    /// One transaction. Whether there was anything to do.
-    async fn step(&self, session: &mut Session, at: &mut Position) -> Result<bool, Error> {
+    /// One transaction, and how long changes are to gather after it; `None`:
+    /// there was nothing to do.
+    async fn step(&self, session: &mut Session, at: &mut Position) -> Result<Option<Duration>, Error> {
         if matches!(at.scan, Some((Phase::Sweep, _))) {
             let left = session.sweep(self.engine.store_id(), at).await?;
             if !left {
                 at.scan = None;
                 tracing::info!("everything is in the database; it follows from here on");
             }
-            return Ok(true);
+            return Ok(Some(Duration::ZERO));
         }
-        let Some(portion) = self.read(at.clone()).await? else { return Ok(false) };
+        let Some(portion) = self.read(at.clone()).await? else { return Ok(None) };
         let written = session.write(self.engine.store_id(), at, &portion).await?;
+        let is_behind = portion.is_full || at.scan.is_some();
         *at = portion.to;
         self.status.note_rows(written.rows);
         if session.has_rejects {
             self.note_rejects(session).await?;
         }
-        Ok(true)
+        let gather = GATHER_EACH.saturating_mul(u32::try_from(written.rows).unwrap_or(u32::MAX)).min(GATHER);
+        Ok(Some(if is_behind { Duration::ZERO } else { gather }))
     }
 
     async fn read(&self, from: Position) -> Result<Option<Portion>, Error> {

@@ -18,7 +18,10 @@ const MIGRATION_LOCK: i64 = 0x6461_7473;
 /// Where the migration library remembers what it has done.
 const HISTORY_TABLE: &str = "dats_schema_history";
 /// What has its table's name put in. The name of each is V<number>__<name>.
-const MIGRATIONS: [(&str, &str); 1] = [("V1__initial", include_str!("../../migrations/V1__initial.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__initial", include_str!("../../migrations/V1__initial.sql")),
+    ("V2__imported_taint_events", include_str!("../../migrations/V2__imported_taint_events.sql")),
+];
 /// What is put in place of it.
 const TABLE_PLACE: &str = "{provenance_table}";
 /// Added to the time that the database is given, before the client gives up.

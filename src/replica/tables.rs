@@ -17,6 +17,7 @@ pub(super) enum Table {
     Records,
     Facts,
     Audit,
+    ImportedEvents,
     Checkpoints,
     Contents,
 }
@@ -54,12 +55,13 @@ pub(super) enum Cell {
 pub(super) type Row = Vec<Cell>;
 
 /// The tables beside that of the records, whose name can be chosen.
-pub const OTHER_TABLES: [&str; 11] = [
+pub const OTHER_TABLES: [&str; 12] = [
     "projects",
     "tier_pauses",
     "tasks",
     "taint_facts",
     "taint_events",
+    "imported_taint_events",
     "artifact_contents",
     "artifact_dependencies",
     "checkpoints",
@@ -158,6 +160,15 @@ const AUDIT: Columns = &[
     ("depth", Int),
     ("through", Kind::Uuid),
 ];
+const IMPORTED_EVENTS: Columns = &[
+    ("number", Int),
+    ("event_id", Text),
+    ("artifact_id", Text),
+    ("record_id", Kind::Uuid),
+    ("cascade_id", Text),
+    ("digest", Bytes),
+    ("original", Text),
+];
 const CHECKPOINTS: Columns = &[
     ("id", Text),
     ("project_id", Text),
@@ -178,13 +189,14 @@ const CHECKPOINTS: Columns = &[
 const CONTENTS: Columns = &[("sha256", Bytes), ("content", Bytes)];
 
 impl Table {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Projects,
         Self::TierPauses,
         Self::Tasks,
         Self::Records,
         Self::Facts,
         Self::Audit,
+        Self::ImportedEvents,
         Self::Checkpoints,
         Self::Contents,
     ];
@@ -198,6 +210,7 @@ impl Table {
             Self::Records => provenance_table,
             Self::Facts => "taint_facts",
             Self::Audit => "taint_events",
+            Self::ImportedEvents => "imported_taint_events",
             Self::Checkpoints => "checkpoints",
             Self::Contents => "artifact_contents",
         }
@@ -211,6 +224,7 @@ impl Table {
             Self::Records => RECORDS,
             Self::Facts => FACTS,
             Self::Audit => AUDIT,
+            Self::ImportedEvents => IMPORTED_EVENTS,
             Self::Checkpoints => CHECKPOINTS,
             Self::Contents => CONTENTS,
         }
@@ -225,6 +239,7 @@ impl Table {
             | Self::Tasks
             | Self::Records
             | Self::Facts
+            | Self::ImportedEvents
             | Self::Checkpoints
             | Self::Contents => 1,
         }

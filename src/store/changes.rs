@@ -46,6 +46,8 @@ pub struct Changed {
     pub checkpoints: Vec<CheckpointId>,
     /// Contents, by their SHA-256.
     pub contents: Vec<[u8; 32]>,
+    /// Entries of other audit trails that were imported, by their number.
+    pub imported_events: Vec<u64>,
 }
 
 impl Changed {
@@ -57,6 +59,7 @@ impl Changed {
             && self.cascades.is_empty()
             && self.checkpoints.is_empty()
             && self.contents.is_empty()
+            && self.imported_events.is_empty()
     }
 }
 
@@ -115,6 +118,7 @@ impl Batch {
             cascades: sorted(self.cascades.steps()),
             checkpoints: sorted(self.checkpoints.ids().cloned()),
             contents: sorted(self.contents.keys()),
+            imported_events: sorted(self.record_rows.event_numbers()),
         }
     }
 

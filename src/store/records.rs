@@ -57,6 +57,11 @@ impl RecordRows {
         Ok(())
     }
 
+    /// The numbers of the imported events.
+    pub(super) fn event_numbers(&self) -> impl Iterator<Item = u64> {
+        self.events.iter().map(|(number, ..)| *number)
+    }
+
     pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         if !self.events.is_empty() {
             let mut events = transaction.open_table(tables::IMPORTED_EVENTS)?;
@@ -210,6 +215,11 @@ impl View {
         let Some(number) = self.table(tables::IMPORTED_EVENT_IDS)?.get(id)?.map(|row| row.value()) else {
             return Ok(None);
         };
+        self.imported_event_at(number)
+    }
+
+    /// An imported event by its number.
+    pub fn imported_event_at(&self, number: u64) -> Result<Option<ImportedEvent>, Error> {
         let row = self.table(tables::IMPORTED_EVENTS)?.get(number)?;
         row.map(|row| decode("imported_events", row.value())).transpose()
     }

@@ -1,6 +1,7 @@
-//! Everything that can happen to a broker and to the way to it, at random,
-//! while tasks travel. Afterwards every task has ended, every event was heard
-//! under one id, and every event that came in had one effect.
+//! Everything that can happen to a broker, a database, the ways to them and the
+//! service, in a random order, while tasks travel. Afterwards every task has
+//! ended, every event was heard under one id, every event that came in had one
+//! effect, and the database has all of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,17 +9,28 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::world::{Names, Recorder, health, qa, soon, status_becomes, worker};
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+
+use super::world::{Names, Peer, Recorder, health, qa, soon, status_becomes, worker};
+use crate::replication::equal::assert_equal;
 use crate::support::client::Client;
+use crate::support::postgres::{self, Database};
 use crate::support::process::{Server, Setup};
 use crate::support::proxy::{Proxy, Traffic};
 use crate::support::rabbitmq::{self, RabbitMq};
 use crate::support::random::{Random, from_environment};
 
+/// Kinds of faults without a database, and with one.
+const FAULTS: u64 = 10;
+const FAULTS_WITH_DATABASE: u64 = 14;
+
 /// The world that faults happen to.
 struct Scene {
     broker: RabbitMq,
+    names: Names,
     proxy: Proxy,
+    database: Option<Database>,
     setup: Setup,
     server: Option<Server>,
 }
@@ -75,11 +87,67 @@ impl Scene {
                 self.proxy.traffic(Traffic::Pass);
                 "the network was slow"
             }
-            _ => {
+            8 => {
                 self.broker.kill();
                 sleep(short).await;
                 self.broker.run();
                 "the broker was killed"
+            }
+            9 => {
+                self.delete_queues().await;
+                "the queues were deleted"
+            }
+            _ => self.fault_of_database(number, short).await,
+        }
+    }
+
+    /// Both queues at once. What was in them would be lost with them: the tasks
+    /// have ended before.
+    async fn delete_queues(&self) {
+        let client = self.client();
+        soon("it is connected", async || health(&client).await["status"] == "connected").await;
+        let peer = Peer::connect(self.broker.address(), &self.names).await.unwrap();
+        for queue in [self.names.queue(), self.names.work_queue("small")] {
+            peer.channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+        }
+        // What workers say before it is there again would be lost, too.
+        soon("the queue is there again", async || {
+            let peer = Peer::connect(self.broker.address(), &self.names).await.unwrap();
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let queue = self.names.queue();
+            peer.channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.is_ok()
+        })
+        .await;
+    }
+
+    async fn fault_of_database(&self, number: u64, short: Duration) -> &'static str {
+        let database = self.database.as_ref().unwrap();
+        match number {
+            10 => {
+                database.server.stop(true);
+                sleep(short).await;
+                database.server.run();
+                "the database was killed"
+            }
+            11 => {
+                database.server.freeze(true);
+                sleep(short).await;
+                database.server.freeze(false);
+                "the database hung"
+            }
+            12 => {
+                database.server.set_read_only(true).await;
+                sleep(short).await;
+                database.server.set_read_only(false).await;
+                "the database was read-only"
+            }
+            _ => {
+                let other = database.connect().await;
+                let lock = "BEGIN; LOCK TABLE tasks, replication_state IN ACCESS EXCLUSIVE MODE";
+                other.batch_execute(lock).await.unwrap();
+                // Longer than a statement may take.
+                sleep(Duration::from_secs(3)).await;
+                "the tables were locked"
             }
         }
     }
@@ -96,23 +164,33 @@ async fn whatever_happens_every_event_is_heard_and_has_one_effect() {
     let address = broker.address();
     let recorder = Recorder::start(address, &names).await;
     let proxy = Proxy::to(address);
-    let setup = names.setup(proxy.address).listen(&free_address());
-    let mut scene = Scene { server: Some(setup.start()), broker, proxy, setup };
+    let mut setup = names.setup(proxy.address).listen(&free_address());
+    let database = postgres::private_database().await;
+    if let Some(database) = &database {
+        setup = setup
+            .with("DATABASE_URL", &database.url())
+            .with("DATS__STORAGE__RETRY_MAX_SECONDS", "1")
+            .with("DATS__STORAGE__STATEMENT_TIMEOUT_SECONDS", "2");
+    }
+    let kinds = if database.is_some() { FAULTS_WITH_DATABASE } else { FAULTS };
+    let schedule = random.schedule(kinds, from_environment("DATS_ROUNDS", 0));
+    let server = Some(setup.start());
+    let mut scene = Scene { server, broker, names: names.clone(), proxy, database, setup };
     let _others = (worker(address, &names, "small"), qa(address, &names).await);
     let mut tasks = Vec::new();
-    for round in 0..from_environment("DATS_ROUNDS", 5) {
+    for (round, fault) in schedule.into_iter().enumerate() {
         let client = scene.client();
         for _ in 0..random.below(60) {
             tasks.push(client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await);
         }
-        let fault = scene.fault(random.below(9), &mut random).await;
+        if fault == 9 {
+            all_complete(&client, &tasks).await;
+        }
+        let fault = scene.fault(fault, &mut random).await;
         println!("DATS_SEED={seed}, round {round}: {fault}, {} tasks", tasks.len());
     }
     let client = scene.client();
-    for task in &tasks {
-        let done = status_becomes(&client, task, "completed").await;
-        assert_eq!(done["attempts"], 1, "{done}");
-    }
+    all_complete(&client, &tasks).await;
     soon("all is told", async || {
         let told = health(&client).await;
         told["status"] == "connected" && told["backlog_changes"] == 0
@@ -125,6 +203,24 @@ async fn whatever_happens_every_event_is_heard_and_has_one_effect() {
     }
     one_effect_each(&client, &tasks).await;
     assert_eq!(client.get("dead-letters").await.json()["dead_letters"], json!([]));
+    if let Some(database) = &scene.database {
+        soon("all is copied", async || {
+            let health = client.get("health/detailed").await.json();
+            health["dependencies"]["postgres"]["lag_changes"] == 0
+        })
+        .await;
+        scene.server = None;
+        assert_equal(&scene.setup.data_dir(), database).await;
+    }
+    let log = scene.setup.log();
+    assert!(!log.contains("panicked") && !log.contains(postgres::PASSWORD), "{log}");
+}
+
+async fn all_complete(client: &Client, tasks: &[String]) {
+    for task in tasks {
+        let done = status_becomes(client, task, "completed").await;
+        assert_eq!(done["attempts"], 1, "{done}");
+    }
 }
 
 /// Each event that came in is in the log once, and its task has moved once.

@@ -120,3 +120,87 @@ async fn events_are_taken_in_every_form_and_once() {
     .await;
     assert_eq!(client.get("dead-letters").await.json()["dead_letters"], json!([]));
 }
+
+#[tokio::test]
+async fn what_is_large_about_a_dead_letter_does_not_stop_the_publisher() {
+    if !rabbitmq::is_installed("broker::garbage") {
+        return;
+    }
+    let (broker, names) = (rabbitmq::shared().address(), Names::new());
+    let recorder = Recorder::start(broker, &names).await;
+    let server = names.setup(broker).start();
+    let client = Client::new(&server.address);
+    soon("it is connected", async || health(&client).await["status"] == "connected").await;
+    let peer = Peer::connect(broker, &names).await.unwrap();
+    let tasks = names.exchange("task");
+    // A name that is long, and headers that fill a frame by themselves.
+    let name = format!("task.{}", "\u{e4}".repeat(100_000));
+    let long = event(&name, "/worker", "long", &json!({})).to_string();
+    peer.publish(&tasks, "task.failed", structured(), long.as_bytes()).await.unwrap();
+    let header = |bytes: usize| {
+        let mut headers = FieldTable::default();
+        headers.insert("trace".into(), AMQPValue::LongString("x".repeat(bytes).into()));
+        BasicProperties::default().with_headers(headers)
+    };
+    peer.publish(&tasks, "task.failed", header(120_000), b"7").await.unwrap();
+    peer.publish(&tasks, "task.failed", header(1000), b"7").await.unwrap();
+    let letters = Recorder::of(broker, &names, &names.dead_letters());
+    soon("all are there", async || letters.all().len() == 3).await;
+    for heard in letters.all() {
+        let headers = heard.properties.headers().clone().unwrap_or_default();
+        let Some(AMQPValue::LongString(reason)) = headers.inner().get("dats-reason") else { panic!("{headers:?}") };
+        assert!((1..=1024).contains(&reason.as_bytes().len()), "{reason}");
+        assert!(std::str::from_utf8(reason.as_bytes()).is_ok(), "a character is cut in two");
+    }
+    let traces = letters.all().into_iter().filter_map(|heard| heard.properties.headers().clone());
+    let traces: Vec<bool> = traces.map(|headers| headers.inner().contains_key("trace")).collect();
+    assert_eq!(traces.iter().filter(|has| **has).count(), 1, "headers go along as far as they are small: {traces:?}");
+    // All are in the table, and events still go out.
+    let kept = client.get("dead-letters?limit=10").await.json();
+    assert_eq!(kept["dead_letters"].as_array().unwrap().len(), 3, "{kept}");
+    let task = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
+    soon("it is published", async || {
+        let heard = recorder.all().into_iter().filter(|heard| heard.key == "task.ready.small");
+        heard.map(|heard| heard.task().to_owned()).eq([task.clone()])
+    })
+    .await;
+    let figures = health(&client).await;
+    assert_eq!((&figures["status"], &figures["last_error"]), (&json!("connected"), &Value::Null), "{figures}");
+}
+
+#[tokio::test]
+async fn equal_messages_without_an_id_do_not_pass_for_each_other() {
+    if !rabbitmq::is_installed("broker::garbage") {
+        return;
+    }
+    let (broker, names) = (rabbitmq::shared().address(), Names::new());
+    let server = names.setup(broker).with("DATS__EVENTS__PARK_MINUTES", "0").start();
+    let client = Client::new(&server.address);
+    soon("it is connected", async || health(&client).await["status"] == "connected").await;
+    let peer = Peer::connect(broker, &names).await.unwrap();
+    let task = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
+    // Verdicts before their output, which nothing waits for here.
+    let verdict = json!({"task_id": task, "artifact_id": "a", "score": 0.9}).to_string();
+    let mut letters = Vec::new();
+    for count in 1..=2 {
+        let tasks = names.exchange("task");
+        peer.publish(&tasks, "task.validated", BasicProperties::default(), verdict.as_bytes()).await.unwrap();
+        soon("it is a dead letter", async || {
+            let page = client.get("dead-letters").await.json();
+            letters = page["dead_letters"].as_array().unwrap().iter().map(|letter| letter["id"].to_string()).collect();
+            letters.len() == count
+        })
+        .await;
+    }
+    peer.event("task.output.created", "/worker", "out", &json!({"task_id": task, "artifact_id": "a"})).await.unwrap();
+    soon("its output is here", async || client.get(&format!("tasks/{task}")).await.json()["phase"] == "validating")
+        .await;
+    let mut outcomes = Vec::new();
+    for letter in letters {
+        let letter = letter.trim_matches('"');
+        let answer = client.post(&format!("dead-letters/{letter}/requeue"), &json!({})).await;
+        outcomes.push(answer.json()["outcome"].as_str().unwrap_or_default().to_owned());
+    }
+    assert_eq!(outcomes, ["applied", "stale"]);
+    status_becomes(&client, &task, "completed").await;
+}

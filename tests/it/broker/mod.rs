@@ -1,9 +1,11 @@
 //! The service and a real `RabbitMQ`.
 
+mod encryption;
 mod faults;
 mod garbage;
 mod interop;
 mod journey;
+mod refusing;
 mod switching;
 mod topology;
 mod waiting;

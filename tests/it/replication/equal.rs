@@ -14,7 +14,7 @@ use crate::support::postgres::Database;
 const CACHE_BYTES: usize = 16 << 20;
 
 /// Compares everything that both sides hold; the service must not run.
-pub(super) async fn assert_equal(data_dir: &Path, database: &Database) {
+pub(crate) async fn assert_equal(data_dir: &Path, database: &Database) {
     let store = open(data_dir);
     let (recovered, view) = (store.recover().unwrap(), store.view().unwrap());
     let client = database.connect().await;
@@ -55,6 +55,10 @@ pub(super) async fn assert_equal(data_dir: &Path, database: &Database) {
     }
     same("facts", &facts, &rows(&client, "SELECT concat_ws(' ', position, cascade_id, reason) FROM taint_facts").await);
     same("audit", &audit, &rows(&client, "SELECT concat_ws(' ', position, record_id, depth) FROM taint_events").await);
+    let imported = view.imported_events_after(0, usize::MAX).unwrap().into_iter();
+    let imported = imported.map(|(number, event)| format!("{number} {} {}", event.id, event.original)).collect();
+    let sql = "SELECT concat_ws(' ', number, event_id, original) FROM imported_taint_events";
+    same("imported events", &imported, &rows(&client, sql).await);
     let points = view.checkpoints().unwrap().map(|point| point.unwrap());
     let points = points.map(|point| format!("{} {} {}", point.id, point.provenance_count, point.is_valid)).collect();
     let sql = "SELECT concat_ws(' ', id, provenance_count, is_valid::text) FROM checkpoints";

@@ -1,5 +1,6 @@
 //! What the database can do to the copy, one thing at a time.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,6 +8,7 @@ use tokio::time::sleep;
 
 use super::equal::assert_equal;
 use super::world::{User, caught_up, copy_becomes, setup, stop};
+use crate::support::certificates::Certificates;
 use crate::support::client::Client;
 use crate::support::postgres;
 use crate::support::proxy::{Proxy, Traffic};
@@ -90,8 +92,9 @@ async fn a_full_disk_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_encrypted_connection_proves_whom_it_leads_to() {
     let Some(database) = postgres::private_database().await else { return };
-    let Some(authority) = database.server.encrypt().await else { return };
-    let options = format!("sslmode=verify-full&sslrootcert={}", authority.display());
+    let (Some(its), Some(other)) = (Certificates::of("localhost"), Certificates::of("localhost")) else { return };
+    database.server.encrypt(&its.certificate(), &its.key()).await;
+    let options = format!("sslmode=verify-full&sslrootcert={}", its.authority().display());
     let url = database.url().replace("sslmode=disable", &options);
     // The certificate names the host, not its address.
     let named = setup(&url.replace("@127.0.0.1", "@localhost"));
@@ -105,6 +108,13 @@ async fn an_encrypted_connection_proves_whom_it_leads_to() {
     let server = unnamed.start();
     let copy = copy_becomes(&server, &unnamed, |copy| copy["status"] == "away").await;
     assert!(copy["last_error"]["message"].as_str().unwrap().contains("not valid for name"), "{copy}");
+    drop(server);
+    let its = its.authority().display().to_string();
+    let url = url.replace("@127.0.0.1", "@localhost").replace(&its, &other.authority().display().to_string());
+    let unknown = named.with("DATABASE_URL", &url);
+    let server = unknown.start();
+    let copy = copy_becomes(&server, &unknown, |copy| copy["status"] == "away").await;
+    assert!(copy["last_error"]["message"].as_str().unwrap().contains("invalid peer certificate"), "{copy}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,4 +170,47 @@ async fn tasks_leave_with_retention_and_their_provenance_stays() {
     assert_eq!(database.number("SELECT count(*) FROM tasks WHERE status = 'completed'").await, 0);
     assert_eq!(database.number("SELECT count(*) FROM provenance_records").await, records);
     assert_equal(&setup.data_dir(), &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_content_holds_up_nothing_else() {
+    let Some(database) = postgres::database().await else { return };
+    let proxy = Proxy::to((std::net::Ipv4Addr::LOCALHOST, database.server.port).into());
+    let setup = setup(&database.url_through(proxy.address.port())).with("DATS__STORAGE__COPY_CONTENTS", "true");
+    let server = setup.start();
+    caught_up(&server, &setup, &database).await;
+    proxy.traffic(Traffic::Refuse);
+    let client = Client::new(&server.address);
+    for number in 0..3 {
+        let options = json!({"tier": "tiny", "qa_profile": "none"});
+        let task = client.submit(&json!({"description": "large", "options": options})).await;
+        let ask = json!({"worker_id": "w", "max": 1, "lease_seconds": 60, "wait_seconds": 10});
+        client.post("queues/tiny/lease", &ask).await;
+        let content = format!("{number}").repeat(200_000);
+        let data = json!({"task_id": task, "artifact_id": format!("large-{number}"), "output": {"content": content}});
+        let id = format!("large-{number}");
+        let event =
+            json!({"specversion": "1.0", "id": id, "source": "/t", "type": "dats.task.output.created", "data": data});
+        let headers = [("content-type", "application/cloudevents+json")];
+        assert_eq!(client.ask("POST", "events", &headers, event.to_string()).await.unwrap().status, 200);
+    }
+    // The second one loses a byte before it is copied.
+    let files = files_below(&setup.data_dir().join("contents"));
+    let damaged = files.iter().find(|file| std::fs::read(file).unwrap().starts_with(b"11111")).expect("a file");
+    std::fs::write(damaged, "1".repeat(199_999)).unwrap();
+    client.submit(&json!({"description": "what comes behind"})).await;
+    proxy.traffic(Traffic::Pass);
+    stop(server, &setup, &database).await;
+    assert_eq!(database.number("SELECT count(*) FROM artifact_contents").await, 2);
+    assert_equal(&setup.data_dir(), &database).await;
+    assert!(setup.log().contains("a content is not copied"), "{}", setup.log());
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
 }

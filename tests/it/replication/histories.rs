@@ -5,27 +5,39 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::equal::assert_equal;
-use super::world::{User, setup, stop, verify};
+use super::world::{User, caught_up, setup, stop, verify};
 use crate::support::postgres::{self, Database};
 use crate::support::process::{Server, Setup};
 use crate::support::proxy::{Proxy, Traffic};
 use crate::support::random::{Random, from_environment};
 
-const ROUNDS: u64 = 10;
+/// Kinds of faults, and rounds: each kind at least once.
+const FAULTS: u64 = 10;
+const ROUNDS: u64 = 12;
+/// Enough for all that is written here; filled up by a fault.
+const DISK_MIB: u32 = 300;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equal_after_whatever_has_happened() {
-    let Some(database) = postgres::private_database().await else { return };
+    let small = postgres::database_on_small_disk(DISK_MIB).await;
+    let Some(database) = (match small {
+        Some(database) => Some(database),
+        None => postgres::private_database().await,
+    }) else {
+        return;
+    };
     let seed = from_environment("DATS_SEED", 7);
     let mut random = Random::new(seed);
     let proxy = Proxy::to((std::net::Ipv4Addr::LOCALHOST, database.server.port).into());
     let setup = setup(&database.url_through(proxy.address.port()));
     let mut server = setup.start();
     let mut user = User::new(seed, &server);
-    for round in 0..from_environment("DATS_ROUNDS", ROUNDS) {
+    // The tables are made before they are locked.
+    caught_up(&server, &setup, &database).await;
+    let schedule = random.schedule(FAULTS, from_environment("DATS_ROUNDS", ROUNDS));
+    for (round, fault) in schedule.into_iter().enumerate() {
+        println!("DATS_SEED={seed}, round {round}: fault {fault}");
         user.act(15).await;
-        // Each at least once, then at random.
-        let fault = if round < 7 { round } else { random.below(7) };
         server = strike(fault, server, &setup, &database, &proxy, &mut user).await;
         user.moves_to(&server);
     }
@@ -76,6 +88,28 @@ async fn strike(
             user.act(10).await;
         }
         5 => {
+            // Longer than a statement may take.
+            let other = database.connect().await;
+            other.batch_execute("BEGIN; LOCK TABLE tasks, replication_state IN ACCESS EXCLUSIVE MODE").await.unwrap();
+            user.act(10).await;
+            sleep(Duration::from_secs(3)).await;
+            other.batch_execute("ROLLBACK").await.unwrap();
+        }
+        6 => {
+            proxy.traffic(Traffic::Delay(Duration::from_millis(20 + user.random.below(200))));
+            user.act(10).await;
+            proxy.traffic(Traffic::Pass);
+        }
+        7 if postgres.has_small_disk() => {
+            postgres.fill_disk(true);
+            user.act(10).await;
+            postgres.fill_disk(false);
+            if !postgres.is_running() {
+                postgres.stop(true);
+                postgres.run();
+            }
+        }
+        7 | 8 => {
             proxy.traffic(Traffic::Refuse);
             user.act(10).await;
             proxy.traffic(Traffic::Pass);

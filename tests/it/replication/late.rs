@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::equal::assert_equal;
-use super::world::{User, setup, stop};
+use super::world::{User, copy_becomes, setup, stop};
 use crate::support::postgres;
 use crate::support::process::Setup;
 
@@ -50,4 +50,28 @@ async fn removed_and_added_again() {
     let server = setup.start();
     stop(server, &setup, &database).await;
     assert_equal(&setup.data_dir(), &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_start_at_once_one_makes_the_tables_and_one_is_refused() {
+    let Some(database) = postgres::database().await else { return };
+    let (one, other) = (setup(&database.url()), setup(&database.url()));
+    let starting = {
+        let one = one.clone();
+        tokio::task::spawn_blocking(move || one.start())
+    };
+    let second = other.start();
+    let first = starting.await.unwrap();
+    let mut found = Vec::new();
+    for (server, setup) in [(&first, &one), (&second, &other)] {
+        let copy = copy_becomes(server, setup, |copy| copy["doing"] == "following" || copy["doing"] == "refused").await;
+        found.push(copy["doing"].as_str().unwrap().to_owned());
+    }
+    found.sort();
+    assert_eq!(found, ["following", "refused"]);
+    // Each migration once, and nobody met the other half-way.
+    assert_eq!(database.number("SELECT count(*) - count(DISTINCT version) FROM dats_schema_history").await, 0);
+    for log in [one.log(), other.log()] {
+        assert!(!log.contains("already exists") && !log.contains("panicked"), "{log}");
+    }
 }

@@ -4,7 +4,7 @@
 //! The database is real, and so is the service. What both hold is compared
 //! here by queries of the tests' own, not by what the service says of itself.
 
-mod equal;
+pub(crate) mod equal;
 mod faults;
 mod histories;
 mod late;

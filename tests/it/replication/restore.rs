@@ -1,5 +1,7 @@
 //! A lost data directory, made again from the copy.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::equal::assert_equal;
@@ -85,4 +87,60 @@ async fn goes_on_where_the_lost_one_was() {
     let mut server = lost.start();
     copy_becomes(&server, &lost, |copy| copy["status"] == "refused").await;
     server.kill();
+}
+
+/// What came from elsewhere is in the copy, too, entry by entry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn imported_entries_of_another_audit_trail_come_back() {
+    let Some(database) = postgres::database().await else { return };
+    let lost = setup(&database.url());
+    let server = lost.start();
+    let client = Client::new(&server.address);
+    let entry = |number: u64| {
+        json!({
+            "id": format!("event {number}"), "timestamp": "2026-01-09T18:00:00.5", "artifact_id": format!("art {number}"),
+            "provenance_id": "r", "reason": "why \u{e4}", "source_artifact_id": "", "source_provenance_id": "",
+            "cascade_depth": number, "cascade_id": "c", "action": "suspect", "more": {"z": 1.10, "a": null},
+        })
+    };
+    let lines = |numbers: Range<u64>| numbers.map(|number| entry(number).to_string() + "\n").collect::<String>();
+    let import = async |client: &Client, numbers: Range<u64>| {
+        let headers = [("content-type", "application/x-ndjson")];
+        let answer = client.ask("POST", "provenance/import", &headers, lines(numbers)).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    };
+    // Some before the database has anything: they are scanned; some later.
+    assert_eq!(import(&client, 0..20).await.matches("\"created\"").count(), 21);
+    caught_up(&server, &lost, &database).await;
+    import(&client, 20..45).await;
+    stop(server, &lost, &database).await;
+    assert_equal(&lost.data_dir(), &database).await;
+    assert_eq!(database.number("SELECT count(*) FROM imported_taint_events WHERE cascade_id = 'c'").await, 45);
+    let verified = verify(&lost, &database.url(), &[]);
+    assert_eq!(verified.code, 0, "{} {}", verified.stdout, verified.stderr);
+    database.execute("UPDATE imported_taint_events SET original = '{}' WHERE number = 7").await;
+    assert_eq!(verify(&lost, &database.url(), &[]).code, 1);
+    assert_eq!(verify(&lost, &database.url(), &["--repair"]).code, 0);
+
+    let server = lost.start();
+    let before = page(&Client::new(&server.address), "taint-events?limit=1000").await;
+    assert_eq!(before["taint_events"].as_array().unwrap().len(), 45);
+    drop(server);
+    let new = setup(&database.url());
+    let restored = restore(&new, &database.url());
+    assert!(
+        restored.code == 0 && restored.stdout.contains("45 imported ones"),
+        "{} {}",
+        restored.stdout,
+        restored.stderr
+    );
+    let server = new.start();
+    let client = Client::new(&server.address);
+    assert_eq!(page(&client, "taint-events?limit=1000").await, before);
+    // Known again, and numbered on.
+    let again = import(&client, 0..46).await;
+    assert_eq!(again.matches("\"unchanged\"").count(), 45 + 1, "{again}");
+    stop(server, &new, &database).await;
+    assert_equal(&new.data_dir(), &database).await;
 }

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod families;

@@ -173,6 +173,9 @@ impl Postgres {
         command.arg("--no-sync").arg("--pwfile").arg(&password).arg("--pgdata").arg(self.data());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // In the file, where who wants it otherwise can say so.
+        let mut settings = fs::File::options().append(true).open(self.data().join("postgresql.conf")).unwrap();
+        settings.write_all(b"fsync = off\n").unwrap();
     }
 
     /// Starts the server. The shell in between ends it when this process is
@@ -190,7 +193,6 @@ impl Postgres {
             &format!("port={}", self.port),
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            "fsync=off",
             "shared_buffers=16MB",
             "max_connections=100",
         ] {
@@ -218,6 +220,11 @@ impl Postgres {
         }
     }
 
+    /// Whether it has a disk of its own.
+    pub(crate) const fn has_small_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// Fills its disk, or makes room again.
     pub(crate) fn fill_disk(&self, full: bool) {
         assert!(self.disk.is_some(), "it has no disk of its own");
@@ -237,40 +244,19 @@ impl Postgres {
         self.pid().is_some_and(|pid| Path::new("/proc").join(pid).exists())
     }
 
-    /// Gives the server a certificate for `localhost`, and the file of the
-    /// authority that signed it; `None`: there is no openssl here.
-    pub(crate) async fn encrypt(&self) -> Option<PathBuf> {
-        let at = |name: &str| self.home.path().join(name);
-        let openssl = |arguments: &str| {
-            let mut command = Command::new("openssl");
-            command
-                .current_dir(self.home.path())
-                .args(arguments.split(' '))
-                .stderr(Stdio::null())
-                .stdout(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        };
-        fs::write(at("extensions"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
-        let made = openssl("req -new -x509 -days 2 -nodes -subj /CN=authority -out ca.crt -keyout ca.key")
-            && openssl("req -new -nodes -subj /CN=localhost -out server.csr -keyout server.key")
-            && openssl(
-                "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.crt",
-            );
-        if !made {
-            println!("skipped: openssl is not installed");
-            return None;
-        }
-        for name in ["server.crt", "server.key"] {
-            fs::copy(at(name), self.data().join(name)).unwrap();
-            fs::set_permissions(self.data().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    /// Gives the server a certificate and its key.
+    pub(crate) async fn encrypt(&self, certificate: &Path, key: &Path) {
+        for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = self.data().join(name);
+            fs::copy(from, &to).unwrap();
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
             if let Some((user, group)) = self.owner {
-                chown(self.data().join(name), Some(user), Some(group)).unwrap();
+                chown(&to, Some(user), Some(group)).unwrap();
             }
         }
         let admin = self.connect("postgres").await;
         admin.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
         admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-        Some(at("ca.crt"))
     }
 
     /// What the server has logged.

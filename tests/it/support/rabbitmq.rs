@@ -53,9 +53,27 @@ pub(crate) fn shared() -> &'static RabbitMq {
 impl RabbitMq {
     /// Starts one and waits until it answers.
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with a port for encrypted connections, too.
+    pub(crate) fn start_encrypted(authority: &Path, certificate: &Path, key: &Path) -> (Self, u16) {
+        let [port] = free_ports();
+        let settings = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\nssl_options.verify = verify_none\n",
+            authority.display(),
+            certificate.display(),
+            key.display()
+        );
+        (Self::start_with(&settings), port)
+    }
+
+    fn start_with(settings: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("dats-rabbitmq-").tempdir().unwrap();
         let home = dir.path().to_owned();
-        fs::write(home.join("rabbitmq.conf"), "disk_free_limit.absolute = 10MB\nheartbeat = 10\n").unwrap();
+        let settings = format!("disk_free_limit.absolute = 10MB\nheartbeat = 10\n{settings}");
+        fs::write(home.join("rabbitmq.conf"), settings).unwrap();
         fs::write(home.join("plugins"), "[].").unwrap();
         let [port, dist_port, epmd_port] = free_ports();
         let epmd = Command::new("epmd")
@@ -204,8 +222,8 @@ fn signal_group(leader: u32, signal: &str) {
     let _ = Command::new("kill").args([&format!("-{signal}"), "--", &group]).stderr(Stdio::null()).status();
 }
 
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let listeners = [(); COUNT].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 

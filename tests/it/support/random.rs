@@ -38,6 +38,17 @@ impl Random {
         &from[self.index(from.len())]
     }
 
+    /// `rounds` numbers below `kinds`: first each of them once, in an order that
+    /// the seed decides, then any. At least as many as there are kinds.
+    pub(crate) fn schedule(&mut self, kinds: u64, rounds: u64) -> Vec<u64> {
+        let mut schedule: Vec<u64> = (0..kinds).collect();
+        for at in (1..schedule.len()).rev() {
+            schedule.swap(at, self.index(at + 1));
+        }
+        schedule.extend((kinds..rounds).map(|_| self.below(kinds)));
+        schedule
+    }
+
     /// Another generator, for a part of the work.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
@@ -47,4 +58,16 @@ impl Random {
 /// A number from the environment, for longer or other runs.
 pub(crate) fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect(name))
+}
+
+#[test]
+fn a_schedule_has_every_kind_whatever_the_seed() {
+    for seed in 0..50 {
+        let schedule = Random::new(seed).schedule(14, 20);
+        assert_eq!(schedule, Random::new(seed).schedule(14, 20), "the same seed gives another schedule");
+        assert_eq!((0..14).filter(|kind| schedule[..14].contains(kind)).count(), 14, "{schedule:?}");
+        assert_eq!((schedule.len(), schedule.iter().max()), (20, Some(&13)));
+    }
+    assert_eq!(Random::new(1).schedule(14, 0).len(), 14);
+    assert_ne!(Random::new(1).schedule(14, 0), Random::new(2).schedule(14, 0));
 }

@@ -1,0 +1,154 @@
+//! What submissions at a fixed pace pay for a broker and a database: the same
+//! service without them and with both, in turn; and whether what is to be
+//! published or copied grows. All of it runs on the same cores.
+//!
+//! `DATS_BENCH_ATTACH` (both): `rabbitmq` or `postgres`, to see what one of
+//! them costs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dats::clock::Stopwatch;
+use serde_json::Value;
+
+use super::setting;
+use super::support::load::{Connection, MakeRequest, Measured, get, post};
+use super::support::pace::paced;
+use super::support::server::Process;
+use super::world::{Peer, RabbitMq, environment, pause, postgres};
+
+const PER_SECOND: u32 = 2000;
+const TARGET: f64 = 1.5;
+/// Ticks of the clock by which the system counts the time of processes.
+const TICKS: f64 = 100.0;
+
+/// What waits for the broker, and for the database, in changes.
+type Waiting = (u64, u64);
+
+/// What a side was measured at.
+struct Side {
+    load: Measured,
+    /// Cores that the service has used.
+    cores: f64,
+}
+
+pub(crate) async fn measure(broker: &RabbitMq) {
+    let span = Duration::from_secs(setting("DATS_BENCH_SECONDS", 10));
+    let Some(first) = postgres::private_database().await else { return };
+    // Tests have it off; here commits are to cost what they cost.
+    first.execute("ALTER SYSTEM SET fsync = on").await;
+    first.execute("SELECT pg_reload_conf()").await;
+    let peer = Peer::connect(broker.address()).await.expect("a broker");
+    let only = std::env::var("DATS_BENCH_ATTACH").unwrap_or_default();
+    let (mut alone, mut attached) = (Vec::new(), Vec::new());
+    println!("\n{PER_SECOND} submissions a second, each published and copied, {} s a round", span.as_secs());
+    for round in 0..setting("DATS_BENCH_ROUNDS", 3) {
+        let slots = environment(broker).into_iter().filter(|(name, _)| !name.starts_with("RABBITMQ"));
+        let slots: Vec<_> = slots.collect();
+        alone.push(side(&slots, span, None).await);
+        let mut settings = if only == "postgres" { slots } else { environment(broker) };
+        if only != "rabbitmq" {
+            settings.push(("DATABASE_URL", postgres::Database::on(first.server.clone()).await.url()));
+        }
+        attached.push(side(&settings, span, Some(round)).await);
+        if only != "postgres" {
+            peer.purge().await;
+        }
+    }
+    let (alone, attached) = (median(alone), median(attached));
+    for (name, side) in [("alone", &alone), ("attached", &attached)] {
+        let load = &side.load;
+        println!(
+            "  {name:8} {:>6.0} /s   P50 {:>8.1?}   P95 {:>8.1?}   P99 {:>8.1?}   worst {:>8.1?}   unexpected {}   \
+             cores of the service {:.2}",
+            load.per_second,
+            load.quantile(0.5),
+            load.quantile(0.95),
+            load.quantile(0.99),
+            load.quantile(1.0),
+            load.unexpected,
+            side.cores,
+        );
+    }
+    let ratio = attached.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
+    let verdict = if ratio <= TARGET { "holds" } else { "FALLS SHORT" };
+    println!("  ratio of P95 {ratio:.2}, target at most {TARGET}: {verdict}");
+}
+
+fn median(mut rounds: Vec<Side>) -> Side {
+    rounds.sort_by_key(|side| side.load.quantile(0.95));
+    rounds.swap_remove(rounds.len() / 2)
+}
+
+/// One side on a fresh data directory; of an attached one also what waits.
+async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>) -> Side {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let service = Process::start_with(&dir.path().join("data"), settings);
+    // Connections, declarations and migrations come first.
+    pause(3000).await;
+    let make: MakeRequest = Arc::new(|number| {
+        let description = "Create a Python function that calculates fibonacci numbers";
+        let body = format!(
+            "{{\"description\":\"{description}\",\"project_id\":\"proj-{}\",\"options\":{{\"tier\":\"small\"}}}}",
+            number % 20
+        );
+        post("/api/v1/tasks", &body, "application/json")
+    });
+    let (began, before) = (Stopwatch::start(), cpu(&service));
+    let (load, seen) = tokio::join!(
+        paced(service.address, PER_SECOND, span, 201, make),
+        watch(service.address, if attached.is_some() { span } else { Duration::ZERO }),
+    );
+    let cores = (cpu(&service) - before) / began.elapsed().as_secs_f64();
+    if let Some(round) = attached {
+        report(round, &service, &seen).await;
+    }
+    Side { load, cores }
+}
+
+async fn report(round: u64, service: &Process, seen: &[Waiting]) {
+    let ended = Stopwatch::start();
+    let mut connection = Connection::open(service.address).await;
+    while waiting(&mut connection).await != (0, 0) {
+        assert!(ended.elapsed() < Duration::from_mins(1), "what waits does not go");
+        pause(20).await;
+    }
+    let part = |at: usize| seen.get(seen.len() * at / 4).or(seen.last()).copied().unwrap_or_default();
+    let most = (seen.iter().map(|seen| seen.0).max().unwrap_or(0), seen.iter().map(|seen| seen.1).max().unwrap_or(0));
+    println!(
+        "  round {round}, changes that wait for broker and database: at a quarter {:?}, half {:?}, three quarters {:?}, \
+         the end {:?}, most {most:?}; none {:.1?} later",
+        part(1),
+        part(2),
+        part(3),
+        part(4),
+        ended.elapsed(),
+    );
+}
+
+async fn watch(address: SocketAddr, span: Duration) -> Vec<Waiting> {
+    let started = Stopwatch::start();
+    let mut connection = Connection::open(address).await;
+    let mut seen = Vec::new();
+    while started.elapsed() < span {
+        pause(250).await;
+        seen.push(waiting(&mut connection).await);
+    }
+    seen
+}
+
+async fn waiting(connection: &mut Connection) -> Waiting {
+    let (_, body) = connection.call(&get("/api/v1/health/detailed")).await;
+    let health: Value = serde_json::from_slice(body).expect("JSON");
+    // Of what is not attached nothing waits.
+    let of = |name: &str, figure: &str| health["dependencies"][name][figure].as_u64().unwrap_or(0);
+    (of("rabbitmq", "backlog_changes"), of("postgres", "lag_changes"))
+}
+
+/// Seconds of a core that the service has used.
+fn cpu(service: &Process) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id())).expect("its figures");
+    let fields = stat.rsplit(')').next().into_iter().flat_map(str::split_whitespace);
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / TICKS
+}

@@ -1,0 +1,67 @@
+//! The broker and the database of this bench, and another service at them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use lapin::options::{ConfirmSelectOptions, QueuePurgeOptions};
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties};
+
+#[path = "../../tests/it/support/postgres.rs"]
+#[expect(clippy::unwrap_used, dead_code, reason = "made for tests, and this bench needs a part of it")]
+pub(crate) mod postgres;
+#[path = "../../tests/it/support/rabbitmq.rs"]
+#[expect(clippy::unwrap_used, dead_code, reason = "made for tests, and this bench needs a part of it")]
+pub(crate) mod rabbitmq;
+
+pub(crate) use rabbitmq::RabbitMq;
+
+pub(crate) const WORK_QUEUE: &str = "task.ready.small";
+
+pub(crate) fn has_broker() -> bool {
+    rabbitmq::is_installed("the bench `broker`")
+}
+
+pub(crate) fn start_broker() -> RabbitMq {
+    RabbitMq::start()
+}
+
+/// A service at the broker, with settings that let every task reach it.
+pub(crate) fn environment(broker: &RabbitMq) -> Vec<(&'static str, String)> {
+    vec![
+        ("RABBITMQ_HOST", Ipv4Addr::LOCALHOST.to_string()),
+        ("RABBITMQ_PORT", broker.port.to_string()),
+        ("DATS__TASK_MANAGEMENT__MAX_CONCURRENT_PER_PROJECT", "1000000".to_owned()),
+        ("DATS__TELEMETRY__LOG_LEVEL", "error".to_owned()),
+    ]
+}
+
+/// Another service: its connection, and a channel with confirms.
+pub(crate) struct Peer {
+    _connection: Connection,
+    pub(crate) channel: Channel,
+}
+
+impl Peer {
+    pub(crate) async fn connect(broker: SocketAddr) -> lapin::Result<Self> {
+        let mut uri = AMQPUri::default();
+        uri.authority.host = broker.ip().to_string();
+        uri.authority.port = broker.port();
+        "guest".clone_into(&mut uri.authority.userinfo.username);
+        "guest".clone_into(&mut uri.authority.userinfo.password);
+        uri.query.heartbeat = Some(5);
+        let connection = Connection::connect_uri(uri, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(Self { _connection: connection, channel })
+    }
+
+    /// Empties the queue of the workers, whom this bench does not have.
+    pub(crate) async fn purge(&self) {
+        self.channel.queue_purge(WORK_QUEUE.into(), QueuePurgeOptions::default()).await.expect("a queue");
+    }
+}
+
+pub(crate) async fn pause(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
