@@ -7,9 +7,8 @@ use super::api::Error;
 use super::command::Command;
 use super::handle::Engine;
 use super::machine::Machine;
-use super::provenance::changes;
 use crate::lineage::{Action, Fact, Flag, FlagChange, Step};
-use crate::store::{self, CascadeRow, Cause, Checkpoint, ImportedEvent, Record};
+use crate::store::{self, CascadeRow, Cause, ChangeRow, Changes, Checkpoint, ImportedEvent, Record};
 use crate::task::{CheckpointId, RecordId, Seq, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
@@ -90,9 +89,13 @@ impl Engine {
         self.read(move |side| side.store.view()?.records_after(after, limit)).await
     }
 
-    /// Taints, marks and clears after one of them, in their order, at most
-    /// `limit`.
-    pub async fn cascades_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, CascadeRow)>, Error> {
+    /// Taints, marks and clears after one of them, in their order, with what
+    /// each has changed, at most `limit`.
+    pub async fn cascades_after(
+        &self,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<(Seq, CascadeRow, Vec<ChangeRow>)>, Error> {
         self.read(move |side| side.store.view()?.cascades_after(after, limit)).await
     }
 
@@ -188,9 +191,9 @@ impl Machine {
             cause: Cause::Import(record.id),
             reason: reason.unwrap_or_else(|| "it came so with an import".to_owned()),
             source,
-            changes: changes(self.provenance.graph(), &said),
         };
-        self.group.batch.put_cascade(seq, &row)?;
+        let changes = Changes::of(self.provenance.graph(), &said.flags);
+        self.group.batch.put_cascade(seq, &row, changes)?;
         step.flags.extend(said.flags);
         step.join();
         Ok(())

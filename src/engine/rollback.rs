@@ -15,7 +15,7 @@ use super::handle::Engine;
 use super::machine::Machine;
 use super::{provenance, submit};
 use crate::lineage::{Action, Flag, Graph, Step};
-use crate::store::{self, CascadeRow, Cause, Checkpoint, ScanFilter, View};
+use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, ScanFilter, View};
 use crate::task::{
     CheckpointId, OnChildFailure, ProjectId, RecordId, State, Status, Submission, Task, TaskId, Timestamp,
 };
@@ -335,9 +335,9 @@ impl Machine {
             cause: Cause::Rollback { checkpoint: request.checkpoint.clone(), why: request.reason.clone() },
             reason: format!("Rollback to checkpoint {}", request.checkpoint),
             source: None,
-            changes: provenance::changes(self.provenance.graph(), &step),
         };
-        self.group.batch.put_cascade(seq, &row)?;
+        let changes = Changes::of(self.provenance.graph(), &step.flags);
+        self.group.batch.put_cascade(seq, &row, changes)?;
         Ok(step)
     }
 

@@ -1,6 +1,6 @@
 //! Taints, marks and clears: what is said of a record, and what follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -159,9 +159,14 @@ pub(super) fn summary(found: &Found, limit: usize) -> Summary {
     let What::Changes(all) = &found.what else {
         return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
     };
-    let reached = || all.iter().filter_map(|change| found.graph.record(change.record));
-    let tasks: BTreeSet<TaskId> = reached().map(|known| known.task).collect();
-    let projects: BTreeSet<&str> = reached().filter_map(|known| found.graph.project_id(known.project)).collect();
+    let (mut tasks, mut seen) = (Vec::with_capacity(all.len()), HashSet::new());
+    for known in all.iter().filter_map(|change| found.graph.record(change.record)) {
+        tasks.push(known.task);
+        seen.insert(known.project);
+    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    let projects: BTreeSet<&str> = seen.into_iter().filter_map(|project| found.graph.project_id(project)).collect();
     let to = |flag| all.iter().filter(|change| change.to == flag).count();
     Summary {
         counts: Counts {
