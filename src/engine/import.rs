@@ -7,6 +7,7 @@ use super::api::Error;
 use super::command::Command;
 use super::handle::Engine;
 use super::machine::Machine;
+use super::word::Word;
 use crate::lineage::{Action, Fact, Flag, FlagChange, Step};
 use crate::store::{self, CascadeRow, Cause, ChangeRow, Changes, Checkpoint, ImportedEvent, Record};
 use crate::task::{CheckpointId, RecordId, Seq, Timestamp};
@@ -25,6 +26,8 @@ pub enum Import {
     Event(Box<ImportedEvent>),
     /// A checkpoint: its `original` must be there.
     Checkpoint(Box<Checkpoint>),
+    /// A mark or a clear of an imported record.
+    Word(Word),
 }
 
 /// What became of it.
@@ -120,6 +123,10 @@ impl Machine {
                 Import::Record(record) => self.import_record(record, now),
                 Import::Event(event) => self.import_event(event).map(ImportResult::from),
                 Import::Checkpoint(checkpoint) => self.import_checkpoint_again(checkpoint, now).map(ImportResult::from),
+                Import::Word(word) => self.import_word(word).map(|applied| {
+                    let outcome = if applied { ImportOutcome::Updated } else { ImportOutcome::Unchanged };
+                    outcome.into()
+                }),
             })
             .collect()
     }
@@ -150,7 +157,7 @@ impl Machine {
     }
 
     /// A record as it is in this group or in the store, which is not changed.
-    fn stored_record(&self, id: RecordId) -> Stored<Option<Record>> {
+    pub(super) fn stored_record(&self, id: RecordId) -> Stored<Option<Record>> {
         match self.group.records.get(&id) {
             Some(record) => Ok(Some(record.clone())),
             None if self.provenance.graph().find(id).is_none() => Ok(None),
