@@ -77,7 +77,7 @@ fn shown(screen: &Screen, cascade: &Value) -> String {
         text(&counts["projects"]),
         text(&cascade["max_depth"]),
     ));
-    lines.push(format!("cascade {}", text(&cascade["cascade_id"])));
+    lines.extend(cascade["cascade_id"].as_str().map(|id| format!("cascade {id}")));
     for (what, tasks) in [("running", "running_tasks"), ("cancelled", "cancelled")] {
         let tasks: Vec<String> = items(&cascade[tasks]).iter().map(text).collect();
         if !tasks.is_empty() {

@@ -1,12 +1,10 @@
 //! The audit trail of all flags, one entry for each record that a taint, a
 //! mark or a clear has changed.
 
-use std::collections::HashSet;
-
 use super::api::Error;
 use super::handle::Engine;
 use super::read::ReadSide;
-use crate::lineage::Graph;
+use crate::lineage::{Graph, Node};
 use crate::store::{self, CascadeRow, ChangeRow, ImportedEvent};
 use crate::task::{ArtifactId, RecordId, Seq};
 
@@ -41,7 +39,7 @@ pub enum AuditEntry {
     Own {
         /// Where it stands.
         place: AuditPlace,
-        /// The step that made the change, without its changes.
+        /// The step that made the change.
         cascade: Box<CascadeRow>,
         /// The change.
         change: ChangeRow,
@@ -76,36 +74,42 @@ fn page(
     limit: usize,
 ) -> Result<AuditPage, store::Error> {
     let graph = side.graph();
-    let wanted = filter.artifact.as_ref().map(|artifact| producers(&graph, artifact));
+    let wanted = filter.steps(&graph);
     let mut page = AuditPage { entries: Vec::new(), next: None, truncated: false };
     let mut looked_at = 0;
     let before = from.map(|from| from.step.next());
-    for row in side.store.view()?.cascades(before)? {
-        let (step, mut cascade) = row?;
+    let view = side.store.view()?;
+    for row in view.cascades(before)? {
+        let (step, cascade) = row?;
         if looked_at >= MAX_LOOKED_AT {
             page.next = Some(AuditPlace { step, index: 0 });
             page.truncated = true;
             return Ok(page);
         }
-        let changes = std::mem::take(&mut cascade.changes);
         if filter.cascade.as_ref().is_some_and(|id| cascade.cascade_id != *id) {
             looked_at += 1;
             continue;
         }
         let skip = from.filter(|from| from.step == step).map_or(0, |from| from.index);
-        for (index, change) in changes.into_iter().enumerate().skip(skip) {
-            if page.entries.len() == limit || looked_at >= MAX_LOOKED_AT {
-                page.next = Some(AuditPlace { step, index });
-                page.truncated = page.entries.len() < limit;
-                return Ok(page);
+        let (mut found, mut next) = (Vec::new(), None);
+        for (index, change) in view.step_changes(step)?.into_iter().enumerate().skip(skip) {
+            if page.entries.len() + found.len() == limit || looked_at >= MAX_LOOKED_AT {
+                next = Some(AuditPlace { step, index });
+                break;
             }
             looked_at += 1;
-            if wanted.as_ref().is_none_or(|wanted| wanted.contains(&change.record))
-                && filter.record.is_none_or(|record| change.record == record)
-            {
-                let place = AuditPlace { step, index };
-                page.entries.push(AuditEntry::Own { place, cascade: Box::new(cascade.clone()), change });
+            if wanted.as_ref().is_none_or(|wanted| wanted.contains(&change.record)) {
+                found.push((AuditPlace { step, index }, change));
             }
+        }
+        let (places, changes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        for (place, change) in places.into_iter().zip(view.named(&changes)?) {
+            page.entries.push(AuditEntry::Own { place, cascade: Box::new(cascade.clone()), change });
+        }
+        if next.is_some() {
+            page.next = next;
+            page.truncated = page.entries.len() < limit;
+            return Ok(page);
         }
     }
     let from = from.filter(|from| from.step == Seq(0)).map_or(u64::MAX, |from| number(from.index));
@@ -129,6 +133,17 @@ fn number(index: usize) -> u64 {
 }
 
 impl AuditFilter {
+    /// The steps that brought the records that entries are wanted of; `None`: of all.
+    fn steps(&self, graph: &Graph) -> Option<Vec<Seq>> {
+        let of_record = self.record.map(|record| Vec::from_iter(graph.find(record)));
+        let of_artifact = self.artifact.as_ref().map(|artifact| producers(graph, artifact));
+        let nodes = match (of_record, of_artifact) {
+            (Some(record), Some(producers)) => record.into_iter().filter(|node| producers.contains(node)).collect(),
+            (of_record, of_artifact) => of_record.or(of_artifact)?,
+        };
+        Some(nodes.into_iter().filter_map(|node| graph.brought_by(node)).collect())
+    }
+
     fn fits(&self, event: &ImportedEvent) -> bool {
         self.artifact.as_ref().is_none_or(|artifact| event.artifact.as_ref() == Some(artifact))
             && self.record.is_none_or(|record| event.record == Some(record))
@@ -136,7 +151,6 @@ impl AuditFilter {
     }
 }
 
-fn producers(graph: &Graph, artifact: &ArtifactId) -> HashSet<RecordId> {
-    let nodes = graph.find_artifact(artifact).into_iter().flat_map(|artifact| graph.producers(artifact));
-    nodes.filter_map(|node| graph.record(node)).map(|known| known.id).collect()
+fn producers(graph: &Graph, artifact: &ArtifactId) -> Vec<Node> {
+    graph.find_artifact(artifact).into_iter().flat_map(|artifact| graph.producers(artifact)).collect()
 }

@@ -7,9 +7,9 @@ use super::api::Error;
 use super::command::Command;
 use super::handle::Engine;
 use super::machine::Machine;
-use super::provenance::changes;
+use super::word::Word;
 use crate::lineage::{Action, Fact, Flag, FlagChange, Step};
-use crate::store::{self, CascadeRow, Cause, Checkpoint, ImportedEvent, Record};
+use crate::store::{self, CascadeRow, Cause, ChangeRow, Changes, Checkpoint, ImportedEvent, Record};
 use crate::task::{CheckpointId, RecordId, Seq, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
@@ -26,6 +26,8 @@ pub enum Import {
     Event(Box<ImportedEvent>),
     /// A checkpoint: its `original` must be there.
     Checkpoint(Box<Checkpoint>),
+    /// A mark or a clear of an imported record.
+    Word(Word),
 }
 
 /// What became of it.
@@ -90,9 +92,13 @@ impl Engine {
         self.read(move |side| side.store.view()?.records_after(after, limit)).await
     }
 
-    /// Taints, marks and clears after one of them, in their order, at most
-    /// `limit`.
-    pub async fn cascades_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, CascadeRow)>, Error> {
+    /// Taints, marks and clears after one of them, in their order, with what
+    /// each has changed, at most `limit`.
+    pub async fn cascades_after(
+        &self,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<(Seq, CascadeRow, Vec<ChangeRow>)>, Error> {
         self.read(move |side| side.store.view()?.cascades_after(after, limit)).await
     }
 
@@ -117,6 +123,10 @@ impl Machine {
                 Import::Record(record) => self.import_record(record, now),
                 Import::Event(event) => self.import_event(event).map(ImportResult::from),
                 Import::Checkpoint(checkpoint) => self.import_checkpoint_again(checkpoint, now).map(ImportResult::from),
+                Import::Word(word) => self.import_word(word).map(|applied| {
+                    let outcome = if applied { ImportOutcome::Updated } else { ImportOutcome::Unchanged };
+                    outcome.into()
+                }),
             })
             .collect()
     }
@@ -147,7 +157,7 @@ impl Machine {
     }
 
     /// A record as it is in this group or in the store, which is not changed.
-    fn stored_record(&self, id: RecordId) -> Stored<Option<Record>> {
+    pub(super) fn stored_record(&self, id: RecordId) -> Stored<Option<Record>> {
         match self.group.records.get(&id) {
             Some(record) => Ok(Some(record.clone())),
             None if self.provenance.graph().find(id).is_none() => Ok(None),
@@ -188,9 +198,9 @@ impl Machine {
             cause: Cause::Import(record.id),
             reason: reason.unwrap_or_else(|| "it came so with an import".to_owned()),
             source,
-            changes: changes(self.provenance.graph(), &said),
         };
-        self.group.batch.put_cascade(seq, &row)?;
+        let changes = Changes::of(self.provenance.graph(), &said.flags);
+        self.group.batch.put_cascade(seq, &row, changes)?;
         step.flags.extend(said.flags);
         step.join();
         Ok(())

@@ -42,6 +42,7 @@ mod submit;
 mod tree;
 mod turns;
 mod values;
+mod word;
 mod writer;
 
 pub use api::{
@@ -63,3 +64,4 @@ pub use restore::{Begun, begin_again};
 pub use rollback::{Rollback, RollbackRequest};
 pub use settings::{Bus, CheckpointRules, Settings};
 pub use tree::TreeNode;
+pub use word::Word;

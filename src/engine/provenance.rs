@@ -14,8 +14,8 @@ use super::hot::IdHash;
 use super::import::IMPORT_CASCADE;
 use super::machine::Machine;
 use super::records::RecordCounts;
-use crate::lineage::{self, Action, Error, Flag, Graph, Known, Node, Project, Step};
-use crate::store::{self, Batch, CascadeRow, Cause, ChangeRow, LineageRow, Record, ScanFilter};
+use crate::lineage::{self, Action, Error, Flag, FlagChange, Graph, Known, Node, Project, Step};
+use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, ScanFilter};
 use crate::task::{
     ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, State, Status, Task, TaskId, Timestamp,
 };
@@ -30,7 +30,7 @@ pub(super) struct Provenance {
     moved: bool,
     tallies: HashMap<Project, Tally>,
     /// What arrivals and verdicts have done to flags in this group.
-    derived: Vec<(Seq, Cause, String, Vec<ChangeRow>)>,
+    derived: Vec<(Seq, Cause, String, Changes)>,
 }
 
 /// The records of a project in numbers.
@@ -170,7 +170,7 @@ impl Provenance {
     /// Flags that change are in the trail, whatever changed them.
     fn derive(&mut self, cause: Cause, reason: String, step: &Step) {
         if !step.flags.is_empty() {
-            self.derived.push((self.graph.newest(), cause, reason, changes(&self.graph, step)));
+            self.derived.push((self.graph.newest(), cause, reason, Changes::of(&self.graph, &step.flags)));
         }
     }
 
@@ -195,14 +195,27 @@ impl Provenance {
     /// The rows of these records are no longer what the store has.
     fn mark(&mut self, step: &Step) {
         self.moved = true;
-        for change in &step.flags {
-            if let Some((_, project)) = self.graph.named(change.record) {
-                self.tallies.entry(project).or_default().counts.flag(change.from, change.to);
-            }
-        }
+        self.tally_flags(step);
         let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
         let nodes = edges.chain(step.facts.iter().map(|(node, _)| *node));
         self.changed.extend(nodes.filter_map(|node| self.graph.record(node)).map(|known| known.id));
+    }
+
+    /// Counts changed flags: those of one project that stand together at once.
+    fn tally_flags(&mut self, step: &Step) {
+        let project = |change: &FlagChange| self.graph.named(change.record).map(|(_, project)| project);
+        let mut of = None;
+        let mut tally = None;
+        for change in &step.flags {
+            let project = project(change);
+            if project != of || tally.is_none() {
+                of = project;
+                tally = project.map(|project| self.tallies.entry(project).or_default());
+            }
+            if let Some(tally) = &mut tally {
+                tally.counts.flag(change.from, change.to);
+            }
+        }
     }
 
     /// Writes the rows that have changed; the version for readers, if there
@@ -219,7 +232,7 @@ impl Provenance {
                 Cause::Import(_) => IMPORT_CASCADE.to_owned(),
                 _ => Uuid::new_v5(&store, format!("step {seq}").as_bytes()).to_string(),
             };
-            batch.put_cascade(seq, &CascadeRow { at: now, cascade_id, cause, reason, source: None, changes })?;
+            batch.put_cascade(seq, &CascadeRow { at: now, cascade_id, cause, reason, source: None }, changes)?;
         }
         Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
     }
@@ -259,22 +272,6 @@ fn outputs(graph: &Graph, node: Node) -> u64 {
     u64::try_from(graph.outputs(node).count()).unwrap_or(u64::MAX)
 }
 
-/// The changes of a step by the ids of their records.
-pub(super) fn changes(graph: &Graph, step: &Step) -> Vec<ChangeRow> {
-    let id = |node| graph.named(node).map(|(id, _)| id);
-    let mut changes = Vec::with_capacity(step.flags.len());
-    // What was reached through the same record stands together.
-    let mut last = (None, None);
-    for change in &step.flags {
-        if last.0 != change.through {
-            last = (change.through, change.through.and_then(id));
-        }
-        let Some(record) = id(change.record) else { continue };
-        changes.push(ChangeRow { record, from: change.from, to: change.to, depth: change.depth, through: last.1 });
-    }
-    changes
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn unexpected(error: Error) -> store::Error {
     store::Error::Corrupt { table: "lineage", detail: error.to_string() }
@@ -306,9 +303,12 @@ impl Machine {
         // Found good after another look: it counts as validated.
         if request.action == Action::Clear && before != Flag::Clean && known.status != RecordStatus::HumanApproved {
             // One that had failed is an input again: what that changes is part of this.
-            step.flags.extend(self.provenance.settle(id, RecordStatus::Passed)?.flags);
-            step.join();
-            step.flags.sort_by_key(|change| change.depth);
+            let more = self.provenance.settle(id, RecordStatus::Passed)?.flags;
+            if !more.is_empty() {
+                step.flags.extend(more);
+                step.join();
+                step.flags.sort_by_key(|change| change.depth);
+            }
             if let Some(record) = self.group.record(&self.store, id)? {
                 record.status = RecordStatus::Passed;
             }
@@ -325,9 +325,9 @@ impl Machine {
                 },
                 reason: request.reason.clone(),
                 source: request.source.clone(),
-                changes: changes(self.provenance.graph(), &step),
             };
-            self.group.batch.put_cascade(seq, &row)?;
+            let changes = Changes::of(self.provenance.graph(), &step.flags);
+            self.group.batch.put_cascade(seq, &row, changes)?;
         }
         let mut cancelled = Vec::new();
         if request.cancel_running {

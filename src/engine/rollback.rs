@@ -15,7 +15,7 @@ use super::handle::Engine;
 use super::machine::Machine;
 use super::{provenance, submit};
 use crate::lineage::{Action, Flag, Graph, Step};
-use crate::store::{self, CascadeRow, Cause, Checkpoint, ScanFilter, View};
+use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, ScanFilter, View};
 use crate::task::{
     CheckpointId, OnChildFailure, ProjectId, RecordId, State, Status, Submission, Task, TaskId, Timestamp,
 };
@@ -62,7 +62,8 @@ pub struct Rollback {
     /// Those of them that were submitted again, and what they became; in a
     /// dry run they have become nothing.
     pub requeued: Vec<(TaskId, Option<TaskId>)>,
-    /// Those of them whose description is not known.
+    /// Those of them that can't be submitted again: their description is not
+    /// known.
     pub not_requeued: Vec<TaskId>,
 }
 
@@ -189,9 +190,16 @@ impl Plan {
         running: Vec<TaskId>,
         requeued: Vec<(TaskId, Option<TaskId>)>,
     ) -> Rollback {
-        let mut to_rerun = self.again;
-        to_rerun.extend(&self.unknown);
+        let (mut to_rerun, mut not_requeued) = (self.again, self.unknown);
+        if self.requeue {
+            let made: HashSet<TaskId> = requeued.iter().map(|(task, _)| *task).collect();
+            let (again, lost) = to_rerun.into_iter().partition(|task| made.contains(task));
+            to_rerun = again;
+            not_requeued.extend::<Vec<TaskId>>(lost);
+        }
+        to_rerun.extend(&not_requeued);
         to_rerun.sort_unstable();
+        not_requeued.sort_unstable();
         Rollback {
             cascade_id,
             checkpoint,
@@ -203,7 +211,7 @@ impl Plan {
             still_open: self.still_open,
             to_rerun,
             requeued,
-            not_requeued: if self.requeue { self.unknown } else { Vec::new() },
+            not_requeued,
         }
     }
 }
@@ -335,9 +343,9 @@ impl Machine {
             cause: Cause::Rollback { checkpoint: request.checkpoint.clone(), why: request.reason.clone() },
             reason: format!("Rollback to checkpoint {}", request.checkpoint),
             source: None,
-            changes: provenance::changes(self.provenance.graph(), &step),
         };
-        self.group.batch.put_cascade(seq, &row)?;
+        let changes = Changes::of(self.provenance.graph(), &step.flags);
+        self.group.batch.put_cascade(seq, &row, changes)?;
         Ok(step)
     }
 

@@ -1,6 +1,6 @@
 //! Taints, marks and clears: what is said of a record, and what follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -13,7 +13,7 @@ use super::reply::{self, Reply};
 use super::request::Call;
 use super::walks::{self, Found, Page, Walks, What};
 use crate::engine::CascadeRequest;
-use crate::json::{FieldError, Findings};
+use crate::json::{self, FieldError, Findings};
 use crate::lineage::{Action, Flag, FlagChange, Graph};
 use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
 
@@ -86,7 +86,8 @@ pub(super) struct Counts {
 
 #[derive(Serialize)]
 struct CascadeWire<'a> {
-    cascade_id: &'a str,
+    /// Null in a dry run, unless the request names one.
+    cascade_id: Option<&'a str>,
     dry_run: bool,
     provenance_id: RecordId,
     artifacts: Vec<&'a str>,
@@ -159,9 +160,14 @@ pub(super) fn summary(found: &Found, limit: usize) -> Summary {
     let What::Changes(all) = &found.what else {
         return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
     };
-    let reached = || all.iter().filter_map(|change| found.graph.record(change.record));
-    let tasks: BTreeSet<TaskId> = reached().map(|known| known.task).collect();
-    let projects: BTreeSet<&str> = reached().filter_map(|known| found.graph.project_id(known.project)).collect();
+    let (mut tasks, mut seen) = (Vec::with_capacity(all.len()), HashSet::new());
+    for known in all.iter().filter_map(|change| found.graph.record(change.record)) {
+        tasks.push(known.task);
+        seen.insert(known.project);
+    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    let projects: BTreeSet<&str> = seen.into_iter().filter_map(|project| found.graph.project_id(project)).collect();
     let to = |flag| all.iter().filter(|change| change.to == flag).count();
     Summary {
         counts: Counts {
@@ -179,7 +185,7 @@ pub(super) fn summary(found: &Found, limit: usize) -> Summary {
 
 /// What came of it, or would.
 struct Outcome {
-    cascade_id: String,
+    cascade_id: Option<String>,
     dry_run: bool,
     page: Page,
     running: Vec<TaskId>,
@@ -193,7 +199,7 @@ async fn answer(call: &Call, outcome: &Outcome, limit: usize) -> Reply {
     let (graph, all) = (&page.found.graph, changes(page));
     let (node, known) = known(graph, &id)?;
     let wire = CascadeWire {
-        cascade_id: &outcome.cascade_id,
+        cascade_id: outcome.cascade_id.as_deref(),
         dry_run: outcome.dry_run,
         provenance_id: known.id,
         artifacts: artifacts(graph, node),
@@ -220,19 +226,24 @@ async fn say(mut call: Call, action: Action) -> Reply {
     let id = call.id();
     let engine = &call.app.engine;
     let graph = engine.graph();
-    let (subject, node) = subject(&graph, &id).ok_or_else(|| Problem::provenance_not_found(&id))?;
-    let cascade_id = asked.cascade_id.unwrap_or_else(|| made_id(call.app.clock.now()).to_string());
+    let (named, node) = subject(&graph, &id).ok_or_else(|| Problem::provenance_not_found(&id))?;
+    let cascade_id = asked.cascade_id;
+    if let Some(source) = asked.source.as_deref().filter(|source| subject(&graph, source).is_none()) {
+        let message = format!("must be a record or an artifact that is known here, was {}", json::quoted(source));
+        return Err(Problem::invalid_field("/source_id", message));
+    }
     if asked.dry_run {
         let record = graph.record(node).ok_or_else(|| Problem::provenance_not_found(&id))?.id;
         let asked = Preview { action, record, max_depth: asked.max_depth, cascade_id, limit };
         return call.app.walks.in_time(preview(&call, graph, asked)).await;
     }
     let Asked { reason, source, cancel_running, .. } = asked;
-    let request = CascadeRequest { action, subject, reason, source, cascade_id, cancel_running };
+    let cascade_id = cascade_id.unwrap_or_else(|| made_id(call.app.clock.now()).to_string());
+    let request = CascadeRequest { action, subject: named, reason, source, cascade_id, cancel_running };
     let cascade = engine.cascade(request).await?;
     let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
     let outcome = Outcome {
-        cascade_id: cascade.cascade_id,
+        cascade_id: Some(cascade.cascade_id),
         dry_run: false,
         page: Walks::first(found),
         running: cascade.running,
@@ -246,7 +257,7 @@ struct Preview {
     action: Action,
     record: RecordId,
     max_depth: Option<u32>,
-    cascade_id: String,
+    cascade_id: Option<String>,
     limit: usize,
 }
 
@@ -314,7 +325,6 @@ pub(super) fn affected_page(call: &Call, scope: &str, required: &str) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
 
     fn checked(text: &str) -> Result<Asked, Vec<String>> {
         let (wire, errors) = json::decode_all(text.as_bytes(), 10_000).unwrap();

@@ -1,5 +1,11 @@
 //! One object of the old program, of whichever kind.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::checkpoint::Checkpoint;
@@ -9,6 +15,8 @@ use super::invalid::{Fault, Invalid, Reason, describe};
 use super::record::Record;
 use crate::json;
 use crate::task::RecordId;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Longest text of one object: some thousand times what a record usually has.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
@@ -117,6 +125,10 @@ fn parse_object(raw: &[u8]) -> Result<Map<String, Value>, Invalid> {
     if raw.trim_ascii().is_empty() {
         return Err(Invalid::new(Reason::Empty, 0, "there is nothing; must be a JSON object"));
     }
+    if raw.starts_with(BYTE_ORDER_MARK) {
+        let message = "begins with a byte order mark (U+FEFF); must be a JSON object in UTF-8 without one";
+        return Err(Invalid::new(Reason::NotJson, 0, message));
+    }
     if let Err(error) = std::str::from_utf8(raw) {
         let reason = if error.error_len().is_none() { Reason::Truncated } else { Reason::NotJson };
         return Err(Invalid::new(reason, error.valid_up_to(), "is not UTF-8; must be a JSON object"));
@@ -131,6 +143,7 @@ fn parse_object(raw: &[u8]) -> Result<Map<String, Value>, Invalid> {
         return Err(Invalid::new(Reason::NotObject, leading_space(raw), message));
     };
     check_values(raw)?;
+    check_id(raw)?;
     Ok(object)
 }
 
@@ -157,6 +170,43 @@ fn check_values(raw: &[u8]) -> Result<(), Invalid> {
     match find_nul(raw) {
         Some(at) => Err(Invalid::new(Reason::Nul, at, "a text must not contain the character U+0000")),
         None => Ok(()),
+    }
+}
+
+/// An id that is given twice: nobody could tell which of the two it is.
+fn check_id(raw: &[u8]) -> Result<(), Invalid> {
+    let Ok(Ids([Some(first), Some(second)])) = serde_json::from_slice(raw) else { return Ok(()) };
+    let at = second.get().as_ptr().addr().saturating_sub(raw.as_ptr().addr());
+    let text = |id: &RawValue| id.get().chars().take(80).collect::<String>();
+    let message = format!("must be given once, was {} and {}", text(first), text(second));
+    Err(Invalid { pointer: "/id".to_owned(), ..Invalid::new(Reason::BadValue, at, message) })
+}
+
+/// The first two members of an object that are its id.
+#[derive(Default)]
+struct Ids<'a>([Option<&'a RawValue>; 2]);
+
+impl<'de> Deserialize<'de> for Ids<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Ids<'de> {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self, A::Error> {
+        while let Some(key) = members.next_key::<Cow<'_, str>>()? {
+            match self.0.iter_mut().find(|id| id.is_none()).filter(|_| key == "id") {
+                Some(id) => *id = Some(members.next_value()?),
+                None => drop(members.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(self)
     }
 }
 

@@ -129,6 +129,19 @@ fn what_is_missing_or_null_is_not_known() {
 }
 
 #[test]
+fn an_id_that_is_given_twice_and_a_byte_order_mark_are_named() {
+    let twice = invalid(r#"{"id": "a", "task_id": "t", "id": "b"}"#);
+    assert_eq!((twice.reason, twice.pointer.as_str(), twice.offset), (Reason::BadValue, "/id", 34));
+    assert_eq!(twice.message, r#"must be given once, was "a" and "b""#);
+    assert!(Line::parse(br#"{"id": "a", "outputs": [{"id": "b"}], "task_id": "t"}"#).is_ok());
+    let marked = invalid("\u{feff}{}");
+    assert_eq!((marked.reason, marked.offset), (Reason::NotJson, 0));
+    assert!(marked.message.contains("byte order mark (U+FEFF)"), "{marked}");
+    let unknown = invalid(r#"{"id": "e", "cascade_id": "c", "action": "blame"}"#);
+    assert_eq!(unknown.message, r#"must be taint, suspect, clear or escalate, was "blame""#);
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_place() {
     let mut found = Vec::new();
     for text in [
@@ -283,4 +296,16 @@ fn events_and_checkpoints_of_our_own_have_the_whole_form() {
     assert_eq!(Checkpoint { original: None, ..*again.clone() }, checkpoint);
     assert_eq!(again.to_json(true), checkpoint_json);
     assert_eq!(again.to_json(false)["is_valid"], json!(false));
+}
+
+#[test]
+fn an_export_goes_into_no_directory_of_something_else() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["r 1.json", "checkpoints.json.damaged", ".gitignore"] {
+        std::fs::write(dir.path().join(name), "{}").unwrap();
+    }
+    FolderWriter::open(dir.path()).unwrap();
+    std::fs::write(dir.path().join("dats.redb"), "").unwrap();
+    let refused = FolderWriter::open(dir.path()).unwrap_err().to_string();
+    assert_eq!(refused, "dats.redb is there; must hold files of an export and nothing else");
 }

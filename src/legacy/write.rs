@@ -34,8 +34,18 @@ pub struct FolderWriter {
 
 impl FolderWriter {
     /// Begins to write into a directory, which is made where it is missing.
+    /// One that holds anything but files of this form is refused: what stands
+    /// in it was not written by an export, and would be mixed up with one.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if !name.to_str().is_some_and(may_stand_beside) {
+                let found = format!("{} is there; must hold files of an export and nothing else", name.display());
+                return Err(io::Error::new(ErrorKind::DirectoryNotEmpty, found));
+            }
+        }
         Ok(Self {
             path: path.to_owned(),
             events: ListFile::of_taint_events(path),
@@ -62,6 +72,12 @@ impl FolderWriter {
     pub fn finish(self) -> io::Result<[Written; 2]> {
         Ok([self.events.finish()?, self.checkpoints.finish()?])
     }
+}
+
+/// Files of an export, and hidden ones, such as those of version control and
+/// our own under their temporary names.
+fn may_stand_beside(name: &str) -> bool {
+    [".json", ".json.damaged"].iter().any(|end| name.ends_with(end)) || name.starts_with('.')
 }
 
 fn write_record(folder: &Path, name: &str, object: &Map<String, Value>) -> io::Result<Written> {

@@ -94,13 +94,15 @@ impl Graph {
             }
             let reached = Reached { node, depth: 0, through: None };
             step.flags.extend(reached.change(self.marks.set_fact(node, fact)));
+            let is_taint = |fact| u32::from(matches!(fact, Some(Fact::Tainted(_))));
+            self.tainted = self.tainted - is_taint(before) + is_taint(fact);
             step.facts.push((Node(node), fact));
             changed.push((reached, before));
         }
         match action {
             Action::Taint => {
                 let reached = changed.into_iter().map(|(reached, _)| reached).collect();
-                self.spread(reached, seq, limit, &mut step.flags, pace)?;
+                self.spread(reached, seq.0, limit, &mut step.flags, pace)?;
             }
             Action::Mark => {}
             Action::Clear => {
@@ -131,7 +133,7 @@ impl Graph {
                 reached.push(dependent);
             }
         }
-        let Ok(()) = self.spread(reached, seq, None, &mut step.flags, &Endless);
+        let Ok(()) = self.spread(reached, seq.0, None, &mut step.flags, &Endless);
     }
 
     /// Edges that are gone bring nothing any more.
@@ -142,12 +144,13 @@ impl Graph {
         let Ok(()) = self.settle(reached, false, flags, &Endless);
     }
 
-    /// Gives everything below the newest position. What has it already has
-    /// also passed it on, so nothing is visited twice.
+    /// Gives everything below an exposure: the newest position, or none where
+    /// nothing is tainted any more. What has it already has also passed it on,
+    /// so nothing is visited twice.
     fn spread<P: Pace>(
         &mut self,
         mut queue: Vec<Reached>,
-        seq: Seq,
+        exposure: u64,
         limit: Option<u32>,
         flags: &mut Vec<FlagChange>,
         pace: &P,
@@ -164,9 +167,9 @@ impl Graph {
             }
             let (at, slot) = split(reached.node);
             for &node in dependents.get(at).lists.get(slot).chunks().flatten() {
-                if marks.exposure(node) != seq.0 {
+                if marks.exposure(node) != exposure {
                     let below = reached.below(node);
-                    flags.extend(below.change(marks.set_exposure(node, seq.0)));
+                    flags.extend(below.change(marks.set_exposure(node, exposure)));
                     queue.push(below);
                 }
             }
@@ -185,6 +188,9 @@ impl Graph {
     ) -> Result<(), P::Stopped> {
         if starts.is_empty() {
             return Ok(());
+        }
+        if self.tainted == 0 {
+            return self.spread_none(starts, flags, pace);
         }
         let Region { reached, places, mut pending } = self.region(starts, everything, pace)?;
         let mut ready: Vec<usize> = (0..reached.len()).filter(|at| pending[*at] == 0).collect();
@@ -209,6 +215,24 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// Takes their exposure from these records and all below them: nothing is
+    /// tainted any more.
+    fn spread_none<P: Pace>(
+        &mut self,
+        mut starts: Vec<Reached>,
+        flags: &mut Vec<FlagChange>,
+        pace: &P,
+    ) -> Result<(), P::Stopped> {
+        starts.retain(|start| {
+            let exposed = self.marks.exposure(start.node) > 0;
+            if exposed {
+                flags.extend(start.change(self.marks.set_exposure(start.node, 0)));
+            }
+            exposed
+        });
+        self.spread(starts, 0, None, flags, pace)
     }
 
     /// The records whose exposure may change, nearest first.

@@ -18,6 +18,8 @@ pub struct Graph {
     pub(super) len: u32,
     pub(super) edges: u64,
     pub(super) newest: Seq,
+    /// How many records are tainted.
+    pub(super) tainted: u32,
     pub(super) rows: Pages<RowPage>,
     pub(super) marks: Marks,
     pub(super) inputs: Pages<InputPage>,
@@ -149,6 +151,12 @@ impl Graph {
     pub fn named(&self, node: Node) -> Option<(RecordId, Project)> {
         let row = self.holds(node).then(|| self.row(node.0))?;
         Some((row.id, Project(row.project)))
+    }
+
+    /// The position at which a record came: no other record has it.
+    #[must_use]
+    pub fn brought_by(&self, node: Node) -> Option<Seq> {
+        self.holds(node).then(|| self.row(node.0).seq)
     }
 
     /// What a record used, with what it is linked to, in a fixed order.

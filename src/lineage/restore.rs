@@ -52,6 +52,7 @@ impl Graph {
             let (page, slot) = split(node);
             graph.inputs.get_mut(page).set_rebound(slot, artifact, Some(seq));
         }
+        graph.tainted = u32::try_from(tainted.len()).unwrap_or(u32::MAX);
         graph.retry(&held, &mut step);
         graph.derive_flags(&tainted);
         Ok((graph, step))

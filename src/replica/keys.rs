@@ -69,7 +69,7 @@ fn audit_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Erro
     let mut keys = Vec::new();
     for row in view.cascade_heads_after(step_of(after))? {
         let (step, _) = row?;
-        keys.extend((0..view.cascade_changes(step)?.len()).map(|place| Key::Audit(step, place)));
+        keys.extend((0..view.step_changes(step)?.len()).map(|place| Key::Audit(step, place)));
         if keys.len() >= PAGE {
             break;
         }

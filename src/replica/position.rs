@@ -146,7 +146,7 @@ fn facts_after(view: &View, after: Option<&str>, limit: usize) -> Result<Vec<(Ke
     let first = parsed.map_or(Seq(0), |(step, _)| Seq(step.saturating_sub(1)));
     for row in view.cascade_heads_after(first)? {
         let (step, _) = row?;
-        let changes = view.cascade_changes(step)?;
+        let changes = view.step_changes(step)?;
         let skip = parsed.filter(|(of, _)| *of == step.0).map_or(0, |(_, place)| place + 1);
         let fact = std::iter::once(Key::Fact(step));
         let all = fact.chain((0..changes.len()).map(|place| Key::Audit(step, place)));

@@ -16,8 +16,8 @@ use super::tables::{Cell, Row, Table};
 use super::{Error, cells};
 use crate::lineage::Flag;
 use crate::store::{
-    Batch, CascadeRow, ChangeRow, Checkpoint, Counters, ImportedEvent, LineageRow, MAX_ROW_BYTES, Project, Record,
-    Store, TierPause,
+    Batch, CascadeRow, Changes, Checkpoint, Counters, ImportedEvent, LineageRow, MAX_ROW_BYTES, Project, Record,
+    StepChange, Store, TierPause,
 };
 use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
 
@@ -75,6 +75,8 @@ struct Loading<'a> {
     batch_rows: usize,
     counters: HashMap<ProjectId, Counters>,
     projects: HashMap<ProjectId, Timestamp>,
+    /// The steps that brought the records.
+    steps: HashMap<RecordId, Seq>,
     restored: Restored,
     now: Timestamp,
 }
@@ -102,6 +104,7 @@ impl Restore {
             batch_rows,
             counters: HashMap::new(),
             projects: HashMap::new(),
+            steps: HashMap::new(),
             restored: Restored::default(),
             now,
         };
@@ -209,6 +212,7 @@ impl Loading<'_> {
                     (read(row, table, "record")?, read(row, table, "lineage")?);
                 batch.put_record(&record)?;
                 batch.put_lineage(record.id, &lineage)?;
+                self.steps.insert(record.id, lineage.seq());
                 self.know(&record.project, record.created_at)?;
                 self.restored.records += 1;
             }
@@ -278,25 +282,28 @@ impl Loading<'_> {
     async fn fact(&mut self, batch: &mut Batch, row: &Row) -> Result<(), Error> {
         let table = Table::Facts;
         let step = row.first().and_then(cells::as_int).and_then(|step| u64::try_from(step).ok()).unwrap_or(0);
-        let mut fact: CascadeRow = read(row, table, "document")?;
-        fact.changes = self.changes(step).await?;
-        batch.put_cascade(Seq(step), &fact)?;
+        let fact: CascadeRow = read(row, table, "document")?;
+        batch.put_cascade(Seq(step), &fact, self.changes(step).await?)?;
         self.restored.facts += 1;
         Ok(())
     }
 
-    async fn changes(&self, step: u64) -> Result<Vec<ChangeRow>, Error> {
+    /// Those of records that the copy does not have are left out with them.
+    async fn changes(&self, step: u64) -> Result<Changes, Error> {
         let sql = "SELECT record_id, from_flag, to_flag, depth, through FROM taint_events \
                    WHERE position = $1 ORDER BY place";
-        let mut changes = Vec::new();
-        for row in self.session.client.query(sql, &[&signed(step)]).await? {
+        let rows = self.session.client.query(sql, &[&signed(step)]).await?;
+        let mut changes = Changes::with_capacity(rows.len());
+        let brought_by = |id: Uuid| self.steps.get(&RecordId::new(id)).copied();
+        for row in rows {
             let (from, to): (String, String) = (row.try_get(1)?, row.try_get(2)?);
-            changes.push(ChangeRow {
-                record: RecordId::new(row.try_get(0)?),
+            let Some(record) = brought_by(row.try_get(0)?) else { continue };
+            changes.push(StepChange {
+                record,
                 from: flag(&from)?,
                 to: flag(&to)?,
                 depth: u32::try_from(row.try_get::<_, i64>(3)?).unwrap_or(u32::MAX),
-                through: row.try_get::<_, Option<Uuid>>(4)?.map(RecordId::new),
+                through: row.try_get::<_, Option<Uuid>>(4)?.and_then(brought_by),
             });
         }
         Ok(changes)

@@ -16,6 +16,7 @@ use super::records::RecordRows;
 use super::recover::TakenEvents;
 use super::rows::{Counters, LogEntry, Project, TierPause};
 use super::tables::id_then;
+use super::trail::Changes;
 use super::{Error, Store};
 use crate::task::{
     Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
@@ -47,7 +48,8 @@ pub struct Batch {
     pub(super) log: Vec<(Seq, Bytes)>,
     pub(super) history: Vec<([u8; 24], Bytes)>,
     pub(super) records: Vec<(RecordId, Bytes)>,
-    pub(super) lineage: Vec<(RecordId, Bytes)>,
+    /// With the step that brought the record.
+    pub(super) lineage: Vec<(RecordId, Seq, Bytes)>,
     pub(super) cascades: CascadeRows,
     pub(super) checkpoints: CheckpointRows,
     pub(super) record_rows: RecordRows,
@@ -160,13 +162,13 @@ impl Batch {
 
     /// Keeps what the provenance graph knows of a record.
     pub fn put_lineage(&mut self, id: RecordId, row: &LineageRow) -> Result<(), Error> {
-        self.lineage.push((id, encode("lineage", row)?.into()));
+        self.lineage.push((id, row.seq(), encode("lineage", row)?.into()));
         Ok(())
     }
 
     /// Keeps what a taint, mark or clear did.
-    pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        self.cascades.put(step, row)
+    pub fn put_cascade(&mut self, step: Seq, row: &CascadeRow, changes: Changes) -> Result<(), Error> {
+        self.cascades.put(step, row, changes)
     }
 
     /// Keeps what the Agent and RAG said for the workers of a task.

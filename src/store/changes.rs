@@ -108,7 +108,7 @@ impl Batch {
     fn changed(&self) -> Changed {
         let tasks = self.submissions.iter().chain(&self.findings).map(|(id, _)| *id);
         let tasks = tasks.chain(self.tasks.iter().map(|row| row.id)).chain(self.removed_tasks.iter().map(|row| row.id));
-        let records = self.records.iter().chain(&self.lineage).map(|(id, _)| *id);
+        let records = self.records.iter().map(|(id, _)| *id).chain(self.lineage.iter().map(|(id, ..)| *id));
         Changed {
             at: self.at,
             projects: sorted(self.projects.iter().map(|(id, _)| id.clone())),

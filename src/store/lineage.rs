@@ -5,8 +5,9 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::codec::{encode, encode_large};
+use super::codec::encode;
 use super::rows::RecordInput;
+use super::trail::Changes;
 use super::{Error, tables};
 use crate::lineage::{self, Action, Fact, Flag, Graph, Link, Node, Restored};
 use crate::task::{ArtifactId, CheckpointId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
@@ -30,7 +31,7 @@ pub struct LineageRow {
     refused: Vec<ArtifactId>,
 }
 
-/// What one step did to flags: the audit trail of all of them.
+/// A step that changed flags: the head of its entries in the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CascadeRow {
     /// When.
@@ -43,8 +44,6 @@ pub struct CascadeRow {
     pub reason: String,
     /// What it was concluded from, where that was told.
     pub source: Option<String>,
-    /// The flags that changed, each record once.
-    pub changes: Vec<ChangeRow>,
 }
 
 /// What brings about that flags change.
@@ -98,11 +97,8 @@ impl Cause {
     }
 }
 
-/// About what a [`ChangeRow`] takes in the table.
-pub(super) const CHANGE_BYTES: usize = 40;
-
 /// A flag that changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeRow {
     /// The record.
     pub record: RecordId,
@@ -116,21 +112,7 @@ pub struct ChangeRow {
     pub through: Option<RecordId>,
 }
 
-impl CascadeRow {
-    /// The row without its changes.
-    pub(super) fn head(&self) -> Self {
-        Self {
-            at: self.at,
-            cascade_id: self.cascade_id.clone(),
-            cause: self.cause.clone(),
-            reason: self.reason.clone(),
-            source: self.source.clone(),
-            changes: Vec::new(),
-        }
-    }
-}
-
-/// The cascades of a batch: each without its changes, and these.
+/// The cascades of a batch, each with what it changed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct CascadeRows(Vec<(Seq, Bytes, Bytes)>);
 
@@ -148,10 +130,8 @@ impl CascadeRows {
         self.0.iter().map(|(step, _, _)| *step)
     }
 
-    pub(super) fn put(&mut self, step: Seq, row: &CascadeRow) -> Result<(), Error> {
-        let bytes = row.changes.len() * CHANGE_BYTES;
-        let changes = encode_large("cascade_changes", &row.changes, bytes)?;
-        self.0.push((step, encode("cascades", &row.head())?.into(), changes.into()));
+    pub(super) fn put(&mut self, step: Seq, row: &CascadeRow, changes: Changes) -> Result<(), Error> {
+        self.0.push((step, encode("cascades", row)?.into(), changes.into_bytes().into()));
         Ok(())
     }
 
@@ -197,6 +177,12 @@ impl LineageRow {
             rebound,
             refused,
         })
+    }
+
+    /// The step that brought the record.
+    #[must_use]
+    pub const fn seq(&self) -> Seq {
+        self.seq
     }
 
     /// The newest step that the row tells of.

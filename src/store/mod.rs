@@ -25,6 +25,7 @@ mod recover;
 mod rows;
 mod scan;
 mod tables;
+mod trail;
 mod write;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};
@@ -43,3 +44,4 @@ pub use rows::{
     About, Counters, DeadLetter, Imported, ImportedEvent, ImportedTaint, LogEntry, Project, Record, RecordInput,
     RecordOutput, Standing, TierPause,
 };
+pub use trail::{Changes, StepChange};

@@ -332,6 +332,7 @@ fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::IDEMPOTENCY)?;
         transaction.open_table(tables::RECORDS)?;
         transaction.open_table(tables::LINEAGE)?;
+        transaction.open_table(tables::RECORDS_BY_STEP)?;
         transaction.open_table(tables::CASCADES)?;
         transaction.open_table(tables::CASCADE_CHANGES)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;

@@ -317,20 +317,16 @@ impl View {
         row.map(|row| decode("cascades", row.value())).transpose()
     }
 
-    /// The steps that changed flags, newest first, before one of them.
+    /// The steps that changed flags, newest first, before one of them, without
+    /// what each has changed.
     pub fn cascades(
         &self,
         before: Option<Seq>,
     ) -> Result<impl Iterator<Item = Result<(Seq, CascadeRow), Error>> + use<>, Error> {
-        let of_cascades = self.table(tables::CASCADE_CHANGES)?;
         let rows = self.table(tables::CASCADES)?.range(..before.map_or(u64::MAX, |before| before.0))?;
-        Ok(rows.rev().map(move |row| {
+        Ok(rows.rev().map(|row| {
             let (key, value) = row?;
-            let mut row: CascadeRow = decode("cascades", value.value())?;
-            if let Some(changes) = of_cascades.get(key.value())? {
-                row.changes = decode("cascade_changes", changes.value())?;
-            }
-            Ok((Seq(key.value()), row))
+            Ok((Seq(key.value()), decode("cascades", value.value())?))
         }))
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
 use super::codec::{decode, encode};
-use super::lineage::CascadeRow;
+use super::lineage::{CascadeRow, ChangeRow};
 use super::rows::{ImportedEvent, Record};
 use super::tables::{self, id_after_number, then_id};
 use super::{Error, View};
@@ -193,19 +193,14 @@ impl View {
         rows.take(limit).map(|row| decode("records", row?.1.value())).collect()
     }
 
-    /// Taints, marks and clears after one of them, in their order, at most
-    /// `limit`.
-    pub fn cascades_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, CascadeRow)>, Error> {
-        let of_cascades = self.table(tables::CASCADE_CHANGES)?;
-        let rows = self.table(tables::CASCADES)?.range(after.0.saturating_add(1)..)?;
-        rows.take(limit)
-            .map(|row| {
-                let (key, value) = row?;
-                let mut row: CascadeRow = decode("cascades", value.value())?;
-                if let Some(changes) = of_cascades.get(key.value())? {
-                    row.changes = decode("cascade_changes", changes.value())?;
-                }
-                Ok((Seq(key.value()), row))
+    /// Taints, marks and clears after one of them, in their order, with what
+    /// each has changed, at most `limit`.
+    pub fn cascades_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, CascadeRow, Vec<ChangeRow>)>, Error> {
+        let heads = self.cascade_heads_after(after)?.take(limit);
+        heads
+            .map(|head| {
+                let (step, row) = head?;
+                Ok((step, row, self.cascade_changes(step)?))
             })
             .collect()
     }

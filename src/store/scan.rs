@@ -7,7 +7,7 @@ use std::ops::Bound;
 use redb::{ReadOnlyTable, ReadableTable, Value};
 
 use super::codec::decode;
-use super::lineage::{CascadeRow, ChangeRow, LineageRow};
+use super::lineage::{CascadeRow, LineageRow};
 use super::rows::{Project, TierPause};
 use super::{Error, View, tables};
 use crate::task::{ProjectId, RecordId, Seq, TaskId, Tier};
@@ -51,12 +51,6 @@ impl View {
         hashes.dedup();
         hashes.truncate(limit);
         Ok(hashes)
-    }
-
-    /// The flags that a step has changed.
-    pub fn cascade_changes(&self, step: Seq) -> Result<Vec<ChangeRow>, Error> {
-        let row = self.table(tables::CASCADE_CHANGES)?.get(step.0)?;
-        row.map_or(Ok(Vec::new()), |row| decode("cascade_changes", row.value()))
     }
 
     /// Steps of the audit trail after one of them, oldest first, without what

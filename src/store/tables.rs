@@ -87,13 +87,18 @@ pub(super) const RECORDS: TableDefinition<'_, Id, Bytes> = TableDefinition::new(
 /// whole at start.
 pub(super) const LINEAGE: TableDefinition<'_, Id, Bytes> = TableDefinition::new("lineage");
 
-/// Step of the graph → `CascadeRow` without its changes: the audit trail. Read
+/// Step of the graph → `CascadeRow`: the audit trail. Read
 /// by its lists, and for the reason and time of a taint.
 pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascades");
 
-/// Step of the graph → `Vec<ChangeRow>`: what it changed, which can be much.
+/// Step of the graph → the flags that it changed, which can be many, in the
+/// form of [`trail`](super::trail).
 /// Read by the lists of the audit trail.
 pub(super) const CASCADE_CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascade_changes");
+
+/// Step of the graph → id of the record that it brought. Read where steps
+/// stand for records: by the audit trail.
+pub(super) const RECORDS_BY_STEP: TableDefinition<'_, u64, Id> = TableDefinition::new("records_by_step");
 
 /// Artifact id and the id of a record that names it as an output → nothing.
 /// Read by provenance queries that name an artifact.

@@ -99,8 +99,11 @@ impl Batch {
         }
         if !self.lineage.is_empty() {
             let mut lineage = transaction.open_table(tables::LINEAGE)?;
-            for (id, bytes) in &self.lineage {
-                lineage.insert(&id.to_bytes(), &bytes[..])?;
+            let mut by_step = transaction.open_table(tables::RECORDS_BY_STEP)?;
+            for (id, step, bytes) in &self.lineage {
+                if lineage.insert(&id.to_bytes(), &bytes[..])?.is_none() {
+                    by_step.insert(step.0, &id.to_bytes())?;
+                }
             }
         }
         self.cascades.write(transaction)?;

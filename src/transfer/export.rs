@@ -111,12 +111,14 @@ impl Export<'_> {
         let (store, mut after) = (self.engine.store_id(), Seq(0));
         loop {
             let page = self.engine.cascades_after(after, CASCADES).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let Some((last, ..)) = page.last() else { return Ok(()) };
             after = *last;
             let graph = self.engine.graph();
             // What became known by an import is no event of ours: its own come with the imported ones.
-            for (step, cascade) in page.iter().filter(|(_, cascade)| !matches!(cascade.cause, Cause::Import(_))) {
-                for (index, change) in cascade.changes.iter().enumerate() {
+            for (step, cascade, changes) in
+                page.iter().filter(|(_, cascade, _)| !matches!(cascade.cause, Cause::Import(_)))
+            {
+                for (index, change) in changes.iter().enumerate() {
                     if self.is_wanted(&graph, Some(change.record)) {
                         let place = AuditPlace { step: *step, index };
                         let event = taint_event(&graph, store, place, (cascade, change), None);

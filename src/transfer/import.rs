@@ -20,6 +20,7 @@ use super::event::own_step;
 use super::lines::{Cutter, MAX_LINE_BYTES, RawLine};
 use super::outcome::{LineResult, Summary};
 use super::record::{to_json, to_stored};
+use super::words::{Heard, Words};
 use crate::engine::{Engine, Error, Import, ImportOutcome, ImportRefusal, ImportResult};
 use crate::legacy::{Invalid, Kind, Line, digest};
 use crate::lineage::{Flag, Graph};
@@ -54,6 +55,7 @@ pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mps
         told: Noted::default(),
         new: Noted::default(),
         held: Vec::new(),
+        words: Words::default(),
     };
     while let Some(group) = groups.recv().await {
         let (text, failed) = match group {
@@ -67,7 +69,10 @@ pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mps
     }
     let (mut text, failed) = session.take_held().await;
     if !failed {
-        text.extend(session.summary());
+        text.extend(match session.take_words().await {
+            Ok(()) => session.summary(),
+            Err(error) => failure(&error),
+        });
     }
     // Who no longer reads needs no summary.
     let _ = results.send(text.into()).await;
@@ -84,7 +89,7 @@ struct Parsed {
 enum Content {
     TooLong,
     Invalid(Invalid),
-    Item { kind: Kind, id: String, item: Import },
+    Item { kind: Kind, id: String, item: Import, heard: Option<Heard> },
     Unfit { reason: &'static str, message: String },
 }
 
@@ -168,9 +173,10 @@ fn content(line: Line) -> Content {
     match line {
         Line::Record(mut record) => {
             let original = record.original.take().unwrap_or_default();
-            Content::Item { kind, id, item: Import::Record(Box::new(to_stored(*record, &original))) }
+            Content::Item { kind, id, item: Import::Record(Box::new(to_stored(*record, &original))), heard: None }
         }
         Line::TaintEvent(event) => {
+            let heard = Heard::of(&event);
             let original = event.original.unwrap_or_default();
             let event = ImportedEvent {
                 id: event.id,
@@ -180,12 +186,14 @@ fn content(line: Line) -> Content {
                 digest: digest(&original),
                 original: Value::Object(original).to_string(),
             };
-            Content::Item { kind, id, item: Import::Event(Box::new(event)) }
+            Content::Item { kind, id, item: Import::Event(Box::new(event)), heard }
         }
         Line::Checkpoint(mut checkpoint) => {
             let original = checkpoint.original.take().unwrap_or_default();
             match checkpoint::to_stored(*checkpoint, original) {
-                Ok(checkpoint) => Content::Item { kind, id, item: Import::Checkpoint(Box::new(checkpoint)) },
+                Ok(checkpoint) => {
+                    Content::Item { kind, id, item: Import::Checkpoint(Box::new(checkpoint)), heard: None }
+                }
                 Err(error) => Content::Unfit { reason: "bad_value", message: format!("/id {error}, was {id:?}") },
             }
         }
@@ -202,6 +210,8 @@ struct Session<'a> {
     new: Noted,
     /// Records that would close a cycle, as it is now.
     held: Vec<Sent>,
+    /// What was said by hand.
+    words: Words,
 }
 
 /// Records to look at again at the end.
@@ -245,11 +255,14 @@ impl Session<'_> {
         for Parsed { number, content } in group {
             self.summary.lines += 1;
             match content {
-                Content::Item { kind, id, item: Import::Event(_) } if self.is_own_event(&id) => {
+                Content::Item { kind, id, item: Import::Event(_), .. } if self.is_own_event(&id) => {
                     self.summary.add(&known.outcome);
                     answers.add(number, &LineResult::new((number, kind, &id), None, &known));
                 }
-                Content::Item { kind, id, item } => sent.push(Sent { number, kind, id, item }),
+                Content::Item { kind, id, item, heard } => {
+                    heard.into_iter().for_each(|heard| self.words.hear(heard));
+                    sent.push(Sent { number, kind, id, item });
+                }
                 other => {
                     self.summary.refused += 1;
                     answers.add(number, &refused(number, &other));
@@ -282,7 +295,7 @@ impl Session<'_> {
             self.note(item, result);
             let derived = match item {
                 Import::Record(record) if record.id.to_string() != id => Some(record.id),
-                Import::Record(_) | Import::Event(_) | Import::Checkpoint(_) => None,
+                Import::Record(_) | Import::Event(_) | Import::Checkpoint(_) | Import::Word(_) => None,
             };
             answers.add(number, &LineResult::new((number, kind, &id), derived, result));
         }
@@ -311,6 +324,16 @@ impl Session<'_> {
             }
         }
         (answers.text(), false)
+    }
+
+    /// Applies what was said by hand, now that everything is there that it
+    /// was said of.
+    async fn take_words(&mut self) -> Result<(), Error> {
+        let words = self.words.take();
+        for group in words.chunks(GROUP_LINES) {
+            self.import(&Arc::new(group.to_vec())).await?;
+        }
+        Ok(())
     }
 
     async fn import(&self, items: &Arc<Vec<Import>>) -> Result<Vec<ImportResult>, Error> {

@@ -13,6 +13,7 @@ mod import;
 mod lines;
 mod outcome;
 mod record;
+mod words;
 
 pub use event::{imported_event, taint_event};
 pub use export::{Broken, export, record_json};

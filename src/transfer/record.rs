@@ -114,6 +114,9 @@ async fn taint(
                 None => None,
             };
             let (at, _, by) = cause.map(Cause::into_parts).unwrap_or_default();
+            // A mark that it came with is told as it was.
+            let is_known = before.is_suspect && at.is_some() && before.suspect_since == at;
+            let by = if is_known { before.suspect_source.clone() } else { by };
             Taint { is_suspect: true, suspect_since: at, suspect_source: by, ..Taint::default() }
         }
         (Flag::Tainted | Flag::Clean, _) => Taint::default(),

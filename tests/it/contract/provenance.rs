@@ -92,7 +92,7 @@ async fn taints_and_clears() {
     transcript.post("provenance/b/taint", &why).await;
     assert_eq!(flags(&client).await, ["clean"; 5]);
     transcript.get("taint-events").await;
-    let why = json!({"reason": "wrong units", "cascade_id": "c-1", "source_id": "s", "cancel_running": true});
+    let why = json!({"reason": "wrong units", "cascade_id": "c-1", "source_id": "a", "cancel_running": true});
     let first = transcript.post("provenance/b/taint?limit=1", &why).await;
     assert_eq!(first["cancelled"], json!([user]));
     let cursor = first["next_cursor"].as_str().unwrap();
@@ -130,6 +130,8 @@ async fn taints_and_clears() {
     let (new, old) = (after["taint_events"].as_array().unwrap(), before["taint_events"].as_array().unwrap());
     assert_eq!(new.len(), old.len() + 3);
     assert_eq!(new[3..], old[..]);
+    let unknown = client.post("provenance/a/taint", &json!({"reason": "r", "source_id": "s"})).await;
+    assert_eq!((unknown.status, &unknown.json()["errors"][0]["pointer"]), (422, &json!("/source_id")));
     for (path, body) in [
         ("provenance/nobody/taint", json!({"reason": "r"})),
         ("provenance/a/taint", json!({"reason": "r", "max_depth": 2})),

@@ -244,6 +244,11 @@ async fn what_is_not_known_any_more_is_listed() {
     let task = make(&mut service, "p", "a", &[]).await;
     let service = service.reopen(|settings| settings.retention = Some(Duration::from_millis(1)));
     service.soon("removal", || service.engine().status(task).unwrap().is_none()).await;
+    for requeue in [false, true] {
+        let dry = RollbackRequest { requeue, dry_run: true, ..request(&first) };
+        let foretold = service.engine().rollback(dry).await.unwrap();
+        assert_eq!((foretold.not_requeued.as_slice(), foretold.to_rerun.as_slice()), (&[task][..], &[task][..]));
+    }
     let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
     assert_eq!((done.not_requeued.as_slice(), done.requeued.len()), (&[task][..], 0));
     assert_eq!(flag(&service, "a"), Flag::Tainted);

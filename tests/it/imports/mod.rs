@@ -5,6 +5,7 @@
 mod folder;
 mod lines;
 mod rule;
+mod words;
 
 use serde_json::{Value, json};
 

@@ -2,6 +2,7 @@
 //! records, an artifact that everybody uses, rows in the worst order.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use dats::lineage::{Action, Flag, Graph, Link, Record, Relationship, Restored, Step, Stopped};
 use dats::task::{ArtifactId, ProjectId, RecordStatus, Seq, Timestamp};
@@ -94,6 +95,38 @@ fn questions_can_be_stopped() {
     let preview = |action| questions.preview(action, &[record_id(0)], None).unwrap().unwrap();
     assert_eq!(preview(Action::Clear), graph.preview(Action::Clear, &[record_id(0)], None).unwrap());
     assert_eq!(preview(Action::Clear).flags.len(), LEN);
+}
+
+/// All records are of the same moment, each out of three of any others that
+/// make no cycle, and a reader keeps the version before.
+#[test]
+fn records_of_one_moment() {
+    let len = from_environment("DATS_RECORDS", 20_000);
+    let len = usize::try_from(len).unwrap();
+    let mut random = Random::new(from_environment("DATS_SEED", 5));
+    let project = project(1);
+    let mut records: Vec<Record> = (0..len)
+        .map(|number| {
+            let inputs: Vec<usize> = (0..number.min(3)).map(|_| random.index(number)).collect();
+            Record { created_at: at(7), ..record(number, &project, &inputs) }
+        })
+        .collect();
+    for place in (1..len).rev() {
+        records.swap(place, random.index(place + 1));
+    }
+    let (mut graph, mut bound) = (Graph::default(), 0);
+    for (step, record) in records.iter().enumerate() {
+        let before = graph.clone();
+        let step = graph.insert(record, seq(step)).unwrap();
+        assert!(step.refused.is_empty());
+        bound += step.bound.len();
+        assert_eq!(usize::try_from(before.len()).unwrap() + 1, usize::try_from(graph.len()).unwrap());
+    }
+    let uses = records.iter().map(|record| {
+        let artifacts: BTreeSet<&ArtifactId> = record.inputs.iter().map(|(artifact, _)| artifact).collect();
+        artifacts.len()
+    });
+    assert_eq!(bound, uses.sum::<usize>());
 }
 
 /// Every record waits for the next to come.

@@ -344,8 +344,8 @@ fn lineage(recovered: &Recovered, view: &View) -> Result<()> {
 fn trail(graph: &Graph, view: &View) -> Result<()> {
     let mut flags: HashMap<RecordId, Flag> = HashMap::new();
     let rows: Vec<_> = view.cascades(None)?.collect::<Result<_, _>>()?;
-    for (seq, row) in rows.into_iter().rev() {
-        for change in row.changes {
+    for (seq, _) in rows.into_iter().rev() {
+        for change in view.cascade_changes(seq)? {
             let before = flags.insert(change.record, change.to).unwrap_or(Flag::Clean);
             ensure!(before == change.from, "{seq}: {} was {before:?}, not {:?}", change.record, change.from);
         }
