@@ -15,7 +15,6 @@ use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::records::RecordRows;
 use super::recover::TakenEvents;
 use super::rows::{Counters, LogEntry, Project, TierPause};
-use super::tables::id_then;
 use super::trail::Changes;
 use super::{Error, Store};
 use crate::task::{
@@ -45,8 +44,7 @@ pub struct IdempotencyRow {
 pub struct Batch {
     pub(super) submissions: Vec<(TaskId, Bytes)>,
     pub(super) tasks: Vec<TaskRow>,
-    pub(super) log: Vec<(Seq, Bytes)>,
-    pub(super) history: Vec<([u8; 24], Bytes)>,
+    pub(super) log: Vec<LogRow>,
     pub(super) records: Vec<(RecordId, Bytes)>,
     /// With the step that brought the record.
     pub(super) lineage: Vec<(RecordId, Seq, Bytes)>,
@@ -79,6 +77,17 @@ pub(super) struct TaskRow {
     pub(super) after: Status,
     pub(super) ended_at: Option<Timestamp>,
     pub(super) bytes: Bytes,
+}
+
+/// An entry of the log and, where it is about a task, of its history.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LogRow {
+    pub(super) seq: Seq,
+    pub(super) task: Option<TaskId>,
+    pub(super) bytes: Bytes,
+    /// What the history has in its place: the entry without the event that it
+    /// came in. Most came in none, and are the same in both.
+    pub(super) without_event: Option<Bytes>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -152,11 +161,14 @@ impl Batch {
 
     /// Appends to the log and, where the entry is about a task, to its history.
     pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
-        self.log.push((seq, encode("log", &entry)?.into()));
-        if let Some(task) = entry.task() {
-            let bytes = encode("history", &LogEntry { event: None, ..entry })?;
-            self.history.push((id_then(task.to_bytes(), seq.0), bytes.into()));
-        }
+        let bytes = encode("log", &entry)?.into();
+        let task = entry.task();
+        let without_event = if task.is_some() && entry.event.is_some() {
+            Some(encode("history", &LogEntry { event: None, ..entry })?.into())
+        } else {
+            None
+        };
+        self.log.push(LogRow { seq, task, bytes, without_event });
         Ok(())
     }
 

@@ -79,12 +79,14 @@ impl Batch {
             return Ok(());
         }
         let mut log = transaction.open_table(tables::LOG)?;
-        for (seq, bytes) in &self.log {
-            log.insert(seq.0, &bytes[..])?;
+        for row in &self.log {
+            log.insert(row.seq.0, &row.bytes[..])?;
         }
         let mut history = transaction.open_table(tables::HISTORY)?;
-        for (key, bytes) in &self.history {
-            history.insert(key, &bytes[..])?;
+        for row in &self.log {
+            let Some(task) = row.task else { continue };
+            let bytes = row.without_event.as_ref().unwrap_or(&row.bytes);
+            history.insert(&id_then(task.to_bytes(), row.seq.0), &bytes[..])?;
         }
         Ok(())
     }
