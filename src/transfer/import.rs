@@ -260,7 +260,9 @@ impl Session<'_> {
                     answers.add(number, &LineResult::new((number, kind, &id), None, &known));
                 }
                 Content::Item { kind, id, item, heard } => {
-                    heard.into_iter().for_each(|heard| self.words.hear(heard));
+                    if let Some(heard) = heard {
+                        self.words.hear(heard);
+                    }
                     sent.push(Sent { number, kind, id, item });
                 }
                 other => {
