@@ -14,7 +14,7 @@ use super::request::Call;
 use super::walks::{self, Found, Page, Walks, What};
 use crate::engine::CascadeRequest;
 use crate::json::{self, FieldError, Findings};
-use crate::lineage::{Action, Flag, FlagChange, Graph};
+use crate::lineage::{Action, Flag, FlagChange, Graph, Node};
 use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
 
 /// Longest reason, in bytes.
@@ -160,8 +160,12 @@ pub(super) fn summary(found: &Found, limit: usize) -> Summary {
     let What::Changes(all) = &found.what else {
         return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
     };
+    // In the order in which records lie in memory, which is that of their tasks as
+    // well: there are up to a million.
+    let mut nodes: Vec<Node> = all.iter().map(|change| change.record).collect();
+    nodes.sort_unstable();
     let (mut tasks, mut seen) = (Vec::with_capacity(all.len()), HashSet::new());
-    for known in all.iter().filter_map(|change| found.graph.record(change.record)) {
+    for known in nodes.into_iter().filter_map(|node| found.graph.record(node)) {
         tasks.push(known.task);
         seen.insert(known.project);
     }
