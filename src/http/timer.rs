@@ -1,7 +1,6 @@
 //! The timer of a connection. Its server asks for a deadline for the head of
 //! each request, and almost none of them passes: so a connection has one timer
 //! that is set again only when it fires, or when a deadline comes before it.
-//! Registering one for each request was a tenth of the time of a status read.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
