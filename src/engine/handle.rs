@@ -22,7 +22,7 @@ use super::turns::Grant;
 use super::writer::Writer;
 use super::{list, outgoing, submit, tree};
 use crate::clock::Clock;
-use crate::store::{self, DeadLetter, LogEntry, Project, Store, guarded, panic_message};
+use crate::store::{self, DeadLetter, LogEntry, Project, Store, View, guarded, panic_message};
 use crate::task::{
     Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Status, Submission, TaskId, Tier, Timestamp,
 };
@@ -48,6 +48,8 @@ pub struct WriterThread {
 /// on their way to it then are given back.
 struct Unclaimed {
     answer: oneshot::Receiver<Result<Vec<Grant>, Error>>,
+    /// Those that have come, but are not with the worker yet.
+    leases: Vec<LeaseId>,
     commands: Sender<Command>,
 }
 
@@ -55,10 +57,11 @@ impl Drop for Unclaimed {
     fn drop(&mut self) {
         // What was not sent yet is given back by the writer.
         self.answer.close();
-        for grant in self.answer.try_recv().into_iter().flatten().flatten() {
+        let sent = self.answer.try_recv().into_iter().flatten().flatten().map(|grant| grant.lease.id);
+        for lease in sent.chain(self.leases.drain(..)) {
             let (reply, _) = oneshot::channel();
             // When the queue is full, the lease runs out by itself.
-            let _ = self.commands.try_send(Command::Release { lease: grant.lease.id, reply });
+            let _ = self.commands.try_send(Command::Release { lease, reply });
         }
     }
 }
@@ -210,18 +213,27 @@ impl Engine {
     pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Lease { request, reply })?;
-        let mut unclaimed = Unclaimed { answer, commands: self.commands.clone() };
+        let mut unclaimed = Unclaimed { answer, leases: Vec::new(), commands: self.commands.clone() };
         let grants = if self.read.is_stopped() {
             unclaimed.answer.try_recv().unwrap_or(Err(Error::ShuttingDown))?
         } else {
             (&mut unclaimed.answer).await.unwrap_or(Err(Error::ShuttingDown))?
         };
-        let granted = grants.into_iter().map(|grant| {
-            let view = self.read.store.view()?;
-            let task = guarded(|| outgoing::ready_data_of_task(&view, &grant.task))?;
-            Ok(Granted { lease: grant.lease.id, until: grant.lease.until, task })
-        });
-        granted.collect()
+        unclaimed.leases = grants.iter().map(|grant| grant.lease.id).collect();
+        let granted = move |view: &View| {
+            let granted = grants.iter().map(|grant| {
+                let task = guarded(|| outgoing::ready_data_of_task(view, &grant.task))?;
+                Ok(Granted { lease: grant.lease.id, until: grant.lease.until, task })
+            });
+            granted.collect()
+        };
+        // Mostly the tables have it by now; else another thread waits for them.
+        let granted = match self.read.store.view_now()? {
+            Some(view) => granted(&view)?,
+            None => self.read(move |side| granted(&side.store.view()?)).await?,
+        };
+        unclaimed.leases.clear();
+        Ok(granted)
     }
 
     /// Prolongs a lease from now on; until when it is then held.
@@ -344,8 +356,17 @@ impl Engine {
     }
 
     /// The status answer of a task; `None`: there is no such task.
-    pub fn status(&self, task: TaskId) -> Result<Option<Answer>, Error> {
-        Ok(self.read.status(task)?)
+    pub async fn status(&self, task: TaskId) -> Result<Option<Answer>, Error> {
+        match self.read.status_now(task)? {
+            Some(answer) => Ok(answer),
+            None => self.read(move |side| side.status(task)).await,
+        }
+    }
+
+    /// The same without any waiting; `None`: there is no such task, or it is
+    /// to be asked for with [`Self::status`].
+    pub fn status_now(&self, task: TaskId) -> Result<Option<Answer>, Error> {
+        Ok(self.read.status_now(task)?.flatten())
     }
 
     /// The status answer as soon as it is not the `known` one, or, without
@@ -360,7 +381,7 @@ impl Engine {
         let wait = async {
             loop {
                 let changed = self.read.signals.changed(task);
-                let answer = self.status(task)?;
+                let answer = self.status(task).await?;
                 let done = answer.as_ref().is_none_or(|answer| match known {
                     Some(known) => answer.revision() != known,
                     None => answer.ended,
@@ -373,7 +394,7 @@ impl Engine {
         };
         match tokio::time::timeout(timeout, wait).await {
             Ok(answer) => answer,
-            Err(_) => self.status(task),
+            Err(_) => self.status(task).await,
         }
     }
 

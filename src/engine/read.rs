@@ -114,9 +114,6 @@ impl ReadSide {
         if let Some(graph) = publication.graph {
             self.graph.store(Arc::new(graph));
         }
-        if wrote && self.lists_changes {
-            self.note_commit_number();
-        }
         for pause in &publication.pauses {
             self.pauses.change(pause);
         }
@@ -131,7 +128,19 @@ impl ReadSide {
         if machine.lines.routing.has_next() {
             self.routing.send_modify(|count| *count = count.wrapping_add(1));
         }
-        self.head.send_if_modified(|head| std::mem::replace(head, machine.head) != machine.head);
+        // Who asks learns of it; who follows is woken when there is something to read.
+        self.head.send_if_modified(|head| {
+            *head = machine.head;
+            false
+        });
+    }
+
+    /// The tables have the group too: those who follow what is in them go on.
+    pub(super) fn publish_tables(&self) {
+        if self.lists_changes {
+            self.note_commit_number();
+        }
+        self.head.send_modify(|_| ());
     }
 
     /// The graph of the last commit is published.
@@ -224,26 +233,45 @@ impl ReadSide {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// The status answer of a task.
+    /// The status answer of a task. Waits while the tables follow a commit,
+    /// if it is not in memory.
     pub(super) fn status(&self, task: TaskId) -> Result<Option<Answer>, store::Error> {
+        Ok(self.status_from(task, || self.store.view().map(Some))?.flatten())
+    }
+
+    /// The same; `None` where that would wait.
+    pub(super) fn status_now(&self, task: TaskId) -> Result<Option<Option<Answer>>, store::Error> {
+        self.status_from(task, || self.store.view_now())
+    }
+
+    fn status_from(
+        &self,
+        task: TaskId,
+        open: impl FnOnce() -> Result<Option<View>, store::Error>,
+    ) -> Result<Option<Option<Answer>>, store::Error> {
         match self.hot.get(task, &self.pauses) {
-            Some(answer) => Ok(Some(answer)),
-            None => guarded(|| self.cold_status(task)),
+            Some(answer) => Ok(Some(Some(answer))),
+            None => guarded(|| self.cold_status(task, open)),
         }
     }
 
     /// The same, read from the store.
-    fn cold_status(&self, id: TaskId) -> Result<Option<Answer>, store::Error> {
+    fn cold_status(
+        &self,
+        id: TaskId,
+        open: impl FnOnce() -> Result<Option<View>, store::Error>,
+    ) -> Result<Option<Option<Answer>>, store::Error> {
         let cold = self.cold.load();
         let view = if let Some(view) = cold.get() {
             view
         } else {
-            let view = self.store.view()?.statuses()?;
+            let Some(view) = open()? else { return Ok(None) };
+            let view = view.statuses()?;
             cold.get_or_init(|| view)
         };
-        let Some((task, submission)) = view.task(id)? else { return Ok(None) };
+        let Some((task, submission)) = view.task(id)? else { return Ok(Some(None)) };
         let compact = answer::compact(&task, &Fixed::of(&submission, &task));
-        Ok(Some(compact.answer(id, self.pauses.holding(&compact))))
+        Ok(Some(Some(compact.answer(id, self.pauses.holding(&compact)))))
     }
 
     /// Brings the newest finished tasks back into memory after a start,

@@ -158,14 +158,20 @@ impl Writer {
         let (batch, publication) = self.machine.finish(now)?;
         let wrote = !batch.is_empty();
         let stopwatch = Stopwatch::start();
-        let committed = batch.commit(&self.machine.store, now)?;
-        self.read.note_commit(stopwatch.elapsed());
+        let durable = batch.make_durable(&self.machine.store, now)?;
+        // Answers leave before the tables have what they tell of, since who asks
+        // the tables waits for it. Nothing up to `apply` may open a view here.
         let to_route = self.machine.lines.routing.has_next();
         if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
             self.read.publish(publication, &self.machine, self.events, wrote);
         }
         for held in self.held.drain(..) {
-            self.unclaimed.extend(held.release(&committed));
+            self.unclaimed.extend(held.release(durable.committed()));
+        }
+        durable.apply()?;
+        self.read.note_commit(stopwatch.elapsed());
+        if wrote {
+            self.read.publish_tables();
         }
         Ok(())
     }

@@ -129,7 +129,7 @@ impl Edge {
         }
     }
 
-    /// The hot path; `None`: there is no such task, and the reason takes longer.
+    /// The hot path; `None`: there is no such task, or the answer takes longer.
     fn read_task(
         &self,
         routed: &Routed<'_>,

@@ -134,7 +134,7 @@ async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: Stream) -
     loop {
         // Asked before reading, so that no change falls between the two.
         let changed = app.engine.changed(task);
-        let ended = app.engine.status(task).map_err(|_| Over)?.is_none_or(|answer| answer.ended);
+        let ended = app.engine.status(task).await.map_err(|_| Over)?.is_none_or(|answer| answer.ended);
         loop {
             let read = app.engine.history(task, after, CHUNK).await.map_err(|_| Over)?;
             let entries = read.unwrap_or_default();

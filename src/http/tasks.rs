@@ -204,10 +204,11 @@ async fn missing(app: &App, raw_id: &str) -> Problem {
     }
 }
 
-/// `GET /tasks/{id}` without a query: the hot path; `None`: there is no such task.
+/// `GET /tasks/{id}` without a query: the hot path; `None`: there is no such
+/// task, or not without waiting.
 pub(super) fn read(app: &App, raw_id: &str, known: Option<&HeaderValue>) -> Result<Option<Response<Body>>, Problem> {
     let Ok(id) = task_id(raw_id) else { return Ok(None) };
-    Ok(app.engine.status(id)?.map(|answer| reply::task(answer, known)))
+    Ok(app.engine.status_now(id)?.map(|answer| reply::task(answer, known)))
 }
 
 /// `GET /tasks/{id}` with a query: `wait`, in seconds.
@@ -217,7 +218,7 @@ pub(super) async fn get(call: Call) -> Reply {
     query.finish()?;
     let known = call.if_none_match();
     let found = match task_id(&call.raw_id) {
-        Ok(id) => call.app.engine.status(id)?.map(|now| (id, now)),
+        Ok(id) => call.app.engine.status(id).await?.map(|now| (id, now)),
         Err(_) => None,
     };
     let Some((id, now)) = found else { return Err(missing(&call.app, &call.raw_id).await) };
@@ -229,7 +230,7 @@ pub(super) async fn get(call: Call) -> Reply {
     let waiting = call.app.engine.wait(id, revision, Duration::from_secs(seconds));
     let answer = tokio::select! {
         answer = waiting => answer?,
-        () = call.stopping.cancelled() => call.app.engine.status(id)?,
+        () = call.stopping.cancelled() => call.app.engine.status(id).await?,
     };
     Ok(reply::task(answer.ok_or_else(|| Problem::task_not_found(&call.raw_id))?, known))
 }

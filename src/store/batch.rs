@@ -11,6 +11,7 @@ use super::changes::Listing;
 use super::checkpoint::CheckpointRows;
 use super::codec::{decode, encode, encode_large};
 use super::contents::{ContentFile, NewContents};
+use super::durable::Durable;
 use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::records::RecordRows;
 use super::recover::TakenEvents;
@@ -245,17 +246,23 @@ impl Batch {
         self.trim = trim;
     }
 
-    /// Makes the batch durable: all of it or, after a crash, nothing. When
-    /// this fails with [`Error::Unknown`] the outcome is unknown, and the
-    /// caller must stop writing.
-    pub fn commit(mut self, store: &Store, now: Timestamp) -> Result<Committed, Error> {
+    /// Makes the batch durable: all of it or, after a crash, nothing. It is
+    /// to be applied then. When this fails with [`Error::Unknown`] the outcome
+    /// is unknown, and the caller must stop writing.
+    pub fn make_durable(mut self, store: &Store, now: Timestamp) -> Result<Durable<'_>, Error> {
         if self.is_empty() {
-            return Ok(Committed(()));
+            return Ok(Durable::in_tables(store, Committed(())));
         }
         self.at = now;
         self.tasks.sort_unstable_by_key(|row| row.id);
-        store.commit(&self)?;
-        Ok(Committed(()))
+        let journaled = store.journal_or_apply(&self)?;
+        let committed = Committed(());
+        Ok(if journaled { Durable::in_journal(store, self, committed) } else { Durable::in_tables(store, committed) })
+    }
+
+    /// Makes the batch durable, and visible.
+    pub fn commit(self, store: &Store, now: Timestamp) -> Result<(), Error> {
+        self.make_durable(store, now)?.apply()
     }
 
     /// The batch as a record of the journal.

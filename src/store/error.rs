@@ -69,6 +69,10 @@ pub enum Error {
     /// The database panicked, as it can over a damaged file.
     #[error("the database panicked: {0}")]
     Panicked(String),
+    /// What is durable did not get into the tables. Nothing is lost: the next
+    /// start brings it there.
+    #[error("the tables did not follow the journal; the next start brings them up to date")]
+    TablesBehind,
     /// A commit failed. It can have become durable all the same.
     #[error("the commit failed, its outcome is unknown: {0}")]
     Unknown(#[source] Box<redb::Error>),
@@ -97,4 +101,11 @@ macro_rules! from_redb {
     };
 }
 
-from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::DatabaseError, redb::SetDurabilityError);
+from_redb!(
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::DatabaseError,
+    redb::SetDurabilityError,
+    redb::CommitError
+);

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{Database, Durability, ReadableDatabase, StorageBackend};
+use redb::{Database, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
 use super::cautious::Cautious;
 use super::contents::ContentFiles;
+use super::durable::Tables;
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
@@ -39,6 +40,7 @@ pub struct Store {
 struct Inner {
     database: Database,
     journal: Mutex<Journal>,
+    tables: Tables,
     id: Uuid,
     path: Option<PathBuf>,
     contents: Option<Arc<ContentFiles>>,
@@ -143,7 +145,15 @@ impl Store {
         let generation = generation(&database)?;
         let (journal, records) = Journal::open(journal, id, generation)?;
         let contents = path.as_deref().and_then(Path::parent).map(ContentFiles::new);
-        let inner = Inner { database, journal: Mutex::new(journal), id, path, contents, _lock: lock };
+        let inner = Inner {
+            database,
+            journal: Mutex::new(journal),
+            tables: Tables::default(),
+            id,
+            path,
+            contents,
+            _lock: lock,
+        };
         let store = Self { inner: Arc::new(inner) };
         if !records.is_empty() {
             let batches: Result<Vec<_>, _> = records.iter().map(|record| Batch::of_journal(record)).collect();
@@ -153,20 +163,19 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes a batch durable and visible.
-    pub(super) fn commit(&self, batch: &Batch) -> Result<(), Error> {
+    /// Writes a batch to the journal: on return it survives a crash, and the
+    /// tables are to follow. Without room there it is applied at once, and
+    /// the checkpoint has it: `false`.
+    pub(super) fn journal_or_apply(&self, batch: &Batch) -> Result<bool, Error> {
         let record = batch.to_journal()?;
         let mut journal = self.journal();
         if !journal.fits(record.len()) {
             drop(journal);
-            return self.checkpoint_with(std::slice::from_ref(batch));
+            return self.checkpoint_with(std::slice::from_ref(batch)).map(|()| false);
         }
-        let mut transaction = self.inner.database.begin_write()?;
-        transaction.set_durability(Durability::None)?;
-        batch.apply(&transaction)?;
         // Up to here nothing has happened: an error leaves no trace.
         journal.append(&record).map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
-        transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))
+        Ok(true)
     }
 
     /// Makes redb durable up to now, so that a start has nothing to replay.
@@ -202,6 +211,14 @@ impl Store {
         self.inner.id
     }
 
+    pub(super) fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    pub(super) fn tables(&self) -> &Tables {
+        &self.inner.tables
+    }
+
     pub(super) fn content_files(&self) -> Option<&Arc<ContentFiles>> {
         self.inner.contents.as_ref()
     }
@@ -222,8 +239,15 @@ impl Store {
 
     /// A consistent view of what is committed now. Not to be kept long: the
     /// file grows while one is open.
+    /// Waits while the tables follow what is durable.
     pub fn view(&self) -> Result<View, Error> {
+        self.inner.tables.wait()?;
         Ok(View::new(self.inner.database.begin_read()?, self.inner.contents.clone()))
+    }
+
+    /// As [`Self::view`]; `None` where that would wait.
+    pub fn view_now(&self) -> Result<Option<View>, Error> {
+        if self.inner.tables.are_current()? { self.view().map(Some) } else { Ok(None) }
     }
 
     /// Reads what the engine keeps in memory.

@@ -47,7 +47,7 @@ impl Client {
                 17 => self.change_project().await?,
                 18 => self.mark().await?,
                 19 => self.roll_back().await?,
-                _ => self.look()?,
+                _ => self.look().await?,
             };
             if !goes_on {
                 break;
@@ -239,10 +239,10 @@ impl Client {
     }
 
     /// What a reader sees must be there for good.
-    fn look(&mut self) -> Result<bool> {
+    async fn look(&mut self) -> Result<bool> {
         let Some(task) = self.journal.any_task(&mut self.random) else { return Ok(true) };
         let had_ended = self.journal.saw_end(task);
-        match self.engine.status(task) {
+        match self.engine.status(task).await {
             Ok(Some(answer)) => self.journal.see(task, had_ended, &answer).map(|()| true),
             Ok(None) => anyhow::bail!("task {task} was acknowledged and is not there"),
             // A dead disk can't be read either.

@@ -104,9 +104,9 @@ async fn late_outputs_are_kept_with_their_attempt() {
     assert_eq!(service.report(task, output_report("later")).await, Outcome::Stale(Stale::Ended));
     let record = service.engine().record_of_artifact(artifact("late")).await.unwrap().unwrap();
     assert_eq!((record.task, record.status, record.outputs.len()), (task, RecordStatus::Failed, 2));
-    let before = service.engine().status(task).unwrap().unwrap();
+    let before = service.engine().status(task).await.unwrap().unwrap();
     let service = service.restart();
-    assert_eq!(service.engine().status(task).unwrap().unwrap().body, before.body);
+    assert_eq!(service.engine().status(task).await.unwrap().unwrap().body, before.body);
     assert_eq!(service.status(task)["status"], "cancelled");
 }
 
@@ -231,7 +231,7 @@ async fn long_polls_end_with_the_change_the_end_or_the_time() {
     let mut service = Service::new(settings());
     let task = service.submit(submission("p", "d")).await;
     let engine = service.engine().clone();
-    let version = engine.status(task).unwrap().unwrap().version;
+    let version = engine.status(task).await.unwrap().unwrap().version;
     let seen = |version| Some(Revision { version, hold: None });
     let still = engine.wait(task, seen(version), Duration::from_millis(30)).await.unwrap().unwrap();
     assert_eq!(still.version, version);

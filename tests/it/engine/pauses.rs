@@ -198,7 +198,7 @@ async fn a_pause_is_another_answer_and_wakes_who_waits() {
     let service = narrow();
     service.submit(submission("p", "runs")).await;
     let task = service.submit(submission("p", "waits")).await;
-    let before = service.engine().status(task).unwrap().unwrap();
+    let before = service.engine().status(task).await.unwrap().unwrap();
     assert_eq!(before.hold, None);
     let change = |known| {
         let engine = service.engine().clone();

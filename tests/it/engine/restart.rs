@@ -60,9 +60,7 @@ async fn every_phase_comes_back_byte_by_byte() {
     service.engine().update_project(dats::task::ProjectId::new("q").unwrap(), limited, None).await.unwrap();
     let tasks = one_in_each_phase(&mut service).await;
     assert_eq!(tasks.len(), 11, "{tasks:?}");
-    let answers = |service: &Service| -> Vec<_> {
-        tasks.values().map(|task| service.engine().status(*task).unwrap().unwrap().body).collect()
-    };
+    let answers = |service: &Service| -> Vec<_> { tasks.values().map(|task| service.answer(*task).body).collect() };
     let before = answers(&service);
     let figures = service.engine().figures();
     let queues = service.engine().queues().await.unwrap();

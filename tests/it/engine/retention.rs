@@ -29,7 +29,7 @@ async fn finished_tasks_leave_and_their_provenance_stays() {
     let service = service.restart_as(|settings| settings.retention = Some(Duration::from_millis(20)));
     service.soon("they leave", || service.engine().figures().counters.total() == 2).await;
     for (number, task) in ended.iter().enumerate() {
-        assert!(service.engine().status(*task).unwrap().is_none());
+        assert!(service.engine().status(*task).await.unwrap().is_none());
         assert!(service.engine().history(*task, Seq(0), 10).await.unwrap().is_none());
         let record = service.engine().record_of_artifact(artifact(&format!("art {number}"))).await.unwrap();
         assert_eq!(record.unwrap().task, *task);
@@ -41,7 +41,9 @@ async fn finished_tasks_leave_and_their_provenance_stays() {
     // Those that ended before the start and were in memory are gone there, too.
     let service = service.reopen(|settings| settings.retention = None);
     assert_eq!(service.engine().figures().counters.total(), 2);
-    assert!(ended.iter().all(|task| service.engine().status(*task).unwrap().is_none()));
+    for task in ended {
+        assert!(service.engine().status(task).await.unwrap().is_none());
+    }
 }
 
 #[tokio::test]
@@ -114,9 +116,7 @@ async fn memory_for_answers_is_bounded_and_reads_do_not_depend_on_it() {
     let hot = service.engine().figures().hot_tasks;
     assert!((20..60).contains(&hot), "{hot} answers are in memory");
     assert!(tasks.iter().all(|task| service.status(*task)["status"] == "cancelled"));
-    let answers = |service: &Service| -> Vec<_> {
-        tasks.iter().map(|task| service.engine().status(*task).unwrap().unwrap().body).collect()
-    };
+    let answers = |service: &Service| -> Vec<_> { tasks.iter().map(|task| service.answer(*task).body).collect() };
     let before = answers(&service);
     let service = service.restart();
     assert_eq!(answers(&service), before);

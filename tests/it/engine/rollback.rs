@@ -243,7 +243,7 @@ async fn what_is_not_known_any_more_is_listed() {
     let first = checkpoint_in_new(&service).await;
     let task = make(&mut service, "p", "a", &[]).await;
     let service = service.reopen(|settings| settings.retention = Some(Duration::from_millis(1)));
-    service.soon("removal", || service.engine().status(task).unwrap().is_none()).await;
+    service.soon("removal", || service.engine().status_now(task).unwrap().is_none()).await;
     for requeue in [false, true] {
         let dry = RollbackRequest { requeue, dry_run: true, ..request(&first) };
         let foretold = service.engine().rollback(dry).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dats::clock::{Clock, Stopwatch};
-use dats::engine::{Engine, EventOutcome, Granted, Incoming, Refusal, Settings, WriterThread};
+use dats::engine::{Answer, Engine, EventOutcome, Granted, Incoming, Refusal, Settings, WriterThread};
 use dats::store::{Error, LogEntry, Store};
 use dats::task::{Outcome, Report, Seq, Submission, TaskId};
 use serde_json::Value;
@@ -110,8 +110,21 @@ impl Service {
         self.engine().lease(request).await.expect("to lease").pop().expect("something to lease")
     }
 
+    /// The status answer of a task that there is.
+    pub(crate) fn answer(&self, task: TaskId) -> Answer {
+        let started = Stopwatch::start();
+        loop {
+            match self.engine().status_now(task).expect("to read") {
+                Some(answer) => return answer,
+                // The tables may just be following a commit.
+                None => assert!(started.elapsed() < PATIENCE, "there is no task {task}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn status(&self, task: TaskId) -> Value {
-        let answer = self.engine().status(task).expect("to read").expect("a task");
+        let answer = self.answer(task);
         let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
         assert_eq!(body["version"], answer.version);
         body
