@@ -1,6 +1,7 @@
 //! What the engine does with tasks, seen through its handle, on a directory
 //! of its own.
 
+mod answered;
 mod checkpoints;
 mod estimates;
 mod events;
