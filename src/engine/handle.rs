@@ -1,6 +1,7 @@
 //! The engine's handle: cheap to clone, safe to use from any task.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -358,15 +359,18 @@ impl Engine {
     /// The status answer of a task; `None`: there is no such task.
     pub async fn status(&self, task: TaskId) -> Result<Option<Answer>, Error> {
         match self.read.status_now(task)? {
-            Some(answer) => Ok(answer),
-            None => self.read(move |side| side.status(task)).await,
+            Poll::Ready(answer) => Ok(answer),
+            Poll::Pending => self.read(move |side| side.status(task)).await,
         }
     }
 
     /// The same without any waiting; `None`: there is no such task, or it is
     /// to be asked for with [`Self::status`].
     pub fn status_now(&self, task: TaskId) -> Result<Option<Answer>, Error> {
-        Ok(self.read.status_now(task)?.flatten())
+        match self.read.status_now(task)? {
+            Poll::Ready(answer) => Ok(answer),
+            Poll::Pending => Ok(None),
+        }
     }
 
     /// The status answer as soon as it is not the `known` one, or, without

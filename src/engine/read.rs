@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -236,42 +237,35 @@ impl ReadSide {
     /// The status answer of a task. Waits while the tables follow a commit,
     /// if it is not in memory.
     pub(super) fn status(&self, task: TaskId) -> Result<Option<Answer>, store::Error> {
-        Ok(self.status_from(task, || self.store.view().map(Some))?.flatten())
+        loop {
+            match self.status_now(task)? {
+                Poll::Ready(answer) => return Ok(answer),
+                Poll::Pending => self.store.wait()?,
+            }
+        }
     }
 
-    /// The same; `None` where that would wait.
-    pub(super) fn status_now(&self, task: TaskId) -> Result<Option<Option<Answer>>, store::Error> {
-        self.status_from(task, || self.store.view_now())
-    }
-
-    fn status_from(
-        &self,
-        task: TaskId,
-        open: impl FnOnce() -> Result<Option<View>, store::Error>,
-    ) -> Result<Option<Option<Answer>>, store::Error> {
+    /// The same; `Pending` where that would wait.
+    pub(super) fn status_now(&self, task: TaskId) -> Result<Poll<Option<Answer>>, store::Error> {
         match self.hot.get(task, &self.pauses) {
-            Some(answer) => Ok(Some(Some(answer))),
-            None => guarded(|| self.cold_status(task, open)),
+            Some(answer) => Ok(Poll::Ready(Some(answer))),
+            None => guarded(|| self.cold_status(task)),
         }
     }
 
     /// The same, read from the store.
-    fn cold_status(
-        &self,
-        id: TaskId,
-        open: impl FnOnce() -> Result<Option<View>, store::Error>,
-    ) -> Result<Option<Option<Answer>>, store::Error> {
+    fn cold_status(&self, id: TaskId) -> Result<Poll<Option<Answer>>, store::Error> {
         let cold = self.cold.load();
         let view = if let Some(view) = cold.get() {
             view
         } else {
-            let Some(view) = open()? else { return Ok(None) };
+            let Some(view) = self.store.view_now()? else { return Ok(Poll::Pending) };
             let view = view.statuses()?;
             cold.get_or_init(|| view)
         };
-        let Some((task, submission)) = view.task(id)? else { return Ok(Some(None)) };
+        let Some((task, submission)) = view.task(id)? else { return Ok(Poll::Ready(None)) };
         let compact = answer::compact(&task, &Fixed::of(&submission, &task));
-        Ok(Some(Some(compact.answer(id, self.pauses.holding(&compact)))))
+        Ok(Poll::Ready(Some(compact.answer(id, self.pauses.holding(&compact)))))
     }
 
     /// Brings the newest finished tasks back into memory after a start,

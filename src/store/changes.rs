@@ -89,7 +89,7 @@ impl Store {
         }
         let mut batch = Batch::default();
         batch.listing.list = Some(list);
-        batch.commit(self, now).map(|_| ())
+        batch.commit(self, now)
     }
 }
 

@@ -241,8 +241,13 @@ impl Store {
     /// file grows while one is open.
     /// Waits while the tables follow what is durable.
     pub fn view(&self) -> Result<View, Error> {
-        self.inner.tables.wait()?;
+        self.wait()?;
         Ok(View::new(self.inner.database.begin_read()?, self.inner.contents.clone()))
+    }
+
+    /// Waits until the tables have all that is durable.
+    pub fn wait(&self) -> Result<(), Error> {
+        self.inner.tables.wait()
     }
 
     /// As [`Self::view`]; `None` where that would wait.
