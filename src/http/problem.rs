@@ -125,6 +125,8 @@ impl Problem {
     pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [error] if error.pointer.is_empty() => error.message.clone(),
+            // Most messages go on from the name ("must be …"); this one names it itself.
+            [error] if error.message.starts_with("unknown ") => format!("{}: {}", error.pointer, error.message),
             [error] => format!("{} {}", error.pointer, error.message),
             errors => format!("{} fields are not valid", errors.len()),
         };
