@@ -89,6 +89,9 @@ pub enum Refusal {
     /// Nothing in the provenance has this id.
     #[error("there is no record and no artifact {0}")]
     SubjectNotFound(Subject),
+    /// What something was concluded from is not known here.
+    #[error("there is no record and no artifact {0}, which is named as the source")]
+    SourceNotFound(String),
     /// No such checkpoint.
     #[error("there is no checkpoint {0}")]
     CheckpointNotFound(CheckpointId),

@@ -89,6 +89,12 @@ impl Engine {
         provenance::resolve(graph, subject)
     }
 
+    /// What an id of any kind names, if it is known here.
+    #[must_use]
+    pub fn named(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
+        provenance::named(graph, id)
+    }
+
     /// Taints, marks or clears, with all that follows, in one durable step.
     pub async fn cascade(&self, request: CascadeRequest) -> Result<Cascade, Error> {
         let request = Box::new(request);

@@ -6,6 +6,7 @@ use super::cascade::CascadeRequest;
 use super::contents::Prepared;
 use super::machine::Machine;
 use super::memory::event_hash;
+use super::provenance::named;
 use super::rollback::RollbackRequest;
 use crate::store::{self, About, LogEntry};
 use crate::task::{Change, Correlation, EventHash, Input, Outcome, ProjectId, RecordId, Report, Stale, Timestamp};
@@ -179,6 +180,10 @@ impl Machine {
         original: Original,
         now: Timestamp,
     ) -> Stored<Result<Outcome, Refusal>> {
+        let is_unknown = |source: &&String| named(self.provenance.graph(), source).is_none();
+        if let Some(source) = request.source.as_ref().filter(is_unknown) {
+            return Ok(Err(Refusal::SourceNotFound(source.clone())));
+        }
         let cascade = match self.cascade(request, now)? {
             Ok(cascade) => cascade,
             Err(refusal) => return Ok(Err(refusal)),

@@ -203,7 +203,7 @@ impl Provenance {
 
     /// Counts changed flags: those of one project that stand together at once.
     fn tally_flags(&mut self, step: &Step) {
-        let project = |change: &FlagChange| self.graph.named(change.record).map(|(_, project)| project);
+        let project = |change: &FlagChange| self.graph.project_of(change.record);
         let mut of = None;
         let mut tally = None;
         for change in &step.flags {
@@ -291,13 +291,24 @@ pub(super) fn resolve(graph: &Graph, subject: &Subject) -> Option<Node> {
     }
 }
 
+/// What an id names: a record, or the record that made an artifact.
+#[must_use]
+pub(super) fn named(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
+    // An artifact first: its id is a text as it stands, that of a record may
+    // be one from which the record's own is derived.
+    let record = id.parse().ok().map(Subject::Record);
+    let artifact = ArtifactId::new(id).ok().map(Subject::Artifact);
+    let imported = artifact.is_some().then(|| Subject::Record(RecordId::of_text(id)));
+    let mut subjects = [record, artifact, imported].into_iter().flatten();
+    subjects.find_map(|subject| resolve(graph, &subject).map(|node| (subject, node)))
+}
+
 impl Machine {
     /// Taints, marks or clears, in one step with all that follows.
     pub(super) fn cascade(&mut self, request: CascadeRequest, now: Timestamp) -> Stored<Result<Cascade, Refusal>> {
         let graph = self.provenance.graph();
-        let Some(known) = resolve(graph, &request.subject).and_then(|node| graph.record(node)) else {
-            return Ok(Err(Refusal::SubjectNotFound(request.subject)));
-        };
+        let named = resolve(graph, &request.subject).and_then(|node| Some((node, graph.record(node)?)));
+        let Some((node, known)) = named else { return Ok(Err(Refusal::SubjectNotFound(request.subject))) };
         let (id, before) = (known.id, known.flag);
         let (seq, mut step) = self.provenance.apply(request.action, &[id])?;
         // Found good after another look: it counts as validated.
@@ -326,8 +337,11 @@ impl Machine {
                 reason: request.reason.clone(),
                 source: request.source.clone(),
             };
-            let changes = Changes::of(self.provenance.graph(), &step.flags);
-            self.group.batch.put_cascade(seq, &row, changes)?;
+            let graph = self.provenance.graph();
+            // A mark on what is suspect anyway changes no flag, but counts once the taint has gone.
+            let said = FlagChange { record: node, from: before, to: before, depth: 0, through: None };
+            let told = if step.flags.is_empty() { std::slice::from_ref(&said) } else { &step.flags };
+            self.group.batch.put_cascade(seq, &row, Changes::of(graph, told))?;
         }
         let mut cancelled = Vec::new();
         if request.cancel_running {

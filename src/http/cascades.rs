@@ -1,9 +1,11 @@
 //! Taints, marks and clears: what is said of a record, and what follows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use fixedbitset::FixedBitSet;
 use hyper::StatusCode;
+use petgraph::visit::{NodeCount as _, NodeIndexable as _};
 use serde::{Deserialize, Serialize};
 use uuid::{NoContext, Uuid};
 
@@ -14,7 +16,7 @@ use super::request::Call;
 use super::walks::{self, Found, Page, Walks, What};
 use crate::engine::CascadeRequest;
 use crate::json::{self, FieldError, Findings};
-use crate::lineage::{Action, Flag, FlagChange, Graph, Node};
+use crate::lineage::{Action, Flag, FlagChange, Graph};
 use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
 
 /// Longest reason, in bytes.
@@ -160,28 +162,32 @@ pub(super) fn summary(found: &Found, limit: usize) -> Summary {
     let What::Changes(all) = &found.what else {
         return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
     };
-    // In the order in which records lie in memory, which is that of their tasks as
-    // well: there are up to a million.
-    let mut nodes: Vec<Node> = all.iter().map(|change| change.record).collect();
-    nodes.sort_unstable();
-    let (mut tasks, mut seen) = (Vec::with_capacity(all.len()), HashSet::new());
-    for known in nodes.into_iter().filter_map(|node| found.graph.record(node)) {
-        tasks.push(known.task);
-        seen.insert(known.project);
+    let (graph, mut counts, mut max_depth) = (&found.graph, Counts::default(), 0);
+    // Gone over in the order in which records lie in memory, which is that of
+    // their tasks as well: there are up to a million.
+    let mut changed = FixedBitSet::with_capacity(graph.node_count());
+    for change in all {
+        changed.insert(graph.to_index(change.record));
+        max_depth = max_depth.max(change.depth);
+        match change.to {
+            Flag::Tainted => counts.tainted += 1,
+            Flag::Suspect => counts.suspect += 1,
+            Flag::Clean => counts.cleared += 1,
+        }
+    }
+    let (mut tasks, mut seen) = (Vec::with_capacity(all.len()), FixedBitSet::with_capacity(graph.projects().count()));
+    for (task, project) in changed.ones().filter_map(|at| graph.made_for(graph.from_index(at))) {
+        tasks.push(task);
+        seen.insert(project.number());
     }
     tasks.sort_unstable();
     tasks.dedup();
-    let projects: BTreeSet<&str> = seen.into_iter().filter_map(|project| found.graph.project_id(project)).collect();
-    let to = |flag| all.iter().filter(|change| change.to == flag).count();
+    let projects = graph.projects().filter(|project| seen.contains(project.number()));
+    let projects: BTreeSet<&str> = projects.filter_map(|project| graph.project_id(project)).collect();
+    (counts.tasks, counts.projects) = (tasks.len(), projects.len());
     Summary {
-        counts: Counts {
-            tainted: to(Flag::Tainted),
-            suspect: to(Flag::Suspect),
-            cleared: to(Flag::Clean),
-            tasks: tasks.len(),
-            projects: projects.len(),
-        },
-        max_depth: all.iter().map(|change| change.depth).max().unwrap_or(0),
+        counts,
+        max_depth,
         tasks: tasks.into_iter().take(limit).collect(),
         projects: projects.into_iter().take(limit).map(str::to_owned).collect(),
     }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -116,7 +117,9 @@ where
 {
     // Small answers shall not wait for more of them.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Patient::new(stream, limits.write_timeout));
+    let unread = Arc::new(AtomicBool::new(false));
+    let io = TokioIo::new(Patient::new(stream, limits.write_timeout, unread.clone()));
+    let service = Noting { service, has_body: unread.clone() };
     let connection = http1::Builder::new()
         .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
@@ -131,6 +134,8 @@ where
     let ended = if let Some(ended) = ended {
         ended
     } else {
+        // Who is only waiting for a next request need not be waited for.
+        unread.store(false, Ordering::Relaxed);
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection.as_mut() => ended,
@@ -139,6 +144,25 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// Notes whether the last request of a connection has a body: it may be
+/// answered before all of it has come.
+#[derive(Debug)]
+struct Noting<S> {
+    service: S,
+    has_body: Arc<AtomicBool>,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Noting<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<Incoming>) -> S::Future {
+        self.has_body.store(!request.body().is_end_stream(), Ordering::Relaxed);
+        self.service.call(request)
     }
 }
 
@@ -294,6 +318,22 @@ mod tests {
         assert!(read_some(&mut busy).await.starts_with("HTTP/1.1 200"));
         server.running.await.unwrap();
         assert!(TcpStream::connect(server.address).await.is_err());
+    }
+
+    /// An answer in the middle of a body arrives, whatever is still sent.
+    #[tokio::test]
+    async fn who_goes_on_sending_is_answered() {
+        let server = server(limits(), Duration::ZERO).await;
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let length = 32 << 20;
+        let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..length / (1 << 20) {
+            stream.write_all(&vec![b'x'; 1 << 20]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(read_some(&mut stream).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(read_some(&mut stream).await, "");
     }
 
     #[tokio::test]

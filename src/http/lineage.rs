@@ -12,20 +12,14 @@ use super::request::Call;
 use super::walks::{self, Found, Page, Place, Stop, Walks, What};
 use crate::engine::{Engine, Subject};
 use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship, Stopped};
-use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
+use crate::task::{RecordId, TaskId, Timestamp};
 
 /// Most records of a path within another answer.
 const MOST_OF_PATH: usize = 100;
 
 /// What an id names: a record, or the record that made an artifact.
 pub(super) fn subject(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
-    // An artifact first: its id is a text as it stands, that of a record may
-    // be one from which the record's own is derived.
-    let record = id.parse().ok().map(Subject::Record);
-    let artifact = ArtifactId::new(id).ok().map(Subject::Artifact);
-    let imported = artifact.is_some().then(|| Subject::Record(RecordId::of_text(id)));
-    let mut subjects = [record, artifact, imported].into_iter().flatten();
-    subjects.find_map(|subject| Engine::resolve(graph, &subject).map(|node| (subject, node)))
+    Engine::named(graph, id)
 }
 
 fn node(graph: &Graph, id: &str) -> Result<Node, Problem> {

@@ -2,14 +2,26 @@
 //! what is sent was read for too long, writing fails and the connection ends.
 //! Without this, a client that never reads would hold its connection and the
 //! stream behind it for good.
+//!
+//! It also takes leave slowly: closing a socket with bytes that nobody has
+//! read resets the connection, and takes an answer back that its client has
+//! not read yet. Who is refused in the middle of a long body may send the rest
+//! of it, which is dropped.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+
+/// Longest silence of a client that is being left.
+const LEAVE_SILENCE: Duration = Duration::from_secs(2);
+/// Longest time in which what a client goes on sending is dropped.
+const LEAVE_LONGEST: Duration = Duration::from_secs(30);
 
 /// A stream with a limit on the time in which it takes nothing.
 #[derive(Debug)]
@@ -17,12 +29,22 @@ pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Whether there may be bytes to come that nobody will read.
+    unread: Arc<AtomicBool>,
+    leaving: Option<Leaving>,
+}
+
+/// The end of a connection: everything is said, and the rest is dropped.
+#[derive(Debug)]
+struct Leaving {
+    silence: Pin<Box<Sleep>>,
+    end: Pin<Box<Sleep>>,
 }
 
 impl<S> Patient<S> {
     /// Waits at most `patience` for each write.
-    pub(super) const fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+    pub(super) const fn new(stream: S, patience: Duration, unread: Arc<AtomicBool>) -> Self {
+        Self { stream, patience, waiting: None, unread, leaving: None }
     }
 
     /// A write that went on ends the wait, one that did not begins or
@@ -47,7 +69,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
@@ -73,7 +95,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.leaving.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.unread.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let sleep = |time| Box::pin(tokio::time::sleep(time));
+        let leaving =
+            this.leaving.get_or_insert_with(|| Leaving { silence: sleep(LEAVE_SILENCE), end: sleep(LEAVE_LONGEST) });
+        ready!(leaving.poll(&mut this.stream, cx));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Leaving {
+    fn poll<S: AsyncRead + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<()> {
+        let mut dropped = [0; 16 << 10];
+        loop {
+            if self.end.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buffer = ReadBuf::new(&mut dropped);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.silence = Box::pin(tokio::time::sleep(LEAVE_SILENCE));
+                }
+                // It has ended, one way or the other.
+                Poll::Ready(Ok(()) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return self.silence.as_mut().poll(cx),
+            }
+        }
     }
 }
 
@@ -86,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_does_not_read_is_given_up() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut patient = Patient::new(near, Duration::from_millis(20));
+        let mut patient = Patient::new(near, Duration::from_millis(20), Arc::default());
         patient.write_all(&[1; 16]).await.unwrap();
         let error = patient.write_all(&[1; 16]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -96,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_client_is_not() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut patient = Patient::new(near, Duration::from_millis(500));
+        let mut patient = Patient::new(near, Duration::from_millis(500), Arc::default());
         let reading = tokio::spawn(async move {
             for _ in 0..8 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

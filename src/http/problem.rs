@@ -355,6 +355,8 @@ impl From<Refusal> for Problem {
             Refusal::UnknownDependency { index, .. } => {
                 Self::invalid_field(format!("/options/depends_on/{index}"), detail)
             }
+            // Who asks over HTTP learns it before: this is said to an event.
+            Refusal::SourceNotFound(_) => Self::invalid_field("/data/source_id", detail),
             Refusal::IdempotencyKeyReused => {
                 let title = "The idempotency key was used before";
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)

@@ -11,11 +11,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use fixedbitset::FixedBitSet;
 use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
 use super::pace::{Endless, Pace, Questions, STRIDE};
-use super::pages::{place, split};
+use super::pages::place;
 use super::record::{Edge, Error, Fact, Flag, FlagChange, Node, Step};
 use crate::task::{RecordId, Seq};
 
@@ -145,8 +146,8 @@ impl Graph {
     }
 
     /// Gives everything below an exposure: the newest position, or none where
-    /// nothing is tainted any more. What has it already has also passed it on,
-    /// so nothing is visited twice.
+    /// nothing is tainted any more. First all is found, as any walk finds it;
+    /// then it is changed in the order in which it lies in memory.
     fn spread<P: Pace>(
         &mut self,
         mut queue: Vec<Reached>,
@@ -155,7 +156,15 @@ impl Graph {
         flags: &mut Vec<FlagChange>,
         pace: &P,
     ) -> Result<(), P::Stopped> {
-        let Self { dependents, marks, .. } = self;
+        if queue.is_empty() {
+            return Ok(());
+        }
+        let mut seen = FixedBitSet::with_capacity(place(self.len));
+        // What has it already was told of before. A start that has not is one
+        // like the others, where it is also below another start.
+        let has = queue.iter().map(|start| start.node).filter(|node| self.marks.exposure(*node) == exposure);
+        seen.extend(has.map(place));
+        let starts = queue.len();
         let mut next = 0;
         while let Some(&reached) = queue.get(next) {
             if next.is_multiple_of(STRIDE) {
@@ -165,15 +174,16 @@ impl Graph {
             if limit.is_some_and(|limit| reached.depth >= limit) {
                 break;
             }
-            let (at, slot) = split(reached.node);
-            for &node in dependents.get(at).lists.get(slot).chunks().flatten() {
-                if marks.exposure(node) != exposure {
-                    let below = reached.below(node);
-                    flags.extend(below.change(marks.set_exposure(node, exposure)));
-                    queue.push(below);
+            for &node in self.dependents_of(reached.node).chunks().flatten() {
+                if !seen.put(place(node)) {
+                    queue.push(reached.below(node));
                 }
             }
         }
+        let before = self.marks.clone();
+        self.marks.set_exposures(&seen, exposure);
+        let flag_of = |node| (before.flag(node), self.marks.flag(node));
+        flags.extend(queue[starts..].iter().filter_map(|reached| reached.change(flag_of(reached.node))));
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::lists::{List, Lists};
 use super::names::{Index, Names};
 use super::pages::{Pages, split};
 use super::record::{Artifact, Error, Fact, Flag, Link, Node, Project, Relationship};
-use super::rows::{ArtifactPage, DependentPage, Input, InputPage, MOST, Marks, Row, RowPage};
+use super::rows::{ArtifactPage, DependentPage, Input, InputPage, MOST, Marks, Origin, Row, RowPage};
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// One version of the provenance graph. A clone is another version that
@@ -93,9 +93,14 @@ impl Graph {
         self.newest
     }
 
-    /// All records, in the order in which they came.
+    /// All records, in the order of their places.
     pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
         (0..self.len).map(Node)
+    }
+
+    /// All projects, by number.
+    pub fn projects(&self) -> impl Iterator<Item = Project> + use<> {
+        (0..self.projects.len()).map(Project)
     }
 
     /// The record with this id.
@@ -135,11 +140,11 @@ impl Graph {
         Some(Known {
             id: row.id,
             task: row.task,
-            project: Project(row.project),
+            project: Project(self.project(node.0)),
             status: self.marks.status(node.0),
             created_at: row.created_at,
             started_at: row.started_at,
-            seq: row.seq,
+            seq: self.seq(node.0),
             fact: self.marks.fact(node.0),
             flag: self.marks.flag(node.0),
         })
@@ -149,14 +154,25 @@ impl Graph {
     /// needs to name them.
     #[must_use]
     pub fn named(&self, node: Node) -> Option<(RecordId, Project)> {
-        let row = self.holds(node).then(|| self.row(node.0))?;
-        Some((row.id, Project(row.project)))
+        self.holds(node).then(|| (self.row(node.0).id, Project(self.project(node.0))))
+    }
+
+    /// The project of a record.
+    #[must_use]
+    pub fn project_of(&self, node: Node) -> Option<Project> {
+        self.holds(node).then(|| Project(self.project(node.0)))
+    }
+
+    /// The task and the project that a record was made for.
+    #[must_use]
+    pub fn made_for(&self, node: Node) -> Option<(TaskId, Project)> {
+        self.holds(node).then(|| (self.row(node.0).task, Project(self.project(node.0))))
     }
 
     /// The position at which a record came: no other record has it.
     #[must_use]
     pub fn brought_by(&self, node: Node) -> Option<Seq> {
-        self.holds(node).then(|| self.row(node.0).seq)
+        self.holds(node).then(|| self.seq(node.0))
     }
 
     /// What a record used, with what it is linked to, in a fixed order.
@@ -227,6 +243,17 @@ impl Graph {
         self.rows.get(page).get(slot)
     }
 
+    /// The position at which a record came.
+    pub(super) fn seq(&self, node: u32) -> Seq {
+        let (page, slot) = split(node);
+        self.rows.get(page).seq(slot)
+    }
+
+    pub(super) fn project(&self, node: u32) -> u32 {
+        let (page, slot) = split(node);
+        self.rows.get(page).project(slot)
+    }
+
     pub(super) fn inputs_of(&self, node: u32) -> List<'_, Input> {
         let (page, slot) = split(node);
         self.inputs.get(page).lists.get(slot)
@@ -254,11 +281,11 @@ impl Graph {
         let (page, slot) = split(dependent);
         let page = self.inputs.get(page);
         let later = if page.rebound.is_empty() { None } else { page.rebound_at(slot, artifact) };
-        later.unwrap_or_else(|| self.row(dependent).seq.max(self.row(dependency).seq))
+        later.unwrap_or_else(|| self.seq(dependent).max(self.seq(dependency)))
     }
 
     /// Adds a record without inputs and outputs.
-    pub(super) fn append(&mut self, row: Row, status: RecordStatus) -> u32 {
+    pub(super) fn append(&mut self, row: Row, origin: Origin, status: RecordStatus) -> u32 {
         let node = self.len;
         let (page, slot) = split(node);
         if slot == 0 {
@@ -269,7 +296,7 @@ impl Graph {
             self.dependents.reach(page);
         }
         let id = row.id;
-        self.rows.get_mut(page).push(row);
+        self.rows.get_mut(page).push(row, origin);
         self.marks.set_status(node, status);
         self.len += 1;
         let (rows, hasher) = (&self.rows, self.ids.hasher.clone());

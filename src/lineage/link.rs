@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::graph::Graph;
 use super::pages::split;
 use super::record::{Artifact, Edge, Error, Link, Node, Record, Relationship, Step};
-use super::rows::{Input, Row};
+use super::rows::{Input, Origin, Row};
 use crate::task::{ArtifactId, RecordId, RecordStatus, Seq};
 
 /// An input that has to be asked again: record and artifact.
@@ -24,8 +24,6 @@ pub(super) enum Binding {
     At(Seq),
     /// From rows: as old as the younger of its records.
     Restored,
-    /// From rows, and a cycle is looked for later, once for all.
-    Unasked,
 }
 
 impl Graph {
@@ -88,9 +86,7 @@ impl Graph {
 
     pub(super) fn append_record(&mut self, record: &Record, seq: Seq) -> u32 {
         let project = self.projects.number(record.project.as_str());
-        let started_at = record.started_at.unwrap_or(record.created_at);
-        let row = Row { id: record.id, task: record.task, created_at: record.created_at, started_at, seq, project };
-        self.append(row, record.status)
+        self.append(Row::of(record), Origin { seq, project }, record.status)
     }
 
     /// Adds inputs and outputs to a record, and gives the inputs to be asked.
@@ -288,9 +284,7 @@ impl Graph {
             return None;
         };
         let edge = Edge { dependent: Node(consumer), artifact: Artifact(artifact), dependency: Node(producer) };
-        if binding == Binding::Unasked {
-            self.cross(consumer, producer);
-        } else if self.closes_cycle(consumer, producer) {
+        if self.closes_cycle(consumer, producer) {
             self.refuse(edge, (at, input), step);
             return None;
         }
@@ -304,7 +298,7 @@ impl Graph {
             Arc::make_mut(&mut self.cover).add_edge();
         }
         if let Binding::At(seq) = binding
-            && seq != self.row(consumer).seq.max(self.row(producer).seq)
+            && seq != self.seq(consumer).max(self.seq(producer))
         {
             let (page, slot) = split(consumer);
             self.inputs.get_mut(page).set_rebound(slot, artifact, Some(seq));

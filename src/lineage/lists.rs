@@ -59,6 +59,29 @@ impl<T: Copy> Lists<T> {
         self.long.iter_mut().find(|(of, _)| *of == slot).map(|(_, long)| long)
     }
 
+    /// The lists of the slots from the first on, as they are to be.
+    pub(super) fn of<'a>(lists: impl Iterator<Item = &'a [T]> + Clone) -> Self
+    where
+        T: 'a,
+    {
+        let is_short = |list: &&[T]| list.len() <= LONGEST;
+        let mut made = Self::default();
+        made.items.reserve_exact(lists.clone().filter(is_short).map(<[T]>::len).sum());
+        let mut filled = 0;
+        for (slot, list) in lists.enumerate() {
+            if is_short(&list) {
+                made.items.extend_from_slice(list);
+            } else {
+                made.long.push((slot, list.iter().copied().collect()));
+            }
+            filled = slot + 1;
+            made.starts[filled] = u16::try_from(made.items.len()).unwrap_or(u16::MAX);
+        }
+        let end = made.starts[filled];
+        made.starts[filled..].fill(end);
+        made
+    }
+
     pub(super) fn push(&mut self, slot: usize, item: T) {
         self.insert(slot, self.get(slot).len(), item);
     }
@@ -260,6 +283,23 @@ mod tests {
         }
         assert!(lists.get(1).is_empty() && lists.get(PAGE - 1).is_empty());
         assert_eq!(lists.long.len(), 3);
+    }
+
+    #[test]
+    fn lists_can_be_made_at_once() {
+        let lengths = [0, 3, LONGEST, LONGEST + 1, 0, 5000, 2];
+        let plain: Vec<Vec<u32>> =
+            lengths.iter().map(|length| (0..u32::try_from(*length).unwrap()).collect()).collect();
+        let mut lists = Lists::of(plain.iter().map(Vec::as_slice));
+        for (slot, list) in plain.iter().enumerate() {
+            assert_eq!((&all(&lists, slot), lists.get(slot).is_long()), (list, list.len() > LONGEST));
+        }
+        lists.push(6, 9);
+        lists.push(200, 8);
+        lists.push(2, 7);
+        assert_eq!((all(&lists, 6), all(&lists, 200)), (vec![0, 1, 9], vec![8]));
+        assert!(lists.get(2).is_long() && lists.get(7).is_empty());
+        assert!(all(&Lists::of(std::iter::empty()), 0).is_empty());
     }
 
     #[test]

@@ -59,6 +59,7 @@
 //! about 25 and its name. Facts and exposures take 8 bytes each, only in pages
 //! that have any. [`Graph::footprint`] counts, and a test holds the figures.
 
+mod bulk;
 mod cycle;
 mod flags;
 mod graph;

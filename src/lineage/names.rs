@@ -34,6 +34,17 @@ fn shard_of(hash: u64) -> usize {
 }
 
 impl Index {
+    /// An empty one with room for so many.
+    pub(super) fn with_room(count: usize) -> Self {
+        let mut index = Self::default();
+        // Parts are not filled evenly.
+        let each = count / SHARDS + count / SHARDS / 8;
+        for shard in 0..SHARDS {
+            index.shards.get_mut(shard).reserve(each, |_| 0);
+        }
+        index
+    }
+
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.shards.get(shard_of(hash)).find(hash, |number| is_it(*number)).copied()
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pages::place;
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// A record's place in the graph. It never changes, and is the same in every
@@ -16,6 +17,14 @@ pub struct Artifact(pub(super) u32);
 /// A project's place in the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Project(pub(super) u32);
+
+impl Project {
+    /// Its number: they are counted from zero, without gaps.
+    #[must_use]
+    pub fn number(self) -> usize {
+        place(self.0)
+    }
+}
 
 /// How an artifact was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

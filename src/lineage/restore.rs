@@ -8,11 +8,14 @@
 
 use std::collections::HashSet;
 
+use super::bulk::Flat;
 use super::graph::Graph;
 use super::link::{Asked, Binding};
-use super::pages::split;
+use super::names::Index;
+use super::pages::{place, split};
 use super::record::{Artifact, Edge, Error, Fact, Link, Node, Record, Step};
-use crate::task::{ArtifactId, Seq};
+use super::rows::{Input, Origin, Row};
+use crate::task::{ArtifactId, RecordStatus, Seq};
 
 /// A record with everything about it that does not follow from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,60 @@ pub struct Restored {
     pub refused: Vec<ArtifactId>,
 }
 
+/// Rows as they come, before each record has its place: places go by age.
+#[derive(Debug, Default)]
+struct Gathered {
+    rows: Vec<Row>,
+    said: Vec<(Origin, RecordStatus, Option<Fact>)>,
+    inputs: Flat<Input>,
+    outputs: Flat<u32>,
+    /// By the order of the rows: the row, an artifact, and when or nothing.
+    rebound: Vec<(usize, u32, Seq)>,
+    refused: Vec<(usize, u32)>,
+}
+
+impl Gathered {
+    fn add(&mut self, row: Restored, graph: &mut Graph) -> Result<(), Error> {
+        let (record, at) = (row.record, self.rows.len());
+        graph.check_room(record.inputs.len() + record.outputs.len())?;
+        let mut inputs: Vec<_> = record.inputs.iter().map(|(id, how)| (graph.artifact(id), *how)).collect();
+        inputs.sort_unstable();
+        inputs.dedup_by_key(|(artifact, _)| *artifact);
+        self.inputs.push(inputs.into_iter().map(|(artifact, how)| Input::new(artifact, how)));
+        let mut outputs: Vec<u32> = Vec::with_capacity(record.outputs.len());
+        for id in &record.outputs {
+            let artifact = graph.artifact(id);
+            if !outputs.contains(&artifact) {
+                outputs.push(artifact);
+            }
+        }
+        self.outputs.push(outputs);
+        self.rebound.extend(row.rebound.iter().map(|(artifact, seq)| (at, graph.artifact(artifact), *seq)));
+        self.refused.extend(row.refused.iter().map(|artifact| (at, graph.artifact(artifact))));
+        let project = graph.projects.number(record.project.as_str());
+        self.said.push((Origin { seq: row.seq, project }, record.status, row.fact));
+        self.rows.push(Row::of(&record));
+        Ok(())
+    }
+
+    /// Sorts the records by age; where each has gone.
+    fn sort(&mut self) -> Vec<u32> {
+        let count = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        let mut order: Vec<u32> = (0..count).collect();
+        if self.rows.is_sorted_by_key(Row::age) {
+            return order;
+        }
+        order.sort_unstable_by_key(|at| self.rows[place(*at)].age());
+        self.rows = order.iter().map(|at| self.rows[place(*at)]).collect();
+        self.said = order.iter().map(|at| self.said[place(*at)]).collect();
+        self.inputs = std::mem::take(&mut self.inputs).in_order(&order);
+        self.outputs = std::mem::take(&mut self.outputs).in_order(&order);
+        let mut nodes = vec![0; order.len()];
+        (0..).zip(order).for_each(|(node, at)| nodes[place(at)] = node);
+        nodes
+    }
+}
+
 impl Graph {
     /// Builds the graph from rows in any order. `newest` is the position of
     /// the last step. The step that is given back is empty unless the rows
@@ -36,23 +93,18 @@ impl Graph {
     /// reported as refused, and refused ones that no longer close one as bound.
     pub fn restore(rows: impl IntoIterator<Item = Restored>, newest: Seq) -> Result<(Self, Step), Error> {
         let mut graph = Self { newest, ..Self::default() };
-        let (mut step, mut held, mut tainted) = (Step::default(), HashSet::new(), Vec::new());
-        let mut rebound = Vec::new();
+        let (mut gathered, mut step) = (Gathered::default(), Step::default());
         for row in rows {
-            let node = graph.restore_one(&row, &mut held, &mut step)?;
-            for (artifact, seq) in row.rebound {
-                rebound.push((node, graph.artifact(&artifact), seq));
-            }
-            if let Some(fact) = row.fact {
-                graph.marks.set_fact(node, Some(fact));
-                tainted.extend(matches!(fact, Fact::Tainted(_)).then_some(node));
-            }
+            gathered.add(row, &mut graph)?;
         }
-        for (node, artifact, seq) in rebound {
-            let (page, slot) = split(node);
+        let nodes = gathered.sort();
+        let tainted = graph.append_all(&gathered)?;
+        let held: HashSet<Asked> = gathered.refused.iter().map(|(at, artifact)| (nodes[*at], *artifact)).collect();
+        graph.link_all(gathered.inputs, &gathered.outputs, |node, artifact| held.contains(&(node, artifact)));
+        for (at, artifact, seq) in gathered.rebound {
+            let (page, slot) = split(nodes[at]);
             graph.inputs.get_mut(page).set_rebound(slot, artifact, Some(seq));
         }
-        graph.tainted = u32::try_from(tainted.len()).unwrap_or(u32::MAX);
         graph.retry(&held, &mut step);
         graph.derive_flags(&tainted);
         Ok((graph, step))
@@ -64,31 +116,21 @@ impl Graph {
         self.newest = self.newest.max(newest);
     }
 
-    fn restore_one(&mut self, row: &Restored, held: &mut HashSet<Asked>, step: &mut Step) -> Result<u32, Error> {
-        self.check_room(row.record.inputs.len() + row.record.outputs.len())?;
-        self.check_new(row.record.id)?;
-        let node = self.append_record(&row.record, row.seq);
-        for refused in &row.refused {
-            held.insert((node, self.artifact(refused)));
+    /// Adds the records without links; those that are tainted.
+    fn append_all(&mut self, gathered: &Gathered) -> Result<Vec<u32>, Error> {
+        self.ids = Index::with_room(gathered.rows.len());
+        let mut tainted = Vec::new();
+        for (row, (origin, status, fact)) in gathered.rows.iter().zip(&gathered.said) {
+            self.check_room(0)?;
+            self.check_new(row.id)?;
+            let node = self.append(*row, *origin, *status);
+            if let Some(fact) = fact {
+                self.marks.set_fact(node, Some(*fact));
+                tainted.extend(matches!(fact, Fact::Tainted(_)).then_some(node));
+            }
         }
-        let mut asked = self.name(node, &row.record.inputs, &row.record.outputs);
-        asked.retain(|asked| !held.contains(asked));
-        self.link_again(asked, step);
-        Ok(node)
-    }
-
-    /// Links without a position: an edge is as old as the younger of its
-    /// records, or as its row says.
-    fn link_again(&mut self, mut asked: Vec<Asked>, step: &mut Step) {
-        asked.sort_unstable();
-        asked.dedup();
-        self.loosen(&asked, step);
-        let mut arrived = Vec::new();
-        for asked in asked {
-            arrived.extend(self.fasten(asked, Binding::Unasked, step));
-        }
-        self.stop_waiting(&arrived);
-        step.unbound.clear();
+        self.tainted = u32::try_from(tainted.len()).unwrap_or(u32::MAX);
+        Ok(tainted)
     }
 
     /// Looks for cycles in what was linked, and marks what was refused before.

@@ -81,10 +81,8 @@ impl Graph {
 
     fn put_again(&mut self, node: u32, record: &Record) {
         let project = self.projects.number(record.project.as_str());
-        let started_at = record.started_at.unwrap_or(record.created_at);
-        let (id, task, created_at, seq) = (record.id, record.task, record.created_at, self.row(node).seq);
         let (page, slot) = split(node);
-        self.rows.get_mut(page).set(slot, Row { id, task, created_at, started_at, seq, project });
+        self.rows.get_mut(page).set(slot, Row::of(record), project);
         self.marks.set_status(node, record.status);
     }
 
@@ -104,7 +102,7 @@ impl Graph {
         let kept: HashSet<Edge> = step.bound.iter().filter(|edge| before.contains_key(edge)).copied().collect();
         for edge in &kept {
             let (consumer, producer) = (edge.dependent.0, edge.dependency.0);
-            let youngest = self.row(consumer).seq.max(self.row(producer).seq);
+            let youngest = self.seq(consumer).max(self.seq(producer));
             let later = before.get(edge).copied().filter(|bound_at| *bound_at != youngest);
             let (page, slot) = split(consumer);
             self.inputs.get_mut(page).set_rebound(slot, edge.artifact.0, later);

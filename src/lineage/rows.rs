@@ -1,8 +1,10 @@
 //! What a page holds for each record and each artifact.
 
+use fixedbitset::FixedBitSet;
+
 use super::lists::Lists;
 use super::pages::{PAGE, Pages, split};
-use super::record::{Fact, Flag, Link, Node, Relationship};
+use super::record::{Fact, Flag, Link, Node, Record, Relationship};
 use crate::task::{RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// Most records, artifacts and projects: the highest bit of an index is used
@@ -25,11 +27,21 @@ pub(super) struct Row {
     pub(super) task: TaskId,
     pub(super) created_at: Timestamp,
     pub(super) started_at: Timestamp,
+}
+
+/// Where a record belongs: the step that brought it, and its project.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
     pub(super) seq: Seq,
     pub(super) project: u32,
 }
 
 impl Row {
+    pub(super) fn of(record: &Record) -> Self {
+        let started_at = record.started_at.unwrap_or(record.created_at);
+        Self { id: record.id, task: record.task, created_at: record.created_at, started_at }
+    }
+
     /// What decides which of two records is newer. Ids make it a strict order
     /// that does not depend on the order of arrival.
     pub(super) fn age(&self) -> (Timestamp, RecordId) {
@@ -144,6 +156,10 @@ pub(super) struct DependentPage {
 }
 
 impl DependentPage {
+    pub(super) fn of(lists: Lists<u32>) -> Self {
+        Self { lists, latest_starts: Vec::new() }
+    }
+
     /// `None`: nobody has kept it.
     pub(super) fn latest_start(&self, slot: usize) -> Option<Timestamp> {
         self.latest_starts.iter().find(|(of, _)| *of == slot).map(|(_, latest)| *latest)
@@ -160,33 +176,58 @@ impl DependentPage {
 }
 
 /// The rows of a page. A copy is made to be added to, so it has room at once.
+/// Steps and projects stand apart: what a step changes is told and counted by
+/// them alone, for up to a million records in any order.
 #[derive(Debug, Default)]
-pub(super) struct RowPage(Vec<Row>);
+pub(super) struct RowPage {
+    rows: Vec<Row>,
+    seqs: Vec<Seq>,
+    projects: Vec<u32>,
+}
+
+fn with_room<T: Copy>(items: &[T]) -> Vec<T> {
+    let mut copy = Vec::with_capacity(PAGE);
+    copy.extend_from_slice(items);
+    copy
+}
 
 impl Clone for RowPage {
     fn clone(&self) -> Self {
-        let mut rows = Vec::with_capacity(PAGE);
-        rows.extend_from_slice(&self.0);
-        Self(rows)
+        Self { rows: with_room(&self.rows), seqs: with_room(&self.seqs), projects: with_room(&self.projects) }
     }
 }
 
 impl RowPage {
-    pub(super) fn push(&mut self, row: Row) {
-        self.0.reserve_exact(PAGE - self.0.len());
-        self.0.push(row);
+    pub(super) fn push(&mut self, row: Row, origin: Origin) {
+        if self.rows.is_empty() {
+            *self = self.clone();
+        }
+        self.rows.push(row);
+        self.seqs.push(origin.seq);
+        self.projects.push(origin.project);
     }
 
-    pub(super) fn set(&mut self, slot: usize, row: Row) {
-        self.0[slot] = row;
+    pub(super) fn set(&mut self, slot: usize, row: Row, project: u32) {
+        self.rows[slot] = row;
+        self.projects[slot] = project;
     }
 
     pub(super) fn get(&self, slot: usize) -> &Row {
-        &self.0[slot]
+        &self.rows[slot]
+    }
+
+    pub(super) fn seq(&self, slot: usize) -> Seq {
+        self.seqs[slot]
+    }
+
+    pub(super) fn project(&self, slot: usize) -> u32 {
+        self.projects[slot]
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<Row>()
+        self.rows.capacity() * size_of::<Row>()
+            + self.seqs.capacity() * size_of::<Seq>()
+            + self.projects.capacity() * size_of::<u32>()
     }
 }
 
@@ -290,6 +331,18 @@ impl Marks {
         let page = self.0.get_mut(page);
         page.exposures.get_or_insert_with(|| Box::new([0; PAGE]))[slot] = exposure;
         page.derive(slot)
+    }
+
+    /// Gives all of these records the same exposure.
+    pub(super) fn set_exposures(&mut self, nodes: &FixedBitSet, exposure: u64) {
+        let mut nodes = nodes.ones().peekable();
+        while let Some(number) = nodes.peek().map(|node| node / PAGE) {
+            let page = self.0.get_mut(number);
+            while let Some(node) = nodes.next_if(|node| node / PAGE == number) {
+                page.exposures.get_or_insert_with(|| Box::new([0; PAGE]))[node % PAGE] = exposure;
+                page.derive(node % PAGE);
+            }
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -192,12 +192,12 @@ impl<P: Pace> Questions<'_, P> {
     /// See [`Graph::impact`].
     pub fn impact(&self, of: &[Node], limit: Option<u32>) -> Result<Impact, P::Stopped> {
         let walk = self.dependents(of, limit)?;
-        let found = || walk.visits.iter().skip(walk.starts).map(|visit| self.graph.row(visit.node));
-        let mut tasks: Vec<TaskId> = found().map(|row| row.task).collect();
+        let found = || walk.visits.iter().skip(walk.starts).map(|visit| visit.node);
+        let mut tasks: Vec<TaskId> = found().map(|node| self.graph.row(node).task).collect();
         self.pace.go_on()?;
         tasks.sort_unstable();
         tasks.dedup();
-        let projects: BTreeSet<u32> = found().map(|row| row.project).collect();
+        let projects: BTreeSet<u32> = found().map(|node| self.graph.project(node)).collect();
         Ok(Impact { tasks, projects: projects.into_iter().map(Project).collect(), walk })
     }
 

@@ -87,8 +87,8 @@ const fn action(from: Flag, to: Flag) -> Action {
     match (from, to) {
         (Flag::Suspect, Flag::Tainted) => Action::Escalate,
         (_, Flag::Tainted) => Action::Taint,
-        (Flag::Clean, Flag::Suspect) => Action::Suspect,
-        (_, Flag::Suspect | Flag::Clean) => Action::Clear,
+        (Flag::Clean | Flag::Suspect, Flag::Suspect) => Action::Suspect,
+        (Flag::Tainted, Flag::Suspect) | (_, Flag::Clean) => Action::Clear,
     }
 }
 
@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(action(Flag::Clean, Flag::Tainted), Action::Taint);
         assert_eq!(action(Flag::Suspect, Flag::Tainted), Action::Escalate);
         assert_eq!(action(Flag::Clean, Flag::Suspect), Action::Suspect);
+        assert_eq!(action(Flag::Suspect, Flag::Suspect), Action::Suspect);
         assert_eq!(action(Flag::Tainted, Flag::Suspect), Action::Clear);
         assert_eq!(action(Flag::Suspect, Flag::Clean), Action::Clear);
     }

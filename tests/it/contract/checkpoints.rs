@@ -96,6 +96,12 @@ async fn events_of_the_cascade_service() {
     transcript.get(&format!("events?after={head}&types={types}")).await;
     transcript.get(&format!("events?after={head}&types={types}&project_id=q")).await;
     insta::assert_snapshot!(transcript.text());
+    // As over HTTP: what it was concluded from has to be known here.
+    let unknown = json!({"artifact_id": "d", "cascade_id": "k-4", "source_id": "nobody"});
+    let kind = [("content-type", "application/cloudevents+json")];
+    let refused = event("10", "artifact.suspect", &unknown).to_string();
+    let refused = client.ask("POST", "events", &kind, refused).await.unwrap();
+    assert_eq!((refused.status, &refused.json()["errors"][0]["pointer"]), (422, &json!("/data/source_id")));
 }
 
 /// A record that comes with a tainted input is in the audit trail, too, and

@@ -267,6 +267,7 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::TierNotFound(_)
         | Refusal::SubjectNotFound(_)
         | Refusal::CheckpointNotFound(_)
+        | Refusal::SourceNotFound(_)
         | Refusal::CheckpointOfOtherProject { .. }
         | Refusal::ProjectChanged(_) => false,
     }

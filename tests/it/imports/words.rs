@@ -97,3 +97,26 @@ async fn an_import_that_comes_again_undoes_nothing() {
     import(&there, &exported).await;
     assert_eq!(flags(&there).await, now);
 }
+
+/// A mark on what is suspect anyway changes no flag. It counts once the taint
+/// above has gone, also where it was imported.
+#[tokio::test]
+async fn a_mark_on_a_suspect_is_told_of_too() {
+    let (here, there) = (Setup::new(), Setup::new());
+    let (here, there) = (here.start(), there.start());
+    let (here, there) = (Client::new(&here.address), Client::new(&there.address));
+    let records = [record("r1", 1, &[], &["a1"]), record("r2", 2, &["a1"], &["a2"]), record("r3", 3, &["a1"], &["a3"])];
+    import(&here, &records).await;
+    for (what, id) in [("taint", "r1"), ("suspect", "r2"), ("suspect", "r2")] {
+        say(&here, what, id).await;
+    }
+    let told = here.get("taint-events?artifact_id=a2").await.json()["taint_events"].clone();
+    let told = told.as_array().unwrap().iter().map(|event| (&event["action"], &event["cascade_depth"]));
+    let suspect = json!("suspect");
+    assert_eq!(told.collect::<Vec<_>>(), [(&suspect, &json!(0)), (&suspect, &json!(1))]);
+    import(&there, &export(&here, "").await).await;
+    for client in [&here, &there] {
+        say(client, "clear", "r1").await;
+        assert_eq!(flags(client).await.into_values().collect::<Vec<_>>(), ["clean", "suspect", "clean"]);
+    }
+}
