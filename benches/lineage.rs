@@ -223,6 +223,12 @@ fn steps(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, graph: &Graph) {
         let clear = |mut graph: Graph| graph.apply(Action::Clear, &root, position.next()).map(|step| (graph, step));
         bencher.iter_batched(|| tainted.clone(), clear, BatchSize::PerIteration);
     });
+    let mut twice = graph.clone();
+    twice.apply(Action::Taint, &[record_id(0), record_id(1)], position).expect("a step");
+    group.bench_function(BenchmarkId::new("clear, another taint stays", name), |bencher| {
+        let clear = |mut graph: Graph| graph.apply(Action::Clear, &root, position.next()).map(|step| (graph, step));
+        bencher.iter_batched(|| twice.clone(), clear, BatchSize::PerIteration);
+    });
     let last = tainted.nodes().last().expect("a record");
     group.bench_function(BenchmarkId::new("root causes", name), |bencher| {
         bencher.iter(|| tainted.root_causes(last, None).len());

@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Session;
 use super::client::Error;
@@ -29,6 +29,9 @@ use crate::legacy::{FolderWriter, Line, Written};
 const GATHERING: Duration = Duration::from_secs(1);
 /// Some changes are no events, such as an import: look for them that often.
 const PERIOD: Duration = Duration::from_mins(1);
+/// What is said of records over HTTP is none either, but the newest entry of
+/// the audit trail tells of it: looking at that costs little.
+const LOOK: Duration = Duration::from_secs(2);
 /// One pass takes at most one part in so many of the server's time.
 const SHARE: u32 = 5;
 /// A follower bears a server that went away for as long as it takes.
@@ -138,19 +141,20 @@ impl Report {
     }
 }
 
-/// Keeps a folder current. Any event that can have changed provenance, and a
-/// minute without one, leads to another pass over everything: that is simple,
+/// Keeps a folder current. Any event that can have changed provenance, a new
+/// entry of the audit trail, and a minute without either leads to another pass over everything: that is simple,
 /// and misses nothing, since no change needs to be understood. It costs
 /// reading all of it again, of which it takes a limited share of the time.
 async fn follow(session: &Session, folder: &Path) -> Result<(), Failure> {
     let mut follower = Follower::new(session.client.clone(), "/events", None, FOR_EVER);
     // From here on nothing is missed, whatever happens during the first pass.
     follower.open().await?;
+    let mut trail = newest_entry(session).await;
     let mut began = Instant::now();
     show(&session.screen, &pass(session, folder).await?)?;
     loop {
         sleep(began.elapsed() * (SHARE - 1)).await;
-        wait_for_change(&mut follower).await?;
+        wait_for_change(session, &mut follower, &mut trail).await?;
         began = Instant::now();
         match pass(session, folder).await {
             Ok(report) if report.created + report.updated > 0 => show(&session.screen, &report)?,
@@ -161,11 +165,24 @@ async fn follow(session: &Session, folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Ends some time after an event, or when it is time to look.
-async fn wait_for_change(follower: &mut Follower) -> Result<(), Failure> {
+/// The newest entry of the audit trail, where it can be had.
+async fn newest_entry(session: &Session) -> Option<Value> {
+    let answer = session.client.get("/taint-events?limit=1").await.ok()?;
+    Some(answer.json["taint_events"][0]["id"].clone())
+}
+
+/// Ends some time after an event or a change of the audit trail, or when it
+/// is time to look.
+async fn wait_for_change(session: &Session, follower: &mut Follower, trail: &mut Option<Value>) -> Result<(), Failure> {
     let until = Instant::now() + PERIOD;
-    while let Ok(event) = timeout_at(until, next_event(follower)).await {
-        if event?.is_some_and(|event| may_change(&event)) {
+    while Instant::now() < until {
+        let has_changed = if let Ok(event) = timeout(LOOK, next_event(follower)).await {
+            event?.is_some_and(|event| may_change(&event))
+        } else {
+            let newest = newest_entry(session).await;
+            newest.is_some() && newest != std::mem::replace(trail, newest.clone())
+        };
+        if has_changed {
             sleep(GATHERING).await;
             break;
         }

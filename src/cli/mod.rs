@@ -54,7 +54,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Secret;
 use client::Client;
 use exit::Failure;
-use output::{Format, Screen};
+use output::{Output, Screen};
 
 /// Runs the command line of this process.
 #[must_use]
@@ -83,7 +83,7 @@ struct Global {
     api_key: Option<Secret>,
     /// Tables for people or the server's JSON for programs.
     #[arg(long, short, value_enum, default_value = "table", global = true)]
-    output: Format,
+    output: Output,
 }
 
 #[derive(Debug, Subcommand)]
@@ -163,8 +163,9 @@ struct Session {
 }
 
 fn execute(cli: Cli) -> Result<(), Failure> {
-    let screen = Screen::of_stdout(cli.global.output);
-    match cli.command {
+    let screen = Screen::of_stdout(cli.global.output.format());
+    let command = if cli.global.output == Output::Dot { drawn(cli.command)? } else { cli.command };
+    match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Remote(command) => {
             let client =
@@ -179,6 +180,18 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Demo(arguments) => demo::run(&arguments, &screen),
         Command::Completions(arguments) => completions::run(&arguments),
     }
+}
+
+/// A question about provenance, to be answered by a drawing.
+fn drawn(command: Command) -> Result<Command, Failure> {
+    if let Command::Remote(remote) = command
+        && let Remote::Provenance(action) = *remote
+        && let Some(action) = action.drawn()
+    {
+        return Ok(Command::Remote(Box::new(Remote::Provenance(action))));
+    }
+    let place = "provenance show, dependents, dependencies and export";
+    Err(Failure::Usage(format!("--output dot is for {place}: nothing else can be drawn")))
 }
 
 async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
@@ -218,7 +231,7 @@ mod tests {
     #[test]
     fn global_flags_may_stand_after_the_command() {
         let cli = Cli::try_parse_from(["dats", "list", "--output", "json", "--url", "http://x:1"]).unwrap();
-        assert_eq!(cli.global.output, Format::Json);
+        assert_eq!(cli.global.output, Output::Json);
         assert_eq!(cli.global.url, "http://x:1");
     }
 
@@ -226,6 +239,15 @@ mod tests {
     fn the_key_is_not_shown_by_debug_output() {
         let cli = Cli::try_parse_from(["dats", "--api-key", "hunter2", "queues"]).unwrap();
         assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_is_a_graph_can_be_drawn() {
+        let drawn = |line: &str| drawn(Cli::try_parse_from(line.split(' ')).unwrap().command).is_ok();
+        for what in ["show a", "dependents a", "dependencies a --direct", "export a --format prov"] {
+            assert!(drawn(&format!("dats provenance {what} --output dot")), "{what}");
+        }
+        assert!(!drawn("dats provenance list -o dot") && !drawn("dats list -o dot") && !drawn("dats serve -o dot"));
     }
 
     #[test]

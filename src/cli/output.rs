@@ -15,8 +15,29 @@ use crate::clock::Clock;
 /// Longest description in a table, in characters.
 const DESCRIPTION_WIDTH: usize = 48;
 
-/// Form of the output.
+/// Form of the output, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// Tables and lines for people.
+    Table,
+    /// The server's JSON for programs; streams as one object a line.
+    Json,
+    /// A drawing for Graphviz, of `provenance show`, `dependents`, `dependencies` and `export`.
+    Dot,
+}
+
+impl Output {
+    /// The form of all that is not drawn.
+    pub(super) const fn format(self) -> Format {
+        match self {
+            Self::Table => Format::Table,
+            Self::Json | Self::Dot => Format::Json,
+        }
+    }
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     /// Tables and lines for people.
     Table,

@@ -43,10 +43,23 @@ pub(super) enum Action {
         /// Form of the document.
         #[arg(long, value_enum, default_value = "dot")]
         format: Document,
-        /// How far it goes in both directions; 3 without it.
+        /// How far it goes; 3 without it.
         #[arg(long)]
         depth: Option<u32>,
+        /// Only what it was made out of, or only what was made out of it.
+        #[arg(long, value_enum, default_value = "both")]
+        direction: Direction,
     },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Direction {
+    /// Both.
+    Both,
+    /// What it was made out of.
+    Dependencies,
+    /// What was made out of it.
+    Dependents,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -55,6 +68,8 @@ pub(super) enum Document {
     Dot,
     /// W3C PROV-JSON.
     Prov,
+    /// The record alone, as a file of the old program.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -144,14 +159,39 @@ pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failur
             let ends = vec![("from", Some(from.clone())), ("to", Some(to.clone()))];
             show_pages(session, "/provenance/path", ends, page, |_, page| tree(items(&page["path"]))).await
         }
-        Action::Export { id, format, depth } => {
+        Action::Export { id, format, depth, direction } => {
             let format = match format {
                 Document::Dot => "dot",
                 Document::Prov => "prov",
+                Document::Json => "json",
             };
-            let query = [("format", Some(format.to_owned())), ("depth", depth.map(|depth| depth.to_string()))];
+            let direction = match direction {
+                Direction::Both => None,
+                Direction::Dependencies => Some("dependencies".to_owned()),
+                Direction::Dependents => Some("dependents".to_owned()),
+            };
+            let depth = depth.map(|depth| depth.to_string());
+            let query = [("format", Some(format.to_owned())), ("depth", depth), ("direction", direction)];
             let document = session.client.get_text(&with_query(&path(id, "/export"), &query)).await?;
             line(document.trim_end())
+        }
+    }
+}
+
+impl Action {
+    /// The same as a drawing; none where nothing can be drawn.
+    pub(super) fn drawn(self) -> Option<Self> {
+        let draw = |id, depth, direction| Some(Self::Export { id, format: Document::Dot, depth, direction });
+        let side = |walk: Walk, direction| {
+            let depth = if walk.direct { 1 } else { walk.depth.unwrap_or(u32::MAX) };
+            draw(walk.id, Some(depth), direction)
+        };
+        match self {
+            Self::Show { id } => draw(id, None, Direction::Both),
+            Self::Dependents(walk) => side(walk, Direction::Dependents),
+            Self::Dependencies(walk) => side(walk, Direction::Dependencies),
+            Self::Export { id, depth, direction, .. } => draw(id, depth, direction),
+            Self::List(_) | Self::Impact(_) | Self::RootCause(_) | Self::Path { .. } => None,
         }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::lineage::{artifacts, known};
 use super::problem::Problem;
 use super::provenance::task_id;
+use super::query::Query;
 use super::reply::{self, Reply};
 use super::request::Call;
 use super::walks::Stop;
@@ -41,7 +42,8 @@ async fn file(call: &Call, id: RecordId) -> Reply {
 
 /// `GET /provenance/{id}/export`
 pub(super) async fn export(call: Call) -> Reply {
-    let mut query = call.query(&["format", "depth"]);
+    let mut query = call.query(&["format", "depth", "direction"]);
+    let sides = sides(&mut query);
     let depth = query.number("depth", 0..=u64::from(u32::MAX)).unwrap_or(DEFAULT_DEPTH);
     let format = query.one("format");
     if !matches!(format.as_deref(), Some("dot" | "prov" | "json")) {
@@ -56,7 +58,7 @@ pub(super) async fn export(call: Call) -> Reply {
         return file(&call, about.id).await;
     }
     let walked = graph.clone();
-    let nodes = call.app.walks.run(move |stop| around(&walked, of, depth, stop)).await??;
+    let nodes = call.app.walks.run(move |stop| around(&walked, of, depth, sides, stop)).await??;
     let nodes = nodes.map_err(|count| {
         Problem::invalid_field("depth", format!("reaches {count} records, one document has at most {MOST}"))
     })?;
@@ -76,12 +78,34 @@ pub(super) async fn export(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &document))
 }
 
+/// Which sides of the record are shown: above, what it depends on, and below,
+/// what depends on it.
+fn sides(query: &mut Query) -> [bool; 2] {
+    match query.one("direction").as_deref() {
+        None | Some("both") => [true, true],
+        Some("dependencies") => [true, false],
+        Some("dependents") => [false, true],
+        Some(word) => {
+            let message = format!("must be dependents, dependencies or both, was {}", json::quoted(word));
+            query.wrong("direction", message);
+            [true, true]
+        }
+    }
+}
+
 /// The record, what it depends on and what depends on it; too many are an
 /// error that tells how many.
-fn around(graph: &Graph, of: Node, depth: u32, stop: &Stop) -> Result<Result<Vec<Node>, usize>, Stopped> {
+fn around(
+    graph: &Graph,
+    of: Node,
+    depth: u32,
+    sides: [bool; 2],
+    stop: &Stop,
+) -> Result<Result<Vec<Node>, usize>, Stopped> {
     let questions = graph.until(|| stop.is_set());
-    let above = questions.dependencies(&[of], Some(depth))?;
-    let below = questions.dependents(&[of], Some(depth))?;
+    let [above, below] = sides.map(|is_shown| Some(if is_shown { depth } else { 0 }));
+    let above = questions.dependencies(&[of], above)?;
+    let below = questions.dependents(&[of], below)?;
     let count = above.len() + below.len() + 1;
     if count > MOST {
         return Ok(Err(count));

@@ -68,6 +68,47 @@ pub(super) struct Names {
     len: u32,
 }
 
+/// Names that get their numbers all at once, before anybody asks for one: in
+/// one flat table, by 128 bits of hash with a key of its own. Comparing texts
+/// would cost most of a start, as they lie all over memory, and of a million
+/// million names no two are likely to be taken for one.
+#[derive(Debug, Default)]
+pub(super) struct Numbering {
+    table: HashTable<(u64, u64, u32)>,
+    hashers: [RandomState; 2],
+    names: Names,
+}
+
+impl Numbering {
+    pub(super) fn len(&self) -> u32 {
+        self.names.len
+    }
+
+    /// The number of a text, new if it was not known.
+    pub(super) fn number(&mut self, text: &str) -> u32 {
+        let [first, second] = [0, 1].map(|at: usize| self.hashers[at].hash_one(text));
+        let known = self.table.find(first, |(one, other, _)| (*one, *other) == (first, second));
+        if let Some((.., number)) = known {
+            return *number;
+        }
+        let number = self.names.push(text);
+        self.table.insert_unique(first, (first, second, number), |(one, ..)| *one);
+        number
+    }
+
+    /// The names, to be found by their texts.
+    pub(super) fn finish(self) -> Names {
+        let mut names = self.names;
+        names.index = Index::with_room(usize::try_from(names.len).unwrap_or(0));
+        let hasher = names.index.hasher.clone();
+        for number in 0..names.len {
+            let hash = hasher.hash_one(text_at(&names.pages, number));
+            names.index.insert(hash, number, |number| hasher.hash_one(text_at(&names.pages, number)));
+        }
+        names
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 struct NamePage {
     text: String,
@@ -105,6 +146,14 @@ impl Names {
     }
 
     fn add(&mut self, text: &str, hash: u64) -> u32 {
+        let number = self.push(text);
+        let hasher = self.index.hasher.clone();
+        self.index.insert(hash, number, |number| hasher.hash_one(text_at(&self.pages, number)));
+        number
+    }
+
+    /// Gives a text the next number, under which it is not found yet.
+    fn push(&mut self, text: &str) -> u32 {
         let number = self.len;
         let (page, _) = split(number);
         self.pages.reach(page);
@@ -114,8 +163,6 @@ impl Names {
         }
         page.text.push_str(text);
         page.ends.push(u16::try_from(page.text.len()).unwrap_or(u16::MAX));
-        let hasher = self.index.hasher.clone();
-        self.index.insert(hash, number, |number| hasher.hash_one(text_at(&self.pages, number)));
         self.len += 1;
         number
     }
@@ -147,6 +194,19 @@ mod tests {
             assert_eq!(names.text(number), text);
             assert_eq!(before.find(text), Some(number));
         }
+    }
+
+    #[test]
+    fn names_can_be_numbered_at_once() {
+        let texts: Vec<String> = (0..3000).map(|number| format!("name {}", number % 1000)).collect();
+        let mut numbering = Numbering::default();
+        let numbers: Vec<u32> = texts.iter().map(|text| numbering.number(text)).collect();
+        let mut names = numbering.finish();
+        assert_eq!(names.len(), 1000);
+        for (text, number) in texts.iter().zip(numbers) {
+            assert_eq!((names.find(text), names.text(number)), (Some(number), text.as_str()));
+        }
+        assert_eq!((names.find("another"), names.number("another"), names.number("name 7")), (None, 1000, 7));
     }
 
     #[test]

@@ -11,10 +11,10 @@ use std::collections::HashSet;
 use super::bulk::Flat;
 use super::graph::Graph;
 use super::link::{Asked, Binding};
-use super::names::Index;
+use super::names::{Index, Numbering};
 use super::pages::{place, split};
 use super::record::{Artifact, Edge, Error, Fact, Link, Node, Record, Step};
-use super::rows::{Input, Origin, Row};
+use super::rows::{Input, MOST, Origin, Row};
 use crate::task::{ArtifactId, RecordStatus, Seq};
 
 /// A record with everything about it that does not follow from others.
@@ -35,6 +35,7 @@ pub struct Restored {
 /// Rows as they come, before each record has its place: places go by age.
 #[derive(Debug, Default)]
 struct Gathered {
+    names: Numbering,
     rows: Vec<Row>,
     said: Vec<(Origin, RecordStatus, Option<Fact>)>,
     inputs: Flat<Input>,
@@ -47,21 +48,26 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, row: Restored, graph: &mut Graph) -> Result<(), Error> {
         let (record, at) = (row.record, self.rows.len());
-        graph.check_room(record.inputs.len() + record.outputs.len())?;
-        let mut inputs: Vec<_> = record.inputs.iter().map(|(id, how)| (graph.artifact(id), *how)).collect();
+        let room = place(MOST.saturating_sub(self.names.len()));
+        if record.inputs.len() + record.outputs.len() >= room {
+            return Err(Error::Full(MOST));
+        }
+        let names = &mut self.names;
+        let mut number = |id: &ArtifactId| names.number(id.as_str());
+        let mut inputs: Vec<_> = record.inputs.iter().map(|(id, how)| (number(id), *how)).collect();
         inputs.sort_unstable();
         inputs.dedup_by_key(|(artifact, _)| *artifact);
         self.inputs.push(inputs.into_iter().map(|(artifact, how)| Input::new(artifact, how)));
         let mut outputs: Vec<u32> = Vec::with_capacity(record.outputs.len());
         for id in &record.outputs {
-            let artifact = graph.artifact(id);
+            let artifact = number(id);
             if !outputs.contains(&artifact) {
                 outputs.push(artifact);
             }
         }
         self.outputs.push(outputs);
-        self.rebound.extend(row.rebound.iter().map(|(artifact, seq)| (at, graph.artifact(artifact), *seq)));
-        self.refused.extend(row.refused.iter().map(|artifact| (at, graph.artifact(artifact))));
+        self.rebound.extend(row.rebound.iter().map(|(artifact, seq)| (at, number(artifact), *seq)));
+        self.refused.extend(row.refused.iter().map(|artifact| (at, number(artifact))));
         let project = graph.projects.number(record.project.as_str());
         self.said.push((Origin { seq: row.seq, project }, record.status, row.fact));
         self.rows.push(Row::of(&record));
@@ -97,6 +103,7 @@ impl Graph {
         for row in rows {
             gathered.add(row, &mut graph)?;
         }
+        graph.names = std::mem::take(&mut gathered.names).finish();
         let nodes = gathered.sort();
         let tainted = graph.append_all(&gathered)?;
         let held: HashSet<Asked> = gathered.refused.iter().map(|(at, artifact)| (nodes[*at], *artifact)).collect();

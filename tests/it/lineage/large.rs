@@ -101,7 +101,7 @@ fn questions_can_be_stopped() {
 /// make no cycle, and a reader keeps the version before.
 #[test]
 fn records_of_one_moment() {
-    let len = from_environment("DATS_RECORDS", 20_000);
+    let len = from_environment("DATS_RECORDS", 100_000);
     let len = usize::try_from(len).unwrap();
     let mut random = Random::new(from_environment("DATS_SEED", 5));
     let project = project(1);
