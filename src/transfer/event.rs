@@ -1,6 +1,6 @@
 //! Entries of the audit trail in the form of the old program's taint events.
 
-use uuid::{Builder, Uuid};
+use uuid::{Builder, Uuid, Version};
 
 use crate::engine::AuditPlace;
 use crate::legacy::{Action, Line, TaintEvent};
@@ -62,15 +62,22 @@ fn event_id(store: Uuid, place: AuditPlace) -> Uuid {
     Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// The step of an entry of our own, by its id; `None`: it is none of this store.
+/// The place that an id tells, if it is one of a store like this one.
 #[must_use]
-pub(super) fn own_step(store: Uuid, id: &str) -> Option<Seq> {
-    let id = Uuid::try_parse(id).ok()?;
+pub(super) fn place_of(id: &str) -> Option<AuditPlace> {
+    let id = Uuid::try_parse(id).ok().filter(|id| id.get_version() == Some(Version::Custom))?;
     let (head, _) = id.as_bytes().split_first_chunk::<8>()?;
     let step = Seq(u64::from_be_bytes(*head) >> 16);
     let (_, index) = id.as_bytes().split_last_chunk::<4>()?;
     let index = usize::try_from(u32::from_be_bytes(*index)).ok()?;
-    (event_id(store, AuditPlace { step, index }) == id).then_some(step)
+    Some(AuditPlace { step, index })
+}
+
+/// The step of an entry of our own, by its id; `None`: it is none of this store.
+#[must_use]
+pub(super) fn own_step(store: Uuid, id: &str) -> Option<Seq> {
+    let place = place_of(id)?;
+    (event_id(store, place) == Uuid::try_parse(id).ok()?).then_some(place.step)
 }
 
 /// An imported event; `None`: it is none that can be read.

@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 
 use super::causes::Causes;
 use super::checkpoint;
-use super::event::own_step;
 use super::lines::{Cutter, MAX_LINE_BYTES, RawLine};
 use super::outcome::{LineResult, Summary};
+use super::own::OwnTrail;
 use super::record::{to_json, to_stored};
 use super::words::{Heard, Words};
 use crate::engine::{Engine, Error, Import, ImportOutcome, ImportRefusal, ImportResult};
@@ -56,6 +56,7 @@ pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mps
         new: Noted::default(),
         held: Vec::new(),
         words: Words::default(),
+        trail: OwnTrail::default(),
     };
     while let Some(group) = groups.recv().await {
         let (text, failed) = match group {
@@ -212,6 +213,8 @@ struct Session<'a> {
     held: Vec<Sent>,
     /// What was said by hand.
     words: Words,
+    /// What is here already.
+    trail: OwnTrail,
 }
 
 /// Records to look at again at the end.
@@ -255,11 +258,16 @@ impl Session<'_> {
         for Parsed { number, content } in group {
             self.summary.lines += 1;
             match content {
-                Content::Item { kind, id, item: Import::Event(_), .. } if self.is_own_event(&id) => {
-                    self.summary.add(&known.outcome);
-                    answers.add(number, &LineResult::new((number, kind, &id), None, &known));
-                }
                 Content::Item { kind, id, item, heard } => {
+                    match self.is_here(&item).await {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            self.summary.add(&known.outcome);
+                            answers.add(number, &LineResult::new((number, kind, &id), None, &known));
+                            continue;
+                        }
+                        Err(error) => return ([answers.text(), failure(&error)].concat(), true),
+                    }
                     if let Some(heard) = heard {
                         self.words.hear(heard);
                     }
@@ -365,9 +373,12 @@ impl Session<'_> {
         Ok(results)
     }
 
-    /// Whether an event is an entry of our own trail.
-    fn is_own_event(&self, id: &str) -> bool {
-        own_step(self.engine.store_id(), id).is_some_and(|step| step <= self.engine.graph().newest())
+    /// Whether it is an entry of our own trail.
+    async fn is_here(&mut self, item: &Import) -> Result<bool, Error> {
+        match item {
+            Import::Event(event) => self.trail.has(self.engine, event).await,
+            Import::Record(_) | Import::Checkpoint(_) | Import::Word(_) => Ok(false),
+        }
     }
 
     /// Whether a line is what an export of the record here gives.

@@ -12,6 +12,7 @@ mod export;
 mod import;
 mod lines;
 mod outcome;
+mod own;
 mod record;
 mod words;
 

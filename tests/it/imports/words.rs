@@ -1,12 +1,13 @@
 //! Marks and clears made by hand survive an export and an import.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{export, import, outcomes, record};
 use crate::support::client::Client;
-use crate::support::process::Setup;
+use crate::support::process::{BINARY, Setup};
 use crate::support::random::{Random, from_environment};
 
 /// The flag of every record.
@@ -119,4 +120,36 @@ async fn a_mark_on_a_suspect_is_told_of_too() {
         say(client, "clear", "r1").await;
         assert_eq!(flags(client).await.into_values().collect::<Vec<_>>(), ["clean", "suspect", "clean"]);
     }
+}
+
+/// What is said over HTTP is no event of the log; who follows learns of it all
+/// the same, and before its look at everything each minute.
+#[tokio::test]
+async fn who_follows_learns_what_is_said() {
+    let (here, folder) = (Setup::new(), tempfile::tempdir().unwrap());
+    let here = here.start();
+    let client = Client::new(&here.address);
+    import(&client, &[record("r1", 1, &[], &["a1"]), record("r2", 2, &["a1"], &["a2"])]).await;
+    let url = format!("http://{}", here.address);
+    let mut following = std::process::Command::new(BINARY)
+        .args(["export", "--follow", "--url", &url])
+        .arg(folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = async |name: &str| {
+        for _ in 0..300 {
+            if folder.path().join(name).exists() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{name} is not there");
+    };
+    until("r2.json").await;
+    // The first pass has ended, or sees it: either way it is told.
+    say(&client, "taint", "r1").await;
+    until("taint_events.json").await;
+    following.kill().unwrap();
+    following.wait().unwrap();
 }
