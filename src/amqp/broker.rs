@@ -2,6 +2,7 @@
 //! what went over them, and what went wrong last.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
@@ -13,6 +14,8 @@ pub struct Broker {
     address: String,
     clock: Clock,
     state: Mutex<State>,
+    /// Whether a work queue of ours was found to be gone since it was last asked for.
+    is_queue_missing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -160,7 +163,12 @@ impl Broker {
             dead_lettered: 0,
             waiting: BTreeMap::new(),
         };
-        Self { address, clock, state: Mutex::new(State { figures, frontier: Frontier::default() }) }
+        Self {
+            address,
+            clock,
+            state: Mutex::new(State { figures, frontier: Frontier::default() }),
+            is_queue_missing: AtomicBool::new(false),
+        }
     }
 
     /// Where it is.
@@ -221,6 +229,16 @@ impl Broker {
         let is_other = last.as_ref().is_none_or(|(_, known)| *known != message);
         *last = Some((now, message));
         is_new || is_other
+    }
+
+    /// A work queue that this service declares is not there.
+    pub(super) fn note_missing_queue(&self) {
+        self.is_queue_missing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was so since this was last asked for.
+    pub(super) fn take_missing_queue(&self) -> bool {
+        self.is_queue_missing.swap(false, Ordering::Relaxed)
     }
 
     /// How far publishing is.

@@ -4,21 +4,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
-use lapin::{Channel, ErrorKind};
 use tokio::time::sleep;
 
 use super::broker::{Broker, Waiting};
-use super::connection::{Error, Link, name};
+use super::connection::{Error, Link};
 use super::settings::Settings;
+use super::topology;
 use crate::engine::{self, Engine};
 use crate::task::{Tier, Timestamp};
 
 /// How often the queues are counted.
 const EVERY: Duration = Duration::from_secs(1);
-/// Longest time for one count.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Counts until the connection fails.
 pub(super) async fn watch(link: &Link, engine: &Engine, settings: &Settings, broker: &Broker) -> Result<(), Error> {
@@ -37,7 +33,11 @@ pub(super) async fn watch(link: &Link, engine: &Engine, settings: &Settings, bro
                 Some(channel) => channel,
                 None => link.channel().await?,
             };
-            let found = count(&counting, &settings.work_queues.of(&tier)).await?;
+            let found = topology::look(&counting, &settings.work_queues.of(&tier)).await?;
+            let found = found.map(|queue| Waiting { ready: queue.message_count(), consumers: queue.consumer_count() });
+            if found.is_none() && settings.work_queues.declare {
+                broker.note_missing_queue();
+            }
             if counting.status().connected() {
                 channel = Some(counting);
             }
@@ -61,21 +61,4 @@ fn note(broker: &Broker, tier: &Tier, found: Option<Waiting>) {
         Some(waiting) => drop(figures.waiting.insert(tier.clone(), waiting)),
         None => drop(figures.waiting.remove(tier)),
     });
-}
-
-/// What a queue holds; `None`: there is no such queue, and the channel has
-/// gone with the question.
-async fn count(channel: &Channel, queue: &str) -> Result<Option<Waiting>, Error> {
-    let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
-    let asking = channel.queue_declare(name(queue)?, options, FieldTable::default());
-    match tokio::time::timeout(PATIENCE, asking).await {
-        Ok(Ok(queue)) => Ok(Some(Waiting { ready: queue.message_count(), consumers: queue.consumer_count() })),
-        Ok(Err(error)) if is_missing(&error) => Ok(None),
-        Ok(Err(error)) => Err(Error::from(error).at("count the waiting tasks")),
-        Err(_) => Err(Error::Away("the broker does not say how many tasks wait".to_owned())),
-    }
-}
-
-fn is_missing(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404)
 }

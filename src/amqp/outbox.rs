@@ -104,10 +104,10 @@ impl Outbox {
         self.later.len()
     }
 
-    /// Adds an event behind those of its task.
-    pub(super) fn push(&mut self, event: Event) {
+    /// Adds an event behind those of its task. Whether it was not known.
+    pub(super) fn push(&mut self, event: Event) -> bool {
         if !self.unpublished.insert(event.key()) {
-            return;
+            return false;
         }
         if let Some((tier, at)) = &event.ready {
             let (order, line) = event.key();
@@ -118,6 +118,7 @@ impl Outbox {
             self.due.insert(event.key());
         }
         line.push_back(event);
+        true
     }
 
     /// The next events to publish, one a task, at most `most`. Each must be

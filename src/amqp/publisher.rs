@@ -6,9 +6,11 @@
 //! the confirm of another one, so a confirm says nothing by itself. Once
 //! every confirm of the wave is there, so is everything that came back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -24,10 +26,10 @@ use super::outgoing::{self, Letter, Message};
 use super::settings::Settings;
 use super::topology;
 use crate::clock::Clock;
-use crate::engine::{Engine, LogReader, Position};
+use crate::engine::{Dispatch, Engine, LogReader, Position};
 use crate::events::Envelope;
 use crate::store::LogEntry;
-use crate::task::{Change, Seq, Timestamp};
+use crate::task::{Change, Seq, Tier, Timestamp};
 
 /// Log entries read at once.
 const PAGE: usize = 1024;
@@ -76,6 +78,8 @@ pub(super) struct Publisher {
     read_at: Option<Timestamp>,
     /// When the topology was last declared.
     declared_at: Option<Timestamp>,
+    /// Whose work queues were not there then.
+    emptied: BTreeSet<Tier>,
     stop: CancellationToken,
 }
 
@@ -109,6 +113,7 @@ impl Publisher {
             posts: Vec::new(),
             read_at: None,
             declared_at: None,
+            emptied: BTreeSet::new(),
             stop,
         }
     }
@@ -135,8 +140,12 @@ impl Publisher {
                 sleep(LOOK).await;
                 continue;
             }
+            if self.broker.take_missing_queue() {
+                self.declare(link).await?;
+            }
             head.borrow_and_update();
             self.fill().await?;
+            self.replace_lost().await?;
             // What was read and is not out yet: nobody can have taken it while the wave is under way.
             self.report();
             let wave = self.outbox.take(self.settings.window, self.clock.now());
@@ -170,7 +179,10 @@ impl Publisher {
     }
 
     async fn declare(&mut self, link: &Link) -> Result<(), Error> {
-        unless_stopped(&self.stop, topology::declare_for_publishing(link, &self.settings)).await?;
+        // What is missing from here on is found by the next look.
+        self.broker.take_missing_queue();
+        let missing = unless_stopped(&self.stop, topology::declare_for_publishing(link, &self.settings)).await?;
+        self.emptied.extend(missing);
         self.declared_at = Some(self.clock.now());
         Ok(())
     }
@@ -186,8 +198,8 @@ impl Publisher {
     async fn fill(&mut self) -> Result<(), Error> {
         if self.earlier.is_none() {
             let joined = self.reader.place().joined;
-            let earlier = self.engine.dispatched().await?;
-            let earlier: Vec<Position> = earlier.into_iter().filter(|position| position.seq <= joined).collect();
+            let earlier = self.engine.dispatched().await?.into_iter().map(|dispatch| dispatch.position);
+            let earlier: Vec<Position> = earlier.filter(|position| position.seq <= joined).collect();
             self.earlier = Some(earlier.len());
             for position in earlier {
                 self.outbox.push(Event { order: joined, position, ready: None, tries: 0 });
@@ -208,6 +220,32 @@ impl Publisher {
                 }
                 self.outbox.note_read(*seq);
             }
+        }
+        Ok(())
+    }
+
+    /// What waited in a queue that is gone is lost. Where no worker is known to
+    /// have taken an attempt it is published again, under its id.
+    async fn replace_lost(&mut self) -> Result<(), Error> {
+        if self.emptied.is_empty() {
+            return Ok(());
+        }
+        let (joined, mut count) = (self.reader.place().joined, 0);
+        for Dispatch { position, tier, at, is_taken } in self.engine.dispatched().await? {
+            if is_taken || position.seq > self.outbox.read_to() || !self.emptied.contains(&tier) {
+                continue;
+            }
+            let event = Event { order: position.seq.max(joined), position, ready: Some((tier, at)), tries: 0 };
+            if self.outbox.push(event) {
+                count += 1;
+                if position.seq <= joined {
+                    self.earlier = self.earlier.map(|left| left.saturating_add(1));
+                }
+            }
+        }
+        self.emptied.clear();
+        if count > 0 {
+            tracing::warn!(count, "a work queue was gone; the tasks that waited for workers are published again");
         }
         Ok(())
     }
@@ -390,12 +428,32 @@ fn state_of(link: &Link) -> LinkState {
 
 /// Sends messages and waits for the confirm of each; what came of each.
 async fn transmit(channel: &Channel, messages: impl Iterator<Item = &Message>) -> Result<Vec<Sent>, Error> {
-    let mut confirms = Vec::new();
+    let mut sending = Vec::new();
     for message in messages {
         let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
         let (exchange, key) = (name(&message.exchange)?, name(&message.routing_key)?);
-        let sending = channel.basic_publish(exchange, key, options, &message.payload, message.properties.clone()).await;
-        confirms.push((message.id.as_str(), message.mandatory, sending?));
+        let publishing = channel.basic_publish(exchange, key, options, &message.payload, message.properties.clone());
+        sending.push((message, Box::pin(publishing), None));
+    }
+    // The first turn of each puts it in line, and all have had it before one is
+    // waited for. So a wave is a few writes to the connection and to the
+    // broker's disk; one by one, each message would be both.
+    let first_turns = poll_fn(|context| {
+        for (_, publishing, sent) in &mut sending {
+            if let Poll::Ready(result) = publishing.as_mut().poll(context) {
+                *sent = Some(result);
+            }
+        }
+        Poll::Ready(())
+    });
+    first_turns.await;
+    let mut confirms = Vec::with_capacity(sending.len());
+    for (message, publishing, sent) in sending {
+        let confirm = match sent {
+            Some(result) => result,
+            None => publishing.await,
+        };
+        confirms.push((message.id.as_str(), message.mandatory, confirm?));
     }
     let (mut acked, mut returned) = (Vec::with_capacity(confirms.len()), HashSet::new());
     for (id, mandatory, confirm) in confirms {

@@ -1,31 +1,62 @@
 //! What is declared at the broker. To declare what is there already changes
 //! nothing; what is there in another form is an error of the settings.
 
+use std::time::Duration;
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, ErrorKind, ExchangeKind, Queue};
 
 use super::connection::{Error, Link, name, step, table};
 use super::settings::Settings;
+use crate::task::Tier;
+
+/// Longest time for one look at a queue.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What this service hears of: exchange by exchange the names of events.
 const OF_TASKS: [&str; 5] = ["task.started", "task.output.created", "task.validated", "task.rejected", "task.failed"];
 const OF_CASCADE: [&str; 3] = ["rollback.requested", "artifact.tainted", "artifact.suspect"];
 const OF_QA: [&str; 2] = ["review.requested", "review.completed"];
 
-/// Declares what publishing needs.
-pub(super) async fn declare_for_publishing(link: &Link, settings: &Settings) -> Result<(), Error> {
-    let channel = link.channel().await?;
+/// Declares what publishing needs. Whose work queues were not there: what was
+/// in them is lost, if they ever were.
+pub(super) async fn declare_for_publishing(link: &Link, settings: &Settings) -> Result<Vec<Tier>, Error> {
+    let mut missing = Vec::new();
+    let mut channel = link.channel().await?;
     exchanges(&channel, settings).await?;
     if settings.work_queues.declare {
         for tier in &settings.tiers {
             let queue = settings.work_queues.of(tier);
+            if look(&channel, &queue).await?.is_none() {
+                missing.push(tier.clone());
+            }
+            if !channel.status().connected() {
+                channel = link.channel().await?;
+            }
             self::queue(&channel, settings, &queue, &[]).await?;
             bind(&channel, &queue, &settings.exchanges.task, &format!("task.ready.{tier}")).await?;
         }
     }
     let _ = channel.close(200, "done".into()).await;
-    Ok(())
+    Ok(missing)
+}
+
+/// A queue as it is; `None`: there is none of this name, and the channel has
+/// gone with the question.
+pub(super) async fn look(channel: &Channel, queue: &str) -> Result<Option<Queue>, Error> {
+    let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+    let asking = channel.queue_declare(name(queue)?, options, FieldTable::default());
+    match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(Ok(queue)) => Ok(Some(queue)),
+        Ok(Err(error)) if is_missing(&error) => Ok(None),
+        Ok(Err(error)) => Err(Error::from(error).at(&format!("look at the queue {queue}"))),
+        Err(_) => Err(Error::Away(format!("the broker does not tell of the queue {queue}"))),
+    }
+}
+
+fn is_missing(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404)
 }
 
 /// Declares what consuming needs.

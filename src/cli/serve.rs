@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::exit::Failure;
 use super::output::line;
@@ -93,8 +93,16 @@ pub(super) fn start_log(telemetry: &Telemetry) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
+    // The client library of the broker calls it an error of its own when a queue is
+    // not there. Whatever is one is told by who asked.
+    let library = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
+    let filter = EnvFilter::default().add_directive(level.into());
+    let filter = match format!("lapin={library}").parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     let log = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     // Fails only when a log was started before, which then holds.

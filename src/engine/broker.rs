@@ -8,7 +8,7 @@ use super::handle::Engine;
 use super::machine::Machine;
 use super::outgoing;
 use crate::store::{self, DeadLetter, ScanFilter};
-use crate::task::{Input, Phase, Seq, Status, TaskId, Tier, Timestamp};
+use crate::task::{Input, Phase, Progress, Seq, State, Status, Task, TaskId, Tier, Timestamp};
 
 /// Most dead letters that are kept: the oldest go first.
 const MAX_DEAD_LETTERS: u64 = 100_000;
@@ -29,6 +29,19 @@ pub struct Position {
     pub seq: Seq,
     /// The task.
     pub task: Option<TaskId>,
+}
+
+/// An attempt that waits for a worker.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dispatch {
+    /// Where its `task.ready` stands.
+    pub position: Position,
+    /// Its tier.
+    pub tier: Tier,
+    /// When it was dispatched.
+    pub at: Timestamp,
+    /// Whether a worker is known to have taken it from a broker.
+    pub is_taken: bool,
 }
 
 impl Engine {
@@ -53,20 +66,27 @@ impl Engine {
         .await
     }
 
-    /// The newest `task.ready` of every task that waits for a worker.
-    pub async fn dispatched(&self) -> Result<Vec<Position>, Error> {
+    /// The newest attempt of every task that waits for a worker, in order.
+    pub async fn dispatched(&self) -> Result<Vec<Dispatch>, Error> {
         self.read(|side| {
             let filter = ScanFilter { statuses: vec![Status::Running], ..ScanFilter::default() };
-            let mut positions = Vec::new();
-            for task in side.store.view()?.scan(&filter)? {
-                let task = task?;
+            let mut dispatched = Vec::new();
+            for id in side.store.view()?.scan(&filter)? {
+                let id = id?;
                 let view = side.store.view()?;
-                let waits = view.task(task)?.is_some_and(|task| task.phase() == Phase::Dispatched);
-                let seq = if waits { view.newest_dispatch(task, Seq(u64::MAX))? } else { None };
-                positions.extend(seq.map(|seq| Position { seq, task: Some(task) }));
+                let Some(Task { tier, state: State::Running { attempt, progress: Progress::Dispatched }, .. }) =
+                    view.task(id)?
+                else {
+                    continue;
+                };
+                if let Some(seq) = view.newest_dispatch(id, Seq(u64::MAX))? {
+                    let position = Position { seq, task: Some(id) };
+                    let (at, is_taken) = (attempt.dispatched_at, attempt.taken_at.is_some());
+                    dispatched.push(Dispatch { position, tier, at, is_taken });
+                }
             }
-            positions.sort_unstable();
-            Ok(positions)
+            dispatched.sort_unstable();
+            Ok(dispatched)
         })
         .await
     }

@@ -51,7 +51,7 @@ pub use api::{
     TaskPage, UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
-pub use broker::Position;
+pub use broker::{Dispatch, Position};
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use checkpoint::NewCheckpoint;
 pub use handle::{Engine, WriterThread};

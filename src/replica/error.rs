@@ -50,10 +50,26 @@ impl From<&tokio_postgres::Error> for Error {
     fn from(error: &tokio_postgres::Error) -> Self {
         let text = chain(error);
         let Some(code) = error.code().map(tokio_postgres::error::SqlState::code) else {
-            return Self::Away(text);
+            return if is_unproven(error) { Self::Setup(text) } else { Self::Away(text) };
         };
         by_code(code, &text)
     }
+}
+
+/// Whether the database could not prove who it is: by no known authority, or
+/// for another host. Only a person can change that.
+fn is_unproven(error: &tokio_postgres::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // What an I/O error carries is not among its sources.
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if matches!(tls.or_else(|| cause.downcast_ref()), Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// By the code that the database gives (SQLSTATE).

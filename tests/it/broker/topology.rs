@@ -58,6 +58,41 @@ async fn deleted_queues_are_declared_again() {
     assert!(!metrics.contains("dats_amqp_returned_total 0\n"), "nothing came back: {metrics}");
 }
 
+/// Nothing comes back of what is published meanwhile: another queue takes it.
+#[tokio::test]
+async fn what_waited_in_a_deleted_queue_is_published_again() {
+    if !rabbitmq::is_installed("broker::topology") {
+        return;
+    }
+    let (broker, names) = (rabbitmq::shared().address(), Names::new());
+    let recorder = Recorder::start(broker, &names).await;
+    let setup = names.setup(broker);
+    let server = setup.start();
+    let client = Client::new(&server.address);
+    soon("it is connected", async || health(&client).await["status"] == "connected").await;
+    let body = |tier: &str| json!({"description": "d", "options": {"tier": tier, "qa_profile": "none"}});
+    let before = client.submit(&body("small")).await;
+    let other = client.submit(&body("large")).await;
+    let ready = |task: &str| {
+        recorder.all().iter().filter(|heard| heard.task() == task && heard.key.starts_with("task.ready")).count()
+    };
+    soon("both are published", async || ready(&before) == 1 && ready(&other) == 1).await;
+    let peer = Peer::connect(broker, &names).await.unwrap();
+    let queue = names.work_queue("small");
+    peer.channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    let after = client.submit(&body("small")).await;
+    soon("it is published again", async || ready(&before) == 2).await;
+    let _worker = worker(broker, &names, "small");
+    for task in [&before, &after] {
+        status_becomes(&client, task, "completed").await;
+    }
+    let page = client.get(&format!("events?task_id={before}&types=task.ready")).await.json();
+    assert_eq!(page["events"].as_array().unwrap().len(), 1, "it is the same attempt: {page}");
+    assert_eq!(ready(&other), 1, "its queue was there");
+    assert_eq!(setup.log().matches("a work queue was gone").count(), 1, "{}", setup.log());
+    soon("all is published", async || health(&client).await["backlog_changes"] == 0).await;
+}
+
 #[tokio::test]
 async fn a_task_that_no_queue_takes_is_published_until_one_does() {
     if !rabbitmq::is_installed("broker::topology") {
