@@ -199,7 +199,12 @@ async fn whatever_happens_every_event_is_heard_and_has_one_effect() {
     let expected = ["task.created", "task.ready.small", "task.output.created", "task.validated", "task.finished"];
     soon("all is heard", async || tasks.iter().all(|task| recorder.of_task(task).len() >= expected.len())).await;
     for task in &tasks {
-        assert_eq!(recorder.of_task(task), expected, "{task}");
+        assert_eq!(recorder.own_of_task(task), ["task.created", "task.ready.small", "task.finished"], "{task}");
+        // A broker that is killed may have kept a `task.ready` for the worker and not for
+        // us: then we hear it when it comes again, which can be after the output.
+        let mut heard = recorder.of_task(task);
+        heard.sort_by_key(|key| expected.iter().position(|each| each == key));
+        assert_eq!(heard, expected, "{task}");
     }
     one_effect_each(&client, &tasks).await;
     assert_eq!(client.get("dead-letters").await.json()["dead_letters"], json!([]));
