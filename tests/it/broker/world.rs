@@ -330,13 +330,18 @@ pub(super) async fn soon(what: &str, mut happened: impl AsyncFnMut() -> bool) {
 
 /// Waits until a task is in a status.
 pub(super) async fn status_becomes(client: &Client, task: &str, status: &str) -> Value {
-    let mut last = Value::Null;
-    soon(&format!("{task} {status}"), async || {
-        last = client.get(&format!("tasks/{task}")).await.json();
-        last["status"] == status
-    })
-    .await;
-    last
+    let started = Instant::now();
+    loop {
+        let last = client.get(&format!("tasks/{task}")).await.json();
+        if last["status"] == status {
+            return last;
+        }
+        if started.elapsed() >= PATIENCE {
+            let history = client.get(&format!("tasks/{task}/events")).await.json();
+            panic!("not {status} but {last}, after {history}; the broker is {}", health(client).await);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// What health says of the broker.
