@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::Session;
 use super::client::Error;
@@ -142,9 +142,10 @@ impl Report {
 }
 
 /// Keeps a folder current. Any event that can have changed provenance, a new
-/// entry of the audit trail, and a minute without either leads to another pass over everything: that is simple,
-/// and misses nothing, since no change needs to be understood. It costs
-/// reading all of it again, of which it takes a limited share of the time.
+/// entry of the audit trail, and a minute without either lead to another pass
+/// over everything: that is simple, and misses nothing, since no change needs
+/// to be understood. It costs reading all of it again, of which it takes a
+/// limited share of the time.
 async fn follow(session: &Session, folder: &Path) -> Result<(), Failure> {
     let mut follower = Follower::new(session.client.clone(), "/events", None, FOR_EVER);
     // From here on nothing is missed, whatever happens during the first pass.
@@ -165,32 +166,40 @@ async fn follow(session: &Session, folder: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Ends some time after an event or a change of the audit trail, or when it
+/// is time to look.
+async fn wait_for_change(session: &Session, follower: &mut Follower, trail: &mut Option<Value>) -> Result<(), Failure> {
+    tokio::select! {
+        told = event_that_counts(follower) => told?,
+        () = change_of_trail(session, trail) => {}
+        () = sleep(PERIOD) => return Ok(()),
+    }
+    sleep(GATHERING).await;
+    Ok(())
+}
+
+async fn event_that_counts(follower: &mut Follower) -> Result<(), Failure> {
+    loop {
+        if next_event(follower).await?.is_some_and(|event| may_change(&event)) {
+            return Ok(());
+        }
+    }
+}
+
+async fn change_of_trail(session: &Session, trail: &mut Option<Value>) {
+    loop {
+        sleep(LOOK).await;
+        let newest = newest_entry(session).await;
+        if newest.is_some() && newest != std::mem::replace(trail, newest.clone()) {
+            return;
+        }
+    }
+}
+
 /// The newest entry of the audit trail, where it can be had.
 async fn newest_entry(session: &Session) -> Option<Value> {
     let answer = session.client.get("/taint-events?limit=1").await.ok()?;
     Some(answer.json["taint_events"][0]["id"].clone())
-}
-
-/// Ends some time after an event or a change of the audit trail, or when it
-/// is time to look.
-async fn wait_for_change(session: &Session, follower: &mut Follower, trail: &mut Option<Value>) -> Result<(), Failure> {
-    let until = Instant::now() + PERIOD;
-    while Instant::now() < until {
-        let has_changed = if let Ok(event) = timeout(LOOK, next_event(follower)).await {
-            event?.is_some_and(|event| may_change(&event))
-        } else {
-            let newest = newest_entry(session).await;
-            newest.is_some() && newest != std::mem::replace(trail, newest.clone())
-        };
-        if has_changed {
-            sleep(GATHERING).await;
-            break;
-        }
-    }
-    // What has come by now is in the next pass.
-    let until = Instant::now() + GATHERING;
-    while Instant::now() < until && timeout(Duration::ZERO, next_event(follower)).await.is_ok() {}
-    Ok(())
 }
 
 /// The next event; none where the connection ended, and after a pause.
