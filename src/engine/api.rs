@@ -90,7 +90,7 @@ pub enum Refusal {
     #[error("there is no record and no artifact {0}")]
     SubjectNotFound(Subject),
     /// What something was concluded from is not known here.
-    #[error("there is no record and no artifact {0}, which is named as the source")]
+    #[error("must be a record or an artifact that is known here, was {0:?}")]
     SourceNotFound(String),
     /// No such checkpoint.
     #[error("there is no checkpoint {0}")]
