@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 
-use super::world::{Names, Peer, Recorder, health, qa, soon, status_becomes, worker};
+use super::world::{Names, Peer, Recorder, health, qa, soon, status_within_patience, worker};
 use crate::replication::equal::assert_equal;
 use crate::support::client::Client;
 use crate::support::postgres::{self, Database};
@@ -118,6 +118,33 @@ impl Scene {
             peer.channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.is_ok()
         })
         .await;
+        self.one_task().await;
+    }
+
+    /// A task that goes all the way, and with it a message through every queue. A broker
+    /// that is killed just after a quorum queue was declared can bring it back without a
+    /// leader, for good (seen with 3.10.8: "leader not known"): who consumes it, or
+    /// publishes into it, waits for ever. That is not what is tested here.
+    async fn one_task(&self) -> String {
+        let task = self.client().submit(&submission()).await;
+        self.all_complete(std::slice::from_ref(&task)).await;
+        task
+    }
+
+    async fn all_complete(&self, tasks: &[String]) {
+        let client = self.client();
+        for task in tasks {
+            let done = status_within_patience(&client, task, "completed").await;
+            let done = done.unwrap_or_else(|found| panic!("{found}\n{}", self.queues()));
+            assert_eq!(done["attempts"], 1, "{done}");
+        }
+    }
+
+    /// What the broker says that its queues hold, and who consumes them.
+    fn queues(&self) -> String {
+        let queues = ["list_queues", "name", "messages_ready", "messages_unacknowledged", "consumers"];
+        let consumers = ["list_consumers", "queue_name", "channel_pid", "prefetch_count", "active", "activity_status"];
+        self.broker.control(&queues) + &self.broker.control(&consumers)
     }
 
     async fn fault_of_database(&self, number: u64, short: Duration) -> &'static str {
@@ -177,20 +204,20 @@ async fn whatever_happens_every_event_is_heard_and_has_one_effect() {
     let server = Some(setup.start());
     let mut scene = Scene { server, broker, names: names.clone(), proxy, database, setup };
     let _others = (worker(address, &names, "small"), qa(address, &names).await);
-    let mut tasks = Vec::new();
+    let mut tasks = vec![scene.one_task().await];
     for (round, fault) in schedule.into_iter().enumerate() {
         let client = scene.client();
         for _ in 0..random.below(60) {
-            tasks.push(client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await);
+            tasks.push(client.submit(&submission()).await);
         }
         if fault == 9 {
-            all_complete(&client, &tasks).await;
+            scene.all_complete(&tasks).await;
         }
         let fault = scene.fault(fault, &mut random).await;
         println!("DATS_SEED={seed}, round {round}: {fault}, {} tasks", tasks.len());
     }
+    scene.all_complete(&tasks).await;
     let client = scene.client();
-    all_complete(&client, &tasks).await;
     soon("all is told", async || {
         let told = health(&client).await;
         told["status"] == "connected" && told["backlog_changes"] == 0
@@ -221,11 +248,8 @@ async fn whatever_happens_every_event_is_heard_and_has_one_effect() {
     assert!(!log.contains("panicked") && !log.contains(postgres::PASSWORD), "{log}");
 }
 
-async fn all_complete(client: &Client, tasks: &[String]) {
-    for task in tasks {
-        let done = status_becomes(client, task, "completed").await;
-        assert_eq!(done["attempts"], 1, "{done}");
-    }
+fn submission() -> Value {
+    json!({"description": "d", "options": {"tier": "small"}})
 }
 
 /// Each event that came in is in the log once, and its task has moved once.

@@ -164,7 +164,9 @@ impl Drop for Running {
 fn keep<F: Future<Output = lapin::Result<()>> + Send + 'static>(doing: impl Fn() -> F + Send + 'static) -> Running {
     Running(vec![tokio::spawn(async move {
         loop {
-            let _ = doing().await;
+            if let Err(error) = doing().await {
+                println!("a peer: {error}");
+            }
             sleep(Duration::from_millis(100)).await;
         }
     })])
@@ -330,15 +332,20 @@ pub(super) async fn soon(what: &str, mut happened: impl AsyncFnMut() -> bool) {
 
 /// Waits until a task is in a status.
 pub(super) async fn status_becomes(client: &Client, task: &str, status: &str) -> Value {
+    status_within_patience(client, task, status).await.unwrap_or_else(|found| panic!("{found}"))
+}
+
+/// The same; `Err`: what is found instead.
+pub(super) async fn status_within_patience(client: &Client, task: &str, status: &str) -> Result<Value, String> {
     let started = Instant::now();
     loop {
         let last = client.get(&format!("tasks/{task}")).await.json();
         if last["status"] == status {
-            return last;
+            return Ok(last);
         }
         if started.elapsed() >= PATIENCE {
             let history = client.get(&format!("tasks/{task}/events")).await.json();
-            panic!("not {status} but {last}, after {history}; the broker is {}", health(client).await);
+            return Err(format!("not {status} but {last}, after {history}; the broker is {}", health(client).await));
         }
         sleep(Duration::from_millis(20)).await;
     }
