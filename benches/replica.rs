@@ -19,7 +19,7 @@ use dats::engine::Engine;
 use dats::replica::{Replicator, Settings};
 use dats::store::Store;
 use support::engine::{finish, start};
-use tokio_postgres::types::ToSql;
+use support::upsert::Upserts;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
@@ -106,52 +106,11 @@ async fn follow(engine: &Engine, url: &str, client: &Client) -> (f64, f64) {
 async fn bare(client: &Client) -> (f64, f64) {
     let (mut rows, mut seconds) = (0.0, 0.0);
     for table in TABLES {
-        let (columns, batches) = load(client, table).await;
-        let create = format!("CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)");
-        client.batch_execute(&create).await.expect("a table");
-        let sql = upsert(table, &columns);
-        let statement = client.prepare(&sql).await.expect("a statement");
+        let upserts = Upserts::of(client, table, BATCH).await;
         let stopwatch = Stopwatch::start();
-        for batch in &batches {
-            let parameters: Vec<&(dyn ToSql + Sync)> =
-                batch.iter().map(|column| -> &(dyn ToSql + Sync) { column }).collect();
-            let count = client.execute(&statement, &parameters).await.expect("an upsert");
-            rows += f64::from(u32::try_from(count).expect("a count"));
-        }
+        rows += upserts.run(client).await;
         seconds += stopwatch.elapsed().as_secs_f64();
         client.batch_execute(&format!("DROP TABLE bare_{table}")).await.expect("no table");
     }
     (rows, seconds)
-}
-
-type Column = Vec<Option<String>>;
-
-/// The columns of a table with their types, and its rows as text, by batch
-/// and column.
-async fn load(client: &Client, table: &str) -> (Vec<(String, String)>, Vec<Vec<Column>>) {
-    let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
-               WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
-    let columns: Vec<(String, String)> =
-        client.query(sql, &[&table]).await.expect("columns").iter().map(|row| (row.get(0), row.get(1))).collect();
-    let texts: Vec<String> = columns.iter().map(|(name, _)| format!("{name}::text")).collect();
-    let all = client.query(&format!("SELECT {} FROM {table}", texts.join(", ")), &[]).await.expect("rows");
-    let column = |rows: &[tokio_postgres::Row], at: usize| rows.iter().map(|row| row.get(at)).collect();
-    let batches = all.chunks(BATCH).map(|rows| (0..columns.len()).map(|at| column(rows, at)).collect());
-    let batches = batches.collect();
-    (columns, batches)
-}
-
-fn upsert(table: &str, columns: &[(String, String)]) -> String {
-    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
-    let arrays: Vec<String> = (1..=columns.len()).map(|at| format!("${at}::text[]")).collect();
-    let values: Vec<String> = columns.iter().map(|(name, kind)| format!("r.{name}::{kind}")).collect();
-    let updates: Vec<String> = names.iter().skip(1).map(|name| format!("{name} = excluded.{name}")).collect();
-    format!(
-        "INSERT INTO bare_{table} ({all}) SELECT {values} FROM unnest({arrays}) AS r({all}) \
-         ON CONFLICT (id) DO UPDATE SET {updates}",
-        all = names.join(", "),
-        values = values.join(", "),
-        arrays = arrays.join(", "),
-        updates = updates.join(", "),
-    )
 }

@@ -1,9 +1,10 @@
 //! What submissions at a fixed pace pay for a broker and a database: the same
 //! service without them and with both, in turn; and whether what is to be
-//! published or copied grows. All of it runs on the same cores.
+//! published or copied grows. All of it runs on the same cores, so there is a
+//! third side, the [control](super::control).
 //!
 //! `DATS_BENCH_ATTACH` (both): `rabbitmq` or `postgres`, to see what one of
-//! them costs.
+//! them costs; then without the control.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,13 +13,14 @@ use std::time::Duration;
 use dats::clock::Stopwatch;
 use serde_json::Value;
 
-use super::setting;
+use super::control::Control;
 use super::support::load::{Connection, MakeRequest, Measured, get, post};
 use super::support::pace::paced;
 use super::support::server::Process;
 use super::world::{Peer, RabbitMq, environment, pause, postgres};
+use super::{publish, setting};
 
-const PER_SECOND: u32 = 2000;
+pub(crate) const PER_SECOND: u32 = 2000;
 const TARGET: f64 = 1.5;
 /// Ticks of the clock by which the system counts the time of processes.
 const TICKS: f64 = 100.0;
@@ -41,44 +43,62 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     first.execute("SELECT pg_reload_conf()").await;
     let peer = Peer::connect(broker.address()).await.expect("a broker");
     let only = std::env::var("DATS_BENCH_ATTACH").unwrap_or_default();
-    let (mut alone, mut attached) = (Vec::new(), Vec::new());
+    let (mut alone, mut attached, mut control) = (Vec::new(), Vec::new(), Vec::new());
     println!("\n{PER_SECOND} submissions a second, each published and copied, {} s a round", span.as_secs());
     for round in 0..setting("DATS_BENCH_ROUNDS", 3) {
         let slots = environment(broker).into_iter().filter(|(name, _)| !name.starts_with("RABBITMQ"));
         let slots: Vec<_> = slots.collect();
         alone.push(side(&slots, span, None).await);
-        let mut settings = if only == "postgres" { slots } else { environment(broker) };
+        let database = postgres::Database::on(first.server.clone()).await;
+        let mut settings = if only == "postgres" { slots.clone() } else { environment(broker) };
         if only != "rabbitmq" {
-            settings.push(("DATABASE_URL", postgres::Database::on(first.server.clone()).await.url()));
+            settings.push(("DATABASE_URL", database.url()));
         }
         attached.push(side(&settings, span, Some(round)).await);
         if only != "postgres" {
             peer.purge().await;
         }
+        if only.is_empty() {
+            let feeding = Control::start(broker.address(), publish::samples(broker).await, database);
+            control.push(side(&slots, span, None).await);
+            tokio::task::block_in_place(|| feeding.stop());
+            peer.purge().await;
+        }
     }
-    let (alone, attached) = (median(alone), median(attached));
-    for (name, side) in [("alone", &alone), ("attached", &attached)] {
-        let load = &side.load;
-        println!(
-            "  {name:8} {:>6.0} /s   P50 {:>8.1?}   P95 {:>8.1?}   P99 {:>8.1?}   worst {:>8.1?}   unexpected {}   \
-             cores of the service {:.2}",
-            load.per_second,
-            load.quantile(0.5),
-            load.quantile(0.95),
-            load.quantile(0.99),
-            load.quantile(1.0),
-            load.unexpected,
-            side.cores,
-        );
+    let alone = median(alone).expect("a round");
+    show("alone", &alone);
+    for (name, rounds, target) in [("attached", attached, Some(TARGET)), ("control", control, None)] {
+        let Some(side) = median(rounds) else { continue };
+        show(name, &side);
+        let ratio = side.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
+        let verdict = match target {
+            Some(target) if ratio <= target => format!(", target at most {target}: holds"),
+            Some(target) => format!(", target at most {target}: FALLS SHORT"),
+            None => String::new(),
+        };
+        println!("    ratio of its P95 {ratio:.2}{verdict}");
     }
-    let ratio = attached.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
-    let verdict = if ratio <= TARGET { "holds" } else { "FALLS SHORT" };
-    println!("  ratio of P95 {ratio:.2}, target at most {TARGET}: {verdict}");
 }
 
-fn median(mut rounds: Vec<Side>) -> Side {
+fn show(name: &str, side: &Side) {
+    let load = &side.load;
+    println!(
+        "  {name:8} {:>6.0} /s   P50 {:>8.1?}   P95 {:>8.1?}   P99 {:>8.1?}   worst {:>8.1?}   unexpected {}   \
+         cores of the service {:.2}",
+        load.per_second,
+        load.quantile(0.5),
+        load.quantile(0.95),
+        load.quantile(0.99),
+        load.quantile(1.0),
+        load.unexpected,
+        side.cores,
+    );
+}
+
+fn median(mut rounds: Vec<Side>) -> Option<Side> {
     rounds.sort_by_key(|side| side.load.quantile(0.95));
-    rounds.swap_remove(rounds.len() / 2)
+    let middle = rounds.len() / 2;
+    rounds.into_iter().nth(middle)
 }
 
 /// One side on a fresh data directory; of an attached one also what waits.

@@ -8,13 +8,15 @@
 //!    effect can be read over HTTP: at rest, under load, over a restart of the
 //!    broker?
 //! 3. What do submissions at a fixed pace pay for both being attached, and
-//!    does either fall behind?
+//!    does either fall behind? Beside it, what they pay when bare clients do
+//!    the same to broker and database.
 //!
 //! `DATS_BENCH_SECONDS` (10: for each side of each comparison of times),
 //! `DATS_BENCH_ROUNDS` (3), `DATS_BENCH_EVENTS` (20000: for each round of the
 //! first question), `DATS_BENCH_ONLY` (one of `publish`, `latency`, `attached`).
 
 mod attached;
+mod control;
 mod latency;
 mod publish;
 #[path = "../support/mod.rs"]

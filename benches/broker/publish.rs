@@ -10,12 +10,12 @@ use dats::amqp::{Broker, Credentials, Driver, Exchanges, LinkState, QueueType, S
 use dats::clock::{Clock, Stopwatch};
 use dats::engine::Engine;
 use dats::task::Tier;
-use lapin::BasicProperties;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
     QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, PublisherConfirm};
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -29,14 +29,34 @@ const CHUNK: u64 = 500;
 const EXCHANGE: &str = "task.events";
 const RECORDER: &str = "bench.recorder";
 /// Two events a task: `task.created` and `task.ready`.
-const EVENTS: u64 = 2;
+pub(crate) const EVENTS: u64 = 2;
 const TARGET: f64 = 0.70;
 
 /// A message as it came to a queue.
-struct Sample {
-    key: String,
-    properties: BasicProperties,
-    payload: Vec<u8>,
+pub(crate) struct Sample {
+    pub(crate) key: String,
+    pub(crate) properties: BasicProperties,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Sample {
+    /// Sends it to where it came from; what waits for the confirm.
+    pub(crate) async fn send(&self, channel: &Channel) -> lapin::Result<PublisherConfirm> {
+        let options = BasicPublishOptions { mandatory: self.key == WORK_QUEUE, immediate: false };
+        let (key, properties) = (self.key.as_str().into(), self.properties.clone());
+        channel.basic_publish(EXCHANGE.into(), key, options, &self.payload, properties).await
+    }
+}
+
+/// The messages of some submissions, in their order.
+pub(crate) async fn samples(broker: &RabbitMq) -> Vec<Sample> {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (engine, writer) = start_with_broker(&dir.path().join("data"));
+    let peer = Peer::connect(broker.address()).await.expect("a broker");
+    let samples = record(&engine, broker, &peer).await;
+    peer.purge().await;
+    writer.stop().expect("a clean end");
+    samples
 }
 
 pub(crate) async fn measure(broker: &RabbitMq) {
@@ -153,11 +173,7 @@ async fn bare(broker: &RabbitMq, samples: &[Sample], events: u64) -> f64 {
     let stopwatch = Stopwatch::start();
     let mut confirms = VecDeque::new();
     for (_, sample) in (0..events).zip(samples.iter().cycle()) {
-        let options = BasicPublishOptions { mandatory: sample.key == WORK_QUEUE, immediate: false };
-        let properties = sample.properties.clone();
-        let key = sample.key.as_str().into();
-        let sending = peer.channel.basic_publish(EXCHANGE.into(), key, options, &sample.payload, properties);
-        confirms.push_back(sending.await.expect("a channel"));
+        confirms.push_back(sample.send(&peer.channel).await.expect("a channel"));
         if confirms.len() == WINDOW {
             let oldest = confirms.pop_front().expect("one");
             assert!(oldest.await.expect("a channel").is_ack());

@@ -7,3 +7,4 @@ pub(crate) mod linked;
 pub(crate) mod load;
 pub(crate) mod pace;
 pub(crate) mod server;
+pub(crate) mod upsert;
