@@ -84,6 +84,11 @@ pub(super) fn start_failure(error: StartError) -> Failure {
     }
 }
 
+/// Libraries whose words are about what we tell of ourselves: that of the broker
+/// calls it an error of its own when a queue is not there, that of the migrations
+/// announces each of them.
+const TOLD_BY_US: [&str; 2] = ["lapin", "refinery_core"];
+
 /// Sends the log to stderr: stdout has the one line that says it is ready.
 pub(super) fn start_log(telemetry: &Telemetry) {
     let level = match telemetry.log_level {
@@ -93,14 +98,9 @@ pub(super) fn start_log(telemetry: &Telemetry) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // The client library of the broker calls it an error of its own when a queue is
-    // not there. Whatever is one is told by who asked.
-    let library = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
-    let filter = EnvFilter::default().add_directive(level.into());
-    let filter = match format!("lapin={library}").parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
-    };
+    let libraries = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
+    let directives = TOLD_BY_US.iter().filter_map(|library| format!("{library}={libraries}").parse().ok());
+    let filter = directives.fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -85,7 +85,9 @@ pub async fn verify(store: &Store, graph: &Graph, settings: Settings, repair: bo
     let at = match state::begin(found.as_ref(), local, false)? {
         Begin::At(at) => at,
         Begin::Scan | Begin::Adopt => {
-            return Err(Error::Setup("the database has no whole copy yet: let the service make one first".to_owned()));
+            let reason = "the database has no whole copy: none was made yet, or the service has run without it \
+                          since; start the service with it, and it makes one";
+            return Err(Error::Setup(reason.to_owned()));
         }
     };
     if at.scan.is_some() {
