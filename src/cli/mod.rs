@@ -27,6 +27,7 @@ mod import_tests;
 mod list;
 mod local;
 mod ndjson;
+mod openapi;
 mod output;
 mod progress;
 mod project;
@@ -104,6 +105,8 @@ enum Command {
     Restore(restore::Arguments),
     /// Run a server with stand-ins for the services around it, and watch tasks live.
     Demo(demo::Arguments),
+    /// Print the description of the HTTP interface as JSON, for tools.
+    Openapi,
     /// Print completions for a shell.
     Completions(completions::Arguments),
 }
@@ -178,6 +181,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, &screen),
+        Command::Openapi => openapi::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     }
 }

@@ -45,7 +45,9 @@ pub fn routing_key(change: &Change) -> Cow<'_, str> {
 #[error("there are no events of type `{0}`; there are {all}", all = all_names())]
 pub struct UnknownType(pub String);
 
-fn all_names() -> String {
+/// The names of all events, for people.
+#[must_use]
+pub fn all_names() -> String {
     let names: Vec<&str> = PUBLISHED.into_iter().chain(["task.ready.{tier}"]).chain(ACCEPTED).collect();
     names.join(", ")
 }

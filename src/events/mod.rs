@@ -15,6 +15,6 @@ mod data;
 mod envelope;
 mod incoming;
 
-pub use catalogue::{ACCEPTED, PUBLISHED, TypeFilter, UnknownType, bare_name, routing_key};
+pub use catalogue::{ACCEPTED, PUBLISHED, TypeFilter, UnknownType, all_names, bare_name, routing_key};
 pub use envelope::Envelope;
 pub use incoming::{InvalidEvent, MAX_EVENT_BYTES, Received, read, structured};

@@ -15,53 +15,76 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
 use super::body::Body;
 use super::lineage::About;
 use super::problem::Problem;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use super::{cursor, headers, media_type, range};
 use crate::engine::{Engine, Subject};
 use crate::lineage::{Graph, Known, Node};
 use crate::store::{KeptContent, RecordOutput};
-use crate::task::{ArtifactId, RecordId, Timestamp, hex};
+use crate::task::{ArtifactId, RecordId, hex};
 
 /// Bytes of a file that are in memory at once, for each client.
 const PIECE: usize = 64 * 1024;
 
-#[derive(Serialize)]
-struct ArtifactWire<'a> {
+/// What is known of an artifact.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Artifact)]
+pub(super) struct ArtifactWire<'a> {
+    /// Its id.
     id: &'a ArtifactId,
+    /// What it is.
     #[serde(rename = "type")]
     kind: Option<&'a str>,
+    /// Where it is, as the worker says.
     path: Option<&'a str>,
+    /// Its language.
     language: Option<&'a str>,
+    /// As the worker gave it.
     checksum: Option<&'a str>,
+    /// Its size.
     size_bytes: Option<u64>,
+    /// Where its content is, if it is kept here.
     content: Option<ContentWire>,
     /// The record that it stands for now, and what is known of that.
     #[serde(flatten)]
     bound: MadeWire<'a>,
     /// All that name it as an output, the newest first.
     records: Vec<MadeWire<'a>>,
+    /// How many there are.
     total: usize,
+    /// Where the next page of them begins; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
 }
 
-#[derive(Serialize)]
-struct ContentWire {
+/// A content that is kept here.
+#[derive(Serialize, ToSchema)]
+#[schema(as = KeptContent)]
+pub(super) struct ContentWire {
+    /// Where to get it.
     href: String,
+    /// What it is served as.
     media_type: Option<String>,
+    /// Its size.
     size_bytes: u64,
+    /// Its digest.
     sha256: String,
 }
 
-#[derive(Serialize)]
-struct MadeWire<'a> {
+/// A record that names an artifact as its output.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ArtifactMaker)]
+pub(super) struct MadeWire<'a> {
+    /// The record.
     provenance_id: RecordId,
-    created_at: Shown<Timestamp>,
+    /// When it was made.
+    created_at: Time,
     #[serde(flatten)]
     about: About<'a>,
 }

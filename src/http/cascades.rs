@@ -7,6 +7,7 @@ use fixedbitset::FixedBitSet;
 use hyper::StatusCode;
 use petgraph::visit::{NodeCount as _, NodeIndexable as _};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::{NoContext, Uuid};
 
 use super::lineage::{About, Named, artifacts, known, subject};
@@ -17,19 +18,30 @@ use super::walks::{self, Found, Page, Walks, What};
 use crate::engine::CascadeRequest;
 use crate::json::{self, FieldError, Findings};
 use crate::lineage::{Action, Flag, FlagChange, Graph};
-use crate::task::{ArtifactId, RecordId, TaskId, Timestamp};
+use crate::task::{ArtifactId, ProjectId, RecordId, TaskId, Timestamp};
 
 /// Longest reason, in bytes.
 pub(super) const MAX_REASON_BYTES: usize = 4096;
 
-#[derive(Debug, Deserialize)]
+/// What is said of a record, and why.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AskedWire {
+#[schema(as = FlagRequest)]
+pub(super) struct AskedWire {
+    /// For people; not blank.
+    #[schema(required, nullable = false)]
     reason: Option<String>,
+    /// The record or artifact that it comes from; one that is known here.
+    #[schema(value_type = Option<ArtifactId>)]
     source_id: Option<String>,
+    /// An id of the caller for all that follows. Without it, one is made.
+    #[schema(value_type = Option<ArtifactId>)]
     cascade_id: Option<String>,
+    /// Only tell what would change.
     dry_run: Option<bool>,
+    /// How far a dry run looks; for a dry run only.
     max_depth: Option<i64>,
+    /// Cancel the tasks at work that use what becomes bad.
     cancel_running: Option<bool>,
 }
 
@@ -77,42 +89,74 @@ fn check(wire: AskedWire, errors: Vec<FieldError>) -> Result<Asked, Problem> {
     }
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+/// Changes of flags in numbers.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = FlagCounts)]
 pub(super) struct Counts {
+    /// Records that become tainted.
     pub(super) tainted: usize,
+    /// Records that become suspect.
     pub(super) suspect: usize,
+    /// Records that become clean.
     cleared: usize,
+    /// Tasks whose records these are.
     pub(super) tasks: usize,
+    /// Projects whose records these are.
     pub(super) projects: usize,
 }
 
-#[derive(Serialize)]
-struct CascadeWire<'a> {
-    /// Null in a dry run, unless the request names one.
+/// What followed from a taint, a mark or a clear, or would follow.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cascade)]
+pub(super) struct CascadeWire<'a> {
+    /// Of the entries in the audit trail. Null in a dry run, unless the request names one.
     cascade_id: Option<&'a str>,
+    /// Whether nothing was changed.
     dry_run: bool,
+    /// The record it was said of.
     provenance_id: RecordId,
+    /// What it has made.
+    #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
+    /// All changes in numbers.
     counts: Counts,
+    /// The longest way to an affected record.
     max_depth: u32,
+    /// The first tasks whose records change.
     tasks: Vec<TaskId>,
+    /// The first projects whose records change.
+    #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<String>,
+    /// Tasks at work that use what becomes bad.
     running_tasks: &'a [TaskId],
+    /// Those of them that were cancelled.
     cancelled: &'a [TaskId],
+    /// Records whose flag changes: a page.
     affected: Vec<ChangeWire<'a>>,
+    /// How many records change.
     total: usize,
+    /// For `GET /provenance/{id}/affected`; null where there is no more.
     next_cursor: Option<String>,
+    /// Most entries of a list.
     limit: usize,
 }
 
-#[derive(Serialize)]
+/// A record whose flag changes.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FlagChange)]
 pub(super) struct ChangeWire<'a> {
+    /// The record.
     provenance_id: RecordId,
+    /// What it has made.
+    #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
+    /// Steps from the record it was said of.
     depth: u32,
-    /// Null for the record itself.
+    /// The record by which it is affected; null for the record itself.
     through: Option<Named<'a>>,
+    /// The flag before.
     from: Flag,
+    /// The flag after.
     to: Flag,
     #[serde(flatten)]
     about: About<'a>,
@@ -304,11 +348,17 @@ pub(super) async fn clear(call: Call) -> Reply {
     say(call, Action::Clear).await
 }
 
-#[derive(Serialize)]
-struct AffectedWire<'a> {
+/// A page of records whose flag changed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AffectedList)]
+pub(super) struct AffectedWire<'a> {
+    /// The records.
     affected: Vec<ChangeWire<'a>>,
+    /// How many there are.
     total: usize,
+    /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
 }
 

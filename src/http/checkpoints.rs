@@ -2,12 +2,13 @@
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::cursor;
 use super::problem::Problem;
 use super::projects;
 use super::query::Query;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use super::routes::BASE;
 use crate::engine::NewCheckpoint;
@@ -15,26 +16,42 @@ use crate::json::{FieldError, Findings};
 use crate::store::Checkpoint;
 use crate::task::{CheckpointId, ProjectId, Timestamp};
 
-const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
+pub(super) const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
 /// Longest reference to something outside, in bytes.
-const MAX_REFERENCE_BYTES: usize = 1024;
+pub(super) const MAX_REFERENCE_BYTES: usize = 1024;
 
-#[derive(Serialize)]
-struct CheckpointWire<'a> {
+/// A point in time that a project can be rolled back to.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Checkpoint)]
+pub(super) struct CheckpointWire<'a> {
+    /// Its id.
     id: &'a CheckpointId,
+    /// Its project.
     project_id: &'a ProjectId,
-    created_at: Shown<Timestamp>,
+    /// The point in time.
+    created_at: Time,
+    /// The state of the code, as it was given.
     git_ref: Option<&'a str>,
+    /// Records of the project at that time.
     provenance_count: u64,
+    /// Artifacts of the project at that time.
     artifact_count: u64,
+    /// The newest record at that time.
     last_provenance_id: Option<&'a str>,
+    /// The newest task at that time.
     last_task_id: Option<&'a str>,
+    /// The state of RAG, as it was given.
     rag_state_ref: Option<&'a str>,
+    /// The state of the products, as it was given.
     work_product_ref: Option<&'a str>,
+    /// What it is for.
     description: Option<&'a str>,
+    /// What it was made by.
     trigger: &'a str,
+    /// Whether it can be rolled back to: not once the project went back before it.
     is_valid: bool,
-    rolled_back_at: Option<Shown<Timestamp>>,
+    /// When the project was rolled back to it last.
+    rolled_back_at: Option<Time>,
 }
 
 impl<'a> CheckpointWire<'a> {
@@ -58,12 +75,18 @@ impl<'a> CheckpointWire<'a> {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What a checkpoint is to keep.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct BodyWire {
+#[schema(as = NewCheckpoint)]
+pub(super) struct BodyWire {
+    /// What it is for.
     description: Option<String>,
+    /// The state of the code.
     git_ref: Option<String>,
+    /// The state of RAG.
     rag_state_ref: Option<String>,
+    /// The state of the products.
     work_product_ref: Option<String>,
 }
 
@@ -100,10 +123,15 @@ pub(super) async fn create(mut call: Call) -> Reply {
     Ok(reply::created(&format!("{BASE}/checkpoints/{}", checkpoint.id), &CheckpointWire::new(&checkpoint)))
 }
 
-#[derive(Serialize)]
-struct ListWire<'a> {
+/// A page of checkpoints, the newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CheckpointList)]
+pub(super) struct ListWire<'a> {
+    /// The checkpoints.
     checkpoints: Vec<CheckpointWire<'a>>,
+    /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
 }
 

@@ -2,20 +2,28 @@
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::cursor;
+use super::openapi::EventOutcome;
 use super::problem::Problem;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use crate::events;
 use crate::store::DeadLetter;
-use crate::task::{TaskId, Timestamp};
+use crate::task::TaskId;
 
-#[derive(Serialize)]
-struct LetterWire<'a> {
+/// An event that could not be taken.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
+pub(super) struct LetterWire<'a> {
+    /// Its number.
     id: u64,
-    time: Shown<Timestamp>,
+    /// When it was put aside.
+    time: Time,
+    /// The task it names, where it names one.
     task_id: Option<TaskId>,
+    /// Why it could not be taken.
     reason: &'a str,
     /// As it came: it need not be JSON.
     raw: &'a str,
@@ -27,10 +35,15 @@ impl<'a> LetterWire<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct ListWire<'a> {
+/// A page of dead letters, the newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterList)]
+pub(super) struct ListWire<'a> {
+    /// The letters.
     dead_letters: Vec<LetterWire<'a>>,
+    /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
 }
 
@@ -71,10 +84,16 @@ pub(super) async fn show(call: Call) -> Reply {
 #[serde(deny_unknown_fields)]
 struct RequeueWire {}
 
-#[derive(Serialize)]
-struct RequeuedWire {
+/// What became of a dead letter.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RequeuedLetter)]
+pub(super) struct RequeuedWire {
+    /// Its number.
     id: u64,
+    /// What the event did.
+    #[schema(value_type = EventOutcome)]
     outcome: &'static str,
+    /// The outcome in words.
     detail: &'static str,
 }
 

@@ -6,6 +6,7 @@ use hyper::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::headers;
 use super::problem::{self, Problem};
@@ -16,7 +17,7 @@ use crate::events::{self, InvalidEvent, Received};
 use crate::json::{self, Invalid};
 
 /// Most events of a batch.
-const MAX_BATCH: usize = 1000;
+pub(super) const MAX_BATCH: usize = 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -44,10 +45,16 @@ impl Mode {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct OutcomeWire<'a> {
+/// What an event did.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventResult)]
+pub(super) struct OutcomeWire<'a> {
+    /// The id of the event.
     id: &'a str,
+    /// What it did.
+    #[schema(value_type = super::openapi::EventOutcome)]
     outcome: &'static str,
+    /// The outcome in words.
     detail: &'static str,
 }
 
@@ -57,19 +64,29 @@ impl<'a> OutcomeWire<'a> {
     }
 }
 
-#[derive(Serialize)]
+/// What became of an event of a batch.
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-enum ResultWire<'a> {
+#[schema(as = EventBatchResult)]
+pub(super) enum ResultWire<'a> {
+    /// It was taken.
     Outcome(OutcomeWire<'a>),
+    /// It was not.
     Problem {
+        /// The id of the event, where one could be read.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
         id: Option<&'a str>,
+        /// What is wrong with it.
         problem: problem::Wire<'a>,
     },
 }
 
-#[derive(Serialize)]
-struct ResultsWire<'a> {
+/// What became of each event of a batch, in order.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventResults)]
+pub(super) struct ResultsWire<'a> {
+    /// One for each event.
     results: Vec<ResultWire<'a>>,
 }
 

@@ -8,9 +8,11 @@ use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::cursor;
+use super::openapi::CloudEvent;
 use super::problem::Problem;
 use super::query::Query;
 use super::reply::{self, Reply};
@@ -151,21 +153,32 @@ async fn reset(stream: &mut Stream, first: Seq) -> Result<(), Over> {
     stream.event(first.0.saturating_sub(1), "reset", data.as_bytes()).await
 }
 
-#[derive(Serialize)]
-struct ItemWire {
+/// An event and its position.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LoggedEvent)]
+pub(super) struct ItemWire {
+    /// Its position in the log.
     seq: Seq,
+    /// The event.
+    #[schema(value_type = CloudEvent)]
     event: Box<RawValue>,
 }
 
-#[derive(Serialize)]
-struct PageWire {
+/// A page of the log, the oldest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventPage)]
+pub(super) struct PageWire {
+    /// The events.
     events: Vec<ItemWire>,
     /// Go on after this position.
     read_to: Seq,
+    /// Where the next page begins; null where the log ends.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
     /// The log has nothing before this position any more.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reset: Option<Seq>,
 }
 

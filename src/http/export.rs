@@ -25,7 +25,7 @@ use crate::task::{ArtifactId, RecordId, Timestamp};
 use crate::transfer;
 
 /// How far it goes in both directions when the client does not say.
-const DEFAULT_DEPTH: u64 = 3;
+pub(super) const DEFAULT_DEPTH: u64 = 3;
 /// Most records of one document.
 const MOST: usize = 1000;
 /// Most statements of one document.

@@ -18,8 +18,8 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const MAX_REQUEST_ID_BYTES: usize = 128;
-const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+pub(super) const MAX_REQUEST_ID_BYTES: usize = 128;
+pub(super) const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// A version as an entity tag.
 pub(super) fn etag(version: u64) -> HeaderValue {

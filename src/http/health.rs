@@ -4,8 +4,10 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
-use super::reply::{self, Reply, Shown};
+use super::openapi::HealthStatus;
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use crate::amqp::{self, LinkFigures, LinkState};
 use crate::engine::Figures;
@@ -20,11 +22,17 @@ fn by_health(healthy: bool) -> (StatusCode, &'static str) {
     if healthy { (StatusCode::OK, "healthy") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") }
 }
 
-#[derive(Serialize)]
-struct HealthWire<'a> {
+/// Whether the service works.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
+pub(super) struct HealthWire<'a> {
+    /// In one word.
+    #[schema(value_type = HealthStatus)]
     status: &'static str,
+    /// Of the service.
     version: &'a str,
-    timestamp: Shown<Timestamp>,
+    /// When that was.
+    timestamp: Time,
 }
 
 /// `GET /health`

@@ -5,31 +5,44 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::cursor;
 use super::problem::Problem;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use super::sse::{self, Over, Stream};
 use super::tasks::task_id;
 use crate::store::LogEntry;
-use crate::task::{Change, Seq, TaskError, TaskId, Timestamp};
+use crate::task::{Change, Phase, Seq, Status, TaskError, TaskId};
 
 /// Entries that a stream reads at once.
 const CHUNK: usize = 256;
 
-/// One entry.
-#[derive(Serialize)]
-struct EntryWire<'a> {
+/// A change of a task.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryEntry)]
+pub(super) struct EntryWire<'a> {
+    /// Its position in the log.
     seq: Seq,
-    time: Shown<Timestamp>,
+    /// When.
+    time: Time,
+    /// What happened.
     #[serde(rename = "type")]
     kind: &'a str,
+    /// The task.
     task_id: TaskId,
+    /// The status after it.
+    #[schema(value_type = Status)]
     status: &'static str,
+    /// The phase after it.
+    #[schema(value_type = Phase)]
     phase: &'static str,
+    /// The attempt it belongs to; 0 before the first.
     attempt: u32,
+    /// What else is to be said; its fields follow from `type`.
+    #[schema(value_type = Object)]
     detail: Value,
 }
 
@@ -84,9 +97,13 @@ fn error_detail(error: &TaskError) -> Value {
     json!({"code": error.code.as_str(), "message": error.message, "attempt": error.attempt})
 }
 
-#[derive(Serialize)]
-struct HistoryWire<'a> {
+/// A page of a task's history, the oldest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = History)]
+pub(super) struct HistoryWire<'a> {
+    /// The changes.
     events: Vec<EntryWire<'a>>,
+    /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
 }
 
@@ -160,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::store::{About, Standing};
-    use crate::task::{ErrorCode, LeaseId, Outcome, Phase, ProjectId, RecordId, Stale, Status, WorkerId};
+    use crate::task::{ErrorCode, LeaseId, Outcome, ProjectId, RecordId, Stale, Timestamp, WorkerId};
 
     fn shown(change: Change) -> Value {
         let entry = LogEntry {

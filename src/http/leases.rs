@@ -6,29 +6,40 @@ use std::time::Duration;
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::body::Body;
+use super::openapi::ReadyTask;
 use super::problem::Problem;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use crate::engine::{Granted, LeaseRequest, Queue};
 use crate::json::{FieldError, Findings};
 use crate::task::{LeaseId, Tier, Timestamp, WorkerId};
 
 /// Most leases given at once.
-const MAX_LEASES: i64 = 100;
+pub(super) const MAX_LEASES: i64 = 100;
 /// Longest wait for a task, in seconds.
-const MAX_WAIT: i64 = 60;
+pub(super) const MAX_WAIT: i64 = 60;
 
-#[derive(Serialize)]
-struct QueueWire<'a> {
+/// The work queue of a tier.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Queue)]
+pub(super) struct QueueWire<'a> {
+    /// The tier.
     tier: &'a Tier,
+    /// Tasks that wait for a worker.
     depth: usize,
+    /// Tasks that workers hold.
     leased: usize,
-    oldest_ready_at: Option<Shown<Timestamp>>,
+    /// Since when the oldest task waits.
+    oldest_ready_at: Option<Time>,
+    /// How long that is.
     oldest_age_seconds: Option<f64>,
+    /// Whether it gives out no task.
     paused: bool,
-    paused_at: Option<Shown<Timestamp>>,
+    /// Since when it is paused.
+    paused_at: Option<Time>,
 }
 
 impl<'a> QueueWire<'a> {
@@ -45,8 +56,11 @@ impl<'a> QueueWire<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct QueuesWire<'a> {
+/// All work queues.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QueueList)]
+pub(super) struct QueuesWire<'a> {
+    /// One for each tier.
     queues: Vec<QueueWire<'a>>,
 }
 
@@ -89,24 +103,41 @@ fn shown(call: &Call, queue: &Queue) -> Response<Body> {
     reply::json(StatusCode::OK, &QueueWire::new(queue, call.app.clock.now()))
 }
 
-#[derive(Default, Deserialize)]
+/// What a worker asks for.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct LeaseWire {
+#[schema(as = LeaseRequest)]
+pub(super) struct LeaseWire {
+    /// Who asks.
+    #[schema(value_type = WorkerId, required)]
     worker_id: Option<String>,
+    /// Most tasks to be given. Without it: 1.
     max: Option<i64>,
+    /// How long they are held; at most `task_management` of the settings allows. Without it: the configured
+    /// default.
     lease_seconds: Option<i64>,
+    /// How long to wait for a first task. Without it: 0.
     wait_seconds: Option<i64>,
 }
 
-#[derive(Serialize)]
-struct GrantedWire<'a> {
+/// A task that a worker holds.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Lease)]
+pub(super) struct GrantedWire<'a> {
+    /// For renewing and releasing; known to its holder alone.
     lease_id: LeaseId,
-    expires_at: Shown<Timestamp>,
+    /// Until when it is held.
+    expires_at: Time,
+    /// What is to be done: the data of `task.ready`.
+    #[schema(value_type = Option<ReadyTask>)]
     task: Option<&'a RawValue>,
 }
 
-#[derive(Serialize)]
-struct LeasesWire<'a> {
+/// The tasks that were given; none, when there was none in time.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeaseList)]
+pub(super) struct LeasesWire<'a> {
+    /// One for each task.
     leases: Vec<GrantedWire<'a>>,
 }
 
@@ -187,16 +218,23 @@ fn lease_id(call: &Call) -> Result<LeaseId, Problem> {
     id.parse().map_err(|_| Problem::lease_lost(&id))
 }
 
-#[derive(Default, Deserialize)]
+/// How long a lease is to go on.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RenewWire {
+#[schema(as = Renewal)]
+pub(super) struct RenewWire {
+    /// From now. Without it: the configured default.
     lease_seconds: Option<i64>,
 }
 
-#[derive(Serialize)]
-struct RenewedWire {
+/// A lease that goes on.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RenewedLease)]
+pub(super) struct RenewedWire {
+    /// The lease.
     lease_id: LeaseId,
-    expires_at: Shown<Timestamp>,
+    /// Until when it is held now.
+    expires_at: Time,
 }
 
 /// `POST /leases/{id}/renew`
@@ -213,9 +251,11 @@ pub(super) async fn renew(mut call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &RenewedWire { lease_id, expires_at }))
 }
 
-#[derive(Default, Deserialize)]
+/// Nothing needs to be said.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ReleaseWire {}
+#[schema(as = NoFields)]
+pub(super) struct ReleaseWire {}
 
 /// `POST /leases/{id}/release`
 pub(super) async fn release(mut call: Call) -> Reply {

@@ -3,16 +3,17 @@
 
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::provenance::Standing;
 use super::query::Query;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use super::walks::{self, Found, Page, Place, Stop, Walks, What};
 use crate::engine::{Engine, Subject};
 use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship, Stopped};
-use crate::task::{RecordId, TaskId, Timestamp};
+use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, TaskId};
 
 /// Most records of a path within another answer.
 const MOST_OF_PATH: usize = 100;
@@ -38,9 +39,13 @@ pub(super) fn artifacts(graph: &Graph, node: Node) -> Vec<&str> {
 }
 
 /// A record and the artifacts that it stands for in an answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NamedRecord)]
 pub(super) struct Named<'a> {
+    /// The record.
     provenance_id: RecordId,
+    /// Its artifacts that matter here.
+    #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
 }
 
@@ -58,12 +63,20 @@ impl<'a> Named<'a> {
 }
 
 /// What every entry tells of its record.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RecordStanding)]
 pub(super) struct About<'a> {
+    /// The task that made it; for an imported record, one derived from the id it had.
     task_id: TaskId,
+    /// Its project.
+    #[schema(value_type = ProjectId)]
     project_id: &'a str,
+    /// Its verdict.
+    #[schema(value_type = RecordStatus)]
     status: &'static str,
+    /// Whether it is bad.
     is_tainted: bool,
+    /// Whether it may be bad.
     is_suspect: bool,
 }
 
@@ -79,12 +92,20 @@ impl<'a> About<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct EntryWire<'a> {
+/// A record that another one depends on, or that depends on it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RelatedRecord)]
+pub(super) struct EntryWire<'a> {
+    /// The record.
     provenance_id: RecordId,
+    /// What it has made.
+    #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
+    /// Steps from the record that was asked about.
     depth: u32,
+    /// The next record on the way there.
     through: Option<Named<'a>>,
+    /// How the nearer of the two was used.
     dependency_type: Relationship,
     #[serde(flatten)]
     about: About<'a>,
@@ -162,17 +183,30 @@ async fn page(
     Ok(Walks::first(found.await??))
 }
 
-#[derive(Serialize)]
-struct WalkWire<'a> {
+/// A page of what a record depends on, or of what depends on it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RelatedRecords)]
+pub(super) struct WalkWire<'a> {
+    /// The record that was asked about.
     provenance_id: RecordId,
+    /// What it has made.
+    #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
+    /// In the answer to `/dependents`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     dependents: Option<Vec<EntryWire<'a>>>,
+    /// In the answer to `/dependencies`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     dependencies: Option<Vec<EntryWire<'a>>>,
+    /// How many there are.
     total: usize,
+    /// The longest way.
     max_depth: u32,
+    /// Where the next page begins, for 60 s; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
 }
 
@@ -226,23 +260,40 @@ async fn around(call: Call, side: Side) -> Reply {
     Ok(reply::json(StatusCode::OK, &wire))
 }
 
-#[derive(Serialize)]
-struct ImpactWire<'a> {
+/// How far a record reaches.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Impact)]
+pub(super) struct ImpactWire<'a> {
+    /// The record that was asked about.
     provenance_id: RecordId,
+    /// What it has made.
+    #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
+    /// All of it in numbers.
     counts: ImpactCounts,
+    /// The longest way.
     max_depth: u32,
+    /// Tasks that it reaches: a page.
     tasks: &'a [TaskId],
+    /// Projects that it reaches: a page.
+    #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<&'a str>,
+    /// Tasks at work that use any of it.
     running_tasks: Vec<TaskId>,
+    /// Where the next page begins, for 60 s; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a list.
     limit: usize,
 }
 
-#[derive(Serialize)]
-struct ImpactCounts {
+/// A reach in numbers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ImpactCounts {
+    /// Records that depend on it.
     records: usize,
+    /// Tasks that made them.
     tasks: usize,
+    /// Projects they belong to.
     projects: usize,
 }
 
@@ -289,12 +340,20 @@ pub(super) async fn impact(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &wire))
 }
 
-#[derive(Serialize)]
-struct CauseWire<'a> {
+/// A tainted record that another one depends on.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cause)]
+pub(super) struct CauseWire<'a> {
+    /// The record.
     provenance_id: RecordId,
+    /// What it has made.
+    #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
+    /// Steps from the record that was asked about.
     depth: u32,
-    tainted_at: Option<Shown<Timestamp>>,
+    /// When it was tainted.
+    tainted_at: Option<Time>,
+    /// Why.
     tainted_reason: Option<String>,
     #[serde(flatten)]
     about: About<'a>,
@@ -304,14 +363,23 @@ struct CauseWire<'a> {
     truncated: bool,
 }
 
-#[derive(Serialize)]
-struct CausesWire<'a> {
+/// Where a taint comes from, the nearest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RootCauses)]
+pub(super) struct CausesWire<'a> {
+    /// The record that was asked about.
     provenance_id: RecordId,
+    /// Whether it is bad itself.
     is_tainted: bool,
+    /// Whether it may be bad.
     is_suspect: bool,
+    /// The tainted records above it.
     causes: Vec<CauseWire<'a>>,
+    /// How many there are.
     total: usize,
+    /// Whether there are more than are listed.
     truncated: bool,
+    /// Most entries of the list.
     limit: usize,
 }
 
@@ -361,21 +429,34 @@ pub(super) async fn root_cause(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &wire))
 }
 
-#[derive(Serialize)]
-struct PathWire<'a> {
+/// The shortest way from a record to one that depends on it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Path)]
+pub(super) struct PathWire<'a> {
+    /// Where it begins.
     from: RecordId,
+    /// Where it ends.
     to: RecordId,
     /// Edges between the two.
     length: usize,
+    /// The records on it, both ends with it: a page.
     path: Vec<StepWire<'a>>,
+    /// Where the next page begins, for 60 s; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
 }
 
-#[derive(Serialize)]
-struct StepWire<'a> {
+/// A record on a path.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PathStep)]
+pub(super) struct StepWire<'a> {
+    /// The record.
     provenance_id: RecordId,
+    /// What it has made.
+    #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
+    /// Steps from the beginning.
     depth: usize,
     #[serde(flatten)]
     about: About<'a>,

@@ -10,6 +10,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::Body;
 use crate::engine::{self, Refusal};
@@ -35,20 +36,30 @@ struct Inner {
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-/// The problem's wire form. `code` is stable, and so is `type`, which is
-/// made of it.
-#[derive(Serialize)]
+/// What went wrong (RFC 9457), for people and for programs.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub(super) struct Wire<'a> {
+    /// A URI made of `code`, as stable as that.
     #[serde(rename = "type")]
     kind: String,
+    /// The kind of problem, for people.
     title: &'a str,
+    /// The status code of the answer.
     status: u16,
+    /// What is wrong here, for people.
     detail: &'a str,
+    /// The path of the request.
     instance: &'a str,
+    /// What a program goes by: stable.
     code: &'a str,
+    /// The fields that are not valid.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(nullable = false)]
     errors: &'a [FieldError],
+    /// Records of a task that is not here itself.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(nullable = false)]
     records: &'a [RecordId],
 }
 

@@ -5,41 +5,58 @@ use hyper::{Response, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use uuid::{NoContext, Uuid};
 
 use super::body::Body;
 use super::cursor;
 use super::headers;
+use super::openapi::{TasksByPhase, TasksByStatus};
 use super::problem::Problem;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use super::routes::BASE;
 use super::submission::object_text;
 use crate::clock::Clock;
-use crate::engine::{NewProject, ProjectPatch, ProjectStatus, RecordCounts};
+use crate::engine::{Advice, NewProject, ProjectPatch, ProjectStatus, RecordCounts};
 use crate::json::Findings;
 use crate::store::Project;
 use crate::task::{Phase, ProjectId, QaProfile, Status, Timestamp};
 
-const MAX_NAME_BYTES: usize = 255;
-const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
-const MAX_CONSTITUTION_BYTES: usize = 64 * 1024;
+pub(super) const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
+pub(super) const MAX_CONSTITUTION_BYTES: usize = 64 * 1024;
 /// Most slots that a project may be given.
-const MAX_CONCURRENT: i64 = 1_000_000;
+pub(super) const MAX_CONCURRENT: i64 = 1_000_000;
 
-#[derive(Serialize)]
-struct ProjectWire<'a> {
+/// A project.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Project)]
+pub(super) struct ProjectWire<'a> {
+    /// Its id.
     project_id: &'a ProjectId,
+    /// Its name, for people.
     name: &'a str,
+    /// What it is about.
     description: Option<&'a str>,
+    /// For tasks that name none.
+    #[schema(value_type = Option<QaProfile>)]
     qa_profile: Option<&'a str>,
+    /// Rules that are handed to the workers.
+    #[schema(value_type = Option<Object>)]
     constitution: Option<&'a RawValue>,
+    /// Most tasks at work at once; null: the configured default.
     max_concurrent: Option<u32>,
-    created_at: Shown<Timestamp>,
-    updated_at: Shown<Timestamp>,
+    /// When it was made.
+    created_at: Time,
+    /// When it was last changed.
+    updated_at: Time,
+    /// Counts its changes; the entity tag is made of it.
     version: u64,
+    /// Whether no task of it is given to workers.
     paused: bool,
-    paused_at: Option<Shown<Timestamp>>,
+    /// Since when it is paused.
+    paused_at: Option<Time>,
 }
 
 impl<'a> ProjectWire<'a> {
@@ -68,19 +85,32 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 
 /// The body that makes or changes a project.
 #[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct BodyWire {
+#[schema(as = ProjectFields)]
+pub(super) struct BodyWire {
+    /// Without it, a new project gets a UUID. It can't be changed.
+    #[schema(value_type = Option<ProjectId>)]
     project_id: Option<String>,
+    /// Its name, for people; can't be emptied. A new project without one is named after its id.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
+    /// What it is about.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     description: Option<Option<String>>,
+    /// For tasks that name none.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<QaProfile>)]
     qa_profile: Option<Option<String>>,
+    /// Rules that are handed to the workers.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
     constitution: Option<Option<Map<String, Value>>>,
+    /// Most tasks at work at once; null: the configured default.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i64>)]
     max_concurrent: Option<Option<i64>>,
 }
 
@@ -235,13 +265,21 @@ fn shown(project: &Project) -> Response<Body> {
     reply::versioned(&ProjectWire::new(project), headers::etag(project.version), None)
 }
 
-#[derive(Serialize)]
-struct ListWire<'a> {
+/// A page of projects, by id.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProjectList)]
+pub(super) struct ListWire<'a> {
+    /// The projects.
     projects: Vec<ProjectWire<'a>>,
+    /// How many there are.
     total: u64,
+    /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
+    /// Entries that were skipped; absent with a cursor.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     offset: Option<usize>,
 }
 
@@ -276,27 +314,49 @@ pub(super) async fn list(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &ListWire { projects, total, next_cursor, limit, offset }))
 }
 
-#[derive(Serialize)]
-struct Recent {
+/// How many lately.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Recent {
+    /// Within the last hour.
     last_hour: u64,
+    /// Within the last day.
     last_day: u64,
 }
 
-#[derive(Serialize)]
-struct StatusWire<'a> {
+/// How a project is doing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProjectStatus)]
+pub(super) struct StatusWire<'a> {
+    /// Its id.
     project_id: &'a ProjectId,
+    /// Tasks in all.
     total: u64,
+    /// Tasks by status.
+    #[schema(value_type = TasksByStatus)]
     by_status: Map<String, Value>,
+    /// Tasks by phase.
+    #[schema(value_type = TasksByPhase)]
     by_phase: Map<String, Value>,
+    /// Slots that are taken.
     running: u32,
+    /// Slots that there are.
     limit: u32,
-    oldest_pending_at: Option<Shown<Timestamp>>,
+    /// Since when the oldest waiting task waits.
+    oldest_pending_at: Option<Time>,
+    /// Tasks that ended well.
     completed: Recent,
+    /// Tasks that ended badly.
     failed: Recent,
+    /// Whether no task of it is given to workers.
     paused: bool,
-    paused_at: Option<Shown<Timestamp>>,
+    /// Since when it is paused.
+    paused_at: Option<Time>,
+    /// Tainted records.
     tainted: u64,
+    /// Suspect records.
     suspect: u64,
+    /// What to do about them.
+    #[schema(value_type = Advice)]
     advice: &'static str,
 }
 
@@ -336,12 +396,20 @@ pub(super) async fn status(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &StatusWire::new(&status)))
 }
 
-#[derive(Serialize)]
-struct ConsistencyWire<'a> {
+/// How much of a project's provenance is bad.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProjectConsistency)]
+pub(super) struct ConsistencyWire<'a> {
+    /// Its id.
     project_id: &'a ProjectId,
+    /// Records in all.
     records: u64,
+    /// Tainted records.
     tainted: u64,
+    /// Suspect records.
     suspect: u64,
+    /// What to do about it.
+    #[schema(value_type = Advice)]
     advice: &'static str,
 }
 

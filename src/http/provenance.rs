@@ -5,44 +5,74 @@ use std::borrow::Cow;
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::headers;
 use super::lineage;
 use super::problem::Problem;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use crate::engine::Engine;
 use crate::lineage::{Fact, Flag, Known, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
-use crate::task::{ArtifactId, Domain, ProjectId, RecordId, Tier, Timestamp, WorkerId, hex};
+use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp, WorkerId, hex};
 
 /// A record, under the column names of its table.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Record)]
 pub(super) struct RecordWire<'a> {
+    /// Its id.
     id: RecordId,
+    /// The task that made it; any text where it was imported, null where that names none.
+    #[schema(value_type = Option<String>)]
     task_id: Option<Cow<'a, str>>,
+    /// Its project.
     project_id: &'a ProjectId,
+    /// Which attempt of the task; null where it was imported.
     attempt: Option<u32>,
+    /// Its verdict.
+    #[schema(value_type = RecordStatus)]
     status: &'static str,
+    /// The model, as the worker says.
     model_used: Option<&'a str>,
+    /// Who made it.
     worker_id: Option<&'a WorkerId>,
+    /// The tier of that worker.
     tier: Option<&'a Tier>,
+    /// What kind of work it was.
     domain: Option<&'a Domain>,
-    created_at: Shown<Timestamp>,
-    started_at: Option<Shown<Timestamp>>,
-    completed_at: Option<Shown<Timestamp>>,
+    /// When it was made.
+    created_at: Time,
+    /// When the work began.
+    started_at: Option<Time>,
+    /// When the work ended.
+    completed_at: Option<Time>,
+    /// Tokens that were read.
     tokens_input: Option<u64>,
+    /// Tokens that were written.
     tokens_output: Option<u64>,
+    /// How long it took.
     execution_time_ms: Option<u64>,
+    /// How sure the worker is.
     confidence: Option<f64>,
+    /// What was made.
     outputs: Vec<OutputWire<'a>>,
+    /// Artifacts that were used.
     inputs_consumed: Vec<&'a ArtifactId>,
+    /// Artifacts that were used or offered.
     inputs: Vec<InputWire<'a>>,
+    /// What QA says.
+    #[schema(value_type = Option<Object>)]
     verification: Option<&'a RawValue>,
+    /// Whether it is bad.
     is_tainted: bool,
-    tainted_at: Option<Shown<Timestamp>>,
+    /// When it was tainted.
+    tainted_at: Option<Time>,
+    /// Why.
     tainted_reason: Option<&'a str>,
+    /// Whether it may be bad.
     is_suspect: bool,
+    /// Both in one word.
     flag: Flag,
     /// For an imported record its id where it came from.
     imported_as: Option<&'a str>,
@@ -79,15 +109,24 @@ impl Standing {
     }
 }
 
-#[derive(Serialize)]
-struct OutputWire<'a> {
+/// An artifact that was made.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RecordOutput)]
+pub(super) struct OutputWire<'a> {
+    /// Its id.
     artifact_id: &'a ArtifactId,
+    /// What it is.
     #[serde(rename = "type")]
     kind: Option<&'a str>,
+    /// Where it is, as the worker says.
     location: Option<&'a str>,
+    /// Its language.
     language: Option<&'a str>,
+    /// As the worker gave it.
     checksum: Option<&'a str>,
+    /// Its size.
     size_bytes: Option<u64>,
+    /// Of the content, where that is kept here.
     content_sha256: Option<String>,
 }
 
@@ -106,9 +145,13 @@ impl<'a> OutputWire<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct InputWire<'a> {
+/// An artifact that was used or offered.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RecordInput)]
+pub(super) struct InputWire<'a> {
+    /// Its id.
     artifact_id: &'a ArtifactId,
+    /// How it was used.
     relationship: Relationship,
 }
 

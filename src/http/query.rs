@@ -10,7 +10,7 @@ use crate::json::{self, FieldError, Findings};
 /// Most entries of a page.
 pub(super) const MAX_LIMIT: u64 = 1000;
 /// Entries of a page when the client does not say.
-const DEFAULT_LIMIT: u64 = 50;
+pub(super) const DEFAULT_LIMIT: u64 = 50;
 
 /// A parsed query.
 #[derive(Debug)]

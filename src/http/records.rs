@@ -2,6 +2,7 @@
 
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::cursor;
 use super::provenance::{RecordWire, Standing};
@@ -28,15 +29,22 @@ const KNOWN: [&str; 12] = [
     "cursor",
 ];
 
-const STATUSES: [RecordStatus; 4] =
+pub(super) const STATUSES: [RecordStatus; 4] =
     [RecordStatus::Pending, RecordStatus::Passed, RecordStatus::Failed, RecordStatus::HumanApproved];
 
-#[derive(Serialize)]
-struct ListWire<'a> {
+/// A page of records, the newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RecordList)]
+pub(super) struct ListWire<'a> {
+    /// The records.
     records: Vec<RecordWire<'a>>,
+    /// How many there are, where that is known.
     total: Option<u64>,
+    /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
+    /// Looking for more was given up here: go on with the cursor.
     truncated: bool,
 }
 

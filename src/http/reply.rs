@@ -11,6 +11,7 @@ use super::body::Body;
 use super::headers;
 use super::problem::Problem;
 use crate::engine::Answer;
+use crate::task::Timestamp;
 
 /// What a handler gives back.
 pub(super) type Reply = Result<Response<Body>, Problem>;
@@ -25,6 +26,9 @@ impl<T: Display> Serialize for Shown<T> {
         serializer.collect_str(&self.0)
     }
 }
+
+/// A time in an answer.
+pub(super) type Time = Shown<Timestamp>;
 
 /// JSON that is rendered already.
 pub(super) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> Response<Body> {

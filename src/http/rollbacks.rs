@@ -2,6 +2,7 @@
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::cascades::{self, ChangeWire, MAX_REASON_BYTES, Summary};
 use super::checkpoints::checkpoint_id;
@@ -13,11 +14,17 @@ use crate::engine::{Rollback, RollbackRequest};
 use crate::json::{FieldError, Findings};
 use crate::task::{CheckpointId, ProjectId, TaskId};
 
-#[derive(Debug, Deserialize)]
+/// Why a project goes back, and how.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AskedWire {
+#[schema(as = RollbackRequest)]
+pub(super) struct AskedWire {
+    /// For people; not blank.
+    #[schema(required, nullable = false)]
     reason: Option<String>,
+    /// Only tell what would happen.
     dry_run: Option<bool>,
+    /// Submit the tasks whose results are undone again.
     requeue: Option<bool>,
 }
 
@@ -37,17 +44,29 @@ fn check(checkpoint: CheckpointId, wire: AskedWire, errors: Vec<FieldError>) -> 
     Ok(RollbackRequest { checkpoint, project: None, reason, requeue, dry_run })
 }
 
-#[derive(Serialize)]
-struct CountsWire {
+/// A rollback in numbers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RollbackCounts)]
+pub(super) struct CountsWire {
+    /// Records that become tainted.
     tainted: usize,
+    /// Records that become suspect.
     suspect: usize,
+    /// Tasks whose records these are.
     tasks: usize,
+    /// Projects whose records these are.
     projects: usize,
+    /// Checkpoints that can no longer be rolled back to.
     invalidated: usize,
+    /// Tasks that are cancelled.
     cancelled: usize,
+    /// Tasks that stay open.
     still_open: usize,
+    /// Tasks whose results are undone.
     to_rerun: usize,
+    /// Tasks that were submitted again.
     requeued: usize,
+    /// Tasks that could not be submitted again.
     not_requeued: usize,
 }
 
@@ -74,34 +93,58 @@ impl CountsWire {
     }
 }
 
-#[derive(Serialize)]
-struct RequeuedWire {
+/// A task that was submitted again.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RequeuedTask)]
+pub(super) struct RequeuedWire {
     /// The new task; null in a dry run.
     task_id: Option<TaskId>,
+    /// The task whose result is undone.
     rerun_of: TaskId,
 }
 
-#[derive(Serialize)]
-struct RollbackWire<'a> {
+/// What a rollback did, or would do.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Rollback)]
+pub(super) struct RollbackWire<'a> {
+    /// Where the project went back to.
     checkpoint_id: &'a CheckpointId,
+    /// The project.
     project_id: &'a ProjectId,
-    /// Null in a dry run.
+    /// Of the entries in the audit trail. Null in a dry run.
     cascade_id: Option<&'a str>,
+    /// Whether nothing was changed.
     dry_run: bool,
+    /// All of it in numbers.
     counts: CountsWire,
+    /// The longest way from an undone record to an affected one.
     max_depth: u32,
+    /// The first tasks whose records change.
     tasks: Vec<TaskId>,
+    /// The first projects whose records change.
+    #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<String>,
+    /// The first checkpoints that can no longer be rolled back to.
     invalidated: &'a [CheckpointId],
+    /// Tasks at work that use what is undone.
     running_tasks: &'a [TaskId],
+    /// The first tasks that were cancelled.
     cancelled: &'a [TaskId],
+    /// The first tasks that stay open.
     still_open: &'a [TaskId],
+    /// The first tasks whose results are undone.
     to_rerun: &'a [TaskId],
+    /// The first tasks that were submitted again.
     requeued: Vec<RequeuedWire>,
+    /// The first tasks that could not be submitted again.
     not_requeued: &'a [TaskId],
+    /// Records whose flag changes: a page.
     affected: Vec<ChangeWire<'a>>,
+    /// How many records change.
     total: usize,
+    /// For `GET /checkpoints/{id}/affected`; null where there is no more.
     next_cursor: Option<String>,
+    /// Most entries of a list.
     limit: usize,
     /// A list of ids above has more than `limit`: `counts` says how many.
     truncated: bool,

@@ -1,12 +1,13 @@
-//! Every path and method there is, in one table: routing, `405` and the
-//! labels of the metrics come from it.
+//! Every path and method there is, in one table: routing, `405`, the labels of
+//! the metrics and the paths of the `OpenAPI` document come from it.
 
 use std::collections::BTreeMap;
 
 use hyper::Method;
 use hyper::header::HeaderValue;
 
-/// What all paths begin with; health and metrics answer without it too.
+/// What all paths begin with; health, metrics and the description of the
+/// interface answer without it too.
 pub(super) const BASE: &str = "/api/v1";
 
 /// What can be asked.
@@ -68,6 +69,8 @@ pub(super) enum Endpoint {
     Live,
     Ready,
     Metrics,
+    OpenApi,
+    Docs,
 }
 
 /// A method that some resource has.
@@ -102,7 +105,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 56] = [
+const TABLE: [(Verb, &str, Endpoint); 58] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -159,12 +162,17 @@ const TABLE: [(Verb, &str, Endpoint); 56] = [
     (Verb::Get, "/livez", Endpoint::Live),
     (Verb::Get, "/readyz", Endpoint::Ready),
     (Verb::Get, "/metrics", Endpoint::Metrics),
+    (Verb::Get, "/openapi.json", Endpoint::OpenApi),
+    (Verb::Get, "/docs", Endpoint::Docs),
 ];
 
 impl Endpoint {
     /// Whether it also answers without the base path.
-    const fn is_operational(self) -> bool {
-        matches!(self, Self::Health | Self::HealthDetailed | Self::Live | Self::Ready | Self::Metrics)
+    pub(super) const fn is_operational(self) -> bool {
+        matches!(
+            self,
+            Self::Health | Self::HealthDetailed | Self::Live | Self::Ready | Self::Metrics | Self::OpenApi | Self::Docs
+        )
     }
 
     /// Whether it goes through provenance, which may be large: then its
@@ -188,6 +196,11 @@ impl Endpoint {
     pub(super) const fn is_public(self) -> bool {
         matches!(self, Self::Health | Self::Live | Self::Ready)
     }
+}
+
+/// All rows, for the description of the interface.
+pub(super) fn table() -> impl Iterator<Item = (Verb, &'static str, Endpoint)> {
+    TABLE.into_iter()
 }
 
 /// Method and path of each endpoint, in the order of their numbers.

@@ -7,46 +7,83 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::settings::Settings;
 use crate::json::{self, FieldError, Findings, Object};
 use crate::task::{
-    ArtifactId, ExecutionMode, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES, MAX_TIMEOUT,
-    OnChildFailure, Options, Priority, ProjectId, Submission, TaskId, Tier,
+    ArtifactId, Domain, ExecutionMode, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES,
+    MAX_TIMEOUT, OnChildFailure, Options, Priority, ProjectId, QaProfile, Submission, TaskId, Tier, Timestamp,
 };
 
 /// Largest `constitution_override`, in bytes of JSON.
-const MAX_CONSTITUTION_BYTES: usize = 64 * 1024;
+pub(super) const MAX_CONSTITUTION_BYTES: usize = 64 * 1024;
 /// The project of submissions that name none.
 const DEFAULT_PROJECT: &str = "default";
 
-/// The body of a submission. Every field is optional here, so that all that
-/// are wrong can be named together.
-#[derive(Debug, Default, Deserialize)]
+// Every field is optional here, so that all that are wrong can be named together.
+/// A task that is to be done.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Submission)]
 pub(super) struct Wire {
+    /// What is to be done, in words; not blank.
+    #[schema(required, nullable = false)]
     description: Option<String>,
+    /// The project it belongs to, which is made on first use. Without it: `default`.
+    #[schema(value_type = Option<ProjectId>)]
     project_id: Option<String>,
+    /// Without it: `normal`, or what the Agent says.
+    #[schema(value_type = Option<Priority>)]
     priority: Option<String>,
+    /// How it is to be done.
+    #[schema(value_type = Option<WireOptions>)]
     options: Option<Object<WireOptions>>,
+    /// Anything the client wants to keep with the task.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// Without it: `autonomous`.
+    #[schema(value_type = Option<ExecutionMode>)]
     execution_mode: Option<String>,
+    /// The old name of `execution_mode`; with both, they must be the same.
+    #[schema(value_type = Option<ExecutionMode>)]
     mode: Option<String>,
+    /// Handed to the workers in place of the constitution of the project.
+    #[schema(value_type = Option<Object>)]
     constitution_override: Option<Map<String, Value>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How a task is to be done. What is not named is chosen by the rules or the Agent.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WireOptions {
+#[schema(as = SubmissionOptions)]
+pub(super) struct WireOptions {
+    /// Whether the Agent may split it. Without it: yes.
     decompose: Option<bool>,
+    /// Which checks its output must pass.
+    #[schema(value_type = Option<QaProfile>)]
     qa_profile: Option<String>,
+    /// The tier of workers; one of those that are configured.
+    #[schema(value_type = Option<Tier>)]
     tier: Option<String>,
+    /// What kind of work it is.
+    #[schema(value_type = Option<Domain>)]
     domain: Option<String>,
+    /// Longest time of one attempt.
     timeout_seconds: Option<i64>,
+    /// How often it is tried.
     max_attempts: Option<i64>,
+    /// It does not begin before.
+    #[schema(value_type = Option<Timestamp>)]
     not_before: Option<String>,
+    /// Tasks that must have completed before.
+    #[schema(value_type = Option<Vec<TaskId>>)]
     depends_on: Option<Vec<String>>,
+    /// What a failing subtask does to the others. Without it: `cancel`.
+    #[schema(value_type = Option<OnChildFailure>)]
     on_child_failure: Option<String>,
+    /// Artifacts that it is to use.
+    #[schema(value_type = Option<Vec<ArtifactId>>)]
     inputs: Option<Vec<String>>,
 }
 

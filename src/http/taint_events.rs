@@ -2,32 +2,48 @@
 
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::cursor;
-use super::reply::{self, Reply, Shown};
+use super::openapi::TaintAction;
+use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use crate::engine::{AuditEntry, AuditFilter, AuditPlace};
 use crate::legacy::TaintEvent;
 use crate::lineage::Graph;
 use crate::store::Cause;
-use crate::task::{ArtifactId, RecordId, Seq, Timestamp};
+use crate::task::{ArtifactId, RecordId, Seq};
 use crate::transfer::{imported_event, taint_event};
 
-#[derive(Serialize)]
-struct EventWire {
+/// A change of a record's flag.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaintEvent)]
+pub(super) struct EventWire {
+    /// Its id.
     id: String,
-    timestamp: Option<Shown<Timestamp>>,
+    /// When; null where an imported event does not say.
+    timestamp: Option<Time>,
+    /// The artifact, where one is known.
     artifact_id: Option<ArtifactId>,
+    /// The record, where it is known.
     provenance_id: Option<RecordId>,
+    /// Why.
     reason: String,
+    /// The artifact that it comes from.
     source_artifact_id: Option<String>,
+    /// The record that it comes from.
     source_provenance_id: Option<RecordId>,
+    /// Steps from there.
     cascade_depth: u64,
+    /// What belongs together has one.
     cascade_id: String,
+    /// What was done.
+    #[schema(value_type = TaintAction)]
     action: &'static str,
     /// What the old program's events do not have: why a project was rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     detail: Option<String>,
 }
 
@@ -64,11 +80,17 @@ fn event(graph: &Graph, store: Uuid, entry: &AuditEntry, wanted: Option<&Artifac
     }
 }
 
-#[derive(Serialize)]
-struct ListWire {
+/// A page of the audit trail.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaintEventList)]
+pub(super) struct ListWire {
+    /// The entries.
     taint_events: Vec<EventWire>,
+    /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
+    /// Most entries of a page.
     limit: usize,
+    /// Looking for more was given up here: go on with the cursor.
     truncated: bool,
 }
 

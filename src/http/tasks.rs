@@ -7,35 +7,46 @@ use hyper::{Response, StatusCode};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::body::Body;
 use super::headers;
+use super::openapi::TaskLinks;
 use super::problem::{self, Problem};
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, Shown, Time};
 use super::request::{Call, decode_id};
 use super::routes::BASE;
 use super::submission;
 use crate::engine::{self, Answer, Refusal, Revision, Submissions, Submitted, UnknownDependency};
 use crate::json::{self, Findings, Invalid};
-use crate::task::{Submission, TaskId};
+use crate::task::{ProjectId, Status, Submission, TaskId};
 
 /// Most tasks of a batch.
-const MAX_BATCH: usize = 1000;
+pub(super) const MAX_BATCH: usize = 1000;
 /// Longest wait that a client may ask for, in seconds.
-const MAX_WAIT: u64 = 60;
+pub(super) const MAX_WAIT: u64 = 60;
 /// Longest reason for a cancellation, in bytes.
-const MAX_REASON_BYTES: usize = 4096;
+pub(super) const MAX_REASON_BYTES: usize = 4096;
 
-/// The answer to a submission: the seed's five fields, then where to go on.
-#[derive(Serialize)]
-struct SubmittedWire<'a> {
+/// The answer to a submission: what old clients know, then where to go on.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Submitted)]
+pub(super) struct SubmittedWire<'a> {
+    /// The id of the new task.
     task_id: TaskId,
+    /// Its project.
+    #[schema(value_type = ProjectId)]
     project_id: &'a str,
+    /// Always `pending`: it tells of the submission; the next read shows more.
+    #[schema(value_type = Status)]
     status: &'static str,
-    created_at: Shown<crate::task::Timestamp>,
-    /// Null: there is nothing to go by yet.
-    estimated_completion: Option<Shown<crate::task::Timestamp>>,
+    /// When it was taken.
+    created_at: Time,
+    /// By when four of five such tasks are done.
+    estimated_completion: Option<Time>,
+    /// Where to go on.
+    #[schema(value_type = TaskLinks)]
     links: Links,
 }
 
@@ -108,21 +119,42 @@ fn marked(response: hyper::Response<super::body::Body>, replayed: bool) -> hyper
     if replayed { reply::with(response, headers::REPLAYED, HeaderValue::from_static("true")) } else { response }
 }
 
-#[derive(Deserialize)]
+/// Tasks to be taken in one commit.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct BatchWire {
+#[schema(as = Batch)]
+pub(super) struct BatchWire {
+    /// Each as the body of `POST /tasks`. One that is not valid does not stop the others.
+    #[schema(value_type = Vec<submission::Wire>, required, nullable = false)]
     tasks: Option<Vec<Value>>,
 }
 
-#[derive(Serialize)]
+/// What became of a task of a batch.
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-enum ResultWire<'a> {
-    Task { status: u16, task: SubmittedWire<'a> },
-    Problem { status: u16, problem: problem::Wire<'a> },
+#[schema(as = BatchResult)]
+pub(super) enum ResultWire<'a> {
+    /// It was taken.
+    Task {
+        /// 201.
+        status: u16,
+        /// The answer to its submission.
+        task: SubmittedWire<'a>,
+    },
+    /// It was not.
+    Problem {
+        /// That of the problem.
+        status: u16,
+        /// What is wrong with it.
+        problem: problem::Wire<'a>,
+    },
 }
 
-#[derive(Serialize)]
-struct ResultsWire<'a> {
+/// What became of each task of a batch, in order.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchResults)]
+pub(super) struct ResultsWire<'a> {
+    /// One for each task.
     results: Vec<ResultWire<'a>>,
 }
 
@@ -191,7 +223,7 @@ pub(super) fn task_id(raw: &str) -> Result<TaskId, Problem> {
 }
 
 /// Most records that are named for a task that is not here.
-const MAX_RECORDS: usize = 100;
+pub(super) const MAX_RECORDS: usize = 100;
 
 /// That there is no such task; with the records of it that there are, since
 /// it was imported or is gone.
@@ -257,9 +289,12 @@ fn waits_for(now: &Answer, known: Option<&HeaderValue>) -> Awaited {
     }
 }
 
-#[derive(Default, Deserialize)]
+/// Why a task is cancelled.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CancelWire {
+#[schema(as = Cancellation)]
+pub(super) struct CancelWire {
+    /// For people; stands in `error` of the task.
     reason: Option<String>,
 }
 

@@ -1,0 +1,256 @@
+//! What the interface is, as an `OpenAPI` document: put together once, from
+//! the table of routes, the types on the wire and the constants of their
+//! checks. [`describe`] has an arm for every endpoint, so that none can be
+//! forgotten.
+
+mod answers;
+mod limits;
+mod operation;
+mod parts;
+mod projects;
+mod provenance;
+mod service;
+mod tasks;
+mod values;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{ETAG, HeaderValue};
+use utoipa::openapi::path::{HttpMethod, PathItem, PathsBuilder};
+use utoipa::openapi::schema::{Components, Schema};
+use utoipa::openapi::{OpenApi, OpenApiBuilder, RefOr, ServerBuilder};
+
+pub(super) use answers::{CloudEvent, ReadyTask, TaskLinks};
+pub(super) use values::{EventOutcome, HealthStatus, TaintAction, TasksByPhase, TasksByStatus};
+
+use super::headers;
+use super::reply::{self, Reply};
+use super::request::Call;
+use super::routes::{BASE, Endpoint, Verb, table};
+use operation::{Described, Named};
+
+/// The document as it is sent, and its tag.
+static SENT: LazyLock<(Bytes, HeaderValue)> = LazyLock::new(|| {
+    let bytes = serde_json::to_vec(&document().0).unwrap_or_default();
+    let etag = headers::etag_of(&bytes);
+    (bytes.into(), etag)
+});
+
+/// `GET /openapi.json`
+pub(super) fn get(call: &Call) -> Reply {
+    call.no_query()?;
+    let (bytes, etag) = &*SENT;
+    if call.if_none_match().is_some_and(|known| headers::matches(known, etag)) {
+        return Ok(reply::not_modified(etag.clone()));
+    }
+    Ok(reply::with(reply::rendered(StatusCode::OK, bytes.clone()), ETAG, etag.clone()))
+}
+
+/// The document as text for people and files, ending with a new line.
+#[must_use]
+pub fn openapi_text() -> String {
+    let mut text = serde_json::to_string_pretty(&document().0).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The document as a value.
+pub(super) fn value() -> serde_json::Value {
+    serde_json::to_value(document().0).unwrap_or_default()
+}
+
+/// What there is to say of an endpoint.
+fn describe(endpoint: Endpoint) -> Described {
+    match endpoint {
+        Endpoint::ListTasks => tasks::list(),
+        Endpoint::SubmitTask => tasks::submit(),
+        Endpoint::SubmitBatch => tasks::submit_batch(),
+        Endpoint::GetTask => tasks::get(),
+        Endpoint::CancelTask => tasks::cancel(),
+        Endpoint::RerunTask => tasks::rerun(),
+        Endpoint::TaskHistory => tasks::history(),
+        Endpoint::TaskStream => tasks::stream(),
+        Endpoint::TaskTree => tasks::tree(),
+        Endpoint::ListProjects => projects::list(),
+        Endpoint::CreateProject => projects::create(),
+        Endpoint::GetProject => projects::get(),
+        Endpoint::UpdateProject => projects::update(),
+        Endpoint::DeleteProject => projects::delete(),
+        Endpoint::ProjectStatus => projects::status(),
+        Endpoint::PauseProject => projects::pause(),
+        Endpoint::ResumeProject => projects::resume(),
+        Endpoint::ProjectConsistency => projects::consistency(),
+        Endpoint::ListCheckpoints => projects::list_checkpoints(),
+        Endpoint::CreateCheckpoint => projects::create_checkpoint(),
+        Endpoint::GetCheckpoint => projects::get_checkpoint(),
+        Endpoint::Rollback => projects::rollback(),
+        Endpoint::RolledBack => projects::rolled_back(),
+        Endpoint::ListQueues => work::queues(),
+        Endpoint::PauseTier => work::pause(),
+        Endpoint::ResumeTier => work::resume(),
+        Endpoint::Lease => work::lease(),
+        Endpoint::RenewLease => work::renew(),
+        Endpoint::ReleaseLease => work::release(),
+        Endpoint::FollowEvents => work::follow(),
+        Endpoint::TakeEvents => work::take(),
+        Endpoint::ListDeadLetters => work::letters(),
+        Endpoint::ShowDeadLetter => work::letter(),
+        Endpoint::RequeueDeadLetter => work::requeue(),
+        Endpoint::ListProvenance => provenance::list(),
+        Endpoint::GetProvenance => provenance::get(),
+        Endpoint::ProvenancePath => provenance::path(),
+        Endpoint::ImportLines => provenance::import(),
+        Endpoint::ExportLines => provenance::export_lines(),
+        Endpoint::Dependents => provenance::dependents(),
+        Endpoint::Dependencies => provenance::dependencies(),
+        Endpoint::Impact => provenance::impact(),
+        Endpoint::Affected => provenance::affected(),
+        Endpoint::RootCause => provenance::root_cause(),
+        Endpoint::ExportProvenance => provenance::export(),
+        Endpoint::Taint => provenance::taint(),
+        Endpoint::MarkSuspect => provenance::suspect(),
+        Endpoint::Clear => provenance::clear(),
+        Endpoint::TaintEvents => provenance::taints(),
+        Endpoint::GetArtifact => provenance::artifact(),
+        Endpoint::ArtifactContent => provenance::content(),
+        Endpoint::Health => service::health(),
+        Endpoint::HealthDetailed => service::detailed(),
+        Endpoint::Live => service::live(),
+        Endpoint::Ready => service::ready(),
+        Endpoint::Metrics => service::metrics(),
+        Endpoint::OpenApi => service::document(),
+        Endpoint::Docs => service::page(),
+    }
+}
+
+const fn method(verb: Verb) -> HttpMethod {
+    match verb {
+        Verb::Get => HttpMethod::Get,
+        Verb::Post => HttpMethod::Post,
+        Verb::Patch => HttpMethod::Patch,
+        Verb::Delete => HttpMethod::Delete,
+    }
+}
+
+/// Schemas by name, and what does not fit together.
+#[derive(Default)]
+struct Gathered {
+    schemas: BTreeMap<String, RefOr<Schema>>,
+    asked: BTreeMap<String, RefOr<Schema>>,
+    defects: Vec<String>,
+}
+
+impl Gathered {
+    fn answered(&mut self, all: Vec<Named>) {
+        for (name, mut schema) in all {
+            require_nulls(&name, &mut schema);
+            if self.schemas.get(&name).is_some_and(|known| *known != schema) {
+                self.defects.push(format!("two schemas are called {name}"));
+            }
+            self.schemas.insert(name, schema);
+        }
+    }
+
+    /// Schemas of bodies are the same wherever they are used but for limits,
+    /// so the one that has them counts.
+    fn asked(&mut self, all: Vec<Named>) {
+        self.asked.extend(all);
+    }
+
+    fn all(mut self) -> (BTreeMap<String, RefOr<Schema>>, Vec<String>) {
+        for (name, schema) in self.asked {
+            self.schemas.entry(name).or_insert(schema);
+        }
+        (self.schemas, self.defects)
+    }
+}
+
+/// Fields of answers that may be null and may be left out.
+const MAY_BE_ABSENT: [(&str, &str); 1] = [("TaskError", "attempt")];
+
+/// Answers have all their fields: what is not known yet is null. A field that
+/// may be left out is never null.
+fn require_nulls(name: &str, schema: &mut RefOr<Schema>) {
+    let RefOr::T(schema) = schema else { return };
+    match schema {
+        Schema::Object(object) => {
+            let nullable = object.properties.iter().filter(|(_, schema)| may_be_null(schema)).map(|(name, _)| name);
+            let missing =
+                nullable.filter(|field| !object.required.contains(field) && !MAY_BE_ABSENT.contains(&(name, field)));
+            let missing: Vec<String> = missing.cloned().collect();
+            object.required.extend(missing);
+        }
+        Schema::AllOf(all) => all.items.iter_mut().for_each(|part| require_nulls(name, part)),
+        Schema::OneOf(one) => one.items.iter_mut().for_each(|part| require_nulls(name, part)),
+        _ => {}
+    }
+}
+
+fn may_be_null(schema: &RefOr<Schema>) -> bool {
+    use utoipa::openapi::schema::{SchemaType, Type};
+    let has_null = |kind: &SchemaType| match kind {
+        SchemaType::Type(kind) => *kind == Type::Null,
+        SchemaType::Array(kinds) => kinds.contains(&Type::Null),
+        SchemaType::AnyValue => false,
+    };
+    match schema {
+        RefOr::T(Schema::Object(object)) => has_null(&object.schema_type),
+        RefOr::T(Schema::Array(array)) => has_null(&array.schema_type),
+        RefOr::T(Schema::OneOf(one)) => one.items.iter().any(may_be_null),
+        _ => false,
+    }
+}
+
+/// The document, and what does not fit together in it.
+fn document() -> (OpenApi, Vec<String>) {
+    let mut items: Vec<(&str, PathItem)> = Vec::new();
+    let mut gathered = Gathered::default();
+    gathered.answered(parts::problem());
+    for (verb, path, endpoint) in table() {
+        let described = describe(endpoint);
+        let mut described = if endpoint.is_public() { described.public() } else { described.guarded() };
+        if endpoint.is_walk() {
+            described = described.walks();
+        }
+        gathered.answered(std::mem::take(&mut described.answered));
+        gathered.asked(std::mem::take(&mut described.asked));
+        gathered.defects.append(&mut described.missed);
+        let mut item = PathItem::new(method(verb), described.finish());
+        if let Some((_, known)) = items.iter_mut().find(|(known, _)| *known == path) {
+            known.merge_operations(item);
+            continue;
+        }
+        if endpoint.is_operational() {
+            item.servers = Some([BASE, "/"].map(|url| ServerBuilder::new().url(url).build()).to_vec());
+        }
+        items.push((path, item));
+    }
+    let paths = items.into_iter().fold(PathsBuilder::new(), |paths, (path, item)| paths.path(path, item));
+    let (schemas, defects) = gathered.all();
+    let mut components = Components::new();
+    components.schemas = schemas;
+    parts::shared(&mut components);
+    let document = OpenApiBuilder::new()
+        .info(parts::info())
+        .servers(Some([ServerBuilder::new().url(BASE).build()]))
+        .tags(Some(parts::tags()))
+        .paths(paths.build())
+        .components(Some(components))
+        .security(Some(parts::security()))
+        .build();
+    (document, defects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_fits_together() {
+        assert_eq!(document().1, Vec::<String>::new());
+    }
+}
