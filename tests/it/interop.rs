@@ -1,5 +1,6 @@
 //! What leaves this service in the formats of others, read by their own
-//! tools: PROV-JSON by the Python package `prov`, pictures by Graphviz.
+//! tools: PROV-JSON by the Python package `prov`, pictures by Graphviz, the
+//! `OpenAPI` document by `openapi-spec-validator`.
 //!
 //! Where a tool is missing its test says that it is skipped; with `CI=true`,
 //! where `.ci/run` installs them, it fails.
@@ -124,6 +125,17 @@ async fn pictures_are_drawn_by_graphviz() {
     // What people see are the names.
     let texts: BTreeSet<String> = svg.split("<text ").skip(1).map(|text| shown(text).unwrap()).collect();
     assert_eq!(texts, NAMES.map(str::to_owned).into());
+}
+
+#[test]
+fn the_document_of_the_interface_is_valid() {
+    let python = python();
+    if !has(&python, &["-c", "import openapi_spec_validator"]) {
+        return;
+    }
+    let document = root().join("contracts/openapi.json");
+    let told = ran(&Command::new(&python).args(["-m", "openapi_spec_validator"]).arg(document).output().unwrap());
+    assert!(told.trim_end().ends_with(": OK"), "{told}");
 }
 
 /// The text of an element of an SVG, from within its tag on.

@@ -5,8 +5,10 @@ mod artifacts;
 mod checkpoints;
 mod conditions;
 mod crowds;
+mod described;
 mod golden;
 mod hostile;
+mod openapi;
 mod provenance;
 mod transcript;
 

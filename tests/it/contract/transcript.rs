@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::described;
 use crate::support::client::{Answer, Client};
 
 /// Numbers that depend on time or machine.
@@ -45,6 +46,7 @@ impl Transcript {
     pub(super) async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let answer = self.client.ask(method, path, headers, body.to_owned()).await.unwrap();
         assert!(!answer.header("x-request-id").is_empty(), "{answer:?}");
+        described::check(method, path, &answer);
         let mut entry = format!("{method} {path}\n");
         for (name, value) in headers.iter().filter(|(name, _)| !["accept", "content-type"].contains(name)) {
             let _ = writeln!(entry, "> {name}: {value}");
