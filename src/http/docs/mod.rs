@@ -1,6 +1,7 @@
 //! `GET /docs`: the description of the interface as one page for people. It
 //! is made of the `OpenAPI` document, once, and needs nothing else: no script,
-//! nothing from elsewhere.
+//! nothing from elsewhere. What can be linked to stands within what can be
+//! folded, so that a browser unfolds it when it goes there.
 
 mod schema;
 
@@ -110,7 +111,7 @@ fn write_operation(out: &mut String, document: &Value, operation: &Operation<'_>
     let summary = inline(string(&said["summary"]));
     let _ = writeln!(
         out,
-        "<details id=\"{id}\"><summary><b class=\"{method}\">{word}</b> <code>{shown}</code> {summary}</summary>"
+        "<details><summary><b class=\"{method}\">{word}</b> <code>{shown}</code> {summary}</summary>\n<div id=\"{id}\">"
     );
     paragraphs(out, string(&said["description"]));
     let parameters: Vec<&Value> = list(&said["parameters"]).map(|each| resolved(document, each)).collect();
@@ -128,7 +129,7 @@ fn write_operation(out: &mut String, document: &Value, operation: &Operation<'_>
     }
     write_body(out, operation);
     write_answers(out, &said["responses"]);
-    out.push_str("</details>\n");
+    out.push_str("</div></details>\n");
 }
 
 fn write_body(out: &mut String, operation: &Operation<'_>) {
@@ -158,7 +159,12 @@ fn curl(operation: &Operation<'_>, body: Option<(&str, &Value)>) -> String {
     if operation.method != "get" {
         let _ = write!(line, " -X {}", operation.method.to_uppercase());
     }
-    let _ = write!(line, " 'http://127.0.0.1:8000/api/v1{}'", operation.path);
+    let needed = list(&operation.said["parameters"]).filter(|each| each["in"] == "query" && each["required"] == true);
+    let names = needed.map(|each| string(&each["name"])).map(|name| format!("{name}={}", name.to_uppercase()));
+    let query = names.collect::<Vec<_>>().join("&");
+    let mark = if query.is_empty() { "" } else { "?" };
+    let path = operation.path.replace("{id}", "ID");
+    let _ = write!(line, " 'http://127.0.0.1:8000/api/v1{path}{mark}{query}'");
     if let Some((kind, value)) = body {
         // A quote in a shell's quotes ends them, stands alone, and begins them again.
         let value = value.to_string().replace('\'', "'\\''");
@@ -188,8 +194,9 @@ fn write_answers(out: &mut String, answers: &Value) {
     out.push_str("</dl>\n");
 }
 
+/// Problems are all of one kind, which is told once.
 fn write_contents(out: &mut String, contents: &Value) {
-    for (kind, content) in fields(contents) {
+    for (kind, content) in fields(contents).filter(|(kind, _)| *kind != "application/problem+json") {
         let schema = schema::kind(&content["schema"]);
         let _ = writeln!(out, "<p><code>{}</code> {schema}</p>", escaped(kind));
     }

@@ -9,10 +9,10 @@ use super::{escaped, fields, inline, list, paragraphs, string};
 /// A schema under its name.
 pub(super) fn write(out: &mut String, name: &str, schema: &Value) {
     let shown = escaped(name);
-    let _ = writeln!(out, "<details id=\"schema-{shown}\"><summary><code>{shown}</code></summary>");
+    let _ = writeln!(out, "<details><summary><code>{shown}</code></summary>\n<div id=\"schema-{shown}\">");
     paragraphs(out, string(&schema["description"]));
     write_all(out, schema);
-    out.push_str("</details>\n");
+    out.push_str("</div></details>\n");
 }
 
 fn write_all(out: &mut String, schema: &Value) {

@@ -248,9 +248,26 @@ fn document() -> (OpenApi, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::routes::labels;
 
     #[test]
     fn everything_fits_together() {
         assert_eq!(document().1, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_there_and_nothing_else() {
+        let document = value();
+        let paths = document["paths"].as_object().unwrap().iter();
+        let mut described: Vec<String> = paths
+            .flat_map(|(path, item)| {
+                let methods = item.as_object().unwrap().iter().filter(|(_, said)| said["operationId"].is_string());
+                methods.map(move |(method, _)| format!("{} {path}", method.to_uppercase()))
+            })
+            .collect();
+        let mut rows: Vec<String> = labels().map(|(method, path)| format!("{method} {path}")).collect();
+        described.sort();
+        rows.sort();
+        assert_eq!(described, rows);
     }
 }
