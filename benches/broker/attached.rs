@@ -1,7 +1,9 @@
 //! What submissions at a fixed pace pay for a broker and a database: the same
 //! service without them and with both, in turn; and whether what is to be
-//! published or copied grows. All of it runs on the same cores, so there is a
-//! third side, the [control](super::control).
+//! published or copied grows. All of it runs on the same cores, so there is
+//! a third side, the [control](super::control); and both once more with a
+//! broker and a database that only get what nobody else wants of the
+//! processor, since there their own work is not in the figures.
 //!
 //! `DATS_BENCH_ATTACH` (both): `rabbitmq` or `postgres`, to see what one of
 //! them costs; then without the control.
@@ -17,7 +19,7 @@ use super::control::Control;
 use super::support::load::{Connection, MakeRequest, Measured, get, post};
 use super::support::pace::paced;
 use super::support::server::Process;
-use super::world::{Peer, RabbitMq, environment, pause, postgres};
+use super::world::{Peer, RabbitMq, Share, environment, give, pause, postgres};
 use super::{publish, setting};
 
 pub(crate) const PER_SECOND: u32 = 2000;
@@ -43,41 +45,52 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     first.execute("SELECT pg_reload_conf()").await;
     let peer = Peer::connect(broker.address()).await.expect("a broker");
     let only = std::env::var("DATS_BENCH_ATTACH").unwrap_or_default();
-    let (mut alone, mut attached, mut control) = (Vec::new(), Vec::new(), Vec::new());
+    let without: Vec<_> = environment(broker).into_iter().filter(|(name, _)| !name.starts_with("RABBITMQ")).collect();
+    let mut alone = Vec::new();
+    let mut beside = [Share::Equal, Share::Rest].map(|share| (share, Vec::new(), Vec::new()));
     println!("\n{PER_SECOND} submissions a second, each published and copied, {} s a round", span.as_secs());
     for round in 0..setting("DATS_BENCH_ROUNDS", 3) {
-        let slots = environment(broker).into_iter().filter(|(name, _)| !name.starts_with("RABBITMQ"));
-        let slots: Vec<_> = slots.collect();
-        alone.push(side(&slots, span, None).await);
-        let database = postgres::Database::on(first.server.clone()).await;
-        let mut settings = if only == "postgres" { slots.clone() } else { environment(broker) };
-        if only != "rabbitmq" {
-            settings.push(("DATABASE_URL", database.url()));
-        }
-        attached.push(side(&settings, span, Some(round)).await);
-        if only != "postgres" {
-            peer.purge().await;
-        }
-        if only.is_empty() {
-            let feeding = Control::start(broker.address(), publish::samples(broker).await, database);
-            control.push(side(&slots, span, None).await);
-            tokio::task::block_in_place(|| feeding.stop());
-            peer.purge().await;
+        alone.push(side(&without, span, None).await);
+        for (share, attached, control) in &mut beside {
+            give(*share, broker, &first.server);
+            let database = postgres::Database::on(first.server.clone()).await;
+            let mut settings = if only == "postgres" { without.clone() } else { environment(broker) };
+            if only != "rabbitmq" {
+                settings.push(("DATABASE_URL", database.url()));
+            }
+            attached.push(side(&settings, span, Some(round)).await);
+            if only != "postgres" {
+                peer.purge().await;
+            }
+            if only.is_empty() {
+                let feeding = Control::start(broker.address(), publish::samples(broker).await, database);
+                control.push(side(&without, span, None).await);
+                tokio::task::block_in_place(|| feeding.stop());
+                peer.purge().await;
+            }
         }
     }
     let alone = median(alone).expect("a round");
     show("alone", &alone);
-    for (name, rounds, target) in [("attached", attached, Some(TARGET)), ("control", control, None)] {
-        let Some(side) = median(rounds) else { continue };
-        show(name, &side);
-        let ratio = side.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
-        let verdict = match target {
-            Some(target) if ratio <= target => format!(", target at most {target}: holds"),
-            Some(target) => format!(", target at most {target}: FALLS SHORT"),
-            None => String::new(),
-        };
-        println!("    ratio of its P95 {ratio:.2}{verdict}");
+    for (share, attached, control) in beside {
+        println!("  {}", if share == Share::Equal { "broker and database like anybody else" } else { "they give way" });
+        for (name, rounds, is_ours) in [("attached", attached, true), ("control", control, false)] {
+            let Some(side) = median(rounds) else { continue };
+            show(name, &side);
+            compare(&alone, &side, is_ours);
+        }
     }
+}
+
+/// Holds what is ours against the target.
+fn compare(alone: &Side, side: &Side, is_ours: bool) {
+    let ratio = side.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
+    let verdict = match is_ours {
+        true if ratio <= TARGET => format!(", target at most {TARGET}: holds"),
+        true => format!(", target at most {TARGET}: FALLS SHORT"),
+        false => String::new(),
+    };
+    println!("    ratio of its P95 {ratio:.2}{verdict}");
 }
 
 fn show(name: &str, side: &Side) {

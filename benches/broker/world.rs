@@ -1,6 +1,7 @@
 //! The broker and the database of this bench, and another service at them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lapin::options::{ConfirmSelectOptions, QueuePurgeOptions};
@@ -34,6 +35,31 @@ pub(crate) fn environment(broker: &RabbitMq) -> Vec<(&'static str, String)> {
         ("DATS__TASK_MANAGEMENT__MAX_CONCURRENT_PER_PROJECT", "1000000".to_owned()),
         ("DATS__TELEMETRY__LOG_LEVEL", "error".to_owned()),
     ]
+}
+
+/// What broker and database get of the processor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// As much as anybody.
+    Equal,
+    /// What nobody else wants: as near as one machine comes to their having
+    /// one of their own.
+    Rest,
+}
+
+/// Gives a share to broker and database, with all their threads; what these
+/// start later has the same.
+pub(crate) fn give(share: Share, broker: &RabbitMq, database: &postgres::Postgres) {
+    let class = match share {
+        Share::Equal => "--other",
+        Share::Rest => "--idle",
+    };
+    for process in broker.pids().into_iter().chain(database.pids()) {
+        let mut chrt = Command::new("chrt");
+        chrt.args(["--all-tasks", class, "--pid", "0", &process]).stdout(Stdio::null());
+        // A process can have ended meanwhile.
+        let _ = chrt.stderr(Stdio::null()).status().expect("chrt, which comes with the system");
+    }
 }
 
 /// Another service: its connection, and a channel with confirms.

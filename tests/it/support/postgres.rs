@@ -270,7 +270,7 @@ impl Postgres {
     }
 
     /// All processes of the server, the first one first.
-    fn pids(&self) -> Vec<String> {
+    pub(crate) fn pids(&self) -> Vec<String> {
         let Some(first) = self.pid() else { return Vec::new() };
         let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap_or_default();
         std::iter::once(first).chain(children.split_whitespace().map(str::to_owned)).collect()

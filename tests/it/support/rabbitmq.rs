@@ -193,6 +193,14 @@ impl RabbitMq {
         signal_group(server.as_ref().expect("it runs").id(), signal);
     }
 
+    /// All processes of the server, which are a group.
+    pub(crate) fn pids(&self) -> Vec<String> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let leader = server.as_ref().expect("it runs").id().to_string();
+        let output = Command::new("pgrep").args(["--pgroup", &leader]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+    }
+
     /// Says that its memory is used up, or that it is not any more: then it
     /// takes no messages.
     pub(crate) fn alarm(&self, is_on: bool) {
