@@ -2,24 +2,26 @@
 //! order.
 
 mod background;
+mod directory;
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
+pub use self::directory::{
+    BackupReport, PruneReport, RestoreReport, backup, prune, require_store, restore, restore_backup, verify,
+};
 use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{self, Bus, Engine, WriterThread};
 use crate::http::{self, ApiKey, App, Others};
-use crate::replica::{self, Replicator};
+use crate::replica::Replicator;
 use crate::routing::{Driver, Services};
 use crate::store::{self, Store};
 
@@ -235,108 +237,4 @@ fn http_settings(config: &Config) -> http::Settings {
             drain_timeout: server.drain_timeout,
         },
     }
-}
-
-/// What pruning has removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PruneReport {
-    /// Finished tasks.
-    pub tasks: u64,
-    /// Files with contents that no record names.
-    pub contents: u64,
-}
-
-impl fmt::Display for PruneReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} finished tasks removed", self.tasks)?;
-        match self.contents {
-            0 => Ok(()),
-            contents => write!(f, ", {contents} contents that no record names"),
-        }
-    }
-}
-
-/// Removes finished tasks from the data directory of a stopped service:
-/// those that ended longer ago than `older_than`, or than the configured
-/// retention.
-pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<PruneReport> {
-    let Some(age) = older_than.or(config.engine.retention) else {
-        anyhow::bail!("engine.retention_days is 0: finished tasks are kept for ever; name an age with --older-than");
-    };
-    require_store(config)?;
-    let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
-    let now = Clock::new().now();
-    let tasks = engine::prune(&store, engine_settings(config), now.before(age), now)?;
-    let contents = store.sweep_contents()?;
-    Ok(PruneReport { tasks, contents })
-}
-
-/// Holds every page of the store of a stopped service, and every content
-/// beside it, against its checksum, and the copy in the configured database
-/// against the store; `None`: there is no database. `repair` makes the copy
-/// equal.
-pub async fn verify(config: &Config, repair: bool) -> anyhow::Result<Option<replica::Report>> {
-    require_store(config)?;
-    let (dir, cache) = (&config.engine.data_dir, to_usize(config.engine.store_cache_bytes));
-    Store::verify(dir, cache)?;
-    let Some(settings) = config.storage.replica(false) else { return Ok(None) };
-    let store = Store::open(dir, cache)?;
-    let recovered = store.recover()?;
-    let report = replica::verify(&store, &recovered.graph, settings, repair).await?;
-    store.checkpoint()?;
-    Ok(Some(report))
-}
-
-/// Makes a new data directory from the copy in the configured database.
-pub async fn restore(config: &Config, incomplete: bool) -> anyhow::Result<RestoreReport> {
-    let Some(settings) = config.storage.replica(false) else {
-        anyhow::bail!("storage.database_url is not set: there is nothing to restore from");
-    };
-    let dir = &config.engine.data_dir;
-    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        anyhow::bail!("{} is not empty: a restore makes a new data directory", dir.display());
-    }
-    // It gets its name when it is complete: nobody starts on half a store.
-    let mut unfinished = dir.as_os_str().to_owned();
-    unfinished.push(".restoring");
-    let unfinished = std::path::PathBuf::from(unfinished);
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished).with_context(|| format!("failed to remove {}", unfinished.display()))?;
-    }
-    let store = Store::open(&unfinished, to_usize(config.engine.store_cache_bytes))?;
-    let now = Clock::new().now();
-    let restore = replica::Restore::load(&store, settings, incomplete, now).await?;
-    let begun = engine::begin_again(&store, engine_settings(config), now)?;
-    let restored = restore.take_over(&store).await?;
-    drop(store);
-    if dir.exists() {
-        std::fs::remove_dir(dir).with_context(|| format!("failed to replace {}", dir.display()))?;
-    }
-    let moved = std::fs::rename(&unfinished, dir);
-    moved.with_context(|| format!("failed to move {} to {}", unfinished.display(), dir.display()))?;
-    Ok(RestoreReport { restored, begun })
-}
-
-/// What a restore has made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RestoreReport {
-    /// What was found in the copy.
-    pub restored: replica::Restored,
-    /// What was begun again.
-    pub begun: engine::Begun,
-}
-
-impl fmt::Display for RestoreReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let engine::Begun { open, attempts, .. } = self.begun;
-        write!(f, "{}; {open} tasks go on, {attempts} of them with a new attempt", self.restored)
-    }
-}
-
-/// Refuses a data directory without a store: what only reads must not make one.
-pub fn require_store(config: &Config) -> anyhow::Result<()> {
-    if !config.engine.data_dir.join("dats.redb").exists() {
-        anyhow::bail!("there is no store in {}", config.engine.data_dir.display());
-    }
-    Ok(())
 }

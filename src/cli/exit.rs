@@ -45,6 +45,16 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Of work on the data directory of a stopped service: the chain of causes in
+/// one line.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let is_of_store = error.chain().any(|cause| cause.is::<crate::store::Error>());
+        let text = format!("{error:#}");
+        if is_of_store { Self::Store(text) } else { Self::Failed(text) }
+    }
+}
+
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
         match error {

@@ -6,6 +6,7 @@
 //! 4 the store failed.
 
 mod args;
+mod backup;
 mod cancel;
 mod checkpoint;
 mod client;
@@ -101,7 +102,10 @@ enum Command {
     /// Check every page of a stopped service's store against its checksum, and
     /// hold the copy in the configured database against it, row by row.
     Verify(verify::Arguments),
-    /// Make a new data directory from the copy in the configured database.
+    /// Copy a stopped service's data directory, and check the copy.
+    Backup(backup::Arguments),
+    /// Make a new data directory from a backup, or from the copy in the
+    /// configured database.
     Restore(restore::Arguments),
     /// Run a server with stand-ins for the services around it, and watch tasks live.
     Demo(demo::Arguments),
@@ -179,6 +183,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Config(action) => config::run(&action, &screen),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, &screen),
         Command::Openapi => openapi::run(),

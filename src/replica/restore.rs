@@ -21,9 +21,6 @@ use crate::store::{
 };
 use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
 
-/// Positions of the log of one epoch: more than any store will ever use.
-const EPOCH_BITS: u32 = 32;
-
 /// What was found in the copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restored {
@@ -96,7 +93,7 @@ impl Restore {
             ));
         }
         let mut begin = Batch::default();
-        begin.begin_after(found.newest_change.max(found.at.commit), next_epoch(found.log_position));
+        begin.begin_after(found.newest_change.max(found.at.commit), found.log_position.next_epoch());
         begin.commit(store, now)?;
         let mut loading = Loading {
             session: &session,
@@ -119,7 +116,7 @@ impl Restore {
     pub async fn take_over(self, store: &Store) -> Result<Restored, Error> {
         let view = store.view()?;
         let from = view.changes_from()?.unwrap_or_default();
-        let log = next_epoch(self.found.log_position);
+        let log = self.found.log_position.next_epoch();
         let taken = self
             .session
             .client
@@ -146,11 +143,6 @@ impl Restore {
                 .to_owned(),
         ))
     }
-}
-
-/// The first position of the epoch after that of `position`.
-const fn next_epoch(position: Seq) -> Seq {
-    Seq(((position.0 >> EPOCH_BITS) + 1) << EPOCH_BITS)
 }
 
 impl Loading<'_> {
@@ -373,15 +365,4 @@ fn read<T: DeserializeOwned>(row: &Row, table: Table, name: &str) -> Result<T, E
 
 fn wrong(table: Table, row: &Row, why: &dyn fmt::Display) -> Error {
     Error::Setup(format!("row {} of {table:?} can't be read: {why}", table.key_text(row)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn epochs_follow_each_other() {
-        assert_eq!(next_epoch(Seq(5)), Seq(1 << 32));
-        assert_eq!(next_epoch(Seq((1 << 32) + 7)), Seq(2 << 32));
-    }
 }

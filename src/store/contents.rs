@@ -17,6 +17,7 @@ use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::backup::copy_file;
 use super::read::View;
 use super::{Error, Store, tables};
 use crate::task::hex;
@@ -252,10 +253,8 @@ impl ContentFiles {
 
     /// Removes the files of one directory that no row names and nobody holds.
     fn sweep(&self, store: &Store, directory: &Path) -> Result<u64, Error> {
-        let list = fs::read_dir(directory).map_err(failed("list", directory))?;
         let mut removed = 0;
-        for entry in list {
-            let path = entry.map_err(failed("list", directory))?.path();
+        for path in entries(directory)? {
             let Some(sha256) = named(directory, &path) else { continue };
             let held = self.held();
             let is_unfinished = path.extension().is_some();
@@ -290,7 +289,7 @@ fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
     is_hex.then_some(sha256)
 }
 
-fn sync_directory(path: &Path) -> Result<(), Error> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("sync", path))
 }
 
@@ -309,19 +308,41 @@ impl Store {
     /// Removes every file of a content that no row names; how many.
     pub fn sweep_contents(&self) -> Result<u64, Error> {
         let Some(files) = self.content_files() else { return Ok(0) };
-        let directories = match fs::read_dir(&files.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            directories => directories.map_err(failed("list", &files.dir))?,
-        };
         let mut removed = 0;
-        for directory in directories {
-            let directory = directory.map_err(failed("list", &files.dir))?.path();
+        for directory in entries(&files.dir)? {
             if directory.is_dir() {
                 removed += files.sweep(self, &directory)?;
             }
         }
         Ok(removed)
     }
+}
+
+/// Copies the files of a data directory that are complete; their bytes.
+pub(super) fn copy_files(from: &Path, to: &Path) -> Result<u64, Error> {
+    let mut bytes = 0;
+    fs::create_dir_all(to).map_err(failed("create", to))?;
+    for directory in entries(from)?.into_iter().filter(|path| path.is_dir()) {
+        let copy = to.join(directory.file_name().unwrap_or_default());
+        fs::create_dir_all(&copy).map_err(failed("create", &copy))?;
+        for file in entries(&directory)? {
+            if file.extension().is_none() && named(&directory, &file).is_some() {
+                bytes += copy_file(&file, &copy.join(file.file_name().unwrap_or_default()))?;
+            }
+        }
+        sync_directory(&copy)?;
+    }
+    sync_directory(to)?;
+    Ok(bytes)
+}
+
+/// What is in a directory; nothing is in one that is not there.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed("list", dir))?,
+    };
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed("list", dir))).collect()
 }
 
 impl View {

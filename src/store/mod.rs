@@ -7,6 +7,7 @@
 //!
 //! Written by the writer thread alone; read from anywhere.
 
+mod backup;
 mod batch;
 mod cautious;
 mod changes;

@@ -18,11 +18,11 @@ use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
 use super::{Batch, Error, Recovered, guarded};
 
-const FILE: &str = "dats.redb";
+pub(super) const FILE: &str = "dats.redb";
 /// The file while it is being made: it gets its name when it is complete.
 const NEW_FILE: &str = "dats.redb.new";
 /// The journal: see [`super::journal`].
-const JOURNAL: &str = "dats.journal";
+pub(super) const JOURNAL: &str = "dats.journal";
 const LOCK: &str = "dats.lock";
 /// How often, and after what pause, a lock that is taken is tried again.
 const LOCK_TRIES: u32 = 10;
@@ -223,6 +223,11 @@ impl Store {
         self.inner.contents.as_ref()
     }
 
+    /// The data directory; `None` when the store is not a file.
+    pub(super) fn dir(&self) -> Option<&Path> {
+        self.inner.path.as_deref().and_then(Path::parent)
+    }
+
     /// Size of the store's file, in bytes; 0 when it is not a file.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
@@ -233,7 +238,7 @@ impl Store {
     /// file or the system does not say.
     #[must_use]
     pub fn free_mib(&self) -> Option<u64> {
-        let stats = rustix::fs::statvfs(self.inner.path.as_ref()?.parent()?).ok()?;
+        let stats = rustix::fs::statvfs(self.dir()?).ok()?;
         Some(stats.f_bavail.saturating_mul(stats.f_frsize) / (1024 * 1024))
     }
 
@@ -274,7 +279,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, Error> {
+pub(super) fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK);
     let failed = |source| Error::Io { action: "lock", path: path.clone(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
@@ -307,7 +312,7 @@ fn make(dir: &Path, path: &Path, cache_bytes: usize) -> Result<(), Error> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }
 
-fn make_journal(path: &Path) -> Result<(), Error> {
+pub(super) fn make_journal(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "create", path: path.to_owned(), source };
     let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path).map_err(failed)?;
     Journal::make(&FileBackend::new(file)?, JOURNAL_BYTES).map_err(failed)

@@ -257,6 +257,9 @@ impl QaProfile {
 #[serde(transparent)]
 pub struct EventHash(pub [u8; 16]);
 
+/// Positions of one epoch: more than any store will ever use.
+const EPOCH_BITS: u32 = 32;
+
 /// The position of a change in the log: one sequence without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(transparent)]
@@ -268,6 +271,14 @@ impl Seq {
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// The first position of the epoch after this one's. A store that was made
+    /// from another begins there: no position behind it was ever one of the
+    /// other's, which may have gone on.
+    #[must_use]
+    pub const fn next_epoch(self) -> Self {
+        Self(((self.0 >> EPOCH_BITS) + 1) << EPOCH_BITS)
     }
 }
 
@@ -304,5 +315,11 @@ mod tests {
         assert_eq!(TaskId::from_bytes(id.to_bytes()), id);
         assert_eq!(id.to_string(), "01890a5d-ac96-774b-bcce-b302099a8057");
         assert_eq!("task-456".parse::<TaskId>(), Err(InvalidId::NotUuid));
+    }
+
+    #[test]
+    fn epochs_follow_each_other() {
+        assert_eq!(Seq(5).next_epoch(), Seq(1 << 32));
+        assert_eq!(Seq((1 << 32) + 7).next_epoch(), Seq(2 << 32));
     }
 }

@@ -1,0 +1,200 @@
+//! What is done to the data directory of a stopped service.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{MIB, engine_settings, to_usize};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine;
+use crate::replica;
+use crate::store::Store;
+
+/// The file without which there is no store.
+const STORE: &str = "dats.redb";
+
+/// What pruning has removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PruneReport {
+    /// Finished tasks.
+    pub tasks: u64,
+    /// Files with contents that no record names.
+    pub contents: u64,
+}
+
+impl fmt::Display for PruneReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} finished tasks removed", self.tasks)?;
+        match self.contents {
+            0 => Ok(()),
+            contents => write!(f, ", {contents} contents that no record names"),
+        }
+    }
+}
+
+/// Removes finished tasks from the data directory of a stopped service:
+/// those that ended longer ago than `older_than`, or than the configured
+/// retention.
+pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<PruneReport> {
+    let Some(age) = older_than.or(config.engine.retention) else {
+        anyhow::bail!("engine.retention_days is 0: finished tasks are kept for ever; name an age with --older-than");
+    };
+    require_store(config)?;
+    let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
+    let now = Clock::new().now();
+    let tasks = engine::prune(&store, engine_settings(config), now.before(age), now)?;
+    let contents = store.sweep_contents()?;
+    Ok(PruneReport { tasks, contents })
+}
+
+/// Holds every page of the store of a stopped service, and every content
+/// beside it, against its checksum, and the copy in the configured database
+/// against the store; `None`: there is no database. `repair` makes the copy
+/// equal.
+pub async fn verify(config: &Config, repair: bool) -> anyhow::Result<Option<replica::Report>> {
+    require_store(config)?;
+    let (dir, cache) = (&config.engine.data_dir, to_usize(config.engine.store_cache_bytes));
+    Store::verify(dir, cache)?;
+    let Some(settings) = config.storage.replica(false) else { return Ok(None) };
+    let store = Store::open(dir, cache)?;
+    let recovered = store.recover()?;
+    let report = replica::verify(&store, &recovered.graph, settings, repair).await?;
+    store.checkpoint()?;
+    Ok(Some(report))
+}
+
+/// What a backup has copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupReport {
+    /// Bytes of the store and of the contents beside it.
+    pub bytes: u64,
+}
+
+impl fmt::Display for BackupReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB, every page and content checked", self.bytes.div_ceil(MIB))
+    }
+}
+
+/// Copies the data directory of a stopped service to `to`, which is made, and
+/// holds every page and content of the copy against its checksum.
+pub fn backup(config: &Config, to: &Path) -> anyhow::Result<BackupReport> {
+    require_store(config)?;
+    let (dir, cache_bytes) = (&config.engine.data_dir, to_usize(config.engine.store_cache_bytes));
+    let unfinished = Unfinished::new(to)?;
+    if unfinished.path.canonicalize()?.starts_with(dir.canonicalize()?) {
+        anyhow::bail!("{} is inside the data directory {}: name another place", to.display(), dir.display());
+    }
+    let store = Store::open(dir, cache_bytes)?;
+    let bytes = store.copy_to(&unfinished.path)?;
+    drop(store);
+    Store::verify(&unfinished.path, cache_bytes).context("the copy is not sound, and was removed")?;
+    unfinished.finish()?;
+    Ok(BackupReport { bytes })
+}
+
+/// Makes a new data directory from a backup, which stays as it is.
+pub fn restore_backup(config: &Config, from: &Path) -> anyhow::Result<RestoreReport> {
+    if !from.join(STORE).exists() {
+        anyhow::bail!("there is no store in {}", from.display());
+    }
+    let cache_bytes = to_usize(config.engine.store_cache_bytes);
+    let unfinished = Unfinished::new(&config.engine.data_dir)?;
+    let backup = Store::open(from, cache_bytes)?;
+    backup.copy_to(&unfinished.path)?;
+    drop(backup);
+    Store::verify(&unfinished.path, cache_bytes)?;
+    let now = Clock::new().now();
+    let store = Store::open_as_another(&unfinished.path, cache_bytes, now)?;
+    let begun = engine::begin_again(&store, engine_settings(config), now)?;
+    drop(store);
+    unfinished.finish()?;
+    Ok(RestoreReport { restored: None, begun })
+}
+
+/// Makes a new data directory from the copy in the configured database.
+pub async fn restore(config: &Config, incomplete: bool) -> anyhow::Result<RestoreReport> {
+    let Some(settings) = config.storage.replica(false) else {
+        anyhow::bail!("storage.database_url is not set: there is nothing to restore from");
+    };
+    let unfinished = Unfinished::new(&config.engine.data_dir)?;
+    let store = Store::open(&unfinished.path, to_usize(config.engine.store_cache_bytes))?;
+    let now = Clock::new().now();
+    let restore = replica::Restore::load(&store, settings, incomplete, now).await?;
+    let begun = engine::begin_again(&store, engine_settings(config), now)?;
+    let restored = restore.take_over(&store).await?;
+    drop(store);
+    unfinished.finish()?;
+    Ok(RestoreReport { restored: Some(restored), begun })
+}
+
+/// A data directory that gets its name when it is complete: nobody starts on
+/// half a store. Without that it is removed.
+struct Unfinished<'a> {
+    path: PathBuf,
+    name: &'a Path,
+}
+
+impl<'a> Unfinished<'a> {
+    fn new(name: &'a Path) -> anyhow::Result<Self> {
+        if fs::read_dir(name).is_ok_and(|mut entries| entries.next().is_some()) {
+            anyhow::bail!("{} is not empty: name a directory that is new", name.display());
+        }
+        let Some(last) = name.file_name() else {
+            anyhow::bail!("{} has no name of its own: name a directory that is new", name.display());
+        };
+        let path = name.with_file_name([last, ".unfinished".as_ref()].into_iter().collect::<OsString>());
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(|| format!("failed to remove {}", path.display()))?;
+        }
+        fs::create_dir_all(&path).with_context(|| format!("failed to make {}", path.display()))?;
+        Ok(Self { path, name })
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        let name = self.name.display();
+        if self.name.exists() {
+            fs::remove_dir(self.name).with_context(|| format!("failed to replace {name}"))?;
+        }
+        fs::rename(&self.path, self.name).with_context(|| format!("failed to move {} to {name}", self.path.display()))
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // A finished one has another name.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// What a restore has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// What was found in the copy; `None`: it was made from a backup.
+    pub restored: Option<replica::Restored>,
+    /// What was begun again.
+    pub begun: engine::Begun,
+}
+
+impl fmt::Display for RestoreReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let engine::Begun { open, attempts, .. } = self.begun;
+        if let Some(restored) = &self.restored {
+            write!(f, "{restored}; ")?;
+        }
+        write!(f, "{open} tasks go on, {attempts} of them with a new attempt")
+    }
+}
+
+/// Refuses a data directory without a store: what only reads must not make one.
+pub fn require_store(config: &Config) -> anyhow::Result<()> {
+    if !config.engine.data_dir.join(STORE).exists() {
+        anyhow::bail!("there is no store in {}", config.engine.data_dir.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! A copy of a data directory, and a store of its own made from one.
+//!
+//! A store that went on from a copy under the id of the first would give
+//! positions of the log, and with them ids of events, a second time and for
+//! other events. So it gets an id of its own, and begins a new epoch.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use redb::backends::FileBackend;
+
+use super::changes::CommitNumber;
+use super::contents::{self, copy_files, sync_directory};
+use super::open::{FILE, JOURNAL, lock, make_journal};
+use super::tables::{self, STORE_ID_KEY};
+use super::{Batch, Error, Store, Trim, guarded};
+use crate::task::Timestamp;
+
+impl Store {
+    /// Copies the store into the directory `to`, which is there and empty:
+    /// everything that is committed, and every content. Nobody may write
+    /// meanwhile. How many bytes were copied.
+    pub fn copy_to(&self, to: &Path) -> Result<u64, Error> {
+        let Some(dir) = self.dir() else { return Ok(0) };
+        // From here on the file alone has everything.
+        self.checkpoint()?;
+        let mut bytes = copy_file(&dir.join(FILE), &to.join(FILE))?;
+        make_journal(&to.join(JOURNAL))?;
+        bytes += copy_files(&dir.join(contents::DIRECTORY), &to.join(contents::DIRECTORY))?;
+        sync_directory(to)?;
+        Ok(bytes)
+    }
+
+    /// Opens the store in `dir`, which is a copy, as one of its own: with
+    /// another id, a log that begins anew, and without readers of it.
+    pub fn open_as_another(dir: &Path, cache_bytes: usize, now: Timestamp) -> Result<Self, Error> {
+        guarded(|| renew_id(dir, cache_bytes))?;
+        let store = Self::open(dir, cache_bytes)?;
+        store.list_changes(false, now)?;
+        let view = store.view()?;
+        let head = view.log_head()?;
+        let mut batch = Batch::default();
+        batch.begin_after(CommitNumber(0), head.next_epoch());
+        batch.trim(Trim { log: Some(head.next()), ..Trim::default() });
+        for (reader, _) in view.log_readers()? {
+            batch.put_log_reader(&reader, None)?;
+        }
+        drop(view);
+        batch.commit(&store, now)?;
+        store.checkpoint()?;
+        Ok(store)
+    }
+}
+
+fn renew_id(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
+    let _lock = lock(dir)?;
+    let path = dir.join(FILE);
+    let file = File::options().read(true).write(true).open(&path);
+    let file = file.map_err(|source| Error::Io { action: "open", path: path.clone(), source })?;
+    let backend = FileBackend::new(file)?;
+    let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?;
+    let transaction = database.begin_write()?;
+    transaction.open_table(tables::META)?.insert(STORE_ID_KEY, &uuid::Uuid::now_v7().into_bytes()[..])?;
+    transaction.commit()?;
+    Ok(database.close()?)
+}
+
+/// Copies a file, durably; its bytes.
+pub(super) fn copy_file(from: &Path, to: &Path) -> Result<u64, Error> {
+    let failed = |source: io::Error| Error::Io { action: "copy to", path: to.to_owned(), source };
+    let bytes = fs::copy(from, to).map_err(failed)?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(failed)?;
+    Ok(bytes)
+}

@@ -1,0 +1,150 @@
+//! A data directory that was copied, lost, and made again from the copy.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::fails;
+use crate::support::client::Client;
+use crate::support::process::{Ran, Server, Setup, run};
+
+const STORE_FAILED: i32 = 4;
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A command on a data directory, without a server.
+fn on(dir: &Path, arguments: &[&str]) -> Ran {
+    run("127.0.0.1:1", &[], &[arguments, &["--data-dir", &text(dir)]].concat())
+}
+
+fn backup(dir: &Path, to: &Path) -> Ran {
+    on(dir, &["backup", &text(to)])
+}
+
+fn restore(from: &Path, dir: &Path) -> Ran {
+    on(dir, &["restore", "--from", &text(from)])
+}
+
+async fn lease(client: &Client) -> Value {
+    let ask = json!({"worker_id": "w", "max": 1, "lease_seconds": 600, "wait_seconds": 10});
+    client.post("queues/small/lease", &ask).await.json()["leases"][0]["task"].clone()
+}
+
+/// Does a task, with a content that is a file of its own.
+async fn complete(client: &Client, content: &str) -> String {
+    let options = json!({"tier": "small", "qa_profile": "none"});
+    let task = client.submit(&json!({"description": "a long text", "project_id": "p", "options": options})).await;
+    assert_eq!(lease(client).await["task_id"], *task);
+    let data =
+        json!({"task_id": task, "artifact_id": "long", "output": {"content": content, "artifacts": [{"id": "long"}]}});
+    let event =
+        json!({"specversion": "1.0", "id": task, "source": "/t", "type": "dats.task.output.created", "data": data});
+    let headers = [("content-type", "application/cloudevents+json")];
+    let answer = client.ask("POST", "events", &headers, event.to_string()).await.unwrap();
+    assert_eq!(answer.json()["outcome"], "applied", "{answer:?}");
+    task
+}
+
+async fn event_ids(client: &Client) -> BTreeSet<String> {
+    let headers = [("accept", "application/json")];
+    let page = client.ask("GET", "events?limit=1000", &headers, "").await.unwrap().json();
+    page["events"].as_array().unwrap().iter().map(|event| event["event"]["id"].to_string()).collect()
+}
+
+async fn stop(mut server: Server) {
+    server.signal("TERM");
+    assert!(server.wait(std::time::Duration::from_secs(30)).success());
+}
+
+#[tokio::test]
+async fn a_lost_directory_comes_back_as_it_was_at_the_backup() {
+    let lost = Setup::new();
+    let mut server = lost.start();
+    let client = Client::new(&server.address);
+    let content = "a long text ".repeat(10_000);
+    let done = complete(&client, &content).await;
+    let under_way = client.submit(&json!({"description": "under way", "options": {"tier": "small"}})).await;
+    assert_eq!(lease(&client).await["task_id"], *under_way);
+    let copy = lost.beside("copy");
+    assert_eq!(backup(&lost.data_dir(), &copy).code, STORE_FAILED, "of a service that runs there is no backup");
+    assert!(!copy.exists());
+    // What only the journal has is in a backup, too.
+    server.kill();
+    let made = backup(&lost.data_dir(), &copy);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    assert!(made.stdout.contains("checked"), "{}", made.stdout);
+    // The first one goes on for a while: what it publishes now no other may publish again.
+    let server = lost.start();
+    let client = Client::new(&server.address);
+    client.submit(&json!({"description": "after the backup"})).await;
+    let before = event_ids(&client).await;
+    let figures = client.get("/health/detailed").await.json()["figures"].clone();
+    let shown = client.get(&format!("tasks/{done}")).await.json();
+    stop(server).await;
+
+    let new = Setup::new();
+    let restored = restore(&copy, &new.data_dir());
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    assert!(restored.stdout.contains("1 tasks go on, 1 of them with a new attempt"), "{}", restored.stdout);
+    assert_eq!(restore(&copy, &new.data_dir()).code, 1, "a directory with something in it is left alone");
+    let server = new.start();
+    let client = Client::new(&server.address);
+    assert_eq!(client.get("tasks?limit=1").await.json()["total"], 2);
+    assert_eq!(client.get(&format!("tasks/{done}")).await.json(), shown);
+    assert!(client.get("artifacts/long/content").await.body == content.as_bytes());
+    let again = lease(&client).await;
+    assert_eq!((&again["task_id"], &again["attempt"]), (&json!(under_way), &json!(2)), "{again}");
+    client.submit(&json!({"description": "another after the backup"})).await;
+    let after = event_ids(&client).await;
+    assert!(!after.is_empty() && after.is_disjoint(&before), "{after:?}");
+    // Positions of the first one are of another time.
+    let head = figures["log_head"].as_u64().unwrap();
+    let headers = [("accept", "application/json")];
+    let events = client.ask("GET", &format!("events?after={head}&limit=1"), &headers, "").await.unwrap().json();
+    assert!(events["events"][0]["seq"].as_u64() > Some(head), "{events}");
+    stop(server).await;
+    assert_eq!(on(&new.data_dir(), &["verify"]).code, 0);
+    // The backup is as it was.
+    let third = Setup::new();
+    assert_eq!(restore(&copy, &third.data_dir()).code, 0);
+}
+
+#[tokio::test]
+async fn what_is_no_sound_store_is_refused() {
+    let setup = Setup::new();
+    let (dir, copy) = (setup.data_dir(), setup.beside("copy"));
+    assert_eq!(backup(&dir, &copy).code, 1, "there is no store yet");
+    let server = setup.start();
+    let client = Client::new(&server.address);
+    complete(&client, &"x".repeat(100_000)).await;
+    stop(server).await;
+    fs::create_dir(&copy).unwrap();
+    fs::write(copy.join("mine"), "").unwrap();
+    let refused = backup(&dir, &copy);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("not empty"), "{}", refused.stderr);
+    fs::remove_file(copy.join("mine")).unwrap();
+    let inside = backup(&dir, &dir.join("copy"));
+    assert!(inside.code == 1 && inside.stderr.contains("inside"), "{}", inside.stderr);
+    assert!(!dir.join("copy.unfinished").exists());
+    assert_eq!(backup(&dir, &copy).code, 0, "an empty directory is as good as none");
+
+    let new = setup.beside("new");
+    fails("", 1, &["restore", "--from", &text(&setup.beside("nothing")), "--data-dir", &text(&new)]);
+    let shards = fs::read_dir(copy.join("contents")).unwrap();
+    let shard = shards.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    let content = fs::read_dir(shard).unwrap().next().unwrap().unwrap().path();
+    fs::write(content, "other").unwrap();
+    let damaged = restore(&copy, &new);
+    assert_eq!(damaged.code, STORE_FAILED, "{}", damaged.stderr);
+    assert!(damaged.stderr.contains("damaged"), "{}", damaged.stderr);
+    assert!(!new.exists() && !setup.beside("new.unfinished").exists());
+    let store = fs::read(copy.join("dats.redb")).unwrap();
+    fs::write(copy.join("dats.redb"), &store[..store.len() / 2]).unwrap();
+    assert_eq!(restore(&copy, &new).code, STORE_FAILED);
+    assert!(!new.exists());
+}
