@@ -54,7 +54,9 @@ pub(crate) fn give(share: Share, broker: &RabbitMq, database: &postgres::Postgre
         Share::Equal => "--other",
         Share::Rest => "--idle",
     };
-    for process in broker.pids().into_iter().chain(database.pids()) {
+    let group = Command::new("pgrep").args(["--pgroup", &broker.leader().to_string()]).output().expect("pgrep");
+    let group = String::from_utf8_lossy(&group.stdout).into_owned();
+    for process in group.split_whitespace().map(str::to_owned).chain(database.pids()) {
         let mut chrt = Command::new("chrt");
         chrt.args(["--all-tasks", class, "--pid", "0", &process]).stdout(Stdio::null());
         // A process can have ended meanwhile.

@@ -49,7 +49,7 @@ impl fmt::Display for Failure {
 /// one line.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        let is_of_store = error.chain().any(|cause| cause.is::<crate::store::Error>());
+        let is_of_store = error.chain().any(<dyn std::error::Error>::is::<crate::store::Error>);
         let text = format!("{error:#}");
         if is_of_store { Self::Store(text) } else { Self::Failed(text) }
     }

@@ -55,7 +55,7 @@ async fn event_ids(client: &Client) -> BTreeSet<String> {
     page["events"].as_array().unwrap().iter().map(|event| event["event"]["id"].to_string()).collect()
 }
 
-async fn stop(mut server: Server) {
+fn stop(mut server: Server) {
     server.signal("TERM");
     assert!(server.wait(std::time::Duration::from_secs(30)).success());
 }
@@ -84,7 +84,7 @@ async fn a_lost_directory_comes_back_as_it_was_at_the_backup() {
     let before = event_ids(&client).await;
     let figures = client.get("/health/detailed").await.json()["figures"].clone();
     let shown = client.get(&format!("tasks/{done}")).await.json();
-    stop(server).await;
+    stop(server);
 
     let new = Setup::new();
     let restored = restore(&copy, &new.data_dir());
@@ -106,7 +106,7 @@ async fn a_lost_directory_comes_back_as_it_was_at_the_backup() {
     let headers = [("accept", "application/json")];
     let events = client.ask("GET", &format!("events?after={head}&limit=1"), &headers, "").await.unwrap().json();
     assert!(events["events"][0]["seq"].as_u64() > Some(head), "{events}");
-    stop(server).await;
+    stop(server);
     assert_eq!(on(&new.data_dir(), &["verify"]).code, 0);
     // The backup is as it was.
     let third = Setup::new();
@@ -121,7 +121,7 @@ async fn what_is_no_sound_store_is_refused() {
     let server = setup.start();
     let client = Client::new(&server.address);
     complete(&client, &"x".repeat(100_000)).await;
-    stop(server).await;
+    stop(server);
     fs::create_dir(&copy).unwrap();
     fs::write(copy.join("mine"), "").unwrap();
     let refused = backup(&dir, &copy);

@@ -189,16 +189,13 @@ impl RabbitMq {
     }
 
     fn signal(&self, signal: &str) {
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        signal_group(server.as_ref().expect("it runs").id(), signal);
+        signal_group(self.leader(), signal);
     }
 
-    /// All processes of the server, which are a group.
-    pub(crate) fn pids(&self) -> Vec<String> {
+    /// The process that leads the group of all that belong to the server.
+    pub(crate) fn leader(&self) -> u32 {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        let leader = server.as_ref().expect("it runs").id().to_string();
-        let output = Command::new("pgrep").args(["--pgroup", &leader]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+        server.as_ref().expect("it runs").id()
     }
 
     /// Says that its memory is used up, or that it is not any more: then it
