@@ -32,6 +32,7 @@ mod outgoing;
 mod publisher;
 mod settings;
 mod topology;
+mod wave;
 
 pub use broker::{Broker, Figures, LinkFigures, LinkState};
 pub use driver::{Driver, READER};

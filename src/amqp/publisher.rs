@@ -6,25 +6,23 @@
 //! the confirm of another one, so a confirm says nothing by itself. Once
 //! every confirm of the wave is there, so is everything that came back.
 
-use std::collections::{BTreeSet, HashSet};
-use std::future::poll_fn;
-use std::pin::pin;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation};
+use lapin::Channel;
+use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{Broker, LinkState, Side};
-use super::connection::{Error, Link, name, step, unless_stopped};
+use super::broker::{Broker, Side};
+use super::connection::{Error, Link, step, unless_stopped};
 use super::outbox::{Event, Outbox};
 use super::outgoing::{self, Letter, Message};
 use super::settings::Settings;
 use super::topology;
+use super::wave::{LOOK, Patience, Sent, Wave, state_of, transmit};
 use crate::clock::Clock;
 use crate::engine::{Dispatch, Engine, LogReader, Position};
 use crate::events::Envelope;
@@ -33,16 +31,12 @@ use crate::task::{Change, Seq, Tier, Timestamp};
 
 /// Log entries read at once.
 const PAGE: usize = 1024;
-/// How often a connection on which nothing goes on is looked at.
-const LOOK: Duration = Duration::from_millis(250);
 /// How long messages gather after a wave: so much for each message in it, so
 /// that one that is alone hardly waits and a stream makes few waves, and at
 /// most so much in all. A wave costs the broker a write to disk, and both of us
 /// time that others on the machine need.
 const GATHER_EACH: Duration = Duration::from_millis(1);
 const GATHER: Duration = Duration::from_millis(25);
-/// How long a stop waits for the wave that is under way.
-const LAST_WAIT: Duration = Duration::from_secs(2);
 /// How often queues that took nothing are declared again, in case somebody
 /// has deleted them.
 const REDECLARE: Duration = Duration::from_secs(5);
@@ -69,6 +63,8 @@ pub(super) struct Publisher {
     clock: Clock,
     envelope: Envelope,
     outbox: Outbox,
+    /// What goes next.
+    next: Wave,
     /// Dispatches from before the reader joined that are not published yet;
     /// `None`: they have not been looked up.
     earlier: Option<usize>,
@@ -83,14 +79,6 @@ pub(super) struct Publisher {
     stop: CancellationToken,
 }
 
-/// What came of a wave.
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum Sent {
-    Confirmed,
-    Returned,
-    Nacked,
-}
-
 impl Publisher {
     pub(super) fn new(
         (engine, reader): (Engine, LogReader),
@@ -103,6 +91,7 @@ impl Publisher {
         Self {
             envelope: Envelope::new(engine.store_id()),
             outbox: Outbox::new(place.read_to),
+            next: Wave::default(),
             earlier: place.begun.then_some(0),
             engine,
             reader,
@@ -144,13 +133,12 @@ impl Publisher {
                 self.declare(link).await?;
             }
             head.borrow_and_update();
-            self.fill().await?;
+            self.prepare().await?;
             self.replace_lost().await?;
             // What was read and is not out yet: nobody can have taken it while the wave is under way.
             self.report();
-            let wave = self.outbox.take(self.settings.window, self.clock.now());
             self.collect_letters();
-            if wave.is_empty() && self.posts.is_empty() {
+            if self.next.is_empty() && self.posts.is_empty() {
                 let until = self.outbox.next_due().map_or(LOOK, |at| at.since(self.clock.now()).min(LOOK));
                 tokio::select! {
                     () = self.stop.cancelled() => {}
@@ -160,8 +148,8 @@ impl Publisher {
                 }
                 continue;
             }
-            let sent = wave.len() + self.posts.len();
-            let again = self.send(link, &channel, wave).await?;
+            let sent = self.next.len() + self.posts.len();
+            let again = self.send(link, &channel).await?;
             if again {
                 self.redeclare(link).await?;
             }
@@ -282,76 +270,63 @@ impl Publisher {
         }
     }
 
-    /// Sends a wave and waits for all of it. Whether something came back.
-    async fn send(&mut self, link: &Link, channel: &Channel, wave: Vec<Event>) -> Result<bool, Error> {
-        let positions = wave.iter().map(|event| event.position).collect();
-        let logged = match self.engine.events_at(positions).await {
-            Ok(logged) => logged,
+    /// Reads and renders what goes next, unless that is done.
+    async fn prepare(&mut self) -> Result<(), Error> {
+        while self.next.is_empty() {
+            self.fill().await?;
+            let taken = self.outbox.take(self.settings.window, self.clock.now());
+            if taken.is_empty() {
+                return Ok(());
+            }
+            let positions = taken.iter().map(|event| event.position).collect();
+            let logged = match self.engine.events_at(positions).await {
+                Ok(logged) => logged,
+                Err(error) => {
+                    self.all_again(&taken);
+                    return Err(error.into());
+                }
+            };
+            // Large events make short waves: the rest comes with the next one.
+            self.all_again(taken.get(logged.len()..).unwrap_or_default());
+            for (event, logged) in taken.into_iter().zip(logged) {
+                let message = logged.and_then(|logged| outgoing::message(&logged, &self.envelope, &self.settings));
+                if let Some(message) = message {
+                    self.next.push(event, message);
+                } else {
+                    tracing::warn!(position = %event.position.seq, "an event can't be published, its task is gone");
+                    self.outbox.published(&event);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the next wave and waits for all of it. Whether something came back.
+    /// Where more waits, the wave behind it is made ready meanwhile.
+    async fn send(&mut self, link: &Link, channel: &Channel) -> Result<bool, Error> {
+        let (wave, posts) = (std::mem::take(&mut self.next), std::mem::take(&mut self.posts));
+        let is_full = wave.len() >= self.settings.window;
+        let patience = Patience::new(&self.broker, self.settings.confirm_timeout, &self.stop);
+        let messages = wave.messages.iter().chain(posts.iter().map(|post| &post.message));
+        let sending = patience.wait(link, transmit(channel, messages));
+        let (sent, prepared) = tokio::join!(sending, async { if is_full { self.prepare().await } else { Ok(()) } });
+        let sent = match sent {
+            Ok(sent) => sent,
             Err(error) => {
-                self.all_again(&wave);
-                return Err(error.into());
+                self.all_again(&wave.events);
+                self.posts.extend(posts);
+                return Err(error);
             }
         };
-        let mut events = Vec::with_capacity(logged.len());
-        let mut messages = Vec::with_capacity(logged.len());
-        // Large events make short waves: the rest comes with the next one.
-        self.all_again(wave.get(logged.len()..).unwrap_or_default());
-        for (event, logged) in wave.into_iter().zip(logged) {
-            let message = logged.and_then(|logged| outgoing::message(&logged, &self.envelope, &self.settings));
-            if let Some(message) = message {
-                events.push(event);
-                messages.push(message);
-            } else {
-                tracing::warn!(position = %event.position.seq, "an event can't be published, its task is gone");
-                self.outbox.published(&event);
-            }
-        }
-        let posts = self.posts.iter().map(|post| &post.message);
-        let sending = transmit(channel, messages.iter().chain(posts));
-        match self.patiently(link, sending).await {
-            Ok(sent) => {
-                let posted = sent.get(events.len()..).unwrap_or_default().to_vec();
-                self.settle_posts(&posted);
-                self.settle(&events, &sent).await
-            }
-            Err(error) => {
-                self.all_again(&events);
-                Err(error)
-            }
-        }
+        self.settle_posts(posts, sent.get(wave.len()..).unwrap_or_default());
+        let again = self.settle(&wave.events, &sent).await;
+        prepared.and(again)
     }
 
     fn all_again(&mut self, events: &[Event]) {
         let now = self.clock.now();
         for event in events {
             self.outbox.again(event, false, now);
-        }
-    }
-
-    /// Waits for a wave. While the broker is blocked, which is no fault of
-    /// the wave, its time does not count.
-    async fn patiently<T>(&self, link: &Link, sending: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut sending = pin!(sending);
-        let mut left = self.settings.confirm_timeout;
-        loop {
-            tokio::select! {
-                sent = &mut sending => return sent,
-                () = sleep(LOOK.min(left)) => {}
-            }
-            self.broker.note_state(Side::Publisher, state_of(link));
-            if !link.is_connected() {
-                return Err(Error::Away("the connection was lost".to_owned()));
-            }
-            if self.stop.is_cancelled() {
-                left = left.min(LAST_WAIT);
-            }
-            if !link.is_blocked() || self.stop.is_cancelled() {
-                left = left.saturating_sub(LOOK);
-            }
-            if left.is_zero() {
-                let seconds = self.settings.confirm_timeout.as_secs();
-                return Err(Error::Away(format!("the broker has not confirmed within {seconds} s")));
-            }
         }
     }
 
@@ -401,8 +376,7 @@ impl Publisher {
         }
     }
 
-    fn settle_posts(&mut self, sent: &[Sent]) {
-        let posts = std::mem::take(&mut self.posts);
+    fn settle_posts(&mut self, posts: Vec<Post>, sent: &[Sent]) {
         for (post, sent) in posts.into_iter().zip(sent) {
             match sent {
                 // Who waited may have gone with its connection.
@@ -420,53 +394,4 @@ impl Publisher {
         self.reader.move_to(self.outbox.place());
         self.broker.note_frontier(self.outbox.frontier(self.read_at));
     }
-}
-
-fn state_of(link: &Link) -> LinkState {
-    if link.is_blocked() { LinkState::Blocked } else { LinkState::Connected }
-}
-
-/// Sends messages and waits for the confirm of each; what came of each.
-async fn transmit(channel: &Channel, messages: impl Iterator<Item = &Message>) -> Result<Vec<Sent>, Error> {
-    let mut sending = Vec::new();
-    for message in messages {
-        let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
-        let (exchange, key) = (name(&message.exchange)?, name(&message.routing_key)?);
-        let publishing = channel.basic_publish(exchange, key, options, &message.payload, message.properties.clone());
-        sending.push((message, Box::pin(publishing), None));
-    }
-    // The first turn of each puts it in line, and all have had it before one is
-    // waited for. So a wave is a few writes to the connection and to the
-    // broker's disk; one by one, each message would be both.
-    let first_turns = poll_fn(|context| {
-        for (_, publishing, sent) in &mut sending {
-            if let Poll::Ready(result) = publishing.as_mut().poll(context) {
-                *sent = Some(result);
-            }
-        }
-        Poll::Ready(())
-    });
-    first_turns.await;
-    let mut confirms = Vec::with_capacity(sending.len());
-    for (message, publishing, sent) in sending {
-        let confirm = match sent {
-            Some(result) => result,
-            None => publishing.await,
-        };
-        confirms.push((message.id.as_str(), message.mandatory, confirm?));
-    }
-    let (mut acked, mut returned) = (Vec::with_capacity(confirms.len()), HashSet::new());
-    for (id, mandatory, confirm) in confirms {
-        let confirmation = confirm.await?;
-        acked.push((id, mandatory, confirmation.is_ack()));
-        if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
-            returned.extend(message.delivery.properties.message_id().as_ref().map(ToString::to_string));
-        }
-    }
-    let sent = acked.into_iter().map(|(id, mandatory, is_acked)| match is_acked {
-        true if mandatory && returned.contains(id) => Sent::Returned,
-        true => Sent::Confirmed,
-        false => Sent::Nacked,
-    });
-    Ok(sent.collect())
 }
