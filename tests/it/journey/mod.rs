@@ -1,6 +1,7 @@
 //! The command line end to end: what people and scripts do with the binary,
 //! and how it ends.
 
+mod bench;
 mod service;
 mod tasks;
 
