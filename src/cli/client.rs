@@ -108,10 +108,12 @@ pub(super) struct Answer {
     pub(super) json: Value,
 }
 
+type Connections = HttpClient<HttpConnector, Either<Full<Bytes>, LineBody>>;
+
 /// Talks to one server. Clones share its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    http: HttpClient<HttpConnector, Either<Full<Bytes>, LineBody>>,
+    http: Connections,
     base: String,
     authorization: Option<HeaderValue>,
 }
@@ -122,13 +124,12 @@ impl Client {
     pub(super) fn new(url: &str, api_key: Option<&Secret>) -> Result<Self, String> {
         let base = base_url(url)?;
         let authorization = api_key.map(bearer).transpose()?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIME));
-        connector.set_nodelay(true);
-        let mut builder = HttpClient::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME);
-        let http = builder.build(connector);
-        Ok(Self { http, base, authorization })
+        Ok(Self { http: connections(), base, authorization })
+    }
+
+    /// The same, with connections of its own.
+    pub(super) fn with_new_connections(&self) -> Self {
+        Self { http: connections(), ..self.clone() }
     }
 
     /// Address of the server with the base path.
@@ -161,7 +162,8 @@ impl Client {
         Ok(Answer { text, json })
     }
 
-    async fn text(&self, call: Call) -> Result<String, Error> {
+    /// The body of the answer to any call.
+    pub(super) async fn text(&self, call: Call) -> Result<String, Error> {
         let deadline = ANSWER_TIME + call.wait;
         let answered = timeout(deadline, async {
             let response = self.send(call).await?;
@@ -325,6 +327,15 @@ pub(super) fn with_query(path: &str, parameters: &[(&str, Option<String>)]) -> S
     }
     let query = query.finish();
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+fn connections() -> Connections {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT_TIME));
+    connector.set_nodelay(true);
+    let mut builder = HttpClient::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME);
+    builder.build(connector)
 }
 
 fn base_url(url: &str) -> Result<String, String> {

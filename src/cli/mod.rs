@@ -7,6 +7,7 @@
 
 mod args;
 mod backup;
+mod bench;
 mod cancel;
 mod checkpoint;
 mod client;
@@ -58,6 +59,9 @@ use client::Client;
 use exit::Failure;
 use output::{Output, Screen};
 
+/// Where commands look for a server that is not named.
+const USUAL_URL: &str = "http://127.0.0.1:8000";
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -77,15 +81,23 @@ struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// Address of the server.
-    #[arg(long, env = "DATS_URL", default_value = "http://127.0.0.1:8000", global = true)]
-    url: String,
+    /// Address of the server; without it `http://127.0.0.1:8000`, but for `bench`, which
+    /// then starts one.
+    #[arg(long, env = "DATS_URL", global = true)]
+    url: Option<String>,
     /// Key the server asks for.
     #[arg(long, env = "DATS_API_KEY", hide_env_values = true, global = true)]
     api_key: Option<Secret>,
     /// Tables for people or the server's JSON for programs.
     #[arg(long, short, value_enum, default_value = "table", global = true)]
     output: Output,
+}
+
+impl Global {
+    /// The key, where one is set.
+    fn api_key(&self) -> Option<&Secret> {
+        self.api_key.as_ref().filter(|key| !key.expose().is_empty())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +121,8 @@ enum Command {
     Restore(restore::Arguments),
     /// Run a server with stand-ins for the services around it, and watch tasks live.
     Demo(demo::Arguments),
+    /// Hold the success criteria against a server of its own, or a running one.
+    Bench(bench::Arguments),
     /// Print the description of the HTTP interface as JSON, for tools.
     Openapi,
     /// Print completions for a shell.
@@ -175,8 +189,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Remote(command) => {
-            let client =
-                Client::new(&cli.global.url, cli.global.api_key.as_ref().filter(|key| !key.expose().is_empty()));
+            let url = cli.global.url.as_deref().unwrap_or(USUAL_URL);
+            let client = Client::new(url, cli.global.api_key());
             let session = Session { client: client.map_err(Failure::Usage)?, screen };
             signals::block_on(talk(&session, *command))
         }
@@ -186,6 +200,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, &screen),
+        Command::Bench(arguments) => bench::run(&arguments, cli.global.url.as_deref(), cli.global.api_key(), &screen),
         Command::Openapi => openapi::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     }
@@ -241,7 +256,7 @@ mod tests {
     fn global_flags_may_stand_after_the_command() {
         let cli = Cli::try_parse_from(["dats", "list", "--output", "json", "--url", "http://x:1"]).unwrap();
         assert_eq!(cli.global.output, Output::Json);
-        assert_eq!(cli.global.url, "http://x:1");
+        assert_eq!(cli.global.url.as_deref(), Some("http://x:1"));
     }
 
     #[test]
@@ -272,6 +287,10 @@ mod tests {
             "dats list --all --cursor x",
             "dats rollback c-1",
             "dats checkpoint show",
+            "dats bench --seconds 0",
+            "dats bench --rate 0",
+            "dats bench --connections 0",
+            "dats bench --records 5",
             "dats nonsense",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

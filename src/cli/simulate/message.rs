@@ -18,7 +18,7 @@ const RETRIES: u32 = 60;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A `CloudEvent` in structured mode. `name` is without the `dats.` prefix.
-pub(super) fn cloud_event(source: &str, name: &str, data: &Value) -> Value {
+pub(in crate::cli) fn cloud_event(source: &str, name: &str, data: &Value) -> Value {
     json!({
         "specversion": "1.0",
         "type": format!("dats.{name}"),
@@ -32,7 +32,7 @@ pub(super) fn cloud_event(source: &str, name: &str, data: &Value) -> Value {
 
 /// Posts an event and gives its outcome. A message whose answer was lost is
 /// sent again under its id, which the server knows as a duplicate.
-pub(super) async fn post(client: &Client, event: &Value) -> Result<String, Error> {
+pub(in crate::cli) async fn post(client: &Client, event: &Value) -> Result<String, Error> {
     let mut retries = RETRIES;
     loop {
         let call = Call::new(Method::POST, "/events").json(event).header(CONTENT_TYPE, "application/cloudevents+json");

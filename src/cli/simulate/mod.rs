@@ -6,7 +6,7 @@ pub(super) mod agent;
 mod answering;
 mod chance;
 mod fault;
-mod message;
+pub(super) mod message;
 pub(super) mod qa;
 pub(super) mod rag;
 pub(super) mod script;

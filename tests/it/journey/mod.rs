@@ -2,6 +2,7 @@
 //! and how it ends.
 
 mod backup;
+mod bench;
 mod service;
 mod tasks;
 

@@ -220,6 +220,17 @@ pub(crate) fn beside(server: &str, arguments: &[&str]) -> Beside {
 pub(crate) fn run(server: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Ran {
     let mut command = command(server, arguments);
     command.envs(environment.iter().copied());
+    ran(&mut command)
+}
+
+/// The same where no server is named.
+pub(crate) fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Ran {
+    let mut command = command("", arguments);
+    command.env_remove("DATS_URL").envs(environment.iter().copied());
+    ran(&mut command)
+}
+
+fn ran(command: &mut Command) -> Ran {
     let Output { status, stdout, stderr } =
         output(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
