@@ -191,7 +191,9 @@ async fn whatever_happens_every_event_is_heard_and_has_one_effect() {
     let address = broker.address();
     let recorder = Recorder::start(address, &names).await;
     let proxy = Proxy::to(address);
-    let mut setup = names.setup(proxy.address).listen(&free_address());
+    // So small a window that waves are full, and the next one is made ready meanwhile.
+    let setup = names.setup(proxy.address).with("DATS__EVENTS__RABBITMQ__WINDOW", "8");
+    let mut setup = setup.listen(&free_address());
     let database = postgres::private_database().await;
     if let Some(database) = &database {
         setup = setup
