@@ -3,10 +3,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
-use super::world::{Names, health, qa, soon, status_becomes, worker};
+use super::world::{Names, PATIENCE, health, qa, status_becomes, worker};
 use crate::support::certificates::Certificates;
 use crate::support::client::Client;
 use crate::support::process::{Server, Setup};
@@ -25,13 +27,15 @@ fn encrypted(names: &Names, host: &str, port: u16, authority: &Path) -> Setup {
 /// Waits until health says this of the broker; all that it says then.
 async fn broker_becomes(server: &Server, status: &str) -> Value {
     let client = Client::new(&server.address);
-    let mut last = Value::Null;
-    soon(&format!("the broker {status}"), async || {
-        last = health(&client).await;
-        last["publisher"]["status"] == status && last["consumer"]["status"] == status
-    })
-    .await;
-    last
+    let started = Instant::now();
+    loop {
+        let last = health(&client).await;
+        if last["publisher"]["status"] == status && last["consumer"]["status"] == status {
+            return last;
+        }
+        assert!(started.elapsed() < PATIENCE, "the broker is not {status}: {last}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

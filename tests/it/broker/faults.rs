@@ -170,7 +170,8 @@ impl Scene {
             }
             _ => {
                 let other = database.connect().await;
-                let lock = "BEGIN; LOCK TABLE tasks, replication_state IN ACCESS EXCLUSIVE MODE";
+                // In the order in which a transaction of the copy takes them: no deadlock.
+                let lock = "BEGIN; LOCK TABLE replication_state, tasks IN ACCESS EXCLUSIVE MODE";
                 other.batch_execute(lock).await.unwrap();
                 // Longer than a statement may take.
                 sleep(Duration::from_secs(3)).await;

@@ -90,7 +90,7 @@ async fn strike(
         5 => {
             // Longer than a statement may take.
             let other = database.connect().await;
-            other.batch_execute("BEGIN; LOCK TABLE tasks, replication_state IN ACCESS EXCLUSIVE MODE").await.unwrap();
+            other.batch_execute("BEGIN; LOCK TABLE replication_state, tasks IN ACCESS EXCLUSIVE MODE").await.unwrap();
             user.act(10).await;
             sleep(Duration::from_secs(3)).await;
             other.batch_execute("ROLLBACK").await.unwrap();
