@@ -106,7 +106,7 @@ impl Engine {
         machine.register_readers(clock.now())?;
         let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine)?);
         let (commands, queue) = crossbeam_channel::bounded(settings.queue_capacity);
-        let writer = Writer::new(machine, queue, read.clone(), clock.clone());
+        let writer = Writer::new(machine, queue, read.clone(), clock.clone())?;
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };
         let thread =
             thread::Builder::new().name("dats-writer".to_owned()).spawn(move || writer.run()).map_err(spawned)?;

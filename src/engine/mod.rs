@@ -39,6 +39,7 @@ mod routing;
 mod runs;
 mod settings;
 mod submit;
+mod tables;
 mod tree;
 mod turns;
 mod values;

@@ -45,7 +45,7 @@ pub(super) struct ReadSide {
     free_mib: AtomicU64,
     /// Commits that removed tasks.
     removals: AtomicU64,
-    /// The number of the last commit whose graph is published.
+    /// The number of the last commit that is in the tables.
     pub(super) published: AtomicU64,
     /// Whether there is such a number.
     lists_changes: bool,
@@ -136,7 +136,7 @@ impl ReadSide {
         });
     }
 
-    /// The tables have the group too: those who follow what is in them go on.
+    /// The tables have what was published: those who follow what is in them go on.
     pub(super) fn publish_tables(&self) {
         if self.lists_changes {
             self.note_commit_number();
@@ -144,11 +144,10 @@ impl ReadSide {
         self.head.send_modify(|_| ());
     }
 
-    /// The graph of the last commit is published.
     fn note_commit_number(&self) {
-        match self.store.view().and_then(|view| view.commit_number()) {
+        match self.store.view_of_tables().and_then(|view| view.commit_number()) {
             Ok(number) => self.published.store(number.0, Ordering::Release),
-            // The writer meets it too; until then the copy waits.
+            // Who brings the next batch into the tables meets it too; until then the copy waits.
             Err(error) => tracing::error!(%error, "the number of the last commit can't be read"),
         }
     }

@@ -15,6 +15,7 @@ use super::contents::Prepared;
 use super::incoming::EventOutcome;
 use super::machine::Machine;
 use super::read::ReadSide;
+use super::tables::TablesThread;
 use super::turns::Grant;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
@@ -34,6 +35,7 @@ pub(super) struct Writer {
     machine: Machine,
     commands: Receiver<Command>,
     read: Arc<ReadSide>,
+    tables: TablesThread,
     clock: Clock,
     held: Vec<Box<dyn Held>>,
     waiting: VecDeque<Waiting>,
@@ -51,19 +53,26 @@ struct Waiting {
 }
 
 impl Writer {
-    pub(super) fn new(machine: Machine, commands: Receiver<Command>, read: Arc<ReadSide>, clock: Clock) -> Self {
+    pub(super) fn new(
+        machine: Machine,
+        commands: Receiver<Command>,
+        read: Arc<ReadSide>,
+        clock: Clock,
+    ) -> Stored<Self> {
         let next_housekeeping = clock.now();
-        Self {
+        let tables = TablesThread::start(read.clone())?;
+        Ok(Self {
             machine,
             commands,
             read,
+            tables,
             clock,
             held: Vec::new(),
             waiting: VecDeque::new(),
             unclaimed: Vec::new(),
             events: [0; 4],
             next_housekeeping,
-        }
+        })
     }
 
     /// Runs until it is told to stop; an error of the store ends it at once.
@@ -80,12 +89,16 @@ impl Writer {
         // ever: dropping a command tells its caller. One that is sent from
         // here on is refused by its sender, who asks whether we have stopped.
         while self.commands.try_recv().is_ok() {}
-        result
+        // What ended the thread of the tables is why the writer could not go on.
+        self.tables.finish().and(result)
     }
 
     fn run_to_end(&mut self) -> Stored<()> {
         loop {
             let first = self.sleep();
+            if self.tables.has_failed() {
+                return Err(store::Error::TablesBehind);
+            }
             let now = self.clock.now();
             let started = Stopwatch::start();
             let (commands, stop) = self.take(first, now)?;
@@ -93,6 +106,7 @@ impl Writer {
             self.commit(now)?;
             self.read.note_group(commands, started.elapsed());
             if stop {
+                self.tables.finish()?;
                 return self.machine.store.checkpoint();
             }
         }
@@ -160,7 +174,7 @@ impl Writer {
         let stopwatch = Stopwatch::start();
         let durable = batch.make_durable(&self.machine.store, now)?;
         // Answers leave before the tables have what they tell of, since who asks
-        // the tables waits for it. Nothing up to `apply` may open a view here.
+        // the tables waits for it. Nothing up to `take` may open a view here.
         let to_route = self.machine.lines.routing.has_next();
         if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
             self.read.publish(publication, &self.machine, self.events, wrote);
@@ -168,12 +182,8 @@ impl Writer {
         for held in self.held.drain(..) {
             self.unclaimed.extend(held.release(durable.committed()));
         }
-        durable.apply()?;
         self.read.note_commit(stopwatch.elapsed());
-        if wrote {
-            self.read.publish_tables();
-        }
-        Ok(())
+        if wrote { self.tables.take(durable) } else { Ok(()) }
     }
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {

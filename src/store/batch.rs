@@ -249,20 +249,23 @@ impl Batch {
     /// Makes the batch durable: all of it or, after a crash, nothing. It is
     /// to be applied then. When this fails with [`Error::Unknown`] the outcome
     /// is unknown, and the caller must stop writing.
-    pub fn make_durable(mut self, store: &Store, now: Timestamp) -> Result<Durable<'_>, Error> {
+    pub fn make_durable(mut self, store: &Store, now: Timestamp) -> Result<Durable, Error> {
         if self.is_empty() {
-            return Ok(Durable::in_tables(store, Committed(())));
+            return Ok(Durable::in_tables(Committed(())));
         }
         self.at = now;
         self.tasks.sort_unstable_by_key(|row| row.id);
-        let journaled = store.journal_or_apply(&self)?;
+        let generation = store.journal_or_apply(&self)?;
         let committed = Committed(());
-        Ok(if journaled { Durable::in_journal(store, self, committed) } else { Durable::in_tables(store, committed) })
+        Ok(match generation {
+            Some(generation) => Durable::in_journal(store.tables(), self, generation, committed),
+            None => Durable::in_tables(committed),
+        })
     }
 
     /// Makes the batch durable, and visible.
     pub fn commit(self, store: &Store, now: Timestamp) -> Result<(), Error> {
-        self.make_durable(store, now)?.apply()
+        store.apply([self.make_durable(store, now)?])
     }
 
     /// The batch as a record of the journal.

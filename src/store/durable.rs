@@ -2,65 +2,117 @@
 //!
 //! What is acknowledged has to survive, and for that the journal is enough:
 //! the answer need not wait for the tables as well, which take about as long
-//! again. So a commit has two halves, and between them a view waits for the
-//! second: whoever has had an answer finds in the tables what it told of.
+//! again. So a commit has two halves. The first is the writer's; the second may
+//! be made by another thread, in the same order, and for several batches at
+//! once. In between a view waits: whoever has had an answer finds in the tables
+//! what it told of.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-
-use redb::Durability;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::batch::Committed;
-use super::{Batch, Error, Store};
+use super::{Batch, Error};
 
-/// The tables have all that is durable.
-const CURRENT: u8 = 0;
-/// A durable batch is on its way into them.
-const BEHIND: u8 = 1;
-/// It did not get there: only the next start brings it.
-const FAILED: u8 = 2;
-
-/// Whether the tables have all that is durable.
+/// How far the tables are.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    state: AtomicU8,
-    lock: Mutex<()>,
+    /// Batches that are durable, since the store was opened.
+    durable: AtomicU64,
+    /// Those of them that are in the tables.
+    applied: AtomicU64,
+    /// The generation of the journal that follows the last checkpoint.
+    generation: AtomicU64,
+    /// A batch did not get there: only the next start brings it.
+    failed: AtomicBool,
+    /// How many wait for them.
+    waiting: Mutex<usize>,
     moved: Condvar,
+    wanted: Condvar,
 }
 
 impl Tables {
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Those of a store whose last checkpoint is followed by this generation.
+    pub(super) fn at(generation: u64) -> Self {
+        Self { generation: AtomicU64::new(generation), ..Self::default() }
     }
 
-    fn set(&self, state: u8) {
-        self.state.store(state, Ordering::Release);
-        if state != BEHIND {
-            // Who has seen the old state and not gone to sleep yet holds the lock.
-            drop(self.lock());
-            self.moved.notify_all();
-        }
+    fn waiting(&self) -> MutexGuard<'_, usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether they are current; an error once they can't become so.
-    pub(super) fn are_current(&self) -> Result<bool, Error> {
-        match self.state.load(Ordering::Acquire) {
-            CURRENT => Ok(true),
-            BEHIND => Ok(false),
-            _ => Err(Error::TablesBehind),
-        }
+    /// Wakes who waits for what has just changed.
+    fn moved(&self) {
+        // Who has seen the old state and not gone to sleep yet holds the lock.
+        drop(self.waiting());
+        self.moved.notify_all();
     }
 
-    /// Waits until they are current.
-    pub(super) fn wait(&self) -> Result<(), Error> {
-        if self.are_current()? {
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.moved();
+    }
+
+    /// The tables have so many batches more.
+    pub(super) fn note_applied(&self, batches: u64) {
+        self.applied.fetch_add(batches, Ordering::AcqRel);
+        self.moved();
+    }
+
+    /// The generation that follows the last checkpoint.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// A checkpoint is durable.
+    pub(super) fn note_checkpoint(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+        self.moved();
+    }
+
+    fn reached(&self, reached: impl Fn() -> bool) -> Result<bool, Error> {
+        if self.failed.load(Ordering::Acquire) { Err(Error::TablesBehind) } else { Ok(reached()) }
+    }
+
+    fn wait_until(&self, reached: impl Fn() -> bool) -> Result<(), Error> {
+        if self.reached(&reached)? {
             return Ok(());
         }
-        let mut guard = self.lock();
-        while !self.are_current()? {
-            guard = self.moved.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
-        Ok(())
+        let mut waiting = self.waiting();
+        *waiting += 1;
+        self.wanted.notify_one();
+        let result = loop {
+            match self.reached(&reached) {
+                Ok(false) => waiting = self.moved.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                Ok(true) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        *waiting -= 1;
+        result
+    }
+
+    /// Waits until somebody waits for them, at most so long.
+    pub(super) fn wait_for_reader(&self, at_most: Duration) {
+        let nobody = |waiting: &mut usize| *waiting == 0;
+        drop(self.wanted.wait_timeout_while(self.waiting(), at_most, nobody));
+    }
+
+    /// Whether they have all that is durable; an error once they can't.
+    pub(super) fn are_current(&self) -> Result<bool, Error> {
+        let durable = self.durable.load(Ordering::Acquire);
+        self.reached(|| self.applied.load(Ordering::Acquire) >= durable)
+    }
+
+    /// Waits until they have all that is durable now.
+    pub(super) fn wait(&self) -> Result<(), Error> {
+        let durable = self.durable.load(Ordering::Acquire);
+        self.wait_until(|| self.applied.load(Ordering::Acquire) >= durable)
+    }
+
+    /// Waits for the checkpoint that is followed by this generation.
+    pub(super) fn wait_for_checkpoint(&self, generation: u64) -> Result<(), Error> {
+        self.wait_until(|| self.generation() >= generation)
     }
 }
 
@@ -68,23 +120,32 @@ impl Tables {
 /// holds it must not open one.
 #[derive(Debug)]
 #[must_use = "views wait until it is applied"]
-pub struct Durable<'a> {
-    store: &'a Store,
+pub struct Durable {
     /// `None`: the tables have it.
-    batch: Option<Batch>,
+    waiting: Option<Waiting>,
     committed: Committed,
 }
 
-impl<'a> Durable<'a> {
+/// A batch that the journal has, and the tables not yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    tables: Arc<Tables>,
+    pub(super) batch: Batch,
+    /// The generation of the journal that its record is in.
+    pub(super) generation: u64,
+    applied: bool,
+}
+
+impl Durable {
     /// A batch that the journal has, and the tables not yet.
-    pub(super) fn in_journal(store: &'a Store, batch: Batch, committed: Committed) -> Self {
-        store.tables().set(BEHIND);
-        Self { store, batch: Some(batch), committed }
+    pub(super) fn in_journal(tables: &Arc<Tables>, batch: Batch, generation: u64, committed: Committed) -> Self {
+        tables.durable.fetch_add(1, Ordering::AcqRel);
+        Self { waiting: Some(Waiting { tables: tables.clone(), batch, generation, applied: false }), committed }
     }
 
     /// A batch that the tables have.
-    pub(super) const fn in_tables(store: &'a Store, committed: Committed) -> Self {
-        Self { store, batch: None, committed }
+    pub(super) const fn in_tables(committed: Committed) -> Self {
+        Self { waiting: None, committed }
     }
 
     /// What releases answers.
@@ -93,36 +154,36 @@ impl<'a> Durable<'a> {
         &self.committed
     }
 
-    /// Brings the batch into the tables. When this fails it is durable all the
-    /// same, and the next start brings it; this store shows nothing any more.
-    pub fn apply(mut self) -> Result<(), Error> {
-        let Some(batch) = &self.batch else { return Ok(()) };
-        let mut transaction = self.store.database().begin_write()?;
-        transaction.set_durability(Durability::None)?;
-        batch.apply(&transaction)?;
-        transaction.commit()?;
-        self.batch = None;
-        self.store.tables().set(CURRENT);
-        Ok(())
+    /// What is to be applied.
+    pub(super) fn into_waiting(self) -> Option<Waiting> {
+        self.waiting
     }
 }
 
-impl Drop for Durable<'_> {
+impl Waiting {
+    /// The tables have the batch.
+    pub(super) fn applied(mut self) {
+        self.applied = true;
+    }
+}
+
+impl Drop for Waiting {
+    /// A batch that is never applied is durable all the same, and the next
+    /// start brings it; this store shows nothing any more.
     fn drop(&mut self) {
-        if self.batch.is_some() {
-            self.store.tables().set(FAILED);
+        if !self.applied {
+            self.tables.fail();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use redb::backends::InMemoryBackend;
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::store::Store;
     use crate::task::Timestamp;
 
     const TEXT: &[u8] = b"text";
@@ -135,7 +196,7 @@ mod tests {
         Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20).unwrap()
     }
 
-    fn durable(store: &Store) -> Durable<'_> {
+    fn durable(store: &Store) -> Durable {
         let mut batch = Batch::default();
         batch.put_content(hash(), TEXT.to_vec());
         batch.make_durable(store, Timestamp::from_micros(1)).unwrap()
@@ -152,7 +213,7 @@ mod tests {
         });
         std::thread::sleep(Duration::from_millis(20));
         assert!(!reader.is_finished(), "a view was given that lacks what is durable");
-        durable.apply().unwrap();
+        store.apply([durable]).unwrap();
         assert_eq!(reader.join().unwrap().unwrap().as_deref(), Some(TEXT));
         assert!(store.view_now().unwrap().is_some());
     }

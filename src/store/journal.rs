@@ -1,11 +1,13 @@
 //! The journal: where a batch becomes durable.
 //!
 //! Each batch is appended as one record and synced; only then it is applied
-//! to redb, by a commit that redb does not sync. When the journal is full,
-//! one commit that redb does sync takes its place: the checkpoint. It makes
-//! everything before it durable in redb and begins a new generation, whose
-//! records overwrite the old ones. After a crash redb is at the last
-//! checkpoint, and the records of its generation are applied again.
+//! to redb, by a commit that redb does not sync. The records of a generation
+//! are in one half of the journal. When it is full, the next generation begins
+//! in the other half, and what the full one has is made durable in redb
+//! meanwhile, by one commit that redb does sync: the checkpoint. From then on
+//! nobody needs that half. After a crash redb is at the last checkpoint, and
+//! the records of its generation, and of the next if it had begun, are applied
+//! again.
 //!
 //! A record begins at a multiple of [`BLOCK`], so a torn write never touches
 //! a block that holds something acknowledged. The journal's space is written
@@ -13,8 +15,9 @@
 //! file.
 //!
 //! A record, numbers little-endian: magic (8 bytes), id of the store (16),
-//! generation (8), number within it (8), length of the payload (4), CRC-32
-//! of all of these and the payload (4), payload.
+//! generation (8), number (8), length of the payload (4), CRC-32 of all of
+//! these and the payload (4), payload. Numbers go on from one half to the
+//! other, so that nothing can be missing between them.
 
 use std::io;
 
@@ -25,9 +28,10 @@ use super::Error;
 
 /// Records begin at multiples of it: the largest block that a disk tears.
 const BLOCK: u64 = 4096;
-/// Size of the journal. A larger one makes checkpoints rarer and longer, and
-/// a start after a crash slower: replaying it takes about a second.
-pub(super) const JOURNAL_BYTES: u64 = 16 * 1024 * 1024;
+/// Size of the journal, of both halves. A larger one makes checkpoints rarer
+/// and longer, and a start after a crash slower: replaying one half takes about
+/// a second.
+pub(super) const JOURNAL_BYTES: u64 = 32 * 1024 * 1024;
 const MAGIC: &[u8; 8] = b"datsjrnl";
 const HEAD: usize = 48;
 
@@ -38,7 +42,9 @@ pub(super) struct Journal {
     store: Uuid,
     generation: u64,
     number: u64,
+    /// Where the next record begins in the half of the generation.
     offset: u64,
+    /// Size of a half.
     capacity: u64,
     /// The record being written, kept to be filled again.
     record: Vec<u8>,
@@ -66,25 +72,28 @@ impl Journal {
     }
 
     /// Opens the journal of a store at the given generation, and reads the
-    /// records of that generation.
+    /// records of that generation and of the next.
     pub(super) fn open(
         file: Box<dyn StorageBackend>,
         store: Uuid,
         generation: u64,
     ) -> Result<(Self, Vec<Vec<u8>>), Error> {
-        let length = file.len().map_err(failed)?;
-        let mut content = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        file.read(0, &mut content).map_err(failed)?;
-        let (mut records, mut offset) = (Vec::new(), 0);
-        while let Some(payload) = record_at(&content, offset, store, generation, as_u64(records.len())) {
-            offset += blocks(HEAD + payload.len());
-            records.push(payload.to_vec());
-        }
-        refuse_gap(&content, offset, store, generation, as_u64(records.len()))?;
-        let number = as_u64(records.len());
-        let offset = as_u64(offset);
-        let capacity = length;
-        Ok((Self { file, store, generation, number, offset, capacity, record: Vec::new() }, records))
+        let capacity = file.len().map_err(failed)? / 2;
+        let mut content = vec![0; usize::try_from(capacity).unwrap_or(usize::MAX)];
+        let mut read = |generation, number| {
+            file.read(begin(generation, capacity), &mut content).map_err(failed)?;
+            Found::read(&content, store, generation, number)
+        };
+        let first = read(generation, None)?;
+        let second = read(generation + 1, Some(first.number))?;
+        let mut records = first.records;
+        let (generation, number, offset) = if second.records.is_empty() {
+            (generation, first.number, first.offset)
+        } else {
+            (generation + 1, second.number, second.offset)
+        };
+        records.extend(second.records);
+        Ok((Self { file, store, generation, number, offset: as_u64(offset), capacity, record: Vec::new() }, records))
     }
 
     /// The generation that records are written for.
@@ -92,10 +101,14 @@ impl Journal {
         self.generation
     }
 
-    /// Whether a payload of so many bytes has room. Without room it is time
-    /// for a checkpoint.
+    /// Whether a payload of so many bytes has room in the half.
     pub(super) fn fits(&self, bytes: usize) -> bool {
         self.offset + as_u64(blocks(HEAD + bytes)) <= self.capacity
+    }
+
+    /// Whether it would have room in an empty half.
+    pub(super) fn can_hold(&self, bytes: usize) -> bool {
+        as_u64(blocks(HEAD + bytes)) <= self.capacity
     }
 
     /// Appends a record and syncs it: on return it survives a crash. After
@@ -112,19 +125,56 @@ impl Journal {
         self.record.extend_from_slice(&checksum.to_le_bytes());
         self.record.extend_from_slice(payload);
         self.record.resize(blocks(self.record.len()), 0);
-        self.file.write(self.offset, &self.record)?;
+        self.file.write(begin(self.generation, self.capacity) + self.offset, &self.record)?;
         self.file.sync_data()?;
         self.offset += as_u64(self.record.len());
         self.number += 1;
         Ok(())
     }
 
-    /// A checkpoint is durable: the next generation begins.
+    /// The half is full: the next generation begins in the other one, which
+    /// nobody may need any more.
+    pub(super) fn turn(&mut self) {
+        self.generation += 1;
+        self.offset = 0;
+    }
+
+    /// A checkpoint of everything is durable: a generation begins, and nobody
+    /// needs the other half.
     pub(super) fn restart(&mut self, generation: u64) {
         self.generation = generation;
         self.number = 0;
         self.offset = 0;
     }
+}
+
+/// The whole records of a generation, and what comes behind them.
+struct Found {
+    records: Vec<Vec<u8>>,
+    number: u64,
+    offset: usize,
+}
+
+impl Found {
+    /// Reads a half. `number` is that of its first record; `None` where nothing
+    /// came before it.
+    fn read(half: &[u8], store: Uuid, generation: u64, number: Option<u64>) -> Result<Self, Error> {
+        let at_begin = || head_at(half, 0, store).filter(|head| head.generation == generation).map(|head| head.number);
+        let number = number.or_else(at_begin).unwrap_or(0);
+        let mut found = Self { records: Vec::new(), number, offset: 0 };
+        while let Some(payload) = record_at(half, found.offset, store, generation, found.number) {
+            found.offset += blocks(HEAD + payload.len());
+            found.number += 1;
+            found.records.push(payload.to_vec());
+        }
+        refuse_gap(half, &found, store, generation)?;
+        Ok(found)
+    }
+}
+
+/// Where the half of a generation begins.
+const fn begin(generation: u64, capacity: u64) -> u64 {
+    if generation.is_multiple_of(2) { 0 } else { capacity }
 }
 
 fn failed(source: io::Error) -> Error {
@@ -174,20 +224,17 @@ fn record_at(content: &[u8], offset: usize, store: Uuid, generation: u64, number
 }
 
 /// A record is synced before the next one is written: behind a torn one
-/// there is no other of its generation. If there is, the disk has lost
-/// something that was acknowledged, which must not pass in silence.
-fn refuse_gap(content: &[u8], offset: usize, store: Uuid, generation: u64, number: u64) -> Result<(), Error> {
-    let step = blocks(1);
-    let mut at = offset + step;
-    while at < content.len() {
-        if let Some(head) = head_at(content, at, store)
-            && head.number > number
-            && record_at(content, at, store, generation, head.number).is_some()
+/// there is no other of its generation, and none of the next. If there is, the
+/// disk has lost something that was acknowledged, which must not pass in silence.
+fn refuse_gap(half: &[u8], found: &Found, store: Uuid, generation: u64) -> Result<(), Error> {
+    for at in (found.offset..half.len()).step_by(blocks(1)) {
+        if let Some(head) = head_at(half, at, store)
+            && record_at(half, at, store, generation, head.number).is_some()
         {
-            let detail = format!("record {number} is damaged, but record {} behind it is whole", head.number);
+            let (number, behind) = (found.number, head.number);
+            let detail = format!("record {number} is damaged, but record {behind} behind it is whole");
             return Err(Error::Corrupt { table: "journal", detail });
         }
-        at += step;
     }
     Ok(())
 }
@@ -199,17 +246,34 @@ mod tests {
 
     const STORE: Uuid = Uuid::from_u128(7);
 
+    /// Six blocks a half.
+    const BYTES: u64 = 12 * BLOCK;
+    /// Where the half of generation 3 begins.
+    const HALF: usize = 6 * 4096;
+
     fn open(bytes: &[u8], generation: u64) -> Result<(Journal, Vec<Vec<u8>>), Error> {
         let file = InMemoryBackend::new();
-        file.set_len(JOURNAL_BYTES).unwrap();
+        file.set_len(BYTES).unwrap();
         file.write(0, bytes).unwrap();
         Journal::open(Box::new(file), STORE, generation)
     }
 
     fn image(journal: &Journal) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(JOURNAL_BYTES).unwrap()];
+        let mut bytes = vec![0; usize::try_from(BYTES).unwrap()];
         journal.file.read(0, &mut bytes).unwrap();
         bytes
+    }
+
+    /// A journal whose first half is full, and that goes on in the second.
+    fn turned() -> Journal {
+        let (mut journal, _) = open(&[], 3).unwrap();
+        for number in 0..8_u8 {
+            if !journal.fits(1) {
+                journal.turn();
+            }
+            journal.append(&[number]).unwrap();
+        }
+        journal
     }
 
     fn written(payloads: &[&[u8]]) -> Vec<u8> {
@@ -236,9 +300,9 @@ mod tests {
     #[test]
     fn a_torn_tail_is_dropped_and_written_over() {
         let whole = written(&[b"one", b"two"]);
-        for at in [4096, 4100, 4096 + 20, 4096 + 40, 4096 + 45, 4096 + 49] {
+        for at in [0, 4, 20, 40, 45, 49] {
             let mut torn = whole.clone();
-            torn[at] ^= 0x40;
+            torn[HALF + 4096 + at] ^= 0x40;
             let (mut journal, records) = open(&torn, 3).unwrap();
             assert_eq!(records, [b"one".to_vec()], "flipped at {at}");
             journal.append(b"again").unwrap();
@@ -249,8 +313,55 @@ mod tests {
     #[test]
     fn damage_before_a_whole_record_is_refused() {
         let mut bytes = written(&[b"one", b"two", b"three"]);
-        bytes[4096 + 50] ^= 1;
+        bytes[HALF + 4096 + 50] ^= 1;
         let error = open(&bytes, 3).unwrap_err().to_string();
         assert_eq!(error, "table journal has a corrupt row: record 1 is damaged, but record 2 behind it is whole");
+    }
+
+    #[test]
+    fn a_generation_is_followed_by_the_next() {
+        let journal = turned();
+        assert_eq!((journal.generation(), journal.offset), (4, 2 * BLOCK));
+        let numbers = |from: u8| (from..8).map(|number| vec![number]).collect::<Vec<_>>();
+        let (again, records) = open(&image(&journal), 3).unwrap();
+        assert_eq!(records, numbers(0));
+        assert_eq!((again.generation(), again.number, again.offset), (4, 8, 2 * BLOCK));
+        // The checkpoint that frees the first half is durable.
+        let (mut journal, records) = open(&image(&journal), 4).unwrap();
+        assert_eq!((records, journal.number), (numbers(6), 8));
+        journal.restart(5);
+        journal.append(b"new").unwrap();
+        assert_eq!(open(&image(&journal), 5).unwrap().1, [b"new".to_vec()]);
+    }
+
+    #[test]
+    fn a_torn_begin_of_the_next_generation_is_dropped() {
+        let (mut journal, _) = open(&[], 3).unwrap();
+        (0..6_u8).for_each(|number| journal.append(&[number]).unwrap());
+        journal.turn();
+        journal.append(b"torn").unwrap();
+        let mut bytes = image(&journal);
+        bytes[49] ^= 1;
+        let (journal, records) = open(&bytes, 3).unwrap();
+        assert_eq!((records.len(), journal.generation(), journal.fits(1)), (6, 3, false));
+        assert!(open(&bytes, 4).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn damage_before_the_next_generation_is_refused() {
+        let whole = image(&turned());
+        for block in 0..6 {
+            let mut bytes = whole.clone();
+            bytes[HALF + block * 4096 + 48] ^= 1;
+            assert!(open(&bytes, 3).is_err(), "record {block} is damaged");
+            assert_eq!(open(&bytes, 4).unwrap().1.len(), 2, "it is not needed any more");
+        }
+    }
+
+    #[test]
+    fn what_no_half_holds_is_known() {
+        let (journal, _) = open(&[], 3).unwrap();
+        assert!(journal.can_hold(HALF - HEAD) && journal.fits(HALF - HEAD));
+        assert!(!journal.can_hold(HALF - HEAD + 1));
     }
 }

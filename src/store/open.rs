@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, StorageBackend};
+use redb::{Database, Durability, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
 use super::cautious::Cautious;
 use super::contents::ContentFiles;
-use super::durable::Tables;
+use super::durable::{Durable, Tables, Waiting};
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
@@ -40,7 +40,7 @@ pub struct Store {
 struct Inner {
     database: Database,
     journal: Mutex<Journal>,
-    tables: Tables,
+    tables: Arc<Tables>,
     id: Uuid,
     path: Option<PathBuf>,
     contents: Option<Arc<ContentFiles>>,
@@ -67,11 +67,11 @@ impl Store {
     pub fn verify(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
         let _lock = lock(dir)?;
         let path = dir.join(FILE);
-        let journal = open_journal(&dir.join(JOURNAL))?;
         refuse_panics(&path, || {
             // The file is not released: what redb would write is dropped.
             let (mut database, _file) = open_database(&path, cache_bytes)?;
             let id = identify(&database, Some(&path))?;
+            let journal = open_journal(&dir.join(JOURNAL))?;
             check_pages(&mut database, &path)?;
             let generation = generation(&database)?;
             let (_, records) = Journal::open(journal, id, generation)?;
@@ -101,10 +101,10 @@ impl Store {
         if !path.exists() {
             make(dir, &path, cache_bytes)?;
         }
-        let journal = open_journal(&dir.join(JOURNAL))?;
         refuse_panics(&path, || {
             let (mut database, file) = open_database(&path, cache_bytes)?;
             let id = identify(&database, Some(&path))?;
+            let journal = open_journal(&dir.join(JOURNAL))?;
             if verify {
                 check_pages(&mut database, &path)?;
             }
@@ -148,7 +148,7 @@ impl Store {
         let inner = Inner {
             database,
             journal: Mutex::new(journal),
-            tables: Tables::default(),
+            tables: Arc::new(Tables::at(generation)),
             id,
             path,
             contents,
@@ -164,18 +164,47 @@ impl Store {
     }
 
     /// Writes a batch to the journal: on return it survives a crash, and the
-    /// tables are to follow. Without room there it is applied at once, and
-    /// the checkpoint has it: `false`.
-    pub(super) fn journal_or_apply(&self, batch: &Batch) -> Result<bool, Error> {
+    /// tables are to follow. The generation of its record; `None` for one that
+    /// has no room there at all, and is in the tables when this returns.
+    ///
+    /// Where the other half of the journal has to be taken, and is still needed,
+    /// this waits for a checkpoint.
+    pub(super) fn journal_or_apply(&self, batch: &Batch) -> Result<Option<u64>, Error> {
         let record = batch.to_journal()?;
         let mut journal = self.journal();
         if !journal.fits(record.len()) {
-            drop(journal);
-            return self.checkpoint_with(std::slice::from_ref(batch)).map(|()| false);
+            if !journal.can_hold(record.len()) {
+                drop(journal);
+                return self.checkpoint_with(std::slice::from_ref(batch)).map(|()| None);
+            }
+            self.inner.tables.wait_for_checkpoint(journal.generation())?;
+            journal.turn();
         }
         // Up to here nothing has happened: an error leaves no trace.
         journal.append(&record).map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
-        Ok(true)
+        Ok(Some(journal.generation()))
+    }
+
+    /// Brings batches into the tables, in the order in which they became
+    /// durable. With the first of a generation goes the checkpoint behind which
+    /// it begins. After an error the store shows nothing any more; what is
+    /// durable is brought by the next start.
+    pub fn apply(&self, batches: impl IntoIterator<Item = Durable>) -> Result<(), Error> {
+        let waiting: Vec<Waiting> = batches.into_iter().filter_map(Durable::into_waiting).collect();
+        for batches in waiting.chunk_by(|one, next| one.generation == next.generation) {
+            let Some(generation) = batches.first().map(|first| first.generation) else { continue };
+            if generation > self.inner.tables.generation() {
+                self.write_checkpoint(&[], generation)?;
+            }
+            let mut transaction = self.inner.database.begin_write()?;
+            transaction.set_durability(Durability::None)?;
+            batches.iter().try_for_each(|waiting| waiting.batch.apply(&transaction))?;
+            transaction.commit()?;
+        }
+        let count = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+        waiting.into_iter().for_each(Waiting::applied);
+        self.inner.tables.note_applied(count);
+        Ok(())
     }
 
     /// Makes redb durable up to now, so that a start has nothing to replay.
@@ -183,11 +212,20 @@ impl Store {
         self.checkpoint_with(&[])
     }
 
-    /// Applies batches in a commit that redb syncs, and begins a new
-    /// generation of the journal with it.
+    /// Applies batches in a checkpoint, and begins a new generation of the
+    /// journal with it.
     fn checkpoint_with(&self, batches: &[Batch]) -> Result<(), Error> {
+        self.wait()?;
         let mut journal = self.journal();
         let next = journal.generation() + 1;
+        self.write_checkpoint(batches, next)?;
+        journal.restart(next);
+        Ok(())
+    }
+
+    /// Applies batches in a commit that redb syncs, and that is followed by a
+    /// generation of the journal.
+    fn write_checkpoint(&self, batches: &[Batch], generation: u64) -> Result<(), Error> {
         let mut transaction = self.inner.database.begin_write()?;
         // It also keeps the free pages, so that a start after a crash need
         // not look for them.
@@ -195,9 +233,9 @@ impl Store {
         for batch in batches {
             batch.apply(&transaction)?;
         }
-        transaction.open_table(tables::META)?.insert(GENERATION_KEY, &next.to_le_bytes()[..])?;
+        transaction.open_table(tables::META)?.insert(GENERATION_KEY, &generation.to_le_bytes()[..])?;
         transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
-        journal.restart(next);
+        self.inner.tables.note_checkpoint(generation);
         Ok(())
     }
 
@@ -211,11 +249,7 @@ impl Store {
         self.inner.id
     }
 
-    pub(super) fn database(&self) -> &Database {
-        &self.inner.database
-    }
-
-    pub(super) fn tables(&self) -> &Tables {
+    pub(super) fn tables(&self) -> &Arc<Tables> {
         &self.inner.tables
     }
 
@@ -247,7 +281,19 @@ impl Store {
     /// Waits while the tables follow what is durable.
     pub fn view(&self) -> Result<View, Error> {
         self.wait()?;
+        self.view_of_tables()
+    }
+
+    /// As [`Self::view`], of what the tables have, be it behind what is durable:
+    /// for who brings them on.
+    pub fn view_of_tables(&self) -> Result<View, Error> {
         Ok(View::new(self.inner.database.begin_read()?, self.inner.contents.clone()))
+    }
+
+    /// Waits until somebody waits for the tables, at most so long: until then
+    /// there is time to bring more into them at once.
+    pub fn wait_for_reader(&self, at_most: Duration) {
+        self.inner.tables.wait_for_reader(at_most);
     }
 
     /// Waits until the tables have all that is durable.

@@ -8,7 +8,7 @@ use redb::TableDefinition;
 
 /// The format that this version writes. It is raised with every change of a
 /// table or a row that older versions can't read.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 
 pub(super) type Id = &'static [u8; 16];
 pub(super) type IdSeq = &'static [u8; 24];
