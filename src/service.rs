@@ -105,7 +105,8 @@ impl Service {
         let replicator = copy.map(|settings| Replicator::new(engine.clone(), settings, clock.clone()));
         let broker = config.events.rabbitmq.as_ref().map(|settings| {
             let broker = Arc::new(Broker::new(format!("{}:{}", settings.host, settings.port), clock.clone()));
-            (amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone()), broker)
+            let driver = amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone());
+            (driver.traced(tracer.as_ref()), broker)
         });
         let (broker, shown) = broker.unzip();
         let others = Others { services, broker: shown, replica: replicator.as_ref().map(Replicator::status), tracer };

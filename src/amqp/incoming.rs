@@ -30,8 +30,8 @@ pub(super) struct Untaken {
     pub(super) task: Option<TaskId>,
 }
 
-/// Reads a message.
-pub(super) fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
+/// Reads a message; with the trace that its event says it belongs to.
+pub(super) fn read(delivery: &Delivery) -> Result<(Incoming, Option<String>), Untaken> {
     let untaken = |reason: String, raw: String| Untaken { reason, raw, task: None };
     if delivery.data.len() > MAX_EVENT_BYTES {
         let reason = format!("the message has {} bytes, at most {MAX_EVENT_BYTES} are taken", delivery.data.len());
@@ -41,7 +41,7 @@ pub(super) fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
         structured(delivery).map_err(|error| untaken(error.to_string(), kept(&delivery.data)))?;
     let received = events::read(&text).map_err(|error| untaken(told(&error), kept(&text)))?;
     let identity = received.incoming.identity.filter(|_| has_identity);
-    Ok(Incoming { identity, on_bus: true, ..received.incoming })
+    Ok((Incoming { identity, on_bus: true, ..received.incoming }, received.traceparent))
 }
 
 /// The task that an event names.

@@ -1,5 +1,5 @@
-//! Makes spans of requests, with the names that the semantic conventions for
-//! HTTP give to what is known of them.
+//! Makes spans of requests, questions and events, with the names that the
+//! semantic conventions give to what is known of them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -97,6 +97,20 @@ impl Tracer {
             attributes.push(KeyValue::new("http.request.resend_count", i64::from(asked.before)));
         }
         self.start(SpanKind::Client, asked.name.into(), attributes, parent, 400)
+    }
+
+    /// The span of an event that came over a queue of the broker, until its
+    /// effect is there. `parent`: what it says of its trace.
+    #[must_use]
+    pub fn event(&self, queue: &str, parent: Option<&str>) -> Span {
+        let attributes = vec![
+            KeyValue::new("messaging.system", "rabbitmq"),
+            KeyValue::new("messaging.operation.type", "process"),
+            KeyValue::new("messaging.operation.name", "process"),
+            KeyValue::new("messaging.destination.name", queue.to_owned()),
+        ];
+        let name = format!("process {queue}").into();
+        self.start(SpanKind::Consumer, name, attributes, parent.and_then(|text| text.parse().ok()), u16::MAX)
     }
 
     fn start(

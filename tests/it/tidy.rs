@@ -16,7 +16,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "lineage", "store", "engine", "json"]),
-    ("amqp", &["task", "clock", "store", "engine", "events", "json"]),
+    ("amqp", &["task", "clock", "telemetry", "store", "engine", "events", "json"]),
     ("routing", &["task", "clock", "telemetry", "engine", "json"]),
     ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
     ("replica", &["task", "lineage", "clock", "store", "engine"]),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::collector::{Collector, Mood};
 use super::setup;
 use crate::support::client::Client;
+use crate::support::collector::{Collector, Mood};
 use crate::support::process::Setup;
 
 const PATIENCE: Duration = Duration::from_secs(30);

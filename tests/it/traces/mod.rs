@@ -2,18 +2,12 @@
 //! refuses or hangs costs nothing but them.
 
 mod away;
-mod collector;
 
 use serde_json::json;
 
-use self::collector::{Collector, Mood, Taken};
 use crate::support::client::Client;
+use crate::support::collector::{CLIENT, Collector, ERROR, Mood, SERVER};
 use crate::support::process::{Setup, run};
-
-/// Kinds of spans, and a status that is an error, as numbers of the protocol.
-const SERVER: i32 = 2;
-const CLIENT: i32 = 3;
-const ERROR: i32 = 2;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -27,10 +21,6 @@ fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{CALLER}-{flags}")
 }
 
-fn status_of(taken: &Taken) -> i32 {
-    taken.span.status.as_ref().map_or(0, |status| status.code)
-}
-
 #[tokio::test]
 async fn a_request_is_a_span_below_its_caller() {
     let collector = Collector::start(Mood::Takes);
@@ -41,7 +31,7 @@ async fn a_request_is_a_span_below_its_caller() {
     assert_eq!(answer.status, 201);
     let span = collector.named("POST /api/v1/tasks").await;
     assert_eq!((span.trace().as_str(), span.parent().as_str()), (TRACE, CALLER));
-    assert_eq!((span.span.kind, status_of(&span)), (SERVER, 0));
+    assert_eq!((span.span.kind, span.status()), (SERVER, 0));
     for (name, value) in [
         ("http.request.method", "POST"),
         ("http.route", "/api/v1/tasks"),
@@ -88,7 +78,7 @@ async fn refusals_have_spans_and_questions_about_health_have_none() {
     }
     assert_eq!(client.get("tasks/none").await.status, 404);
     let read = collector.named("GET /api/v1/tasks/{id}").await;
-    assert_eq!((read.attribute("http.response.status_code").as_str(), status_of(&read)), ("404", 0));
+    assert_eq!((read.attribute("http.response.status_code").as_str(), read.status()), ("404", 0));
     assert_eq!(client.ask("BREW", "tasks", &[], "").await.unwrap().status, 405);
     let brew = collector.named("HTTP").await;
     assert_eq!(
@@ -158,7 +148,7 @@ async fn questions_to_the_agent_are_spans_below_the_request() {
     let first = collector.named("POST /analyze").await;
     for question in [&first, &again] {
         assert_eq!((question.trace(), question.parent()), (submission.trace(), submission.id()), "{question:?}");
-        assert_eq!((question.span.kind, status_of(question)), (CLIENT, ERROR));
+        assert_eq!((question.span.kind, question.status()), (CLIENT, ERROR));
         assert_eq!(question.attribute("http.response.status_code"), "503");
         assert_eq!(question.attribute("error.type"), "503");
         assert_eq!(question.attribute("url.full"), format!("{agent}/analyze"));

@@ -22,10 +22,16 @@ use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Kinds of spans, as numbers of the protocol.
+pub(crate) const SERVER: i32 = 2;
+pub(crate) const CLIENT: i32 = 3;
+pub(crate) const CONSUMER: i32 = 5;
+/// The status of a span that failed.
+pub(crate) const ERROR: i32 = 2;
 
 /// What it does with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mood {
+pub(crate) enum Mood {
     /// Takes it.
     Takes,
     /// Refuses it with this status.
@@ -36,10 +42,10 @@ pub(super) enum Mood {
 
 /// One span, with its attributes as text.
 #[derive(Debug, Clone)]
-pub(super) struct Taken {
-    pub(super) span: Span,
+pub(crate) struct Taken {
+    pub(crate) span: Span,
     /// `service.name`, and whatever else the resource has.
-    pub(super) resource: Vec<(String, String)>,
+    pub(crate) resource: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -51,7 +57,7 @@ struct State {
 }
 
 /// A running collector, on a thread of its own; it ends when dropped.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     runtime: Option<Runtime>,
@@ -59,35 +65,40 @@ pub(super) struct Collector {
 
 impl Taken {
     /// An attribute of the span as text; empty where it is missing.
-    pub(super) fn attribute(&self, name: &str) -> String {
+    pub(crate) fn attribute(&self, name: &str) -> String {
         let attributes = texts(&self.span.attributes);
         attributes.into_iter().find_map(|(key, value)| (key == name).then_some(value)).unwrap_or_default()
     }
 
+    /// Its status; 0 where none was set.
+    pub(crate) fn status(&self) -> i32 {
+        self.span.status.as_ref().map_or(0, |status| status.code)
+    }
+
     /// Its trace in hexadecimal digits.
-    pub(super) fn trace(&self) -> String {
+    pub(crate) fn trace(&self) -> String {
         hex(&self.span.trace_id)
     }
 
     /// Its own id.
-    pub(super) fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         hex(&self.span.span_id)
     }
 
     /// That of its parent; empty for a root.
-    pub(super) fn parent(&self) -> String {
+    pub(crate) fn parent(&self) -> String {
         hex(&self.span.parent_span_id)
     }
 }
 
 impl Collector {
     /// On a free port.
-    pub(super) fn start(mood: Mood) -> Self {
+    pub(crate) fn start(mood: Mood) -> Self {
         Self::start_on("127.0.0.1:0".parse().unwrap(), mood)
     }
 
     /// On a given address.
-    pub(super) fn start_on(address: SocketAddr, mood: Mood) -> Self {
+    pub(crate) fn start_on(address: SocketAddr, mood: Mood) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -98,37 +109,37 @@ impl Collector {
     }
 
     /// Where it is.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// As a setting.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// What it does from now on.
-    pub(super) fn set(&self, mood: Mood) {
+    pub(crate) fn set(&self, mood: Mood) {
         self.state.lock().unwrap().mood = mood;
     }
 
     /// How many batches were brought, taken or not.
-    pub(super) fn batches(&self) -> usize {
+    pub(crate) fn batches(&self) -> usize {
         self.state.lock().unwrap().batches
     }
 
     /// The `traceparent` of everything else that was asked.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.state.lock().unwrap().asked.clone()
     }
 
     /// What was taken up to now.
-    pub(super) fn spans(&self) -> Vec<Taken> {
+    pub(crate) fn spans(&self) -> Vec<Taken> {
         self.state.lock().unwrap().spans.clone()
     }
 
     /// The first span that fits, once it is here.
-    pub(super) async fn wait_for(&self, fits: impl Fn(&Taken) -> bool) -> Taken {
+    pub(crate) async fn wait_for(&self, fits: impl Fn(&Taken) -> bool) -> Taken {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(taken) = self.spans().into_iter().find(&fits) {
@@ -140,7 +151,7 @@ impl Collector {
     }
 
     /// The span of that name, once it is here.
-    pub(super) async fn named(&self, name: &str) -> Taken {
+    pub(crate) async fn named(&self, name: &str) -> Taken {
         self.wait_for(|taken| taken.span.name == name).await
     }
 }
@@ -216,5 +227,5 @@ fn text(value: Option<&AnyValue>) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
