@@ -198,6 +198,10 @@ mod tests {
         BasicProperties::default().with_headers(table)
     }
 
+    fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
+        super::read(delivery).map(|(event, _)| event)
+    }
+
     fn is_failure(event: &Incoming) -> bool {
         matches!(&event.message, Message::Report { report: Report::Failed(_), .. })
     }
@@ -229,6 +233,18 @@ mod tests {
             let taken = read(&delivery("task.failed", &data(), headers(prefix, &[all[0], all[2], all[3]]))).unwrap();
             assert!(is_failure(&taken));
         }
+    }
+
+    #[test]
+    fn the_trace_is_an_attribute_like_others() {
+        let all =
+            [("specversion", "1.0"), ("type", "task.failed"), ("source", "/w"), ("id", "1"), ("traceparent", "00-x")];
+        let (_, trace) = super::read(&delivery("x", &data(), headers(PREFIXES[0], &all))).unwrap();
+        assert_eq!(trace.as_deref(), Some("00-x"));
+        let event = json!({"specversion": "1.0", "type": "task.failed", "source": "/w", "id": "1", "data": data(),
+            "traceparent": {"no": "text"}});
+        let (_, trace) = super::read(&delivery("x", &event, BasicProperties::default())).unwrap();
+        assert_eq!(trace, None);
     }
 
     #[test]

@@ -156,7 +156,11 @@ impl SpanExporter for Sender {
         // There encoding takes no time from requests, and the client finds
         // its timers.
         let sending = self.runtime.spawn(async move { exporter.export(batch).await });
-        let sent = sending.await.unwrap_or_else(|error| Err(OTelSdkError::InternalFailure(error.to_string())));
+        let Ok(sent) = sending.await else {
+            // The background has ended: so does the service.
+            self.figures.ended(spans, false);
+            return Err(OTelSdkError::AlreadyShutdown);
+        };
         self.figures.ended(spans, sent.is_ok());
         self.tell(&sent);
         sent

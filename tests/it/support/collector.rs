@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
@@ -94,14 +94,23 @@ impl Taken {
 impl Collector {
     /// On a free port.
     pub(crate) fn start(mood: Mood) -> Self {
-        Self::start_on("127.0.0.1:0".parse().unwrap(), mood)
+        Self::start_on(Self::reserved(), mood)
     }
 
-    /// On a given address.
-    pub(crate) fn start_on(address: SocketAddr, mood: Mood) -> Self {
+    /// A free port, where nobody listens yet and nobody else can.
+    pub(crate) fn reserved() -> TcpSocket {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket
+    }
+
+    /// On a port that was reserved.
+    pub(crate) fn start_on(socket: TcpSocket, mood: Mood) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = std::net::TcpListener::bind(address).unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            socket.listen(64).unwrap()
+        };
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State { mood, spans: Vec::new(), batches: 0, asked: Vec::new() }));
         runtime.spawn(accept(listener, Arc::clone(&state)));
@@ -164,8 +173,7 @@ impl Drop for Collector {
     }
 }
 
-async fn accept(listener: std::net::TcpListener, state: Arc<Mutex<State>>) {
-    let listener = TcpListener::from_std(listener).unwrap();
+async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let state = Arc::clone(&state);
         tokio::spawn(async move {

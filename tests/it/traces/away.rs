@@ -39,18 +39,15 @@ fn times(setup: &Setup, words: &str) -> usize {
 
 #[tokio::test]
 async fn one_that_comes_later_is_told_of_once_and_once_again() {
-    let address = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
-    let setup = setup(&format!("http://{address}"));
+    let socket = Collector::reserved();
+    let setup = setup(&format!("http://{}", socket.local_addr().unwrap()));
     let server = setup.start();
     let client = Client::new(&server.address);
     ask_until(&client, "failed", 1).await;
     let failed = count(&client, "failed").await;
     ask_until(&client, "failed", failed + 1).await;
     assert_eq!((times(&setup, FAILS), times(&setup, IS_BACK)), (1, 0), "{}", setup.log());
-    let collector = Collector::start_on(address, Mood::Takes);
+    let collector = Collector::start_on(socket, Mood::Takes);
     ask_until(&client, "sent", 1).await;
     collector.named("GET /api/v1/tasks/{id}").await;
     assert_eq!((times(&setup, FAILS), times(&setup, IS_BACK)), (1, 1), "{}", setup.log());

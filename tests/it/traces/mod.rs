@@ -130,7 +130,8 @@ async fn a_wait_that_nobody_waits_for_ends_its_span() {
     let mut stream = client.connect().await;
     let request = format!("GET /api/v1/tasks/{task}?wait=60 HTTP/1.1\r\nhost: x\r\n\r\n");
     tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    // Beside the question itself.
+    while !String::from_utf8_lossy(&client.get("/metrics").await.body).contains("dats_http_requests_in_flight 2") {}
     drop(stream);
     let span = collector.named("GET /api/v1/tasks/{id}").await;
     assert_eq!(span.attribute("http.response.status_code"), "");
