@@ -49,7 +49,9 @@ pub mod service;
 // What a person types.
 pub mod cli;
 
-// Two leaves that others lean on: time, and documents from outside.
+// Leaves that others lean on: time, traces, and documents from outside.
 pub mod clock;
+
+pub mod telemetry;
 
 pub mod json;

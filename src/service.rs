@@ -24,6 +24,7 @@ use crate::http::{self, ApiKey, App, Others};
 use crate::replica::Replicator;
 use crate::routing::{Driver, Services};
 use crate::store::{self, Store};
+use crate::telemetry::{self, Export};
 
 /// Largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -45,7 +46,9 @@ pub struct Service {
     broker: Option<amqp::Driver>,
     /// Without a database there is none.
     replicator: Option<Replicator>,
-    /// Without either there is none.
+    /// Without a collector there is none.
+    export: Option<Export>,
+    /// Without any of the three there is none.
     background: Option<Background>,
     writer: WriterThread,
 }
@@ -92,20 +95,23 @@ impl Service {
         let copy = config.storage.replica(adopt);
         let (engine, writer) = open_engine(config, &clock)?;
         let routing = config.routing.settings();
-        let services = Arc::new(Services::new(&routing, &clock));
+        let is_wanted = copy.is_some() || config.events.rabbitmq.is_some() || config.telemetry.collector.is_some();
+        let background = is_wanted.then(Background::new).transpose().map_err(StartError::Threads)?;
+        let export = start_export(config, background.as_ref(), &clock)?;
+        let tracer = export.as_ref().map(|export| export.tracer().clone());
+        let services = Arc::new(Services::new(&routing, &clock).traced(tracer.as_ref()));
         let asked = routing.agent.is_some() || routing.rag.is_some();
         let driver = asked.then(|| Driver::new(engine.clone(), services.clone(), &routing, clock.clone()));
         let replicator = copy.map(|settings| Replicator::new(engine.clone(), settings, clock.clone()));
         let broker = config.events.rabbitmq.as_ref().map(|settings| {
             let broker = Arc::new(Broker::new(format!("{}:{}", settings.host, settings.port), clock.clone()));
-            (amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone()), broker)
+            let driver = amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone());
+            (driver.traced(tracer.as_ref()), broker)
         });
         let (broker, shown) = broker.unzip();
-        let others = Others { services, broker: shown, replica: replicator.as_ref().map(Replicator::status) };
+        let others = Others { services, broker: shown, replica: replicator.as_ref().map(Replicator::status), tracer };
         let app = App::new(engine, others, http_settings(config), clock);
-        let is_wanted = broker.is_some() || replicator.is_some();
-        let background = is_wanted.then(Background::new).transpose().map_err(StartError::Threads)?;
-        Ok(Self { listener, address, app, driver, broker, replicator, background, writer })
+        Ok(Self { listener, address, app, driver, broker, replicator, export, background, writer })
     }
 
     /// The address it listens on.
@@ -118,7 +124,7 @@ impl Service {
     /// what they changed is committed, the store is closed. An error is one
     /// of the store, after which nothing more is acknowledged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreFailed> {
-        let Self { listener, app, driver, broker, replicator, background, writer, .. } = self;
+        let Self { listener, app, driver, broker, replicator, export, background, writer, .. } = self;
         let stop = shutdown.child_token();
         let drained = CancellationToken::new();
         let replicator = replicator
@@ -148,12 +154,30 @@ impl Service {
             // What it has not copied is copied after the next start.
             let _ = replicator.await;
         }
+        // Beside the end of the writer, which waits for no collector.
+        let export = export.map(|export| tokio::task::spawn_blocking(move || export.stop()));
         let writer = tokio::task::spawn_blocking(move || if failed { writer.join() } else { writer.stop() });
-        match writer.await {
+        let ended = writer.await;
+        if let Some(export) = export {
+            // What was not sent was told of.
+            let _ = export.await;
+        }
+        match ended {
             Ok(result) => Ok(result?),
             Err(_) => Ok(()),
         }
     }
+}
+
+/// The way to the collector, where one is configured.
+fn start_export(config: &Config, threads: Option<&Background>, clock: &Clock) -> Result<Option<Export>, StartError> {
+    let Some((endpoint, runtime)) = config.telemetry.collector.clone().zip(threads.and_then(Background::handle)) else {
+        return Ok(None);
+    };
+    let service_name = config.telemetry.service_name.clone();
+    let settings = telemetry::Settings { endpoint, service_name, version: env!("CARGO_PKG_VERSION") };
+    let export = Export::start(settings, runtime, clock.clone());
+    export.map(Some).map_err(|error| StartError::Config(error.to_string()))
 }
 
 /// Opens the store of a stopped service, which is made where there is none,

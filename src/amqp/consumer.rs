@@ -26,6 +26,7 @@ use super::{depths, topology};
 use crate::clock::Clock;
 use crate::engine::{self, Engine, Incoming};
 use crate::store::DeadLetter;
+use crate::telemetry::{Span, Tracer};
 
 /// Most messages in one group, and most bytes, after which it ends.
 const GROUP: usize = 256;
@@ -40,13 +41,15 @@ pub(super) struct Consumer {
     pub(super) broker: Arc<Broker>,
     pub(super) clock: Clock,
     pub(super) letters: mpsc::Sender<Posted>,
+    /// Makes a span of each event, where they go to a collector.
+    pub(super) tracer: Option<Tracer>,
     pub(super) stop: CancellationToken,
 }
 
 /// What has been read of a group.
 #[derive(Default)]
 struct Group {
-    taken: Vec<(Delivery, Incoming)>,
+    taken: Vec<(Delivery, Incoming, Option<Span>)>,
     untaken: Vec<(Delivery, Untaken)>,
 }
 
@@ -110,18 +113,24 @@ impl Consumer {
         let mut group = Group::default();
         for delivery in deliveries {
             match incoming::read(&delivery) {
-                Ok(event) => group.taken.push((delivery, event)),
+                Ok((event, trace)) => {
+                    let span = self.tracer.as_ref().map(|tracer| tracer.event(&self.settings.queue, trace.as_deref()));
+                    group.taken.push((delivery, event, span));
+                }
                 Err(untaken) => group.untaken.push((delivery, untaken)),
             }
         }
         let mut acknowledged = Vec::new();
         if !group.taken.is_empty() {
-            let events = group.taken.iter().map(|(_, event)| event.clone()).collect();
+            let events = group.taken.iter().map(|(_, event, _)| event.clone()).collect();
             let outcomes = self.persistently(|| self.engine.accept(Vec::clone(&events))).await?;
-            for ((delivery, event), outcome) in group.taken.into_iter().zip(outcomes) {
+            for ((delivery, event, span), outcome) in group.taken.into_iter().zip(outcomes) {
                 match outcome {
                     Ok(_) => acknowledged.push(delivery.acker),
                     Err(refusal) => {
+                        if let Some(span) = span {
+                            span.failed("refused");
+                        }
                         let task = incoming::task_of(&event);
                         group.untaken.push((delivery, Untaken { reason: refusal.to_string(), raw: event.raw, task }));
                     }

@@ -14,6 +14,7 @@ use super::publisher::Publisher;
 use super::settings::Settings;
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::Engine;
+use crate::telemetry::Tracer;
 
 /// The reader of the log that publishes.
 pub const READER: &str = "amqp";
@@ -36,6 +37,7 @@ pub struct Driver {
     settings: Arc<Settings>,
     broker: Arc<Broker>,
     clock: Clock,
+    tracer: Option<Tracer>,
 }
 
 impl Driver {
@@ -43,12 +45,18 @@ impl Driver {
     /// and the broker of these settings.
     #[must_use]
     pub fn new(engine: Engine, settings: Settings, broker: Arc<Broker>, clock: Clock) -> Self {
-        Self { engine, settings: Arc::new(settings), broker, clock }
+        Self { engine, settings: Arc::new(settings), broker, clock, tracer: None }
+    }
+
+    /// The same, where each event that is consumed has a span.
+    #[must_use]
+    pub fn traced(self, tracer: Option<&Tracer>) -> Self {
+        Self { tracer: tracer.cloned(), ..self }
     }
 
     /// Publishes and consumes until `stop`, or until the engine stops.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { engine, settings, broker, clock } = self;
+        let Self { engine, settings, broker, clock, tracer } = self;
         let Some(reader) = engine.log_reader(READER) else {
             tracing::error!("the log has no reader that publishes; nothing goes to the broker");
             return;
@@ -56,7 +64,8 @@ impl Driver {
         let (letters, posted) = mpsc::channel(LETTERS);
         let shared = (broker.clone(), clock.clone());
         let mut publisher = Publisher::new((engine.clone(), reader), settings.clone(), shared, posted, stop.clone());
-        let consumer = Consumer { engine, settings, broker: broker.clone(), clock, letters, stop: stop.clone() };
+        let consumer =
+            Consumer { engine, settings, broker: broker.clone(), clock, letters, tracer, stop: stop.clone() };
         let publishing = async {
             let mut pauses = Pauses::default();
             loop {

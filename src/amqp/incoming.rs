@@ -30,8 +30,8 @@ pub(super) struct Untaken {
     pub(super) task: Option<TaskId>,
 }
 
-/// Reads a message.
-pub(super) fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
+/// Reads a message; with the trace that its event says it belongs to.
+pub(super) fn read(delivery: &Delivery) -> Result<(Incoming, Option<String>), Untaken> {
     let untaken = |reason: String, raw: String| Untaken { reason, raw, task: None };
     if delivery.data.len() > MAX_EVENT_BYTES {
         let reason = format!("the message has {} bytes, at most {MAX_EVENT_BYTES} are taken", delivery.data.len());
@@ -41,7 +41,7 @@ pub(super) fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
         structured(delivery).map_err(|error| untaken(error.to_string(), kept(&delivery.data)))?;
     let received = events::read(&text).map_err(|error| untaken(told(&error), kept(&text)))?;
     let identity = received.incoming.identity.filter(|_| has_identity);
-    Ok(Incoming { identity, on_bus: true, ..received.incoming })
+    Ok((Incoming { identity, on_bus: true, ..received.incoming }, received.traceparent))
 }
 
 /// The task that an event names.
@@ -198,6 +198,10 @@ mod tests {
         BasicProperties::default().with_headers(table)
     }
 
+    fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
+        super::read(delivery).map(|(event, _)| event)
+    }
+
     fn is_failure(event: &Incoming) -> bool {
         matches!(&event.message, Message::Report { report: Report::Failed(_), .. })
     }
@@ -229,6 +233,18 @@ mod tests {
             let taken = read(&delivery("task.failed", &data(), headers(prefix, &[all[0], all[2], all[3]]))).unwrap();
             assert!(is_failure(&taken));
         }
+    }
+
+    #[test]
+    fn the_trace_is_an_attribute_like_others() {
+        let all =
+            [("specversion", "1.0"), ("type", "task.failed"), ("source", "/w"), ("id", "1"), ("traceparent", "00-x")];
+        let (_, trace) = super::read(&delivery("x", &data(), headers(PREFIXES[0], &all))).unwrap();
+        assert_eq!(trace.as_deref(), Some("00-x"));
+        let event = json!({"specversion": "1.0", "type": "task.failed", "source": "/w", "id": "1", "data": data(),
+            "traceparent": {"no": "text"}});
+        let (_, trace) = super::read(&delivery("x", &event, BasicProperties::default())).unwrap();
+        assert_eq!(trace, None);
     }
 
     #[test]

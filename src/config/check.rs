@@ -10,10 +10,11 @@ use crate::task::{Domain, MAX_ATTEMPTS, MAX_TIMEOUT, Priority, QaProfile, Router
 
 use crate::replica;
 use crate::routing::{Address, InvalidAddress};
+use crate::telemetry::{Endpoint, InvalidEndpoint};
 
 use super::error::Problem;
 use super::rabbitmq;
-use super::reader::{NAME, Reader, json, shown};
+use super::reader::{NAME, Reader, shown};
 use super::rules::{self, find, one_of};
 use super::tree::{Node, Origin, Value};
 use super::{
@@ -27,13 +28,9 @@ const MAX_HOURS: u64 = MAX_SECONDS / 3600;
 const MAX_COUNT: u64 = 1 << 32;
 const MAX_MIB: u64 = 1 << 30;
 
-/// Settings whose services come with a later release, and what they would need.
-const LATER: [(&str, &str); 1] = [("telemetry.otlp_endpoint", "an OpenTelemetry collector")];
-
 /// Checks every setting; the error holds all that is wrong.
 pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader::new(tree);
-    refuse_later(&mut reader);
     let tiers = reader.list("routing.tiers", NAME, |name| Tier::new(name).ok());
     let routing = routing(&mut reader, &tiers);
     let task_management = task_management(&mut reader, &tiers);
@@ -49,25 +46,6 @@ pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
         }
         _ => Err(reader.problems),
     }
-}
-
-/// Refuses what this version can't do, rather than run without it.
-fn refuse_later(reader: &mut Reader<'_>) {
-    let defaults = super::defaults();
-    for (path, service) in LATER {
-        let node = reader.node(path);
-        // What `config show` prints may be loaded again.
-        let same = defaults.at(path).is_some_and(|default| json(default) == json(node));
-        if !same {
-            refuse_service(reader, path, node, service);
-        }
-    }
-}
-
-fn refuse_service(reader: &mut Reader<'_>, path: &str, node: &Node, service: &str) {
-    let message =
-        format!("can't be {}: this version does not talk to {service} yet; remove the setting", shown(path, node));
-    reader.problems.push(Problem::at(&node.origin, path, message));
 }
 
 fn server(reader: &mut Reader<'_>) -> Server {
@@ -325,6 +303,22 @@ fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
         log_format: reader
             .word("telemetry.log_format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
             .unwrap_or(LogFormat::Text),
+        collector: collector(reader, "telemetry.otlp_endpoint"),
         service_name: reader.text("telemetry.service_name"),
     }
+}
+
+/// The address of the collector, if there is one.
+fn collector(reader: &mut Reader<'_>, path: &str) -> Option<Endpoint> {
+    let node = reader.node(path);
+    let message = match node.text().map(str::parse) {
+        _ if node.value == Value::Null => return None,
+        Some(Ok(endpoint)) => return Some(endpoint),
+        // Not repeated: it holds a password.
+        Some(Err(error @ InvalidEndpoint::Credentials)) => format!("can't be used: the address {error}"),
+        Some(Err(error)) => format!("can't be {}: it {error}", shown(path, node)),
+        None => "can't be used: expected the address of a collector, such as http://collector:4318".to_owned(),
+    };
+    reader.problems.push(Problem::at(&node.origin, path, message));
+    None
 }

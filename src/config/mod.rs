@@ -4,8 +4,7 @@
 //! Over it lie the `--config` file, the environment and the flags. What comes
 //! out is checked as a whole: a [`Config`] can only be had by loading one, and
 //! an unknown key or a bad value stops the start with its place, its key, its
-//! value and what is allowed. Nothing that was set is ever ignored in silence:
-//! settings of services that this version does not talk to are refused.
+//! value and what is allowed. Nothing that was set is ever ignored in silence.
 
 mod check;
 mod error;
@@ -34,6 +33,7 @@ use crate::amqp;
 use crate::replica;
 use crate::routing::{self, Address, Service};
 use crate::task::{Policy, Priority, QaProfile, Router, Tier};
+use crate::telemetry;
 use tree::{Node, Origin};
 
 /// The defaults, with a comment on every key.
@@ -57,7 +57,7 @@ pub struct Config {
     pub events: Events,
     /// Who may call.
     pub security: Security,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: Telemetry,
 }
 
@@ -346,7 +346,7 @@ pub struct Security {
     pub api_key: Option<Secret>,
 }
 
-/// Logs.
+/// Logs and traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Telemetry {
@@ -354,7 +354,9 @@ pub struct Telemetry {
     pub log_level: LogLevel,
     /// Form of the log.
     pub log_format: LogFormat,
-    /// Name of this service in metrics.
+    /// The collector that traces go to, if there is one.
+    pub collector: Option<telemetry::Endpoint>,
+    /// Name of this service in metrics and traces.
     pub service_name: String,
 }
 

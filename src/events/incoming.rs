@@ -24,6 +24,8 @@ pub struct Received {
     pub id: String,
     /// What the engine is told.
     pub incoming: Incoming,
+    /// The trace it belongs to, as it says; not checked.
+    pub traceparent: Option<String>,
 }
 
 /// Why an event is not taken.
@@ -51,6 +53,8 @@ struct Wire {
     datacontenttype: Option<String>,
     data: Option<Value>,
     data_base64: Option<IgnoredAny>,
+    /// Whatever others put there is no error.
+    traceparent: Option<Value>,
 }
 
 /// Checks an event in structured mode. Attributes that are not known are
@@ -71,7 +75,8 @@ pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
     })?;
     let raw = json::minify(&String::from_utf8_lossy(text));
     let identity = Some((attributes.source, attributes.id.clone()));
-    Ok(Received { id: attributes.id, incoming: Incoming { identity, message, raw, on_bus: false } })
+    let traceparent = wire.traceparent.and_then(|given| given.as_str().map(str::to_owned));
+    Ok(Received { id: attributes.id, incoming: Incoming { identity, message, raw, on_bus: false }, traceparent })
 }
 
 fn message(name: &'static str, data: Value) -> Result<Message, InvalidData> {

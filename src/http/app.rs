@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::events::Envelope;
 use crate::replica;
 use crate::routing::Services;
+use crate::telemetry::Tracer;
 
 /// What the edge tells of the other services.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Others {
     pub broker: Option<Arc<Broker>>,
     /// The copy in Postgres, if there is one.
     pub replica: Option<Arc<replica::Status>>,
+    /// Makes the spans of requests, where they go to a collector.
+    pub tracer: Option<Tracer>,
 }
 
 /// The service as the edge sees it.
@@ -33,6 +36,8 @@ pub struct App {
     pub(super) broker: Option<Arc<Broker>>,
     /// The copy in Postgres, if there is one.
     pub(super) replica: Option<Arc<replica::Status>>,
+    /// Without a collector there is none, and no request has a span.
+    pub(super) tracer: Option<Tracer>,
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) envelope: Envelope,
@@ -55,6 +60,7 @@ impl App {
             services: others.services,
             broker: others.broker,
             replica: others.replica,
+            tracer: others.tracer,
             settings,
             clock,
             routes: Routes::new(),

@@ -23,9 +23,10 @@ use super::request::Call;
 use super::routes::Endpoint;
 use super::{
     artifacts, auth, cascades, checkpoints, dead_letters, docs, events_in, events_out, export, health, history, leases,
-    lineage, openapi, projects, provenance, records, rollbacks, taint_events, task_list, tasks, transfer, tree,
+    lineage, openapi, projects, provenance, records, rollbacks, spans, taint_events, task_list, tasks, transfer, tree,
 };
 use crate::clock::Stopwatch;
+use crate::telemetry::Span;
 
 /// Answers the requests of connections.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub(super) enum Answering {
         answer: Pin<Box<dyn Future<Output = Response<Body>> + Send>>,
         /// For the answer, should the handler panic.
         request_id: HeaderValue,
+        /// Ends with the head of the answer, or when nobody waits for it.
+        span: Option<Box<Span>>,
     },
 }
 
@@ -53,9 +56,10 @@ impl Future for Answering {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Self::Now(response) => Poll::Ready(Ok(response.take().unwrap_or_else(defect))),
-            Self::Later { answer, request_id } => {
+            Self::Later { answer, request_id, span } => {
                 let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
-                polled.map_or_else(|_| Poll::Ready(Ok(identified(defect(), request_id.clone()))), |poll| poll.map(Ok))
+                let polled = polled.unwrap_or_else(|_| Poll::Ready(identified(defect(), request_id.clone())));
+                polled.map(|response| Ok(told(response, span.take())))
             }
         }
     }
@@ -72,6 +76,14 @@ fn identified(mut response: Response<Body>, request_id: HeaderValue) -> Response
     response
 }
 
+/// Ends the request's span, if it has one.
+fn told(response: Response<Body>, span: Option<Box<Span>>) -> Response<Body> {
+    if let Some(span) = span {
+        span.answered(response.status().as_u16());
+    }
+    response
+}
+
 impl Service<Request<Incoming>> for Edge {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -83,20 +95,22 @@ impl Service<Request<Incoming>> for Edge {
         let routed = match self.route(&request) {
             Ok(routed) => routed,
             Err((endpoint, problem)) => {
+                let span = spans::begin(&self.app, &request, endpoint);
                 let response = problem.into_response(request.uri().path());
                 self.app.metrics.answered(endpoint, response.status(), Some(watch.elapsed()));
-                return Answering::Now(Some(identified(response, request_id)));
+                return Answering::Now(Some(told(identified(response, request_id), span)));
             }
         };
+        let span = spans::begin(&self.app, &request, Some(routed.number));
         if routed.endpoint == Endpoint::GetTask
             && request.uri().query().is_none()
             && let Some(response) = self.read_task(&routed, &request, &request_id, watch)
         {
-            return Answering::Now(Some(response));
+            return Answering::Now(Some(told(response, span)));
         }
         let Routed { endpoint, number, id } = routed;
         let raw_id = id.to_owned();
-        self.handle((endpoint, number), raw_id, request, request_id, watch)
+        self.handle((endpoint, number), raw_id, request, (request_id, span), watch)
     }
 }
 
@@ -153,17 +167,18 @@ impl Edge {
         (endpoint, number): (Endpoint, usize),
         raw_id: String,
         request: Request<Incoming>,
-        request_id: HeaderValue,
+        (request_id, span): (HeaderValue, Option<Box<Span>>),
         watch: Stopwatch,
     ) -> Answering {
         let (head, body) = request.into_parts();
         let (app, stopping) = (Arc::clone(&self.app), self.stopping.clone());
         let later_id = request_id.clone();
+        let own = span.as_ref().and_then(|span| span.trace_parent());
         let answer = async move {
             let _counted = app.metrics.request();
             let path = head.uri.clone();
             let waits = endpoint == Endpoint::Lease || endpoint == Endpoint::GetTask;
-            let call = Call { app: Arc::clone(&app), stopping, head, body, raw_id };
+            let call = Call { app: Arc::clone(&app), stopping, head, body, raw_id, span: own };
             let answer = dispatch(endpoint, call);
             let answered = if endpoint.is_walk() { app.walks.in_time(answer).await } else { answer.await };
             let response = match answered {
@@ -173,7 +188,7 @@ impl Edge {
             app.metrics.answered(Some(number), response.status(), (!waits).then(|| watch.elapsed()));
             identified(response, later_id)
         };
-        Answering::Later { answer: Box::pin(answer), request_id }
+        Answering::Later { answer: Box::pin(answer), request_id, span }
     }
 }
 

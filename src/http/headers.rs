@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::problem::Problem;
 use crate::engine::{Hold, IdempotencyKey, Revision};
 use crate::json;
+use crate::telemetry::TraceParent;
 
 /// `X-Request-Id`.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -105,14 +106,12 @@ fn is_visible(text: &[u8], most: usize) -> bool {
 /// The trace a request belongs to, when its `traceparent` is valid.
 pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
-    let mut parts = text.split('-');
-    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_hex =
-        |part: &str, length| part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let fits = is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
-    let known = version == "00" && parts.next().is_none() || version != "00" && version != "ff" && text.len() <= 256;
-    (fits && known && !is_zero(trace) && !is_zero(parent)).then(|| text.to_owned())
+    text.parse::<TraceParent>().is_ok().then(|| text.to_owned())
+}
+
+/// The same as the parent of what happens here.
+pub(super) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
 /// The key under which the answer to this body is kept, if the client gave

@@ -98,6 +98,9 @@ impl Metrics {
         if let Some(replica) = &others.replica {
             registry.register_collector(Box::new(replica::Metrics::new(replica.clone(), clock)));
         }
+        if let Some(tracer) = &others.tracer {
+            registry.register_collector(Box::new(tracer.metrics()));
+        }
         let measured = |(method, route)| Measured {
             by_class: ["2xx", "3xx", "4xx", "5xx"]
                 .map(|status| requests.get_or_create(&RequestLabels { method, route, status }).clone()),

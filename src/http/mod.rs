@@ -47,6 +47,7 @@ mod request;
 mod rollbacks;
 mod routes;
 mod settings;
+mod spans;
 mod sse;
 mod submission;
 mod taint_events;

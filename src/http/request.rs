@@ -18,6 +18,7 @@ use super::headers;
 use super::problem::Problem;
 use super::query::Query;
 use crate::json::{self, FieldError};
+use crate::telemetry::TraceParent;
 
 /// A routed request with what its handler needs.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Call {
     pub(super) body: Incoming,
     /// The id in the path, as it stands there; empty where there is none.
     pub(super) raw_id: String,
+    /// The request's own span, where spans are made.
+    pub(super) span: Option<TraceParent>,
 }
 
 /// An id in a path, decoded; `None` when it is not UTF-8.
@@ -54,6 +57,15 @@ impl Call {
     /// The version that the client has.
     pub(super) fn if_none_match(&self) -> Option<&HeaderValue> {
         self.head.headers.get(IF_NONE_MATCH)
+    }
+
+    /// The trace that what begins here belongs to: below the request's own
+    /// span, where it has one, else below that of the caller.
+    pub(super) fn traceparent(&self) -> Option<String> {
+        match self.span {
+            Some(own) => Some(own.to_string()),
+            None => headers::traceparent(self.headers()),
+        }
     }
 
     /// The query; only the names in `known` are allowed.

@@ -208,6 +208,11 @@ pub(super) fn labels() -> impl Iterator<Item = (&'static str, &'static str)> {
     TABLE.iter().map(|(verb, path, _)| (verb.as_str(), *path))
 }
 
+/// Whether the endpoint of that number tells how the service is.
+pub(super) fn is_operational(number: usize) -> bool {
+    TABLE.get(number).is_some_and(|(_, _, endpoint)| endpoint.is_operational())
+}
+
 /// What one path has.
 #[derive(Debug)]
 pub(super) struct Route {

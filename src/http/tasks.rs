@@ -104,7 +104,7 @@ pub(super) async fn submit(mut call: Call) -> Reply {
     let raw = call.json_bytes().await?;
     let key = headers::idempotency_key(call.headers(), "/tasks", &raw)?;
     let (wire, errors) = json::decode_all(&raw, call.app.settings.limits.body_bytes)?;
-    let trace = headers::traceparent(call.headers());
+    let trace = call.traceparent();
     let submission = submission::check(wire, errors, &call.app.settings, trace).map_err(Problem::invalid)?;
     let Submissions { mut results, replayed } = call.app.engine.submit(vec![submission], key).await?;
     let response = match results.pop() {
@@ -202,7 +202,7 @@ fn read_batch(call: &Call, raw: &[u8]) -> Result<Vec<Result<Submission, Problem>
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
-    let trace = headers::traceparent(call.headers());
+    let trace = call.traceparent();
     let items = tasks.into_iter().map(|task| {
         let (wire, errors) = json::from_value_all(task, "");
         let checked = match wire {

@@ -96,4 +96,8 @@ impl Agent {
     pub(super) const fn caller(&self) -> &Caller {
         &self.caller
     }
+
+    pub(super) const fn caller_mut(&mut self) -> &mut Caller {
+        &mut self.caller
+    }
 }

@@ -15,8 +15,10 @@ use super::exchange::Exchange;
 use super::figures::{Measured, ServiceFigures};
 use super::retry::{doubled, fraction, jittered};
 use super::settings;
+use super::spans::{self, Spans};
 use crate::clock::{Clock, Stopwatch};
 use crate::task::Timestamp;
+use crate::telemetry::{Span, Tracer};
 
 /// Longest time of a probe that belongs to no task.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,6 +59,7 @@ pub(super) struct Caller {
     breaker: Mutex<Breaker>,
     slots: Semaphore,
     measured: Measured,
+    spans: Option<Spans>,
     clock: Clock,
 }
 
@@ -66,7 +69,12 @@ impl Caller {
         let exchange = Exchange::new(settings.address.clone(), settings.max_answer_bytes, settings.concurrency);
         let slots = Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS));
         let breaker = Mutex::new(Breaker::new(settings.breaker));
-        Self { service, exchange, settings, breaker, slots, measured: Measured::default(), clock }
+        Self { service, exchange, settings, breaker, slots, measured: Measured::default(), spans: None, clock }
+    }
+
+    /// From now on each try has a span.
+    pub(super) fn trace(&mut self, tracer: Option<Tracer>) {
+        self.spans = tracer.map(|tracer| Spans::new(tracer, &self.settings.address));
     }
 
     /// Asks until there is an answer that can be read, or further tries are
@@ -80,7 +88,7 @@ impl Caller {
         let mut before: Option<Failed> = None;
         for number in 1_u32.. {
             let left = self.settings.call_timeout.saturating_sub(started.elapsed());
-            let error = match self.attempt(&question, left, &read).await {
+            let error = match self.attempt(&question, number, left, &read).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -123,10 +131,11 @@ impl Caller {
         }
     }
 
-    /// One try.
+    /// The `number`-th try.
     async fn attempt<T>(
         &self,
         question: &Question<'_>,
+        number: u32,
         left: Duration,
         read: impl Fn(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -146,9 +155,15 @@ impl Caller {
         };
         let _counted = self.measured.begun();
         let asked = Stopwatch::start();
-        let post = self.exchange.post(question.path, question.body.clone(), question.traceparent, now);
+        let span = self.spans.as_ref().map(|spans| spans.begin(question.path, number, question.traceparent));
+        let below = span.as_ref().and_then(Span::trace_parent).map(|own| own.to_string());
+        let trace = below.as_deref().or(question.traceparent);
+        let post = self.exchange.post(question.path, question.body.clone(), trace, now);
         let answered = timeout(limit, post).await.unwrap_or(Err(Error::Timeout(limit)));
         let result = answered.and_then(|body| read(&body));
+        if let Some(span) = span {
+            spans::end(span, result.as_ref().err());
+        }
         let now = self.clock.now();
         self.measured.ended(&result, asked.elapsed(), now);
         passage.settle(result.as_ref().err(), now);

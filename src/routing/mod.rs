@@ -23,6 +23,7 @@ mod rag;
 mod retry;
 mod services;
 mod settings;
+mod spans;
 
 pub use address::{Address, InvalidAddress};
 pub use agent::Agent;

@@ -50,4 +50,8 @@ impl Rag {
     pub(super) const fn caller(&self) -> &Caller {
         &self.caller
     }
+
+    pub(super) const fn caller_mut(&mut self) -> &mut Caller {
+        &mut self.caller
+    }
 }

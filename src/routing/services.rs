@@ -10,6 +10,7 @@ use super::settings::Settings;
 use crate::clock::Clock;
 use crate::engine::RoutingJob;
 use crate::task::Context;
+use crate::telemetry::Tracer;
 
 /// The configured services, shared by who asks them and who shows how they
 /// are.
@@ -37,6 +38,17 @@ impl Services {
             fallbacks: AtomicU64::new(0),
             returned: AtomicU64::new(0),
         }
+    }
+
+    /// The same, where each question has a span.
+    #[must_use]
+    pub fn traced(mut self, tracer: Option<&Tracer>) -> Self {
+        let agent = self.agent.as_mut().map(Agent::caller_mut);
+        let rag = self.rag.as_mut().map(Rag::caller_mut);
+        for caller in agent.into_iter().chain(rag) {
+            caller.trace(tracer.cloned());
+        }
+        self
     }
 
     /// What was measured up to now.

@@ -1,11 +1,11 @@
-//! Threads for what runs behind the answers: the side of the broker and the
-//! copy. On the runtime that answers requests each wave and each transaction
+//! Threads for what runs behind the answers: the side of the broker, the copy
+//! and traces. On the runtime that answers requests each wave and each transaction
 //! would hold up those that come meanwhile, by as long as it takes to make it.
 
 use std::future::Future;
 use std::io;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 /// By how much the system prefers others. It is no wall: some of the time is
@@ -22,6 +22,11 @@ impl Background {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("background").on_thread_start(step_back).enable_all();
         Ok(Self(Some(runtime.build()?)))
+    }
+
+    /// For what runs something there by itself.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        self.0.as_ref().map(|runtime| runtime.handle().clone())
     }
 
     /// Runs something there.

@@ -21,3 +21,4 @@ mod replication;
 mod routing;
 mod support;
 mod tidy;
+mod traces;

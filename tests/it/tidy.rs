@@ -5,29 +5,44 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
-/// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 15] = [
+/// itself. `clock`, `telemetry` and `json` are leaves beside `task`.
+const LAYERS: [(&str, &[&str]); 16] = [
     ("task", &[]),
     ("clock", &["task"]),
+    ("telemetry", &["task", "clock"]),
     ("json", &[]),
     ("legacy", &["task", "json"]),
     ("lineage", &["task"]),
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "lineage", "store", "engine", "json"]),
-    ("amqp", &["task", "clock", "store", "engine", "events", "json"]),
-    ("routing", &["task", "clock", "engine", "json"]),
+    ("amqp", &["task", "clock", "telemetry", "store", "engine", "events", "json"]),
+    ("routing", &["task", "clock", "telemetry", "engine", "json"]),
     ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
     ("replica", &["task", "lineage", "clock", "store", "engine"]),
     (
         "http",
         &[
-            "task", "lineage", "clock", "store", "engine", "events", "amqp", "routing", "replica", "transfer", "json",
+            "task",
+            "lineage",
+            "clock",
+            "telemetry",
+            "store",
+            "engine",
+            "events",
+            "amqp",
+            "routing",
+            "replica",
+            "transfer",
+            "json",
             "legacy",
         ],
     ),
-    ("config", &["task", "amqp", "routing", "replica"]),
-    ("service", &["task", "clock", "store", "engine", "events", "amqp", "routing", "replica", "http", "config"]),
+    ("config", &["task", "telemetry", "amqp", "routing", "replica"]),
+    (
+        "service",
+        &["task", "clock", "telemetry", "store", "engine", "events", "amqp", "routing", "replica", "http", "config"],
+    ),
 ];
 
 fn root() -> PathBuf {

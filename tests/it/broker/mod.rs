@@ -8,5 +8,6 @@ mod journey;
 mod refusing;
 mod switching;
 mod topology;
+mod traces;
 mod waiting;
 mod world;

@@ -1,0 +1,24 @@
+//! Traces by OpenTelemetry: spans are made by a [`Tracer`] and sent to a
+//! collector behind the answers.
+//!
+//! Without a collector there is no [`Tracer`], and a request asks for one and
+//! nothing more. With one, a span that ends goes into a bounded queue. A thread
+//! of the library takes batches from it, which are encoded and sent on the
+//! runtime of the background. Nobody waits for either: what finds no place, and
+//! what the collector does not take, is counted and gone.
+//!
+//! May know `task` and `clock`.
+
+mod client;
+mod endpoint;
+mod export;
+mod figures;
+mod metrics;
+mod trace_parent;
+mod tracer;
+
+pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use export::{Export, NotStarted, Settings};
+pub use metrics::Metrics;
+pub use trace_parent::{InvalidTraceParent, TraceParent};
+pub use tracer::{Asked, Request, Span, Tracer};
