@@ -179,6 +179,8 @@ impl Drop for Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use redb::backends::InMemoryBackend;
     use sha2::{Digest, Sha256};
 
@@ -187,13 +189,15 @@ mod tests {
     use crate::task::Timestamp;
 
     const TEXT: &[u8] = b"text";
+    /// Room for 16 small batches in each half.
+    const JOURNAL_BYTES: u64 = 2 * 16 * 4096;
 
     fn hash() -> [u8; 32] {
         Sha256::digest(TEXT).into()
     }
 
     fn store() -> Store {
-        Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20).unwrap()
+        Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), JOURNAL_BYTES, 1 << 20).unwrap()
     }
 
     fn durable(store: &Store) -> Durable {
@@ -229,5 +233,36 @@ mod tests {
         drop(durable);
         assert!(matches!(reader.join().unwrap(), Err(Error::TablesBehind)));
         assert!(matches!(store.view_now(), Err(Error::TablesBehind)));
+    }
+
+    #[test]
+    fn who_gathers_learns_of_a_reader() {
+        let store = store();
+        let durable = durable(&store);
+        store.wait_for_reader(Duration::from_millis(1));
+        let reader = std::thread::spawn({
+            let store = store.clone();
+            move || store.view().map(|_| ())
+        });
+        store.wait_for_reader(Duration::from_mins(10));
+        store.apply([durable]).unwrap();
+        reader.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_full_journal_waits_for_the_checkpoint() {
+        let store = store();
+        let (sender, receiver) = mpsc::sync_channel(64);
+        let writer = std::thread::spawn({
+            let store = store.clone();
+            move || (0..40).for_each(|_| sender.send(durable(&store)).unwrap())
+        });
+        let both_halves: Vec<_> = receiver.iter().take(32).collect();
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(receiver.try_recv().is_err(), "a half was taken that is still needed");
+        store.apply(both_halves).unwrap();
+        store.apply(receiver).unwrap();
+        writer.join().unwrap();
+        assert_eq!(store.view().unwrap().content(hash()).unwrap().as_deref(), Some(TEXT));
     }
 }
