@@ -49,7 +49,10 @@ pub mod service;
 // What a person types.
 pub mod cli;
 
-// Two leaves that others lean on: time, and documents from outside.
+// Three leaves that others lean on: time, documents from outside, and whom encrypted
+// connections believe.
 pub mod clock;
 
 pub mod json;
+
+pub mod tls;

@@ -5,20 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
-/// itself. `clock` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 15] = [
+/// itself. `clock`, `json` and `tls` are leaves beside `task`.
+const LAYERS: [(&str, &[&str]); 16] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("json", &[]),
+    ("tls", &[]),
     ("legacy", &["task", "json"]),
     ("lineage", &["task"]),
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "lineage", "store", "engine", "json"]),
-    ("amqp", &["task", "clock", "store", "engine", "events", "json"]),
-    ("routing", &["task", "clock", "engine", "json"]),
+    ("amqp", &["task", "clock", "store", "engine", "events", "json", "tls"]),
+    ("routing", &["task", "clock", "engine", "json", "tls"]),
     ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
-    ("replica", &["task", "lineage", "clock", "store", "engine"]),
+    ("replica", &["task", "lineage", "clock", "store", "engine", "tls"]),
     (
         "http",
         &[
@@ -27,7 +28,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("config", &["task", "amqp", "routing", "replica"]),
-    ("service", &["task", "clock", "store", "engine", "events", "amqp", "routing", "replica", "http", "config"]),
+    ("service", &["task", "clock", "store", "engine", "events", "amqp", "routing", "replica", "http", "config", "tls"]),
 ];
 
 fn root() -> PathBuf {
