@@ -22,8 +22,9 @@ use crate::config::Config;
 use crate::engine::{self, Bus, Engine, WriterThread};
 use crate::http::{self, ApiKey, App, Others};
 use crate::replica::Replicator;
-use crate::routing::{Driver, Services};
+use crate::routing::{self, Driver, Services};
 use crate::store::{self, Store};
+use crate::tls;
 
 /// Largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -90,9 +91,9 @@ impl Service {
         let address = listener.local_addr().map_err(failed)?;
         let clock = Clock::new();
         let copy = config.storage.replica(adopt);
-        let (engine, writer) = open_engine(config, &clock)?;
         let routing = config.routing.settings();
-        let services = Arc::new(Services::new(&routing, &clock));
+        let services = Arc::new(services(&routing, &clock)?);
+        let (engine, writer) = open_engine(config, &clock)?;
         let asked = routing.agent.is_some() || routing.rag.is_some();
         let driver = asked.then(|| Driver::new(engine.clone(), services.clone(), &routing, clock.clone()));
         let replicator = copy.map(|settings| Replicator::new(engine.clone(), settings, clock.clone()));
@@ -154,6 +155,25 @@ impl Service {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Whether what the settings name outside of them, such as files, is of use.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    services(&config.routing.settings(), &Clock::new()).map(drop)
+}
+
+fn services(settings: &routing::Settings, clock: &Clock) -> Result<Services, StartError> {
+    Services::new(settings, clock).map_err(|error| {
+        StartError::Config(match error {
+            tls::Error::File { path, reason } => format!(
+                "routing.ca_file can't be {path:?}: expected a file with certificates of authorities (PEM), but {reason}"
+            ),
+            tls::Error::Nobody(_) => "routing.ca_file can't be null: expected a file with certificates of authorities \
+                 (PEM), since the system knows none and an address is https://"
+                .to_owned(),
+            error @ tls::Error::Setup(_) => error.to_string(),
+        })
+    })
 }
 
 /// Opens the store of a stopped service, which is made where there is none,

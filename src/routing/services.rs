@@ -10,6 +10,7 @@ use super::settings::Settings;
 use crate::clock::Clock;
 use crate::engine::RoutingJob;
 use crate::task::Context;
+use crate::tls;
 
 /// The configured services, shared by who asks them and who shows how they
 /// are.
@@ -24,19 +25,19 @@ pub struct Services {
 }
 
 impl Services {
-    /// Clients for what is configured. Nothing is asked yet.
-    #[must_use]
-    pub fn new(settings: &Settings, clock: &Clock) -> Self {
+    /// Clients for what is configured. Nothing is asked yet; but whom encrypted
+    /// connections believe is read.
+    pub fn new(settings: &Settings, clock: &Clock) -> Result<Self, tls::Error> {
         let agent = settings.agent.clone().map(|agent| Agent::new(agent, settings.tiers.clone(), clock.clone()));
         let rag = settings.rag.clone().map(|rag| Rag::new(rag, settings.context_max_tokens, clock.clone()));
-        Self {
-            agent,
-            rag,
+        Ok(Self {
+            agent: agent.transpose()?,
+            rag: rag.transpose()?,
             in_flight: Arc::default(),
             routed: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
             returned: AtomicU64::new(0),
-        }
+        })
     }
 
     /// What was measured up to now.
