@@ -166,7 +166,8 @@ fn services(settings: &routing::Settings, clock: &Clock) -> Result<Services, Sta
     Services::new(settings, clock).map_err(|error| {
         StartError::Config(match error {
             tls::Error::File { path, reason } => format!(
-                "routing.ca_file can't be {path:?}: expected a file with certificates of authorities (PEM), but {reason}"
+                "routing.ca_file can't be {:?}: expected a file with certificates of authorities (PEM), but {reason}",
+                path.display().to_string()
             ),
             tls::Error::Nobody(_) => "routing.ca_file can't be null: expected a file with certificates of authorities \
                  (PEM), since the system knows none and an address is https://"

@@ -117,7 +117,7 @@ pub fn explained(error: &(dyn StdError + 'static)) -> Option<String> {
 /// The next error inwards. One that an I/O error wraps is not among its sources.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     match error.downcast_ref::<io::Error>() {
-        Some(wrapping) => wrapping.get_ref().map(|error| error as _),
+        Some(wrapping) => Some(wrapping.get_ref()?),
         None => error.source(),
     }
 }

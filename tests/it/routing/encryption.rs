@@ -186,7 +186,8 @@ async fn a_handshake_that_hangs_ends_at_the_deadline() {
 #[tokio::test]
 async fn what_breaks_in_the_handshake_is_a_failed_connection() {
     let Some(certificates) = Certificates::of("localhost") else { return };
-    for answer in [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x03\x00\x02\x02\x28", b"\x16\x03\x03\xff\xff\0\0\0\0"]
+    for answer in
+        [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x03\x00\x02\x02\x28", b"\x16\x03\x03\xff\xff\0\0\0\0"]
     {
         let url = raw(move |mut socket| async move {
             let _ = socket.read(&mut [0; 64]).await;
@@ -232,8 +233,7 @@ async fn who_comes_late_is_found_over_tls() {
     let mut behind = StandIn::agent(&[]);
     let front = Front::of(&behind.listen(), &certificates).await;
     let breaker = Breaker { failures: 1, cool_down_initial: Duration::from_millis(20), ..NEVER };
-    let agent =
-        agent(Service { breaker, retries: 0, ..believing(&front.url("localhost"), certificates.authority()) });
+    let agent = agent(Service { breaker, retries: 0, ..believing(&front.url("localhost"), certificates.authority()) });
     behind.kill();
     // The front takes the connection and has nobody to give it to.
     agent.estimate(task(), "x", &domain(), None).await.unwrap_err();
@@ -301,7 +301,8 @@ async fn a_file_that_is_no_good_is_said_at_the_start() {
         let said = format!("routing.ca_file can't be {path:?}: expected a file with certificates of authorities (PEM)");
         assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
         assert!(ended.stderr.contains(&said) && ended.stderr.contains(reason), "{}", ended.stderr);
-        let environment = [("DATS__ROUTING__RAG_SERVICE_URL", "https://rag"), ("DATS__ROUTING__CA_FILE", path.as_str())];
+        let environment =
+            [("DATS__ROUTING__RAG_SERVICE_URL", "https://rag"), ("DATS__ROUTING__CA_FILE", path.as_str())];
         let checked = run_in(&environment, &["config", "check"]);
         assert_eq!(checked.code, 2, "{}", checked.stderr);
         assert!(checked.stderr.contains(&said), "{}", checked.stderr);

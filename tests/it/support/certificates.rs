@@ -33,7 +33,8 @@ impl Certificates {
     fn made(host: &str, validity: &str) -> Option<Self> {
         let made = Self { dir: tempfile::tempdir().unwrap() };
         let extensions = format!("[server]\nsubjectAltName=DNS:{host}\nbasicConstraints=CA:FALSE\n");
-        for (name, text) in [("settings", format!("{AUTHORITY}{extensions}").as_str()), ("index", ""), ("serial", "01")] {
+        for (name, text) in [("settings", format!("{AUTHORITY}{extensions}").as_str()), ("index", ""), ("serial", "01")]
+        {
             fs::write(made.dir.path().join(name), text).unwrap();
         }
         let all = made.openssl("req -new -x509 -days 2 -nodes -subj /CN=authority -out ca.crt -keyout ca.key")
