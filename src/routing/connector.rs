@@ -50,7 +50,8 @@ impl Connections {
         // The scheme is that of TLS, which is not this layer's matter.
         tcp.enforce_http(false);
         let config = believing(settings.ca_file.as_deref())?;
-        let encrypted = Encrypted { inner: (tcp, config).into(), limit: settings.try_timeout };
+        let limit = settings.try_timeout.saturating_mul(2);
+        let encrypted = Encrypted { inner: (tcp, config).into(), limit };
         Ok(Self::Encrypted(client(encrypted, settings.concurrency)))
     }
 
@@ -84,8 +85,9 @@ fn believing(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, tls::Error>
 #[derive(Debug, Clone)]
 pub(super) struct Encrypted {
     inner: HttpsConnector<HttpConnector>,
-    /// Longest time until a connection stands. A call has its own deadline; but
-    /// one that got another connection meanwhile leaves this to come up alone.
+    /// Longest time until a connection stands. A try has its own, shorter
+    /// deadline; but one that got another connection meanwhile leaves this to come
+    /// up alone, where nobody else would end a handshake that hangs.
     limit: Duration,
 }
 

@@ -152,8 +152,7 @@ async fn who_does_not_prove_its_name_is_a_failed_connection() {
     assert_eq!(refused(&plain, its.authority()).await, "the server does not speak TLS");
 }
 
-/// A server that does with each connection what `does` says, and knows how
-/// many it had.
+/// A server that does with each connection what `does` says.
 async fn raw<F>(does: impl Fn(TcpStream) -> F + Send + 'static) -> String
 where
     F: Future<Output = ()> + Send + 'static,
@@ -202,7 +201,7 @@ async fn what_breaks_in_the_handshake_is_a_failed_connection() {
 #[tokio::test]
 async fn a_failed_handshake_opens_the_breaker_and_the_rules_decide() {
     let (Some(its), Some(other)) = (Certificates::of("localhost"), Certificates::of("localhost")) else { return };
-    let behind = world::agent(&["--decompose-rate", "0", "--tiers", "large"]);
+    let behind = StandIn::agent(&["--decompose-rate", "0", "--tiers", "large"]);
     let front = Front::of(&behind.listen(), &its).await;
     let fallback = Fallback::Builtin { after: Duration::from_millis(300) };
     let usual = world::settings(Some(&behind), None);

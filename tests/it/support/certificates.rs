@@ -37,7 +37,9 @@ impl Certificates {
         {
             fs::write(made.dir.path().join(name), text).unwrap();
         }
-        let all = made.openssl("req -new -x509 -days 2 -nodes -subj /CN=authority -out ca.crt -keyout ca.key")
+        // Each authority has a name of its own: else one would be taken for the other.
+        let name = made.dir.path().file_name().unwrap().display().to_string();
+        let all = made.openssl(&format!("req -new -x509 -days 2 -nodes -subj /CN={name} -out ca.crt -keyout ca.key"))
             && made.openssl(&format!("req -new -nodes -subj /CN={host} -out server.csr -keyout server.key"))
             && made.openssl(&format!(
                 "ca -batch -notext -config settings -cert ca.crt -keyfile ca.key {validity} -in server.csr -out server.crt"
