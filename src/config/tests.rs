@@ -153,9 +153,10 @@ fn authorities_are_refused_without_encryption() {
     let message = refusal(&environment(&[plain, file]));
     assert!(message.contains("DATS__ROUTING__CA_FILE: routing.ca_file can't be \"/etc/ca.pem\""), "{message}");
     assert!(message.contains("null as long as neither service has an https:// address"), "{message}");
-    let empty =
-        refusal(&environment(&[("DATS__ROUTING__RAG_SERVICE_URL", "https://rag"), ("DATS__ROUTING__CA_FILE", "")]));
-    assert!(empty.contains("routing.ca_file can't be \"\": expected the path of a file"), "{empty}");
+    with_file("routing:\n  rag_service_url: https://rag\n  ca_file: \"\"\n", |sources| {
+        let empty = refusal(sources);
+        assert!(empty.contains(":3: routing.ca_file can't be \"\": expected the path of a file"), "{empty}");
+    });
 }
 
 #[test]
