@@ -101,7 +101,7 @@ async fn for_the_agent(crowd: u64) -> Vec<Duration> {
     let agent = Service::agent(address.parse().expect("an address"));
     let settings = Settings { agent: Some(agent), ..Settings::new(vec![Tier::new("small").expect("a tier")]) };
     let clock = Clock::new();
-    let services = Arc::new(Services::new(&settings, &clock));
+    let services = Arc::new(Services::new(&settings, &clock).expect("no encryption"));
     let stop = CancellationToken::new();
     let driver = tokio::spawn(Driver::new(engine.clone(), services, &settings, clock).run(stop.clone()));
     let waits = waits(&engine, crowd, &["analyzing"]).await;

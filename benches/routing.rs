@@ -71,7 +71,7 @@ async fn routed(settings: &Settings, count: u64) -> Duration {
         left -= chunk;
     }
     let clock = Clock::new();
-    let services = Arc::new(Services::new(settings, &clock));
+    let services = Arc::new(Services::new(settings, &clock).expect("no encryption"));
     let driver = Driver::new(engine, services.clone(), settings, clock);
     let stop = CancellationToken::new();
     let started = Stopwatch::start();
@@ -94,7 +94,7 @@ fn routing(criterion: &mut Criterion) {
     for concurrency in [1_usize, 16, 64] {
         let settings = settings(concurrency);
         let of_client = settings.agent.clone().expect("it is there");
-        let agent = Arc::new(Agent::new(of_client, settings.tiers.clone(), Clock::new()));
+        let agent = Arc::new(Agent::new(of_client, settings.tiers.clone(), Clock::new()).expect("no encryption"));
         group.bench_function(BenchmarkId::new("limit: client alone", concurrency), |bencher| {
             bencher.iter_custom(|count| runtime.block_on(asked(&agent, concurrency, count)));
         });

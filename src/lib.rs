@@ -49,9 +49,12 @@ pub mod service;
 // What a person types.
 pub mod cli;
 
-// Leaves that others lean on: time, traces, and documents from outside.
+// Leaves that others lean on: time, traces, documents from outside, and whom
+// encrypted connections believe.
 pub mod clock;
 
 pub mod telemetry;
 
 pub mod json;
+
+pub mod tls;

@@ -22,9 +22,10 @@ use crate::config::Config;
 use crate::engine::{self, Bus, Engine, WriterThread};
 use crate::http::{self, ApiKey, App, Others};
 use crate::replica::Replicator;
-use crate::routing::{Driver, Services};
+use crate::routing::{self, Driver, Services};
 use crate::store::{self, Store};
 use crate::telemetry::{self, Export};
+use crate::tls;
 
 /// Largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -93,13 +94,13 @@ impl Service {
         let address = listener.local_addr().map_err(failed)?;
         let clock = Clock::new();
         let copy = config.storage.replica(adopt);
-        let (engine, writer) = open_engine(config, &clock)?;
         let routing = config.routing.settings();
         let is_wanted = copy.is_some() || config.events.rabbitmq.is_some() || config.telemetry.collector.is_some();
         let background = is_wanted.then(Background::new).transpose().map_err(StartError::Threads)?;
         let export = start_export(config, background.as_ref(), &clock)?;
         let tracer = export.as_ref().map(|export| export.tracer().clone());
-        let services = Arc::new(Services::new(&routing, &clock).traced(tracer.as_ref()));
+        let services = Arc::new(services(&routing, &clock)?.traced(tracer.as_ref()));
+        let (engine, writer) = open_engine(config, &clock)?;
         let asked = routing.agent.is_some() || routing.rag.is_some();
         let driver = asked.then(|| Driver::new(engine.clone(), services.clone(), &routing, clock.clone()));
         let replicator = copy.map(|settings| Replicator::new(engine.clone(), settings, clock.clone()));
@@ -178,6 +179,26 @@ fn start_export(config: &Config, threads: Option<&Background>, clock: &Clock) ->
     let settings = telemetry::Settings { endpoint, service_name, version: env!("CARGO_PKG_VERSION") };
     let export = Export::start(settings, runtime, clock.clone());
     export.map(Some).map_err(|error| StartError::Config(error.to_string()))
+}
+
+/// Whether what the settings name outside of them, such as files, is of use.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    services(&config.routing.settings(), &Clock::new()).map(drop)
+}
+
+fn services(settings: &routing::Settings, clock: &Clock) -> Result<Services, StartError> {
+    Services::new(settings, clock).map_err(|error| {
+        StartError::Config(match error {
+            tls::Error::File { path, reason } => format!(
+                "routing.ca_file can't be {:?}: expected a file with certificates of authorities (PEM), but {reason}",
+                path.display().to_string()
+            ),
+            tls::Error::Nobody(_) => "routing.ca_file can't be null: expected a file with certificates of authorities \
+                 (PEM), since the system knows none and an address is https://"
+                .to_owned(),
+            error @ tls::Error::Setup(_) => error.to_string(),
+        })
+    })
 }
 
 /// Opens the store of a stopped service, which is made where there is none,

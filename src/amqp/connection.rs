@@ -8,13 +8,12 @@ use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::LinkState;
 use super::settings::Settings;
 use crate::engine;
+use crate::tls::Authorities;
 
 /// Longest time to connect, and for any other step.
 const STEP: Duration = Duration::from_secs(10);
@@ -150,11 +149,9 @@ impl Link {
 fn tls(settings: &Settings) -> Result<OwnedTLSConfig, Error> {
     let Some(path) = &settings.ca_file else { return Ok(OwnedTLSConfig::default()) };
     let failed = |error: &dyn std::fmt::Display| Error::Refused(format!("failed to read {}: {error}", path.display()));
-    let certificates = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
     // The client library takes a file without any in silence.
-    let any = CertificateDer::pem_slice_iter(certificates.as_bytes()).next();
-    any.ok_or_else(|| failed(&"there is no certificate in it"))?.map_err(|error| failed(&error))?;
-    Ok(OwnedTLSConfig { identity: None, cert_chain: Some(certificates) })
+    let authorities = Authorities::read(path).map_err(|error| failed(&error))?;
+    Ok(OwnedTLSConfig { identity: None, cert_chain: Some(authorities.text) })
 }
 
 fn uri(settings: &Settings) -> AMQPUri {

@@ -4,8 +4,9 @@ use clap::Subcommand;
 
 use super::exit::Failure;
 use super::output::{Format, Screen, line};
-use super::serve::Settings;
+use super::serve::{Settings, start_failure};
 use crate::config::{Config, show_json, show_yaml};
+use crate::service;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -27,6 +28,7 @@ pub(super) fn run(action: &Action, screen: &Screen) -> Result<(), Failure> {
         }
         Action::Check(settings) => {
             let config = Config::load(&settings.sources())?;
+            service::check(&config).map_err(start_failure)?;
             let (listen, data) = (config.server.listen, config.engine.data_dir);
             match screen.format {
                 Format::Table => line(&format!("the settings are sound: http://{listen}, data in {}", data.display())),

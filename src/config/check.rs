@@ -196,6 +196,7 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
     let fallback_after = reader.seconds("routing.fallback_after_seconds", 0..=MAX_SECONDS);
     let agent = address(reader, "routing.agent_service_url");
     let rag = address(reader, "routing.rag_service_url");
+    let ca_file = reader.ca_file("routing.ca_file", is_encrypted(reader), "neither service has an https:// address");
     let agent_timeout = reader.seconds("routing.agent_timeout_seconds", 1..=3600);
     let rag_timeout = reader.seconds("routing.rag_timeout_seconds", 1..=3600);
     let max_concurrent_calls = reader.count("routing.max_concurrent_calls", 1..=1024);
@@ -209,6 +210,7 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
     Some(Routing {
         agent,
         rag,
+        ca_file,
         agent_timeout,
         rag_timeout,
         max_concurrent_calls,
@@ -220,6 +222,15 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
         tiers: tiers.to_vec(),
         router,
     })
+}
+
+/// Whether a service is to be spoken to over TLS, be its address sound or not.
+fn is_encrypted(reader: &Reader<'_>) -> bool {
+    let scheme = |path| Some(reader.node(path).text()?.split_once("://")?.0);
+    ["routing.agent_service_url", "routing.rag_service_url"]
+        .into_iter()
+        .filter_map(scheme)
+        .any(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
 /// The address of a service, if it has one.

@@ -115,7 +115,7 @@ impl Routing {
     /// The choices that asking the Agent and RAG needs.
     #[must_use]
     pub fn settings(&self) -> routing::Settings {
-        let concurrency = self.max_concurrent_calls;
+        let (concurrency, ca_file) = (self.max_concurrent_calls, &self.ca_file);
         let agent = |address| {
             let twice = self.agent_timeout.saturating_mul(2);
             // A question may not last beyond the time after which its task
@@ -125,11 +125,11 @@ impl Routing {
                 Fallback::Builtin => twice.min(self.fallback_after.max(Duration::from_secs(1))),
             };
             let try_timeout = self.agent_timeout.min(call_timeout);
-            Service { try_timeout, call_timeout, concurrency, ..Service::agent(address) }
+            Service { ca_file: ca_file.clone(), try_timeout, call_timeout, concurrency, ..Service::agent(address) }
         };
         let rag = |address| {
             let (try_timeout, call_timeout) = (self.rag_timeout, self.rag_timeout);
-            Service { try_timeout, call_timeout, concurrency, ..Service::rag(address) }
+            Service { ca_file: ca_file.clone(), try_timeout, call_timeout, concurrency, ..Service::rag(address) }
         };
         routing::Settings {
             agent: self.agent.clone().map(agent),
@@ -254,6 +254,8 @@ pub struct Routing {
     pub agent: Option<Address>,
     /// The RAG service, if there is one.
     pub rag: Option<Address>,
+    /// Certificates of authorities that are believed besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// Longest time of one question to the Agent.
     pub agent_timeout: Duration,
     /// Longest time of one question to RAG.

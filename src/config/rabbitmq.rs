@@ -1,7 +1,5 @@
 //! The broker's section.
 
-use std::path::PathBuf;
-
 use crate::amqp::{Credentials, Exchanges, QueueType, Settings, WorkQueues};
 use crate::task::Tier;
 
@@ -24,7 +22,7 @@ pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Settings> 
     let password = reader.secret("events.rabbitmq.password");
     let vhost = reader.text("events.rabbitmq.vhost");
     let tls = reader.flag("events.rabbitmq.tls");
-    let ca_file = ca_file(reader, tls);
+    let ca_file = reader.ca_file("events.rabbitmq.ca_file", tls, "events.rabbitmq.tls is false");
     let exchanges = exchanges(reader);
     let queue = reader.list("events.rabbitmq.queues", NAME, name).into_iter().next();
     let declare = reader.flag("events.rabbitmq.work_queues.declare");
@@ -93,20 +91,6 @@ fn exchanges(reader: &mut Reader<'_>) -> Option<Exchanges> {
             None
         }
     }
-}
-
-/// The file of the authorities; it would be no good without encryption.
-fn ca_file(reader: &mut Reader<'_>, tls: bool) -> Option<PathBuf> {
-    let path = "events.rabbitmq.ca_file";
-    let node = reader.node(path);
-    if node.value == Value::Null {
-        return None;
-    }
-    if !tls {
-        reader.refuse(path, node, "null as long as events.rabbitmq.tls is false");
-        return None;
-    }
-    reader.parsed(path, "the path of a file", |text| (!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
 fn optional_name(reader: &mut Reader<'_>, path: &str) -> Option<String> {

@@ -2,6 +2,7 @@
 //! value stands in, so that one run reports every bad setting.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Problem;
@@ -128,6 +129,20 @@ impl<'a> Reader<'a> {
                 printable.then(|| Secret::new(text))
             }),
         }
+    }
+
+    /// A file of certificates of authorities. It would be no good without
+    /// encryption; `otherwise` says why there is none.
+    pub(super) fn ca_file(&mut self, path: &str, is_encrypted: bool, otherwise: &str) -> Option<PathBuf> {
+        let node = self.node(path);
+        if node.value == Value::Null {
+            return None;
+        }
+        if !is_encrypted {
+            self.refuse(path, node, &format!("null as long as {otherwise}"));
+            return None;
+        }
+        self.parsed(path, "the path of a file", |text| (!text.is_empty()).then(|| PathBuf::from(text)))
     }
 
     /// A list of texts that `parse` takes, none of them twice.

@@ -58,6 +58,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("task_management.lease_max_seconds", "60"),
     ("routing.agent_service_url", "http://agent:8000/api/v1"),
     ("routing.rag_service_url", "http://rag:8000/api/v1"),
+    ("routing.ca_file", "/etc/ca.pem"),
     ("routing.agent_timeout_seconds", "5"),
     ("routing.rag_timeout_seconds", "6"),
     ("routing.max_concurrent_calls", "5"),
@@ -119,6 +120,9 @@ fn every_key_changes_something() {
         if key == "events.bus" || key.starts_with("events.rabbitmq.") {
             others.push(("RABBITMQ_HOST", "broker"));
         }
+        if key == "routing.ca_file" {
+            others.push(("DATS__ROUTING__AGENT_SERVICE_URL", "https://agent"));
+        }
         if key == "events.rabbitmq.ca_file" {
             others.push(("DATS__EVENTS__RABBITMQ__TLS", "true"));
         }
@@ -155,6 +159,27 @@ fn authorities_are_refused_without_encryption() {
     let variables = [("RABBITMQ_HOST", "broker"), ("DATS__EVENTS__RABBITMQ__CA_FILE", "/etc/ca.pem")];
     let message = refusal(&environment(&variables));
     assert!(message.contains("events.rabbitmq.ca_file") && message.contains("tls is false"), "{message}");
+    let plain = ("DATS__ROUTING__RAG_SERVICE_URL", "http://rag:8000");
+    let file = ("DATS__ROUTING__CA_FILE", "/etc/ca.pem");
+    let message = refusal(&environment(&[plain, file]));
+    assert!(message.contains("DATS__ROUTING__CA_FILE: routing.ca_file can't be \"/etc/ca.pem\""), "{message}");
+    assert!(message.contains("null as long as neither service has an https:// address"), "{message}");
+    with_file("routing:\n  rag_service_url: https://rag\n  ca_file: \"\"\n", |sources| {
+        let empty = refusal(sources);
+        assert!(empty.contains(":3: routing.ca_file can't be \"\": expected the path of a file"), "{empty}");
+    });
+}
+
+#[test]
+fn both_services_believe_the_same_authorities() {
+    let agent = ("DATS__ROUTING__AGENT_SERVICE_URL", "https://agent");
+    let rag = ("DATS__ROUTING__RAG_SERVICE_URL", "https://rag");
+    let settings = Config::load(&environment(&[agent, rag, ("DATS__ROUTING__CA_FILE", "/etc/ca.pem")]));
+    let settings = settings.unwrap().routing.settings();
+    for service in [settings.agent.unwrap(), settings.rag.unwrap()] {
+        assert!(service.address.is_encrypted());
+        assert_eq!(service.ca_file, Some(PathBuf::from("/etc/ca.pem")));
+    }
 }
 
 #[test]
@@ -250,8 +275,8 @@ fn bad_values_say_what_is_allowed() {
         ("task_management.escalate_to", "{tiny: tiny}", "leads in a circle"),
         ("task_management.lease_default_seconds", "4000", "no more than"),
         ("routing.default_tier", "giant", "one of routing.tiers (tiny"),
-        ("routing.agent_service_url", "https://agent", "https:// is not supported yet"),
-        ("routing.rag_service_url", "agent:8000", "must begin with http://"),
+        ("routing.agent_service_url", "https://-agent", "a host that a certificate can be for"),
+        ("routing.rag_service_url", "agent:8000", "must begin with http:// or https://"),
         ("routing.rules", "[{tier: tiny}]", "a condition"),
         ("routing.rules", "[{keywords: [a], tier: giant}]", "one of routing.tiers"),
         ("routing.rules", "[{keywords: [a], teir: tiny}]", "only the keys"),

@@ -4,50 +4,36 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
 use super::address::{Address, Trust};
+use crate::tls;
 
 /// What makes encrypted connections to an address.
 pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect, Error> {
-    let provider = Arc::new(ring::default_provider());
+    let setup = |error: tls::Error| Error::Setup(error.to_string());
     let verifier: Arc<dyn ServerCertVerifier> = match address.trust {
-        Trust::Anyone => Arc::new(Lenient { known: None, provider: provider.clone() }),
+        Trust::Anyone => Arc::new(Lenient { known: None, provider: tls::provider() }),
         Trust::Authority => {
-            let known = Some(verifier(address, &provider)?);
-            Arc::new(Lenient { known, provider: provider.clone() })
+            let known = Some(verifier(address).map_err(setup)?);
+            Arc::new(Lenient { known, provider: tls::provider() })
         }
-        Trust::Host => verifier(address, &provider)?,
+        Trust::Host => verifier(address).map_err(setup)?,
     };
-    let setup = |error: rustls::Error| Error::Setup(format!("TLS can't be set up: {error}"));
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(setup)?;
-    let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    let client = tls::client().map_err(setup)?;
+    Ok(MakeRustlsConnect::new(client.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
-fn verifier(address: &Address, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, Error> {
-    let mut roots = RootCertStore::empty();
-    match &address.root_certificates {
-        Some(path) => {
-            let failed = |error: &dyn std::fmt::Display| {
-                Error::Setup(format!("the certificates in {} can't be read: {error}", path.display()))
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))? {
-                let certificate = certificate.map_err(|error| failed(&error))?;
-                roots.add(certificate).map_err(|error| failed(&error))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
-    built.map_err(|error| Error::Setup(format!("no authority to believe in: {error}")))
+/// The authorities in a file stand in place of the system's.
+fn verifier(address: &Address) -> Result<Arc<WebPkiServerVerifier>, tls::Error> {
+    tls::verifier(match &address.root_certificates {
+        Some(path) => tls::with_file(RootCertStore::empty(), path)?,
+        None => tls::of_system(),
+    })
 }
 
 /// Believes whoever has a certificate of a known authority, or anyone.

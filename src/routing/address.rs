@@ -4,12 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
+use rustls::pki_types::ServerName;
 
 /// Where a service is, such as `http://agent-service:8000/api/v1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// Without a slash at the end.
     text: String,
+    is_encrypted: bool,
 }
 
 /// Why a text is no address of a service.
@@ -18,12 +20,12 @@ pub enum InvalidAddress {
     /// It can't be read as a URL.
     #[error("must be a URL such as http://agent-service:8000/api/v1")]
     NotUrl,
-    /// Encryption is not there yet.
-    #[error("must begin with http://: https:// is not supported yet")]
-    Https,
     /// Another scheme, or none.
-    #[error("must begin with http://")]
+    #[error("must begin with http:// or https://")]
     Scheme,
+    /// Encrypted, to a host that no certificate can name.
+    #[error("must name a host that a certificate can be for")]
+    Host,
     /// A name and password before the host: they would be shown in logs.
     #[error("must not hold a user name or password")]
     Credentials,
@@ -33,6 +35,12 @@ pub enum InvalidAddress {
 }
 
 impl Address {
+    /// Whether it is spoken to over TLS.
+    #[must_use]
+    pub const fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
     /// The address of an endpoint below the base path.
     pub(super) fn endpoint(&self, path: &str) -> Result<Uri, http::uri::InvalidUri> {
         format!("{}{path}", self.text).parse()
@@ -44,11 +52,11 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         let uri: Uri = text.parse().map_err(|_| InvalidAddress::NotUrl)?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(InvalidAddress::Https),
+        let (scheme, is_encrypted) = match uri.scheme_str() {
+            Some("http") => ("http", false),
+            Some("https") => ("https", true),
             _ => return Err(InvalidAddress::Scheme),
-        }
+        };
         let authority = uri.authority().ok_or(InvalidAddress::NotUrl)?;
         if authority.as_str().contains('@') {
             return Err(InvalidAddress::Credentials);
@@ -56,7 +64,11 @@ impl FromStr for Address {
         if uri.query().is_some() {
             return Err(InvalidAddress::Query);
         }
-        Ok(Self { text: format!("http://{authority}{}", uri.path().trim_end_matches('/')) })
+        // An IPv6 address stands in brackets.
+        if is_encrypted && ServerName::try_from(authority.host().trim_matches(['[', ']'])).is_err() {
+            return Err(InvalidAddress::Host);
+        }
+        Ok(Self { text: format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')), is_encrypted })
     }
 }
 
@@ -78,12 +90,30 @@ mod tests {
         }
         let bare: Address = "http://127.0.0.1:9".parse().unwrap();
         assert_eq!(bare.endpoint("/query").unwrap(), "http://127.0.0.1:9/query");
+        assert!(!bare.is_encrypted());
+    }
+
+    #[test]
+    fn encrypted_addresses_stay_so() {
+        for (text, endpoint) in [
+            ("https://agent/api/v1/", "https://agent/api/v1/query"),
+            ("HTTPS://agent.example:8443", "https://agent.example:8443/query"),
+            ("https://127.0.0.1:9", "https://127.0.0.1:9/query"),
+            ("https://[::1]:9/", "https://[::1]:9/query"),
+            ("https://agent_service:8000", "https://agent_service:8000/query"),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert!(address.is_encrypted(), "{text}");
+            assert_eq!(address.endpoint("/query").unwrap(), endpoint);
+        }
     }
 
     #[test]
     fn what_can_not_be_called_is_refused() {
         for (text, error) in [
-            ("https://agent/api/v1", InvalidAddress::Https),
+            ("https://-agent/api/v1", InvalidAddress::Host),
+            ("https://", InvalidAddress::NotUrl),
+            ("https://me:secret@agent/", InvalidAddress::Credentials),
             ("agent:8000", InvalidAddress::Scheme),
             ("ftp://agent/", InvalidAddress::Scheme),
             ("http://", InvalidAddress::NotUrl),

@@ -8,6 +8,7 @@ use super::figures::ServiceFigures;
 use super::settings;
 use crate::clock::Clock;
 use crate::task::{Analysis, Decomposition, Domain, Estimate, MAX_DEPTH, ProjectId, TaskId, Tier};
+use crate::tls;
 
 /// Calls the Agent service.
 #[derive(Debug)]
@@ -40,11 +41,11 @@ struct EstimateWire<'a> {
 }
 
 impl Agent {
-    /// A client. Answers may name these tiers alone.
-    #[must_use]
-    pub fn new(settings: settings::Service, tiers: Vec<Tier>, clock: Clock) -> Self {
+    /// A client. Answers may name these tiers alone. It fails where the service
+    /// is spoken to over TLS and the authorities can't be read.
+    pub fn new(settings: settings::Service, tiers: Vec<Tier>, clock: Clock) -> Result<Self, tls::Error> {
         let max_answer_bytes = settings.max_answer_bytes;
-        Self { caller: Caller::new("agent", settings, clock), max_answer_bytes, tiers }
+        Ok(Self { caller: Caller::new("agent", settings, clock)?, max_answer_bytes, tiers })
     }
 
     /// What kind of task it is.

@@ -19,6 +19,7 @@ use super::spans::{self, Spans};
 use crate::clock::{Clock, Stopwatch};
 use crate::task::Timestamp;
 use crate::telemetry::{Span, Tracer};
+use crate::tls;
 
 /// Longest time of a probe that belongs to no task.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,11 +66,11 @@ pub(super) struct Caller {
 
 impl Caller {
     /// `service` is its name in logs and figures.
-    pub(super) fn new(service: &'static str, settings: settings::Service, clock: Clock) -> Self {
-        let exchange = Exchange::new(settings.address.clone(), settings.max_answer_bytes, settings.concurrency);
+    pub(super) fn new(service: &'static str, settings: settings::Service, clock: Clock) -> Result<Self, tls::Error> {
+        let exchange = Exchange::new(&settings)?;
         let slots = Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS));
         let breaker = Mutex::new(Breaker::new(settings.breaker));
-        Self { service, exchange, settings, breaker, slots, measured: Measured::default(), spans: None, clock }
+        Ok(Self { service, exchange, settings, breaker, slots, measured: Measured::default(), spans: None, clock })
     }
 
     /// From now on each try has a span.

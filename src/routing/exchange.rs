@@ -8,22 +8,17 @@ use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::connector::Connections;
 use super::error::Error;
 use super::retry::retry_after;
+use super::settings;
 use crate::json::quoted;
 use crate::task::Timestamp;
+use crate::tls;
 
-/// Shorter than the 5 s after which Python's usual servers close an unused
-/// connection: whoever is later would send into a closing one.
-const IDLE_TIME: Duration = Duration::from_secs(4);
-/// Longest head of an answer, in bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Most that is read of an answer which is a refusal, and for how long: it
 /// only adds words to the error.
 const MAX_DETAIL_BYTES: usize = 4 * 1024;
@@ -35,19 +30,15 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The connections to one service.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    connections: Connections,
     address: Address,
     max_answer_bytes: usize,
 }
 
 impl Exchange {
-    pub(super) fn new(address: Address, max_answer_bytes: usize, concurrency: usize) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let mut builder = HttpClient::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME).pool_max_idle_per_host(concurrency);
-        builder.http1_max_buf_size(MAX_HEAD_BYTES);
-        Self { http: builder.build(connector), address, max_answer_bytes }
+    pub(super) fn new(settings: &settings::Service) -> Result<Self, tls::Error> {
+        let connections = Connections::new(settings)?;
+        Ok(Self { connections, address: settings.address.clone(), max_answer_bytes: settings.max_answer_bytes })
     }
 
     /// Posts JSON to an endpoint; the whole body of a 2xx answer. Dropping
@@ -81,7 +72,7 @@ impl Exchange {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>, now: Timestamp) -> Result<Bytes, Error> {
-        let answer = self.http.request(request).await.map_err(|error| Error::Connection(root_cause(&error)))?;
+        let answer = self.connections.request(request).await.map_err(|error| Error::Connection(root_cause(&error)))?;
         if answer.status().is_success() {
             return read(answer.into_body(), self.max_answer_bytes).await;
         }
@@ -134,7 +125,7 @@ async fn detail(body: Incoming) -> String {
 
 /// The innermost cause, which says what happened without naming layers.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .last()
-        .map_or_else(String::new, |cause| cause.to_string().to_lowercase())
+    let innermost = || std::iter::successors(Some(error), |error| error.source()).last();
+    tls::explained(error)
+        .unwrap_or_else(|| innermost().map_or_else(String::new, |cause| cause.to_string().to_lowercase()))
 }

@@ -119,7 +119,7 @@ mod tests {
         let mut settings = Settings::new(Vec::new());
         settings.agent = Some(Service::agent("http://127.0.0.1:9".parse().unwrap()));
         let mut registry = Registry::with_prefix("dats");
-        registry.register_collector(Box::new(Metrics::new(Arc::new(Services::new(&settings, &Clock::new())))));
+        registry.register_collector(Box::new(Metrics::new(Arc::new(Services::new(&settings, &Clock::new()).unwrap()))));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [

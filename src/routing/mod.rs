@@ -12,6 +12,7 @@ mod agent;
 mod answers;
 mod breaker;
 mod caller;
+mod connector;
 mod driver;
 mod error;
 mod exchange;

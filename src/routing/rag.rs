@@ -8,6 +8,7 @@ use super::figures::ServiceFigures;
 use super::settings;
 use crate::clock::Clock;
 use crate::task::{Context, ProjectId};
+use crate::tls;
 
 /// Calls the RAG service.
 #[derive(Debug)]
@@ -26,11 +27,11 @@ struct QueryWire<'a> {
 }
 
 impl Rag {
-    /// A client that asks for so much context at most.
-    #[must_use]
-    pub fn new(settings: settings::Service, max_tokens: u32, clock: Clock) -> Self {
+    /// A client that asks for so much context at most. It fails where
+    /// [`Agent::new`](super::Agent::new) does.
+    pub fn new(settings: settings::Service, max_tokens: u32, clock: Clock) -> Result<Self, tls::Error> {
         let max_answer_bytes = settings.max_answer_bytes;
-        Self { caller: Caller::new("rag", settings, clock), max_answer_bytes, max_tokens }
+        Ok(Self { caller: Caller::new("rag", settings, clock)?, max_answer_bytes, max_tokens })
     }
 
     /// Context for a task.

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::engine::RoutingJob;
 use crate::task::Context;
 use crate::telemetry::Tracer;
+use crate::tls;
 
 /// The configured services, shared by who asks them and who shows how they
 /// are.
@@ -25,19 +26,19 @@ pub struct Services {
 }
 
 impl Services {
-    /// Clients for what is configured. Nothing is asked yet.
-    #[must_use]
-    pub fn new(settings: &Settings, clock: &Clock) -> Self {
+    /// Clients for what is configured. Nothing is asked yet; but whom encrypted
+    /// connections believe is read.
+    pub fn new(settings: &Settings, clock: &Clock) -> Result<Self, tls::Error> {
         let agent = settings.agent.clone().map(|agent| Agent::new(agent, settings.tiers.clone(), clock.clone()));
         let rag = settings.rag.clone().map(|rag| Rag::new(rag, settings.context_max_tokens, clock.clone()));
-        Self {
-            agent,
-            rag,
+        Ok(Self {
+            agent: agent.transpose()?,
+            rag: rag.transpose()?,
             in_flight: Arc::default(),
             routed: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
             returned: AtomicU64::new(0),
-        }
+        })
     }
 
     /// The same, where each question has a span.

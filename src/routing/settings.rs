@@ -1,5 +1,6 @@
 //! The choices that routing needs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::Address;
@@ -42,6 +43,9 @@ pub struct Settings {
 pub struct Service {
     /// Where it is.
     pub address: Address,
+    /// Certificates of authorities that are believed besides the system's,
+    /// where the address is encrypted.
+    pub ca_file: Option<PathBuf>,
     /// Longest time for one try: connect, head and body.
     pub try_timeout: Duration,
     /// Longest time for a call with all its tries and the waits between them.
@@ -90,6 +94,7 @@ impl Service {
         let timeout = Duration::from_mins(1);
         Self {
             address,
+            ca_file: None,
             try_timeout: timeout,
             call_timeout: timeout.saturating_mul(2),
             retries: 2,

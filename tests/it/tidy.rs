@@ -5,21 +5,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
-/// itself. `clock`, `telemetry` and `json` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 16] = [
+/// itself. `clock`, `telemetry`, `json` and `tls` are leaves beside `task`.
+const LAYERS: [(&str, &[&str]); 17] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("telemetry", &["task", "clock"]),
     ("json", &[]),
+    ("tls", &[]),
     ("legacy", &["task", "json"]),
     ("lineage", &["task"]),
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "lineage", "store", "engine", "json"]),
-    ("amqp", &["task", "clock", "telemetry", "store", "engine", "events", "json"]),
-    ("routing", &["task", "clock", "telemetry", "engine", "json"]),
+    ("amqp", &["task", "clock", "telemetry", "store", "engine", "events", "json", "tls"]),
+    ("routing", &["task", "clock", "telemetry", "engine", "json", "tls"]),
     ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
-    ("replica", &["task", "lineage", "clock", "store", "engine"]),
+    ("replica", &["task", "lineage", "clock", "store", "engine", "tls"]),
     (
         "http",
         &[
@@ -41,7 +42,20 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("config", &["task", "telemetry", "amqp", "routing", "replica"]),
     (
         "service",
-        &["task", "clock", "telemetry", "store", "engine", "events", "amqp", "routing", "replica", "http", "config"],
+        &[
+            "task",
+            "clock",
+            "telemetry",
+            "store",
+            "engine",
+            "events",
+            "amqp",
+            "routing",
+            "replica",
+            "http",
+            "config",
+            "tls",
+        ],
     ),
 ];
 

@@ -3,6 +3,7 @@
 
 mod away;
 mod breaker;
+mod encryption;
 mod faults;
 mod journey;
 mod process;
@@ -44,11 +45,11 @@ fn tiers() -> Vec<Tier> {
 }
 
 fn agent(service: Service) -> Agent {
-    Agent::new(service, tiers(), Clock::new())
+    Agent::new(service, tiers(), Clock::new()).unwrap()
 }
 
 fn rag(service: Service) -> Rag {
-    Rag::new(service, 4000, Clock::new())
+    Rag::new(service, 4000, Clock::new()).unwrap()
 }
 
 fn project() -> ProjectId {

@@ -60,7 +60,7 @@ impl World {
     pub(super) fn with(settings: routing::Settings, mut of_engine: dats::engine::Settings) -> Self {
         of_engine.policy.agent = settings.agent.is_some();
         of_engine.policy.rag = settings.rag.is_some();
-        let services = Arc::new(Services::new(&settings, &Clock::new()));
+        let services = Arc::new(Services::new(&settings, &Clock::new()).unwrap());
         let mut world = Self { service: Service::new(of_engine), services, settings, driver: None };
         world.start_driver();
         world
@@ -85,7 +85,7 @@ impl World {
     pub(super) async fn restart(mut self) -> Self {
         self.stop_driver().await;
         self.service = self.service.restart();
-        self.services = Arc::new(Services::new(&self.settings, &Clock::new()));
+        self.services = Arc::new(Services::new(&self.settings, &Clock::new()).unwrap());
         self.start_driver();
         self
     }

@@ -12,17 +12,38 @@ pub(crate) struct Certificates {
     dir: TempDir,
 }
 
+/// What the openssl command takes as the settings of an authority.
+const AUTHORITY: &str = "[ca]\ndefault_ca=it\n[it]\ndatabase=index\nnew_certs_dir=.\nserial=serial\n\
+                         default_md=sha256\npolicy=any\nx509_extensions=server\n[any]\ncommonName=supplied\n";
+/// Days that are to come, and days that are over.
+const VALID: &str = "-days 2";
+const EXPIRED: &str = "-startdate 20200101000000Z -enddate 20200102000000Z";
+
 impl Certificates {
     /// Makes them for a host by name; `None`: there is no openssl here.
     pub(crate) fn of(host: &str) -> Option<Self> {
+        Self::made(host, VALID)
+    }
+
+    /// The same, with one that is no longer valid.
+    pub(crate) fn expired(host: &str) -> Option<Self> {
+        Self::made(host, EXPIRED)
+    }
+
+    fn made(host: &str, validity: &str) -> Option<Self> {
         let made = Self { dir: tempfile::tempdir().unwrap() };
-        let extensions = format!("subjectAltName=DNS:{host}\nbasicConstraints=CA:FALSE\n");
-        fs::write(made.dir.path().join("extensions"), extensions).unwrap();
-        let all = made.openssl("req -new -x509 -days 2 -nodes -subj /CN=authority -out ca.crt -keyout ca.key")
+        let extensions = format!("[server]\nsubjectAltName=DNS:{host}\nbasicConstraints=CA:FALSE\n");
+        for (name, text) in [("settings", format!("{AUTHORITY}{extensions}").as_str()), ("index", ""), ("serial", "01")]
+        {
+            fs::write(made.dir.path().join(name), text).unwrap();
+        }
+        // Each authority has a name of its own: else one would be taken for the other.
+        let name = made.dir.path().file_name().unwrap().display().to_string();
+        let all = made.openssl(&format!("req -new -x509 -days 2 -nodes -subj /CN={name} -out ca.crt -keyout ca.key"))
             && made.openssl(&format!("req -new -nodes -subj /CN={host} -out server.csr -keyout server.key"))
-            && made.openssl(
-                "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.crt",
-            );
+            && made.openssl(&format!(
+                "ca -batch -notext -config settings -cert ca.crt -keyfile ca.key {validity} -in server.csr -out server.crt"
+            ));
         if !all {
             assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "openssl is missing");
             println!("skipped: openssl is not installed");
