@@ -18,13 +18,13 @@ pub use self::directory::{
 };
 use crate::amqp::{self, Broker};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::engine::{self, Bus, Engine, WriterThread};
 use crate::http::{self, ApiKey, App, Others};
 use crate::replica::Replicator;
 use crate::routing::{self, Driver, Services};
 use crate::store::{self, Store};
-use crate::telemetry::{self, Export};
+use crate::telemetry::{self, Export, NotStarted};
 use crate::tls;
 
 /// Largest request head, in bytes.
@@ -175,29 +175,42 @@ fn start_export(config: &Config, threads: Option<&Background>, clock: &Clock) ->
     let Some((endpoint, runtime)) = config.telemetry.collector.clone().zip(threads.and_then(Background::handle)) else {
         return Ok(None);
     };
-    let service_name = config.telemetry.service_name.clone();
-    let settings = telemetry::Settings { endpoint, service_name, version: env!("CARGO_PKG_VERSION") };
-    let export = Export::start(settings, runtime, clock.clone());
-    export.map(Some).map_err(|error| StartError::Config(error.to_string()))
+    let export = Export::start(exporting(&config.telemetry, endpoint), runtime, clock.clone());
+    export.map(Some).map_err(|error| match error {
+        NotStarted::Encryption(error) => nobody_to_believe("telemetry.ca_file", error),
+        error @ NotStarted::Library(_) => StartError::Config(error.to_string()),
+    })
+}
+
+fn exporting(settings: &config::Telemetry, endpoint: telemetry::Endpoint) -> telemetry::Settings {
+    let (ca_file, service_name) = (settings.ca_file.clone(), settings.service_name.clone());
+    telemetry::Settings { endpoint, ca_file, service_name, version: env!("CARGO_PKG_VERSION") }
 }
 
 /// Whether what the settings name outside of them, such as files, is of use.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    services(&config.routing.settings(), &Clock::new()).map(drop)
+    services(&config.routing.settings(), &Clock::new())?;
+    let Some(endpoint) = config.telemetry.collector.clone() else { return Ok(()) };
+    let encryption = exporting(&config.telemetry, endpoint).encryption();
+    encryption.map(drop).map_err(|error| nobody_to_believe("telemetry.ca_file", error))
 }
 
 fn services(settings: &routing::Settings, clock: &Clock) -> Result<Services, StartError> {
-    Services::new(settings, clock).map_err(|error| {
-        StartError::Config(match error {
-            tls::Error::File { path, reason } => format!(
-                "routing.ca_file can't be {:?}: expected a file with certificates of authorities (PEM), but {reason}",
-                path.display().to_string()
-            ),
-            tls::Error::Nobody(_) => "routing.ca_file can't be null: expected a file with certificates of authorities \
-                 (PEM), since the system knows none and an address is https://"
-                .to_owned(),
-            error @ tls::Error::Setup(_) => error.to_string(),
-        })
+    Services::new(settings, clock).map_err(|error| nobody_to_believe("routing.ca_file", error))
+}
+
+/// `key` names the file of the authorities.
+fn nobody_to_believe(key: &str, error: tls::Error) -> StartError {
+    StartError::Config(match error {
+        tls::Error::File { path, reason } => format!(
+            "{key} can't be {:?}: expected a file with certificates of authorities (PEM), but {reason}",
+            path.display().to_string()
+        ),
+        tls::Error::Nobody(_) => format!(
+            "{key} can't be null: expected a file with certificates of authorities (PEM), since the system knows none \
+             and an address is https://"
+        ),
+        error @ tls::Error::Setup(_) => error.to_string(),
     })
 }
 

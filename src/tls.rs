@@ -1,7 +1,7 @@
 //! Whom encrypted connections of ours believe, and what they say when one
 //! fails. The system's certificates of authorities, a file with others, and the
-//! settings of the TLS library come from here, for the broker, the copy and
-//! routing alike.
+//! settings of the TLS library come from here, for the broker, the copy, routing and
+//! traces alike.
 
 use std::error::Error as StdError;
 use std::io;
@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ConfigBuilder, InvalidMessage, RootCertStore, WantsVerifier};
+
+const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Why encrypted connections can't be made at all.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +93,13 @@ pub fn with_file(mut roots: RootCertStore, path: &Path) -> Result<RootCertStore,
     Ok(roots)
 }
 
+/// Whether a certificate can be for this host, such as a name or, in brackets
+/// or not, an address.
+#[must_use]
+pub fn can_be_named(host: &str) -> bool {
+    ServerName::try_from(host.trim_matches(['[', ']'])).is_ok()
+}
+
 /// How certificates are computed with.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
@@ -106,6 +115,18 @@ pub fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Error
 /// The settings of a client, up to whom it believes.
 pub fn client() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
     ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(Error::Setup)
+}
+
+/// The settings of a client of HTTP/1.1 that believes the authorities of the
+/// system, and those in a file.
+pub fn http_client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
+    let mut roots = of_system();
+    if let Some(path) = ca_file {
+        roots = with_file(roots, path)?;
+    }
+    let mut config = client()?.with_webpki_verifier(verifier(roots)?).with_no_client_auth();
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    Ok(config)
 }
 
 /// Why an encrypted connection failed, in words, if encryption is what failed.

@@ -196,7 +196,8 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
     let fallback_after = reader.seconds("routing.fallback_after_seconds", 0..=MAX_SECONDS);
     let agent = address(reader, "routing.agent_service_url");
     let rag = address(reader, "routing.rag_service_url");
-    let ca_file = reader.ca_file("routing.ca_file", is_encrypted(reader), "neither service has an https:// address");
+    let is_encrypted = is_encrypted(reader, &["routing.agent_service_url", "routing.rag_service_url"]);
+    let ca_file = reader.ca_file("routing.ca_file", is_encrypted, "neither service has an https:// address");
     let agent_timeout = reader.seconds("routing.agent_timeout_seconds", 1..=3600);
     let rag_timeout = reader.seconds("routing.rag_timeout_seconds", 1..=3600);
     let max_concurrent_calls = reader.count("routing.max_concurrent_calls", 1..=1024);
@@ -224,13 +225,10 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
     })
 }
 
-/// Whether a service is to be spoken to over TLS, be its address sound or not.
-fn is_encrypted(reader: &Reader<'_>) -> bool {
-    let scheme = |path| Some(reader.node(path).text()?.split_once("://")?.0);
-    ["routing.agent_service_url", "routing.rag_service_url"]
-        .into_iter()
-        .filter_map(scheme)
-        .any(|scheme| scheme.eq_ignore_ascii_case("https"))
+/// Whether one of these is to be spoken to over TLS, be its address sound or not.
+fn is_encrypted(reader: &Reader<'_>, paths: &[&str]) -> bool {
+    let scheme = |path: &&str| Some(reader.node(path).text()?.split_once("://")?.0);
+    paths.iter().filter_map(scheme).any(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
 /// The address of a service, if it has one.
@@ -315,6 +313,11 @@ fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
             .word("telemetry.log_format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
             .unwrap_or(LogFormat::Text),
         collector: collector(reader, "telemetry.otlp_endpoint"),
+        ca_file: reader.ca_file(
+            "telemetry.ca_file",
+            is_encrypted(reader, &["telemetry.otlp_endpoint"]),
+            "telemetry.otlp_endpoint is no https:// address",
+        ),
         service_name: reader.text("telemetry.service_name"),
     }
 }

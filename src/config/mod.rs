@@ -358,6 +358,8 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// The collector that traces go to, if there is one.
     pub collector: Option<telemetry::Endpoint>,
+    /// Certificates of authorities that are believed besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// Name of this service in metrics and traces.
     pub service_name: String,
 }

@@ -102,6 +102,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("telemetry.log_level", "DEBUG"),
     ("telemetry.log_format", "json"),
     ("telemetry.otlp_endpoint", "http://collector:4318"),
+    ("telemetry.ca_file", "/etc/ssl/own.pem"),
     ("telemetry.service_name", "other"),
 ];
 
@@ -119,6 +120,9 @@ fn every_key_changes_something() {
         let mut others = Vec::new();
         if key == "events.bus" || key.starts_with("events.rabbitmq.") {
             others.push(("RABBITMQ_HOST", "broker"));
+        }
+        if key == "telemetry.ca_file" {
+            others.push(("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"));
         }
         if key == "routing.ca_file" {
             others.push(("DATS__ROUTING__AGENT_SERVICE_URL", "https://agent"));
@@ -140,8 +144,8 @@ fn an_address_of_a_collector_is_checked_and_no_password_in_it_repeated() {
         ("http://dats:hunter2@collector:4318", "must not hold a user name or password"),
         ("https://dats:hunter2@collector:4318", "must not hold a user name or password"),
         ("http://dats:hun/ter2@collector", "must not hold a user name or password"),
-        ("https://collector:4318", "https:// is not supported yet"),
-        ("collector:4317", "must begin with http://"),
+        ("https://-collector:4318", "must name a host that a certificate can be for"),
+        ("collector:4317", "must begin with http:// or https://"),
         ("http://", "must be a URL"),
     ] {
         let sources = environment(&[("OTEL_EXPORTER_OTLP_ENDPOINT", url)]);

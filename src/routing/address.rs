@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
-use rustls::pki_types::ServerName;
+
+use crate::tls;
 
 /// Where a service is, such as `http://agent-service:8000/api/v1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +65,7 @@ impl FromStr for Address {
         if uri.query().is_some() {
             return Err(InvalidAddress::Query);
         }
-        // An IPv6 address stands in brackets.
-        if is_encrypted && ServerName::try_from(authority.host().trim_matches(['[', ']'])).is_err() {
+        if is_encrypted && !tls::can_be_named(authority.host()) {
             return Err(InvalidAddress::Host);
         }
         Ok(Self { text: format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')), is_encrypted })

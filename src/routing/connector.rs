@@ -3,7 +3,6 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -27,7 +26,6 @@ use crate::tls;
 const IDLE_TIME: Duration = Duration::from_secs(4);
 /// Longest head of an answer, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-const HTTP_1_1: &[u8] = b"http/1.1";
 
 type Body = Full<Bytes>;
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -49,7 +47,7 @@ impl Connections {
         }
         // The scheme is that of TLS, which is not this layer's matter.
         tcp.enforce_http(false);
-        let config = believing(settings.ca_file.as_deref())?;
+        let config = tls::http_client(settings.ca_file.as_deref())?;
         let limit = settings.try_timeout.saturating_mul(2);
         let encrypted = Encrypted { inner: (tcp, config).into(), limit };
         Ok(Self::Encrypted(client(encrypted, settings.concurrency)))
@@ -68,17 +66,6 @@ fn client<C: Connect + Clone>(connector: C, concurrency: usize) -> HttpClient<C,
     builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME).pool_max_idle_per_host(concurrency);
     builder.http1_max_buf_size(MAX_HEAD_BYTES);
     builder.build(connector)
-}
-
-/// Believes the authorities of the system, and those in the file.
-fn believing(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, tls::Error> {
-    let mut roots = tls::of_system();
-    if let Some(path) = ca_file {
-        roots = tls::with_file(roots, path)?;
-    }
-    let mut config = tls::client()?.with_webpki_verifier(tls::verifier(roots)?).with_no_client_auth();
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    Ok(config)
 }
 
 /// Makes encrypted connections.

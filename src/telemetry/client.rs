@@ -8,11 +8,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use opentelemetry_http::{HttpClient, HttpError};
+use rustls::ClientConfig;
 use tokio::time::timeout;
+
+use crate::tls;
 
 /// Longest time for one batch; what the specification gives it.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,14 +29,18 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Posts to the collector, and knows why the last post failed.
 #[derive(Debug)]
 pub(super) struct Poster {
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     reason: Mutex<String>,
 }
 
 impl Poster {
-    pub(super) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+    /// `encryption` is how it speaks with an `https://` address.
+    pub(super) fn new(encryption: ClientConfig) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        // The scheme decides about TLS, which is not this layer's matter.
+        tcp.enforce_http(false);
+        let connector = HttpsConnector::from((tcp, encryption));
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME).pool_max_idle_per_host(1);
         Self { http: builder.build(connector), reason: Mutex::default() }
@@ -49,9 +57,9 @@ impl Poster {
     }
 
     async fn post(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
-        let answer = self.http.request(request.map(Full::new)).await.map_err(|error| root_cause(&error))?;
+        let answer = self.http.request(request.map(Full::new)).await.map_err(|error| reason(&error))?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| root_cause(&*error))?;
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| reason(&*error))?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }
 }
@@ -73,9 +81,9 @@ impl HttpClient for Poster {
     }
 }
 
-/// The innermost cause, which says what happened without naming layers.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .last()
-        .map_or_else(String::new, |cause| cause.to_string().to_lowercase())
+/// What failed of the encryption, or the innermost cause: both say what happened
+/// without naming layers.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let innermost = || std::iter::successors(Some(error), |error| error.source()).last();
+    tls::explained(error).or_else(|| Some(innermost()?.to_string().to_lowercase())).unwrap_or_default()
 }

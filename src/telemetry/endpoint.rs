@@ -5,11 +5,14 @@ use std::str::FromStr;
 
 use http::Uri;
 
+use crate::tls;
+
 /// Where a collector takes traces, such as `http://collector:4318`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Without a slash at the end.
     base: String,
+    is_encrypted: bool,
 }
 
 /// Why a text is no address of a collector.
@@ -18,12 +21,12 @@ pub enum InvalidEndpoint {
     /// It can't be read as a URL.
     #[error("must be a URL such as http://collector:4318")]
     NotUrl,
-    /// Encryption is not there yet.
-    #[error("must begin with http://: https:// is not supported yet")]
-    Https,
     /// Another scheme, or none.
-    #[error("must begin with http://")]
+    #[error("must begin with http:// or https://")]
     Scheme,
+    /// Encrypted, to a host that no certificate can name.
+    #[error("must name a host that a certificate can be for")]
+    Host,
     /// A name and password before the host: they would be shown in logs.
     #[error("must not hold a user name or password")]
     Credentials,
@@ -33,6 +36,12 @@ pub enum InvalidEndpoint {
 }
 
 impl Endpoint {
+    /// Whether it is spoken to over TLS.
+    #[must_use]
+    pub const fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
     /// Where traces are posted: below the base, as the specification of
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` says.
     pub(super) fn traces(&self) -> String {
@@ -50,16 +59,19 @@ impl FromStr for Endpoint {
             return Err(InvalidEndpoint::Credentials);
         }
         let uri: Uri = text.parse().map_err(|_| InvalidEndpoint::NotUrl)?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(InvalidEndpoint::Https),
+        let (scheme, is_encrypted) = match uri.scheme_str() {
+            Some("http") => ("http", false),
+            Some("https") => ("https", true),
             _ => return Err(InvalidEndpoint::Scheme),
-        }
+        };
         let authority = uri.authority().ok_or(InvalidEndpoint::NotUrl)?;
         if uri.query().is_some() {
             return Err(InvalidEndpoint::Query);
         }
-        Ok(Self { base: format!("http://{authority}{}", uri.path().trim_end_matches('/')) })
+        if is_encrypted && !tls::can_be_named(authority.host()) {
+            return Err(InvalidEndpoint::Host);
+        }
+        Ok(Self { base: format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')), is_encrypted })
     }
 }
 
@@ -79,15 +91,17 @@ mod tests {
             ("http://collector:4318", "http://collector:4318/v1/traces"),
             ("http://collector:4318/", "http://collector:4318/v1/traces"),
             ("http://[::1]:4318/otlp/", "http://[::1]:4318/otlp/v1/traces"),
+            ("HTTPS://collector.example/otlp", "https://collector.example/otlp/v1/traces"),
         ] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().traces(), traces);
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!((endpoint.traces().as_str(), endpoint.is_encrypted()), (traces, traces.starts_with("https")));
         }
     }
 
     #[test]
     fn what_can_not_be_reached_is_refused() {
         for (text, error) in [
-            ("https://collector:4318", InvalidEndpoint::Https),
+            ("https://-collector:4318", InvalidEndpoint::Host),
             ("collector:4318", InvalidEndpoint::Scheme),
             ("grpc://collector", InvalidEndpoint::Scheme),
             ("http://", InvalidEndpoint::NotUrl),

@@ -1,6 +1,7 @@
 //! From a span that has ended to the collector: a bounded queue, batches, and
 //! what is said of a collector that does not take them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
 };
+use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
 
 use super::client::{Poster, TIMEOUT};
@@ -20,6 +22,7 @@ use super::endpoint::Endpoint;
 use super::figures::Figures;
 use super::tracer::Tracer;
 use crate::clock::Clock;
+use crate::tls;
 
 /// Most spans that wait or are under way; more are dropped. One is about a
 /// kilobyte.
@@ -34,6 +37,8 @@ const FLUSH: Duration = Duration::from_secs(3);
 pub struct Settings {
     /// The collector.
     pub endpoint: Endpoint,
+    /// Certificates of authorities that are believed besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// What the service calls itself.
     pub service_name: String,
     /// Its version.
@@ -48,16 +53,34 @@ pub struct Export {
     figures: Arc<Figures>,
 }
 
-/// The library's own settings, from `OTEL_…` variables, do not fit.
+/// Why there can be no export.
 #[derive(Debug, thiserror::Error)]
-#[error("telemetry.otlp_endpoint can't be used: {0}")]
-pub struct NotStarted(String);
+pub enum NotStarted {
+    /// The library's own settings, from `OTEL_…` variables, do not fit.
+    #[error("telemetry.otlp_endpoint can't be used: {0}")]
+    Library(String),
+    /// There is nobody to believe, and the collector is to be spoken to over TLS.
+    #[error(transparent)]
+    Encryption(#[from] tls::Error),
+}
+
+impl Settings {
+    /// How the collector is spoken to over TLS, if it is. The authorities are
+    /// read now.
+    pub fn encryption(&self) -> Result<ClientConfig, tls::Error> {
+        if self.endpoint.is_encrypted() {
+            tls::http_client(self.ca_file.as_deref())
+        } else {
+            Ok(tls::client()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+        }
+    }
+}
 
 impl Export {
     /// Starts the thread that makes batches. They are sent on `runtime`, which
     /// is not the one that answers requests.
     pub fn start(settings: Settings, runtime: Handle, clock: Clock) -> Result<Self, NotStarted> {
-        let (figures, poster) = (Arc::new(Figures::default()), Arc::new(Poster::new()));
+        let (figures, poster) = (Arc::new(Figures::default()), Arc::new(Poster::new(settings.encryption()?)));
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
@@ -65,7 +88,7 @@ impl Export {
             .with_timeout(TIMEOUT)
             .with_shared_http_client(poster.clone())
             .build()
-            .map_err(|error| NotStarted(error.to_string()))?;
+            .map_err(|error| NotStarted::Library(error.to_string()))?;
         let resource = Resource::builder()
             .with_service_name(settings.service_name)
             .with_attribute(KeyValue::new("service.version", settings.version))

@@ -7,7 +7,7 @@
 //! runtime of the background. Nobody waits for either: what finds no place, and
 //! what the collector does not take, is counted and gone.
 //!
-//! May know `task` and `clock`.
+//! May know `task`, `clock` and `tls`.
 
 mod client;
 mod endpoint;

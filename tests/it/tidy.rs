@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&str]); 17] = [
     ("task", &[]),
     ("clock", &["task"]),
-    ("telemetry", &["task", "clock"]),
-    ("json", &[]),
     ("tls", &[]),
+    ("telemetry", &["task", "clock", "tls"]),
+    ("json", &[]),
     ("legacy", &["task", "json"]),
     ("lineage", &["task"]),
     ("store", &["task", "lineage"]),

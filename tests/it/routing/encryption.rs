@@ -1,79 +1,24 @@
 //! Agent and RAG over TLS: whom the service believes, what it says of the
 //! others, and that a handshake has no longer than a connection.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dats::clock::Stopwatch;
 use dats::routing::{Breaker, BreakerState, Error, Fallback, Service};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use super::stand_in::StandIn;
 use super::world::{self, World};
 use super::{CALL, NEVER, SLACK, agent, domain, project, rag, service, task};
 use crate::support::certificates::Certificates;
 use crate::support::client::Client;
+use crate::support::front::Front;
 use crate::support::process::{Setup, run_in};
-
-/// What stands before a stand-in and speaks TLS for it.
-struct Front {
-    port: u16,
-    connections: Arc<AtomicUsize>,
-    protocols: Arc<AtomicUsize>,
-}
-
-impl Front {
-    /// Encrypts for what listens on `behind`.
-    async fn of(behind: &str, certificates: &Certificates) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (connections, protocols) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (acceptor, behind): (_, SocketAddr) = (acceptor(certificates), behind.parse().unwrap());
-        let counted = (connections.clone(), protocols.clone());
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let (acceptor, (connections, protocols)) = (acceptor.clone(), counted.clone());
-                tokio::spawn(async move {
-                    let Ok(mut socket) = acceptor.accept(socket).await else { return };
-                    connections.fetch_add(1, Ordering::Relaxed);
-                    let is_agreed = socket.get_ref().1.alpn_protocol() == Some(b"http/1.1");
-                    protocols.fetch_add(usize::from(is_agreed), Ordering::Relaxed);
-                    if let Ok(mut plain) = TcpStream::connect(behind).await {
-                        let _ = copy_bidirectional(&mut socket, &mut plain).await;
-                    }
-                });
-            }
-        });
-        Self { port, connections, protocols }
-    }
-
-    fn url(&self, host: &str) -> String {
-        format!("https://{host}:{}/api/v1", self.port)
-    }
-
-    fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-}
-
-fn acceptor(certificates: &Certificates) -> TlsAcceptor {
-    let chain = CertificateDer::pem_file_iter(certificates.certificate()).unwrap().map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_file(certificates.key()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    TlsAcceptor::from(Arc::new(config))
-}
 
 /// A service that believes this authority.
 fn believing(url: &str, ca_file: PathBuf) -> Service {
@@ -86,8 +31,8 @@ async fn both_are_asked_over_tls_and_connections_used_again() {
     let (behind_agent, behind_rag) = (StandIn::agent(&[]), StandIn::rag(&[]));
     let before_agent = Front::of(&behind_agent.listen(), &certificates).await;
     let before_rag = Front::of(&behind_rag.listen(), &certificates).await;
-    let agent = agent(believing(&before_agent.url("localhost"), certificates.authority()));
-    let rag = rag(believing(&before_rag.url("localhost"), certificates.authority()));
+    let agent = agent(believing(&before_agent.api("localhost"), certificates.authority()));
+    let rag = rag(believing(&before_rag.api("localhost"), certificates.authority()));
     for number in 0..10 {
         let text = format!("work {number}");
         agent.analyze(&text, &project(), None, None).await.unwrap();
@@ -95,7 +40,7 @@ async fn both_are_asked_over_tls_and_connections_used_again() {
         rag.query(&text, &project(), None).await.unwrap();
     }
     assert_eq!((before_agent.connections(), before_rag.connections()), (1, 1));
-    assert_eq!(before_agent.protocols.load(Ordering::Relaxed), 1, "http/1.1 is agreed on");
+    assert_eq!(before_agent.agreed(), 1, "http/1.1 is agreed on");
 }
 
 #[tokio::test]
@@ -103,7 +48,7 @@ async fn calls_at_once_are_limited_over_tls_too() {
     let Some(certificates) = Certificates::of("localhost") else { return };
     let behind = StandIn::agent(&[]);
     let front = Front::of(&behind.listen(), &certificates).await;
-    let narrow = Service { concurrency: 3, ..believing(&front.url("localhost"), certificates.authority()) };
+    let narrow = Service { concurrency: 3, ..believing(&front.api("localhost"), certificates.authority()) };
     let agent = Arc::new(agent(Service { call_timeout: Duration::from_secs(20), ..narrow }));
     let mut calls = JoinSet::new();
     for number in 0..30 {
@@ -141,11 +86,11 @@ async fn who_does_not_prove_its_name_is_a_failed_connection() {
     ] {
         let front = Front::of(&behind.listen(), certificates).await;
         let Some(words) = words else {
-            let agent = agent(believing(&front.url(host), authority));
+            let agent = agent(believing(&front.api(host), authority));
             agent.estimate(task(), "x", &domain(), None).await.unwrap();
             continue;
         };
-        assert_eq!(refused(&front.url(host), authority).await, words);
+        assert_eq!(refused(&front.api(host), authority).await, words);
     }
     // The right port of the wrong protocol.
     let plain = behind.url.replace("http://127.0.0.1", "https://localhost");
@@ -206,7 +151,7 @@ async fn a_failed_handshake_opens_the_breaker_and_the_rules_decide() {
     let fallback = Fallback::Builtin { after: Duration::from_millis(300) };
     let usual = world::settings(Some(&behind), None);
     let of = |ca_file: PathBuf| {
-        let address = front.url("localhost").parse().unwrap();
+        let address = front.api("localhost").parse().unwrap();
         let service = usual.agent.clone().map(|agent| Service { address, ca_file: Some(ca_file), ..agent });
         dats::routing::Settings { agent: service, fallback, ..usual.clone() }
     };
@@ -232,7 +177,7 @@ async fn who_comes_late_is_found_over_tls() {
     let mut behind = StandIn::agent(&[]);
     let front = Front::of(&behind.listen(), &certificates).await;
     let breaker = Breaker { failures: 1, cool_down_initial: Duration::from_millis(20), ..NEVER };
-    let agent = agent(Service { breaker, retries: 0, ..believing(&front.url("localhost"), certificates.authority()) });
+    let agent = agent(Service { breaker, retries: 0, ..believing(&front.api("localhost"), certificates.authority()) });
     behind.kill();
     // The front takes the connection and has nobody to give it to.
     agent.estimate(task(), "x", &domain(), None).await.unwrap_err();
@@ -248,7 +193,7 @@ async fn who_comes_late_is_found_over_tls() {
 /// The service as it is started.
 fn setup(front: &Front) -> Setup {
     Setup::new()
-        .with("DATS__ROUTING__AGENT_SERVICE_URL", &front.url("localhost"))
+        .with("DATS__ROUTING__AGENT_SERVICE_URL", &front.api("localhost"))
         .with("DATS__ROUTING__FALLBACK", "wait")
         .with("DATS__ROUTING__MAX_DEPTH", "0")
 }

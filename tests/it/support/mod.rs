@@ -6,6 +6,7 @@ pub(crate) mod collector;
 pub(crate) mod disk;
 pub(crate) mod families;
 pub(crate) mod fixtures;
+pub(crate) mod front;
 pub(crate) mod invariants;
 pub(crate) mod old_files;
 pub(crate) mod postgres;

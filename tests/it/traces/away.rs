@@ -6,8 +6,10 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::setup;
+use crate::support::certificates::Certificates;
 use crate::support::client::Client;
 use crate::support::collector::{Collector, Mood};
+use crate::support::front::Front;
 use crate::support::process::Setup;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,4 +116,28 @@ async fn what_waits_at_the_end_is_sent() {
     assert_eq!(server.wait(PATIENCE).code(), Some(0), "{}", setup.log());
     assert_eq!(collector.spans().len(), 3, "{}", setup.log());
     assert!(!setup.log().contains("lost"), "{}", setup.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_behind_tls_proves_its_name() {
+    let (Some(its), Some(other)) = (Certificates::of("localhost"), Certificates::of("localhost")) else { return };
+    let collector = Collector::start(Mood::Takes);
+    let front = Front::of(&collector.address().to_string(), &its).await;
+    let believing = |authority: &Certificates| {
+        setup(&front.url("localhost")).with("DATS__TELEMETRY__CA_FILE", &authority.authority().display().to_string())
+    };
+    let doubting = believing(&other);
+    let server = doubting.start();
+    ask_until(&Client::new(&server.address), "failed", 1).await;
+    assert_eq!(times(&doubting, "certificate: unknown issuer"), 1, "{}", doubting.log());
+    assert_eq!(collector.batches(), 0, "it was sent to somebody else");
+    let server = believing(&its).start();
+    Client::new(&server.address).submit(&json!({"description": "x"})).await;
+    collector.named("POST /api/v1/tasks").await;
+    for (key, path) in [("null", "/dev/null"), ("\"/no-such-file\"", "/no-such-file")] {
+        let name = if key == "null" { "SSL_CERT_FILE" } else { "DATS__TELEMETRY__CA_FILE" };
+        let ended = setup("https://collector:4318").with(name, path).try_start().err().expect("it started");
+        assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("telemetry.ca_file can't be {key}: expected")), "{}", ended.stderr);
+    }
 }
