@@ -59,7 +59,10 @@ impl Future for Answering {
             Self::Later { answer, request_id, span } => {
                 let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
                 let polled = polled.unwrap_or_else(|_| Poll::Ready(identified(defect(), request_id.clone())));
-                polled.map(|response| Ok(told(response, span.take())))
+                polled.map(|response| {
+                    end(span.take(), &response);
+                    Ok(response)
+                })
             }
         }
     }
@@ -77,11 +80,10 @@ fn identified(mut response: Response<Body>, request_id: HeaderValue) -> Response
 }
 
 /// Ends the request's span, if it has one.
-fn told(response: Response<Body>, span: Option<Box<Span>>) -> Response<Body> {
+fn end(span: Option<Box<Span>>, response: &Response<Body>) {
     if let Some(span) = span {
         span.answered(response.status().as_u16());
     }
-    response
 }
 
 impl Service<Request<Incoming>> for Edge {
@@ -98,7 +100,8 @@ impl Service<Request<Incoming>> for Edge {
                 let span = spans::begin(&self.app, &request, endpoint);
                 let response = problem.into_response(request.uri().path());
                 self.app.metrics.answered(endpoint, response.status(), Some(watch.elapsed()));
-                return Answering::Now(Some(told(identified(response, request_id), span)));
+                end(span, &response);
+                return Answering::Now(Some(identified(response, request_id)));
             }
         };
         let span = spans::begin(&self.app, &request, Some(routed.number));
@@ -106,7 +109,8 @@ impl Service<Request<Incoming>> for Edge {
             && request.uri().query().is_none()
             && let Some(response) = self.read_task(&routed, &request, &request_id, watch)
         {
-            return Answering::Now(Some(told(response, span)));
+            end(span, &response);
+            return Answering::Now(Some(response));
         }
         let Routed { endpoint, number, id } = routed;
         let raw_id = id.to_owned();

@@ -9,7 +9,7 @@ use hyper::{Method, Request, Version};
 use super::app::App;
 use super::headers;
 use super::routes;
-use crate::telemetry::{self, Span};
+use crate::telemetry::{self, Span, Tracer};
 
 /// What is said of a method that is not one of HTTP's: nobody's text becomes
 /// the name of a span.
@@ -34,8 +34,12 @@ static NAMED: LazyLock<Vec<Named>> = LazyLock::new(|| {
 /// Begins the span of a request. Without a collector there is none, and there
 /// is none for what asks how the service is. `endpoint` is its number in the
 /// table of routes, where it has one.
+#[inline]
 pub(super) fn begin(app: &App, request: &Request<Incoming>, endpoint: Option<usize>) -> Option<Box<Span>> {
-    let tracer = app.tracer.as_ref()?;
+    app.tracer.as_ref().and_then(|tracer| of(tracer, request, endpoint))
+}
+
+fn of(tracer: &Tracer, request: &Request<Incoming>, endpoint: Option<usize>) -> Option<Box<Span>> {
     if endpoint.is_some_and(routes::is_operational) {
         return None;
     }
