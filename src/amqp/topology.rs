@@ -19,9 +19,17 @@ const OF_TASKS: [&str; 5] = ["task.started", "task.output.created", "task.valida
 const OF_CASCADE: [&str; 3] = ["rollback.requested", "artifact.tainted", "artifact.suspect"];
 const OF_QA: [&str; 2] = ["review.requested", "review.completed"];
 
-/// Declares what publishing needs. Whose work queues were not there: what was
-/// in them is lost, if they ever were.
+/// Declares what publishing needs: also where answers arrive, since who is given
+/// a task may answer before the side that consumes is connected, and the broker
+/// drops what no queue is bound for. Whose work queues were not there: what was in
+/// them is lost, if they ever were.
 pub(super) async fn declare_for_publishing(link: &Link, settings: &Settings) -> Result<Vec<Tier>, Error> {
+    match declare_for_consuming(link, settings).await {
+        // A queue of ours that is there in another form takes answers all the
+        // same. The side that consumes tells of it.
+        Ok(()) | Err(Error::Refused(_)) => {}
+        Err(error) => return Err(error),
+    }
     let mut missing = Vec::new();
     let mut channel = link.channel().await?;
     exchanges(&channel, settings).await?;

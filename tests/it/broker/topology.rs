@@ -1,11 +1,13 @@
 //! Queues that are there in another form, that are deleted, or that are not
 //! there at all.
 
-use lapin::options::QueueDeleteOptions;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
 use serde_json::json;
 
 use super::world::{Names, Peer, Recorder, event, health, qa, soon, status_becomes, worker};
 use crate::support::client::Client;
+use crate::support::proxy::Proxy;
 use crate::support::rabbitmq;
 
 #[tokio::test]
@@ -36,6 +38,40 @@ async fn a_queue_in_another_form_is_an_error_of_the_settings_and_nothing_else_st
     let told = setup.log().matches("the broker refuses").count();
     assert_eq!(told, 1, "{}", setup.log());
     assert!(!setup.log().contains("guest"), "{}", setup.log());
+}
+
+/// Where answers arrive is there before a task goes out, however long the
+/// connection that consumes is in coming.
+#[tokio::test]
+async fn a_worker_may_answer_as_soon_as_it_is_given_a_task() {
+    if !rabbitmq::is_installed("broker::topology") {
+        return;
+    }
+    let (broker, names) = (rabbitmq::shared().address(), Names::new());
+    let proxy = Proxy::to(broker);
+    proxy.at_most(1);
+    let server = names.setup(proxy.address).start();
+    let client = Client::new(&server.address);
+    soon("only the side that publishes is connected", async || {
+        let told = health(&client).await;
+        if told["consumer"]["status"] == "connected" {
+            proxy.reset();
+        }
+        told["publisher"]["status"] == "connected" && told["consumer"]["status"] == "away"
+    })
+    .await;
+    let _worker = worker(broker, &names, "small");
+    let options = json!({"tier": "small", "qa_profile": "none"});
+    let task = client.submit(&json!({"description": "d", "options": options})).await;
+    let channel = Peer::connect(broker, &names).await.unwrap().channel;
+    let look = || QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    soon("the answer is there", async || {
+        let queue = channel.queue_declare(names.queue().into(), look(), FieldTable::default()).await;
+        queue.expect("a queue for answers").message_count() > 0
+    })
+    .await;
+    proxy.at_most(usize::MAX);
+    status_becomes(&client, &task, "completed").await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// What happens to what is sent, in both directions.
@@ -31,6 +32,8 @@ pub(crate) enum Traffic {
 #[derive(Debug, Clone, Copy)]
 struct State {
     traffic: Traffic,
+    /// More connections than this at once are reset.
+    most: usize,
     /// Connections of an earlier generation are reset.
     generation: u64,
 }
@@ -49,7 +52,7 @@ impl Proxy {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, watching) = watch::channel(State { traffic: Traffic::Pass, generation: 0 });
+        let (state, watching) = watch::channel(State { traffic: Traffic::Pass, most: usize::MAX, generation: 0 });
         let left = Arc::new(AtomicU64::new(u64::MAX));
         let counter = left.clone();
         std::thread::spawn(move || {
@@ -65,6 +68,11 @@ impl Proxy {
             state.traffic = traffic;
             state.generation += u64::from(traffic == Traffic::Refuse);
         });
+    }
+
+    /// No more connections than this at once, from the next one on.
+    pub(crate) fn at_most(&self, connections: usize) {
+        self.state.send_modify(|state| state.most = connections);
     }
 
     /// Resets every connection there is.
@@ -86,17 +94,20 @@ async fn serve(
     left: Arc<AtomicU64>,
 ) {
     let listener = TcpListener::from_std(listener).unwrap();
+    let mut carried = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            Some(_) = carried.join_next() => continue,
             changed = state.changed() => if changed.is_err() { return } else { continue },
         };
         let Ok((client, _)) = accepted else { continue };
-        if state.borrow().traffic == Traffic::Refuse {
+        let State { traffic, most, .. } = *state.borrow();
+        if traffic == Traffic::Refuse || carried.len() >= most {
             let _ = client.set_zero_linger();
             continue;
         }
-        tokio::spawn(carry(client, target, state.clone(), left.clone()));
+        carried.spawn(carry(client, target, state.clone(), left.clone()));
     }
 }
 
