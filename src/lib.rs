@@ -49,8 +49,8 @@ pub mod service;
 // What a person types.
 pub mod cli;
 
-// Leaves that others lean on: time, traces, documents from outside, and whom
-// encrypted connections believe.
+// Leaves that others lean on: time, traces, documents from outside, whom encrypted
+// connections believe, and addresses.
 pub mod clock;
 
 pub mod telemetry;
@@ -58,3 +58,5 @@ pub mod telemetry;
 pub mod json;
 
 pub mod tls;
+
+pub mod address;

@@ -16,6 +16,7 @@ use self::background::Background;
 pub use self::directory::{
     BackupReport, PruneReport, RestoreReport, backup, prune, require_store, restore, restore_backup, verify,
 };
+use crate::address::Address;
 use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -150,15 +151,16 @@ impl Service {
             // What was not confirmed is published again after the next start.
             let _ = broker.await;
         }
+        // Beside the end of the writer, which waits for no collector.
+        let export = export.map(|export| tokio::task::spawn_blocking(move || export.stop()));
+        let writer = tokio::task::spawn_blocking(move || if failed { writer.join() } else { writer.stop() });
+        let ended = writer.await;
+        // From here on nothing changes by itself, either: the copy can have all.
         drained.cancel();
         if let Some(replicator) = replicator {
             // What it has not copied is copied after the next start.
             let _ = replicator.await;
         }
-        // Beside the end of the writer, which waits for no collector.
-        let export = export.map(|export| tokio::task::spawn_blocking(move || export.stop()));
-        let writer = tokio::task::spawn_blocking(move || if failed { writer.join() } else { writer.stop() });
-        let ended = writer.await;
         if let Some(export) = export {
             // What was not sent was told of.
             let _ = export.await;
@@ -182,7 +184,7 @@ fn start_export(config: &Config, threads: Option<&Background>, clock: &Clock) ->
     })
 }
 
-fn exporting(settings: &config::Telemetry, endpoint: telemetry::Endpoint) -> telemetry::Settings {
+fn exporting(settings: &config::Telemetry, endpoint: Address) -> telemetry::Settings {
     let (ca_file, service_name) = (settings.ca_file.clone(), settings.service_name.clone());
     telemetry::Settings { endpoint, ca_file, service_name, version: env!("CARGO_PKG_VERSION") }
 }

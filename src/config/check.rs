@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use crate::task::{Domain, MAX_ATTEMPTS, MAX_TIMEOUT, Priority, QaProfile, Router, Tier};
 
+use crate::address::{Address, InvalidAddress};
 use crate::replica;
-use crate::routing::{Address, InvalidAddress};
-use crate::telemetry::{Endpoint, InvalidEndpoint};
 
 use super::error::Problem;
 use super::rabbitmq;
@@ -194,8 +193,9 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
         .word("routing.fallback", &[("wait", Fallback::Wait), ("builtin", Fallback::Builtin)])
         .unwrap_or(Fallback::Builtin);
     let fallback_after = reader.seconds("routing.fallback_after_seconds", 0..=MAX_SECONDS);
-    let agent = address(reader, "routing.agent_service_url");
-    let rag = address(reader, "routing.rag_service_url");
+    let allowed = "the address of a service, such as http://agent-service:8000/api/v1";
+    let agent = address(reader, "routing.agent_service_url", allowed);
+    let rag = address(reader, "routing.rag_service_url", allowed);
     let is_encrypted = is_encrypted(reader, &["routing.agent_service_url", "routing.rag_service_url"]);
     let ca_file = reader.ca_file("routing.ca_file", is_encrypted, "neither service has an https:// address");
     let agent_timeout = reader.seconds("routing.agent_timeout_seconds", 1..=3600);
@@ -231,29 +231,24 @@ fn is_encrypted(reader: &Reader<'_>, paths: &[&str]) -> bool {
     paths.iter().filter_map(scheme).any(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
-/// The address of a service, if it has one.
-fn address(reader: &mut Reader<'_>, path: &str) -> Option<Address> {
+/// The address of a service, if it has one. `allowed` describes it in messages.
+fn address(reader: &mut Reader<'_>, path: &str, allowed: &str) -> Option<Address> {
     let node = reader.node(path);
     if node.value == Value::Null {
         return None;
     }
-    match node.text().map(str::parse) {
-        Some(Ok(address)) => Some(address),
-        Some(Err(InvalidAddress::Credentials)) => {
-            let message = format!("can't be used: the address {}", InvalidAddress::Credentials);
-            reader.problems.push(Problem::at(&node.origin, path, message));
-            None
-        }
-        Some(Err(error)) => {
-            let message = format!("can't be {}: it {error}", shown(path, node));
-            reader.problems.push(Problem::at(&node.origin, path, message));
-            None
-        }
+    let message = match node.text().map(str::parse) {
+        Some(Ok(address)) => return Some(address),
+        // Not repeated: it holds a password.
+        Some(Err(error @ InvalidAddress::Credentials)) => format!("can't be used: the address {error}"),
+        Some(Err(error)) => format!("can't be {}: it {error}", shown(path, node)),
         None => {
-            reader.refuse(path, node, "the address of a service, such as http://agent-service:8000/api/v1");
-            None
+            reader.refuse(path, node, allowed);
+            return None;
         }
-    }
+    };
+    reader.problems.push(Problem::at(&node.origin, path, message));
+    None
 }
 
 fn storage(reader: &mut Reader<'_>) -> Storage {
@@ -312,7 +307,11 @@ fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
         log_format: reader
             .word("telemetry.log_format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
             .unwrap_or(LogFormat::Text),
-        collector: collector(reader, "telemetry.otlp_endpoint"),
+        collector: address(
+            reader,
+            "telemetry.otlp_endpoint",
+            "the address of a collector, such as http://collector:4318",
+        ),
         ca_file: reader.ca_file(
             "telemetry.ca_file",
             is_encrypted(reader, &["telemetry.otlp_endpoint"]),
@@ -320,19 +319,4 @@ fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
         ),
         service_name: reader.text("telemetry.service_name"),
     }
-}
-
-/// The address of the collector, if there is one.
-fn collector(reader: &mut Reader<'_>, path: &str) -> Option<Endpoint> {
-    let node = reader.node(path);
-    let message = match node.text().map(str::parse) {
-        _ if node.value == Value::Null => return None,
-        Some(Ok(endpoint)) => return Some(endpoint),
-        // Not repeated: it holds a password.
-        Some(Err(error @ InvalidEndpoint::Credentials)) => format!("can't be used: the address {error}"),
-        Some(Err(error)) => format!("can't be {}: it {error}", shown(path, node)),
-        None => "can't be used: expected the address of a collector, such as http://collector:4318".to_owned(),
-    };
-    reader.problems.push(Problem::at(&node.origin, path, message));
-    None
 }

@@ -29,11 +29,11 @@ pub use secret::{REDACTED, Secret};
 pub use show::{show_json, show_yaml};
 pub use sources::{Flag, Sources};
 
+use crate::address::Address;
 use crate::amqp;
 use crate::replica;
-use crate::routing::{self, Address, Service};
+use crate::routing::{self, Service};
 use crate::task::{Policy, Priority, QaProfile, Router, Tier};
-use crate::telemetry;
 use tree::{Node, Origin};
 
 /// The defaults, with a comment on every key.
@@ -357,7 +357,7 @@ pub struct Telemetry {
     /// Form of the log.
     pub log_format: LogFormat,
     /// The collector that traces go to, if there is one.
-    pub collector: Option<telemetry::Endpoint>,
+    pub collector: Option<Address>,
     /// Certificates of authorities that are believed besides the system's.
     pub ca_file: Option<PathBuf>,
     /// Name of this service in metrics and traces.

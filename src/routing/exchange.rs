@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
-use super::address::Address;
 use super::connector::Connections;
 use super::error::Error;
 use super::retry::retry_after;
 use super::settings;
+use crate::address::Address;
 use crate::json::quoted;
 use crate::task::Timestamp;
 use crate::tls;
@@ -66,7 +66,8 @@ impl Exchange {
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
-        let uri = self.address.endpoint(path).map_err(|error| Error::Connection(error.to_string()))?;
+        let uri =
+            Uri::from_maybe_shared(self.address.below(path)).map_err(|error| Error::Connection(error.to_string()))?;
         let request = Request::builder().method(method).uri(uri).header(ACCEPT, JSON).header(USER_AGENT, AGENT);
         request.body(Full::new(body)).map_err(|error| Error::Connection(error.to_string()))
     }

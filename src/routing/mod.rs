@@ -7,7 +7,6 @@
 //! [`Driver`] takes tasks from the engine, asks about them, and brings back
 //! what was found; it keeps nothing that a restart would miss.
 
-mod address;
 mod agent;
 mod answers;
 mod breaker;
@@ -26,7 +25,6 @@ mod services;
 mod settings;
 mod spans;
 
-pub use address::{Address, InvalidAddress};
 pub use agent::Agent;
 pub use answers::MAX_CONTEXT_BYTES;
 pub use breaker::BreakerState;

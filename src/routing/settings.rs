@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::Address;
+use crate::address::Address;
 use crate::task::Tier;
 
 /// What happens to tasks while the Agent can't tell where they belong.

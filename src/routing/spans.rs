@@ -2,8 +2,8 @@
 
 use http::Uri;
 
-use super::address::Address;
 use super::error::Error;
+use crate::address::Address;
 use crate::telemetry::{Asked, Span, Tracer};
 
 /// Makes the spans of questions to one service.

@@ -18,9 +18,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
 
 use super::client::{Poster, TIMEOUT};
-use super::endpoint::Endpoint;
 use super::figures::Figures;
 use super::tracer::Tracer;
+use crate::address::Address;
 use crate::clock::Clock;
 use crate::tls;
 
@@ -29,6 +29,9 @@ use crate::tls;
 const MAX_WAITING: usize = 2048;
 /// Most spans in one batch.
 const BATCH: usize = 512;
+/// Where a collector takes traces below its address, as the specification of
+/// `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+const TRACES: &str = "/v1/traces";
 /// Longest time for what still waits at the end.
 const FLUSH: Duration = Duration::from_secs(3);
 
@@ -36,7 +39,7 @@ const FLUSH: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The collector.
-    pub endpoint: Endpoint,
+    pub endpoint: Address,
     /// Certificates of authorities that are believed besides the system's.
     pub ca_file: Option<PathBuf>,
     /// What the service calls itself.
@@ -84,7 +87,7 @@ impl Export {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(settings.endpoint.traces())
+            .with_endpoint(settings.endpoint.below(TRACES))
             .with_timeout(TIMEOUT)
             .with_shared_http_client(poster.clone())
             .build()
@@ -168,7 +171,7 @@ struct Sender {
     runtime: Handle,
     figures: Arc<Figures>,
     poster: Arc<Poster>,
-    endpoint: Endpoint,
+    endpoint: Address,
     is_failing: AtomicBool,
 }
 

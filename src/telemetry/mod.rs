@@ -7,17 +7,15 @@
 //! runtime of the background. Nobody waits for either: what finds no place, and
 //! what the collector does not take, is counted and gone.
 //!
-//! May know `task`, `clock` and `tls`.
+//! May know `task`, `clock`, `tls` and `address`.
 
 mod client;
-mod endpoint;
 mod export;
 mod figures;
 mod metrics;
 mod trace_parent;
 mod tracer;
 
-pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use export::{Export, NotStarted, Settings};
 pub use metrics::Metrics;
 pub use trace_parent::{InvalidTraceParent, TraceParent};

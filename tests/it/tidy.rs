@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock`, `telemetry`, `json` and `tls` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("tls", &[]),
-    ("telemetry", &["task", "clock", "tls"]),
+    ("address", &["tls"]),
+    ("telemetry", &["task", "clock", "tls", "address"]),
     ("json", &[]),
     ("legacy", &["task", "json"]),
     ("lineage", &["task"]),
@@ -18,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("engine", &["task", "lineage", "clock", "store"]),
     ("events", &["task", "lineage", "store", "engine", "json"]),
     ("amqp", &["task", "clock", "telemetry", "store", "engine", "events", "json", "tls"]),
-    ("routing", &["task", "clock", "telemetry", "engine", "json", "tls"]),
+    ("routing", &["task", "clock", "telemetry", "engine", "json", "tls", "address"]),
     ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
     ("replica", &["task", "lineage", "clock", "store", "engine", "tls"]),
     (
@@ -39,11 +40,12 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "legacy",
         ],
     ),
-    ("config", &["task", "telemetry", "amqp", "routing", "replica"]),
+    ("config", &["task", "address", "telemetry", "amqp", "routing", "replica"]),
     (
         "service",
         &[
             "task",
+            "address",
             "clock",
             "telemetry",
             "store",

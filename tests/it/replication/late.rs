@@ -1,11 +1,14 @@
 //! A database that comes later, or comes back.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::equal::assert_equal;
 use super::world::{User, copy_becomes, setup, stop};
+use crate::support::client::Client;
 use crate::support::postgres;
 use crate::support::process::Setup;
 
@@ -49,6 +52,28 @@ async fn removed_and_added_again() {
     assert_eq!(pruned.code, 0, "{}", pruned.stderr);
     let server = setup.start();
     stop(server, &setup, &database).await;
+    assert_equal(&setup.data_dir(), &database).await;
+}
+
+/// Timers change tasks until the writer ends, and the copy ends after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderly_stop_copies_what_timers_do_until_its_end() {
+    let Some(database) = postgres::database().await else { return };
+    let setup = setup(&database.url()).with("DATS__STORAGE__BATCH_ROWS", "1000");
+    let server = setup.start();
+    let client = Client::new(&server.address);
+    let begin = SystemTime::now() + Duration::from_millis(500);
+    let tasks: Vec<_> = (0..1000)
+        .map(|place| {
+            let due = Timestamp::try_from(begin + Duration::from_millis(4) * place).unwrap().to_string();
+            json!({"description": "d", "options": {"tier": "small", "not_before": due}})
+        })
+        .collect();
+    assert_eq!(client.post("tasks/batch", &json!({ "tasks": tasks })).await.status, 200);
+    sleep(Duration::from_millis(1500)).await;
+    stop(server, &setup, &database).await;
+    let pending = database.number("SELECT count(*) FROM tasks WHERE status = 'pending'").await;
+    assert!((1..999).contains(&pending), "{pending} of the tasks were not due: the stop was no part of it");
     assert_equal(&setup.data_dir(), &database).await;
 }
 

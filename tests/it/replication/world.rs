@@ -22,9 +22,6 @@ pub(super) fn setup(url: &str) -> Setup {
         .with("DATS__STORAGE__RETRY_MAX_SECONDS", "1")
         .with("DATS__STORAGE__STATEMENT_TIMEOUT_SECONDS", "2")
         .with("DATS__STORAGE__BATCH_ROWS", "7")
-        // A timer that fires between the end of the copy and that of the service
-        // would make a difference, which the next start would copy.
-        .with("DATS__TASK_MANAGEMENT__BACKOFF_INITIAL_SECONDS", "0")
 }
 
 /// What health says of the copy.
