@@ -40,7 +40,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "legacy",
         ],
     ),
-    ("config", &["task", "address", "telemetry", "amqp", "routing", "replica"]),
+    ("config", &["task", "address", "amqp", "routing", "replica"]),
     (
         "service",
         &[
