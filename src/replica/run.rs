@@ -103,12 +103,12 @@ impl Replicator {
         let mut session = Session::open(self.settings.clone()).await?;
         let mut at = self.begin(&mut session).await?;
         self.note_rejects(&session).await?;
-        let mut gather = Duration::ZERO;
+        let (mut gather, mut ahead) = (Duration::ZERO, None);
         loop {
             self.engine.copied(at.commit);
             self.status.note_position(&at);
             let _ = timeout(std::mem::take(&mut gather), stop.cancelled()).await;
-            match self.step(&mut session, &mut at).await {
+            match self.step(&mut session, &mut at, &mut ahead).await {
                 Ok(Some(until_next)) => {
                     *pause = FIRST_PAUSE;
                     gather = until_next;
@@ -146,8 +146,14 @@ impl Replicator {
     }
 
     /// One transaction, and how long changes are to gather after it; `None`:
-    /// there was nothing to do.
-    async fn step(&self, session: &mut Session, at: &mut Position) -> Result<Option<Duration>, Error> {
+    /// there was nothing to do. Where more waits than one carries, the next
+    /// portion is read ahead while the database writes this one.
+    async fn step(
+        &self,
+        session: &mut Session,
+        at: &mut Position,
+        ahead: &mut Option<Portion>,
+    ) -> Result<Option<Duration>, Error> {
         if matches!(at.scan, Some((Phase::Sweep, _))) {
             let left = session.sweep(self.engine.store_id(), at).await?;
             if !left {
@@ -156,10 +162,22 @@ impl Replicator {
             }
             return Ok(Some(Duration::ZERO));
         }
-        let Some(portion) = self.read(at.clone()).await? else { return Ok(None) };
-        let written = session.write(self.engine.store_id(), at, &portion).await?;
+        // Taken out: should anything fail, it is read again.
+        let portion = match ahead.take() {
+            Some(portion) => portion,
+            None => match self.read(at.clone()).await? {
+                Some(portion) => portion,
+                None => return Ok(None),
+            },
+        };
         let is_behind = portion.is_full || at.scan.is_some();
+        let goes_on = is_behind && !matches!(portion.to.scan, Some((Phase::Sweep, _)));
+        let (written, next) = tokio::join!(session.write(self.engine.store_id(), at, &portion), async {
+            if goes_on { self.read(portion.to.clone()).await } else { Ok(None) }
+        });
+        let written = written?;
         *at = portion.to;
+        *ahead = next?;
         self.status.note_rows(written.rows);
         if session.has_rejects {
             self.note_rejects(session).await?;

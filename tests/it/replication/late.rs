@@ -1,8 +1,8 @@
 //! A database that comes later, or comes back.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use jiff::Timestamp;
+use dats::clock::Clock;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -62,10 +62,10 @@ async fn an_orderly_stop_copies_what_timers_do_until_its_end() {
     let setup = setup(&database.url()).with("DATS__STORAGE__BATCH_ROWS", "1000");
     let server = setup.start();
     let client = Client::new(&server.address);
-    let begin = SystemTime::now() + Duration::from_millis(500);
+    let begin = Clock::new().now().after(Duration::from_millis(500));
     let tasks: Vec<_> = (0..1000)
         .map(|place| {
-            let due = Timestamp::try_from(begin + Duration::from_millis(4) * place).unwrap().to_string();
+            let due = begin.after(Duration::from_millis(4) * place).to_string();
             json!({"description": "d", "options": {"tier": "small", "not_before": due}})
         })
         .collect();
