@@ -83,6 +83,7 @@ impl Consumer {
             // The broker has ended the subscription and nothing else: the
             // queue was deleted, or has moved.
             tracing::warn!(queue = self.settings.queue, "the subscription ended; declaring and subscribing again");
+            self.broker.note_state(Side::Consumer, LinkState::Away);
             sleep(PAUSE).await;
         }
     }

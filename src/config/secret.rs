@@ -45,8 +45,12 @@ impl fmt::Display for Secret {
     }
 }
 
-/// `text` as it may be shown: the user part of an URL is replaced.
+/// `text` as it may be shown: the user part of an URL is replaced, and a text that
+/// names a password in another way, as `host=... password=...` does, as a whole.
 pub(super) fn without_credentials(text: &str) -> String {
+    if text.contains('=') && text.to_ascii_lowercase().contains("password") {
+        return REDACTED.to_owned();
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
@@ -74,5 +78,7 @@ mod tests {
         assert_eq!(without_credentials(url), "postgresql://***@postgres:5432/dats");
         assert_eq!(without_credentials("http://host:1/x"), "http://host:1/x");
         assert_eq!(without_credentials("plain"), "plain");
+        assert_eq!(without_credentials("host=h user=dats password = 'hunter2'"), REDACTED);
+        assert_eq!(without_credentials("postgresql://h/d?user=dats&Password=hunter2"), REDACTED);
     }
 }

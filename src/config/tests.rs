@@ -213,8 +213,12 @@ fn an_address_of_a_database_is_never_repeated() {
         ("postgresql://dats:hunter2@h:x/d", "is not of the form"),
         ("postgresql://h/d?user=dats&password=hunter2", "is not of the form"),
         ("postgresql://dats:hunter2@h/d?sslmode=maybe", "another sslmode"),
+        ("postgresql://dats:p@hunter2@h/d", "is written %40"),
+        ("host=h user=dats password='hunter2' dbname=d", "must begin with postgresql://"),
     ] {
-        let message = refusal(&environment(&[("DATABASE_URL", url)]));
+        let sources = environment(&[("DATABASE_URL", url)]);
+        assert!(!show_yaml(&sources).unwrap().contains("hunter2"), "{url}");
+        let message = refusal(&sources);
         assert!(message.contains(what) && message.contains("DATABASE_URL"), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
     }

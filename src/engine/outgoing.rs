@@ -11,7 +11,7 @@ use super::read::ReadSide;
 use super::readers::ChangePage;
 use super::routing::TakenRouting;
 use crate::store::{self, LogEntry, View};
-use crate::task::{Change, End, Findings, Progress, RecordId, Seq, State, Task, TaskId};
+use crate::task::{Change, End, Findings, Progress, RecordId, Seq, State, Submission, Task, TaskId};
 
 /// Most log entries that one page looks at.
 const MAX_LOOKED_AT: usize = 1024;
@@ -35,10 +35,7 @@ pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(
         page.read_to = seq;
         let is_event = entry.change.is_published() || matches!(entry.change, Change::Accepted { .. });
         if is_event && keep(&entry) {
-            let data = published_data(&view, &entry)?;
-            let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
-            let traceparent = submission.and_then(|submission| submission.traceparent);
-            let logged = Logged { seq, entry, data, traceparent };
+            let logged = logged(&view, seq, entry)?;
             bytes += size(&logged);
             page.entries.push(logged);
         }
@@ -60,13 +57,16 @@ pub(super) fn logged_at(view: &View, Position { seq, task }: Position) -> Stored
         None => task.map(|task| view.history_entry(task, seq)).transpose()?.flatten(),
     };
     let Some(entry) = entry else { return Ok(None) };
-    let data = published_data(view, &entry)?;
-    if data.is_none() && entry.event.is_none() {
-        return Ok(None);
-    }
+    let logged = logged(view, seq, entry)?;
+    Ok(Some(logged).filter(|logged| logged.data.is_some() || logged.entry.event.is_some()))
+}
+
+/// An entry with the data of its event, if it is one.
+fn logged(view: &View, seq: Seq, entry: LogEntry) -> Stored<Logged> {
     let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
+    let data = published_data(view, &entry, submission.as_ref())?;
     let traceparent = submission.and_then(|submission| submission.traceparent);
-    Ok(Some(Logged { seq, entry, data, traceparent }))
+    Ok(Logged { seq, entry, data, traceparent })
 }
 
 /// Every change of the log after a position.
@@ -90,17 +90,17 @@ pub(super) fn change_page(side: &ReadSide, after: Seq, limit: usize) -> Stored<C
 
 /// The data of a published event, which is about a task; `None` for any
 /// other change.
-fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
+fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>) -> Stored<Option<Bytes>> {
     let Some(task) = entry.task() else { return Ok(None) };
     let data = match &entry.change {
         Change::Created => {
-            let description = view.submission(task)?.map(|submission| submission.description);
+            let description = submission.map(|submission| &submission.description);
             json!({ "task_id": task.to_string(), "project_id": entry.project, "description": description })
         }
         Change::Ready { attempt, tier, domain, previous } => {
             let Some(task) = view.task(task)? else { return Ok(None) };
             let qa_profile = task.qa_profile.to_string();
-            let mut data = ready_data(view, &task, *attempt, *previous)?;
+            let mut data = ready_data(view, &task, submission, *attempt, *previous)?;
             merge(&mut data, json!({ "tier": tier, "domain": domain, "qa_profile": qa_profile }));
             data
         }
@@ -133,7 +133,8 @@ fn published_data(view: &View, entry: &LogEntry) -> Stored<Option<Bytes>> {
 
 /// The data of `task.ready` for a worker that has leased the task.
 pub(super) fn ready_data_of_task(view: &View, task: &Task) -> Stored<Bytes> {
-    let mut data = ready_data(view, task, task.attempts(), task.newest_record())?;
+    let submission = view.submission(task.id)?;
+    let mut data = ready_data(view, task, submission.as_ref(), task.attempts(), task.newest_record())?;
     let deadline = match &task.state {
         State::Running { progress: Progress::Leased { deadline, .. }, .. } => Some(deadline.to_string()),
         State::Running { .. }
@@ -161,14 +162,20 @@ fn merge(data: &mut Value, more: Value) {
 }
 
 /// What an attempt's `task.ready` says beside the choices of its task.
-fn ready_data(view: &View, task: &Task, attempt: u32, previous: Option<RecordId>) -> Stored<Value> {
-    let Some(submission) = view.submission(task.id)? else {
+fn ready_data(
+    view: &View,
+    task: &Task,
+    submission: Option<&Submission>,
+    attempt: u32,
+    previous: Option<RecordId>,
+) -> Stored<Value> {
+    let Some(submission) = submission else {
         return Ok(json!({ "task_id": task.id.to_string(), "attempt": attempt }));
     };
     let mut inputs = submission.options.inputs.clone();
     inputs.extend(task.inputs.iter().filter(|input| !submission.options.inputs.contains(input)).cloned());
     let project = view.project(&submission.project)?;
-    let constitution = submission.constitution_override.or(project.and_then(|project| project.constitution));
+    let constitution = submission.constitution_override.clone().or(project.and_then(|project| project.constitution));
     let mut data = json!({
         "task_id": task.id.to_string(),
         "project_id": submission.project,
@@ -180,7 +187,7 @@ fn ready_data(view: &View, task: &Task, attempt: u32, previous: Option<RecordId>
         "parent_id": task.parent.map(|parent| parent.to_string()),
         "constitution": constitution.as_deref().and_then(parsed),
     });
-    if let Some(traceparent) = submission.traceparent {
+    if let Some(traceparent) = &submission.traceparent {
         merge(&mut data, json!({ "traceparent": traceparent }));
     }
     Ok(data)

@@ -24,7 +24,7 @@ pub(super) struct TaintedData {
     /// Why, in words. The first 8192 bytes are kept.
     #[schema(value_type = String)]
     reason: Option<String>,
-    /// What it comes from. At most 255 bytes, without control characters.
+    /// What it comes from: a record or an artifact that is known here. At most 255 bytes.
     #[schema(min_length = 1, max_length = 255)]
     source_id: Option<String>,
 }
@@ -39,7 +39,7 @@ pub(super) struct SuspectData {
     /// What all that follows from one cause is known by. At most 255 bytes, without control characters.
     #[schema(value_type = String, min_length = 1, max_length = 255)]
     cascade_id: Option<String>,
-    /// What it comes from. At most 255 bytes, without control characters.
+    /// What it comes from: a record or an artifact that is known here. At most 255 bytes.
     #[schema(value_type = String, min_length = 1, max_length = 255)]
     source_id: Option<String>,
     /// Why, in words; without it, because of `source_id`. The first 8192 bytes are kept.

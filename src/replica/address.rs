@@ -45,6 +45,10 @@ pub enum InvalidAddress {
     /// Not a host, a port, a user and so on.
     #[error("is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or has an option that is not known")]
     Form,
+    /// An `@` in the user or the password: what follows it would be taken for the host,
+    /// and shown.
+    #[error("has more than one @: in a user or a password it is written %40")]
+    At,
     /// There is no host, user or database.
     #[error("must name a host, a user and a database")]
     Missing,
@@ -61,6 +65,9 @@ impl FromStr for Address {
             return Err(InvalidAddress::Scheme);
         }
         let (rest, query) = text.split_once('?').unwrap_or((text, ""));
+        if rest.matches('@').count() > 1 {
+            return Err(InvalidAddress::At);
+        }
         let (mut mode, mut root_certificates, mut others) = ("prefer".to_owned(), None, Vec::new());
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').ok_or(InvalidAddress::Form)?;
@@ -147,6 +154,7 @@ mod tests {
         assert_eq!(refused("mysql://u@h/d"), InvalidAddress::Scheme);
         assert_eq!(refused("postgresql://u:p@h:port/d"), InvalidAddress::Form);
         assert_eq!(refused("postgresql://u:p@h/d?colour=red"), InvalidAddress::Form);
+        assert_eq!(refused("postgresql://u:p@ss@h/d"), InvalidAddress::At);
         assert_eq!(refused("postgresql://h/d"), InvalidAddress::Missing);
         assert_eq!(refused("postgresql://u@h/d?sslmode=allow"), InvalidAddress::SslMode);
     }

@@ -42,7 +42,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "legacy",
         ],
     ),
-    ("config", &["task", "address", "telemetry", "amqp", "routing", "replica"]),
+    ("config", &["task", "address", "amqp", "routing", "replica"]),
     (
         "service",
         &[

@@ -129,7 +129,7 @@ fn properties_of(told: &Value) -> BasicProperties {
 }
 
 /// A journey in which everything is published that can be.
-async fn journey(world: &World, broker: std::net::SocketAddr) -> Running {
+async fn journey(world: &World, broker: std::net::SocketAddr, recorder: &Recorder) -> Running {
     let client = &world.client;
     let worker = worker(broker, &world.names, "small");
     let rules = json!({"style": "plain words"});
@@ -156,7 +156,9 @@ async fn journey(world: &World, broker: std::net::SocketAddr) -> Running {
     soon("it is out", async || client.get(&format!("tasks/{task}")).await.json()["phase"] == "dispatched").await;
     world.happens("task.failed", "failed", &json!({"task_id": task, "error": "no", "retryable": false})).await;
     status_becomes(client, &task, "failed").await;
-    soon("all is told", async || health(client).await["backlog_changes"] == 0).await;
+    let page = client.get("events?limit=1000").await.json();
+    let count = page["events"].as_array().unwrap().len();
+    soon("all is heard", async || recorder.distinct().len() >= count).await;
     worker
 }
 
@@ -173,7 +175,7 @@ async fn what_is_published_is_as_described() {
         setup.with("DATS__ROUTING__AGENT_SERVICE_URL", &agent.url).with("DATS__ROUTING__RAG_SERVICE_URL", &rag.url)
     })
     .await;
-    let _worker = journey(&world, broker).await;
+    let _worker = journey(&world, broker, &recorder).await;
     let (mut seen, mut helped, mut ends) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for heard in recorder.all() {
         let by_tier = heard.key.strip_prefix("task.ready.");
@@ -263,7 +265,9 @@ impl Example {
         let submission = json!({"description": "d", "project_id": "proj-123", "options": options});
         let task = world.client.submit(&submission).await;
         let (artifact, review) = (format!("made-{number}"), format!("asked-{number}"));
-        let output = json!({"task_id": task, "artifact_id": artifact});
+        let source = format!("source-{number}");
+        let artifacts = json!([{"id": artifact}, {"id": source}]);
+        let output = json!({"task_id": task, "artifact_id": artifact, "output": {"artifacts": artifacts}});
         let judged = ["task.validated", "task.rejected"].contains(&name);
         if judged || name.starts_with("review") || name.starts_with("artifact") {
             world.happens("task.output.created", &format!("output-{number}"), &output).await;
@@ -282,6 +286,7 @@ impl Example {
         let text = message["examples"][0].to_string();
         let text = text.replace(&format!("\"{name}-1\""), &format!("\"{id}\"")).replace(TASK_OF_EXAMPLES, &task);
         let text = text.replace("\"art-1\"", &format!("\"{artifact}\"")).replace("review-1", &review);
+        let text = text.replace("\"art-0\"", &format!("\"{source}\""));
         let text = text.replace("cascade-1", &format!("cascade-{number}"));
         let example: Value = serde_json::from_str(&text.replace(CHECKPOINT_OF_EXAMPLES, &checkpoint)).unwrap();
         Self { id, told: example["headers"].clone(), payload: example["payload"].clone() }

@@ -9,9 +9,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
-
 use super::world::{Names, Peer, Recorder, health, qa, soon, status_within_patience, worker};
 use crate::replication::equal::assert_equal;
 use crate::support::client::Client;
@@ -108,16 +105,7 @@ impl Scene {
         let client = self.client();
         soon("it is connected", async || health(&client).await["status"] == "connected").await;
         let peer = Peer::connect(self.broker.address(), &self.names).await.unwrap();
-        let queue = self.names.queue();
-        peer.channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
-        // What workers say before it is there again would be lost, too.
-        soon("the queue is there again", async || {
-            let peer = Peer::connect(self.broker.address(), &self.names).await.unwrap();
-            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let queue = self.names.queue();
-            peer.channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.is_ok()
-        })
-        .await;
+        peer.delete_queue_of_service(&client).await;
         self.one_task().await;
     }
 

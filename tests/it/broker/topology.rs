@@ -84,9 +84,9 @@ async fn deleted_queues_are_declared_again() {
     let client = Client::new(&server.address);
     soon("it is connected", async || health(&client).await["status"] == "connected").await;
     let peer = Peer::connect(broker, &names).await.unwrap();
-    for queue in [names.queue(), names.work_queue("small")] {
-        peer.channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
-    }
+    let queue = names.work_queue("small");
+    peer.channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    peer.delete_queue_of_service(&client).await;
     let task = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
     let _others = (worker(broker, &names, "small"), qa(broker, &names).await);
     status_becomes(&client, &task, "completed").await;

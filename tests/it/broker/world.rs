@@ -10,7 +10,7 @@ use std::time::Duration;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
@@ -119,6 +119,18 @@ impl Peer {
     pub(super) async fn consume(&self, queue: &str) -> lapin::Result<Consumer> {
         let options = BasicConsumeOptions::default();
         self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await
+    }
+
+    /// Deletes the queue where the service hears of events, and waits until it
+    /// is there again, with all its bindings: what others say before is lost.
+    pub(super) async fn delete_queue_of_service(&self, client: &Client) {
+        let before = health(client).await["consumer"]["since"].clone();
+        self.channel.queue_delete(self.names.queue().into(), QueueDeleteOptions::default()).await.unwrap();
+        soon("it is subscribed again", async || {
+            let consumer = &health(client).await["consumer"];
+            consumer["status"] == "connected" && consumer["since"] != before
+        })
+        .await;
     }
 
     /// Publishes and waits for the confirm.
