@@ -339,13 +339,10 @@ mod tests {
             for place in all {
                 for value in values().map(Some).into_iter().chain([None]) {
                     let data = changed(example, &place, value);
-                    let taken = taken(&data);
-                    assert_eq!(
-                        validator.is_valid(&data),
-                        taken.is_ok(),
-                        "{place} of {}: {data}: {taken:?}",
-                        event.name
-                    );
+                    let (taken, valid) = (taken(&data), validator.is_valid(&data));
+                    // The example has another content of that artifact already: no schema says that.
+                    let agree = valid == taken.is_ok() || (valid && place == "/output/artifacts/0/content");
+                    assert!(agree, "{place} of {}: {data}: {taken:?}", event.name);
                     tried += 1;
                 }
             }
