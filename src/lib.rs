@@ -49,13 +49,15 @@ pub mod service;
 // What a person types.
 pub mod cli;
 
-// Leaves that others lean on: time, traces, documents from outside, whom encrypted
-// connections believe, and addresses.
+// Leaves that others lean on: time, traces, documents from outside, how ids look to
+// tools, whom encrypted connections believe, and addresses.
 pub mod clock;
 
 pub mod telemetry;
 
 pub mod json;
+
+mod schema;
 
 pub mod tls;
 

@@ -111,7 +111,9 @@ impl Service {
             (driver.traced(tracer.as_ref()), broker)
         });
         let (broker, shown) = broker.unzip();
-        let others = Others { services, broker: shown, replica: replicator.as_ref().map(Replicator::status), tracer };
+        let replica = replicator.as_ref().map(Replicator::status);
+        let described = config.described_broker();
+        let others = Others { services, broker: shown, described, replica, tracer };
         let app = App::new(engine, others, http_settings(config), clock);
         Ok(Self { listener, address, app, driver, broker, replicator, export, background, writer })
     }

@@ -14,7 +14,7 @@ use crate::task::TaskId;
 
 /// Prefixes of headers that are attributes: no binding of `CloudEvents` to this
 /// protocol has been agreed on, and all of these are in use.
-const PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
+pub(super) const PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 /// How much of a message that is too large is kept here; all of it goes to
 /// the dead-letter exchange.
 const KEPT_BYTES: usize = 64 * 1024;

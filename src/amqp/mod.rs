@@ -20,6 +20,7 @@
 //! than one event under way; what comes in is acknowledged after its effect is
 //! on disk.
 
+mod asyncapi;
 mod broker;
 mod connection;
 mod consumer;
@@ -34,6 +35,7 @@ mod settings;
 mod topology;
 mod wave;
 
+pub use asyncapi::{asyncapi_text, document};
 pub use broker::{Broker, Figures, LinkFigures, LinkState};
 pub use driver::{Driver, READER};
 pub use metrics::Metrics;

@@ -11,12 +11,12 @@ use super::connection::{short, table};
 use super::settings::Settings;
 use crate::engine::Logged;
 use crate::events::{Envelope, routing_key};
-use crate::task::{Change, Timestamp};
+use crate::task::Timestamp;
 
 /// The media type of an event in structured mode.
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
 /// The broker writes the message to disk.
-const PERSISTENT: u8 = 2;
+pub(super) const PERSISTENT: u8 = 2;
 
 /// A message to be published.
 #[derive(Debug)]
@@ -63,11 +63,16 @@ pub(super) fn message(logged: &Logged, envelope: &Envelope, settings: &Settings)
     Some(Message {
         exchange: settings.exchange_of(change.name()).to_owned(),
         routing_key: routing_key(change).into_owned(),
-        mandatory: matches!(change, Change::Ready { .. }),
+        mandatory: is_mandatory(change.name()),
         id,
         properties,
         payload,
     })
+}
+
+/// Whether a queue must take an event of this name: work must find one.
+pub(super) fn is_mandatory(name: &str) -> bool {
+    name == "task.ready"
 }
 
 type Set = fn(BasicProperties, ShortString) -> BasicProperties;
@@ -84,8 +89,10 @@ fn seconds(at: Timestamp) -> u64 {
     at.as_millis() / 1000
 }
 
+/// Headers of a dead letter: why, and by which exchange and key it came.
+pub(super) const LETTER_HEADERS: [&str; 3] = ["dats-reason", "dats-exchange", "dats-routing-key"];
 /// Longest reason that goes along with a dead letter. The whole is in the table.
-const MAX_REASON_BYTES: usize = 1024;
+pub(super) const MAX_REASON_BYTES: usize = 1024;
 /// Largest headers of a dead letter that go along with it, as text. A broker's
 /// frame has 128 KiB by default.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -111,11 +118,8 @@ impl Letter {
         let mut headers: FieldTable =
             came.filter(|came| format!("{came:?}").len() <= MAX_HEADER_BYTES).unwrap_or_default();
         let reason = self.reason.get(..self.reason.floor_char_boundary(MAX_REASON_BYTES)).unwrap_or_default();
-        let more = table([
-            ("dats-reason", reason),
-            ("dats-exchange", self.exchange.as_str()),
-            ("dats-routing-key", self.routing_key.as_str()),
-        ]);
+        let texts = [reason, self.exchange.as_str(), self.routing_key.as_str()];
+        let more = table(LETTER_HEADERS.into_iter().zip(texts));
         for (key, value) in more.inner() {
             headers.insert(key.clone(), value.clone());
         }
@@ -153,11 +157,11 @@ fn telling(came: &BasicProperties) -> BasicProperties {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::amqp::{Credentials, Exchanges, QueueType, WorkQueues};
 
-    fn settings() -> Settings {
+    pub(in crate::amqp) fn settings() -> Settings {
         let name = || "name".to_owned();
         Settings {
             host: name(),

@@ -9,12 +9,18 @@ use lapin::{Channel, ErrorKind, ExchangeKind, Queue};
 
 use super::connection::{Error, Link, name, step, table};
 use super::settings::Settings;
+use crate::events::ready_key;
 use crate::task::Tier;
 
+/// The arguments of queues.
+pub(super) const QUEUE_TYPE: &str = "x-queue-type";
+pub(super) const DEAD_LETTERS_GO_TO: &str = "x-dead-letter-exchange";
+/// The key that a queue is bound to which takes all.
+pub(super) const EVERY_KEY: &str = "#";
 /// Longest time for one look at a queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What this service hears of: exchange by exchange the names of events.
+/// Names of events, exchange by exchange.
 const OF_TASKS: [&str; 5] = ["task.started", "task.output.created", "task.validated", "task.rejected", "task.failed"];
 const OF_CASCADE: [&str; 3] = ["rollback.requested", "artifact.tainted", "artifact.suspect"];
 const OF_QA: [&str; 2] = ["review.requested", "review.completed"];
@@ -43,7 +49,7 @@ pub(super) async fn declare_for_publishing(link: &Link, settings: &Settings) -> 
                 channel = link.channel().await?;
             }
             self::queue(&channel, settings, &queue, &[]).await?;
-            bind(&channel, &queue, &settings.exchanges.task, &format!("task.ready.{tier}")).await?;
+            bind(&channel, &queue, &settings.exchanges.task, &ready_key(tier.as_str())).await?;
         }
     }
     let _ = channel.close(200, "done".into()).await;
@@ -73,17 +79,20 @@ pub(super) async fn declare_for_consuming(link: &Link, settings: &Settings) -> R
     exchanges(&channel, settings).await?;
     let dead_letters = settings.dead_letters();
     // What the broker itself gives up on must not be lost, either.
-    queue(&channel, settings, &settings.queue, &[("x-dead-letter-exchange", &dead_letters)]).await?;
-    let exchanges = &settings.exchanges;
-    let heard: [(&str, &[&str]); 3] =
-        [(&exchanges.task, &OF_TASKS), (&exchanges.cascade, &OF_CASCADE), (&exchanges.qa, &OF_QA)];
-    for (exchange, keys) in heard {
+    queue(&channel, settings, &settings.queue, &[(DEAD_LETTERS_GO_TO, &dead_letters)]).await?;
+    for (exchange, keys) in heard(settings) {
         for key in keys {
             bind(&channel, &settings.queue, exchange, key).await?;
         }
     }
     let _ = channel.close(200, "done".into()).await;
     Ok(())
+}
+
+/// What this service hears of: the keys that its queue is bound to.
+pub(super) fn heard(settings: &Settings) -> [(&str, &'static [&'static str]); 3] {
+    let exchanges = &settings.exchanges;
+    [(&exchanges.task, &OF_TASKS), (&exchanges.cascade, &OF_CASCADE), (&exchanges.qa, &OF_QA)]
 }
 
 async fn exchanges(channel: &Channel, settings: &Settings) -> Result<(), Error> {
@@ -95,7 +104,7 @@ async fn exchanges(channel: &Channel, settings: &Settings) -> Result<(), Error> 
         step(&format!("declare the exchange {exchange}"), declaring).await?;
     }
     queue(channel, settings, &dead_letters, &[]).await?;
-    bind(channel, &dead_letters, &dead_letters, "#").await
+    bind(channel, &dead_letters, &dead_letters, EVERY_KEY).await
 }
 
 async fn queue(
@@ -105,7 +114,7 @@ async fn queue(
     more: &[(&'static str, &str)],
 ) -> Result<(), Error> {
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let arguments = table([("x-queue-type", settings.queue_type.as_str())].into_iter().chain(more.iter().copied()));
+    let arguments = table([(QUEUE_TYPE, settings.queue_type.as_str())].into_iter().chain(more.iter().copied()));
     let declaring = channel.queue_declare(name(queue)?, options, arguments);
     step(&format!("declare the queue {queue}"), declaring).await.map(|_| ())
 }

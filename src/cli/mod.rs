@@ -6,6 +6,7 @@
 //! 4 the store failed.
 
 mod args;
+mod asyncapi;
 mod backup;
 mod bench;
 mod cancel;
@@ -125,6 +126,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Print the description of the HTTP interface as JSON, for tools.
     Openapi,
+    /// Print the description of the messages on the broker as JSON, for tools.
+    Asyncapi,
     /// Print completions for a shell.
     Completions(completions::Arguments),
 }
@@ -202,6 +205,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Demo(arguments) => demo::run(&arguments, &screen),
         Command::Bench(arguments) => bench::run(&arguments, cli.global.url.as_deref(), cli.global.api_key(), &screen),
         Command::Openapi => openapi::run(),
+        Command::Asyncapi => asyncapi::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     }
 }

@@ -92,6 +92,23 @@ impl Config {
 }
 
 impl Config {
+    /// The broker, for a description of what goes through it: that of the
+    /// defaults, at a host called `rabbitmq`, where there is none.
+    ///
+    /// # Panics
+    /// If the compiled-in defaults are not sound, which a test rules out.
+    #[must_use]
+    pub fn described_broker(&self) -> amqp::Settings {
+        self.events.rabbitmq.clone().unwrap_or_else(|| {
+            let environment = vec![("RABBITMQ_HOST".to_owned(), "rabbitmq".to_owned())];
+            let config = Self::load(&Sources { environment, ..Sources::default() });
+            match config.map(|config| config.events.rabbitmq) {
+                Ok(Some(settings)) => settings,
+                other => unreachable!("default.yaml is not sound: {other:?}"),
+            }
+        })
+    }
+
     /// The choices that a task's transitions need.
     #[must_use]
     pub fn policy(&self) -> Policy {

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::data::{InvalidData, shortened, typed};
 use crate::engine::{CascadeRequest, Message, RollbackRequest, Subject};
@@ -10,18 +11,45 @@ use crate::json::Findings;
 use crate::lineage::Action;
 use crate::task::{ArtifactId, CheckpointId, ProjectId};
 
-#[derive(Deserialize)]
-struct ArtifactData {
+/// That an artifact is bad. Who used it becomes suspect.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ArtifactTaintedData)]
+pub(super) struct TaintedData {
+    /// The artifact.
+    #[schema(value_type = ArtifactId)]
     artifact_id: Option<String>,
+    /// What all that follows from one cause is known by. At most 255 bytes, without control characters.
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
     cascade_id: Option<String>,
+    /// Why, in words. The first 8192 bytes are kept.
+    #[schema(value_type = String)]
     reason: Option<String>,
+    /// What it comes from: a record or an artifact that is known here. At most 255 bytes.
+    #[schema(min_length = 1, max_length = 255)]
     source_id: Option<String>,
+}
+
+/// That an artifact may be bad.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ArtifactSuspectData)]
+pub(super) struct SuspectData {
+    /// The artifact.
+    #[schema(value_type = ArtifactId)]
+    artifact_id: Option<String>,
+    /// What all that follows from one cause is known by. At most 255 bytes, without control characters.
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    cascade_id: Option<String>,
+    /// What it comes from: a record or an artifact that is known here. At most 255 bytes.
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    source_id: Option<String>,
+    /// Why, in words; without it, because of `source_id`. The first 8192 bytes are kept.
+    reason: Option<String>,
 }
 
 /// `artifact.tainted`
 pub(super) fn tainted(name: &'static str, data: Value) -> Result<Message, InvalidData> {
-    let (data, mut found) = typed::<ArtifactData>(data)?;
-    let (artifact, cascade_id) = artifact_of(&mut found, &data);
+    let (data, mut found) = typed::<TaintedData>(data)?;
+    let (artifact, cascade_id) = artifact_of(&mut found, data.artifact_id.as_deref(), data.cascade_id.as_deref());
     let reason = found.required("/data/reason", data.reason).map(shortened);
     let source = data.source_id.as_deref().and_then(|id| id_of_others(&mut found, "/data/source_id", id));
     said(name, Action::Taint, found, artifact.zip(cascade_id).zip(reason), source)
@@ -29,18 +57,22 @@ pub(super) fn tainted(name: &'static str, data: Value) -> Result<Message, Invali
 
 /// `artifact.suspect`
 pub(super) fn suspect(name: &'static str, data: Value) -> Result<Message, InvalidData> {
-    let (data, mut found) = typed::<ArtifactData>(data)?;
-    let (artifact, cascade_id) = artifact_of(&mut found, &data);
+    let (data, mut found) = typed::<SuspectData>(data)?;
+    let (artifact, cascade_id) = artifact_of(&mut found, data.artifact_id.as_deref(), data.cascade_id.as_deref());
     let source = found.required("/data/source_id", data.source_id);
     let source = source.and_then(|id| id_of_others(&mut found, "/data/source_id", &id));
     let reason = source.as_ref().map(|source| format!("suspect because of {source}"));
     said(name, Action::Mark, found, artifact.zip(cascade_id).zip(data.reason.map(shortened).or(reason)), source)
 }
 
-fn artifact_of(found: &mut Findings, data: &ArtifactData) -> (Option<ArtifactId>, Option<String>) {
-    let artifact = found.required("/data/artifact_id", data.artifact_id.as_deref());
+fn artifact_of(
+    found: &mut Findings,
+    artifact_id: Option<&str>,
+    cascade_id: Option<&str>,
+) -> (Option<ArtifactId>, Option<String>) {
+    let artifact = found.required("/data/artifact_id", artifact_id);
     let artifact = artifact.and_then(|id| found.parse("/data/artifact_id", id));
-    let cascade_id = found.required("/data/cascade_id", data.cascade_id.as_deref());
+    let cascade_id = found.required("/data/cascade_id", cascade_id);
     (artifact, cascade_id.and_then(|id| id_of_others(found, "/data/cascade_id", id)))
 }
 
@@ -68,12 +100,22 @@ fn said(
     }
 }
 
-#[derive(Deserialize)]
-struct RollbackData {
+/// That a project is to be rolled back to a checkpoint.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = RollbackRequestedData)]
+pub(super) struct RollbackData {
+    /// The checkpoint.
+    #[schema(value_type = CheckpointId)]
     checkpoint_id: Option<String>,
+    /// Why, in words. The first 8192 bytes are kept.
+    #[schema(value_type = String)]
     reason: Option<String>,
+    /// The project, which must be that of the checkpoint.
+    #[schema(value_type = Option<ProjectId>)]
     project_id: Option<String>,
+    /// Whether to change nothing; without it, false.
     dry_run: Option<bool>,
+    /// Whether tasks that lose their results are made again; without it, false.
     requeue: Option<bool>,
 }
 

@@ -31,11 +31,17 @@ pub fn bare_name(event_type: &str) -> &str {
     event_type.strip_prefix("dats.").unwrap_or(event_type)
 }
 
+/// What work for a tier is routed by.
+#[must_use]
+pub fn ready_key(tier: &str) -> String {
+    format!("{READY_OF_TIER}{tier}")
+}
+
 /// The name an event is routed by: its own, for `task.ready` with the tier.
 #[must_use]
 pub fn routing_key(change: &Change) -> Cow<'_, str> {
     match change {
-        Change::Ready { tier, .. } => Cow::Owned(format!("{READY_OF_TIER}{tier}")),
+        Change::Ready { tier, .. } => Cow::Owned(ready_key(tier.as_str())),
         _ => Cow::Borrowed(change.name()),
     }
 }
@@ -48,7 +54,8 @@ pub struct UnknownType(pub String);
 /// The names of all events, for people.
 #[must_use]
 pub fn all_names() -> String {
-    let names: Vec<&str> = PUBLISHED.into_iter().chain(["task.ready.{tier}"]).chain(ACCEPTED).collect();
+    let of_tier = ready_key("{tier}");
+    let names: Vec<&str> = PUBLISHED.into_iter().chain([of_tier.as_str()]).chain(ACCEPTED).collect();
     names.join(", ")
 }
 

@@ -8,7 +8,7 @@ use crate::engine::Logged;
 use crate::task::Seq;
 
 /// Where our events come from.
-const SOURCE: &str = "/orchestration";
+pub(crate) const SOURCE: &str = "/orchestration";
 
 /// Wraps entries of the log. The id of an event follows from the store and
 /// the position, so that it is the same however often it is sent.

@@ -15,7 +15,7 @@ use crate::task::Timestamp;
 /// Largest event, in bytes.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 /// Longest `source` and `id`: both are kept to know duplicates.
-const MAX_IDENTITY_BYTES: usize = 1024;
+pub(super) const MAX_IDENTITY_BYTES: usize = 1024;
 
 /// A checked event.
 #[derive(Debug, Clone)]

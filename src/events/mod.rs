@@ -5,6 +5,7 @@
 //! * [`read`] takes an event in structured mode, [`structured`] turns one in
 //!   binary mode into that.
 //! * [`TypeFilter`] says which events a reader wants.
+//! * `described` says of all events, for tools, what their data is.
 //!
 //! Nothing here knows whether an event travels over HTTP or AMQP.
 
@@ -12,9 +13,13 @@ mod cascades;
 mod catalogue;
 mod contents;
 mod data;
+mod described;
 mod envelope;
 mod incoming;
+mod published;
 
-pub use catalogue::{ACCEPTED, PUBLISHED, TypeFilter, UnknownType, all_names, bare_name, routing_key};
+pub use catalogue::{ACCEPTED, PUBLISHED, TypeFilter, UnknownType, all_names, bare_name, ready_key, routing_key};
+pub(crate) use described::{Described, accepted, envelopes, published};
 pub use envelope::Envelope;
+pub(crate) use envelope::SOURCE as OWN_SOURCE;
 pub use incoming::{InvalidEvent, MAX_EVENT_BYTES, Received, read, structured};

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::asyncapi::Document;
 use super::headers::RequestIds;
 use super::metrics::Metrics;
 use super::routes::Routes;
 use super::settings::Settings;
 use super::walks::Walks;
-use crate::amqp::Broker;
+use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Envelope;
@@ -22,6 +23,8 @@ pub struct Others {
     pub services: Arc<Services>,
     /// The broker; `None`: workers lease tasks here.
     pub broker: Option<Arc<Broker>>,
+    /// The broker whose messages are described, be there one or not.
+    pub described: amqp::Settings,
     /// The copy in Postgres, if there is one.
     pub replica: Option<Arc<replica::Status>>,
     /// Makes the spans of requests, where they go to a collector.
@@ -45,6 +48,8 @@ pub struct App {
     pub(super) routes: Routes,
     pub(super) request_ids: RequestIds,
     pub(super) walks: Walks,
+    /// What goes through the broker, described.
+    pub(super) asyncapi: Document,
 }
 
 impl App {
@@ -65,6 +70,7 @@ impl App {
             clock,
             routes: Routes::new(),
             request_ids: RequestIds::new(),
+            asyncapi: Document::new(others.described),
         })
     }
 }

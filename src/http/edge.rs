@@ -22,8 +22,9 @@ use super::reply::Reply;
 use super::request::Call;
 use super::routes::Endpoint;
 use super::{
-    artifacts, auth, cascades, checkpoints, dead_letters, docs, events_in, events_out, export, health, history, leases,
-    lineage, openapi, projects, provenance, records, rollbacks, spans, taint_events, task_list, tasks, transfer, tree,
+    artifacts, asyncapi, auth, cascades, checkpoints, dead_letters, docs, events_in, events_out, export, health,
+    history, leases, lineage, openapi, projects, provenance, records, rollbacks, spans, taint_events, task_list, tasks,
+    transfer, tree,
 };
 use crate::clock::Stopwatch;
 use crate::telemetry::Span;
@@ -265,6 +266,7 @@ fn dispatch(endpoint: Endpoint, call: Call) -> Pin<Box<dyn Future<Output = Reply
         Endpoint::Ready => Box::pin(ready(health::ready(&call))),
         Endpoint::Metrics => Box::pin(ready(health::metrics(&call))),
         Endpoint::OpenApi => Box::pin(ready(openapi::get(&call))),
+        Endpoint::AsyncApi => Box::pin(ready(asyncapi::get(&call))),
         Endpoint::Docs => Box::pin(ready(docs::get(&call))),
     }
 }

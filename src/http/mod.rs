@@ -14,6 +14,7 @@
 
 mod app;
 mod artifacts;
+mod asyncapi;
 mod auth;
 mod body;
 mod cascades;

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::body::Body;
 use super::headers;
 use super::problem::Problem;
+use super::request::Call;
 use crate::engine::Answer;
 use crate::task::Timestamp;
 
@@ -88,6 +89,15 @@ pub(super) fn versioned(
         return not_modified(etag);
     }
     with(json(StatusCode::OK, value), ETAG, etag)
+}
+
+/// A document that changes with the program alone, or that the client has it
+/// already.
+pub(super) fn document(call: &Call, bytes: &Bytes, etag: &HeaderValue) -> Response<Body> {
+    if call.if_none_match().is_some_and(|known| headers::matches(known, etag)) {
+        return not_modified(etag.clone());
+    }
+    with(rendered(StatusCode::OK, bytes.clone()), ETAG, etag.clone())
 }
 
 /// The client has it already.

@@ -70,6 +70,7 @@ pub(super) enum Endpoint {
     Ready,
     Metrics,
     OpenApi,
+    AsyncApi,
     Docs,
 }
 
@@ -105,7 +106,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 58] = [
+const TABLE: [(Verb, &str, Endpoint); 59] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -163,6 +164,7 @@ const TABLE: [(Verb, &str, Endpoint); 58] = [
     (Verb::Get, "/readyz", Endpoint::Ready),
     (Verb::Get, "/metrics", Endpoint::Metrics),
     (Verb::Get, "/openapi.json", Endpoint::OpenApi),
+    (Verb::Get, "/asyncapi.json", Endpoint::AsyncApi),
     (Verb::Get, "/docs", Endpoint::Docs),
 ];
 
@@ -171,7 +173,14 @@ impl Endpoint {
     pub(super) const fn is_operational(self) -> bool {
         matches!(
             self,
-            Self::Health | Self::HealthDetailed | Self::Live | Self::Ready | Self::Metrics | Self::OpenApi | Self::Docs
+            Self::Health
+                | Self::HealthDetailed
+                | Self::Live
+                | Self::Ready
+                | Self::Metrics
+                | Self::OpenApi
+                | Self::AsyncApi
+                | Self::Docs
         )
     }
 

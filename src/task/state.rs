@@ -314,6 +314,20 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::WorkerFailed,
+        Self::Rejected,
+        Self::DeadlineExceeded,
+        Self::ValidationTimeout,
+        Self::ReviewTimeout,
+        Self::DependencyFailed,
+        Self::Cancelled,
+        Self::DecompositionFailed,
+        Self::ChildFailed,
+        Self::Restored,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

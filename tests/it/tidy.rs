@@ -5,19 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
-/// itself. `clock`, `telemetry`, `json` and `tls` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 18] = [
+/// itself. `clock`, `telemetry`, `json`, `schema` and `tls` are leaves beside `task`.
+const LAYERS: [(&str, &[&str]); 19] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("tls", &[]),
     ("address", &["tls"]),
     ("telemetry", &["task", "clock", "tls", "address"]),
     ("json", &[]),
+    ("schema", &["task"]),
     ("legacy", &["task", "json"]),
     ("lineage", &["task"]),
     ("store", &["task", "lineage"]),
     ("engine", &["task", "lineage", "clock", "store"]),
-    ("events", &["task", "lineage", "store", "engine", "json"]),
+    ("events", &["task", "lineage", "store", "engine", "json", "schema"]),
     ("amqp", &["task", "clock", "telemetry", "store", "engine", "events", "json", "tls"]),
     ("routing", &["task", "clock", "telemetry", "engine", "json", "tls", "address"]),
     ("transfer", &["task", "lineage", "store", "engine", "json", "legacy"]),
@@ -37,6 +38,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "replica",
             "transfer",
             "json",
+            "schema",
             "legacy",
         ],
     ),

@@ -77,7 +77,8 @@ fn page(document: &Value) -> String {
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n\
-         <body>\n<h1>{title}</h1>\n<p class=\"quiet\">Version {version}, <a href=\"openapi.json\">openapi.json</a></p>\n"
+         <body>\n<h1>{title}</h1>\n<p class=\"quiet\">Version {version}, <a href=\"openapi.json\">openapi.json</a>, of the \
+         messages on a broker <a href=\"asyncapi.json\">asyncapi.json</a></p>\n"
     );
     paragraphs(&mut out, string(&document["info"]["description"]));
     let all = operations(document);

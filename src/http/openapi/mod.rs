@@ -18,8 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use hyper::StatusCode;
-use hyper::header::{ETAG, HeaderValue};
+use hyper::header::HeaderValue;
 use utoipa::openapi::path::{HttpMethod, PathItem, PathsBuilder};
 use utoipa::openapi::schema::{Components, Schema};
 use utoipa::openapi::{OpenApi, OpenApiBuilder, RefOr, ServerBuilder};
@@ -31,6 +30,7 @@ use super::headers;
 use super::reply::{self, Reply};
 use super::request::Call;
 use super::routes::{BASE, Endpoint, Verb, table};
+use crate::schema::require_nulls;
 use operation::{Described, Named};
 
 /// The document as it is sent, and its tag.
@@ -44,10 +44,7 @@ static SENT: LazyLock<(Bytes, HeaderValue)> = LazyLock::new(|| {
 pub(super) fn get(call: &Call) -> Reply {
     call.no_query()?;
     let (bytes, etag) = &*SENT;
-    if call.if_none_match().is_some_and(|known| headers::matches(known, etag)) {
-        return Ok(reply::not_modified(etag.clone()));
-    }
-    Ok(reply::with(reply::rendered(StatusCode::OK, bytes.clone()), ETAG, etag.clone()))
+    Ok(reply::document(call, bytes, etag))
 }
 
 /// The document as text for people and files, ending with a new line.
@@ -123,6 +120,7 @@ fn describe(endpoint: Endpoint) -> Described {
         Endpoint::Ready => service::ready(),
         Endpoint::Metrics => service::metrics(),
         Endpoint::OpenApi => service::document(),
+        Endpoint::AsyncApi => service::messages(),
         Endpoint::Docs => service::page(),
     }
 }
@@ -147,7 +145,7 @@ struct Gathered {
 impl Gathered {
     fn answered(&mut self, all: Vec<Named>) {
         for (name, mut schema) in all {
-            require_nulls(&name, &mut schema);
+            require_nulls(&mut schema, may_be_absent(&name));
             if self.schemas.get(&name).is_some_and(|known| *known != schema) {
                 self.defects.push(format!("two schemas are called {name}"));
             }
@@ -169,40 +167,9 @@ impl Gathered {
     }
 }
 
-/// Fields of answers that may be null and may be left out.
-const MAY_BE_ABSENT: [(&str, &str); 1] = [("TaskError", "attempt")];
-
-/// Answers have all their fields: what is not known yet is null. A field that
-/// may be left out is never null.
-fn require_nulls(name: &str, schema: &mut RefOr<Schema>) {
-    let RefOr::T(schema) = schema else { return };
-    match schema {
-        Schema::Object(object) => {
-            let nullable = object.properties.iter().filter(|(_, schema)| may_be_null(schema)).map(|(name, _)| name);
-            let missing =
-                nullable.filter(|field| !object.required.contains(field) && !MAY_BE_ABSENT.contains(&(name, field)));
-            let missing: Vec<String> = missing.cloned().collect();
-            object.required.extend(missing);
-        }
-        Schema::AllOf(all) => all.items.iter_mut().for_each(|part| require_nulls(name, part)),
-        Schema::OneOf(one) => one.items.iter_mut().for_each(|part| require_nulls(name, part)),
-        _ => {}
-    }
-}
-
-fn may_be_null(schema: &RefOr<Schema>) -> bool {
-    use utoipa::openapi::schema::{SchemaType, Type};
-    let has_null = |kind: &SchemaType| match kind {
-        SchemaType::Type(kind) => *kind == Type::Null,
-        SchemaType::Array(kinds) => kinds.contains(&Type::Null),
-        SchemaType::AnyValue => false,
-    };
-    match schema {
-        RefOr::T(Schema::Object(object)) => has_null(&object.schema_type),
-        RefOr::T(Schema::Array(array)) => has_null(&array.schema_type),
-        RefOr::T(Schema::OneOf(one)) => one.items.iter().any(may_be_null),
-        _ => false,
-    }
+/// Fields of an answer that may be null and may be left out.
+fn may_be_absent(name: &str) -> &'static [&'static str] {
+    if name == "TaskError" { &["attempt"] } else { &[] }
 }
 
 /// The document, and what does not fit together in it.

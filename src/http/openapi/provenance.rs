@@ -7,10 +7,10 @@ use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use super::answers::ImportLine;
 use super::limits;
 use super::operation::{Described, JSON, number, operation};
-use super::values::word;
 use crate::http::cascades::{self, MAX_REASON_BYTES};
 use crate::http::export::DEFAULT_DEPTH;
 use crate::http::{artifacts, lineage, provenance, records, taint_events};
+use crate::schema::word;
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp};
 
 const PROVENANCE: &str = "Provenance";

@@ -50,6 +50,13 @@ pub(super) fn document() -> Described {
         .versioned()
 }
 
+pub(super) fn messages() -> Described {
+    operation("getAsyncApi", TAG, "Read what goes through the broker")
+        .says("Names are those of the settings where a broker is configured, else the usual ones.")
+        .answer_of(200, "AsyncAPI 3.0.", JSON, Some(ObjectBuilder::new().into()))
+        .versioned()
+}
+
 pub(super) fn page() -> Described {
     operation("getDocs", TAG, "Read this document as a page for people")
         .answer_of(200, "The page.", "text/html", Some(text()))

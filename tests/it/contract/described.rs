@@ -9,6 +9,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use crate::support::client::Answer;
+use crate::support::schemas::strict;
 
 /// Headers that the document tells of where an answer has them.
 const HEADERS: [&str; 5] = ["etag", "location", "retry-after", "idempotent-replayed", "content-range"];
@@ -29,35 +30,6 @@ static VALIDATORS: LazyLock<Mutex<BTreeMap<String, &'static Validator>>> = LazyL
 /// Where it is.
 pub(super) fn path() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts/openapi.json")
-}
-
-/// A schema that allows no fields but those it names. Part of one that is put
-/// together, it stays `open`: the whole is closed.
-fn strict(schema: &Value, open: bool) -> Value {
-    let Some(fields) = schema.as_object() else { return schema.clone() };
-    let mut made = fields.clone();
-    if open && let Some(name) = fields.get("$ref").and_then(Value::as_str) {
-        made.insert("$ref".to_owned(), format!("{name}.open").into());
-    }
-    for (word, inner) in [("allOf", true), ("oneOf", open), ("anyOf", open)] {
-        if let Some(parts) = fields.get(word).and_then(Value::as_array) {
-            made.insert(word.to_owned(), parts.iter().map(|part| strict(part, inner)).collect());
-        }
-    }
-    for word in ["items", "additionalProperties"] {
-        if let Some(inner) = fields.get(word) {
-            made.insert(word.to_owned(), strict(inner, false));
-        }
-    }
-    if let Some(properties) = fields.get("properties").and_then(Value::as_object) {
-        let properties = properties.iter().map(|(name, schema)| (name.clone(), strict(schema, false)));
-        made.insert("properties".to_owned(), Value::Object(properties.collect()));
-    }
-    let names_fields = fields.contains_key("properties") || fields.contains_key("allOf");
-    if names_fields && !open && !fields.contains_key("additionalProperties") {
-        made.insert("unevaluatedProperties".to_owned(), false.into());
-    }
-    Value::Object(made)
 }
 
 /// Compiled once, however many answers have it.

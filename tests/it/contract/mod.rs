@@ -2,6 +2,7 @@
 //! every problem, and what hostile clients get.
 
 mod artifacts;
+mod asyncapi;
 mod checkpoints;
 mod conditions;
 mod crowds;

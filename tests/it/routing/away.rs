@@ -7,10 +7,10 @@ use dats::routing::{Breaker, BreakerState, Fallback};
 use dats::task::TaskId;
 use serde_json::json;
 
-use super::stand_in::StandIn;
 use super::world::{World, agent, children, is_waiting, settings};
 use crate::support::fixtures::submission;
 use crate::support::random::{Random, from_environment};
+use crate::support::stand_in::StandIn;
 
 /// Every task is split into two parts that don't depend on each other.
 const SPLITTING: [&str; 8] =

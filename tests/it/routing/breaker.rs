@@ -5,8 +5,8 @@ use std::time::Duration;
 use dats::clock::Stopwatch;
 use dats::routing::{Agent, Breaker, BreakerState, Error, Service};
 
-use super::stand_in::StandIn;
 use super::{NEVER, SLACK, agent, domain, service, task};
+use crate::support::stand_in::StandIn;
 
 const BREAKER: Breaker =
     Breaker { failures: 3, cool_down_initial: Duration::from_millis(200), cool_down_max: Duration::from_millis(400) };

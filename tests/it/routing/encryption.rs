@@ -12,13 +12,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::stand_in::StandIn;
 use super::world::{self, World};
 use super::{CALL, NEVER, SLACK, agent, domain, project, rag, service, task};
 use crate::support::certificates::Certificates;
 use crate::support::client::Client;
 use crate::support::front::Front;
 use crate::support::process::{Setup, run_in};
+use crate::support::stand_in::StandIn;
 
 /// A service that believes this authority.
 fn believing(url: &str, ca_file: PathBuf) -> Service {

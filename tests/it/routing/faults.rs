@@ -6,8 +6,8 @@ use dats::clock::Stopwatch;
 use dats::routing::{Error, Failed};
 use tokio::task::JoinSet;
 
-use super::stand_in::StandIn;
 use super::{CALL, SLACK, TRY, agent, domain, project, rag, service, task};
+use crate::support::stand_in::StandIn;
 
 /// What every endpoint answers: nothing where it is an answer.
 async fn asked_of_all(agent_options: &[&str], rag_options: &[&str]) -> Vec<(&'static str, Option<Error>, Duration)> {

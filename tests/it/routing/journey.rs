@@ -7,10 +7,10 @@ use dats::routing::Service;
 use dats::task::TaskId;
 use serde_json::{Value, json};
 
-use super::stand_in::StandIn;
 use super::world::{World, agent, children, settings};
 use crate::support::fixtures::{output_report, settings as settings_of_engine, submission, tier};
 use crate::support::service::task_of;
+use crate::support::stand_in::StandIn;
 
 /// What a worker gets of a task, by lease of either tier.
 async fn leased(world: &World) -> (TaskId, Value) {

@@ -8,7 +8,6 @@ mod faults;
 mod journey;
 mod process;
 mod raw;
-mod stand_in;
 mod wire;
 mod world;
 

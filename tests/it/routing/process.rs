@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::stand_in::StandIn;
 use crate::support::client::Client;
 use crate::support::process::{Server, Setup};
 use crate::support::random::{Random, from_environment};
+use crate::support::stand_in::StandIn;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Every task is split into two parts that don't depend on each other.

@@ -12,9 +12,9 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::stand_in::StandIn;
 use crate::support::fixtures;
 use crate::support::service::Service;
+use crate::support::stand_in::StandIn;
 
 /// Settings with short waits, for either service where there is one.
 pub(super) fn settings(agent: Option<&StandIn>, rag: Option<&StandIn>) -> routing::Settings {

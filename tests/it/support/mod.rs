@@ -14,4 +14,6 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbitmq;
 pub(crate) mod random;
+pub(crate) mod schemas;
 pub(crate) mod service;
+pub(crate) mod stand_in;

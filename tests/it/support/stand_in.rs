@@ -11,25 +11,25 @@ use crate::support::process::BINARY;
 const START: Duration = Duration::from_secs(30);
 
 /// A running stand-in; dropping it kills it.
-pub(super) struct StandIn {
+pub(crate) struct StandIn {
     child: Child,
     /// Its address with the base path.
-    pub(super) url: String,
+    pub(crate) url: String,
 }
 
 impl StandIn {
     /// `dats simulate agent` on a free port.
-    pub(super) fn agent(options: &[&str]) -> Self {
+    pub(crate) fn agent(options: &[&str]) -> Self {
         Self::start("agent", "127.0.0.1:0", options)
     }
 
     /// `dats simulate rag` on a free port.
-    pub(super) fn rag(options: &[&str]) -> Self {
+    pub(crate) fn rag(options: &[&str]) -> Self {
         Self::start("rag", "127.0.0.1:0", options)
     }
 
     /// Either of them, on a given address.
-    pub(super) fn start(kind: &str, listen: &str, options: &[&str]) -> Self {
+    pub(crate) fn start(kind: &str, listen: &str, options: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.env_clear().args(["simulate", kind, "--quiet", "--latency-ms", "1", "--jitter-ms", "0"]);
         command.args(["--listen", listen]).args(options).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -49,12 +49,12 @@ impl StandIn {
     }
 
     /// `IP:PORT`, to be started on again.
-    pub(super) fn listen(&self) -> String {
+    pub(crate) fn listen(&self) -> String {
         self.url.trim_start_matches("http://").trim_end_matches("/api/v1").to_owned()
     }
 
     /// `kill -9`.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,0 +1,71 @@
+//! Operations: what this service does on which channel.
+
+use serde_json::{Value, json};
+
+use super::channels::{LETTERS, QUEUE};
+use super::messages::{FORMS, Form, LETTER};
+use super::{BINDING, Fields};
+use crate::amqp::outgoing::{PERSISTENT, is_mandatory};
+use crate::events::Described;
+
+/// All operations by id.
+pub(super) fn all(published: &[Described], accepted: &[Described]) -> Fields {
+    let publish = published.iter().map(|event| {
+        let mut operation = sends(event.name, event.name, event.summary);
+        if is_mandatory(event.name) {
+            operation["bindings"]["amqp"]["mandatory"] = true.into();
+            operation["description"] = "A queue must take it: what none takes is published again.".into();
+        }
+        (id("publish", event.name), operation)
+    });
+    let take = accepted.iter().map(|event| {
+        let summary = format!("{}: its effect is on disk before it is acknowledged", event.summary);
+        (id("take", event.name), receives(event.name, FORMS.map(|form| form.of(event.name)), &summary))
+    });
+    let pass_on = accepted.iter().map(|event| {
+        let summary = format!("{}: it came in over HTTP", event.summary);
+        (id("passOn", event.name), sends(event.name, &Form::Structured.of(event.name), &summary))
+    });
+    let names = accepted.iter().flat_map(|event| FORMS.map(|form| form.of(event.name)));
+    let consume = receives(QUEUE, names, "Takes all that comes by the queue of this service");
+    let bury = sends(LETTERS, LETTER, "Puts aside what can't be taken, before it is acknowledged");
+    let both = [("consume".to_owned(), consume), ("bury".to_owned(), bury)];
+    publish.chain(take).chain(pass_on).chain(both).collect()
+}
+
+/// Such as `publishTaskCreated`.
+fn id(verb: &str, name: &str) -> String {
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
+    };
+    [verb.to_owned()].into_iter().chain(name.split('.').map(capital)).collect()
+}
+
+fn message(channel: &str, name: &str) -> Value {
+    json!({ "$ref": format!("#/channels/{channel}/messages/{name}") })
+}
+
+fn sends(channel: &str, name: &str, summary: &str) -> Value {
+    let amqp = json!({
+        "deliveryMode": PERSISTENT, "mandatory": false, "timestamp": channel != LETTERS, "bindingVersion": BINDING,
+    });
+    json!({
+        "action": "send",
+        "channel": { "$ref": format!("#/channels/{channel}") },
+        "summary": summary,
+        "bindings": { "amqp": amqp },
+        "messages": [message(channel, name)],
+    })
+}
+
+fn receives(channel: &str, names: impl IntoIterator<Item = String>, summary: &str) -> Value {
+    let messages: Vec<Value> = names.into_iter().map(|name| message(channel, &name)).collect();
+    json!({
+        "action": "receive",
+        "channel": { "$ref": format!("#/channels/{channel}") },
+        "summary": summary,
+        "bindings": { "amqp": { "ack": true, "bindingVersion": BINDING } },
+        "messages": messages,
+    })
+}
