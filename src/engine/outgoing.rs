@@ -101,7 +101,11 @@ fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>
             let Some(task) = view.task(task)? else { return Ok(None) };
             let qa_profile = task.qa_profile.to_string();
             let mut data = ready_data(view, &task, submission, *attempt, *previous)?;
-            merge(&mut data, json!({ "tier": tier, "domain": domain, "qa_profile": qa_profile }));
+            let timeout_seconds = task.timeout_seconds;
+            let chosen = json!({
+                "tier": tier, "domain": domain, "qa_profile": qa_profile, "timeout_seconds": timeout_seconds,
+            });
+            merge(&mut data, chosen);
             data
         }
         Change::Cancelled { reason } => json!({ "task_id": task.to_string(), "reason": reason }),

@@ -159,7 +159,7 @@ fn ready() -> Vec<Value> {
     let first = json!({
         "task_id": TASK, "project_id": "proj-123", "description": "Write a haiku", "attempt": 1,
         "execution_mode": "autonomous", "inputs": [], "context": {}, "parent_id": null, "constitution": null,
-        "tier": "small", "domain": "documentation", "qa_profile": "consensus",
+        "tier": "small", "domain": "documentation", "qa_profile": "consensus", "timeout_seconds": 600,
     });
     let second = json!({
         "task_id": TASK, "project_id": "proj-123", "description": "Write the tests", "attempt": 2,
@@ -179,7 +179,7 @@ fn ready() -> Vec<Value> {
             },
         },
         "parent_id": PARENT, "constitution": { "style": "plain words" }, "traceparent": TRACE,
-        "tier": "large", "domain": "code-general", "qa_profile": "strict",
+        "tier": "large", "domain": "code-general", "qa_profile": "strict", "timeout_seconds": 600,
     });
     vec![first, second]
 }

@@ -55,6 +55,10 @@ pub(super) struct Ready {
     domain: Domain,
     /// Which checks its output must pass.
     qa_profile: QaProfile,
+    /// Seconds that the attempt may take, from when a worker has it: until then
+    /// there is no deadline.
+    #[schema(minimum = 1)]
+    timeout_seconds: u32,
 }
 
 /// What may help a worker: only what there is.
