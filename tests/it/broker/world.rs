@@ -17,7 +17,7 @@ use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt as _;
 
 use crate::support::client::Client;
@@ -25,6 +25,9 @@ use crate::support::process::Setup;
 
 /// The longest that anything may take that is bound to happen.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The longest that one step of a peer may take.
+const STEP: Duration = Duration::from_secs(10);
 
 /// The names that one test uses at a broker which it shares with others.
 #[derive(Debug, Clone)]
@@ -83,6 +86,10 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) async fn connect(broker: SocketAddr, names: &Names) -> lapin::Result<Self> {
+        in_time(Self::connect_at_last(broker, names)).await
+    }
+
+    async fn connect_at_last(broker: SocketAddr, names: &Names) -> lapin::Result<Self> {
         let mut uri = AMQPUri::default();
         uri.authority.host = broker.ip().to_string();
         uri.authority.port = broker.port();
@@ -118,7 +125,7 @@ impl Peer {
 
     pub(super) async fn consume(&self, queue: &str) -> lapin::Result<Consumer> {
         let options = BasicConsumeOptions::default();
-        self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await
+        in_time(self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default())).await
     }
 
     /// Deletes the queue where the service hears of events, and waits until it
@@ -143,7 +150,7 @@ impl Peer {
     ) -> lapin::Result<()> {
         let options = BasicPublishOptions::default();
         let publishing = self.channel.basic_publish(exchange.into(), key.into(), options, payload, properties);
-        publishing.await?.await.map(|_| ())
+        in_time(async { publishing.await?.await.map(|_| ()) }).await
     }
 
     /// Publishes an event in structured mode on the exchange of tasks.
@@ -185,7 +192,16 @@ fn keep<F: Future<Output = lapin::Result<()>> + Send + 'static>(doing: impl Fn()
 }
 
 async fn acknowledge(delivery: &Delivery) -> lapin::Result<()> {
-    delivery.ack(BasicAckOptions::default()).await.map(|_| ())
+    in_time(async { delivery.ack(BasicAckOptions::default()).await.map(|_| ()) }).await
+}
+
+/// A step of another service: the library waits for ever where a broker was
+/// killed in the middle of one.
+async fn in_time<T>(step: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+    match timeout(STEP, step).await {
+        Ok(done) => done,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
 }
 
 fn data_of(delivery: &Delivery) -> Value {
@@ -323,6 +339,16 @@ impl Recorder {
     pub(super) fn of_task(&self, task: &str) -> Vec<String> {
         let distinct = self.distinct().into_iter();
         distinct.filter(|heard| heard.task() == task).map(|heard| heard.key).collect()
+    }
+
+    /// What of these keys was not heard of tasks, each with what was.
+    pub(super) fn unheard(&self, tasks: &[String], expected: &[&str]) -> Vec<(String, Vec<String>)> {
+        let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for each in self.distinct() {
+            heard.entry(each.task().to_owned()).or_default().push(each.key);
+        }
+        let of = |task: &String| (task.clone(), heard.get(task).cloned().unwrap_or_default());
+        tasks.iter().map(of).filter(|(_, keys)| keys.len() < expected.len()).collect()
     }
 
     /// Those of them that our service made.
