@@ -341,8 +341,23 @@ impl Recorder {
         distinct.filter(|heard| heard.task() == task).map(|heard| heard.key).collect()
     }
 
-    /// What of these keys was not heard of tasks, each with what was.
-    pub(super) fn unheard(&self, tasks: &[String], expected: &[&str]) -> Vec<(String, Vec<String>)> {
+    /// Waits until it has heard these keys of tasks; else of which it has not.
+    pub(super) async fn hears(&self, tasks: &[String], keys: &[&str]) -> Result<(), Vec<(String, Vec<String>)>> {
+        let started = Instant::now();
+        loop {
+            let unheard = self.unheard(tasks, keys);
+            if unheard.is_empty() {
+                return Ok(());
+            }
+            if started.elapsed() >= PATIENCE {
+                return Err(unheard);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Tasks of which it has not heard as much, each with what it has.
+    fn unheard(&self, tasks: &[String], expected: &[&str]) -> Vec<(String, Vec<String>)> {
         let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for each in self.distinct() {
             heard.entry(each.task().to_owned()).or_default().push(each.key);
