@@ -26,7 +26,7 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct ReadSide {
     pub(super) store: Store,
-    pub(super) hot: HotTasks,
+    pub(super) hot: Arc<HotTasks>,
     /// Where answers come from that are not in memory: opened for the first
     /// one after a commit, and open until the next commit.
     cold: ArcSwap<OnceLock<StatusView>>,
@@ -55,7 +55,7 @@ pub(super) struct ReadSide {
 }
 
 impl ReadSide {
-    pub(super) fn new(store: Store, hot_bytes: usize, machine: &Machine) -> Result<Self, store::Error> {
+    pub(super) fn new(store: Store, machine: &Machine) -> Result<Self, store::Error> {
         let (head, _) = watch::channel(machine.head);
         let (routing, _) = watch::channel(0);
         let view = store.view()?;
@@ -64,7 +64,7 @@ impl ReadSide {
         let read = Self {
             cold: ArcSwap::default(),
             store,
-            hot: HotTasks::new(hot_bytes),
+            hot: machine.hot.clone(),
             signals: Signals::new(),
             pauses: Pauses::of(&machine.lines),
             graph: ArcSwap::from_pointee(machine.provenance.graph().clone()),
@@ -134,6 +134,11 @@ impl ReadSide {
             *head = machine.head;
             false
         });
+    }
+
+    /// Whether somebody follows the log.
+    pub(super) fn is_followed(&self) -> bool {
+        self.head.receiver_count() > 0
     }
 
     /// The tables have what was published: those who follow what is in them go on.

@@ -7,17 +7,25 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::read::ReadSide;
+use crate::clock::Stopwatch;
 use crate::store::{self, Durable, guarded, panic_message};
 
 /// Most batches that wait; then the writer does.
 const MOST_WAITING: usize = 1024;
-/// Most batches in one step: who reads waits for all of it.
-const MOST_AT_ONCE: usize = 64;
-/// How long batches gather that nobody has asked for.
+/// Rows after which batches gather no longer: a reader waits for all of them,
+/// about ten milliseconds.
+const MOST_ROWS: usize = 4096;
+/// How long batches gather that nobody has asked for, while somebody follows
+/// the log and would have its entries soon.
 const GATHER: Duration = Duration::from_millis(3);
+/// The same while nobody follows it: rows that change again meanwhile are
+/// written once, and pages of the tables that many batches touch as well.
+const GATHER_UNFOLLOWED: Duration = Duration::from_millis(100);
+/// How often it is looked for batches that have come.
+const STEP: Duration = Duration::from_millis(5);
 
 /// The thread, and the way to it.
 #[derive(Debug)]
@@ -57,9 +65,38 @@ impl TablesThread {
 
 fn follow(batches: &Receiver<Durable>, read: &ReadSide) -> Result<(), store::Error> {
     while let Ok(first) = batches.recv() {
-        read.store.wait_for_reader(GATHER);
-        read.store.apply(std::iter::once(first).chain(batches.try_iter().take(MOST_AT_ONCE - 1)))?;
+        read.store.apply(gather(first, batches, read))?;
         read.publish_tables();
     }
     Ok(())
+}
+
+/// The batches that go into the tables in one step: those that come until
+/// somebody wants to read from the tables, there are enough of them, or the
+/// first has waited long enough.
+fn gather(first: Durable, batches: &Receiver<Durable>, read: &ReadSide) -> Vec<Durable> {
+    let waiting = Stopwatch::start();
+    let mut rows = first.rows();
+    let mut gathered = vec![first];
+    let mut is_last_look = false;
+    loop {
+        while rows < MOST_ROWS && gathered.len() < MOST_WAITING {
+            match batches.try_recv() {
+                Ok(next) => {
+                    rows += next.rows();
+                    gathered.push(next);
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return gathered,
+            }
+        }
+        if is_last_look || rows >= MOST_ROWS || gathered.len() >= MOST_WAITING {
+            return gathered;
+        }
+        let at_most = if read.is_followed() { GATHER } else { GATHER_UNFOLLOWED };
+        let left = at_most.saturating_sub(waiting.elapsed());
+        // What a reader waits for was handed over before it began to wait, or is just
+        // being handed over: one more look brings it.
+        is_last_look = left.is_zero() || read.store.wait_for_reader(left.min(STEP));
+    }
 }

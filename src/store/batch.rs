@@ -110,6 +110,13 @@ pub struct Trim {
     pub idempotency: Option<Seq>,
 }
 
+impl Trim {
+    /// Whether nothing is removed.
+    pub(super) const fn is_empty(self) -> bool {
+        self.log.is_none() && self.taken_events.is_none() && self.idempotency.is_none()
+    }
+}
+
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
@@ -135,9 +142,12 @@ impl Batch {
             && self.removed_tasks.is_empty()
             && self.contents.is_empty()
             && self.listing.is_empty()
-            && self.trim.log.is_none()
-            && self.trim.taken_events.is_none()
-            && self.trim.idempotency.is_none()
+            && self.trim.is_empty()
+    }
+
+    /// How many rows of tasks and of the log it has.
+    pub(super) fn row_count(&self) -> usize {
+        self.submissions.len() + self.tasks.len() + self.log.len()
     }
 
     /// Keeps what a client asked for.
@@ -147,17 +157,18 @@ impl Batch {
     }
 
     /// Keeps a task's state. `before` is the status that the store has for
-    /// it; `None` for a new task. Once a batch for each task.
-    pub fn put_task(&mut self, before: Option<Status>, task: &Task) -> Result<(), Error> {
+    /// it; `None` for a new task. Once a batch for each task. Returns the row.
+    pub fn put_task(&mut self, before: Option<Status>, task: &Task) -> Result<Bytes, Error> {
+        let bytes = Bytes::from(encode("tasks", task)?);
         self.tasks.push(TaskRow {
             id: task.id,
             project: task.project.clone(),
             before,
             after: task.status(),
             ended_at: task.ended_at(),
-            bytes: encode("tasks", task)?.into(),
+            bytes: bytes.clone(),
         });
-        Ok(())
+        Ok(bytes)
     }
 
     /// Appends to the log and, where the entry is about a task, to its history.

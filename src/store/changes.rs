@@ -51,6 +51,19 @@ pub struct Changed {
 }
 
 impl Changed {
+    /// Puts each list in order, every key once.
+    fn sort(&mut self) {
+        let Self { at: _, projects, tiers, tasks, records, cascades, checkpoints, contents, imported_events } = self;
+        sort(projects);
+        sort(tiers);
+        sort(tasks);
+        sort(records);
+        sort(cascades);
+        sort(checkpoints);
+        sort(contents);
+        sort(imported_events);
+    }
+
     fn is_empty(&self) -> bool {
         self.projects.is_empty()
             && self.tiers.is_empty()
@@ -105,27 +118,25 @@ impl Batch {
         self.listing.begin_after = Some((commit, log));
     }
 
-    fn changed(&self) -> Changed {
+    /// Adds the keys of its rows to the list of what a run of batches changed.
+    fn add_changed(&self, changed: &mut Changed) {
         let tasks = self.submissions.iter().chain(&self.findings).map(|(id, _)| *id);
         let tasks = tasks.chain(self.tasks.iter().map(|row| row.id)).chain(self.removed_tasks.iter().map(|row| row.id));
         let records = self.records.iter().map(|(id, _)| *id).chain(self.lineage.iter().map(|(id, ..)| *id));
-        Changed {
-            at: self.at,
-            projects: sorted(self.projects.iter().map(|(id, _)| id.clone())),
-            tiers: sorted(self.tier_pauses.iter().map(|(tier, _)| tier.clone())),
-            tasks: sorted(tasks),
-            records: sorted(records),
-            cascades: sorted(self.cascades.steps()),
-            checkpoints: sorted(self.checkpoints.ids().cloned()),
-            contents: sorted(self.contents.keys()),
-            imported_events: sorted(self.record_rows.event_numbers()),
-        }
+        changed.at = self.at;
+        changed.projects.extend(self.projects.iter().map(|(id, _)| id.clone()));
+        changed.tiers.extend(self.tier_pauses.iter().map(|(tier, _)| tier.clone()));
+        changed.tasks.extend(tasks);
+        changed.records.extend(records);
+        changed.cascades.extend(self.cascades.steps());
+        changed.checkpoints.extend(self.checkpoints.ids().cloned());
+        changed.contents.extend(self.contents.keys());
+        changed.imported_events.extend(self.record_rows.event_numbers());
     }
 
-    /// Adds what the batch changes to the list, if one is kept.
-    pub(super) fn write_changes(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+    /// What it does to the list of changes itself, and the number after that.
+    fn write_listing(&self, transaction: &WriteTransaction) -> Result<(u64, bool), Error> {
         let mut meta = transaction.open_table(tables::META)?;
-        let number_at = |value: Option<redb::AccessGuard<'_, tables::Bytes>>| value.and_then(|value| number(&value));
         let mut last = number_at(meta.get(CHANGES_KEY)?).unwrap_or(0);
         let mut listed = number_at(meta.get(CHANGES_FROM_KEY)?).is_some();
         if let Some((commit, log)) = self.listing.begin_after {
@@ -146,13 +157,12 @@ impl Batch {
                 transaction.open_table(tables::CHANGES)?.retain(|_, _| false)?;
             }
         }
-        let changed = self.changed();
-        if listed && !changed.is_empty() {
-            last += 1;
-            meta.insert(CHANGES_KEY, &last.to_le_bytes()[..])?;
-            transaction.open_table(tables::CHANGES)?.insert(last, &encode("changes", &changed)?[..])?;
-        }
-        if let Some(until) = self.listing.trim.filter(|_| listed) {
+        Ok((last, listed))
+    }
+
+    fn trim_listed(&self, last: u64, transaction: &WriteTransaction) -> Result<(), Error> {
+        if let Some(until) = self.listing.trim {
+            let mut meta = transaction.open_table(tables::META)?;
             let from = number_at(meta.get(CHANGES_FROM_KEY)?).unwrap_or(0).max(until.0.min(last));
             meta.insert(CHANGES_FROM_KEY, &from.to_le_bytes()[..])?;
             transaction.open_table(tables::CHANGES)?.retain_in(..=from, |_, _| false)?;
@@ -161,11 +171,43 @@ impl Batch {
     }
 }
 
-fn sorted<T: Ord>(keys: impl Iterator<Item = T>) -> Vec<T> {
-    let mut keys: Vec<T> = keys.collect();
+fn sort<T: Ord>(keys: &mut Vec<T>) {
     keys.sort_unstable();
     keys.dedup();
-    keys
+}
+
+fn number_at(value: Option<redb::AccessGuard<'_, tables::Bytes>>) -> Option<u64> {
+    value.and_then(|value| number(&value))
+}
+
+/// Adds what a run of batches changes to the list, if one is kept. Several
+/// batches have one row, under the number of the last of them: however they
+/// are gathered when they are applied again after a crash, a number names
+/// at least the changes that it named before.
+pub(super) fn write_changes(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    let Some(first) = run.first() else { return Ok(()) };
+    // Only a batch that is written alone does something to the list itself.
+    let (mut last, listed) = first.write_listing(transaction)?;
+    if !listed {
+        return Ok(());
+    }
+    let mut changed = Changed::default();
+    let mut count = 0;
+    for batch in run {
+        let mut own = Changed::default();
+        batch.add_changed(&mut own);
+        if !own.is_empty() {
+            count += 1;
+            batch.add_changed(&mut changed);
+        }
+    }
+    if count > 0 {
+        changed.sort();
+        last += count;
+        transaction.open_table(tables::META)?.insert(CHANGES_KEY, &last.to_le_bytes()[..])?;
+        transaction.open_table(tables::CHANGES)?.insert(last, &encode("changes", &changed)?[..])?;
+    }
+    first.trim_listed(last, transaction)
 }
 
 fn number(value: &redb::AccessGuard<'_, tables::Bytes>) -> Option<u64> {

@@ -59,6 +59,11 @@ impl Tables {
         self.moved();
     }
 
+    /// The number of the last batch that they have.
+    pub(super) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
     /// The generation that follows the last checkpoint.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -92,10 +97,11 @@ impl Tables {
         result
     }
 
-    /// Waits until somebody waits for them, at most so long.
-    pub(super) fn wait_for_reader(&self, at_most: Duration) {
+    /// Waits until somebody waits for them, at most so long; whether somebody does.
+    pub(super) fn wait_for_reader(&self, at_most: Duration) -> bool {
         let nobody = |waiting: &mut usize| *waiting == 0;
-        drop(self.wanted.wait_timeout_while(self.waiting(), at_most, nobody));
+        let waited = self.wanted.wait_timeout_while(self.waiting(), at_most, nobody);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 > 0
     }
 
     /// Whether they have all that is durable; an error once they can't.
@@ -131,6 +137,8 @@ pub struct Durable {
 pub(super) struct Waiting {
     tables: Arc<Tables>,
     pub(super) batch: Batch,
+    /// Counts the batches since the store was opened, from 1.
+    number: u64,
     /// The generation of the journal that its record is in.
     pub(super) generation: u64,
     applied: bool,
@@ -139,13 +147,25 @@ pub(super) struct Waiting {
 impl Durable {
     /// A batch that the journal has, and the tables not yet.
     pub(super) fn in_journal(tables: &Arc<Tables>, batch: Batch, generation: u64, committed: Committed) -> Self {
-        tables.durable.fetch_add(1, Ordering::AcqRel);
-        Self { waiting: Some(Waiting { tables: tables.clone(), batch, generation, applied: false }), committed }
+        let number = tables.durable.fetch_add(1, Ordering::AcqRel) + 1;
+        let waiting = Waiting { tables: tables.clone(), batch, number, generation, applied: false };
+        Self { waiting: Some(waiting), committed }
     }
 
     /// A batch that the tables have.
     pub(super) const fn in_tables(committed: Committed) -> Self {
         Self { waiting: None, committed }
+    }
+
+    /// The batch, if the tables do not have it yet, and its number.
+    pub(super) fn numbered(&self) -> Option<(u64, &Batch)> {
+        self.waiting.as_ref().map(|waiting| (waiting.number, &waiting.batch))
+    }
+
+    /// How many rows of tasks and of the log it brings into the tables.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.batch.row_count())
     }
 
     /// What releases answers.
@@ -239,12 +259,12 @@ mod tests {
     fn who_gathers_learns_of_a_reader() {
         let store = store();
         let durable = durable(&store);
-        store.wait_for_reader(Duration::from_millis(1));
+        assert!(!store.wait_for_reader(Duration::from_millis(1)));
         let reader = std::thread::spawn({
             let store = store.clone();
             move || store.view().map(|_| ())
         });
-        store.wait_for_reader(Duration::from_mins(10));
+        assert!(store.wait_for_reader(Duration::from_mins(10)));
         store.apply([durable]).unwrap();
         reader.join().unwrap().unwrap();
     }

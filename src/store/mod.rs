@@ -17,11 +17,13 @@ mod contents;
 mod durable;
 mod error;
 mod journal;
+mod journal_file;
 mod letters;
 mod lineage;
 mod open;
 mod read;
 mod readers;
+mod recent;
 mod records;
 mod recover;
 mod rows;
@@ -41,8 +43,9 @@ pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
 pub use read::{Scan, ScanFilter, Sizes, StatusView, View};
 pub use readers::Place;
+pub use recent::Recent;
 pub use records::RecordPlace;
-pub use recover::{Recovered, TakenEvents};
+pub use recover::{OpenRow, Recovered, TakenEvents, open_task};
 pub use rows::{
     About, Counters, DeadLetter, Imported, ImportedEvent, ImportedTaint, LogEntry, Project, Record, RecordInput,
     RecordOutput, Standing, TierPause,

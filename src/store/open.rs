@@ -14,9 +14,10 @@ use super::cautious::Cautious;
 use super::contents::ContentFiles;
 use super::durable::{Durable, Tables, Waiting};
 use super::journal::{JOURNAL_BYTES, Journal};
+use super::journal_file::JournalFile;
 use super::read::View;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
-use super::{Batch, Error, Recovered, guarded};
+use super::{Batch, Error, Recovered, guarded, write};
 
 pub(super) const FILE: &str = "dats.redb";
 /// The file while it is being made: it gets its name when it is complete.
@@ -198,7 +199,8 @@ impl Store {
             }
             let mut transaction = self.inner.database.begin_write()?;
             transaction.set_durability(Durability::None)?;
-            batches.iter().try_for_each(|waiting| waiting.batch.apply(&transaction))?;
+            let all: Vec<&Batch> = batches.iter().map(|waiting| &waiting.batch).collect();
+            write::apply(&all, &transaction)?;
             transaction.commit()?;
         }
         let count = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
@@ -230,9 +232,7 @@ impl Store {
         // It also keeps the free pages, so that a start after a crash need
         // not look for them.
         transaction.set_quick_repair(true);
-        for batch in batches {
-            batch.apply(&transaction)?;
-        }
+        write::apply(&batches.iter().collect::<Vec<_>>(), &transaction)?;
         transaction.open_table(tables::META)?.insert(GENERATION_KEY, &generation.to_le_bytes()[..])?;
         transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
         self.inner.tables.note_checkpoint(generation);
@@ -290,10 +290,11 @@ impl Store {
         Ok(View::new(self.inner.database.begin_read()?, self.inner.contents.clone()))
     }
 
-    /// Waits until somebody waits for the tables, at most so long: until then
-    /// there is time to bring more into them at once.
-    pub fn wait_for_reader(&self, at_most: Duration) {
-        self.inner.tables.wait_for_reader(at_most);
+    /// Waits until somebody waits for the tables, at most so long; whether somebody
+    /// does. Until then there is time to bring more into them at once.
+    #[must_use]
+    pub fn wait_for_reader(&self, at_most: Duration) -> bool {
+        self.inner.tables.wait_for_reader(at_most)
     }
 
     /// Waits until the tables have all that is durable.
@@ -361,7 +362,7 @@ fn make(dir: &Path, path: &Path, cache_bytes: usize) -> Result<(), Error> {
 pub(super) fn make_journal(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "create", path: path.to_owned(), source };
     let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path).map_err(failed)?;
-    Journal::make(&FileBackend::new(file)?, JOURNAL_BYTES).map_err(failed)
+    Journal::make(&JournalFile::new(file)?, JOURNAL_BYTES).map_err(failed)
 }
 
 fn open_journal(path: &Path) -> Result<Box<dyn StorageBackend>, Error> {
@@ -371,7 +372,7 @@ fn open_journal(path: &Path) -> Result<Box<dyn StorageBackend>, Error> {
     if length != JOURNAL_BYTES {
         return Err(refuse(format!("it has {length} bytes, a journal has {JOURNAL_BYTES}")));
     }
-    Ok(Box::new(FileBackend::new(file)?))
+    Ok(Box::new(JournalFile::new(file)?))
 }
 
 /// The generation of the journal that follows the last checkpoint.

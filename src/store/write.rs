@@ -1,94 +1,186 @@
-//! A batch on its way into the tables.
+//! Batches on their way into the tables. Rows of the same key that several of
+//! them have are written once: the last one of each.
+
+use std::collections::BTreeMap;
 
 use redb::WriteTransaction;
 
 use super::Error;
-use super::batch::Batch;
+use super::batch::{Batch, TaskRow};
+use super::changes::write_changes;
 use super::tables::{self, id_then, then_id};
+use crate::task::{Status, TaskId};
+
+/// Applies batches to the tables, in the order in which they became durable.
+pub(super) fn apply(batches: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    for run in batches.chunk_by(|one, next| one.is_mergeable() && next.is_mergeable()) {
+        write(run, transaction)?;
+    }
+    if let Some(last) = batches.last() {
+        let mut meta = transaction.open_table(tables::META)?;
+        meta.insert(tables::LAST_COMMIT_KEY, &last.at.as_micros().to_le_bytes()[..])?;
+    }
+    Ok(())
+}
+
+/// Writes one batch, or several that can be written as one.
+fn write(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    write_submissions(run, transaction)?;
+    write_tasks(run, transaction)?;
+    write_log(run, transaction)?;
+    for batch in run {
+        batch.write_log_readers(transaction)?;
+        batch.write_records(transaction)?;
+        batch.checkpoints.write(transaction)?;
+    }
+    write_projects(run, transaction)?;
+    write_estimates(run, transaction)?;
+    for batch in run {
+        batch.write_identities(transaction)?;
+        batch.write_dead_letters(transaction)?;
+        batch.write_removals(transaction)?;
+        batch.write_trim(transaction)?;
+    }
+    write_changes(run, transaction)
+}
+
+/// What a run of batches does to a task: where it was before the first of them,
+/// and its row after the last.
+struct Net<'a> {
+    before: Option<Status>,
+    row: &'a TaskRow,
+}
+
+/// The net effect of a run on each task, in the order of the tables.
+fn net_tasks<'a>(run: &[&'a Batch]) -> BTreeMap<TaskId, Net<'a>> {
+    let mut tasks = BTreeMap::<TaskId, Net<'a>>::new();
+    for row in run.iter().flat_map(|batch| &batch.tasks) {
+        tasks.entry(row.id).and_modify(|net| net.row = row).or_insert(Net { before: row.before, row });
+    }
+    tasks
+}
+
+fn write_submissions(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    if run.iter().any(|batch| !batch.submissions.is_empty()) {
+        let mut table = transaction.open_table(tables::SUBMISSIONS)?;
+        for (id, bytes) in run.iter().flat_map(|batch| &batch.submissions) {
+            table.insert(&id.to_bytes(), &bytes[..])?;
+        }
+    }
+    if run.iter().any(|batch| !batch.findings.is_empty()) {
+        let mut table = transaction.open_table(tables::FINDINGS)?;
+        for (id, bytes) in run.iter().flat_map(|batch| &batch.findings) {
+            table.insert(&id.to_bytes(), &bytes[..])?;
+        }
+    }
+    Ok(())
+}
+
+fn write_tasks(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    let tasks = net_tasks(run);
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let mut open = transaction.open_table(tables::OPEN_TASKS)?;
+    let mut finished = transaction.open_table(tables::FINISHED_TASKS)?;
+    let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
+    for (id, Net { before, row }) in &tasks {
+        let id = id.to_bytes();
+        if let Some(ended_at) = row.ended_at {
+            if before.is_some() {
+                open.remove(&id)?;
+            }
+            finished.insert(&id, &row.bytes[..])?;
+            let mut value = vec![row.after.code()];
+            value.extend_from_slice(row.project.as_str().as_bytes());
+            by_end.insert(&then_id(ended_at.as_millis(), id), &value[..])?;
+        } else {
+            open.insert(&id, &row.bytes[..])?;
+        }
+    }
+    let mut moved: Vec<_> = tasks.into_iter().filter(|(_, net)| net.before != Some(net.row.after)).collect();
+    // Rows of one project lie together.
+    moved.sort_by(|(_, one), (_, other)| one.row.project.cmp(&other.row.project));
+    let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
+    for (id, Net { before, row }) in moved {
+        let (id, project) = (id.to_bytes(), row.project.as_str());
+        if let Some(before) = before {
+            by_project.remove((project, before.code(), &id))?;
+        }
+        by_project.insert((project, row.after.code(), &id), ())?;
+    }
+    Ok(())
+}
+
+fn write_log(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    if run.iter().all(|batch| batch.log.is_empty()) {
+        return Ok(());
+    }
+    let mut log = transaction.open_table(tables::LOG)?;
+    for row in run.iter().flat_map(|batch| &batch.log) {
+        log.insert(row.seq.0, &row.bytes[..])?;
+    }
+    let mut history = transaction.open_table(tables::HISTORY)?;
+    for row in run.iter().flat_map(|batch| &batch.log) {
+        let Some(task) = row.task else { continue };
+        let bytes = row.without_event.as_ref().unwrap_or(&row.bytes);
+        history.insert(&id_then(task.to_bytes(), row.seq.0), &bytes[..])?;
+    }
+    Ok(())
+}
+
+fn write_projects(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    let projects: BTreeMap<_, _> = run.iter().flat_map(|batch| &batch.projects).map(|(id, row)| (id, row)).collect();
+    if !projects.is_empty() {
+        let mut table = transaction.open_table(tables::PROJECTS)?;
+        for (id, bytes) in projects {
+            table.insert(id.as_str(), &bytes[..])?;
+        }
+    }
+    let counters: BTreeMap<_, _> = run.iter().flat_map(|batch| &batch.counters).map(|(id, row)| (id, row)).collect();
+    if !counters.is_empty() {
+        let mut table = transaction.open_table(tables::COUNTERS)?;
+        for (id, bytes) in counters {
+            table.insert(id.as_str(), &bytes[..])?;
+        }
+    }
+    let pauses: BTreeMap<_, _> = run.iter().flat_map(|batch| &batch.tier_pauses).map(|(id, row)| (id, row)).collect();
+    if !pauses.is_empty() {
+        let mut table = transaction.open_table(tables::TIER_PAUSES)?;
+        for (tier, bytes) in pauses {
+            table.insert(tier.as_str(), &bytes[..])?;
+        }
+    }
+    Ok(())
+}
+
+fn write_estimates(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    let estimates: BTreeMap<_, _> = run.iter().flat_map(|batch| &batch.estimates).map(|(id, row)| (id, row)).collect();
+    if estimates.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(tables::ESTIMATES)?;
+    for (cohort, row) in estimates {
+        match row {
+            Some(row) => drop(table.insert(&cohort[..], &row[..])?),
+            None => drop(table.remove(&cohort[..])?),
+        }
+    }
+    Ok(())
+}
 
 impl Batch {
-    /// Applies the batch to the tables.
-    pub(super) fn apply(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        self.write(transaction)?;
-        let mut meta = transaction.open_table(tables::META)?;
-        meta.insert(tables::LAST_COMMIT_KEY, &self.at.as_micros().to_le_bytes()[..])?;
-        Ok(())
-    }
-
-    fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        self.write_tasks(transaction)?;
-        self.write_log(transaction)?;
-        self.write_log_readers(transaction)?;
-        self.write_records(transaction)?;
-        self.checkpoints.write(transaction)?;
-        self.write_projects(transaction)?;
-        self.write_estimates(transaction)?;
-        self.write_identities(transaction)?;
-        self.write_dead_letters(transaction)?;
-        self.write_removals(transaction)?;
-        self.write_trim(transaction)?;
-        self.write_changes(transaction)
-    }
-
-    fn write_tasks(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if !self.submissions.is_empty() {
-            let mut table = transaction.open_table(tables::SUBMISSIONS)?;
-            for (id, bytes) in &self.submissions {
-                table.insert(&id.to_bytes(), &bytes[..])?;
-            }
-        }
-        if !self.findings.is_empty() {
-            let mut table = transaction.open_table(tables::FINDINGS)?;
-            for (id, bytes) in &self.findings {
-                table.insert(&id.to_bytes(), &bytes[..])?;
-            }
-        }
-        if self.tasks.is_empty() {
-            return Ok(());
-        }
-        let mut open = transaction.open_table(tables::OPEN_TASKS)?;
-        let mut finished = transaction.open_table(tables::FINISHED_TASKS)?;
-        let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
-        let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
-        for row in &self.tasks {
-            let id = row.id.to_bytes();
-            let project = row.project.as_str();
-            if let Some(ended_at) = row.ended_at {
-                if row.before.is_some() {
-                    open.remove(&id)?;
-                }
-                finished.insert(&id, &row.bytes[..])?;
-                let mut value = vec![row.after.code()];
-                value.extend_from_slice(project.as_bytes());
-                by_end.insert(&then_id(ended_at.as_millis(), id), &value[..])?;
-            } else {
-                open.insert(&id, &row.bytes[..])?;
-            }
-            if row.before != Some(row.after) {
-                if let Some(before) = row.before {
-                    by_project.remove((project, before.code(), &id))?;
-                }
-                by_project.insert((project, row.after.code(), &id), ())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_log(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if self.log.is_empty() {
-            return Ok(());
-        }
-        let mut log = transaction.open_table(tables::LOG)?;
-        for row in &self.log {
-            log.insert(row.seq.0, &row.bytes[..])?;
-        }
-        let mut history = transaction.open_table(tables::HISTORY)?;
-        for row in &self.log {
-            let Some(task) = row.task else { continue };
-            let bytes = row.without_event.as_ref().unwrap_or(&row.bytes);
-            history.insert(&id_then(task.to_bytes(), row.seq.0), &bytes[..])?;
-        }
-        Ok(())
+    /// Whether it can be written as one with the batches before and behind it:
+    /// it removes nothing that another of them may write, and leaves the list
+    /// of changes as it is.
+    fn is_mergeable(&self) -> bool {
+        let Self { removed_dead_letters, removed_tasks, trim, listing, checkpoints, log_readers, .. } = self;
+        removed_dead_letters.is_empty()
+            && removed_tasks.is_empty()
+            && trim.is_empty()
+            && listing.is_empty()
+            && checkpoints.is_empty()
+            && log_readers.is_empty()
     }
 
     fn write_records(&self, transaction: &WriteTransaction) -> Result<(), Error> {
@@ -110,42 +202,6 @@ impl Batch {
         }
         self.cascades.write(transaction)?;
         self.contents.write(transaction)
-    }
-
-    fn write_projects(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if !self.projects.is_empty() {
-            let mut table = transaction.open_table(tables::PROJECTS)?;
-            for (id, bytes) in &self.projects {
-                table.insert(id.as_str(), &bytes[..])?;
-            }
-        }
-        if !self.counters.is_empty() {
-            let mut table = transaction.open_table(tables::COUNTERS)?;
-            for (id, bytes) in &self.counters {
-                table.insert(id.as_str(), &bytes[..])?;
-            }
-        }
-        if !self.tier_pauses.is_empty() {
-            let mut table = transaction.open_table(tables::TIER_PAUSES)?;
-            for (tier, bytes) in &self.tier_pauses {
-                table.insert(tier.as_str(), &bytes[..])?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_estimates(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if self.estimates.is_empty() {
-            return Ok(());
-        }
-        let mut table = transaction.open_table(tables::ESTIMATES)?;
-        for (cohort, row) in &self.estimates {
-            match row {
-                Some(row) => drop(table.insert(&cohort[..], &row[..])?),
-                None => drop(table.remove(&cohort[..])?),
-            }
-        }
-        Ok(())
     }
 
     fn write_identities(&self, transaction: &WriteTransaction) -> Result<(), Error> {
@@ -209,5 +265,136 @@ impl Batch {
             table.retain_in(..until.0, |_, _| false)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::time::Duration;
+
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::{CommitNumber, Counters, ScanFilter, Store};
+    use crate::task::{
+        self, Domain, ExecutionMode, Input, Options, Phase, Policy, Priority, ProjectId, QaProfile, Resolved,
+        Submission, Task, Tier, Timestamp,
+    };
+
+    fn submission(project: &str) -> Submission {
+        Submission {
+            description: "d".to_owned(),
+            project: ProjectId::new(project).unwrap(),
+            priority: None,
+            options: Options::default(),
+            metadata: None,
+            execution_mode: ExecutionMode::Autonomous,
+            constitution_override: None,
+            traceparent: None,
+            rerun_of: None,
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(1_795_000_000_000_000 + second * 1_000_000)
+    }
+
+    fn new_task(id: u8, project: &str) -> Task {
+        let resolved = Resolved {
+            priority: Priority::Normal,
+            tier: Tier::new("small").unwrap(),
+            domain: Domain::new("d").unwrap(),
+            qa_profile: QaProfile::new("none").unwrap(),
+            timeout_seconds: 600,
+            max_attempts: 3,
+            routing: None,
+        };
+        task::submit(TaskId::from_bytes([id; 16]), &submission(project), resolved, &[], at(0)).task
+    }
+
+    fn cancelled(task: &Task) -> Task {
+        let cancel = Input::Cancel { reason: None };
+        task::apply(task, cancel, task.created_at.after(Duration::from_secs(1)), &Policy::default()).unwrap().task
+    }
+
+    fn changed(task: &Task, version: u64) -> Task {
+        Task { version, ..task.clone() }
+    }
+
+    fn put(batch: &mut Batch, before: Option<&Task>, task: &Task, queued: u64) {
+        if before.is_none() {
+            batch.put_submission(task.id, &submission(task.project.as_str())).unwrap();
+        }
+        batch.put_task(before.map(Task::status), task).unwrap();
+        let mut counters = Counters::default();
+        (0..queued).for_each(|_| counters.moved(None, Some(Phase::Queued)));
+        batch.put_counters(&task.project, &counters).unwrap();
+    }
+
+    /// One task that changes five times, one that ends, one that is made and ends.
+    fn batches() -> Vec<Batch> {
+        let (busy, ends, short) = (new_task(1, "a"), new_task(2, "b"), new_task(3, "a"));
+        let mut batches: Vec<Batch> = (0..6).map(|_| Batch::default()).collect();
+        put(&mut batches[0], None, &busy, 1);
+        put(&mut batches[0], None, &ends, 1);
+        for version in 2..=5 {
+            let place = usize::try_from(version).unwrap() - 1;
+            put(&mut batches[place], Some(&busy), &changed(&busy, version), version);
+        }
+        put(&mut batches[2], Some(&ends), &cancelled(&ends), 0);
+        put(&mut batches[2], None, &short, 2);
+        put(&mut batches[4], Some(&short), &cancelled(&short), 7);
+        batches
+    }
+
+    fn store() -> Store {
+        let store = Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20).unwrap();
+        store.list_changes(true, at(0)).unwrap();
+        store
+    }
+
+    /// Everything that the tables say, and the number of the last commit.
+    fn content(store: &Store) -> (String, CommitNumber) {
+        let view = store.view().unwrap();
+        let mut text = format!("{:?}", view.sizes().unwrap());
+        for project in ["a", "b"].map(|project| ProjectId::new(project).unwrap()) {
+            for status in Status::ALL {
+                let scan = ScanFilter { project: Some(project.clone()), statuses: vec![status], below: None };
+                let ids: Vec<_> = view.scan(&scan).unwrap().map(Result::unwrap).collect();
+                let tasks: Vec<_> = ids.iter().map(|id| view.task(*id).unwrap().unwrap()).collect();
+                writeln!(text, "{project} {status:?}: {tasks:?}").unwrap();
+            }
+            writeln!(text, "{:?}", view.counters(&project).unwrap()).unwrap();
+        }
+        writeln!(text, "{:?}", view.ended_before(at(100), 10).unwrap()).unwrap();
+        (text, view.commit_number().unwrap())
+    }
+
+    #[test]
+    fn batches_give_the_same_tables_however_they_are_gathered() {
+        let (alone, gathered) = (store(), store());
+        for batch in batches() {
+            batch.commit(&alone, at(1)).unwrap();
+        }
+        let durable: Vec<_> =
+            batches().into_iter().map(|batch| batch.make_durable(&gathered, at(1)).unwrap()).collect();
+        gathered.apply(durable).unwrap();
+        assert_eq!(content(&gathered), content(&alone));
+        let changes = |store: &Store| store.view().unwrap().changes(CommitNumber(1)).unwrap().count();
+        assert_eq!((changes(&alone), changes(&gathered)), (5, 1));
+    }
+
+    /// Counts the work: a row of a task, of its index and of the counters is
+    /// written once for a run.
+    #[test]
+    fn a_task_that_changes_five_times_is_written_once() {
+        let batches = batches();
+        let run: Vec<&Batch> = batches.iter().collect();
+        let net = net_tasks(&run);
+        assert_eq!(run.iter().map(|batch| batch.tasks.len()).sum::<usize>(), 9);
+        let seen: Vec<_> = net.values().map(|net| (net.before, net.row.after)).collect();
+        assert_eq!(seen, [(None, Status::Pending), (None, Status::Cancelled), (None, Status::Cancelled)]);
+        assert!(run.iter().all(|batch| batch.is_mergeable()));
     }
 }
