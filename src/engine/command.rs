@@ -49,6 +49,15 @@ impl Routed {
     }
 }
 
+impl Routed {
+    /// Bytes of the texts that the client sent.
+    fn text_bytes(&self) -> usize {
+        let Submission { description, metadata, constitution_override, .. } = &self.submission;
+        let optional = [metadata, constitution_override].into_iter().flatten();
+        optional.fold(description.len(), |bytes, text| bytes.saturating_add(text.len()))
+    }
+}
+
 /// One answer for each event, in order.
 pub(super) type EventAnswers = Vec<Result<EventOutcome, Refusal>>;
 
@@ -167,6 +176,52 @@ pub(super) enum Command {
     },
     /// Finish what is queued and stop.
     Stop,
+}
+
+/// What a command weighs in the writer's queue and in a group.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Weight {
+    /// Tasks, events or items.
+    pub(super) tasks: u64,
+    /// Bytes of their texts, which are most of what they hold in memory.
+    pub(super) bytes: u64,
+}
+
+impl Weight {
+    pub(super) fn add(&mut self, other: Self) {
+        self.tasks = self.tasks.saturating_add(other.tasks);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
+    fn of(count: usize, bytes: usize) -> Self {
+        let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        Self { tasks: number(count), bytes: number(bytes) }
+    }
+}
+
+impl Command {
+    /// What it weighs, where it goes behind the commands that are small: a
+    /// submission or an import.
+    pub(super) fn bulk(&self) -> Option<Weight> {
+        match self {
+            Self::Submit { .. } | Self::Import { .. } => Some(self.weight()),
+            _ => None,
+        }
+    }
+
+    /// What it weighs.
+    pub(super) fn weight(&self) -> Weight {
+        match self {
+            Self::Submit { submissions, .. } => {
+                Weight::of(submissions.len(), submissions.iter().map(Routed::text_bytes).sum())
+            }
+            Self::Import { items, .. } => Weight::of(items.len(), 0),
+            Self::Accept { events, .. } => {
+                Weight::of(events.len(), events.iter().map(|event| event.event.raw.len()).sum())
+            }
+            _ => Weight::of(1, 0),
+        }
+    }
 }
 
 /// An answer that waits for its commit.

@@ -5,7 +5,6 @@ use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::futures::Notified;
 use tokio::sync::{oneshot, watch};
 
@@ -16,6 +15,7 @@ use super::api::{
 use super::command::{Command, Reply, Routed};
 use super::incoming::{EventOutcome, Incoming};
 use super::machine::Machine;
+use super::queue::{self, CommandSender};
 use super::read::ReadSide;
 use super::settings::Settings;
 use super::tree::TreeNode;
@@ -31,7 +31,7 @@ use crate::task::{
 /// The engine's handle.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    commands: Sender<Command>,
+    commands: CommandSender,
     pub(super) read: Arc<ReadSide>,
     settings: Arc<Settings>,
     store_id: uuid::Uuid,
@@ -42,7 +42,7 @@ pub struct Engine {
 pub struct WriterThread {
     thread: JoinHandle<Result<(), store::Error>>,
     warmer: Mutex<Option<JoinHandle<()>>>,
-    commands: Sender<Command>,
+    commands: CommandSender,
 }
 
 /// The answer to a worker that may go away while it waits: leases that are
@@ -51,7 +51,7 @@ struct Unclaimed {
     answer: oneshot::Receiver<Result<Vec<Grant>, Error>>,
     /// Those that have come, but are not with the worker yet.
     leases: Vec<LeaseId>,
-    commands: Sender<Command>,
+    commands: CommandSender,
 }
 
 impl Drop for Unclaimed {
@@ -62,7 +62,7 @@ impl Drop for Unclaimed {
         for lease in sent.chain(self.leases.drain(..)) {
             let (reply, _) = oneshot::channel();
             // When the queue is full, the lease runs out by itself.
-            let _ = self.commands.try_send(Command::Release { lease, reply });
+            let _ = self.commands.send(Command::Release { lease, reply });
         }
     }
 }
@@ -71,8 +71,7 @@ impl WriterThread {
     /// Lets the writer finish what is queued, and waits for it. An error of
     /// the store is what ended it.
     pub fn stop(self) -> Result<(), store::Error> {
-        // A full queue empties, a dead writer refuses: both are fine.
-        let _ = self.commands.send(Command::Stop);
+        self.commands.stop();
         self.join()
     }
 
@@ -102,10 +101,10 @@ impl Engine {
         clock.not_before(recovered.last_commit_at.after(Duration::from_millis(1)));
         let settings = Arc::new(settings);
         let store_id = store.id();
-        let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered);
+        let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered)?;
         machine.register_readers(clock.now())?;
-        let read = Arc::new(ReadSide::new(store, settings.hot_bytes, &machine)?);
-        let (commands, queue) = crossbeam_channel::bounded(settings.queue_capacity);
+        let read = Arc::new(ReadSide::new(store, &machine)?);
+        let (commands, queue) = queue::lanes(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone())?;
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };
         let thread =
@@ -132,16 +131,9 @@ impl Engine {
         self.store_id
     }
 
-    fn send(&self, command: Command) -> Result<(), Error> {
-        self.commands.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Overloaded,
-            TrySendError::Disconnected(_) => Error::ShuttingDown,
-        })
-    }
-
     pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, mut answer) = oneshot::channel();
-        self.send(command(reply))?;
+        self.commands.send(command(reply))?;
         // A writer that stops sends its last answers, says so, and then looks
         // through the queue once more: whoever comes later must not wait.
         if self.read.is_stopped() {
@@ -213,7 +205,7 @@ impl Engine {
     /// there are none. Dropping the future gives up the wait.
     pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Lease { request, reply })?;
+        self.commands.send(Command::Lease { request, reply })?;
         let mut unclaimed = Unclaimed { answer, leases: Vec::new(), commands: self.commands.clone() };
         let grants = if self.read.is_stopped() {
             unclaimed.answer.try_recv().unwrap_or(Err(Error::ShuttingDown))?

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-
 use super::api::{Answer, LeaseRequest, Refusal};
 use super::command::{Command, Held, Reply, hold, hold_grants};
 use super::contents::Prepared;
 use super::incoming::EventOutcome;
 use super::machine::Machine;
+use super::queue::{CommandQueue, Taken};
 use super::read::ReadSide;
 use super::tables::TablesThread;
 use super::turns::Grant;
@@ -33,10 +32,13 @@ type Stored<T> = Result<T, store::Error>;
 /// The writer's side of the engine.
 pub(super) struct Writer {
     machine: Machine,
-    commands: Receiver<Command>,
+    commands: CommandQueue,
     read: Arc<ReadSide>,
     tables: TablesThread,
     clock: Clock,
+    /// Submissions that were queued before the stop and are still to be taken;
+    /// `None`: no stop was asked for.
+    before_stop: Option<usize>,
     held: Vec<Box<dyn Held>>,
     waiting: VecDeque<Waiting>,
     /// Leases whose worker was gone when they were given.
@@ -53,12 +55,7 @@ struct Waiting {
 }
 
 impl Writer {
-    pub(super) fn new(
-        machine: Machine,
-        commands: Receiver<Command>,
-        read: Arc<ReadSide>,
-        clock: Clock,
-    ) -> Stored<Self> {
+    pub(super) fn new(machine: Machine, commands: CommandQueue, read: Arc<ReadSide>, clock: Clock) -> Stored<Self> {
         let next_housekeeping = clock.now();
         let tables = TablesThread::start(read.clone())?;
         Ok(Self {
@@ -67,6 +64,7 @@ impl Writer {
             read,
             tables,
             clock,
+            before_stop: None,
             held: Vec::new(),
             waiting: VecDeque::new(),
             unclaimed: Vec::new(),
@@ -88,7 +86,7 @@ impl Writer {
         // messages as long as there are senders, and callers would wait for
         // ever: dropping a command tells its caller. One that is sent from
         // here on is refused by its sender, who asks whether we have stopped.
-        while self.commands.try_recv().is_ok() {}
+        self.commands.drain();
         // What ended the thread of the tables is why the writer could not go on.
         self.tables.finish().and(result)
     }
@@ -101,10 +99,12 @@ impl Writer {
             }
             let now = self.clock.now();
             let started = Stopwatch::start();
-            let (commands, stop) = self.take(first, now)?;
+            let (taken, stop) = self.take(first, now)?;
             self.settle(now, stop)?;
             self.commit(now)?;
-            self.read.note_group(commands, started.elapsed());
+            let took = started.elapsed();
+            self.commands.observe(&taken, took);
+            self.read.note_group(taken.commands, took);
             if stop {
                 self.tables.finish()?;
                 return self.machine.store.checkpoint();
@@ -114,6 +114,9 @@ impl Writer {
 
     /// Waits for a command, the next timer, or more of the work at hand.
     fn sleep(&self) -> Option<Command> {
+        if self.before_stop.is_some() {
+            return self.commands.wait(Duration::ZERO);
+        }
         let now = self.clock.now();
         let lines = &self.machine.lines;
         let timers = [lines.next_timer(), lines.routing.next_wake()];
@@ -121,11 +124,7 @@ impl Writer {
         let until = until.flatten().min().unwrap_or(now);
         let busy = lines.admission.has_next() || lines.routing.has_unserved() || !self.unclaimed.is_empty();
         let wait = if busy { Duration::ZERO } else { until.since(now).min(IDLE) };
-        match self.commands.recv_timeout(wait) {
-            Ok(command) => Some(command),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Command::Stop),
-        }
+        self.commands.wait(wait)
     }
 
     fn waiting_until(&self) -> Option<Timestamp> {
@@ -133,20 +132,27 @@ impl Writer {
     }
 
     /// Applies the first command and what is queued behind it, at most a
-    /// group; how many, and whether to stop.
-    fn take(&mut self, first: Option<Command>, now: Timestamp) -> Stored<(u64, bool)> {
-        let mut count = 0;
+    /// group; how much, and whether to stop: then what was queued before is done.
+    fn take(&mut self, first: Option<Command>, now: Timestamp) -> Stored<(Taken, bool)> {
+        let max = u64::try_from(self.machine.settings.group_max).unwrap_or(u64::MAX);
+        let stopping = self.before_stop;
+        let mut taken = Taken::default();
+        if let Some(first) = &first {
+            CommandQueue::count(&mut taken, first);
+        }
         let mut next = first;
         while let Some(command) = next {
             if matches!(command, Command::Stop) {
-                return Ok((count, true));
+                self.before_stop = Some(self.commands.waiting_bulk());
+                break;
             }
             self.apply(command, now)?;
-            count += 1;
-            let full = usize::try_from(count).is_ok_and(|count| count >= self.machine.settings.group_max);
-            next = if full { None } else { self.commands.try_recv().ok() };
+            next = self.commands.next(&mut taken, max);
         }
-        Ok((count, false))
+        if let Some(left) = stopping {
+            self.before_stop = Some(left.saturating_sub(taken.bulk_commands));
+        }
+        Ok((taken, self.before_stop == Some(0)))
     }
 
     /// What follows by itself: timers, free slots, waiting workers, old rows.
@@ -173,6 +179,7 @@ impl Writer {
         let wrote = !batch.is_empty();
         let stopwatch = Stopwatch::start();
         let durable = batch.make_durable(&self.machine.store, now)?;
+        self.machine.recent.keep(&self.machine.store, &durable);
         // Answers leave before the tables have what they tell of, since who asks
         // the tables waits for it. Nothing up to `take` may open a view here.
         let to_route = self.machine.lines.routing.has_next();

@@ -2,6 +2,8 @@
 //! by another's million, no lease is lost.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dats::engine::{Error, ProjectPatch, Refusal};
@@ -193,4 +195,35 @@ async fn a_full_queue_is_told_and_changes_nothing() {
     assert!(taken > 0 && overloaded > 0, "{taken} taken, {overloaded} refused");
     assert_eq!(service.engine().figures().counters.total(), taken);
     service.restart();
+}
+
+/// A cancel does not stand behind what others submit: it is answered while
+/// most of the batches that came before it still wait.
+#[tokio::test]
+async fn a_cancel_passes_the_batches_that_wait() {
+    let service = Service::new(settings());
+    let task = service.submit(submission("p", "d")).await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let batch: Vec<_> = (0..500).map(|_| submission("many", "d")).collect();
+    let batches: Vec<_> = (0..64)
+        .map(|_| {
+            let (engine, batch, answered) = (service.engine().clone(), batch.clone(), answered.clone());
+            tokio::spawn(async move {
+                let result = engine.submit(batch, None).await;
+                answered.fetch_add(usize::from(result.is_ok()), Ordering::SeqCst);
+                result
+            })
+        })
+        .collect();
+    while service.engine().figures().queued_commands < 32 {
+        tokio::task::yield_now().await;
+    }
+    let before = answered.load(Ordering::SeqCst);
+    service.engine().cancel(task, None).await.unwrap();
+    let after = answered.load(Ordering::SeqCst);
+    assert!(after - before <= 8, "{} batches were answered before the cancel", after - before);
+    for each in batches {
+        let result = each.await.unwrap();
+        assert!(matches!(result, Ok(_) | Err(Error::Overloaded)), "{result:?}");
+    }
 }

@@ -1,0 +1,328 @@
+//! The way to the writer: two lanes of commands.
+//!
+//! Leases, renewals, events, cancels and everything else that is small goes in
+//! the first lane, submissions and imports in the second. The writer takes from
+//! the first lane first, but leaves a share of each group to the second.
+//!
+//! What waits in the second lane is counted in tasks and bytes. A submission is
+//! refused when those before it would make it wait too long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
+
+use super::api::Error;
+use super::command::{Command, Weight};
+
+/// A submission is refused when it would wait longer than this.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// A submission is refused when this many bytes wait before it.
+const MAX_WAITING_BYTES: u64 = 64 * 1024 * 1024;
+/// Groups of fewer tasks tell nothing about the pace: the sync dominates.
+const MIN_OBSERVED_TASKS: u64 = 32;
+/// Time of the writer a task, until it was observed.
+const FIRST_NANOS_PER_TASK: u64 = 50_000;
+/// Tasks after which a group takes no further command.
+const GROUP_TASKS: u64 = 512;
+/// Bytes after which a group takes no further command.
+const GROUP_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What waits in the second lane, and how fast the writer takes it.
+#[derive(Debug)]
+struct Load {
+    tasks: AtomicU64,
+    bytes: AtomicU64,
+    nanos_per_task: AtomicU64,
+}
+
+impl Load {
+    fn add(&self, weight: Weight) {
+        self.tasks.fetch_add(weight.tasks, Ordering::AcqRel);
+        self.bytes.fetch_add(weight.bytes, Ordering::AcqRel);
+    }
+
+    fn remove(&self, weight: Weight) {
+        self.tasks.fetch_sub(weight.tasks, Ordering::AcqRel);
+        self.bytes.fetch_sub(weight.bytes, Ordering::AcqRel);
+    }
+
+    /// How long a command that comes now would wait.
+    fn wait(&self) -> Duration {
+        let nanos = self.nanos_per_task.load(Ordering::Relaxed);
+        Duration::from_nanos(self.tasks.load(Ordering::Acquire).saturating_mul(nanos))
+    }
+}
+
+/// Sends commands to the writer. Clones share the lanes.
+#[derive(Debug, Clone)]
+pub(super) struct CommandSender {
+    first: Sender<Command>,
+    second: Sender<Command>,
+    load: Arc<Load>,
+}
+
+/// The writer's end of the lanes.
+#[derive(Debug)]
+pub(super) struct CommandQueue {
+    first: Receiver<Command>,
+    second: Receiver<Command>,
+    load: Arc<Load>,
+}
+
+/// How much of a group is taken.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Taken {
+    /// Commands of both lanes.
+    pub(super) commands: u64,
+    /// Commands of the second lane.
+    pub(super) bulk_commands: usize,
+    /// Tasks and bytes of the second lane.
+    bulk: Weight,
+    /// Tasks, events and bytes of both.
+    all: Weight,
+}
+
+impl Taken {
+    fn is_full(&self, max_commands: u64) -> bool {
+        self.commands >= max_commands || self.all.tasks >= GROUP_TASKS || self.all.bytes >= GROUP_BYTES
+    }
+}
+
+/// Makes the lanes, each with room for `capacity` commands.
+pub(super) fn lanes(capacity: usize) -> (CommandSender, CommandQueue) {
+    let (first_sender, first) = crossbeam_channel::bounded(capacity);
+    let (second_sender, second) = crossbeam_channel::bounded(capacity);
+    let load = Arc::new(Load {
+        tasks: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        nanos_per_task: AtomicU64::new(FIRST_NANOS_PER_TASK),
+    });
+    let sender = CommandSender { first: first_sender, second: second_sender, load: load.clone() };
+    (sender, CommandQueue { first, second, load })
+}
+
+impl CommandSender {
+    /// Queues a command. Fails without waiting when its lane is full, or when
+    /// a submission would wait too long.
+    pub(super) fn send(&self, command: Command) -> Result<(), Error> {
+        let full = |error| match error {
+            TrySendError::Full(_) => Error::Overloaded,
+            TrySendError::Disconnected(_) => Error::ShuttingDown,
+        };
+        let Some(weight) = command.bulk() else { return self.first.try_send(command).map_err(full) };
+        if !self.second.is_empty() {
+            let (wait, bytes) = (self.load.wait(), self.load.bytes.load(Ordering::Acquire));
+            if wait > MAX_WAIT || bytes.saturating_add(weight.bytes) > MAX_WAITING_BYTES {
+                return Err(Error::Overloaded);
+            }
+        }
+        self.load.add(weight);
+        self.second.try_send(command).map_err(|error| {
+            self.load.remove(weight);
+            full(error)
+        })
+    }
+
+    /// Tells the writer to finish what is queued and end. Waits for room.
+    pub(super) fn stop(&self) {
+        // A full queue empties, a writer that has ended refuses: both are fine.
+        let _ = self.first.send(Command::Stop);
+    }
+
+    /// How many commands wait.
+    pub(super) fn len(&self) -> usize {
+        self.first.len() + self.second.len()
+    }
+}
+
+impl CommandQueue {
+    /// Waits for a command; `None`: none came in this time.
+    pub(super) fn wait(&self, at_most: Duration) -> Option<Command> {
+        if let Some(command) = self.take_first().or_else(|| self.take_second()) {
+            return Some(command);
+        }
+        let ended = |error| if error == RecvTimeoutError::Timeout { None } else { Some(Command::Stop) };
+        crossbeam_channel::select_biased! {
+            recv(self.first) -> command => command.map_or_else(|_| ended(RecvTimeoutError::Disconnected), Some),
+            recv(self.second) -> command => match command {
+                Ok(command) => Some(self.received(command)),
+                Err(_) => ended(RecvTimeoutError::Disconnected),
+            },
+            default(at_most) => None,
+        }
+    }
+
+    /// The next command of a group of at most `max` commands, and counts it.
+    pub(super) fn next(&self, taken: &mut Taken, max: u64) -> Option<Command> {
+        if taken.is_full(max) {
+            return None;
+        }
+        // A quarter of a group is left to the second lane, so that no stream of
+        // small commands stops it.
+        let bulk = u64::try_from(taken.bulk_commands).unwrap_or(u64::MAX);
+        let share = taken.commands.saturating_sub(bulk) >= max.saturating_mul(3) / 4;
+        let (first, second) = (|| self.take_first(), || self.take_second());
+        let command = if share { second().or_else(first) } else { first().or_else(second) }?;
+        Self::count(taken, &command);
+        Some(command)
+    }
+
+    /// Counts a command that [`Self::wait`] gave.
+    pub(super) fn count(taken: &mut Taken, command: &Command) {
+        taken.commands += 1;
+        taken.all.add(command.weight());
+        if let Some(weight) = command.bulk() {
+            taken.bulk_commands += 1;
+            taken.bulk.add(weight);
+        }
+    }
+
+    /// How many commands wait in the second lane.
+    pub(super) fn waiting_bulk(&self) -> usize {
+        self.second.len()
+    }
+
+    /// Learns how long the writer took for a group.
+    pub(super) fn observe(&self, taken: &Taken, took: Duration) {
+        if taken.bulk.tasks < MIN_OBSERVED_TASKS {
+            return;
+        }
+        let new = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / taken.bulk.tasks;
+        let old = self.load.nanos_per_task.load(Ordering::Relaxed);
+        self.load.nanos_per_task.store(old - old / 8 + new / 8, Ordering::Relaxed);
+    }
+
+    /// Drops what is queued: each caller learns that the writer has ended.
+    pub(super) fn drain(&self) {
+        while self.take_first().or_else(|| self.take_second()).is_some() {}
+    }
+
+    fn take_first(&self) -> Option<Command> {
+        self.first.try_recv().ok()
+    }
+
+    fn take_second(&self) -> Option<Command> {
+        match self.second.try_recv() {
+            Ok(command) => Some(self.received(command)),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    fn received(&self, command: Command) -> Command {
+        if let Some(weight) = command.bulk() {
+            self.load.remove(weight);
+        }
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::engine::command::Routed;
+    use crate::task::{Domain, ExecutionMode, LeaseId, Options, ProjectId, Submission, Tier};
+
+    const MAX: u64 = 256;
+
+    fn batch(tasks: usize, description: &str) -> Command {
+        let submission = Submission {
+            description: description.to_owned(),
+            project: ProjectId::new("p").unwrap(),
+            priority: None,
+            options: Options::default(),
+            metadata: None,
+            execution_mode: ExecutionMode::Autonomous,
+            constitution_override: None,
+            traceparent: None,
+            rerun_of: None,
+        };
+        let routed = || Routed {
+            submission: submission.clone(),
+            domain: Domain::new("d").unwrap(),
+            tier: Tier::new("small").unwrap(),
+        };
+        let submissions = (0..tasks).map(|_| routed()).collect();
+        Command::Submit { submissions, key: None, reply: oneshot::channel().0 }
+    }
+
+    fn renewal() -> Command {
+        let (lease, duration) = (LeaseId::new(uuid::Uuid::nil()), Duration::ZERO);
+        Command::Renew { lease, duration, reply: oneshot::channel().0 }
+    }
+
+    fn group(queue: &CommandQueue) -> (u64, u64) {
+        let mut taken = Taken::default();
+        let (mut first, mut second) = (0, 0);
+        while let Some(command) = queue.next(&mut taken, MAX) {
+            *(if command.bulk().is_some() { &mut second } else { &mut first }) += 1;
+        }
+        (first, second)
+    }
+
+    #[test]
+    fn a_renewal_passes_a_thousand_batches_and_a_group_takes_few_of_them() {
+        let (sender, queue) = lanes(2048);
+        queue.load.nanos_per_task.store(1, Ordering::Relaxed);
+        for _ in 0..1000 {
+            sender.send(batch(100, "d")).unwrap();
+        }
+        sender.send(renewal()).unwrap();
+        assert!(matches!(queue.wait(Duration::ZERO), Some(Command::Renew { .. })));
+        assert_eq!(group(&queue), (0, 6), "a group ends after {GROUP_TASKS} tasks");
+    }
+
+    #[test]
+    fn renewals_leave_a_share_to_submissions() {
+        let (sender, queue) = lanes(2048);
+        for _ in 0..1000 {
+            sender.send(renewal()).unwrap();
+            sender.send(batch(1, "d")).unwrap();
+        }
+        assert_eq!(group(&queue), (192, 64));
+    }
+
+    #[test]
+    fn a_submission_that_would_wait_too_long_is_refused() {
+        let (sender, queue) = lanes(2048);
+        queue.load.nanos_per_task.store(1_000_000, Ordering::Relaxed);
+        let mut sent = 0;
+        let refused = loop {
+            match sender.send(batch(100, "d")) {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((sent, matches!(refused, Error::Overloaded)), (21, true), "2000 tasks a millisecond each wait 2 s");
+        sender.send(renewal()).unwrap();
+        while queue.wait(Duration::ZERO).is_some() {}
+        sender.send(batch(100, "d")).unwrap();
+    }
+
+    #[test]
+    fn bytes_that_wait_have_a_bound_but_one_submission_always_passes() {
+        let (sender, queue) = lanes(2048);
+        let large = "d".repeat(40 * 1024 * 1024);
+        sender.send(batch(2, &large)).unwrap();
+        assert!(matches!(sender.send(batch(1, "d")), Err(Error::Overloaded)));
+        assert!(queue.wait(Duration::ZERO).is_some());
+        sender.send(batch(1, "d")).unwrap();
+        assert_eq!(queue.load.tasks.load(Ordering::Acquire), 1);
+    }
+
+    #[test]
+    fn the_pace_is_learnt_from_groups_that_are_large_enough() {
+        let (_sender, queue) = lanes(1);
+        let observe = |tasks| {
+            let bulk = Weight { tasks, bytes: 0 };
+            queue.observe(&Taken { bulk, ..Taken::default() }, Duration::from_millis(100));
+            queue.load.nanos_per_task.load(Ordering::Relaxed)
+        };
+        assert_eq!(observe(1), FIRST_NANOS_PER_TASK);
+        let learnt = (0..40).fold(0, |_, _| observe(100));
+        assert!((900_000..=1_000_000).contains(&learnt), "{learnt}");
+    }
+}
