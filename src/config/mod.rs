@@ -226,6 +226,8 @@ pub struct Engine {
     pub checkpoints_kept: usize,
     /// How long an idempotency key is remembered.
     pub idempotency: Duration,
+    /// Most idempotency keys that are remembered.
+    pub idempotency_max_keys: u64,
     /// Free disk below which submissions are refused.
     pub min_free_disk_bytes: u64,
 }

@@ -83,6 +83,15 @@ pub enum Refusal {
     /// The idempotency key was used with another body.
     #[error("the idempotency key was used before with another request")]
     IdempotencyKeyReused,
+    /// No further idempotency key can be remembered: none is forgotten before
+    /// its time.
+    #[error("{limit} idempotency keys are remembered, the most there may be; the oldest leaves in {} s; send the request without a key, or later", room_in.as_secs())]
+    TooManyIdempotencyKeys {
+        /// How many are remembered.
+        limit: usize,
+        /// When the oldest of them is forgotten.
+        room_in: Duration,
+    },
     /// A re-run needs a finished task.
     #[error("the task has not ended: it is {}", .0.as_str())]
     NotEnded(Status),

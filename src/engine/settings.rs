@@ -46,6 +46,8 @@ pub struct Settings {
     pub retention: Option<Duration>,
     /// How long an idempotency key is remembered.
     pub idempotency: Duration,
+    /// Most idempotency keys that are remembered: a request with another one is refused.
+    pub idempotency_max_keys: usize,
     /// How long a taken event is known as a duplicate.
     pub dedup_window: Duration,
     /// Most taken events that are remembered.

@@ -372,6 +372,12 @@ impl From<Refusal> for Problem {
                 let title = "The idempotency key was used before";
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)
             }
+            Refusal::TooManyIdempotencyKeys { room_in, .. } => {
+                let title = "Too Many Requests";
+                let seconds = u32::try_from(room_in.as_secs()).unwrap_or(u32::MAX).clamp(1, 60);
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_idempotency_keys", title, detail)
+                    .retry_after(seconds)
+            }
             Refusal::Task(refusal) => conflict(match refusal {
                 task::Refusal::AlreadyEnded(_) => "task_already_ended",
                 task::Refusal::LeaseLost => "lease_lost",

@@ -268,7 +268,7 @@ impl Described {
             let header = match status {
                 401 => Some("WWW-Authenticate"),
                 416 => Some("Content-Range"),
-                503 => Some("Retry-After"),
+                429 | 503 => Some("Retry-After"),
                 _ => None,
             };
             if let Some(header) = header {

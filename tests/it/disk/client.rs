@@ -262,6 +262,7 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::ProjectHasOpenTasks { .. }
         | Refusal::UnknownDependency { .. }
         | Refusal::IdempotencyKeyReused
+        | Refusal::TooManyIdempotencyKeys { .. }
         | Refusal::NotEnded(_)
         | Refusal::DeadLetterNotFound(_)
         | Refusal::TierNotFound(_)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{EventOutcome, PageStart, TaskFilter};
+use dats::engine::{Error, EventOutcome, IdempotencyKey, PageStart, Refusal, TaskFilter};
 use dats::task::{Outcome, Seq, Stale};
 
 use crate::support::fixtures::{artifact, event, output_report, settings, submission, verdict_report};
@@ -120,4 +120,36 @@ async fn memory_for_answers_is_bounded_and_reads_do_not_depend_on_it() {
     let before = answers(&service);
     let service = service.restart();
     assert_eq!(answers(&service), before);
+}
+
+/// At the bound a new key is refused, and those before it still give their
+/// answers: none is forgotten before its time.
+#[tokio::test]
+async fn idempotency_keys_have_a_bound_and_none_is_forgotten_early() {
+    let mut few = settings();
+    few.idempotency_max_keys = 3;
+    few.idempotency = Duration::from_secs(2);
+    let service = Service::new(few);
+    let key = |n: u8| Some(IdempotencyKey { key: [n; 16], body: [n; 16] });
+    let submit = |n| service.engine().submit(vec![submission("p", "d")], key(n));
+    let mut first = Vec::new();
+    for n in 0..3 {
+        first.push(submit(n).await.unwrap().results);
+    }
+    let refused = submit(3).await.unwrap_err();
+    let Error::Refused(Refusal::TooManyIdempotencyKeys { limit: 3, room_in }) = refused else { panic!("{refused}") };
+    assert!(room_in <= Duration::from_secs(2), "{room_in:?}");
+    assert_eq!(service.engine().figures().counters.total(), 3, "a refused submission left a trace");
+    for (n, first) in (0..).zip(&first) {
+        let again = submit(n).await.unwrap();
+        assert!(again.replayed && again.results == *first);
+    }
+    service.engine().submit(vec![submission("p", "d")], None).await.unwrap();
+    // As soon as the oldest has had its time there is room again.
+    let taken = async {
+        while submit(3).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken).await.expect("room for a new key");
 }
