@@ -66,6 +66,8 @@ const WAITING_FOR_AT: usize = 11;
 /// Left empty when it is the time of the end.
 const UPDATED_AT: usize = 16;
 const VERSION_AT: usize = 33;
+/// The first of the values that never change.
+const FIXED_AT: usize = 22;
 /// What an answer is longer than its values in memory: keys, words, times, ids.
 const KEYS_BYTES: usize = 1024;
 
@@ -108,6 +110,16 @@ impl Compact {
         };
         let (project, tier) = (text_after(PROJECT_AT), text_after(TIER_AT - PROJECT_AT - 1));
         Some((project, tier, text_after(PHASE_AT - TIER_AT - 1)))
+    }
+
+    /// The values that never change, of a task that has not ended.
+    pub(super) fn fixed(&self) -> Option<Fixed> {
+        if self.ended() {
+            return None;
+        }
+        let mut values = self.values();
+        values.nth(FIXED_AT - 1)?;
+        Some(Fixed(values.0.into()))
     }
 
     /// With words that follow each other joined, where the task has ended: in
@@ -451,6 +463,8 @@ mod tests {
         task.state = State::Pending(Pending::Queued { since: task.created_at });
         let open = compact(&task, &Fixed::of(&submission, &task));
         assert_eq!(open.clone().joined(), open);
+        assert_eq!(open.fixed().unwrap().0, Fixed::of(&submission, &task).0);
+        assert_eq!(plain.fixed().map(|fixed| fixed.0), None, "words of an ended one may be joined");
         assert_eq!(open.standing(), Some((&b"\"default\""[..], &b"\"small\""[..], &b"\"queued\""[..])));
     }
 }

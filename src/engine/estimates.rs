@@ -2,24 +2,24 @@
 
 use super::api::Estimates;
 use super::machine::Machine;
-use crate::task::{Estimated, Pending, State, Status, Task, Timestamp};
+use crate::store;
+use crate::task::{Estimated, Pending, State, Status, Task, TaskId, Timestamp};
+
+type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// When a task that is just being submitted should be done. What is
     /// paused goes on when somebody says so, which nobody can foretell.
-    pub(super) fn foretell(&self, task: &Task, now: Timestamp) -> Option<Estimated> {
+    pub(super) fn foretell(&self, task: &Task, now: Timestamp) -> Stored<Option<Estimated>> {
         let project = self.projects.get(&task.project).is_some_and(|state| state.project.paused_at.is_some());
         let tier = self.lines.ready.get(&task.tier).is_some_and(super::lines::Ready::is_paused);
         if project || tier || task.status() != Status::Pending {
-            return None;
+            return Ok(None);
         }
         let mut done = Vec::new();
         for id in task.waits_for() {
-            // A subtask is done before its parent; without an estimate of
-            // either there is nothing to go by.
-            let open = self.open(*id)?;
-            let estimated = open.estimate.as_ref().or_else(|| self.open(open.parent?)?.estimate.as_ref());
-            done.push(estimated?.at);
+            let Some(at) = self.predicted_end(*id)? else { return Ok(None) };
+            done.push(at);
         }
         let starts = match &task.state {
             State::Pending(Pending::Scheduled { until, .. }) => Some(*until),
@@ -28,7 +28,18 @@ impl Machine {
         let from = done.into_iter().chain(starts).fold(now, Timestamp::max);
         let admission = &self.lines.admission;
         let ahead = admission.ahead(&task.project, task.priority);
-        self.estimator.estimate(&task.tier, &task.domain, ahead, admission.slots(&task.project), from)
+        Ok(self.estimator.estimate(&task.tier, &task.domain, ahead, admission.slots(&task.project), from))
+    }
+
+    /// When an open task was said to be done. A subtask is done before its
+    /// parent; without an estimate of either there is nothing to go by.
+    fn predicted_end(&self, id: TaskId) -> Stored<Option<Timestamp>> {
+        let Some(open) = self.find_open(id)? else { return Ok(None) };
+        let estimated = match (open.estimate, open.parent) {
+            (None, Some(parent)) => self.find_open(parent)?.and_then(|parent| parent.estimate),
+            (estimated, _) => estimated,
+        };
+        Ok(estimated.map(|estimated| estimated.at))
     }
 
     /// A task has ended: those that completed are compared and learnt from.

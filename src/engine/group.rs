@@ -8,10 +8,19 @@ use super::answer::Compact;
 use super::api::Backlog;
 use super::pause::Changed;
 use crate::lineage::{Graph, Relationship};
-use crate::store::{self, Batch, Checkpoint, ContentFile, Record, RecordInput, RecordOutput};
+use crate::store::{self, Batch, Checkpoint, ContentFile, Recent, Record, RecordInput, RecordOutput};
 use crate::task::{
     ArtifactId, CheckpointId, Content, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
 };
+
+/// What the store has, be it in the tables yet or not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InStore<'a> {
+    /// The store.
+    pub(super) store: &'a store::Store,
+    /// The rows that its tables do not have yet.
+    pub(super) recent: &'a Recent,
+}
 
 /// What one group of commands changes.
 #[derive(Debug, Default)]
@@ -72,25 +81,25 @@ impl Publication {
 
 impl Group {
     /// A record as it is in this group, or in the store.
-    pub(super) fn record(&mut self, store: &store::Store, id: RecordId) -> Result<Option<&mut Record>, store::Error> {
+    pub(super) fn record(&mut self, stored: InStore<'_>, id: RecordId) -> Result<Option<&mut Record>, store::Error> {
         match self.records.entry(id) {
             Entry::Occupied(known) => Ok(Some(known.into_mut())),
-            Entry::Vacant(place) => Ok(store.view()?.record(id)?.map(|record| place.insert(record))),
+            Entry::Vacant(place) => Ok(stored.recent.record(stored.store, id)?.map(|record| place.insert(record))),
         }
     }
 
     /// The findings of a task as they are in this group, or in the store.
-    pub(super) fn findings(&mut self, store: &store::Store, task: TaskId) -> Result<&mut Findings, store::Error> {
+    pub(super) fn findings(&mut self, stored: InStore<'_>, task: TaskId) -> Result<&mut Findings, store::Error> {
         match self.findings.entry(task) {
             Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(place) => Ok(place.insert(store.view()?.findings(task)?.unwrap_or_default())),
+            Entry::Vacant(place) => Ok(place.insert(stored.recent.findings(stored.store, task)?.unwrap_or_default())),
         }
     }
 
     /// Makes the provenance record of an attempt.
     pub(super) fn store_record(
         &mut self,
-        store: &store::Store,
+        stored: InStore<'_>,
         task: &Task,
         new: NewRecord,
     ) -> Result<&Record, store::Error> {
@@ -114,7 +123,7 @@ impl Group {
             execution_time_ms: output.execution_time_ms,
             confidence: output.confidence,
             outputs,
-            inputs: self.inputs(store, task, output)?,
+            inputs: self.inputs(stored, task, output)?,
             verification: None,
             imported: None,
         };
@@ -143,16 +152,16 @@ impl Group {
 
     /// What an output used: what the worker says that it consumed, and what
     /// it was given as context besides.
-    fn inputs(&self, store: &store::Store, task: &Task, output: &Output) -> Result<Vec<RecordInput>, store::Error> {
+    fn inputs(&self, stored: InStore<'_>, task: &Task, output: &Output) -> Result<Vec<RecordInput>, store::Error> {
         let consumed = output.inputs_consumed.iter();
         let input = |artifact: &ArtifactId, relationship| RecordInput { artifact: artifact.clone(), relationship };
         let mut inputs: Vec<_> = consumed.map(|artifact| input(artifact, Relationship::Consumed)).collect();
         if task.has_findings {
-            let stored = match self.findings.get(&task.id) {
+            let context = match self.findings.get(&task.id) {
                 Some(findings) => findings.context.clone(),
-                None => store.view()?.findings(task.id)?.and_then(|findings| findings.context),
+                None => stored.recent.findings(stored.store, task.id)?.and_then(|findings| findings.context),
             };
-            let sources = stored.into_iter().flat_map(|context| context.sources);
+            let sources = context.into_iter().flat_map(|context| context.sources);
             for source in sources.filter(|source| !output.inputs_consumed.contains(source)) {
                 inputs.push(input(&source, Relationship::Referenced));
             }

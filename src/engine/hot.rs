@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::answer::Compact;
+use super::answer::{Compact, Fixed};
 use super::api::Answer;
 use super::pause::Pauses;
 use crate::task::TaskId;
@@ -62,6 +62,11 @@ impl HotTasks {
     /// The answer of a task, if it is in memory.
     pub(super) fn get(&self, task: TaskId, pauses: &Pauses) -> Option<Answer> {
         self.answers.pin().get(&task).map(|answer| answer.answer(task, pauses.holding(answer)))
+    }
+
+    /// The part of an open task's answer that never changes, if it is in memory.
+    pub(super) fn fixed(&self, task: TaskId) -> Option<Fixed> {
+        self.answers.pin().get(&task).and_then(Compact::fixed)
     }
 
     pub(super) fn put_open(&self, task: TaskId, answer: Compact) {

@@ -1,28 +1,38 @@
 //! What the writer does now and then: old rows leave the store, and after a
 //! start the answers of open tasks come back into memory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::api::Backlog;
 use super::machine::Machine;
 use super::settings::Settings;
 use crate::store::{self, CommitNumber, Store, Trim};
-use crate::task::{Phase, ProjectId, Status, TaskId, Timestamp};
+use crate::task::{Phase, ProjectId, Seq, Status, TaskId, Timestamp};
 
 /// Most rows that one round looks at, so that it delays no command for long.
 const ROUND: usize = 256;
+/// How often it is looked at what waits.
+const BACKLOG_PERIOD: Duration = Duration::from_secs(1);
 
 impl Machine {
     /// One round. Whether there is more to do.
     pub(super) fn keep_house(&mut self, now: Timestamp) -> Result<bool, store::Error> {
         let settings = self.settings.clone();
-        self.group.backlog = Some(self.backlog()?);
+        // Rounds follow each other while there is more to do; what waits is looked at once a second.
+        if self.backlog_at.is_none_or(|at| now.since(at) >= BACKLOG_PERIOD) {
+            self.backlog_at = Some(now);
+            self.group.backlog = Some(self.backlog()?);
+        }
         let mut more = self.warm(ROUND)?;
         more |= self.automatic.wake(now, ROUND);
         if let Some(retention) = settings.retention {
             more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
         }
-        let log = self.store.view()?.log_older_than(now.before(settings.log_retention), ROUND)?;
+        // The tables may be behind, and the writer waits for nothing here: what is
+        // older than this is long in them, or comes in the next round.
+        let log = self.store.view_of_tables()?.log_older_than(now.before(settings.log_retention), ROUND)?;
         // The newest entry stays, however old: it tells the next start where
         // the sequence goes on. So does what a reader has not taken.
         let most = self.first_untaken().map_or(self.head, |first| first.min(self.head));
@@ -31,21 +41,33 @@ impl Machine {
             more |= until.0.saturating_sub(self.tail.0) >= 256;
             self.tail = until;
         }
-        let taken = self.taken.outdated(now.before(settings.dedup_window), settings.dedup_max_ids);
-        if let Some(until) = taken {
-            for row in self.store.view()?.taken_events(until)? {
-                self.taken.removed(&row);
-            }
-        }
+        let taken = self.forget_taken_events(now)?;
         let idempotency = self.keys.outdated(now.before(settings.idempotency));
         more |= self.forget_old_letters()?;
         self.group.batch.trim(Trim { log, taken_events: taken, idempotency });
         Ok(more)
     }
 
+    /// Forgets events that were taken too long ago, or when there are too many.
+    fn forget_taken_events(&mut self, now: Timestamp) -> Result<Option<Seq>, store::Error> {
+        let from = self.taken.first();
+        let before = now.before(self.settings.dedup_window);
+        let Some((until, commits)) = self.taken.outdated(before, self.settings.dedup_max_ids) else { return Ok(None) };
+        let mut rows = self.store.view_of_tables()?.taken_events(until)?;
+        // Rows before it may still be there, though they were removed.
+        rows.retain(|row| Some(row.seq) >= from);
+        if rows.len() < commits {
+            rows = self.store.view()?.taken_events(until)?;
+        }
+        for row in &rows {
+            self.taken.removed(row);
+        }
+        Ok(Some(until))
+    }
+
     /// Takes what a copy elsewhere has from the list of changes.
     pub(super) fn trim_changes(&mut self, copied: u64) -> Result<(), store::Error> {
-        let from = self.store.view()?.changes_from()?;
+        let from = self.store.view_of_tables()?.changes_from()?;
         if from.is_some_and(|from| from.0 < copied) {
             self.group.batch.trim_changes(CommitNumber(copied));
         }
@@ -61,12 +83,17 @@ impl Machine {
     /// Removes tasks that ended before a time, the oldest first, at most
     /// `limit`; how many.
     pub(super) fn remove_ended_before(&mut self, before: Timestamp, limit: usize) -> Result<usize, store::Error> {
-        let ended = self.store.view()?.ended_before(before, limit)?;
-        let count = ended.len();
+        let view = self.store.view_of_tables()?;
+        let ended = view.ended_between(self.removed.until_ms, before, limit + self.removed.ids.len())?;
+        let mut count = 0;
         for (id, project, status, ended_at_ms) in ended {
             // One that this group has just changed waits for the next round.
-            if !self.group.touched.contains_key(&id) {
+            if self.group.touched.contains_key(&id) {
+                break;
+            }
+            if self.removed.note(id, ended_at_ms) {
                 self.remove(id, project, status, ended_at_ms);
+                count += 1;
             }
         }
         Ok(count)
@@ -89,11 +116,32 @@ impl Machine {
     }
 }
 
+/// Up to where finished tasks were removed: the tables can still have some of
+/// them.
+#[derive(Debug, Default)]
+pub(super) struct Removed {
+    /// When the last of them ended, in milliseconds.
+    until_ms: u64,
+    /// Those that ended in that millisecond.
+    ids: HashSet<TaskId>,
+}
+
+impl Removed {
+    /// Notes a task that is removed; false when it was before.
+    fn note(&mut self, id: TaskId, ended_at_ms: u64) -> bool {
+        if ended_at_ms > self.until_ms {
+            self.until_ms = ended_at_ms;
+            self.ids.clear();
+        }
+        self.ids.insert(id)
+    }
+}
+
 /// Removes the finished tasks of a store that no service has open and that
 /// ended before `before`; how many.
 pub fn prune(store: &Store, settings: Settings, before: Timestamp, now: Timestamp) -> Result<u64, store::Error> {
     let recovered = store.recover()?;
-    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), recovered);
+    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), recovered)?;
     let mut removed = 0;
     loop {
         let count = machine.remove_ended_before(before, ROUND)?;

@@ -5,25 +5,28 @@
 //! It reads no clock: every call is told the time. An error here is an error
 //! of the store, after which the writer stops.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
-use super::api::{Answer, Estimates, Refusal};
+use super::api::{Estimates, Refusal};
 use super::checkpoint::Automatic;
-use super::group::{Group, Publication};
-use super::hot::IdHash;
+use super::entry::{Entry, Known};
+use super::group::{Group, InStore, Publication};
+use super::hot::{HotTasks, IdHash};
+use super::housekeeping::Removed;
 use super::incoming::Original;
 use super::lines::Lines;
 use super::memory::{Ends, Keys, ProjectState, Taken};
+use super::open::{OpenTasks, Submitted};
 use super::provenance::Provenance;
 use super::settings::Settings;
-use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recovered, Standing, Store};
+use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recent, Recovered, Standing, Store};
 use crate::task::{
-    self, Change, Effect, End, Estimator, Input, Outcome, ProjectId, RecordId, Seq, Status, Step, Task, TaskId,
-    Timestamp,
+    self, Change, Effect, End, Estimator, Input, Outcome, ProjectId, RecordId, Seq, Status, Step, Submission, Task,
+    TaskId, Timestamp,
 };
 
 /// The state that the writer owns.
@@ -31,8 +34,16 @@ use crate::task::{
 pub(super) struct Machine {
     pub(super) settings: Arc<Settings>,
     pub(super) store: Store,
-    /// Tasks that have not ended, and those that ended in this group.
-    tasks: HashMap<TaskId, Entry, IdHash>,
+    /// The rows that its tables do not have yet.
+    pub(super) recent: Recent,
+    /// Tasks that have not ended, as of the last commit.
+    pub(super) open: OpenTasks,
+    /// Tasks that this group has changed.
+    pub(super) changed: HashMap<TaskId, Entry, IdHash>,
+    /// Running tasks that were or may have been given artifacts, as of the last commit.
+    pub(super) given_inputs: HashSet<TaskId, IdHash>,
+    /// The answers that the read side has in memory.
+    pub(super) hot: Arc<HotTasks>,
     pub(super) lines: Lines,
     pub(super) projects: HashMap<ProjectId, ProjectState>,
     pub(super) taken: Taken,
@@ -54,19 +65,16 @@ pub(super) struct Machine {
     pub(super) automatic: Automatic,
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
-    cold: Vec<TaskId>,
+    pub(super) cold: Vec<TaskId>,
     /// Tasks that the step under way cancels, and those that it has ended,
     /// whose dependents and parents must learn it.
     cancelled: Vec<(TaskId, String)>,
     ended: Vec<Ended>,
+    /// The finished tasks that retention removed last.
+    pub(super) removed: Removed,
+    /// When it was last looked at what waits.
+    pub(super) backlog_at: Option<Timestamp>,
     ids: ContextV7,
-}
-
-/// An open task.
-#[derive(Debug)]
-struct Entry {
-    task: Task,
-    fixed: Known,
 }
 
 /// A task that has ended.
@@ -77,26 +85,19 @@ struct Ended {
     end: End,
 }
 
-/// The part of a task's answer that never changes.
-#[derive(Debug)]
-enum Known {
-    /// Still to be read.
-    No,
-    /// In memory.
-    Small(Fixed),
-    /// Too large for memory.
-    Large,
-}
-
 type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// The state at the last commit.
-    pub(super) fn recovered(settings: Arc<Settings>, store: Store, recovered: Recovered) -> Self {
+    pub(super) fn recovered(settings: Arc<Settings>, store: Store, recovered: Recovered) -> Stored<Self> {
         let mut machine = Self {
             lines: Lines::new(&settings),
             store,
-            tasks: HashMap::default(),
+            recent: Recent::default(),
+            open: OpenTasks::default(),
+            changed: HashMap::default(),
+            given_inputs: HashSet::default(),
+            hot: Arc::new(HotTasks::new(settings.hot_bytes)),
             projects: HashMap::new(),
             taken: Taken::recovered(recovered.taken_events),
             keys: Keys::default(),
@@ -118,6 +119,8 @@ impl Machine {
             cold: recovered.open.iter().map(|task| task.id).collect(),
             cancelled: Vec::new(),
             ended: Vec::new(),
+            removed: Removed::default(),
+            backlog_at: None,
             ids: ContextV7::new(),
             settings,
         };
@@ -143,29 +146,16 @@ impl Machine {
                 state.ends.add(at, status);
             }
         }
-        for task in recovered.open {
+        for row in recovered.open {
+            let task = row.task()?;
             if task.holds_slot() {
                 machine.lines.admission.occupy(&task.project);
             }
             machine.lines.enter_new(&task);
-            machine.tasks.insert(task.id, Entry { task, fixed: Known::No });
+            machine.open.insert(task.id, Submitted::UNREAD, &row.bytes);
+            machine.keep_given_inputs(&task, true);
         }
-        machine
-    }
-
-    /// Brings the answers of open tasks from before the start into memory,
-    /// the newest first, at most `limit`. Whether there are more.
-    pub(super) fn warm(&mut self, limit: usize) -> Stored<bool> {
-        for id in self.cold.split_off(self.cold.len().saturating_sub(limit)) {
-            let changing = self.group.touched.contains_key(&id);
-            let entry = self.tasks.get_mut(&id).filter(|entry| !changing && matches!(entry.fixed, Known::No));
-            let Some(entry) = entry else { continue };
-            entry.fixed = read_fixed(&self.store, &entry.task)?;
-            if let Known::Small(fixed) = &entry.fixed {
-                self.group.warmed.push((id, answer::compact(&entry.task, fixed)));
-            }
-        }
-        Ok(!self.cold.is_empty())
+        Ok(machine)
     }
 
     /// A new id, later than all before.
@@ -175,33 +165,16 @@ impl Machine {
         Uuid::new_v7(uuid::Timestamp::from_unix(&self.ids, millis / 1000, nanos))
     }
 
-    /// A task as it is in this group, or in the store.
-    pub(super) fn find(&self, id: TaskId) -> Stored<Option<Task>> {
-        match self.tasks.get(&id) {
-            Some(entry) => Ok(Some(entry.task.clone())),
-            None => self.store.view()?.task(id),
-        }
-    }
-
-    /// A task that has not ended.
-    pub(super) fn open(&self, id: TaskId) -> Option<&Task> {
-        self.tasks.get(&id).map(|entry| &entry.task)
-    }
-
-    /// Tasks that have not ended, in no order.
-    pub(super) fn open_tasks(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.values().map(|entry| &entry.task).filter(|task| !task.status().is_terminal())
-    }
-
     /// Adds a new task.
-    pub(super) fn begin(&mut self, step: Step, fixed: Fixed, now: Timestamp) -> Stored<()> {
+    pub(super) fn begin(&mut self, step: Step, submission: &Submission, now: Timestamp) -> Stored<()> {
         let Step { task, effects, .. } = step;
         self.group.touched.insert(task.id, None);
         self.count(&task, None, now);
         self.lines.enter_new(&task);
         self.carry_out(&task, effects, now)?;
-        let fixed = if fixed.is_small() { Known::Small(fixed) } else { Known::Large };
-        self.tasks.insert(task.id, Entry { task, fixed });
+        let fixed = Known::of(Fixed::of(submission, &task));
+        let may_name_inputs = !submission.options.inputs.is_empty();
+        self.changed.insert(task.id, Entry { task, fixed, may_name_inputs });
         Ok(())
     }
 
@@ -265,28 +238,13 @@ impl Machine {
             (Input::Report { report, .. }, Some(event)) => Some((report.name().to_owned(), event)),
             (_, _) => None,
         };
-        let entry = match self.tasks.remove(&id) {
-            Some(entry) => entry,
-            None => match self.store.view()?.task(id)? {
-                Some(task) => Entry { task, fixed: Known::No },
-                None => return Ok(Err(Refusal::TaskNotFound(id))),
-            },
-        };
+        let Some(entry) = self.take_entry(id)? else { return Ok(Err(Refusal::TaskNotFound(id))) };
         match task::apply(&entry.task, input, now, &self.settings.policy) {
             Ok(step) => self.adopt(entry, step, accepted, now).map(Ok),
             Err(refusal) => {
                 self.put_back(entry);
                 Ok(Err(refusal.into()))
             }
-        }
-    }
-
-    /// Keeps an entry; one that came from the store and has not changed is
-    /// not kept.
-    fn put_back(&mut self, entry: Entry) {
-        let id = entry.task.id;
-        if !entry.task.status().is_terminal() || self.group.touched.contains_key(&id) {
-            self.tasks.insert(id, entry);
         }
     }
 
@@ -347,7 +305,8 @@ impl Machine {
             match effect {
                 Effect::Log(change) => self.log(task, change, None, now)?,
                 Effect::StoreRecord(new) => {
-                    let record = self.group.store_record(&self.store, task, *new)?;
+                    let record =
+                        self.group.store_record(InStore { store: &self.store, recent: &self.recent }, task, *new)?;
                     self.provenance.insert(record)?;
                 }
                 Effect::ExtendRecord { record, output } => {
@@ -356,12 +315,17 @@ impl Machine {
                 }
                 Effect::JudgeRecord { record, status, verification } => {
                     self.provenance.judge(record, status)?;
-                    if let Some(record) = self.group.record(&self.store, record)? {
+                    if let Some(record) =
+                        self.group.record(InStore { store: &self.store, recent: &self.recent }, record)?
+                    {
                         record.status = status;
                         record.verification = verification.or(record.verification.take());
                     }
                 }
-                Effect::KeepFindings(findings) => self.group.findings(&self.store, task.id)?.merge(*findings),
+                Effect::KeepFindings(findings) => {
+                    let stored = InStore { store: &self.store, recent: &self.recent };
+                    self.group.findings(stored, task.id)?.merge(*findings);
+                }
                 Effect::Spawn(children) => self.spawn(task, &children, now)?,
                 Effect::Cancel { task, reason } => self.cancelled.push((task, reason)),
                 Effect::DeadLetter { raw, reason, event } => {
@@ -377,7 +341,9 @@ impl Machine {
 
     fn extend_record(&mut self, id: RecordId, output: &task::Output) -> Stored<()> {
         let outputs = self.group.outputs(output);
-        let Some(record) = self.group.record(&self.store, id)? else { return Ok(()) };
+        let Some(record) = self.group.record(InStore { store: &self.store, recent: &self.recent }, id)? else {
+            return Ok(());
+        };
         for output in outputs {
             let known = record.outputs.iter().any(|known| known.artifact.id == output.artifact.id);
             if !known {
@@ -406,18 +372,6 @@ impl Machine {
         self.head = self.head.next();
         self.group.batch.append(self.head, entry)
     }
-
-    /// The status answer of a task that ends in this group: no pause holds it.
-    pub(super) fn answer(&mut self, id: TaskId) -> Stored<Option<Answer>> {
-        let task = self.find(id)?;
-        let Some(task) = task else { return Ok(None) };
-        if let Some(Entry { fixed: Known::Small(fixed), .. }) = self.tasks.get(&id) {
-            return Ok(Some(answer::compact(&task, fixed).answer(id, None)));
-        }
-        let submission = self.store.view()?.submission(id)?;
-        Ok(submission.map(|submission| answer::compact(&task, &Fixed::of(&submission, &task)).answer(id, None)))
-    }
-
     /// Ends the group: its rows, and what the read side learns when they are
     /// committed.
     pub(super) fn finish(&mut self, now: Timestamp) -> Stored<(Batch, Publication)> {
@@ -432,20 +386,21 @@ impl Machine {
             graph: self.provenance.finish(&mut group.batch, self.store.id(), now)?,
         };
         for (id, before) in group.touched {
-            let Some(entry) = self.tasks.get_mut(&id) else { continue };
-            group.batch.put_task(before, &entry.task)?;
+            let Some(entry) = self.changed.remove(&id) else { continue };
+            let row = group.batch.put_task(before, &entry.task)?;
             let ended = entry.task.status().is_terminal();
-            if matches!(entry.fixed, Known::No) {
-                entry.fixed = read_fixed(&self.store, &entry.task)?;
-            }
-            let compact = match &entry.fixed {
-                Known::Small(fixed) => Some(answer::compact(&entry.task, fixed)),
-                Known::No | Known::Large => None,
+            let (task, fixed, may_name_inputs) = self.with_fixed(entry)?;
+            let compact = match &fixed {
+                Known::Small(fixed) => Some(answer::compact(&task, fixed)),
+                Known::No | Known::Hot | Known::Large => None,
             };
             publication.answers.push((id, ended, compact));
             if ended {
-                self.tasks.remove(&id);
+                self.open.remove(id);
+            } else {
+                self.open.insert(id, Submitted { fixed: fixed.place(), may_name_inputs }, &row);
             }
+            self.keep_given_inputs(&task, may_name_inputs);
         }
         for project in group.counted {
             let counters = self.projects.get(&project).map_or(Counters::default(), |state| state.counters);
@@ -472,10 +427,4 @@ impl Machine {
         }
         Ok((group.batch, publication))
     }
-}
-
-fn read_fixed(store: &Store, task: &Task) -> Stored<Known> {
-    let Some(submission) = store.view()?.submission(task.id)? else { return Ok(Known::Large) };
-    let fixed = Fixed::of(&submission, task);
-    Ok(if fixed.is_small() { Known::Small(fixed) } else { Known::Large })
 }

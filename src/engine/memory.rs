@@ -1,13 +1,14 @@
 //! What the writer remembers beside tasks: taken events, idempotency keys,
 //! projects with their counters.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::api::IdempotencyKey;
 use super::hot::IdHash;
+use super::sharded::{ChunkedQueue, ShardedMap};
 use crate::store::{Counters, Project, TakenEvents};
 use crate::task::{EventHash, Seq, Status, Timestamp};
 
@@ -23,8 +24,8 @@ pub(super) fn event_hash(source: &str, id: &str) -> EventHash {
 /// is forgotten: it may be sent again.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    hashes: HashSet<[u8; 16], IdHash>,
-    commits: VecDeque<(Seq, Timestamp, usize)>,
+    hashes: ShardedMap<[u8; 16], ()>,
+    commits: ChunkedQueue<(Seq, Timestamp, usize)>,
     /// The commits that forgot events, as long as their rows are kept.
     forgotten_at: HashMap<[u8; 16], Seq, IdHash>,
     /// What the next commit takes, and what it forgets of earlier ones.
@@ -41,7 +42,9 @@ impl Taken {
                 taken.forgotten_at.insert(hash, row.seq);
             }
             taken.commits.push_back((row.seq, row.at, row.hashes.len()));
-            taken.hashes.extend(row.hashes.iter().map(|hash| hash.0));
+            for EventHash(hash) in row.hashes {
+                taken.hashes.insert(hash, ());
+            }
         }
         taken
     }
@@ -51,7 +54,7 @@ impl Taken {
     }
 
     pub(super) fn insert(&mut self, hash: EventHash) {
-        if self.hashes.insert(hash.0) {
+        if self.hashes.insert(hash.0, ()).is_none() {
             self.new.push(hash);
         }
     }
@@ -68,7 +71,7 @@ impl Taken {
     pub(super) fn forget(&mut self, hash: EventHash) {
         let in_this_commit = self.new.contains(&hash);
         self.withdraw(hash);
-        if !in_this_commit && self.hashes.remove(&hash.0) {
+        if !in_this_commit && self.hashes.remove(&hash.0).is_some() {
             self.gone.push(hash);
         }
     }
@@ -84,8 +87,14 @@ impl Taken {
         Some(TakenEvents { seq, at, hashes, forgotten })
     }
 
-    /// The position before which commits are too old or too many.
-    pub(super) fn outdated(&mut self, before: Timestamp, max: usize) -> Option<Seq> {
+    /// The position of the first commit that is remembered.
+    pub(super) fn first(&self) -> Option<Seq> {
+        self.commits.front().map(|(seq, ..)| *seq)
+    }
+
+    /// The position before which commits are too old or too many, and how many
+    /// they are.
+    pub(super) fn outdated(&mut self, before: Timestamp, max: usize) -> Option<(Seq, usize)> {
         let mut excess = self.hashes.len().saturating_sub(max);
         let mut until = None;
         while let Some((seq, at, count)) = self.commits.front().copied() {
@@ -93,7 +102,8 @@ impl Taken {
                 break;
             }
             excess = excess.saturating_sub(count);
-            until = Some(seq.next());
+            let before = until.map_or(0, |(_, commits)| commits);
+            until = Some((seq.next(), before + 1));
             self.commits.pop_front();
         }
         until
@@ -118,8 +128,8 @@ impl Taken {
 /// Idempotency keys that were used within the window.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    by_key: HashMap<[u8; 16], UsedKey, IdHash>,
-    order: VecDeque<(Seq, Timestamp, [u8; 16])>,
+    by_key: ShardedMap<[u8; 16], UsedKey>,
+    order: ChunkedQueue<(Seq, Timestamp, [u8; 16])>,
 }
 
 /// A used key.
@@ -134,6 +144,16 @@ pub(super) struct UsedKey {
 impl Keys {
     pub(super) fn get(&self, key: &IdempotencyKey) -> Option<UsedKey> {
         self.by_key.get(&key.key).copied()
+    }
+
+    /// How many are remembered.
+    pub(super) const fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// When the oldest of them was used.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.order.front().map(|(_, at, _)| *at)
     }
 
     pub(super) fn insert(&mut self, seq: Seq, at: Timestamp, key: IdempotencyKey) {
@@ -238,9 +258,9 @@ mod tests {
             rows.extend(taken.committed(Seq(u64::from(n) * 10), second(i64::from(n))));
         }
         assert_eq!(taken.outdated(second(0), 10), None);
-        assert_eq!(taken.outdated(second(2), 10), Some(Seq(11)));
+        assert_eq!(taken.outdated(second(2), 10), Some((Seq(11), 1)));
         taken.removed(&rows[0]);
-        assert_eq!(taken.outdated(second(0), 2), Some(Seq(21)));
+        assert_eq!(taken.outdated(second(0), 2), Some((Seq(21), 1)));
         assert!(!taken.contains(hash(1)) && taken.contains(hash(3)));
     }
 
@@ -263,7 +283,7 @@ mod tests {
         rows.extend(taken.committed(Seq(3), second(3)));
         assert!(Taken::recovered(rows.clone()).contains(hash(1)));
         // The first row goes, with what it alone knew.
-        assert_eq!(taken.outdated(second(2), 10), Some(Seq(2)));
+        assert_eq!(taken.outdated(second(2), 10), Some((Seq(2), 1)));
         taken.removed(&rows[0]);
         assert!(taken.contains(hash(1)) && !taken.contains(hash(2)));
         taken.removed(&rows[1]);

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::api::Refusal;
 use super::cascade::{Cascade, CascadeRequest, Subject};
+use super::group::InStore;
 use super::hot::IdHash;
 use super::import::IMPORT_CASCADE;
 use super::machine::Machine;
@@ -320,7 +321,7 @@ impl Machine {
                 step.join();
                 step.flags.sort_by_key(|change| change.depth);
             }
-            if let Some(record) = self.group.record(&self.store, id)? {
+            if let Some(record) = self.group.record(InStore { store: &self.store, recent: &self.recent }, id)? {
                 record.status = RecordStatus::Passed;
             }
         }
@@ -368,8 +369,11 @@ impl Machine {
             return Ok(users);
         }
         let view = self.store.view()?;
-        for task in self.open_tasks().filter(|task| matches!(task.state, State::Running { .. })) {
-            if uses(&view, task, &spoilt)? {
+        for id in self.given_inputs() {
+            let task = self.find_open(id)?.filter(|task| matches!(task.state, State::Running { .. }));
+            if let Some(task) = task
+                && uses(&view, &task, &spoilt)?
+            {
                 users.push(task.id);
             }
         }

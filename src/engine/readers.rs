@@ -166,7 +166,8 @@ impl Machine {
     pub(super) fn behind(&self) -> Stored<Vec<Behind>> {
         let behind = self.readers.iter().map(|(name, place)| {
             let changes = self.head.0.saturating_sub(place.read_to.0);
-            let oldest = self.store.view()?.log(place.read_to, 1)?.next().transpose()?.map(|(_, entry)| entry.at);
+            let oldest =
+                self.store.view_of_tables()?.log(place.read_to, 1)?.next().transpose()?.map(|(_, entry)| entry.at);
             Ok(Behind { reader: name.clone(), changes, oldest })
         });
         behind.collect()

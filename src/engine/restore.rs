@@ -30,8 +30,8 @@ pub struct Begun {
 
 /// Brings the tasks of a store that was made from a copy into agreement.
 pub fn begin_again(store: &Store, settings: Settings, now: Timestamp) -> Stored<Begun> {
-    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), store.recover()?);
-    let mut open: Vec<TaskId> = machine.open_tasks().map(|task| task.id).collect();
+    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), store.recover()?)?;
+    let mut open: Vec<TaskId> = machine.open_ids().collect();
     // The oldest first: parents before their subtasks.
     open.sort_unstable();
     let mut begun = Begun { open: u64::try_from(open.len()).unwrap_or(u64::MAX), ..Begun::default() };
@@ -61,7 +61,7 @@ impl Machine {
     }
 
     fn missed(&self, id: TaskId) -> Stored<Vec<Input>> {
-        let Some(task) = self.open(id).cloned() else { return Ok(Vec::new()) };
+        let Some(task) = self.find_open(id)? else { return Ok(Vec::new()) };
         let mut inputs = Vec::new();
         if let Some(parent) = task.parent
             && let Some(status) = self.end_of(parent)?

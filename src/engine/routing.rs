@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use super::answer::Fixed;
 use super::hot::IdHash;
 use super::machine::Machine;
 use super::settings::Settings;
@@ -219,7 +218,7 @@ impl Machine {
 
     /// Makes the subtasks of a task.
     pub(super) fn spawn(&mut self, parent: &Task, children: &[Child], now: Timestamp) -> Stored<()> {
-        let Some(submission) = self.store.view()?.submission(parent.id)? else {
+        let Some(submission) = store::Recent::submission(&self.store, parent.id)? else {
             let detail = format!("task {} has none", parent.id);
             return Err(store::Error::Corrupt { table: "submissions", detail });
         };
@@ -227,8 +226,7 @@ impl Machine {
             let submission = submission_of(child, &submission);
             let step = task::spawn(parent, child, now);
             self.group.batch.put_submission(child.id, &submission)?;
-            let fixed = Fixed::of(&submission, &step.task);
-            self.begin(step, fixed, now)?;
+            self.begin(step, &submission, now)?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Submissions: choices made for the client, dependencies looked up,
 //! idempotency keys honoured.
 
-use super::answer::Fixed;
+use std::time::Duration;
+
 use super::api::{IdempotencyKey, Refusal, Submissions, Submitted, UnknownDependency};
 use super::command::Routed;
 use super::machine::Machine;
@@ -32,6 +33,9 @@ impl Machine {
             }
             return self.first_answer(used.seq).map(|results| Ok(Submissions { results, replayed: true }));
         }
+        if key.is_some() && self.keys.len() >= self.settings.idempotency_max_keys {
+            return Ok(Err(self.too_many_keys(now)));
+        }
         let seq = self.head.next();
         let mut results = Vec::with_capacity(submissions.len());
         for submission in submissions {
@@ -46,6 +50,14 @@ impl Machine {
             self.keys.insert(seq, now, key);
         }
         Ok(Ok(Submissions { results, replayed: false }))
+    }
+
+    /// A key is never forgotten before its time: a new one has to wait for the
+    /// oldest to leave.
+    fn too_many_keys(&self, now: Timestamp) -> Refusal {
+        let room_at = self.keys.oldest().map(|at| at.after(self.settings.idempotency));
+        let room_in = room_at.map_or(Duration::ZERO, |at| at.since(now));
+        Refusal::TooManyIdempotencyKeys { limit: self.settings.idempotency_max_keys, room_in }
     }
 
     fn first_answer(&self, seq: task::Seq) -> Stored<Results> {
@@ -73,11 +85,10 @@ impl Machine {
         let id = TaskId::new(self.mint(now));
         let resolved = self.resolve(routed);
         let mut step = task::submit(id, submission, resolved, &dependencies, now);
-        step.task.estimate = self.foretell(&step.task, now);
+        step.task.estimate = self.foretell(&step.task, now)?;
         let estimated_completion = step.task.estimate.as_ref().map(|estimate| estimate.at);
         self.group.batch.put_submission(id, submission)?;
-        let fixed = Fixed::of(submission, &step.task);
-        self.begin(step, fixed, now)?;
+        self.begin(step, submission, now)?;
         Ok(Ok(Submitted { task: id, project: submission.project.clone(), created_at: now, estimated_completion }))
     }
 

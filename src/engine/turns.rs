@@ -25,9 +25,9 @@ impl Machine {
             if self.apply(id, input, None, now)?.is_err() {
                 continue;
             }
-            let Some(task) = self.open(id) else { continue };
+            let Some(task) = self.find_open(id)? else { continue };
             if let State::Running { progress: Progress::Leased { lease, .. }, .. } = &task.state {
-                grants.push(Grant { lease: lease.clone(), task: task.clone() });
+                grants.push(Grant { lease: lease.clone(), task });
             }
         }
         Ok(grants)

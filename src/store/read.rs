@@ -359,9 +359,22 @@ impl View {
         before: Timestamp,
         limit: usize,
     ) -> Result<Vec<(TaskId, ProjectId, Status, u64)>, Error> {
-        let end = then_id(before.as_millis(), [0; 16]);
+        self.ended_between(0, before, limit)
+    }
+
+    /// The same, of those that ended in the millisecond `from_ms` or later.
+    pub fn ended_between(
+        &self,
+        from_ms: u64,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(TaskId, ProjectId, Status, u64)>, Error> {
+        let (begin, end) = (then_id(from_ms, [0; 16]), then_id(before.as_millis(), [0; 16]));
+        if begin >= end {
+            return Ok(Vec::new());
+        }
         let mut ended = Vec::new();
-        for row in self.table(tables::FINISHED_BY_END)?.range::<&[u8; 24]>(..&end)?.take(limit) {
+        for row in self.table(tables::FINISHED_BY_END)?.range::<&[u8; 24]>(&begin..&end)?.take(limit) {
             let (key, value) = row?;
             let (status, project) = ended_as(value.value())?;
             let id = TaskId::from_bytes(id_after_number(key.value()));

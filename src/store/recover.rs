@@ -15,7 +15,7 @@ use super::rows::{Counters, Project, TierPause};
 use super::tables::{self, LAST_COMMIT_KEY, number_of};
 use super::{Error, View};
 use crate::lineage::{self, Graph, Restored};
-use crate::task::{Cohort, EventHash, ProjectId, RecordId, Seq, Statistics, Status, Task, Tier, Timestamp};
+use crate::task::{Cohort, EventHash, ProjectId, RecordId, Seq, Statistics, Status, Task, TaskId, Tier, Timestamp};
 
 type LineageTable = ReadOnlyTable<tables::Id, tables::Bytes>;
 
@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub struct Recovered {
     /// Every task that has not ended.
-    pub open: Vec<Task>,
+    pub open: Vec<OpenRow>,
     /// Every project.
     pub projects: Vec<Project>,
     /// Tasks by phase, for each project that ever had one.
@@ -56,6 +56,27 @@ pub struct Recovered {
     pub dead_letters: (u64, u64),
     /// When the last commit was made.
     pub last_commit_at: Timestamp,
+}
+
+/// A task that has not ended, as its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRow {
+    /// The task.
+    pub id: TaskId,
+    /// Its row in the table of open tasks.
+    pub bytes: Box<[u8]>,
+}
+
+impl OpenRow {
+    /// Decodes the row.
+    pub fn task(&self) -> Result<Task, Error> {
+        open_task(&self.bytes)
+    }
+}
+
+/// Decodes a row of the table of open tasks, which [`Batch::put_task`](super::Batch::put_task) returns.
+pub fn open_task(row: &[u8]) -> Result<Task, Error> {
+    decode("open_tasks", row)
 }
 
 /// The events that one commit took and forgot.
@@ -192,10 +213,11 @@ fn last_commit_at(view: &View) -> Result<Timestamp, Error> {
     Ok(Timestamp::from_micros(micros.unwrap_or(0)))
 }
 
-fn open_tasks(view: &View) -> Result<Vec<Task>, Error> {
+fn open_tasks(view: &View) -> Result<Vec<OpenRow>, Error> {
     let mut tasks = Vec::new();
     for row in view.table(tables::OPEN_TASKS)?.iter()? {
-        tasks.push(decode("open_tasks", row?.1.value())?);
+        let (key, value) = row?;
+        tasks.push(OpenRow { id: TaskId::from_bytes(*key.value()), bytes: value.value().into() });
     }
     Ok(tasks)
 }

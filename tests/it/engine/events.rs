@@ -50,7 +50,10 @@ async fn a_refused_event_leaves_no_trace() {
 
 #[tokio::test]
 async fn a_verdict_waits_for_its_output() {
-    let mut service = Service::new(settings());
+    let mut patient = settings();
+    // Longer than a restart takes on a busy machine.
+    patient.policy.park = Duration::from_mins(5);
+    let mut service = Service::new(patient);
     let task = service.submit(submission("p", "d")).await;
     assert_eq!(service.send(event("1", task, verdict_report("a", true))).await, Ok(PARKED));
     let mut service = {

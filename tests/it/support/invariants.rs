@@ -62,7 +62,9 @@ impl Snapshot {
 fn tasks(recovered: &Recovered, view: &View) -> Result<BTreeMap<TaskId, Task>> {
     let sizes = view.sizes()?;
     let mut tasks = BTreeMap::new();
-    for task in &recovered.open {
+    for row in &recovered.open {
+        let task = &row.task()?;
+        ensure!(row.id == task.id, "{} has the row of {}", row.id, task.id);
         ensure!(!task.status().is_terminal(), "{} has ended and is among the open", task.id);
         ensure!(view.task(task.id)?.as_ref() == Some(task), "{} is open and finished", task.id);
         ensure!(tasks.insert(task.id, task.clone()).is_none(), "{} is open twice", task.id);

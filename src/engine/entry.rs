@@ -1,0 +1,176 @@
+//! Tasks as a group changes them: found among the open ones, in the group or in
+//! the store, kept until the group ends, and the part of their answers that
+//! never changes.
+
+use super::answer::{self, Fixed};
+use super::api::Answer;
+use super::machine::Machine;
+use super::open::{FixedIn, Submitted};
+use crate::store::{self, Recent};
+use crate::task::{State, Submission, Task, TaskId};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// A task that this group has changed.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) task: Task,
+    pub(super) fixed: Known,
+    pub(super) may_name_inputs: bool,
+}
+
+/// The part of a task's answer that never changes.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// Still to be read.
+    No,
+    /// In the answer that the read side has.
+    Hot,
+    /// Of a task that is new in this group.
+    Small(Fixed),
+    /// Too large for memory.
+    Large,
+}
+
+impl Machine {
+    /// Brings the answers of open tasks from before the start into memory,
+    /// the newest first, at most `limit`. Whether there are more.
+    pub(super) fn warm(&mut self, limit: usize) -> Stored<bool> {
+        if self.cold.is_empty() {
+            return Ok(false);
+        }
+        // They are from before the start: the tables have their submissions, however
+        // far they are behind.
+        let view = self.store.view_of_tables()?;
+        for id in self.cold.split_off(self.cold.len().saturating_sub(limit)) {
+            if self.changed.contains_key(&id) {
+                continue;
+            }
+            let unread = self.open.get(id)?.filter(|(_, submitted)| submitted.fixed == FixedIn::Unread);
+            let Some((task, _)) = unread else { continue };
+            let (fixed, may_name_inputs) = read_fixed(view.submission(id)?, &task);
+            if let Known::Small(fixed) = &fixed {
+                self.group.warmed.push((id, answer::compact(&task, fixed)));
+            }
+            self.open.set_submitted(id, Submitted { fixed: fixed.place(), may_name_inputs });
+            self.keep_given_inputs(&task, may_name_inputs);
+        }
+        Ok(!self.cold.is_empty())
+    }
+
+    /// A task as it is in this group, or in the store.
+    pub(super) fn find(&self, id: TaskId) -> Stored<Option<Task>> {
+        match self.find_open(id)? {
+            Some(task) => Ok(Some(task)),
+            None => self.recent.ended_task(&self.store, id),
+        }
+    }
+
+    /// A task that had not ended when this group began.
+    pub(super) fn find_open(&self, id: TaskId) -> Stored<Option<Task>> {
+        match self.changed.get(&id) {
+            Some(entry) => Ok(Some(entry.task.clone())),
+            None => Ok(self.open.get(id)?.map(|(task, _)| task)),
+        }
+    }
+
+    /// The tasks that had not ended at the last commit, in no order.
+    pub(super) fn open_ids(&self) -> impl Iterator<Item = TaskId> {
+        self.open.ids()
+    }
+
+    /// The running tasks that may have been given artifacts, in no order: those
+    /// that were not are left out, mostly.
+    pub(super) fn given_inputs(&self) -> impl Iterator<Item = TaskId> {
+        let unchanged = self.given_inputs.iter().filter(|id| !self.changed.contains_key(id));
+        unchanged.chain(self.changed.keys()).copied()
+    }
+
+    pub(super) fn keep_given_inputs(&mut self, task: &Task, may_name_inputs: bool) {
+        let given = may_name_inputs || !task.inputs.is_empty() || task.has_findings;
+        if given && matches!(task.state, State::Running { .. }) {
+            self.given_inputs.insert(task.id);
+        } else {
+            self.given_inputs.remove(&task.id);
+        }
+    }
+
+    pub(super) fn take_entry(&mut self, id: TaskId) -> Stored<Option<Entry>> {
+        if let Some(entry) = self.changed.remove(&id) {
+            return Ok(Some(entry));
+        }
+        if let Some((task, Submitted { fixed, may_name_inputs })) = self.open.get(id)? {
+            return Ok(Some(Entry { task, fixed: Known::at(fixed), may_name_inputs }));
+        }
+        let ended = self.recent.ended_task(&self.store, id)?;
+        Ok(ended.map(|task| Entry { task, fixed: Known::No, may_name_inputs: true }))
+    }
+
+    /// Keeps an entry that the group has changed.
+    pub(super) fn put_back(&mut self, entry: Entry) {
+        let id = entry.task.id;
+        if self.group.touched.contains_key(&id) {
+            self.changed.insert(id, entry);
+        }
+    }
+
+    /// The task of an entry, with the fixed part of its answer.
+    pub(super) fn with_fixed(&self, entry: Entry) -> Stored<(Task, Known, bool)> {
+        let Entry { task, fixed, may_name_inputs } = entry;
+        let in_memory = if matches!(fixed, Known::Hot) { self.hot.fixed(task.id) } else { None };
+        match (fixed, in_memory) {
+            (_, Some(fixed)) => Ok((task, Known::Small(fixed), may_name_inputs)),
+            (Known::No | Known::Hot, None) => {
+                let (fixed, may_name_inputs) = read_fixed(Recent::submission(&self.store, task.id)?, &task);
+                Ok((task, fixed, may_name_inputs))
+            }
+            (known @ (Known::Small(_) | Known::Large), None) => Ok((task, known, may_name_inputs)),
+        }
+    }
+
+    /// The status answer of a task that ends in this group: no pause holds it.
+    pub(super) fn answer(&mut self, id: TaskId) -> Stored<Option<Answer>> {
+        let task = self.find(id)?;
+        let Some(task) = task else { return Ok(None) };
+        let fixed = match self.changed.get(&id).map(|entry| &entry.fixed) {
+            Some(Known::Small(fixed)) => Some(fixed.clone()),
+            Some(Known::Hot) => self.hot.fixed(id),
+            Some(Known::No | Known::Large) | None => None,
+        };
+        if let Some(fixed) = fixed {
+            return Ok(Some(answer::compact(&task, &fixed).answer(id, None)));
+        }
+        let submission = Recent::submission(&self.store, id)?;
+        Ok(submission.map(|submission| answer::compact(&task, &Fixed::of(&submission, &task)).answer(id, None)))
+    }
+}
+
+/// The fixed part of an answer, from the store, and whether the client named
+/// artifacts as inputs.
+fn read_fixed(submission: Option<Submission>, task: &Task) -> (Known, bool) {
+    let Some(submission) = submission else { return (Known::Large, true) };
+    (Known::of(Fixed::of(&submission, task)), !submission.options.inputs.is_empty())
+}
+
+impl Known {
+    pub(super) fn of(fixed: Fixed) -> Self {
+        if fixed.is_small() { Self::Small(fixed) } else { Self::Large }
+    }
+
+    const fn at(fixed: FixedIn) -> Self {
+        match fixed {
+            FixedIn::Unread => Self::No,
+            FixedIn::Memory => Self::Hot,
+            FixedIn::Store => Self::Large,
+        }
+    }
+
+    /// Where it is once the answer has been published.
+    pub(super) const fn place(&self) -> FixedIn {
+        match self {
+            Self::No => FixedIn::Unread,
+            Self::Hot | Self::Small(_) => FixedIn::Memory,
+            Self::Large => FixedIn::Store,
+        }
+    }
+}

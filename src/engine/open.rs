@@ -1,0 +1,119 @@
+//! The open tasks in memory, in few bytes each: the row of the table, decoded
+//! when something happens to the task.
+//!
+//! There can be millions of them, so the map must never grow in one step.
+
+use super::sharded::ShardedMap;
+use crate::store;
+use crate::task::{Task, TaskId};
+
+/// Where the part of a task's answer is that never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FixedIn {
+    /// In the store; it was not read since the start.
+    Unread,
+    /// In the answer that the read side has in memory.
+    Memory,
+    /// In the store, since it is too large for memory.
+    Store,
+}
+
+/// What is known of the submission of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Submitted {
+    /// Where the fixed part of its answer is.
+    pub(super) fixed: FixedIn,
+    /// Whether the client may have named artifacts as inputs: true where that
+    /// was not looked up yet.
+    pub(super) may_name_inputs: bool,
+}
+
+impl Submitted {
+    /// Of a task from before the start, whose submission was not read.
+    pub(super) const UNREAD: Self = Self { fixed: FixedIn::Unread, may_name_inputs: true };
+    const NO_INPUTS: u8 = 0b100;
+
+    fn code(self) -> u8 {
+        let fixed = match self.fixed {
+            FixedIn::Unread => 0,
+            FixedIn::Memory => 1,
+            FixedIn::Store => 2,
+        };
+        if self.may_name_inputs { fixed } else { fixed | Self::NO_INPUTS }
+    }
+
+    fn of_code(code: u8) -> Self {
+        let fixed = match code & 0b11 {
+            1 => FixedIn::Memory,
+            2 => FixedIn::Store,
+            _ => FixedIn::Unread,
+        };
+        Self { fixed, may_name_inputs: code & Self::NO_INPUTS == 0 }
+    }
+}
+
+/// The open tasks as of the last commit.
+#[derive(Debug, Default)]
+pub(super) struct OpenTasks {
+    /// The row of each, behind one byte for [`Submitted`].
+    tasks: ShardedMap<TaskId, Box<[u8]>>,
+}
+
+impl OpenTasks {
+    fn entry(&self, id: TaskId) -> Option<(Submitted, &[u8])> {
+        let (code, row) = self.tasks.get(&id)?.split_first()?;
+        Some((Submitted::of_code(*code), row))
+    }
+
+    /// Keeps a task by its row; what was kept of it before is replaced.
+    pub(super) fn insert(&mut self, id: TaskId, submitted: Submitted, row: &[u8]) {
+        let mut bytes = Vec::with_capacity(row.len() + 1);
+        bytes.push(submitted.code());
+        bytes.extend_from_slice(row);
+        self.tasks.insert(id, bytes.into_boxed_slice());
+    }
+
+    /// Removes a task that has ended.
+    pub(super) fn remove(&mut self, id: TaskId) {
+        self.tasks.remove(&id);
+    }
+
+    /// Decodes a task.
+    pub(super) fn get(&self, id: TaskId) -> Result<Option<(Task, Submitted)>, store::Error> {
+        let Some((submitted, row)) = self.entry(id) else { return Ok(None) };
+        Ok(Some((store::open_task(row)?, submitted)))
+    }
+
+    /// Replaces what is known of the submission of a task.
+    pub(super) fn set_submitted(&mut self, id: TaskId, submitted: Submitted) {
+        if let Some(code) = self.tasks.get_mut(&id).and_then(|entry| entry.first_mut()) {
+            *code = submitted.code();
+        }
+    }
+
+    /// The ids of all, in no order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.keys().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_the_submission_is_kept_beside_the_row() {
+        let mut open = OpenTasks::default();
+        let id = TaskId::from_bytes([7; 16]);
+        let known = Submitted { fixed: FixedIn::Store, may_name_inputs: false };
+        open.insert(id, Submitted::UNREAD, b"row");
+        assert_eq!(open.entry(id), Some((Submitted::UNREAD, &b"row"[..])));
+        open.set_submitted(id, known);
+        assert_eq!(open.entry(id), Some((known, &b"row"[..])));
+        open.insert(id, known, b"new");
+        assert_eq!(open.entry(id), Some((known, &b"new"[..])));
+        open.remove(id);
+        assert_eq!(open.entry(id), None);
+        assert!(open.get(id).unwrap().is_none());
+    }
+}
