@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Closed,
     /// Stopped by Ctrl-C: 130, as shells expect.
     Interrupted,
+    /// The service ended with this code, and its log says why.
+    Logged(u8),
 }
 
 impl Failure {
@@ -32,6 +34,7 @@ impl Failure {
             Self::Unreachable(_) => 3,
             Self::Store(_) => 4,
             Self::Interrupted => 130,
+            Self::Logged(code) => *code,
         }
     }
 }
@@ -40,7 +43,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(text) | Self::Usage(text) | Self::Unreachable(text) | Self::Store(text) => f.write_str(text),
-            Self::Closed | Self::Interrupted => Ok(()),
+            Self::Closed | Self::Interrupted | Self::Logged(_) => Ok(()),
         }
     }
 }

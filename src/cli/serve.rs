@@ -1,6 +1,6 @@
 //! `dats serve`: the service itself.
 
-use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use super::output::line;
 use super::signals::{no_runtime, stop_token};
 use crate::config::{Config, Flag, LogFormat, LogLevel, Sources, Telemetry};
 use crate::service::{Service, StartError};
+use crate::telemetry::{self, Format, Log};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -53,13 +54,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         sources.flags.push(Flag { name: "--listen", key: "server.listen", value: listen.clone() });
     }
     let config = Config::load(&sources)?;
-    start_log(&config.telemetry);
+    let log = start_log(&config.telemetry);
+    let served = run_service(&config, arguments.adopt);
+    served.map_err(|failure| {
+        // By the log, which does not wait for a reader that is stuck.
+        log.line(&format!("error: {failure}"));
+        Failure::Logged(failure.code())
+    })
+}
+
+fn run_service(config: &Config, adopt: bool) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.worker_threads)
         .enable_all()
         .build()
         .map_err(no_runtime)?;
-    runtime.block_on(serve(&config, arguments.adopt))
+    runtime.block_on(serve(config, adopt))
 }
 
 async fn serve(config: &Config, adopt: bool) -> Result<(), Failure> {
@@ -67,10 +77,19 @@ async fn serve(config: &Config, adopt: bool) -> Result<(), Failure> {
     let service = Service::start(config, adopt).await.map_err(start_failure)?;
     let data_dir = config.engine.data_dir.display();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %service.address(), %data_dir, "serving");
-    line(&format!("dats listening on http://{}", service.address()))?;
+    announce(service.address());
     let ended = service.run(stop).await;
     tracing::info!("stopped");
     ended.map_err(|error| Failure::Store(error.to_string()))
+}
+
+/// Says on stdout that the service is ready, on a thread of its own: whoever
+/// reads stdout may be stuck, or gone.
+fn announce(address: SocketAddr) {
+    let ready = move || drop(line(&format!("dats listening on http://{address}")));
+    if std::thread::Builder::new().name("dats-ready".to_owned()).spawn(ready).is_err() {
+        tracing::warn!(%address, "no thread is left to say on stdout that the service is ready");
+    }
 }
 
 /// What a service that does not start is reported as.
@@ -90,8 +109,8 @@ pub(super) fn start_failure(error: StartError) -> Failure {
 const TOLD_BY_US: [&str; 2] = ["lapin", "refinery_core"];
 
 /// Sends the log to stderr: stdout has the one line that says it is ready.
-pub(super) fn start_log(telemetry: &Telemetry) {
-    let level = match telemetry.log_level {
+pub(super) fn start_log(settings: &Telemetry) -> Log {
+    let level = match settings.log_level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
@@ -101,13 +120,9 @@ pub(super) fn start_log(telemetry: &Telemetry) {
     let libraries = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
     let directives = TOLD_BY_US.iter().filter_map(|library| format!("{library}={libraries}").parse().ok());
     let filter = directives.fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // Fails only when a log was started before, which then holds.
-    let _ = match telemetry.log_format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    let format = match settings.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
     };
+    telemetry::start_log(filter, format)
 }

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::replica;
 use crate::routing;
+use crate::telemetry::LogMetrics;
 
 /// Upper bounds of the latency classes, in seconds.
 const LATENCIES: [f64; 13] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
@@ -98,6 +99,7 @@ impl Metrics {
         if let Some(replica) = &others.replica {
             registry.register_collector(Box::new(replica::Metrics::new(replica.clone(), clock)));
         }
+        registry.register_collector(Box::new(LogMetrics));
         if let Some(tracer) = &others.tracer {
             registry.register_collector(Box::new(tracer.metrics()));
         }

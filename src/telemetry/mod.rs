@@ -1,5 +1,5 @@
-//! Traces by OpenTelemetry: spans are made by a [`Tracer`] and sent to a
-//! collector behind the answers.
+//! The log on stderr ([`start_log`]), and traces by OpenTelemetry: spans are made
+//! by a [`Tracer`] and sent to a collector behind the answers.
 //!
 //! Without a collector there is no [`Tracer`], and a request asks for one and
 //! nothing more. With one, a span that ends goes into a bounded queue. A thread
@@ -12,11 +12,13 @@
 mod client;
 mod export;
 mod figures;
+mod log;
 mod metrics;
 mod trace_parent;
 mod tracer;
 
 pub use export::{Export, NotStarted, Settings};
-pub use metrics::Metrics;
+pub use log::{Format, Log, LogFigures, log_figures, start_log};
+pub use metrics::{LogMetrics, Metrics};
 pub use trace_parent::{InvalidTraceParent, TraceParent};
 pub use tracer::{Asked, Request, Span, Tracer};

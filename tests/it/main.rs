@@ -10,6 +10,7 @@ mod core_table;
 mod crash;
 mod datadir;
 mod disk;
+mod edge;
 mod engine;
 mod estimates;
 mod imports;

@@ -21,6 +21,7 @@ use super::signals::{no_runtime, stop_token};
 use super::simulate::{agent, qa, rag, worker};
 use crate::config::{Config, Flag, Sources};
 use crate::service::{Service, StartError};
+use crate::telemetry::Log;
 
 /// Port tried first.
 const USUAL_PORT: u16 = 8000;
@@ -51,7 +52,7 @@ async fn demonstrate(arguments: &Arguments, directory: &Directory, screen: &Scre
     let agent = agent::listen(agent::Arguments::of_script(&story::SCRIPT)).await?;
     let rag = rag::listen(rag::Arguments::sound()).await?;
     let asked = Asked { agent: agent.url.clone(), rag: rag.url.clone() };
-    let service = start(arguments, directory, &asked).await?;
+    let (service, _log) = start(arguments, directory, &asked).await?;
     let address = service.address();
     let url = format!("http://{address}");
     line(&format!("dats listening on {url}, data in {}", directory.path.display()))?;
@@ -149,16 +150,17 @@ async fn complain(stand_in: impl Future<Output = Result<(), Failure>>) {
 }
 
 /// Starts the service on the asked, the usual or a free port.
-async fn start(arguments: &Arguments, directory: &Directory, asked: &Asked) -> Result<Service, Failure> {
+async fn start(arguments: &Arguments, directory: &Directory, asked: &Asked) -> Result<(Service, Log), Failure> {
     let first = arguments.port.unwrap_or(USUAL_PORT);
     let config = config(first, directory, asked)?;
-    start_log(&config.telemetry);
-    match Service::start(&config, false).await {
+    let log = start_log(&config.telemetry);
+    let started = match Service::start(&config, false).await {
         Err(StartError::Bind { .. }) if arguments.port.is_none() => {
             Service::start(&self::config(0, directory, asked)?, false).await.map_err(start_failure)
         }
         started => started.map_err(start_failure),
-    }
+    };
+    Ok((started?, log))
 }
 
 /// The defaults, quiet, on this port and directory. The environment is left

@@ -85,7 +85,15 @@ impl Setup {
 
     /// Starts a server and waits until it is ready.
     pub(crate) fn try_start(&self) -> Result<Server, Ended> {
-        let log = File::options().create(true).append(true).open(self.beside("stderr")).unwrap();
+        self.try_start_with(File::options().create(true).append(true).open(self.beside("stderr")).unwrap())
+    }
+
+    /// Starts a server that logs to `log` and waits until it is ready.
+    pub(crate) fn start_with(&self, log: impl Into<Stdio>) -> Server {
+        self.try_start_with(log).unwrap_or_else(|ended| panic!("{}", ended.status))
+    }
+
+    fn try_start_with(&self, log: impl Into<Stdio>) -> Result<Server, Ended> {
         let mut words = self.wrapper.iter().map(String::as_str).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap());
         command

@@ -1,0 +1,119 @@
+//! The log of the service, on stderr.
+//!
+//! Whoever reads stderr may stop: a stuck log agent, a terminal with Ctrl-S.
+//! No thread that logs ever waits for that reader. A line goes into a bounded
+//! queue, and one thread writes the queue out; a line without room is dropped
+//! and counted, and the log says how many were once the reader reads again.
+//!
+//! Lines of one kind that repeat are left out after the first few, and a
+//! summary with their count follows every [`repeats::WINDOW`]: a client that is
+//! refused a thousand times a second must not fill the disk of the log.
+
+mod queue;
+mod repeats;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::queue::{Lines, Writer};
+use self::repeats::Repeats;
+
+/// The target of lines that the log says about itself. They are never left out
+/// as repetitions.
+const TARGET: &str = "dats::log";
+
+/// Lines without room in the queue, and lines that stderr did not take.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// Lines left out because they repeated others.
+static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
+
+/// The form of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line, for log collectors.
+    Json,
+}
+
+/// What became of lines that are not in the log, since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogFigures {
+    /// Lines that were dropped because stderr was not read, or is closed.
+    pub dropped: u64,
+    /// Lines that repeated others and are in a summary instead.
+    pub repeated: u64,
+}
+
+/// Returns the counts of this process.
+#[must_use]
+pub fn log_figures() -> LogFigures {
+    LogFigures { dropped: DROPPED.load(Ordering::Relaxed), repeated: LEFT_OUT.load(Ordering::Relaxed) }
+}
+
+/// The running log. Dropping it writes out what is queued, and gives up when
+/// stderr takes nothing for half a second.
+#[derive(Debug)]
+pub struct Log {
+    writer: Option<Writer>,
+}
+
+impl Log {
+    /// Queues one line as it is, behind everything logged before.
+    pub fn line(&self, text: &str) {
+        if let Some(writer) = &self.writer {
+            writer.lines().offer(format!("{text}\n").into_bytes());
+        }
+    }
+}
+
+/// Sends what `filter` lets through to stderr. From here on panics are logged
+/// like any other event, since the default hook writes to stderr and would wait
+/// for its reader. In a process that logs already, that log stays.
+#[must_use]
+pub fn start_log(filter: EnvFilter, format: Format) -> Log {
+    let repeats = Repeats::default();
+    let summaries = repeats.clone();
+    let log_own = move |dropped, is_closing| {
+        if dropped > 0 {
+            tracing::warn!(target: TARGET, lines = dropped, "log lines were dropped, stderr was not read in time");
+        }
+        summaries.log_summaries(is_closing);
+    };
+    // Without a thread the log is written where it is made.
+    let Ok(writer) = Writer::start(std::io::stderr(), log_own) else {
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let _ = lines.try_init();
+        return Log { writer: None };
+    };
+    let lines: Lines = writer.lines().clone();
+    let log =
+        tracing_subscriber::fmt::layer().with_writer(move || lines.clone()).with_ansi(std::io::stderr().is_terminal());
+    let under = tracing_subscriber::registry().with(filter).with(repeats);
+    let started = match format {
+        Format::Text => under.with(log).try_init(),
+        Format::Json => under.with(log.json().flatten_event(true)).try_init(),
+    };
+    if started.is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+    Log { writer: Some(writer) }
+}
+
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let reason = panic.payload_as_str().unwrap_or("of an unknown type");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(thread, place, reason, %backtrace, "panicked");
+    } else {
+        tracing::error!(thread, place, reason, "panicked");
+    }
+}

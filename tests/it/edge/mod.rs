@@ -1,0 +1,4 @@
+//! The edge of the service against what others do to it: readers of the log
+//! that stop, clients that are slow, hostile or gone, pages of other sites.
+
+mod log;
