@@ -20,7 +20,7 @@ use super::housekeeping::Removed;
 use super::incoming::Original;
 use super::lines::Lines;
 use super::memory::{Ends, Keys, ProjectState, Taken};
-use super::open::{OpenTasks, Submitted};
+use super::open::{OpenTasks, Submitted, enter_decoded};
 use super::provenance::Provenance;
 use super::settings::Settings;
 use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recent, Recovered, Standing, Store};
@@ -146,15 +146,14 @@ impl Machine {
                 state.ends.add(at, status);
             }
         }
-        for row in recovered.open {
-            let task = row.task()?;
+        enter_decoded(recovered.open, |task, row| {
             if task.holds_slot() {
                 machine.lines.admission.occupy(&task.project);
             }
             machine.lines.enter_new(&task);
             machine.open.insert(task.id, Submitted::UNREAD, &row.bytes);
             machine.keep_given_inputs(&task, true);
-        }
+        })?;
         Ok(machine)
     }
 
