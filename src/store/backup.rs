@@ -12,9 +12,9 @@ use redb::backends::FileBackend;
 
 use super::changes::CommitNumber;
 use super::contents::{self, copy_files, sync_directory};
-use super::open::{FILE, JOURNAL, lock, make_journal};
+use super::directory::{FILE, JOURNAL, generation, lock, make_journal};
 use super::tables::{self, STORE_ID_KEY};
-use super::{Batch, Error, Store, Trim, guarded};
+use super::{Batch, Error, Store, Trim, guarded, upgrade};
 use crate::task::Timestamp;
 
 impl Store {
@@ -26,7 +26,7 @@ impl Store {
         // From here on the file alone has everything.
         self.checkpoint()?;
         let mut bytes = copy_file(&dir.join(FILE), &to.join(FILE))?;
-        make_journal(&to.join(JOURNAL))?;
+        make_journal(&to.join(JOURNAL), self.id(), self.tables().generation())?;
         bytes += copy_files(&dir.join(contents::DIRECTORY), &to.join(contents::DIRECTORY))?;
         sync_directory(to)?;
         Ok(bytes)
@@ -61,8 +61,13 @@ fn renew_id(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
     let backend = FileBackend::new(file)?;
     let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?;
     let transaction = database.begin_write()?;
-    transaction.open_table(tables::META)?.insert(STORE_ID_KEY, &uuid::Uuid::now_v7().into_bytes()[..])?;
+    let id = uuid::Uuid::now_v7();
+    transaction.open_table(tables::META)?.insert(STORE_ID_KEY, &id.into_bytes()[..])?;
     transaction.commit()?;
+    // The journal of a copy has nothing. One of an earlier format names no store.
+    if upgrade::format_of(&database)? == Some(tables::FORMAT) {
+        make_journal(&dir.join(JOURNAL), id, generation(&database)?)?;
+    }
     Ok(database.close()?)
 }
 

@@ -266,6 +266,7 @@ impl Batch {
         }
         self.at = now;
         self.tasks.sort_unstable_by_key(|row| row.id);
+        self.contents.name_files();
         let generation = store.journal_or_apply(&self)?;
         let committed = Committed(());
         Ok(match generation {

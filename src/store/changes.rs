@@ -171,6 +171,19 @@ impl Batch {
     }
 }
 
+/// Lists what an upgrade has changed, if a list is kept.
+pub(super) fn list_upgraded(transaction: &WriteTransaction, changed: &Changed) -> Result<(), Error> {
+    let mut meta = transaction.open_table(tables::META)?;
+    let is_listed = meta.get(CHANGES_FROM_KEY)?.is_some();
+    if !is_listed || changed.is_empty() {
+        return Ok(());
+    }
+    let last = meta.get(CHANGES_KEY)?.and_then(|value| number(&value)).unwrap_or(0) + 1;
+    meta.insert(CHANGES_KEY, &last.to_le_bytes()[..])?;
+    transaction.open_table(tables::CHANGES)?.insert(last, &encode("changes", changed)?[..])?;
+    Ok(())
+}
+
 fn sort<T: Ord>(keys: &mut Vec<T>) {
     keys.sort_unstable();
     keys.dedup();

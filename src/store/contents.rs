@@ -1,16 +1,21 @@
 //! Large contents: each in a file under its SHA-256, `contents/ab/cdef…`.
 //!
 //! A file is complete and durable before the commit that names it (see
-//! [`Store::keep_content`]), so what was acknowledged has its content. Who has
-//! written one holds it until the commit has ended. A file that no row names
-//! and nobody holds was left by a crash or a refused event: it is removed when
-//! the next content comes, at a start, or by `dats prune`.
+//! [`Store::keep_content`]), so what was acknowledged has its content. The
+//! caller that has written one holds it, and hands it to the batch that names
+//! it. A file that no row names and nobody holds was left by a crash or a
+//! refused event: it is removed when the next content comes, at a start, or by
+//! `dats prune`.
+//!
+//! The lock of this module is the innermost of the store: it is taken when a
+//! batch is dropped, so nothing that waits for another thread may be called
+//! under it. A look into the tables under it is one that does not wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{ReadableTable, WriteTransaction};
@@ -19,6 +24,8 @@ use sha2::{Digest, Sha256};
 
 use super::backup::copy_file;
 use super::read::View;
+use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Error, Store, tables};
 use crate::task::hex;
 
@@ -40,21 +47,34 @@ pub(super) struct ContentFiles {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// How often each file is held.
-    files: HashMap<[u8; 32], usize>,
-    /// Those that were let go since somebody last looked whether a row names them.
-    let_go: Vec<[u8; 32]>,
+    files: HashMap<[u8; 32], Hold>,
+    /// Files that were held and that no batch was to name: removed as soon as
+    /// somebody has looked whether a row names them all the same.
+    released: Vec<[u8; 32]>,
+    /// Directories whose own entry is durable, by the first byte of the names.
+    directories: HashSet<u8>,
     /// Tells unfinished files apart.
     made: u64,
 }
 
+/// How a file is held.
+#[derive(Debug, Default)]
+struct Hold {
+    count: usize,
+    /// It is on disk, written by one of those who hold it.
+    is_durable: bool,
+}
+
 /// A content in a file, which stays there as long as this lives; afterwards,
-/// if a row names it.
+/// if a batch was to name it.
 #[derive(Debug)]
 pub struct ContentFile {
     files: Arc<ContentFiles>,
     pub(super) sha256: [u8; 32],
     pub(super) length: u64,
+    /// A batch that names it has been given to the journal: whatever becomes
+    /// of that, the file is not removed before the next start.
+    named: AtomicBool,
 }
 
 impl ContentFile {
@@ -68,11 +88,13 @@ impl ContentFile {
 impl Drop for ContentFile {
     fn drop(&mut self) {
         let mut held = self.files.held();
-        if let Some(count) = held.files.get_mut(&self.sha256) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(hold) = held.files.get_mut(&self.sha256) {
+            hold.count -= 1;
+            if hold.count == 0 {
                 held.files.remove(&self.sha256);
-                held.let_go.push(self.sha256);
+                if !self.named.load(Ordering::Acquire) {
+                    held.released.push(self.sha256);
+                }
             }
         }
     }
@@ -99,7 +121,14 @@ impl NewContents {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.files.is_empty()
+        // The files that are held are those that are named.
+        let Self { rows, files, held: _ } = self;
+        rows.is_empty() && files.is_empty()
+    }
+
+    /// The batch is about to become durable: its files stay from here on.
+    pub(super) fn name_files(&self) {
+        self.held.iter().for_each(|file| file.named.store(true, Ordering::Release));
     }
 
     /// The SHA-256 of each.
@@ -172,23 +201,32 @@ impl ContentFiles {
         self.dir.join(directory).join(name)
     }
 
-    fn hold(self: &Arc<Self>, sha256: [u8; 32], length: u64) -> ContentFile {
-        *self.held().files.entry(sha256).or_default() += 1;
-        ContentFile { files: Arc::clone(self), sha256, length }
+    /// Holds a file, and tells whether another holder has brought it to disk.
+    fn hold(self: &Arc<Self>, sha256: [u8; 32], length: u64) -> (ContentFile, bool) {
+        let is_durable = {
+            let mut held = self.held();
+            let hold = held.files.entry(sha256).or_default();
+            hold.count += 1;
+            hold.is_durable
+        };
+        (ContentFile { files: Arc::clone(self), sha256, length, named: AtomicBool::new(false) }, is_durable)
     }
 
     /// Writes a content, unless it is there, and makes it durable.
     fn write(&self, sha256: [u8; 32], content: &[u8]) -> Result<(), Error> {
         let path = self.path(sha256);
         let directory = path.parent().unwrap_or(&self.dir);
-        if !directory.exists() {
+        // Another thread may have made the directory a moment ago: it is there,
+        // and its entry is not durable yet.
+        if !self.held().directories.contains(&sha256[0]) {
             fs::create_dir_all(directory).map_err(failed("create", directory))?;
             for made in [Some(self.dir.as_path()), self.dir.parent()].into_iter().flatten() {
                 sync_directory(made)?;
             }
+            self.held().directories.insert(sha256[0]);
         }
         // One that is there and whole may still be on its way to the disk,
-        // written by somebody else a moment ago: the directory is synced anyway.
+        // written by another thread a moment ago: the directory is synced anyway.
         if fs::read(&path).ok().as_deref() != Some(content) {
             let number = {
                 let mut held = self.held();
@@ -200,10 +238,20 @@ impl ContentFiles {
                 file.write_all(content)?;
                 file.sync_all()
             });
-            written.map_err(failed("write", &unfinished))?;
-            fs::rename(&unfinished, &path).map_err(failed("rename", &unfinished))?;
+            let renamed = written
+                .map_err(failed("write", &unfinished))
+                .and_then(|()| fs::rename(&unfinished, &path).map_err(failed("rename", &unfinished)));
+            if renamed.is_err() {
+                // On a full disk half a file is in the way of others.
+                let _ = fs::remove_file(&unfinished);
+            }
+            renamed?;
         }
-        sync_directory(directory)
+        sync_directory(directory)?;
+        if let Some(hold) = self.held().files.get_mut(&sha256) {
+            hold.is_durable = true;
+        }
+        Ok(())
     }
 
     /// Opens a content after holding all of it against its SHA-256.
@@ -234,36 +282,45 @@ impl ContentFiles {
         Ok(KeptContent::File(file, length))
     }
 
-    /// Removes what was let go and no row names.
-    fn remove_let_go(&self, store: &Store) -> Result<(), Error> {
-        let mut held = self.held();
-        let let_go = std::mem::take(&mut held.let_go);
-        if let_go.is_empty() {
-            return Ok(());
-        }
-        // Opened behind the lock, it shows every commit that had held one of them.
-        let view = store.view()?;
-        for sha256 in let_go {
-            if !held.files.contains_key(&sha256) && !view.has_content_file(sha256)? {
-                remove(&self.path(sha256))?;
+    /// Removes what was released and no row names. What can't be removed now
+    /// is left to the next start.
+    fn remove_released(&self, store: &Store) {
+        let released = std::mem::take(&mut self.held().released);
+        for sha256 in released {
+            if let Err(error) = self.remove_unnamed(store, sha256, &self.path(sha256)) {
+                tracing::warn!(%error, "a content that nothing names could not be removed");
             }
         }
-        Ok(())
+    }
+
+    /// Removes a file of a content, unless it is held or a row names the
+    /// content; whether it did.
+    fn remove_unnamed(&self, store: &Store, sha256: [u8; 32], path: &Path) -> Result<bool, Error> {
+        // Under the lock nobody begins to hold it. What is not held and has been
+        // named is in the tables, since a batch is dropped after it is there. A
+        // store that has failed has dropped batches that are not.
+        let held = self.held();
+        if held.files.contains_key(&sha256) || store.tables().has_failed() {
+            return Ok(false);
+        }
+        let is_unfinished = path.extension().is_some();
+        if !is_unfinished && store.view_of_tables()?.has_content_file(sha256)? {
+            return Ok(false);
+        }
+        remove(path).map(|()| true)
     }
 
     /// Removes the files of one directory that no row names and nobody holds.
     fn sweep(&self, store: &Store, directory: &Path) -> Result<u64, Error> {
         let mut removed = 0;
+        let view = store.view()?;
         for path in entries(directory)? {
             let Some(sha256) = named(directory, &path) else { continue };
-            let held = self.held();
-            let is_unfinished = path.extension().is_some();
-            let is_wanted =
-                held.files.contains_key(&sha256) || (!is_unfinished && store.view()?.has_content_file(sha256)?);
-            if !is_wanted {
-                remove(&path)?;
-                removed += 1;
+            // A row that names a content is never removed.
+            if path.extension().is_none() && view.has_content_file(sha256)? {
+                continue;
             }
+            removed += u64::from(self.remove_unnamed(store, sha256, &path)?);
         }
         Ok(removed)
     }
@@ -299,9 +356,11 @@ impl Store {
     pub fn keep_content(&self, sha256: [u8; 32], content: &[u8]) -> Result<Option<ContentFile>, Error> {
         let Some(files) = self.content_files() else { return Ok(None) };
         // Held before it is looked for: from here on nobody removes it.
-        let file = files.hold(sha256, u64::try_from(content.len()).unwrap_or(u64::MAX));
-        files.remove_let_go(self)?;
-        files.write(sha256, content)?;
+        let (file, is_durable) = files.hold(sha256, u64::try_from(content.len()).unwrap_or(u64::MAX));
+        files.remove_released(self);
+        if !is_durable {
+            files.write(sha256, content)?;
+        }
         Ok(Some(file))
     }
 

@@ -7,11 +7,12 @@
 //! once. In between a view waits: whoever has had an answer finds in the tables
 //! what it told of.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Committed;
+use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::{Batch, Error};
 
 /// How far the tables are.
@@ -53,15 +54,20 @@ impl Tables {
         self.moved();
     }
 
+    /// Whether a batch did not get there.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Batches that are in the tables, since the store was opened.
+    pub(super) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
     /// The tables have so many batches more.
     pub(super) fn note_applied(&self, batches: u64) {
         self.applied.fetch_add(batches, Ordering::AcqRel);
         self.moved();
-    }
-
-    /// The number of the last batch that they have.
-    pub(super) fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Acquire)
     }
 
     /// The generation that follows the last checkpoint.
@@ -182,7 +188,7 @@ impl Durable {
 
 impl Waiting {
     /// The tables have the batch.
-    pub(super) fn applied(mut self) {
+    pub(super) fn mark_applied(&mut self) {
         self.applied = true;
     }
 }

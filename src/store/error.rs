@@ -37,6 +37,32 @@ pub enum Error {
         /// The newest format that this version reads.
         supported: u32,
     },
+    /// The data was written by an earlier version, and was to be read alone.
+    #[error("the data has format {found}, this version reads {supported}: start the service once, which upgrades it")]
+    OlderFormat {
+        /// The format of the data.
+        found: u32,
+        /// The format that this version reads.
+        supported: u32,
+    },
+    /// The journal is not the one of the tables beside it. Nothing was touched.
+    #[error(
+        "dats.journal does not belong to the dats.redb beside it: {detail}; both were left as they are: put back the two \
+         files of one time, or restore a backup"
+    )]
+    ForeignJournal {
+        /// What does not fit.
+        detail: String,
+    },
+    /// The tables are gone, and the journal shows that they had something.
+    #[error(
+        "{dir} has no dats.redb, and its dats.journal was in use: acknowledged changes are missing; it was left as it \
+         is: put dats.redb back, or restore a backup into another directory"
+    )]
+    LostTables {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A row is not what its table says.
     #[error("table {table} has a corrupt row: {detail}")]
     Corrupt {

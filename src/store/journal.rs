@@ -14,6 +14,15 @@
 //! in advance, which makes a sync twice as fast as one that also grows the
 //! file.
 //!
+//! Each half begins with two blocks of its own ([`Front`]). One names the store
+//! and the journal's length: it is written when the journal is made, and never
+//! again. The other is the stamp: the newest generation of that half which
+//! begins without a record to show for it, since a checkpoint of everything
+//! came before. The stamp of a generation is durable before its checkpoint, and
+//! so is the first record of a generation that begins because a half was full:
+//! so a journal that knows nothing of the generation that the tables are at is
+//! not theirs, or has lost something that was acknowledged.
+//!
 //! A record, numbers little-endian: magic (8 bytes), id of the store (16),
 //! generation (8), number (8), length of the payload (4), CRC-32 of all of
 //! these and the payload (4), payload. Numbers go on from one half to the
@@ -25,9 +34,10 @@ use redb::StorageBackend;
 use uuid::Uuid;
 
 use super::Error;
+use super::front::{FRONT, Front, write_names, write_stamp};
 
 /// Records begin at multiples of it: the largest block that a disk tears.
-const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 /// Size of the journal, of both halves. A larger one makes checkpoints rarer
 /// and longer, and a start after a crash slower: replaying one half takes about
 /// a second.
@@ -45,7 +55,9 @@ pub(super) struct Journal {
     /// Where the next record begins in the half of the generation.
     offset: u64,
     /// Size of a half.
-    capacity: u64,
+    half: u64,
+    /// Bytes of it in front of its records.
+    front: u64,
     /// The record being written, kept to be filled again.
     record: Vec<u8>,
 }
@@ -59,8 +71,9 @@ struct Head {
 }
 
 impl Journal {
-    /// Writes the space of a new journal: `bytes`, in whole blocks.
-    pub(super) fn make(file: &dyn StorageBackend, bytes: u64) -> io::Result<()> {
+    /// Makes a new journal of a store, which begins with a generation: writes
+    /// its space, `bytes` in whole blocks, and names the store in it.
+    pub(super) fn make(file: &dyn StorageBackend, bytes: u64, store: Uuid, generation: u64) -> io::Result<()> {
         let zeros = vec![0; blocks(1) * 16];
         let step = as_u64(zeros.len());
         let bytes = bytes.next_multiple_of(step);
@@ -68,20 +81,82 @@ impl Journal {
         for offset in (0..bytes / step).map(|number| number * step) {
             file.write(offset, &zeros)?;
         }
+        write_stamp(file, bytes / 2, store, generation)?;
+        file.sync_data()?;
+        // One that has its name is complete.
+        write_names(file, bytes, store)?;
         file.sync_data()
     }
 
-    /// Opens the journal of a store at the given generation, and reads the
-    /// records of that generation and of the next.
+    /// Whether it was made to its end: then it names its store.
+    pub(super) fn is_whole(file: &dyn StorageBackend) -> io::Result<bool> {
+        Front::read(file).map(|front| front.is_named())
+    }
+
+    /// Whether it was made for this store, to begin with this generation.
+    pub(super) fn is_made_for(file: &dyn StorageBackend, store: Option<Uuid>, generation: u64) -> io::Result<bool> {
+        let front = Front::read(file)?;
+        let is_stamped = front.newest_stamp() == Some(generation);
+        Ok(is_stamped && store.is_some_and(|store| front.of(store).is_ok()))
+    }
+
+    /// Whether a batch was ever given to this journal, in whatever format: a
+    /// new one has no record, and no generation but the first.
+    pub(super) fn was_used(file: &dyn StorageBackend) -> io::Result<bool> {
+        let length = file.len()?;
+        for offset in [0, FRONT, length / 2, length / 2 + FRONT] {
+            let mut magic = [0; MAGIC.len()];
+            if offset + BLOCK <= length {
+                file.read(offset, &mut magic)?;
+            }
+            if magic == *MAGIC {
+                return Ok(true);
+            }
+        }
+        Ok(Front::read(file)?.newest_stamp() > Some(0))
+    }
+
+    /// Opens the journal of a store whose tables are at the given generation,
+    /// and reads the records of that generation and of the next. One that is
+    /// not the journal of these tables is refused. Nothing is written.
     pub(super) fn open(
         file: Box<dyn StorageBackend>,
         store: Uuid,
         generation: u64,
     ) -> Result<(Self, Vec<Vec<u8>>), Error> {
         let capacity = file.len().map_err(failed)? / 2;
+        let front = Front::read(&*file).map_err(failed)?.of(store)?;
+        let (journal, records, newest) = Self::open_behind(FRONT, file, store, generation, capacity)?;
+        front.check(generation, newest, !records.is_empty())?;
+        Ok((journal, records))
+    }
+
+    /// As [`Self::open`], of a journal of format 5, which names no store.
+    pub(super) fn open_unnamed(
+        file: Box<dyn StorageBackend>,
+        store: Uuid,
+        generation: u64,
+    ) -> Result<(Self, Vec<Vec<u8>>), Error> {
+        let capacity = file.len().map_err(failed)? / 2;
+        let (journal, records, _) = Self::open_behind(0, file, store, generation, capacity)?;
+        Ok((journal, records))
+    }
+
+    /// Reads the records, which begin `front` bytes behind the begin of each
+    /// half; also the newest generation that a half begins with.
+    fn open_behind(
+        front: u64,
+        file: Box<dyn StorageBackend>,
+        store: Uuid,
+        generation: u64,
+        half: u64,
+    ) -> Result<(Self, Vec<Vec<u8>>, u64), Error> {
+        let capacity = half.saturating_sub(front);
         let mut content = vec![0; usize::try_from(capacity).unwrap_or(usize::MAX)];
+        let mut newest = generation;
         let mut read = |generation, number| {
-            file.read(begin(generation, capacity), &mut content).map_err(failed)?;
+            file.read(begin(generation, half) + front, &mut content).map_err(failed)?;
+            newest = newest.max(first_generation(&content, store).unwrap_or(0));
             Found::read(&content, store, generation, number)
         };
         let first = read(generation, None)?;
@@ -93,7 +168,8 @@ impl Journal {
             (generation + 1, second.number, second.offset)
         };
         records.extend(second.records);
-        Ok((Self { file, store, generation, number, offset: as_u64(offset), capacity, record: Vec::new() }, records))
+        let offset = as_u64(offset);
+        Ok((Self { file, store, generation, number, offset, half, front, record: Vec::new() }, records, newest))
     }
 
     /// The generation that records are written for.
@@ -101,14 +177,18 @@ impl Journal {
         self.generation
     }
 
+    const fn capacity(&self) -> u64 {
+        self.half.saturating_sub(self.front)
+    }
+
     /// Whether a payload of so many bytes has room in the half.
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        self.offset + as_u64(blocks(HEAD + bytes)) <= self.capacity
+        self.offset + as_u64(blocks(HEAD + bytes)) <= self.capacity()
     }
 
     /// Whether it would have room in an empty half.
     pub(super) fn can_hold(&self, bytes: usize) -> bool {
-        as_u64(blocks(HEAD + bytes)) <= self.capacity
+        as_u64(blocks(HEAD + bytes)) <= self.capacity()
     }
 
     /// Appends a record and syncs it: on return it survives a crash. After
@@ -125,7 +205,7 @@ impl Journal {
         self.record.extend_from_slice(&checksum.to_le_bytes());
         self.record.extend_from_slice(payload);
         self.record.resize(blocks(self.record.len()), 0);
-        self.file.write(begin(self.generation, self.capacity) + self.offset, &self.record)?;
+        self.file.write(begin(self.generation, self.half) + self.front + self.offset, &self.record)?;
         self.file.sync_data()?;
         self.offset += as_u64(self.record.len());
         self.number += 1;
@@ -137,6 +217,13 @@ impl Journal {
     pub(super) fn turn(&mut self) {
         self.generation += 1;
         self.offset = 0;
+    }
+
+    /// A checkpoint of everything is about to be made, behind which this
+    /// generation begins: the journal knows of it first.
+    pub(super) fn stamp(&self, generation: u64) -> io::Result<()> {
+        write_stamp(&*self.file, self.half, self.store, generation)?;
+        self.file.sync_data()
     }
 
     /// A checkpoint of everything is durable: a generation begins, and nobody
@@ -173,8 +260,8 @@ impl Found {
 }
 
 /// Where the half of a generation begins.
-const fn begin(generation: u64, capacity: u64) -> u64 {
-    if generation.is_multiple_of(2) { 0 } else { capacity }
+pub(super) const fn begin(generation: u64, half: u64) -> u64 {
+    if generation.is_multiple_of(2) { 0 } else { half }
 }
 
 fn failed(source: io::Error) -> Error {
@@ -214,6 +301,12 @@ fn head_at(content: &[u8], offset: usize, store: Uuid) -> Option<Head> {
     })
 }
 
+/// The generation of the whole record that a half begins with.
+fn first_generation(half: &[u8], store: Uuid) -> Option<u64> {
+    let head = head_at(half, 0, store)?;
+    record_at(half, 0, store, head.generation, head.number).map(|_| head.generation)
+}
+
 /// The payload of the whole record with this generation and number at an offset.
 fn record_at(content: &[u8], offset: usize, store: Uuid, generation: u64, number: u64) -> Option<&[u8]> {
     let head = head_at(content, offset, store)?;
@@ -246,16 +339,38 @@ mod tests {
 
     const STORE: Uuid = Uuid::from_u128(7);
 
-    /// Six blocks a half.
-    const BYTES: u64 = 12 * BLOCK;
-    /// Where the half of generation 3 begins.
-    const HALF: usize = 6 * 4096;
+    /// Two blocks in front of each half, and six for its records.
+    const BYTES: u64 = 16 * BLOCK;
+    /// Where the records of generation 4 begin.
+    const FIRST: usize = 2 * 4096;
+    /// Where the records of generation 3 begin.
+    const HALF: usize = 10 * 4096;
+
+    /// A new journal, which begins with generation 3.
+    fn new() -> Vec<u8> {
+        let file = InMemoryBackend::new();
+        Journal::make(&file, BYTES, STORE, 3).unwrap();
+        let mut bytes = vec![0; usize::try_from(BYTES).unwrap()];
+        file.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn open_as(bytes: &[u8], store: Uuid, generation: u64) -> Result<(Journal, Vec<Vec<u8>>), Error> {
+        let file = InMemoryBackend::new();
+        file.set_len(u64::try_from(bytes.len()).unwrap()).unwrap();
+        file.write(0, bytes).unwrap();
+        Journal::open(Box::new(file), store, generation)
+    }
 
     fn open(bytes: &[u8], generation: u64) -> Result<(Journal, Vec<Vec<u8>>), Error> {
-        let file = InMemoryBackend::new();
-        file.set_len(BYTES).unwrap();
-        file.write(0, bytes).unwrap();
-        Journal::open(Box::new(file), STORE, generation)
+        open_as(bytes, STORE, generation)
+    }
+
+    fn refusal(bytes: &[u8], generation: u64) -> String {
+        match open(bytes, generation).unwrap_err() {
+            Error::ForeignJournal { detail } => detail,
+            error => panic!("{error}"),
+        }
     }
 
     fn image(journal: &Journal) -> Vec<u8> {
@@ -266,7 +381,7 @@ mod tests {
 
     /// A journal whose first half is full, and that goes on in the second.
     fn turned() -> Journal {
-        let (mut journal, _) = open(&[], 3).unwrap();
+        let (mut journal, _) = open(&new(), 3).unwrap();
         for number in 0..8_u8 {
             if !journal.fits(1) {
                 journal.turn();
@@ -277,7 +392,7 @@ mod tests {
     }
 
     fn written(payloads: &[&[u8]]) -> Vec<u8> {
-        let (mut journal, _) = open(&[], 3).unwrap();
+        let (mut journal, _) = open(&new(), 3).unwrap();
         for payload in payloads {
             journal.append(payload).unwrap();
         }
@@ -289,8 +404,9 @@ mod tests {
         let long = vec![9; 10_000];
         let bytes = written(&[b"one", &long, b""]);
         assert_eq!(open(&bytes, 3).unwrap().1, [b"one".to_vec(), long, Vec::new()]);
-        assert!(open(&bytes, 4).unwrap().1.is_empty());
         let (mut journal, _) = open(&bytes, 3).unwrap();
+        journal.stamp(4).unwrap();
+        assert!(open(&image(&journal), 4).unwrap().1.is_empty());
         journal.restart(4);
         journal.append(b"new").unwrap();
         assert_eq!(open(&image(&journal), 4).unwrap().1, [b"new".to_vec()]);
@@ -329,6 +445,7 @@ mod tests {
         // The checkpoint that frees the first half is durable.
         let (mut journal, records) = open(&image(&journal), 4).unwrap();
         assert_eq!((records, journal.number), (numbers(6), 8));
+        journal.stamp(5).unwrap();
         journal.restart(5);
         journal.append(b"new").unwrap();
         assert_eq!(open(&image(&journal), 5).unwrap().1, [b"new".to_vec()]);
@@ -336,15 +453,15 @@ mod tests {
 
     #[test]
     fn a_torn_begin_of_the_next_generation_is_dropped() {
-        let (mut journal, _) = open(&[], 3).unwrap();
+        let (mut journal, _) = open(&new(), 3).unwrap();
         (0..6_u8).for_each(|number| journal.append(&[number]).unwrap());
         journal.turn();
         journal.append(b"torn").unwrap();
         let mut bytes = image(&journal);
-        bytes[49] ^= 1;
+        bytes[FIRST + 49] ^= 1;
         let (journal, records) = open(&bytes, 3).unwrap();
         assert_eq!((records.len(), journal.generation(), journal.fits(1)), (6, 3, false));
-        assert!(open(&bytes, 4).unwrap().1.is_empty());
+        assert_eq!(refusal(&bytes, 4), "it knows nothing of generation 4, which the tables are at");
     }
 
     #[test]
@@ -360,8 +477,45 @@ mod tests {
 
     #[test]
     fn what_no_half_holds_is_known() {
-        let (journal, _) = open(&[], 3).unwrap();
-        assert!(journal.can_hold(HALF - HEAD) && journal.fits(HALF - HEAD));
-        assert!(!journal.can_hold(HALF - HEAD + 1));
+        let (journal, _) = open(&new(), 3).unwrap();
+        assert!(journal.can_hold(6 * 4096 - HEAD) && journal.fits(6 * 4096 - HEAD));
+        assert!(!journal.can_hold(6 * 4096 - HEAD + 1));
+    }
+
+    #[test]
+    fn what_is_not_the_journal_of_the_tables_is_refused() {
+        let whole = image(&turned());
+        assert_eq!(refusal(&vec![0; whole.len()], 3), "it names no store");
+        for half in [0, 8 * 4096] {
+            let mut bytes = whole.clone();
+            bytes[half..half + 4096].fill(0);
+            assert_eq!(refusal(&bytes, 3), "it names no store");
+        }
+        assert_eq!(refusal(&whole[..whole.len() / 2], 3), "it has 32768 bytes, and was made with 65536");
+        let error = open_as(&whole, Uuid::from_u128(8), 3).unwrap_err().to_string();
+        assert!(error.contains(&STORE.to_string()) && error.contains(&Uuid::from_u128(8).to_string()), "{error}");
+        // One of another time, before and after.
+        assert_eq!(refusal(&whole, 6), "it knows nothing of generation 6, which the tables are at");
+        assert_eq!(refusal(&whole, 2), "it has generation 4, the tables are at 2: they are older");
+        let (journal, _) = open(&new(), 3).unwrap();
+        journal.stamp(6).unwrap();
+        assert_eq!(refusal(&image(&journal), 3), "it has generation 6, the tables are at 3: they are older");
+        // The records that the tables are at are gone, the rest is there.
+        let mut bytes = whole.clone();
+        bytes[FIRST..8 * 4096].fill(0);
+        assert_eq!(refusal(&bytes, 4), "it knows nothing of generation 4, which the tables are at");
+    }
+
+    #[test]
+    fn a_torn_stamp_leaves_the_one_before() {
+        let (mut journal, _) = open(&new(), 3).unwrap();
+        journal.append(b"one").unwrap();
+        journal.stamp(4).unwrap();
+        let mut bytes = image(&journal);
+        bytes[4096 + 30] ^= 1;
+        assert_eq!(open(&bytes, 3).unwrap().1, [b"one".to_vec()]);
+        // Whole, but the checkpoint did not become durable.
+        assert_eq!(open(&image(&journal), 3).unwrap().1, [b"one".to_vec()]);
+        assert!(open(&image(&journal), 4).unwrap().1.is_empty());
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct JournalFile {
 
 impl JournalFile {
     pub(super) fn new(file: File) -> Result<Self, super::Error> {
-        let failed = |source| super::Error::Io { action: "open", path: super::open::JOURNAL.into(), source };
+        let failed = |source| super::Error::Io { action: "open", path: super::directory::JOURNAL.into(), source };
         let duplicate = file.try_clone().map_err(failed)?;
         Ok(Self { backend: FileBackend::new(file)?, file: duplicate, last_write: AtomicU64::new(0) })
     }

@@ -14,12 +14,16 @@ mod changes;
 mod checkpoint;
 mod codec;
 mod contents;
+mod directory;
 mod durable;
 mod error;
+mod front;
 mod journal;
 mod journal_file;
 mod letters;
 mod lineage;
+#[cfg(all(test, feature = "model"))]
+mod model;
 mod open;
 mod read;
 mod readers;
@@ -28,8 +32,10 @@ mod records;
 mod recover;
 mod rows;
 mod scan;
+mod sync;
 mod tables;
 mod trail;
+mod upgrade;
 mod write;
 
 pub use batch::{Batch, Committed, IdempotencyRow, Trim};

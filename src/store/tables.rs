@@ -7,8 +7,8 @@
 use redb::TableDefinition;
 
 /// The format that this version writes. It is raised with every change of a
-/// table or a row that older versions can't read.
-pub(super) const FORMAT: u32 = 5;
+/// table or a row that older versions can't read; see [`super::upgrade`].
+pub(super) const FORMAT: u32 = 6;
 
 pub(super) type Id = &'static [u8; 16];
 pub(super) type IdSeq = &'static [u8; 24];

@@ -23,3 +23,4 @@ mod routing;
 mod support;
 mod tidy;
 mod traces;
+mod upgrade;

@@ -2,45 +2,17 @@
 //! the n-th sync, a sync that fails, a disk that is full. Skipped, and said
 //! so, where strace is missing.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Client};
 use crate::support::process::{Server, Setup};
+use crate::support::strace::{faulty, works};
 
 /// Exit code for a store that failed.
 const STORE_FAILED: i32 = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Runs a server whose system calls fail as `injected` says.
-fn faulty(setup: &Setup, injected: &str) -> Setup {
-    let calls = injected.split_once(':').unwrap().0;
-    let log = setup.beside("strace");
-    let wrapper = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        log.to_str().unwrap(),
-        "-e",
-        &format!("trace={calls}"),
-        "-e",
-        &format!("inject={injected}"),
-    ];
-    setup.clone().under(&wrapper)
-}
-
-fn has_strace() -> bool {
-    // Some containers have it and forbid tracing.
-    let tried = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
-    let works = tried.is_ok_and(|status| status.success());
-    if !works {
-        println!("skipped: strace is missing or may not trace");
-    }
-    works
-}
 
 /// Every other one is too large for a row: it goes into a file.
 fn content(round: u32) -> String {
@@ -184,21 +156,21 @@ fn fails_cleanly(ledger: &Ledger, server: &mut Server, context: &str) {
 
 #[tokio::test]
 async fn death_before_any_sync_loses_nothing() {
-    if has_strace() {
+    if works() {
         sweep("fdatasync,fsync", "signal=KILL", 1, |_, _, _| {}).await;
     }
 }
 
 #[tokio::test]
 async fn a_failing_sync_is_an_unknown_outcome() {
-    if has_strace() {
+    if works() {
         sweep("fdatasync", "error=EIO", 2, fails_cleanly).await;
     }
 }
 
 #[tokio::test]
 async fn a_failing_write_is_an_unknown_outcome() {
-    if has_strace() {
+    if works() {
         sweep("pwrite64", "error=ENOSPC", 9, fails_cleanly).await;
     }
 }

@@ -17,3 +17,4 @@ pub(crate) mod random;
 pub(crate) mod schemas;
 pub(crate) mod service;
 pub(crate) mod stand_in;
+pub(crate) mod strace;

@@ -1,0 +1,102 @@
+//! The hand-over between the writer, the thread of the tables, views and
+//! contents, run by shuttle in a thousand orders of its threads:
+//! `cargo test --lib --features model store::model`.
+//!
+//! Shuttle finds a deadlock as soon as no thread can go on. The store is the
+//! real one, over backends in memory and files in a temporary directory; its
+//! locks and atomics are shuttle's (`sync.rs`).
+
+use redb::backends::InMemoryBackend;
+use sha2::{Digest, Sha256};
+use shuttle::sync::mpsc;
+use shuttle::thread;
+
+use super::{Batch, ContentFile, Durable, Store};
+use crate::task::Timestamp;
+
+/// Room for two small batches in each half, so that the writer has to wait
+/// for checkpoints too.
+const JOURNAL_BYTES: u64 = 2 * 4 * 4096;
+const ORDERS: usize = 1000;
+
+fn content(number: u8) -> (Vec<u8>, [u8; 32]) {
+    let content = vec![number; 100];
+    let sha256 = Sha256::digest(&content).into();
+    (content, sha256)
+}
+
+fn keep(store: &Store, number: u8) -> std::sync::Arc<ContentFile> {
+    let (content, sha256) = content(number);
+    let file = store.keep_content(sha256, &content).unwrap();
+    std::sync::Arc::new(file.expect("a store with a directory"))
+}
+
+/// Commits what comes, each in a batch of its own, as the writer does.
+fn write(store: &Store, events: &mpsc::Receiver<std::sync::Arc<ContentFile>>, tables: &mpsc::SyncSender<Durable>) {
+    for file in events {
+        let mut batch = Batch::default();
+        batch.put_content_file(file);
+        let durable = batch.make_durable(store, Timestamp::from_micros(1)).unwrap();
+        tables.send(durable).unwrap();
+    }
+}
+
+/// Applies what comes, several batches at once where there are, as the thread
+/// of the tables does.
+fn follow(store: &Store, batches: &mpsc::Receiver<Durable>) {
+    while let Ok(first) = batches.recv() {
+        store.apply(std::iter::once(first).chain(batches.try_iter())).unwrap();
+    }
+}
+
+fn hand_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let backends = (InMemoryBackend::new(), InMemoryBackend::new());
+    let store = Store::open_backends_beside(backends, JOURNAL_BYTES, 1 << 20, dir.path()).unwrap();
+    let (tables, batches) = mpsc::sync_channel(2);
+    let (commands, events) = mpsc::sync_channel(2);
+    let writer = thread::spawn({
+        let store = store.clone();
+        move || write(&store, &events, &tables)
+    });
+    let follower = thread::spawn({
+        let store = store.clone();
+        move || follow(&store, &batches)
+    });
+    let callers: Vec<_> = [[1, 2], [2, 3]]
+        .into_iter()
+        .map(|numbers| {
+            let (store, commands) = (store.clone(), commands.clone());
+            thread::spawn(move || {
+                for number in numbers {
+                    commands.send(keep(&store, number)).unwrap();
+                    // An event that is refused releases its file.
+                    drop(keep(&store, 9));
+                }
+            })
+        })
+        .collect();
+    drop(commands);
+    let reader = thread::spawn({
+        let store = store.clone();
+        move || {
+            let (sha256, seen) = (content(1).1, store.view().unwrap());
+            let first = seen.content(sha256).unwrap();
+            let then = store.view().unwrap().content(sha256).unwrap();
+            assert!(first.is_none() || first == then, "what was seen is gone");
+        }
+    });
+    for thread in callers.into_iter().chain([writer, reader, follower]) {
+        thread.join().unwrap();
+    }
+    let view = store.view().unwrap();
+    for number in 1..=3 {
+        let (content, sha256) = content(number);
+        assert_eq!(view.content(sha256).unwrap(), Some(content), "content {number} was committed and is gone");
+    }
+}
+
+#[test]
+fn nothing_waits_for_ever_and_no_content_is_lost() {
+    shuttle::check_random(hand_over, ORDERS);
+}

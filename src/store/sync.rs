@@ -1,0 +1,12 @@
+//! The locks, condition variables and atomics of the store.
+//!
+//! In the unit tests of the feature `model` they are those of shuttle, which
+//! runs the threads of a test in every order it can think of
+//! (`store/model.rs`). So what is modelled is what runs.
+
+#[cfg(all(test, feature = "model"))]
+pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard, atomic};
+#[cfg(not(all(test, feature = "model")))]
+pub(super) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
+
+pub(super) use std::sync::PoisonError;

@@ -1,0 +1,160 @@
+//! Upgrades a data directory of an earlier format when it is opened.
+//!
+//! Before anything is changed, the files that the upgrade rewrites are copied
+//! durably: `dats.redb` to `dats.redb.format-5`, the journal likewise. A journal that names its store is made beside. Then
+//! one transaction of redb replays the old journal, converts the rows
+//! (`v5.rs`, where the next conversion is to be added) and sets the new
+//! format. A crash before its commit leaves the old directory, which the next
+//! start upgrades from the beginning; after it the directory is a new one.
+//! The copies stay: they are for an operator who has to go back, and can be
+//! deleted at any time.
+
+mod v5;
+mod v5_journal;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, Key, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use uuid::Uuid;
+
+use super::backup::copy_file;
+use super::cautious::Cautious;
+use super::contents::sync_directory;
+use super::directory::{FILE, JOURNAL, generation, make_journal, open_journal, store_id};
+use super::journal::Journal;
+use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY};
+use super::{Error, codec, write};
+
+/// The formats that can be upgraded: only the one before this version's.
+pub(super) const UPGRADED: u32 = 5;
+/// The new journal until the upgrade has committed.
+const NEW_JOURNAL: &str = "dats.journal.new";
+/// What a table is called while its rows are converted.
+const CONVERTED: &str = "converted";
+
+/// The format that the tables say they have; `None`: they say nothing.
+pub(super) fn format_of(database: &Database) -> Result<Option<u32>, Error> {
+    let meta = match database.begin_read()?.open_table(tables::META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(meta.get(FORMAT_KEY)?.and_then(|value| value.value().try_into().ok().map(u32::from_le_bytes)))
+}
+
+/// Upgrades the store in `dir`, if it has an earlier format that is known.
+/// One of another format is left to the check that follows. `file` is not
+/// released yet, so nothing of the directory has been changed.
+pub(super) fn run(database: &Database, file: &Cautious, dir: &Path) -> Result<(), Error> {
+    match format_of(database)? {
+        Some(UPGRADED) => {}
+        Some(FORMAT) => return finish(database, dir),
+        Some(_) | None => return Ok(()),
+    }
+    let id: Uuid = store_id(database)?.ok_or(Error::Corrupt { table: "meta", detail: "it has no id".to_owned() })?;
+    let journal = open_journal(&dir.join(JOURNAL))?;
+    let bytes = journal.len().map_err(|source| Error::Io { action: "read", path: dir.join(JOURNAL), source })?;
+    if bytes != v5_journal::BYTES {
+        let detail = format!("it has {bytes} bytes, a journal of format {UPGRADED} has {}", v5_journal::BYTES);
+        return Err(Error::NotAStore { path: dir.join(JOURNAL), detail });
+    }
+    let (journal, records) = Journal::open_unnamed(journal, id, generation(database)?)?;
+    // What the old journal has belongs to earlier generations.
+    let next = journal.generation() + 1;
+    let batches = records.iter().map(|record| v5_journal::batch(record)).collect::<Result<Vec<_>, _>>()?;
+    tracing::info!(from = UPGRADED, to = FORMAT, commits = batches.len(), "upgrading the data directory");
+    let copies = [keep_copy(dir, FILE)?, keep_copy(dir, JOURNAL)?];
+    make_journal(&dir.join(NEW_JOURNAL), id, next)?;
+    sync_directory(dir)?;
+    let path = dir.join(FILE);
+    file.release().map_err(|source| Error::Io { action: "open", path, source })?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    write::apply(&batches.iter().collect::<Vec<_>>(), &transaction)?;
+    let converted = v5::convert(&transaction)?;
+    {
+        let mut meta = transaction.open_table(tables::META)?;
+        meta.insert(GENERATION_KEY, &next.to_le_bytes()[..])?;
+        meta.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
+    }
+    transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
+    finish(database, dir)?;
+    let [tables, journal] = copies.map(|path| path.display().to_string());
+    tracing::info!(
+        to = FORMAT,
+        tasks = converted.tasks,
+        changed = converted.changed.len(),
+        tables,
+        journal,
+        "the data directory was upgraded; the copies of its files can be deleted"
+    );
+    Ok(())
+}
+
+/// Gives the new journal its name, where an upgrade has committed and did not
+/// come to it: then the one that has the name is still the old one, which
+/// names no store.
+fn finish(database: &Database, dir: &Path) -> Result<(), Error> {
+    let (new, journal) = (dir.join(NEW_JOURNAL), dir.join(JOURNAL));
+    if !new.exists() {
+        return Ok(());
+    }
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { action: "rename", path, source }
+    };
+    let is_upgraded = Journal::is_whole(&*open_journal(&journal)?).map_err(failed(&journal))?;
+    let is_of_tables = Journal::is_made_for(&*open_journal(&new)?, store_id(database)?, generation(database)?);
+    if !is_upgraded && is_of_tables.map_err(failed(&new))? {
+        fs::rename(&new, &journal).map_err(failed(&new))?;
+    } else {
+        fs::remove_file(&new).map_err(failed(&new))?;
+    }
+    sync_directory(dir)
+}
+
+/// Copies a file of the directory beside itself, durably. A copy that is there
+/// was made by an upgrade that did not end, or by one of older data, and is
+/// replaced: only the file itself is sure to have everything.
+fn keep_copy(dir: &Path, name: &str) -> Result<PathBuf, Error> {
+    let copy = dir.join(format!("{name}.format-{UPGRADED}"));
+    let unfinished = dir.join(format!("{name}.format-{UPGRADED}.new"));
+    let copied = copy_file(&dir.join(name), &unfinished).and_then(|_| {
+        fs::rename(&unfinished, &copy).map_err(|source| Error::Io {
+            action: "rename",
+            path: unfinished.clone(),
+            source,
+        })
+    });
+    if copied.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    copied.map(|()| copy)
+}
+
+/// Converts every row of a table: `convert` is given its key and the old row.
+fn rewrite<K: Key + 'static>(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'_, K, tables::Bytes>,
+    mut convert: impl FnMut(&K::SelfType<'_>, &[u8]) -> Result<Vec<u8>, Error>,
+) -> Result<(), Error> {
+    let old = TableDefinition::<K, tables::Bytes>::new(CONVERTED);
+    transaction.rename_table(table, old)?;
+    {
+        let (old, mut new) = (transaction.open_table(old)?, transaction.open_table(table)?);
+        for row in old.iter()? {
+            let (key, row) = row?;
+            new.insert(key.value(), &convert(&key.value(), row.value())?[..])?;
+        }
+    }
+    transaction.delete_table(old)?;
+    Ok(())
+}
+
+/// Reads a value from the beginning of which an earlier version has written
+/// all but the last fields: these are read as zero, empty or `None`.
+fn decode_grown<T: serde::de::DeserializeOwned>(table: &'static str, row: &[u8]) -> Result<T, Error> {
+    // In the postcard format each of these is a zero byte.
+    codec::decode(table, &[row, &[0; 64]].concat())
+}

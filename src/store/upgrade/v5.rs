@@ -1,0 +1,98 @@
+//! From format 5 to this version's: one function for each table whose rows
+//! or keys have changed.
+//!
+//! **To change a row**: copy its struct, as it was in format 5, into this file
+//! (`TaskV5` and so on, with everything in it that changes), write
+//! `impl From<TaskV5> for Task`, and call [`rewrite`] on its table in a
+//! function that [`convert`] calls. A row that only gains fields at its end,
+//! and whose older rows are to read them as zero, empty or `None`, needs no
+//! copy: decode it with [`decode_grown`] and encode it again. New variants of
+//! an enum go to its end, and then nothing is to be done here.
+//!
+//! **To change what rows say** (a phase, a deadline): do it between decoding
+//! and encoding, raise the row's `version`, and push its id to
+//! [`Converted::changed`], so that the copy in Postgres gets it.
+//!
+//! **To change a part of a batch** see `v5_journal.rs`: the records of the
+//! old journal are in the tables when [`convert`] is called.
+//!
+//! Counters, and the index of tasks by project and status, are always built
+//! again from the converted tasks.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::super::codec::{decode, encode};
+use super::super::rows::Counters;
+use super::super::{Changed, Error, changes, tables};
+use super::{decode_grown, rewrite};
+use crate::task::{ProjectId, Task, TaskId};
+
+/// What an upgrade has done.
+#[derive(Debug, Default)]
+pub(super) struct Converted {
+    /// How many tasks there are.
+    pub(super) tasks: u64,
+    /// Those that say something else than before.
+    pub(super) changed: Vec<TaskId>,
+}
+
+/// Converts every table.
+pub(super) fn convert(transaction: &WriteTransaction) -> Result<Converted, Error> {
+    let mut converted = Converted::default();
+    open_tasks(transaction, &mut converted)?;
+    finished_tasks(transaction)?;
+    index_tasks(transaction, &mut converted)?;
+    changes::list_upgraded(transaction, &Changed { tasks: converted.changed.clone(), ..Changed::default() })?;
+    Ok(converted)
+}
+
+fn open_tasks(transaction: &WriteTransaction, converted: &mut Converted) -> Result<(), Error> {
+    rewrite(transaction, tables::OPEN_TASKS, |_, row| {
+        let before: Task = decode_grown("open_tasks", row)?;
+        let version = before.version;
+        let task = open_task(before);
+        converted.changed.extend((task.version != version).then_some(task.id));
+        encode("open_tasks", &task)
+    })
+}
+
+/// A task that has not ended, as this version has it.
+fn open_task(task: Task) -> Task {
+    task
+}
+
+fn finished_tasks(transaction: &WriteTransaction) -> Result<(), Error> {
+    rewrite(transaction, tables::FINISHED_TASKS, |_, row| {
+        let task: Task = decode_grown("finished_tasks", row)?;
+        encode("finished_tasks", &task)
+    })
+}
+
+/// Builds the index of tasks by project and the counters again.
+fn index_tasks(transaction: &WriteTransaction, converted: &mut Converted) -> Result<(), Error> {
+    let mut counters: BTreeMap<ProjectId, Counters> = BTreeMap::new();
+    for row in transaction.open_table(tables::COUNTERS)?.iter()? {
+        // Projects that never had a task have none.
+        let project = ProjectId::new(row?.0.value());
+        let corrupt = |error: crate::task::InvalidId| Error::Corrupt { table: "counters", detail: error.to_string() };
+        counters.insert(project.map_err(corrupt)?, Counters::default());
+    }
+    transaction.delete_table(tables::TASKS_BY_PROJECT)?;
+    let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
+    for table in [tables::OPEN_TASKS, tables::FINISHED_TASKS] {
+        for row in transaction.open_table(table)?.iter()? {
+            let (id, row) = row?;
+            let task: Task = decode("tasks", row.value())?;
+            by_project.insert((task.project.as_str(), task.status().code(), id.value()), ())?;
+            counters.entry(task.project.clone()).or_default().moved(None, Some(task.phase()));
+            converted.tasks += 1;
+        }
+    }
+    let mut table = transaction.open_table(tables::COUNTERS)?;
+    for (project, counters) in &counters {
+        table.insert(project.as_str(), &encode("counters", counters)?[..])?;
+    }
+    Ok(())
+}
