@@ -83,7 +83,7 @@ async fn for_workers(crowd: u64) -> Vec<Duration> {
             }
         });
     }
-    let waits = waits(&engine, crowd, &["queued", "dispatched"]).await;
+    let waits = waits(&engine, crowd, &["queued"]).await;
     stop.store(true, Ordering::Relaxed);
     workers.abort_all();
     while workers.join_next().await.is_some() {}

@@ -51,13 +51,11 @@ fn life() -> Vec<(&'static str, Input, Timestamp)> {
     let leased = |number, second: i64| Input::Lease { id: lease(number), worker: worker(), until: at(second + 60) };
     let reason = "no test".to_owned();
     vec![
-        ("admit", Input::Admit, at(1)),
         ("lease", leased(1, 2), at(2)),
         ("renew", Input::Renew { id: lease(1), until: at(100) }, at(40)),
         ("output", report(output()), at(50)),
         ("rejected", report(verdict(Decision::Rejected { reason })), at(55)),
         ("backoff over", Input::Tick, at(400)),
-        ("admit again", Input::Admit, at(401)),
         ("lease again", leased(2, 402), at(402)),
         ("output again", report(output()), at(410)),
         ("validated", report(verdict(Decision::Validated)), at(420)),
@@ -67,7 +65,7 @@ fn life() -> Vec<(&'static str, Input, Timestamp)> {
 fn born(submission: &Submission) -> Task {
     let qa_profile = QaProfile::new("consensus").expect("a profile");
     let id = TaskId::new(Uuid::from_u128(7));
-    submit(id, submission, Resolved { qa_profile, ..resolved() }, &[], at(0)).task
+    submit(id, submission, Resolved { qa_profile, ..resolved() }, &[], at(0), &Policy::default()).task
 }
 
 /// A copy of the task and one update of a map of many.

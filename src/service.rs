@@ -20,7 +20,7 @@ use crate::address::Address;
 use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::engine::{self, Bus, Engine, WriterThread};
+use crate::engine::{self, Engine, WriterThread};
 use crate::http::{self, ApiKey, App, Others};
 use crate::replica::Replicator;
 use crate::routing::{self, Driver, Services};
@@ -251,7 +251,6 @@ fn engine_settings(config: &Config) -> engine::Settings {
     engine::Settings {
         policy: config.policy(),
         router: config.routing.router.clone(),
-        bus: if config.events.rabbitmq.is_some() { Bus::Broker } else { Bus::Embedded },
         tiers: config.routing.tiers.clone(),
         default_priority: tasks.default_priority,
         default_qa_profile: tasks.qa_profile_default.clone(),

@@ -103,11 +103,16 @@ fn settings(broker: &RabbitMq) -> Settings {
             qa: "qa.events".to_owned(),
         },
         queue: "orchestration-events".to_owned(),
-        work_queues: WorkQueues { declare: true, name: "task.ready.{tier}".to_owned() },
+        work_queues: WorkQueues {
+            declare: true,
+            name: "task.ready.{tier}".to_owned(),
+            require_consumer: dats::amqp::RequireConsumer::Auto,
+        },
         queue_type: QueueType::Quorum,
         prefetch: 512,
         window: WINDOW,
         confirm_timeout: Duration::from_secs(30),
+        unobserved_wait: Duration::from_secs(3600),
         tiers: vec![Tier::new("small").expect("a tier")],
     }
 }

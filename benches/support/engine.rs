@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use dats::amqp;
 use dats::clock::Clock;
-use dats::engine::{Bus, CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
+use dats::engine::{CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
 use dats::store::Store;
 use dats::task::{
-    ArtifactId, Correlation, Domain, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router, TaskId, Tier,
+    ArtifactId, Bus, Correlation, Domain, Holder, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router, TaskId, Tier,
     WorkerId,
 };
 
@@ -23,7 +23,6 @@ fn settings(hot_bytes: usize) -> Settings {
     let tier = || Tier::new("small").expect("a tier");
     let day = Duration::from_hours(24);
     Settings {
-        bus: Bus::Embedded,
         policy: Policy::default(),
         router: Router {
             rules: Vec::new(),
@@ -63,8 +62,9 @@ pub(crate) fn start(dir: &Path, hot_bytes: usize) -> (Engine, WriterThread) {
 pub(crate) fn start_with_broker(dir: &Path) -> (Engine, WriterThread) {
     let store = Store::open(dir, CACHE_BYTES).expect("a store");
     let log_readers = vec![amqp::READER.to_owned()];
-    Engine::start(store, Settings { bus: Bus::Broker, log_readers, ..settings(64 << 20) }, &Clock::new())
-        .expect("an engine")
+    let mut settings = Settings { log_readers, ..settings(64 << 20) };
+    settings.policy.bus = Bus::Broker;
+    Engine::start(store, settings, &Clock::new()).expect("an engine")
 }
 
 /// The same where tasks are routed by an Agent.
@@ -153,7 +153,7 @@ pub(crate) fn output_of(artifact: ArtifactId, named: OutputArtifact) -> Output {
         artifacts: vec![named],
         inputs_consumed: Vec::new(),
         model_used: Some("model-7b".to_owned()),
-        worker: None,
+        sender: Holder::default(),
         tokens_input: Some(120),
         tokens_output: Some(800),
         execution_time_ms: None,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
+use crate::engine::Position;
 use crate::task::{Tier, Timestamp};
 
 /// What the rest of the service sees of the broker.
@@ -22,6 +23,17 @@ pub struct Broker {
 struct State {
     figures: Figures,
     frontier: Frontier,
+    /// What has gone from its work queue: at most what projects have slots for.
+    lost: Vec<Lost>,
+}
+
+/// A dispatched task that has gone from its work queue.
+#[derive(Debug, Clone)]
+pub(super) struct Lost {
+    /// Where its `task.ready` stands.
+    pub(super) position: Position,
+    /// Its tier.
+    pub(super) tier: Tier,
 }
 
 /// Which dispatches are known to be at the broker: those before `read_at`,
@@ -166,7 +178,7 @@ impl Broker {
         Self {
             address,
             clock,
-            state: Mutex::new(State { figures, frontier: Frontier::default() }),
+            state: Mutex::new(State { figures, frontier: Frontier::default(), lost: Vec::new() }),
             is_queue_missing: AtomicBool::new(false),
         }
     }
@@ -239,6 +251,16 @@ impl Broker {
     /// Whether that was so since this was last asked for.
     pub(super) fn take_missing_queue(&self) -> bool {
         self.is_queue_missing.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tasks have gone from their work queues.
+    pub(super) fn publish_again(&self, lost: Vec<Lost>) {
+        self.lock().lost.extend(lost);
+    }
+
+    /// What has gone since this was last asked for.
+    pub(super) fn take_lost(&self) -> Vec<Lost> {
+        std::mem::take(&mut self.lock().lost)
     }
 
     /// How far publishing is.

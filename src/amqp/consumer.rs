@@ -59,7 +59,7 @@ impl Consumer {
         let link = unless_stopped(&self.stop, Link::open(&self.settings, "consuming")).await?;
         let result = tokio::select! {
             result = self.serve_over(&link) => result,
-            result = depths::watch(&link, &self.engine, &self.settings, &self.broker) => result,
+            result = depths::watch(&link, &self.engine, &self.settings, &self.broker, &self.clock) => result,
         };
         link.close().await;
         result

@@ -1,34 +1,77 @@
-//! How many tasks wait at the broker: what is not among them any more, a
-//! worker has taken, and its time counts.
+//! Counts the work queues: the engine learns how many tasks wait in each and
+//! whether workers are there. What has gone although no worker can have taken it
+//! is published again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::broker::{Broker, Waiting};
+use super::broker::{Broker, Lost, Waiting};
 use super::connection::{Error, Link};
 use super::settings::Settings;
 use super::topology;
-use crate::engine::{self, Engine};
-use crate::task::{Tier, Timestamp};
+use crate::clock::Clock;
+use crate::engine::{self, Counted, Engine, QueueReport};
+use crate::task::{Seq, TaskId, Tier, Timestamp};
 
 /// How often the queues are counted.
 const EVERY: Duration = Duration::from_secs(1);
+/// The same, in rounds, for a tier of which nothing is at the broker.
+const IDLE_ROUNDS: u64 = 5;
+/// How often a task that has gone from its queue is published again, at most.
+const AGAIN: Duration = Duration::from_mins(1);
+/// How often it is noted how far publishing is, for waits that nothing observes.
+const NOTE: Duration = Duration::from_secs(10);
+
+/// What is known of the queue of a tier between two counts.
+#[derive(Debug, Default)]
+struct Known {
+    /// Everything dispatched before was at the broker at the count before: a
+    /// message that is just being enqueued need not be counted yet.
+    published_before: Option<Timestamp>,
+    /// When it was noted up to which dispatch everything is at the broker.
+    notes: VecDeque<(Timestamp, Timestamp)>,
+}
+
+impl Known {
+    /// Notes how far publishing is; the dispatches before which time have been
+    /// at the broker for `wait`.
+    fn unobserved_before(&mut self, now: Timestamp, published: Option<Timestamp>, wait: Duration) -> Option<Timestamp> {
+        let published = published?;
+        // What was there before the first note was confirmed by an earlier
+        // connection or run, soon after its dispatch.
+        let earlier = self.notes.front().map_or(published, |(_, first)| *first).min(now.before(wait));
+        if self.notes.back().is_none_or(|(at, _)| now.since(*at) >= NOTE) {
+            self.notes.push_back((now, published));
+        }
+        while self.notes.get(1).is_some_and(|(at, _)| now.since(*at) >= wait) {
+            self.notes.pop_front();
+        }
+        let noted = self.notes.front().filter(|(at, _)| now.since(*at) >= wait).map(|(_, published)| *published);
+        Some(noted.map_or(earlier, |noted| noted.max(earlier)))
+    }
+}
 
 /// Counts until the connection fails.
-pub(super) async fn watch(link: &Link, engine: &Engine, settings: &Settings, broker: &Broker) -> Result<(), Error> {
+pub(super) async fn watch(
+    link: &Link,
+    engine: &Engine,
+    settings: &Settings,
+    broker: &Broker,
+    clock: &Clock,
+) -> Result<(), Error> {
     let mut channel = None;
-    // Only what was at the broker at the count before: a message that is just
-    // being enqueued need not be counted yet.
-    let mut known: HashMap<Tier, Timestamp> = HashMap::new();
-    loop {
+    let mut known: HashMap<Tier, Known> = HashMap::new();
+    let mut again: HashMap<TaskId, Timestamp> = HashMap::new();
+    for round in 0_u64.. {
         sleep(EVERY).await;
-        let busy: Vec<Tier> =
-            engine.figures().queues.into_iter().filter(|queue| queue.depth > 0).map(|queue| queue.tier).collect();
-        known.retain(|tier, _| busy.contains(tier));
-        for tier in busy {
-            let published_before = broker.published_before(&tier);
+        let now = clock.now();
+        again.retain(|_, at| now.since(*at) < AGAIN);
+        let queues = engine.figures().queues;
+        let is_due = |queue: &engine::Queue| queue.depth > 0 || round.is_multiple_of(IDLE_ROUNDS);
+        for tier in queues.into_iter().filter(is_due).map(|queue| queue.tier) {
+            let published = broker.published_before(&tier);
             let counting = match channel.take() {
                 Some(channel) => channel,
                 None => link.channel().await?,
@@ -42,18 +85,56 @@ pub(super) async fn watch(link: &Link, engine: &Engine, settings: &Settings, bro
                 channel = Some(counting);
             }
             note(broker, &tier, found);
-            let before = published_before.and_then(|before| known.insert(tier.clone(), before));
-            // Without a consumer nobody can have taken anything.
-            if let (Some(waiting), Some(before)) = (found.filter(|waiting| waiting.consumers > 0), before) {
-                let ready = usize::try_from(waiting.ready).unwrap_or(usize::MAX);
-                match engine.note_waiting(tier, ready, before).await {
-                    // The next count tells the same.
-                    Ok(_) | Err(engine::Error::Overloaded) => {}
-                    Err(error) => return Err(error.into()),
+            let known = known.entry(tier.clone()).or_default();
+            let unobserved_before = known.unobserved_before(now, published, settings.unobserved_wait);
+            let published_before = std::mem::replace(&mut known.published_before, published);
+            let report = QueueReport {
+                tier: tier.clone(),
+                counted: found.map(counted),
+                published_before,
+                unobserved_before,
+                rule: settings.work_queues.require_consumer,
+            };
+            match engine.report_queue(report).await {
+                Ok(missing) => {
+                    let missing = missing.into_iter().filter(|task| !again.contains_key(task)).collect();
+                    publish_again(engine, broker, &tier, missing, &mut again, now).await?;
                 }
+                // The next count tells the same.
+                Err(engine::Error::Overloaded) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
+    Ok(())
+}
+
+/// Has tasks published again, each under its id, that have gone from their queue.
+async fn publish_again(
+    engine: &Engine,
+    broker: &Broker,
+    tier: &Tier,
+    missing: Vec<TaskId>,
+    again: &mut HashMap<TaskId, Timestamp>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut lost = Vec::with_capacity(missing.len());
+    for task in missing {
+        again.insert(task, now);
+        if let Some(position) = engine.newest_dispatch(task, Seq(u64::MAX)).await? {
+            lost.push(Lost { position, tier: tier.clone() });
+        }
+    }
+    tracing::warn!(count = lost.len(), %tier, "tasks have gone from a work queue without a worker; they are published again");
+    broker.publish_again(lost);
+    Ok(())
+}
+
+fn counted(found: Waiting) -> Counted {
+    Counted { ready: usize::try_from(found.ready).unwrap_or(usize::MAX), consumers: found.consumers }
 }
 
 fn note(broker: &Broker, tier: &Tier, found: Option<Waiting>) {
@@ -61,4 +142,26 @@ fn note(broker: &Broker, tier: &Tier, found: Option<Waiting>) {
         Some(waiting) => drop(figures.waiting.insert(tier.clone(), waiting)),
         None => drop(figures.waiting.remove(tier)),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    #[test]
+    fn a_wait_that_nothing_observes_counts_from_the_confirm() {
+        let (mut known, wait) = (Known::default(), Duration::from_secs(100));
+        assert_eq!(known.unobserved_before(at(1000), None, wait), None);
+        // What an earlier run has dispatched counts from its dispatch.
+        assert_eq!(known.unobserved_before(at(1000), Some(at(950)), wait), Some(at(900)));
+        // The broker was away: what was dispatched long ago is confirmed only now.
+        assert_eq!(known.unobserved_before(at(1200), Some(at(950)), wait), Some(at(950)));
+        assert_eq!(known.unobserved_before(at(1210), Some(at(1209)), wait), Some(at(950)));
+        assert_eq!(known.unobserved_before(at(1309), Some(at(1300)), wait), Some(at(950)));
+        assert_eq!(known.unobserved_before(at(1310), Some(at(1300)), wait), Some(at(1209)));
+    }
 }

@@ -5,7 +5,7 @@
 //! log ─ reader `amqp` ─▶ Outbox ─ waves ─▶ publisher ═▶ exchanges ─▶ work queues, other services
 //!                                            ▲ letters
 //! engine ◀─ accept, bury ─ consumer ◀════════╪═ queue of this service
-//!        ◀─ note_waiting ─ depths  ◀═════════╧═ counts of the work queues
+//!        ◀─ report_queue ─ depths  ◀═════════╧═ counts of the work queues
 //! ```
 //!
 //! [`Driver`] runs both sides, each on a connection of its own: a broker that
@@ -39,4 +39,5 @@ pub use asyncapi::{asyncapi_text, document};
 pub use broker::{Broker, Figures, LinkFigures, LinkState};
 pub use driver::{Driver, READER};
 pub use metrics::Metrics;
+pub use crate::engine::RequireConsumer;
 pub use settings::{Credentials, Exchanges, QueueType, Settings, WorkQueues};

@@ -172,11 +172,16 @@ pub(super) mod tests {
             ca_file: None,
             exchanges: Exchanges { task: name(), cascade: name(), qa: name() },
             queue: "ours".to_owned(),
-            work_queues: WorkQueues { declare: true, name: "{tier}".to_owned() },
+            work_queues: WorkQueues {
+                declare: true,
+                name: "{tier}".to_owned(),
+                require_consumer: crate::engine::RequireConsumer::Auto,
+            },
             queue_type: QueueType::Quorum,
             prefetch: 1,
             window: 1,
             confirm_timeout: std::time::Duration::from_secs(1),
+            unobserved_wait: std::time::Duration::from_secs(3600),
             tiers: Vec::new(),
         }
     }

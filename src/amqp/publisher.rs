@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{Broker, Side};
+use super::broker::{Broker, Lost, Side};
 use super::connection::{Error, Link, step, unless_stopped};
 use super::outbox::{Event, Outbox};
 use super::outgoing::{self, Letter, Message};
@@ -135,6 +135,7 @@ impl Publisher {
             head.borrow_and_update();
             self.prepare().await?;
             self.replace_lost().await?;
+            self.publish_lost_again().await;
             // What was read and is not out yet: nobody can have taken it while the wave is under way.
             self.report();
             self.collect_letters();
@@ -219,8 +220,8 @@ impl Publisher {
             return Ok(());
         }
         let (joined, mut count) = (self.reader.place().joined, 0);
-        for Dispatch { position, tier, at, is_taken } in self.engine.dispatched().await? {
-            if is_taken || position.seq > self.outbox.read_to() || !self.emptied.contains(&tier) {
+        for Dispatch { position, tier, at } in self.engine.dispatched().await? {
+            if position.seq > self.outbox.read_to() || !self.emptied.contains(&tier) {
                 continue;
             }
             let event = Event { order: position.seq.max(joined), position, ready: Some((tier, at)), tries: 0 };
@@ -238,13 +239,28 @@ impl Publisher {
         Ok(())
     }
 
+    /// Single tasks that have gone from their queues, by a purge or a policy of
+    /// the broker, are published again under their ids, while they still wait.
+    async fn publish_lost_again(&mut self) {
+        for Lost { position, tier } in self.broker.take_lost() {
+            if !matches!(self.engine.still_waits(position).await, Ok(true)) {
+                continue;
+            }
+            let joined = self.reader.place().joined;
+            let now = self.clock.now();
+            let event = Event { order: position.seq.max(joined), position, ready: Some((tier, now)), tries: 0 };
+            if self.outbox.push(event) && position.seq <= joined {
+                self.earlier = self.earlier.map(|left| left.saturating_add(1));
+            }
+        }
+    }
+
     /// What is to be published because of a change, if anything.
     async fn event_of(&self, seq: Seq, entry: &LogEntry) -> Result<Option<Event>, Error> {
         let own = Position { seq, task: entry.task() };
         let position = match &entry.change {
-            // A worker that held a lease has given it up: nobody else would
-            // hear of the task.
-            Change::Released | Change::LeaseExpired => match entry.task() {
+            // It was announced before: in another run, to workers that lease.
+            Change::Dispatched => match entry.task() {
                 Some(task) => self.engine.newest_dispatch(task, seq).await?,
                 None => None,
             },

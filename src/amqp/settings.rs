@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::engine::RequireConsumer;
 use crate::task::Tier;
 
 /// Where the broker is and what is declared there.
@@ -36,6 +37,9 @@ pub struct Settings {
     pub window: usize,
     /// How long a confirm may take.
     pub confirm_timeout: Duration,
+    /// How long a task may be at the broker, where nothing tells whether a
+    /// worker has it, before its deadline begins.
+    pub unobserved_wait: Duration,
     /// The tiers there are.
     pub tiers: Vec<Tier>,
 }
@@ -73,6 +77,8 @@ pub struct WorkQueues {
     pub declare: bool,
     /// Their name, in which `{tier}` stands for the tier.
     pub name: String,
+    /// What a queue without consumers means for the next dispatches.
+    pub require_consumer: RequireConsumer,
 }
 
 impl WorkQueues {

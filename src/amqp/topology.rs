@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Names of events, exchange by exchange.
 const OF_TASKS: [&str; 5] = ["task.started", "task.output.created", "task.validated", "task.rejected", "task.failed"];
 const OF_CASCADE: [&str; 3] = ["rollback.requested", "artifact.tainted", "artifact.suspect"];
-const OF_QA: [&str; 2] = ["review.requested", "review.completed"];
+/// Verdicts too: some QA services keep to their own exchange.
+const OF_QA: [&str; 4] = ["review.requested", "review.completed", "task.validated", "task.rejected"];
 
 /// Declares what publishing needs: also where answers arrive, since who is given
 /// a task may answer before the side that consumes is connected, and the broker

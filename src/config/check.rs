@@ -122,6 +122,7 @@ fn task_management(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<TaskManage
         ("task_management.lease_default_seconds", lease_default),
         ("task_management.lease_max_seconds", lease_max),
     );
+    let max_lost_leases = reader.narrow("task_management.max_lost_leases", 1..=1000);
     let max_concurrent_per_project = reader.narrow("task_management.max_concurrent_per_project", 1..=1_000_000);
     let timeout_default = reader.seconds("task_management.timeout_default_seconds", timeout_range);
     let max_attempts_default = reader.narrow("task_management.max_attempts_default", 1..=MAX_ATTEMPTS.into());
@@ -143,6 +144,7 @@ fn task_management(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<TaskManage
         review_timeout,
         lease_default,
         lease_max,
+        max_lost_leases,
     })
 }
 

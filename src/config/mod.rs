@@ -33,7 +33,7 @@ use crate::address::Address;
 use crate::amqp;
 use crate::replica;
 use crate::routing::{self, Service};
-use crate::task::{Policy, Priority, QaProfile, Router, Tier};
+use crate::task::{Bus, Policy, Priority, QaProfile, Router, Tier};
 use tree::{Node, Origin};
 
 /// The defaults, with a comment on every key.
@@ -120,6 +120,8 @@ impl Config {
             park: self.events.park,
             validation_timeout: tasks.validation_timeout,
             review_timeout: tasks.review_timeout,
+            bus: if self.events.rabbitmq.is_some() { Bus::Broker } else { Bus::Embedded },
+            max_lost_leases: tasks.max_lost_leases,
             agent: self.routing.agent.is_some(),
             rag: self.routing.rag.is_some(),
             max_depth: self.routing.max_depth,
@@ -263,6 +265,8 @@ pub struct TaskManagement {
     pub lease_default: Duration,
     /// Longest lease.
     pub lease_max: Duration,
+    /// Leases of one attempt that may run out before it fails.
+    pub max_lost_leases: u32,
 }
 
 /// Tiers, domains and the built-in rules.

@@ -1,6 +1,6 @@
 //! The broker's section.
 
-use crate::amqp::{Credentials, Exchanges, QueueType, Settings, WorkQueues};
+use crate::amqp::{Credentials, Exchanges, QueueType, RequireConsumer, Settings, WorkQueues};
 use crate::task::Tier;
 
 use super::reader::Reader;
@@ -9,6 +9,8 @@ use super::tree::Value;
 /// Longest name of an exchange or a queue of ours, so that what is added to
 /// it still fits into the 255 bytes that the protocol has for names.
 const MAX_NAME_BYTES: usize = 200;
+/// A year.
+const MAX_UNOBSERVED_SECONDS: u64 = 366 * 86_400;
 const NAME: &str = "a name of 1 to 200 printable characters without blanks";
 const WORK_QUEUE: &str = "a name of 1 to 200 printable characters with {tier} in it";
 
@@ -29,11 +31,18 @@ pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Settings> 
     let work_queue = reader.parsed("events.rabbitmq.work_queues.name", WORK_QUEUE, |text| {
         name(text).filter(|text| text.contains("{tier}"))
     });
+    let rules = [
+        ("auto", RequireConsumer::Auto),
+        ("always", RequireConsumer::Always),
+        ("never", RequireConsumer::Never),
+    ];
+    let require_consumer = reader.word("events.rabbitmq.work_queues.require_consumer", &rules);
     let types = [("quorum", QueueType::Quorum), ("classic", QueueType::Classic)];
     let queue_type = reader.word("events.rabbitmq.queue_type", &types);
     let prefetch = reader.narrow("events.rabbitmq.prefetch", 1..=65_535);
     let window = reader.count("events.rabbitmq.window", 1..=65_535);
     let confirm_timeout = reader.seconds("events.rabbitmq.confirm_timeout_seconds", 1..=3600);
+    let unobserved_wait = reader.seconds("events.rabbitmq.unobserved_wait_seconds", 1..=MAX_UNOBSERVED_SECONDS);
     if !is_wanted {
         return None;
     }
@@ -49,11 +58,12 @@ pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Settings> 
         ca_file,
         exchanges: exchanges?,
         queue: queue?,
-        work_queues: WorkQueues { declare, name: work_queue? },
+        work_queues: WorkQueues { declare, name: work_queue?, require_consumer: require_consumer? },
         queue_type: queue_type?,
         prefetch,
         window,
         confirm_timeout,
+        unobserved_wait,
         tiers: tiers.to_vec(),
     })
 }

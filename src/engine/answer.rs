@@ -12,7 +12,7 @@ use super::api::{Answer, Hold};
 use super::runs;
 use super::values::{Kept, Value, Values, word_text, write_display};
 use crate::task::{
-    Completion, Domain, Mode, OnChildFailure, OutputArtifact, Pending, Product, Progress, RecordId, Routing,
+    Completion, Domain, Mode, OnChildFailure, OutputArtifact, Pending, Product, Progress, Queued, RecordId, Routing,
     RoutingStep, State, Submission, Task, TaskError, TaskId, Tier, Timestamp,
 };
 
@@ -203,14 +203,17 @@ fn run_text(place: usize, words: &[u8]) -> Vec<u8> {
 /// What a task waits for that a pause holds back; its tier is quoted.
 fn write_hold(body: &mut Vec<u8>, hold: Hold, standing: Option<(&[u8], &[u8], &[u8])>) {
     let tier = standing.map_or(&b""[..], |(_, tier, _)| tier);
-    match hold {
-        Hold::Project => body.extend_from_slice(b"\"the project is paused\""),
-        Hold::Tier => {
-            let name = tier.get(1..tier.len().saturating_sub(1)).unwrap_or_default();
-            body.extend_from_slice(b"\"the tier ");
-            body.extend_from_slice(name);
-            body.extend_from_slice(b" is paused\"");
-        }
+    let name = tier.get(1..tier.len().saturating_sub(1)).unwrap_or_default();
+    let (before, after): (&[u8], &[u8]) = match hold {
+        Hold::Project => return body.extend_from_slice(b"\"the project is paused\""),
+        Hold::Tier => (b"\"the tier ", b" is paused\""),
+        Hold::Workers => (
+            b"\"workers of tier ",
+            b" to consume from its work queue, which has lost its consumers: one task at a time is dispatched until then\"",
+        ),
+    };
+    for piece in [before, name, after] {
+        body.extend_from_slice(piece);
     }
 }
 
@@ -376,13 +379,14 @@ fn waiting_for(task: &Task) -> Option<String> {
         State::Pending(Pending::Scheduled { until, .. }) => Some(format!("the time {until}")),
         State::Pending(Pending::Blocked { waits_for }) => Some(tasks(waits_for)),
         State::Pending(Pending::Analyzing { .. }) => Some(task.routing.map_or("routing", asked).to_owned()),
-        State::Pending(Pending::Queued { .. }) => Some(format!("a free slot of project {}", task.project)),
+        State::Pending(Pending::Queued(queued)) => Some(waiting_in_line(task, queued)),
         State::Pending(Pending::Backoff { until }) => Some(format!("attempt {} at {until}", task.attempts() + 1)),
-        State::Running { attempt, progress } => match progress {
-            Progress::Dispatched if attempt.taken_at.is_some() => {
-                Some(format!("the worker of tier {} that took it", task.tier))
-            }
-            Progress::Dispatched => Some(format!("a worker of tier {}", task.tier)),
+        State::Pending(Pending::Dispatched { .. }) => {
+            Some(format!("a worker of tier {} to take it from the broker", task.tier))
+        }
+        State::Running { progress, .. } => match progress {
+            Progress::Started { worker: Some(worker), .. } => Some(format!("worker {worker}")),
+            Progress::Started { worker: None, .. } => Some(format!("the worker of tier {} that took it", task.tier)),
             Progress::Leased { lease, .. } => Some(format!("worker {}", lease.worker)),
             Progress::Validating { .. } => Some(format!("validation by QA profile {}", task.qa_profile)),
             Progress::Reviewing { review, .. } => Some(format!("a reviewer to complete review {review}")),
@@ -392,6 +396,19 @@ fn waiting_for(task: &Task) -> Option<String> {
             Some(format!("{open} of its {all} subtasks to end"))
         }
         State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => None,
+    }
+}
+
+/// What a queued task waits for, in words.
+fn waiting_in_line(task: &Task, queued: &Queued) -> String {
+    let wanted = if queued.announced {
+        format!("a worker of tier {} and a free slot of project {}", task.tier, task.project)
+    } else {
+        format!("a free slot of project {}", task.project)
+    };
+    match queued.not_before {
+        Some(until) => format!("{wanted}, not before {until}, since a worker gave it back"),
+        None => wanted,
     }
 }
 
@@ -427,7 +444,7 @@ mod tests {
             routing: None,
         };
         let now = Timestamp::from_micros(1_795_000_000_123_400);
-        let task = task::submit(TaskId::from_bytes([7; 16]), submission, resolved, &[], now).task;
+        let task = task::submit(TaskId::from_bytes([7; 16]), submission, resolved, &[], now, &Policy::default()).task;
         let cancel = Input::Cancel { reason: reason.map(str::to_owned) };
         task::apply(&task, cancel, now.after(std::time::Duration::from_secs(1)), &Policy::default()).unwrap().task
     }
@@ -460,7 +477,12 @@ mod tests {
         let mut task = cancelled(&submission, "code-general", None);
         let plain = compact(&task, &Fixed::of(&submission, &task));
         assert_eq!(plain.standing(), None, "a pause holds back nothing that has ended");
-        task.state = State::Pending(Pending::Queued { since: task.created_at });
+        task.state = State::Pending(Pending::Queued(Queued {
+            since: task.created_at,
+            announced: true,
+            not_before: None,
+            attempt: None,
+        }));
         let open = compact(&task, &Fixed::of(&submission, &task));
         assert_eq!(open.clone().joined(), open);
         assert_eq!(open.fixed().unwrap().0, Fixed::of(&submission, &task).0);

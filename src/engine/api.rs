@@ -187,13 +187,15 @@ impl Answer {
     }
 }
 
-/// A pause that holds a waiting task back.
+/// What holds a waiting task back beside slots and workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// That of its project.
+    /// The pause of its project.
     Project,
-    /// That of its tier.
+    /// The pause of its tier.
     Tier,
+    /// The work queue of its tier at the broker has lost its consumers.
+    Workers,
 }
 
 /// One of the answers that a task has in its life.
@@ -201,7 +203,7 @@ pub enum Hold {
 pub struct Revision {
     /// The task's version.
     pub version: u64,
-    /// The pause that holds the task back.
+    /// What holds the task back.
     pub hold: Option<Hold>,
 }
 
@@ -272,7 +274,7 @@ pub struct ProjectStatus {
     /// Its tasks by phase.
     pub counters: Counters,
     /// Slots in use.
-    pub running: u32,
+    pub slots_in_use: u32,
     /// Slots there are.
     pub limit: u32,
     /// Since when its oldest pending task waits.

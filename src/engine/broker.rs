@@ -7,8 +7,11 @@ use super::command::Command;
 use super::handle::Engine;
 use super::machine::Machine;
 use super::outgoing;
+use super::pause::Changed;
+use super::settings::RequireConsumer;
+use super::supply::Counted;
 use crate::store::{self, DeadLetter, ScanFilter};
-use crate::task::{Input, Phase, Progress, Seq, State, Status, Task, TaskId, Tier, Timestamp};
+use crate::task::{Bus, Input, Pending, Phase, Seq, State, Status, Task, TaskId, Tier, Timestamp};
 
 /// Most dead letters that are kept: the oldest go first.
 const MAX_DEAD_LETTERS: u64 = 100_000;
@@ -40,8 +43,6 @@ pub struct Dispatch {
     pub tier: Tier,
     /// When it was dispatched.
     pub at: Timestamp,
-    /// Whether a worker is known to have taken it from a broker.
-    pub is_taken: bool,
 }
 
 impl Engine {
@@ -69,20 +70,18 @@ impl Engine {
     /// The newest attempt of every task that waits for a worker, in order.
     pub async fn dispatched(&self) -> Result<Vec<Dispatch>, Error> {
         self.read(|side| {
-            let filter = ScanFilter { statuses: vec![Status::Running], ..ScanFilter::default() };
+            let filter = ScanFilter { statuses: vec![Status::Pending], ..ScanFilter::default() };
             let mut dispatched = Vec::new();
             for id in side.store.view()?.scan(&filter)? {
                 let id = id?;
                 let view = side.store.view()?;
-                let Some(Task { tier, state: State::Running { attempt, progress: Progress::Dispatched }, .. }) =
-                    view.task(id)?
+                let Some(Task { tier, state: State::Pending(Pending::Dispatched { at, .. }), .. }) = view.task(id)?
                 else {
                     continue;
                 };
                 if let Some(seq) = view.newest_dispatch(id, Seq(u64::MAX))? {
                     let position = Position { seq, task: Some(id) };
-                    let (at, is_taken) = (attempt.dispatched_at, attempt.taken_at.is_some());
-                    dispatched.push(Dispatch { position, tier, at, is_taken });
+                    dispatched.push(Dispatch { position, tier, at });
                 }
             }
             dispatched.sort_unstable();
@@ -117,13 +116,29 @@ impl Engine {
         self.ask(|reply| Command::Bury { letters, reply }).await
     }
 
-    /// Tells that `waiting` tasks of a tier wait at the broker. Of those
-    /// dispatched before a time, at which they were all published, workers
-    /// have taken all but the newest so many, and their time counts from now
-    /// on; how many that are.
-    pub async fn note_waiting(&self, tier: Tier, waiting: usize, before: Timestamp) -> Result<usize, Error> {
-        self.ask(|reply| Command::NoteWaiting { tier, waiting, before, reply }).await
+    /// Tells how the work queue of a tier is. Tasks that it shows to be with
+    /// workers are taken from now on; the answer names those that have gone
+    /// from the queue although no worker can have taken them, the oldest first.
+    pub async fn report_queue(&self, report: QueueReport) -> Result<Vec<TaskId>, Error> {
+        self.ask(|reply| Command::ReportQueue { report, reply }).await
     }
+}
+
+/// The work queue of a tier, as it was counted.
+#[derive(Debug, Clone)]
+pub struct QueueReport {
+    /// The tier.
+    pub tier: Tier,
+    /// What is in it; `None`: it can't be counted.
+    pub counted: Option<Counted>,
+    /// Everything that was dispatched before this time was at the broker when
+    /// the queue was counted.
+    pub published_before: Option<Timestamp>,
+    /// Everything that was dispatched before this time has been at the broker
+    /// for as long as a task may wait unobserved.
+    pub unobserved_before: Option<Timestamp>,
+    /// What a queue without consumers means for the next dispatches.
+    pub rule: RequireConsumer,
 }
 
 impl Machine {
@@ -157,20 +172,67 @@ impl Machine {
         Ok(count == ROUND)
     }
 
-    /// Learns how many tasks of a tier wait at the broker.
-    pub(super) fn note_waiting(
-        &mut self,
-        tier: &Tier,
-        waiting: usize,
-        before: Timestamp,
-        now: Timestamp,
-    ) -> Stored<usize> {
-        let taken = self.lines.taken_by_now(tier, waiting, before, MAX_TAKEN);
-        let count = taken.len();
+    /// Learns how the work queue of a tier is.
+    pub(super) fn report_queue(&mut self, report: &QueueReport, now: Timestamp) -> Stored<Vec<TaskId>> {
+        let QueueReport { tier, counted, published_before, unobserved_before, rule } = report;
+        let was_held = self.lines.supply(tier).is_held();
+        if self.lines.supply(tier).count(*counted, *rule) {
+            self.keep_first_consumer(tier)?;
+        }
+        self.tell_held(tier, was_held);
+        let supply = *self.lines.supply(tier);
+        let gone = |waiting, before| match *published_before {
+            Some(known) => self.lines.not_waiting(tier, waiting, (known, before), MAX_TAKEN),
+            None => Vec::new(),
+        };
+        let mut taken = Vec::new();
+        if let Some(waiting) = supply.waiting_beside_consumers() {
+            // Workers that say when they begin may keep a task for long before.
+            let before = if supply.tells_starts() { *unobserved_before } else { *published_before };
+            taken = before.map(|before| gone(waiting, before)).unwrap_or_default();
+        } else if let Some(before) = unobserved_before.filter(|_| supply.is_unobserved()) {
+            taken = self.lines.not_waiting(tier, 0, (before, before), MAX_TAKEN);
+        }
+        let missing = match (supply.waiting_untouched(), *published_before) {
+            (Some(waiting), Some(before)) => gone(waiting, before),
+            _ => Vec::new(),
+        };
         for task in taken {
             // One that has moved on in this group is not taken, but done.
             let _ = self.apply(task, Input::Take, None, now)?;
         }
-        Ok(count)
+        Ok(missing)
+    }
+
+    /// Keeps that the queue of a tier has had a consumer, for the next start.
+    fn keep_first_consumer(&mut self, tier: &Tier) -> Stored<()> {
+        let Some(ready) = self.lines.ready.get_mut(tier) else { return Ok(()) };
+        ready.pause.had_consumer = true;
+        self.group.batch.put_tier_pause(tier, ready.pause)
+    }
+
+    /// Tells readers when tasks of a tier begin to wait for its workers, or end to.
+    fn tell_held(&mut self, tier: &Tier, was_held: bool) {
+        let is_held = self.lines.supply(tier).is_held();
+        if is_held != was_held {
+            tracing::info!(%tier, is_held, "the work queue of a tier has lost its consumers, or has some again");
+            self.group.pauses.push(Changed::Supply(tier.clone(), is_held));
+        }
+    }
+
+    /// A report of a worker was applied to a task that stood in `before`: what
+    /// it shows of the workers of the tier.
+    pub(super) fn learn_of_workers(&mut self, tier: &Tier, before: Phase, report: &str) {
+        if self.settings.policy.bus != Bus::Broker {
+            return;
+        }
+        let was_held = self.lines.supply(tier).is_held();
+        if report == "task.started" {
+            self.lines.supply(tier).heard_of_start();
+        }
+        if before == Phase::Dispatched && self.lines.supply(tier).heard_of_worker() {
+            tracing::info!(%tier, "workers of a tier use queues of their own; its work queue has no consumer");
+        }
+        self.tell_held(tier, was_held);
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::api::{
     Answer, Error, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions,
 };
+use super::broker::QueueReport;
 use super::cascade::{Cascade, CascadeRequest};
 use super::checkpoint::NewCheckpoint;
 use super::contents::Prepared;
@@ -92,8 +93,10 @@ pub(super) enum Command {
         duration: Duration,
         reply: Reply<Timestamp>,
     },
+    /// Gives a lease back; `delivered` says whether its worker ever had it.
     Release {
         lease: LeaseId,
+        delivered: bool,
         reply: Reply<()>,
     },
     TakeRouting {
@@ -131,12 +134,10 @@ pub(super) enum Command {
         letters: Vec<DeadLetter>,
         reply: Reply<()>,
     },
-    /// Tells how many tasks of a tier wait at the broker.
-    NoteWaiting {
-        tier: Tier,
-        waiting: usize,
-        before: Timestamp,
-        reply: Reply<usize>,
+    /// Tells how the work queue of a tier is.
+    ReportQueue {
+        report: QueueReport,
+        reply: Reply<Vec<TaskId>>,
     },
     /// Pauses a project, or resumes it.
     PauseProject {

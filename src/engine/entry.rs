@@ -7,7 +7,7 @@ use super::api::Answer;
 use super::machine::Machine;
 use super::open::{FixedIn, Submitted};
 use crate::store::{self, Recent};
-use crate::task::{State, Submission, Task, TaskId};
+use crate::task::{Submission, Task, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -79,7 +79,7 @@ impl Machine {
         self.open.ids()
     }
 
-    /// The running tasks that may have been given artifacts, in no order: those
+    /// The tasks with an open attempt that may have been given artifacts, in no order: those
     /// that were not are left out, mostly.
     pub(super) fn given_inputs(&self) -> impl Iterator<Item = TaskId> {
         let unchanged = self.given_inputs.iter().filter(|id| !self.changed.contains_key(id));
@@ -88,7 +88,7 @@ impl Machine {
 
     pub(super) fn keep_given_inputs(&mut self, task: &Task, may_name_inputs: bool) {
         let given = may_name_inputs || !task.inputs.is_empty() || task.has_findings;
-        if given && matches!(task.state, State::Running { .. }) {
+        if given && task.open_attempt().is_some() {
             self.given_inputs.insert(task.id);
         } else {
             self.given_inputs.remove(&task.id);

@@ -75,7 +75,7 @@ pub(super) struct Publication {
 impl Publication {
     /// Whether it changes what readers see, although nothing was written.
     pub(super) const fn is_seen(&self) -> bool {
-        !self.answers.is_empty() || self.backlog.is_some()
+        !self.answers.is_empty() || self.backlog.is_some() || !self.pauses.is_empty()
     }
 }
 
@@ -103,20 +103,50 @@ impl Group {
         task: &Task,
         new: NewRecord,
     ) -> Result<&Record, store::Error> {
+        let id = new.id;
+        let record = self.record_of(stored, task, &new)?;
+        Ok(self.records.entry(id).or_insert(record))
+    }
+
+    /// Makes a record that an output of another worker began the record of the
+    /// output that counts, and keeps the other artifacts beside its own. What
+    /// the graph is to learn: its inputs, and the output.
+    pub(super) fn fill_record(
+        &mut self,
+        stored: InStore<'_>,
+        task: &Task,
+        new: NewRecord,
+    ) -> Result<(Vec<RecordInput>, Box<Output>), store::Error> {
+        let filled = self.record_of(stored, task, &new)?;
+        let inputs = filled.inputs.clone();
+        let Some(record) = self.record(stored, new.id)? else { return Ok((inputs, new.output)) };
+        let before = std::mem::replace(record, filled);
+        record.created_at = before.created_at;
+        let is_new = |output: &RecordOutput| record.outputs.iter().all(|own| own.artifact.id != output.artifact.id);
+        let more: Vec<RecordOutput> = before.outputs.iter().filter(|output| is_new(output)).cloned().collect();
+        record.outputs.extend(more);
+        let is_new = |input: &RecordInput| record.inputs.iter().all(|own| own.artifact != input.artifact);
+        let more: Vec<RecordInput> = before.inputs.iter().filter(|input| is_new(input)).cloned().collect();
+        record.inputs.extend(more);
+        self.unlisted.entry(new.id).or_insert(before);
+        Ok((inputs, new.output))
+    }
+
+    fn record_of(&mut self, stored: InStore<'_>, task: &Task, new: &NewRecord) -> Result<Record, store::Error> {
         let output = &new.output;
         let outputs = self.outputs(output);
-        let record = Record {
+        Ok(Record {
             id: new.id,
             task: task.id,
             project: task.project.clone(),
             attempt: Some(new.attempt),
             status: new.status,
             model_used: output.model_used.clone(),
-            worker: output.worker.clone(),
-            tier: Some(new.tier),
-            domain: Some(new.domain),
+            worker: output.sender.worker.clone(),
+            tier: Some(new.tier.clone()),
+            domain: Some(new.domain.clone()),
             created_at: new.completed_at,
-            started_at: Some(output.started_at.unwrap_or(new.dispatched_at)),
+            started_at: Some(output.started_at.unwrap_or(new.began_at)),
             completed_at: Some(new.completed_at),
             tokens_input: output.tokens_input,
             tokens_output: output.tokens_output,
@@ -126,8 +156,7 @@ impl Group {
             inputs: self.inputs(stored, task, output)?,
             verification: None,
             imported: None,
-        };
-        Ok(self.records.entry(new.id).or_insert(record))
+        })
     }
 
     /// The artifacts of an output, with their contents.

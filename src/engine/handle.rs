@@ -62,7 +62,7 @@ impl Drop for Unclaimed {
         for lease in sent.chain(self.leases.drain(..)) {
             let (reply, _) = oneshot::channel();
             // When the queue is full, the lease runs out by itself.
-            let _ = self.commands.send(Command::Release { lease, reply });
+            let _ = self.commands.send(Command::Release { lease, delivered: false, reply });
         }
     }
 }
@@ -103,6 +103,7 @@ impl Engine {
         let store_id = store.id();
         let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered)?;
         machine.register_readers(clock.now())?;
+        machine.change_bus(clock.now())?;
         let read = Arc::new(ReadSide::new(store, &machine)?);
         let (commands, queue) = queue::lanes(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone())?;
@@ -236,7 +237,7 @@ impl Engine {
 
     /// Gives a lease back: the task waits for a worker again.
     pub async fn release(&self, lease: LeaseId) -> Result<(), Error> {
-        self.ask(|reply| Command::Release { lease, reply }).await
+        self.ask(|reply| Command::Release { lease, delivered: true, reply }).await
     }
 
     /// Hands out tasks that are to be routed, at most `max`, in turns between

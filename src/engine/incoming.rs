@@ -169,8 +169,16 @@ impl Machine {
             return Ok(Err(Refusal::NothingCorrelates));
         };
         let record = RecordId::new(self.mint(now));
+        let name = report.name();
+        let shows_worker = matches!(report, Report::Started(_) | Report::Output(_));
+        let before = if shows_worker { self.find_open(task)? } else { None };
+        let before = before.map(|task| (task.tier.clone(), task.phase()));
         let input = Input::Report { report, record, raw: original.text.clone(), event: hash };
-        self.apply(task, input, Some(original), now)
+        let outcome = self.apply(task, input, Some(original), now)?;
+        if let (Some((tier, phase)), Ok(Outcome::Applied)) = (before, &outcome) {
+            self.learn_of_workers(&tier, phase, name);
+        }
+        Ok(outcome)
     }
 
     fn take_cascade(

@@ -3,15 +3,15 @@
 //! memory alone and built again at start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::Duration;
 
 use super::hot::IdHash;
 use super::routing::RoutingLine;
-use super::settings::{Bus, Settings};
+use super::settings::Settings;
+use super::supply::Supply;
 use crate::store::TierPause;
 use crate::task::{
-    Admission, ArtifactId, Attempt, Correlation, FairLine, LeaseId, Pending, Place, Product, Progress, ProjectId,
-    ReviewId, State, Task, TaskId, Tier, Timestamp,
+    Admission, ArtifactId, Bus, Correlation, LeaseId, Pending, Place, Product, Progress, ProjectId, Queued, ReviewId, State,
+    Task, TaskId, Tier, Timestamp,
 };
 
 /// Where the open tasks stand.
@@ -29,27 +29,31 @@ pub(super) struct Lines {
     artifacts: BTreeSet<(ArtifactId, TaskId)>,
     reviews: BTreeSet<(ReviewId, TaskId)>,
     paused_projects: HashSet<ProjectId>,
-    aging: Duration,
     bus: Bus,
 }
 
-/// The dispatched tasks of a tier.
+/// The tasks of a tier that workers have or can have.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    /// Those that wait for a worker.
-    pub(super) line: FairLine,
-    /// Where a broker carries them, those that no worker has taken as far as
-    /// is known, oldest first.
-    pub(super) untaken: BTreeSet<(Timestamp, TaskId)>,
-    /// How many workers hold.
+    /// Those that the broker has and no worker is known to have taken, by
+    /// when they were handed to it.
+    pub(super) dispatched: BTreeSet<(Timestamp, TaskId)>,
+    /// How many leases workers hold.
     pub(super) leased: usize,
     /// Whether nothing of it is dispatched or leased.
     pub(super) pause: TierPause,
+    /// What is known of its workers behind a broker.
+    pub(super) supply: Supply,
 }
 
 impl Ready {
     pub(super) const fn is_paused(&self) -> bool {
         self.pause.paused_at.is_some()
+    }
+
+    /// Whether the broker gets another task of it.
+    fn takes_dispatch(&self) -> bool {
+        !self.is_paused() && (self.dispatched.is_empty() || !self.supply.is_held())
     }
 }
 
@@ -65,8 +69,7 @@ impl Lines {
             artifacts: BTreeSet::new(),
             reviews: BTreeSet::new(),
             paused_projects: HashSet::new(),
-            aging: settings.aging,
-            bus: settings.bus,
+            bus: settings.policy.bus,
         }
     }
 
@@ -85,12 +88,16 @@ impl Lines {
         }
         match &task.state {
             State::Pending(Pending::Analyzing { since }) => self.routing.enter(task, *since),
-            State::Pending(Pending::Queued { since }) => {
-                let place = Place { since: *since, task: task.id };
-                self.admission.enqueue(&task.project, &task.tier, task.priority, place);
+            State::Pending(Pending::Queued(queued)) => {
+                if let Some(place) = place(task, queued) {
+                    self.admission.enqueue(&task.project, &task.tier, task.priority, place);
+                }
             }
-            State::Running { attempt, progress } => match progress {
-                Progress::Dispatched => self.enter_ready(task, attempt),
+            State::Pending(Pending::Dispatched { at, .. }) => {
+                self.tier(&task.tier).dispatched.insert((*at, task.id));
+            }
+            State::Running { progress, .. } => match progress {
+                Progress::Started { .. } => {}
                 Progress::Leased { lease, .. } => {
                     self.leases.insert(lease.id, task.id);
                     self.tier(&task.tier).leased += 1;
@@ -109,40 +116,28 @@ impl Lines {
         }
     }
 
-    /// A broker gives what a worker has taken to no other one; here it can be
-    /// leased as long as nobody holds it.
-    fn waits_for_worker(&self, attempt: &Attempt) -> bool {
-        self.bus == Bus::Embedded || attempt.taken_at.is_none()
+    /// What is known of the workers of a tier.
+    pub(super) fn supply(&mut self, tier: &Tier) -> &mut Supply {
+        &mut self.tier(tier).supply
     }
 
-    fn enter_ready(&mut self, task: &Task, attempt: &Attempt) {
-        if !self.waits_for_worker(attempt) {
-            return;
-        }
-        let by_broker = self.bus == Bus::Broker;
-        let ready = self.tier(&task.tier);
-        ready.line.insert(&task.project, task.priority, Place { since: attempt.dispatched_at, task: task.id });
-        if by_broker {
-            ready.untaken.insert((attempt.dispatched_at, task.id));
-        }
-    }
-
-    fn leave_ready(&mut self, task: &Task, attempt: &Attempt) {
-        if self.waits_for_worker(attempt) {
-            let ready = self.tier(&task.tier);
-            ready.line.remove(&task.project, task.priority, Place { since: attempt.dispatched_at, task: task.id });
-            ready.untaken.remove(&(attempt.dispatched_at, task.id));
-        }
-    }
-
-    /// Of the tasks of a tier that were dispatched before a time and that no
-    /// worker has taken as far as is known: all but the newest `waiting`, the
-    /// oldest first, at most `most`.
-    pub(super) fn taken_by_now(&self, tier: &Tier, waiting: usize, before: Timestamp, most: usize) -> Vec<TaskId> {
+    /// Of the tasks of a tier that were dispatched before `before` and that no
+    /// worker has taken as far as is known: all but the newest `waiting` of
+    /// those that are at the broker since `known`, the oldest first, at most `most`.
+    pub(super) fn not_waiting(
+        &self,
+        tier: &Tier,
+        waiting: usize,
+        (known, before): (Timestamp, Timestamp),
+        most: usize,
+    ) -> Vec<TaskId> {
         let Some(ready) = self.ready.get(tier) else { return Vec::new() };
-        let known = ready.untaken.range(..(before, TaskId::from_bytes([0; 16])));
-        let taken = known.clone().count().saturating_sub(waiting);
-        known.take(taken.min(most)).map(|(_, task)| *task).collect()
+        let bound = |time| (time, TaskId::from_bytes([0; 16]));
+        // Few are newer than the last count: those are counted.
+        let newer = ready.dispatched.range(bound(known)..).count();
+        let gone = ready.dispatched.len().saturating_sub(newer).saturating_sub(waiting);
+        let oldest = ready.dispatched.range(..bound(before.min(known)));
+        oldest.take(gone.min(most)).map(|(_, task)| *task).collect()
     }
 
     fn enter_product(&mut self, product: &Product, task: TaskId) {
@@ -156,12 +151,16 @@ impl Lines {
         }
         match &task.state {
             State::Pending(Pending::Analyzing { since }) => self.routing.leave(task, *since),
-            State::Pending(Pending::Queued { since }) => {
-                let place = Place { since: *since, task: task.id };
-                self.admission.withdraw(&task.project, &task.tier, task.priority, place);
+            State::Pending(Pending::Queued(queued)) => {
+                if let Some(place) = place(task, queued) {
+                    self.admission.withdraw(&task.project, &task.tier, task.priority, place);
+                }
             }
-            State::Running { attempt, progress } => match progress {
-                Progress::Dispatched => self.leave_ready(task, attempt),
+            State::Pending(Pending::Dispatched { at, .. }) => {
+                self.tier(&task.tier).dispatched.remove(&(*at, task.id));
+            }
+            State::Running { progress, .. } => match progress {
+                Progress::Started { .. } => {}
                 Progress::Leased { lease, .. } => {
                     self.leases.remove(&lease.id);
                     let ready = self.tier(&task.tier);
@@ -188,11 +187,6 @@ impl Lines {
     }
 
     fn tier(&mut self, tier: &Tier) -> &mut Ready {
-        if !self.ready.contains_key(tier) {
-            let mut ready = Ready::default();
-            self.paused_projects.iter().for_each(|project| ready.line.set_held(project, true));
-            self.ready.insert(tier.clone(), ready);
-        }
         self.ready.entry(tier.clone()).or_default()
     }
 
@@ -207,23 +201,26 @@ impl Lines {
             self.paused_projects.remove(project);
         }
         self.admission.set_paused(project, paused);
-        self.ready.values_mut().for_each(|ready| ready.line.set_held(project, paused));
         true
     }
 
     /// The tasks of a paused tier get no slots and no workers.
     pub(super) fn set_tier_pause(&mut self, tier: &Tier, pause: TierPause) {
-        self.tier(tier).pause = pause;
-        self.admission.set_tier_paused(tier, pause.paused_at.is_some());
+        let ready = self.tier(tier);
+        ready.pause = pause;
+        ready.supply.recover(pause.had_consumer);
     }
 
     pub(super) const fn paused_projects(&self) -> &HashSet<ProjectId> {
         &self.paused_projects
     }
 
-    /// Whether a worker of this tier may find something.
-    pub(super) fn has_ready(&self, tier: &Tier) -> bool {
-        self.ready.get(tier).is_some_and(|ready| !ready.is_paused() && ready.line.has_turns())
+    /// How many tasks of a tier wait for a worker, and since when the oldest does.
+    pub(super) fn waiting(&self, tier: &Tier, ready: &Ready) -> (usize, Option<Timestamp>) {
+        match self.bus {
+            Bus::Embedded => self.admission.waiting(tier),
+            Bus::Broker => (ready.dispatched.len(), ready.dispatched.first().map(|(at, _)| *at)),
+        }
     }
 
     /// The tasks that wait for one that has ended; they are forgotten here.
@@ -239,11 +236,32 @@ impl Lines {
         correlation.task.or_else(by_artifact).or_else(by_review)
     }
 
-    /// Takes the next task of a tier out of its line.
-    pub(super) fn pop_ready(&mut self, tier: &Tier, now: Timestamp) -> Option<TaskId> {
-        let aging = self.aging;
-        let ready = self.tier(tier);
-        if ready.is_paused() { None } else { ready.line.pop(now, aging) }
+    /// Takes the next task that gets a slot out of its line, of those on tiers
+    /// that are not paused and for which a worker waits.
+    pub(super) fn next_to_lease(&mut self, waits: impl Fn(&Tier) -> bool, now: Timestamp) -> Option<(TaskId, Tier)> {
+        let ready = &self.ready;
+        self.admission.take_next(|tier| waits(tier) && is_open(ready, tier), now)
+    }
+
+    /// Whether [`Self::next_to_lease`] would find a task.
+    pub(super) fn has_next_to_lease(&self, waits: impl Fn(&Tier) -> bool) -> bool {
+        self.admission.has_next(|tier| waits(tier) && is_open(&self.ready, tier))
+    }
+
+    /// Takes the next task that gets a slot out of its line, for the broker.
+    pub(super) fn next_to_dispatch(&mut self, now: Timestamp) -> Option<TaskId> {
+        if self.bus == Bus::Embedded {
+            return None;
+        }
+        let ready = &self.ready;
+        let takes = |tier: &Tier| ready.get(tier).is_none_or(Ready::takes_dispatch);
+        self.admission.take_next(takes, now).map(|(task, _)| task)
+    }
+
+    /// Whether [`Self::next_to_dispatch`] would find a task.
+    pub(super) fn has_next_to_dispatch(&self) -> bool {
+        let takes = |tier: &Tier| self.ready.get(tier).is_none_or(Ready::takes_dispatch);
+        self.bus == Bus::Broker && self.admission.has_next(takes)
     }
 
     /// The task that a lease holds.
@@ -262,6 +280,16 @@ impl Lines {
         self.timers.remove(&due);
         Some(due.1)
     }
+}
+
+/// The place of a queued task in its line; none while it pauses after a release.
+fn place(task: &Task, queued: &Queued) -> Option<Place> {
+    queued.not_before.is_none().then_some(Place { since: queued.since, task: task.id })
+}
+
+/// Whether tasks of a tier are leased and dispatched.
+fn is_open(ready: &BTreeMap<Tier, Ready>, tier: &Tier) -> bool {
+    ready.get(tier).is_none_or(|ready| !ready.is_paused())
 }
 
 fn newest<K: Ord + Clone>(entries: &BTreeSet<(K, TaskId)>, key: &K) -> Option<TaskId> {

@@ -40,7 +40,7 @@ pub(super) struct Machine {
     pub(super) open: OpenTasks,
     /// Tasks that this group has changed.
     pub(super) changed: HashMap<TaskId, Entry, IdHash>,
-    /// Running tasks that were or may have been given artifacts, as of the last commit.
+    /// Tasks with an open attempt that were or may have been given artifacts, as of the last commit.
     pub(super) given_inputs: HashSet<TaskId, IdHash>,
     /// The answers that the read side has in memory.
     pub(super) hot: Arc<HotTasks>,
@@ -74,6 +74,8 @@ pub(super) struct Machine {
     pub(super) removed: Removed,
     /// When it was last looked at what waits.
     pub(super) backlog_at: Option<Timestamp>,
+    /// Parents of tasks that a worker has taken in the step under way.
+    started: Vec<TaskId>,
     ids: ContextV7,
 }
 
@@ -121,6 +123,7 @@ impl Machine {
             ended: Vec::new(),
             removed: Removed::default(),
             backlog_at: None,
+            started: Vec::new(),
             ids: ContextV7::new(),
             settings,
         };
@@ -205,6 +208,8 @@ impl Machine {
             // failed by the end of another one of them.
             if let Some((task, reason)) = self.cancelled.pop() {
                 let _ = self.apply_alone(task, Input::Cancel { reason: Some(reason) }, None, now)?;
+            } else if let Some(parent) = self.started.pop() {
+                let _ = self.apply_alone(parent, Input::ChildStarted, None, now)?;
             } else if let Some(ended) = self.ended.pop() {
                 self.tell_of(ended, now)?;
             } else {
@@ -267,8 +272,13 @@ impl Machine {
             self.group.touched.entry(old.id).or_insert(Some(old.status()));
             self.lines.leave(&old);
             self.lines.enter(&entry.task);
-            if old.holds_slot() && !entry.task.holds_slot() {
-                self.lines.admission.release(&old.project);
+            match (old.holds_slot(), entry.task.holds_slot()) {
+                (true, false) => self.lines.admission.release(&old.project),
+                (false, true) => self.lines.admission.occupy(&old.project),
+                (true, true) | (false, false) => {}
+            }
+            if let Some(parent) = old.parent.filter(|_| old.started_at.is_none() && entry.task.started_at.is_some()) {
+                self.started.push(parent);
             }
             self.count(&entry.task, Some(&old), now);
             self.carry_out(&entry.task, effects, now)?;
@@ -308,6 +318,7 @@ impl Machine {
                         self.group.store_record(InStore { store: &self.store, recent: &self.recent }, task, *new)?;
                     self.provenance.insert(record)?;
                 }
+                Effect::FillRecord(new) => self.fill_record(task, *new)?,
                 Effect::ExtendRecord { record, output } => {
                     self.extend_record(record, &output)?;
                     self.provenance.extend(record, &output)?;
@@ -336,6 +347,16 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Makes the record that an output of another worker began the record of
+    /// the output that counts.
+    fn fill_record(&mut self, task: &Task, new: task::NewRecord) -> Stored<()> {
+        let (id, status) = (new.id, new.status);
+        let stored = InStore { store: &self.store, recent: &self.recent };
+        let (inputs, output) = self.group.fill_record(stored, task, new)?;
+        self.provenance.fill(id, &inputs, &output)?;
+        self.provenance.judge(id, status)
     }
 
     fn extend_record(&mut self, id: RecordId, output: &task::Output) -> Stored<()> {

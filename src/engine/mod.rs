@@ -43,11 +43,13 @@ mod runs;
 mod settings;
 mod sharded;
 mod submit;
+mod supply;
 mod tables;
 mod tree;
 mod turns;
 mod values;
 mod word;
+mod workers;
 mod writer;
 
 pub use api::{
@@ -56,7 +58,8 @@ pub use api::{
     TaskPage, UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
-pub use broker::{Dispatch, Position};
+pub use broker::{Dispatch, Position, QueueReport};
+pub use supply::Counted;
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use checkpoint::NewCheckpoint;
 pub use handle::{Engine, WriterThread};
@@ -67,6 +70,6 @@ pub use readers::{Behind, ChangePage, LogReader};
 pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
 pub use restore::{Begun, begin_again};
 pub use rollback::{Rollback, RollbackRequest};
-pub use settings::{Bus, CheckpointRules, Settings};
+pub use settings::{CheckpointRules, RequireConsumer, Settings};
 pub use tree::TreeNode;
 pub use word::Word;

@@ -130,7 +130,8 @@ fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>
         | Change::LeaseExpired
         | Change::Backoff { .. }
         | Change::DependencyCompleted { .. }
-        | Change::ParkedExpired { .. } => return Ok(None),
+        | Change::ParkedExpired { .. }
+        | Change::Dispatched => return Ok(None),
     };
     Ok(Some(Bytes::from(data.to_string())))
 }

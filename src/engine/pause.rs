@@ -18,6 +18,8 @@ type Stored<T> = Result<T, store::Error>;
 pub(super) enum Changed {
     Project(ProjectId, bool),
     Tier(Tier, bool),
+    /// The work queue of a tier has lost its consumers (`true`), or has some.
+    Supply(Tier, bool),
 }
 
 impl Machine {
@@ -53,20 +55,20 @@ impl Machine {
     pub(super) fn pause_tier(&mut self, tier: &Tier, pause: bool, now: Timestamp) -> Stored<Result<Queue, Refusal>> {
         let Some(ready) = self.lines.ready.get(tier) else { return Ok(Err(Refusal::TierNotFound(tier.clone()))) };
         if ready.is_paused() == pause {
-            return Ok(Ok(project::queue(tier, ready)));
+            return Ok(Ok(project::queue(&self.lines, tier, ready)));
         }
         let mut row = ready.pause;
         if pause {
             row.paused_at = Some(now);
         } else {
-            row = TierPause { paused_at: None, resumed_at: Some(now) };
+            row = TierPause { paused_at: None, resumed_at: Some(now), ..row };
         }
         self.group.batch.put_tier_pause(tier, row)?;
         self.lines.set_tier_pause(tier, row);
         self.group.pauses.push(Changed::Tier(tier.clone(), pause));
         self.group.backlog = Some(self.backlog()?);
         let ready = self.lines.ready.get(tier);
-        Ok(ready.map(|ready| project::queue(tier, ready)).ok_or_else(|| Refusal::TierNotFound(tier.clone())))
+        Ok(ready.map(|ready| project::queue(&self.lines, tier, ready)).ok_or_else(|| Refusal::TierNotFound(tier.clone())))
     }
 }
 
@@ -78,13 +80,19 @@ pub(super) struct Pauses {
     count: AtomicUsize,
     projects: papaya::HashSet<Vec<u8>>,
     tiers: papaya::HashSet<Vec<u8>>,
+    /// Tiers whose work queue has lost its consumers.
+    unattended: papaya::HashSet<Vec<u8>>,
 }
 
 impl Pauses {
     /// As they are at a start.
     pub(super) fn of(lines: &Lines) -> Self {
-        let pauses =
-            Self { count: AtomicUsize::new(0), projects: papaya::HashSet::new(), tiers: papaya::HashSet::new() };
+        let pauses = Self {
+            count: AtomicUsize::new(0),
+            projects: papaya::HashSet::new(),
+            tiers: papaya::HashSet::new(),
+            unattended: papaya::HashSet::new(),
+        };
         for project in lines.paused_projects() {
             pauses.change(&Changed::Project(project.clone(), true));
         }
@@ -99,6 +107,7 @@ impl Pauses {
         let (set, name, paused) = match changed {
             Changed::Project(project, paused) => (&self.projects, project.as_str(), *paused),
             Changed::Tier(tier, paused) => (&self.tiers, tier.as_str(), *paused),
+            Changed::Supply(tier, is_held) => (&self.unattended, tier.as_str(), *is_held),
         };
         // Text always has a JSON form.
         let name = serde_json::to_vec(name).unwrap_or_default();
@@ -117,13 +126,14 @@ impl Pauses {
         }
         let (project, tier, phase) = answer.standing()?;
         let phase = phase.get(1..phase.len().saturating_sub(1)).unwrap_or_default();
-        let waits = [Phase::Queued, Phase::Dispatched].iter().any(|each| each.as_str().as_bytes() == phase);
-        if !waits {
+        if phase != Phase::Queued.as_str().as_bytes() {
             None
         } else if self.projects.pin().contains(project) {
             Some(Hold::Project)
         } else if self.tiers.pin().contains(tier) {
             Some(Hold::Tier)
+        } else if self.unattended.pin().contains(tier) {
+            Some(Hold::Workers)
         } else {
             None
         }

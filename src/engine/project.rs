@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::api::{NewProject, ProjectPatch, ProjectStatus, Queue, Refusal};
-use super::lines::Ready;
+use super::lines::{Lines, Ready};
 use super::machine::Machine;
 use crate::store::{self, Project};
 use crate::task::{ProjectId, Tier, Timestamp};
@@ -99,13 +99,13 @@ impl Machine {
     pub(super) fn project_status(&self, id: &ProjectId, now: Timestamp) -> Result<ProjectStatus, Refusal> {
         let project = self.existing(id)?.clone();
         let Some(state) = self.projects.get(id) else { return Err(Refusal::ProjectNotFound(id.clone())) };
-        let (running, limit) = self.lines.admission.slots(id);
+        let (slots_in_use, limit) = self.lines.admission.slots(id);
         let (completed_hour, failed_hour) = state.ends.within(now, HOUR);
         let (completed_day, failed_day) = state.ends.within(now, DAY);
         Ok(ProjectStatus {
             project,
             counters: state.counters,
-            running,
+            slots_in_use,
             limit,
             oldest_pending_at: None,
             completed: (completed_hour, completed_day),
@@ -115,17 +115,18 @@ impl Machine {
     }
 
     pub(super) fn queues(&self) -> Vec<Queue> {
-        self.lines.ready.iter().map(|(tier, ready)| queue(tier, ready)).collect()
+        self.lines.ready.iter().map(|(tier, ready)| queue(&self.lines, tier, ready)).collect()
     }
 }
 
 /// The work queue of a tier.
-pub(super) fn queue(tier: &Tier, ready: &Ready) -> Queue {
+pub(super) fn queue(lines: &Lines, tier: &Tier, ready: &Ready) -> Queue {
+    let (depth, oldest_ready_at) = lines.waiting(tier, ready);
     Queue {
         tier: tier.clone(),
-        depth: ready.line.len(),
+        depth,
         leased: ready.leased,
-        oldest_ready_at: ready.line.oldest(),
+        oldest_ready_at,
         paused_at: ready.pause.paused_at,
     }
 }

@@ -16,9 +16,9 @@ use super::import::IMPORT_CASCADE;
 use super::machine::Machine;
 use super::records::RecordCounts;
 use crate::lineage::{self, Action, Error, Flag, FlagChange, Graph, Known, Node, Project, Step};
-use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, ScanFilter};
+use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput, ScanFilter};
 use crate::task::{
-    ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, State, Status, Task, TaskId, Timestamp,
+    ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, Status, Task, TaskId, Timestamp,
 };
 
 type Stored<T> = Result<T, store::Error>;
@@ -127,9 +127,15 @@ impl Provenance {
 
     /// A late output has brought more artifacts.
     pub(super) fn extend(&mut self, record: RecordId, output: &Output) -> Stored<()> {
+        self.fill(record, &[], output)
+    }
+
+    /// An output has brought more artifacts and inputs.
+    pub(super) fn fill(&mut self, record: RecordId, inputs: &[RecordInput], output: &Output) -> Stored<()> {
+        let inputs: Vec<_> = inputs.iter().map(|input| (input.artifact.clone(), input.relationship)).collect();
         let artifacts: Vec<ArtifactId> = output.all_artifacts().into_iter().map(|artifact| artifact.id).collect();
         let before = self.known(record).map_or(0, |(node, _)| outputs(&self.graph, node));
-        let step = self.graph.extend(record, &[], &artifacts, self.next()).map_err(unexpected)?;
+        let step = self.graph.extend(record, &inputs, &artifacts, self.next()).map_err(unexpected)?;
         if let Some((node, known)) = self.known(record) {
             let more = outputs(&self.graph, node) - before;
             self.tallies.entry(known.project).or_default().outputs += more;
@@ -370,7 +376,7 @@ impl Machine {
         }
         let view = self.store.view()?;
         for id in self.given_inputs() {
-            let task = self.find_open(id)?.filter(|task| matches!(task.state, State::Running { .. }));
+            let task = self.find_open(id)?.filter(|task| task.open_attempt().is_some());
             if let Some(task) = task
                 && uses(&view, &task, &spoilt)?
             {
@@ -415,9 +421,9 @@ pub(super) fn running_users_in(view: &store::View, graph: &Graph, records: &[Nod
     if spoilt.is_empty() {
         return Ok(users);
     }
-    let running = ScanFilter { project: None, statuses: vec![Status::Running], below: None };
+    let running = ScanFilter { project: None, statuses: vec![Status::Pending, Status::Running], below: None };
     for id in view.scan(&running)? {
-        let task = view.task(id?)?.filter(|task| matches!(task.state, State::Running { .. }));
+        let task = view.task(id?)?.filter(|task| task.open_attempt().is_some());
         if let Some(task) = task
             && uses(view, &task, &spoilt)?
         {

@@ -151,7 +151,11 @@ pub(super) fn since(task: &Task) -> Option<Timestamp> {
     match &task.state {
         State::Pending(Pending::Analyzing { since }) => Some(*since),
         State::Pending(
-            Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Queued { .. } | Pending::Backoff { .. },
+            Pending::Scheduled { .. }
+            | Pending::Blocked { .. }
+            | Pending::Queued(_)
+            | Pending::Backoff { .. }
+            | Pending::Dispatched { .. },
         )
         | State::Running { .. }
         | State::Children(_)
@@ -224,7 +228,7 @@ impl Machine {
         };
         for child in children {
             let submission = submission_of(child, &submission);
-            let step = task::spawn(parent, child, now);
+            let step = task::spawn(parent, child, now, &self.settings.policy);
             self.group.batch.put_submission(child.id, &submission)?;
             self.begin(step, &submission, now)?;
         }

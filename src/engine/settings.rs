@@ -4,15 +4,6 @@ use std::time::Duration;
 
 use crate::task::{Policy, Priority, QaProfile, Router, Tier};
 
-/// How tasks reach their workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bus {
-    /// Workers lease them here.
-    Embedded,
-    /// A broker carries `task.ready`, and workers take it from there.
-    Broker,
-}
-
 /// The choices that the engine is given at start.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -20,8 +11,6 @@ pub struct Settings {
     pub policy: Policy,
     /// The built-in rule table.
     pub router: Router,
-    /// How tasks reach their workers.
-    pub bus: Bus,
     /// The tiers there are.
     pub tiers: Vec<Tier>,
     /// For submissions that name none.
@@ -60,6 +49,19 @@ pub struct Settings {
     pub min_free_mib: u64,
     /// When the service makes checkpoints by itself.
     pub checkpoints: CheckpointRules,
+}
+
+/// When tasks are dispatched to a tier whose work queue has no consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequireConsumer {
+    /// One at a time where there was a consumer once, unless its workers show
+    /// that they use queues of their own.
+    #[default]
+    Auto,
+    /// One at a time.
+    Always,
+    /// As if there were consumers.
+    Never,
 }
 
 /// When the service makes checkpoints of a project by itself.

@@ -84,7 +84,7 @@ impl Machine {
         self.use_project(&submission.project, now)?;
         let id = TaskId::new(self.mint(now));
         let resolved = self.resolve(routed);
-        let mut step = task::submit(id, submission, resolved, &dependencies, now);
+        let mut step = task::submit(id, submission, resolved, &dependencies, now, &self.settings.policy);
         step.task.estimate = self.foretell(&step.task, now)?;
         let estimated_completion = step.task.estimate.as_ref().map(|estimate| estimate.at);
         self.group.batch.put_submission(id, submission)?;

@@ -1,11 +1,14 @@
-//! What comes due of itself: tasks for workers that wait, timers, free slots.
+//! What comes due of itself: tasks for workers that wait, timers, dispatches.
 
 use super::api::LeaseRequest;
 use super::machine::Machine;
 use crate::store;
-use crate::task::{Input, Lease, LeaseId, Progress, State, Task, Timestamp};
+use crate::task::{Input, Lease, LeaseId, Progress, State, Task, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
+
+/// Tasks that are brought over to another bus in one commit.
+const ROUND: usize = 256;
 
 /// A lease that was given.
 #[derive(Debug)]
@@ -15,22 +18,24 @@ pub(super) struct Grant {
 }
 
 impl Machine {
-    /// Gives waiting tasks of a tier to a worker, at most `max`.
-    pub(super) fn grant(&mut self, request: &LeaseRequest, now: Timestamp) -> Stored<Vec<Grant>> {
-        let mut grants = Vec::new();
-        while grants.len() < request.max {
-            let Some(id) = self.lines.pop_ready(&request.tier, now) else { break };
-            let lease = LeaseId::new(self.mint(now));
-            let input = Input::Lease { id: lease, worker: request.worker.clone(), until: now.after(request.lease) };
-            if self.apply(id, input, None, now)?.is_err() {
-                continue;
-            }
-            let Some(task) = self.find_open(id)? else { continue };
-            if let State::Running { progress: Progress::Leased { lease, .. }, .. } = &task.state {
-                grants.push(Grant { lease: lease.clone(), task });
-            }
+    /// Gives a task, which has been taken out of its line, to a worker.
+    pub(super) fn grant(&mut self, id: TaskId, request: &LeaseRequest, now: Timestamp) -> Stored<Option<Grant>> {
+        let lease = LeaseId::new(self.mint(now));
+        let input = Input::Lease { id: lease, worker: request.worker.clone(), until: now.after(request.lease) };
+        if self.apply(id, input, None, now)?.is_err() {
+            return Ok(None);
         }
-        Ok(grants)
+        let task = self.find_open(id)?;
+        let lease = task.as_ref().and_then(|task| match &task.state {
+            State::Running { progress: Progress::Leased { lease, .. }, .. } => Some(lease.clone()),
+            State::Pending(_)
+            | State::Running { .. }
+            | State::Children(_)
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. } => None,
+        });
+        Ok(task.zip(lease).map(|(task, lease)| Grant { lease, task }))
     }
 
     /// Lets due timers have their effect, at most `max`.
@@ -44,11 +49,36 @@ impl Machine {
         Ok(())
     }
 
-    /// Gives free slots to waiting tasks, at most `max`.
-    pub(super) fn admit(&mut self, max: usize, now: Timestamp) -> Stored<()> {
+    /// Hands waiting tasks that get a slot to the broker, at most `max`.
+    pub(super) fn dispatch(&mut self, max: usize, now: Timestamp) -> Stored<()> {
         for _ in 0..max {
-            let Some(id) = self.lines.admission.admit_next(now) else { break };
-            let _ = self.apply(id, Input::Admit, None, now)?;
+            let Some(id) = self.lines.next_to_dispatch(now) else { break };
+            let _ = self.apply(id, Input::Dispatch, None, now)?;
+        }
+        Ok(())
+    }
+
+    /// Brings tasks that the configured bus does not know in their phase into
+    /// one that it knows: after a start on another bus, or an upgrade. For the
+    /// start, before anybody else sees the store.
+    pub(super) fn change_bus(&mut self, now: Timestamp) -> Stored<()> {
+        let bus = self.settings.policy.bus;
+        let mut changing = Vec::new();
+        for id in self.open_ids() {
+            changing.extend(self.find_open(id)?.filter(|task| !task.fits(bus)).map(|task| task.id));
+        }
+        if changing.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(tasks = changing.len(), "tasks that wait are brought over to the configured bus");
+        // The oldest first: events tell of them in this order.
+        changing.sort_unstable();
+        for round in changing.chunks(ROUND) {
+            for id in round {
+                let _ = self.apply(*id, Input::ChangeBus, None, now)?;
+            }
+            let (batch, _) = self.finish(now)?;
+            batch.commit(&self.store, now)?;
         }
         Ok(())
     }

@@ -2,13 +2,12 @@
 //! queued, applies it, commits it in one transaction, publishes it to the
 //! read side, and only then releases the answers.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::api::{Answer, LeaseRequest, Refusal};
-use super::command::{Command, Held, Reply, hold, hold_grants};
+use super::command::{Command, Held, Reply, hold};
 use super::contents::Prepared;
 use super::incoming::EventOutcome;
 use super::machine::Machine;
@@ -16,6 +15,7 @@ use super::queue::{CommandQueue, Taken};
 use super::read::ReadSide;
 use super::tables::TablesThread;
 use super::turns::Grant;
+use super::workers::Workers;
 use crate::clock::{Clock, Stopwatch};
 use crate::store::{self, guarded};
 use crate::task::{Input, LeaseId, TaskId, Timestamp};
@@ -24,8 +24,6 @@ use crate::task::{Input, LeaseId, TaskId, Timestamp};
 const IDLE: Duration = Duration::from_millis(500);
 /// Timers and admissions in one commit beside the commands.
 const STEPS: usize = 1024;
-/// Most workers that wait for a task.
-const MAX_WAITING: usize = 16_384;
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -40,18 +38,11 @@ pub(super) struct Writer {
     /// `None`: no stop was asked for.
     before_stop: Option<usize>,
     held: Vec<Box<dyn Held>>,
-    waiting: VecDeque<Waiting>,
+    workers: Workers,
     /// Leases whose worker was gone when they were given.
     unclaimed: Vec<LeaseId>,
     events: [u64; 4],
     next_housekeeping: Timestamp,
-}
-
-/// A worker that waits for a task.
-struct Waiting {
-    request: LeaseRequest,
-    until: Timestamp,
-    reply: Reply<Vec<Grant>>,
 }
 
 impl Writer {
@@ -66,7 +57,7 @@ impl Writer {
             clock,
             before_stop: None,
             held: Vec::new(),
-            waiting: VecDeque::new(),
+            workers: Workers::default(),
             unclaimed: Vec::new(),
             events: [0; 4],
             next_housekeeping,
@@ -120,15 +111,12 @@ impl Writer {
         let now = self.clock.now();
         let lines = &self.machine.lines;
         let timers = [lines.next_timer(), lines.routing.next_wake()];
-        let until = [Some(self.next_housekeeping), self.waiting_until()].into_iter().chain(timers);
+        let until = [Some(self.next_housekeeping), self.workers.next_end()].into_iter().chain(timers);
         let until = until.flatten().min().unwrap_or(now);
-        let busy = lines.admission.has_next() || lines.routing.has_unserved() || !self.unclaimed.is_empty();
+        let has_work = lines.has_next_to_dispatch() || lines.has_next_to_lease(|tier| self.workers.wait_for(tier));
+        let busy = has_work || lines.routing.has_unserved() || !self.unclaimed.is_empty();
         let wait = if busy { Duration::ZERO } else { until.since(now).min(IDLE) };
         self.commands.wait(wait)
-    }
-
-    fn waiting_until(&self) -> Option<Timestamp> {
-        self.waiting.iter().map(|waiting| waiting.until).min()
     }
 
     /// Applies the first command and what is queued behind it, at most a
@@ -158,11 +146,11 @@ impl Writer {
     /// What follows by itself: timers, free slots, waiting workers, old rows.
     fn settle(&mut self, now: Timestamp, stop: bool) -> Stored<()> {
         for lease in std::mem::take(&mut self.unclaimed) {
-            self.release(lease, now)?.ok();
+            self.release(lease, false, now)?.ok();
         }
         self.machine.tick(STEPS, now)?;
         self.machine.settle_routing(STEPS, now)?;
-        self.machine.admit(STEPS, now)?;
+        self.machine.dispatch(STEPS, now)?;
         self.serve_waiting(now)?;
         if stop || now >= self.next_housekeeping {
             self.machine.keep_places(self.read.places.all())?;
@@ -229,15 +217,15 @@ impl Writer {
                 return Ok(());
             }
             Command::Renew { lease, duration, reply } => hold(reply, self.renew(lease, now.after(duration), now)?),
-            Command::Release { lease, reply } => hold(reply, self.release(lease, now)?),
+            Command::Release { lease, delivered, reply } => hold(reply, self.release(lease, delivered, now)?),
             Command::TakeRouting { max, reply } => hold(reply, Ok::<_, Refusal>(machine.take_routing(max, now)?)),
             Command::Route { task, step, finding, reply } => hold(reply, machine.route(task, step, *finding, now)?),
             Command::ReturnRouting { task, until, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
             Command::Bury { letters, reply } => hold(reply, Ok::<_, Refusal>(machine.bury(letters)?)),
-            Command::NoteWaiting { tier, waiting, before, reply } => {
-                hold(reply, Ok::<_, Refusal>(machine.note_waiting(&tier, waiting, before, now)?))
+            Command::ReportQueue { report, reply } => {
+                hold(reply, Ok::<_, Refusal>(machine.report_queue(&report, now)?))
             }
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
             Command::Import { items, reply } => hold(reply, Ok::<_, Refusal>(machine.import(&items, now)?)),
@@ -301,9 +289,9 @@ impl Writer {
         Ok(outcome.map(|_| until))
     }
 
-    fn release(&mut self, lease: LeaseId, now: Timestamp) -> Stored<Result<(), Refusal>> {
+    fn release(&mut self, lease: LeaseId, delivered: bool, now: Timestamp) -> Stored<Result<(), Refusal>> {
         let Some(task) = self.machine.lines.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
-        let outcome = self.machine.apply(task, Input::Release { id: lease }, None, now)?;
+        let outcome = self.machine.apply(task, Input::Release { id: lease, delivered }, None, now)?;
         Ok(outcome.map(|_| ()))
     }
 
@@ -312,35 +300,31 @@ impl Writer {
             self.held.push(hold(reply, Err(Refusal::TierNotFound(request.tier))));
             return;
         }
-        // First come, first served: who waits already goes first, so the
-        // request joins the line and is served with it.
-        if self.waiting.len() >= MAX_WAITING {
-            self.held.push(hold(reply, Err(super::api::Error::Overloaded)));
-            return;
+        // First come, first served: it is served with those that wait already.
+        if let Err(reply) = self.workers.join(request, reply, now) {
+            self.held.push(hold(reply, Err::<Vec<Grant>, _>(super::api::Error::Overloaded)));
         }
-        let until = now.after(request.wait);
-        self.waiting.push_back(Waiting { request, until, reply });
     }
 
-    /// Gives tasks to the workers that wait, in the order in which they came.
+    /// Gives tasks to the workers that wait: the next free slot goes to the
+    /// best task for which a worker waits, and the task to the worker that has
+    /// waited longest.
     fn serve_waiting(&mut self, now: Timestamp) -> Stored<()> {
-        let mut still = VecDeque::with_capacity(self.waiting.len());
-        while let Some(waiting) = self.waiting.pop_front() {
-            if waiting.reply.is_closed() {
-                continue;
-            }
-            let grants = if self.machine.lines.has_ready(&waiting.request.tier) {
-                self.machine.grant(&waiting.request, now)?
-            } else {
-                Vec::new()
+        self.workers.prune();
+        for _ in 0..STEPS {
+            let workers = &self.workers;
+            let Some((task, tier)) = self.machine.lines.next_to_lease(|tier| workers.wait_for(tier), now) else {
+                self.held.extend(self.workers.answer_partly_served());
+                self.held.extend(self.workers.answer_expired(now));
+                return Ok(());
             };
-            if grants.is_empty() && waiting.until > now {
-                still.push_back(waiting);
-            } else {
-                self.held.push(hold_grants(waiting.reply, grants));
+            let Some(request) = self.workers.first(&tier) else { continue };
+            if let Some(grant) = self.machine.grant(task, request, now)? {
+                self.held.extend(self.workers.give(&tier, grant));
             }
         }
-        self.waiting = still;
+        // The others are served with the next group, which follows at once.
+        self.held.extend(self.workers.answer_partly_served());
         Ok(())
     }
 }

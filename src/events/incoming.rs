@@ -10,7 +10,7 @@ use super::catalogue::{ACCEPTED, bare_name};
 use super::data::{self, InvalidData};
 use crate::engine::{Incoming, Message};
 use crate::json::{self, FieldError, Findings, Invalid};
-use crate::task::Timestamp;
+use crate::task::{Report, Timestamp};
 
 /// Largest event, in bytes.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
@@ -69,7 +69,7 @@ pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
     let Some(data) = wire.data else {
         return Err(Invalid::Fields(vec![FieldError::new("/data", "is required")]).into());
     };
-    let message = message(known, data).map_err(|invalid| match invalid {
+    let message = message(known, data, &attributes.source).map_err(|invalid| match invalid {
         InvalidData::Fields(errors) => InvalidEvent::Json(Invalid::Fields(errors)),
         InvalidData::UnknownTask(id) => InvalidEvent::UnknownTask(id),
     })?;
@@ -79,13 +79,24 @@ pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
     Ok(Received { id: attributes.id, incoming: Incoming { identity, message, raw, on_bus: false }, traceparent })
 }
 
-fn message(name: &'static str, data: Value) -> Result<Message, InvalidData> {
+fn message(name: &'static str, data: Value, source: &str) -> Result<Message, InvalidData> {
     match name {
         "artifact.tainted" => cascades::tainted(name, data),
         "artifact.suspect" => cascades::suspect(name, data),
         "rollback.requested" => cascades::rollback(data),
-        _ => data::read(name, data).map(|(correlation, report)| Message::Report { correlation, report }),
+        _ => data::read(name, data).map(|(correlation, mut report)| {
+            if let Report::Failed(failure) = &mut report {
+                failure.from_qa = is_qa(source);
+            }
+            Message::Report { correlation, report }
+        }),
     }
+}
+
+/// Whether the `source` of an event names a QA service, such as `/qa` or
+/// `https://dats.example/qa/2`.
+fn is_qa(source: &str) -> bool {
+    source.split(|letter: char| !letter.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("qa"))
 }
 
 struct Attributes {
@@ -171,7 +182,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::task::Report;
 
     const TASK: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 

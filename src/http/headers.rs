@@ -35,6 +35,7 @@ pub(super) fn task_etag(revision: Revision) -> HeaderValue {
         None => etag(version),
         Some(Hold::Project) => text(format_args!("\"{version}-project-paused\"")),
         Some(Hold::Tier) => text(format_args!("\"{version}-tier-paused\"")),
+        Some(Hold::Workers) => text(format_args!("\"{version}-without-workers\"")),
     }
 }
 

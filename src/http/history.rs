@@ -73,7 +73,8 @@ fn detail(change: &Change) -> Value {
         | Change::Queued
         | Change::Taken
         | Change::Released
-        | Change::LeaseExpired => json!({}),
+        | Change::LeaseExpired
+        | Change::Dispatched => json!({}),
         Change::Ready { attempt, tier, domain, previous } => {
             json!({"attempt": attempt, "tier": tier, "domain": domain, "previous_provenance_id": previous})
         }

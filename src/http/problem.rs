@@ -382,7 +382,6 @@ impl From<Refusal> for Problem {
                 task::Refusal::AlreadyEnded(_) => "task_already_ended",
                 task::Refusal::LeaseLost => "lease_lost",
                 task::Refusal::UnknownAttempt { .. } => "unknown_attempt",
-                task::Refusal::TooManyParked => "too_many_parked",
                 task::Refusal::NotQueued(_) | task::Refusal::NotDispatched(_) => "task_in_other_phase",
             }),
         }
@@ -419,7 +418,6 @@ mod tests {
         assert_eq!(of(Refusal::IdempotencyKeyReused), (422, "idempotency_key_reused"));
         assert_eq!(of(Refusal::NotEnded(Status::Running)), (409, "task_not_ended"));
         assert_eq!(of(Refusal::Task(task::Refusal::AlreadyEnded(Status::Failed))), (409, "task_already_ended"));
-        assert_eq!(of(Refusal::Task(task::Refusal::TooManyParked)), (409, "too_many_parked"));
     }
 
     #[test]

@@ -337,8 +337,10 @@ pub(super) struct StatusWire<'a> {
     /// Tasks by phase.
     #[schema(value_type = TasksByPhase)]
     by_phase: Map<String, Value>,
+    /// Tasks that workers have, or whose outputs or subtasks are waited for: those with the status `running`.
+    running: u64,
     /// Slots that are taken.
-    running: u32,
+    slots_in_use: u32,
     /// Slots that there are.
     limit: u32,
     /// Since when the oldest waiting task waits.
@@ -375,7 +377,8 @@ impl<'a> StatusWire<'a> {
                 .map(|each| (each.as_str().to_owned(), counters.phase(each).into()))
                 .into_iter()
                 .collect(),
-            running: status.running,
+            running: counters.status(Status::Running),
+            slots_in_use: status.slots_in_use,
             limit: status.limit,
             oldest_pending_at: status.oldest_pending_at.map(Shown),
             completed: recent(status.completed),

@@ -51,7 +51,7 @@ pub struct Standing {
     pub status: Status,
     /// Its phase.
     pub phase: Phase,
-    /// Attempts dispatched so far.
+    /// Attempts opened so far.
     pub attempt: u32,
 }
 
@@ -108,6 +108,8 @@ pub struct TierPause {
     pub paused_at: Option<Timestamp>,
     /// When its last pause ended.
     pub resumed_at: Option<Timestamp>,
+    /// Whether its work queue at the broker ever had a consumer.
+    pub had_consumer: bool,
 }
 
 /// How many tasks of a project are in which phase, in the order of
@@ -115,7 +117,7 @@ pub struct TierPause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Tasks by phase.
-    pub by_phase: [u64; 13],
+    pub by_phase: [u64; 14],
 }
 
 impl Counters {
@@ -129,9 +131,16 @@ impl Counters {
     #[must_use]
     pub fn status(&self, status: Status) -> u64 {
         let phases: &[Phase] = match status {
-            Status::Pending => &[Phase::Scheduled, Phase::Blocked, Phase::Analyzing, Phase::Queued, Phase::Backoff],
+            Status::Pending => &[
+                Phase::Scheduled,
+                Phase::Blocked,
+                Phase::Analyzing,
+                Phase::Queued,
+                Phase::Backoff,
+                Phase::Dispatched,
+            ],
             Status::Running => {
-                &[Phase::Dispatched, Phase::Leased, Phase::Validating, Phase::Reviewing, Phase::Children]
+                &[Phase::Leased, Phase::Started, Phase::Validating, Phase::Reviewing, Phase::Children]
             }
             Status::Completed => &[Phase::Completed],
             Status::Failed => &[Phase::Failed],

@@ -1,6 +1,6 @@
-//! Admission: which waiting task gets the next slot of its project.
+//! Admission: which waiting task gets the next free slot of its project.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::id::{ProjectId, TaskId, Tier};
@@ -10,18 +10,30 @@ use super::time::Timestamp;
 
 /// The slots and the waiting tasks of all projects.
 ///
-/// A project has a line for each tier, and who is next is the best of their
-/// heads: so a paused tier costs nothing and stands in nobody's way, and when
-/// it is resumed its tasks are where they were.
+/// A project has a line for each tier. Whoever has workers, or places at a
+/// broker, to give asks for the next task and names the tiers that are open: a
+/// tier without workers, or a paused one, costs nothing and is in nobody's
+/// way. Projects take turns: the one that was served longest ago is next, and
+/// within it the best of the heads of its open lines.
+///
+/// Every call costs the number of tiers, times the logarithm of what waits.
 #[derive(Debug, Clone)]
 pub struct Admission {
     aging: Duration,
     default_limit: u32,
     lanes: HashMap<ProjectId, Lane>,
-    /// Tiers whose tasks get no slots.
-    paused_tiers: BTreeSet<Tier>,
-    /// Projects that have both a waiting task and a free slot, in turns.
-    turns: VecDeque<ProjectId>,
+    tiers: BTreeMap<Tier, TierLine>,
+    /// The turn that is given next: a project with a lower one goes first.
+    next_turn: u64,
+}
+
+/// What waits on a tier.
+#[derive(Debug, Clone, Default)]
+struct TierLine {
+    /// Projects that have both a waiting task here and a free slot, by their turns.
+    turns: BTreeSet<(u64, ProjectId)>,
+    /// All tasks that wait here, the oldest first.
+    waiting: BTreeSet<Place>,
 }
 
 #[derive(Debug, Clone)]
@@ -31,7 +43,8 @@ struct Lane {
     /// There are few tiers.
     lines: Vec<(Tier, Line)>,
     is_paused: bool,
-    has_turn: bool,
+    /// Its place among the projects, while it stands among their turns.
+    turn: Option<u64>,
 }
 
 impl Lane {
@@ -44,32 +57,31 @@ impl Lane {
         &mut self.lines[place].1
     }
 
-    /// The lines of tiers that are not paused.
-    fn open_lines<'a>(&'a self, paused: &'a BTreeSet<Tier>) -> impl Iterator<Item = &'a (Tier, Line)> {
-        self.lines.iter().filter(|(tier, _)| paused.is_empty() || !paused.contains(tier))
+    /// Whether a waiting task of it could get a slot.
+    fn is_ready(&self) -> bool {
+        !self.is_paused && self.in_use < self.limit && self.lines.iter().any(|(_, line)| !line.is_empty())
     }
 
-    fn can_admit(&self, paused: &BTreeSet<Tier>) -> bool {
-        !self.is_paused && self.in_use < self.limit && self.open_lines(paused).any(|(_, line)| !line.is_empty())
-    }
-
-    /// Takes who is next out of its line.
-    fn take_first(&mut self, paused: &BTreeSet<Tier>, now: Timestamp, aging: Duration) -> Option<TaskId> {
-        let heads = self.open_lines(paused).filter_map(|(tier, line)| Some((tier, line.first(now, aging)?)));
+    /// The tier, class and place of the task that is next on the open tiers.
+    fn first(
+        &self,
+        is_open: &impl Fn(&Tier) -> bool,
+        now: Timestamp,
+        aging: Duration,
+    ) -> Option<(Tier, Priority, Place)> {
+        let open = self.lines.iter().filter(|(tier, _)| is_open(tier));
+        let heads = open.filter_map(|(tier, line)| Some((tier, line.first(now, aging)?)));
         let (tier, (priority, place)) =
             heads.max_by_key(|(_, (priority, place))| rank(*priority, *place, now, aging))?;
-        let tier = tier.clone();
-        self.line(&tier).remove(priority, place);
-        Some(place.task)
+        Some((tier.clone(), priority, place))
     }
 }
 
 impl Admission {
-    /// Nobody waits. A project that was given no limit gets `default_limit`.
+    /// Nothing waits. A project that was given no limit gets `default_limit`.
     #[must_use]
     pub fn new(aging: Duration, default_limit: u32) -> Self {
-        let paused_tiers = BTreeSet::new();
-        Self { aging, default_limit, lanes: HashMap::new(), paused_tiers, turns: VecDeque::new() }
+        Self { aging, default_limit, lanes: HashMap::new(), tiers: BTreeMap::new(), next_turn: 0 }
     }
 
     fn lane(&mut self, project: &ProjectId) -> &mut Lane {
@@ -79,15 +91,32 @@ impl Admission {
             in_use: 0,
             lines: Vec::new(),
             is_paused: false,
-            has_turn: false,
+            turn: None,
         })
     }
 
-    fn refresh(&mut self, project: &ProjectId) {
+    /// Brings the project's place among the turns up to date. `served` says
+    /// that it has just had its turn.
+    fn refresh(&mut self, project: &ProjectId, served: bool) {
         let Some(lane) = self.lanes.get_mut(project) else { return };
-        if !lane.has_turn && lane.can_admit(&self.paused_tiers) {
-            lane.has_turn = true;
-            self.turns.push_back(project.clone());
+        let is_ready = lane.is_ready();
+        let before = lane.turn;
+        lane.turn = match before {
+            Some(turn) if is_ready && !served => Some(turn),
+            Some(_) | None if is_ready => {
+                self.next_turn += 1;
+                Some(self.next_turn)
+            }
+            Some(_) | None => None,
+        };
+        for (tier, line) in &lane.lines {
+            let tier = self.tiers.entry(tier.clone()).or_default();
+            if let Some(turn) = before.filter(|_| before != lane.turn || line.is_empty()) {
+                tier.turns.remove(&(turn, project.clone()));
+            }
+            if let Some(turn) = lane.turn.filter(|_| !line.is_empty()) {
+                tier.turns.insert((turn, project.clone()));
+            }
         }
     }
 
@@ -96,68 +125,60 @@ impl Admission {
     pub fn set_limit(&mut self, project: &ProjectId, limit: Option<u32>) {
         let limit = limit.unwrap_or(self.default_limit);
         self.lane(project).limit = limit;
-        self.refresh(project);
+        self.refresh(project, false);
     }
 
     /// A paused project gets no slots; it keeps those it has.
     pub fn set_paused(&mut self, project: &ProjectId, paused: bool) {
         self.lane(project).is_paused = paused;
-        self.refresh(project);
-    }
-
-    /// The tasks of a paused tier get no slots, those of other tiers go past
-    /// them.
-    pub fn set_tier_paused(&mut self, tier: &Tier, paused: bool) {
-        if paused {
-            self.paused_tiers.insert(tier.clone());
-        } else if self.paused_tiers.remove(tier) {
-            let mut projects: Vec<ProjectId> = self.lanes.keys().cloned().collect();
-            // A map has no order of its own: who comes first must not be chance.
-            projects.sort_unstable();
-            for project in &projects {
-                self.refresh(project);
-            }
-        }
+        self.refresh(project, false);
     }
 
     /// A task joins the line of its project.
     pub fn enqueue(&mut self, project: &ProjectId, tier: &Tier, priority: Priority, place: Place) {
         self.lane(project).line(tier).insert(priority, place);
-        self.refresh(project);
+        self.tiers.entry(tier.clone()).or_default().waiting.insert(place);
+        self.refresh(project, false);
     }
 
-    /// A waiting task leaves the line without a slot.
+    /// A waiting task leaves the line.
     pub fn withdraw(&mut self, project: &ProjectId, tier: &Tier, priority: Priority, place: Place) {
-        self.lane(project).line(tier).remove(priority, place);
+        if self.lane(project).line(tier).remove(priority, place) {
+            self.tiers.entry(tier.clone()).or_default().waiting.remove(&place);
+            self.refresh(project, false);
+        }
     }
 
-    /// A task holds a slot from now on, other than by [`Self::admit_next`].
+    /// A task holds a slot from now on.
     pub fn occupy(&mut self, project: &ProjectId) {
         self.lane(project).in_use += 1;
+        self.refresh(project, false);
     }
 
     /// A task no longer holds its slot.
     pub fn release(&mut self, project: &ProjectId) {
         let lane = self.lane(project);
         lane.in_use = lane.in_use.saturating_sub(1);
-        self.refresh(project);
+        self.refresh(project, false);
     }
 
-    /// Gives the next free slot to the next waiting task: projects in turns,
-    /// within a project by its line. The slot is counted from here on.
-    pub fn admit_next(&mut self, now: Timestamp) -> Option<TaskId> {
-        loop {
-            let project = self.turns.pop_front()?;
-            let Some(lane) = self.lanes.get_mut(&project) else { continue };
-            lane.has_turn = false;
-            if lane.is_paused || lane.in_use >= lane.limit {
-                continue;
-            }
-            let Some(task) = lane.take_first(&self.paused_tiers, now, self.aging) else { continue };
-            lane.in_use += 1;
-            self.refresh(&project);
-            return Some(task);
-        }
+    /// Takes the next task out of its line, of those that wait on an open tier
+    /// and whose project has a free slot. The caller lets it have the slot.
+    pub fn take_next(&mut self, is_open: impl Fn(&Tier) -> bool, now: Timestamp) -> Option<(TaskId, Tier)> {
+        let open = self.tiers.iter().filter(|(tier, _)| is_open(tier));
+        let project = open.filter_map(|(_, line)| line.turns.first()).min()?.1.clone();
+        let lane = self.lanes.get_mut(&project)?;
+        let (tier, priority, place) = lane.first(&is_open, now, self.aging)?;
+        lane.line(&tier).remove(priority, place);
+        self.tiers.entry(tier.clone()).or_default().waiting.remove(&place);
+        self.refresh(&project, true);
+        Some((place.task, tier))
+    }
+
+    /// Whether [`Self::take_next`] would find a task.
+    #[must_use]
+    pub fn has_next(&self, is_open: impl Fn(&Tier) -> bool) -> bool {
+        self.tiers.iter().any(|(tier, line)| !line.turns.is_empty() && is_open(tier))
     }
 
     /// Slots in use and the limit of a project.
@@ -173,24 +194,23 @@ impl Admission {
         lines.iter().map(move |(tier, line)| (tier, line.len_from(priority)))
     }
 
-    /// Since when the oldest of all tasks waits for a slot.
+    /// Since when the oldest of all tasks waits.
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.lanes.values().flat_map(|lane| &lane.lines).filter_map(|(_, line)| line.oldest()).min()
+        self.tiers.values().filter_map(|line| line.waiting.first()).map(|place| place.since).min()
     }
 
-    /// Since when the oldest task of a project waits for a slot.
+    /// Since when the oldest task of a project waits.
     #[must_use]
     pub fn oldest_waiting(&self, project: &ProjectId) -> Option<Timestamp> {
         self.lanes.get(project).and_then(|lane| lane.lines.iter().filter_map(|(_, line)| line.oldest()).min())
     }
 
-    /// Whether a slot is free for a waiting task.
+    /// How many tasks wait on a tier, and since when the oldest does.
     #[must_use]
-    pub fn has_next(&self) -> bool {
-        // Not every turn can be taken: its task may have left the line.
-        let can_admit = |lane: &Lane| lane.can_admit(&self.paused_tiers);
-        self.turns.iter().any(|project| self.lanes.get(project).is_some_and(can_admit))
+    pub fn waiting(&self, tier: &Tier) -> (usize, Option<Timestamp>) {
+        let waiting = self.tiers.get(tier).map(|line| &line.waiting);
+        waiting.map_or((0, None), |waiting| (waiting.len(), waiting.first().map(|place| place.since)))
     }
 }
 
@@ -219,7 +239,23 @@ mod tests {
 
     fn admitted(admission: &mut Admission, second: i64) -> Vec<u128> {
         let now = Timestamp::from_micros(second * 1_000_000);
-        std::iter::from_fn(|| admission.admit_next(now)).map(|task| u128::from_be_bytes(task.to_bytes())).collect()
+        admitted_on(admission, now, &|_| true)
+    }
+
+    fn admitted_on(admission: &mut Admission, now: Timestamp, is_open: &impl Fn(&Tier) -> bool) -> Vec<u128> {
+        let mut admitted = Vec::new();
+        while let Some((task, _)) = admission.take_next(is_open, now) {
+            let number = u128::from_be_bytes(task.to_bytes());
+            // Its project's name is told by its number.
+            admission.occupy(&project(if number < 100 { "a" } else { "b" }));
+            admitted.push(number);
+        }
+        assert!(!admission.has_next(is_open));
+        admitted
+    }
+
+    fn has_next(admission: &Admission) -> bool {
+        admission.has_next(|_| true)
     }
 
     #[test]
@@ -243,15 +279,15 @@ mod tests {
     fn a_turn_that_lost_its_task_or_its_slot_is_passed_over() {
         let (mut admission, a, b) = (Admission::new(AGING, 1), project("a"), project("b"));
         admission.enqueue(&a, &small(), Priority::Normal, place(1, 1));
-        admission.enqueue(&b, &small(), Priority::Normal, place(1, 2));
-        assert!(admission.has_next());
+        admission.enqueue(&b, &small(), Priority::Normal, place(1, 102));
+        assert!(has_next(&admission));
         admission.withdraw(&a, &small(), Priority::Normal, place(1, 1));
         admission.set_limit(&b, Some(0));
-        assert!(!admission.has_next());
+        assert!(!has_next(&admission));
         assert_eq!(admitted(&mut admission, 2), [0_u128; 0]);
         admission.set_limit(&b, None);
         admission.enqueue(&a, &small(), Priority::Normal, place(2, 3));
-        assert_eq!(admitted(&mut admission, 2), [2, 3]);
+        assert_eq!(admitted(&mut admission, 2), [102, 3]);
     }
 
     #[test]
@@ -296,13 +332,13 @@ mod tests {
         admission.enqueue(&a, &small(), Priority::Normal, place(1, 1));
         admission.set_paused(&a, true);
         admission.enqueue(&a, &small(), Priority::Normal, place(2, 2));
-        admission.enqueue(&b, &small(), Priority::Normal, place(3, 3));
-        assert_eq!(admitted(&mut admission, 4), [3]);
-        assert!(!admission.has_next());
+        admission.enqueue(&b, &small(), Priority::Normal, place(3, 103));
+        assert_eq!(admitted(&mut admission, 4), [103]);
+        assert!(!has_next(&admission));
         admission.set_limit(&a, Some(1));
-        assert!(!admission.has_next());
+        assert!(!has_next(&admission));
         admission.set_paused(&a, false);
-        assert!(admission.has_next());
+        assert!(has_next(&admission));
         assert_eq!(admitted(&mut admission, 4), [1]);
         admission.set_paused(&a, true);
         admission.release(&a);
@@ -312,24 +348,84 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_tier_stands_in_nobodys_way_and_comes_back_in_order() {
+    fn a_closed_tier_holds_nothing_and_comes_back_in_order() {
         let (mut admission, a, b) = (Admission::new(AGING, 2), project("a"), project("b"));
-        admission.set_tier_paused(&large(), true);
+        let now = Timestamp::from_micros(4_000_000);
+        let only_small = |tier: &Tier| *tier == small();
         admission.enqueue(&a, &large(), Priority::High, place(1, 1));
         admission.enqueue(&a, &large(), Priority::Normal, place(2, 2));
-        admission.enqueue(&b, &large(), Priority::Normal, place(2, 3));
-        assert!(!admission.has_next());
+        admission.enqueue(&b, &large(), Priority::Normal, place(2, 103));
+        assert!(!admission.has_next(only_small) && has_next(&admission));
         for task in 10..13 {
             admission.enqueue(&a, &small(), Priority::Normal, place(3, task));
         }
-        assert_eq!(admitted(&mut admission, 4), [10, 11]);
+        assert_eq!(admitted_on(&mut admission, now, &only_small), [10, 11]);
+        assert_eq!(admission.waiting(&large()), (3, Some(place(1, 1).since)));
         admission.release(&a);
         admission.release(&a);
         admission.withdraw(&a, &large(), Priority::Normal, place(2, 2));
-        admission.set_tier_paused(&large(), false);
-        assert_eq!(admitted(&mut admission, 4), [1, 3, 12]);
-        admission.set_tier_paused(&large(), false);
-        assert!(!admission.has_next());
+        // The slots of one project go to its best task, whatever the tier.
+        assert_eq!(admitted(&mut admission, 4), [103, 1, 12]);
+        assert_eq!(admission.waiting(&large()), (0, None));
+        assert_eq!(admission.oldest(), None);
+    }
+
+    #[test]
+    fn a_project_that_waits_for_a_tier_keeps_its_turn_on_the_others() {
+        let (mut admission, a, b) = (Admission::new(AGING, 1000), project("a"), project("b"));
+        let now = Timestamp::from_micros(4_000_000);
+        let only_small = |tier: &Tier| *tier == small();
+        admission.enqueue(&a, &large(), Priority::Normal, place(1, 1));
+        for task in [2, 3] {
+            admission.enqueue(&a, &small(), Priority::Normal, place(1, task));
+        }
+        for task in [102, 103] {
+            admission.enqueue(&b, &small(), Priority::Normal, place(2, task));
+        }
+        assert_eq!(admitted_on(&mut admission, now, &only_small), [2, 102, 3, 103]);
+        assert_eq!(admitted(&mut admission, 4), [1]);
+    }
+
+    #[test]
+    fn what_is_kept_follows_from_what_waits_after_any_order_of_calls() {
+        let mut admission = Admission::new(AGING, 2);
+        let names = ["a", "b"].map(project);
+        let tiers = [small(), large()];
+        let mut seed = 7_u64;
+        let mut random = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(seed >> 33).unwrap() % below
+        };
+        for step in 0..2000_i64 {
+            let (which, tier) = (random(2), random(2));
+            let task = u128::try_from(step).unwrap() % 100 + if which == 0 { 0 } else { 100 };
+            let (project, tier) = (&names[which], &tiers[tier]);
+            let place = place(1, task);
+            match random(6) {
+                0 | 1 => admission.enqueue(project, tier, Priority::Normal, place),
+                2 => admission.withdraw(project, tier, Priority::Normal, place),
+                3 => admission.set_paused(project, random(2) == 0),
+                4 => admission.release(project),
+                _ => {
+                    let taken = admission.take_next(|each| each == tier, Timestamp::from_micros(step));
+                    if taken.is_some() {
+                        admission.occupy(project);
+                    }
+                }
+            }
+            for (tier, line) in &admission.tiers {
+                let lanes = admission.lanes.iter();
+                let ready = lanes.filter(|(_, lane)| {
+                    let here = lane.lines.iter().any(|(each, line)| each == tier && !line.is_empty());
+                    here && lane.is_ready()
+                });
+                let expected: BTreeSet<_> = ready.map(|(id, lane)| (lane.turn.unwrap(), id.clone())).collect();
+                assert_eq!(line.turns, expected);
+                let count: usize = admission.lanes.values().flat_map(|lane| &lane.lines)
+                    .filter(|(each, _)| each == tier).map(|(_, line)| line.len()).sum();
+                assert!(line.waiting.len() <= count);
+            }
+        }
     }
 
     #[test]

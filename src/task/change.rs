@@ -17,7 +17,8 @@ use super::time::Timestamp;
 pub enum Change {
     /// It was submitted. Published as `task.created`.
     Created,
-    /// An attempt was dispatched. Published as `task.ready.{tier}`.
+    /// An attempt waits for a worker. Published as `task.ready.{tier}`, once
+    /// an attempt.
     Ready {
         /// The attempt, from 1.
         attempt: u32,
@@ -82,7 +83,7 @@ pub enum Change {
         /// Who decided.
         by: RoutedBy,
     },
-    /// It waits for a slot of its project.
+    /// It waits for a slot of its project, and then goes to the broker.
     Queued,
     /// A worker took it.
     Leased {
@@ -93,7 +94,7 @@ pub enum Change {
         /// Until when, unless renewed.
         until: Timestamp,
     },
-    /// A worker without a lease took it from a broker.
+    /// A worker has taken it from a broker, as far as can be inferred.
     Taken,
     /// The worker gave it back.
     Released,
@@ -116,6 +117,10 @@ pub enum Change {
         /// The report's event name.
         name: String,
     },
+    // Stored by its place here: a new one goes last.
+    /// The `task.ready` of an attempt that was announced before is handed to
+    /// the broker again, under its id.
+    Dispatched,
 }
 
 impl Change {
@@ -143,6 +148,7 @@ impl Change {
             Self::Backoff { .. } => "task.backoff",
             Self::DependencyCompleted { .. } => "task.dependency_completed",
             Self::ParkedExpired { .. } => "task.parked_expired",
+            Self::Dispatched => "task.dispatched",
         }
     }
 
@@ -165,7 +171,8 @@ impl Change {
             | Self::LeaseExpired
             | Self::Backoff { .. }
             | Self::DependencyCompleted { .. }
-            | Self::ParkedExpired { .. } => false,
+            | Self::ParkedExpired { .. }
+            | Self::Dispatched => false,
         }
     }
 }
@@ -247,6 +254,9 @@ pub enum Stale {
     NothingRunning,
     /// What it says of records, or asks for, was so already.
     AlreadySo,
+    // Stored by its place here: a new one goes last.
+    /// It came from a worker that does not hold the attempt.
+    NotHolder,
 }
 
 impl Stale {
@@ -261,6 +271,7 @@ impl Stale {
             Self::OtherReview => "another review is under way",
             Self::NothingRunning => "no attempt was under way",
             Self::AlreadySo => "nothing was left to change",
+            Self::NotHolder => "another worker held the attempt",
         }
     }
 }
@@ -299,6 +310,9 @@ pub enum Effect {
     Log(Change),
     /// Make the provenance record of an attempt.
     StoreRecord(Box<NewRecord>),
+    /// Make the record that an output of another worker began the record of
+    /// the output that counts.
+    FillRecord(Box<NewRecord>),
     /// Add a late output's artifacts to the record of its attempt.
     ExtendRecord {
         /// That record.
@@ -348,8 +362,8 @@ pub struct NewRecord {
     pub tier: Tier,
     /// The kind of work.
     pub domain: Domain,
-    /// When the attempt was dispatched.
-    pub dispatched_at: Timestamp,
+    /// When a worker began with the attempt, or else when it was opened.
+    pub began_at: Timestamp,
     /// When the output came.
     pub completed_at: Timestamp,
     /// Its first verdict.

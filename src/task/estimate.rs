@@ -73,7 +73,7 @@ pub enum Cohort {
 pub struct Statistics {
     /// How many there were.
     count: u32,
-    /// Mean seconds from the first dispatch to the end, the newest weighing most.
+    /// Mean seconds from when a worker took it to the end, the newest weighing most.
     mean_seconds: f64,
     /// The share of estimates that the factor lets be missed.
     misses: f64,
@@ -192,8 +192,9 @@ impl Estimator {
         Some(Estimated { from, base_ms, at: from.after(whole), cohort })
     }
 
-    /// The seconds until a slot is free for whom so many are ahead of: all
-    /// slots together work off what is ahead, one mean time a slot.
+    /// The seconds until a worker and a slot are free for a task that has so
+    /// many before it: all that are at work together work off what is ahead, one
+    /// mean time each.
     fn wait<'a>(&self, ahead: impl IntoIterator<Item = (&'a Tier, usize)>, slots: (u32, u32), own: f64) -> f64 {
         let (in_use, limit) = slots;
         let (mut count, mut work) = (0.0, 0.0);
@@ -203,12 +204,13 @@ impl Estimator {
             count += waiting;
             work += waiting * statistics.map_or(own, |known| known.statistics.mean_seconds);
         }
-        let free = f64::from(limit.saturating_sub(in_use));
-        if count < free {
-            return 0.0;
-        }
         let mean = if count > 0.0 { work / count } else { own };
-        (count - free + 1.0) * mean / f64::from(limit.max(1))
+        if in_use >= limit {
+            return (count + 1.0) * mean / f64::from(limit.max(1));
+        }
+        // Tasks that wait although slots are free wait for workers: there are
+        // about as many as tasks that they have.
+        count * mean / f64::from(in_use.max(1))
     }
 
     /// Learns from a task that completed. Others teach nothing: how long it

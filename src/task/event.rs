@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::content::Content;
-use super::id::{ArtifactId, ReviewId, TaskId, WorkerId};
+use super::id::{ArtifactId, ReviewId, TaskId};
+use super::state::Holder;
 use super::time::Timestamp;
 
 /// One artifact that an output names.
@@ -40,8 +41,8 @@ pub struct Output {
     pub inputs_consumed: Vec<ArtifactId>,
     /// The model that made it.
     pub model_used: Option<String>,
-    /// The worker that made it.
-    pub worker: Option<WorkerId>,
+    /// The worker that made it, and the lease under which it did.
+    pub sender: Holder,
     /// Tokens read.
     pub tokens_input: Option<u64>,
     /// Tokens written.
@@ -105,17 +106,19 @@ pub struct Failure {
     pub retryable: bool,
     /// The attempt it belongs to; `None` means the current one.
     pub attempt: Option<u32>,
-    /// The worker that failed.
-    pub worker: Option<WorkerId>,
+    /// The worker that failed, and the lease under which it did.
+    pub sender: Holder,
+    /// Whether the event came from a QA service.
+    pub from_qa: bool,
 }
 
-/// `task.started`: a worker without a lease begins.
+/// `task.started`: a worker begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// The attempt it belongs to; `None` means the current one.
     pub attempt: Option<u32>,
-    /// The worker that begins.
-    pub worker: Option<WorkerId>,
+    /// The worker that begins, and the lease under which it does.
+    pub sender: Holder,
 }
 
 /// `review.requested`.

@@ -1,11 +1,18 @@
-//! An attempt under way: leases of workers on it, and its timers.
+//! A worker and its attempt: leases, attempts taken from a broker, and the
+//! timers of an attempt.
+
+use std::time::Duration;
 
 use super::change::{Change, Outcome};
 use super::id::{LeaseId, WorkerId};
+use super::policy::{Bus, release_pause};
 use super::report;
-use super::state::{Attempt, ErrorCode, Lease, Progress, State, TaskError};
+use super::state::{Attempt, ErrorCode, Lease, Pending, Progress, Queued, State, TaskError};
 use super::time::Timestamp;
 use super::transition::{Draft, Refusal, Retry, Step};
+
+/// Releases of one attempt after which it fails.
+const MOST_RELEASES: u32 = 100;
 
 /// Whether a timer of the running attempt was due.
 pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) -> bool {
@@ -13,19 +20,13 @@ pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) 
     let number = attempt.number;
     let error = |code, message: &str| TaskError { code, message: message.to_owned(), attempt: Some(number) };
     match progress {
-        // Whichever came first: after a long stop both can be in the past.
+        // The earlier one: after a long stop both can be in the past.
         Progress::Leased { lease, deadline } if lease.until < deadline && lease.until <= now => {
-            give_back(draft, attempt, &lease, lease.until);
             draft.log(Change::LeaseExpired);
+            lost(draft, attempt, &lease);
         }
-        Progress::Dispatched
-            if attempt.deadline(draft.task.timeout_seconds).is_some_and(|deadline| deadline <= now) =>
-        {
-            overdue(draft, &attempt);
-        }
-        Progress::Leased { deadline, .. } if deadline <= now => {
-            overdue(draft, &attempt);
-        }
+        Progress::Started { since, .. } if since.after(draft.task.timeout()) <= now => overdue(draft, &attempt),
+        Progress::Leased { deadline, .. } if deadline <= now => overdue(draft, &attempt),
         Progress::Validating { product, deadline: Some(deadline) } if deadline <= now => {
             let error = error(ErrorCode::ValidationTimeout, "validation took longer than configured");
             report::reject(draft, &attempt, &product, error, None, Retry::Same);
@@ -34,7 +35,10 @@ pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) 
             let error = error(ErrorCode::ReviewTimeout, "the review took longer than configured");
             report::reject(draft, &attempt, &product, error, None, Retry::Same);
         }
-        Progress::Dispatched | Progress::Leased { .. } | Progress::Validating { .. } | Progress::Reviewing { .. } => {
+        Progress::Started { .. }
+        | Progress::Leased { .. }
+        | Progress::Validating { .. }
+        | Progress::Reviewing { .. } => {
             return false;
         }
     }
@@ -48,39 +52,136 @@ fn overdue(draft: &mut Draft<'_>, attempt: &Attempt) {
     draft.close(attempt, None, error, Retry::Same);
 }
 
-/// Back to `dispatched`, same attempt; what it executed until `end` is kept,
-/// so that the deadline counts execution and not waiting.
-fn give_back(draft: &mut Draft<'_>, attempt: Attempt, lease: &Lease, end: Timestamp) {
-    let executed = attempt.executed.saturating_add(end.since(lease.since));
-    draft.task.state = State::Running { attempt: Attempt { executed, ..attempt }, progress: Progress::Dispatched };
-}
-
-pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: Timestamp) -> Result<Step, Refusal> {
-    let State::Running { attempt, progress: progress @ Progress::Dispatched } = &mut draft.task.state else {
-        return Err(Refusal::NotDispatched(draft.task.phase()));
-    };
-    let timeout = std::time::Duration::from_secs(u64::from(draft.task.timeout_seconds));
-    // Who took it from a broker before is not counted on any more.
-    let taken_for = attempt.taken_at.take().map_or(std::time::Duration::ZERO, |taken| draft.now.since(taken));
-    attempt.executed = attempt.executed.saturating_add(taken_for);
-    let deadline = draft.now.after(timeout.saturating_sub(attempt.executed));
-    let lease = Lease { id, worker: worker.clone(), since: draft.now, until };
-    *progress = Progress::Leased { lease, deadline };
-    draft.log(Change::Leased { lease: id, worker, until });
-    Ok(draft.applied())
-}
-
-/// A worker has taken the attempt from a broker: its execution counts from now on.
-pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
-    let State::Running { attempt, progress: Progress::Dispatched } = &mut draft.task.state else {
-        return Err(Refusal::NotDispatched(draft.task.phase()));
-    };
-    if attempt.taken_at.is_some() {
-        return Ok(draft.done(Outcome::Unchanged));
+/// The worker has let its lease run out.
+fn lost(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
+    attempt.lost_leases = attempt.lost_leases.saturating_add(1);
+    let count = attempt.lost_leases;
+    if count < draft.policy.max_lost_leases {
+        wait_again(draft, attempt, lease, lease.until, None);
+        return;
     }
-    attempt.taken_at = Some(draft.now);
-    draft.log(Change::Taken);
+    let message = format!("{count} leases of the attempt ran out, the last one of worker {}", lease.worker);
+    let error = TaskError { code: ErrorCode::WorkerLost, message, attempt: Some(attempt.number) };
+    draft.close(&attempt, None, error, Retry::Same);
+}
+
+/// Back to `queued`: same attempt, same age, no slot. What was executed until
+/// `end` is kept, so that the deadline counts execution and not waiting.
+fn wait_again(
+    draft: &mut Draft<'_>,
+    attempt: Attempt,
+    lease: &Lease,
+    end: Timestamp,
+    not_before: Option<Timestamp>,
+) {
+    let executed = attempt.executed.saturating_add(end.since(lease.since));
+    put_back(draft, Attempt { executed, ..attempt }, not_before);
+}
+
+/// An attempt that no worker has any more waits for another one.
+fn put_back(draft: &mut Draft<'_>, attempt: Attempt, not_before: Option<Timestamp>) {
+    let attempt = Attempt { has_slot: false, ..attempt };
+    let queued = Queued { since: attempt.queued_since, announced: true, not_before, attempt: Some(attempt) };
+    draft.task.state = State::Pending(Pending::Queued(queued));
+}
+
+/// The attempt that a worker or the broker gets: the open one, or a new one.
+/// It holds a slot.
+fn with_slot(draft: &Draft<'_>, queued: Queued) -> Attempt {
+    let new = || Attempt::open(draft.task.attempts() + 1, queued.since, draft.now);
+    Attempt { has_slot: true, ..queued.attempt.unwrap_or_else(new) }
+}
+
+/// The queued task, unless it is in another phase.
+fn queued(draft: &Draft<'_>) -> Result<Queued, Refusal> {
+    match &draft.task.state {
+        State::Pending(Pending::Queued(queued)) => Ok(queued.clone()),
+        State::Pending(
+            Pending::Scheduled { .. }
+            | Pending::Blocked { .. }
+            | Pending::Analyzing { .. }
+            | Pending::Backoff { .. }
+            | Pending::Dispatched { .. },
+        )
+        | State::Running { .. }
+        | State::Children(_)
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => Err(Refusal::NotQueued(draft.task.phase())),
+    }
+}
+
+/// Hands the attempt to the broker.
+pub(super) fn dispatch(mut draft: Draft<'_>) -> Result<Step, Refusal> {
+    let queued = queued(&draft)?;
+    if queued.announced {
+        draft.log(Change::Dispatched);
+    } else {
+        draft.announce();
+    }
+    let attempt = with_slot(&draft, queued);
+    draft.task.state = State::Pending(Pending::Dispatched { attempt, at: draft.now });
     Ok(draft.applied())
+}
+
+/// Gives the attempt to a worker.
+pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: Timestamp) -> Result<Step, Refusal> {
+    let queued = queued(&draft)?;
+    if !queued.announced {
+        draft.announce();
+    }
+    let mut attempt = with_slot(&draft, queued);
+    attempt.holders = attempt.holders.saturating_add(1);
+    begin(&mut draft, &mut attempt);
+    let deadline = draft.now.after(draft.task.timeout().saturating_sub(attempt.executed));
+    draft.log(Change::Leased { lease: id, worker: worker.clone(), until });
+    let lease = Lease { id, worker, since: draft.now, until };
+    draft.task.state = State::Running { attempt, progress: Progress::Leased { lease, deadline } };
+    Ok(draft.applied())
+}
+
+/// A worker has the attempt from now on; it may not be the first one.
+pub(super) fn begin(draft: &mut Draft<'_>, attempt: &mut Attempt) {
+    attempt.started_at = attempt.started_at.or(Some(draft.now));
+    draft.task.started_at = draft.task.started_at.or(Some(draft.now));
+}
+
+/// A worker has taken the attempt from the broker, as is inferred: its
+/// execution counts from now on.
+pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
+    match draft.task.state.clone() {
+        State::Pending(Pending::Dispatched { mut attempt, .. }) => {
+            begin(&mut draft, &mut attempt);
+            let progress = Progress::Started { worker: None, since: draft.now, inferred: true };
+            draft.task.state = State::Running { attempt, progress };
+            draft.log(Change::Taken);
+            Ok(draft.applied())
+        }
+        State::Running { progress: Progress::Started { .. }, .. } => Ok(draft.done(Outcome::Unchanged)),
+        State::Pending(_)
+        | State::Running { .. }
+        | State::Children(_)
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => Err(Refusal::NotDispatched(draft.task.phase())),
+    }
+}
+
+/// The execution that was inferred counts from `since` on, since the workers
+/// of the tier say themselves when they begin.
+pub(super) fn postpone(mut draft: Draft<'_>, until: Timestamp) -> Step {
+    match &mut draft.task.state {
+        State::Running { progress: Progress::Started { since, inferred: true, .. }, .. } if *since < until => {
+            *since = until;
+            draft.done(Outcome::Applied)
+        }
+        State::Pending(_)
+        | State::Running { .. }
+        | State::Children(_)
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => draft.done(Outcome::Unchanged),
+    }
 }
 
 pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Timestamp) -> Result<Step, Refusal> {
@@ -96,17 +197,25 @@ pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Timestamp) -> Resu
     Ok(draft.done(Outcome::Applied))
 }
 
-pub(super) fn release(mut draft: Draft<'_>, id: LeaseId) -> Result<Step, Refusal> {
+/// The holder gives the attempt back. One that was never with its worker
+/// (`delivered` is false) counts for nothing.
+pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
-        State::Running { attempt, progress: Progress::Leased { lease, deadline } } if lease.id == id => {
+        State::Running { mut attempt, progress: Progress::Leased { lease, deadline } } if lease.id == id => {
             let now = draft.now;
             draft.log(Change::Released);
+            attempt.releases = attempt.releases.saturating_add(u32::from(delivered));
             // A timer that is late must not leave the next worker an attempt
             // without any time.
             if deadline <= now {
                 overdue(&mut draft, &attempt);
+            } else if attempt.releases >= MOST_RELEASES {
+                let message = format!("workers gave the attempt back {MOST_RELEASES} times");
+                let error = TaskError { code: ErrorCode::ReleasedTooOften, message, attempt: Some(attempt.number) };
+                draft.close(&attempt, None, error, Retry::Same);
             } else {
-                give_back(&mut draft, attempt, &lease, now);
+                let not_before = delivered.then(|| now.after(release_pause(attempt.releases)));
+                wait_again(&mut draft, attempt, &lease, now, not_before);
             }
         }
         State::Pending(_)
@@ -117,4 +226,45 @@ pub(super) fn release(mut draft: Draft<'_>, id: LeaseId) -> Result<Step, Refusal
         | State::Cancelled { .. } => return Err(Refusal::LeaseLost),
     }
     Ok(draft.applied())
+}
+
+/// Brings a task that waits into the form that the configured bus knows, after
+/// a start on another one, or of data from before the forms were told apart.
+/// Leases go on until they end.
+pub(super) fn change_bus(mut draft: Draft<'_>) -> Step {
+    let by_broker = draft.policy.bus == Bus::Broker;
+    match draft.task.state.clone() {
+        State::Pending(Pending::Queued(queued)) if !by_broker && !queued.announced => {
+            draft.announce();
+            draft.task.state = State::Pending(Pending::Queued(Queued { announced: true, ..queued }));
+            draft.done(Outcome::Applied)
+        }
+        // Not taken by anybody: the attempt is opened by the worker that leases it.
+        State::Pending(Pending::Dispatched { attempt, .. }) if !by_broker => {
+            draft.log(Change::Queued);
+            if attempt.started_at.is_none() && attempt.foreign.is_none() {
+                let queued =
+                    Queued { since: attempt.queued_since, announced: true, not_before: None, attempt: None };
+                draft.task.state = State::Pending(Pending::Queued(queued));
+            } else {
+                put_back(&mut draft, attempt, None);
+            }
+            draft.applied()
+        }
+        State::Running { mut attempt, progress: Progress::Started { since, .. } } if !by_broker => {
+            draft.log(Change::Queued);
+            let left = draft.task.timeout().saturating_sub(Duration::from_secs(1));
+            let executed = attempt.executed.saturating_add(draft.now.since(since));
+            // Whoever takes it next has some time, however long the service was stopped.
+            attempt.executed = executed.min(left);
+            put_back(&mut draft, attempt, None);
+            draft.applied()
+        }
+        State::Pending(_)
+        | State::Running { .. }
+        | State::Children(_)
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. } => draft.done(Outcome::Unchanged),
+    }
 }

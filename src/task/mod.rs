@@ -5,8 +5,8 @@
 //! time go in; a new state and the effects to carry out come back.
 //!
 //! * [`submit`] begins a life, [`apply`] is every step after it.
-//! * [`Admission`] decides which waiting task gets a slot, [`FairLine`] which
-//!   dispatched task a worker gets.
+//! * [`Admission`] decides which waiting task gets the next free slot, and with
+//!   it a worker or a place at the broker.
 //! * [`Estimator`] foretells when a task is done.
 //! * [`Router`] gives a domain and a tier where a request names none.
 
@@ -16,9 +16,11 @@ mod change;
 mod content;
 mod estimate;
 mod event;
+mod holder;
 mod id;
 mod lease;
 mod line;
+mod output;
 mod policy;
 mod report;
 mod request;
@@ -45,7 +47,7 @@ pub use id::{
     RecordId, ReviewId, Seq, TaskId, Tier, WorkerId,
 };
 pub use line::{FairLine, Line, Place};
-pub use policy::Policy;
+pub use policy::{Bus, Policy};
 pub use request::{
     ExecutionMode, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES, MAX_TIMEOUT,
     OnChildFailure, Options, Priority, Submission,
@@ -54,9 +56,10 @@ pub use router::{Keyword, Router, Rule};
 pub use routing::{Chosen, Finding, Findings, Routing, RoutingStep};
 pub use split::{Child, Children, End, spawn};
 pub use state::{
-    Attempt, ClosedAttempt, Completion, ErrorCode, Lease, Parked, Pending, Product, Progress, State, Task, TaskError,
+    Attempt, ClosedAttempt, Completion, ErrorCode, ForeignOutput, Holder, Lease, Parked, Pending, Product, Progress,
+    Queued, State, Task, TaskError,
 };
 pub use status::{Phase, Status};
 pub use submit::{Dependency, Resolved, submit};
 pub use time::{InvalidTime, Timestamp};
-pub use transition::{Input, MAX_INPUTS, MAX_PARKED, Refusal, Step, apply};
+pub use transition::{Input, MAX_INPUTS, MAX_PARKED, MAX_PARKED_BYTES, Refusal, Step, apply};

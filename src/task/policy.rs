@@ -7,6 +7,15 @@ use super::analysis::{MAX_DEPTH, MAX_SUBTASKS};
 use super::id::{TaskId, Tier};
 use super::time::Timestamp;
 
+/// How tasks reach their workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// Workers lease them from this service.
+    Embedded,
+    /// A broker carries `task.ready`, and workers take it from there.
+    Broker,
+}
+
 /// The configured choices that transitions need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -22,6 +31,10 @@ pub struct Policy {
     pub validation_timeout: Option<Duration>,
     /// Longest review; `None`: a person may take any time.
     pub review_timeout: Option<Duration>,
+    /// How tasks reach their workers.
+    pub bus: Bus,
+    /// Leases of one attempt that may run out before the attempt fails, from 1.
+    pub max_lost_leases: u32,
     /// Whether there is an Agent service to ask.
     pub agent: bool,
     /// Whether there is a RAG service to ask.
@@ -41,6 +54,8 @@ impl Default for Policy {
             park: Duration::from_mins(10),
             validation_timeout: None,
             review_timeout: None,
+            bus: Bus::Embedded,
+            max_lost_leases: 3,
             agent: false,
             rag: false,
             max_depth: MAX_DEPTH,
@@ -50,6 +65,12 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Whether workers learn of an attempt when its task joins the line, and
+    /// not only when it gets a slot.
+    pub(super) fn announces_early(&self) -> bool {
+        self.bus == Bus::Embedded
+    }
+
     /// The tier after a rejection on `tier`: one up, or the same at the top.
     #[must_use]
     pub fn escalated(&self, tier: &Tier) -> Tier {
@@ -69,6 +90,17 @@ impl Policy {
         now.after(half.saturating_add(jittered))
     }
 }
+
+/// How long a task waits before it is leased again after a worker has given
+/// it back `releases` times: twice as long each time, from 0.1 s to 10 s.
+#[must_use]
+pub(super) fn release_pause(releases: u32) -> Duration {
+    let doublings = releases.saturating_sub(1).min(16);
+    RELEASE_PAUSE.0.saturating_mul(1 << doublings).min(RELEASE_PAUSE.1)
+}
+
+/// First and longest wait after a release.
+const RELEASE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// A number from 0 to 1023 that depends on the task and the attempt alone:
 /// FNV-1a over both.

@@ -11,10 +11,10 @@ use super::id::{Domain, TaskId};
 use super::policy::Policy;
 use super::request::OnChildFailure;
 use super::routing::{self, Routing, RoutingStep};
-use super::state::{Completion, ErrorCode, Pending, State, Task, TaskError};
+use super::state::{Completion, ErrorCode, Pending, Queued, State, Task, TaskError};
 use super::status::Status;
 use super::time::Timestamp;
-use super::transition::{Draft, Step};
+use super::transition::{self, Draft, Step};
 
 /// A parent whose subtasks run. It holds no slot of its project: they do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +116,6 @@ pub(super) fn split(
     let open: Vec<TaskId> = children.iter().map(|child| child.id).collect();
     draft.task.routing = None;
     draft.task.children.clone_from(&open);
-    draft.task.started_at = Some(draft.now);
     draft.log(Change::Split { children: open.clone() });
     let on_failure = routing.on_child_failure;
     draft.task.state = State::Children(Children { open, produced: Vec::new(), failure: None, on_failure });
@@ -201,13 +200,13 @@ fn cycle(subtasks: &[Subtask]) -> Option<Vec<String>> {
 
 /// Makes a subtask of `parent`. Its siblings are made with it.
 #[must_use]
-pub fn spawn(parent: &Task, child: &Child, now: Timestamp) -> Step {
+pub fn spawn(parent: &Task, child: &Child, now: Timestamp, policy: &Policy) -> Step {
     let state = if !child.depends_on.is_empty() {
         Pending::Blocked { waits_for: child.depends_on.clone() }
     } else if child.routing.is_some() {
         Pending::Analyzing { since: now }
     } else {
-        Pending::Queued { since: now }
+        Pending::Queued(Queued { since: now, announced: policy.announces_early(), not_before: None, attempt: None })
     };
     let task = Task {
         id: child.id,
@@ -230,7 +229,17 @@ pub fn spawn(parent: &Task, child: &Child, now: Timestamp) -> Step {
         state: State::Pending(state),
         ..parent.clone()
     };
-    Step { task, outcome: Outcome::Applied, effects: vec![Effect::Log(Change::Created)] }
+    let effects = transition::first_effects(&task);
+    Step { task, outcome: Outcome::Applied, effects }
+}
+
+/// A worker has taken a subtask: the parent runs since the first one.
+pub(super) fn child_started(mut draft: Draft<'_>) -> Step {
+    if draft.task.started_at.is_some() || !matches!(draft.task.state, State::Children(_)) {
+        return draft.done(Outcome::Unchanged);
+    }
+    draft.task.started_at = Some(draft.now);
+    draft.applied()
 }
 
 /// A subtask has ended.

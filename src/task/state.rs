@@ -11,6 +11,7 @@ use super::event::{OutputArtifact, Report};
 use super::id::{
     ArtifactId, Domain, EventHash, LeaseId, Mode, ProjectId, QaProfile, RecordId, ReviewId, TaskId, Tier, WorkerId,
 };
+use super::policy::Bus;
 use super::request::Priority;
 use super::routing::Routing;
 use super::split::Children;
@@ -44,7 +45,8 @@ pub struct Task {
     pub updated_at: Timestamp,
     /// Counts its visible changes, from 1.
     pub version: u64,
-    /// When its first attempt was dispatched.
+    /// When a worker first took it; of a parent: when one was first known to
+    /// have taken one of its subtasks.
     pub started_at: Option<Timestamp>,
     /// The finished task that it repeats.
     pub rerun_of: Option<TaskId>,
@@ -148,46 +150,117 @@ pub enum Pending {
         /// Since when.
         since: Timestamp,
     },
-    /// It waits for a slot of its project.
-    Queued {
-        /// Since when: the age that its place in the line comes from.
-        since: Timestamp,
-    },
+    /// It waits for a worker and a slot of its project.
+    Queued(Queued),
     /// It waits for its next attempt.
     Backoff {
         /// The time of the next attempt.
         until: Timestamp,
     },
+    /// Its `task.ready` is with the broker, and no worker is known to have it.
+    Dispatched {
+        /// The attempt, which is open and holds a slot.
+        attempt: Attempt,
+        /// When it was handed to the broker.
+        at: Timestamp,
+    },
 }
 
-/// An attempt under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A task that waits for a worker and a slot of its project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Since when: the age that its place in the line comes from.
+    pub since: Timestamp,
+    /// Whether the `task.ready` of its attempt is in the log.
+    pub announced: bool,
+    /// The time before which no worker gets it, after a release.
+    pub not_before: Option<Timestamp>,
+    /// The attempt that is still open, where a worker lost or released it.
+    pub attempt: Option<Attempt>,
+}
+
+/// An attempt that is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// From 1.
     pub number: u32,
-    /// When `task.ready` went out.
-    pub dispatched_at: Timestamp,
+    /// When it was opened: at its first lease, at the dispatch to a broker, or
+    /// by an output.
+    pub opened_at: Timestamp,
+    /// When a worker first had it, as far as is known.
+    pub started_at: Option<Timestamp>,
+    /// Since when the task waited for it: its age, should it wait again.
+    pub queued_since: Timestamp,
     /// Execution that earlier leases of this attempt already used.
     pub executed: Duration,
-    /// Since when a worker without a lease executes it, as far as is known:
-    /// it took the attempt from a broker.
-    pub taken_at: Option<Timestamp>,
+    /// Whether it holds a slot of its project.
+    pub has_slot: bool,
+    /// How many workers have held it, one after the other.
+    pub holders: u32,
+    /// How many leases of it have run out.
+    pub lost_leases: u32,
+    /// How often a worker gave it back.
+    pub releases: u32,
+    /// What came from workers that did not hold it.
+    pub foreign: Option<Box<ForeignOutput>>,
+}
+
+/// Outputs of workers that did not hold the attempt while another one did:
+/// kept with the attempt, and never validated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignOutput {
+    /// The record that was made for the first of them.
+    pub record: RecordId,
+    /// Their artifacts, the main one of the first output first.
+    pub artifacts: Vec<ArtifactId>,
 }
 
 impl Attempt {
-    /// When execution without a lease has lasted too long, if it goes on.
+    /// A new attempt of a task that has waited since `queued_since`.
     #[must_use]
-    pub fn deadline(&self, timeout_seconds: u32) -> Option<Timestamp> {
-        let timeout = Duration::from_secs(u64::from(timeout_seconds));
-        self.taken_at.map(|taken| taken.after(timeout.saturating_sub(self.executed)))
+    pub const fn open(number: u32, queued_since: Timestamp, now: Timestamp) -> Self {
+        Self {
+            number,
+            opened_at: now,
+            started_at: None,
+            queued_since,
+            executed: Duration::ZERO,
+            has_slot: false,
+            holders: 0,
+            lost_leases: 0,
+            releases: 0,
+            foreign: None,
+        }
+    }
+
+    /// When a worker began, or else when the attempt was opened.
+    #[must_use]
+    pub fn began_at(&self) -> Timestamp {
+        self.started_at.unwrap_or(self.opened_at)
     }
 }
 
-/// How far an attempt is.
+/// A worker, as far as it is known: by its lease, its own id, or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The lease.
+    pub lease: Option<LeaseId>,
+    /// The worker.
+    pub worker: Option<WorkerId>,
+}
+
+/// How far an attempt is that a worker has, or has had.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Progress {
-    /// `task.ready` is out, nobody holds a lease on it.
-    Dispatched,
+    /// A worker has taken it from a broker.
+    Started {
+        /// The worker, where it has said so.
+        worker: Option<WorkerId>,
+        /// Since when its execution counts.
+        since: Timestamp,
+        /// Whether that is only inferred from what waits at the broker.
+        inferred: bool,
+    },
     /// A worker holds it.
     Leased {
         /// The hold.
@@ -235,8 +308,10 @@ pub struct Product {
     pub artifact: ArtifactId,
     /// All artifacts of the output.
     pub artifacts: Vec<OutputArtifact>,
-    /// Artifacts of later outputs of the same attempt: the first output
-    /// stands, verdicts on these are stale.
+    /// The worker that sent it.
+    pub sender: Holder,
+    /// Artifacts of other outputs of the same attempt: verdicts on these are
+    /// stale.
     pub late: Vec<ArtifactId>,
     /// Reviews of it besides the one under way.
     pub reviews: Vec<ReviewId>,
@@ -249,8 +324,8 @@ pub struct ClosedAttempt {
     pub number: u32,
     /// The tier it ran on.
     pub tier: Tier,
-    /// When `task.ready` went out.
-    pub dispatched_at: Timestamp,
+    /// When a worker began, or else when the attempt was opened.
+    pub began_at: Timestamp,
     /// When it ended.
     pub closed_at: Timestamp,
     /// Why it ended.
@@ -311,11 +386,15 @@ pub enum ErrorCode {
     ChildFailed,
     /// The service was restored from its copy while the attempt ran.
     Restored,
+    /// Its workers let their leases run out too often.
+    WorkerLost,
+    /// Its workers gave it back too often.
+    ReleasedTooOften,
 }
 
 impl ErrorCode {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::WorkerFailed,
         Self::Rejected,
         Self::DeadlineExceeded,
@@ -326,6 +405,8 @@ impl ErrorCode {
         Self::DecompositionFailed,
         Self::ChildFailed,
         Self::Restored,
+        Self::WorkerLost,
+        Self::ReleasedTooOften,
     ];
 
     /// The word on the wire.
@@ -342,6 +423,8 @@ impl ErrorCode {
             Self::DecompositionFailed => "decomposition_failed",
             Self::ChildFailed => "child_failed",
             Self::Restored => "restored",
+            Self::WorkerLost => "worker_lost",
+            Self::ReleasedTooOften => "released_too_often",
         }
     }
 }
@@ -366,10 +449,11 @@ impl Task {
             State::Pending(Pending::Scheduled { .. }) => Phase::Scheduled,
             State::Pending(Pending::Blocked { .. }) => Phase::Blocked,
             State::Pending(Pending::Analyzing { .. }) => Phase::Analyzing,
-            State::Pending(Pending::Queued { .. }) => Phase::Queued,
+            State::Pending(Pending::Queued(_)) => Phase::Queued,
             State::Pending(Pending::Backoff { .. }) => Phase::Backoff,
+            State::Pending(Pending::Dispatched { .. }) => Phase::Dispatched,
             State::Running { progress, .. } => match progress {
-                Progress::Dispatched => Phase::Dispatched,
+                Progress::Started { .. } => Phase::Started,
                 Progress::Leased { .. } => Phase::Leased,
                 Progress::Validating { .. } => Phase::Validating,
                 Progress::Reviewing { .. } => Phase::Reviewing,
@@ -381,10 +465,54 @@ impl Task {
         }
     }
 
+    /// The attempt that is open, in whatever phase.
+    #[must_use]
+    pub const fn open_attempt(&self) -> Option<&Attempt> {
+        match &self.state {
+            State::Running { attempt, .. } | State::Pending(Pending::Dispatched { attempt, .. }) => Some(attempt),
+            State::Pending(Pending::Queued(queued)) => queued.attempt.as_ref(),
+            State::Pending(
+                Pending::Scheduled { .. }
+                | Pending::Blocked { .. }
+                | Pending::Analyzing { .. }
+                | Pending::Backoff { .. },
+            )
+            | State::Children(_)
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. } => None,
+        }
+    }
+
+    /// Whether a task in this phase can go on where `bus` carries tasks to
+    /// their workers. Leases go on everywhere until they end.
+    #[must_use]
+    pub fn fits(&self, bus: Bus) -> bool {
+        match &self.state {
+            State::Pending(Pending::Queued(queued)) => queued.announced || bus == Bus::Broker,
+            State::Pending(Pending::Dispatched { .. })
+            | State::Running { progress: Progress::Started { .. }, .. } => bus == Bus::Broker,
+            State::Pending(
+                Pending::Scheduled { .. }
+                | Pending::Blocked { .. }
+                | Pending::Analyzing { .. }
+                | Pending::Backoff { .. },
+            )
+            | State::Running {
+                progress: Progress::Leased { .. } | Progress::Validating { .. } | Progress::Reviewing { .. },
+                ..
+            }
+            | State::Children(_)
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. } => true,
+        }
+    }
+
     /// Whether it counts against its project's limit.
     #[must_use]
-    pub const fn holds_slot(&self) -> bool {
-        matches!(self.phase(), Phase::Dispatched | Phase::Leased | Phase::Validating)
+    pub fn holds_slot(&self) -> bool {
+        self.open_attempt().is_some_and(|attempt| attempt.has_slot)
     }
 
     /// When it ended, if it did.
@@ -396,17 +524,33 @@ impl Task {
         }
     }
 
-    /// How many attempts were dispatched.
+    /// How many attempts were opened.
     #[must_use]
     pub fn attempts(&self) -> u32 {
+        let closed = || self.closed.last().map_or(0, |closed| closed.number);
         match &self.state {
-            State::Running { attempt, .. } => attempt.number,
             State::Completed { by: Completion::Attempt { number, .. }, .. } => *number,
             State::Completed { by: Completion::Children { .. }, .. }
             | State::Pending(_)
+            | State::Running { .. }
             | State::Children(_)
             | State::Failed { .. }
-            | State::Cancelled { .. } => self.closed.last().map_or(0, |closed| closed.number),
+            | State::Cancelled { .. } => self.open_attempt().map_or_else(closed, |attempt| attempt.number),
+        }
+    }
+
+    /// The newest attempt that workers know of: one that was opened, or one
+    /// whose `task.ready` is out.
+    #[must_use]
+    pub fn newest_attempt(&self) -> u32 {
+        match &self.state {
+            State::Pending(Pending::Queued(Queued { announced: true, attempt: None, .. })) => self.attempts() + 1,
+            State::Pending(_)
+            | State::Running { .. }
+            | State::Children(_)
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. } => self.attempts(),
         }
     }
 
@@ -419,7 +563,7 @@ impl Task {
                 ..
             }
             | State::Completed { by: Completion::Attempt { product, .. }, .. } => Some(product),
-            State::Running { progress: Progress::Dispatched | Progress::Leased { .. }, .. }
+            State::Running { progress: Progress::Started { .. } | Progress::Leased { .. }, .. }
             | State::Completed { by: Completion::Children { .. }, .. }
             | State::Pending(_)
             | State::Children(_)
@@ -434,7 +578,7 @@ impl Task {
         match &self.state {
             State::Running { progress: Progress::Reviewing { review, .. }, .. } => Some(review),
             State::Running {
-                progress: Progress::Dispatched | Progress::Leased { .. } | Progress::Validating { .. },
+                progress: Progress::Started { .. } | Progress::Leased { .. } | Progress::Validating { .. },
                 ..
             }
             | State::Pending(_)
@@ -448,8 +592,9 @@ impl Task {
     /// The record of the newest attempt that produced something.
     #[must_use]
     pub fn newest_record(&self) -> Option<RecordId> {
+        let foreign = || Some(self.open_attempt()?.foreign.as_ref()?.record);
         let earlier = || self.closed.iter().rev().find_map(|closed| closed.product.as_ref().map(|(record, _)| *record));
-        self.product().map(|product| product.record).or_else(earlier)
+        self.product().map(|product| product.record).or_else(foreign).or_else(earlier)
     }
 
     /// The tasks it still waits for.
@@ -457,7 +602,9 @@ impl Task {
     pub fn waits_for(&self) -> &[TaskId] {
         match &self.state {
             State::Pending(Pending::Scheduled { waits_for, .. } | Pending::Blocked { waits_for }) => waits_for,
-            State::Pending(Pending::Analyzing { .. } | Pending::Queued { .. } | Pending::Backoff { .. })
+            State::Pending(
+                Pending::Analyzing { .. } | Pending::Queued(_) | Pending::Backoff { .. } | Pending::Dispatched { .. },
+            )
             | State::Running { .. }
             | State::Children(_)
             | State::Completed { .. }
@@ -466,18 +613,25 @@ impl Task {
         }
     }
 
+    /// The longest execution of one attempt.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(u64::from(self.timeout_seconds))
+    }
+
     /// The next time at which something happens by itself: the one timer
     /// that the engine keeps for it.
     #[must_use]
     pub fn next_timer(&self) -> Option<Timestamp> {
         let state = match &self.state {
             State::Pending(Pending::Scheduled { until, .. } | Pending::Backoff { until }) => Some(*until),
-            State::Running { attempt, progress } => match progress {
-                Progress::Dispatched => attempt.deadline(self.timeout_seconds),
+            State::Pending(Pending::Queued(queued)) => queued.not_before,
+            State::Running { progress, .. } => match progress {
+                Progress::Started { since, .. } => Some(since.after(self.timeout())),
                 Progress::Leased { lease, deadline } => Some(lease.until.min(*deadline)),
                 Progress::Validating { deadline, .. } | Progress::Reviewing { deadline, .. } => *deadline,
             },
-            State::Pending(Pending::Blocked { .. } | Pending::Analyzing { .. } | Pending::Queued { .. })
+            State::Pending(Pending::Blocked { .. } | Pending::Analyzing { .. } | Pending::Dispatched { .. })
             | State::Children(_)
             | State::Completed { .. }
             | State::Failed { .. }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Nobody works on it yet, or again.
+    /// No worker has it yet, or again.
     Pending,
-    /// An attempt is under way.
+    /// A worker has it, or its output is looked at, or its subtasks run.
     Running,
     /// It ended well.
     Completed,
@@ -64,11 +64,11 @@ pub enum Phase {
     Blocked,
     /// The Agent or the RAG service is asked about it.
     Analyzing,
-    /// It waits for a slot of its project.
+    /// It waits for a worker and a slot of its project.
     Queued,
     /// It waits for its next attempt.
     Backoff,
-    /// `task.ready` is out.
+    /// Its `task.ready` is with the broker, no worker is known to have it.
     Dispatched,
     /// A worker holds it.
     Leased,
@@ -84,11 +84,14 @@ pub enum Phase {
     Failed,
     /// Somebody ended it.
     Cancelled,
+    // Stored by its place here: a new one goes last.
+    /// A worker has taken it from the broker.
+    Started,
 }
 
 impl Phase {
     /// All of them, in the order of a life.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Scheduled,
         Self::Blocked,
         Self::Analyzing,
@@ -96,6 +99,7 @@ impl Phase {
         Self::Backoff,
         Self::Dispatched,
         Self::Leased,
+        Self::Started,
         Self::Validating,
         Self::Reviewing,
         Self::Children,
@@ -121,6 +125,7 @@ impl Phase {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Started => "started",
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use super::change::{Change, Effect, Outcome};
 use super::id::{ArtifactId, Domain, QaProfile, TaskId, Tier};
+use super::policy::Policy;
 use super::request::{Priority, Submission};
 use super::routing::Routing;
-use super::state::{ErrorCode, Pending, State, Task, TaskError};
+use super::state::{ErrorCode, Pending, Queued, State, Task, TaskError};
 use super::status::Status;
 use super::time::Timestamp;
-use super::transition::{Step, add_inputs};
+use super::transition::{self, Step, add_inputs};
 
 /// The choices that the client left open, made by the project, the router
 /// and the configuration.
@@ -49,6 +50,7 @@ pub fn submit(
     resolved: Resolved,
     dependencies: &[(TaskId, Dependency)],
     now: Timestamp,
+    policy: &Policy,
 ) -> Step {
     let of_kind = |kind| dependencies.iter().filter(move |(_, dependency)| *dependency == kind).map(|(task, _)| *task);
     let waits_for: Vec<TaskId> = of_kind(Dependency::Open).collect();
@@ -59,12 +61,12 @@ pub fn submit(
         }
     }
     let ahead = submission.options.not_before.filter(|until| *until > now);
-    let mut effects = vec![Effect::Log(Change::Created)];
+    let mut lost_effects = Vec::new();
     let state = if let Some(lost) = of_kind(Dependency::Lost).next() {
         let message = format!("task {lost}, on which this one depends, did not complete");
         let error = TaskError { code: ErrorCode::DependencyFailed, message, attempt: None };
         let finished = Change::Finished { status: Status::Failed, error: Some(error.clone()), record: None };
-        effects.push(Effect::Log(finished));
+        lost_effects.push(Effect::Log(finished));
         State::Failed { at: now, error }
     } else if let Some(until) = ahead {
         State::Pending(Pending::Scheduled { until, waits_for })
@@ -73,7 +75,8 @@ pub fn submit(
     } else if resolved.routing.is_some() {
         State::Pending(Pending::Analyzing { since: now })
     } else {
-        State::Pending(Pending::Queued { since: now })
+        let announced = policy.announces_early();
+        State::Pending(Pending::Queued(Queued { since: now, announced, not_before: None, attempt: None }))
     };
     let task = Task {
         id,
@@ -102,5 +105,7 @@ pub fn submit(
         parked: Vec::new(),
         state,
     };
+    let mut effects = transition::first_effects(&task);
+    effects.extend(lost_effects);
     Step { task, outcome: Outcome::Applied, effects }
 }

@@ -8,19 +8,20 @@ use super::event::OutputArtifact;
 use super::event::Report;
 use super::id::{ArtifactId, EventHash, LeaseId, RecordId, TaskId, WorkerId};
 use super::lease;
+use super::output;
 use super::policy::Policy;
 use super::report;
 use super::routing::{self, Finding, RoutingStep};
 use super::split::{self, End};
-use super::state::{Attempt, ClosedAttempt, Completion, ErrorCode, Pending, Product, Progress, State, Task, TaskError};
+use super::state::{Attempt, ClosedAttempt, Completion, ErrorCode, Parked, Pending, Product, Queued, State, Task, TaskError};
 use super::status::{Phase, Status};
 use super::time::Timestamp;
 
 /// Everything that can happen to a task after its submission.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// Its project has a slot for it.
-    Admit,
+    /// It gets a slot of its project and is handed to the broker.
+    Dispatch,
     /// A task it depends on has ended.
     DependencyEnded {
         /// That task.
@@ -35,6 +36,8 @@ pub enum Input {
         /// How.
         end: End,
     },
+    /// A worker has taken one of its subtasks.
+    ChildStarted,
     /// Routing has found something out.
     Route {
         /// What was asked.
@@ -46,7 +49,7 @@ pub enum Input {
     },
     /// Time has passed; a timer may be due.
     Tick,
-    /// A worker asks for it.
+    /// A worker gets it, and with it a slot of its project.
     Lease {
         /// The hold's new id.
         id: LeaseId,
@@ -55,8 +58,16 @@ pub enum Input {
         /// Until when, unless renewed.
         until: Timestamp,
     },
-    /// A worker without a lease has taken it from a broker.
+    /// A worker has taken it from the broker, as is inferred.
     Take,
+    /// Execution that was only inferred counts from a later time on.
+    Postpone {
+        /// That time.
+        until: Timestamp,
+    },
+    /// The service was started on the configured bus, which may be another one
+    /// than that of the run before.
+    ChangeBus,
     /// The holder wants to keep it.
     Renew {
         /// The hold.
@@ -68,6 +79,8 @@ pub enum Input {
     Release {
         /// The hold.
         id: LeaseId,
+        /// Whether the worker ever had it.
+        delivered: bool,
     },
     /// A worker or QA reports.
     Report {
@@ -108,32 +121,32 @@ pub enum Refusal {
     /// Completed and failed tasks stay what they are.
     #[error("the task has already {}", ended_word(*.0))]
     AlreadyEnded(Status),
-    /// The task is not waiting for a slot.
+    /// The task is not waiting for a worker.
     #[error("the task is {}, not queued", .0.as_str())]
     NotQueued(Phase),
-    /// The task is not waiting for a worker.
+    /// The task is not with the broker.
     #[error("the task is {}, not dispatched", .0.as_str())]
     NotDispatched(Phase),
     /// The hold has run out, was given back, or ended with its attempt.
     #[error("the lease is no longer held")]
     LeaseLost,
-    /// The report names an attempt that was never dispatched.
-    #[error("attempt {given} was never dispatched, the newest is {newest}")]
+    /// The report names an attempt that was never announced.
+    #[error("attempt {given} was never announced, the newest is {newest}")]
     UnknownAttempt {
         /// The attempt it names.
         given: u32,
         /// The newest one; 0 when there is none.
         newest: u32,
     },
-    /// Too many reports wait for outputs of this task.
-    #[error("{MAX_PARKED} events already wait for outputs of this task")]
-    TooManyParked,
 }
 
 /// Most artifacts that a task gets from those it depends on.
 pub const MAX_INPUTS: usize = 1024;
-/// Most reports that wait for outputs of one task.
+/// Most reports that wait for outputs of one task: beyond that the oldest one
+/// becomes a dead letter.
 pub const MAX_PARKED: usize = 8;
+/// Most bytes of them, as they came.
+pub const MAX_PARKED_BYTES: usize = 2 * 1024 * 1024;
 
 const fn ended_word(status: Status) -> &'static str {
     match status {
@@ -148,15 +161,18 @@ const fn ended_word(status: Status) -> &'static str {
 pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Result<Step, Refusal> {
     let draft = Draft::new(task, now, policy);
     match input {
-        Input::Admit => admit(draft),
+        Input::Dispatch => lease::dispatch(draft),
         Input::DependencyEnded { task, end } => Ok(dependency_ended(draft, task, end)),
         Input::ChildEnded { task, end } => Ok(split::child_ended(draft, task, end)),
+        Input::ChildStarted => Ok(split::child_started(draft)),
         Input::Route { step, finding, ids } => Ok(routing::route(draft, step, finding, &ids)),
         Input::Tick => Ok(tick(draft)),
         Input::Lease { id, worker, until } => lease::lease(draft, id, worker, until),
         Input::Take => lease::take(draft),
+        Input::Postpone { until } => Ok(lease::postpone(draft, until)),
+        Input::ChangeBus => Ok(lease::change_bus(draft)),
         Input::Renew { id, until } => lease::renew(draft, id, until),
-        Input::Release { id } => lease::release(draft, id),
+        Input::Release { id, delivered } => lease::release(draft, id, delivered),
         Input::Report { report, record, raw, event } => report::apply(draft, report, record, (&raw, event)),
         Input::Cancel { reason } => cancel(draft, reason),
         Input::BeginAgain => Ok(begin_again(draft)),
@@ -222,10 +238,23 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The task waits for a slot from now on.
+    /// The task waits for a worker and a slot from now on. Workers that lease
+    /// learn of it now, those behind a broker when it is dispatched.
     pub(super) fn queue(&mut self) {
-        self.task.state = State::Pending(Pending::Queued { since: self.now });
-        self.log(Change::Queued);
+        let announced = self.policy.announces_early();
+        let queued = Queued { since: self.now, announced, not_before: None, attempt: None };
+        self.task.state = State::Pending(Pending::Queued(queued));
+        if announced {
+            self.announce();
+        } else {
+            self.log(Change::Queued);
+        }
+    }
+
+    /// Tells the workers of the next attempt.
+    pub(super) fn announce(&mut self) {
+        let ready = ready(&self.task);
+        self.log(ready);
     }
 
     /// Closes `attempt`, and goes on to the next one or to the end.
@@ -251,16 +280,19 @@ impl<'a> Draft<'a> {
         report::remember_ids(&mut reviews, self.task.review().cloned());
         if let Some(product) = product {
             report::remember_ids(&mut reviews, product.reviews.iter().cloned());
-            report::remember_ids(&mut artifacts, report::ids(&product.artifact, &product.artifacts));
+            report::remember_ids(&mut artifacts, output::ids(&product.artifact, &product.artifacts));
             report::remember_ids(&mut artifacts, product.late.iter().cloned());
         }
+        let foreign = attempt.foreign.as_deref();
+        report::remember_ids(&mut artifacts, foreign.into_iter().flat_map(|foreign| foreign.artifacts.iter().cloned()));
+        let foreign = foreign.and_then(|foreign| Some((foreign.record, foreign.artifacts.first()?.clone())));
         self.task.closed.push(ClosedAttempt {
             number: attempt.number,
             tier: self.task.tier.clone(),
-            dispatched_at: attempt.dispatched_at,
+            began_at: attempt.began_at(),
             closed_at: self.now,
             error,
-            product: product.map(|product| (product.record, product.artifact.clone())),
+            product: product.map(|product| (product.record, product.artifact.clone())).or(foreign),
             artifacts,
             reviews,
         });
@@ -292,30 +324,23 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn admit(mut draft: Draft<'_>) -> Result<Step, Refusal> {
-    let phase = draft.task.phase();
-    match &draft.task.state {
-        State::Pending(Pending::Queued { .. }) => {}
-        State::Pending(
-            Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Analyzing { .. } | Pending::Backoff { .. },
-        )
-        | State::Running { .. }
-        | State::Children(_)
-        | State::Completed { .. }
-        | State::Failed { .. }
-        | State::Cancelled { .. } => return Err(Refusal::NotQueued(phase)),
+/// What is told of a task that was just made.
+pub(super) fn first_effects(task: &Task) -> Vec<Effect> {
+    let mut effects = vec![Effect::Log(Change::Created)];
+    if matches!(task.state, State::Pending(Pending::Queued(Queued { announced: true, .. }))) {
+        effects.push(Effect::Log(ready(task)));
     }
-    let number = draft.task.attempts() + 1;
-    let attempt = Attempt { number, dispatched_at: draft.now, executed: std::time::Duration::ZERO, taken_at: None };
-    draft.task.started_at = draft.task.started_at.or(Some(draft.now));
-    draft.log(Change::Ready {
-        attempt: number,
-        tier: draft.task.tier.clone(),
-        domain: draft.task.domain.clone(),
-        previous: draft.task.newest_record(),
-    });
-    draft.task.state = State::Running { attempt, progress: Progress::Dispatched };
-    Ok(draft.applied())
+    effects
+}
+
+/// What tells workers of the next attempt of `task`.
+pub(super) fn ready(task: &Task) -> Change {
+    Change::Ready {
+        attempt: task.attempts() + 1,
+        tier: task.tier.clone(),
+        domain: task.domain.clone(),
+        previous: task.newest_record(),
+    }
 }
 
 fn dependency_ended(mut draft: Draft<'_>, ended: TaskId, end: End) -> Step {
@@ -338,7 +363,9 @@ fn dependency_ended(mut draft: Draft<'_>, ended: TaskId, end: End) -> Step {
             waits_for.retain(|task| *task != ended);
             waits_for.is_empty()
         }
-        State::Pending(Pending::Analyzing { .. } | Pending::Queued { .. } | Pending::Backoff { .. })
+        State::Pending(
+            Pending::Analyzing { .. } | Pending::Queued(_) | Pending::Backoff { .. } | Pending::Dispatched { .. },
+        )
         | State::Running { .. }
         | State::Children(_)
         | State::Completed { .. }
@@ -367,13 +394,21 @@ fn tick(mut draft: Draft<'_>) -> Step {
             draft.queue();
             true
         }
+        State::Pending(Pending::Queued(Queued { not_before: Some(until), since, announced, attempt }))
+            if until <= draft.now =>
+        {
+            let queued = Queued { since, announced, not_before: None, attempt };
+            draft.task.state = State::Pending(Pending::Queued(queued));
+            true
+        }
         State::Running { attempt, progress } => lease::tick(&mut draft, attempt, progress),
         State::Pending(
             Pending::Scheduled { .. }
             | Pending::Backoff { .. }
             | Pending::Blocked { .. }
             | Pending::Analyzing { .. }
-            | Pending::Queued { .. },
+            | Pending::Queued(_)
+            | Pending::Dispatched { .. },
         )
         | State::Children(_)
         | State::Completed { .. }
@@ -392,19 +427,26 @@ fn expire_parked(draft: &mut Draft<'_>) -> bool {
     let parked = std::mem::take(&mut draft.task.parked);
     let (expired, waiting): (Vec<_>, Vec<_>) = parked.into_iter().partition(|parked| parked.until <= now);
     draft.task.parked = waiting;
-    for parked in &expired {
-        draft.log(Change::ParkedExpired { name: parked.report.name().to_owned() });
-        let reason = format!("{} came before its output, and the output did not follow", parked.report.name());
-        draft.effects.push(Effect::DeadLetter { raw: parked.raw.clone(), event: parked.event, reason });
+    let any = !expired.is_empty();
+    for parked in expired {
+        give_up(draft, parked, "came before its output, and the output did not follow");
     }
-    !expired.is_empty()
+    any
+}
+
+/// A report that waited becomes a dead letter.
+pub(super) fn give_up(draft: &mut Draft<'_>, parked: Parked, why: &str) {
+    let name = parked.report.name();
+    draft.log(Change::ParkedExpired { name: name.to_owned() });
+    let reason = format!("{name} {why}");
+    draft.effects.push(Effect::DeadLetter { raw: parked.raw, event: parked.event, reason });
 }
 
 /// Closes the attempt under way, which costs the task none of those it has
 /// left, and waits for a slot: the next one has a number of its own, so that
 /// what still comes of this one is stale.
 fn begin_again(mut draft: Draft<'_>) -> Step {
-    let State::Running { attempt, .. } = draft.task.state else { return draft.done(Outcome::Unchanged) };
+    let Some(attempt) = draft.task.open_attempt().cloned() else { return draft.done(Outcome::Unchanged) };
     let product = draft.task.product().cloned();
     let message = "the service was restored from its copy while the attempt ran".to_owned();
     let error = TaskError { code: ErrorCode::Restored, message, attempt: Some(attempt.number) };
@@ -417,17 +459,17 @@ fn cancel(mut draft: Draft<'_>, reason: Option<String>) -> Result<Step, Refusal>
     match draft.task.state.clone() {
         State::Cancelled { .. } => return Ok(draft.done(Outcome::Unchanged)),
         State::Completed { .. } | State::Failed { .. } => return Err(Refusal::AlreadyEnded(draft.task.status())),
-        State::Pending(_) => {}
+        State::Pending(_) | State::Running { .. } => {}
         State::Children(children) => {
             let why = reason.as_deref().unwrap_or("its parent was cancelled");
             split::cancel_all(&mut draft, &children.open, why);
         }
-        State::Running { attempt, .. } => {
-            let message = reason.clone().unwrap_or_else(|| "the task was cancelled".to_owned());
-            let error = TaskError { code: ErrorCode::Cancelled, message, attempt: Some(attempt.number) };
-            let product = draft.task.product().cloned();
-            draft.remember(&attempt, product.as_ref(), error);
-        }
+    }
+    if let Some(attempt) = draft.task.open_attempt().cloned() {
+        let message = reason.clone().unwrap_or_else(|| "the task was cancelled".to_owned());
+        let error = TaskError { code: ErrorCode::Cancelled, message, attempt: Some(attempt.number) };
+        let product = draft.task.product().cloned();
+        draft.remember(&attempt, product.as_ref(), error);
     }
     draft.task.state = State::Cancelled { at: draft.now, reason: reason.clone() };
     draft.log(Change::Cancelled { reason });

@@ -78,7 +78,7 @@ fn new(name: &'static str, chosen: Chosen, on_child_failure: OnChildFailure) -> 
     let policy = with_agent();
     let mut resolved = resolved(3, 600, "consensus");
     resolved.routing = Routing::of_submission(chosen, true, on_child_failure, &policy);
-    let task = submit(task_id(1), &submission(project("p"), &[], None), resolved, &[], at(900)).task;
+    let task = submit(task_id(1), &submission(project("p"), &[], None), resolved, &[], at(900), &policy).task;
     Row { name, task, policy }
 }
 

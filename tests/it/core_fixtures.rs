@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dats::task::{
-    ArtifactId, Decision, Domain, ExecutionMode, Failure, LeaseId, Options, Output, OutputArtifact, Policy, Priority,
+    ArtifactId, Decision, Domain, ExecutionMode, Failure, Holder, LeaseId, Options, Output, OutputArtifact, Policy, Priority,
     ProjectId, QaProfile, RecordId, Report, Resolved, Review, ReviewDecision, ReviewId, ReviewRequest, Started,
     Submission, TaskId, Tier, Timestamp, Verdict, WorkerId,
 };
@@ -101,7 +101,7 @@ pub(crate) fn output(attempt: Option<u32>, main: &str, more: &[&str]) -> Report 
         artifacts: artifacts.collect(),
         inputs_consumed: Vec::new(),
         model_used: None,
-        worker: None,
+        sender: Holder::default(),
         tokens_input: None,
         tokens_output: None,
         execution_time_ms: None,
@@ -120,11 +120,31 @@ pub(crate) fn rejected(name: &str) -> Report {
 }
 
 pub(crate) fn failed(attempt: Option<u32>, retryable: bool) -> Report {
-    Report::Failed(Failure { error: "out of memory".to_owned(), retryable, attempt, worker: None })
+    Report::Failed(Failure { error: "out of memory".to_owned(), retryable, attempt, sender: Holder::default(), from_qa: false })
 }
 
 pub(crate) fn started(attempt: Option<u32>) -> Report {
-    Report::Started(Started { attempt, worker: None })
+    Report::Started(Started { attempt, sender: Holder::default() })
+}
+
+/// The same report from a worker that says who it is.
+pub(crate) fn sent_by(report: Report, lease: Option<u128>, worker: Option<&str>) -> Report {
+    let worker = worker.map(|name| WorkerId::new(name).expect("a valid worker id"));
+    let sender = Holder { lease: lease.map(lease_id), worker };
+    match report {
+        Report::Output(output) => Report::Output(Box::new(Output { sender, ..*output })),
+        Report::Failed(failure) => Report::Failed(Failure { sender, ..failure }),
+        Report::Started(started) => Report::Started(Started { sender, ..started }),
+        other @ (Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_)) => other,
+    }
+}
+
+/// The same failure from a QA service.
+pub(crate) fn from_qa(report: Report) -> Report {
+    match report {
+        Report::Failed(failure) => Report::Failed(Failure { from_qa: true, ..failure }),
+        other => other,
+    }
 }
 
 pub(crate) fn review_requested(id: &str, about: Option<&str>) -> Report {

@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 
 use dats::task::{
-    Change, Dependency, Effect, Input, Outcome, Phase, Policy, Refusal, Report, ReviewDecision, Step, Task, Timestamp,
+    Bus, Change, Dependency, Effect, Input, Outcome, Phase, Policy, Refusal, Report, ReviewDecision, Step, Task, Timestamp,
     apply, submit,
 };
 
 use crate::core_families::{family_rows, kept, lost, made, number, routing_inputs, spawned};
 use crate::core_fixtures::{
-    at, failed, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
-    started, submission, task_id, validated, worker,
+    at, failed, from_qa, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
+    sent_by, started, submission, task_id, validated, worker,
 };
 
 /// The time at which the inputs of the table arrive.
@@ -27,16 +27,21 @@ pub(crate) struct Row {
 impl Row {
     /// A task of `max_attempts` attempts that waits for `waits_for`.
     pub(crate) fn new(name: &'static str, max_attempts: u32, waits_for: &[u128], not_before: Option<i64>) -> Self {
+        Self::on(Bus::Embedded, name, max_attempts, waits_for, not_before)
+    }
+
+    fn on(bus: Bus, name: &'static str, max_attempts: u32, waits_for: &[u128], not_before: Option<i64>) -> Self {
         let depends_on: Vec<_> = waits_for.iter().map(|&number| task_id(number)).collect();
         let dependencies: Vec<_> = depends_on.iter().map(|&task| (task, Dependency::Open)).collect();
         let submission = submission(project("p"), &depends_on, not_before.map(at));
         let resolved = resolved(max_attempts, 600, "consensus");
-        let task = submit(task_id(1), &submission, resolved, &dependencies, at(900)).task;
-        Self { name, task, policy: policy(None) }
+        let policy = Policy { bus, ..policy(None) };
+        let task = submit(task_id(1), &submission, resolved, &dependencies, at(900), &policy).task;
+        Self { name, task, policy }
     }
 
     fn with_deadlines(mut self) -> Self {
-        self.policy = policy(Some(300));
+        self.policy = Policy { bus: self.policy.bus, ..policy(Some(300)) };
         self
     }
 
@@ -61,20 +66,30 @@ impl Row {
     }
 
     fn dispatched(self, second: i64) -> Self {
-        self.then(second, Input::Admit)
+        self.then(second, Input::Dispatch)
     }
 
     fn leased(self, second: i64, until: i64) -> Self {
         self.then(second, lease(until))
     }
 
-    /// The first attempt was rejected, the second waits for a slot.
+    /// The worker of the lease makes an output.
+    fn validating(self, second: i64) -> Self {
+        self.leased(second - 10, 9000).report(second, output(None, "a2", &["a2b"]))
+    }
+
+    /// The first attempt was rejected, the second waits for a worker.
     fn retried(self) -> Self {
         self.first_rejected().then(920, Input::Tick)
     }
 
     fn first_rejected(self) -> Self {
-        self.dispatched(901).report(902, output(None, "a1", &["a1b"])).report(903, rejected("a1"))
+        self.report(902, output(None, "a1", &["a1b"])).report(903, rejected("a1"))
+    }
+
+    /// A first worker has lost its lease.
+    fn lost(self) -> Self {
+        self.then(901, Input::Lease { id: lease_id(6), worker: worker(), until: at(905) }).then(905, Input::Tick)
     }
 }
 
@@ -87,81 +102,102 @@ fn report(report: Report) -> Input {
 }
 
 fn pending_rows() -> Vec<Row> {
-    let parked = |row: Row| row.report(990, validated("a2"));
+    let new = |name| Row::new(name, 3, &[], None);
+    let brokered = |name| Row::on(Bus::Broker, name, 3, &[], None);
     vec![
         Row::new("scheduled", 3, &[], Some(1060)),
         Row::new("scheduled, waits for 2", 3, &[2], Some(1060)),
         Row::new("blocked by 2", 3, &[2], None),
         Row::new("blocked by 2 and 3", 3, &[2, 3], None),
-        Row::new("queued", 3, &[], None),
-        Row::new("queued, first attempt rejected", 3, &[], None).retried(),
-        Row::new("backoff after a rejection", 3, &[], None)
-            .dispatched(998)
-            .report(999, output(None, "a1", &["a1b"]))
-            .report(1000, rejected("a1")),
-        Row::new("backoff after a review", 3, &[], None)
-            .dispatched(998)
+        new("queued"),
+        new("queued, first attempt rejected").retried(),
+        new("queued, its first lease ran out").lost(),
+        new("queued, pauses after a release")
+            .leased(990, 9000)
+            .then(1000, Input::Release { id: lease_id(7), delivered: true }),
+        new("queued, its lease was never delivered")
+            .leased(990, 9000)
+            .then(1000, Input::Release { id: lease_id(7), delivered: false }),
+        new("queued, validated(a2) parked").report(990, validated("a2")),
+        brokered("queued for the broker"),
+        brokered("queued for the broker, its first lease ran out on the other bus").lost(),
+        new("backoff after a rejection").leased(998, 9000).report(999, output(None, "a1", &["a1b"])).report(1000, rejected("a1")),
+        new("backoff after a review")
+            .leased(998, 9000)
             .report(999, output(None, "a1", &["a1b"]))
             .report(1000, review_completed("r0", ReviewDecision::ChangesRequested, None)),
-        Row::new("backoff after a failure", 3, &[], None).dispatched(999).report(1000, failed(None, true)),
-        parked(Row::new("backoff, a verdict on a2 parked", 3, &[], None).dispatched(999))
+        new("backoff after a failure").leased(999, 9000).report(1000, failed(None, true)),
+        new("backoff, a verdict on a2 parked")
+            .leased(999, 9000)
+            .report(990, validated("a2"))
             .report(1000, failed(None, true)),
+        brokered("dispatched").dispatched(950),
+        new("dispatched on the other bus").dispatched(950),
+        brokered("dispatched, last attempt").last().dispatched(950),
+        brokered("dispatched, without QA").without_qa().dispatched(950),
+        brokered("dispatched, validated(a2) parked").dispatched(950).report(990, validated("a2")),
+        brokered("dispatched, review r2 approved parked")
+            .dispatched(950)
+            .report(990, review_completed("r2", ReviewDecision::Approved, None)),
+        ["b1", "b2", "b3", "b4", "b5", "b6", "b7", "a2"]
+            .into_iter()
+            .fold(brokered("dispatched, eight verdicts parked").dispatched(950), |row, name| {
+                row.report(990, validated(name))
+            }),
+        brokered("dispatched, rejected(a2) and validated(a9) parked")
+            .dispatched(950)
+            .report(990, rejected("a2"))
+            .report(991, validated("a9")),
     ]
 }
 
 fn running_rows() -> Vec<Row> {
     let new = |name| Row::new(name, 3, &[], None);
+    let brokered = |name| Row::on(Bus::Broker, name, 3, &[], None);
     vec![
-        new("dispatched").dispatched(950),
-        new("dispatched, first attempt rejected").retried().dispatched(950),
-        Row::new("dispatched, last attempt", 1, &[], None).dispatched(950),
-        new("dispatched, taken from a broker").dispatched(950).then(960, Input::Take),
-        new("dispatched, taken by who said so, last attempt").last().dispatched(950).report(970, started(None)),
-        new("leased after it was taken from a broker").dispatched(600).then(600, Input::Take).leased(950, 9000),
-        new("dispatched, without QA").without_qa().dispatched(950),
-        new("dispatched, validated(a2) parked").dispatched(950).report(990, validated("a2")),
-        new("dispatched, review r2 approved parked")
+        brokered("started, as is inferred").dispatched(950).then(960, Input::Take),
+        brokered("started, as a worker has said, last attempt").last().dispatched(950).report(970, started(None)),
+        brokered("started, by a second worker")
             .dispatched(950)
-            .report(990, review_completed("r2", ReviewDecision::Approved, None)),
-        ["b1", "b2", "b3", "b4", "b5", "b6", "b7", "a2"]
-            .into_iter()
-            .fold(new("dispatched, eight verdicts parked").dispatched(950), |row, name| {
-                row.report(990, validated(name))
-            }),
-        new("dispatched, rejected(a2) and validated(a9) parked")
-            .dispatched(950)
-            .report(990, rejected("a2"))
-            .report(991, validated("a9")),
-        new("leased, lease ends first").dispatched(950).leased(960, 1020),
-        new("leased, deadline ends first").dispatched(950).leased(960, 9000),
-        new("leased again after 500 s").dispatched(300).leased(300, 800).then(900, Input::Tick).leased(950, 9000),
-        Row::new("leased, last attempt", 1, &[], None).dispatched(950).leased(960, 9000),
-        new("leased, first attempt rejected").retried().dispatched(950).leased(960, 1020),
-        new("validating").dispatched(950).report(960, output(None, "a2", &["a2b"])),
-        new("validating, with deadline").with_deadlines().dispatched(950).report(960, output(None, "a2", &["a2b"])),
-        new("validating, first attempt rejected").retried().dispatched(950).report(960, output(None, "a2", &["a2b"])),
+            .report(960, sent_by(started(None), None, Some("other")))
+            .report(970, sent_by(started(None), None, Some("worker"))),
+        new("started on the other bus").dispatched(950).then(960, Input::Take),
+        new("leased, lease ends first").leased(960, 1020),
+        new("leased, deadline ends first").leased(960, 9000),
+        new("leased again after 500 s")
+            .then(300, Input::Lease { id: lease_id(6), worker: worker(), until: at(800) })
+            .then(900, Input::Tick)
+            .leased(950, 9000),
+        new("leased again, a third loss would fail it").lost().then(950, Input::Lease {
+            id: lease_id(8),
+            worker: worker(),
+            until: at(955),
+        }).then(955, Input::Tick).leased(960, 1020),
+        new("leased again, an output of the first worker came")
+            .lost()
+            .leased(950, 9000)
+            .report(960, sent_by(output(None, "a2", &["a2b"]), Some(6), None)),
+        Row::new("leased, last attempt", 1, &[], None).leased(960, 9000),
+        new("leased, first attempt rejected").retried().leased(960, 1020),
+        new("leased, validated(a2) parked").leased(950, 9000).report(990, validated("a2")),
+        new("validating").validating(960),
+        new("validating, with deadline").with_deadlines().validating(960),
+        new("validating, without a slot").lost().report(960, output(None, "a2", &["a2b"])),
+        new("validating, first attempt rejected").retried().validating(960),
+        new("validating, of the second of two workers").lost().validating(960),
         new("validating, review r0 of the first attempt came late")
             .retried()
             .report(930, review_requested("r0", Some("a1")))
-            .dispatched(950)
-            .report(960, output(None, "a2", &["a2b"])),
-        new("validating, second output a3")
-            .dispatched(950)
-            .report(960, output(None, "a2", &["a2b"]))
-            .report(961, output(None, "a3", &[])),
-        Row::new("validating, last attempt", 1, &[], None).dispatched(950).report(960, output(None, "a2", &["a2b"])),
-        new("reviewing r2")
-            .dispatched(950)
-            .report(960, output(None, "a2", &["a2b"]))
-            .report(970, review_requested("r2", None)),
+            .validating(960),
+        new("validating, second output a3").validating(960).report(961, output(None, "a3", &[])),
+        Row::new("validating, last attempt", 1, &[], None).validating(960),
+        new("reviewing r2").validating(960).report(970, review_requested("r2", None)),
         new("reviewing r2, with deadline")
             .with_deadlines()
-            .dispatched(950)
-            .report(960, output(None, "a2", &["a2b"]))
+            .validating(960)
             .report(970, review_requested("r2", Some("a2"))),
         Row::new("reviewing r2, last attempt", 1, &[], None)
-            .dispatched(950)
-            .report(960, output(None, "a2", &["a2b"]))
+            .validating(960)
             .report(970, review_requested("r2", Some("a2"))),
     ]
 }
@@ -170,19 +206,16 @@ fn ended_rows() -> Vec<Row> {
     let new = |name| Row::new(name, 3, &[], None);
     let cancel = || Input::Cancel { reason: None };
     vec![
-        new("completed").dispatched(950).report(960, output(None, "a2", &["a2b"])).report(970, validated("a2")),
-        new("completed, first attempt rejected")
-            .retried()
-            .dispatched(950)
-            .report(960, output(None, "a2", &[]))
-            .report(970, validated("a2")),
-        Row::new("failed, never dispatched", 3, &[2], None)
+        new("completed").validating(960).report(970, validated("a2")),
+        new("completed, first attempt rejected").retried().validating(960).report(970, validated("a2")),
+        Row::new("failed, never taken", 3, &[2], None)
             .then(960, Input::DependencyEnded { task: task_id(2), end: lost("out of memory") }),
-        new("failed by a worker").dispatched(950).report(960, failed(None, false)),
+        new("failed by a worker").leased(950, 9000).report(960, failed(None, false)),
         Row::new("failed by QA", 1, &[], None).first_rejected(),
-        new("cancelled, never dispatched").then(960, cancel()),
-        new("cancelled while leased").dispatched(950).leased(960, 1020).then(970, cancel()),
-        new("cancelled while validating").dispatched(950).report(960, output(None, "a2", &[])).then(970, cancel()),
+        new("cancelled, never taken").then(960, cancel()),
+        new("cancelled while leased").leased(960, 1020).then(970, cancel()),
+        new("cancelled after its lease ran out").lost().then(970, cancel()),
+        new("cancelled while validating").validating(960).then(970, cancel()),
     ]
 }
 
@@ -191,7 +224,9 @@ fn inputs(task: &Task) -> Vec<(String, Input, Timestamp)> {
     let now = at(NOW);
     let mut inputs = Vec::new();
     let mut add = |name: &str, input, now| inputs.push((name.to_owned(), input, now));
-    add("admit", Input::Admit, now);
+    add("dispatch", Input::Dispatch, now);
+    add("another bus", Input::ChangeBus, now);
+    add("a subtask was taken", Input::ChildStarted, now);
     for number in [2, 3] {
         for completed in [true, false] {
             let name = format!("dependency {number} {}", if completed { "completed" } else { "lost" });
@@ -208,12 +243,14 @@ fn inputs(task: &Task) -> Vec<(String, Input, Timestamp)> {
     add("tick years later", Input::Tick, at(1_000_000_000));
     add("lease", lease(1200), now);
     add("take", Input::Take, now);
+    add("postpone", Input::Postpone { until: at(5000) }, now);
     for (name, id) in [("its", 7), ("another", 8)] {
         add(&format!("renew {name} lease"), Input::Renew { id: lease_id(id), until: at(1500) }, now);
-        add(&format!("release {name} lease"), Input::Release { id: lease_id(id) }, now);
+        add(&format!("release {name} lease"), Input::Release { id: lease_id(id), delivered: true }, now);
     }
-    add("release its lease, years later", Input::Release { id: lease_id(7) }, at(1_000_000_000));
-    for (name, given) in reports(task.attempts()) {
+    add("return its lease", Input::Release { id: lease_id(7), delivered: false }, now);
+    add("release its lease, years later", Input::Release { id: lease_id(7), delivered: true }, at(1_000_000_000));
+    for (name, given) in reports(task.newest_attempt()) {
         add(&name, report(given), now);
     }
     for (name, input) in routing_inputs() {
@@ -235,6 +272,17 @@ fn reports(newest: u32) -> Vec<(String, Report)> {
     }
     add("output of attempt 1".to_owned(), output(Some(1), "a1c", &[]));
     add("failed for good".to_owned(), failed(None, false));
+    add("failed, says QA".to_owned(), from_qa(failed(None, true)));
+    for (name, lease, worker) in [
+        ("its lease", Some(7), None),
+        ("another lease", Some(6), Some("worker")),
+        ("its worker", None, Some("worker")),
+        ("another worker", None, Some("other")),
+    ] {
+        add(format!("output of {name}"), sent_by(output(None, "a2", &["a2b"]), lease, worker));
+        add(format!("failed, by {name}"), sent_by(failed(None, true), lease, worker));
+        add(format!("started, by {name}"), sent_by(started(None), lease, worker));
+    }
     for name in ["a2", "a2b", "a1", "a1b", "a3", "a9"] {
         add(format!("validated {name}"), validated(name));
         add(format!("rejected {name}"), rejected(name));
@@ -308,6 +356,9 @@ fn effect(effect: &Effect) -> String {
         Effect::StoreRecord(record) => {
             format!("store the {} record of attempt {} on {}", record.status.as_str(), record.attempt, record.tier)
         }
+        Effect::FillRecord(record) => {
+            format!("fill the record of attempt {} as {}", record.attempt, record.status.as_str())
+        }
         Effect::ExtendRecord { .. } => "extend the record".to_owned(),
         Effect::JudgeRecord { status, verification, .. } => {
             let details = if verification.is_some() { "" } else { ", nothing said" };
@@ -355,7 +406,7 @@ fn every_submission() {
             let dependencies: Vec<_> = (2..).map(task_id).zip(dependencies.iter().cloned()).collect();
             let depends_on: Vec<_> = dependencies.iter().map(|(task, _)| *task).collect();
             let submission = submission(project("p"), &depends_on, not_before.map(at));
-            let step = submit(task_id(1), &submission, resolved(3, 600, "consensus"), &dependencies, at(NOW));
+            let step = submit(task_id(1), &submission, resolved(3, 600, "consensus"), &dependencies, at(NOW), &policy(None));
             let effects: Vec<_> = step.effects.iter().map(effect).collect();
             let timer = step.task.next_timer().map(|timer| timer.since(at(NOW)));
             let (phase, waits) = (step.task.phase().as_str(), step.task.waits_for().len());

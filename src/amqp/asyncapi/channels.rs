@@ -18,13 +18,29 @@ const LETTER_QUEUE: &str = "dead-letter-queue";
 /// The place of a tier in keys and names.
 const TIER: &str = "{tier}";
 
+/// What the channel of a verdict on the exchange of the QA service has behind
+/// the name of the event.
+const FROM_QA: &str = ".fromQa";
+
+/// The name of the channel of an event on an exchange.
+fn channel_of(settings: &Settings, exchange: &str, key: &str) -> String {
+    let is_second = exchange == settings.exchanges.qa && key.starts_with("task.");
+    if is_second { format!("{key}{FROM_QA}") } else { key.to_owned() }
+}
+
+/// The channels by which an event comes.
+pub(super) fn of_event(name: &str) -> Vec<String> {
+    let is_verdict = matches!(name, "task.validated" | "task.rejected");
+    std::iter::once(name.to_owned()).chain(is_verdict.then(|| format!("{name}{FROM_QA}"))).collect()
+}
+
 /// All channels by name. That of an event is called like it.
 pub(super) fn all(settings: &Settings, published: &[Described], accepted: &[Described]) -> Fields {
     let own = published.iter().map(|event| (event.name.to_owned(), own(settings, event)));
     let given = heard(settings).into_iter().flat_map(|(exchange, keys)| keys.iter().map(move |key| (exchange, *key)));
     let given = given.map(|(exchange, key)| {
         let said = format!("Events that others publish: {key}.");
-        (key.to_owned(), routed(settings, exchange, key, &said, messages_of(key)))
+        (channel_of(settings, exchange, key), routed(settings, exchange, key, &said, messages_of(key)))
     });
     let queues = [
         (QUEUE, queue_of_service(settings, accepted)),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::channels::{LETTERS, QUEUE};
+use super::channels::{self, LETTERS, QUEUE};
 use super::messages::{FORMS, Form, LETTER};
 use super::{BINDING, Fields};
 use crate::amqp::outgoing::{PERSISTENT, is_mandatory};
@@ -18,9 +18,12 @@ pub(super) fn all(published: &[Described], accepted: &[Described]) -> Fields {
         }
         (id("publish", event.name), operation)
     });
-    let take = accepted.iter().map(|event| {
+    let take = accepted.iter().flat_map(|event| {
         let summary = format!("{}: its effect is on disk before it is acknowledged", event.summary);
-        (id("take", event.name), receives(event.name, FORMS.map(|form| form.of(event.name)), &summary))
+        let by = move |channel: String| {
+            (id("take", &channel), receives(&channel, FORMS.map(|form| form.of(event.name)), &summary))
+        };
+        channels::of_event(event.name).into_iter().map(by)
     });
     let pass_on = accepted.iter().map(|event| {
         let summary = format!("{}: it came in over HTTP", event.summary);

@@ -202,9 +202,9 @@ impl Worker {
             return;
         }
         let event = if chance.hits(self.arguments.failure_rate) {
-            failure(task, &self.id)
+            failure(&lease, &self.id)
         } else {
-            output(task, &self.id, &started_at, latency, chance.share(70, 99))
+            output(&lease, &self.id, &started_at, latency, chance.share(70, 99))
         };
         self.report(task, &event).await;
     }
@@ -244,16 +244,18 @@ impl Worker {
 }
 
 /// `task.failed` for a leased task.
-fn failure(task: &Value, worker: &str) -> Value {
+fn failure(lease: &Value, worker: &str) -> Value {
+    let task = &lease["task"];
     let data = json!({
-        "task_id": task["task_id"], "attempt": task["attempt"], "worker_id": worker,
+        "task_id": task["task_id"], "attempt": task["attempt"], "worker_id": worker, "lease_id": lease["lease_id"],
         "error": "the simulated model gave no usable answer", "retryable": true,
     });
     cloud_event("/worker", "task.failed", &data)
 }
 
 /// `task.output.created` for a leased task, with one artifact.
-fn output(task: &Value, worker: &str, started_at: &str, took: Duration, confidence: f64) -> Value {
+fn output(lease: &Value, worker: &str, started_at: &str, took: Duration, confidence: f64) -> Value {
+    let task = &lease["task"];
     let description = task["description"].as_str().unwrap_or_default();
     let domain = task["domain"].as_str().unwrap_or_default();
     let tier = task["tier"].as_str().unwrap_or_default();
@@ -266,7 +268,7 @@ fn output(task: &Value, worker: &str, started_at: &str, took: Duration, confiden
     });
     let data = json!({
         "task_id": task["task_id"], "project_id": task["project_id"], "attempt": task["attempt"],
-        "artifact_id": artifact_id,
+        "artifact_id": artifact_id, "lease_id": lease["lease_id"],
         "output": {"content": content, "artifacts": [artifact]},
         "inputs_consumed": inputs(&task["inputs"]),
         "model_used": format!("simulated-{tier}"), "worker_id": worker,
@@ -346,17 +348,19 @@ fn kind(domain: &str) -> Kind {
 mod tests {
     use super::*;
 
-    fn task() -> Value {
-        json!({"task_id": "t-1", "project_id": "p", "attempt": 2, "domain": "documentation", "tier": "small",
-            "description": "Write a guide", "inputs": ["a", {"artifact_id": "b"}, 7]})
+    fn lease() -> Value {
+        let task = json!({"task_id": "t-1", "project_id": "p", "attempt": 2, "domain": "documentation",
+            "tier": "small", "description": "Write a guide", "inputs": ["a", {"artifact_id": "b"}, 7]});
+        json!({"lease_id": "l-1", "task": task})
     }
 
     #[test]
     fn output_carries_what_the_contract_asks_for() {
-        let event = output(&task(), "w", "2026-01-09T18:00:00Z", Duration::from_millis(1500), 0.9);
+        let event = output(&lease(), "w", "2026-01-09T18:00:00Z", Duration::from_millis(1500), 0.9);
         let data = &event["data"];
         assert_eq!(event["type"], "dats.task.output.created");
         assert_eq!((&data["task_id"], &data["attempt"]), (&json!("t-1"), &json!(2)));
+        assert_eq!((&data["worker_id"], &data["lease_id"]), (&json!("w"), &json!("l-1")));
         assert_eq!(data["inputs_consumed"], json!(["a", "b"]));
         assert_eq!(data["execution_time_ms"], 1500);
         let artifact = &data["output"]["artifacts"][0];
@@ -375,9 +379,9 @@ mod tests {
 
     #[test]
     fn failure_names_the_attempt() {
-        let event = failure(&task(), "w");
+        let event = failure(&lease(), "w");
         assert_eq!(event["type"], "dats.task.failed");
-        assert_eq!(event["data"]["attempt"], 2);
+        assert_eq!((&event["data"]["attempt"], &event["data"]["lease_id"]), (&json!(2), &json!("l-1")));
         assert_eq!(event["data"]["retryable"], true);
     }
 }

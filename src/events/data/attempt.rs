@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{InvalidData, finish, shortened, task, typed};
-use crate::task::{Correlation, Failure, Report, Started, TaskId, WorkerId};
+use super::{InvalidData, finish, sender, shortened, task, typed};
+use crate::task::{Correlation, Failure, LeaseId, Report, Started, TaskId, WorkerId};
 
 /// That an attempt has failed.
 #[derive(Deserialize, ToSchema)]
@@ -26,6 +26,9 @@ pub(in crate::events) struct FailedData {
     /// Who says so.
     #[schema(value_type = Option<WorkerId>)]
     worker_id: Option<String>,
+    /// The lease under which that worker has the task, where it has one: it tells more than `worker_id`.
+    #[schema(value_type = Option<LeaseId>)]
+    lease_id: Option<String>,
 }
 
 pub(super) fn failed(data: Value) -> Result<(Correlation, Report), InvalidData> {
@@ -34,11 +37,16 @@ pub(super) fn failed(data: Value) -> Result<(Correlation, Report), InvalidData> 
     if data.attempt == Some(0) {
         found.add("/data/attempt", "must be 1 or more, was 0");
     }
-    let worker = data.worker_id.as_deref().and_then(|id| found.parse("/data/worker_id", id));
+    let sender = sender(&mut found, data.worker_id.as_deref(), data.lease_id.as_deref());
     let error = found.required("/data/error", data.error);
     let (task, error) = finish(found, task, error)?;
-    let failure =
-        Failure { error: shortened(error), retryable: data.retryable.unwrap_or(true), attempt: data.attempt, worker };
+    let failure = Failure {
+        error: shortened(error),
+        retryable: data.retryable.unwrap_or(true),
+        attempt: data.attempt,
+        sender,
+        from_qa: false,
+    };
     Ok((Correlation { task, artifact: None, review: None }, Report::Failed(failure)))
 }
 
@@ -55,6 +63,9 @@ pub(in crate::events) struct StartedData {
     /// Who has begun.
     #[schema(value_type = Option<WorkerId>)]
     worker_id: Option<String>,
+    /// The lease under which that worker has the task, where it has one: it tells more than `worker_id`.
+    #[schema(value_type = Option<LeaseId>)]
+    lease_id: Option<String>,
 }
 
 pub(super) fn started(data: Value) -> Result<(Correlation, Report), InvalidData> {
@@ -63,8 +74,8 @@ pub(super) fn started(data: Value) -> Result<(Correlation, Report), InvalidData>
     if data.attempt == Some(0) {
         found.add("/data/attempt", "must be 1 or more, was 0");
     }
-    let worker = data.worker_id.as_deref().and_then(|id| found.parse("/data/worker_id", id));
+    let sender = sender(&mut found, data.worker_id.as_deref(), data.lease_id.as_deref());
     let (task, ()) = finish(found, task, Some(()))?;
-    let report = Report::Started(Started { attempt: data.attempt, worker });
+    let report = Report::Started(Started { attempt: data.attempt, sender });
     Ok((Correlation { task, artifact: None, review: None }, report))
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::json::{self, FieldError, Findings};
-use crate::task::{ArtifactId, Correlation, Report, TaskId};
+use crate::task::{ArtifactId, Correlation, Holder, Report, TaskId};
 
 pub(super) use attempt::{FailedData, StartedData};
 pub(super) use output::OutputData;
@@ -52,6 +52,15 @@ fn task(found: &mut Findings, id: Option<&str>, required: bool) -> Result<Option
     match id {
         Some(id) => id.parse().map(Some).map_err(|_| InvalidData::UnknownTask(id.to_owned())),
         None => Ok(None),
+    }
+}
+
+/// The worker that an event comes from. Text that is no lease id names a lease
+/// that nobody holds: it is a bad field, so that a typo is noticed.
+fn sender(found: &mut Findings, worker: Option<&str>, lease: Option<&str>) -> Holder {
+    Holder {
+        worker: worker.and_then(|id| found.parse("/data/worker_id", id)),
+        lease: lease.and_then(|id| found.parse("/data/lease_id", id)),
     }
 }
 

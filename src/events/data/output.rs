@@ -4,10 +4,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{InvalidData, artifact, finish, task, typed};
+use super::{InvalidData, artifact, finish, sender, task, typed};
 use crate::events::contents::{self, Carried};
 use crate::json::{self, Findings, Object};
-use crate::task::{ArtifactId, Correlation, InvalidTime, Output, OutputArtifact, Report, TaskId, Timestamp, WorkerId};
+use crate::task::{ArtifactId, Correlation, InvalidTime, LeaseId, Output, OutputArtifact, Report, TaskId, Timestamp, WorkerId};
 
 /// What a worker has made of a task.
 #[derive(Deserialize, ToSchema)]
@@ -30,6 +30,9 @@ pub(in crate::events) struct OutputData {
     /// Who made it.
     #[schema(value_type = Option<WorkerId>)]
     worker_id: Option<String>,
+    /// The lease under which it was made, where there is one: it tells more than `worker_id`.
+    #[schema(value_type = Option<LeaseId>)]
+    lease_id: Option<String>,
     /// Tokens that the model read.
     tokens_input: Option<u64>,
     /// Tokens that the model wrote.
@@ -96,7 +99,7 @@ pub(super) fn output(data: Value) -> Result<(Correlation, Report), InvalidData> 
         found.add("/data/attempt", "must be 1 or more, was 0");
     }
     let started_at = data.started_at.as_deref().and_then(|text| started_at(&mut found, text));
-    let worker = data.worker_id.as_deref().and_then(|id| found.parse("/data/worker_id", id));
+    let sender = sender(&mut found, data.worker_id.as_deref(), data.lease_id.as_deref());
     let Object(body) = data.output.unwrap_or_default();
     let mut artifacts = artifacts(&mut found, body.artifacts.unwrap_or_default());
     let contents = contents::contents(&mut found, artifact.as_ref(), body.content, &mut artifacts);
@@ -112,7 +115,7 @@ pub(super) fn output(data: Value) -> Result<(Correlation, Report), InvalidData> 
         artifacts: artifacts.into_iter().map(|(_, artifact, _)| artifact).collect(),
         inputs_consumed: inputs.into_iter().flatten().collect(),
         model_used: data.model_used,
-        worker,
+        sender,
         tokens_input: data.tokens_input,
         tokens_output: data.tokens_output,
         execution_time_ms: data.execution_time_ms,

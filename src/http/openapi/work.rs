@@ -148,7 +148,6 @@ const EVENT_CONFLICTS: &[&str] = &[
     "task_already_ended",
     "lease_lost",
     "unknown_attempt",
-    "too_many_parked",
     "task_in_other_phase",
     "checkpoint_invalid",
     "checkpoint_of_other_project",

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dats::task::{
-    Completion, Dependency, Input, Phase, Priority, RecordStatus, Report, Resolved, ReviewDecision, State, Status,
+    Bus, Completion, Dependency, Input, Phase, Policy, Priority, RecordStatus, Report, Resolved, ReviewDecision, State, Status,
     TaskId, Timestamp, submit,
 };
 use proptest::prelude::*;
@@ -18,8 +18,8 @@ use proptest::test_runner::TestRunner;
 use self::model::{Entry, Model};
 use self::world::World;
 use crate::core_fixtures::{
-    at, failed, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
-    started, submission, task_id, tier, validated, worker,
+    at, failed, from_qa, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
+    sent_by, started, submission, task_id, tier, validated, worker,
 };
 
 const PROJECTS: [&str; 3] = ["a", "b", "c"];
@@ -47,6 +47,7 @@ enum Command {
     Release {
         task: usize,
         right: bool,
+        delivered: bool,
     },
     /// From a broker, without a lease.
     Take {
@@ -93,11 +94,13 @@ struct Wish {
 
 #[derive(Debug, Clone)]
 enum What {
-    /// `shift` counts attempts from the newest one.
+    /// `shift` counts attempts from the newest one; `sender`: the holder, or
+    /// else another worker, or else not told.
     Output {
         shift: Option<i64>,
         main: usize,
         more: Option<usize>,
+        sender: Option<bool>,
     },
     Verdict {
         artifact: Which,
@@ -106,9 +109,12 @@ enum What {
     Failed {
         shift: Option<i64>,
         again: bool,
+        sender: Option<bool>,
+        from_qa: bool,
     },
     Started {
         shift: Option<i64>,
+        sender: Option<bool>,
     },
     Requested {
         review: usize,
@@ -146,12 +152,14 @@ fn reports() -> impl Strategy<Value = What> {
     let decisions = [ReviewDecision::Approved, ReviewDecision::Rejected, ReviewDecision::ChangesRequested];
     let decisions = proptest::sample::select(decisions.to_vec());
     let names = 0..ARTIFACTS.len();
+    let sender = || prop_oneof![2 => Just(None), 2 => Just(Some(true)), 1 => Just(Some(false))];
     prop_oneof![
-        5 => (shift(), names.clone(), proptest::option::of(names))
-            .prop_map(|(shift, main, more)| What::Output { shift, main, more }),
+        5 => (shift(), names.clone(), proptest::option::of(names), sender())
+            .prop_map(|(shift, main, more, sender)| What::Output { shift, main, more, sender }),
         4 => (which(), prop::bool::weighted(0.3)).prop_map(|(artifact, good)| What::Verdict { artifact, good }),
-        2 => (shift(), prop::bool::weighted(0.8)).prop_map(|(shift, again)| What::Failed { shift, again }),
-        1 => shift().prop_map(|shift| What::Started { shift }),
+        2 => (shift(), prop::bool::weighted(0.8), sender(), prop::bool::weighted(0.2))
+            .prop_map(|(shift, again, sender, from_qa)| What::Failed { shift, again, sender, from_qa }),
+        1 => (shift(), sender()).prop_map(|(shift, sender)| What::Started { shift, sender }),
         2 => (0..REVIEWS.len(), maybe()).prop_map(|(review, artifact)| What::Requested { review, artifact }),
         2 => (0..REVIEWS.len(), decisions, maybe())
             .prop_map(|(review, decision, artifact)| What::Reviewed { review, decision, artifact }),
@@ -165,7 +173,8 @@ fn commands() -> impl Strategy<Value = Command> {
         4 => (0..TIERS.len(), 1_i64..40).prop_map(|(tier, seconds)| Command::Lease { tier, seconds }),
         1 => (task.clone(), prop::bool::weighted(0.7), -3_i64..40)
             .prop_map(|(task, right, seconds)| Command::Renew { task, right, seconds }),
-        1 => (task.clone(), prop::bool::weighted(0.7)).prop_map(|(task, right)| Command::Release { task, right }),
+        1 => (task.clone(), prop::bool::weighted(0.7), prop::bool::weighted(0.7))
+            .prop_map(|(task, right, delivered)| Command::Release { task, right, delivered }),
         1 => task.clone().prop_map(|task| Command::Take { task }),
         14 => (task.clone(), reports()).prop_map(|(task, what)| Command::Report { task, what }),
         3 => (0_usize..1000).prop_map(|report| Command::Again { report }),
@@ -190,13 +199,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(patience: Option<u64>) -> Self {
-        let mut policy = policy(patience);
+    fn new(bus: Bus, patience: Option<u64>) -> Self {
+        let mut policy = Policy { bus, ..policy(patience) };
         (policy.backoff_initial, policy.backoff_max) = BACKOFF;
         let limits = vec![usize::try_from(LIMIT).expect("a small number"); PROJECTS.len()];
-        let model = Model::new(limits, AGING, patience.map(Duration::from_secs), at(1000));
-        let mut world = World::new(policy, AGING, LIMIT, at(1000));
-        world.tiers = TIERS.iter().map(|name| (tier(name), dats::task::FairLine::default())).collect();
+        let model = Model::new(bus, limits, AGING, patience.map(Duration::from_secs), at(1000));
+        let world = World::new(policy, AGING, LIMIT, at(1000));
         Self { world, model, sent: Vec::new(), ids: 0, met: BTreeSet::new() }
     }
 
@@ -221,10 +229,11 @@ impl Pair {
                 let answer = self.world.input(task, &Input::Renew { id, until });
                 assert_eq!(answer, self.model.renew(task, id, until));
             }
-            Command::Release { task, right } => {
+            Command::Release { task, right, delivered } => {
                 let Some(task) = picked(self, task) else { return };
-                let id = self.lease_of(task, *right);
-                assert_eq!(self.world.input(task, &Input::Release { id }), self.model.release(task, id));
+                let (id, delivered) = (self.lease_of(task, *right), *delivered);
+                let answer = self.world.input(task, &Input::Release { id, delivered });
+                assert_eq!(answer, self.model.release(task, id, delivered));
             }
             Command::Take { task } => {
                 let Some(task) = picked(self, task) else { return };
@@ -285,7 +294,8 @@ impl Pair {
         let profile = if wish.qa { "consensus" } else { "none" };
         let resolved = Resolved { priority: wish.priority, ..resolved(wish.max_attempts, wish.timeout, profile) };
         let submission = submission(project(PROJECTS[wish.project]), &depends_on, not_before);
-        self.world.add(submit(id, &submission, resolved, &dependencies, now));
+        let step = submit(id, &submission, resolved, &dependencies, now, &self.world.policy);
+        self.world.add(step);
 
         let mut entry = Entry::new(wish.project, wish.priority, now);
         entry.max_attempts = wish.max_attempts;
@@ -293,7 +303,7 @@ impl Pair {
         entry.qa = wish.qa;
         let waits = dependencies.iter().filter(|(_, dependency)| *dependency == Dependency::Open);
         entry.waits = waits.map(|(task, _)| *task).collect();
-        entry.until = not_before;
+        entry.until = not_before.filter(|until| *until > now);
         entry.phase = if dependencies.iter().any(|(_, dependency)| *dependency == Dependency::Lost) {
             Phase::Failed
         } else if not_before > Some(now) {
@@ -307,8 +317,11 @@ impl Pair {
     }
 
     fn lease(&mut self, name: &str, seconds: i64) {
+        if self.world.policy.bus == Bus::Broker {
+            return;
+        }
         let Some(task) = self.world.pop(&tier(name)) else {
-            assert!(!self.model.anybody_dispatched(name), "a worker went away while a task waited");
+            assert!(!self.model.has_task_for(name), "a worker went away while a task waited");
             return;
         };
         let (id, until) = (lease_id(self.id()), self.in_seconds(seconds));
@@ -348,8 +361,18 @@ impl Pair {
         }
     }
 
-    fn report_of(&self, task: TaskId, what: &What) -> Report {
+    fn report_of(&mut self, task: TaskId, what: &What) -> Report {
+        let lease = self.lease_of(task, true);
+        let other = self.id();
         let task = &self.world.tasks[&task];
+        let sent = |report, sender: Option<bool>| match sender {
+            None => report,
+            Some(true) => {
+                let leased = task.phase() == Phase::Leased;
+                sent_by(report, leased.then(|| u128::from_be_bytes(lease.to_bytes())), Some("worker"))
+            }
+            Some(false) => sent_by(report, Some(other), Some("other")),
+        };
         let attempt = |shift: &Option<i64>| {
             shift.map(|shift| u32::try_from(i64::from(task.attempts()) + shift).unwrap_or_default())
         };
@@ -358,14 +381,17 @@ impl Pair {
             Which::Some(number) => ARTIFACTS[*number].to_owned(),
         };
         match what {
-            What::Output { shift, main, more } => {
+            What::Output { shift, main, more, sender } => {
                 let more: Vec<_> = more.iter().map(|number| ARTIFACTS[*number]).collect();
-                output(attempt(shift), ARTIFACTS[*main], &more)
+                sent(output(attempt(shift), ARTIFACTS[*main], &more), *sender)
             }
             What::Verdict { artifact, good: true } => validated(&name(artifact)),
             What::Verdict { artifact, good: false } => rejected(&name(artifact)),
-            What::Failed { shift, again } => failed(attempt(shift), *again),
-            What::Started { shift } => started(attempt(shift)),
+            What::Failed { shift, again, sender, from_qa: false } => sent(failed(attempt(shift), *again), *sender),
+            What::Failed { shift, again, sender, from_qa: true } => {
+                from_qa(sent(failed(attempt(shift), *again), *sender))
+            }
+            What::Started { shift, sender } => sent(started(attempt(shift)), *sender),
             What::Requested { review, artifact } => {
                 review_requested(REVIEWS[*review], artifact.as_ref().map(name).as_deref())
             }
@@ -397,8 +423,11 @@ impl Pair {
             assert_eq!(usize::try_from(limit).expect("a small number"), self.model.limits[number]);
             assert!(in_use <= before || in_use <= self.model.limits[number], "above the limit");
         }
-        let dispatched = self.world.tasks.values().filter(|task| task.phase() == Phase::Dispatched).count();
-        assert_eq!(self.world.tiers.values().map(dats::task::FairLine::len).sum::<usize>(), dispatched);
+        let waiting = |task: &&dats::task::Task| {
+            matches!(&task.state, State::Pending(dats::task::Pending::Queued(queued)) if queued.not_before.is_none())
+        };
+        let in_line: usize = TIERS.iter().map(|name| self.world.admission.waiting(&tier(name)).0).sum();
+        assert_eq!(in_line, self.world.tasks.values().filter(waiting).count());
         assert_eq!(self.world.dead_letters, self.model.dead_letters);
     }
 
@@ -428,8 +457,12 @@ impl Pair {
                 return self.check_ends();
             }
             for task in 0..self.world.tasks.len() {
-                let what = match self.pick(task).map(|task| self.world.tasks[&task].phase()) {
-                    Some(Phase::Dispatched | Phase::Leased) => What::Output { shift: None, main: 0, more: None },
+                let picked = self.pick(task).map(|task| &self.world.tasks[&task]);
+                let is_new = picked.is_some_and(|task| task.newest_attempt() > task.attempts());
+                let what = match picked.map(dats::task::Task::phase) {
+                    Some(Phase::Queued | Phase::Dispatched | Phase::Started | Phase::Leased) => {
+                        What::Output { shift: is_new.then_some(1), main: 0, more: None, sender: None }
+                    }
                     Some(Phase::Validating | Phase::Reviewing) => {
                         What::Verdict { artifact: Which::Current, good: true }
                     }
@@ -459,8 +492,12 @@ impl Pair {
 
 proptest! {
     #[test]
-    fn random_lives(patience in proptest::option::of(1_u64..40), commands in prop::collection::vec(commands(), 1..150)) {
-        let mut pair = Pair::new(patience);
+    fn random_lives(
+        brokered in prop::bool::ANY,
+        patience in proptest::option::of(1_u64..40),
+        commands in prop::collection::vec(commands(), 1..150),
+    ) {
+        let mut pair = Pair::new(if brokered { Bus::Broker } else { Bus::Embedded }, patience);
         for command in &commands {
             pair.step(command);
         }
@@ -474,8 +511,8 @@ fn the_lives_go_everywhere() {
     let mut runner = TestRunner::deterministic();
     let lives = prop::collection::vec(commands(), 100..150);
     let mut met = BTreeSet::new();
-    for _ in 0..200 {
-        let mut pair = Pair::new(Some(20));
+    for number in 0..400 {
+        let mut pair = Pair::new(if number % 2 == 0 { Bus::Broker } else { Bus::Embedded }, Some(20));
         for command in lives.new_tree(&mut runner).expect("commands are made").current() {
             pair.step(&command);
         }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dats::task::{
-    ArtifactId, Decision, LeaseId, Output, Phase, Priority, Report, ReviewDecision, ReviewId, TaskId, Timestamp,
+    ArtifactId, Bus, Decision, Holder, LeaseId, Output, Phase, Priority, Report, ReviewDecision, ReviewId, TaskId,
+    Timestamp,
 };
 
 /// Longest wait for an output, as in the tests' policy.
@@ -31,14 +32,25 @@ pub(crate) struct Entry {
     pub(crate) max_attempts: u32,
     pub(crate) timeout: Duration,
     pub(crate) qa: bool,
-    /// End of `scheduled`; end of `backoff` once it is known.
+    /// End of `scheduled`, or of the pause after a release; end of `backoff`
+    /// once it is known.
     pub(crate) until: Option<Timestamp>,
-    /// Start of `queued`, `dispatched` or `backoff`.
+    /// Start of `queued`, which a lost lease does not change, or of `backoff`.
     pub(crate) since: Timestamp,
+    /// Whether the newest attempt is open, and whether it holds a slot.
+    open: bool,
+    slot: bool,
     used: Duration,
     lease: Option<(LeaseId, Timestamp, Timestamp)>,
-    /// Since when a worker without a lease has it.
-    taken: Option<Timestamp>,
+    /// Since when a worker has it from a broker, and whether it has said so.
+    taken: Option<(Timestamp, bool)>,
+    /// The worker that has it, or has sent its output.
+    holder: Holder,
+    holders: u32,
+    lost: u32,
+    releases: u32,
+    /// From workers that did not hold the attempt.
+    foreign: BTreeSet<ArtifactId>,
     due: Option<Timestamp>,
     output: BTreeSet<ArtifactId>,
     late: BTreeSet<ArtifactId>,
@@ -54,6 +66,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) tasks: BTreeMap<TaskId, Entry>,
+    brokered: bool,
     pub(crate) limits: Vec<usize>,
     pub(crate) now: Timestamp,
     /// Longest validation and longest review.
@@ -90,9 +103,16 @@ impl Entry {
             qa: true,
             until: None,
             since: now,
+            open: false,
+            slot: false,
             used: Duration::ZERO,
             lease: None,
             taken: None,
+            holder: Holder::default(),
+            holders: 0,
+            lost: 0,
+            releases: 0,
+            foreign: BTreeSet::new(),
             due: None,
             output: BTreeSet::new(),
             late: BTreeSet::new(),
@@ -111,23 +131,37 @@ impl Entry {
         matches!(self.phase, Phase::Completed | Phase::Failed | Phase::Cancelled)
     }
 
-    pub(crate) fn holds_slot(&self) -> bool {
-        matches!(self.phase, Phase::Dispatched | Phase::Leased | Phase::Validating)
+    pub(crate) const fn holds_slot(&self) -> bool {
+        self.slot
     }
 
     fn open_output(&self) -> bool {
         matches!(self.phase, Phase::Validating | Phase::Reviewing)
     }
 
-    pub(crate) fn running(&self) -> bool {
-        self.holds_slot() || self.phase == Phase::Reviewing
-    }
-
     fn end(&mut self, phase: Phase) {
         self.phase = phase;
         self.parked.clear();
+        self.leave();
+        self.open = false;
+        self.slot = false;
+    }
+
+    /// Whoever had it has it no longer.
+    fn leave(&mut self) {
         self.lease = None;
         self.taken = None;
+        self.holder = Holder::default();
+    }
+
+    /// A new attempt, or the one that is open.
+    fn open_attempt(&mut self) {
+        if !self.open {
+            self.open = true;
+            self.attempt += 1;
+            self.used = Duration::ZERO;
+            (self.holders, self.lost, self.releases) = (0, 0, 0);
+        }
     }
 
     fn close(&mut self, again: bool, escalate: bool, now: Timestamp) {
@@ -135,9 +169,10 @@ impl Entry {
         self.closed.append(&mut self.late);
         self.closed_reviews.extend(self.review.take());
         self.closed_reviews.append(&mut self.other_reviews);
-        self.used = Duration::ZERO;
-        self.lease = None;
-        self.taken = None;
+        self.closed.append(&mut self.foreign);
+        self.leave();
+        self.open = false;
+        self.slot = false;
         self.due = None;
         if !again || self.attempt >= self.max_attempts {
             self.end(Phase::Failed);
@@ -191,11 +226,13 @@ impl Entry {
         }
         match artifact {
             Some(artifact) if self.open_output() && self.output.contains(artifact) => {}
-            Some(artifact) if self.late.contains(artifact) || self.closed.contains(artifact) => return Settled::Stale,
+            Some(artifact) if [&self.late, &self.closed, &self.foreign].iter().any(|known| known.contains(artifact)) => {
+                return Settled::Stale;
+            }
             Some(_) => return Settled::Early,
             None if review.is_some_and(|review| self.closed_reviews.contains(review)) => return Settled::Stale,
             None if self.open_output() => {}
-            None if self.running() => return Settled::Early,
+            None if self.open || self.phase == Phase::Queued => return Settled::Early,
             None => return Settled::Stale,
         }
         match report {
@@ -204,6 +241,7 @@ impl Entry {
             Report::ReviewRequested(_) if self.phase == Phase::Reviewing => return Settled::Stale,
             Report::ReviewRequested(request) => {
                 self.phase = Phase::Reviewing;
+                self.slot = false;
                 self.review = Some(request.review.clone());
                 self.due = patience.map(|patience| now.after(patience));
             }
@@ -224,30 +262,33 @@ impl Entry {
         Settled::Applied
     }
 
-    fn output(&mut self, output: &Output, now: Timestamp, patience: Option<Duration>) -> &'static str {
-        let number = output.attempt.unwrap_or(self.attempt);
-        let known = (1..=self.attempt).contains(&number);
-        if !known {
+    fn output(&mut self, output: &Output, brokered: bool, now: Timestamp, patience: Option<Duration>) -> &'static str {
+        let number = match output.attempt {
+            Some(number) => number,
+            None if self.phase == Phase::Queued && self.attempt == 0 => 1,
+            None => self.attempt,
+        };
+        let mut newest = self.attempt;
+        if self.phase == Phase::Queued && !self.open && (!brokered || (newest == 0 && output.attempt.is_none())) {
+            newest += 1;
+        }
+        if !(1..=newest).contains(&number) {
             return if self.ended() { "stale" } else { "refused" };
         }
         let ids = output.artifacts.iter().map(|each| each.id.clone()).chain([output.artifact.clone()]);
-        let newest = number == self.attempt;
-        if newest && matches!(self.phase, Phase::Dispatched | Phase::Leased) {
-            self.recorded.insert(number);
-            self.version += 1;
-            self.lease = None;
-            self.taken = None;
-            self.output = ids.collect();
-            if self.qa {
-                self.phase = Phase::Validating;
-                self.due = patience.map(|patience| now.after(patience));
+        let is_newest = number == newest;
+        let takes = matches!(self.phase, Phase::Queued | Phase::Dispatched | Phase::Started | Phase::Leased);
+        if is_newest && takes {
+            if self.phase == Phase::Leased && self.is(&output.sender) == Some(false) {
+                self.foreign.extend(ids);
+                self.version += u64::from(self.recorded.insert(number));
                 self.look_at_parked_again(now, patience);
-            } else {
-                self.end(Phase::Completed);
+                return "stale";
             }
+            self.take_output(ids.collect(), &output.sender, now, patience);
             return "applied";
         }
-        if newest && self.open_output() {
+        if is_newest && self.open_output() {
             self.late.extend(ids);
         } else {
             self.closed.extend(ids);
@@ -258,11 +299,48 @@ impl Entry {
         self.look_at_parked_again(now, patience);
         "stale"
     }
+
+    fn take_output(
+        &mut self,
+        ids: BTreeSet<ArtifactId>,
+        sender: &Holder,
+        now: Timestamp,
+        patience: Option<Duration>,
+    ) {
+        self.open_attempt();
+        self.recorded.insert(self.attempt);
+        self.version += 1;
+        let foreign = std::mem::take(&mut self.foreign);
+        self.late = foreign.difference(&ids).cloned().collect();
+        self.output = ids;
+        if self.phase != Phase::Leased {
+            self.holder = Holder { worker: sender.worker.clone().or(self.holder.worker.take()), lease: sender.lease };
+            if self.phase == Phase::Started {
+                self.holder.lease = None;
+            }
+        }
+        self.lease = None;
+        self.taken = None;
+        self.until = None;
+        if self.qa {
+            self.phase = Phase::Validating;
+            self.due = patience.map(|patience| now.after(patience));
+            self.look_at_parked_again(now, patience);
+        } else {
+            self.end(Phase::Completed);
+        }
+    }
 }
 
 impl Model {
-    pub(crate) fn new(limits: Vec<usize>, aging: Duration, patience: Option<Duration>, now: Timestamp) -> Self {
-        Self { limits, now, patience, aging, ..Self::default() }
+    pub(crate) fn new(
+        bus: Bus,
+        limits: Vec<usize>,
+        aging: Duration,
+        patience: Option<Duration>,
+        now: Timestamp,
+    ) -> Self {
+        Self { brokered: bus == Bus::Broker, limits, now, patience, aging, ..Self::default() }
     }
 
     fn entry(&mut self, task: TaskId) -> &mut Entry {
@@ -270,12 +348,13 @@ impl Model {
     }
 
     pub(crate) fn report(&mut self, task: TaskId, report: &Report) -> &'static str {
-        let (now, patience) = (self.now, self.patience);
+        let (now, patience, brokered) = (self.now, self.patience, self.brokered);
+        let mut dropped = 0;
         let entry = self.entry(task);
         let answer = match report {
-            Report::Output(output) => entry.output(output, now, patience),
-            Report::Failed(failure) => entry.failed(failure.attempt, failure.retryable, now),
-            Report::Started(started) => entry.started(started.attempt, now),
+            Report::Output(output) => entry.output(output, brokered, now, patience),
+            Report::Failed(failure) => entry.failed(failure, brokered, now),
+            Report::Started(started) => entry.started(started, brokered, now),
             Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => {
                 match entry.settle(report, now, patience) {
                     Settled::Applied => {
@@ -284,14 +363,18 @@ impl Model {
                     }
                     Settled::Stale => "stale",
                     Settled::Early if entry.parked.iter().any(|(_, parked)| parked == report) => "unchanged",
-                    Settled::Early if entry.parked.len() == 8 => "refused",
                     Settled::Early => {
+                        if entry.parked.len() == 8 {
+                            entry.parked.remove(0);
+                            dropped += 1;
+                        }
                         entry.parked.push((now.after(PARK), report.clone()));
                         "parked"
                     }
                 }
             }
         };
+        self.dead_letters += dropped;
         self.spread();
         answer
     }
@@ -327,10 +410,14 @@ impl Model {
     pub(crate) fn take(&mut self, task: TaskId) -> &'static str {
         let now = self.now;
         let entry = self.entry(task);
-        if entry.phase != Phase::Dispatched {
-            return "refused";
+        match entry.phase {
+            Phase::Started => return "unchanged",
+            Phase::Dispatched => entry.phase = Phase::Started,
+            _ => return "refused",
         }
-        if entry.take_without_lease(now) { "applied" } else { "unchanged" }
+        entry.taken = Some((now, false));
+        entry.version += 1;
+        "applied"
     }
 
     pub(crate) fn renew(&mut self, task: TaskId, id: LeaseId, to: Timestamp) -> &'static str {
@@ -341,16 +428,17 @@ impl Model {
         "applied"
     }
 
-    pub(crate) fn release(&mut self, task: TaskId, id: LeaseId) -> &'static str {
+    pub(crate) fn release(&mut self, task: TaskId, id: LeaseId, delivered: bool) -> &'static str {
         let now = self.now;
         let entry = self.entry(task);
         let Some((_, since, _)) = entry.lease.filter(|(held, ..)| *held == id) else { return "refused" };
+        entry.releases += u32::from(delivered);
         if entry.overdue() <= Some(now) {
             entry.close(true, false, now);
         } else {
-            entry.used += now.since(since);
-            entry.lease = None;
-            entry.phase = Phase::Dispatched;
+            entry.wait_again(since, now);
+            let pause = Duration::from_millis(100 * 2_u64.pow(entry.releases.saturating_sub(1))).min(Duration::from_secs(10));
+            entry.until = delivered.then(|| now.after(pause));
         }
         entry.version += 1;
         self.spread();
@@ -360,16 +448,12 @@ impl Model {
     /// A worker got `task`: it must have been the right one to give.
     pub(crate) fn leased(&mut self, task: TaskId, id: LeaseId, until: Timestamp) {
         let entry = &self.tasks[&task];
-        assert_eq!(entry.phase, Phase::Dispatched);
+        assert_eq!(entry.phase, Phase::Queued);
         let (project, tier) = (entry.project, entry.tier);
-        assert_eq!(
-            self.next_in_line(Phase::Dispatched, project, Some(tier)),
-            Some(task),
-            "not the next of its project"
-        );
-        let waiting = self.tasks.values().filter(|entry| entry.phase == Phase::Dispatched && entry.tier == tier);
-        let waiting = waiting.filter(|entry| !self.is_held(entry));
-        let others: BTreeSet<_> = waiting.map(|entry| entry.project).filter(|other| *other != project).collect();
+        assert!(self.slots(project) < self.limits[project], "there was no slot");
+        assert_eq!(self.next_in_line(project, Some(tier)), Some(task), "not the next of its project");
+        let others: BTreeSet<_> =
+            self.claims().into_iter().filter(|(of, other)| *of == tier && *other != project).map(|it| it.1).collect();
         self.passed.retain(|(of, other, _), _| *of != tier || (*other != project && others.contains(other)));
         for other in others {
             let passed = self.passed.entry((tier, other, project)).or_default();
@@ -378,15 +462,28 @@ impl Model {
         }
         let now = self.now;
         let entry = self.entry(task);
+        entry.open_attempt();
         entry.phase = Phase::Leased;
-        entry.used += entry.taken.take().map_or(Duration::ZERO, |taken| now.since(taken));
+        entry.slot = true;
+        entry.holders += 1;
+        entry.holder = Holder { lease: Some(id), worker: Some(crate::core_fixtures::worker()) };
         entry.lease = Some((id, now, until));
         entry.version += 1;
     }
 
-    pub(crate) fn anybody_dispatched(&self, tier: &str) -> bool {
-        let waits = |entry: &Entry| entry.phase == Phase::Dispatched && !self.is_held(entry);
-        self.tasks.values().any(|entry| waits(entry) && entry.tier_name() == tier)
+    /// The tiers and projects that could get a worker.
+    fn claims(&self) -> BTreeSet<(usize, usize)> {
+        let waits = |entry: &&Entry| self.is_waiting(entry) && self.slots(entry.project) < self.limits[entry.project];
+        self.tasks.values().filter(waits).map(|entry| (entry.tier, entry.project)).collect()
+    }
+
+    /// Whether it stands in a line that workers are served from.
+    fn is_waiting(&self, entry: &Entry) -> bool {
+        entry.phase == Phase::Queued && entry.until.is_none() && !self.is_held(entry)
+    }
+
+    pub(crate) fn has_task_for(&self, tier: &str) -> bool {
+        self.claims().iter().any(|(of, _)| TIERS[*of] == tier)
     }
 
     fn is_held(&self, entry: &Entry) -> bool {
@@ -411,6 +508,7 @@ impl Model {
             entry.version += u64::try_from(was - entry.waits.len()).expect("few dependencies");
             if entry.waits.is_empty() && entry.phase == Phase::Blocked {
                 entry.phase = Phase::Queued;
+                entry.until = None;
                 entry.since = now;
             }
         }
@@ -419,21 +517,22 @@ impl Model {
         }
     }
 
-    /// Free slots go to those that wait.
+    /// Free slots go to those that wait for the broker.
     pub(crate) fn admit(&mut self) {
         // Who stopped waiting has no claim any more.
-        let waiting = self.tasks.values().filter(|entry| entry.phase == Phase::Dispatched && !self.is_held(entry));
-        let waiting: BTreeSet<_> = waiting.map(|entry| (entry.tier, entry.project)).collect();
-        self.passed.retain(|(tier, other, _), _| waiting.contains(&(*tier, *other)));
+        let claims = self.claims();
+        self.passed.retain(|(tier, other, _), _| claims.contains(&(*tier, *other)));
+        if !self.brokered {
+            return;
+        }
         for project in 0..self.limits.len() {
             while self.slots(project) < self.limits[project]
-                && let Some(task) = self.next_in_line(Phase::Queued, project, None)
+                && let Some(task) = self.next_in_line(project, None)
             {
-                let now = self.now;
                 let entry = self.entry(task);
+                entry.open_attempt();
                 entry.phase = Phase::Dispatched;
-                entry.attempt += 1;
-                entry.since = now;
+                entry.slot = true;
                 entry.version += 1;
             }
         }
@@ -444,10 +543,9 @@ impl Model {
     }
 
     /// Highest class after aging, then oldest, then smallest id.
-    fn next_in_line(&self, phase: Phase, project: usize, tier: Option<usize>) -> Option<TaskId> {
+    fn next_in_line(&self, project: usize, tier: Option<usize>) -> Option<TaskId> {
         let fits = |entry: &Entry| {
-            let of_it = entry.phase == phase && entry.project == project && !self.is_held(entry);
-            of_it && tier.is_none_or(|tier| tier == entry.tier)
+            entry.project == project && self.is_waiting(entry) && tier.is_none_or(|tier| tier == entry.tier)
         };
         let class = |entry: &Entry| {
             let risen = self.now.since(entry.since).as_micros() / self.aging.as_micros();

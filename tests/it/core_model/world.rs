@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use dats::task::{
-    Admission, Change, Effect, End, FairLine, Input, Pending, Place, Policy, Progress, ProjectId, RecordId,
+    Admission, Bus, Change, Effect, End, Input, Pending, Place, Policy, Progress, ProjectId, Queued, RecordId,
     RecordStatus, State, Status, Step, Task, TaskId, Tier, Timestamp, apply,
 };
 
@@ -13,10 +13,8 @@ use dats::task::{
 pub(crate) struct World {
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) admission: Admission,
-    pub(crate) tiers: BTreeMap<Tier, FairLine>,
     pub(crate) now: Timestamp,
     pub(crate) policy: Policy,
-    pub(crate) aging: Duration,
     pub(crate) records: BTreeMap<RecordId, (TaskId, u32, RecordStatus)>,
     pub(crate) dead_letters: usize,
     paused_tiers: BTreeSet<Tier>,
@@ -29,10 +27,8 @@ impl World {
         Self {
             tasks: BTreeMap::new(),
             admission: Admission::new(aging, limit),
-            tiers: BTreeMap::new(),
             now,
             policy,
-            aging,
             records: BTreeMap::new(),
             dead_letters: 0,
             paused_tiers: BTreeSet::new(),
@@ -76,29 +72,31 @@ impl World {
         }
     }
 
-    /// Free slots go to those that wait.
+    /// Free slots go to those that wait for the broker.
     pub(crate) fn admit(&mut self) {
-        while let Some(task) = self.admission.admit_next(self.now) {
-            assert_eq!(self.input(task, &Input::Admit), "applied");
+        if self.policy.bus == Bus::Embedded {
+            return;
         }
-        assert!(!self.admission.has_next());
+        let paused = self.paused_tiers.clone();
+        let is_open = |tier: &Tier| !paused.contains(tier);
+        while let Some((task, _)) = self.admission.take_next(is_open, self.now) {
+            assert_eq!(self.input(task, &Input::Dispatch), "applied");
+        }
+        assert!(!self.admission.has_next(is_open));
     }
 
-    /// Who gets the next worker of `tier`.
+    /// Which task gets the next worker of `tier`.
     pub(crate) fn pop(&mut self, tier: &Tier) -> Option<TaskId> {
-        if self.paused_tiers.contains(tier) {
-            return None;
-        }
-        self.tiers.get_mut(tier)?.pop(self.now, self.aging)
+        let is_open = |each: &Tier| each == tier && !self.paused_tiers.contains(each);
+        assert!(self.policy.bus == Bus::Embedded);
+        self.admission.take_next(is_open, self.now).map(|(task, _)| task)
     }
 
     pub(crate) fn pause_project(&mut self, project: &ProjectId, paused: bool) {
         self.admission.set_paused(project, paused);
-        self.tiers.values_mut().for_each(|line| line.set_held(project, paused));
     }
 
     pub(crate) fn pause_tier(&mut self, tier: &Tier, paused: bool) {
-        self.admission.set_tier_paused(tier, paused);
         if paused {
             self.paused_tiers.insert(tier.clone());
         } else {
@@ -124,33 +122,21 @@ impl World {
         let project = after.project.clone();
         let (was_queued, queued) = (before.and_then(queue_place), queue_place(&after));
         if let Some(place) = was_queued.filter(|_| was_queued != queued) {
-            self.admission.withdraw(&project, &after.tier, after.priority, place);
+            let tier = before.map_or(&after.tier, |before| &before.tier);
+            self.admission.withdraw(&project, tier, after.priority, place);
         }
         if let Some(place) = queued.filter(|_| was_queued != queued) {
             self.admission.enqueue(&project, &after.tier, after.priority, place);
         }
-        // Admission counts the slot that it gives.
-        if before.is_some_and(Task::holds_slot) && !after.holds_slot() {
-            self.admission.release(&project);
+        match (before.is_some_and(Task::holds_slot), after.holds_slot()) {
+            (true, false) => self.admission.release(&project),
+            (false, true) => self.admission.occupy(&project),
+            (true, true) | (false, false) => {}
         }
-        self.keep_ready(before, &after, &project);
         if after.status().is_terminal() && before.is_none_or(|before| !before.status().is_terminal()) {
             self.ended.push_back((after.id, after.status() == Status::Completed));
         }
         self.tasks.insert(after.id, after);
-    }
-
-    fn keep_ready(&mut self, before: Option<&Task>, after: &Task, project: &ProjectId) {
-        let (was_ready, ready) = (before.and_then(ready_place), ready_place(after));
-        if was_ready == ready {
-            return;
-        }
-        if let (Some(before), Some(place)) = (before, was_ready) {
-            self.tiers.entry(before.tier.clone()).or_default().remove(project, after.priority, place);
-        }
-        if let Some(place) = ready {
-            self.tiers.entry(after.tier.clone()).or_default().insert(project, after.priority, place);
-        }
     }
 
     fn carry_out(&mut self, step: &Step) {
@@ -162,6 +148,10 @@ impl World {
                     assert!(!again, "attempt {} has a record already", record.attempt);
                     let before = self.records.insert(record.id, (task, record.attempt, record.status));
                     assert_eq!(before, None);
+                }
+                Effect::FillRecord(record) => {
+                    let before = self.records.insert(record.id, (task, record.attempt, record.status));
+                    assert_eq!(before, Some((task, record.attempt, RecordStatus::Failed)));
                 }
                 Effect::ExtendRecord { record, .. } => assert_eq!(self.records[record].0, task),
                 Effect::JudgeRecord { record, status, .. } => {
@@ -181,15 +171,8 @@ impl World {
 
 fn queue_place(task: &Task) -> Option<Place> {
     match &task.state {
-        State::Pending(Pending::Queued { since }) => Some(Place { since: *since, task: task.id }),
-        _ => None,
-    }
-}
-
-fn ready_place(task: &Task) -> Option<Place> {
-    match &task.state {
-        State::Running { attempt, progress: Progress::Dispatched } => {
-            Some(Place { since: attempt.dispatched_at, task: task.id })
+        State::Pending(Pending::Queued(Queued { since, not_before: None, .. })) => {
+            Some(Place { since: *since, task: task.id })
         }
         _ => None,
     }
@@ -204,6 +187,11 @@ fn visible(task: &Task) -> Task {
     for closed in &mut task.closed {
         closed.artifacts.clear();
         closed.reviews.clear();
+    }
+    if let State::Running { attempt, .. } = &mut task.state
+        && let Some(foreign) = &mut attempt.foreign
+    {
+        foreign.artifacts.clear();
     }
     match &mut task.state {
         State::Running { progress: Progress::Leased { lease, .. }, .. } => lease.until = Timestamp::default(),

@@ -9,7 +9,7 @@ use super::work::{CHANGING, FIXED, FIXED_LIMIT, batch_ids};
 use crate::support::client::{Answer, Client};
 
 /// Phases that hold a slot of the project.
-const SLOT: [&str; 3] = ["dispatched", "leased", "validating"];
+const SLOT: [&str; 3] = ["dispatched", "leased", "started"];
 
 /// The same key and body give the first answer again.
 pub(super) fn is_replay(facts: &mut Facts, old: &Submitted, answer: &Answer) {

@@ -80,10 +80,10 @@ async fn state_timers_and_leases_come_back() {
 
     let renewed = client.post(&format!("leases/{}/renew", held["lease_id"].as_str().unwrap()), &json!({})).await;
     assert_eq!(renewed.status, 200, "{renewed:?}");
-    becomes(&client, &lapsing["task"]["task_id"], "dispatched").await;
+    becomes(&client, &lapsing["task"]["task_id"], "queued").await;
     let lost = client.post(&format!("leases/{}/renew", lapsing["lease_id"].as_str().unwrap()), &json!({})).await;
     assert_eq!((lost.status, lost.code().as_str()), (409, "lease_lost"));
-    becomes(&client, &failed["task"]["task_id"], "dispatched").await;
+    becomes(&client, &failed["task"]["task_id"], "queued").await;
     let output = json!({"task_id": held["task"]["task_id"], "artifact_id": "a-1"});
     assert_eq!(client.post("events", &event("4", "task.output.created", output)).await.json()["outcome"], "applied");
     assert_eq!(phase(&client, &held["task"]["task_id"]).await, "completed", "by the verdict that was parked");

@@ -27,7 +27,7 @@ async fn foretold(service: &Service, wanted: Submission) -> Option<Duration> {
 }
 
 async fn complete(service: &mut Service, task: TaskId) {
-    service.phase_becomes(task, "dispatched").await;
+    service.phase_becomes(task, "queued").await;
     service.report(task, output_report(&task.to_string())).await;
     assert_eq!(service.phase(task), "completed");
 }

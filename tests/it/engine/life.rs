@@ -187,7 +187,7 @@ async fn what_depends_on_others_waits_for_them_and_fails_with_them() {
     assert_eq!((service.phase(second), service.phase(third)), ("blocked".to_owned(), "blocked".to_owned()));
     service.report(first, output_report("a")).await;
     service.report(first, verdict_report("a", true)).await;
-    assert_eq!((service.phase(second), service.phase(third)), ("dispatched".to_owned(), "blocked".to_owned()));
+    assert_eq!((service.phase(second), service.phase(third)), ("queued".to_owned(), "blocked".to_owned()));
     let mut service = service.restart();
     service.report(second, failure_report(false)).await;
     assert_eq!(service.status(third)["error"]["code"], "dependency_failed");
@@ -221,7 +221,7 @@ async fn a_task_waits_for_its_time() {
     let later = service.submit(wanted).await;
     assert_eq!(service.phase(later), "scheduled");
     let service = service.restart();
-    service.phase_becomes(later, "dispatched").await;
+    service.phase_becomes(later, "queued").await;
     let ready = service.history(later).await.into_iter().find(|entry| entry.change.name() == "task.ready").unwrap();
     assert!(ready.at >= created.after(Duration::from_millis(300)), "it was dispatched early");
 }

@@ -31,8 +31,8 @@ async fn filled(random: &mut Random) -> (Service, Vec<Value>) {
         let task = service.submit(wanted).await;
         match random.below(5) {
             0 => drop(service.engine().cancel(task, None).await.expect("to cancel")),
-            1 if service.phase(task) == "dispatched" => drop(service.report(task, failure_report(false)).await),
-            2 if service.phase(task) == "dispatched" => {
+            1 if service.phase(task) == "queued" => drop(service.report(task, failure_report(false)).await),
+            2 if service.phase(task) == "queued" => {
                 service.report(task, output_report("a")).await;
                 service.report(task, verdict_report("a", true)).await;
             }

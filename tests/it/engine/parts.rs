@@ -105,9 +105,9 @@ async fn every_later_attempt_is_told_of_the_last_output() {
     let task = service.submit(submission("p", "sort a list")).await;
     service.report(task, output_report("first")).await;
     service.report(task, verdict_report("first", false)).await;
-    service.phase_becomes(task, "dispatched").await;
+    service.phase_becomes(task, "queued").await;
     service.report(task, failure_report(true)).await;
-    service.phase_becomes(task, "dispatched").await;
+    service.phase_becomes(task, "queued").await;
     let granted = service.lease_soon("large").await;
     let previous = &data(&granted)["context"]["previous_attempt"];
     assert_eq!((&previous["attempt"], &previous["artifacts"]), (&json!(1), &json!(["first"])));
@@ -163,5 +163,5 @@ async fn tasks_of_an_agent_that_is_gone_still_get_their_context() {
     assert_eq!(jobs.iter().map(|job| (job.task, job.step)).collect::<Vec<_>>(), [(task, RoutingStep::Context)]);
     // Without RAG either, the rules decide alone.
     let service = service.restart_as(|settings| settings.policy.rag = false);
-    service.phase_becomes(task, "dispatched").await;
+    service.phase_becomes(task, "queued").await;
 }

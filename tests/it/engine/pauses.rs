@@ -54,7 +54,7 @@ async fn a_paused_project_starts_nothing_and_what_runs_goes_on() {
     let other = service.submit(submission("q", "of another project")).await;
 
     assert_eq!(leased(&service, "small", 10).await, [other], "only the other project's task is leased");
-    assert_eq!((service.phase(dispatched), service.phase(queued)), ("dispatched".to_owned(), "queued".to_owned()));
+    assert_eq!((service.phase(dispatched), service.phase(queued)), ("queued".to_owned(), "queued".to_owned()));
     for task in [dispatched, queued] {
         assert_eq!(waiting_for(&service, task), "the project is paused");
     }
@@ -141,13 +141,13 @@ async fn a_paused_tier_starts_nothing_and_blocks_no_other_tier() {
     assert_eq!(leased(&service, "large", 10).await, []);
     assert_eq!(waiting_for(&service, first), "the tier large is paused");
     assert_eq!(waiting_for(&service, urgent), "the tier large is paused");
-    assert_eq!(waiting_for(&service, others[0]), "a free slot of project p");
-    // The first holds the only slot, though no worker gets it.
-    service.engine().cancel(first, None).await.unwrap();
+    assert_eq!(waiting_for(&service, others[0]), "a worker of tier small and a free slot of project p");
+    // What is held back holds no slot.
     for other in others {
-        service.phase_becomes(other, "dispatched").await;
+        assert_eq!(leased(&service, "small", 10).await, [other]);
         service.engine().cancel(other, None).await.unwrap();
     }
+    service.engine().cancel(first, None).await.unwrap();
     a_while(&service).await;
     assert_eq!((service.phase(urgent), service.phase(later)), ("queued".to_owned(), "queued".to_owned()));
     service = service.restart_limited(&|_| 1);
@@ -158,7 +158,7 @@ async fn a_paused_tier_starts_nothing_and_blocks_no_other_tier() {
     assert_eq!(resumed.paused_at, None);
     assert_eq!(leased(&service, "large", 10).await, [urgent], "the highest class first, as before the pause");
     service.engine().cancel(urgent, None).await.unwrap();
-    service.phase_becomes(later, "dispatched").await;
+    assert_eq!(leased(&service, "large", 10).await, [later]);
     service.restart_limited(&|_| 1);
 }
 
@@ -240,7 +240,7 @@ async fn unknown_names_are_told_and_a_deleted_project_is_not_paused() {
     let gone = service.engine().resume_project(project("p")).await.unwrap_err();
     assert!(matches!(gone, Error::Refused(Refusal::ProjectNotFound(_))), "{gone}");
     let task = service.submit(submission("p", "d")).await;
-    assert_eq!(service.phase(task), "dispatched");
+    assert_eq!(service.phase(task), "queued");
     // A tier can leave the configuration while it is paused.
     service.engine().pause_tier(tier("large")).await.unwrap();
     let service = service.restart_as(|settings| settings.tiers.retain(|each| *each != tier("large")));

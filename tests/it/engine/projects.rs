@@ -71,7 +71,7 @@ async fn a_lowered_limit_takes_no_slot_and_a_raised_one_gives_some() {
         let patch = ProjectPatch { max_concurrent: Some(limit), ..ProjectPatch::default() };
         service.engine().update_project(project("p"), patch, None).await.expect("to change");
         let status = service.engine().project_status(project("p")).await.expect("to read");
-        (status.running, status.limit)
+        (status.slots_in_use, status.limit)
     };
     assert_eq!(limit(Some(3)).await, (10, 3));
     assert_eq!(limit(Some(12)).await.1, 12);

@@ -22,7 +22,7 @@ async fn a_hundred_thousand_waiting_tasks_delay_no_other_project() {
     assert_eq!(service.engine().figures().counters.phase(Phase::Queued), 99_990);
     let few = service.submit(submission("few", "d")).await;
     // Its slot came in the same commit as the task itself.
-    assert_eq!(service.phase(few), "dispatched");
+    assert_eq!(service.phase(few), "queued");
     // And its turn at a worker comes at once, however many were there before.
     let turns = service.engine().lease(lease_request("small", 2)).await.unwrap();
     assert!(turns.iter().any(|granted| task_of(granted) == few), "it has to wait for others");
@@ -143,7 +143,7 @@ async fn a_lease_that_was_on_its_way_to_a_worker_that_left_is_given_back() {
     service.engine().queues().await.unwrap();
     assert_eq!(service.phase(task), "leased");
     drop(asked);
-    service.phase_becomes(task, "dispatched").await;
+    service.phase_becomes(task, "queued").await;
     assert_eq!(service.history_names(task).await.last().unwrap(), "task.released");
 }
 

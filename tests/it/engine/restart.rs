@@ -113,7 +113,7 @@ async fn leases_outlive_a_restart_and_still_run_out() {
     let (gone, kept) = (lease(&service, 300).await, lease(&service, 60_000).await);
     let service = service.restart();
     assert_eq!(service.phase(short), "leased");
-    service.phase_becomes(short, "dispatched").await;
+    service.phase_becomes(short, "queued").await;
     let expired = service.history(short).await.pop().unwrap();
     assert!(expired.at >= gone.until, "it ran out early");
     assert_eq!(service.phase(long), "leased");

@@ -37,7 +37,7 @@ async fn finished_tasks_leave_and_their_provenance_stays() {
     }
     let page = service.engine().tasks(TaskFilter::default(), PageStart::Offset(0), 10).await.unwrap();
     assert_eq!((page.tasks.len(), page.total), (2, Some(2)));
-    assert_eq!((service.phase(open), service.phase(dependent)), ("dispatched".into(), "dispatched".into()));
+    assert_eq!((service.phase(open), service.phase(dependent)), ("queued".into(), "queued".into()));
     // Those that ended before the start and were in memory are gone there, too.
     let service = service.reopen(|settings| settings.retention = None);
     assert_eq!(service.engine().figures().counters.total(), 2);

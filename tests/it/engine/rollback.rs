@@ -82,7 +82,7 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     let dry = RollbackRequest { dry_run: true, requeue: true, ..request(&first) };
     let before = service.engine().head().borrow().0;
     let foretold = service.engine().rollback(dry).await.unwrap();
-    assert_eq!((flag(&service, "b"), service.phase(open).as_str()), (Flag::Clean, "dispatched"));
+    assert_eq!((flag(&service, "b"), service.phase(open).as_str()), (Flag::Clean, "queued"));
     assert_eq!(service.engine().head().borrow().0, before);
     let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
     assert_eq!(numbers(&foretold), numbers(&done));

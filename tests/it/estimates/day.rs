@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::f64::consts::TAU;
 
 use dats::task::{
-    Admission, Domain, Estimator, FairLine, Input, Pending, Place, Policy, Priority, Progress, ProjectId, Resolved,
-    State, Status, Step, Task, TaskId, Tier, Timestamp, apply, submit,
+    Admission, Domain, Estimator, Input, Pending, Place, Policy, Priority, ProjectId, Resolved, State, Status, Step,
+    Task, TaskId, Tier, Timestamp, apply, submit,
 };
 
-use crate::core_fixtures::{failed, output, policy, project, record_id, resolved, submission, task_id, tier};
+use crate::core_fixtures::{
+    failed, lease_id, output, policy, project, record_id, resolved, submission, task_id, tier, worker,
+};
 use crate::support::random::{Random, from_environment};
 
 const HOUR: f64 = 3600.0;
@@ -48,7 +50,6 @@ struct Day {
     events: BinaryHeap<Reverse<(Timestamp, u64, Event)>>,
     tasks: BTreeMap<TaskId, Task>,
     admission: Admission,
-    lines: BTreeMap<Tier, FairLine>,
     idle: BTreeMap<Tier, usize>,
     estimator: Estimator,
     submitted: Vec<TaskId>,
@@ -69,7 +70,6 @@ impl Day {
             events: BinaryHeap::new(),
             tasks: BTreeMap::new(),
             admission,
-            lines: TIERS.iter().map(|(name, ..)| (tier(name), FairLine::default())).collect(),
             idle: TIERS.iter().map(|(name, workers, ..)| (tier(name), *workers)).collect(),
             estimator: Estimator::default(),
             submitted: Vec::new(),
@@ -138,9 +138,6 @@ impl Day {
                 Event::Done(task) => self.done(task),
                 Event::Retry(task) => self.input(task, Input::Tick),
             }
-            while let Some(task) = self.admission.admit_next(self.now) {
-                self.input(task, Input::Admit);
-            }
             self.give_work();
         }
     }
@@ -164,7 +161,7 @@ impl Day {
         let wanted = Resolved { tier: tier(TIERS[place].0), domain, priority, ..resolved(3, 36_000, "none") };
         let id = task_id(u128::from(self.number()));
         let submission = submission(project(project_name), &[], None);
-        let Step { mut task, .. } = submit(id, &submission, wanted, &[], self.now);
+        let Step { mut task, .. } = submit(id, &submission, wanted, &[], self.now, &self.policy);
         let ahead = self.admission.ahead(&task.project, task.priority);
         let slots = self.admission.slots(&task.project);
         task.estimate = self.estimator.estimate(&task.tier, &task.domain, ahead, slots, self.now);
@@ -193,17 +190,15 @@ impl Day {
 
     fn keep(&mut self, before: Option<&Task>, after: Task) {
         let project: &ProjectId = &after.project;
-        if before.is_some_and(Task::holds_slot) && !after.holds_slot() {
-            self.admission.release(project);
+        match (before.is_some_and(Task::holds_slot), after.holds_slot()) {
+            (true, false) => self.admission.release(project),
+            (false, true) => self.admission.occupy(project),
+            (true, true) | (false, false) => {}
         }
         match &after.state {
-            State::Pending(Pending::Queued { since }) => {
-                let place = Place { since: *since, task: after.id };
+            State::Pending(Pending::Queued(queued)) => {
+                let place = Place { since: queued.since, task: after.id };
                 self.admission.enqueue(project, &after.tier, after.priority, place);
-            }
-            State::Running { attempt, progress: Progress::Dispatched } => {
-                let place = Place { since: attempt.dispatched_at, task: after.id };
-                self.lines.get_mut(&after.tier).expect("a tier").insert(project, after.priority, place);
             }
             State::Completed { .. } => self.estimator.learn(&after),
             _ => {}
@@ -213,15 +208,13 @@ impl Day {
 
     /// Idle workers take what waits for them.
     fn give_work(&mut self) {
-        for (name, ..) in TIERS {
-            let tier = tier(name);
-            while self.idle[&tier] > 0 {
-                let aging = std::time::Duration::from_mins(5);
-                let Some(task) = self.lines.get_mut(&tier).expect("a tier").pop(self.now, aging) else { break };
-                *self.idle.get_mut(&tier).expect("a tier") -= 1;
-                let work = self.work(task);
-                self.later(work, Event::Done(task));
-            }
+        while let Some((task, tier)) = self.admission.take_next(|tier| self.idle[tier] > 0, self.now) {
+            *self.idle.get_mut(&tier).expect("a tier") -= 1;
+            let lease = lease_id(u128::from(self.number()));
+            let until = self.now.after(std::time::Duration::from_hours(1000));
+            self.input(task, Input::Lease { id: lease, worker: worker(), until });
+            let work = self.work(task);
+            self.later(work, Event::Done(task));
         }
     }
 }

@@ -10,7 +10,9 @@ use dats::task::{
 };
 use proptest::prelude::*;
 
-use crate::core_fixtures::{at, failed, output, policy, project, record_id, resolved, submission, task_id, tier};
+use crate::core_fixtures::{
+    at, failed, lease_id, output, policy, project, record_id, resolved, submission, task_id, tier, worker,
+};
 use crate::support::random::Random;
 
 fn domain(name: &str) -> Domain {
@@ -21,18 +23,22 @@ fn domain(name: &str) -> Domain {
 fn queued(tier_name: &str, domain_name: &str, estimate: Option<Estimated>) -> Task {
     let wanted = Resolved { tier: tier(tier_name), domain: domain(domain_name), ..resolved(1, 600, "none") };
     let Step { mut task, .. } =
-        submit(task_id(1), &submission(project("p"), &[], None), wanted, &[], Timestamp::default());
+        submit(task_id(1), &submission(project("p"), &[], None), wanted, &[], Timestamp::default(), &policy(None));
     task.estimate = estimate;
     task
 }
 
-/// The same task, dispatched at once and ended by a report after `took`.
+/// The same task, leased at once and ended by a report after `took`.
 fn ended(task: &Task, took: Duration, good: bool) -> Task {
     let policy = policy(None);
-    let task = apply(task, Input::Admit, Timestamp::default(), &policy).expect("to be admitted").task;
+    let task = apply(task, lease(1), Timestamp::default(), &policy).expect("to be leased").task;
     let report = if good { output(None, "a", &[]) } else { failed(None, false) };
     let input = Input::Report { report, record: record_id(1), raw: String::new(), event: None };
     apply(&task, input, Timestamp::default().after(took), &policy).expect("to be taken").task
+}
+
+fn lease(number: u128) -> Input {
+    Input::Lease { id: lease_id(number), worker: worker(), until: at(1_000_000) }
 }
 
 /// The estimate of a task for which a slot is free.
@@ -97,7 +103,7 @@ fn an_escalated_task_teaches_the_tier_it_was_submitted_for() {
         let input = Input::Report { report, record: record_id(1), raw: String::new(), event: None };
         apply(task, input, at(second), &policy).expect("to be taken").task
     };
-    let admit = |task: &Task, second| apply(task, Input::Admit, at(second), &policy).expect("to be admitted").task;
+    let admit = |task: &Task, second| apply(task, lease(2), at(second), &policy).expect("to be leased").task;
     let task = report(&admit(&task, 0), output(None, "a", &[]), 1);
     let task = report(&task, crate::core_fixtures::rejected("a"), 2);
     let task = apply(&task, Input::Tick, at(2), &policy).expect("to be queued").task;
@@ -152,7 +158,7 @@ fn what_was_told_of_a_whole_is_not_held_against_its_parts() {
     let whole = queued("small", "analysis", foretold(&estimator, "small", "analysis"));
     let part =
         Child { id: task_id(2), description: "x".to_owned(), domain: None, routing: None, depends_on: Vec::new() };
-    let part = spawn(&whole, &part, at(5)).task;
+    let part = spawn(&whole, &part, at(5), &policy(None)).task;
     assert!(whole.estimate.is_some() && part.estimate.is_none());
 }
 

@@ -128,7 +128,7 @@ async fn a_bench_of_a_running_server_says_what_it_leaves() {
     // Nothing of it is open, and what was there before is as it was.
     let open = client.get("tasks?status=pending,running").await.json();
     assert_eq!((&open["total"], &open["tasks"][0]["task_id"]), (&json!(1), &json!(other)), "{open}");
-    assert_eq!(open["tasks"][0]["phase"], "dispatched", "{open}");
+    assert_eq!(open["tasks"][0]["phase"], "queued", "{open}");
 
     let table = run(&server.address, &[], &words(&["--records", "20"]));
     assert!(table.code == 0 || table.stdout.contains("FALLS SHORT"), "{}{}", table.stdout, table.stderr);

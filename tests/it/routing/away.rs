@@ -106,7 +106,7 @@ async fn the_rules_decide_after_a_while_where_that_is_wanted() {
     world.stays_waiting(early, after / 2).await;
     let late = world.submit("late").await;
     let status = world.routed(early).await;
-    assert_eq!((&status["phase"], &status["tier"]), (&json!("dispatched"), &json!("small")));
+    assert_eq!((&status["phase"], &status["tier"]), (&json!("queued"), &json!("small")));
     assert_eq!(world.service.phase(late), "analyzing", "each waits for its own time");
     world.routed(late).await;
     world.soon("to be counted", || world.services.figures().fallbacks == 2).await;
@@ -164,7 +164,7 @@ async fn what_the_agent_can_not_answer_holds_up_nothing_else() {
         tasks.push(world.submit(&format!("work {number}")).await);
     }
     for task in &tasks {
-        assert_eq!(world.routed(*task).await["phase"], "dispatched");
+        assert_eq!(world.routed(*task).await["phase"], "queued");
     }
     let fallbacks = || world.services.figures().fallbacks >= 2;
     world.soon("the rules to decide about those that can not be split", fallbacks).await;

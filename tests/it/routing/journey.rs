@@ -29,7 +29,7 @@ async fn analysed_and_weighed_with_context() {
     let world = World::new(settings(Some(&agent), Some(&rag)));
     let task = world.submit("write a parser").await;
     let status = world.routed(task).await;
-    assert_eq!((&status["phase"], &status["tier"]), (&json!("dispatched"), &json!("large")));
+    assert_eq!((&status["phase"], &status["tier"]), (&json!("queued"), &json!("large")));
     assert_ne!(status["mode"], Value::Null);
     let (leased, data) = leased(&world).await;
     assert_eq!(leased, task);

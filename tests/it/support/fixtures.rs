@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use dats::engine::{Bus, CheckpointRules, Incoming, LeaseRequest, Message, Settings};
+use dats::engine::{CheckpointRules, Incoming, LeaseRequest, Message, Settings};
 use dats::task::{
-    ArtifactId, Correlation, Decision, Domain, ExecutionMode, Failure, Options, Output, Policy, Priority, ProjectId,
+    ArtifactId, Correlation, Decision, Domain, ExecutionMode, Failure, Holder, Options, Output, Policy, Priority, ProjectId,
     QaProfile, Report, Router, Submission, TaskId, Tier, Verdict, WorkerId,
 };
 
@@ -39,7 +39,6 @@ pub(crate) fn settings() -> Settings {
             default_domain: Domain::new("code-general").expect("a domain"),
             default_tier: tier("small"),
         },
-        bus: Bus::Embedded,
         tiers: vec![tier("small"), tier("large")],
         default_priority: Priority::Normal,
         default_qa_profile: QaProfile::new("consensus").expect("a profile"),
@@ -94,7 +93,7 @@ pub(crate) fn output_report(artifact_name: &str) -> Report {
         artifacts: Vec::new(),
         inputs_consumed: Vec::new(),
         model_used: Some("a-model".to_owned()),
-        worker: None,
+        sender: Holder::default(),
         tokens_input: Some(3),
         tokens_output: Some(5),
         execution_time_ms: None,
@@ -110,7 +109,7 @@ pub(crate) fn verdict_report(artifact_name: &str, good: bool) -> Report {
 }
 
 pub(crate) fn failure_report(retryable: bool) -> Report {
-    Report::Failed(Failure { error: "it broke".to_owned(), retryable, attempt: None, worker: None })
+    Report::Failed(Failure { error: "it broke".to_owned(), retryable, attempt: None, sender: Holder::default(), from_qa: false })
 }
 
 /// An event of source `test` about a task. Its raw form tells what it is

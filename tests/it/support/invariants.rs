@@ -177,19 +177,16 @@ fn lives(tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)]) -> Result<
     Ok(())
 }
 
-const fn holds_slot(phase: Phase) -> bool {
-    matches!(phase, Phase::Dispatched | Phase::Leased | Phase::Validating)
-}
-
 /// At no position of the log does a project hold more slots than it ever had.
 fn slots(tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEntry)], highest: HighestLimit<'_>) -> Result<()> {
     let mut held: HashMap<&ProjectId, HashSet<TaskId>> = HashMap::new();
     for (seq, entry, now) in of_tasks(entries) {
         let of_project = held.entry(&entry.project).or_default();
-        if holds_slot(now.phase) {
-            of_project.insert(now.task);
-        } else {
-            of_project.remove(&now.task);
+        match now.phase {
+            Phase::Dispatched | Phase::Leased | Phase::Started => drop(of_project.insert(now.task)),
+            // With the slot that it had; none where an output came unasked.
+            Phase::Validating => {}
+            _ => drop(of_project.remove(&now.task)),
         }
         let limit = highest(&entry.project);
         let used = of_project.len();

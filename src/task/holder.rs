@@ -1,0 +1,163 @@
+//! Results are bound to their holder: which worker has an attempt, and what
+//! its reports do that are no outputs.
+
+use super::change::{Outcome, Stale};
+use super::event::{Failure, Started};
+use super::lease;
+use super::report;
+use super::state::{Attempt, ErrorCode, Holder, Pending, Progress, State, Task, TaskError};
+use super::transition::{Draft, Refusal, Retry, Step};
+
+/// The attempt a report is about, seen from the newest one that workers know.
+pub(super) enum About {
+    Newest,
+    Earlier(u32),
+}
+
+/// The attempt that a report is about. One that names none is about the open
+/// one, else about the last one that was closed, else about the one to come.
+pub(super) fn about(task: &Task, given: Option<u32>) -> Result<About, Refusal> {
+    let newest = task.newest_attempt();
+    let is_queued = matches!(task.state, State::Pending(Pending::Queued(_)));
+    match given {
+        Some(given) if given > newest || given == 0 => Err(Refusal::UnknownAttempt { given, newest }),
+        Some(given) if given < newest => Ok(About::Earlier(given)),
+        None if newest == 0 && !is_queued => Err(Refusal::UnknownAttempt { given: 1, newest }),
+        None if is_queued && task.open_attempt().is_none() && task.attempts() > 0 => {
+            Ok(About::Earlier(task.attempts()))
+        }
+        Some(_) | None => Ok(About::Newest),
+    }
+}
+
+/// What a sender is to the holder of an attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Same,
+    Other,
+    /// One of the two has not said who it is.
+    Unknown,
+}
+
+fn relation(sender: &Holder, holder: &Holder) -> Relation {
+    let told = |same: bool| if same { Relation::Same } else { Relation::Other };
+    match (&sender.lease, &holder.lease, &sender.worker, &holder.worker) {
+        (Some(sender), Some(holder), _, _) => told(sender == holder),
+        (_, _, Some(sender), Some(holder)) => told(sender == holder),
+        (_, _, _, _) => Relation::Unknown,
+    }
+}
+
+/// Whether a sender is known to be another worker than the holder.
+pub(super) fn is_other(sender: &Holder, holder: &Holder) -> bool {
+    relation(sender, holder) == Relation::Other
+}
+
+/// Whether a report counts as one of the holder. One that says nothing of its
+/// sender does, until the attempt has had two holders.
+fn counts_as_holder(sender: &Holder, holder: &Holder, attempt: &Attempt) -> bool {
+    match relation(sender, holder) {
+        Relation::Same => true,
+        Relation::Other => false,
+        Relation::Unknown => *sender != Holder::default() || attempt.holders < 2,
+    }
+}
+
+/// The worker that has the running attempt or has sent its output.
+fn holder_of(progress: &Progress) -> Holder {
+    match progress {
+        Progress::Started { worker, .. } => Holder { lease: None, worker: worker.clone() },
+        Progress::Leased { lease, .. } => Holder { lease: Some(lease.id), worker: Some(lease.worker.clone()) },
+        Progress::Validating { product, .. } | Progress::Reviewing { product, .. } => product.sender.clone(),
+    }
+}
+
+/// A worker says that it begins. Behind a broker it holds the attempt from now
+/// on, and its time counts from now on; a lease has said both already.
+pub(super) fn started(draft: Draft<'_>, started: &Started) -> Result<Step, Refusal> {
+    if draft.task.status().is_terminal() {
+        return Ok(draft.stale(Stale::Ended));
+    }
+    match about(&draft.task, started.attempt)? {
+        About::Newest => {}
+        About::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
+    }
+    match draft.task.state.clone() {
+        State::Pending(Pending::Dispatched { attempt, .. }) => {
+            Ok(take_over(draft, attempt, started))
+        }
+        State::Running { mut attempt, progress: Progress::Started { worker, inferred, .. } } => {
+            // The first word of a worker is about itself, not about another one.
+            if inferred || worker == started.sender.worker {
+                attempt.holders = attempt.holders.saturating_sub(1);
+            }
+            Ok(take_over(draft, attempt, started))
+        }
+        State::Running { attempt, progress } => {
+            if counts_as_holder(&started.sender, &holder_of(&progress), &attempt) {
+                Ok(draft.done(Outcome::Unchanged))
+            } else {
+                Ok(draft.stale(Stale::NotHolder))
+            }
+        }
+        State::Pending(_) | State::Children(_) => Ok(draft.stale(Stale::NothingRunning)),
+        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => Ok(draft.stale(Stale::Ended)),
+    }
+}
+
+fn take_over(mut draft: Draft<'_>, mut attempt: Attempt, started: &Started) -> Step {
+    attempt.holders = attempt.holders.saturating_add(1);
+    lease::begin(&mut draft, &mut attempt);
+    let worker = started.sender.worker.clone();
+    let progress = Progress::Started { worker, since: draft.now, inferred: false };
+    draft.task.state = State::Running { attempt, progress };
+    draft.applied()
+}
+
+/// A worker says that it has failed, or a QA service that the output is no
+/// good.
+pub(super) fn failed(mut draft: Draft<'_>, failure: &Failure) -> Result<Step, Refusal> {
+    // Before the first attempt nothing can have failed.
+    let announced = draft.task.newest_attempt() > 0 || failure.attempt.is_some();
+    if announced && !draft.task.status().is_terminal() {
+        match about(&draft.task, failure.attempt)? {
+            About::Newest => {}
+            About::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
+        }
+    }
+    match draft.task.state.clone() {
+        State::Pending(Pending::Dispatched { attempt, .. }) => Ok(fail(draft, &attempt, failure)),
+        State::Running { attempt, progress } => {
+            let is_validated = matches!(progress, Progress::Validating { .. } | Progress::Reviewing { .. });
+            let from_qa = failure.from_qa && is_validated;
+            if !from_qa && !counts_as_holder(&failure.sender, &holder_of(&progress), &attempt) {
+                return Ok(draft.stale(Stale::NotHolder));
+            }
+            match progress {
+                Progress::Started { .. } | Progress::Leased { .. } => Ok(fail(draft, &attempt, failure)),
+                Progress::Validating { product, .. } | Progress::Reviewing { product, .. } => {
+                    let retry = if failure.retryable { Retry::Escalate } else { Retry::Never };
+                    let error = error_of(&attempt, failure);
+                    report::reject(&mut draft, &attempt, &product, error, None, retry);
+                    Ok(draft.applied())
+                }
+            }
+        }
+        State::Pending(_) | State::Children(_) => Ok(draft.stale(Stale::NothingRunning)),
+        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => Ok(draft.stale(Stale::Ended)),
+    }
+}
+
+fn fail(mut draft: Draft<'_>, attempt: &Attempt, failure: &Failure) -> Step {
+    let retry = if failure.retryable { Retry::Same } else { Retry::Never };
+    draft.close(attempt, None, error_of(attempt, failure), retry);
+    draft.applied()
+}
+
+fn error_of(attempt: &Attempt, failure: &Failure) -> TaskError {
+    TaskError {
+        code: ErrorCode::WorkerFailed,
+        message: failure.error.clone(),
+        attempt: Some(attempt.number),
+    }
+}

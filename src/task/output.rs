@@ -1,0 +1,204 @@
+//! What outputs do to a task: the one that counts, later ones, and those of
+//! workers that no longer hold the attempt.
+
+use super::change::{Effect, NewRecord, RecordStatus, Stale};
+use super::event::{Output, OutputArtifact};
+use super::holder::{self, About};
+use super::id::{ArtifactId, RecordId};
+use super::lease;
+use super::report::{apply_parked, names, remember_ids};
+use super::state::{
+    Attempt, Completion, ForeignOutput, Holder, Pending, Product, Progress, Queued, State,
+};
+use super::transition::{Draft, Refusal, Step};
+
+/// Applies an output. `record` is the id for a provenance record, should one
+/// be made.
+pub(super) fn apply(mut draft: Draft<'_>, output: Box<Output>, record: RecordId) -> Result<Step, Refusal> {
+    let earlier = match holder::about(&draft.task, output.attempt) {
+        Ok(About::Newest) => None,
+        Ok(About::Earlier(number)) => Some(number),
+        // After the end everything is stale, however wrong.
+        Err(_) if draft.task.status().is_terminal() => return Ok(draft.stale(Stale::Ended)),
+        Err(refusal) => return Err(refusal),
+    };
+    match (draft.task.state.clone(), earlier) {
+        (State::Running { attempt, progress: Progress::Leased { lease, .. } }, None) => {
+            let holder = Holder { lease: Some(lease.id), worker: Some(lease.worker) };
+            // A worker that names neither its lease nor itself counts as the holder.
+            if holder::is_other(&output.sender, &holder) {
+                return Ok(foreign_output(draft, attempt, output, record));
+            }
+            take_output(&mut draft, attempt, output, record, holder);
+            Ok(draft.applied())
+        }
+        (State::Running { attempt, progress: Progress::Started { worker, .. } }, None) => {
+            let sender = Holder { worker: output.sender.worker.clone().or(worker), lease: None };
+            take_output(&mut draft, attempt, output, record, sender);
+            Ok(draft.applied())
+        }
+        (State::Pending(Pending::Dispatched { attempt, .. }), None) => {
+            let sender = output.sender.clone();
+            take_output(&mut draft, attempt, output, record, sender);
+            Ok(draft.applied())
+        }
+        (State::Pending(Pending::Queued(queued)), None) => {
+            let Queued { since, attempt, .. } = queued;
+            let (number, now) = (draft.task.attempts() + 1, draft.now);
+            let attempt = attempt.unwrap_or_else(|| Attempt::open(number, since, now));
+            let sender = output.sender.clone();
+            take_output(&mut draft, attempt, output, record, sender);
+            Ok(draft.applied())
+        }
+        (
+            State::Running {
+                progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
+            },
+            None,
+        ) => Ok(second_output(draft, product.record, output)),
+        (State::Completed { by: Completion::Attempt { product, .. }, .. }, None) => {
+            draft.effects.push(Effect::ExtendRecord { record: product.record, output });
+            Ok(draft.stale(Stale::Ended))
+        }
+        (State::Running { .. }, Some(number)) => Ok(late_output(draft, number, output, record, Stale::ClosedAttempt)),
+        (State::Pending(_) | State::Children(_), earlier) => {
+            let number = earlier.unwrap_or_else(|| draft.task.attempts());
+            Ok(late_output(draft, number, output, record, Stale::ClosedAttempt))
+        }
+        (State::Completed { by: Completion::Attempt { .. }, .. }, Some(number)) => {
+            Ok(late_output(draft, number, output, record, Stale::Ended))
+        }
+        (
+            State::Completed { by: Completion::Children { .. }, .. } | State::Failed { .. } | State::Cancelled { .. },
+            earlier,
+        ) => {
+            let number = earlier.unwrap_or_else(|| draft.task.attempts());
+            Ok(late_output(draft, number, output, record, Stale::Ended))
+        }
+    }
+}
+
+/// The first output of the open attempt that counts.
+fn take_output(
+    draft: &mut Draft<'_>,
+    mut attempt: Attempt,
+    output: Box<Output>,
+    record: RecordId,
+    sender: Holder,
+) {
+    lease::begin(draft, &mut attempt);
+    let foreign = attempt.foreign.take();
+    let all = output.all_artifacts();
+    let known = |id: &ArtifactId| all.iter().any(|artifact| artifact.id == *id);
+    let late = foreign.iter().flat_map(|foreign| &foreign.artifacts).filter(|id| !known(id)).cloned().collect();
+    let product = Product {
+        record: foreign.as_ref().map_or(record, |foreign| foreign.record),
+        artifact: output.artifact.clone(),
+        artifacts: all,
+        sender,
+        late,
+        reviews: Vec::new(),
+    };
+    let unchecked = draft.task.qa_profile.is_none();
+    let new = Box::new(NewRecord {
+        id: product.record,
+        attempt: attempt.number,
+        tier: draft.task.tier.clone(),
+        domain: draft.task.domain.clone(),
+        began_at: attempt.began_at(),
+        completed_at: draft.now,
+        status: if unchecked { RecordStatus::Passed } else { RecordStatus::Pending },
+        output,
+    });
+    draft.effects.push(if foreign.is_some() { Effect::FillRecord(new) } else { Effect::StoreRecord(new) });
+    if unchecked {
+        draft.complete(&attempt, product);
+        return;
+    }
+    let deadline = draft.policy.validation_timeout.map(|timeout| draft.now.after(timeout));
+    draft.task.state = State::Running { attempt, progress: Progress::Validating { product, deadline } };
+    apply_parked(draft);
+}
+
+/// An output of a worker that does not hold the attempt, while another one
+/// does: it is kept with the attempt, the task does not move.
+fn foreign_output(mut draft: Draft<'_>, mut attempt: Attempt, output: Box<Output>, record: RecordId) -> Step {
+    let ids: Vec<ArtifactId> = ids(&output.artifact, &output.artifacts).collect();
+    if let Some(foreign) = &mut attempt.foreign {
+        remember_ids(&mut foreign.artifacts, ids);
+        draft.effects.push(Effect::ExtendRecord { record: foreign.record, output });
+    } else {
+        let mut artifacts = Vec::new();
+        remember_ids(&mut artifacts, ids);
+        attempt.foreign = Some(Box::new(ForeignOutput { record, artifacts }));
+        draft.effects.push(Effect::StoreRecord(Box::new(NewRecord {
+            id: record,
+            attempt: attempt.number,
+            tier: draft.task.tier.clone(),
+            domain: draft.task.domain.clone(),
+            began_at: attempt.began_at(),
+            completed_at: draft.now,
+            status: RecordStatus::Failed,
+            output,
+        })));
+        draft.touch();
+    }
+    if let State::Running { attempt: known, .. } = &mut draft.task.state {
+        *known = attempt;
+    }
+    apply_parked(&mut draft);
+    draft.stale(Stale::NotHolder)
+}
+
+/// Another output of the running attempt: the first one stands.
+fn second_output(mut draft: Draft<'_>, record: RecordId, output: Box<Output>) -> Step {
+    if let State::Running {
+        progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
+    } = &mut draft.task.state
+    {
+        let known: Vec<_> = ids(&output.artifact, &output.artifacts).filter(|id| !names(product, id)).collect();
+        remember_ids(&mut product.late, known);
+    }
+    draft.effects.push(Effect::ExtendRecord { record, output });
+    apply_parked(&mut draft);
+    draft.stale(Stale::SecondOutput)
+}
+
+/// An output of attempt `number`, which is closed: its artifacts are kept
+/// with that attempt, the task does not move. The attempt's first record is
+/// a visible change all the same: it counts as a version, so that whoever
+/// copies tasks by version copies this one.
+fn late_output(mut draft: Draft<'_>, number: u32, output: Box<Output>, record: RecordId, why: Stale) -> Step {
+    let domain = draft.task.domain.clone();
+    let now = draft.now;
+    let Some(closed) = draft.task.closed.iter_mut().find(|closed| closed.number == number) else {
+        return draft.stale(why);
+    };
+    remember_ids(&mut closed.artifacts, ids(&output.artifact, &output.artifacts));
+    if let Some((record, _)) = closed.product {
+        draft.effects.push(Effect::ExtendRecord { record, output });
+    } else {
+        closed.product = Some((record, output.artifact.clone()));
+        draft.effects.push(Effect::StoreRecord(Box::new(NewRecord {
+            id: record,
+            attempt: number,
+            tier: closed.tier.clone(),
+            domain,
+            began_at: closed.began_at,
+            completed_at: now,
+            status: RecordStatus::Failed,
+            output,
+        })));
+        draft.touch();
+    }
+    apply_parked(&mut draft);
+    draft.stale(why)
+}
+
+/// The ids that verdicts on an output may name.
+pub(super) fn ids<'a>(
+    artifact: &'a ArtifactId,
+    artifacts: &'a [OutputArtifact],
+) -> impl Iterator<Item = ArtifactId> + use<'a> {
+    std::iter::once(artifact).chain(artifacts.iter().map(|each| &each.id)).cloned()
+}
