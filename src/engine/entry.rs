@@ -2,12 +2,14 @@
 //! the store, kept until the group ends, and the part of their answers that
 //! never changes.
 
+use bytes::Bytes;
+
 use super::answer::{self, Fixed};
 use super::api::Answer;
 use super::machine::Machine;
 use super::open::{FixedIn, Submitted};
-use crate::store::{self, Recent};
-use crate::task::{Submission, Task, TaskId};
+use crate::store::{self, Batch, Recent};
+use crate::task::{Status, Submission, Task, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -70,7 +72,10 @@ impl Machine {
     pub(super) fn find_open(&self, id: TaskId) -> Stored<Option<Task>> {
         match self.changed.get(&id) {
             Some(entry) => Ok(Some(entry.task.clone())),
-            None => Ok(self.open.get(id)?.map(|(task, _)| task)),
+            None => Ok(self.open.get(id)?.map(|(mut task, _)| {
+                self.with_parked(&mut task);
+                task
+            })),
         }
     }
 
@@ -99,11 +104,31 @@ impl Machine {
         if let Some(entry) = self.changed.remove(&id) {
             return Ok(Some(entry));
         }
-        if let Some((task, Submitted { fixed, may_name_inputs })) = self.open.get(id)? {
+        if let Some((mut task, Submitted { fixed, may_name_inputs })) = self.open.get(id)? {
+            self.with_parked(&mut task);
             return Ok(Some(Entry { task, fixed: Known::at(fixed), may_name_inputs }));
         }
         let ended = self.recent.ended_task(&self.store, id)?;
         Ok(ended.map(|task| Entry { task, fixed: Known::No, may_name_inputs: true }))
+    }
+
+    /// Gives a task the verdicts that wait for its output. A row of an earlier
+    /// version may still have them in itself.
+    pub(super) fn with_parked(&self, task: &mut Task) {
+        let parked = self.parking.of(task.id);
+        if !parked.is_empty() {
+            task.parked = parked.to_vec();
+        }
+    }
+
+    /// Keeps the row of a changed task, and what is parked for it beside it.
+    pub(super) fn put_row(&mut self, batch: &mut Batch, before: Option<Status>, task: &mut Task) -> Stored<Bytes> {
+        let parked = std::mem::take(&mut task.parked);
+        if parked != self.parking.of(task.id) {
+            batch.put_parked(task.id, &parked)?;
+            self.parking.set(task.id, parked);
+        }
+        batch.put_task(before, task)
     }
 
     /// Keeps an entry that the group has changed.

@@ -21,6 +21,7 @@ use super::incoming::Original;
 use super::lines::Lines;
 use super::memory::{Ends, Keys, ProjectState, Taken};
 use super::open::{OpenTasks, Submitted, enter_decoded};
+use super::parking::Parking;
 use super::provenance::Provenance;
 use super::settings::Settings;
 use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recent, Recovered, Standing, Store};
@@ -42,6 +43,8 @@ pub(super) struct Machine {
     pub(super) changed: HashMap<TaskId, Entry, IdHash>,
     /// Tasks with an open attempt that were or may have been given artifacts, as of the last commit.
     pub(super) given_inputs: HashSet<TaskId, IdHash>,
+    /// Verdicts that wait for their outputs, which the tasks of `open` lack.
+    pub(super) parking: Parking,
     /// The answers that the read side has in memory.
     pub(super) hot: Arc<HotTasks>,
     pub(super) lines: Lines,
@@ -99,6 +102,7 @@ impl Machine {
             open: OpenTasks::default(),
             changed: HashMap::default(),
             given_inputs: HashSet::default(),
+            parking: Parking::default(),
             hot: Arc::new(HotTasks::new(settings.hot_bytes)),
             projects: HashMap::new(),
             taken: Taken::recovered(recovered.taken_events),
@@ -149,7 +153,11 @@ impl Machine {
                 state.ends.add(at, status);
             }
         }
-        enter_decoded(recovered.open, |task, row| {
+        for (task, parked) in recovered.parked {
+            machine.parking.set(task, parked);
+        }
+        enter_decoded(recovered.open, |mut task, row| {
+            machine.with_parked(&mut task);
             if task.holds_slot() {
                 machine.lines.admission.occupy(&task.project);
             }
@@ -252,7 +260,7 @@ impl Machine {
         }
     }
 
-    fn adopt(
+    pub(super) fn adopt(
         &mut self,
         mut entry: Entry,
         step: Step,
@@ -406,8 +414,8 @@ impl Machine {
             graph: self.provenance.finish(&mut group.batch, self.store.id(), now)?,
         };
         for (id, before) in group.touched {
-            let Some(entry) = self.changed.remove(&id) else { continue };
-            let row = group.batch.put_task(before, &entry.task)?;
+            let Some(mut entry) = self.changed.remove(&id) else { continue };
+            let row = self.put_row(&mut group.batch, before, &mut entry.task)?;
             let ended = entry.task.status().is_terminal();
             let (task, fixed, may_name_inputs) = self.with_fixed(entry)?;
             let compact = match &fixed {

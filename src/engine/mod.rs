@@ -29,6 +29,7 @@ mod machine;
 mod memory;
 mod open;
 mod outgoing;
+mod parking;
 mod pause;
 mod project;
 mod provenance;

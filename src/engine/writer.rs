@@ -149,6 +149,7 @@ impl Writer {
             self.release(lease, false, now)?.ok();
         }
         self.machine.tick(STEPS, now)?;
+        self.machine.give_up_parked(now)?;
         self.machine.settle_routing(STEPS, now)?;
         self.machine.dispatch(STEPS, now)?;
         self.serve_waiting(now)?;

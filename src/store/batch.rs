@@ -19,7 +19,7 @@ use super::rows::{Counters, LogEntry, Project, TierPause};
 use super::trail::Changes;
 use super::{Error, Store};
 use crate::task::{
-    Cohort, Findings, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
+    Cohort, Findings, Parked, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
 };
 
 /// The proof that a batch is on disk. A reply that tells of a change can only
@@ -68,6 +68,8 @@ pub struct Batch {
     pub(super) listing: Listing,
     /// When it was committed.
     pub(super) at: Timestamp,
+    /// `None`: nothing is parked for the task any more.
+    pub(super) parked: Vec<(TaskId, Option<Bytes>)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -143,6 +145,7 @@ impl Batch {
             && self.contents.is_empty()
             && self.listing.is_empty()
             && self.trim.is_empty()
+            && self.parked.is_empty()
     }
 
     /// How many rows of tasks and of the log it has.
@@ -169,6 +172,13 @@ impl Batch {
             bytes: bytes.clone(),
         });
         Ok(bytes)
+    }
+
+    /// Keeps the verdicts that wait for an output of a task; none: forgets them.
+    pub fn put_parked(&mut self, id: TaskId, parked: &[Parked]) -> Result<(), Error> {
+        let row = if parked.is_empty() { None } else { Some(encode("parked", &parked)?.into()) };
+        self.parked.push((id, row));
+        Ok(())
     }
 
     /// Appends to the log and, where the entry is about a task, to its history.

@@ -156,6 +156,7 @@ pub(super) fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::CONTENTS)?;
         transaction.open_table(tables::CONTENT_FILES)?;
         transaction.open_table(tables::DEAD_LETTERS)?;
+        transaction.open_table(tables::PARKED)?;
     }
     transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))
 }

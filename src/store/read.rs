@@ -113,6 +113,18 @@ impl View {
         Ok(self.transaction.open_table(definition)?)
     }
 
+    /// The same of a table that a store of an earlier version may lack.
+    pub(super) fn table_if_made<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Option<ReadOnlyTable<K, V>>, Error> {
+        match self.transaction.open_table(definition) {
+            Ok(table) => Ok(Some(table)),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The tables of status answers.
     pub fn statuses(&self) -> Result<StatusView, Error> {
         Ok(StatusView {

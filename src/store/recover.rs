@@ -15,7 +15,9 @@ use super::rows::{Counters, Project, TierPause};
 use super::tables::{self, LAST_COMMIT_KEY, number_of};
 use super::{Error, View};
 use crate::lineage::{self, Graph, Restored};
-use crate::task::{Cohort, EventHash, ProjectId, RecordId, Seq, Statistics, Status, Task, TaskId, Tier, Timestamp};
+use crate::task::{
+    Cohort, EventHash, Parked, ProjectId, RecordId, Seq, Statistics, Status, Task, TaskId, Tier, Timestamp,
+};
 
 type LineageTable = ReadOnlyTable<tables::Id, tables::Bytes>;
 
@@ -26,6 +28,8 @@ const DAY: Duration = Duration::from_hours(24);
 pub struct Recovered {
     /// Every task that has not ended.
     pub open: Vec<OpenRow>,
+    /// Verdicts that wait for an output, by task; the rows of `open` lack them.
+    pub parked: Vec<(TaskId, Vec<Parked>)>,
     /// Every project.
     pub projects: Vec<Project>,
     /// Tasks by phase, for each project that ever had one.
@@ -123,6 +127,7 @@ impl Recovered {
         let last_dead = dead.last()?.map_or(0, |(key, _)| key.value());
         Ok(Self {
             open: open_tasks(view)?,
+            parked: parked(view)?,
             projects: projects(view)?,
             counters: counters(view)?,
             tier_pauses: view.tier_pauses()?,
@@ -220,6 +225,16 @@ fn open_tasks(view: &View) -> Result<Vec<OpenRow>, Error> {
         tasks.push(OpenRow { id: TaskId::from_bytes(*key.value()), bytes: value.value().into() });
     }
     Ok(tasks)
+}
+
+fn parked(view: &View) -> Result<Vec<(TaskId, Vec<Parked>)>, Error> {
+    let mut parked = Vec::new();
+    let Some(table) = view.table_if_made(tables::PARKED)? else { return Ok(parked) };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        parked.push((TaskId::from_bytes(*key.value()), decode("parked", value.value())?));
+    }
+    Ok(parked)
 }
 
 fn projects(view: &View) -> Result<Vec<Project>, Error> {

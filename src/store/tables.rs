@@ -147,6 +147,10 @@ pub(super) const CONTENTS: TableDefinition<'_, &'static [u8; 32], Bytes> = Table
 /// `contents`, and to tell which files are wanted.
 pub(super) const CONTENT_FILES: TableDefinition<'_, &'static [u8; 32], u64> = TableDefinition::new("content_files");
 
+/// Task id → list of `Parked`: verdicts that came before the output they are
+/// about, for open tasks that have any. Read at start.
+pub(super) const PARKED: TableDefinition<'_, Id, Bytes> = TableDefinition::new("parked");
+
 /// Number → `DeadLetter`. Read by the dead-letter list.
 pub(super) const DEAD_LETTERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letters");
 

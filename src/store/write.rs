@@ -27,6 +27,7 @@ pub(super) fn apply(batches: &[&Batch], transaction: &WriteTransaction) -> Resul
 fn write(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
     write_submissions(run, transaction)?;
     write_tasks(run, transaction)?;
+    write_parked(run, transaction)?;
     write_log(run, transaction)?;
     for batch in run {
         batch.write_log_readers(transaction)?;
@@ -108,6 +109,21 @@ fn write_tasks(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Err
             by_project.remove((project, before.code(), &id))?;
         }
         by_project.insert((project, row.after.code(), &id), ())?;
+    }
+    Ok(())
+}
+
+fn write_parked(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    let parked: BTreeMap<_, _> = run.iter().flat_map(|batch| &batch.parked).map(|(id, row)| (*id, row)).collect();
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(tables::PARKED)?;
+    for (id, row) in parked {
+        match row {
+            Some(row) => drop(table.insert(&id.to_bytes(), &row[..])?),
+            None => drop(table.remove(&id.to_bytes())?),
+        }
     }
     Ok(())
 }

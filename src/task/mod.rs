@@ -62,4 +62,4 @@ pub use state::{
 pub use status::{Phase, Status};
 pub use submit::{Dependency, Resolved, submit};
 pub use time::{InvalidTime, Timestamp};
-pub use transition::{Input, MAX_INPUTS, MAX_PARKED, MAX_PARKED_BYTES, Refusal, Step, apply};
+pub use transition::{Input, MAX_INPUTS, MAX_PARKED, MAX_PARKED_BYTES, Refusal, Step, apply, give_up_oldest_parked};

@@ -179,6 +179,22 @@ pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Resu
     }
 }
 
+/// Too many reports wait for their outputs in all: the one of this task that has
+/// waited longest becomes a dead letter.
+#[must_use]
+pub fn give_up_oldest_parked(task: &Task, now: Timestamp, policy: &Policy) -> Step {
+    let mut draft = Draft::new(task, now, policy);
+    if draft.task.parked.is_empty() {
+        return draft.done(Outcome::Unchanged);
+    }
+    let parked = draft.task.parked.remove(0);
+    let name = parked.report.name();
+    draft.log(Change::ParkedExpired { name: name.to_owned() });
+    let reason = format!("{name} waited for its output beside too many others");
+    draft.effects.push(Effect::DeadLetter { raw: parked.raw, event: parked.event, reason });
+    draft.done(Outcome::Applied)
+}
+
 /// A step being made.
 pub(super) struct Draft<'a> {
     pub(super) task: Task,

@@ -208,3 +208,26 @@ async fn a_batch_takes_what_it_can() {
     assert_eq!(service.engine().figures().projects, 1);
     service.restart();
 }
+
+/// What waits for an output is not part of the task's row: no other change of
+/// the task writes it again. It survives a restart, and has its effect.
+#[tokio::test]
+async fn what_is_parked_is_kept_beside_the_task() {
+    let mut patient = settings();
+    patient.policy.park = Duration::from_mins(5);
+    let service = Service::new(patient);
+    let task = service.submit(submission("p", "d")).await;
+    let mut large = event("large", task, verdict_report("a", true));
+    large.raw = format!("{{\"source\":\"test\",\"id\":\"large\",\"x\":\"{}\"}}", "x".repeat(500_000));
+    assert_eq!(service.send(large).await, Ok(PARKED));
+    let (mut service, bytes) = service.with_store(|store| {
+        let recovered = store.recover().unwrap();
+        assert_eq!((recovered.parked.len(), recovered.parked[0].1.len()), (1, 1));
+        recovered.open[0].bytes.len()
+    });
+    assert!(bytes < 1000, "{bytes} bytes");
+    service.report(task, output_report("a")).await;
+    assert_eq!(service.phase(task), "completed");
+    let (service, left) = service.with_store(|store| store.recover().unwrap().parked.len());
+    assert_eq!((left, service.phase(task).as_str()), (0, "completed"));
+}

@@ -56,6 +56,19 @@ impl Service {
         self.writer.take().expect("it runs").stop().expect("a clean end");
     }
 
+    /// Stops, lets a closure look into the store, and starts again.
+    pub(crate) fn with_store<T>(mut self, look: impl FnOnce(&Store) -> T) -> (Self, T) {
+        self.stop();
+        let seen = look(&open(&self.dir));
+        (self.reopen_stopped(), seen)
+    }
+
+    fn reopen_stopped(mut self) -> Self {
+        let (engine, writer) = start(&self.dir, &self.settings);
+        (self.engine, self.writer) = (Some(engine), Some(writer));
+        self
+    }
+
     fn check_and_start(mut self, limit: Option<HighestLimit<'_>>, change: impl FnOnce(&mut Settings)) -> Self {
         self.stop();
         if let Some(limit) = limit {
@@ -63,9 +76,7 @@ impl Service {
             invariants::check(&store, limit).expect("a sound store");
         }
         change(&mut self.settings);
-        let (engine, writer) = start(&self.dir, &self.settings);
-        (self.engine, self.writer) = (Some(engine), Some(writer));
-        self
+        self.reopen_stopped()
     }
 
     pub(crate) fn engine(&self) -> &Engine {
