@@ -229,7 +229,7 @@ const MAX_HOT_FIXED_BYTES: usize = 2048;
 impl Fixed {
     /// Of a submission and the choices that were made for it.
     pub(super) fn of(submission: &Submission, task: &Task) -> Self {
-        let mut values = Values::default();
+        let mut values = Values::after(Vec::with_capacity(64 + submission.description.len()));
         let options = &submission.options;
         let on_child_failure = options.on_child_failure.unwrap_or(OnChildFailure::Cancel);
         values.bool(options.decompose.unwrap_or(true));

@@ -22,6 +22,9 @@ use crate::task::{
     Cohort, Findings, Parked, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
 };
 
+/// What a row takes in a record of the journal, about.
+const JOURNAL_ROW_BYTES: usize = 192;
+
 /// The proof that a batch is on disk. A reply that tells of a change can only
 /// be released with it.
 #[derive(Debug)]
@@ -292,8 +295,8 @@ impl Batch {
 
     /// The batch as a record of the journal.
     pub(super) fn to_journal(&self) -> Result<Vec<u8>, Error> {
-        let large = self.cascades.change_bytes();
-        encode_large("journal", self, large)
+        let rows = self.row_count().saturating_mul(JOURNAL_ROW_BYTES);
+        encode_large("journal", self, rows.saturating_add(self.cascades.change_bytes()))
     }
 
     /// The batch of a record of the journal.
