@@ -49,6 +49,9 @@ pub mod service;
 // What a person types.
 pub mod cli;
 
+// Work that nobody needs, for benches and tests.
+pub mod workload;
+
 // Leaves that others lean on: time, traces, documents from outside, how ids look to
 // tools, whom encrypted connections believe, and addresses.
 pub mod clock;

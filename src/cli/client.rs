@@ -272,6 +272,16 @@ impl Call {
         self
     }
 
+    /// The method and the path, for people.
+    pub(super) fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// The time that the server may take on top.
+    pub(super) const fn waits(&self) -> Duration {
+        self.wait
+    }
+
     /// The server may take that much longer, as the call asks it to.
     pub(super) fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;

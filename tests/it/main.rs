@@ -9,6 +9,7 @@ mod core_model;
 mod core_table;
 mod crash;
 mod datadir;
+mod day;
 mod disk;
 mod edge;
 mod engine;

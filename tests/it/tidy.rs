@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order of the arrows: each may name those before it, and
 /// itself. `clock`, `telemetry`, `json`, `schema` and `tls` are leaves beside `task`.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("task", &[]),
     ("clock", &["task"]),
     ("tls", &[]),
+    ("workload", &[]),
     ("address", &["tls"]),
     ("telemetry", &["task", "clock", "tls", "address"]),
     ("json", &[]),

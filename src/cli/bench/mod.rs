@@ -4,8 +4,9 @@
 //! Submissions, status queries and events come at the same time, the first two
 //! each at the asked pace. Then a server of its own is killed under load and
 //! started again, every acknowledged task is looked up, and questions about
-//! provenance are asked.
+//! provenance are asked. The scenario `day` is another one: see [`day`].
 
+mod day;
 mod events;
 mod leave;
 mod load;
@@ -14,9 +15,11 @@ mod private;
 mod provenance;
 mod report;
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use uuid::Uuid;
@@ -29,7 +32,7 @@ use crate::config::Secret;
 use events::{Events, Watched};
 use load::{Kept, Tasks};
 use pace::{Figures, Pace};
-use private::Private;
+use private::{Private, Program};
 use provenance::{Provenance, Records};
 use report::{Report, Settings, criteria};
 
@@ -56,6 +59,49 @@ pub(super) struct Arguments {
     /// and 0 on a running one, where they would stay for good.
     #[arg(long, value_parser = records)]
     records: Option<u64>,
+    /// What to do: hold the success criteria, or a day of work with everything in it.
+    #[arg(long, value_enum, default_value = "criteria")]
+    scenario: Scenario,
+    /// Seed of the day: the same one gives the same work.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Length of the day.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=1440))]
+    minutes: u64,
+    /// Seconds in which the day expects every answer.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    patience: u64,
+    /// Times that a server of its own is killed with -9 and started again within the day;
+    /// without it twice a minute.
+    #[arg(long)]
+    kills: Option<u64>,
+    /// Program of the server of its own, such as an earlier version; without it this one.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Broker (`RabbitMQ`) of the server of its own, with the user guest; the workers of the day are
+    /// there, too.
+    #[arg(long, value_name = "IP:PORT")]
+    broker: Option<SocketAddr>,
+    /// Postgres that the server of its own copies to.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+}
+
+/// What a bench does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// The success criteria.
+    Criteria,
+    /// A day of work, with a ledger outside.
+    Day,
+}
+
+impl Arguments {
+    fn program(&self) -> Program {
+        let mut environment = self.broker.map(day::broker_settings).unwrap_or_default();
+        environment.extend(self.database.clone().map(|url| ("DATABASE_URL", url)));
+        Program { path: self.program.clone(), environment }
+    }
 }
 
 fn records(text: &str) -> Result<u64, String> {
@@ -77,8 +123,15 @@ pub(super) fn run(
                 let client = Client::new(url, api_key).map_err(Failure::Usage)?;
                 Server::Running { url: url.to_owned(), client }
             }
-            None => Server::Private(Private::start().await?),
+            None => Server::Private(Private::start(arguments.program()).await?),
         };
+        if arguments.scenario == Scenario::Day {
+            let kills = arguments.kills.unwrap_or(2 * arguments.minutes);
+            let (seed, minutes) = (arguments.seed, arguments.minutes);
+            let patience = Duration::from_secs(arguments.patience);
+            let settings = day::Settings { broker: arguments.broker, seed, minutes, kills, patience };
+            return day::run(settings, server, screen).await;
+        }
         let report = Bench::new(arguments, server, *screen).run().await?;
         report.conclude(screen)
     })
