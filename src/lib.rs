@@ -52,6 +52,9 @@ pub mod cli;
 // Work that nobody needs, for benches and tests.
 pub mod workload;
 
+// Faults for the tests of the tests.
+mod planted;
+
 // Leaves that others lean on: time, traces, documents from outside, how ids look to
 // tools, whom encrypted connections believe, and addresses.
 pub mod clock;

@@ -11,6 +11,7 @@ use tokio::sync::futures::Notified;
 use super::answer::{Compact, Fixed};
 use super::api::Answer;
 use super::pause::Pauses;
+use crate::planted::{self, Fault};
 use crate::task::TaskId;
 
 /// Task ids are made here and end in random bits: eight of their bytes are
@@ -149,7 +150,8 @@ impl Signals {
 
     /// Wakes those who wait for the task.
     pub(super) fn wake(&self, task: TaskId) {
-        if let Some(shard) = self.shard(task) {
+        let is_dropped = planted::is_now(Fault::WakeDropped);
+        if let Some(shard) = self.shard(task).filter(|_| !is_dropped) {
             shard.notify_waiters();
         }
     }

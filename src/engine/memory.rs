@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::api::IdempotencyKey;
 use super::hot::IdHash;
 use super::sharded::{ChunkedQueue, ShardedMap};
+use crate::planted::{self, Fault};
 use crate::store::{Counters, Project, TakenEvents};
 use crate::task::{EventHash, Seq, Status, Timestamp};
 
@@ -50,7 +51,7 @@ impl Taken {
     }
 
     pub(super) fn contains(&self, hash: EventHash) -> bool {
-        self.hashes.contains(&hash.0)
+        self.hashes.contains(&hash.0) && !planted::is(Fault::DuplicatesTaken)
     }
 
     pub(super) fn insert(&mut self, hash: EventHash) {

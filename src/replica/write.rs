@@ -11,6 +11,7 @@ use super::session::Session;
 use super::state::{self, signed};
 use super::tables::{Row, Table};
 use super::{Error, cells};
+use crate::planted::{self, Fault};
 use crate::store::CommitNumber;
 
 /// Where rejected dependencies are said to come from.
@@ -58,6 +59,9 @@ impl Session {
         state::advance(&transaction, store, from, &portion.to, newest).await?;
         let mut written = Written::default();
         for (table, rows) in &portion.rows {
+            if planted::is_now(Fault::WatermarkAhead) {
+                continue;
+            }
             writing.upsert(&transaction, *table, rows).await?;
             written.rows += count(rows.len());
         }

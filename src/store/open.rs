@@ -19,6 +19,7 @@ use super::read::View;
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::tables::{self, GENERATION_KEY};
 use super::{Batch, Error, Recovered, guarded, upgrade, write};
+use crate::planted::{self, Fault};
 
 /// An open store. Clones share it.
 #[derive(Debug, Clone)]
@@ -183,7 +184,7 @@ impl Store {
     /// Where the other half of the journal has to be taken, and is still needed,
     /// this waits for a checkpoint.
     pub(super) fn journal_or_apply(&self, batch: &Batch) -> Result<Option<u64>, Error> {
-        let record = batch.to_journal()?;
+        let record = planted::late(Fault::AnsweredBeforeWritten, batch.to_journal()?);
         let mut journal = loop {
             let mut journal = self.journal();
             if journal.fits(record.len()) {

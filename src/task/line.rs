@@ -1,6 +1,7 @@
 //! Waiting lines: within a project by priority with aging, between projects
 //! in turns.
 
+use crate::planted::{self, Fault};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -138,7 +139,7 @@ impl FairLine {
     /// Puts a project among the turns, unless it is there or held.
     fn take_turn(&mut self, project: &ProjectId) {
         let Some(turn) = self.lines.get_mut(project).filter(|turn| !turn.has_turn) else { return };
-        if !self.held.contains(project) {
+        if !self.held.contains(project) && !planted::is_now(Fault::TurnLost) {
             turn.has_turn = true;
             self.turns.push_back(project.clone());
         }
@@ -216,6 +217,19 @@ mod tests {
         line.insert(&b, Priority::Low, place(9, 11));
         assert_eq!(popped(&mut line), [1, 10, 2, 11, 3]);
         assert!(line.is_empty());
+    }
+
+    #[test]
+    fn every_place_is_taken_however_many_turns_there_are() {
+        let mut line = FairLine::default();
+        let projects = ["a", "b", "c"].map(|name| ProjectId::new(name).unwrap());
+        for round in 0..100 {
+            for (project, number) in projects.iter().zip(0..) {
+                line.insert(project, Priority::Normal, place(round, 1000 * number + u128::try_from(round).unwrap()));
+            }
+        }
+        assert_eq!(popped(&mut line).len(), 300);
+        assert!(line.is_empty() && !line.has_turns());
     }
 
     #[test]

@@ -29,6 +29,7 @@ use super::exit::{Failure, warn};
 use super::output::{Format, Screen};
 use super::signals;
 use crate::config::Secret;
+use crate::planted;
 use events::{Events, Watched};
 use load::{Kept, Tasks};
 use pace::{Figures, Pace};
@@ -98,7 +99,9 @@ enum Scenario {
 
 impl Arguments {
     fn program(&self) -> Program {
-        let mut environment = self.broker.map(day::broker_settings).unwrap_or_default();
+        // A fault that is planted is one of the server, too.
+        let mut environment: Vec<(&'static str, String)> = planted::environment().into_iter().collect();
+        environment.extend(self.broker.map(day::broker_settings).unwrap_or_default());
         environment.extend(self.database.clone().map(|url| ("DATABASE_URL", url)));
         Program { path: self.program.clone(), environment }
     }

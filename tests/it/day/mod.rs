@@ -5,6 +5,8 @@
 //! service. Without it the commit decides, so that all of them have their turn.
 //! `DATS_DAY_PROGRAM` names another `dats`, such as a release build.
 
+mod planted;
+
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -93,9 +95,11 @@ impl Day {
 
 impl Drop for Day {
     fn drop(&mut self) {
-        // The bench ends its server when it is asked to stop.
-        let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // The bench ends its server when it is asked to stop.
+            let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
+            let _ = self.0.wait();
+        }
     }
 }
 

@@ -127,10 +127,11 @@ impl Setup {
     }
 }
 
-/// Only what a test sets may reach a child.
+/// Only what a test sets may reach a child, and the fault that is planted in all.
 fn clean(command: &mut Command) -> &mut Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    command.env_clear().env("PATH", path).env("RUST_BACKTRACE", "1")
+    let planted = std::env::var_os("DATS_PLANTED").map(|name| ("DATS_PLANTED", name));
+    command.env_clear().env("PATH", path).env("RUST_BACKTRACE", "1").envs(planted)
 }
 
 /// A running server; dropping it kills it.
