@@ -114,7 +114,7 @@ impl Service {
         let replica = replicator.as_ref().map(Replicator::status);
         let described = config.described_broker();
         let others = Others { services, broker: shown, described, replica, tracer };
-        let app = App::new(engine, others, http_settings(config), clock);
+        let app = App::new(engine, others, http_settings(config), clock).map_err(StartError::Threads)?;
         Ok(Self { listener, address, app, driver, broker, replicator, export, background, writer })
     }
 
@@ -290,6 +290,7 @@ fn http_settings(config: &Config) -> http::Settings {
         limits: http::Limits {
             connections: server.max_connections,
             connections_per_address: server.max_connections_per_address,
+            streams: server.max_streams,
             head_bytes: MAX_HEAD_BYTES,
             body_bytes: server.max_body_bytes,
             head_timeout: server.header_timeout,

@@ -64,7 +64,9 @@ impl Local {
         });
         let (results, answer) = mpsc::channel(CHUNKS);
         let engine = self.engine.clone();
-        tokio::spawn(async move { transfer::import(&engine, checked, results).await });
+        tokio::spawn(
+            async move { transfer::import(&engine, &transfer::ImportBudget::default(), checked, results).await },
+        );
         lines(answer, Ok)
     }
 

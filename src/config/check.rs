@@ -55,6 +55,7 @@ fn server(reader: &mut Reader<'_>) -> Server {
         worker_threads: threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or_else(half_the_cores),
         max_connections: reader.count("server.max_connections", 1..=1_000_000),
         max_connections_per_address: reader.count("server.max_connections_per_address", 1..=1_000_000),
+        max_streams: reader.count("server.max_streams", 1..=1_000_000),
         header_timeout: reader.seconds("server.header_timeout_seconds", 1..=3600),
         body_timeout: reader.seconds("server.body_timeout_seconds", 1..=3600),
         max_body_bytes: reader.count("server.max_body_bytes", 1024..=1 << 30),

@@ -190,6 +190,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Connections open at once from one address.
     pub max_connections_per_address: usize,
+    /// Event streams open at once.
+    pub max_streams: usize,
     /// Time for the head of a request.
     pub header_timeout: Duration,
     /// Time for the body of a request.

@@ -26,6 +26,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("server.worker_threads", "777"),
     ("server.max_connections", "11"),
     ("server.max_connections_per_address", "11"),
+    ("server.max_streams", "11"),
     ("server.header_timeout_seconds", "6"),
     ("server.body_timeout_seconds", "31"),
     ("server.max_body_bytes", "2048"),

@@ -373,8 +373,8 @@ pub struct TaskPage {
     pub next: Option<TaskId>,
     /// How many tasks match in all, where that is known exactly.
     pub total: Option<u64>,
-    /// The search stopped before it had looked at every task: the page may
-    /// be short although there is more behind `next`.
+    /// The page ends before its number of entries: it is full of bytes, or the
+    /// search stopped before it had looked at every task.
     pub truncated: bool,
 }
 
@@ -401,6 +401,9 @@ pub struct LogPage {
     /// Set when the log was trimmed beyond the asked position: the first
     /// position that is still there.
     pub reset: Option<Seq>,
+    /// The page ends before its number of entries: it is full of bytes, or
+    /// reading went on for long enough.
+    pub truncated: bool,
 }
 
 /// How estimates compare with what tasks took, since the start.

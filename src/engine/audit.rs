@@ -1,15 +1,20 @@
 //! The audit trail of all flags, one entry for each record that a taint, a
 //! mark or a clear has changed.
 
+use std::sync::Arc;
+
 use super::api::Error;
 use super::handle::Engine;
 use super::read::ReadSide;
 use crate::lineage::{Graph, Node};
-use crate::store::{self, CascadeRow, ChangeRow, ImportedEvent};
+use crate::store::{self, CascadeRow, Cause, ChangeRow, ImportedEvent, PageBudget};
 use crate::task::{ArtifactId, RecordId, Seq};
 
 /// Most entries that one page looks at; a page that stops here says so.
 const MAX_LOOKED_AT: usize = 500_000;
+
+/// What an entry takes of an answer beside its texts, about.
+const ENTRY_BYTES: usize = 400;
 
 /// Which entries to list; every field narrows.
 #[derive(Debug, Clone, Default)]
@@ -40,12 +45,34 @@ pub enum AuditEntry {
         /// Where it stands.
         place: AuditPlace,
         /// The step that made the change.
-        cascade: Box<CascadeRow>,
+        cascade: Arc<CascadeRow>,
         /// The change.
         change: ChangeRow,
     },
     /// What was done elsewhere.
-    Imported(Box<ImportedEvent>),
+    Imported {
+        /// The number of the event.
+        number: u64,
+        /// The event, as it came.
+        event: Box<ImportedEvent>,
+    },
+}
+
+impl AuditEntry {
+    /// Where it stands in the trail.
+    #[must_use]
+    pub fn place(&self) -> AuditPlace {
+        match self {
+            Self::Own { place, .. } => *place,
+            Self::Imported { number, .. } => AuditPlace::of_imported(*number),
+        }
+    }
+}
+
+impl AuditPlace {
+    fn of_imported(number: u64) -> Self {
+        Self { step: Seq(0), index: usize::try_from(number).unwrap_or(usize::MAX) }
+    }
 }
 
 /// A page of the trail, the newest step first; within a step what is nearest
@@ -56,7 +83,8 @@ pub struct AuditPage {
     pub entries: Vec<AuditEntry>,
     /// Where the next page begins.
     pub next: Option<AuditPlace>,
-    /// The search stopped before it had looked at the whole trail.
+    /// The page ends before its number of entries: it is full of bytes, or the
+    /// search stopped before it had looked at the whole trail.
     pub truncated: bool,
 }
 
@@ -76,11 +104,12 @@ fn page(
     let graph = side.graph();
     let wanted = filter.steps(&graph);
     let mut page = AuditPage { entries: Vec::new(), next: None, truncated: false };
-    let mut looked_at = 0;
+    let (mut looked_at, mut budget) = (0, PageBudget::new(limit));
     let before = from.map(|from| from.step.next());
     let view = side.store.view()?;
     for row in view.cascades(before)? {
         let (step, cascade) = row?;
+        let cascade = Arc::new(cascade);
         if looked_at >= MAX_LOOKED_AT {
             page.next = Some(AuditPlace { step, index: 0 });
             page.truncated = true;
@@ -93,18 +122,20 @@ fn page(
         let skip = from.filter(|from| from.step == step).map_or(0, |from| from.index);
         let (mut found, mut next) = (Vec::new(), None);
         for (index, change) in view.step_changes(step)?.into_iter().enumerate().skip(skip) {
-            if page.entries.len() + found.len() == limit || looked_at >= MAX_LOOKED_AT {
+            let is_wanted = wanted.as_ref().is_none_or(|wanted| wanted.contains(&change.record));
+            let is_full = page.entries.len() + found.len() == limit || looked_at >= MAX_LOOKED_AT;
+            if is_full || is_wanted && !budget.admit(own_bytes(&cascade)) {
                 next = Some(AuditPlace { step, index });
                 break;
             }
             looked_at += 1;
-            if wanted.as_ref().is_none_or(|wanted| wanted.contains(&change.record)) {
+            if is_wanted {
                 found.push((AuditPlace { step, index }, change));
             }
         }
         let (places, changes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         for (place, change) in places.into_iter().zip(view.named(&changes)?) {
-            page.entries.push(AuditEntry::Own { place, cascade: Box::new(cascade.clone()), change });
+            page.entries.push(AuditEntry::Own { place, cascade: cascade.clone(), change });
         }
         if next.is_some() {
             page.next = next;
@@ -115,17 +146,28 @@ fn page(
     let from = from.filter(|from| from.step == Seq(0)).map_or(u64::MAX, |from| number(from.index));
     for event in side.store.view()?.imported_events_from(from)? {
         let (number, event) = event?;
-        if page.entries.len() == limit || looked_at >= MAX_LOOKED_AT {
-            page.next = Some(AuditPlace { step: Seq(0), index: usize::try_from(number).unwrap_or(usize::MAX) });
+        let is_wanted = filter.fits(&event);
+        let is_full = page.entries.len() == limit || looked_at >= MAX_LOOKED_AT;
+        if is_full || is_wanted && !budget.admit(ENTRY_BYTES + event.original.len()) {
+            page.next = Some(AuditPlace::of_imported(number));
             page.truncated = page.entries.len() < limit;
             break;
         }
         looked_at += 1;
-        if filter.fits(&event) {
-            page.entries.push(AuditEntry::Imported(Box::new(event)));
+        if is_wanted {
+            page.entries.push(AuditEntry::Imported { number, event: Box::new(event) });
         }
     }
     Ok(page)
+}
+
+/// What an entry of our own takes of an answer, about.
+fn own_bytes(cascade: &CascadeRow) -> usize {
+    let why = match &cascade.cause {
+        Cause::Rollback { why, .. } => why.len(),
+        Cause::Said { .. } | Cause::Arrival(_) | Cause::Verdict(_) | Cause::Import(_) => 0,
+    };
+    ENTRY_BYTES + cascade.reason.len() + why
 }
 
 fn number(index: usize) -> u64 {

@@ -10,7 +10,7 @@ use super::handle::Engine;
 use super::import::{Import, ImportOutcome};
 use super::machine::Machine;
 use super::settings::CheckpointRules;
-use crate::store::{self, Batch, Checkpoint, CheckpointProgress};
+use crate::store::{self, Batch, Checkpoint, CheckpointProgress, Page, PageBudget};
 use crate::task::{CheckpointId, ProjectId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
@@ -47,15 +47,15 @@ impl Engine {
         self.read(move |side| side.store.view()?.checkpoint(&id)).await
     }
 
-    /// Checkpoints of a project, newest first, before one of them, at most
-    /// `limit`.
+    /// A page of the checkpoints of a project, newest first, before one of them.
     pub async fn checkpoints(
         &self,
         project: ProjectId,
         before: Option<(Timestamp, CheckpointId)>,
         limit: usize,
-    ) -> Result<Vec<Checkpoint>, Error> {
-        self.read(move |side| side.store.view()?.checkpoints_of(&project, before.as_ref())?.take(limit).collect()).await
+    ) -> Result<Page<Checkpoint>, Error> {
+        let budget = PageBudget::new(limit);
+        self.read(move |side| side.store.view()?.checkpoint_page(&project, before.as_ref(), budget)).await
     }
 }
 

@@ -5,7 +5,6 @@ use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::futures::Notified;
 use tokio::sync::{oneshot, watch};
 
 use super::api::{
@@ -18,12 +17,13 @@ use super::machine::Machine;
 use super::queue::{self, CommandSender};
 use super::read::ReadSide;
 use super::settings::Settings;
+use super::signals::Changed;
 use super::tree::TreeNode;
 use super::turns::Grant;
 use super::writer::Writer;
-use super::{list, outgoing, submit, tree};
+use super::{list, outgoing, reading, submit, tree};
 use crate::clock::Clock;
-use crate::store::{self, DeadLetter, LogEntry, Project, Store, View, guarded, panic_message};
+use crate::store::{self, DeadLetter, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message};
 use crate::task::{
     Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Status, Submission, TaskId, Tier, Timestamp,
 };
@@ -144,11 +144,14 @@ impl Engine {
         answer.await.unwrap_or(Err(Error::ShuttingDown))
     }
 
-    /// Runs a read that can take longer on a thread that may wait.
+    /// Runs a read that can take longer on a thread that it may block.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&ReadSide) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Error> {
+        if reading::may_block() {
+            return Ok(guarded(|| read(&self.read))?);
+        }
         let side = self.read.clone();
         match tokio::task::spawn_blocking(move || read(&side)).await {
             Ok(result) => Ok(result?),
@@ -383,10 +386,10 @@ impl Engine {
                     Some(known) => answer.revision() != known,
                     None => answer.ended,
                 });
-                match changed {
-                    Some(changed) if !done && !self.read.is_stopped() => changed.await,
-                    Some(_) | None => return Ok(answer),
+                if done || self.read.is_stopped() {
+                    return Ok(answer);
                 }
+                changed.await;
             }
         };
         match tokio::time::timeout(timeout, wait).await {
@@ -401,24 +404,32 @@ impl Engine {
         self.read(move |side| list::page(side, &filter, start, limit, &counters)).await
     }
 
-    /// The history of a task after a position, in order; `None`: no such task.
-    pub async fn history(&self, task: TaskId, after: Seq, limit: usize) -> Result<Option<Vec<(Seq, LogEntry)>>, Error> {
+    /// A page of the history of a task after a position, in order; `None`: no
+    /// such task.
+    pub async fn history(
+        &self,
+        task: TaskId,
+        after: Seq,
+        budget: impl Into<PageBudget>,
+    ) -> Result<Option<Page<(Seq, LogEntry)>>, Error> {
+        let budget = budget.into();
         self.read(move |side| {
             let view = side.store.view()?;
-            if view.has_task(task)? { view.history(task, after, limit).map(Some) } else { Ok(None) }
+            if view.has_task(task)? { view.history(task, after, budget).map(Some) } else { Ok(None) }
         })
         .await
     }
 
-    /// Published and accepted events after a position, at most `limit`;
-    /// with `keep` deciding which.
+    /// A page of published and accepted events after a position, with `keep`
+    /// deciding which.
     pub async fn log(
         &self,
         after: Seq,
-        limit: usize,
+        budget: impl Into<PageBudget>,
         keep: impl Fn(&LogEntry) -> bool + Send + 'static,
     ) -> Result<LogPage, Error> {
-        self.read(move |side| outgoing::log_page(side, after, limit, &keep)).await
+        let budget = budget.into();
+        self.read(move |side| outgoing::log_page(side, after, budget, &keep)).await
     }
 
     /// The newest position of the log, and a signal when it moves.
@@ -430,7 +441,7 @@ impl Engine {
     /// Completes as soon as a task may have changed: ask before reading,
     /// await after.
     #[must_use]
-    pub fn changed(&self, task: TaskId) -> Option<Notified<'_>> {
+    pub fn changed(&self, task: TaskId) -> Changed {
         self.read.signals.changed(task)
     }
 
@@ -440,19 +451,21 @@ impl Engine {
         Ok(found.filter(|project| project.archived_at.is_none()))
     }
 
-    /// Projects by id, after one of them, and how many there are in all.
+    /// A page of projects by id, after one of them, and how many there are in
+    /// all.
     pub async fn projects(
         &self,
         offset: usize,
         after: Option<ProjectId>,
         limit: usize,
-    ) -> Result<(Vec<Project>, u64), Error> {
-        self.read(move |side| side.store.view()?.projects(offset, after.as_ref(), limit)).await
+    ) -> Result<(Page<Project>, u64), Error> {
+        let budget = PageBudget::new(limit);
+        self.read(move |side| side.store.view()?.projects(offset, after.as_ref(), budget)).await
     }
 
-    /// Dead letters, newest first, before one of them.
-    pub async fn dead_letters(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
-        self.read(move |side| side.store.view()?.dead_letters(before, limit)).await
+    /// A page of dead letters, newest first, before one of them.
+    pub async fn dead_letters(&self, before: Option<u64>, limit: usize) -> Result<Page<(u64, DeadLetter)>, Error> {
+        self.read(move |side| side.store.view()?.dead_letters(before, PageBudget::new(limit))).await
     }
 
     /// Figures for metrics and health.

@@ -1,17 +1,13 @@
 //! The read side of tasks: their answers by id, for readers that never wait
-//! for the writer, and the signals that wake those who wait for a change.
+//! for the writer.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
-
 use super::answer::{Compact, Fixed};
 use super::api::Answer;
 use super::pause::Pauses;
-use crate::planted::{self, Fault};
 use crate::task::TaskId;
 
 /// Task ids are made here and end in random bits: eight of their bytes are
@@ -125,44 +121,5 @@ impl HotTasks {
 
     pub(super) fn len(&self) -> usize {
         self.answers.len()
-    }
-}
-
-/// Signals by task: each task has one of a fixed number of them, so that
-/// waiting costs no entry and leaves none behind. Who shares a signal with
-/// another task is woken for nothing now and then.
-#[derive(Debug)]
-pub(super) struct Signals {
-    shards: Vec<Notify>,
-}
-
-const SIGNALS: usize = 1024;
-
-impl Signals {
-    pub(super) fn new() -> Self {
-        Self { shards: (0..SIGNALS).map(|_| Notify::new()).collect() }
-    }
-
-    fn shard(&self, task: TaskId) -> Option<&Notify> {
-        let [.., high, low] = task.to_bytes();
-        self.shards.get(usize::from(u16::from_be_bytes([high, low])) % SIGNALS)
-    }
-
-    /// Wakes those who wait for the task.
-    pub(super) fn wake(&self, task: TaskId) {
-        let is_dropped = planted::is_now(Fault::WakeDropped);
-        if let Some(shard) = self.shard(task).filter(|_| !is_dropped) {
-            shard.notify_waiters();
-        }
-    }
-
-    /// Completes with the next [`Self::wake`] after this call.
-    pub(super) fn changed(&self, task: TaskId) -> Option<Notified<'_>> {
-        self.shard(task).map(Notify::notified)
-    }
-
-    /// Wakes everybody.
-    pub(super) fn wake_all(&self) {
-        self.shards.iter().for_each(Notify::notify_waiters);
     }
 }

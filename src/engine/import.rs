@@ -9,7 +9,7 @@ use super::handle::Engine;
 use super::machine::Machine;
 use super::word::Word;
 use crate::lineage::{Action, Fact, Flag, FlagChange, Step};
-use crate::store::{self, CascadeRow, Cause, ChangeRow, Changes, Checkpoint, ImportedEvent, Record};
+use crate::store::{self, CascadeRow, Cause, ChangeRow, Changes, Checkpoint, ImportedEvent, Page, PageBudget, Record};
 use crate::task::{CheckpointId, RecordId, Seq, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
@@ -87,9 +87,9 @@ impl Engine {
         self.ask(|reply| Command::Import { items, reply }).await
     }
 
-    /// Records by id, after one of them, at most `limit`.
-    pub async fn records_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<Record>, Error> {
-        self.read(move |side| side.store.view()?.records_after(after, limit)).await
+    /// A page of records by id, after one of them.
+    pub async fn records_after(&self, after: Option<RecordId>, budget: PageBudget) -> Result<Page<Record>, Error> {
+        self.read(move |side| side.store.view()?.records_after(after, budget)).await
     }
 
     /// Taints, marks and clears after one of them, in their order, with what
@@ -102,15 +102,19 @@ impl Engine {
         self.read(move |side| side.store.view()?.cascades_after(after, limit)).await
     }
 
-    /// Checkpoints by id, after one of them, at most `limit`.
-    pub async fn checkpoints_after(&self, after: Option<CheckpointId>, limit: usize) -> Result<Vec<Checkpoint>, Error> {
-        self.read(move |side| side.store.view()?.checkpoints_after(after.as_ref(), limit)).await
+    /// A page of checkpoints by id, after one of them.
+    pub async fn checkpoints_after(
+        &self,
+        after: Option<CheckpointId>,
+        budget: PageBudget,
+    ) -> Result<Page<Checkpoint>, Error> {
+        self.read(move |side| side.store.view()?.checkpoints_after(after.as_ref(), budget)).await
     }
 
-    /// Imported events in the order in which they came, after one of them, at
-    /// most `limit`.
-    pub async fn imported_events(&self, after: u64, limit: usize) -> Result<Vec<(u64, ImportedEvent)>, Error> {
-        self.read(move |side| side.store.view()?.imported_events_after(after, limit)).await
+    /// A page of imported events in the order in which they came, after one of
+    /// them.
+    pub async fn imported_events(&self, after: u64, budget: PageBudget) -> Result<Page<(u64, ImportedEvent)>, Error> {
+        self.read(move |side| side.store.view()?.imported_events_after(after, budget)).await
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::api::{PageStart, TaskFilter, TaskPage};
 use super::read::ReadSide;
-use crate::store::{self, Counters, Scan, ScanFilter, View};
+use crate::store::{self, Counters, PageBudget, Scan, ScanFilter, View};
 use crate::task::{Status, Task, TaskId};
 
 /// Most tasks that one page looks at; a page that stops here says so.
@@ -32,7 +32,7 @@ pub(super) fn page(
         Some(parent) => Box::new(children(&view, parent, &scan)?.into_iter().map(Ok)),
         None => view.scan(&scan)?,
     };
-    let mut last = None;
+    let (mut last, mut budget) = (None, PageBudget::new(limit));
     for (looked_at, id) in found.enumerate() {
         let id = id?;
         if page.tasks.len() == limit || looked_at == MAX_LOOKED_AT {
@@ -40,18 +40,23 @@ pub(super) fn page(
             page.truncated = page.tasks.len() < limit;
             break;
         }
-        last = Some(id);
-        if needs_task(filter) {
-            let Some(task) = view.task(id)? else { continue };
-            if !matches(filter, &task) {
-                continue;
-            }
-        }
-        if skip > 0 {
-            skip -= 1;
+        if needs_task(filter) && !view.task(id)?.is_some_and(|task| matches(filter, &task)) {
+            last = Some(id);
             continue;
         }
-        page.tasks.extend(side.status(id)?);
+        if skip > 0 {
+            (skip, last) = (skip - 1, Some(id));
+            continue;
+        }
+        if let Some(answer) = side.status(id)? {
+            if !budget.admit(answer.body.len()) {
+                page.next = last;
+                page.truncated = true;
+                break;
+            }
+            page.tasks.push(answer);
+        }
+        last = Some(id);
     }
     Ok(page)
 }

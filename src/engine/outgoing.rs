@@ -10,7 +10,7 @@ use super::broker::Position;
 use super::read::ReadSide;
 use super::readers::ChangePage;
 use super::routing::TakenRouting;
-use crate::store::{self, LogEntry, View};
+use crate::store::{self, LogEntry, PageBudget, View};
 use crate::task::{Change, End, Findings, Progress, RecordId, Seq, State, Submission, Task, TaskId};
 
 /// Most log entries that one page looks at.
@@ -20,26 +20,33 @@ const PAGE_BYTES: usize = 1024 * 1024;
 
 type Stored<T> = Result<T, store::Error>;
 
-/// Events of the log after a position.
-pub(super) fn log_page(side: &ReadSide, after: Seq, limit: usize, keep: &dyn Fn(&LogEntry) -> bool) -> Stored<LogPage> {
+/// A page of the events of the log after a position.
+pub(super) fn log_page(
+    side: &ReadSide,
+    after: Seq,
+    mut budget: PageBudget,
+    keep: &dyn Fn(&LogEntry) -> bool,
+) -> Stored<LogPage> {
     let view = side.store.view()?;
     let reset = view.log_tail()?.filter(|tail| after.0.saturating_add(1) < tail.0);
     let start = reset.map_or(after, |tail| Seq(tail.0 - 1));
-    let mut page = LogPage { entries: Vec::new(), read_to: start, reset };
-    let mut bytes = 0;
+    let mut page = LogPage { entries: Vec::new(), read_to: start, reset, truncated: false };
+    let mut looked_at = 0;
     for row in view.log(start, MAX_LOOKED_AT)? {
-        if page.entries.len() == limit || bytes >= PAGE_BYTES {
-            break;
-        }
         let (seq, entry) = row?;
-        page.read_to = seq;
         let is_event = entry.change.is_published() || matches!(entry.change, Change::Accepted { .. });
         if is_event && keep(&entry) {
             let logged = logged(&view, seq, entry)?;
-            bytes += size(&logged);
+            if !budget.admit(size(&logged)) {
+                page.truncated = budget.is_truncated();
+                return Ok(page);
+            }
             page.entries.push(logged);
         }
+        page.read_to = seq;
+        looked_at += 1;
     }
+    page.truncated = looked_at == MAX_LOOKED_AT;
     Ok(page)
 }
 

@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use super::answer::{self, Fixed};
 use super::api::{Answer, Backlog, Figures};
 use super::group::Publication;
-use super::hot::{HotTasks, Signals};
+use super::hot::HotTasks;
 use super::machine::Machine;
 use super::pause::Pauses;
 use super::readers::Places;
+use super::signals::Signals;
 use crate::lineage::Graph;
 use crate::store::{self, StatusView, Store, View, guarded};
 use crate::task::{Seq, TaskId};
@@ -30,7 +31,7 @@ pub(super) struct ReadSide {
     /// Where answers come from that are not in memory: opened for the first
     /// one after a commit, and open until the next commit.
     cold: ArcSwap<OnceLock<StatusView>>,
-    pub(super) signals: Signals,
+    pub(super) signals: Arc<Signals>,
     pauses: Pauses,
     graph: ArcSwap<Graph>,
     head: watch::Sender<Seq>,

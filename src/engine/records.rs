@@ -5,7 +5,7 @@ use super::api::Error;
 use super::handle::Engine;
 use super::read::ReadSide;
 use crate::lineage::{Flag, Graph, Known, Project};
-use crate::store::{self, Record, RecordPlace, View};
+use crate::store::{self, PageBudget, Record, RecordPlace, View};
 use crate::task::{Domain, ProjectId, RecordStatus, TaskId, Tier, Timestamp};
 
 /// Most records that one page looks at; a page that stops here says so.
@@ -112,13 +112,15 @@ pub struct RecordFilter {
 /// A page of records, newest first.
 #[derive(Debug, Clone)]
 pub struct RecordPage {
-    /// The records, with what the graph knows of each.
-    pub records: Vec<(Record, Known)>,
+    /// The records, each with its place in the list and with what the graph
+    /// knows of it.
+    pub records: Vec<(RecordPlace, Record, Known)>,
     /// Where the next page begins: before this one.
     pub next: Option<RecordPlace>,
     /// How many match in all, where the graph alone can tell.
     pub total: Option<u64>,
-    /// The search stopped before it had looked at every record.
+    /// The page ends before its number of entries: it is full of bytes, or the
+    /// search stopped before it had looked at every record.
     pub truncated: bool,
 }
 
@@ -179,7 +181,7 @@ fn page(
     }
     let project = project.flatten();
     page.total = (!filter.needs_row()).then(|| filter.total(&graph, project));
-    let mut last = None;
+    let (mut last, mut budget) = (None, PageBudget::new(limit));
     for (looked_at, place) in places(&view, &graph, filter, before)?.enumerate() {
         let place = place?;
         if page.records.len() == limit || looked_at == MAX_LOOKED_AT {
@@ -187,15 +189,20 @@ fn page(
             page.truncated = page.records.len() < limit;
             break;
         }
-        last = Some(place);
         // A record that the graph does not know is not published yet.
         let known = graph.find(place.id()).and_then(|node| graph.record(node));
         if let Some(known) = known.filter(|known| filter.fits(known, project))
-            && let Some(record) = view.record(place.id())?
+            && let Some((record, bytes)) = view.sized_record(place.id())?
             && filter.fits_row(&record)
         {
-            page.records.push((record, known));
+            if !budget.admit(bytes) {
+                page.next = last;
+                page.truncated = true;
+                break;
+            }
+            page.records.push((place, record, known));
         }
+        last = Some(place);
     }
     Ok(page)
 }

@@ -1,12 +1,17 @@
 //! What every request shares.
 
+use std::io;
 use std::sync::Arc;
 
 use super::asyncapi::Document;
+use super::feed::Feed;
 use super::headers::RequestIds;
 use super::metrics::Metrics;
+use super::reads::Reads;
 use super::routes::Routes;
 use super::settings::Settings;
+use super::sse::Streams;
+use super::transfer::Imports;
 use super::walks::Walks;
 use crate::amqp::{self, Broker};
 use crate::clock::Clock;
@@ -48,19 +53,27 @@ pub struct App {
     pub(super) routes: Routes,
     pub(super) request_ids: RequestIds,
     pub(super) walks: Walks,
+    pub(super) reads: Reads,
+    pub(super) streams: Streams,
+    pub(super) feed: Arc<Feed>,
+    pub(super) imports: Imports,
     /// What goes through the broker, described.
     pub(super) asyncapi: Document,
 }
 
 impl App {
-    /// Puts the service together.
-    #[must_use]
-    pub fn new(engine: Engine, others: Others, settings: Settings, clock: Clock) -> Arc<Self> {
-        Arc::new(Self {
+    /// Puts the service together. An error: the threads of expensive reads can't
+    /// be started.
+    pub fn new(engine: Engine, others: Others, settings: Settings, clock: Clock) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             metrics: Metrics::new(engine.clone(), &others, clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
             envelope: Envelope::new(engine.store_id()),
             walks: Walks::new(clock.clone(), settings.limits.walk_timeout),
+            reads: Reads::new()?,
+            streams: Streams::new(settings.limits.streams),
+            feed: Arc::default(),
+            imports: Imports::default(),
             engine,
             services: others.services,
             broker: others.broker,
@@ -71,6 +84,6 @@ impl App {
             routes: Routes::new(),
             request_ids: RequestIds::new(),
             asyncapi: Document::new(others.described),
-        })
+        }))
     }
 }

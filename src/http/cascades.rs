@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::{NoContext, Uuid};
 
+use super::entries::Entries;
 use super::lineage::{About, Named, artifacts, known, subject};
 use super::problem::Problem;
 use super::reply::{self, Reply};
@@ -132,13 +133,16 @@ pub(super) struct CascadeWire<'a> {
     /// Those of them that were cancelled.
     cancelled: &'a [TaskId],
     /// Records whose flag changes: a page.
-    affected: Vec<ChangeWire<'a>>,
+    #[schema(value_type = Vec<ChangeWire<'static>>)]
+    affected: Entries,
     /// How many records change.
     total: usize,
     /// For `GET /provenance/{id}/affected`; null where there is no more.
     next_cursor: Option<String>,
     /// Most entries of a list.
     limit: usize,
+    /// `affected` ends before the limit, by its bytes: go on with the cursor.
+    truncated: bool,
 }
 
 /// A record whose flag changes.
@@ -184,9 +188,12 @@ pub(super) fn changes(page: &Page) -> &[FlagChange] {
     }
 }
 
-pub(super) fn entries(page: &Page, limit: usize) -> Vec<ChangeWire<'_>> {
+/// A page of the changes, and how many it shows.
+pub(super) fn entries(page: &Page, limit: usize) -> (Entries, usize) {
+    let mut entries = Entries::new(limit);
     let part = changes(page).iter().skip(page.offset).take(limit);
-    part.filter_map(|each| change(&page.found.graph, each)).collect()
+    let shown = entries.take_known(part.map(|each| change(&page.found.graph, each)));
+    (entries, shown)
 }
 
 /// The scope of cursors behind the answer of a taint, a mark or a clear.
@@ -252,6 +259,7 @@ async fn answer(call: &Call, outcome: &Outcome, limit: usize) -> Reply {
     let summary = call.app.walks.run(move |_| summary(&found, limit)).await?;
     let (graph, all) = (&page.found.graph, changes(page));
     let (node, known) = known(graph, &id)?;
+    let (affected, shown) = entries(page, limit);
     let wire = CascadeWire {
         cascade_id: outcome.cascade_id.as_deref(),
         dry_run: outcome.dry_run,
@@ -263,9 +271,10 @@ async fn answer(call: &Call, outcome: &Outcome, limit: usize) -> Reply {
         projects: summary.projects,
         running_tasks: &outcome.running,
         cancelled: &outcome.cancelled,
-        affected: entries(page, limit),
+        truncated: affected.is_truncated(),
+        affected,
         total: all.len(),
-        next_cursor: call.app.walks.next(page, &scope(&id), limit, all.len()),
+        next_cursor: call.app.walks.next(page, &scope(&id), shown, all.len()),
         limit,
     };
     Ok(reply::json(StatusCode::OK, &wire))
@@ -351,15 +360,18 @@ pub(super) async fn clear(call: Call) -> Reply {
 /// A page of records whose flag changed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AffectedList)]
-pub(super) struct AffectedWire<'a> {
+pub(super) struct AffectedWire {
     /// The records.
-    affected: Vec<ChangeWire<'a>>,
+    #[schema(value_type = Vec<ChangeWire<'static>>)]
+    affected: Entries,
     /// How many there are.
     total: usize,
     /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
     /// Most entries of a page.
     limit: usize,
+    /// The page ends before its limit, by its bytes: go on with the cursor.
+    truncated: bool,
 }
 
 /// `GET /provenance/{id}/affected`: the pages behind the answer of a taint, a
@@ -378,8 +390,10 @@ pub(super) fn affected_page(call: &Call, scope: &str, required: &str) -> Reply {
     let place = place.ok_or_else(|| Problem::invalid_field("cursor", required))?;
     let page = call.app.walks.later(place)?;
     let total = changes(&page).len();
-    let next_cursor = call.app.walks.next(&page, scope, limit, total);
-    Ok(reply::json(StatusCode::OK, &AffectedWire { affected: entries(&page, limit), total, next_cursor, limit }))
+    let (affected, shown) = entries(&page, limit);
+    let next_cursor = call.app.walks.next(&page, scope, shown, total);
+    let truncated = affected.is_truncated();
+    Ok(reply::json(StatusCode::OK, &AffectedWire { affected, total, next_cursor, limit, truncated }))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::cursor;
+use super::entries::Entries;
 use super::problem::Problem;
 use super::projects;
 use super::query::Query;
@@ -126,13 +127,16 @@ pub(super) async fn create(mut call: Call) -> Reply {
 /// A page of checkpoints, the newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CheckpointList)]
-pub(super) struct ListWire<'a> {
+pub(super) struct ListWire {
     /// The checkpoints.
-    checkpoints: Vec<CheckpointWire<'a>>,
+    #[schema(value_type = Vec<CheckpointWire<'static>>)]
+    checkpoints: Entries,
     /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
     /// Most entries of a page.
     limit: usize,
+    /// The page ends before its limit, by its bytes: go on with the cursor.
+    truncated: bool,
 }
 
 /// `GET /projects/{id}/checkpoints`
@@ -143,14 +147,12 @@ pub(super) async fn list(call: Call) -> Reply {
     let limit = query.limit();
     let before = place(&mut query, &scope);
     query.finish()?;
-    // One more tells whether there is a next page.
-    let mut checkpoints = call.app.engine.checkpoints(project, before, limit + 1).await?;
-    let more = checkpoints.len() > limit;
-    checkpoints.truncate(limit);
-    let last = checkpoints.last().filter(|_| more);
-    let next_cursor = last.map(|checkpoint| cursor::encode(&scope, &encode(checkpoint)));
-    let checkpoints = checkpoints.iter().map(CheckpointWire::new).collect();
-    Ok(reply::json(StatusCode::OK, &ListWire { checkpoints, next_cursor, limit }))
+    let page = call.app.engine.checkpoints(project, before, limit).await?;
+    let mut checkpoints = Entries::new(limit);
+    let shown = checkpoints.take(page.entries.iter().map(CheckpointWire::new));
+    let next_cursor = page.after(shown).map(|checkpoint| cursor::encode(&scope, &encode(checkpoint)));
+    let truncated = page.is_truncated || checkpoints.is_truncated();
+    Ok(reply::json(StatusCode::OK, &ListWire { checkpoints, next_cursor, limit, truncated }))
 }
 
 fn place(query: &mut Query, scope: &str) -> Option<(Timestamp, CheckpointId)> {

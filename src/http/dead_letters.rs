@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::cursor;
+use super::entries::Entries;
 use super::openapi::EventOutcome;
 use super::problem::Problem;
 use super::reply::{self, Reply, Shown, Time};
@@ -38,13 +39,16 @@ impl<'a> LetterWire<'a> {
 /// A page of dead letters, the newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetterList)]
-pub(super) struct ListWire<'a> {
+pub(super) struct ListWire {
     /// The letters.
-    dead_letters: Vec<LetterWire<'a>>,
+    #[schema(value_type = Vec<LetterWire<'static>>)]
+    dead_letters: Entries,
     /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
     /// Most entries of a page.
     limit: usize,
+    /// The page ends before its limit, by its bytes: go on with the cursor.
+    truncated: bool,
 }
 
 /// `GET /dead-letters`
@@ -60,14 +64,12 @@ pub(super) async fn list(call: Call) -> Reply {
         place
     });
     query.finish()?;
-    // One more tells whether there is a next page.
-    let mut letters = call.app.engine.dead_letters(before, limit + 1).await?;
-    let more = letters.len() > limit;
-    letters.truncate(limit);
-    let last = letters.last().filter(|_| more);
-    let next_cursor = last.map(|(id, _)| cursor::encode(SCOPE, &id.to_be_bytes()));
-    let dead_letters = letters.iter().map(|(id, letter)| LetterWire::new(*id, letter)).collect();
-    Ok(reply::json(StatusCode::OK, &ListWire { dead_letters, next_cursor, limit }))
+    let page = call.app.engine.dead_letters(before, limit).await?;
+    let mut dead_letters = Entries::new(limit);
+    let shown = dead_letters.take(page.entries.iter().map(|(id, letter)| LetterWire::new(*id, letter)));
+    let next = page.after(shown).map(|(id, _)| cursor::encode(SCOPE, &id.to_be_bytes()));
+    let truncated = page.is_truncated || dead_letters.is_truncated();
+    Ok(reply::json(StatusCode::OK, &ListWire { dead_letters, next_cursor: next, limit, truncated }))
 }
 
 /// `GET /dead-letters/{id}`

@@ -23,8 +23,8 @@ use super::request::Call;
 use super::routes::Endpoint;
 use super::{
     artifacts, asyncapi, auth, cascades, checkpoints, dead_letters, docs, events_in, events_out, export, health,
-    history, leases, lineage, openapi, projects, provenance, records, rollbacks, spans, taint_events, task_list, tasks,
-    transfer, tree,
+    history, leases, lineage, openapi, path, projects, provenance, records, rollbacks, spans, taint_events, task_list,
+    tasks, transfer, tree,
 };
 use crate::clock::Stopwatch;
 use crate::telemetry::Span;
@@ -184,7 +184,11 @@ impl Edge {
             let path = head.uri.clone();
             let waits = endpoint == Endpoint::Lease || endpoint == Endpoint::GetTask;
             let call = Call { app: Arc::clone(&app), stopping, head, body, raw_id, span: own };
-            let answer = dispatch(endpoint, call);
+            let mut answer = dispatch(endpoint, call);
+            if endpoint.is_expensive() {
+                let reads = Arc::clone(&app);
+                answer = Box::pin(async move { reads.reads.run(answer).await });
+            }
             let answered = if endpoint.is_walk() { app.walks.in_time(answer).await } else { answer.await };
             let response = match answered {
                 Ok(response) => response,
@@ -238,7 +242,7 @@ fn dispatch(endpoint: Endpoint, call: Call) -> Pin<Box<dyn Future<Output = Reply
         Endpoint::GetProvenance => Box::pin(provenance::get(call)),
         Endpoint::ImportLines => Box::pin(ready(transfer::import(call))),
         Endpoint::ExportLines => Box::pin(ready(transfer::export(&call))),
-        Endpoint::ProvenancePath => Box::pin(lineage::path(call)),
+        Endpoint::ProvenancePath => Box::pin(path::path(call)),
         Endpoint::Dependents => Box::pin(lineage::dependents(call)),
         Endpoint::Dependencies => Box::pin(lineage::dependencies(call)),
         Endpoint::Impact => Box::pin(lineage::impact(call)),

@@ -12,52 +12,23 @@ use utoipa::ToSchema;
 
 use super::app::App;
 use super::cursor;
+use super::entries::Entries;
+use super::feed::Found;
 use super::openapi::CloudEvent;
 use super::problem::Problem;
 use super::query::Query;
 use super::reply::{self, Reply};
 use super::request::Call;
-use super::sse::{self, Over, Stream};
-use crate::engine::LogPage;
-use crate::events::TypeFilter;
-use crate::json;
-use crate::store::LogEntry;
-use crate::task::{ProjectId, Seq, TaskId};
+use super::sse::{Over, Stream};
+use super::wanted::Wanted;
+use crate::engine::{LogPage, Logged};
+use crate::store::PageBudget;
+use crate::task::Seq;
 
-/// Entries that a reader takes from the log at once.
+/// Entries that a stream takes at once.
 const CHUNK: usize = 256;
-
-/// Which events a reader wants.
-#[derive(Debug, Clone, Default)]
-struct Wanted {
-    types: TypeFilter,
-    project: Option<ProjectId>,
-    task: Option<TaskId>,
-}
-
-impl Wanted {
-    fn read(query: &mut Query) -> Self {
-        let names = query.many("types");
-        let types = TypeFilter::parse(names.iter().map(String::as_str)).unwrap_or_else(|unknown| {
-            query.wrong("types", unknown.to_string());
-            TypeFilter::default()
-        });
-        let task = query.one("task_id").and_then(|id| {
-            let task = id.parse().ok();
-            if task.is_none() {
-                query.wrong("task_id", format!("there is no task {}", json::quoted(&id)));
-            }
-            task
-        });
-        Self { types, project: query.parsed("project_id"), task }
-    }
-
-    fn wants(&self, entry: &LogEntry) -> bool {
-        self.task.is_none_or(|task| entry.task() == Some(task))
-            && self.project.as_ref().is_none_or(|project| entry.project == *project)
-            && self.types.matches(entry)
-    }
-}
+/// Bytes of events that a stream takes at once.
+const CHUNK_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -95,7 +66,10 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem>
 pub(super) async fn follow(call: Call) -> Reply {
     match Form::of(call.headers())? {
         Form::Stream => stream(&call),
-        Form::Page => page(&call).await,
+        Form::Page => {
+            let app = Arc::clone(&call.app);
+            app.reads.run(async move { page(&call).await }).await
+        }
     }
 }
 
@@ -108,43 +82,72 @@ fn stream(call: &Call) -> Reply {
     // A browser that comes back knows better than the address it was given.
     let after = last_event_id(call.headers())?.or(after);
     let after = after.map_or_else(|| *call.app.engine.head().borrow(), Seq);
-    let (stream, response) = sse::open(call.app.settings.heartbeat, call.stopping.clone());
+    let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.stopping.clone())?;
     tokio::spawn(tell(Arc::clone(&call.app), wanted, after, stream));
     Ok(response)
 }
 
-/// Tells events until the client is gone. Between chunks nothing is held:
-/// a slow reader costs its buffer, and is told when the log went on
-/// without it.
+/// Tells events until the client is gone: from the log what is there, then
+/// what the feed announces. A slow reader costs its buffer, and is told when
+/// the log went on without it.
 async fn tell(app: Arc<App>, wanted: Wanted, mut after: Seq, mut stream: Stream) -> Result<(), Over> {
-    let mut head = app.engine.head();
-    if after > *head.borrow() {
+    let head = *app.engine.head().borrow();
+    if after > head {
         // The position is of another log, such as one before a restore.
-        after = *head.borrow();
+        after = head;
         reset(&mut stream, after.next()).await?;
     }
+    let following = app.feed.follow(wanted.clone(), &app.engine, app.envelope, stream.stopping());
+    let since = following.since().await.ok_or(Over)?;
+    tell_log(&app, &wanted, (&mut after, since), &mut stream).await?;
     loop {
-        let newest = *head.borrow_and_update();
-        while after < newest {
-            let filter = wanted.clone();
-            let read = app.engine.log(after, CHUNK, move |entry| filter.wants(entry)).await;
-            let page = read.map_err(|_| Over)?;
-            if let Some(first) = page.reset {
-                reset(&mut stream, first).await?;
-            }
-            for logged in &page.entries {
-                if let Some(event) = app.envelope.render(logged) {
-                    stream.event(logged.seq.0, logged.entry.change.name(), &event).await?;
+        match following.take(after, CHUNK_BYTES) {
+            Found::Nothing => stream.wait(following.changed()).await?,
+            Found::Events(events) => {
+                for event in events {
+                    after = event.seq;
+                    stream.frame(event.frame.clone()).await?;
                 }
+                stream.flush().await?;
             }
-            stream.flush().await?;
-            if page.read_to <= after {
-                break;
+            Found::InLog(from, until) => {
+                after = after.max(from);
+                tell_log(&app, &wanted, (&mut after, until), &mut stream).await?;
             }
-            after = page.read_to;
+            Found::Ended => return Err(Over),
         }
-        stream.wait(async { drop(head.changed().await) }).await?;
     }
+}
+
+/// Tells what the log has after one position, at least up to another.
+async fn tell_log(
+    app: &App,
+    wanted: &Wanted,
+    (after, until): (&mut Seq, Seq),
+    stream: &mut Stream,
+) -> Result<(), Over> {
+    while *after < until {
+        let filter = wanted.clone();
+        let page = {
+            let _reading = app.streams.reading().await;
+            let budget = PageBudget::with_bytes(CHUNK, CHUNK_BYTES);
+            app.engine.log(*after, budget, move |entry| filter.wants(entry)).await.map_err(|_| Over)?
+        };
+        if let Some(first) = page.reset {
+            reset(stream, first).await?;
+        }
+        for logged in page.entries {
+            if let Some(event) = app.envelope.render(&logged) {
+                stream.event(logged.seq.0, logged.entry.change.name(), &event).await?;
+            }
+        }
+        stream.flush().await?;
+        if page.read_to <= *after {
+            break;
+        }
+        *after = page.read_to;
+    }
+    Ok(())
 }
 
 /// Says that what was before `first` can't be read any more.
@@ -169,13 +172,16 @@ pub(super) struct ItemWire {
 #[schema(as = EventPage)]
 pub(super) struct PageWire {
     /// The events.
-    events: Vec<ItemWire>,
+    #[schema(value_type = Vec<ItemWire>)]
+    events: Entries,
     /// Go on after this position.
     read_to: Seq,
     /// Where the next page begins; null where the log ends.
     next_cursor: Option<String>,
     /// Most entries of a page.
     limit: usize,
+    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
+    truncated: bool,
     /// The log has nothing before this position any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -214,18 +220,30 @@ fn start(query: &mut Query, scope: &str) -> Seq {
 }
 
 fn page_wire(call: &Call, page: &LogPage, scope: &str, limit: usize, newest: Seq) -> PageWire {
-    let events = page.entries.iter().filter_map(|logged| {
-        let event = String::from_utf8(call.app.envelope.render(logged)?).ok()?;
-        Some(ItemWire { seq: logged.seq, event: RawValue::from_string(event).ok()? })
-    });
-    let more = page.read_to < newest;
+    let (mut events, mut read_to, mut shown) = (Entries::new(limit), page.read_to, None);
+    for logged in &page.entries {
+        let Some(event) = rendered(call, logged) else { continue };
+        if !events.push(&ItemWire { seq: logged.seq, event }) {
+            // The first one always finds room.
+            read_to = shown.unwrap_or(read_to);
+            break;
+        }
+        shown = Some(logged.seq);
+    }
     PageWire {
-        events: events.collect(),
-        read_to: page.read_to,
-        next_cursor: more.then(|| cursor::encode(scope, &page.read_to.0.to_be_bytes())),
+        truncated: (page.truncated || events.is_truncated()) && read_to < newest,
+        events,
+        read_to,
+        next_cursor: (read_to < newest).then(|| cursor::encode(scope, &read_to.0.to_be_bytes())),
         limit,
         reset: page.reset,
     }
+}
+
+/// The event of an entry, if it is one.
+fn rendered(call: &Call, logged: &Logged) -> Option<Box<RawValue>> {
+    let event = String::from_utf8(call.app.envelope.render(logged)?).ok()?;
+    RawValue::from_string(event).ok()
 }
 
 #[cfg(test)]
@@ -250,15 +268,9 @@ mod tests {
     }
 
     #[test]
-    fn wishes_are_checked() {
-        let known = ["types", "project_id", "task_id", "after", "cursor"];
-        let mut good = Query::new(Some("types=task.created,dats.task.ready.small&project_id=p"), &known);
-        let wanted = Wanted::read(&mut good);
-        assert!(wanted.project.is_some());
-        good.finish().unwrap();
-        for bad in ["types=task.nothing", "types=", "task_id=t-1", "project_id=", "after=x", "cursor=x"] {
-            let mut query = Query::new(Some(bad), &known);
-            Wanted::read(&mut query);
+    fn places_are_checked() {
+        for bad in ["after=x", "after=-1", "cursor=x"] {
+            let mut query = Query::new(Some(bad), &["after", "cursor"]);
             start(&mut query, "s");
             assert!(query.finish().is_err(), "{bad}");
         }

@@ -28,8 +28,10 @@ use crate::transfer;
 pub(super) const DEFAULT_DEPTH: u64 = 3;
 /// Most records of one document.
 const MOST: usize = 1000;
-/// Most statements of one document.
-const MOST_STATEMENTS: usize = 100_000;
+/// Most bytes of one document: it can't be cut, since it is nothing without its
+/// other half.
+const MOST_BYTES: usize = MOST_MIB << 20;
+const MOST_MIB: usize = 4;
 /// What an id keeps in a qualified name.
 const LOCAL_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
@@ -62,20 +64,24 @@ pub(super) async fn export(call: Call) -> Reply {
     let nodes = nodes.map_err(|count| {
         Problem::invalid_field("depth", format!("reaches {count} records, one document has at most {MOST}"))
     })?;
+    let too_large = || {
+        let message = format!("reaches more than the {MOST_MIB} MiB of one document: ask for a smaller depth");
+        Problem::invalid_field("depth", message)
+    };
     if format.as_deref() == Some("dot") {
-        let response = reply::rendered(StatusCode::OK, dot(&graph, of, &nodes));
+        let response = reply::rendered(StatusCode::OK, dot(&graph, of, &nodes).ok_or_else(too_large)?);
         return Ok(reply::with(response, CONTENT_TYPE, HeaderValue::from_static("text/vnd.graphviz")));
     }
-    let mut records = Vec::with_capacity(nodes.len());
+    let mut document = Document::new(&graph);
     for (node, known) in nodes.iter().filter_map(|node| Some((*node, graph.record(*node)?))) {
-        if let Some(record) = call.app.engine.record(known.id).await? {
-            records.push((record, node, known.flag));
+        // One after the other: the row of a record can be larger than all that is said of it.
+        if let Some(record) = call.app.engine.record(known.id).await?
+            && !document.add(&record, node, known.flag)
+        {
+            return Err(too_large());
         }
     }
-    let document = prov(&graph, &records).ok_or_else(|| {
-        Problem::invalid_field("depth", format!("reaches more than the {MOST_STATEMENTS} statements of one document"))
-    })?;
-    Ok(reply::json(StatusCode::OK, &document))
+    Ok(reply::json(StatusCode::OK, &document.finish()))
 }
 
 /// Which sides of the record are shown: above, what it depends on, and below,
@@ -114,8 +120,9 @@ fn around(
     Ok(Ok(std::iter::once(of).chain(found).collect()))
 }
 
-/// Graphviz: an arrow leads from what was used to what was made of it.
-fn dot(graph: &Graph, of: Node, nodes: &[Node]) -> String {
+/// Graphviz: an arrow leads from what was used to what was made of it. `None`:
+/// it is too large.
+fn dot(graph: &Graph, of: Node, nodes: &[Node]) -> Option<String> {
     let shown: HashSet<Node> = nodes.iter().copied().collect();
     let mut out =
         "digraph provenance {\n  rankdir=LR;\n  node [shape=box, style=filled, fillcolor=white];\n".to_owned();
@@ -136,10 +143,13 @@ fn dot(graph: &Graph, of: Node, nodes: &[Node]) -> String {
             let name = quoted(graph.artifact_id(artifact).unwrap_or_default());
             let style = if relationship == Relationship::Referenced { ", style=dashed" } else { "" };
             let _ = writeln!(out, "  \"{}\" -> \"{}\" [label={name}{style}];", above.id, known.id);
+            if out.len() > MOST_BYTES {
+                return None;
+            }
         }
     }
     out.push_str("}\n");
-    out
+    Some(out)
 }
 
 fn label(graph: &Graph, node: Node, known: &Known) -> String {
@@ -162,65 +172,96 @@ fn name(kind: &str, id: &str) -> String {
 
 /// Relations without names of their own.
 #[derive(Default)]
-struct Relations(BTreeMap<&'static str, Map<String, Value>>);
+struct Relations {
+    all: BTreeMap<&'static str, Map<String, Value>>,
+    bytes: usize,
+}
 
 impl Relations {
     fn add(&mut self, kind: &'static str, relation: Value) {
-        let relations = self.0.entry(kind).or_default();
-        relations.insert(format!("_:{kind}{}", relations.len() + 1), relation);
-    }
-
-    fn len(&self) -> usize {
-        self.0.values().map(Map::len).sum()
+        let relations = self.all.entry(kind).or_default();
+        let name = format!("_:{kind}{}", relations.len() + 1);
+        self.bytes += name.len() + json_bytes(&relation);
+        relations.insert(name, relation);
     }
 }
 
-/// Artifacts are entities, records activities, workers agents; `None`: there
-/// is too much to say.
-fn prov(graph: &Graph, records: &[(Record, Node, Flag)]) -> Option<Value> {
-    let (mut activities, mut agents) = (Map::new(), Map::new());
-    let (mut entities, mut relations) = (Entities { graph, all: Map::new() }, Relations::default());
-    for (record, node, flag) in records {
+/// How long a flat object is in JSON, about.
+fn json_bytes(object: &Value) -> usize {
+    let fields = object.as_object().into_iter().flatten();
+    fields.map(|(name, value)| name.len() + value.as_str().map_or(32, str::len) + 6).sum()
+}
+
+/// A PROV-JSON document: artifacts are entities, records activities, workers
+/// agents.
+struct Document<'a> {
+    graph: &'a Graph,
+    activities: Map<String, Value>,
+    agents: Map<String, Value>,
+    entities: Entities<'a>,
+    relations: Relations,
+}
+
+impl<'a> Document<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let entities = Entities { graph, all: Map::new(), bytes: 0 };
+        Self { graph, activities: Map::new(), agents: Map::new(), entities, relations: Relations::default() }
+    }
+
+    /// Whether it is larger than one may be.
+    fn is_too_large(&self) -> bool {
+        // An activity or an agent takes less than a KiB.
+        let others = (self.activities.len() + self.agents.len()) << 10;
+        self.relations.bytes + self.entities.bytes + others > MOST_BYTES
+    }
+
+    /// Says what is known of a record; `false`: the document is too large.
+    fn add(&mut self, record: &Record, node: Node, flag: Flag) -> bool {
         let activity = name("record", &record.id.to_string());
-        activities.insert(activity.clone(), activity_of(record, *flag));
+        self.activities.insert(activity.clone(), activity_of(record, flag));
+        let relations = &mut self.relations;
         if let Some(worker) = &record.worker {
             let agent = name("worker", worker.as_str());
-            agents.insert(
+            self.agents.insert(
                 agent.clone(),
                 json!({"prov:label": worker, "prov:type": {"$": "prov:SoftwareAgent", "type": "xsd:QName"}}),
             );
             relations.add("wasAssociatedWith", json!({"prov:activity": activity, "prov:agent": agent}));
         }
-        let bound = bound(graph, *node);
-        let used = record.inputs.iter().map(|input| {
-            let id = input.artifact.as_str();
-            entities.entity(&input.artifact, bound.get(id).copied(), None, &mut relations)
-        });
-        let used: Vec<String> = used.collect();
-        if relations.len() + used.len().saturating_mul(record.outputs.len() + 1) > MOST_STATEMENTS {
-            return None;
-        }
-        for (used, input) in used.iter().zip(&record.inputs) {
+        let bound = bound(self.graph, node);
+        let mut all_used = Vec::with_capacity(record.inputs.len());
+        for input in &record.inputs {
+            let maker = bound.get(input.artifact.as_str()).copied();
+            let used = self.entities.entity(&input.artifact, maker, None, relations);
             let role = json!(input.relationship);
             relations.add("used", json!({"prov:activity": activity, "prov:entity": used, "prov:role": role}));
+            all_used.push(used);
         }
         for output in &record.outputs {
             let kind = output.artifact.kind.as_deref();
-            let made = entities.entity(&output.artifact.id, Some(record.id), kind, &mut relations);
-            relations.add("wasGeneratedBy", json!({"prov:entity": made, "prov:activity": activity}));
-            for used in &used {
+            let made = self.entities.entity(&output.artifact.id, Some(record.id), kind, &mut self.relations);
+            self.relations.add("wasGeneratedBy", json!({"prov:entity": made, "prov:activity": activity}));
+            for used in &all_used {
                 let derived = json!({"prov:generatedEntity": made, "prov:usedEntity": used, "prov:activity": activity});
-                relations.add("wasDerivedFrom", derived);
+                self.relations.add("wasDerivedFrom", derived);
+            }
+            if self.is_too_large() {
+                return false;
             }
         }
+        !self.is_too_large()
     }
-    let mut document = json!({
-        "prefix": {"dats": "urn:dats:"}, "entity": entities.all, "activity": activities, "agent": agents,
-    });
-    for (kind, relations) in relations.0 {
-        document[kind] = Value::Object(relations);
+
+    fn finish(self) -> Value {
+        let mut document = json!({
+            "prefix": {"dats": "urn:dats:"}, "entity": self.entities.all, "activity": self.activities,
+            "agent": self.agents,
+        });
+        for (kind, relations) in self.relations.all {
+            document[kind] = Value::Object(relations);
+        }
+        document
     }
-    Some(document)
 }
 
 /// The records that the inputs of a record are bound to, by artifact.
@@ -237,6 +278,7 @@ fn bound(graph: &Graph, node: Node) -> HashMap<&str, RecordId> {
 struct Entities<'a> {
     graph: &'a Graph,
     all: Map<String, Value>,
+    bytes: usize,
 }
 
 impl Entities<'_> {
@@ -250,13 +292,18 @@ impl Entities<'_> {
     ) -> String {
         let whole = name("artifact", id.as_str());
         let makers = self.graph.find_artifact(id).map_or(0, |artifact| self.graph.producers(artifact).take(2).count());
-        let known = self.all.entry(whole.clone()).or_insert_with(|| json!({"prov:label": id}));
+        let bytes = &mut self.bytes;
+        let known = self.all.entry(whole.clone()).or_insert_with(|| {
+            *bytes += whole.len() + id.as_str().len() + 64;
+            json!({"prov:label": id})
+        });
         if let (Some(kind), Value::Object(known)) = (kind, known) {
             known.insert("dats:type".to_owned(), kind.into());
         }
         let Some(maker) = maker.filter(|_| makers > 1) else { return whole };
         let version = name(&format!("version.{maker}"), id.as_str());
         if !self.all.contains_key(&version) {
+            self.bytes += version.len() + id.as_str().len() + 64;
             self.all.insert(version.clone(), json!({"prov:label": id}));
             let of = json!({"prov:specificEntity": version, "prov:generalEntity": whole});
             relations.add("specializationOf", of);
@@ -299,7 +346,7 @@ mod tests {
     #[test]
     fn an_empty_document_has_its_parts() {
         assert_eq!(
-            prov(&Graph::default(), &[]).unwrap(),
+            Document::new(&Graph::default()).finish(),
             json!({"prefix": {"dats": "urn:dats:"}, "entity": {}, "activity": {}, "agent": {}})
         );
     }

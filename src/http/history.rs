@@ -9,16 +9,19 @@ use utoipa::ToSchema;
 
 use super::app::App;
 use super::cursor;
+use super::entries::Entries;
 use super::problem::Problem;
 use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
-use super::sse::{self, Over, Stream};
+use super::sse::{Over, Stream};
 use super::tasks::task_id;
-use crate::store::LogEntry;
+use crate::store::{LogEntry, PageBudget};
 use crate::task::{Change, Phase, Seq, Status, TaskError, TaskId};
 
 /// Entries that a stream reads at once.
 const CHUNK: usize = 256;
+/// Bytes of entries that a stream reads at once.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// A change of a task.
 #[derive(Serialize, ToSchema)]
@@ -101,11 +104,14 @@ fn error_detail(error: &TaskError) -> Value {
 /// A page of a task's history, the oldest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = History)]
-pub(super) struct HistoryWire<'a> {
+pub(super) struct HistoryWire {
     /// The changes.
-    events: Vec<EntryWire<'a>>,
+    #[schema(value_type = Vec<EntryWire<'static>>)]
+    events: Entries,
     /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
+    /// The page ends before its limit, by its bytes: go on with the cursor.
+    truncated: bool,
 }
 
 /// `GET /tasks/{id}/events`
@@ -123,15 +129,13 @@ pub(super) async fn list(call: Call) -> Reply {
     });
     query.finish()?;
     let after = Seq(after.unwrap_or(0));
-    // One more tells whether there is a next page.
-    let read = call.app.engine.history(id, after, limit + 1).await?;
-    let mut entries = read.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
-    let more = entries.len() > limit;
-    entries.truncate(limit);
-    let last = entries.last().filter(|_| more);
-    let next_cursor = last.map(|(seq, _)| cursor::encode(&scope, &seq.0.to_be_bytes()));
-    let events = entries.iter().filter_map(|(seq, entry)| EntryWire::new(*seq, entry)).collect();
-    Ok(reply::json(StatusCode::OK, &HistoryWire { events, next_cursor }))
+    let read = call.app.engine.history(id, after, limit).await?;
+    let page = read.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
+    let mut events = Entries::new(limit);
+    let shown = events.take_known(page.entries.iter().map(|(seq, entry)| EntryWire::new(*seq, entry)));
+    let next_cursor = page.after(shown).map(|(seq, _)| cursor::encode(&scope, &seq.0.to_be_bytes()));
+    let truncated = page.is_truncated || events.is_truncated();
+    Ok(reply::json(StatusCode::OK, &HistoryWire { events, next_cursor, truncated }))
 }
 
 /// `GET /tasks/{id}/stream`
@@ -142,7 +146,7 @@ pub(super) async fn stream(call: Call) -> Reply {
     if call.app.engine.history(id, after, 1).await?.is_none() {
         return Err(Problem::task_not_found(&call.raw_id));
     }
-    let (stream, response) = sse::open(call.app.settings.heartbeat, call.stopping.clone());
+    let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.stopping.clone())?;
     tokio::spawn(tell(Arc::clone(&call.app), id, after, stream));
     Ok(response)
 }
@@ -154,20 +158,26 @@ async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: Stream) -
         let changed = app.engine.changed(task);
         let ended = app.engine.status(task).await.map_err(|_| Over)?.is_none_or(|answer| answer.ended);
         loop {
-            let read = app.engine.history(task, after, CHUNK).await.map_err(|_| Over)?;
-            let entries = read.unwrap_or_default();
-            for (seq, entry) in &entries {
+            let read = {
+                let _reading = app.streams.reading().await;
+                app.engine.history(task, after, PageBudget::with_bytes(CHUNK, CHUNK_BYTES)).await.map_err(|_| Over)?
+            };
+            // Retention may have removed the task.
+            let Some(page) = read else { return Ok(()) };
+            for (seq, entry) in &page.entries {
                 after = *seq;
                 let Some(wire) = EntryWire::new(*seq, entry) else { continue };
                 let data = serde_json::to_vec(&wire).unwrap_or_default();
                 stream.event(seq.0, wire.kind, &data).await?;
             }
             stream.flush().await?;
-            if entries.len() < CHUNK {
+            if !page.has_more {
                 break;
             }
         }
-        let Some(changed) = changed.filter(|_| !ended) else { return Ok(()) };
+        if ended {
+            return Ok(());
+        }
         stream.wait(changed).await?;
     }
 }

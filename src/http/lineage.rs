@@ -5,6 +5,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::entries::Entries;
 use super::problem::Problem;
 use super::provenance::Standing;
 use super::query::Query;
@@ -23,7 +24,7 @@ pub(super) fn subject(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
     Engine::named(graph, id)
 }
 
-fn node(graph: &Graph, id: &str) -> Result<Node, Problem> {
+pub(super) fn node(graph: &Graph, id: &str) -> Result<Node, Problem> {
     subject(graph, id).map(|(_, node)| node).ok_or_else(|| Problem::provenance_not_found(id))
 }
 
@@ -151,7 +152,7 @@ fn relationship(graph: &Graph, dependent: Node, dependency: Node) -> Relationshi
 }
 
 /// How far a walk goes; `None`: to the end.
-fn depth(query: &mut Query) -> Option<u32> {
+pub(super) fn depth(query: &mut Query) -> Option<u32> {
     let depth = query.number("depth", 1..=u64::from(u32::MAX)).and_then(|depth| u32::try_from(depth).ok());
     match query.one("direct").as_deref() {
         None | Some("false") => depth,
@@ -169,7 +170,7 @@ fn depth(query: &mut Query) -> Option<u32> {
 }
 
 /// The wanted page of what `find` finds, or of what was found before.
-async fn page(
+pub(super) async fn page(
     call: &Call,
     place: Option<Place>,
     find: impl FnOnce(&Graph, &Stop) -> Result<What, Problem> + Send + 'static,
@@ -194,12 +195,12 @@ pub(super) struct WalkWire<'a> {
     artifacts: Vec<&'a str>,
     /// In the answer to `/dependents`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    dependents: Option<Vec<EntryWire<'a>>>,
+    #[schema(value_type = Option<Vec<EntryWire<'static>>>, nullable = false)]
+    dependents: Option<Entries>,
     /// In the answer to `/dependencies`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    dependencies: Option<Vec<EntryWire<'a>>>,
+    #[schema(value_type = Option<Vec<EntryWire<'static>>>, nullable = false)]
+    dependencies: Option<Entries>,
     /// How many there are.
     total: usize,
     /// The longest way.
@@ -208,6 +209,8 @@ pub(super) struct WalkWire<'a> {
     next_cursor: Option<String>,
     /// Most entries of a page.
     limit: usize,
+    /// The page ends before its limit, by its bytes: go on with the cursor.
+    truncated: bool,
 }
 
 /// `GET /provenance/{id}/dependents`
@@ -241,7 +244,10 @@ async fn around(call: Call, side: Side) -> Reply {
         return Err(Problem::cursor_expired());
     };
     let places = page.offset..page.offset.saturating_add(limit).min(walk.len());
-    let entries = places.filter_map(|at| walk.get(at)).filter_map(|found| side.entry(graph, found)).collect();
+    let found = places.filter_map(|at| walk.get(at)).map(|found| side.entry(graph, found));
+    let mut entries = Entries::new(limit);
+    let shown = entries.take_known(found);
+    let truncated = entries.is_truncated();
     let (dependents, dependencies) = match side {
         Side::Dependents => (Some(entries), None),
         Side::Dependencies => (None, Some(entries)),
@@ -254,8 +260,9 @@ async fn around(call: Call, side: Side) -> Reply {
         dependencies,
         total: walk.len(),
         max_depth: walk.max_depth(),
-        next_cursor: call.app.walks.next(&page, &scope, limit, walk.len()),
+        next_cursor: call.app.walks.next(&page, &scope, shown, walk.len()),
         limit,
+        truncated,
     };
     Ok(reply::json(StatusCode::OK, &wire))
 }
@@ -298,7 +305,7 @@ pub(super) struct ImpactCounts {
 }
 
 /// A page of a list, by the offset that all lists of an answer share.
-fn part<T>(all: &[T], offset: usize, limit: usize) -> &[T] {
+pub(super) fn part<T>(all: &[T], offset: usize, limit: usize) -> &[T] {
     let rest = all.get(offset..).unwrap_or_default();
     &rest[..limit.min(rest.len())]
 }
@@ -366,7 +373,7 @@ pub(super) struct CauseWire<'a> {
 /// Where a taint comes from, the nearest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RootCauses)]
-pub(super) struct CausesWire<'a> {
+pub(super) struct CausesWire {
     /// The record that was asked about.
     provenance_id: RecordId,
     /// Whether it is bad itself.
@@ -374,7 +381,8 @@ pub(super) struct CausesWire<'a> {
     /// Whether it may be bad.
     is_suspect: bool,
     /// The tainted records above it.
-    causes: Vec<CauseWire<'a>>,
+    #[schema(value_type = Vec<CauseWire<'static>>)]
+    causes: Entries,
     /// How many there are.
     total: usize,
     /// Whether there are more than are listed.
@@ -403,7 +411,7 @@ pub(super) async fn root_cause(call: Call) -> Reply {
         Ok::<_, Stopped>((nearest.collect::<Vec<_>>(), causes.len()))
     });
     let (paths, total) = paths.await??;
-    let mut causes = Vec::with_capacity(paths.len());
+    let mut causes = Entries::new(limit);
     for (path, depth) in paths {
         let Some((cause, known)) = path.first().and_then(|cause| Some((*cause, graph.record(*cause)?))) else {
             continue;
@@ -411,7 +419,7 @@ pub(super) async fn root_cause(call: Call) -> Reply {
         let Some(record) = call.app.engine.record(known.id).await? else { continue };
         let standing = Standing::of_record(&call.app.engine, &known, &record).await?;
         let Standing { tainted_at, tainted_reason, .. } = standing;
-        causes.push(CauseWire {
+        let wire = CauseWire {
             provenance_id: known.id,
             artifacts: artifacts(&graph, cause),
             depth,
@@ -420,79 +428,14 @@ pub(super) async fn root_cause(call: Call) -> Reply {
             about: About::new(&graph, &known),
             truncated: usize::try_from(depth).is_ok_and(|depth| path.len() <= depth),
             path: path.iter().filter_map(|node| Named::new(&graph, *node)).collect(),
-        });
+        };
+        if !causes.push(&wire) {
+            break;
+        }
     }
     let truncated = causes.len() < total;
     let about = About::new(&graph, &known);
     let (is_tainted, is_suspect) = (about.is_tainted, about.is_suspect);
     let wire = CausesWire { provenance_id: known.id, is_tainted, is_suspect, causes, total, truncated, limit };
     Ok(reply::json(StatusCode::OK, &wire))
-}
-
-/// The shortest way from a record to one that depends on it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Path)]
-pub(super) struct PathWire<'a> {
-    /// Where it begins.
-    from: RecordId,
-    /// Where it ends.
-    to: RecordId,
-    /// Edges between the two.
-    length: usize,
-    /// The records on it, both ends with it: a page.
-    path: Vec<StepWire<'a>>,
-    /// Where the next page begins, for 60 s; null on the last one.
-    next_cursor: Option<String>,
-    /// Most entries of a page.
-    limit: usize,
-}
-
-/// A record on a path.
-#[derive(Serialize, ToSchema)]
-#[schema(as = PathStep)]
-pub(super) struct StepWire<'a> {
-    /// The record.
-    provenance_id: RecordId,
-    /// What it has made.
-    #[schema(value_type = Vec<ArtifactId>)]
-    artifacts: Vec<&'a str>,
-    /// Steps from the beginning.
-    depth: usize,
-    #[serde(flatten)]
-    about: About<'a>,
-}
-
-/// `GET /provenance/path`
-pub(super) async fn path(call: Call) -> Reply {
-    let mut query = call.query(&["from", "to", "depth", "limit", "cursor"]);
-    let (limit, depth) = (query.limit(), depth(&mut query));
-    let mut end = |name: &str| {
-        let id = query.one(name);
-        if id.is_none() {
-            query.wrong(name, "is required: a record or an artifact");
-        }
-        id.unwrap_or_default()
-    };
-    let (from, to) = (end("from"), end("to"));
-    let scope = format!("path {depth:?} {from:?} {to:?}");
-    let place = walks::place(&mut query, &scope);
-    query.finish()?;
-    let page = page(&call, place, move |graph, stop| {
-        let path = graph.until(|| stop.is_set()).path(node(graph, &from)?, node(graph, &to)?, depth)?;
-        path.map(What::Path).ok_or_else(|| Problem::no_path(&from, &to))
-    });
-    let page = page.await?;
-    let (graph, What::Path(path)) = (&page.found.graph, &page.found.what) else {
-        return Err(Problem::cursor_expired());
-    };
-    let id = |end: Option<&Node>| end.and_then(|node| graph.record(*node)).map(|known| known.id);
-    let (Some(from), Some(to)) = (id(path.first()), id(path.last())) else { return Err(Problem::cursor_expired()) };
-    let steps = part(path, page.offset, limit).iter().enumerate().filter_map(|(at, node)| {
-        let known = graph.record(*node)?;
-        let (artifacts, about) = (artifacts(graph, *node), About::new(graph, &known));
-        Some(StepWire { provenance_id: known.id, artifacts, depth: page.offset + at, about })
-    });
-    let (steps, length) = (steps.collect(), path.len() - 1);
-    let next_cursor = call.app.walks.next(&page, &scope, limit, path.len());
-    Ok(reply::json(StatusCode::OK, &PathWire { from, to, length, path: steps, next_cursor, limit }))
 }

@@ -282,6 +282,28 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(1)
     }
 
+    /// All places for event streams are taken.
+    pub(super) fn too_many_streams(most: usize) -> Self {
+        let detail = format!(
+            "there are {most} event streams already (server.max_streams): come again, or read pages instead \
+             (Accept: application/json)"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(5)
+    }
+
+    /// All places for imports are taken.
+    pub(super) fn too_many_imports(most: usize) -> Self {
+        let detail = format!("there are {most} imports at work already: come again when one has ended");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(5)
+    }
+
+    /// All places for expensive reads are taken.
+    pub(super) fn too_many_reads() -> Self {
+        let detail = "too many lists, trees and exports are read at once, or clients do not read theirs: come again, \
+                      or ask for less at once (limit)";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(1)
+    }
+
     /// A handler panicked: a defect, logged where it was caught.
     pub(super) fn internal() -> Self {
         let detail = "the request met a defect of the service";

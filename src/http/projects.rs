@@ -10,6 +10,7 @@ use uuid::{NoContext, Uuid};
 
 use super::body::Body;
 use super::cursor;
+use super::entries::Entries;
 use super::headers;
 use super::openapi::{TasksByPhase, TasksByStatus};
 use super::problem::Problem;
@@ -266,11 +267,13 @@ fn shown(project: &Project) -> Response<Body> {
 }
 
 /// A page of projects, by id.
+#[expect(clippy::option_option, reason = "absent with a cursor, null on the last page")]
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProjectList)]
-pub(super) struct ListWire<'a> {
+pub(super) struct ListWire {
     /// The projects.
-    projects: Vec<ProjectWire<'a>>,
+    #[schema(value_type = Vec<ProjectWire<'static>>)]
+    projects: Entries,
     /// How many there are.
     total: u64,
     /// Where the next page begins; null on the last one.
@@ -281,6 +284,11 @@ pub(super) struct ListWire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     offset: Option<usize>,
+    /// The `offset` of the next page; null on the last one. Absent with a cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_offset: Option<Option<usize>>,
+    /// The page ends before its limit, by its bytes: go on with the cursor.
+    truncated: bool,
 }
 
 /// `GET /projects`
@@ -303,15 +311,14 @@ pub(super) async fn list(call: Call) -> Reply {
     });
     query.finish()?;
     let skip = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
-    // One more tells whether there is a next page.
-    let (mut projects, total) = call.app.engine.projects(skip, after, limit + 1).await?;
-    let more = projects.len() > limit;
-    projects.truncate(limit);
-    let last = projects.last().filter(|_| more);
-    let next_cursor = last.map(|project| cursor::encode(SCOPE, project.id.as_str().as_bytes()));
+    let (page, total) = call.app.engine.projects(skip, after, limit).await?;
+    let mut projects = Entries::new(limit);
+    let shown = projects.take(page.entries.iter().map(ProjectWire::new));
+    let next_cursor = page.after(shown).map(|project| cursor::encode(SCOPE, project.id.as_str().as_bytes()));
     let offset = cursor.is_none().then_some(skip);
-    let projects = projects.iter().map(ProjectWire::new).collect();
-    Ok(reply::json(StatusCode::OK, &ListWire { projects, total, next_cursor, limit, offset }))
+    let next_offset = offset.map(|offset| next_cursor.as_ref().map(|_| offset.saturating_add(shown)));
+    let truncated = page.is_truncated || projects.is_truncated();
+    Ok(reply::json(StatusCode::OK, &ListWire { projects, total, next_cursor, limit, offset, next_offset, truncated }))
 }
 
 /// How many lately.

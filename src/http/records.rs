@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::cursor;
+use super::entries::Entries;
 use super::provenance::{RecordWire, Standing};
 use super::query::Query;
 use super::reply::{self, Reply};
@@ -35,16 +36,17 @@ pub(super) const STATUSES: [RecordStatus; 4] =
 /// A page of records, the newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RecordList)]
-pub(super) struct ListWire<'a> {
+pub(super) struct ListWire {
     /// The records.
-    records: Vec<RecordWire<'a>>,
+    #[schema(value_type = Vec<RecordWire<'static>>)]
+    records: Entries,
     /// How many there are, where that is known.
     total: Option<u64>,
     /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
     /// Most entries of a page.
     limit: usize,
-    /// Looking for more was given up here: go on with the cursor.
+    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
     truncated: bool,
 }
 
@@ -64,17 +66,21 @@ pub(super) async fn list(call: Call) -> Reply {
     query.finish()?;
     let engine = &call.app.engine;
     let page = engine.records(filter, before, limit).await?;
-    let mut standings = Vec::with_capacity(page.records.len());
-    for (record, known) in &page.records {
-        standings.push(Standing::of_record(engine, known, record).await?);
+    let (mut records, mut next, mut last) = (Entries::new(limit), page.next, None);
+    for (place, record, known) in &page.records {
+        let standing = Standing::of_record(engine, known, record).await?;
+        if !records.push(&RecordWire::new(record, &standing)) {
+            next = last;
+            break;
+        }
+        last = Some(*place);
     }
-    let records = page.records.iter().zip(&standings).map(|((record, _), standing)| RecordWire::new(record, standing));
     let wire = ListWire {
-        records: records.collect(),
+        truncated: page.truncated || records.is_truncated(),
+        records,
         total: page.total,
-        next_cursor: page.next.map(|place| cursor::encode(&scope, &place.to_bytes())),
+        next_cursor: next.map(|place| cursor::encode(&scope, &place.to_bytes())),
         limit,
-        truncated: page.truncated,
     };
     Ok(reply::json(StatusCode::OK, &wire))
 }

@@ -201,6 +201,26 @@ impl Endpoint {
         )
     }
 
+    /// Whether its answer is read on a thread of its own: it can be as large as
+    /// a page, or look at many rows. `GET /events` decides by itself, since a
+    /// stream waits for most of its time.
+    pub(super) const fn is_expensive(self) -> bool {
+        self.is_walk()
+            || matches!(
+                self,
+                Self::ListTasks
+                    | Self::TaskHistory
+                    | Self::TaskTree
+                    | Self::ListProjects
+                    | Self::GetProvenance
+                    | Self::Affected
+                    | Self::ListCheckpoints
+                    | Self::RolledBack
+                    | Self::ListDeadLetters
+                    | Self::ShowDeadLetter
+            )
+    }
+
     /// Whether it answers callers that do not know the key.
     pub(super) const fn is_public(self) -> bool {
         matches!(self, Self::Health | Self::Live | Self::Ready)

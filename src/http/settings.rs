@@ -35,6 +35,8 @@ pub struct Limits {
     pub connections: usize,
     /// Most connections at once from one address.
     pub connections_per_address: usize,
+    /// Most event streams at once, of tasks and of the log.
+    pub streams: usize,
     /// Largest request head, in bytes; at least 8192.
     pub head_bytes: usize,
     /// Largest request body, in bytes.
@@ -87,6 +89,7 @@ pub(super) mod tests {
         Limits {
             connections: 4,
             connections_per_address: 3,
+            streams: 2,
             head_bytes: 8192,
             body_bytes: 1024 * 1024,
             head_timeout: Duration::from_millis(300),

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::cursor;
+use super::entries::Entries;
 use super::openapi::TaintAction;
 use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
@@ -76,7 +77,7 @@ fn event(graph: &Graph, store: Uuid, entry: &AuditEntry, wanted: Option<&Artifac
             let event = taint_event(graph, store, *place, (cascade, change), wanted);
             Some(EventWire { detail, ..event.into() })
         }
-        AuditEntry::Imported(event) => imported_event(event).map(EventWire::from),
+        AuditEntry::Imported { event, .. } => imported_event(event).map(EventWire::from),
     }
 }
 
@@ -85,12 +86,13 @@ fn event(graph: &Graph, store: Uuid, entry: &AuditEntry, wanted: Option<&Artifac
 #[schema(as = TaintEventList)]
 pub(super) struct ListWire {
     /// The entries.
-    taint_events: Vec<EventWire>,
+    #[schema(value_type = Vec<EventWire>)]
+    taint_events: Entries,
     /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
     /// Most entries of a page.
     limit: usize,
-    /// Looking for more was given up here: go on with the cursor.
+    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
     truncated: bool,
 }
 
@@ -117,12 +119,19 @@ pub(super) async fn list(call: Call) -> Reply {
     let wanted = filter.artifact.clone();
     let page = engine.audit(filter, from, limit).await?;
     let graph = engine.graph();
-    let event = |entry| event(&graph, engine.store_id(), entry, wanted.as_ref());
+    let (mut taint_events, mut next) = (Entries::new(limit), page.next);
+    for entry in &page.entries {
+        let event = event(&graph, engine.store_id(), entry, wanted.as_ref());
+        if event.is_some_and(|event| !taint_events.push(&event)) {
+            next = Some(entry.place());
+            break;
+        }
+    }
     let wire = ListWire {
-        taint_events: page.entries.iter().filter_map(event).collect(),
-        next_cursor: page.next.map(|place| cursor::encode(&scope, &encode(place))),
+        truncated: page.truncated || taint_events.is_truncated(),
+        taint_events,
+        next_cursor: next.map(|place| cursor::encode(&scope, &encode(place))),
         limit,
-        truncated: page.truncated,
     };
     Ok(reply::json(StatusCode::OK, &wire))
 }

@@ -96,7 +96,13 @@ fn render(page: &TaskPage, scope: &str, limit: usize, offset: Option<usize>) -> 
     let total = page.total.map_or_else(|| "null".to_owned(), |total| total.to_string());
     let next = page.next.map(|task| cursor::encode(scope, &task.to_bytes()));
     let next = next.map_or_else(|| "null".to_owned(), |cursor| format!("\"{cursor}\""));
-    let offset = offset.map(|offset| format!(",\"offset\":{offset}")).unwrap_or_default();
+    let next_offset = |offset: usize| {
+        // Where nothing was found, going on by an offset would begin at the same place again.
+        let goes_on = page.next.is_some() && !page.tasks.is_empty();
+        if goes_on { offset.saturating_add(page.tasks.len()).to_string() } else { "null".to_owned() }
+    };
+    let offset = offset.map(|offset| format!(",\"offset\":{offset},\"next_offset\":{}", next_offset(offset)));
+    let offset = offset.unwrap_or_default();
     let truncated = page.truncated;
     let rest =
         format!("],\"total\":{total},\"next_cursor\":{next},\"limit\":{limit}{offset},\"truncated\":{truncated}}}");
@@ -120,7 +126,8 @@ mod tests {
         let value: Value = serde_json::from_slice(&render(&page, "s", 2, Some(0))).unwrap();
         let cursor = cursor::encode("s", &[7; 16]);
         let expected = json!({
-            "tasks": [{"v": 1}, {"v": 2}], "total": 9, "next_cursor": cursor, "limit": 2, "offset": 0, "truncated": false,
+            "tasks": [{"v": 1}, {"v": 2}], "total": 9, "next_cursor": cursor, "limit": 2, "offset": 0,
+            "next_offset": 2, "truncated": false,
         });
         assert_eq!(value, expected);
         let last = TaskPage { tasks: Vec::new(), next: None, total: None, truncated: true };

@@ -1,38 +1,60 @@
 //! `POST /provenance/import` and `GET /provenance/export`: provenance as
 //! lines in the form of the old program, as long as they are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
 use super::headers;
+use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Call;
 use crate::task::ProjectId;
-use crate::transfer::{self, Chunk};
+use crate::transfer::{self, Chunk, ImportBudget};
 
 /// Chunks that may wait on their way, in each direction.
 const CHUNKS: usize = 4;
+/// Most imports at once: each holds some MiB of lines.
+const MOST_IMPORTS: usize = 8;
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+/// The limits of all imports together.
+#[derive(Debug)]
+pub(super) struct Imports {
+    places: Arc<Semaphore>,
+    budget: ImportBudget,
+}
+
+impl Default for Imports {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(MOST_IMPORTS)), budget: ImportBudget::default() }
+    }
+}
 
 /// `POST /provenance/import`: lines in, a result for each out while they come.
 pub(super) fn import(call: Call) -> Reply {
     call.no_query()?;
     headers::require_lines(call.headers())?;
     call.app.engine.check_writable()?;
+    let places = call.app.imports.places.clone();
+    let place = places.try_acquire_owned().map_err(|_| Problem::too_many_imports(MOST_IMPORTS))?;
     let (sender, chunks) = mpsc::channel(CHUNKS);
     let (results, answer) = mpsc::channel(CHUNKS);
     let patience = call.app.settings.limits.body_timeout;
     tokio::spawn(receive(call.body, patience, call.stopping, sender));
-    let engine = call.app.engine.clone();
+    let app = call.app;
     // It ends with the body, or with the connection: then nobody takes its results.
-    tokio::spawn(async move { transfer::import(&engine, chunks, results).await });
+    tokio::spawn(async move {
+        transfer::import(&app.engine, &app.imports.budget, chunks, results).await;
+        drop(place);
+    });
     Ok(lines(Body::Stream(answer)))
 }
 

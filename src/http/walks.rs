@@ -204,9 +204,10 @@ impl Walks {
         Ok(Page { found, offset: place.offset, id: Some(place.id) })
     }
 
-    /// The cursor behind a page, where there is more: keeps the result.
-    pub(super) fn next(&self, page: &Page, scope: &str, limit: usize, total: usize) -> Option<String> {
-        let offset = page.offset.saturating_add(limit);
+    /// The cursor behind a page of `shown` entries, where there is more: keeps
+    /// the result.
+    pub(super) fn next(&self, page: &Page, scope: &str, shown: usize, total: usize) -> Option<String> {
+        let offset = page.offset.saturating_add(shown);
         if offset >= total {
             return None;
         }

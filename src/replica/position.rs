@@ -119,13 +119,13 @@ impl Phase {
             Self::Facts => facts_after(view, after, limit)?,
             Self::ImportedEvents => {
                 let after = after.and_then(|after| after.parse().ok()).unwrap_or(0);
-                let events = view.imported_events_after(after, limit)?.into_iter();
-                events.map(|(number, _)| (Key::ImportedEvent(number), number.to_string())).collect()
+                let numbers = view.imported_event_numbers_after(after, limit)?.into_iter();
+                numbers.map(|number| (Key::ImportedEvent(number), number.to_string())).collect()
             }
             Self::Checkpoints => {
                 let after = after.and_then(|after| CheckpointId::new(after).ok());
-                let checkpoints = view.checkpoints_after(after.as_ref(), limit)?.into_iter();
-                checkpoints.map(|point| (Key::Checkpoint(point.id.clone()), point.id.to_string())).collect()
+                let ids = view.checkpoint_ids_after(after.as_ref(), limit)?.into_iter();
+                ids.map(|id| (Key::Checkpoint(id.clone()), id.to_string())).collect()
             }
             Self::Contents if contents => {
                 let hashes = view.contents_after(after.and_then(hash_of), limit)?;

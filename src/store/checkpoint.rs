@@ -3,10 +3,11 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use redb::{ReadableTable as _, WriteTransaction};
+use redb::{AccessGuard, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
+use super::page::{Page, PageBudget, read_page};
 use super::tables::{self, CHECKPOINTS, CHECKPOINTS_BY_PROJECT};
 use super::{Batch, Error, View};
 use crate::task::{CheckpointId, InvalidId, ProjectId, Timestamp};
@@ -183,6 +184,32 @@ impl View {
         project: &ProjectId,
         before: Option<&(Timestamp, CheckpointId)>,
     ) -> Result<impl Iterator<Item = Result<Checkpoint, Error>> + use<>, Error> {
+        Ok(self.checkpoint_rows_of(project, before)?.map(|row| decode("checkpoints", row?.value())))
+    }
+
+    /// A page of the checkpoints of a project, newest first, before one of them.
+    pub fn checkpoint_page(
+        &self,
+        project: &ProjectId,
+        before: Option<&(Timestamp, CheckpointId)>,
+        mut budget: PageBudget,
+    ) -> Result<Page<Checkpoint>, Error> {
+        let mut page = Page::empty();
+        for row in self.checkpoint_rows_of(project, before)? {
+            let row = row?;
+            if !page.has_room(&mut budget, row.value().len()) {
+                break;
+            }
+            page.entries.push(decode("checkpoints", row.value())?);
+        }
+        Ok(page)
+    }
+
+    fn checkpoint_rows_of(
+        &self,
+        project: &ProjectId,
+        before: Option<&(Timestamp, CheckpointId)>,
+    ) -> Result<impl Iterator<Item = Result<AccessGuard<'static, tables::Bytes>, Error>> + use<>, Error> {
         let (project, rows) = (project.as_str(), self.table(tables::CHECKPOINTS)?);
         let by_project = self.table(tables::CHECKPOINTS_BY_PROJECT)?;
         let keys = match before {
@@ -194,8 +221,7 @@ impl View {
             let (key, _) = key?;
             let (_, _, id) = key.value();
             let missing = || Error::Corrupt { table: "checkpoints", detail: format!("checkpoint {id} has no row") };
-            let row = rows.get(id)?.ok_or_else(missing)?;
-            decode("checkpoints", row.value())
+            rows.get(id)?.ok_or_else(missing)
         }))
     }
 
@@ -211,11 +237,23 @@ impl View {
         Ok(progress)
     }
 
-    /// Checkpoints by id, after one of them, at most `limit`.
-    pub fn checkpoints_after(&self, after: Option<&CheckpointId>, limit: usize) -> Result<Vec<Checkpoint>, Error> {
+    /// A page of checkpoints by id, after one of them.
+    pub fn checkpoints_after(
+        &self,
+        after: Option<&CheckpointId>,
+        budget: PageBudget,
+    ) -> Result<Page<Checkpoint>, Error> {
         let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
         let rows = self.table(tables::CHECKPOINTS)?.range::<&str>((start, Bound::Unbounded))?;
-        rows.take(limit).map(|row| decode("checkpoints", row?.1.value())).collect()
+        read_page(rows, budget, |_, row| decode("checkpoints", row))
+    }
+
+    /// The ids of checkpoints after one of them, in their order, at most `limit`.
+    pub fn checkpoint_ids_after(&self, after: Option<&CheckpointId>, limit: usize) -> Result<Vec<CheckpointId>, Error> {
+        let corrupt = |error: InvalidId| Error::Corrupt { table: "checkpoints", detail: error.to_string() };
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
+        let rows = self.table(tables::CHECKPOINTS)?.range::<&str>((start, Bound::Unbounded))?;
+        rows.take(limit).map(|row| CheckpointId::new(row?.0.value()).map_err(corrupt)).collect()
     }
 
     /// Every checkpoint, by id.

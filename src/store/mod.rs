@@ -25,6 +25,7 @@ mod lineage;
 #[cfg(all(test, feature = "model"))]
 mod model;
 mod open;
+mod page;
 mod read;
 mod readers;
 mod recent;
@@ -47,6 +48,7 @@ pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
 pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
+pub use page::{PAGE_BYTES, Page, PageBudget};
 pub use read::{Scan, ScanFilter, Sizes, StatusView, View};
 pub use readers::Place;
 pub use recent::Recent;

@@ -10,6 +10,7 @@ use super::batch::IdempotencyRow;
 use super::codec::decode;
 use super::contents::ContentFiles;
 use super::lineage::CascadeRow;
+use super::page::{Page, PageBudget, read_page};
 use super::recover::{TakenEvents, ended_as};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
 use super::tables::{self, id_after_number, id_then, number_after_id, number_of, then_id};
@@ -93,6 +94,11 @@ pub struct Sizes {
 
 /// A task that a scan found.
 pub type Scan = Result<TaskId, Error>;
+
+/// An entry of a history, from its row.
+fn history_entry(key: &[u8; 24], row: &[u8]) -> Result<(Seq, LogEntry), Error> {
+    Ok((Seq(number_after_id(key)), decode("history", row)?))
+}
 
 /// Past the largest id there can be.
 const LAST_ID: [u8; 16] = [0xff; 16];
@@ -203,16 +209,13 @@ impl View {
         Ok(ids)
     }
 
-    /// The history of a task after a position, in order.
-    pub fn history(&self, id: TaskId, after: Seq, limit: usize) -> Result<Vec<(Seq, LogEntry)>, Error> {
+    /// A page of the history of a task after a position, in order.
+    pub fn history(&self, id: TaskId, after: Seq, budget: PageBudget) -> Result<Page<(Seq, LogEntry)>, Error> {
         let id = id.to_bytes();
-        let (first, last) = (id_then(id, after.0.saturating_add(1)), id_then(id, u64::MAX));
-        let mut entries = Vec::new();
-        for row in self.table(tables::HISTORY)?.range::<&[u8; 24]>(&first..=&last)?.take(limit) {
-            let (key, value) = row?;
-            entries.push((Seq(number_after_id(key.value())), decode("history", value.value())?));
-        }
-        Ok(entries)
+        // After the last position there is nothing, and no number above it.
+        let Some(first) = after.0.checked_add(1) else { return Ok(Page::empty()) };
+        let (first, last) = (id_then(id, first), id_then(id, u64::MAX));
+        read_page(self.table(tables::HISTORY)?.range::<&[u8; 24]>(&first..=&last)?, budget, history_entry)
     }
 
     /// The first position that the log still has, if it has any.
@@ -250,8 +253,13 @@ impl View {
 
     /// A provenance record.
     pub fn record(&self, id: RecordId) -> Result<Option<Record>, Error> {
+        Ok(self.sized_record(id)?.map(|(record, _)| record))
+    }
+
+    /// A provenance record, and the bytes of its row.
+    pub fn sized_record(&self, id: RecordId) -> Result<Option<(Record, usize)>, Error> {
         let row = self.table(tables::RECORDS)?.get(&id.to_bytes())?;
-        row.map(|row| decode("records", row.value())).transpose()
+        row.map(|row| Ok((decode("records", row.value())?, row.value().len()))).transpose()
     }
 
     /// The record with the largest id that names the artifact as an output.
@@ -271,29 +279,31 @@ impl View {
         row.map(|row| decode("projects", row.value())).transpose()
     }
 
-    /// Projects by id, after one of them, without deleted ones; and how many
-    /// there are in all.
+    /// A page of projects by id, after one of them, without deleted ones; and
+    /// how many there are in all.
     pub fn projects(
         &self,
         offset: usize,
         after: Option<&ProjectId>,
-        limit: usize,
-    ) -> Result<(Vec<Project>, u64), Error> {
-        let (mut page, mut total, mut skipped) = (Vec::new(), 0, 0);
+        mut budget: PageBudget,
+    ) -> Result<(Page<Project>, u64), Error> {
+        let mut page = Page::empty();
+        let (mut total, mut skipped) = (0, 0);
         for row in self.table(tables::PROJECTS)?.iter()? {
-            let project: Project = decode("projects", row?.1.value())?;
+            let (_, value) = row?;
+            let project: Project = decode("projects", value.value())?;
             if project.archived_at.is_some() {
                 continue;
             }
             total += 1;
-            if after.is_some_and(|after| project.id <= *after) || page.len() == limit {
+            if after.is_some_and(|after| project.id <= *after) || page.has_more {
                 continue;
             }
             if skipped < offset {
                 skipped += 1;
-                continue;
+            } else if page.has_room(&mut budget, value.value().len()) {
+                page.entries.push(project);
             }
-            page.push(project);
         }
         Ok((page, total))
     }
@@ -354,14 +364,10 @@ impl View {
         row.map(|row| decode("dead_letters", row.value())).transpose()
     }
 
-    /// Dead letters, newest first, before one of them.
-    pub fn dead_letters(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
-        let mut letters = Vec::new();
-        for row in self.table(tables::DEAD_LETTERS)?.range(..before.unwrap_or(u64::MAX))?.rev().take(limit) {
-            let (key, value) = row?;
-            letters.push((key.value(), decode("dead_letters", value.value())?));
-        }
-        Ok(letters)
+    /// A page of dead letters, newest first, before one of them.
+    pub fn dead_letters(&self, before: Option<u64>, budget: PageBudget) -> Result<Page<(u64, DeadLetter)>, Error> {
+        let rows = self.table(tables::DEAD_LETTERS)?.range(..before.unwrap_or(u64::MAX))?.rev();
+        read_page(rows, budget, |number, row| Ok((number, decode("dead_letters", row)?)))
     }
 
     /// Tasks that ended before `before`, oldest first: id, project, how, and

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::Batch;
 use super::codec::{decode, encode};
 use super::lineage::{CascadeRow, ChangeRow};
+use super::page::{Page, PageBudget, read_page};
 use super::rows::{ImportedEvent, Record};
 use super::tables::{self, id_after_number, then_id};
 use super::{Error, View};
@@ -185,12 +186,12 @@ impl View {
         Ok(rows.rev().map(|row| Ok(RecordId::from_bytes(*row?.0.value().1))))
     }
 
-    /// Records after one of them, by id, at most `limit`.
-    pub fn records_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<Record>, Error> {
+    /// A page of records after one of them, by id.
+    pub fn records_after(&self, after: Option<RecordId>, budget: PageBudget) -> Result<Page<Record>, Error> {
         let after = after.map(RecordId::to_bytes);
         let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self.table(tables::RECORDS)?.range::<&[u8; 16]>((start, Bound::Unbounded))?;
-        rows.take(limit).map(|row| decode("records", row?.1.value())).collect()
+        read_page(rows, budget, |_, row| decode("records", row))
     }
 
     /// Taints, marks and clears after one of them, in their order, with what
@@ -224,16 +225,18 @@ impl View {
         Ok(self.table(tables::IMPORTED_EVENTS)?.last()?.map_or(0, |(key, _)| key.value()))
     }
 
-    /// Imported events after one of them, in the order in which they came, at
-    /// most `limit`.
-    pub fn imported_events_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, ImportedEvent)>, Error> {
+    /// A page of imported events after one of them, in the order in which they
+    /// came.
+    pub fn imported_events_after(&self, after: u64, budget: PageBudget) -> Result<Page<(u64, ImportedEvent)>, Error> {
         let rows = self.table(tables::IMPORTED_EVENTS)?.range(after.saturating_add(1)..)?;
-        rows.take(limit)
-            .map(|row| {
-                let (key, value) = row?;
-                Ok((key.value(), decode("imported_events", value.value())?))
-            })
-            .collect()
+        read_page(rows, budget, |number, row| Ok((number, decode("imported_events", row)?)))
+    }
+
+    /// The numbers of imported events after one of them, in their order, at most
+    /// `limit`.
+    pub fn imported_event_numbers_after(&self, after: u64, limit: usize) -> Result<Vec<u64>, Error> {
+        let rows = self.table(tables::IMPORTED_EVENTS)?.range(after.saturating_add(1)..)?;
+        rows.take(limit).map(|row| Ok(row?.0.value())).collect()
     }
 
     /// Imported events from one of them back, the newest first.

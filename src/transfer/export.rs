@@ -12,13 +12,13 @@ use super::event::{imported_event, taint_event};
 use super::record::to_json;
 use crate::engine::{AuditPlace, Engine, Error};
 use crate::lineage::{Graph, Project};
-use crate::store::{Cause, Record};
+use crate::store::{Cause, PageBudget, Record};
 use crate::task::{ProjectId, RecordId, Seq};
 
 /// Rows that are read at once.
 const PAGE: usize = 128;
 /// Taints and clears that are read at once: each can have changed everything.
-const CASCADES: usize = 4;
+const CASCADES: usize = 1;
 /// Lines are gathered up to this size before they are handed over.
 const CHUNK_BYTES: usize = 32 << 10;
 
@@ -78,7 +78,7 @@ impl Export<'_> {
     async fn records(&mut self) -> Result<(), End> {
         let (mut after, mut causes) = (None, Causes::default());
         loop {
-            let page = self.engine.records_after(after, PAGE).await?;
+            let page = self.engine.records_after(after, PageBudget::new(PAGE)).await?.entries;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.id);
             let graph = self.engine.graph();
@@ -93,7 +93,7 @@ impl Export<'_> {
     async fn imported_events(&mut self) -> Result<(), End> {
         let mut after = 0;
         loop {
-            let page = self.engine.imported_events(after, PAGE).await?;
+            let page = self.engine.imported_events(after, PageBudget::new(PAGE)).await?.entries;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
             let graph = self.engine.graph();
@@ -132,7 +132,7 @@ impl Export<'_> {
     async fn checkpoints(&mut self) -> Result<(), End> {
         let mut after = None;
         loop {
-            let page = self.engine.checkpoints_after(after, PAGE).await?;
+            let page = self.engine.checkpoints_after(after, PageBudget::new(PAGE)).await?.entries;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.id.clone());
             let project = self.project;

@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::budget::ImportBudget;
 use super::causes::Causes;
 use super::checkpoint;
 use super::lines::{Cutter, MAX_LINE_BYTES, RawLine};
@@ -37,6 +38,8 @@ const MAX_SUSPECTS: usize = 100_000;
 /// they are tried again.
 const MAX_HELD: usize = 1000;
 const MAX_ROUNDS: usize = 20;
+/// Most bytes of the lines of these records.
+const MAX_HELD_BYTES: usize = 8 << 20;
 /// How long to wait for a writer whose queue is full.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -46,21 +49,28 @@ pub type Chunk = Result<Bytes, String>;
 /// Imports lines until they end, and tells of each: NDJSON, with a summary at
 /// the end. What was told of is on disk. An answer that ends
 /// without a summary ends with an error.
-pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mpsc::Sender<Bytes>) {
+pub async fn import(
+    engine: &Engine,
+    budget: &ImportBudget,
+    chunks: mpsc::Receiver<Chunk>,
+    results: mpsc::Sender<Bytes>,
+) {
     let (sender, mut groups) = mpsc::channel(1);
-    let reading = tokio::spawn(read(chunks, sender));
+    let reading = tokio::spawn(read(chunks, budget.clone(), sender));
     let mut session = Session {
         engine,
         summary: Summary::default(),
         told: Noted::default(),
         new: Noted::default(),
         held: Vec::new(),
+        held_bytes: 0,
         words: Words::default(),
         trail: OwnTrail::default(),
     };
     while let Some(group) = groups.recv().await {
         let (text, failed) = match group {
-            Ok(group) => session.take(group).await,
+            // The share is given back before anybody takes the results.
+            Ok((group, _share)) => session.take(group).await,
             Err(reason) => (error_line("interrupted", &reason), true),
         };
         if results.send(text.into()).await.is_err() || failed {
@@ -83,6 +93,8 @@ pub async fn import(engine: &Engine, chunks: mpsc::Receiver<Chunk>, results: mps
 #[derive(Debug)]
 struct Parsed {
     number: u64,
+    /// Its length.
+    bytes: usize,
     content: Content,
 }
 
@@ -94,18 +106,20 @@ enum Content {
     Unfit { reason: &'static str, message: String },
 }
 
-type Group = Result<Vec<Parsed>, String>;
+/// Lines, and their share of what all imports may take.
+type Group = Result<(Vec<Parsed>, Option<OwnedSemaphorePermit>), String>;
 
 /// Cuts and parses, a group at a time.
-async fn read(mut chunks: mpsc::Receiver<Chunk>, groups: mpsc::Sender<Group>) {
+async fn read(mut chunks: mpsc::Receiver<Chunk>, budget: ImportBudget, groups: mpsc::Sender<Group>) {
     let (mut cutter, mut lines) = (Cutter::default(), VecDeque::new());
     loop {
         let next = gather(&mut chunks, &mut cutter, &mut lines).await;
         let ended = !matches!(next, Ok(true));
         while !lines.is_empty() {
             let group: Vec<RawLine> = lines.drain(..lines.len().min(GROUP_LINES)).collect();
+            let share = budget.share(group.iter().map(RawLine::bytes).sum()).await;
             let parsed = tokio::task::spawn_blocking(move || group.into_iter().map(parse).collect::<Vec<_>>()).await;
-            let parsed = parsed.map_err(|_| "a line could not be parsed".to_owned());
+            let parsed = parsed.map(|parsed| (parsed, share)).map_err(|_| "a line could not be parsed".to_owned());
             let failed = parsed.is_err();
             if groups.send(parsed).await.is_err() || failed {
                 return;
@@ -159,6 +173,7 @@ async fn gather(
 }
 
 fn parse(line: RawLine) -> Parsed {
+    let bytes = line.bytes();
     let content = match line.text {
         None => Content::TooLong,
         Some(text) => match Line::parse(&text) {
@@ -166,7 +181,7 @@ fn parse(line: RawLine) -> Parsed {
             Ok(line) => content(line),
         },
     };
-    Parsed { number: line.number, content }
+    Parsed { number: line.number, bytes, content }
 }
 
 fn content(line: Line) -> Content {
@@ -211,6 +226,8 @@ struct Session<'a> {
     new: Noted,
     /// Records that would close a cycle, as it is now.
     held: Vec<Sent>,
+    /// The bytes of their lines.
+    held_bytes: usize,
     /// What was said by hand.
     words: Words,
     /// What is here already.
@@ -247,6 +264,8 @@ struct Sent {
     number: u64,
     kind: Kind,
     id: String,
+    /// The length of the line.
+    bytes: usize,
     item: Import,
 }
 
@@ -255,7 +274,7 @@ impl Session<'_> {
     async fn take(&mut self, group: Vec<Parsed>) -> (Vec<u8>, bool) {
         let (mut answers, mut sent) = (Answers::default(), Vec::new());
         let known = ImportResult::from(ImportOutcome::Unchanged);
-        for Parsed { number, content } in group {
+        for Parsed { number, bytes, content } in group {
             self.summary.lines += 1;
             match content {
                 Content::Item { kind, id, item, heard } => {
@@ -271,7 +290,7 @@ impl Session<'_> {
                     if let Some(heard) = heard {
                         self.words.hear(heard);
                     }
-                    sent.push(Sent { number, kind, id, item });
+                    sent.push(Sent { number, kind, id, bytes, item });
                 }
                 other => {
                     self.summary.refused += 1;
@@ -283,7 +302,10 @@ impl Session<'_> {
         let mut text = answers.text();
         let failed = sent.as_ref().err().map(failure);
         text.extend(failed.iter().flatten());
-        self.held.extend(sent.unwrap_or_default());
+        for sent in sent.unwrap_or_default() {
+            self.held_bytes += sent.bytes;
+            self.held.push(sent);
+        }
         (text, failed.is_some())
     }
 
@@ -292,14 +314,17 @@ impl Session<'_> {
     /// there are depends on what else has come.
     async fn send(&mut self, sent: Vec<Sent>, may_wait: bool, answers: &mut Answers) -> Result<Vec<Sent>, Error> {
         let (abouts, items): (Vec<_>, Vec<_>) =
-            sent.into_iter().map(|Sent { number, kind, id, item }| ((number, kind, id), item)).unzip();
+            sent.into_iter().map(|Sent { number, kind, id, bytes, item }| ((number, kind, id, bytes), item)).unzip();
         let items = Arc::new(items);
         let results = self.import(&items).await?;
-        let mut waiting = Vec::new();
-        for ((number, kind, id), (item, result)) in abouts.into_iter().zip(items.iter().zip(&results)) {
+        let (mut waiting, mut waiting_bytes) = (Vec::new(), 0);
+        for ((number, kind, id, bytes), (item, result)) in abouts.into_iter().zip(items.iter().zip(&results)) {
             let is_cycle = matches!(result.outcome, ImportOutcome::Refused(ImportRefusal::Cycle(_)));
-            if may_wait && is_cycle && self.held.len() + waiting.len() < MAX_HELD {
-                waiting.push(Sent { number, kind, id, item: item.clone() });
+            let has_room =
+                self.held.len() + waiting.len() < MAX_HELD && self.held_bytes + waiting_bytes + bytes <= MAX_HELD_BYTES;
+            if may_wait && is_cycle && has_room {
+                waiting_bytes += bytes;
+                waiting.push(Sent { number, kind, id, bytes, item: item.clone() });
                 continue;
             }
             self.note(item, result);
@@ -319,6 +344,8 @@ impl Session<'_> {
         let mut may_wait = true;
         for round in 1..=MAX_ROUNDS {
             let mut waiting = std::mem::take(&mut self.held);
+            // What is tried again had room before.
+            self.held_bytes = 0;
             let before = waiting.len();
             while !waiting.is_empty() {
                 let group = waiting.drain(..waiting.len().min(GROUP_LINES)).collect();

@@ -12,6 +12,13 @@ pub(super) struct RawLine {
     pub(super) text: Option<Vec<u8>>,
 }
 
+impl RawLine {
+    /// Its length.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// Turns chunks into lines. Of one that is too long nothing is kept; empty
 /// ones count, and are none.
 #[derive(Debug, Default)]

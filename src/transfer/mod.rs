@@ -5,6 +5,7 @@
 //! chunks, so that whoever is at the other end holds back whoever is ahead,
 //! and memory is bounded however long a stream is.
 
+mod budget;
 mod causes;
 mod checkpoint;
 mod event;
@@ -16,6 +17,7 @@ mod own;
 mod record;
 mod words;
 
+pub use budget::ImportBudget;
 pub use event::{imported_event, taint_event};
 pub use export::{Broken, export, record_json};
 pub use import::{Chunk, import};

@@ -14,6 +14,8 @@ use crate::task::{RecordId, Timestamp};
 
 /// Most records of which words are kept.
 const MOST: usize = 100_000;
+/// Most bytes of these words.
+const MOST_BYTES: usize = 8 << 20;
 
 /// An entry about the record that was named itself, and not about what
 /// followed from it for others.
@@ -28,6 +30,11 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    /// The bytes of its texts.
+    fn bytes(&self) -> usize {
+        self.at.1.len() + self.reason.len()
+    }
+
     pub(super) fn of(event: &TaintEvent) -> Option<Self> {
         let word = match event.action {
             Action::Clear => Some(true),
@@ -43,17 +50,25 @@ impl Heard {
 #[derive(Debug, Default)]
 pub(super) struct Words {
     newest: BTreeMap<RecordId, Heard>,
+    bytes: usize,
     are_too_many: bool,
 }
 
 impl Words {
     pub(super) fn hear(&mut self, heard: Heard) {
+        let bytes = heard.bytes();
         let is_full = self.newest.len() >= MOST;
         match self.newest.entry(heard.record) {
-            Entry::Occupied(mut newest) if newest.get().at < heard.at => drop(newest.insert(heard)),
-            Entry::Occupied(_) => {}
+            Entry::Occupied(newest) if newest.get().at >= heard.at => {}
             Entry::Vacant(_) if is_full => self.are_too_many = true,
-            Entry::Vacant(place) => drop(place.insert(heard)),
+            Entry::Occupied(_) | Entry::Vacant(_) if self.bytes + bytes > MOST_BYTES => self.are_too_many = true,
+            Entry::Occupied(mut newest) => {
+                self.bytes = self.bytes + bytes - newest.insert(heard).bytes();
+            }
+            Entry::Vacant(place) => {
+                self.bytes += bytes;
+                place.insert(heard);
+            }
         }
     }
 
@@ -61,7 +76,8 @@ impl Words {
     pub(super) fn take(&mut self) -> Vec<Import> {
         if std::mem::take(&mut self.are_too_many) {
             tracing::warn!(
-                "an import has marks and clears of more than {MOST} records; those of the others are not applied"
+                "an import has marks and clears of more than {MOST} records, or more than {MOST_BYTES} bytes of them; \
+                 the others are not applied"
             );
         }
         let newest = std::mem::take(&mut self.newest).into_values();
@@ -87,6 +103,18 @@ mod tests {
         heard.iter().cloned().for_each(|heard| words.hear(heard));
         let word = |item| if let Import::Word(word) = item { word.is_good } else { panic!("{item:?}") };
         words.take().into_iter().map(word).collect()
+    }
+
+    #[test]
+    fn words_are_bounded_by_their_bytes() {
+        let mut words = Words::default();
+        for number in 0..20 {
+            let reason = "r".repeat(1 << 20);
+            let record = RecordId::of_text(&number.to_string());
+            words.hear(Heard { record, reason, ..heard("a", 1, Some(false)) });
+        }
+        assert!(words.are_too_many && words.bytes <= MOST_BYTES);
+        assert_eq!(words.take().len(), 7);
     }
 
     #[test]

@@ -138,7 +138,10 @@ pub(in crate::http) struct TaskList {
     /// Entries that were skipped; absent with a cursor.
     #[schema(nullable = false)]
     offset: Option<u64>,
-    /// Looking for more was given up here: go on with the cursor.
+    /// The `offset` of the next page; null on the last one, and where the search ended before it found a task. Absent
+    /// with a cursor.
+    next_offset: Option<u64>,
+    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
     truncated: bool,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn list() -> Described {
     operation("listProjects", PROJECTS, "List projects")
         .pages()
         .shared("offset")
-        .answer::<ListWire<'static>>(200, "A page of projects.")
+        .answer::<ListWire>(200, "A page of projects.")
         .reads()
 }
 
@@ -113,7 +113,7 @@ pub(super) fn consistency() -> Described {
 pub(super) fn list_checkpoints() -> Described {
     of_project("listCheckpoints", CHECKPOINTS, "List the checkpoints of a project")
         .pages()
-        .answer::<checkpoints::ListWire<'static>>(200, "A page of checkpoints, the newest first.")
+        .answer::<checkpoints::ListWire>(200, "A page of checkpoints, the newest first.")
         .reads()
 }
 
@@ -159,6 +159,6 @@ pub(super) fn rollback() -> Described {
 pub(super) fn rolled_back() -> Described {
     of_checkpoint("getRolledBack", "Read the pages behind the answer of a rollback")
         .goes_on()
-        .answer::<cascades::AffectedWire<'static>>(200, "A page of records whose flag changed.")
+        .answer::<cascades::AffectedWire>(200, "A page of records whose flag changed.")
         .problem(410, &["cursor_expired"])
 }

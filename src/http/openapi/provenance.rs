@@ -9,7 +9,7 @@ use super::limits;
 use super::operation::{Described, JSON, number, operation};
 use crate::http::cascades::{self, MAX_REASON_BYTES};
 use crate::http::export::DEFAULT_DEPTH;
-use crate::http::{artifacts, lineage, provenance, records, taint_events};
+use crate::http::{artifacts, lineage, path, provenance, records, taint_events};
 use crate::schema::word;
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp};
 
@@ -48,7 +48,7 @@ pub(super) fn list() -> Described {
         .query::<Timestamp>("created_after", "Made after this time.")
         .query::<Timestamp>("created_before", "Made before this time.")
         .pages()
-        .answer::<records::ListWire<'static>>(200, "A page of records.")
+        .answer::<records::ListWire>(200, "A page of records.")
         .reads()
 }
 
@@ -65,7 +65,7 @@ pub(super) fn path() -> Described {
         .query_needed::<ArtifactId>("to", "The record or artifact that depends on it.");
     depth(described)
         .pages()
-        .answer::<lineage::PathWire<'static>>(200, "The shortest path.")
+        .answer::<path::PathWire>(200, "The shortest path.")
         .problem(404, &["provenance_not_found", "no_path"])
         .problem(410, &["cursor_expired"])
 }
@@ -96,7 +96,7 @@ pub(super) fn impact() -> Described {
 pub(super) fn root_cause() -> Described {
     depth(of_record("getRootCause", "Read where a taint comes from"))
         .shared("limit")
-        .answer::<lineage::CausesWire<'static>>(200, "The tainted records above it, the nearest first.")
+        .answer::<lineage::CausesWire>(200, "The tainted records above it, the nearest first.")
         .reads()
 }
 
@@ -178,7 +178,7 @@ pub(super) fn affected() -> Described {
     operation("getAffected", PROVENANCE, "Read the pages behind the answer of a taint, a mark or a clear")
         .id::<ArtifactId>("The record or artifact that it was said of.")
         .goes_on()
-        .answer::<cascades::AffectedWire<'static>>(200, "A page of records whose flag changed.")
+        .answer::<cascades::AffectedWire>(200, "A page of records whose flag changed.")
         .problem(410, &["cursor_expired"])
 }
 

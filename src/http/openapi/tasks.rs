@@ -129,7 +129,7 @@ pub(super) fn rerun() -> Described {
 pub(super) fn history() -> Described {
     of_task("getTaskHistory", "Read what has happened to a task")
         .pages()
-        .answer::<HistoryWire<'static>>(200, "A page of its history, the oldest first.")
+        .answer::<HistoryWire>(200, "A page of its history, the oldest first.")
         .reads()
 }
 

@@ -156,7 +156,7 @@ const EVENT_CONFLICTS: &[&str] = &[
 pub(super) fn letters() -> Described {
     operation("listDeadLetters", LETTERS, "List events that could not be taken")
         .pages()
-        .answer::<dead_letters::ListWire<'static>>(200, "A page of dead letters, the newest first.")
+        .answer::<dead_letters::ListWire>(200, "A page of dead letters, the newest first.")
         .reads()
 }
 

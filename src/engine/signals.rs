@@ -1,0 +1,146 @@
+//! Signals by task: an entry for each task that a reader waits for, and none
+//! for any other. So a change wakes those who wait for its task and nobody
+//! else, and a task that nobody waits for costs a look-up.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
+use super::hot::IdHash;
+use crate::planted::{self, Fault};
+use crate::task::TaskId;
+
+/// How many maps the entries are spread over, so that readers seldom meet the
+/// writer at one.
+const SHARDS: usize = 64;
+
+type Shard = Mutex<HashMap<TaskId, Waiters, IdHash>>;
+
+/// The signals of all tasks that are waited for. There are as many entries as
+/// waits at most, and each wait belongs to a connection.
+#[derive(Debug)]
+pub(super) struct Signals {
+    shards: Vec<Shard>,
+}
+
+/// Those who wait for one task.
+#[derive(Debug)]
+struct Waiters {
+    notify: Arc<Notify>,
+    count: usize,
+}
+
+/// Completes with the next change of a task after this was made.
+#[derive(Debug)]
+pub struct Changed {
+    signals: Arc<Signals>,
+    task: TaskId,
+    notified: Pin<Box<OwnedNotified>>,
+}
+
+impl Signals {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { shards: (0..SHARDS).map(|_| Shard::default()).collect() })
+    }
+
+    /// `None` for no task: there is a shard for each.
+    fn shard(&self, task: TaskId) -> Option<MutexGuard<'_, HashMap<TaskId, Waiters, IdHash>>> {
+        // The last bytes of an id are random.
+        let [.., last] = task.to_bytes();
+        let shard = self.shards.get(usize::from(last) % SHARDS)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes those who wait for the task.
+    pub(super) fn wake(&self, task: TaskId) {
+        let notify = self.shard(task).and_then(|shard| shard.get(&task).map(|waiters| waiters.notify.clone()));
+        if let Some(notify) = notify.filter(|_| !planted::is_now(Fault::WakeDropped)) {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Wakes everybody.
+    pub(super) fn wake_all(&self) {
+        for shard in &self.shards {
+            for waiters in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                waiters.notify.notify_waiters();
+            }
+        }
+    }
+
+    /// Completes with the next [`Self::wake`] of the task after this call.
+    pub(super) fn changed(self: &Arc<Self>, task: TaskId) -> Changed {
+        let notify = self.shard(task).map_or_else(Arc::default, |mut shard| {
+            let waiters = shard.entry(task).or_insert_with(|| Waiters { notify: Arc::default(), count: 0 });
+            waiters.count += 1;
+            waiters.notify.clone()
+        });
+        // It takes every wake-up from now on, also before it is polled.
+        Changed { signals: self.clone(), task, notified: Box::pin(notify.notified_owned()) }
+    }
+}
+
+impl Future for Changed {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.notified.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        let Some(mut shard) = self.signals.shard(self.task) else { return };
+        if let Some(waiters) = shard.get_mut(&self.task) {
+            waiters.count -= 1;
+            if waiters.count == 0 {
+                shard.remove(&self.task);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn task(number: u8) -> TaskId {
+        TaskId::from_bytes([number; 16])
+    }
+
+    fn entries(signals: &Signals) -> usize {
+        signals.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+
+    async fn is_woken(changed: Changed) -> bool {
+        tokio::time::timeout(Duration::from_millis(5), changed).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_change_wakes_those_who_wait_for_its_task_alone() {
+        let signals = Signals::new();
+        // Tasks 1 and 65 are in the same shard.
+        let (one, again, other) = (signals.changed(task(1)), signals.changed(task(1)), signals.changed(task(65)));
+        assert_eq!(entries(&signals), 2);
+        signals.wake(task(1));
+        assert!(is_woken(one).await && is_woken(again).await);
+        assert!(!is_woken(other).await);
+        assert_eq!(entries(&signals), 0, "a wait that has ended leaves nothing behind");
+        let (one, other) = (signals.changed(task(1)), signals.changed(task(2)));
+        signals.wake_all();
+        assert!(is_woken(one).await && is_woken(other).await);
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_before_the_wait_counts_and_one_before_the_call_does_not() {
+        let signals = Signals::new();
+        signals.wake(task(1));
+        assert!(!is_woken(signals.changed(task(1))).await);
+    }
+}
