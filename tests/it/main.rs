@@ -19,6 +19,7 @@ mod interop;
 mod journey;
 mod legacy;
 mod lineage;
+mod reads;
 mod replication;
 mod routing;
 mod support;

@@ -22,7 +22,7 @@ async fn look(engine: &Engine, task: TaskId, of_client: usize, turn: usize, stat
                 assert_eq!(body["status"], status.as_str());
             }
             1 => {
-                let page = engine.history(task, Seq(0), 10).await.unwrap().expect("a history");
+                let page = engine.history(task, Seq(0), 10).await.unwrap().expect("a history").entries;
                 assert!(page.iter().all(|(seq, _)| *seq <= *engine.head().borrow()), "the log ends before it");
                 assert!(!page.is_empty());
             }

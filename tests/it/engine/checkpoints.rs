@@ -48,13 +48,13 @@ async fn imported_ones_are_kept_once() {
     let mut listed = Vec::new();
     let mut before = None;
     loop {
-        let page = engine.checkpoints(project("p"), before, 1).await.unwrap();
+        let page = engine.checkpoints(project("p"), before, 1).await.unwrap().entries;
         let Some(last) = page.last() else { break };
         before = Some(last.place());
         listed.extend(page);
     }
     assert_eq!(listed, [others[0].clone(), first, others[1].clone()]);
-    assert!(engine.checkpoints(project("other"), None, 9).await.unwrap().is_empty());
+    assert!(engine.checkpoints(project("other"), None, 9).await.unwrap().entries.is_empty());
     assert!(engine.project(project("q")).await.unwrap().is_some());
 }
 
@@ -69,7 +69,7 @@ async fn complete(service: &mut Service, count: usize) {
 }
 
 async fn made(service: &Service) -> Vec<Checkpoint> {
-    service.engine().checkpoints(project("p"), None, 100).await.unwrap()
+    service.engine().checkpoints(project("p"), None, 100).await.unwrap().entries
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn a_verdict_that_waits_in_vain_becomes_a_dead_letter_that_can_be_taken_ag
     let verdict = || event("1", task, verdict_report("a", true));
     assert_eq!(service.send(verdict()).await, Ok(PARKED));
     service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
-    let (number, letter) = service.engine().dead_letters(None, 10).await.unwrap().remove(0);
+    let (number, letter) = service.engine().dead_letters(None, 10).await.unwrap().entries.remove(0);
     assert_eq!((letter.task, letter.raw), (Some(task), verdict().raw));
     service.report(task, output_report("a")).await;
     assert_eq!(service.phase(task), "validating");
@@ -85,13 +85,13 @@ async fn a_verdict_that_waits_in_vain_becomes_a_dead_letter_that_can_be_taken_ag
     assert_eq!(service.phase(task), "completed");
     assert_eq!(engine.figures().dead_letters, 0);
     assert!(engine.dead_letter(number).await.unwrap().is_none());
-    assert!(engine.dead_letters(None, 10).await.unwrap().is_empty());
+    assert!(engine.dead_letters(None, 10).await.unwrap().entries.is_empty());
     // Numbers are not given again, not even after a restart.
     let mut service = service.reopen(|_| ());
     let task = service.submit(submission("p", "d")).await;
     service.report(task, verdict_report("a", true)).await;
     service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
-    let (newer, _) = service.engine().dead_letters(None, 10).await.unwrap().remove(0);
+    let (newer, _) = service.engine().dead_letters(None, 10).await.unwrap().entries.remove(0);
     assert!(newer > number);
 }
 
@@ -101,7 +101,7 @@ async fn a_refused_requeue_keeps_the_dead_letter() {
     let task = service.submit(submission("p", "d")).await;
     service.report(task, verdict_report("a", true)).await;
     service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
-    let (number, _) = service.engine().dead_letters(None, 10).await.unwrap().remove(0);
+    let (number, _) = service.engine().dead_letters(None, 10).await.unwrap().entries.remove(0);
     let nobody = event("x", TaskId::from_bytes([9; 16]), verdict_report("a", true));
     assert!(service.engine().requeue(number, nobody).await.is_err());
     assert!(service.engine().dead_letter(number).await.unwrap().is_some());

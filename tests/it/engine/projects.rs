@@ -91,7 +91,7 @@ async fn pages_of_projects_go_by_their_id() {
     service.engine().delete_project(project("b"), None).await.unwrap();
     let ids = async |offset, after: Option<&str>, limit| {
         let (page, total) = service.engine().projects(offset, after.map(project), limit).await.expect("a page");
-        (page.into_iter().map(|project| project.id.to_string()).collect::<String>(), total)
+        (page.entries.into_iter().map(|project| project.id.to_string()).collect::<String>(), total)
     };
     assert_eq!(ids(0, None, 10).await, ("acde".to_owned(), 4));
     assert_eq!(ids(1, None, 2).await, ("cd".to_owned(), 4));

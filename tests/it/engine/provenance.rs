@@ -54,7 +54,7 @@ impl Rules {
     async fn read_records(&mut self, engine: &Engine) {
         let page = engine.records(RecordFilter::default(), None, 1000).await.unwrap();
         assert_eq!((page.total, page.next), (u64::try_from(page.records.len()).ok(), None));
-        self.records = page.records.into_iter().map(|(record, _)| (record.id, record)).collect();
+        self.records = page.records.into_iter().map(|(_, record, _)| (record.id, record)).collect();
         let mut edges = Edges::new();
         for record in self.records.values() {
             for input in &record.inputs {
@@ -290,7 +290,7 @@ async fn trail(engine: &Engine) -> Vec<(String, RecordId, Flag)> {
 fn own(entry: &AuditEntry) -> (&CascadeRow, &ChangeRow) {
     match entry {
         AuditEntry::Own { cascade, change, .. } => (cascade, change),
-        AuditEntry::Imported(event) => panic!("nothing was imported: {event:?}"),
+        AuditEntry::Imported { event, .. } => panic!("nothing was imported: {event:?}"),
     }
 }
 

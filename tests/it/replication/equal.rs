@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use dats::lineage::{Flag, Link, Relationship};
-use dats::store::{Error, ScanFilter, Store};
+use dats::store::{Error, PageBudget, ScanFilter, Store};
 use dats::task::{RecordId, Seq};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -55,7 +55,7 @@ pub(crate) async fn assert_equal(data_dir: &Path, database: &Database) {
     }
     same("facts", &facts, &rows(&client, "SELECT concat_ws(' ', position, cascade_id, reason) FROM taint_facts").await);
     same("audit", &audit, &rows(&client, "SELECT concat_ws(' ', position, record_id, depth) FROM taint_events").await);
-    let imported = view.imported_events_after(0, usize::MAX).unwrap().into_iter();
+    let imported = view.imported_events_after(0, PageBudget::UNLIMITED).unwrap().entries.into_iter();
     let imported = imported.map(|(number, event)| format!("{number} {} {}", event.id, event.original)).collect();
     let sql = "SELECT concat_ws(' ', number, event_id, original) FROM imported_taint_events";
     same("imported events", &imported, &rows(&client, sql).await);

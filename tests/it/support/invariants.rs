@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
 use dats::lineage::{Flag, Graph};
-use dats::store::{Checkpoint, Counters, LogEntry, Record, RecordPlace, Recovered, ScanFilter, Standing, Store, View};
+use dats::store::{
+    Checkpoint, Counters, LogEntry, PageBudget, Record, RecordPlace, Recovered, ScanFilter, Standing, Store, View,
+};
 use dats::task::{Change, EventHash, Outcome, Phase, ProjectId, RecordId, Seq, Status, Task, TaskId, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -140,7 +142,7 @@ fn histories(view: &View, tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEn
         count += 1;
     }
     for id in tasks.keys() {
-        let history = view.history(*id, Seq(0), usize::MAX)?;
+        let history = view.history(*id, Seq(0), PageBudget::UNLIMITED)?.entries;
         ensure!(expected.remove(id).unwrap_or_default() == history, "the history of {id} is not what the log has");
     }
     ensure!(expected.is_empty(), "the log tells of unknown tasks: {:?}", expected.keys());
@@ -270,7 +272,7 @@ fn records(view: &View, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
 }
 
 fn dead_letters(recovered: &Recovered, view: &View) -> Result<()> {
-    let letters = view.dead_letters(None, usize::MAX)?;
+    let letters = view.dead_letters(None, PageBudget::UNLIMITED)?.entries;
     let (last, count) = recovered.dead_letters;
     ensure!(u64::try_from(letters.len())? == count, "{} dead letters, {count} counted", letters.len());
     ensure!(letters.first().map_or(0, |(number, _)| *number) == last, "the newest dead letter is another");

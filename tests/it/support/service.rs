@@ -159,7 +159,7 @@ impl Service {
     }
 
     pub(crate) async fn history(&self, task: TaskId) -> Vec<LogEntry> {
-        let history = self.engine().history(task, Seq(0), 1000).await.expect("to read").expect("a task");
+        let history = self.engine().history(task, Seq(0), 1000).await.expect("to read").expect("a task").entries;
         history.into_iter().map(|(_, entry)| entry).collect()
     }
 
