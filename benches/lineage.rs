@@ -12,7 +12,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use dats::clock::Stopwatch;
-use dats::lineage::{Action, Graph, Node, Record, Relationship, Restored};
+use dats::lineage::{Action, Began, Graph, Node, Record, Relationship, Restored};
 use dats::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 use fixedbitset::FixedBitSet;
 use uuid::Uuid;
@@ -58,6 +58,7 @@ fn record(number: u64, project: &ProjectId, shape: Shape) -> Record {
         status: RecordStatus::Passed,
         created_at: Timestamp::from_micros(i64::try_from(number).expect("a time") * 1000),
         started_at: None,
+        began: Began::After(Seq(number)),
         inputs: shape(number).into_iter().map(|input| (artifact(input), Relationship::Consumed)).collect(),
         outputs: vec![artifact(number)],
     }

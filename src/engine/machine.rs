@@ -12,6 +12,7 @@ use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
 use super::api::{Estimates, Refusal};
+use super::attempts::Attempts;
 use super::checkpoint::Automatic;
 use super::entry::{Entry, Known};
 use super::group::{Group, InStore, Publication};
@@ -68,6 +69,8 @@ pub(super) struct Machine {
     pub(super) provenance: Provenance,
     pub(super) automatic: Automatic,
     pub(super) group: Group,
+    /// After which steps of the graph attempts began.
+    attempts: Attempts,
     /// Open tasks from before the start, whose answers are not in memory yet.
     pub(super) cold: Vec<TaskId>,
     /// Tasks that the step under way cancels, and those that it has ended,
@@ -123,6 +126,7 @@ impl Machine {
                 recovered.checkpoint_progress,
             ),
             group: Group::default(),
+            attempts: Attempts::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
             cancelled: Vec::new(),
             ended: Vec::new(),
@@ -278,6 +282,7 @@ impl Machine {
                 entry.fixed = Known::No;
             }
             let old = std::mem::replace(&mut entry.task, task);
+            self.attempts.follow(&old, &entry.task, self.provenance.graph().newest());
             self.group.touched.entry(old.id).or_insert(Some(old.status()));
             self.lines.leave(&old);
             self.lines.enter(&entry.task);
@@ -323,9 +328,10 @@ impl Machine {
             match effect {
                 Effect::Log(change) => self.log(task, change, None, now)?,
                 Effect::StoreRecord(new) => {
+                    let began = self.attempts.began(task.id, new.attempt);
                     let record =
                         self.group.store_record(InStore { store: &self.store, recent: &self.recent }, task, *new)?;
-                    self.provenance.insert(record)?;
+                    self.provenance.insert(record, began)?;
                 }
                 Effect::FillRecord(new) => self.fill_record(task, *new)?,
                 Effect::ExtendRecord { record, output } => {
@@ -425,6 +431,7 @@ impl Machine {
             };
             publication.answers.push((id, ended, compact));
             if ended {
+                self.attempts.forget(id);
                 self.open.remove(id);
             } else {
                 self.open.insert(id, Submitted { fixed: fixed.place(), may_name_inputs }, &row);

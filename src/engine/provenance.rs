@@ -15,7 +15,7 @@ use super::hot::IdHash;
 use super::import::IMPORT_CASCADE;
 use super::machine::Machine;
 use super::records::RecordCounts;
-use crate::lineage::{self, Action, Error, Flag, FlagChange, Graph, Known, Node, Project, Step};
+use crate::lineage::{self, Action, Began, Error, Flag, FlagChange, Graph, Known, Node, Project, Step};
 use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput, ScanFilter};
 use crate::task::{
     ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, Status, Task, TaskId, Timestamp,
@@ -79,9 +79,9 @@ impl Provenance {
         self.graph.newest().next()
     }
 
-    /// A record was made.
-    pub(super) fn insert(&mut self, record: &Record) -> Stored<()> {
-        let step = self.graph.insert(&of_record(record), self.next()).map_err(unexpected)?;
+    /// A record was made, by work that began when the graph had come to a step.
+    pub(super) fn insert(&mut self, record: &Record, began: Began) -> Stored<()> {
+        let step = self.graph.insert(&of_record(record, began), self.next()).map_err(unexpected)?;
         if let Some((node, known)) = self.known(record.id) {
             let outputs = outputs(&self.graph, node);
             self.tallies.entry(known.project).or_default().add(&known, outputs);
@@ -96,7 +96,7 @@ impl Provenance {
     pub(super) fn import(&mut self, record: &Record) -> Stored<Result<Step, Vec<RecordId>>> {
         let before = self.graph.clone();
         let known = before.find(record.id).and_then(|node| before.record(node));
-        let (new, seq) = (of_record(record), self.next());
+        let (new, seq) = (of_record(record, Began::Elsewhere), self.next());
         let inserted = if known.is_none() { self.graph.insert(&new, seq) } else { self.graph.revise(&new, seq) };
         let step = inserted.map_err(unexpected)?;
         if let Some(edge) = step.refused.first() {
@@ -246,7 +246,7 @@ impl Provenance {
 }
 
 /// A record as the graph takes it.
-fn of_record(record: &Record) -> lineage::Record {
+fn of_record(record: &Record, began: Began) -> lineage::Record {
     lineage::Record {
         id: record.id,
         task: record.task,
@@ -254,6 +254,7 @@ fn of_record(record: &Record) -> lineage::Record {
         status: record.status,
         created_at: record.created_at,
         started_at: record.started_at,
+        began,
         inputs: record.inputs.iter().map(|input| (input.artifact.clone(), input.relationship)).collect(),
         outputs: record.outputs.iter().map(|output| output.artifact.id.clone()).collect(),
     }
@@ -290,11 +291,7 @@ pub(super) fn unexpected(error: Error) -> store::Error {
 pub(super) fn resolve(graph: &Graph, subject: &Subject) -> Option<Node> {
     match subject {
         Subject::Record(id) => graph.find(*id),
-        Subject::Artifact(id) => {
-            let producers: Vec<Node> = graph.producers(graph.find_artifact(id)?).collect();
-            let sound = |node: &&Node| graph.record(**node).is_some_and(|known| known.status != RecordStatus::Failed);
-            producers.iter().rev().find(sound).or(producers.last()).copied()
-        }
+        Subject::Artifact(id) => graph.maker(graph.find_artifact(id)?),
     }
 }
 

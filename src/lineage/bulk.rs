@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
+use super::choice::Producers;
 use super::graph::Graph;
-use super::lists::Lists;
+use super::lists::{List, Lists};
 use super::pages::{PAGE, place};
 use super::record::{Link, Node};
 use super::rows::{ArtifactPage, DependentPage, Input};
-use crate::task::{RecordStatus, Timestamp};
 
 /// Lists of any length, one behind another.
 #[derive(Debug)]
@@ -56,6 +56,15 @@ impl<T: Copy> Flat<T> {
         (from..(from + PAGE).min(self.ends.len())).map(|at| self.get(at))
     }
 
+    /// The same lists, each in the order that `sort` gives it.
+    fn sorted(mut self, sort: impl Fn(&mut [T])) -> Self {
+        for at in 0..self.ends.len() {
+            let bounds = self.bounds(at);
+            sort(&mut self.items[bounds]);
+        }
+        self
+    }
+
     fn pages(&self) -> usize {
         self.ends.len().div_ceil(PAGE)
     }
@@ -91,17 +100,17 @@ impl Graph {
         outputs: &Flat<u32>,
         is_held: impl Fn(u32, u32) -> bool,
     ) {
-        let producers = self.producers_of(outputs, |status| status != RecordStatus::Failed);
-        let mut later = 0;
+        let makers = self.makers(outputs).sorted(|list| self.sort_producers(list));
+        let by_project = self.makers(outputs).sorted(|list| self.sort_by_project(list));
         for consumer in 0..self.len {
-            let started_at = self.row(consumer).started_at;
-            later = self.first_later(started_at, later.max(consumer));
             for at in inputs.bounds(place(consumer)) {
                 let input = &mut inputs.items[at];
                 if is_held(consumer, input.artifact()) {
                     continue;
                 }
-                let producer = newest_before(producers.get(place(input.artifact())), later, consumer);
+                let artifact = place(input.artifact());
+                let [all, by_project] = [&makers, &by_project].map(|lists| List::Short(lists.get(artifact)));
+                let producer = self.choose(consumer, Producers { all, by_project });
                 *input = input.linked(producer.map_or(Link::Waiting, |node| Link::Bound(Node(node))));
                 let Some(producer) = producer else { continue };
                 self.edges += 1;
@@ -112,7 +121,7 @@ impl Graph {
                 }
             }
         }
-        self.fill_artifacts(&producers, outputs, &inputs);
+        self.fill_artifacts(&makers, &by_project, &inputs);
         self.fill_dependents(&inputs);
         for page in 0..outputs.pages() {
             *self.outputs.get_mut(page) = Lists::of(outputs.page(page));
@@ -121,48 +130,30 @@ impl Graph {
     }
 
     /// For each artifact the records that name it as output.
-    fn producers_of(&self, outputs: &Flat<u32>, is_one: impl Fn(RecordStatus) -> bool + Copy) -> Flat<u32> {
-        let ones = move || (0..self.len).filter(move |node| is_one(self.marks.status(*node)));
-        let pairs = || ones().flat_map(|node| outputs.get(place(node)).iter().map(move |artifact| (*artifact, node)));
+    fn makers(&self, outputs: &Flat<u32>) -> Flat<u32> {
+        let pairs = || (0..self.len).flat_map(|node| outputs.get(place(node)).iter().map(move |of| (*of, node)));
         grouped(place(self.names.len()), pairs)
     }
 
-    /// The first record that was made after a time, looked for from a place
-    /// on, and before it if need be.
-    fn first_later(&self, time: Timestamp, near: u32) -> u32 {
-        let is_later = |node: u32| self.row(node).created_at > time;
-        let (mut from, mut to, mut step) = (near.min(self.len), near.min(self.len), 1);
-        while to < self.len && !is_later(to) {
-            from = to + 1;
-            to = to.saturating_add(step).min(self.len);
-            step = step.saturating_mul(2);
-        }
-        step = 1;
-        while from > 0 && is_later(from - 1) {
-            to = from - 1;
-            from = from.saturating_sub(step);
-            step = step.saturating_mul(2);
-        }
-        while from < to {
-            let middle = from.midpoint(to);
-            if is_later(middle) { to = middle } else { from = middle + 1 }
-        }
-        from
-    }
-
-    fn fill_artifacts(&mut self, producers: &Flat<u32>, outputs: &Flat<u32>, inputs: &Flat<Input>) {
-        let failed = self.producers_of(outputs, |status| status == RecordStatus::Failed);
-        let waits = |input: &&Input| input.bound().is_none() && !input.is_new();
-        let waiting = grouped(place(self.names.len()), || {
-            let of = |node| inputs.get(place(node)).iter().filter(waits).map(move |input| (input.artifact(), node));
-            (0..self.len).flat_map(of)
-        });
-        for page in 0..producers.pages() {
+    fn fill_artifacts(&mut self, makers: &Flat<u32>, by_project: &Flat<u32>, inputs: &Flat<Input>) {
+        let users = |is_one: &dyn Fn(u32, &Input) -> bool| {
+            grouped(place(self.names.len()), || {
+                let of = |node| {
+                    let ones = inputs.get(place(node)).iter().filter(move |input| is_one(node, input));
+                    ones.map(move |input| (input.artifact(), node))
+                };
+                (0..self.len).flat_map(of)
+            })
+        };
+        let waiting = users(&|_, input| input.bound().is_none() && !input.is_new());
+        let late = users(&|node, input| input.bound().is_some_and(|producer| !self.is_before(producer, node)));
+        for page in 0..makers.pages() {
             self.artifacts.reach(page);
             *self.artifacts.get_mut(page) = ArtifactPage {
-                producers: Lists::of(producers.page(page)),
-                failed: Lists::of(failed.page(page)),
+                producers: Lists::of(makers.page(page)),
+                by_project: Lists::of(by_project.page(page)),
                 waiting: Lists::of(waiting.page(page)),
+                late: Lists::of(late.page(page)),
             };
         }
     }
@@ -183,12 +174,4 @@ impl Graph {
             *self.dependents.get_mut(page) = filled;
         }
     }
-}
-
-/// The rule of [`Graph::wish`], where numbers are ages: of the producers, all
-/// from `later` on were made after the consumer started.
-fn newest_before(producers: &[u32], later: u32, consumer: u32) -> Option<u32> {
-    let split = producers.partition_point(|producer| *producer < later);
-    let (before, after) = producers.split_at(split);
-    before.iter().rev().chain(after).find(|producer| **producer != consumer).copied()
 }

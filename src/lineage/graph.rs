@@ -7,7 +7,7 @@ use super::cycle::Cover;
 use super::lists::{List, Lists};
 use super::names::{Index, Names};
 use super::pages::{Pages, split};
-use super::record::{Artifact, Error, Fact, Flag, Link, Node, Project, Relationship};
+use super::record::{Artifact, Began, Error, Fact, Flag, Link, Node, Project, Relationship};
 use super::rows::{ArtifactPage, DependentPage, Input, InputPage, MOST, Marks, Origin, Row, RowPage};
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
@@ -32,6 +32,10 @@ pub struct Graph {
     pub(super) cover: Arc<Cover>,
     /// Inputs whose edge would close a cycle: record and artifact.
     pub(super) refused: Arc<Vec<(u32, u32)>>,
+    /// The newest time of the records that were made here.
+    pub(super) newest_own: Option<Timestamp>,
+    /// The newest time of those whose order is known by times alone.
+    pub(super) timed_until: Option<Timestamp>,
 }
 
 /// What the graph knows of a record.
@@ -49,6 +53,8 @@ pub struct Known {
     pub created_at: Timestamp,
     /// When the work on it began.
     pub started_at: Timestamp,
+    /// Where its order among others is known from.
+    pub began: Began,
     /// The position at which it came.
     pub seq: Seq,
     /// What was said about it, if anything.
@@ -144,6 +150,7 @@ impl Graph {
             status: self.marks.status(node.0),
             created_at: row.created_at,
             started_at: row.started_at,
+            began: row.began(),
             seq: self.seq(node.0),
             fact: self.marks.fact(node.0),
             flag: self.marks.flag(node.0),
@@ -186,14 +193,20 @@ impl Graph {
         self.holds(node).then(|| self.outputs_of(node.0).iter()).into_iter().flatten().map(Artifact)
     }
 
-    /// The records that name an artifact as output: those that have not
-    /// failed from the oldest to the newest, then those that have.
+    /// The records that name an artifact as output: those that have failed,
+    /// then those that have not; imported ones before those made here, and
+    /// each kind from the oldest to the newest.
     pub fn producers(&self, artifact: Artifact) -> impl Iterator<Item = Node> {
-        let (page, slot) = split(artifact.0);
-        let page = (artifact.0 < self.names.len()).then(|| self.artifacts.get(page));
-        page.into_iter()
-            .flat_map(move |page| page.producers.get(slot).iter().chain(page.failed.get(slot).iter()))
-            .map(Node)
+        let known = (artifact.0 < self.names.len()).then(|| self.producers_of(artifact.0).all);
+        known.into_iter().flat_map(List::iter).map(Node)
+    }
+
+    /// The record that made an artifact: of several the newest that has not
+    /// failed, else the newest.
+    #[must_use]
+    pub fn maker(&self, artifact: Artifact) -> Option<Node> {
+        let known = (artifact.0 < self.names.len()).then(|| self.producers_of(artifact.0))?;
+        self.newest_of(known).map(Node)
     }
 
     /// The artifacts through which one record depends directly on another.

@@ -1,11 +1,9 @@
-//! Which record an input is bound to, and how that follows every change.
+//! How links follow every change.
 //!
-//! The rule ([`Graph::wish`]): the newest non-failed other record that names
-//! the artifact and was created no later than the consumer started, else the
-//! earliest such record. A change asks again only those inputs whose answer
-//! can be another one.
+//! Which record an input should be bound to says [`Graph::wish`]. A change asks
+//! again only those inputs whose answer can be another one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::graph::Graph;
@@ -53,22 +51,30 @@ impl Graph {
         Ok(self.relink(asked, seq))
     }
 
-    /// Gives a record another verdict. One that fails is no input for others
-    /// any more, one that no longer fails is again.
+    /// Gives a record another verdict. One that fails gives way to others as
+    /// an input, one that no longer fails goes before them again.
     pub fn judge(&mut self, id: RecordId, status: RecordStatus, seq: Seq) -> Result<Step, Error> {
         self.check(seq, 0)?;
         let node = self.known(id)?;
         self.newest = seq;
         let failed = self.marks.status(node) == RecordStatus::Failed;
-        self.marks.set_status(node, status);
         if failed == (status == RecordStatus::Failed) {
+            self.marks.set_status(node, status);
             return Ok(Step::default());
         }
         let outputs: Vec<u32> = self.outputs_of(node).iter().collect();
+        for artifact in &outputs {
+            self.withdraw(node, *artifact);
+        }
+        self.marks.set_status(node, status);
         let mut asked = Vec::new();
         for artifact in outputs {
-            self.withdraw(node, artifact, failed);
-            self.offer(node, artifact, &mut asked);
+            if failed {
+                self.offer(node, artifact, &mut asked);
+            } else {
+                self.list(node, artifact);
+                asked.extend(self.waiting_for(artifact));
+            }
         }
         if !failed {
             asked.extend(self.bound_to(node, None));
@@ -86,7 +92,9 @@ impl Graph {
 
     pub(super) fn append_record(&mut self, record: &Record, seq: Seq) -> u32 {
         let project = self.projects.number(record.project.as_str());
-        self.append(Row::of(record), Origin { seq, project }, record.status)
+        let row = self.place_in_time(Row::of(record));
+        self.note_times(&row);
+        self.append(row, Origin { seq, project }, record.status)
     }
 
     /// Adds inputs and outputs to a record, and gives the inputs to be asked.
@@ -132,76 +140,6 @@ impl Graph {
         asked
     }
 
-    /// Takes a record from the producers of an artifact.
-    pub(super) fn withdraw(&mut self, node: u32, artifact: u32, failed: bool) {
-        let (page, slot) = split(artifact);
-        let page = self.artifacts.get_mut(page);
-        let list = if failed { &mut page.failed } else { &mut page.producers };
-        list.retain(slot, |other| other != node);
-    }
-
-    /// Adds a record to the producers of an artifact, by its verdict, and
-    /// collects the inputs that it can win.
-    fn offer(&mut self, node: u32, artifact: u32, asked: &mut Vec<Asked>) {
-        let (page, slot) = split(artifact);
-        if self.marks.status(node) == RecordStatus::Failed {
-            self.artifacts.get_mut(page).failed.push(slot, node);
-            let refused = self.refused.iter().filter(|(_, of)| *of == artifact);
-            asked.extend(refused.copied());
-            return;
-        }
-        let age = self.row(node).age();
-        let at = self.artifacts.get(page).producers.get(slot).partition_point(|other| self.row(other).age() < age);
-        self.artifacts.get_mut(page).producers.insert(slot, at, node);
-        self.collect_for(node, artifact, at, asked);
-    }
-
-    /// The inputs that a producer at place `at` of an artifact can win: those
-    /// that wait, those bound to the next older one, and, for the oldest of
-    /// all, those bound to the next. A neighbour that uses what it produces
-    /// itself is skipped by its own input, so that one is asked too.
-    fn collect_for(&self, node: u32, artifact: u32, at: usize, asked: &mut Vec<Asked>) {
-        let (page, slot) = split(artifact);
-        let page = self.artifacts.get(page);
-        asked.extend(page.waiting.get(slot).iter().map(|waiting| (waiting, artifact)));
-        let older = at.checked_sub(1).and_then(|before| page.producers.get(slot).get(before));
-        let neighbor = older.or_else(|| page.producers.get(slot).get(at + 1));
-        let Some(neighbor) = neighbor else { return };
-        asked.extend(self.input(neighbor, artifact).map(|_| (neighbor, artifact)));
-        let (page, slot) = split(neighbor);
-        let latest_start = self.dependents.get(page).latest_start(slot);
-        if older.is_none() || latest_start.is_none_or(|latest| self.row(node).created_at <= latest) {
-            asked.extend(self.bound_to(neighbor, Some(artifact)));
-        }
-    }
-
-    /// The inputs bound to a record, by one artifact or by any.
-    pub(super) fn bound_to(&self, node: u32, by: Option<u32>) -> Vec<Asked> {
-        let mut dependents: Vec<u32> = self.dependents_of(node).iter().collect();
-        dependents.sort_unstable();
-        dependents.dedup();
-        let mut bound = Vec::with_capacity(dependents.len());
-        for dependent in dependents {
-            let mut add =
-                |input: Input| bound.extend((input.bound() == Some(node)).then_some((dependent, input.artifact())));
-            match by {
-                Some(artifact) => self.input(dependent, artifact).into_iter().for_each(|(_, input)| add(input)),
-                None => self.inputs_of(dependent).iter().for_each(add),
-            }
-        }
-        bound
-    }
-
-    /// The rule: which record an input should be bound to.
-    pub(super) fn wish(&self, consumer: u32, artifact: u32) -> Option<u32> {
-        let (page, slot) = split(artifact);
-        let producers = self.artifacts.get(page).producers.get(slot);
-        let started_at = self.row(consumer).started_at;
-        let later = producers.partition_point(|producer| self.row(producer).created_at <= started_at);
-        let newest_first = (0..later).rev().chain(later..producers.len());
-        newest_first.filter_map(|at| producers.get(at)).find(|producer| *producer != consumer)
-    }
-
     /// Links every asked input anew where the rule says so.
     pub(super) fn relink(&mut self, mut asked: Vec<Asked>, seq: Seq) -> Step {
         let mut step = Step::default();
@@ -239,6 +177,7 @@ impl Graph {
     /// Removes the edges of these inputs, which wait from now on.
     pub(super) fn unbind(&mut self, asked: &[Asked], step: &mut Step) {
         let mut gone: HashMap<u32, HashMap<u32, usize>> = HashMap::new();
+        let mut late: HashMap<u32, HashSet<u32>> = HashMap::new();
         for &(consumer, artifact) in asked {
             let Some((at, input)) = self.input(consumer, artifact) else { continue };
             let Some(producer) = input.bound() else { continue };
@@ -250,12 +189,19 @@ impl Graph {
             *gone.entry(producer).or_default().entry(consumer).or_default() += 1;
             let (page, slot) = split(artifact);
             self.artifacts.get_mut(page).waiting.push(slot, consumer);
+            if !self.is_before(producer, consumer) {
+                late.entry(artifact).or_default().insert(consumer);
+            }
             if self.is_backward(consumer, producer) {
                 Arc::make_mut(&mut self.cover).remove_edge();
             }
             let edge = Edge { dependent: Node(consumer), artifact: Artifact(artifact), dependency: Node(producer) };
             step.unbound.push(edge);
             self.edges -= 1;
+        }
+        for (artifact, consumers) in late {
+            let (page, slot) = split(artifact);
+            self.artifacts.get_mut(page).late.retain(slot, |consumer| !consumers.contains(&consumer));
         }
         for (producer, mut consumers) in gone {
             let (page, slot) = split(producer);
@@ -293,6 +239,10 @@ impl Graph {
         }
         self.set_link(consumer, (at, input), Link::Bound(Node(producer)));
         self.add_dependent(producer, consumer);
+        if !self.is_before(producer, consumer) {
+            let (page, slot) = split(artifact);
+            self.artifacts.get_mut(page).late.push(slot, consumer);
+        }
         self.edges += 1;
         if self.is_backward(consumer, producer) {
             Arc::make_mut(&mut self.cover).add_edge();
@@ -349,7 +299,7 @@ impl Graph {
 
     /// Takes inputs that are bound now from those that wait.
     pub(super) fn stop_waiting(&mut self, bound: &[Asked]) {
-        let mut by_artifact: HashMap<u32, std::collections::HashSet<u32>> = HashMap::new();
+        let mut by_artifact: HashMap<u32, HashSet<u32>> = HashMap::new();
         for (consumer, artifact) in bound {
             let (page, slot) = split(*artifact);
             if !self.artifacts.get(page).waiting.get(slot).is_empty() {

@@ -7,11 +7,11 @@
 //!
 //! # Links
 //!
-//! Record A depends on record B when an input of A is bound to B: to the
-//! newest non-failed *other* record that names the artifact and was created
-//! no later than A started, else to the earliest such record. Of two records
-//! made at the same time the one with the larger id counts as newer. So links
-//! are a function of the records alone, whatever the order in which they came,
+//! Record A depends on record B when an input of A is bound to B. Which record
+//! that is stands in `choice.rs`: one of the same project before others, one no
+//! later than A started before later ones, one that has not failed before one
+//! that has. So links are a function of the records alone, whatever the order
+//! in which they came,
 //! but for one thing: an edge that would close a cycle is refused, and which
 //! edge of a cycle that is depends on which came last. A refused edge is tried
 //! again whenever another edge goes away: at any time each refused edge would
@@ -60,6 +60,7 @@
 //! that have any. [`Graph::footprint`] counts, and a test holds the figures.
 
 mod bulk;
+mod choice;
 mod cycle;
 mod flags;
 mod graph;
@@ -78,7 +79,9 @@ mod walk;
 pub use flags::Action;
 pub use graph::{Footprint, Graph, Known};
 pub use pace::{Endless, Pace, Questions, Stopped, Until};
-pub use record::{Artifact, Edge, Error, Fact, Flag, FlagChange, Link, Node, Project, Record, Relationship, Step};
+pub use record::{
+    Artifact, Began, Edge, Error, Fact, Flag, FlagChange, Link, Node, Project, Record, Relationship, Step,
+};
 pub use restore::Restored;
 pub use visit::{Neighbors, Seen};
 pub use walk::{Found, Impact, RootCauses, Walk};

@@ -36,6 +36,38 @@ pub enum Relationship {
     Referenced,
 }
 
+/// Where the order of a record among others is known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Began {
+    /// It was made here; when the work on it began is known by its time alone.
+    /// First, since rows of earlier formats, which do not say it, are read so.
+    #[default]
+    Unknown,
+    /// It was made here, and the work on it began when the graph had come to
+    /// this step.
+    After(Seq),
+    /// It was imported: only its times say when it was made and begun.
+    Elsewhere,
+}
+
+impl Began {
+    pub(super) const fn pack(self) -> u64 {
+        match self {
+            Self::After(step) => step.0 << 2,
+            Self::Unknown => 1,
+            Self::Elsewhere => 2,
+        }
+    }
+
+    pub(super) const fn unpack(packed: u64) -> Self {
+        match packed & 3 {
+            0 => Self::After(Seq(packed >> 2)),
+            1 => Self::Unknown,
+            _ => Self::Elsewhere,
+        }
+    }
+}
+
 /// A record as it is put into the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -51,6 +83,8 @@ pub struct Record {
     pub created_at: Timestamp,
     /// When the work on it began; where that is not known, `created_at` counts.
     pub started_at: Option<Timestamp>,
+    /// Where its order among others is known from.
+    pub began: Began,
     /// What it used. An artifact named twice counts once, consumed before referenced.
     pub inputs: Vec<(ArtifactId, Relationship)>,
     /// What it produced.

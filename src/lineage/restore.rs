@@ -74,6 +74,19 @@ impl Gathered {
         Ok(())
     }
 
+    /// Gives the records that were made here, in the order in which they came,
+    /// their times in the order of all.
+    fn place_in_time(&mut self, graph: &mut Graph) {
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        if !order.is_sorted_by_key(|at| self.said[*at].0.seq) {
+            order.sort_unstable_by_key(|at| self.said[*at].0.seq);
+        }
+        for at in order {
+            self.rows[at] = graph.place_in_time(self.rows[at]);
+            graph.note_times(&self.rows[at]);
+        }
+    }
+
     /// Sorts the records by age; where each has gone.
     fn sort(&mut self) -> Vec<u32> {
         let count = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
@@ -104,6 +117,7 @@ impl Graph {
             gathered.add(row, &mut graph)?;
         }
         graph.names = std::mem::take(&mut gathered.names).finish();
+        gathered.place_in_time(&mut graph);
         let nodes = gathered.sort();
         let tainted = graph.append_all(&gathered)?;
         let held: HashSet<Asked> = gathered.refused.iter().map(|(at, artifact)| (nodes[*at], *artifact)).collect();

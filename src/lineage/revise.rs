@@ -8,10 +8,10 @@ use super::link::{Asked, Binding};
 use super::pages::split;
 use super::record::{Artifact, Edge, Error, Node, Record, Step};
 use super::rows::{Input, Row};
-use crate::task::{RecordStatus, Seq};
+use crate::task::Seq;
 
 impl Graph {
-    /// Puts another record in the place of the one with its id. What was said
+    /// Puts another record in the place of the imported one with its id. What was said
     /// about it stays, and so does the age of every edge that is the same as
     /// before: an edge that was there already voids no clear.
     pub fn revise(&mut self, record: &Record, seq: Seq) -> Result<Step, Error> {
@@ -69,10 +69,9 @@ impl Graph {
         if self.refused.iter().any(|(of, _)| *of == node) {
             std::sync::Arc::make_mut(&mut self.refused).retain(|(of, _)| *of != node);
         }
-        let failed = self.marks.status(node) == RecordStatus::Failed;
         let outputs: Vec<u32> = self.outputs_of(node).iter().collect();
         for artifact in outputs {
-            self.withdraw(node, artifact, failed);
+            self.withdraw(node, artifact);
         }
         let (page, slot) = split(node);
         self.inputs.get_mut(page).lists.retain(slot, |_| false);
@@ -82,8 +81,10 @@ impl Graph {
     fn put_again(&mut self, node: u32, record: &Record) {
         let project = self.projects.number(record.project.as_str());
         let (page, slot) = split(node);
-        self.rows.get_mut(page).set(slot, Row::of(record), project);
+        let row = Row::of(record);
+        self.rows.get_mut(page).set(slot, row, project);
         self.marks.set_status(node, record.status);
+        self.note_times(&row);
     }
 
     fn fasten_all(&mut self, asked: Vec<Asked>, seq: Seq, step: &mut Step) {

@@ -4,7 +4,7 @@ use fixedbitset::FixedBitSet;
 
 use super::lists::Lists;
 use super::pages::{PAGE, Pages, split};
-use super::record::{Fact, Flag, Link, Node, Record, Relationship};
+use super::record::{Began, Fact, Flag, Link, Node, Record, Relationship};
 use crate::task::{RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// Most records, artifacts and projects: the highest bit of an index is used
@@ -27,6 +27,7 @@ pub(super) struct Row {
     pub(super) task: TaskId,
     pub(super) created_at: Timestamp,
     pub(super) started_at: Timestamp,
+    began: u64,
 }
 
 /// Where a record belongs: the step that brought it, and its project.
@@ -39,7 +40,11 @@ pub(super) struct Origin {
 impl Row {
     pub(super) fn of(record: &Record) -> Self {
         let started_at = record.started_at.unwrap_or(record.created_at);
-        Self { id: record.id, task: record.task, created_at: record.created_at, started_at }
+        Self { id: record.id, task: record.task, created_at: record.created_at, started_at, began: record.began.pack() }
+    }
+
+    pub(super) fn began(&self) -> Began {
+        Began::unpack(self.began)
     }
 
     /// What decides which of two records is newer. Ids make it a strict order
@@ -132,17 +137,19 @@ impl InputPage {
 /// Who produces and who uses an artifact.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ArtifactPage {
-    /// The records that name it as output and have not failed, sorted by age.
+    /// The records that name it as output, as [`Producers`](super::choice::Producers) says.
     pub(super) producers: Lists<u32>,
-    /// The records that name it as output and have failed.
-    pub(super) failed: Lists<u32>,
+    /// The same by project.
+    pub(super) by_project: Lists<u32>,
     /// The records that use it and are not bound.
     pub(super) waiting: Lists<u32>,
+    /// The records that use it and are bound to one that came after they started.
+    pub(super) late: Lists<u32>,
 }
 
 impl ArtifactPage {
     pub(super) fn heap_bytes(&self) -> usize {
-        [&self.producers, &self.failed, &self.waiting].map(Lists::heap_bytes).iter().sum()
+        [&self.producers, &self.by_project, &self.waiting, &self.late].map(Lists::heap_bytes).iter().sum()
     }
 }
 

@@ -206,6 +206,7 @@ impl Loading<'_> {
             Table::Records => {
                 let (record, lineage): (Record, LineageRow) =
                     (read(row, table, "record")?, read(row, table, "lineage")?);
+                let lineage = if record.imported.is_some() { lineage.imported() } else { lineage };
                 batch.put_record(&record)?;
                 batch.put_lineage(record.id, &lineage)?;
                 self.steps.insert(record.id, lineage.seq());

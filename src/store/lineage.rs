@@ -9,7 +9,7 @@ use super::codec::encode;
 use super::rows::RecordInput;
 use super::trail::Changes;
 use super::{Error, tables};
-use crate::lineage::{self, Action, Fact, Flag, Graph, Link, Node, Restored};
+use crate::lineage::{self, Action, Began, Fact, Flag, Graph, Link, Node, Restored};
 use crate::task::{ArtifactId, CheckpointId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// A record as the graph knows it, with what does not follow from others.
@@ -29,6 +29,10 @@ pub struct LineageRow {
     rebound: Vec<(ArtifactId, Seq)>,
     /// Inputs whose edge would close a cycle.
     refused: Vec<ArtifactId>,
+    /// Where its order among others is known from. Copies of earlier formats
+    /// do not say it.
+    #[serde(default)]
+    began: Began,
 }
 
 /// A step that changed flags: the head of its entries in the audit trail.
@@ -176,7 +180,14 @@ impl LineageRow {
             fact: known.fact,
             rebound,
             refused,
+            began: known.began,
         })
+    }
+
+    /// The row of a record that was imported, whatever it says itself.
+    #[must_use]
+    pub fn imported(self) -> Self {
+        Self { began: Began::Elsewhere, ..self }
     }
 
     /// The step that brought the record.
@@ -203,6 +214,7 @@ impl LineageRow {
             status: self.status,
             created_at: self.created_at,
             started_at: Some(self.started_at),
+            began: self.began,
             inputs: inputs.collect(),
             outputs: self.outputs,
         };

@@ -1,13 +1,14 @@
 //! Provenance as the engine keeps it over restarts, held against the rules
 //! computed anew from what its handle tells: records, and what was said of them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use dats::engine::{
     AuditEntry, AuditFilter, CascadeRequest, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint,
     RecordCounts, RecordFilter, Refusal, RollbackRequest, Subject,
 };
-use dats::lineage::{Action, Flag, Graph, Link};
+use dats::lineage::{Action, Began, Flag, Graph, Link};
 use dats::store::{CascadeRow, ChangeRow, Checkpoint, Record};
 use dats::task::{ArtifactId, Outcome, QaProfile, RecordId, RecordStatus, Report, Stale, TaskId, Timestamp};
 
@@ -41,24 +42,30 @@ struct Rules {
 
 impl Rules {
     /// Which record an input is bound to.
-    fn wish(&self, consumer: &Record, artifact: &ArtifactId) -> Option<RecordId> {
+    fn wish(&self, graph: &Graph, consumer: &Record, artifact: &ArtifactId) -> Option<RecordId> {
         let names = |record: &Record| record.outputs.iter().any(|output| output.artifact.id == *artifact);
-        let sound = |record: &&Record| record.id != consumer.id && record.status != RecordStatus::Failed;
-        let mut makers: Vec<(Timestamp, RecordId)> =
-            self.records.values().filter(sound).filter(|it| names(it)).map(|it| (it.created_at, it.id)).collect();
-        makers.sort_unstable();
-        let newest = makers.iter().rev().find(|(created, _)| *created <= consumer.started_at.unwrap());
-        newest.or(makers.first()).map(|(_, id)| *id)
+        let makers = self.records.values().filter(|record| record.id != consumer.id && names(record));
+        let class = |it: &Record| (it.project != consumer.project, it.status == RecordStatus::Failed);
+        let known = |it: &Record| graph.record(graph.find(it.id).unwrap()).unwrap();
+        // What a worker says of its start counts only where the attempt is from before a restart.
+        let began = known(consumer).began;
+        let is_earlier = |it: &&Record| match began {
+            Began::After(step) => known(it).seq <= step,
+            Began::Unknown | Began::Elsewhere => it.created_at <= consumer.started_at.unwrap(),
+        };
+        let earlier = makers.clone().filter(is_earlier);
+        let newest = earlier.min_by_key(|it| (class(it), Reverse((it.created_at, it.id))));
+        newest.or_else(|| makers.min_by_key(|it| (class(it), it.created_at, it.id))).map(|record| record.id)
     }
 
     async fn read_records(&mut self, engine: &Engine) {
         let page = engine.records(RecordFilter::default(), None, 1000).await.unwrap();
         assert_eq!((page.total, page.next), (u64::try_from(page.records.len()).ok(), None));
         self.records = page.records.into_iter().map(|(_, record, _)| (record.id, record)).collect();
-        let mut edges = Edges::new();
+        let (graph, mut edges) = (engine.graph(), Edges::new());
         for record in self.records.values() {
             for input in &record.inputs {
-                let Some(maker) = self.wish(record, &input.artifact) else { continue };
+                let Some(maker) = self.wish(&graph, record, &input.artifact) else { continue };
                 let key = (record.id, input.artifact.clone());
                 let known = self.edges.get(&key).filter(|(known, _)| *known == maker);
                 let since = known.map_or(2 * self.step + 1, |(_, since)| *since);
@@ -110,7 +117,15 @@ impl Rules {
     async fn check(&mut self, engine: &Engine) {
         self.read_records(engine).await;
         let graph = engine.graph();
-        assert_eq!(edges_of(&graph), self.edges.iter().map(|(key, (maker, _))| (key.clone(), *maker)).collect());
+        let edges: BTreeMap<_, _> = self.edges.iter().map(|(key, (maker, _))| (key.clone(), *maker)).collect();
+        let found = edges_of(&graph);
+        if let Some((key, maker)) = edges.iter().find(|(key, maker)| found.get(*key) != Some(*maker)) {
+            let told = |id: &RecordId| {
+                (graph.record(graph.find(*id).unwrap()), self.records.get(id).map(|it| it.project.clone()))
+            };
+            panic!("{key:?}: {:?}\nexpected {:?}\nfound {:?}", told(&key.0), told(maker), found.get(key).map(told));
+        }
+        assert_eq!(found, edges);
         let mut counts: BTreeMap<&str, RecordCounts> = BTreeMap::new();
         for (id, record) in &self.records {
             let flag = self.flag(*id);

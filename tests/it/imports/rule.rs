@@ -2,6 +2,7 @@
 //! however often they are imported again: the flags are those of the rule,
 //! which is written down here once more in the plainest way.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ impl Plain {
         RecordId::of_text(&format!("record {}", self.number))
     }
 
+    fn project(&self) -> &'static str {
+        if self.number.is_multiple_of(3) { "a" } else { "b" }
+    }
+
     fn record(&self) -> Record {
         let named = |number: &usize| artifact(&format!("artifact {number}"));
         let at = Timestamp::from_micros(self.created);
@@ -53,7 +58,7 @@ impl Plain {
         Record {
             id: self.id(),
             task: TaskId::of_text(&imported.task),
-            project: project(if self.number.is_multiple_of(3) { "a" } else { "b" }),
+            project: project(self.project()),
             attempt: None,
             status: if self.failed { RecordStatus::Failed } else { RecordStatus::Passed },
             model_used: None,
@@ -103,19 +108,23 @@ fn world(random: &mut Random, count: usize) -> Vec<Plain> {
     world
 }
 
-/// The rule: the newest other record that has not failed and was made no
-/// later than the one that uses it, else the earliest.
+/// The rule: of the own project before others, no later than the one that uses
+/// it, one that has not failed before one that has, the newest; else the
+/// earliest later one.
+fn maker_of<'a>(world: &'a [Plain], user: &Plain, input: usize) -> Option<&'a Plain> {
+    let makers = world.iter().filter(|maker| maker.number != user.number && maker.outputs.contains(&input));
+    let class = |maker: &Plain| (maker.project() != user.project(), maker.failed);
+    let age = |maker: &Plain| (maker.created, maker.id());
+    let earlier = makers.clone().filter(|maker| maker.created <= user.created);
+    let newest = earlier.min_by_key(|maker| (class(maker), Reverse(age(maker))));
+    newest.or_else(|| makers.min_by_key(|maker| (class(maker), age(maker))))
+}
+
 fn flags(world: &[Plain]) -> BTreeMap<RecordId, Flag> {
     let mut above: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for user in world {
         for input in &user.inputs {
-            let mut makers: Vec<&Plain> = world
-                .iter()
-                .filter(|maker| maker.number != user.number && !maker.failed && maker.outputs.contains(input))
-                .collect();
-            makers.sort_by_key(|maker| (maker.created, maker.id()));
-            let newest = makers.iter().rev().find(|maker| maker.created <= user.created);
-            if let Some(maker) = newest.or(makers.first()) {
+            if let Some(maker) = maker_of(world, user, *input) {
                 above.entry(user.number).or_default().push(maker.number);
             }
         }

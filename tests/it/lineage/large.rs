@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 
-use dats::lineage::{Action, Flag, Graph, Link, Record, Relationship, Restored, Step, Stopped};
+use dats::lineage::{Action, Began, Flag, Graph, Link, Record, Relationship, Restored, Step, Stopped};
 use dats::task::{ArtifactId, ProjectId, RecordStatus, Seq, Timestamp};
 
 use super::model::{artifact, at, project, record_id, task_id};
@@ -21,6 +21,7 @@ fn record(number: usize, project: &ProjectId, inputs: &[usize]) -> Record {
         status: RecordStatus::Passed,
         created_at,
         started_at: None,
+        began: Began::After(Seq(u64::try_from(number).unwrap())),
         inputs: inputs.iter().map(|input| (artifact(*input), Relationship::Consumed)).collect(),
         outputs: vec![artifact(number)],
     }
@@ -173,6 +174,7 @@ fn an_artifact_that_everybody_uses() {
     // A version from the middle of time takes over the later half, and gives it back.
     let mut version = record(USERS + 1, &project, &[]);
     (version.created_at, version.outputs) = (at(u64::try_from(USERS).unwrap() * 3 / 4 + 1), vec![artifact(0)]);
+    version.began = Began::Elsewhere;
     let step = graph.insert(&version, at_next()).unwrap();
     assert_eq!((step.bound.len(), step.unbound.len()), (USERS / 4, USERS / 4));
     graph.apply(Action::Taint, &[version.id], at_next()).unwrap();

@@ -12,7 +12,7 @@ mod walks;
 
 use std::collections::BTreeMap;
 
-use dats::lineage::{Action, Error, Fact, Flag, Graph, Record, Relationship, Step};
+use dats::lineage::{Action, Began, Error, Fact, Flag, Graph, Record, Relationship, Step};
 use dats::task::{ArtifactId, RecordStatus, Seq};
 
 use self::model::{Edges, Known, Model, artifact, at, project, record_id, task_id};
@@ -96,6 +96,11 @@ impl History {
             1 | 2 => Some(at(self.random.below(self.seconds))),
             _ => Some(at(created - self.random.below(created.min(5) + 1))),
         };
+        let began = match self.random.below(10) {
+            0..4 => Began::Elsewhere,
+            4 => Began::Unknown,
+            _ => Began::After(Seq(self.seq - 1 - self.random.below(self.seq.min(8)))),
+        };
         Record {
             id: record_id(number),
             task: task_id(self.random.index(number + 1)),
@@ -103,6 +108,7 @@ impl History {
             status: *self.random.pick(&STATUSES),
             created_at: at(created),
             started_at,
+            began,
             inputs: self.inputs(),
             outputs: self.outputs(),
         }
@@ -117,11 +123,15 @@ impl History {
         step
     }
 
-    /// Another record in the place of one; sometimes the same one again.
+    /// Another record in the place of an imported one; sometimes the same one again.
     fn revise(&mut self) -> Step {
         let number = self.pick();
+        if self.model.records[number].record.began != Began::Elsewhere {
+            return self.insert();
+        }
         let again = self.random.chance(20);
-        let record = if again { self.model.records[number].record.clone() } else { self.record(number) };
+        let new = Record { began: Began::Elsewhere, ..self.record(number) };
+        let record = if again { self.model.records[number].record.clone() } else { new };
         let step = self.graph.revise(&record, Seq(self.seq)).unwrap();
         if again {
             assert_eq!((&step.bound, &step.unbound, &step.flags), (&Vec::new(), &Vec::new(), &Vec::new()));
@@ -347,6 +357,7 @@ fn steps_that_can_not_be_taken_change_nothing() {
         status,
         created_at,
         started_at: None,
+        began: Began::Elsewhere,
         inputs,
         outputs,
     };

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dats::lineage::{Fact, Flag, Graph, Link, Node, Record, Relationship, Restored};
+use dats::lineage::{Began, Fact, Flag, Graph, Link, Node, Record, Relationship, Restored};
 use dats::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 use uuid::Uuid;
 
@@ -67,16 +67,71 @@ impl Model {
 
     /// The rule of binding, from the records alone.
     pub(super) fn wish(&self, consumer: usize, artifact: &ArtifactId) -> Option<usize> {
-        let started = self.started(consumer);
-        let others = self.records.iter().enumerate().filter(|(number, known)| {
-            let record = &known.record;
-            *number != consumer && record.outputs.contains(artifact) && record.status != RecordStatus::Failed
-        });
-        let mut others: Vec<_> =
-            others.map(|(number, known)| (known.record.created_at, known.record.id, number)).collect();
-        others.sort_unstable();
-        let newest = others.iter().rev().find(|(created, _, _)| *created <= started);
-        newest.or(others.first()).map(|(_, _, number)| *number)
+        let project = &self.records[consumer].record.project;
+        let makes = |known: &Known| known.record.outputs.contains(artifact);
+        let others: Vec<usize> =
+            (0..self.records.len()).filter(|number| *number != consumer && makes(&self.records[*number])).collect();
+        let class = |own: bool, failed: bool, before: bool| -> Vec<usize> {
+            let is_one = |number: &usize| {
+                let record = &self.records[*number].record;
+                (record.project == *project) == own
+                    && (record.status == RecordStatus::Failed) == failed
+                    && self.is_before(*number, consumer) == before
+            };
+            others.iter().copied().filter(is_one).collect()
+        };
+        let classes = [(true, false), (true, true), (false, false), (false, true)];
+        let earlier = classes.iter().find_map(|(own, failed)| self.newest(&class(*own, *failed, true)));
+        earlier.or_else(|| classes.iter().find_map(|(own, failed)| self.earliest(&class(*own, *failed, false))))
+    }
+
+    /// A record, and all that produce an artifact which it uses.
+    fn told(&self, consumer: usize, artifact: &ArtifactId) -> String {
+        let makers = self.records.iter().enumerate().filter(|(_, known)| known.record.outputs.contains(artifact));
+        let told = |number: usize| {
+            let Known { record, seq, .. } = &self.records[number];
+            format!(
+                "{number} in {}: {:?}, step {seq}, {:?}, made {}, started {}",
+                record.project,
+                record.status,
+                record.began,
+                record.created_at,
+                self.started(number)
+            )
+        };
+        let makers: Vec<String> = makers.map(|(number, _)| told(number)).collect();
+        format!("{artifact} of {}\nmade by\n{}", told(consumer), makers.join("\n"))
+    }
+
+    fn is_imported(&self, number: usize) -> bool {
+        self.records[number].record.began == Began::Elsewhere
+    }
+
+    fn is_before(&self, producer: usize, consumer: usize) -> bool {
+        match self.records[consumer].record.began {
+            Began::After(step) if !self.is_imported(producer) => self.records[producer].seq <= step.0,
+            _ => self.moment(producer).0 <= self.started(consumer),
+        }
+    }
+
+    fn newest(&self, numbers: &[usize]) -> Option<usize> {
+        numbers.iter().copied().max_by_key(|number| self.moment(*number))
+    }
+
+    fn earliest(&self, numbers: &[usize]) -> Option<usize> {
+        numbers.iter().copied().min_by_key(|number| self.moment(*number))
+    }
+
+    /// Where a record stands in the order of all: one that was made here is no
+    /// earlier than those made here before it.
+    fn moment(&self, number: usize) -> (Timestamp, bool, u64, RecordId) {
+        let Known { record, seq, .. } = &self.records[number];
+        if self.is_imported(number) {
+            return (record.created_at, false, 0, record.id);
+        }
+        let own = (0..self.records.len()).filter(|other| !self.is_imported(*other) && self.records[*other].seq <= *seq);
+        let latest = own.map(|other| self.records[other].record.created_at).max();
+        (latest.unwrap_or(record.created_at), true, *seq, record.id)
     }
 
     fn started(&self, number: usize) -> Timestamp {
@@ -96,7 +151,7 @@ impl Model {
                 let artifact = ArtifactId::new(graph.artifact_id(input).unwrap()).unwrap();
                 assert_eq!(inputs.get(&artifact), Some(&how), "{number} uses {artifact}");
                 let wish = self.wish(number, &artifact);
-                let key = (number, artifact);
+                let key = (number, artifact.clone());
                 let linked = match link {
                     Link::Waiting => None,
                     Link::Bound(producer) => {
@@ -110,7 +165,7 @@ impl Model {
                         Some(Self::number_of(graph, self, producer))
                     }
                 };
-                assert_eq!(linked, wish, "an input of {number}: {link:?}");
+                assert_eq!(linked, wish, "{}", self.told(number, &artifact));
             }
         }
         let new = edges.iter().filter(|(key, (to, _))| self.edges.get(*key).is_none_or(|(before, _)| before != to));
