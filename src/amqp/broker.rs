@@ -56,11 +56,17 @@ pub enum LinkState {
     /// The broker refuses what this service declares or who it is: a setting
     /// is wrong, here or there.
     Refused,
+    /// Connected, but messages wait here: the disk has no room for them.
+    StorageFull,
+    /// Connected, but messages wait here: the disk fails to take them, or the
+    /// store can't be read.
+    StorageFailed,
 }
 
 impl LinkState {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Away, Self::Connected, Self::Blocked, Self::Refused];
+    pub const ALL: [Self; 6] =
+        [Self::Away, Self::Connected, Self::Blocked, Self::Refused, Self::StorageFull, Self::StorageFailed];
 
     /// The word on the wire.
     #[must_use]
@@ -70,6 +76,8 @@ impl LinkState {
             Self::Connected => "connected",
             Self::Blocked => "blocked",
             Self::Refused => "refused",
+            Self::StorageFull => "storage_full",
+            Self::StorageFailed => "storage_failed",
         }
     }
 
@@ -77,8 +85,10 @@ impl LinkState {
         match self {
             Self::Connected => 0,
             Self::Blocked => 1,
-            Self::Away => 2,
-            Self::Refused => 3,
+            Self::StorageFull => 2,
+            Self::StorageFailed => 3,
+            Self::Away => 4,
+            Self::Refused => 5,
         }
     }
 }
@@ -212,11 +222,15 @@ impl Broker {
         if link.state == now_in {
             return false;
         }
-        let from_blocked = std::mem::replace(&mut link.state, now_in) == LinkState::Blocked;
+        let before = std::mem::replace(&mut link.state, now_in);
+        let was_connected = matches!(before, LinkState::Blocked | LinkState::StorageFull | LinkState::StorageFailed);
         link.since = now;
-        link.connects += u64::from(now_in == LinkState::Connected && !from_blocked);
+        link.connects += u64::from(now_in == LinkState::Connected && !was_connected);
         drop(state);
         match now_in {
+            LinkState::Connected if was_connected => {
+                tracing::info!(side = side.as_str(), address = self.address, "messages are taken again");
+            }
             LinkState::Connected => {
                 tracing::info!(side = side.as_str(), address = self.address, "connected to RabbitMQ");
             }
@@ -226,7 +240,7 @@ impl Broker {
                 "RabbitMQ takes no messages for lack of memory or disk; publishing waits"
             ),
             // What went wrong is told by who saw it.
-            LinkState::Away | LinkState::Refused => {}
+            LinkState::Away | LinkState::Refused | LinkState::StorageFull | LinkState::StorageFailed => {}
         }
         true
     }

@@ -34,6 +34,9 @@ pub(super) enum Error {
     /// The broker refuses what it is asked, and will again.
     #[error("{0}")]
     Refused(String),
+    /// The store of this service fails: nothing that is delivered can be taken.
+    #[error("the store failed: {0}")]
+    Store(String),
     /// This service stops.
     #[error("the service is stopping")]
     Stopping,
@@ -45,6 +48,7 @@ impl Error {
         match self {
             Self::Away(_) | Self::Stopping => LinkState::Away,
             Self::Refused(_) => LinkState::Refused,
+            Self::Store(_) => LinkState::StorageFailed,
         }
     }
 
@@ -53,6 +57,7 @@ impl Error {
         match self {
             Self::Away(message) => Self::Away(format!("failed to {what}: {message}")),
             Self::Refused(message) => Self::Refused(format!("failed to {what}: {message}")),
+            Self::Store(message) => Self::Store(message),
             Self::Stopping => Self::Stopping,
         }
     }

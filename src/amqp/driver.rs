@@ -27,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a refusal, which only a person can change.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
+/// Pause after the store has failed.
+const STORE_PAUSE: Duration = Duration::from_secs(10);
 /// A connection that has lived this long was no failed attempt.
 const LIVED: Duration = Duration::from_secs(10);
 
@@ -128,13 +130,26 @@ async fn goes_on(
             // The same again is no news: an attempt is made every few seconds.
             if broker.note_error(side, state, message.clone()) {
                 let (side, address) = (side.as_str(), broker.address());
-                if state == LinkState::Refused {
-                    tracing::error!(side, address, error = message, "the broker refuses; a setting must be changed");
-                } else {
-                    tracing::warn!(side, address, error = message, "the broker is away; trying again");
+                match state {
+                    LinkState::Refused => {
+                        tracing::error!(
+                            side,
+                            address,
+                            error = message,
+                            "the broker refuses; a setting must be changed"
+                        );
+                    }
+                    LinkState::StorageFailed => {
+                        tracing::error!(side, address, error = message, "no messages are taken; trying again");
+                    }
+                    _ => tracing::warn!(side, address, error = message, "the broker is away; trying again"),
                 }
             }
-            if state == LinkState::Refused { REFUSED_PAUSE } else { pause }
+            match state {
+                LinkState::Refused => REFUSED_PAUSE,
+                LinkState::StorageFailed => STORE_PAUSE,
+                _ => pause,
+            }
         }
     };
     wait(pause, stop).await

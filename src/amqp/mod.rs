@@ -26,6 +26,7 @@ mod connection;
 mod consumer;
 mod depths;
 mod driver;
+mod fault;
 mod incoming;
 mod metrics;
 mod outbox;

@@ -11,8 +11,9 @@ use crate::store::{self, ContentFile, KeptContent, MAX_ROW_BYTES};
 use crate::task::{Content, Report};
 
 /// An event, and the files that hold its large contents in place of their texts.
-#[derive(Debug)]
-pub(super) struct Prepared {
+/// They stay as long as it, or a commit, holds them.
+#[derive(Debug, Clone)]
+pub struct Prepared {
     pub(super) event: Incoming,
     pub(super) files: Vec<Arc<ContentFile>>,
 }
@@ -29,6 +30,12 @@ fn has_large(event: &Incoming) -> bool {
 }
 
 impl Prepared {
+    /// The event; its large contents are in files.
+    #[must_use]
+    pub const fn event(&self) -> &Incoming {
+        &self.event
+    }
+
     fn new(side: &ReadSide, mut event: Incoming) -> Result<Self, store::Error> {
         let mut files = Vec::new();
         if let Message::Report { report: Report::Output(output), .. } = &mut event.message {
@@ -45,8 +52,9 @@ impl Prepared {
 }
 
 impl Engine {
-    /// Brings the large contents of events to disk.
-    pub(super) async fn prepare(&self, events: Vec<Incoming>) -> Result<Vec<Prepared>, Error> {
+    /// Brings the large contents of events to disk, once, however often the
+    /// writer is asked to take them then.
+    pub async fn prepare(&self, events: Vec<Incoming>) -> Result<Vec<Prepared>, Error> {
         if !events.iter().any(has_large) {
             return Ok(events.into_iter().map(|event| Prepared { event, files: Vec::new() }).collect());
         }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::{NoContext, Uuid};
 
 use super::entries::Entries;
-use super::lineage::{About, Named, artifacts, known, subject};
+use super::lineage::{About, Named, artifacts, subject};
 use super::problem::Problem;
 use super::reply::{self, Reply};
 use super::request::Call;
@@ -244,8 +244,19 @@ pub(super) fn summary(found: &Found, limit: usize) -> Summary {
     }
 }
 
+/// The summary of what is committed: an answer that must come. It waits for no
+/// place among the walks and has no deadline.
+pub(super) async fn summary_of_committed(found: Arc<Found>, limit: usize) -> Summary {
+    let of = found.clone();
+    let made = tokio::task::spawn_blocking(move || summary(&of, limit)).await;
+    // Without that thread the service is stopping, and this one has to do it.
+    made.unwrap_or_else(|_| summary(&found, limit))
+}
+
 /// What came of it, or would.
 struct Outcome {
+    record: RecordId,
+    summary: Summary,
     cascade_id: Option<String>,
     dry_run: bool,
     page: Page,
@@ -253,18 +264,17 @@ struct Outcome {
     cancelled: Vec<TaskId>,
 }
 
-async fn answer(call: &Call, outcome: &Outcome, limit: usize) -> Reply {
-    let id = call.id();
-    let (page, found) = (&outcome.page, outcome.page.found.clone());
-    let summary = call.app.walks.run(move |_| summary(&found, limit)).await?;
-    let (graph, all) = (&page.found.graph, changes(page));
-    let (node, known) = known(graph, &id)?;
-    let (affected, shown) = entries(page, limit);
+/// Reads nothing and can't fail: what it tells of may be committed.
+fn answer(call: &Call, outcome: Outcome, limit: usize) -> Reply {
+    let Outcome { summary, page, .. } = outcome;
+    let (graph, all) = (&page.found.graph, changes(&page));
+    let artifacts = graph.find(outcome.record).map(|node| artifacts(graph, node)).unwrap_or_default();
+    let (affected, shown) = entries(&page, limit);
     let wire = CascadeWire {
         cascade_id: outcome.cascade_id.as_deref(),
         dry_run: outcome.dry_run,
-        provenance_id: known.id,
-        artifacts: artifacts(graph, node),
+        provenance_id: outcome.record,
+        artifacts,
         counts: summary.counts,
         max_depth: summary.max_depth,
         tasks: summary.tasks,
@@ -274,7 +284,7 @@ async fn answer(call: &Call, outcome: &Outcome, limit: usize) -> Reply {
         truncated: affected.is_truncated(),
         affected,
         total: all.len(),
-        next_cursor: call.app.walks.next(page, &scope(&id), shown, all.len()),
+        next_cursor: call.app.walks.next(&page, &scope(&call.id()), shown, all.len()),
         limit,
     };
     Ok(reply::json(StatusCode::OK, &wire))
@@ -305,14 +315,17 @@ async fn say(mut call: Call, action: Action) -> Reply {
     let request = CascadeRequest { action, subject: named, reason, source, cascade_id, cancel_running };
     let cascade = engine.cascade(request).await?;
     let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
+    let page = Walks::first(found);
     let outcome = Outcome {
+        record: cascade.record,
+        summary: summary_of_committed(page.found.clone(), limit).await,
         cascade_id: Some(cascade.cascade_id),
         dry_run: false,
-        page: Walks::first(found),
+        page,
         running: cascade.running,
         cancelled: cascade.cancelled,
     };
-    answer(&call, &outcome, limit).await
+    answer(&call, outcome, limit)
 }
 
 /// A dry run.
@@ -333,7 +346,10 @@ async fn preview(call: &Call, graph: Arc<Graph>, asked: Preview) -> Reply {
     let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
     let running = call.app.engine.running_users(graph.clone(), worse.collect()).await?;
     let page = Walks::first(Found { graph, what: What::Changes(step.flags) });
-    answer(call, &Outcome { cascade_id, dry_run: true, page, running, cancelled: Vec::new() }, limit).await
+    let found = page.found.clone();
+    let summary = call.app.walks.run(move |_| summary(&found, limit)).await?;
+    let cancelled = Vec::new();
+    answer(call, Outcome { record, summary, cascade_id, dry_run: true, page, running, cancelled }, limit)
 }
 
 fn made_id(now: Timestamp) -> Uuid {

@@ -165,7 +165,11 @@ pub(super) async fn rollback(mut call: Call) -> Reply {
     let changes = std::mem::take(&mut rollback.step.flags);
     let page = Walks::first(Found { graph: rollback.graph.clone().into(), what: What::Changes(changes) });
     let found = page.found.clone();
-    let summary = call.app.walks.run(move |_| cascades::summary(&found, limit)).await?;
+    let summary = if dry_run {
+        call.app.walks.run(move |_| cascades::summary(&found, limit)).await?
+    } else {
+        cascades::summary_of_committed(found, limit).await
+    };
     let counts = CountsWire::new(&summary, &rollback);
     let requeued = rollback.requeued.iter().take(limit);
     let total = cascades::changes(&page).len();

@@ -7,6 +7,7 @@ mod garbage;
 mod interop;
 mod journey;
 mod refusing;
+mod storage;
 mod switching;
 mod topology;
 mod traces;
