@@ -95,6 +95,18 @@ pub enum Refusal {
     /// A re-run needs a finished task.
     #[error("the task has not ended: it is {}", .0.as_str())]
     NotEnded(Status),
+    /// What the task waited for did not complete, and no re-run of it did or
+    /// may.
+    #[error(
+        "task {task} depends on task {dependency}, which did not complete and has no re-run that is open or has \
+         completed: submit {dependency} again first"
+    )]
+    DependencyNotCompleted {
+        /// The task that was to be submitted again.
+        task: TaskId,
+        /// The task that it depends on.
+        dependency: TaskId,
+    },
     /// Nothing in the provenance has this id.
     #[error("there is no record and no artifact {0}")]
     SubjectNotFound(Subject),

@@ -12,6 +12,7 @@ use super::api::{
     ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
 };
 use super::command::{Command, Reply, Routed};
+use super::contents::Prepared;
 use super::incoming::{EventOutcome, Incoming};
 use super::machine::Machine;
 use super::queue::{self, CommandSender};
@@ -21,11 +22,11 @@ use super::signals::Changed;
 use super::tree::TreeNode;
 use super::turns::Grant;
 use super::writer::Writer;
-use super::{list, outgoing, reading, submit, tree};
+use super::{list, outgoing, reading, rerun, tree};
 use crate::clock::Clock;
 use crate::store::{self, DeadLetter, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message};
 use crate::task::{
-    Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Status, Submission, TaskId, Tier, Timestamp,
+    Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
 };
 
 /// The engine's handle.
@@ -185,23 +186,46 @@ impl Engine {
         self.ask(|reply| Command::Cancel { task, reason, reply }).await
     }
 
-    /// Makes a new task from a finished one, with the same inputs. What it
-    /// waited for has ended and does not hold it up again. With a key, the first answer is given
-    /// again, which the second value tells.
+    /// Makes a new task from a finished one, with the same inputs. Each task
+    /// that it depended on is followed to the newest completed of its re-runs,
+    /// else to the newest open one; without either it is refused. With a key,
+    /// the first answer is given again, which the second value tells.
     pub async fn rerun(&self, task: TaskId, key: Option<IdempotencyKey>) -> Result<(Submitted, bool), Error> {
-        let found = self.read(move |side| submit::again(&side.store.view()?, task));
-        let (status, submission) = found.await?.ok_or(Refusal::TaskNotFound(task))?;
-        if matches!(status, Status::Pending | Status::Running) {
-            return Err(Refusal::NotEnded(status).into());
+        let found = self.read(move |side| rerun::again(&side.store.view()?, task)).await?;
+        let submission = match found.ok_or(Refusal::TaskNotFound(task)) {
+            Ok(Ok(submission)) => vec![submission],
+            // What can't be done again now may have been before, under this key.
+            Err(refusal) | Ok(Err(refusal)) => match self.replayed(key).await? {
+                Some(submitted) => return Ok((submitted, true)),
+                None => return Err(refusal.into()),
+            },
+        };
+        let Submissions { results, replayed } = self.submit(submission, key).await?;
+        match results.into_iter().next() {
+            Some(Ok(submitted)) => Ok((submitted, replayed)),
+            // Retention has removed it meanwhile.
+            Some(Err(unknown)) => Err(Refusal::DependencyNotCompleted { task, dependency: unknown.task }.into()),
+            None => Err(Refusal::TaskNotFound(task).into()),
         }
-        let Submissions { results, replayed } = self.submit(vec![submission], key).await?;
-        let submitted = results.into_iter().next().and_then(Result::ok);
-        Ok((submitted.ok_or(Refusal::TaskNotFound(task))?, replayed))
+    }
+
+    /// What was submitted under a key before.
+    async fn replayed(&self, key: Option<IdempotencyKey>) -> Result<Option<Submitted>, Error> {
+        if key.is_none() {
+            return Ok(None);
+        }
+        let submissions = Vec::new();
+        let answer = self.ask(|reply| Command::Submit { submissions, key, reply }).await?;
+        Ok(answer.results.into_iter().next().and_then(Result::ok))
     }
 
     /// Takes events of other services, in order, in one durable commit.
     pub async fn accept(&self, events: Vec<Incoming>) -> Result<Vec<Result<EventOutcome, Refusal>>, Error> {
-        let events = self.prepare(events).await?;
+        self.accept_prepared(self.prepare(events).await?).await
+    }
+
+    /// The same with events whose contents are on disk already.
+    pub async fn accept_prepared(&self, events: Vec<Prepared>) -> Result<Vec<Result<EventOutcome, Refusal>>, Error> {
         self.ask(|reply| Command::Accept { events, reply }).await
     }
 

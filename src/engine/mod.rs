@@ -8,6 +8,7 @@
 
 mod answer;
 mod api;
+mod attempts;
 mod audit;
 mod broker;
 mod cascade;
@@ -38,6 +39,7 @@ mod read;
 mod readers;
 mod reading;
 mod records;
+mod rerun;
 mod restore;
 mod rollback;
 mod routing;
@@ -65,6 +67,7 @@ pub use broker::{Dispatch, Position, QueueReport};
 pub use supply::Counted;
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use checkpoint::NewCheckpoint;
+pub use contents::Prepared;
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
 pub use import::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult};

@@ -13,12 +13,11 @@ use super::api::{Error, Refusal};
 use super::command::{Command, Routed};
 use super::handle::Engine;
 use super::machine::Machine;
-use super::{provenance, submit};
+use super::provenance;
+use super::rerun::{self, Fate, Followed, Successor};
 use crate::lineage::{Action, Flag, Graph, Step};
 use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, ScanFilter, View};
-use crate::task::{
-    CheckpointId, OnChildFailure, ProjectId, RecordId, State, Status, Submission, Task, TaskId, Timestamp,
-};
+use crate::task::{CheckpointId, OnChildFailure, ProjectId, RecordId, State, Status, Task, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -63,7 +62,8 @@ pub struct Rollback {
     /// dry run they have become nothing.
     pub requeued: Vec<(TaskId, Option<TaskId>)>,
     /// Those of them that can't be submitted again: their description is not
-    /// known.
+    /// known, or a task that they depend on did not complete and is not done
+    /// again either.
     pub not_requeued: Vec<TaskId>,
 }
 
@@ -119,8 +119,15 @@ fn preview(view: &View, graph: &Arc<Graph>, checkpoint: Checkpoint, requeue: boo
     let worse: Vec<_> = step.flags.iter().map(|change| change.record).collect();
     let mut running = provenance::running_users_in(view, graph, &worse)?;
     running.retain(|task| plan.cancel.binary_search(task).is_err());
-    let again = if requeue { plan.again.iter().map(|task| (*task, None)).collect() } else { Vec::new() };
+    let mut again: Vec<_> = plan.renewed().filter(|_| requeue).map(|task| (task, None)).collect();
+    again.sort_unstable();
     Ok(plan.outcome(checkpoint, String::new(), Graph::clone(graph), step, running, again))
+}
+
+/// A task that is done again, and what becomes of those it depends on.
+struct Renewal {
+    task: TaskId,
+    dependencies: Vec<Followed>,
 }
 
 /// What a rollback does, task by task and record by record.
@@ -131,11 +138,11 @@ struct Plan {
     later: Vec<Checkpoint>,
     /// Tasks to cancel, in order of their ids.
     cancel: Vec<TaskId>,
-    /// Tasks to do again whose description is known, in order of their ids:
-    /// what one depends on stands before it.
-    again: Vec<TaskId>,
-    /// The others.
-    unknown: Vec<TaskId>,
+    /// Tasks to do again: what one depends on stands before it.
+    again: Vec<Renewal>,
+    /// Tasks that can't be done again: their description is not known, or that
+    /// of a task they depend on, which did not complete.
+    lost: Vec<TaskId>,
     still_open: Vec<TaskId>,
     requeue: bool,
 }
@@ -170,15 +177,74 @@ impl Plan {
         }
         let ended = ended_by(view, &cancel)?;
         let mut plan =
-            Self { records, later, cancel, again: Vec::new(), unknown: Vec::new(), still_open: Vec::new(), requeue };
+            Self { records, later, cancel, again: Vec::new(), lost: Vec::new(), still_open: Vec::new(), requeue };
+        let mut undone = BTreeSet::new();
         for root in affected {
             match view.task(root)? {
                 Some(task) if !task.status().is_terminal() && !ended.contains(&root) => plan.still_open.push(root),
-                Some(_) if view.has_task(root)? => plan.again.push(root),
-                Some(_) | None => plan.unknown.push(root),
+                Some(_) | None => drop(undone.insert(root)),
             }
         }
+        plan.renew(view, &mut roots, &undone, &ended)?;
         Ok(plan)
+    }
+
+    /// Finds out which of the undone tasks can be done again, and after which
+    /// others. A task is decided on after those that it may depend on: mostly
+    /// these are older, and one round decides on all.
+    fn renew(
+        &mut self,
+        view: &View,
+        roots: &mut Roots<'_>,
+        undone: &BTreeSet<TaskId>,
+        ended: &HashSet<TaskId>,
+    ) -> Stored<()> {
+        let mut left = BTreeSet::new();
+        for &id in undone {
+            let known = view.has_task(id)? && view.task(id)?.is_some();
+            if known {
+                left.insert(id);
+            } else {
+                self.lost.push(id);
+            }
+        }
+        let mut renewed = HashSet::new();
+        let mut waits = true;
+        loop {
+            let before = left.len();
+            for id in left.clone() {
+                let mut undecided = false;
+                let fate = |other: TaskId| {
+                    let root = roots.of(other)?;
+                    if renewed.contains(&root) {
+                        return Ok(Fate::Renewed(root));
+                    }
+                    undecided |= left.contains(&root);
+                    let gone = undone.contains(&root) || ended.contains(&other);
+                    Ok(if gone { Fate::Gone } else { Fate::Stays })
+                };
+                let Some(task) = view.task(id)? else { continue };
+                let Ok(dependencies) = rerun::follow(view, &task, fate)? else { continue };
+                if undecided && waits {
+                    continue;
+                }
+                left.remove(&id);
+                renewed.insert(id);
+                self.again.push(Renewal { task: id, dependencies });
+            }
+            match (left.len() < before, waits) {
+                (true, _) => waits = true,
+                // Nothing is left that what remains could wait for.
+                (false, true) => waits = false,
+                (false, false) => break,
+            }
+        }
+        self.lost.extend(left);
+        Ok(())
+    }
+
+    fn renewed(&self) -> impl Iterator<Item = TaskId> {
+        self.again.iter().map(|renewal| renewal.task)
     }
 
     fn outcome(
@@ -190,7 +256,7 @@ impl Plan {
         running: Vec<TaskId>,
         requeued: Vec<(TaskId, Option<TaskId>)>,
     ) -> Rollback {
-        let (mut to_rerun, mut not_requeued) = (self.again, self.unknown);
+        let (mut to_rerun, mut not_requeued) = (self.renewed().collect::<Vec<_>>(), self.lost);
         if self.requeue {
             let made: HashSet<TaskId> = requeued.iter().map(|(task, _)| *task).collect();
             let (again, lost) = to_rerun.into_iter().partition(|task| made.contains(task));
@@ -315,7 +381,7 @@ impl Machine {
         }
         self.cancel_all(&plan.cancel, &format!("rollback to checkpoint {}: {}", checkpoint.id, request.reason), now)?;
         let running = self.running_users(&step)?;
-        let again = if request.requeue { self.submit_again(&view, &plan.again, now)? } else { Vec::new() };
+        let again = if request.requeue { self.submit_again(&view, &plan, now)? } else { Vec::new() };
         let graph = self.provenance.graph().clone();
         checkpoint.rolled_back_at = Some(now);
         let rollback = plan.outcome(checkpoint.clone(), cascade_id, graph, step, running, again);
@@ -349,35 +415,24 @@ impl Machine {
         Ok(step)
     }
 
-    /// Submits tasks again, those that others depend on first; what depends on
-    /// one of them waits for what it has become.
-    fn submit_again(&mut self, view: &View, tasks: &[TaskId], now: Timestamp) -> Stored<Vec<(TaskId, Option<TaskId>)>> {
-        let mut made = HashMap::new();
-        let mut requeued = Vec::with_capacity(tasks.len());
-        for &id in tasks {
-            let Some(submission) = renewed(view, id, &made)? else { continue };
+    /// Submits tasks again, those that others depend on first.
+    fn submit_again(&mut self, view: &View, plan: &Plan, now: Timestamp) -> Stored<Vec<(TaskId, Option<TaskId>)>> {
+        let mut made = HashMap::with_capacity(plan.again.len());
+        let mut requeued = Vec::with_capacity(plan.again.len());
+        for renewal in &plan.again {
+            let id_of = |successor| match successor {
+                Successor::Task(task) => task,
+                Successor::Renewed(task) => made.get(&task).copied().unwrap_or(task),
+            };
+            let Some(task) = view.task(renewal.task)? else { continue };
+            let Some(submission) = rerun::renewed(view, &task, &renewal.dependencies, id_of)? else { continue };
             let routed = Routed::by(&self.settings.router, submission);
-            // What it depends on is there: it has completed or was just made.
+            // What it depends on is there, or was just made.
             let Ok(submitted) = self.submit_one(&routed, now)? else { continue };
-            made.insert(id, submitted.task);
-            requeued.push((id, Some(submitted.task)));
+            made.insert(renewal.task, submitted.task);
+            requeued.push((renewal.task, Some(submitted.task)));
         }
+        requeued.sort_unstable();
         Ok(requeued)
     }
-}
-
-/// The submission of a task that does the same again, after others of which
-/// that is true too.
-fn renewed(view: &View, id: TaskId, made: &HashMap<TaskId, TaskId>) -> Stored<Option<Submission>> {
-    let (Some(task), Some(original)) = (view.task(id)?, view.submission(id)?) else { return Ok(None) };
-    let Some((_, mut submission)) = submit::again(view, id)? else { return Ok(None) };
-    for dependency in task.depends_on.iter().filter(|dependency| made.contains_key(dependency)) {
-        // What that one has produced is no input any more, unless the client named it.
-        let products: Vec<_> = view.task(*dependency)?.as_ref().map(submit::products).unwrap_or_default();
-        let stays = |input: &_| original.options.inputs.contains(input) || !products.contains(input);
-        submission.options.inputs.retain(stays);
-    }
-    submission.options.depends_on.retain(|dependency| !made.contains_key(dependency));
-    submission.options.depends_on.extend(task.depends_on.iter().filter_map(|dependency| made.get(dependency)));
-    Ok(Some(submission))
 }

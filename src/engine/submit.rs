@@ -8,11 +8,8 @@ use super::command::Routed;
 use super::machine::Machine;
 use super::memory::{Ends, ProjectState};
 use super::pause::Changed;
-use crate::store::{self, Counters, IdempotencyRow, Project, View};
-use crate::task::{
-    self, ArtifactId, Chosen, Dependency, End, MAX_REFERENCES, OnChildFailure, ProjectId, Resolved, Routing, Status,
-    Submission, Task, TaskId, Timestamp,
-};
+use crate::store::{self, Counters, IdempotencyRow, Project};
+use crate::task::{self, Chosen, Dependency, End, OnChildFailure, ProjectId, Resolved, Routing, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 type Results = Vec<Result<Submitted, UnknownDependency>>;
@@ -165,32 +162,6 @@ impl Machine {
             self.projects.insert(id, state);
         }
         Ok(())
-    }
-}
-
-/// How a task stands, and the submission of one that does the same again:
-/// with the inputs that it had, and after what it waited for and has completed.
-pub(super) fn again(view: &View, id: TaskId) -> Stored<Option<(Status, Submission)>> {
-    let (Some(task), Some(mut submission)) = (view.task(id)?, view.submission(id)?) else { return Ok(None) };
-    let options = &mut submission.options;
-    for dependency in std::mem::take(&mut options.depends_on) {
-        if view.task(dependency)?.is_some_and(|task| task.status() == Status::Completed) {
-            options.depends_on.push(dependency);
-        }
-    }
-    let new: Vec<_> = task.inputs.iter().filter(|input| !options.inputs.contains(input)).cloned().collect();
-    options.inputs.extend(new);
-    options.inputs.truncate(MAX_REFERENCES);
-    options.not_before = None;
-    submission.rerun_of = Some(id);
-    Ok(Some((task.status(), submission)))
-}
-
-/// What a task has produced, if it has completed.
-pub(super) fn products(task: &Task) -> Vec<ArtifactId> {
-    match End::of(task) {
-        Some(End::Completed { artifacts }) => artifacts.into_iter().map(|artifact| artifact.id).collect(),
-        Some(End::Lost { .. }) | None => Vec::new(),
     }
 }
 

@@ -385,6 +385,7 @@ impl From<Refusal> for Problem {
             Refusal::ProjectHasOpenTasks { .. } => conflict("project_has_open_tasks"),
             Refusal::LeaseLost(_) => conflict("lease_lost"),
             Refusal::NotEnded(_) => conflict("task_not_ended"),
+            Refusal::DependencyNotCompleted { .. } => conflict("dependency_not_completed"),
             Refusal::UnknownDependency { index, .. } => {
                 Self::invalid_field(format!("/options/depends_on/{index}"), detail)
             }
@@ -439,6 +440,8 @@ mod tests {
         assert_eq!(of(other), (409, "checkpoint_of_other_project"));
         assert_eq!(of(Refusal::IdempotencyKeyReused), (422, "idempotency_key_reused"));
         assert_eq!(of(Refusal::NotEnded(Status::Running)), (409, "task_not_ended"));
+        let lost = Refusal::DependencyNotCompleted { task, dependency: task };
+        assert_eq!(of(lost), (409, "dependency_not_completed"));
         assert_eq!(of(Refusal::Task(task::Refusal::AlreadyEnded(Status::Failed))), (409, "task_already_ended"));
     }
 

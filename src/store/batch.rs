@@ -73,6 +73,8 @@ pub struct Batch {
     pub(super) at: Timestamp,
     /// `None`: nothing is parked for the task any more.
     pub(super) parked: Vec<(TaskId, Option<Bytes>)>,
+    /// Re-runs, each with the task that it repeats.
+    pub(super) reruns: Vec<(TaskId, TaskId)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,6 +129,7 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.submissions.is_empty()
+            && self.reruns.is_empty()
             && self.tasks.is_empty()
             && self.log.is_empty()
             && self.records.is_empty()
@@ -159,6 +162,7 @@ impl Batch {
     /// Keeps what a client asked for.
     pub fn put_submission(&mut self, id: TaskId, submission: &Submission) -> Result<(), Error> {
         self.submissions.push((id, encode("submissions", submission)?.into()));
+        self.reruns.extend(submission.rerun_of.map(|repeated| (id, repeated)));
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 mod backup;
 mod batch;
 mod cautious;
+mod chains;
 mod changes;
 mod checkpoint;
 mod codec;

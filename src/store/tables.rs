@@ -56,6 +56,14 @@ pub(super) const FINISHED_BY_END: TableDefinition<'_, SeqId, Bytes> = TableDefin
 pub(super) const TASKS_BY_PROJECT: TableDefinition<'_, (&'static str, u8, Id), ()> =
     TableDefinition::new("tasks_by_project");
 
+/// Task id of a re-run → id of the first task of its chain: the one that is no
+/// re-run itself. Read where a chain is looked for.
+pub(super) const RERUN_CHAIN: TableDefinition<'_, Id, Id> = TableDefinition::new("rerun_chain");
+
+/// Id of the first task of a chain and the id of one of its re-runs → nothing.
+/// Read by re-runs, to find what has become of the tasks they depend on.
+pub(super) const CHAIN_RERUNS: TableDefinition<'_, (Id, Id), ()> = TableDefinition::new("chain_reruns");
+
 /// Task id and log position → `LogEntry` without its event. Read for a task's
 /// history; lives as long as the task.
 pub(super) const HISTORY: TableDefinition<'_, IdSeq, Bytes> = TableDefinition::new("history");

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use redb::WriteTransaction;
 
-use super::Error;
 use super::batch::{Batch, TaskRow};
 use super::changes::write_changes;
 use super::tables::{self, id_then, then_id};
+use super::{Error, chains};
 use crate::task::{Status, TaskId};
 
 /// Applies batches to the tables, in the order in which they became durable.
@@ -67,6 +67,9 @@ fn write_submissions(run: &[&Batch], transaction: &WriteTransaction) -> Result<(
         for (id, bytes) in run.iter().flat_map(|batch| &batch.submissions) {
             table.insert(&id.to_bytes(), &bytes[..])?;
         }
+    }
+    for batch in run {
+        chains::list(transaction, &batch.reruns)?;
     }
     if run.iter().any(|batch| !batch.findings.is_empty()) {
         let mut table = transaction.open_table(tables::FINDINGS)?;
@@ -266,7 +269,7 @@ impl Batch {
             by_project.remove((task.project.as_str(), task.status.code(), &id))?;
             history.retain_in::<&[u8; 24], _>(&id_then(id, 0)..=&id_then(id, u64::MAX), |_, _| false)?;
         }
-        Ok(())
+        chains::unlist(transaction, self.removed_tasks.iter().map(|task| task.id))
     }
 
     fn write_trim(&self, transaction: &WriteTransaction) -> Result<(), Error> {

@@ -120,7 +120,7 @@ pub(super) fn rerun() -> Described {
         .answer::<tasks::SubmittedWire<'static>>(201, "The new task.")
         .header(201, "Location")
         .header(201, "Idempotent-Replayed")
-        .problem(409, &["task_not_ended"])
+        .problem(409, &["task_not_ended", "dependency_not_completed"])
         .problem(422, &["idempotency_key_reused"])
         .problem(429, &["too_many_idempotency_keys"])
         .writes()

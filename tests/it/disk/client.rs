@@ -270,6 +270,7 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::CheckpointNotFound(_)
         | Refusal::SourceNotFound(_)
         | Refusal::CheckpointOfOtherProject { .. }
+        | Refusal::DependencyNotCompleted { .. }
         | Refusal::ProjectChanged(_) => false,
     }
 }

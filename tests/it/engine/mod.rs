@@ -2,6 +2,7 @@
 //! of its own.
 
 mod answered;
+mod bindings;
 mod checkpoints;
 mod estimates;
 mod events;
@@ -14,6 +15,7 @@ mod projects;
 mod provenance;
 mod queues;
 mod readers;
+mod reruns;
 mod restart;
 mod retention;
 mod rollback;

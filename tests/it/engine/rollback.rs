@@ -194,7 +194,7 @@ async fn what_depended_on_each_other_does_so_again() {
     assert_eq!(done.to_rerun, [a, b, c]);
     let [a2, b2, c2] = made[..] else { panic!("{made:?}") };
     let waits = |task: TaskId| service.status(task)["depends_on"].clone();
-    assert_eq!(waits(b2), serde_json::json!([kept.to_string(), a2.to_string()]));
+    assert_eq!(waits(b2), serde_json::json!([a2.to_string(), kept.to_string()]));
     assert_eq!(waits(c2), serde_json::json!([b2.to_string()]));
     assert_eq!((service.phase(b2).as_str(), service.phase(c2).as_str()), ("blocked", "blocked"));
     let options = &service.status(b2)["options"];
@@ -340,6 +340,7 @@ fn fill(store: &Store, count: u32) {
             status: RecordStatus::Passed,
             created_at: made,
             started_at: None,
+            began: dats::lineage::Began::Elsewhere,
             inputs: number
                 .checked_sub(1)
                 .map(|before| (artifact(&format!("a-{before}")), Relationship::Consumed))

@@ -1,0 +1,57 @@
+//! Chains of re-runs: which tasks repeat the same work.
+//!
+//! A re-run names the task that it repeats. Here each re-run is listed under
+//! the first task of its chain, so the later ones of any task are a range of
+//! one table, however long the chain is. The entries of a chain stay while its
+//! re-runs do, also after its first task was removed.
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::{Error, View, tables};
+use crate::task::TaskId;
+
+/// Lists a re-run and the task that it repeats under the first of their chain.
+/// Re-runs have to come after the tasks that they repeat.
+pub(super) fn list(transaction: &WriteTransaction, reruns: &[(TaskId, TaskId)]) -> Result<(), Error> {
+    if reruns.is_empty() {
+        return Ok(());
+    }
+    let mut firsts = transaction.open_table(tables::RERUN_CHAIN)?;
+    let mut chains = transaction.open_table(tables::CHAIN_RERUNS)?;
+    for (rerun, repeated) in reruns {
+        let (rerun, repeated) = (rerun.to_bytes(), repeated.to_bytes());
+        let first = firsts.get(&repeated)?.map_or(repeated, |first| *first.value());
+        firsts.insert(&rerun, &first)?;
+        chains.insert((&first, &rerun), ())?;
+    }
+    Ok(())
+}
+
+/// Forgets that these tasks are re-runs, where they are.
+pub(super) fn unlist(transaction: &WriteTransaction, tasks: impl Iterator<Item = TaskId>) -> Result<(), Error> {
+    let mut firsts = transaction.open_table(tables::RERUN_CHAIN)?;
+    let mut chains = transaction.open_table(tables::CHAIN_RERUNS)?;
+    for task in tasks {
+        let task = task.to_bytes();
+        let first = firsts.remove(&task)?.map(|first| *first.value());
+        if let Some(first) = first {
+            chains.remove((&first, &task))?;
+        }
+    }
+    Ok(())
+}
+
+impl View {
+    /// The re-runs of a task that came after it, also those of re-runs, newest
+    /// first. With a re-run, those of the chain that it is in.
+    pub fn reruns(&self, task: TaskId) -> Result<impl Iterator<Item = Result<TaskId, Error>> + use<>, Error> {
+        let task = task.to_bytes();
+        let first = self.table(tables::RERUN_CHAIN)?.get(&task)?.map_or(task, |first| *first.value());
+        let range = (&first, &task)..=(&first, &[0xff; 16]);
+        let rows = self.table(tables::CHAIN_RERUNS)?.range(range)?;
+        Ok(rows.rev().map(|row| Ok(TaskId::from_bytes(*row?.0.value().1))).filter(move |rerun| {
+            // The range begins with the task itself, where that is a re-run.
+            !matches!(rerun, Ok(rerun) if rerun.to_bytes() == task)
+        }))
+    }
+}
