@@ -3,10 +3,13 @@
 //! [`decode`] limits size and depth before anything is parsed, and reads with
 //! simd-json straight into the wanted type. When that fails, or the text may
 //! hold U+0000, `serde_json` reads it again and decides: it is slower, but
-//! can say what is wrong where. All wrong fields are found in one go, by
+//! can say what is wrong where, and it takes an integer that is written as
+//! `60.0`. All wrong fields are found in one go, by
 //! taking each out and trying again.
 
 mod integers;
+mod keys;
+mod whole;
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
@@ -18,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 pub use integers::{allowed_integers, check_integers, find_oversized_integer};
+pub use keys::{DoubledKey, find_doubled_keys};
 
 /// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 64;
@@ -172,7 +176,7 @@ pub fn decode_all<T: DeserializeOwned>(raw: &[u8], limit: usize) -> Result<(T, V
         // simd-json unescapes in place.
         let mut scratch = raw.to_vec();
         if let Ok(Object(value)) = simd_json::serde::from_slice(&mut scratch) {
-            return Ok((value, Vec::new()));
+            return Ok((value, doubled(raw)));
         }
     }
     decode_slowly(raw)
@@ -266,14 +270,17 @@ fn decode_slowly<T: DeserializeOwned>(raw: &[u8]) -> Result<(T, Vec<FieldError>)
     let mut reader = serde_json::Deserializer::from_slice(raw);
     let typed: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
     match typed {
-        Ok(Object(typed)) => Ok((typed, nuls(&value))),
-        Err(error) => match repair(value, "") {
-            (Some(value), errors) if !errors.is_empty() => Ok((value, errors)),
-            // A parsed object has each key once, the text can have it twice.
-            (Some(_), _) => Err(Invalid::Fields(vec![field_error(&error, "")])),
-            (None, errors) => Err(Invalid::Fields(errors)),
+        Ok(Object(typed)) => Ok((typed, [doubled(raw), nuls(&value)].concat())),
+        // A parsed object has each key once, and its integers can be read.
+        Err(_) => match repair(value, "") {
+            (Some(value), errors) => Ok((value, [doubled(raw), errors].concat())),
+            (None, errors) => Err(Invalid::Fields([doubled(raw), errors].concat())),
         },
     }
+}
+
+fn doubled(raw: &[u8]) -> Vec<FieldError> {
+    find_doubled_keys(raw).iter().map(DoubledKey::error).collect()
 }
 
 /// Reads a value, taking out what is wrong until the rest can be read.
@@ -281,7 +288,7 @@ fn repair<T: DeserializeOwned>(mut value: Value, base: &str) -> (Option<T>, Vec<
     let mut errors = Vec::new();
     find_nuls(&value, base, &mut errors);
     while errors.len() < MAX_ERRORS {
-        let result: Result<Object<T>, _> = serde_path_to_error::deserialize(&value);
+        let result: Result<Object<T>, _> = serde_path_to_error::deserialize(whole::Whole(&value));
         let error = match result {
             Ok(Object(typed)) => return (Some(typed), errors),
             Err(error) => error,
@@ -451,6 +458,8 @@ mod tests {
     #[test]
     fn doubled_keys_and_other_types_are_refused() {
         assert!(errors(r#"{"name":"a","name":"b"}"#).remove(0).1.starts_with("duplicate field"));
+        assert_eq!(errors(r#"{"any":{"x":[{"k":1,"k":1}]},"count":true}"#)[0].0, "/any/x/0/k");
+        assert_eq!(errors(r#"{"any":{"x":{"k":1,"k":1}}}"#)[0].0, "/any/x/k");
         assert_eq!(errors("[]"), [(String::new(), "invalid type: sequence, expected an object".to_owned())]);
         assert_eq!(errors("null").len(), 1);
         assert_eq!(errors("[null,1,[],{},null]").len(), 1);
@@ -458,6 +467,16 @@ mod tests {
         assert_eq!(errors(r#"{"part":{"a":true,"b":1}}"#).len(), 2);
         let whole: Sample = decode(br#"{"part":{"a":5}}"#, 100).unwrap();
         assert_eq!(whole.part, Some(Object(Part { a: Some(5) })));
+    }
+
+    #[test]
+    fn integers_may_have_a_fraction_of_zero() {
+        let sample: Sample = decode(br#"{"count":6e1,"part":{"a":-5.0},"any":{"n":1.0}}"#, 1000).unwrap();
+        assert_eq!((sample.count, sample.part), (Some(60), Some(Object(Part { a: Some(-5) }))));
+        assert_eq!(
+            errors(r#"{"count":1.5}"#),
+            [("/count".to_owned(), "invalid type: floating point `1.5`, expected an integer".to_owned())]
+        );
     }
 
     #[test]

@@ -1,11 +1,5 @@
 //! One object of the old program, of whichever kind.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::checkpoint::Checkpoint;
@@ -143,7 +137,7 @@ fn parse_object(raw: &[u8]) -> Result<Map<String, Value>, Invalid> {
         return Err(Invalid::new(Reason::NotObject, leading_space(raw), message));
     };
     check_values(raw)?;
-    check_id(raw)?;
+    check_keys(raw)?;
     Ok(object)
 }
 
@@ -173,40 +167,14 @@ fn check_values(raw: &[u8]) -> Result<(), Invalid> {
     }
 }
 
-/// An id that is given twice: nobody could tell which of the two it is.
-fn check_id(raw: &[u8]) -> Result<(), Invalid> {
-    let Ok(Ids([Some(first), Some(second)])) = serde_json::from_slice(raw) else { return Ok(()) };
-    let at = second.get().as_ptr().addr().saturating_sub(raw.as_ptr().addr());
-    let text = |id: &RawValue| id.get().chars().take(80).collect::<String>();
-    let message = format!("must be given once, was {} and {}", text(first), text(second));
-    Err(Invalid { pointer: "/id".to_owned(), ..Invalid::new(Reason::BadValue, at, message) })
-}
-
-/// The first two members of an object that are its id.
-#[derive(Default)]
-struct Ids<'a>([Option<&'a RawValue>; 2]);
-
-impl<'de> Deserialize<'de> for Ids<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self::default())
-    }
-}
-
-impl<'de> Visitor<'de> for Ids<'de> {
-    type Value = Self;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self, A::Error> {
-        while let Some(key) = members.next_key::<Cow<'_, str>>()? {
-            match self.0.iter_mut().find(|id| id.is_none()).filter(|_| key == "id") {
-                Some(id) => *id = Some(members.next_value()?),
-                None => drop(members.next_value::<IgnoredAny>()?),
-            }
+/// A key that stands twice: nobody could tell which of the two values it has.
+fn check_keys(raw: &[u8]) -> Result<(), Invalid> {
+    match json::find_doubled_keys(raw).into_iter().next() {
+        Some(doubled) => {
+            let message = doubled.to_string();
+            Err(Invalid { pointer: doubled.pointer, ..Invalid::new(Reason::BadValue, doubled.at, message) })
         }
-        Ok(self)
+        None => Ok(()),
     }
 }
 
