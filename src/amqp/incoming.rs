@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use super::outgoing::Letter;
 use crate::engine::{Incoming, Message};
 use crate::events::{self, InvalidEvent, MAX_EVENT_BYTES};
-use crate::json::{self, Invalid};
-use crate::task::TaskId;
+use crate::json::{self, FieldError, Invalid};
+use crate::task::{TaskId, Timestamp};
 
 /// Prefixes of headers that are attributes: no binding of `CloudEvents` to this
 /// protocol has been agreed on, and all of these are in use.
@@ -38,7 +38,7 @@ pub(super) fn read(delivery: &Delivery) -> Result<(Incoming, Option<String>), Un
         return Err(untaken(reason, kept(&delivery.data)));
     }
     let (text, has_identity) =
-        structured(delivery).map_err(|error| untaken(error.to_string(), kept(&delivery.data)))?;
+        structured(delivery).map_err(|error| untaken(told(&error.into()), kept(&delivery.data)))?;
     let received = events::read(&text).map_err(|error| untaken(told(&error), kept(&text)))?;
     let identity = received.incoming.identity.filter(|_| has_identity);
     Ok((Incoming { identity, on_bus: true, ..received.incoming }, received.traceparent))
@@ -88,7 +88,7 @@ fn kept(data: &[u8]) -> String {
 /// The message as an event in structured mode, and whether it says by what
 /// it is known.
 fn structured(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
-    let attributes = attributes(delivery);
+    let attributes = attributes(delivery)?;
     if attributes.iter().any(|(name, _)| name == "specversion") {
         let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
         return Ok((events::structured(attributes, &delivery.data)?, true));
@@ -96,6 +96,11 @@ fn structured(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
     json::check(&delivery.data, MAX_EVENT_BYTES)?;
     let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
     let body: Value = serde_json::from_slice(&delivery.data).map_err(malformed)?;
+    // The value has each key once, also where the text has it twice.
+    let doubled = json::find_doubled_keys(&delivery.data);
+    if !doubled.is_empty() {
+        return Err(Invalid::Fields(doubled.iter().map(json::DoubledKey::error).collect()));
+    }
     let is_event = body.get("specversion").is_some() || content_type(delivery).starts_with("application/cloudevents");
     match body {
         Value::Object(mut event) if is_event => {
@@ -143,29 +148,55 @@ fn content_type(delivery: &Delivery) -> &str {
 }
 
 /// The attributes that stand in headers.
-fn attributes(delivery: &Delivery) -> Vec<(String, String)> {
-    let Some(headers) = delivery.properties.headers() else { return Vec::new() };
-    let attribute = |(key, value): (&lapin::types::ShortString, &AMQPValue)| {
-        let name = PREFIXES.into_iter().find_map(|prefix| key.as_str().strip_prefix(prefix))?;
-        Some((name.to_ascii_lowercase(), text(value)?))
-    };
-    let mut attributes: Vec<(String, String)> = headers.inner().iter().filter_map(attribute).collect();
+fn attributes(delivery: &Delivery) -> Result<Vec<(String, String)>, Invalid> {
+    let Some(headers) = delivery.properties.headers() else { return Ok(Vec::new()) };
+    let mut attributes = Vec::new();
+    for (key, value) in headers.inner() {
+        let Some(name) = PREFIXES.into_iter().find_map(|prefix| key.as_str().strip_prefix(prefix)) else { continue };
+        let name = name.to_ascii_lowercase();
+        match text(value) {
+            Ok(Some(text)) => attributes.push((name, text)),
+            Ok(None) => {}
+            Err(message) => {
+                return Err(Invalid::Fields(vec![FieldError::new(json::child("", &name), message)]));
+            }
+        }
+    }
     let has = |attributes: &[(String, String)], name: &str| attributes.iter().any(|(known, _)| known == name);
     if has(&attributes, "specversion") && !has(&attributes, "type") {
         attributes.push(("type".to_owned(), delivery.routing_key.to_string()));
     }
-    attributes
+    Ok(attributes)
 }
 
-fn text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        AMQPValue::Boolean(value) => Some(value.to_string()),
-        AMQPValue::LongInt(value) => Some(value.to_string()),
-        AMQPValue::LongLongInt(value) => Some(value.to_string()),
-        _ => None,
-    }
+/// The text of an attribute; `None` for one without a value.
+fn text(value: &AMQPValue) -> Result<Option<String>, String> {
+    Ok(Some(match value {
+        AMQPValue::LongString(text) => {
+            let text = std::str::from_utf8(text.as_bytes());
+            text.map_err(|error| format!("is not UTF-8 from byte {}", error.valid_up_to()))?.to_owned()
+        }
+        AMQPValue::ShortString(text) => text.to_string(),
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::ShortShortInt(value) => value.to_string(),
+        AMQPValue::ShortShortUInt(value) => value.to_string(),
+        AMQPValue::ShortInt(value) => value.to_string(),
+        AMQPValue::ShortUInt(value) => value.to_string(),
+        AMQPValue::LongInt(value) => value.to_string(),
+        AMQPValue::LongUInt(value) => value.to_string(),
+        AMQPValue::LongLongInt(value) => value.to_string(),
+        AMQPValue::Timestamp(seconds) => {
+            let micros = i64::try_from(*seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            Timestamp::from_micros(micros).to_string()
+        }
+        AMQPValue::Void => return Ok(None),
+        AMQPValue::Float(_)
+        | AMQPValue::Double(_)
+        | AMQPValue::DecimalValue(_)
+        | AMQPValue::FieldArray(_)
+        | AMQPValue::FieldTable(_)
+        | AMQPValue::ByteArray(_) => return Err("must be text, a boolean or an integer".to_owned()),
+    }))
 }
 
 #[cfg(test)]
@@ -242,9 +273,34 @@ mod tests {
         let (_, trace) = super::read(&delivery("x", &data(), headers(PREFIXES[0], &all))).unwrap();
         assert_eq!(trace.as_deref(), Some("00-x"));
         let event = json!({"specversion": "1.0", "type": "task.failed", "source": "/w", "id": "1", "data": data(),
-            "traceparent": {"no": "text"}});
+            "traceparent": null});
         let (_, trace) = super::read(&delivery("x", &event, BasicProperties::default())).unwrap();
         assert_eq!(trace, None);
+    }
+
+    #[test]
+    fn attributes_that_are_no_text_are_refused() {
+        let with = |id: AMQPValue| {
+            let mut table = FieldTable::default();
+            for (name, value) in [("specversion", "1.0"), ("type", "task.failed"), ("source", "/w")] {
+                table.insert(format!("ce-{name}").into(), AMQPValue::LongString(value.into()));
+            }
+            table.insert("ce-id".into(), id);
+            let properties = BasicProperties::default().with_headers(table);
+            read(&delivery("x", &data(), properties))
+        };
+        // Both would be the same id, were they taken with marks for what is no text.
+        for bytes in [&b"\xff"[..], &b"\xfe"[..]] {
+            assert_eq!(
+                with(AMQPValue::LongString(bytes.to_vec().into())).unwrap_err().reason,
+                "/id is not UTF-8 from byte 0"
+            );
+        }
+        assert!(with(AMQPValue::Double(1.5)).unwrap_err().reason.starts_with("/id must be text"));
+        assert_eq!(with(AMQPValue::LongUInt(7)).unwrap().identity, Some(known_by("/w", "7")));
+        let mut doubled = delivery("task.failed", &data(), BasicProperties::default());
+        doubled.data = br#"{"specversion":"1.0","id":"1","id":"2","source":"/w","data":{}}"#.to_vec();
+        assert!(read(&doubled).unwrap_err().reason.starts_with("/id duplicate field"));
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! What comes in: an event in structured or binary mode, checked.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::attributes::Wire;
 use super::cascades;
 use super::catalogue::{ACCEPTED, bare_name};
 use super::data::{self, InvalidData};
 use crate::engine::{Incoming, Message};
-use crate::json::{self, FieldError, Findings, Invalid};
-use crate::task::{Report, Timestamp};
+use crate::json::{self, FieldError, Invalid};
+use crate::task::Report;
 
 /// Largest event, in bytes.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
@@ -42,26 +43,11 @@ pub enum InvalidEvent {
     UnknownTask(String),
 }
 
-#[derive(Deserialize)]
-struct Wire {
-    specversion: Option<String>,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    source: Option<String>,
-    id: Option<String>,
-    time: Option<String>,
-    datacontenttype: Option<String>,
-    data: Option<Value>,
-    data_base64: Option<IgnoredAny>,
-    /// Whatever others put there is no error.
-    traceparent: Option<Value>,
-}
-
 /// Checks an event in structured mode. Attributes that are not known are
 /// tolerated, and so are unknown fields of `data`: others may add.
 pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
     let (wire, errors): (Wire, _) = json::decode_all(text, MAX_EVENT_BYTES)?;
-    let attributes = attributes(&wire, errors)?;
+    let attributes = wire.attributes(errors)?;
     let name = bare_name(&attributes.event_type);
     let Some(known) = ACCEPTED.into_iter().find(|known| *known == name) else {
         return Err(InvalidEvent::UnsupportedType(attributes.event_type));
@@ -73,10 +59,18 @@ pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
         InvalidData::Fields(errors) => InvalidEvent::Json(Invalid::Fields(errors)),
         InvalidData::UnknownTask(id) => InvalidEvent::UnknownTask(id),
     })?;
-    let raw = json::minify(&String::from_utf8_lossy(text));
+    let raw = if wire.has_null { without_nulls(text)? } else { json::minify(&String::from_utf8_lossy(text)) };
     let identity = Some((attributes.source, attributes.id.clone()));
-    let traceparent = wire.traceparent.and_then(|given| given.as_str().map(str::to_owned));
+    let traceparent = attributes.traceparent;
     Ok(Received { id: attributes.id, incoming: Incoming { identity, message, raw, on_bus: false }, traceparent })
+}
+
+/// The text of an event without attributes that are null.
+fn without_nulls(text: &[u8]) -> Result<String, Invalid> {
+    let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
+    let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).map_err(malformed)?;
+    members.retain(|_, value| value.get() != "null");
+    Ok(json::minify(&serde_json::to_string(&members).map_err(malformed)?))
 }
 
 fn message(name: &'static str, data: Value, source: &str) -> Result<Message, InvalidData> {
@@ -99,54 +93,6 @@ fn is_qa(source: &str) -> bool {
     source.split(|letter: char| !letter.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("qa"))
 }
 
-struct Attributes {
-    event_type: String,
-    source: String,
-    id: String,
-}
-
-fn attributes(wire: &Wire, errors: Vec<FieldError>) -> Result<Attributes, Invalid> {
-    let mut found = Findings::from_errors(errors);
-    match found.required("/specversion", wire.specversion.as_deref()) {
-        Some("1.0") | None => {}
-        Some(other) => found.add("/specversion", format!("must be \"1.0\", was {}", json::quoted(other))),
-    }
-    if let Some(time) = &wire.time {
-        found.parse::<Timestamp>("/time", time);
-    }
-    if let Some(kind) = wire.datacontenttype.as_deref().filter(|kind| !is_json(kind)) {
-        found.add("/datacontenttype", format!("must be application/json, was {}", json::quoted(kind)));
-    }
-    if wire.data_base64.is_some() {
-        found.add("/data_base64", "is not taken: the data of these events is JSON, in `data`");
-    }
-    let event_type = identity(&mut found, "/type", wire.event_type.as_deref());
-    let source = identity(&mut found, "/source", wire.source.as_deref());
-    let id = identity(&mut found, "/id", wire.id.as_deref());
-    match (event_type, source, id) {
-        (Some(event_type), Some(source), Some(id)) if found.is_empty() => Ok(Attributes { event_type, source, id }),
-        _ => Err(Invalid::Fields(found.into_errors())),
-    }
-}
-
-fn identity(found: &mut Findings, pointer: &str, text: Option<&str>) -> Option<String> {
-    let text = found.required(pointer, text)?;
-    if text.is_empty() {
-        found.add(pointer, "must not be empty");
-    } else if text.len() > MAX_IDENTITY_BYTES {
-        found.add(pointer, format!("must be at most {MAX_IDENTITY_BYTES} bytes, was {}", text.len()));
-    } else {
-        return Some(text.to_owned());
-    }
-    None
-}
-
-/// Whether a media type is JSON.
-fn is_json(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence.ends_with("/json") || essence.ends_with("+json")
-}
-
 /// An event in binary mode as one in structured mode: its attributes and,
 /// apart from them, its data.
 pub fn structured<'a>(
@@ -155,9 +101,17 @@ pub fn structured<'a>(
 ) -> Result<Vec<u8>, Invalid> {
     let mut event = serde_json::Map::new();
     for (name, value) in attributes {
-        // `data` is no attribute, and an attribute counts once.
-        if !name.starts_with("data") && !event.contains_key(name) {
-            event.insert(name.to_owned(), Value::String(value));
+        // The data is the body, and the header of its type is the body's.
+        if matches!(name, "data" | "data_base64" | "datacontenttype") {
+            continue;
+        }
+        match event.get(name) {
+            Some(known) if *known != value => {
+                let message = format!("is given twice, as {} and {}", known, json::quoted(&value));
+                return Err(Invalid::Fields(vec![FieldError::new(json::child("", name), message)]));
+            }
+            Some(_) => {}
+            None => drop(event.insert(name.to_owned(), Value::String(value))),
         }
     }
     let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
@@ -211,7 +165,8 @@ mod tests {
         assert!(matches!(report, Report::Verdict(_)));
         assert_eq!(correlation.task, Some(TASK.parse().unwrap()));
         assert!(read(&event(|event| event["type"] = json!("task.validated"))).is_ok());
-        assert!(read(&event(|event| event["time"] = Value::Null)).is_ok());
+        let received = read(&event(|event| event["time"] = Value::Null)).unwrap();
+        assert!(!received.incoming.raw.contains("\"time\"") && received.incoming.raw.contains("\"extra\":1"));
     }
 
     #[test]
@@ -243,7 +198,7 @@ mod tests {
     #[test]
     fn binary_mode_becomes_structured() {
         let attributes = || {
-            [("specversion", "1.0"), ("type", "dats.task.failed"), ("source", "/worker"), ("id", "1"), ("id", "2")]
+            [("specversion", "1.0"), ("type", "dats.task.failed"), ("source", "/worker"), ("id", "1"), ("id", "1")]
                 .map(|(name, value)| (name, value.to_owned()))
         };
         let data = format!("{{ \"task_id\": \"{TASK}\", \"error\": \"out of memory\" }}");
@@ -257,6 +212,10 @@ mod tests {
                 .ends_with(&format!("\"data\":{{\"task_id\":\"{TASK}\",\"error\":\"out of memory\"}}}}"))
         );
         assert!(structured(attributes(), b"1,\"id\":\"x\"").is_err());
+        let twice = attributes().into_iter().chain([("id", "2".to_owned())]);
+        assert!(matches!(structured(twice, b"{}"), Err(Invalid::Fields(errors)) if errors[0].pointer == "/id"));
+        let schema = attributes().into_iter().chain([("dataschema", "/relative".to_owned())]);
+        assert_eq!(errors(&structured(schema, data.as_bytes()).unwrap())[0].pointer, "/dataschema");
         assert_eq!(errors(&structured(attributes(), b"").unwrap()), [FieldError::new("/data", "is required")]);
         assert_eq!(structured([], b"1").unwrap(), b"{\"data\":1}");
     }
@@ -266,5 +225,14 @@ mod tests {
         let large = event(|event| event["data"]["more"] = json!("x".repeat(MAX_EVENT_BYTES)));
         assert!(matches!(read(&large), Err(InvalidEvent::Json(Invalid::TooLarge { .. }))));
         assert_eq!(errors(&event(|event| event["data"]["score"] = json!("\u{0}")))[0].pointer, "/data/score");
+        let text =
+            String::from_utf8(event(|_| {})).unwrap().replace("\"score\"", "\"unknown\":{\"k\":1,\"k\":2},\"score\"");
+        let pointers: Vec<_> = errors(text.as_bytes()).into_iter().map(|error| error.pointer).collect();
+        assert_eq!(pointers, ["/data/unknown/k", "/data/unknown"], "each key that stands twice is named");
+        let whole = event(|event| {
+            event["type"] = json!("task.failed");
+            event["data"] = json!({"task_id": TASK, "error": "e", "attempt": 2.0});
+        });
+        assert!(read(&whole).is_ok(), "an integer may have a fraction of zero");
     }
 }

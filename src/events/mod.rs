@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows whether an event travels over HTTP or AMQP.
 
+mod attributes;
 mod cascades;
 mod catalogue;
 mod contents;
@@ -17,6 +18,7 @@ mod described;
 mod envelope;
 mod incoming;
 mod published;
+mod uri;
 
 pub use catalogue::{ACCEPTED, PUBLISHED, TypeFilter, UnknownType, all_names, bare_name, ready_key, routing_key};
 pub(crate) use described::{Described, accepted, envelopes, published};

@@ -14,7 +14,7 @@ use super::reply::{self, Reply};
 use super::request::Call;
 use crate::engine::{EventOutcome, Refusal};
 use crate::events::{self, InvalidEvent, Received};
-use crate::json::{self, Invalid};
+use crate::json::{self, FieldError, Invalid};
 
 /// Most events of a batch.
 pub(super) const MAX_BATCH: usize = 1000;
@@ -99,19 +99,24 @@ pub(super) async fn take(mut call: Call) -> Reply {
         Mode::Batch => take_batch(&call, &raw).await,
         Mode::Structured => take_one(&call, events::read(&raw)?).await,
         Mode::Binary => {
-            let text = events::structured(attributes(call.headers()), &raw)?;
+            let text = events::structured(attributes(call.headers())?, &raw)?;
             take_one(&call, events::read(&text)?).await
         }
     }
 }
 
 /// The attributes of an event in binary mode: `ce-` headers, their values
-/// percent-encoded.
-fn attributes(headers: &HeaderMap) -> impl Iterator<Item = (&str, String)> {
-    headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix("ce-")?;
-        Some((name, percent_decode(value.as_bytes()).decode_utf8_lossy().into_owned()))
-    })
+/// percent-encoded UTF-8.
+fn attributes(headers: &HeaderMap) -> Result<Vec<(&str, String)>, Invalid> {
+    let attributes = headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?, value)));
+    let decoded = attributes.map(|(name, value)| match percent_decode(value.as_bytes()).decode_utf8() {
+        Ok(text) => Ok((name, text.into_owned())),
+        Err(error) => {
+            let message = format!("must be percent-encoded UTF-8, is not from byte {}", error.valid_up_to());
+            Err(Invalid::Fields(vec![FieldError::new(json::child("", name), message)]))
+        }
+    });
+    decoded.collect()
 }
 
 async fn take_one(call: &Call, received: Received) -> Reply {
@@ -199,8 +204,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("ce-source", "/worker%20%E2%82%AC".parse().unwrap());
         headers.insert("accept", "*/*".parse().unwrap());
-        let attributes: Vec<_> = attributes(&headers).collect();
-        assert_eq!(attributes, [("source", "/worker €".to_owned())]);
+        assert_eq!(attributes(&headers).unwrap(), [("source", "/worker €".to_owned())]);
+        headers.insert("ce-id", "%ff".parse().unwrap());
+        let refused = |headers: &HeaderMap| match attributes(headers) {
+            Err(Invalid::Fields(errors)) => errors[0].pointer.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(&headers), "/id");
+        headers.insert("ce-id", hyper::header::HeaderValue::from_bytes(b"a\xe9").unwrap());
+        assert_eq!(refused(&headers), "/id");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What leaves this service in the formats of others, read by their own
 //! tools: PROV-JSON by the Python package `prov`, pictures by Graphviz, the
-//! `OpenAPI` document by `openapi-spec-validator`.
+//! `OpenAPI` document by `openapi-spec-validator`, events by the official
+//! package `cloudevents`.
 //!
 //! Where a tool is missing its test says that it is skipped; with `CI=true`,
 //! where `.ci/run` installs them, it fails.
@@ -106,6 +107,43 @@ async fn prov_documents_are_read_by_the_prov_package() {
             // Each of 8 out of all before it, and the third out of two once more.
             assert_eq!(summary["derived"].as_array().unwrap().len(), 7 * 8 / 2 + 2);
         }
+    }
+}
+
+#[tokio::test]
+async fn events_are_read_by_the_official_library() {
+    let python = python();
+    if !has(&python, &["-c", "import cloudevents.core"]) {
+        return;
+    }
+    let (_server, client) = served().await;
+    let task = client.submit(&json!({"description": "to be cancelled", "project_id": "größe"})).await;
+    client.post(&format!("tasks/{task}/cancel"), &json!({"reason": "no \"use\""})).await;
+    // One with all that an event may have, which readers get as it came.
+    let task = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
+    let event = json!({
+        "specversion": "1.0", "type": "dats.task.started", "source": "urn:worker:7", "id": "größe 尺寸",
+        "subject": "a b", "time": null, "dataschema": "https://example.com/schema", "datacontenttype": "text/json",
+        "flag": true, "count": -7, "nothing": null, "word": "é", "averylongattributename": "x",
+        "data": {"task_id": task, "attempt": 1.0},
+    });
+    let answer = client.post("events", &event).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let page = client.ask("GET", "events?limit=1000", &[("accept", "application/json")], String::new()).await.unwrap();
+    let page = page.json();
+    let events: Vec<&Value> = page["events"].as_array().unwrap().iter().map(|item| &item["event"]).collect();
+    assert!(events.len() > 20, "{page}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.json");
+    std::fs::write(&file, serde_json::to_vec(&events).unwrap()).unwrap();
+    let script = root().join("tests/interop/cloudevents_check.py");
+    let summary = ran(&Command::new(&python).arg("-W").arg("error").arg(script).arg(&file).output().unwrap());
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["events"], events.len());
+    let types = summary["types"].as_array().unwrap();
+    for kind in ["task.created", "task.ready", "task.cancelled", "task.finished", "task.output.created", "task.started"]
+    {
+        assert!(types.contains(&json!(format!("dats.{kind}"))), "{kind} in {summary}");
     }
 }
 
