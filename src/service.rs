@@ -16,7 +16,6 @@ use self::background::Background;
 pub use self::directory::{
     BackupReport, PruneReport, RestoreReport, backup, prune, require_store, restore, restore_backup, verify,
 };
-use crate::address::Address;
 use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -96,7 +95,7 @@ impl Service {
         let clock = Clock::new();
         let copy = config.storage.replica(adopt);
         let routing = config.routing.settings();
-        let is_wanted = copy.is_some() || config.events.rabbitmq.is_some() || config.telemetry.collector.is_some();
+        let is_wanted = copy.is_some() || config.events.rabbitmq.is_some() || config.telemetry.traces().is_some();
         let background = is_wanted.then(Background::new).transpose().map_err(StartError::Threads)?;
         let export = start_export(config, background.as_ref(), &clock)?;
         let tracer = export.as_ref().map(|export| export.tracer().clone());
@@ -176,27 +175,28 @@ impl Service {
 
 /// The way to the collector, where one is configured.
 fn start_export(config: &Config, threads: Option<&Background>, clock: &Clock) -> Result<Option<Export>, StartError> {
-    let Some((endpoint, runtime)) = config.telemetry.collector.clone().zip(threads.and_then(Background::handle)) else {
+    let Some((settings, runtime)) = exporting(&config.telemetry).zip(threads.and_then(Background::handle)) else {
         return Ok(None);
     };
-    let export = Export::start(exporting(&config.telemetry, endpoint), runtime, clock.clone());
+    let export = Export::start(settings, runtime, clock.clone());
     export.map(Some).map_err(|error| match error {
         NotStarted::Encryption(error) => nobody_to_believe("telemetry.ca_file", error),
         error @ NotStarted::Library(_) => StartError::Config(error.to_string()),
     })
 }
 
-fn exporting(settings: &config::Telemetry, endpoint: Address) -> telemetry::Settings {
+fn exporting(settings: &config::Telemetry) -> Option<telemetry::Settings> {
+    let (endpoint, path) = settings.traces()?;
     let (ca_file, service_name) = (settings.ca_file.clone(), settings.service_name.clone());
-    telemetry::Settings { endpoint, ca_file, service_name, version: env!("CARGO_PKG_VERSION") }
+    let version = env!("CARGO_PKG_VERSION");
+    Some(telemetry::Settings { endpoint: endpoint.clone(), path, ca_file, service_name, version })
 }
 
 /// Whether what the settings name outside of them, such as files, is of use.
 pub fn check(config: &Config) -> Result<(), StartError> {
     services(&config.routing.settings(), &Clock::new())?;
-    let Some(endpoint) = config.telemetry.collector.clone() else { return Ok(()) };
-    let encryption = exporting(&config.telemetry, endpoint).encryption();
-    encryption.map(drop).map_err(|error| nobody_to_believe("telemetry.ca_file", error))
+    let Some(settings) = exporting(&config.telemetry) else { return Ok(()) };
+    settings.encryption().map(drop).map_err(|error| nobody_to_believe("telemetry.ca_file", error))
 }
 
 fn services(settings: &routing::Settings, clock: &Clock) -> Result<Services, StartError> {

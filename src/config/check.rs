@@ -40,9 +40,17 @@ pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
     let security = Security { api_key: reader.secret("security.api_key") };
     let telemetry = telemetry(&mut reader);
     match (routing, task_management) {
-        (Some(routing), Some(task_management)) if reader.problems.is_empty() => {
-            Ok(Config { server, engine, task_management, routing, storage, events, security, telemetry })
-        }
+        (Some(routing), Some(task_management)) if reader.problems.is_empty() => Ok(Config {
+            server,
+            engine,
+            task_management,
+            routing,
+            storage,
+            events,
+            security,
+            telemetry,
+            notices: Vec::new(),
+        }),
         _ => Err(reader.problems),
     }
 }
@@ -316,10 +324,15 @@ fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
             "telemetry.otlp_endpoint",
             "the address of a collector, such as http://collector:4318",
         ),
+        traces_url: address(
+            reader,
+            "telemetry.otlp_traces_endpoint",
+            "the URL that traces are posted to, such as http://collector:4318/v1/traces",
+        ),
         ca_file: reader.ca_file(
             "telemetry.ca_file",
-            is_encrypted(reader, &["telemetry.otlp_endpoint"]),
-            "telemetry.otlp_endpoint is no https:// address",
+            is_encrypted(reader, &["telemetry.otlp_endpoint", "telemetry.otlp_traces_endpoint"]),
+            "neither telemetry.otlp_endpoint nor telemetry.otlp_traces_endpoint is an https:// address",
         ),
         service_name: reader.text("telemetry.service_name"),
     }

@@ -59,6 +59,9 @@ pub struct Config {
     pub security: Security,
     /// Logs and traces.
     pub telemetry: Telemetry,
+    /// Variables of the environment that were passed over, with the reason:
+    /// for the log.
+    pub notices: Vec<String>,
 }
 
 impl Config {
@@ -67,9 +70,10 @@ impl Config {
     /// # Errors
     /// Every problem found, not only the first.
     pub fn load(sources: &Sources) -> Result<Self, Error> {
-        let (tree, mut problems) = merge(sources);
+        let mut notices = Vec::new();
+        let (tree, mut problems) = merge(sources, &mut notices);
         match check::check(&tree) {
-            Ok(config) if problems.is_empty() => Ok(config),
+            Ok(config) if problems.is_empty() => Ok(Self { notices, ..config }),
             Ok(_) => Err(Error::new(problems)),
             Err(more) => {
                 problems.extend(more);
@@ -130,6 +134,15 @@ impl Config {
     }
 }
 
+impl Telemetry {
+    /// Where traces go, if they go anywhere: an address, and the path below it.
+    #[must_use]
+    pub fn traces(&self) -> Option<(&Address, &'static str)> {
+        let whole = self.traces_url.as_ref().map(|url| (url, ""));
+        whole.or_else(|| self.collector.as_ref().map(|collector| (collector, "/v1/traces")))
+    }
+}
+
 impl Routing {
     /// The choices that asking the Agent and RAG needs.
     #[must_use]
@@ -164,10 +177,11 @@ impl Routing {
 }
 
 /// All layers in one tree, with what did not fit.
-fn merge(sources: &Sources) -> (Node, Vec<Problem>) {
+/// `notices` gets what was passed over, and why.
+fn merge(sources: &Sources, notices: &mut Vec<String>) -> (Node, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut tree = defaults();
-    sources.apply(&mut tree, &mut problems);
+    sources.apply(&mut tree, &mut problems, notices);
     (tree, problems)
 }
 
@@ -383,6 +397,8 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// The collector that traces go to, if there is one.
     pub collector: Option<Address>,
+    /// The whole URL that traces are posted to, in place of one below `collector`.
+    pub traces_url: Option<Address>,
     /// Certificates of authorities that are believed besides the system's.
     pub ca_file: Option<PathBuf>,
     /// Name of this service in metrics and traces.

@@ -30,7 +30,7 @@ pub fn show_json(sources: &Sources) -> Result<Json, Error> {
 }
 
 fn merged(sources: &Sources) -> Result<Node, Error> {
-    let (tree, problems) = merge(sources);
+    let (tree, problems) = merge(sources, &mut Vec::new());
     if problems.is_empty() { Ok(tree) } else { Err(Error::new(problems)) }
 }
 

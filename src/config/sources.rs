@@ -10,17 +10,25 @@ use super::tree::{Entry, Node, Origin, Value};
 const PREFIX: &str = "DATS__";
 
 /// The names DATS uses everywhere, and the settings they stand for.
-const COMMON: [(&str, &str); 6] = [
+const COMMON: [(&str, &str); 7] = [
     ("RABBITMQ_HOST", "events.rabbitmq.host"),
     ("RABBITMQ_PORT", "events.rabbitmq.port"),
     ("DATABASE_URL", "storage.database_url"),
     ("LOG_LEVEL", "telemetry.log_level"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "telemetry.otlp_traces_endpoint"),
     ("OTEL_SERVICE_NAME", "telemetry.service_name"),
 ];
 
 /// Replaces only the port of `server.listen`.
 const SERVICE_PORT: &str = "SERVICE_PORT";
+
+/// Switches all of OpenTelemetry off.
+const SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
+/// Where traces go: `otlp` or `none`.
+const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+/// Where they go by the specification when nothing else is said.
+const DEFAULT_COLLECTOR: &str = "http://localhost:4318";
 
 /// Everything beside the defaults that settings are read from.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +63,7 @@ impl Sources {
     }
 
     /// Lays all layers over `tree` in their order.
-    pub(super) fn apply(&self, tree: &mut Node, problems: &mut Vec<Problem>) {
+    pub(super) fn apply(&self, tree: &mut Node, problems: &mut Vec<Problem>, notices: &mut Vec<String>) {
         if let Some(path) = &self.file {
             match read_file(path) {
                 Ok(layer) => tree.overlay(layer, problems),
@@ -63,16 +71,64 @@ impl Sources {
             }
         }
         for (name, key) in COMMON {
-            if let Some(value) = self.variable(name) {
+            if let Some(value) = self.setting(name, notices) {
                 let origin = Origin::Environment(name.into());
                 tree.overlay(branch(key, Value::Text(value.to_owned()), &origin), problems);
             }
         }
-        self.apply_service_port(tree, problems);
+        self.apply_service_port(tree, problems, notices);
         self.apply_named(tree, problems);
         for flag in &self.flags {
             let origin = Origin::Flag(flag.name.into());
             tree.overlay(branch(flag.key, Value::Text(flag.value.clone()), &origin), problems);
+        }
+        self.apply_trace_switches(tree, problems, notices);
+    }
+
+    /// A variable that is set to a setting. For a service of the name
+    /// `rabbitmq` Kubernetes sets `RABBITMQ_PORT`, and so on, to an address:
+    /// nobody has asked for that, so it is passed over.
+    fn setting(&self, name: &str, notices: &mut Vec<String>) -> Option<&str> {
+        let value = self.variable(name)?;
+        if name.ends_with("_PORT") && is_link(value) {
+            notices.push(format!("{name}={value} is an address that Kubernetes sets for a service, and is not used"));
+            return None;
+        }
+        Some(value)
+    }
+
+    /// What the variables of OpenTelemetry say about traces as a whole. Words
+    /// that mean nothing are passed over, as its specification asks.
+    fn apply_trace_switches(&self, tree: &mut Node, problems: &mut Vec<Problem>, notices: &mut Vec<String>) {
+        let is = |value: &str, word: &str| value.trim().eq_ignore_ascii_case(word);
+        let mut off = None;
+        match self.variable(SDK_DISABLED) {
+            Some(value) if is(value, "true") => off = Some(SDK_DISABLED),
+            Some(value) if !is(value, "false") => {
+                notices.push(format!("{SDK_DISABLED}={value:?} is neither true nor false, and is not used"));
+            }
+            Some(_) | None => {}
+        }
+        let exporters: Vec<&str> =
+            self.variable(TRACES_EXPORTER).unwrap_or_default().split(',').map(str::trim).collect();
+        let has = |word| exporters.iter().any(|exporter| is(exporter, word));
+        for other in exporters.iter().filter(|other| !other.is_empty() && !is(other, "otlp") && !is(other, "none")) {
+            notices
+                .push(format!("{TRACES_EXPORTER} names {other:?}; only otlp and none are known, and it is not used"));
+        }
+        if has("none") && !has("otlp") {
+            off = off.or(Some(TRACES_EXPORTER));
+        }
+        let is_null = |key| tree.at(key).is_none_or(|node| node.value == Value::Null);
+        if let Some(name) = off {
+            let origin = Origin::Environment(name.into());
+            for key in ["telemetry.otlp_endpoint", "telemetry.otlp_traces_endpoint", "telemetry.ca_file"] {
+                tree.overlay(branch(key, Value::Null, &origin), problems);
+            }
+        } else if has("otlp") && is_null("telemetry.otlp_endpoint") && is_null("telemetry.otlp_traces_endpoint") {
+            let origin = Origin::Environment(TRACES_EXPORTER.into());
+            let value = Value::Text(DEFAULT_COLLECTOR.to_owned());
+            tree.overlay(branch("telemetry.otlp_endpoint", value, &origin), problems);
         }
     }
 
@@ -82,8 +138,8 @@ impl Sources {
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
-    fn apply_service_port(&self, tree: &mut Node, problems: &mut Vec<Problem>) {
-        let Some(port) = self.variable(SERVICE_PORT) else {
+    fn apply_service_port(&self, tree: &mut Node, problems: &mut Vec<Problem>, notices: &mut Vec<String>) {
+        let Some(port) = self.setting(SERVICE_PORT, notices) else {
             return;
         };
         let origin = Origin::Environment(SERVICE_PORT.into());
@@ -115,6 +171,15 @@ impl Sources {
             }
         }
     }
+}
+
+/// Whether a value is the address of a service as container platforms give
+/// it, such as `tcp://10.0.0.1:5672`.
+fn is_link(value: &str) -> bool {
+    let address = ["tcp://", "udp://", "sctp://"].into_iter().find_map(|scheme| value.strip_prefix(scheme));
+    address
+        .and_then(|address| address.rsplit_once(':'))
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 fn read_file(path: &Path) -> Result<Node, Problem> {

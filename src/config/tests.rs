@@ -107,6 +107,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("telemetry.log_level", "DEBUG"),
     ("telemetry.log_format", "json"),
     ("telemetry.otlp_endpoint", "http://collector:4318"),
+    ("telemetry.otlp_traces_endpoint", "http://collector:4318/v1/traces"),
     ("telemetry.ca_file", "/etc/ssl/own.pem"),
     ("telemetry.service_name", "other"),
 ];
@@ -305,6 +306,51 @@ fn bad_values_say_what_is_allowed() {
     }
     let message = refusal(&environment(&[("SERVICE_PORT", "http")]));
     assert!(message.contains("0 to 65535"), "{message}");
+    let message = refusal(&environment(&[("RABBITMQ_HOST", "x"), ("RABBITMQ_PORT", "amqp://10.0.0.1:5672")]));
+    assert!(message.contains("RABBITMQ_PORT"), "{message}");
+}
+
+#[test]
+fn addresses_that_kubernetes_sets_are_passed_over() {
+    let link = "tcp://10.96.0.7:5672";
+    let config = Config::load(&environment(&[
+        ("RABBITMQ_PORT", link),
+        ("RABBITMQ_HOST", "broker"),
+        ("SERVICE_PORT", "udp://[fd00::1]:8000"),
+        ("RABBITMQ_PORT_5672_TCP", link),
+        ("RABBITMQ_SERVICE_HOST", "10.96.0.7"),
+    ]))
+    .unwrap();
+    let builtin = Config::builtin();
+    assert_eq!(config.server.listen, builtin.server.listen);
+    assert_eq!(config.events.rabbitmq.unwrap().port, builtin.described_broker().port);
+    assert_eq!(config.notices.len(), 2, "{:?}", config.notices);
+    assert!(config.notices.iter().any(|notice| notice.starts_with("RABBITMQ_PORT=tcp://10.96.0.7:5672 is an address")));
+}
+
+#[test]
+fn the_switches_of_opentelemetry_do_what_its_specification_says() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318/base");
+    let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://other/traces");
+    let ca_file = ("DATS__TELEMETRY__CA_FILE", "/etc/ssl/own.pem");
+    let traces = |variables: &[(&str, &str)]| {
+        let Config { telemetry, notices, .. } = Config::load(&environment(variables)).unwrap();
+        let url = telemetry.traces().map(|(address, path)| address.below(path));
+        (url.unwrap_or_default(), notices.len())
+    };
+    let below = "https://collector:4318/base/v1/traces".to_owned();
+    let to = |url: &str| (url.to_owned(), 0);
+    assert_eq!(traces(&[]), to(""));
+    assert_eq!(traces(&[endpoint]), to(&below));
+    assert_eq!(traces(&[endpoint, whole]), to("https://other/traces"));
+    assert_eq!(traces(&[whole, ca_file]), to("https://other/traces"));
+    for off in [("OTEL_SDK_DISABLED", "True"), ("OTEL_TRACES_EXPORTER", "none")] {
+        assert_eq!(traces(&[endpoint, whole, ca_file, off]), to(""), "{off:?}");
+    }
+    assert_eq!(traces(&[endpoint, ("OTEL_SDK_DISABLED", "false")]), to(&below));
+    assert_eq!(traces(&[endpoint, ("OTEL_SDK_DISABLED", "yes")]), (below.clone(), 1));
+    assert_eq!(traces(&[("OTEL_TRACES_EXPORTER", "otlp")]), to("http://localhost:4318/v1/traces"));
+    assert_eq!(traces(&[endpoint, ("OTEL_TRACES_EXPORTER", "otlp, console")]), (below, 1));
 }
 
 #[test]

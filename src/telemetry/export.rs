@@ -29,9 +29,6 @@ use crate::tls;
 const MAX_WAITING: usize = 2048;
 /// Most spans in one batch.
 const BATCH: usize = 512;
-/// Where a collector takes traces below its address, as the specification of
-/// `OTEL_EXPORTER_OTLP_ENDPOINT` says.
-const TRACES: &str = "/v1/traces";
 /// Longest time for what still waits at the end.
 const FLUSH: Duration = Duration::from_secs(3);
 
@@ -40,6 +37,8 @@ const FLUSH: Duration = Duration::from_secs(3);
 pub struct Settings {
     /// The collector.
     pub endpoint: Address,
+    /// Where it takes traces, below its address; empty where that is all of it.
+    pub path: &'static str,
     /// Certificates of authorities that are believed besides the system's.
     pub ca_file: Option<PathBuf>,
     /// What the service calls itself.
@@ -87,7 +86,7 @@ impl Export {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(settings.endpoint.below(TRACES))
+            .with_endpoint(settings.endpoint.below(settings.path))
             .with_timeout(TIMEOUT)
             .with_shared_http_client(poster.clone())
             .build()
