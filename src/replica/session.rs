@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use refinery::{Migration, Runner};
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::settings::Settings;
 use super::tables::Table;
@@ -65,6 +65,9 @@ impl Session {
             }
         });
         let mut session = Self { client, settings, upserts: HashMap::new(), has_rejects: false, connection };
+        // First of all: nothing is to be set on a connection that others share.
+        session.refuse_pooler().await?;
+        session.refuse_encoding().await?;
         let limit_ms = session.settings.statement_timeout.as_millis();
         let prepare = format!(
             "SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}; \
@@ -79,6 +82,49 @@ impl Session {
         let rejects = session.client.query_one("SELECT EXISTS (SELECT 1 FROM replication_rejects)", &[]).await?;
         session.has_rejects = rejects.try_get(0)?;
         Ok(session)
+    }
+
+    /// Refuses an address that leads to a connection pooler which hands out its
+    /// connections by the transaction: settings, prepared statements and the
+    /// lock of the migrations belong to a session, which it does not keep. Such
+    /// a pooler gives the same connection to two clients of which neither is in
+    /// a transaction.
+    async fn refuse_pooler(&self) -> Result<(), Error> {
+        let own = first_value(&self.client, "SELECT pg_backend_pid()").await?;
+        let config = self.settings.address.named("dats");
+        let (second, connection) = match config.connect(tls::connector(&self.settings.address)?).await {
+            Ok(connected) => connected,
+            // The database may allow one connection alone.
+            Err(error) => {
+                tracing::debug!(%error, "no second connection to see whether a pooler shares them");
+                return Ok(());
+            }
+        };
+        let connection = tokio::spawn(connection);
+        let other = first_value(&second, "SELECT pg_backend_pid()").await;
+        connection.abort();
+        if own.is_some() && own == other? {
+            return Err(Error::Setup(
+                "storage.database_url leads to a connection pooler that shares connections by the transaction, such as \
+                 PgBouncer with pool_mode=transaction; the copy needs sessions of its own: name the database itself, or \
+                 a pool with pool_mode=session"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses a database that can't hold all texts: each row that it could not
+    /// hold would be rejected, one by one.
+    async fn refuse_encoding(&self) -> Result<(), Error> {
+        match first_value(&self.client, "SHOW server_encoding").await?.as_deref() {
+            Some("UTF8") => Ok(()),
+            found => Err(Error::Setup(format!(
+                "the database has the encoding {}, and can't hold all texts; it must be UTF8: make another with CREATE \
+                 DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name it in storage.database_url",
+                found.unwrap_or("unknown")
+            ))),
+        }
     }
 
     async fn migrate(&mut self) -> Result<(), Error> {
@@ -106,6 +152,16 @@ impl Session {
             Err(_) => Err(Error::Slow(format!("no answer of the database within {} s", limit.as_secs()))),
         }
     }
+}
+
+/// The first value that a statement without parameters gives, as text; nothing
+/// is prepared for it.
+async fn first_value(client: &Client, statement: &str) -> Result<Option<String>, Error> {
+    let messages = client.simple_query(statement).await?;
+    Ok(messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
 }
 
 impl Settings {

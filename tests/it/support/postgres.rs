@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
 /// Who may connect: only over TCP, and with this password.
-const USER: &str = "dats";
+pub(crate) const USER: &str = "dats";
 pub(crate) const PASSWORD: &str = "correct-horse";
 const START: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
@@ -154,7 +154,7 @@ impl Postgres {
     }
 
     /// It refuses to run as root.
-    fn own(&self, command: &mut Command) {
+    pub(crate) fn own(&self, command: &mut Command) {
         command.env("LC_ALL", "C").current_dir(self.home.path());
         if let Some((user, group)) = self.owner {
             command.uid(user).gid(group);
