@@ -131,6 +131,11 @@ impl NewContents {
         self.held.iter().for_each(|file| file.named.store(true, Ordering::Release));
     }
 
+    /// How many of them are in files.
+    pub(super) fn file_count(&self) -> u64 {
+        u64::try_from(self.files.len()).unwrap_or(u64::MAX)
+    }
+
     /// The SHA-256 of each.
     pub(super) fn keys(&self) -> impl Iterator<Item = [u8; 32]> {
         self.rows.iter().map(|(sha256, _)| *sha256).chain(self.files.iter().map(|(sha256, _)| *sha256))

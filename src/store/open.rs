@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{Database, Durability, ReadableDatabase, StorageBackend};
+use redb::{Database, Durability, ReadableDatabase, ReadableTableMetadata, StorageBackend};
 use uuid::Uuid;
 
-use super::contents::ContentFiles;
+use super::contents::{self, ContentFiles};
 use super::directory::{
     FILE, JOURNAL, check_pages, generation, identify, initialize, lock, make, open_database, open_journal,
     refuse_foreign, refuse_panics,
@@ -111,7 +111,9 @@ impl Store {
             }
             upgrade::run(&database, &file, dir)?;
             let id = identify(&database, Some(&path))?;
-            let journal = open_journal(&dir.join(JOURNAL))?;
+            let journal = Journal::open(open_journal(&dir.join(JOURNAL))?, id, generation(&database)?)?;
+            refuse_lost_contents(dir, &database, &journal.1)?;
+            // Everything belongs together: from here on it may be written to.
             file.release().map_err(io_error("open", &path))?;
             Self::replay(database, journal, id, Place::of(dir, lock))
         })
@@ -157,15 +159,20 @@ impl Store {
             if is_new && !Journal::was_used(&journal).map_err(failed)? {
                 Journal::make(&journal, journal_bytes, id, 0).map_err(failed)?;
             }
-            Self::replay(database, Box::new(journal), id, place)
+            let journal = Journal::open(Box::new(journal), id, generation(&database)?)?;
+            Self::replay(database, journal, id, place)
         })
     }
 
     /// Brings redb from its last checkpoint to the last batch that was
     /// acknowledged.
-    fn replay(database: Database, journal: Box<dyn StorageBackend>, id: Uuid, place: Place) -> Result<Self, Error> {
+    fn replay(
+        database: Database,
+        (journal, records): (Journal, Vec<Vec<u8>>),
+        id: Uuid,
+        place: Place,
+    ) -> Result<Self, Error> {
         let generation = generation(&database)?;
-        let (journal, records) = Journal::open(journal, id, generation)?;
         let inner =
             Inner { database, journal: Mutex::new(journal), tables: Arc::new(Tables::at(generation)), id, place };
         let store = Self { inner: Arc::new(inner) };
@@ -335,4 +342,22 @@ impl Store {
     pub fn recover(&self) -> Result<Recovered, Error> {
         guarded(|| Recovered::read(&self.view()?))
     }
+}
+
+/// Refuses a directory whose files of large contents are gone, all of them,
+/// although its tables or its journal name some.
+fn refuse_lost_contents(dir: &Path, database: &Database, records: &[Vec<u8>]) -> Result<(), Error> {
+    let path = dir.join(contents::DIRECTORY);
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut kept = database.begin_read()?.open_table(tables::CONTENT_FILES)?.len()?;
+    for record in records {
+        kept += Batch::of_journal(record)?.contents.file_count();
+    }
+    if kept == 0 {
+        return Ok(());
+    }
+    let detail = format!("it is missing, and {kept} contents of artifacts are kept in it");
+    Err(Error::NotAStore { path, detail })
 }

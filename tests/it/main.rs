@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broker;
+mod contents;
 mod contract;
 mod core_families;
 mod core_fixtures;
@@ -19,6 +20,7 @@ mod interop;
 mod journey;
 mod legacy;
 mod lineage;
+mod lost_files;
 mod reads;
 mod replication;
 mod routing;
