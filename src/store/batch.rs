@@ -120,7 +120,8 @@ pub struct Trim {
 impl Trim {
     /// Whether nothing is removed.
     pub(super) const fn is_empty(self) -> bool {
-        self.log.is_none() && self.taken_events.is_none() && self.idempotency.is_none()
+        let Self { log, taken_events, idempotency } = self;
+        log.is_none() && taken_events.is_none() && idempotency.is_none()
     }
 }
 
@@ -128,30 +129,59 @@ impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.submissions.is_empty()
-            && self.reruns.is_empty()
-            && self.tasks.is_empty()
-            && self.log.is_empty()
-            && self.records.is_empty()
-            && self.lineage.is_empty()
-            && self.cascades.is_empty()
-            && self.record_rows.is_empty()
-            && self.checkpoints.is_empty()
-            && self.findings.is_empty()
-            && self.projects.is_empty()
-            && self.counters.is_empty()
-            && self.tier_pauses.is_empty()
-            && self.estimates.is_empty()
-            && self.log_readers.is_empty()
-            && self.taken_events.is_none()
-            && self.idempotency.is_empty()
-            && self.dead_letters.is_empty()
-            && self.removed_dead_letters.is_empty()
-            && self.removed_tasks.is_empty()
-            && self.contents.is_empty()
-            && self.listing.is_empty()
-            && self.trim.is_empty()
-            && self.parked.is_empty()
+        // Every field is named, so that a new one does not compile before it is
+        // looked at: a batch of that alone would be acknowledged and dropped.
+        let Self {
+            submissions,
+            tasks,
+            log,
+            records,
+            lineage,
+            cascades,
+            checkpoints,
+            record_rows,
+            findings,
+            contents,
+            projects,
+            counters,
+            tier_pauses,
+            estimates,
+            log_readers,
+            taken_events,
+            idempotency,
+            dead_letters,
+            removed_dead_letters,
+            removed_tasks,
+            trim,
+            listing,
+            parked,
+            reruns,
+            at: _,
+        } = self;
+        submissions.is_empty()
+            && tasks.is_empty()
+            && log.is_empty()
+            && records.is_empty()
+            && lineage.is_empty()
+            && cascades.is_empty()
+            && checkpoints.is_empty()
+            && record_rows.is_empty()
+            && findings.is_empty()
+            && contents.is_empty()
+            && projects.is_empty()
+            && counters.is_empty()
+            && tier_pauses.is_empty()
+            && estimates.is_empty()
+            && log_readers.is_empty()
+            && taken_events.is_none()
+            && idempotency.is_empty()
+            && dead_letters.is_empty()
+            && removed_dead_letters.is_empty()
+            && removed_tasks.is_empty()
+            && trim.is_empty()
+            && listing.is_empty()
+            && parked.is_empty()
+            && reruns.is_empty()
     }
 
     /// How many rows of tasks and of the log it has.

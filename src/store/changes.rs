@@ -65,14 +65,15 @@ impl Changed {
     }
 
     fn is_empty(&self) -> bool {
-        self.projects.is_empty()
-            && self.tiers.is_empty()
-            && self.tasks.is_empty()
-            && self.records.is_empty()
-            && self.cascades.is_empty()
-            && self.checkpoints.is_empty()
-            && self.contents.is_empty()
-            && self.imported_events.is_empty()
+        let Self { at: _, projects, tiers, tasks, records, cascades, checkpoints, contents, imported_events } = self;
+        projects.is_empty()
+            && tiers.is_empty()
+            && tasks.is_empty()
+            && records.is_empty()
+            && cascades.is_empty()
+            && checkpoints.is_empty()
+            && contents.is_empty()
+            && imported_events.is_empty()
     }
 }
 
@@ -89,7 +90,8 @@ pub(super) struct Listing {
 
 impl Listing {
     pub(super) const fn is_empty(&self) -> bool {
-        self.list.is_none() && self.trim.is_none() && self.begin_after.is_none()
+        let Self { list, trim, begin_after } = self;
+        list.is_none() && trim.is_none() && begin_after.is_none()
     }
 }
 

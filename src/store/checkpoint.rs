@@ -93,7 +93,8 @@ fn key(checkpoint: &Checkpoint) -> Key {
 
 impl CheckpointRows {
     pub(super) fn is_empty(&self) -> bool {
-        self.kept.is_empty() && self.removed.is_empty() && self.progress.is_empty()
+        let Self { kept, removed, progress } = self;
+        kept.is_empty() && removed.is_empty() && progress.is_empty()
     }
 
     /// Those that are kept or removed.

@@ -42,7 +42,8 @@ impl Listed {
 
 impl RecordRows {
     pub(super) fn is_empty(&self) -> bool {
-        self.unlisted.is_empty() && self.listed.is_empty() && self.events.is_empty()
+        let Self { unlisted, listed, events } = self;
+        unlisted.is_empty() && listed.is_empty() && events.is_empty()
     }
 
     pub(super) fn put(&mut self, record: &Record) {
