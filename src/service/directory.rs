@@ -161,7 +161,13 @@ impl<'a> Unfinished<'a> {
         if self.name.exists() {
             fs::remove_dir(self.name).with_context(|| format!("failed to replace {name}"))?;
         }
-        fs::rename(&self.path, self.name).with_context(|| format!("failed to move {} to {name}", self.path.display()))
+        fs::rename(&self.path, self.name)
+            .with_context(|| format!("failed to move {} to {name}", self.path.display()))?;
+        // The new name survives a power cut once its directory is synced.
+        let parent = self.name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
+        synced.with_context(|| format!("failed to sync {}", parent.display()))
     }
 }
 
