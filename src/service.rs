@@ -40,6 +40,7 @@ const MIB: u64 = 1024 * 1024;
 pub struct Service {
     listener: TcpListener,
     address: SocketAddr,
+    engine: Engine,
     app: Arc<App>,
     /// Without a service to ask there is none.
     driver: Option<Driver>,
@@ -113,14 +114,21 @@ impl Service {
         let replica = replicator.as_ref().map(Replicator::status);
         let described = config.described_broker();
         let others = Others { services, broker: shown, described, replica, tracer };
-        let app = App::new(engine, others, http_settings(config), clock).map_err(StartError::Threads)?;
-        Ok(Self { listener, address, app, driver, broker, replicator, export, background, writer })
+        let app = App::new(engine.clone(), others, http_settings(config), clock).map_err(StartError::Threads)?;
+        Ok(Self { listener, address, engine, app, driver, broker, replicator, export, background, writer })
     }
 
     /// The address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Watches the threads that everything waits for. `on_stall` is called with
+    /// where each stands when one of them makes no progress any more: it is
+    /// expected to end the process.
+    pub fn watch(&self, on_stall: impl FnOnce(&str) + Send + 'static) -> Result<(), StartError> {
+        self.engine.watch(on_stall).map_err(StartError::Threads)
     }
 
     /// Serves until `shutdown`, then drains: requests under way are answered,

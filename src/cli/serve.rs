@@ -13,6 +13,9 @@ use crate::config::{Config, Flag, LogFormat, LogLevel, Sources, Telemetry};
 use crate::service::{Service, StartError};
 use crate::telemetry::{self, Format, Log};
 
+/// How long the last line of the log has to be written.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -75,6 +78,7 @@ fn run_service(config: &Config, adopt: bool) -> Result<(), Failure> {
 async fn serve(config: &Config, adopt: bool) -> Result<(), Failure> {
     let stop = stop_token();
     let service = Service::start(config, adopt).await.map_err(start_failure)?;
+    service.watch(end_stalled).map_err(start_failure)?;
     let data_dir = config.engine.data_dir.display();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %service.address(), %data_dir, "serving");
     announce(service.address());
@@ -90,6 +94,15 @@ fn announce(address: SocketAddr) {
     if std::thread::Builder::new().name("dats-ready".to_owned()).spawn(ready).is_err() {
         tracing::warn!(%address, "no thread is left to say on stdout that the service is ready");
     }
+}
+
+/// Ends the process whose writer stands still: the service manager starts it
+/// again, and what was acknowledged is in the journal.
+fn end_stalled(stall: &str) {
+    tracing::error!(stall, "the service stands still and ends");
+    // The line is written by another thread, which may be stuck too.
+    std::thread::sleep(LAST_WORDS);
+    std::process::exit(i32::from(Failure::Store(String::new()).code()));
 }
 
 /// What a service that does not start is reported as.

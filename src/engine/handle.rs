@@ -499,9 +499,10 @@ impl Engine {
         Figures { queued_commands, reserve_mib: self.settings.min_free_mib, ..self.read.figures() }
     }
 
-    /// Whether commands are taken: `false` when shutting down or failed.
+    /// Whether commands are taken: `false` when shutting down, failed, or while
+    /// the writer does not move.
     #[must_use]
     pub fn is_accepting(&self) -> bool {
-        !self.read.is_stopped()
+        !self.read.is_stopped() && !self.read.progress.is_stuck()
     }
 }

@@ -32,6 +32,7 @@ mod open;
 mod outgoing;
 mod parking;
 mod pause;
+mod progress;
 mod project;
 mod provenance;
 mod queue;

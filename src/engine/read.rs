@@ -14,6 +14,7 @@ use super::group::Publication;
 use super::hot::HotTasks;
 use super::machine::Machine;
 use super::pause::Pauses;
+use super::progress::Progress;
 use super::readers::Places;
 use super::signals::Signals;
 use crate::lineage::Graph;
@@ -53,6 +54,8 @@ pub(super) struct ReadSide {
     /// Up to which commit a copy elsewhere has everything.
     pub(super) copied: AtomicU64,
     stopped: AtomicBool,
+    /// How far the writer and the thread of the tables are.
+    pub(super) progress: Arc<Progress>,
 }
 
 impl ReadSide {
@@ -82,6 +85,7 @@ impl ReadSide {
             lists_changes,
             copied: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            progress: Arc::default(),
         };
         read.note_state(machine, [0; 4], false);
         read.note_backlog(machine.backlog()?);
@@ -232,6 +236,7 @@ impl ReadSide {
     /// The writer has ended: who waits is woken.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+        self.progress.stop();
         self.signals.wake_all();
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
+use super::progress::Doing;
 use super::read::ReadSide;
 use crate::clock::Stopwatch;
 use crate::store::{self, Durable, guarded, panic_message};
@@ -64,9 +65,15 @@ impl TablesThread {
 }
 
 fn follow(batches: &Receiver<Durable>, read: &ReadSide) -> Result<(), store::Error> {
+    let track = &read.progress.tables;
+    track.enter(Doing::Idle);
     while let Ok(first) = batches.recv() {
-        read.store.apply(gather(first, batches, read))?;
+        track.enter(Doing::Applying);
+        let gathered = gather(first, batches, read);
+        track.enter(Doing::Applying);
+        read.store.apply(gathered)?;
         read.publish_tables();
+        track.enter(Doing::Idle);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::command::{Command, Held, Reply, hold};
 use super::contents::Prepared;
 use super::incoming::EventOutcome;
 use super::machine::Machine;
+use super::progress::Doing;
 use super::queue::{CommandQueue, Taken};
 use super::read::ReadSide;
 use super::tables::TablesThread;
@@ -84,7 +85,9 @@ impl Writer {
 
     fn run_to_end(&mut self) -> Stored<()> {
         loop {
+            self.read.progress.writer.enter(Doing::Idle);
             let first = self.sleep();
+            self.read.progress.writer.enter(Doing::Deciding);
             if self.tables.has_failed() {
                 return Err(store::Error::TablesBehind);
             }
@@ -97,7 +100,9 @@ impl Writer {
             self.commands.observe(&taken, took);
             self.read.note_group(taken.commands, took);
             if stop {
+                self.read.progress.writer.enter(Doing::HandingOver);
                 self.tables.finish()?;
+                self.read.progress.writer.enter(Doing::Committing);
                 return self.machine.store.checkpoint();
             }
         }
@@ -167,6 +172,7 @@ impl Writer {
         let (batch, publication) = self.machine.finish(now)?;
         let wrote = !batch.is_empty();
         let stopwatch = Stopwatch::start();
+        self.read.progress.writer.enter(Doing::Committing);
         let durable = batch.make_durable(&self.machine.store, now)?;
         self.machine.recent.keep(&self.machine.store, &durable);
         // Answers leave before the tables have what they tell of, since who asks
@@ -179,10 +185,15 @@ impl Writer {
             self.unclaimed.extend(held.release(durable.committed()));
         }
         self.read.note_commit(stopwatch.elapsed());
-        if wrote { self.tables.take(durable) } else { Ok(()) }
+        self.read.progress.writer.enter(Doing::HandingOver);
+        let taken = if wrote { self.tables.take(durable) } else { Ok(()) };
+        // A group can commit before it is at its end.
+        self.read.progress.writer.enter(Doing::Deciding);
+        taken
     }
 
     fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
+        self.read.progress.writer.enter(Doing::Deciding);
         match &command {
             // It is planned from what is committed.
             Command::Rollback { .. } => self.commit(now)?,
