@@ -217,6 +217,7 @@ pub(super) fn fact(step: Seq, row: &CascadeRow) -> Result<Row, store::Error> {
         Cause::Arrival(record) => ("arrival", Some(*record), None),
         Cause::Verdict(record) => ("verdict", Some(*record), None),
         Cause::Import(record) => ("import", Some(*record), None),
+        Cause::Upgrade => ("upgrade", None, None),
     };
     Ok(vec![
         step.0.into(),

@@ -9,7 +9,7 @@ use super::codec::encode;
 use super::rows::RecordInput;
 use super::trail::Changes;
 use super::{Error, tables};
-use crate::lineage::{self, Action, Began, Fact, Flag, Graph, Link, Node, Restored};
+use crate::lineage::{self, Action, Artifact, Began, Fact, Flag, Graph, Link, Node, Restored};
 use crate::task::{ArtifactId, CheckpointId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// A record as the graph knows it, with what does not follow from others.
@@ -77,6 +77,8 @@ pub enum Cause {
     Verdict(RecordId),
     /// A record was imported, with what was said of it where it came from.
     Import(RecordId),
+    /// The store was brought to a newer format, whose rules differ.
+    Upgrade,
 }
 
 impl Cause {
@@ -85,7 +87,7 @@ impl Cause {
     pub const fn artifact(&self) -> Option<&ArtifactId> {
         match self {
             Self::Said { artifact, .. } => artifact.as_ref(),
-            Self::Rollback { .. } | Self::Arrival(_) | Self::Verdict(_) | Self::Import(_) => None,
+            Self::Rollback { .. } | Self::Arrival(_) | Self::Verdict(_) | Self::Import(_) | Self::Upgrade => None,
         }
     }
 
@@ -96,7 +98,7 @@ impl Cause {
             Self::Said { record, .. } | Self::Arrival(record) | Self::Verdict(record) | Self::Import(record) => {
                 Some(*record)
             }
-            Self::Rollback { .. } => None,
+            Self::Rollback { .. } | Self::Upgrade => None,
         }
     }
 }
@@ -182,6 +184,13 @@ impl LineageRow {
             refused,
             began: known.began,
         })
+    }
+
+    /// Says that an input was bound at this step, later than both records came.
+    pub(super) fn bind_at(&mut self, graph: &Graph, artifact: Artifact, step: Seq) {
+        let Some(id) = graph.artifact_id(artifact).and_then(|id| ArtifactId::new(id).ok()) else { return };
+        self.rebound.retain(|(known, _)| *known != id);
+        self.rebound.push((id, step));
     }
 
     /// The row of a record that was imported, whatever it says itself.

@@ -166,7 +166,7 @@ const fn flag(code: u8) -> Option<Flag> {
 }
 
 /// The entries of a row.
-fn decode(mut bytes: &[u8]) -> Result<Vec<StepChange>, Error> {
+pub(super) fn decode(mut bytes: &[u8]) -> Result<Vec<StepChange>, Error> {
     let detail = || Error::Corrupt { table: "cascade_changes", detail: "an entry ends too early".to_owned() };
     let (mut changes, mut last) = (Vec::<StepChange>::with_capacity(bytes.len() / 4), Last::default());
     while !bytes.is_empty() {

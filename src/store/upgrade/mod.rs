@@ -11,6 +11,7 @@
 
 mod v5;
 mod v5_journal;
+mod v5_lineage;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -26,7 +26,7 @@ use redb::{ReadableTable, WriteTransaction};
 use super::super::codec::{decode, encode};
 use super::super::rows::Counters;
 use super::super::{Changed, Error, changes, tables};
-use super::{decode_grown, rewrite};
+use super::{decode_grown, rewrite, v5_lineage};
 use crate::task::{ProjectId, Task, TaskId};
 
 /// What an upgrade has done.
@@ -44,6 +44,7 @@ pub(super) fn convert(transaction: &WriteTransaction) -> Result<Converted, Error
     open_tasks(transaction, &mut converted)?;
     finished_tasks(transaction)?;
     index_tasks(transaction, &mut converted)?;
+    v5_lineage::convert(transaction)?;
     changes::list_upgraded(transaction, &Changed { tasks: converted.changed.clone(), ..Changed::default() })?;
     Ok(converted)
 }
