@@ -20,7 +20,8 @@ impl Attempts {
     /// A task has changed, when the graph had come to this step.
     pub(super) fn follow(&mut self, old: &Task, new: &Task, newest: Seq) {
         match attempt_of(new) {
-            Some(number) if attempt_of(old) != Some(number) => {
+            // A lost lease leaves the attempt open: it began with the first one.
+            Some(number) if attempt_of(old) != Some(number) && self.began(new.id, number) == Began::Unknown => {
                 self.began.insert(new.id, (number, newest));
             }
             Some(_) | None => {}
