@@ -25,7 +25,7 @@ fn commit_submissions(store: &Store, count: u64, seq: &mut Seq) {
         let project = format!("proj-{}", number % 20);
         let submission = submission("Create a Python function that calculates fibonacci numbers", &project);
         let id = TaskId::new(Uuid::now_v7());
-        let task = submit(id, &submission, resolved(), &[], now).task;
+        let task = submit(id, &submission, resolved(), &[], now, &dats::task::Policy::default()).task;
         *seq = seq.next();
         let entry = LogEntry {
             at: now,

@@ -112,7 +112,7 @@ fn settings(broker: &RabbitMq) -> Settings {
         prefetch: 512,
         window: WINDOW,
         confirm_timeout: Duration::from_secs(30),
-        unobserved_wait: Duration::from_secs(3600),
+        unobserved_wait: Duration::from_hours(1),
         tiers: vec![Tier::new("small").expect("a tier")],
     }
 }

@@ -8,8 +8,8 @@ use dats::clock::Clock;
 use dats::engine::{CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
 use dats::store::Store;
 use dats::task::{
-    ArtifactId, Bus, Correlation, Domain, Holder, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router, TaskId, Tier,
-    WorkerId,
+    ArtifactId, Bus, Correlation, Domain, Holder, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router,
+    TaskId, Tier, WorkerId,
 };
 
 use super::limits::submission;

@@ -104,8 +104,7 @@ fn keep_in_memory(receiver: &crossbeam_channel::Receiver<(Submission, oneshot::S
     while let Ok((submission, reply)) = receiver.recv() {
         let id = TaskId::new(Uuid::now_v7());
         let now = Timestamp::from_micros(1_700_000_000_000_000);
-        let step = task::submit(id, &submission, resolved(), &[], now);
-        let step = task::apply(&step.task, task::Input::Admit, now, &policy).expect("a queued task");
+        let step = task::submit(id, &submission, resolved(), &[], now, &policy);
         tasks.insert(id, (submission, step.task));
         let _ = reply.send(id);
     }

@@ -238,7 +238,7 @@ impl Consumer {
             let event = match event {
                 Event::Prepared(event) => Ok(event),
                 Event::Read(event) => match self.engine.prepare(vec![event.clone()]).await {
-                    Ok(mut prepared) => prepared.pop().ok_or_else(|| (event, Fault::Busy)),
+                    Ok(mut prepared) => prepared.pop().ok_or((event, Fault::Busy)),
                     Err(error) => Err((event, error.into())),
                 },
             };

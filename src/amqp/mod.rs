@@ -36,9 +36,9 @@ mod settings;
 mod topology;
 mod wave;
 
+pub use crate::engine::RequireConsumer;
 pub use asyncapi::{asyncapi_text, document};
 pub use broker::{Broker, Figures, LinkFigures, LinkState};
 pub use driver::{Driver, READER};
 pub use metrics::Metrics;
-pub use crate::engine::RequireConsumer;
 pub use settings::{Credentials, Exchanges, QueueType, Settings, WorkQueues};

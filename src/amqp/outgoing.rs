@@ -181,7 +181,7 @@ pub(super) mod tests {
             prefetch: 1,
             window: 1,
             confirm_timeout: std::time::Duration::from_secs(1),
-            unobserved_wait: std::time::Duration::from_secs(3600),
+            unobserved_wait: std::time::Duration::from_hours(1),
             tiers: Vec::new(),
         }
     }

@@ -31,11 +31,8 @@ pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Settings> 
     let work_queue = reader.parsed("events.rabbitmq.work_queues.name", WORK_QUEUE, |text| {
         name(text).filter(|text| text.contains("{tier}"))
     });
-    let rules = [
-        ("auto", RequireConsumer::Auto),
-        ("always", RequireConsumer::Always),
-        ("never", RequireConsumer::Never),
-    ];
+    let rules =
+        [("auto", RequireConsumer::Auto), ("always", RequireConsumer::Always), ("never", RequireConsumer::Never)];
     let require_consumer = reader.word("events.rabbitmq.work_queues.require_consumer", &rules);
     let types = [("quorum", QueueType::Quorum), ("classic", QueueType::Classic)];
     let queue_type = reader.word("events.rabbitmq.queue_type", &types);

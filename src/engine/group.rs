@@ -101,11 +101,10 @@ impl Group {
         &mut self,
         stored: InStore<'_>,
         task: &Task,
-        new: NewRecord,
+        new: &NewRecord,
     ) -> Result<&Record, store::Error> {
-        let id = new.id;
-        let record = self.record_of(stored, task, &new)?;
-        Ok(self.records.entry(id).or_insert(record))
+        let record = self.record_of(stored, task, new)?;
+        Ok(self.records.entry(new.id).or_insert(record))
     }
 
     /// Makes a record that an output of another worker began the record of the

@@ -25,9 +25,7 @@ use super::writer::Writer;
 use super::{list, outgoing, reading, rerun, tree};
 use crate::clock::Clock;
 use crate::store::{self, DeadLetter, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message};
-use crate::task::{
-    Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
-};
+use crate::task::{Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp};
 
 /// The engine's handle.
 #[derive(Debug, Clone)]

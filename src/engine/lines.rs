@@ -10,8 +10,8 @@ use super::settings::Settings;
 use super::supply::Supply;
 use crate::store::TierPause;
 use crate::task::{
-    Admission, ArtifactId, Bus, Correlation, LeaseId, Pending, Place, Product, Progress, ProjectId, Queued, ReviewId, State,
-    Task, TaskId, Tier, Timestamp,
+    Admission, ArtifactId, Bus, Correlation, LeaseId, Pending, Place, Product, Progress, ProjectId, Queued, ReviewId,
+    State, Task, TaskId, Tier, Timestamp,
 };
 
 /// Where the open tasks stand.

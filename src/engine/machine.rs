@@ -153,11 +153,7 @@ impl Machine {
             let id = project.id.clone();
             machine.projects.insert(id, ProjectState { project, counters, ends: Ends::default() });
         }
-        for (at, status, project) in recovered.recent_ends {
-            if let Some(state) = machine.projects.get_mut(&project) {
-                state.ends.add(at, status);
-            }
-        }
+        machine.count_ends(recovered.recent_ends);
         for (task, parked) in recovered.parked {
             machine.parking.set(task, parked);
         }
@@ -171,6 +167,15 @@ impl Machine {
             machine.keep_given_inputs(&task, true);
         })?;
         Ok(machine)
+    }
+
+    /// Counts the tasks that ended lately.
+    fn count_ends(&mut self, ends: Vec<(Timestamp, Status, ProjectId)>) {
+        for (at, status, project) in ends {
+            if let Some(state) = self.projects.get_mut(&project) {
+                state.ends.add(at, status);
+            }
+        }
     }
 
     /// A new id, later than all before.
@@ -330,7 +335,7 @@ impl Machine {
                 Effect::StoreRecord(new) => {
                     let began = self.attempts.began(task.id, new.attempt);
                     let record =
-                        self.group.store_record(InStore { store: &self.store, recent: &self.recent }, task, *new)?;
+                        self.group.store_record(InStore { store: &self.store, recent: &self.recent }, task, &new)?;
                     self.provenance.insert(record, began)?;
                 }
                 Effect::FillRecord(new) => self.fill_record(task, *new)?,

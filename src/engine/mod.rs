@@ -65,7 +65,6 @@ pub use api::{
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 pub use broker::{Dispatch, Position, QueueReport};
-pub use supply::Counted;
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use checkpoint::NewCheckpoint;
 pub use contents::Prepared;
@@ -80,5 +79,6 @@ pub use restore::{Begun, begin_again};
 pub use rollback::{Rollback, RollbackRequest};
 pub use settings::{CheckpointRules, RequireConsumer, Settings};
 pub use signals::Changed;
+pub use supply::Counted;
 pub use tree::TreeNode;
 pub use word::Word;

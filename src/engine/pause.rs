@@ -68,7 +68,9 @@ impl Machine {
         self.group.pauses.push(Changed::Tier(tier.clone(), pause));
         self.group.backlog = Some(self.backlog()?);
         let ready = self.lines.ready.get(tier);
-        Ok(ready.map(|ready| project::queue(&self.lines, tier, ready)).ok_or_else(|| Refusal::TierNotFound(tier.clone())))
+        Ok(ready
+            .map(|ready| project::queue(&self.lines, tier, ready))
+            .ok_or_else(|| Refusal::TierNotFound(tier.clone())))
     }
 }
 

@@ -122,11 +122,5 @@ impl Machine {
 /// The work queue of a tier.
 pub(super) fn queue(lines: &Lines, tier: &Tier, ready: &Ready) -> Queue {
     let (depth, oldest_ready_at) = lines.waiting(tier, ready);
-    Queue {
-        tier: tier.clone(),
-        depth,
-        leased: ready.leased,
-        oldest_ready_at,
-        paused_at: ready.pause.paused_at,
-    }
+    Queue { tier: tier.clone(), depth, leased: ready.leased, oldest_ready_at, paused_at: ready.pause.paused_at }
 }

@@ -17,9 +17,7 @@ use super::machine::Machine;
 use super::records::RecordCounts;
 use crate::lineage::{self, Action, Began, Error, Flag, FlagChange, Graph, Known, Node, Project, Step};
 use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput, ScanFilter};
-use crate::task::{
-    ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, Status, Task, TaskId, Timestamp,
-};
+use crate::task::{ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, Status, Task, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 

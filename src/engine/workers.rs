@@ -132,9 +132,10 @@ impl Workers {
 
     /// The answers of those that were given less than they asked for.
     pub(super) fn answer_partly_served(&mut self) -> Vec<Box<dyn Held>> {
-        let served = self.tiers.iter().filter(|(_, all)| {
-            all.first_key_value().is_some_and(|(_, waiting)| !waiting.grants.is_empty())
-        });
+        let served = self
+            .tiers
+            .iter()
+            .filter(|(_, all)| all.first_key_value().is_some_and(|(_, waiting)| !waiting.grants.is_empty()));
         let served: Vec<Tier> = served.map(|(tier, _)| tier.clone()).collect();
         served.iter().filter_map(|tier| self.answer(tier)).collect()
     }

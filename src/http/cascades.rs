@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
-use hyper::StatusCode;
+use hyper::{Response, StatusCode};
 use petgraph::visit::{NodeCount as _, NodeIndexable as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::{NoContext, Uuid};
 
+use super::body::Body;
 use super::entries::Entries;
 use super::lineage::{About, Named, artifacts, subject};
 use super::problem::Problem;
@@ -265,7 +266,7 @@ struct Outcome {
 }
 
 /// Reads nothing and can't fail: what it tells of may be committed.
-fn answer(call: &Call, outcome: Outcome, limit: usize) -> Reply {
+fn answer(call: &Call, outcome: Outcome, limit: usize) -> Response<Body> {
     let Outcome { summary, page, .. } = outcome;
     let (graph, all) = (&page.found.graph, changes(&page));
     let artifacts = graph.find(outcome.record).map(|node| artifacts(graph, node)).unwrap_or_default();
@@ -287,7 +288,7 @@ fn answer(call: &Call, outcome: Outcome, limit: usize) -> Reply {
         next_cursor: call.app.walks.next(&page, &scope(&call.id()), shown, all.len()),
         limit,
     };
-    Ok(reply::json(StatusCode::OK, &wire))
+    reply::json(StatusCode::OK, &wire)
 }
 
 async fn say(mut call: Call, action: Action) -> Reply {
@@ -325,7 +326,7 @@ async fn say(mut call: Call, action: Action) -> Reply {
         running: cascade.running,
         cancelled: cascade.cancelled,
     };
-    answer(&call, outcome, limit)
+    Ok(answer(&call, outcome, limit))
 }
 
 /// A dry run.
@@ -349,7 +350,7 @@ async fn preview(call: &Call, graph: Arc<Graph>, asked: Preview) -> Reply {
     let found = page.found.clone();
     let summary = call.app.walks.run(move |_| summary(&found, limit)).await?;
     let cancelled = Vec::new();
-    answer(call, Outcome { record, summary, cascade_id, dry_run: true, page, running, cancelled }, limit)
+    Ok(answer(call, Outcome { record, summary, cascade_id, dry_run: true, page, running, cancelled }, limit))
 }
 
 fn made_id(now: Timestamp) -> Uuid {

@@ -110,7 +110,7 @@ impl Graph {
                 }
                 let artifact = place(input.artifact());
                 let [all, by_project] = [&makers, &by_project].map(|lists| List::Short(lists.get(artifact)));
-                let producer = self.choose(consumer, Producers { all, by_project });
+                let producer = self.choose(consumer, Producers { by_project, all });
                 *input = input.linked(producer.map_or(Link::Waiting, |node| Link::Bound(Node(node))));
                 let Some(producer) = producer else { continue };
                 self.edges += 1;

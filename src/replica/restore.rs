@@ -194,12 +194,11 @@ impl Loading<'_> {
             }
             Table::TierPauses => {
                 let tier = Tier::new(text(row, table, "tier")?).map_err(|error| wrong(table, row, &error))?;
-                let pause =
-                    TierPause {
-                        paused_at: time(row, table, "paused_at"),
-                        resumed_at: time(row, table, "resumed_at"),
-                        had_consumer: false,
-                    };
+                let pause = TierPause {
+                    paused_at: time(row, table, "paused_at"),
+                    resumed_at: time(row, table, "resumed_at"),
+                    had_consumer: false,
+                };
                 batch.put_tier_pause(&tier, pause)?;
             }
             Table::Tasks => self.task(batch, row)?,

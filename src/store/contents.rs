@@ -209,8 +209,8 @@ impl ContentFiles {
     /// Holds a file, and tells whether another holder has brought it to disk.
     fn hold(self: &Arc<Self>, sha256: [u8; 32], length: u64) -> (ContentFile, bool) {
         let is_durable = {
-            let mut held = self.held();
-            let hold = held.files.entry(sha256).or_default();
+            let mut files = self.held();
+            let hold = files.files.entry(sha256).or_default();
             hold.count += 1;
             hold.is_durable
         };

@@ -131,17 +131,10 @@ impl Counters {
     #[must_use]
     pub fn status(&self, status: Status) -> u64 {
         let phases: &[Phase] = match status {
-            Status::Pending => &[
-                Phase::Scheduled,
-                Phase::Blocked,
-                Phase::Analyzing,
-                Phase::Queued,
-                Phase::Backoff,
-                Phase::Dispatched,
-            ],
-            Status::Running => {
-                &[Phase::Leased, Phase::Started, Phase::Validating, Phase::Reviewing, Phase::Children]
+            Status::Pending => {
+                &[Phase::Scheduled, Phase::Blocked, Phase::Analyzing, Phase::Queued, Phase::Backoff, Phase::Dispatched]
             }
+            Status::Running => &[Phase::Leased, Phase::Started, Phase::Validating, Phase::Reviewing, Phase::Children],
             Status::Completed => &[Phase::Completed],
             Status::Failed => &[Phase::Failed],
             Status::Cancelled => &[Phase::Cancelled],

@@ -329,7 +329,7 @@ mod tests {
             max_attempts: 3,
             routing: None,
         };
-        task::submit(TaskId::from_bytes([id; 16]), &submission(project), resolved, &[], at(0)).task
+        task::submit(TaskId::from_bytes([id; 16]), &submission(project), resolved, &[], at(0), &Policy::default()).task
     }
 
     fn cancelled(task: &Task) -> Task {

@@ -421,8 +421,13 @@ mod tests {
                 });
                 let expected: BTreeSet<_> = ready.map(|(id, lane)| (lane.turn.unwrap(), id.clone())).collect();
                 assert_eq!(line.turns, expected);
-                let count: usize = admission.lanes.values().flat_map(|lane| &lane.lines)
-                    .filter(|(each, _)| each == tier).map(|(_, line)| line.len()).sum();
+                let count: usize = admission
+                    .lanes
+                    .values()
+                    .flat_map(|lane| &lane.lines)
+                    .filter(|(each, _)| each == tier)
+                    .map(|(_, line)| line.len())
+                    .sum();
                 assert!(line.waiting.len() <= count);
             }
         }

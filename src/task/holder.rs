@@ -83,9 +83,7 @@ pub(super) fn started(draft: Draft<'_>, started: &Started) -> Result<Step, Refus
         About::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
     }
     match draft.task.state.clone() {
-        State::Pending(Pending::Dispatched { attempt, .. }) => {
-            Ok(take_over(draft, attempt, started))
-        }
+        State::Pending(Pending::Dispatched { attempt, .. }) => Ok(take_over(draft, attempt, started)),
         State::Running { mut attempt, progress: Progress::Started { worker, inferred, .. } } => {
             // The first word of a worker is about itself, not about another one.
             if inferred || worker == started.sender.worker {
@@ -155,9 +153,5 @@ fn fail(mut draft: Draft<'_>, attempt: &Attempt, failure: &Failure) -> Step {
 }
 
 fn error_of(attempt: &Attempt, failure: &Failure) -> TaskError {
-    TaskError {
-        code: ErrorCode::WorkerFailed,
-        message: failure.error.clone(),
-        attempt: Some(attempt.number),
-    }
+    TaskError { code: ErrorCode::WorkerFailed, message: failure.error.clone(), attempt: Some(attempt.number) }
 }

@@ -67,13 +67,7 @@ fn lost(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
 
 /// Back to `queued`: same attempt, same age, no slot. What was executed until
 /// `end` is kept, so that the deadline counts execution and not waiting.
-fn wait_again(
-    draft: &mut Draft<'_>,
-    attempt: Attempt,
-    lease: &Lease,
-    end: Timestamp,
-    not_before: Option<Timestamp>,
-) {
+fn wait_again(draft: &mut Draft<'_>, attempt: Attempt, lease: &Lease, end: Timestamp, not_before: Option<Timestamp>) {
     let executed = attempt.executed.saturating_add(end.since(lease.since));
     put_back(draft, Attempt { executed, ..attempt }, not_before);
 }
@@ -243,8 +237,7 @@ pub(super) fn change_bus(mut draft: Draft<'_>) -> Step {
         State::Pending(Pending::Dispatched { attempt, .. }) if !by_broker => {
             draft.log(Change::Queued);
             if attempt.started_at.is_none() && attempt.foreign.is_none() {
-                let queued =
-                    Queued { since: attempt.queued_since, announced: true, not_before: None, attempt: None };
+                let queued = Queued { since: attempt.queued_since, announced: true, not_before: None, attempt: None };
                 draft.task.state = State::Pending(Pending::Queued(queued));
             } else {
                 put_back(&mut draft, attempt, None);

@@ -7,9 +7,7 @@ use super::holder::{self, About};
 use super::id::{ArtifactId, RecordId};
 use super::lease;
 use super::report::{apply_parked, names, remember_ids};
-use super::state::{
-    Attempt, Completion, ForeignOutput, Holder, Pending, Product, Progress, Queued, State,
-};
+use super::state::{Attempt, Completion, ForeignOutput, Holder, Pending, Product, Progress, Queued, State};
 use super::transition::{Draft, Refusal, Step};
 
 /// Applies an output. `record` is the id for a provenance record, should one
@@ -79,13 +77,7 @@ pub(super) fn apply(mut draft: Draft<'_>, output: Box<Output>, record: RecordId)
 }
 
 /// The first output of the open attempt that counts.
-fn take_output(
-    draft: &mut Draft<'_>,
-    mut attempt: Attempt,
-    output: Box<Output>,
-    record: RecordId,
-    sender: Holder,
-) {
+fn take_output(draft: &mut Draft<'_>, mut attempt: Attempt, output: Box<Output>, record: RecordId, sender: Holder) {
     lease::begin(draft, &mut attempt);
     let foreign = attempt.foreign.take();
     let all = output.all_artifacts();

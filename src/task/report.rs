@@ -21,7 +21,9 @@ pub(super) fn apply(
         Report::Output(output) => output::apply(draft, output, record),
         Report::Failed(failure) => holder::failed(draft, &failure),
         Report::Started(started) => holder::started(draft, &started),
-        Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => opinion(draft, report, event),
+        Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => {
+            Ok(opinion(draft, report, event))
+        }
     }
 }
 
@@ -79,10 +81,10 @@ enum Settled {
 }
 
 /// A verdict or a review: it has its effect, is stale, or is parked.
-fn opinion(mut draft: Draft<'_>, report: Report, event: (&str, Option<EventHash>)) -> Result<Step, Refusal> {
+fn opinion(mut draft: Draft<'_>, report: Report, event: (&str, Option<EventHash>)) -> Step {
     match settle(&mut draft, &report) {
-        Settled::Applied => Ok(draft.applied()),
-        Settled::Late(why) => Ok(draft.stale(why)),
+        Settled::Applied => draft.applied(),
+        Settled::Late(why) => draft.stale(why),
         Settled::Early => park(draft, report, event),
     }
 }
@@ -128,9 +130,9 @@ fn remember_if_late(task: &mut Task, settled: &Settled, review: &ReviewId, artif
     }
 }
 
-fn park(mut draft: Draft<'_>, report: Report, (raw, event): (&str, Option<EventHash>)) -> Result<Step, Refusal> {
+fn park(mut draft: Draft<'_>, report: Report, (raw, event): (&str, Option<EventHash>)) -> Step {
     if draft.task.parked.iter().any(|parked| parked.report == report) {
-        return Ok(draft.done(Outcome::Unchanged));
+        return draft.done(Outcome::Unchanged);
     }
     let until = draft.now.after(draft.policy.park);
     draft.task.parked.push(Parked { until, report, raw: raw.to_owned(), event });
@@ -141,7 +143,7 @@ fn park(mut draft: Draft<'_>, report: Report, (raw, event): (&str, Option<EventH
         let oldest = draft.task.parked.remove(0);
         give_up(&mut draft, oldest, "waited for its output beside too many others of its task");
     }
-    Ok(draft.done(Outcome::Parked))
+    draft.done(Outcome::Parked)
 }
 
 /// The output that is under validation or review.

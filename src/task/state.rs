@@ -490,8 +490,9 @@ impl Task {
     pub fn fits(&self, bus: Bus) -> bool {
         match &self.state {
             State::Pending(Pending::Queued(queued)) => queued.announced || bus == Bus::Broker,
-            State::Pending(Pending::Dispatched { .. })
-            | State::Running { progress: Progress::Started { .. }, .. } => bus == Bus::Broker,
+            State::Pending(Pending::Dispatched { .. }) | State::Running { progress: Progress::Started { .. }, .. } => {
+                bus == Bus::Broker
+            }
             State::Pending(
                 Pending::Scheduled { .. }
                 | Pending::Blocked { .. }

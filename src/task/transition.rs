@@ -13,7 +13,9 @@ use super::policy::Policy;
 use super::report;
 use super::routing::{self, Finding, RoutingStep};
 use super::split::{self, End};
-use super::state::{Attempt, ClosedAttempt, Completion, ErrorCode, Parked, Pending, Product, Queued, State, Task, TaskError};
+use super::state::{
+    Attempt, ClosedAttempt, Completion, ErrorCode, Parked, Pending, Product, Queued, State, Task, TaskError,
+};
 use super::status::{Phase, Status};
 use super::time::Timestamp;
 

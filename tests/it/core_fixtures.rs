@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use dats::task::{
-    ArtifactId, Decision, Domain, ExecutionMode, Failure, Holder, LeaseId, Options, Output, OutputArtifact, Policy, Priority,
-    ProjectId, QaProfile, RecordId, Report, Resolved, Review, ReviewDecision, ReviewId, ReviewRequest, Started,
-    Submission, TaskId, Tier, Timestamp, Verdict, WorkerId,
+    ArtifactId, Decision, Domain, ExecutionMode, Failure, Holder, LeaseId, Options, Output, OutputArtifact, Policy,
+    Priority, ProjectId, QaProfile, RecordId, Report, Resolved, Review, ReviewDecision, ReviewId, ReviewRequest,
+    Started, Submission, TaskId, Tier, Timestamp, Verdict, WorkerId,
 };
 use uuid::Uuid;
 
@@ -120,7 +120,13 @@ pub(crate) fn rejected(name: &str) -> Report {
 }
 
 pub(crate) fn failed(attempt: Option<u32>, retryable: bool) -> Report {
-    Report::Failed(Failure { error: "out of memory".to_owned(), retryable, attempt, sender: Holder::default(), from_qa: false })
+    Report::Failed(Failure {
+        error: "out of memory".to_owned(),
+        retryable,
+        attempt,
+        sender: Holder::default(),
+        from_qa: false,
+    })
 }
 
 pub(crate) fn started(attempt: Option<u32>) -> Report {

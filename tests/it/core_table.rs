@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 
 use dats::task::{
-    Bus, Change, Dependency, Effect, Input, Outcome, Phase, Policy, Refusal, Report, ReviewDecision, Step, Task, Timestamp,
-    apply, submit,
+    Bus, Change, Dependency, Effect, Input, Outcome, Phase, Policy, Refusal, Report, ReviewDecision, Step, Task,
+    Timestamp, apply, submit,
 };
 
 use crate::core_families::{family_rows, kept, lost, made, number, routing_inputs, spawned};
 use crate::core_fixtures::{
-    at, failed, from_qa, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
-    sent_by, started, submission, task_id, validated, worker,
+    at, failed, from_qa, lease_id, output, policy, project, record_id, rejected, resolved, review_completed,
+    review_requested, sent_by, started, submission, task_id, validated, worker,
 };
 
 /// The time at which the inputs of the table arrive.
@@ -121,7 +121,10 @@ fn pending_rows() -> Vec<Row> {
         new("queued, validated(a2) parked").report(990, validated("a2")),
         brokered("queued for the broker"),
         brokered("queued for the broker, its first lease ran out on the other bus").lost(),
-        new("backoff after a rejection").leased(998, 9000).report(999, output(None, "a1", &["a1b"])).report(1000, rejected("a1")),
+        new("backoff after a rejection")
+            .leased(998, 9000)
+            .report(999, output(None, "a1", &["a1b"]))
+            .report(1000, rejected("a1")),
         new("backoff after a review")
             .leased(998, 9000)
             .report(999, output(None, "a1", &["a1b"]))
@@ -168,11 +171,11 @@ fn running_rows() -> Vec<Row> {
             .then(300, Input::Lease { id: lease_id(6), worker: worker(), until: at(800) })
             .then(900, Input::Tick)
             .leased(950, 9000),
-        new("leased again, a third loss would fail it").lost().then(950, Input::Lease {
-            id: lease_id(8),
-            worker: worker(),
-            until: at(955),
-        }).then(955, Input::Tick).leased(960, 1020),
+        new("leased again, a third loss would fail it")
+            .lost()
+            .then(950, Input::Lease { id: lease_id(8), worker: worker(), until: at(955) })
+            .then(955, Input::Tick)
+            .leased(960, 1020),
         new("leased again, an output of the first worker came")
             .lost()
             .leased(950, 9000)
@@ -406,7 +409,8 @@ fn every_submission() {
             let dependencies: Vec<_> = (2..).map(task_id).zip(dependencies.iter().cloned()).collect();
             let depends_on: Vec<_> = dependencies.iter().map(|(task, _)| *task).collect();
             let submission = submission(project("p"), &depends_on, not_before.map(at));
-            let step = submit(task_id(1), &submission, resolved(3, 600, "consensus"), &dependencies, at(NOW), &policy(None));
+            let step =
+                submit(task_id(1), &submission, resolved(3, 600, "consensus"), &dependencies, at(NOW), &policy(None));
             let effects: Vec<_> = step.effects.iter().map(effect).collect();
             let timer = step.task.next_timer().map(|timer| timer.since(at(NOW)));
             let (phase, waits) = (step.task.phase().as_str(), step.task.waits_for().len());

@@ -7,7 +7,9 @@ use utoipa::ToSchema;
 use super::{InvalidData, artifact, finish, sender, task, typed};
 use crate::events::contents::{self, Carried};
 use crate::json::{self, Findings, Object};
-use crate::task::{ArtifactId, Correlation, InvalidTime, LeaseId, Output, OutputArtifact, Report, TaskId, Timestamp, WorkerId};
+use crate::task::{
+    ArtifactId, Correlation, InvalidTime, LeaseId, Output, OutputArtifact, Report, TaskId, Timestamp, WorkerId,
+};
 
 /// What a worker has made of a task.
 #[derive(Deserialize, ToSchema)]

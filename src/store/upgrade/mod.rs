@@ -12,6 +12,7 @@
 mod v5;
 mod v5_journal;
 mod v5_lineage;
+mod v5_tasks;
 
 use std::fs;
 use std::path::{Path, PathBuf};

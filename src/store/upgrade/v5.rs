@@ -24,8 +24,9 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::super::codec::{decode, encode};
-use super::super::rows::Counters;
+use super::super::rows::{Counters, TierPause};
 use super::super::{Changed, Error, changes, tables};
+use super::v5_tasks::TaskV5;
 use super::{decode_grown, rewrite, v5_lineage};
 use crate::task::{ProjectId, Task, TaskId};
 
@@ -43,6 +44,7 @@ pub(super) fn convert(transaction: &WriteTransaction) -> Result<Converted, Error
     let mut converted = Converted::default();
     open_tasks(transaction, &mut converted)?;
     finished_tasks(transaction)?;
+    tier_pauses(transaction)?;
     index_tasks(transaction, &mut converted)?;
     v5_lineage::convert(transaction)?;
     changes::list_upgraded(transaction, &Changed { tasks: converted.changed.clone(), ..Changed::default() })?;
@@ -50,24 +52,32 @@ pub(super) fn convert(transaction: &WriteTransaction) -> Result<Converted, Error
 }
 
 fn open_tasks(transaction: &WriteTransaction, converted: &mut Converted) -> Result<(), Error> {
+    let mut parked = transaction.open_table(tables::PARKED)?;
     rewrite(transaction, tables::OPEN_TASKS, |_, row| {
-        let before: Task = decode_grown("open_tasks", row)?;
-        let version = before.version;
-        let task = open_task(before);
+        let old: TaskV5 = decode("open_tasks", row)?;
+        let version = old.version;
+        let mut task = Task::from(old);
         converted.changed.extend((task.version != version).then_some(task.id));
+        let waiting = std::mem::take(&mut task.parked);
+        if !waiting.is_empty() {
+            parked.insert(&task.id.to_bytes(), &encode("parked", &waiting)?[..])?;
+        }
         encode("open_tasks", &task)
     })
 }
 
-/// A task that has not ended, as this version has it.
-fn open_task(task: Task) -> Task {
-    task
-}
-
 fn finished_tasks(transaction: &WriteTransaction) -> Result<(), Error> {
     rewrite(transaction, tables::FINISHED_TASKS, |_, row| {
-        let task: Task = decode_grown("finished_tasks", row)?;
-        encode("finished_tasks", &task)
+        let task: TaskV5 = decode("finished_tasks", row)?;
+        encode("finished_tasks", &Task::from(task))
+    })
+}
+
+/// A tier's pause knows today whether its work queue ever had a consumer.
+fn tier_pauses(transaction: &WriteTransaction) -> Result<(), Error> {
+    rewrite(transaction, tables::TIER_PAUSES, |_, row| {
+        let pause: TierPause = decode_grown("tier_pauses", row)?;
+        encode("tier_pauses", &pause)
     })
 }
 

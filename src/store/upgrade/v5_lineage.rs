@@ -115,15 +115,15 @@ fn audit(transaction: &WriteTransaction, graph: &Graph, upgrade: Seq) -> Result<
         }
     }
     let mut changes = Changes::default();
-    let mut changed = 0_usize;
+    let mut records = 0_usize;
     for known in graph.nodes().filter_map(|node| graph.record(node)) {
         let from = before.get(&known.seq).copied().unwrap_or(Flag::Clean);
         if from != known.flag {
             changes.push(StepChange { record: known.seq, from, to: known.flag, depth: 0, through: None });
-            changed += 1;
+            records += 1;
         }
     }
-    if changed == 0 {
+    if records == 0 {
         return Ok(false);
     }
     let meta = transaction.open_table(tables::META)?;
@@ -138,6 +138,6 @@ fn audit(transaction: &WriteTransaction, graph: &Graph, upgrade: Seq) -> Result<
     };
     transaction.open_table(tables::CASCADES)?.insert(upgrade.0, &encode("cascades", &row)?[..])?;
     transaction.open_table(tables::CASCADE_CHANGES)?.insert(upgrade.0, &changes.into_bytes()[..])?;
-    tracing::info!(records = changed, "flags of provenance records changed with the rule that links them");
+    tracing::info!(records, "flags of provenance records changed with the rule that links them");
     Ok(true)
 }

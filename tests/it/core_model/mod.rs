@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dats::task::{
-    Bus, Completion, Dependency, Input, Phase, Policy, Priority, RecordStatus, Report, Resolved, ReviewDecision, State, Status,
-    TaskId, Timestamp, submit,
+    Bus, Completion, Dependency, Input, Phase, Policy, Priority, RecordStatus, Report, Resolved, ReviewDecision, State,
+    Status, TaskId, Timestamp, submit,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -18,8 +18,8 @@ use proptest::test_runner::TestRunner;
 use self::model::{Entry, Model};
 use self::world::World;
 use crate::core_fixtures::{
-    at, failed, from_qa, lease_id, output, policy, project, record_id, rejected, resolved, review_completed, review_requested,
-    sent_by, started, submission, task_id, tier, validated, worker,
+    at, failed, from_qa, lease_id, output, policy, project, record_id, rejected, resolved, review_completed,
+    review_requested, sent_by, started, submission, task_id, tier, validated, worker,
 };
 
 const PROJECTS: [&str; 3] = ["a", "b", "c"];
@@ -423,9 +423,7 @@ impl Pair {
             assert_eq!(usize::try_from(limit).expect("a small number"), self.model.limits[number]);
             assert!(in_use <= before || in_use <= self.model.limits[number], "above the limit");
         }
-        let waiting = |task: &&dats::task::Task| {
-            matches!(&task.state, State::Pending(dats::task::Pending::Queued(queued)) if queued.not_before.is_none())
-        };
+        let waiting = |task: &&dats::task::Task| matches!(&task.state, State::Pending(dats::task::Pending::Queued(queued)) if queued.not_before.is_none());
         let in_line: usize = TIERS.iter().map(|name| self.world.admission.waiting(&tier(name)).0).sum();
         assert_eq!(in_line, self.world.tasks.values().filter(waiting).count());
         assert_eq!(self.world.dead_letters, self.model.dead_letters);

@@ -226,7 +226,9 @@ impl Entry {
         }
         match artifact {
             Some(artifact) if self.open_output() && self.output.contains(artifact) => {}
-            Some(artifact) if [&self.late, &self.closed, &self.foreign].iter().any(|known| known.contains(artifact)) => {
+            Some(artifact)
+                if [&self.late, &self.closed, &self.foreign].iter().any(|known| known.contains(artifact)) =>
+            {
                 return Settled::Stale;
             }
             Some(_) => return Settled::Early,
@@ -300,13 +302,7 @@ impl Entry {
         "stale"
     }
 
-    fn take_output(
-        &mut self,
-        ids: BTreeSet<ArtifactId>,
-        sender: &Holder,
-        now: Timestamp,
-        patience: Option<Duration>,
-    ) {
+    fn take_output(&mut self, ids: BTreeSet<ArtifactId>, sender: &Holder, now: Timestamp, patience: Option<Duration>) {
         self.open_attempt();
         self.recorded.insert(self.attempt);
         self.version += 1;
@@ -437,7 +433,8 @@ impl Model {
             entry.close(true, false, now);
         } else {
             entry.wait_again(since, now);
-            let pause = Duration::from_millis(100 * 2_u64.pow(entry.releases.saturating_sub(1))).min(Duration::from_secs(10));
+            let pause =
+                Duration::from_millis(100 * 2_u64.pow(entry.releases.saturating_sub(1))).min(Duration::from_secs(10));
             entry.until = delivered.then(|| now.after(pause));
         }
         entry.version += 1;

@@ -13,7 +13,7 @@ use super::world::{caught_up, copy_becomes, setup, stop};
 use crate::support::client::Client;
 use crate::support::postgres::{self, Database};
 
-/// A running PgBouncer; it ends with the test.
+/// A running `PgBouncer`; it ends with the test.
 struct Pooler {
     child: Child,
     port: u16,
@@ -28,7 +28,7 @@ impl Drop for Pooler {
     }
 }
 
-/// `None`: PgBouncer is not installed, and the test is skipped.
+/// `None`: `PgBouncer` is not installed, and the test is skipped.
 fn pooler(database: &Database, mode: &str) -> Option<Pooler> {
     let program = Path::new("/usr/sbin/pgbouncer");
     if !program.exists() {
@@ -63,8 +63,8 @@ async fn a_pooler_by_the_transaction_is_named() {
     let message = copy["last_error"]["message"].as_str().unwrap();
     assert!(message.contains("pool_mode=session"), "{copy}");
     // Nothing was left behind on the connection that others get.
-    let pooled = format!("host=127.0.0.1 port={} user=dats dbname={}", pooler.port, database.name);
-    let (client, connection) = tokio_postgres::connect(&pooled, tokio_postgres::NoTls).await.unwrap();
+    let address = format!("host=127.0.0.1 port={} user=dats dbname={}", pooler.port, database.name);
+    let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     for message in client.simple_query("SHOW statement_timeout").await.unwrap() {
         if let tokio_postgres::SimpleQueryMessage::Row(row) = message {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dats::engine::{CheckpointRules, Incoming, LeaseRequest, Message, Settings};
 use dats::task::{
-    ArtifactId, Correlation, Decision, Domain, ExecutionMode, Failure, Holder, Options, Output, Policy, Priority, ProjectId,
-    QaProfile, Report, Router, Submission, TaskId, Tier, Verdict, WorkerId,
+    ArtifactId, Correlation, Decision, Domain, ExecutionMode, Failure, Holder, Options, Output, Policy, Priority,
+    ProjectId, QaProfile, Report, Router, Submission, TaskId, Tier, Verdict, WorkerId,
 };
 
 pub(crate) const CACHE_BYTES: usize = 8 * 1024 * 1024;
@@ -109,7 +109,13 @@ pub(crate) fn verdict_report(artifact_name: &str, good: bool) -> Report {
 }
 
 pub(crate) fn failure_report(retryable: bool) -> Report {
-    Report::Failed(Failure { error: "it broke".to_owned(), retryable, attempt: None, sender: Holder::default(), from_qa: false })
+    Report::Failed(Failure {
+        error: "it broke".to_owned(),
+        retryable,
+        attempt: None,
+        sender: Holder::default(),
+        from_qa: false,
+    })
 }
 
 /// An event of source `test` about a task. Its raw form tells what it is
