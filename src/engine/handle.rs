@@ -20,7 +20,7 @@ use super::read::ReadSide;
 use super::settings::Settings;
 use super::signals::Changed;
 use super::tree::TreeNode;
-use super::turns::Grant;
+use super::unclaimed::Unclaimed;
 use super::writer::Writer;
 use super::{list, outgoing, reading, rerun, tree};
 use crate::clock::Clock;
@@ -42,28 +42,6 @@ pub struct WriterThread {
     thread: JoinHandle<Result<(), store::Error>>,
     warmer: Mutex<Option<JoinHandle<()>>>,
     commands: CommandSender,
-}
-
-/// The answer to a worker that may go away while it waits: leases that are
-/// on their way to it then are given back.
-struct Unclaimed {
-    answer: oneshot::Receiver<Result<Vec<Grant>, Error>>,
-    /// Those that have come, but are not with the worker yet.
-    leases: Vec<LeaseId>,
-    commands: CommandSender,
-}
-
-impl Drop for Unclaimed {
-    fn drop(&mut self) {
-        // What was not sent yet is given back by the writer.
-        self.answer.close();
-        let sent = self.answer.try_recv().into_iter().flatten().flatten().map(|grant| grant.lease.id);
-        for lease in sent.chain(self.leases.drain(..)) {
-            let (reply, _) = oneshot::channel();
-            // When the queue is full, the lease runs out by itself.
-            let _ = self.commands.send(Command::Release { lease, delivered: false, reply });
-        }
-    }
 }
 
 impl WriterThread {

@@ -53,6 +53,7 @@ mod supply;
 mod tables;
 mod tree;
 mod turns;
+mod unclaimed;
 mod values;
 mod word;
 mod workers;

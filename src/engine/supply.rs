@@ -14,10 +14,7 @@ pub struct Counted {
 
 /// What is known of the workers of a tier behind a broker.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four independent observations, each true for good once made but the first"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "observations that do not depend on each other")]
 pub(super) struct Supply {
     rule: RequireConsumer,
     /// The work queue as it was last counted; `None`: it can't be counted.

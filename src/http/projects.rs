@@ -204,8 +204,7 @@ pub(super) async fn get(call: Call) -> Reply {
     Ok(reply::versioned(&ProjectWire::new(&project), headers::etag(project.version), call.if_none_match()))
 }
 
-/// The version that `If-Match` names must be the current one, also when the
-/// engine comes to it.
+/// The version that `If-Match` names must be the current one, also when the engine comes to it.
 async fn precondition(call: &Call) -> Result<Option<u64>, Problem> {
     let Some(wanted) = call.headers().get(IF_MATCH) else { return Ok(None) };
     let version = existing(call).await?.version;

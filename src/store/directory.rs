@@ -11,6 +11,7 @@ use redb::{Database, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
 use super::cautious::Cautious;
+use super::contents::sync_directory;
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::journal_file::JournalFile;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
@@ -62,19 +63,21 @@ pub(super) fn lock(dir: &Path) -> Result<File, Error> {
 pub(super) fn make(dir: &Path, path: &Path, cache_bytes: usize) -> Result<(), Error> {
     let new = dir.join(NEW_FILE);
     let failed = |source: io::Error| Error::Io { action: "create", path: new.clone(), source };
+    // Before anything is removed: the lost tables could be the file itself.
+    refuse_lost_tables(dir)?;
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
-    refuse_lost_tables(dir)?;
     let database = redb::Builder::new().set_cache_size(cache_bytes).create(&new)?;
     initialize(&database)?;
     let id = identify(&database, None)?;
     database.close()?;
     // Before the tables get their name, so that they are never without it.
     make_journal(&dir.join(JOURNAL), id, 0)?;
+    sync_directory(dir)?;
     fs::rename(&new, path).map_err(failed)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    sync_directory(dir)
 }
 
 /// Refuses to make a store beside a journal that was in use: its tables are

@@ -215,8 +215,10 @@ mod tests {
     use crate::task::Timestamp;
 
     const TEXT: &[u8] = b"text";
-    /// Room for 16 small batches in each half.
-    const JOURNAL_BYTES: u64 = 2 * 16 * 4096;
+    /// Small batches for which each half has room: one block each.
+    const BATCHES_OF_HALF: u64 = 14;
+    /// In each half two blocks stand in front of the records.
+    const JOURNAL_BYTES: u64 = 2 * (2 + BATCHES_OF_HALF) * 4096;
 
     fn hash() -> [u8; 32] {
         Sha256::digest(TEXT).into()
@@ -283,7 +285,7 @@ mod tests {
             let store = store.clone();
             move || (0..40).for_each(|_| sender.send(durable(&store)).unwrap())
         });
-        let both_halves: Vec<_> = receiver.iter().take(32).collect();
+        let both_halves: Vec<_> = (0..2 * BATCHES_OF_HALF).map(|_| receiver.recv().unwrap()).collect();
         std::thread::sleep(Duration::from_millis(20));
         assert!(receiver.try_recv().is_err(), "a half was taken that is still needed");
         store.apply(both_halves).unwrap();

@@ -13,8 +13,11 @@ use super::time::Timestamp;
 /// A project has a line for each tier. Whoever has workers, or places at a
 /// broker, to give asks for the next task and names the tiers that are open: a
 /// tier without workers, or a paused one, costs nothing and is in nobody's
-/// way. Projects take turns: the one that was served longest ago is next, and
-/// within it the best of the heads of its open lines.
+/// way. Projects take turns at each tier: the one that was served there longest
+/// ago is next, and within it the best of the heads of its open lines. Where that
+/// is another line than the one whose turn it was, both have had their turn: so a
+/// project that is served at one tier loses nothing at the others, and no project
+/// is passed twice by another one where it waits.
 ///
 /// Every call costs the number of tiers, times the logarithm of what waits.
 #[derive(Debug, Clone)]
@@ -41,25 +44,32 @@ struct Lane {
     limit: u32,
     in_use: u32,
     /// There are few tiers.
-    lines: Vec<(Tier, Line)>,
+    lines: Vec<LaneLine>,
     is_paused: bool,
+}
+
+/// What waits of a project on one tier.
+#[derive(Debug, Clone)]
+struct LaneLine {
+    tier: Tier,
+    line: Line,
     /// Its place among the projects, while it stands among their turns.
     turn: Option<u64>,
 }
 
 impl Lane {
     fn line(&mut self, tier: &Tier) -> &mut Line {
-        let known = self.lines.iter().position(|(each, _)| each == tier);
+        let known = self.lines.iter().position(|each| each.tier == *tier);
         let place = known.unwrap_or_else(|| {
-            self.lines.push((tier.clone(), Line::default()));
+            self.lines.push(LaneLine { tier: tier.clone(), line: Line::default(), turn: None });
             self.lines.len() - 1
         });
-        &mut self.lines[place].1
+        &mut self.lines[place].line
     }
 
     /// Whether a waiting task of it could get a slot.
-    fn is_ready(&self) -> bool {
-        !self.is_paused && self.in_use < self.limit && self.lines.iter().any(|(_, line)| !line.is_empty())
+    const fn has_slot(&self) -> bool {
+        !self.is_paused && self.in_use < self.limit
     }
 
     /// The tier, class and place of the task that is next on the open tiers.
@@ -69,8 +79,8 @@ impl Lane {
         now: Timestamp,
         aging: Duration,
     ) -> Option<(Tier, Priority, Place)> {
-        let open = self.lines.iter().filter(|(tier, _)| is_open(tier));
-        let heads = open.filter_map(|(tier, line)| Some((tier, line.first(now, aging)?)));
+        let open = self.lines.iter().filter(|each| is_open(&each.tier));
+        let heads = open.filter_map(|each| Some((&each.tier, each.line.first(now, aging)?)));
         let (tier, (priority, place)) =
             heads.max_by_key(|(_, (priority, place))| rank(*priority, *place, now, aging))?;
         Some((tier.clone(), priority, place))
@@ -91,30 +101,33 @@ impl Admission {
             in_use: 0,
             lines: Vec::new(),
             is_paused: false,
-            turn: None,
         })
     }
 
-    /// Brings the project's place among the turns up to date. `served` says
-    /// that it has just had its turn.
-    fn refresh(&mut self, project: &ProjectId, served: bool) {
+    /// Brings the project's places among the turns up to date. At the tiers
+    /// `served` it has just had its turn.
+    fn refresh(&mut self, project: &ProjectId, served: &[&Tier]) {
         let Some(lane) = self.lanes.get_mut(project) else { return };
-        let is_ready = lane.is_ready();
-        let before = lane.turn;
-        lane.turn = match before {
-            Some(turn) if is_ready && !served => Some(turn),
-            Some(_) | None if is_ready => {
-                self.next_turn += 1;
-                Some(self.next_turn)
+        let has_slot = lane.has_slot();
+        for LaneLine { tier, line, turn } in &mut lane.lines {
+            let is_ready = has_slot && !line.is_empty();
+            let before = *turn;
+            *turn = match before {
+                Some(turn) if is_ready && !served.contains(&&*tier) => Some(turn),
+                Some(_) | None if is_ready => {
+                    self.next_turn += 1;
+                    Some(self.next_turn)
+                }
+                Some(_) | None => None,
+            };
+            if before == *turn {
+                continue;
             }
-            Some(_) | None => None,
-        };
-        for (tier, line) in &lane.lines {
             let tier = self.tiers.entry(tier.clone()).or_default();
-            if let Some(turn) = before.filter(|_| before != lane.turn || line.is_empty()) {
+            if let Some(turn) = before {
                 tier.turns.remove(&(turn, project.clone()));
             }
-            if let Some(turn) = lane.turn.filter(|_| !line.is_empty()) {
+            if let Some(turn) = *turn {
                 tier.turns.insert((turn, project.clone()));
             }
         }
@@ -125,53 +138,55 @@ impl Admission {
     pub fn set_limit(&mut self, project: &ProjectId, limit: Option<u32>) {
         let limit = limit.unwrap_or(self.default_limit);
         self.lane(project).limit = limit;
-        self.refresh(project, false);
+        self.refresh(project, &[]);
     }
 
     /// A paused project gets no slots; it keeps those it has.
     pub fn set_paused(&mut self, project: &ProjectId, paused: bool) {
         self.lane(project).is_paused = paused;
-        self.refresh(project, false);
+        self.refresh(project, &[]);
     }
 
     /// A task joins the line of its project.
     pub fn enqueue(&mut self, project: &ProjectId, tier: &Tier, priority: Priority, place: Place) {
         self.lane(project).line(tier).insert(priority, place);
         self.tiers.entry(tier.clone()).or_default().waiting.insert(place);
-        self.refresh(project, false);
+        self.refresh(project, &[]);
     }
 
     /// A waiting task leaves the line.
     pub fn withdraw(&mut self, project: &ProjectId, tier: &Tier, priority: Priority, place: Place) {
         if self.lane(project).line(tier).remove(priority, place) {
             self.tiers.entry(tier.clone()).or_default().waiting.remove(&place);
-            self.refresh(project, false);
+            self.refresh(project, &[]);
         }
     }
 
     /// A task holds a slot from now on.
     pub fn occupy(&mut self, project: &ProjectId) {
         self.lane(project).in_use += 1;
-        self.refresh(project, false);
+        self.refresh(project, &[]);
     }
 
     /// A task no longer holds its slot.
     pub fn release(&mut self, project: &ProjectId) {
         let lane = self.lane(project);
         lane.in_use = lane.in_use.saturating_sub(1);
-        self.refresh(project, false);
+        self.refresh(project, &[]);
     }
 
     /// Takes the next task out of its line, of those that wait on an open tier
     /// and whose project has a free slot. The caller lets it have the slot.
     pub fn take_next(&mut self, is_open: impl Fn(&Tier) -> bool, now: Timestamp) -> Option<(TaskId, Tier)> {
         let open = self.tiers.iter().filter(|(tier, _)| is_open(tier));
-        let project = open.filter_map(|(_, line)| line.turns.first()).min()?.1.clone();
+        let firsts = open.filter_map(|(tier, line)| line.turns.first().map(|(turn, project)| (turn, project, tier)));
+        let (_, project, due) = firsts.min()?;
+        let (project, due) = (project.clone(), due.clone());
         let lane = self.lanes.get_mut(&project)?;
         let (tier, priority, place) = lane.first(&is_open, now, self.aging)?;
         lane.line(&tier).remove(priority, place);
         self.tiers.entry(tier.clone()).or_default().waiting.remove(&place);
-        self.refresh(&project, true);
+        self.refresh(&project, &[&due, &tier]);
         Some((place.task, tier))
     }
 
@@ -191,7 +206,7 @@ impl Admission {
     /// before it in its line.
     pub fn ahead(&self, project: &ProjectId, priority: Priority) -> impl Iterator<Item = (&Tier, usize)> {
         let lines = self.lanes.get(project).map_or(&[][..], |lane| lane.lines.as_slice());
-        lines.iter().map(move |(tier, line)| (tier, line.len_from(priority)))
+        lines.iter().map(move |each| (&each.tier, each.line.len_from(priority)))
     }
 
     /// Since when the oldest of all tasks waits.
@@ -203,7 +218,7 @@ impl Admission {
     /// Since when the oldest task of a project waits.
     #[must_use]
     pub fn oldest_waiting(&self, project: &ProjectId) -> Option<Timestamp> {
-        self.lanes.get(project).and_then(|lane| lane.lines.iter().filter_map(|(_, line)| line.oldest()).min())
+        self.lanes.get(project).and_then(|lane| lane.lines.iter().filter_map(|each| each.line.oldest()).min())
     }
 
     /// How many tasks wait on a tier, and since when the oldest does.
@@ -414,19 +429,17 @@ mod tests {
                 }
             }
             for (tier, line) in &admission.tiers {
-                let lanes = admission.lanes.iter();
-                let ready = lanes.filter(|(_, lane)| {
-                    let here = lane.lines.iter().any(|(each, line)| each == tier && !line.is_empty());
-                    here && lane.is_ready()
-                });
-                let expected: BTreeSet<_> = ready.map(|(id, lane)| (lane.turn.unwrap(), id.clone())).collect();
+                let lanes = admission.lanes.iter().filter(|(_, lane)| lane.has_slot());
+                let lines = lanes.flat_map(|(id, lane)| lane.lines.iter().map(move |each| (id, each)));
+                let ready = lines.filter(|(_, each)| each.tier == *tier && !each.line.is_empty());
+                let expected: BTreeSet<_> = ready.map(|(id, each)| (each.turn.unwrap(), id.clone())).collect();
                 assert_eq!(line.turns, expected);
                 let count: usize = admission
                     .lanes
                     .values()
                     .flat_map(|lane| &lane.lines)
-                    .filter(|(each, _)| each == tier)
-                    .map(|(_, line)| line.len())
+                    .filter(|each| each.tier == *tier)
+                    .map(|each| each.line.len())
                     .sum();
                 assert!(line.waiting.len() <= count);
             }

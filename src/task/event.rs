@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::attempt::Holder;
 use super::content::Content;
 use super::id::{ArtifactId, ReviewId, TaskId};
-use super::state::Holder;
 use super::time::Timestamp;
 
 /// One artifact that an output names.

@@ -1,11 +1,12 @@
 //! Results are bound to their holder: which worker has an attempt, and what
 //! its reports do that are no outputs.
 
+use super::attempt::{Attempt, Holder, Progress};
 use super::change::{Outcome, Stale};
 use super::event::{Failure, Started};
 use super::lease;
 use super::report;
-use super::state::{Attempt, ErrorCode, Holder, Pending, Progress, State, Task, TaskError};
+use super::state::{ErrorCode, Pending, State, Task, TaskError};
 use super::transition::{Draft, Refusal, Retry, Step};
 
 /// The attempt a report is about, seen from the newest one that workers know.
@@ -19,13 +20,13 @@ pub(super) enum About {
 pub(super) fn about(task: &Task, given: Option<u32>) -> Result<About, Refusal> {
     let newest = task.newest_attempt();
     let is_queued = matches!(task.state, State::Pending(Pending::Queued(_)));
+    // Until the next attempt is announced the newest that workers know is closed.
+    let closed = if is_queued && task.open_attempt().is_none() { task.attempts() } else { 0 };
     match given {
         Some(given) if given > newest || given == 0 => Err(Refusal::UnknownAttempt { given, newest }),
-        Some(given) if given < newest => Ok(About::Earlier(given)),
+        Some(given) if given < newest || given == closed => Ok(About::Earlier(given)),
         None if newest == 0 && !is_queued => Err(Refusal::UnknownAttempt { given: 1, newest }),
-        None if is_queued && task.open_attempt().is_none() && task.attempts() > 0 => {
-            Ok(About::Earlier(task.attempts()))
-        }
+        None if closed > 0 => Ok(About::Earlier(closed)),
         Some(_) | None => Ok(About::Newest),
     }
 }
@@ -84,6 +85,11 @@ pub(super) fn started(draft: Draft<'_>, started: &Started) -> Result<Step, Refus
     }
     match draft.task.state.clone() {
         State::Pending(Pending::Dispatched { attempt, .. }) => Ok(take_over(draft, attempt, started)),
+        State::Running { progress: Progress::Started { worker, since, inferred: false }, .. }
+            if worker == started.sender.worker && since == draft.now =>
+        {
+            Ok(draft.done(Outcome::Unchanged))
+        }
         State::Running { mut attempt, progress: Progress::Started { worker, inferred, .. } } => {
             // The first word of a worker is about itself, not about another one.
             if inferred || worker == started.sender.worker {

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use super::attempt::{Attempt, Lease, Progress};
 use super::change::{Change, Outcome};
 use super::id::{LeaseId, WorkerId};
 use super::policy::{Bus, release_pause};
 use super::report;
-use super::state::{Attempt, ErrorCode, Lease, Pending, Progress, Queued, State, TaskError};
+use super::state::{ErrorCode, Pending, Queued, State, TaskError};
 use super::time::Timestamp;
 use super::transition::{Draft, Refusal, Retry, Step};
 

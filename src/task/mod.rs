@@ -12,6 +12,7 @@
 
 mod admission;
 mod analysis;
+mod attempt;
 mod change;
 mod content;
 mod estimate;
@@ -21,6 +22,7 @@ mod id;
 mod lease;
 mod line;
 mod output;
+mod parking;
 mod policy;
 mod report;
 mod request;
@@ -35,6 +37,7 @@ mod transition;
 
 pub use admission::Admission;
 pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SUBTASKS, Subtask};
+pub use attempt::{Attempt, ClosedAttempt, ForeignOutput, Holder, Lease, Product, Progress};
 pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Stale};
 pub use content::{Content, hex};
 pub use estimate::{Cohort, Estimated, Estimator, Statistics};
@@ -47,6 +50,7 @@ pub use id::{
     RecordId, ReviewId, Seq, TaskId, Tier, WorkerId,
 };
 pub use line::{FairLine, Line, Place};
+pub use parking::{MAX_PARKED, MAX_PARKED_BYTES, give_up_oldest_parked};
 pub use policy::{Bus, Policy};
 pub use request::{
     ExecutionMode, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES, MAX_TIMEOUT,
@@ -55,11 +59,8 @@ pub use request::{
 pub use router::{Keyword, Router, Rule};
 pub use routing::{Chosen, Finding, Findings, Routing, RoutingStep};
 pub use split::{Child, Children, End, spawn};
-pub use state::{
-    Attempt, ClosedAttempt, Completion, ErrorCode, ForeignOutput, Holder, Lease, Parked, Pending, Product, Progress,
-    Queued, State, Task, TaskError,
-};
+pub use state::{Completion, ErrorCode, Parked, Pending, Queued, State, Task, TaskError};
 pub use status::{Phase, Status};
 pub use submit::{Dependency, Resolved, submit};
 pub use time::{InvalidTime, Timestamp};
-pub use transition::{Input, MAX_INPUTS, MAX_PARKED, MAX_PARKED_BYTES, Refusal, Step, apply, give_up_oldest_parked};
+pub use transition::{Input, MAX_INPUTS, Refusal, Step, apply};

@@ -1,13 +1,14 @@
 //! What outputs do to a task: the one that counts, later ones, and those of
 //! workers that no longer hold the attempt.
 
+use super::attempt::{Attempt, ForeignOutput, Holder, Product, Progress};
 use super::change::{Effect, NewRecord, RecordStatus, Stale};
 use super::event::{Output, OutputArtifact};
 use super::holder::{self, About};
 use super::id::{ArtifactId, RecordId};
 use super::lease;
 use super::report::{apply_parked, names, remember_ids};
-use super::state::{Attempt, Completion, ForeignOutput, Holder, Pending, Product, Progress, Queued, State};
+use super::state::{Completion, Pending, Queued, State};
 use super::transition::{Draft, Refusal, Step};
 
 /// Applies an output. `record` is the id for a provenance record, should one

@@ -1,13 +1,15 @@
 //! What verdicts and reviews do to a task, also those that come before the
 //! output they are about.
 
+use super::attempt::{Attempt, ClosedAttempt, Product, Progress};
 use super::change::{Effect, Outcome, RecordStatus, Stale};
 use super::event::{Decision, Report, Review, ReviewDecision, ReviewRequest, Verdict};
 use super::holder;
 use super::id::{ArtifactId, EventHash, RecordId, ReviewId};
 use super::output;
-use super::state::{Attempt, ClosedAttempt, ErrorCode, Parked, Pending, Product, Progress, State, Task, TaskError};
-use super::transition::{Draft, MAX_PARKED, MAX_PARKED_BYTES, Refusal, Retry, Step, give_up};
+use super::parking::{MAX_PARKED, MAX_PARKED_BYTES, give_up};
+use super::state::{ErrorCode, Parked, Pending, State, Task, TaskError};
+use super::transition::{Draft, Refusal, Retry, Step};
 
 /// Applies a report. `record` is the id for a provenance record, should one
 /// be made; `event` the event as it came, and what it is known by.

@@ -3,19 +3,19 @@
 //! no I/O; every input has a defined answer in every phase, and a refusal
 //! leaves no trace.
 
+use super::attempt::{Attempt, ClosedAttempt, Product};
 use super::change::{Change, Effect, Outcome, Stale};
 use super::event::OutputArtifact;
 use super::event::Report;
 use super::id::{ArtifactId, EventHash, LeaseId, RecordId, TaskId, WorkerId};
 use super::lease;
 use super::output;
+use super::parking;
 use super::policy::Policy;
 use super::report;
 use super::routing::{self, Finding, RoutingStep};
 use super::split::{self, End};
-use super::state::{
-    Attempt, ClosedAttempt, Completion, ErrorCode, Parked, Pending, Product, Queued, State, Task, TaskError,
-};
+use super::state::{Completion, ErrorCode, Pending, Queued, State, Task, TaskError};
 use super::status::{Phase, Status};
 use super::time::Timestamp;
 
@@ -144,12 +144,6 @@ pub enum Refusal {
 
 /// Most artifacts that a task gets from those it depends on.
 pub const MAX_INPUTS: usize = 1024;
-/// Most reports that wait for outputs of one task: beyond that the oldest one
-/// becomes a dead letter.
-pub const MAX_PARKED: usize = 8;
-/// Most bytes of them, as they came.
-pub const MAX_PARKED_BYTES: usize = 2 * 1024 * 1024;
-
 const fn ended_word(status: Status) -> &'static str {
     match status {
         Status::Completed => "completed",
@@ -181,22 +175,6 @@ pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Resu
     }
 }
 
-/// Too many reports wait for their outputs in all: the one of this task that has
-/// waited longest becomes a dead letter.
-#[must_use]
-pub fn give_up_oldest_parked(task: &Task, now: Timestamp, policy: &Policy) -> Step {
-    let mut draft = Draft::new(task, now, policy);
-    if draft.task.parked.is_empty() {
-        return draft.done(Outcome::Unchanged);
-    }
-    let parked = draft.task.parked.remove(0);
-    let name = parked.report.name();
-    draft.log(Change::ParkedExpired { name: name.to_owned() });
-    let reason = format!("{name} waited for its output beside too many others");
-    draft.effects.push(Effect::DeadLetter { raw: parked.raw, event: parked.event, reason });
-    draft.done(Outcome::Applied)
-}
-
 /// A step being made.
 pub(super) struct Draft<'a> {
     pub(super) task: Task,
@@ -217,7 +195,7 @@ pub(super) enum Retry {
 }
 
 impl<'a> Draft<'a> {
-    fn new(task: &Task, now: Timestamp, policy: &'a Policy) -> Self {
+    pub(super) fn new(task: &Task, now: Timestamp, policy: &'a Policy) -> Self {
         Self { task: task.clone(), now, policy, effects: Vec::new() }
     }
 
@@ -397,7 +375,7 @@ fn dependency_ended(mut draft: Draft<'_>, ended: TaskId, end: End) -> Step {
 }
 
 fn tick(mut draft: Draft<'_>) -> Step {
-    let expired = expire_parked(&mut draft);
+    let expired = parking::expire(&mut draft);
     let moved = match draft.task.state.clone() {
         State::Pending(Pending::Scheduled { until, waits_for }) if until <= draft.now => {
             if waits_for.is_empty() {
@@ -438,26 +416,6 @@ fn tick(mut draft: Draft<'_>) -> Step {
         (false, true) => draft.done(Outcome::Applied),
         (false, false) => draft.done(Outcome::Unchanged),
     }
-}
-
-fn expire_parked(draft: &mut Draft<'_>) -> bool {
-    let now = draft.now;
-    let parked = std::mem::take(&mut draft.task.parked);
-    let (expired, waiting): (Vec<_>, Vec<_>) = parked.into_iter().partition(|parked| parked.until <= now);
-    draft.task.parked = waiting;
-    let any = !expired.is_empty();
-    for parked in expired {
-        give_up(draft, parked, "came before its output, and the output did not follow");
-    }
-    any
-}
-
-/// A report that waited becomes a dead letter.
-pub(super) fn give_up(draft: &mut Draft<'_>, parked: Parked, why: &str) {
-    let name = parked.report.name();
-    draft.log(Change::ParkedExpired { name: name.to_owned() });
-    let reason = format!("{name} {why}");
-    draft.effects.push(Effect::DeadLetter { raw: parked.raw, event: parked.event, reason });
 }
 
 /// Closes the attempt under way, which costs the task none of those it has

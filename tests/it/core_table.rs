@@ -121,6 +121,7 @@ fn pending_rows() -> Vec<Row> {
         new("queued, validated(a2) parked").report(990, validated("a2")),
         brokered("queued for the broker"),
         brokered("queued for the broker, its first lease ran out on the other bus").lost(),
+        brokered("queued for the broker, first attempt rejected").retried(),
         new("backoff after a rejection")
             .leased(998, 9000)
             .report(999, output(None, "a1", &["a1b"]))
@@ -136,6 +137,8 @@ fn pending_rows() -> Vec<Row> {
             .report(1000, failed(None, true)),
         brokered("dispatched").dispatched(950),
         new("dispatched on the other bus").dispatched(950),
+        brokered("dispatched, its first lease ran out on the other bus").lost().dispatched(950),
+        brokered("dispatched, first attempt rejected").retried().dispatched(950),
         brokered("dispatched, last attempt").last().dispatched(950),
         brokered("dispatched, without QA").without_qa().dispatched(950),
         brokered("dispatched, validated(a2) parked").dispatched(950).report(990, validated("a2")),

@@ -132,7 +132,8 @@ async fn what_does_not_belong_together_is_refused_untouched() {
         assert_refused(case, &dir, name);
     }
     let untouched = copy(&setup.data_dir(), home.path(), "untouched");
-    let view = Store::open(&untouched, CACHE_BYTES).unwrap().view().unwrap();
+    let store = Store::open(&untouched, CACHE_BYTES).unwrap();
+    let view = store.view().unwrap();
     assert!(tasks.iter().all(|task| view.has_task(*task).unwrap()));
 }
 

@@ -96,11 +96,12 @@ pub(super) fn run(database: &Database, file: &Cautious, dir: &Path) -> Result<()
 
 /// Gives the new journal its name, where an upgrade has committed and did not
 /// come to it: then the one that has the name is still the old one, which
-/// names no store.
+/// names no store. Syncs the directory in any case, because a start that was
+/// killed may have renamed a file and not synced the directory.
 fn finish(database: &Database, dir: &Path) -> Result<(), Error> {
     let (new, journal) = (dir.join(NEW_JOURNAL), dir.join(JOURNAL));
     if !new.exists() {
-        return Ok(());
+        return sync_directory(dir);
     }
     let failed = |path: &Path| {
         let path = path.to_owned();

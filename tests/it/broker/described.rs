@@ -327,8 +327,10 @@ async fn examples_are_taken_and_what_is_wrong_is_not() {
     for (name, channel) in
         world.channels().iter().filter(|(_, channel)| channel["bindings"]["amqp"]["is"] == "routingKey")
     {
+        // Verdicts have a channel at each of two exchanges, for the same event.
+        let event = channel["address"].as_str().unwrap();
         for message in world.messages("receive", name) {
-            let example = Example::of(&world, number, name, message).await;
+            let example = Example::of(&world, number, event, message).await;
             let schema = world.at(&message["payload"]);
             assert_eq!(wrong(&world.document, schema, &example.payload), [""; 0], "{name}");
             example.publish(&world, channel).await;
@@ -355,7 +357,7 @@ async fn examples_are_taken_and_what_is_wrong_is_not() {
             soon("it is a dead letter", async || count(&letters().await) == number).await;
         }
     }
-    assert_eq!((number, queue), (30, 30));
+    assert_eq!((number, queue), (36, 30), "the two verdicts come by two exchanges");
     let recorder = Recorder::of(rabbitmq::shared().address(), &world.names, &world.names.dead_letters());
     soon("all are there", async || recorder.all().len() == number).await;
     let letter = world.messages("send", "dead-letters")[0];

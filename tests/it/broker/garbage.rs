@@ -42,7 +42,7 @@ async fn garbage_becomes_dead_letters_and_the_consumer_goes_on() {
         ("task.failed", BasicProperties::default(), b"{}".to_vec(), "/data/task_id is required"),
         ("task.failed", BasicProperties::default().with_headers(headers), b"{}".to_vec(), "/id is required"),
         ("task.failed", structured(), good("task.failed", "1", &no_task), "no task task-456"),
-        ("task.failed", structured(), good("task.failed", "2", &future), "attempt 7 was never dispatched"),
+        ("task.failed", structured(), good("task.failed", "2", &future), "attempt 7 was never announced"),
         ("task.failed", structured(), good("task.nonsense", "3", &future), "are not taken"),
         ("task.validated", structured(), good("task.validated", "4", &unknown), "there is no task 01890a5d"),
         ("task.failed", structured(), vec![b'x'; 2 << 20], "2097152 bytes"),

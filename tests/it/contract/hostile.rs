@@ -82,6 +82,8 @@ async fn bodies_that_are_no_submission() {
 async fn events_that_are_none() {
     let (_server, client) = served();
     let task = client.submit(&json!({"description": "x", "options": {"tier": "small"}})).await;
+    let leased = client.post("queues/small/lease", &json!({"worker_id": "w"})).await;
+    assert_eq!(leased.json()["leases"][0]["task"]["task_id"], task, "{leased:?}");
     let good = event("1", "task.failed", &json!({"task_id": task, "error": "e"}));
     let change = |name: &str, value: Value| {
         let mut event = good.clone();

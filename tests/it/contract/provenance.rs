@@ -88,6 +88,8 @@ async fn taints_and_clears() {
     family(&client).await;
     let user = json!({"description": "uses c", "project_id": "r", "options": {"tier": "small", "inputs": ["c"]}});
     let user = client.submit(&user).await;
+    let leased = client.post("queues/small/lease", &json!({"worker_id": "w"})).await;
+    assert_eq!(leased.json()["leases"][0]["task"]["task_id"], user, "{leased:?}");
     let why = json!({"reason": "wrong units", "dry_run": true, "max_depth": 1});
     transcript.post("provenance/b/taint", &why).await;
     assert_eq!(flags(&client).await, ["clean"; 5]);

@@ -1,6 +1,7 @@
 //! Random lives of several tasks: submissions, leases, reports (duplicate,
 //! reordered, late), cancels, limits and time, against a plain model.
 
+mod commands;
 mod model;
 mod world;
 
@@ -8,13 +9,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dats::task::{
-    Bus, Completion, Dependency, Input, Phase, Policy, Priority, RecordStatus, Report, Resolved, ReviewDecision, State,
-    Status, TaskId, Timestamp, submit,
+    Bus, Completion, Dependency, Input, Phase, Policy, RecordStatus, Report, Resolved, State, Status, TaskId,
+    Timestamp, submit,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
+use self::commands::{Command, What, Which, Wish, commands};
 use self::model::{Entry, Model};
 use self::world::World;
 use crate::core_fixtures::{
@@ -30,163 +32,6 @@ const LIMIT: u32 = 2;
 const AGING: Duration = Duration::from_secs(20);
 /// The first of these is doubled for each attempt, the second is the cap.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
-
-/// One thing to do. `task` counts modulo the tasks there are.
-#[derive(Debug, Clone)]
-enum Command {
-    Submit(Wish),
-    Lease {
-        tier: usize,
-        seconds: i64,
-    },
-    Renew {
-        task: usize,
-        right: bool,
-        seconds: i64,
-    },
-    Release {
-        task: usize,
-        right: bool,
-        delivered: bool,
-    },
-    /// From a broker, without a lease.
-    Take {
-        task: usize,
-    },
-    Report {
-        task: usize,
-        what: What,
-    },
-    /// One of the reports so far, once more.
-    Again {
-        report: usize,
-    },
-    Cancel {
-        task: usize,
-    },
-    Limit {
-        project: usize,
-        limit: Option<u32>,
-    },
-    /// A project, or else a tier.
-    Pause {
-        is_project: bool,
-        number: usize,
-        paused: bool,
-    },
-    /// Time goes on (or back); `late`: the timers are not looked at yet.
-    Time {
-        millis: i64,
-        late: bool,
-    },
-}
-
-#[derive(Debug, Clone)]
-struct Wish {
-    project: usize,
-    priority: Priority,
-    depends_on: Vec<usize>,
-    wait: Option<i64>,
-    max_attempts: u32,
-    timeout: u32,
-    qa: bool,
-}
-
-#[derive(Debug, Clone)]
-enum What {
-    /// `shift` counts attempts from the newest one; `sender`: the holder, or
-    /// else another worker, or else not told.
-    Output {
-        shift: Option<i64>,
-        main: usize,
-        more: Option<usize>,
-        sender: Option<bool>,
-    },
-    Verdict {
-        artifact: Which,
-        good: bool,
-    },
-    Failed {
-        shift: Option<i64>,
-        again: bool,
-        sender: Option<bool>,
-        from_qa: bool,
-    },
-    Started {
-        shift: Option<i64>,
-        sender: Option<bool>,
-    },
-    Requested {
-        review: usize,
-        artifact: Option<Which>,
-    },
-    Reviewed {
-        review: usize,
-        decision: ReviewDecision,
-        artifact: Option<Which>,
-    },
-}
-
-#[derive(Debug, Clone)]
-enum Which {
-    Current,
-    Some(usize),
-}
-
-fn wishes() -> impl Strategy<Value = Command> {
-    let priorities = proptest::sample::select(Priority::ALL.to_vec());
-    let dependencies = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(0_usize..20, 1..3)];
-    let waits = prop_oneof![3 => Just(None), 1 => (-5_i64..60).prop_map(Some)];
-    let qa = prop::bool::weighted(0.8);
-    (0..PROJECTS.len(), priorities, dependencies, waits, 1_u32..6, 5_u32..60, qa).prop_map(
-        |(project, priority, depends_on, wait, max_attempts, timeout, qa)| {
-            Command::Submit(Wish { project, priority, depends_on, wait, max_attempts, timeout, qa })
-        },
-    )
-}
-
-fn reports() -> impl Strategy<Value = What> {
-    let shift = || prop_oneof![5 => Just(None), 3 => Just(Some(0)), 1 => (-2_i64..2).prop_map(Some)];
-    let which = || prop_oneof![2 => Just(Which::Current), 1 => (0..ARTIFACTS.len()).prop_map(Which::Some)];
-    let maybe = || proptest::option::of(which());
-    let decisions = [ReviewDecision::Approved, ReviewDecision::Rejected, ReviewDecision::ChangesRequested];
-    let decisions = proptest::sample::select(decisions.to_vec());
-    let names = 0..ARTIFACTS.len();
-    let sender = || prop_oneof![2 => Just(None), 2 => Just(Some(true)), 1 => Just(Some(false))];
-    prop_oneof![
-        5 => (shift(), names.clone(), proptest::option::of(names), sender())
-            .prop_map(|(shift, main, more, sender)| What::Output { shift, main, more, sender }),
-        4 => (which(), prop::bool::weighted(0.3)).prop_map(|(artifact, good)| What::Verdict { artifact, good }),
-        2 => (shift(), prop::bool::weighted(0.8), sender(), prop::bool::weighted(0.2))
-            .prop_map(|(shift, again, sender, from_qa)| What::Failed { shift, again, sender, from_qa }),
-        1 => (shift(), sender()).prop_map(|(shift, sender)| What::Started { shift, sender }),
-        2 => (0..REVIEWS.len(), maybe()).prop_map(|(review, artifact)| What::Requested { review, artifact }),
-        2 => (0..REVIEWS.len(), decisions, maybe())
-            .prop_map(|(review, decision, artifact)| What::Reviewed { review, decision, artifact }),
-    ]
-}
-
-fn commands() -> impl Strategy<Value = Command> {
-    let task = 0_usize..20;
-    prop_oneof![
-        4 => wishes(),
-        4 => (0..TIERS.len(), 1_i64..40).prop_map(|(tier, seconds)| Command::Lease { tier, seconds }),
-        1 => (task.clone(), prop::bool::weighted(0.7), -3_i64..40)
-            .prop_map(|(task, right, seconds)| Command::Renew { task, right, seconds }),
-        1 => (task.clone(), prop::bool::weighted(0.7), prop::bool::weighted(0.7))
-            .prop_map(|(task, right, delivered)| Command::Release { task, right, delivered }),
-        1 => task.clone().prop_map(|task| Command::Take { task }),
-        14 => (task.clone(), reports()).prop_map(|(task, what)| Command::Report { task, what }),
-        3 => (0_usize..1000).prop_map(|report| Command::Again { report }),
-        1 => task.prop_map(|task| Command::Cancel { task }),
-        1 => (0..PROJECTS.len(), proptest::option::of(0_u32..4))
-            .prop_map(|(project, limit)| Command::Limit { project, limit }),
-        2 => (prop::bool::ANY, 0..PROJECTS.len(), prop::bool::weighted(0.4))
-            .prop_map(|(is_project, number, paused)| Command::Pause { is_project, number, paused }),
-        5 => (-500_i64..12_000, prop::bool::weighted(0.2)).prop_map(|(millis, late)| Command::Time { millis, late }),
-        1 => (0_i64..700_000).prop_map(|millis| Command::Time { millis, late: false }),
-    ]
-}
 
 /// The core and the model, side by side.
 struct Pair {

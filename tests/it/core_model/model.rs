@@ -2,6 +2,7 @@
 //! alone: a map of phases and a few counters, nothing clever.
 
 mod attempts;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -202,7 +203,9 @@ impl Entry {
             Report::ReviewCompleted(review) => (review.artifact.as_ref(), &review.review),
             Report::Verdict(_) | Report::Output(_) | Report::Failed(_) | Report::Started(_) => return settled,
         };
-        if settled == Settled::Stale && self.attempt > 0 {
+        // A review of what came from another worker says nothing about an attempt.
+        let is_foreign = artifact.is_some_and(|id| self.foreign.contains(id) && !self.closed.contains(id));
+        if settled == Settled::Stale && self.attempt > 0 && !is_foreign {
             let here = |id| self.output.contains(id) || self.late.contains(id);
             let reviews = if self.open_output() && artifact.is_none_or(here) {
                 &mut self.other_reviews
@@ -278,7 +281,8 @@ impl Entry {
             return if self.ended() { "stale" } else { "refused" };
         }
         let ids = output.artifacts.iter().map(|each| each.id.clone()).chain([output.artifact.clone()]);
-        let is_newest = number == newest;
+        let is_closed = self.phase == Phase::Queued && !self.open && number <= self.attempt;
+        let is_newest = number == newest && !is_closed;
         let takes = matches!(self.phase, Phase::Queued | Phase::Dispatched | Phase::Started | Phase::Leased);
         if is_newest && takes {
             if self.phase == Phase::Leased && self.is(&output.sender) == Some(false) {
@@ -466,89 +470,5 @@ impl Model {
         entry.holder = Holder { lease: Some(id), worker: Some(crate::core_fixtures::worker()) };
         entry.lease = Some((id, now, until));
         entry.version += 1;
-    }
-
-    /// The tiers and projects that could get a worker.
-    fn claims(&self) -> BTreeSet<(usize, usize)> {
-        let waits = |entry: &&Entry| self.is_waiting(entry) && self.slots(entry.project) < self.limits[entry.project];
-        self.tasks.values().filter(waits).map(|entry| (entry.tier, entry.project)).collect()
-    }
-
-    /// Whether it stands in a line that workers are served from.
-    fn is_waiting(&self, entry: &Entry) -> bool {
-        entry.phase == Phase::Queued && entry.until.is_none() && !self.is_held(entry)
-    }
-
-    pub(crate) fn has_task_for(&self, tier: &str) -> bool {
-        self.claims().iter().any(|(of, _)| TIERS[*of] == tier)
-    }
-
-    fn is_held(&self, entry: &Entry) -> bool {
-        self.paused.0.contains(&entry.project) || self.paused.1.contains(&entry.tier)
-    }
-
-    /// The ends of tasks reach those that wait for them, until none is left.
-    pub(crate) fn spread(&mut self) {
-        let now = self.now;
-        let phases: BTreeMap<_, _> = self.tasks.iter().map(|(task, entry)| (*task, entry.phase)).collect();
-        let mut more = false;
-        for entry in self.tasks.values_mut().filter(|entry| matches!(entry.phase, Phase::Scheduled | Phase::Blocked)) {
-            let was = entry.waits.len();
-            let lost = entry.waits.iter().any(|task| matches!(phases[task], Phase::Failed | Phase::Cancelled));
-            if lost {
-                entry.version += 1;
-                entry.end(Phase::Failed);
-                more = true;
-                continue;
-            }
-            entry.waits.retain(|task| phases[task] != Phase::Completed);
-            entry.version += u64::try_from(was - entry.waits.len()).expect("few dependencies");
-            if entry.waits.is_empty() && entry.phase == Phase::Blocked {
-                entry.phase = Phase::Queued;
-                entry.until = None;
-                entry.since = now;
-            }
-        }
-        if more {
-            self.spread();
-        }
-    }
-
-    /// Free slots go to those that wait for the broker.
-    pub(crate) fn admit(&mut self) {
-        // Who stopped waiting has no claim any more.
-        let claims = self.claims();
-        self.passed.retain(|(tier, other, _), _| claims.contains(&(*tier, *other)));
-        if !self.brokered {
-            return;
-        }
-        for project in 0..self.limits.len() {
-            while self.slots(project) < self.limits[project]
-                && let Some(task) = self.next_in_line(project, None)
-            {
-                let entry = self.entry(task);
-                entry.open_attempt();
-                entry.phase = Phase::Dispatched;
-                entry.slot = true;
-                entry.version += 1;
-            }
-        }
-    }
-
-    pub(crate) fn slots(&self, project: usize) -> usize {
-        self.tasks.values().filter(|entry| entry.project == project && entry.holds_slot()).count()
-    }
-
-    /// Highest class after aging, then oldest, then smallest id.
-    fn next_in_line(&self, project: usize, tier: Option<usize>) -> Option<TaskId> {
-        let fits = |entry: &Entry| {
-            entry.project == project && self.is_waiting(entry) && tier.is_none_or(|tier| tier == entry.tier)
-        };
-        let class = |entry: &Entry| {
-            let risen = self.now.since(entry.since).as_micros() / self.aging.as_micros();
-            (u128::try_from(entry.priority.class()).expect("three classes") + risen).min(2)
-        };
-        let waiting = self.tasks.iter().filter(|(_, entry)| fits(entry));
-        waiting.min_by_key(|(task, entry)| (2 - class(entry), entry.since, **task)).map(|(task, _)| *task)
     }
 }

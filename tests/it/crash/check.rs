@@ -8,7 +8,10 @@ use super::facts::{Facts, Submitted};
 use super::work::{CHANGING, FIXED, FIXED_LIMIT, batch_ids};
 use crate::support::client::{Answer, Client};
 
-/// Phases that hold a slot of the project.
+/// The phases of the status `running`.
+const RUNNING: [&str; 5] = ["leased", "started", "validating", "reviewing", "children"];
+/// Phases that always hold a slot of the project. `validating` holds the one
+/// that the task had, and none where the output came while it was queued.
 const SLOT: [&str; 3] = ["dispatched", "leased", "started"];
 
 /// The same key and body give the first answer again.
@@ -104,12 +107,21 @@ fn recount(facts: &mut Facts, project: &str, status: &Value, tasks: &[Value]) {
     if total.is_some_and(|total| total != phases.values().sum::<u64>()) {
         facts.wrong(format!("project {project} has {phases:?}, not {total:?}"));
     }
-    let running = SLOT.iter().filter_map(|phase| phases.get(phase)).sum::<u64>();
-    if status["running"].as_u64().is_some_and(|counted| counted != running) {
-        facts.wrong(format!("project {project} says {} run, there are {phases:?}", status["running"]));
+    let count = |of: &[&str]| of.iter().filter_map(|phase| phases.get(phase)).sum::<u64>();
+    let running = count(&RUNNING);
+    for counted in [&status["running"], &status["by_status"]["running"]] {
+        if counted.as_u64().is_some_and(|counted| counted != running) {
+            facts.wrong(format!("project {project} says {counted} run, there are {phases:?}"));
+        }
     }
-    if FIXED.contains(&project) && running > FIXED_LIMIT {
-        facts.wrong(format!("project {project} runs {running}"));
+    let slots = count(&SLOT);
+    let with_validating = slots + count(&["validating"]);
+    let slots_in_use = status["slots_in_use"].as_u64();
+    if slots_in_use.is_some_and(|in_use| !(slots..=with_validating).contains(&in_use)) {
+        facts.wrong(format!("project {project} says {slots_in_use:?} slots are in use, there are {phases:?}"));
+    }
+    if FIXED.contains(&project) && slots_in_use.is_none_or(|in_use| in_use > FIXED_LIMIT) {
+        facts.wrong(format!("project {project} uses {slots_in_use:?} of {FIXED_LIMIT} slots: {phases:?}"));
     }
     let asked = facts.asked.as_ref().filter(|(of, _)| of == project).map(|(_, limit)| *limit);
     let limit = status["limit"].as_u64();

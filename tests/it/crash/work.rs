@@ -325,8 +325,8 @@ pub(super) async fn watcher(field: Field) {
         for project in FIXED {
             let path = format!("projects/{project}/status");
             let Ok(answer) = client.ask("GET", &path, &[], "").await else { continue };
-            let running = answer.json()["running"].as_u64();
-            if running.is_none_or(|running| running > FIXED_LIMIT) {
+            let slots = answer.json()["slots_in_use"].as_u64();
+            if slots.is_none_or(|slots| slots > FIXED_LIMIT) {
                 field.facts().wrong(format!("project {project} is over its limit, or not answered for: {answer:?}"));
             }
         }

@@ -44,7 +44,7 @@ async fn watch(engine: Engine, client: usize) {
         new.options.tier = Some(tier(&own));
         let submitted = engine.submit(vec![new], None).await.unwrap();
         let task = submitted.results[0].as_ref().unwrap().task;
-        look(&engine, task, client, life, Status::Running).await;
+        look(&engine, task, client, life, Status::Pending).await;
         let leased = engine.lease(lease_request(&own, 1)).await.unwrap();
         let data: serde_json::Value = serde_json::from_slice(&leased[0].task).unwrap();
         assert_eq!(data["task_id"], task.to_string());

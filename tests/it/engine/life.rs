@@ -129,6 +129,7 @@ async fn cancelling_twice_changes_nothing_and_ended_tasks_refuse() {
     assert_eq!(first.body, second.body);
     assert_eq!(service.status(task)["error"]["message"], "enough");
     let other = service.submit(submission("p", "d")).await;
+    service.lease("small").await.expect("it waits for a worker");
     service.report(other, failure_report(false)).await;
     let refused = service.engine().cancel(other, None).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::Task(_))), "{refused}");
@@ -189,6 +190,7 @@ async fn what_depends_on_others_waits_for_them_and_fails_with_them() {
     service.report(first, verdict_report("a", true)).await;
     assert_eq!((service.phase(second), service.phase(third)), ("queued".to_owned(), "blocked".to_owned()));
     let mut service = service.restart();
+    service.lease("small").await.expect("it waits for a worker");
     service.report(second, failure_report(false)).await;
     assert_eq!(service.status(third)["error"]["code"], "dependency_failed");
     let fourth = service.submit(after(third)).await;

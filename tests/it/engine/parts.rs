@@ -91,6 +91,7 @@ async fn what_is_cancelled_with_its_parent_is_not_failed_by_a_sibling() {
             assert_eq!(phases(&service, &parts), ["cancelled"; 5]);
         } else {
             by_rules(&service, parts[4]).await;
+            assert_eq!(task_of(&service.lease_soon("small").await), parts[4]);
             service.report(parts[4], failure_report(false)).await;
             assert_eq!(phases(&service, &parts), ["cancelled", "cancelled", "cancelled", "cancelled", "failed"]);
             assert_eq!(service.phase(task), "failed");

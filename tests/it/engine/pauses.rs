@@ -86,6 +86,7 @@ async fn a_retry_waits_for_the_end_of_the_pause() {
         ("queued", "the project is paused")
     );
     service.engine().resume_project(project("p")).await.unwrap();
+    service.lease("small").await.expect("it waits for a worker");
     assert_eq!(service.status(task)["attempts"], 2);
 }
 

@@ -67,6 +67,7 @@ async fn a_lowered_limit_takes_no_slot_and_a_raised_one_gives_some() {
     for _ in 0..20 {
         service.submit(submission("p", "d")).await;
     }
+    assert_eq!(service.engine().lease(lease_request("small", 20)).await.unwrap().len(), 10);
     let limit = async |limit| {
         let patch = ProjectPatch { max_concurrent: Some(limit), ..ProjectPatch::default() };
         service.engine().update_project(project("p"), patch, None).await.expect("to change");
@@ -75,9 +76,8 @@ async fn a_lowered_limit_takes_no_slot_and_a_raised_one_gives_some() {
     };
     assert_eq!(limit(Some(3)).await, (10, 3));
     assert_eq!(limit(Some(12)).await.1, 12);
-    service
-        .soon("two more slots", || service.engine().figures().counters.status(dats::task::Status::Running) == 12)
-        .await;
+    assert_eq!(service.engine().lease(lease_request("small", 20)).await.unwrap().len(), 2);
+    assert_eq!(service.engine().figures().counters.status(dats::task::Status::Running), 12);
     assert_eq!(limit(None).await, (12, 10));
     service.restart();
 }
@@ -104,6 +104,7 @@ async fn the_oldest_pending_task_is_told() {
     let service = Service::new(settings());
     service.engine().create_project(NewProject { max_concurrent: Some(1), ..new("p") }).await.unwrap();
     service.submit(submission("p", "runs")).await;
+    assert_eq!(service.engine().lease(lease_request("small", 1)).await.unwrap().len(), 1);
     let waits = service.submit(submission("p", "waits")).await;
     service.submit(submission("p", "waits longer")).await;
     let status = service.engine().project_status(project("p")).await.unwrap();

@@ -19,11 +19,10 @@ async fn a_hundred_thousand_waiting_tasks_delay_no_other_project() {
     for _ in 0..20 {
         service.engine().submit(waiting.clone(), None).await.unwrap();
     }
-    assert_eq!(service.engine().figures().counters.phase(Phase::Queued), 99_990);
+    assert_eq!(service.engine().figures().counters.phase(Phase::Queued), 100_000);
     let few = service.submit(submission("few", "d")).await;
-    // Its slot came in the same commit as the task itself.
     assert_eq!(service.phase(few), "queued");
-    // And its turn at a worker comes at once, however many were there before.
+    // Its turn at a worker comes at once, however many were there before.
     let turns = service.engine().lease(lease_request("small", 2)).await.unwrap();
     assert!(turns.iter().any(|granted| task_of(granted) == few), "it has to wait for others");
     // What was in the way is still there, and so it is after a restart.

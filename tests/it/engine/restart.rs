@@ -30,7 +30,12 @@ async fn one_in_each_phase(service: &mut Service) -> BTreeMap<String, TaskId> {
     service.report(tasks[3], review(tasks[3])).await;
     service.report(tasks[4], output_report("c")).await;
     service.report(tasks[4], verdict_report("c", true)).await;
-    service.report(tasks[5], failure_report(false)).await;
+    let mut failing = submission("p", "fails");
+    failing.options.tier = Some(tier("large"));
+    let failing = service.submit(failing).await;
+    service.lease("large").await.expect("the failing one");
+    service.report(failing, failure_report(false)).await;
+    tasks.push(failing);
     service.engine().cancel(tasks[6], Some("enough".to_owned())).await.expect("to cancel");
     let mut scheduled = submission("p", "scheduled");
     scheduled.options.not_before = Some(Timestamp::from_micros(i64::MAX));
@@ -41,7 +46,10 @@ async fn one_in_each_phase(service: &mut Service) -> BTreeMap<String, TaskId> {
     tasks.push(service.submit(blocked).await);
     tasks.push(service.submit(submission("q", "runs")).await);
     tasks.push(service.submit(submission("q", "queued")).await);
-    let backing_off = service.submit(submission("p", "backoff")).await;
+    let mut backing_off = submission("p", "backoff");
+    backing_off.options.tier = Some(tier("large"));
+    let backing_off = service.submit(backing_off).await;
+    service.lease("large").await.expect("the one that backs off");
     service.report(backing_off, failure_report(true)).await;
     tasks.push(backing_off);
     tasks.into_iter().map(|task| (service.phase(task), task)).collect()
@@ -56,10 +64,12 @@ async fn every_phase_comes_back_byte_by_byte() {
     let limited = dats::engine::ProjectPatch { max_concurrent: Some(Some(1)), ..Default::default() };
     let mut holder = submission("q", "holds the slot");
     holder.options.tier = Some(tier("large"));
-    service.submit(holder).await;
+    let holder = service.submit(holder).await;
     service.engine().update_project(dats::task::ProjectId::new("q").unwrap(), limited, None).await.unwrap();
+    let granted = service.lease("large").await.expect("the only task of its tier");
+    assert_eq!(task_of(&granted), holder);
     let tasks = one_in_each_phase(&mut service).await;
-    assert_eq!(tasks.len(), 11, "{tasks:?}");
+    assert_eq!(tasks.len(), 10, "{tasks:?}");
     let answers = |service: &Service| -> Vec<_> { tasks.values().map(|task| service.answer(*task).body).collect() };
     let before = answers(&service);
     let figures = service.engine().figures();

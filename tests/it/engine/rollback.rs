@@ -12,7 +12,7 @@ use dats::lineage::{Flag, Graph, Relationship};
 use dats::store::{About, Batch, Checkpoint, LineageRow, Store};
 use dats::task::{CheckpointId, Outcome, QaProfile, RecordId, RecordStatus, Report, Seq, Stale, TaskId, Timestamp};
 
-use crate::support::fixtures::{CACHE_BYTES, artifact, output_report, project, settings, submission};
+use crate::support::fixtures::{CACHE_BYTES, artifact, output_report, project, settings, submission, tier};
 use crate::support::service::{Service, task_of};
 
 use super::families::subtask;
@@ -77,7 +77,9 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     let open = service.submit(submission("p", "d")).await;
     let mut uses = submission("q", "uses what becomes suspect");
     uses.options.inputs = vec![artifact("b")];
+    uses.options.tier = Some(tier("large"));
     let uses = service.submit(uses).await;
+    assert_eq!(task_of(&service.lease("large").await.expect("a worker has it")), uses);
 
     let dry = RollbackRequest { dry_run: true, requeue: true, ..request(&first) };
     let before = service.engine().head().borrow().0;

@@ -89,7 +89,7 @@ fn projects_and_tiers_are_paused_and_resumed() {
     assert!(done(&server, &["queues"]).contains("PAUSED"));
     assert_eq!(json(&server, &["queues", "resume", "large"])["paused"], false);
     assert_eq!(json(&server, &["queues", "list"])["queues"][2]["paused"], false);
-    assert_eq!(json(&server, &["status", &task])["waiting_for"], "a worker of tier large");
+    assert_eq!(json(&server, &["status", &task])["waiting_for"], "a worker of tier large and a free slot of project p");
     fails(&server.address, 1, &["project", "pause", "nobody"]);
     fails(&server.address, 1, &["queues", "pause", "nowhere"]);
 }
@@ -132,7 +132,7 @@ fn projects_are_made_changed_and_archived() {
     assert_eq!((&project["name"], &project["max_concurrent"]), (&json!("New"), &json!(2)));
     let task = submit(&server, &["x", "--project", "p"]);
     let status = json(&server, &["project", "status", "p"]);
-    assert_eq!((&status["running"], &status["limit"]), (&json!(1), &json!(2)));
+    assert_eq!((&status["running"], &status["limit"]), (&json!(0), &json!(2)));
     let refused = fails(&server.address, 1, &["project", "delete", "p"]);
     assert!(refused.contains("project_has_open_tasks"), "{refused}");
     done(&server, &["cancel", &task]);

@@ -72,7 +72,7 @@ async fn an_orderly_stop_copies_what_timers_do_until_its_end() {
     assert_eq!(client.post("tasks/batch", &json!({ "tasks": tasks })).await.status, 200);
     sleep(Duration::from_millis(1500)).await;
     stop(server, &setup, &database).await;
-    let pending = database.number("SELECT count(*) FROM tasks WHERE status = 'pending'").await;
+    let pending = database.number("SELECT count(*) FROM tasks WHERE phase = 'scheduled'").await;
     assert!((1..999).contains(&pending), "{pending} of the tasks were not due: the stop was no part of it");
     assert_equal(&setup.data_dir(), &database).await;
 }

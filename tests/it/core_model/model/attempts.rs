@@ -54,6 +54,9 @@ impl Entry {
             Phase::Dispatched => {}
             Phase::Started => {
                 let inferred = self.taken.is_some_and(|(_, said)| !said);
+                if self.taken == Some((now, true)) && self.holder.worker == started.sender.worker {
+                    return "unchanged";
+                }
                 if inferred || self.holder.worker == started.sender.worker {
                     self.holders = self.holders.saturating_sub(1);
                 }
