@@ -35,7 +35,7 @@ use crate::task::{ProjectId, Task, TaskId};
 pub(super) struct Converted {
     /// How many tasks there are.
     pub(super) tasks: u64,
-    /// Those that say something else than before.
+    /// Those whose rows have changed: all of them, since the form of a task has.
     pub(super) changed: Vec<TaskId>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Converted {
 pub(super) fn convert(transaction: &WriteTransaction) -> Result<Converted, Error> {
     let mut converted = Converted::default();
     open_tasks(transaction, &mut converted)?;
-    finished_tasks(transaction)?;
+    finished_tasks(transaction, &mut converted)?;
     tier_pauses(transaction)?;
     index_tasks(transaction, &mut converted)?;
     v5_lineage::convert(transaction)?;
@@ -55,9 +55,8 @@ fn open_tasks(transaction: &WriteTransaction, converted: &mut Converted) -> Resu
     let mut parked = transaction.open_table(tables::PARKED)?;
     rewrite(transaction, tables::OPEN_TASKS, |_, row| {
         let old: TaskV5 = decode("open_tasks", row)?;
-        let version = old.version;
         let mut task = Task::from(old);
-        converted.changed.extend((task.version != version).then_some(task.id));
+        converted.changed.push(task.id);
         let waiting = std::mem::take(&mut task.parked);
         if !waiting.is_empty() {
             parked.insert(&task.id.to_bytes(), &encode("parked", &waiting)?[..])?;
@@ -66,10 +65,11 @@ fn open_tasks(transaction: &WriteTransaction, converted: &mut Converted) -> Resu
     })
 }
 
-fn finished_tasks(transaction: &WriteTransaction) -> Result<(), Error> {
+fn finished_tasks(transaction: &WriteTransaction, converted: &mut Converted) -> Result<(), Error> {
     rewrite(transaction, tables::FINISHED_TASKS, |_, row| {
-        let task: TaskV5 = decode("finished_tasks", row)?;
-        encode("finished_tasks", &Task::from(task))
+        let task = Task::from(decode::<TaskV5>("finished_tasks", row)?);
+        converted.changed.push(task.id);
+        encode("finished_tasks", &task)
     })
 }
 

@@ -27,7 +27,7 @@ pub(super) struct TaskV5 {
     max_attempts: u32,
     created_at: Timestamp,
     updated_at: Timestamp,
-    pub(super) version: u64,
+    version: u64,
     started_at: Option<Timestamp>,
     rerun_of: Option<TaskId>,
     parent: Option<TaskId>,
