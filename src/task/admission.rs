@@ -429,8 +429,8 @@ mod tests {
                 }
             }
             for (tier, line) in &admission.tiers {
-                let lanes = admission.lanes.iter().filter(|(_, lane)| lane.has_slot());
-                let lines = lanes.flat_map(|(id, lane)| lane.lines.iter().map(move |each| (id, each)));
+                let open = admission.lanes.iter().filter(|(_, lane)| lane.has_slot());
+                let lines = open.flat_map(|(id, lane)| lane.lines.iter().map(move |each| (id, each)));
                 let ready = lines.filter(|(_, each)| each.tier == *tier && !each.line.is_empty());
                 let expected: BTreeSet<_> = ready.map(|(id, each)| (each.turn.unwrap(), id.clone())).collect();
                 assert_eq!(line.turns, expected);
