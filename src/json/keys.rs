@@ -68,7 +68,7 @@ impl<'a> Object<'a> {
 }
 
 /// The keys that stand twice in an object, at any depth, in the order of the
-/// text; the first [`MAX_ERRORS`] of them. The text must be JSON.
+/// text; the first `MAX_ERRORS` of them. The text must be JSON.
 #[must_use]
 pub fn find_doubled_keys(raw: &[u8]) -> Vec<DoubledKey> {
     let (mut found, mut levels, mut at) = (Vec::new(), Vec::new(), 0);
