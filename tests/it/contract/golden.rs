@@ -24,7 +24,7 @@ async fn a_task_from_submission_to_end() {
     let lease = leases["leases"][0]["lease_id"].as_str().unwrap().to_owned();
     transcript.post(&format!("leases/{lease}/renew"), &json!({"lease_seconds": 90})).await;
     transcript.post(&format!("leases/{lease}/release"), &json!({})).await;
-    transcript.post("queues/small/lease", &json!({"worker_id": "w"})).await;
+    transcript.post("queues/small/lease", &json!({"worker_id": "w", "wait_seconds": 5})).await;
     let output = json!({
         "task_id": task, "artifact_id": "a", "model_used": "m", "worker_id": "w", "tokens_input": 1, "tokens_output": 2,
         "confidence": 0.5, "inputs_consumed": ["i"],
