@@ -57,8 +57,8 @@ const QA: u64 = 4;
 const READERS: u64 = 8;
 /// Streams that are open at once.
 const STREAMS: u64 = 50;
-/// Time from the end of the work in which everything that can end must end.
-const DRAIN: Duration = Duration::from_mins(2);
+/// After the work, as long as tasks are left, one must end within this time.
+const DRAIN: Duration = Duration::from_mins(1);
 /// How long actors may take to see the end.
 const LEAVE: Duration = Duration::from_secs(20);
 /// Between the looks at a process that has nothing to do.

@@ -23,6 +23,9 @@ const BATCH: usize = 60;
 /// Longest descriptions of the tasks of a batch, in bytes: a body may have 1 MiB.
 const BATCH_DESCRIPTION: usize = 4000;
 
+/// Slots of every project at the end of a day.
+const LIFTED: u64 = 100;
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Submits and cancels until the day's work ends.
@@ -60,6 +63,21 @@ pub(super) async fn leave(world: &World, unserved: &str) {
         let tasks = page.map(|page| page.json).unwrap_or_default();
         for task in tasks["tasks"].as_array().map_or(&[][..], Vec::as_slice) {
             client.cancel(task["task_id"].as_str().unwrap_or_default()).await;
+        }
+    }
+}
+
+/// Gives every project as many slots as there are workers, so that the end of a day does
+/// not wait for the project that has one.
+pub(super) async fn lift_limits(world: &World) {
+    for project in &world.day.projects {
+        for _ in 0..TRIES {
+            let path = format!("/projects/{}", segment(&project.id));
+            let call = Call::new(Method::PATCH, path).json(&json!({"max_concurrent": LIFTED}));
+            if world.ask("project", call, &[]).await.is_some_and(|reply| reply.is_ok()) {
+                break;
+            }
+            sleep(TRY_PAUSE).await;
         }
     }
 }
