@@ -24,7 +24,9 @@ use super::unclaimed::Unclaimed;
 use super::writer::Writer;
 use super::{list, outgoing, reading, rerun, tree};
 use crate::clock::Clock;
-use crate::store::{self, DeadLetter, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message};
+use crate::store::{
+    self, DeadLetter, HistoryEntry, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message,
+};
 use crate::task::{Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp};
 
 /// The engine's handle.
@@ -411,7 +413,7 @@ impl Engine {
         task: TaskId,
         after: Seq,
         budget: impl Into<PageBudget>,
-    ) -> Result<Option<Page<(Seq, LogEntry)>>, Error> {
+    ) -> Result<Option<Page<HistoryEntry>>, Error> {
         let budget = budget.into();
         self.read(move |side| {
             let view = side.store.view()?;

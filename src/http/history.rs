@@ -15,7 +15,7 @@ use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use super::sse::{Over, Stream};
 use super::tasks::task_id;
-use crate::store::{LogEntry, PageBudget};
+use crate::store::{HistoryEntry, PageBudget};
 use crate::task::{Change, Phase, Seq, Status, TaskError, TaskId};
 
 /// Entries that a stream reads at once.
@@ -44,6 +44,11 @@ pub(super) struct EntryWire<'a> {
     phase: &'static str,
     /// The attempt it belongs to; 0 before the first.
     attempt: u32,
+    /// Entries between the one before and this one that are not kept any more; absent
+    /// where there are none. A history keeps its first 100 and its newest 9900 entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, nullable = false, required = false)]
+    left_out_before: Option<u64>,
     /// What else is to be said; its fields follow from `type`.
     #[schema(value_type = Object)]
     detail: Value,
@@ -51,16 +56,17 @@ pub(super) struct EntryWire<'a> {
 
 impl<'a> EntryWire<'a> {
     /// `None`: it is about no task.
-    fn new(seq: Seq, entry: &'a LogEntry) -> Option<Self> {
+    fn new(HistoryEntry { seq, left_out, entry }: &'a HistoryEntry) -> Option<Self> {
         let standing = entry.standing()?;
         Some(Self {
-            seq,
+            seq: *seq,
             time: Shown(entry.at),
             kind: entry.change.name(),
             task_id: standing.task,
             status: standing.status.as_str(),
             phase: standing.phase.as_str(),
             attempt: standing.attempt,
+            left_out_before: Some(*left_out).filter(|left_out| *left_out > 0),
             detail: detail(&entry.change),
         })
     }
@@ -132,8 +138,8 @@ pub(super) async fn list(call: Call) -> Reply {
     let read = call.app.engine.history(id, after, limit).await?;
     let page = read.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
     let mut events = Entries::new(limit);
-    let shown = events.take_known(page.entries.iter().map(|(seq, entry)| EntryWire::new(*seq, entry)));
-    let next_cursor = page.after(shown).map(|(seq, _)| cursor::encode(&scope, &seq.0.to_be_bytes()));
+    let shown = events.take_known(page.entries.iter().map(EntryWire::new));
+    let next_cursor = page.after(shown).map(|last| cursor::encode(&scope, &last.seq.0.to_be_bytes()));
     let truncated = page.is_truncated || events.is_truncated();
     Ok(reply::json(StatusCode::OK, &HistoryWire { events, next_cursor, truncated }))
 }
@@ -164,11 +170,11 @@ async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: Stream) -
             };
             // Retention may have removed the task.
             let Some(page) = read else { return Ok(()) };
-            for (seq, entry) in &page.entries {
-                after = *seq;
-                let Some(wire) = EntryWire::new(*seq, entry) else { continue };
+            for entry in &page.entries {
+                after = entry.seq;
+                let Some(wire) = EntryWire::new(entry) else { continue };
                 let data = serde_json::to_vec(&wire).unwrap_or_default();
-                stream.event(seq.0, wire.kind, &data).await?;
+                stream.event(after.0, wire.kind, &data).await?;
             }
             stream.flush().await?;
             if !page.has_more {
@@ -187,11 +193,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::store::{About, Standing};
+    use crate::store::{About, LogEntry, Standing};
     use crate::task::{ErrorCode, LeaseId, Outcome, ProjectId, RecordId, Stale, Timestamp, WorkerId};
 
-    fn shown(change: Change) -> Value {
-        let entry = LogEntry {
+    fn logged(change: Change) -> LogEntry {
+        LogEntry {
             at: Timestamp::from_micros(1_767_981_600_000_000),
             project: ProjectId::new("p").unwrap(),
             about: About::Task(Standing {
@@ -204,8 +210,12 @@ mod tests {
             change,
             event: None,
             on_bus: false,
-        };
-        serde_json::to_value(EntryWire::new(Seq(3), &entry).unwrap()).unwrap()
+        }
+    }
+
+    fn shown(change: Change) -> Value {
+        let entry = logged(change);
+        serde_json::to_value(EntryWire::new(&HistoryEntry { seq: Seq(3), left_out: 0, entry }).unwrap()).unwrap()
     }
 
     #[test]
@@ -220,6 +230,14 @@ mod tests {
                 "attempt": 1, "detail": {"worker_id": "w", "until": "2026-01-09T18:01:40Z"},
             })
         );
+    }
+
+    #[test]
+    fn an_entry_says_what_was_left_out_before_it() {
+        let entry = |left_out| HistoryEntry { seq: Seq(3), left_out, entry: logged(Change::Created) };
+        let shown = |left_out| serde_json::to_value(EntryWire::new(&entry(left_out)).unwrap()).unwrap();
+        assert_eq!(shown(1200)["left_out_before"], 1200);
+        assert!(shown(0).get("left_out_before").is_none());
     }
 
     #[test]

@@ -25,9 +25,17 @@ pub(super) fn encode_large<T: Serialize>(table: &'static str, row: &T, bytes: us
 }
 
 pub(super) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Error> {
+    decode_with_rest(table, bytes).map(|(row, _)| row)
+}
+
+/// The same, and the bytes behind the row.
+pub(super) fn decode_with_rest<'a, T: DeserializeOwned>(
+    table: &'static str,
+    bytes: &'a [u8],
+) -> Result<(T, &'a [u8]), Error> {
     let corrupt = |detail: String| Error::Corrupt { table, detail };
     match bytes.split_first() {
-        Some((&VERSION, row)) => postcard::from_bytes(row).map_err(|error| corrupt(error.to_string())),
+        Some((&VERSION, row)) => postcard::take_from_bytes(row).map_err(|error| corrupt(error.to_string())),
         Some((version, _)) => Err(corrupt(format!("row version {version} is not known"))),
         None => Err(corrupt("an empty row".to_owned())),
     }

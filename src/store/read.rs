@@ -13,7 +13,7 @@ use super::lineage::CascadeRow;
 use super::page::{Page, PageBudget, read_page};
 use super::recover::{TakenEvents, ended_as};
 use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
-use super::tables::{self, id_after_number, id_then, number_after_id, number_of, then_id};
+use super::tables::{self, id_after_number, number_of, then_id};
 use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
 
 /// A consistent view of one commit.
@@ -94,11 +94,6 @@ pub struct Sizes {
 
 /// A task that a scan found.
 pub type Scan = Result<TaskId, Error>;
-
-/// An entry of a history, from its row.
-fn history_entry(key: &[u8; 24], row: &[u8]) -> Result<(Seq, LogEntry), Error> {
-    Ok((Seq(number_after_id(key)), decode("history", row)?))
-}
 
 /// Past the largest id there can be.
 const LAST_ID: [u8; 16] = [0xff; 16];
@@ -207,15 +202,6 @@ impl View {
             ids.extend(ProjectId::new(row?.0.value()));
         }
         Ok(ids)
-    }
-
-    /// A page of the history of a task after a position, in order.
-    pub fn history(&self, id: TaskId, after: Seq, budget: PageBudget) -> Result<Page<(Seq, LogEntry)>, Error> {
-        let id = id.to_bytes();
-        // After the last position there is nothing, and no number above it.
-        let Some(first) = after.0.checked_add(1) else { return Ok(Page::empty()) };
-        let (first, last) = (id_then(id, first), id_then(id, u64::MAX));
-        read_page(self.table(tables::HISTORY)?.range::<&[u8; 24]>(&first..=&last)?, budget, history_entry)
     }
 
     /// The first position that the log still has, if it has any.

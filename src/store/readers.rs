@@ -55,12 +55,6 @@ impl Batch {
 }
 
 impl View {
-    /// An entry of a task's history.
-    pub fn history_entry(&self, task: TaskId, seq: Seq) -> Result<Option<LogEntry>, Error> {
-        let row = self.table(tables::HISTORY)?.get(&id_then(task.to_bytes(), seq.0))?;
-        row.map(|row| decode("history", row.value())).transpose()
-    }
-
     /// The position of a task's newest dispatch before a position.
     pub fn newest_dispatch(&self, task: TaskId, before: Seq) -> Result<Option<Seq>, Error> {
         let id = task.to_bytes();

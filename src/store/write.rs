@@ -8,7 +8,7 @@ use redb::WriteTransaction;
 use super::batch::{Batch, TaskRow};
 use super::changes::write_changes;
 use super::tables::{self, id_then, then_id};
-use super::{Error, chains};
+use super::{Error, chains, history};
 use crate::task::{Status, TaskId};
 
 /// Applies batches to the tables, in the order in which they became durable.
@@ -139,13 +139,7 @@ fn write_log(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error
     for row in run.iter().flat_map(|batch| &batch.log) {
         log.insert(row.seq.0, &row.bytes[..])?;
     }
-    let mut history = transaction.open_table(tables::HISTORY)?;
-    for row in run.iter().flat_map(|batch| &batch.log) {
-        let Some(task) = row.task else { continue };
-        let bytes = row.without_event.as_ref().unwrap_or(&row.bytes);
-        history.insert(&id_then(task.to_bytes(), row.seq.0), &bytes[..])?;
-    }
-    Ok(())
+    history::append(run, transaction)
 }
 
 fn write_projects(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {

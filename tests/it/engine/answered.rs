@@ -23,7 +23,7 @@ async fn look(engine: &Engine, task: TaskId, of_client: usize, turn: usize, stat
             }
             1 => {
                 let page = engine.history(task, Seq(0), 10).await.unwrap().expect("a history").entries;
-                assert!(page.iter().all(|(seq, _)| *seq <= *engine.head().borrow()), "the log ends before it");
+                assert!(page.iter().all(|entry| entry.seq <= *engine.head().borrow()), "the log ends before it");
                 assert!(!page.is_empty());
             }
             2 => {

@@ -67,7 +67,7 @@ async fn a_trimmed_log_says_so_and_its_numbers_go_on() {
     let figures = service.engine().figures();
     assert_eq!((figures.head, figures.tail), (before, before), "the sequence begins anew");
     let task = service.submit(submission("p", "d")).await;
-    let first = service.engine().history(task, Seq(0), 1).await.unwrap().unwrap().entries[0].0;
+    let first = service.engine().history(task, Seq(0), 1).await.unwrap().unwrap().entries[0].seq;
     assert_eq!(first, Seq(before + 1));
 }
 

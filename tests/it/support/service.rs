@@ -160,7 +160,7 @@ impl Service {
 
     pub(crate) async fn history(&self, task: TaskId) -> Vec<LogEntry> {
         let history = self.engine().history(task, Seq(0), 1000).await.expect("to read").expect("a task").entries;
-        history.into_iter().map(|(_, entry)| entry).collect()
+        history.into_iter().map(|each| each.entry).collect()
     }
 
     pub(crate) async fn history_names(&self, task: TaskId) -> Vec<String> {

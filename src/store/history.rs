@@ -1,0 +1,245 @@
+//! The histories of tasks, each of a bounded length: a worker that reports the same
+//! failure for days must not grow one without end.
+//!
+//! A row is the entry with its ordinal behind it: its place among all that the task ever
+//! had, from 0, as four bytes in little-endian order. Rows of before have none, and take
+//! the place that a count gives. Where ordinals are missing between two rows, entries
+//! were left out.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable as _, Table, WriteTransaction};
+
+use super::codec::{decode, decode_with_rest};
+use super::read::View;
+use super::tables::{self, Bytes, IdSeq, id_then, number_after_id};
+use super::{Batch, Error, LogEntry, Page, PageBudget};
+use crate::task::{Change, Seq, TaskId};
+
+/// Entries at the beginning that always stay.
+const FIRST_KEPT: usize = 100;
+/// Newest entries that stay.
+const NEWEST_KEPT: usize = 9_900;
+const KEPT: usize = FIRST_KEPT + NEWEST_KEPT;
+/// Bytes of an ordinal.
+const ORDINAL: usize = size_of::<u32>();
+
+/// An entry of a task's history.
+#[derive(Debug, Clone)]
+pub struct HistoryEntry {
+    /// Its position in the log.
+    pub seq: Seq,
+    /// Entries between the one before and this one that are not kept any more.
+    pub left_out: u64,
+    /// The change.
+    pub entry: LogEntry,
+}
+
+/// Appends what a run of batches has for histories.
+pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
+    let mut tasks = BTreeMap::<TaskId, Vec<(Seq, &[u8])>>::new();
+    for row in run.iter().flat_map(|batch| &batch.log) {
+        let Some(task) = row.task else { continue };
+        let bytes = row.without_event.as_ref().unwrap_or(&row.bytes);
+        tasks.entry(task).or_default().push((row.seq, bytes));
+    }
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(tables::HISTORY)?;
+    for (task, entries) in tasks {
+        let task = task.to_bytes();
+        let mut ordinal = next_ordinal(&table, task)?;
+        for (seq, bytes) in entries {
+            let mut row = Vec::with_capacity(bytes.len() + ORDINAL);
+            row.extend_from_slice(bytes);
+            row.extend_from_slice(&ordinal.to_le_bytes());
+            table.insert(&id_then(task, seq.0), &row[..])?;
+            if usize::try_from(ordinal).unwrap_or(usize::MAX) >= KEPT {
+                leave_one_out(&mut table, task)?;
+            }
+            ordinal = ordinal.saturating_add(1);
+        }
+    }
+    Ok(())
+}
+
+/// The ordinal of the entry that a history gets next.
+fn next_ordinal(table: &Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<u32, Error> {
+    let (first, last) = (id_then(task, 0), id_then(task, u64::MAX));
+    let mut rows = table.range::<&[u8; 24]>(&first..=&last)?;
+    let Some(newest) = rows.next_back().transpose()? else { return Ok(0) };
+    let ordinal = read(newest.1.value())?.1;
+    Ok(match ordinal {
+        Some(ordinal) => ordinal.saturating_add(1),
+        None => u32::try_from(rows.count()).unwrap_or(u32::MAX).saturating_add(1),
+    })
+}
+
+/// Removes the oldest entry behind the first ones that nothing needs any more.
+fn leave_one_out(table: &mut Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<(), Error> {
+    let (first, last) = (id_then(task, 0), id_then(task, u64::MAX));
+    let mut oldest = None;
+    for row in table.range::<&[u8; 24]>(&first..=&last)?.skip(FIRST_KEPT) {
+        let (key, value) = row?;
+        if !is_needed(&read(value.value())?.0.change) {
+            oldest = Some(*key.value());
+            break;
+        }
+    }
+    if let Some(oldest) = oldest {
+        table.remove(&oldest)?;
+    }
+    Ok(())
+}
+
+/// The end of a task is what its history is asked for, and what is handed to a broker
+/// is read from it (`engine/outgoing.rs`). A task has few of either.
+const fn is_needed(change: &Change) -> bool {
+    matches!(change, Change::Ready { .. } | Change::Finished { .. } | Change::Cancelled { .. })
+}
+
+/// An entry and its ordinal.
+fn read(row: &[u8]) -> Result<(LogEntry, Option<u32>), Error> {
+    let (entry, rest) = decode_with_rest("history", row)?;
+    Ok((entry, rest.try_into().ok().map(u32::from_le_bytes)))
+}
+
+impl View {
+    /// A page of the history of a task after a position, in order.
+    pub fn history(&self, id: TaskId, after: Seq, mut budget: PageBudget) -> Result<Page<HistoryEntry>, Error> {
+        let id = id.to_bytes();
+        // After the last position there is nothing, and no number above it.
+        let Some(first) = after.0.checked_add(1) else { return Ok(Page::empty()) };
+        let table = self.table(tables::HISTORY)?;
+        let before = table.range::<&[u8; 24]>(&id_then(id, 0)..&id_then(id, first))?.next_back().transpose()?;
+        let mut before = match before {
+            Some((_, row)) => read(row.value())?.1,
+            None => None,
+        };
+        let mut page = Page::empty();
+        for row in table.range::<&[u8; 24]>(&id_then(id, first)..=&id_then(id, u64::MAX))? {
+            let (key, value) = row?;
+            let bytes = value.value();
+            if !page.has_room(&mut budget, bytes.len()) {
+                break;
+            }
+            let (entry, ordinal) = read(bytes)?;
+            let left_out = before.zip(ordinal).map_or(0, |(before, now)| now.saturating_sub(before.saturating_add(1)));
+            before = ordinal;
+            let seq = Seq(number_after_id(key.value()));
+            page.entries.push(HistoryEntry { seq, left_out: u64::from(left_out), entry });
+        }
+        Ok(page)
+    }
+
+    /// An entry of a task's history.
+    pub fn history_entry(&self, task: TaskId, seq: Seq) -> Result<Option<LogEntry>, Error> {
+        let row = self.table(tables::HISTORY)?.get(&id_then(task.to_bytes(), seq.0))?;
+        row.map(|row| decode("history", row.value())).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::codec::encode;
+    use crate::store::{About, Standing, Store};
+    use crate::task::{Outcome, Phase, ProjectId, Stale, Status, TaskError, Timestamp};
+
+    const TASK: TaskId = TaskId::from_bytes([7; 16]);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(1_795_000_000_000_000 + second * 1_000_000)
+    }
+
+    fn entry(change: Change) -> LogEntry {
+        let standing = Standing { task: TASK, version: 1, status: Status::Running, phase: Phase::Started, attempt: 1 };
+        let project = ProjectId::new("p").unwrap();
+        LogEntry { at: at(0), project, about: About::Task(standing), change, event: None, on_bus: false }
+    }
+
+    fn stale() -> Change {
+        Change::Accepted { name: "task.failed".to_owned(), outcome: Outcome::Stale(Stale::NotHolder) }
+    }
+
+    fn store() -> Store {
+        Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20).unwrap()
+    }
+
+    fn append_all(store: &Store, first: u64, changes: impl Iterator<Item = Change>) {
+        let mut batch = Batch::default();
+        for (seq, change) in (first..).zip(changes) {
+            batch.append(Seq(seq), entry(change)).unwrap();
+        }
+        batch.commit(store, at(1)).unwrap();
+    }
+
+    fn whole(store: &Store) -> Vec<HistoryEntry> {
+        store.view().unwrap().history(TASK, Seq(0), PageBudget::UNLIMITED).unwrap().entries
+    }
+
+    fn finished() -> Change {
+        let error: Option<TaskError> = None;
+        Change::Finished { status: Status::Failed, error, record: None }
+    }
+
+    #[test]
+    fn a_history_keeps_its_first_and_newest_entries_and_its_end() {
+        let store = store();
+        append_all(&store, 1, std::iter::repeat_with(stale).take(150).chain([finished()]));
+        // In batches, as reports come.
+        for batch in 0..30 {
+            append_all(&store, 152 + batch * 500, std::iter::repeat_with(stale).take(500));
+        }
+        let newest = 151 + 30 * 500;
+        let kept = whole(&store);
+        assert_eq!(kept.len(), KEPT);
+        assert!((1..=100).eq(kept[..100].iter().map(|entry| entry.seq.0)));
+        assert_eq!((kept[100].seq, kept[100].left_out), (Seq(151), 50));
+        let rest = 9_899;
+        assert!((newest - rest + 1..=newest).eq(kept[101..].iter().map(|entry| entry.seq.0)));
+        assert_eq!(kept.iter().map(|entry| entry.left_out).sum::<u64>(), newest - KEPT as u64);
+        assert!(kept[102..].iter().all(|entry| entry.left_out == 0));
+    }
+
+    #[test]
+    fn a_page_says_what_was_left_out_before_its_first_entry() {
+        let store = store();
+        append_all(&store, 1, std::iter::repeat_with(stale).take(KEPT + 7));
+        let view = store.view().unwrap();
+        let page = view.history(TASK, Seq(100), PageBudget::new(2)).unwrap();
+        assert_eq!((page.entries[0].seq, page.entries[0].left_out), (Seq(108), 7));
+        assert_eq!(page.entries[1].left_out, 0);
+        assert!(page.has_more);
+    }
+
+    #[test]
+    fn entries_without_an_ordinal_are_counted() {
+        let database = redb::Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut batch = Batch::default();
+        {
+            let mut table = transaction.open_table(tables::HISTORY).unwrap();
+            for seq in 1..=(KEPT as u64) {
+                let row = encode("history", &entry(stale())).unwrap();
+                table.insert(&id_then(TASK.to_bytes(), seq), &row[..]).unwrap();
+            }
+        }
+        for seq in [10_001, 10_002] {
+            batch.append(Seq(seq), entry(stale())).unwrap();
+        }
+        append(&[&batch], &transaction).unwrap();
+        let table = transaction.open_table(tables::HISTORY).unwrap();
+        let rows = table.iter().unwrap().map(|row| {
+            let (key, value) = row.unwrap();
+            (number_after_id(key.value()), read(value.value()).unwrap().1)
+        });
+        let rows: Vec<_> = rows.collect();
+        assert_eq!(rows.len(), KEPT);
+        assert_eq!(rows[99..101], [(100, None), (103, None)]);
+        assert_eq!(rows[KEPT - 2..], [(10_001, Some(10_000)), (10_002, Some(10_001))]);
+    }
+}
