@@ -272,6 +272,7 @@ fn engine_settings(config: &Config) -> engine::Settings {
         retention: config.engine.retention,
         idempotency: config.engine.idempotency,
         idempotency_max_keys: to_usize(config.engine.idempotency_max_keys),
+        max_projects: to_usize(config.engine.max_projects),
         dedup_window: config.events.dedup_window,
         dedup_max_ids: to_usize(config.events.dedup_max_ids),
         log_retention: config.events.retention,

@@ -43,6 +43,7 @@ fn settings(hot_bytes: usize) -> Settings {
         idempotency: day,
         dedup_window: day,
         idempotency_max_keys: 1_000_000,
+        max_projects: 1_000_000,
         dedup_max_ids: 1_000_000,
         log_retention: day,
         log_readers: Vec::new(),

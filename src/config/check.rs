@@ -102,6 +102,7 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
         checkpoints_kept: reader.count("engine.checkpoints_kept", 0..=1000),
         idempotency: hours(reader, "engine.idempotency_hours", 1),
         idempotency_max_keys: reader.whole("engine.idempotency_max_keys", 1..=MAX_COUNT),
+        max_projects: reader.whole("engine.max_projects", 1..=MAX_COUNT),
         min_free_disk_bytes: reader.mebibytes("engine.min_free_disk_mib", 0..=MAX_MIB),
     }
 }

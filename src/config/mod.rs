@@ -246,6 +246,8 @@ pub struct Engine {
     pub idempotency: Duration,
     /// Most idempotency keys that are remembered.
     pub idempotency_max_keys: u64,
+    /// Most projects there may be.
+    pub max_projects: u64,
     /// Free disk below which submissions are refused.
     pub min_free_disk_bytes: u64,
 }

@@ -44,6 +44,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("engine.checkpoints_kept", "0"),
     ("engine.idempotency_hours", "1"),
     ("engine.idempotency_max_keys", "1"),
+    ("engine.max_projects", "1"),
     ("engine.min_free_disk_mib", "1"),
     ("task_management.default_priority", "high"),
     ("task_management.max_concurrent_per_project", "5"),

@@ -61,6 +61,14 @@ pub enum Refusal {
     /// The project has changed since the caller read it.
     #[error("project {0} has changed meanwhile")]
     ProjectChanged(ProjectId),
+    /// There is no room for one more. Deleted ones count too: their provenance stays.
+    #[error(
+        "{limit} projects are known, the most there may be (engine.max_projects); use one of them, or raise the limit"
+    )]
+    TooManyProjects {
+        /// How many there may be.
+        limit: usize,
+    },
     /// Its open tasks must end first.
     #[error("project {project} has {open} open tasks")]
     ProjectHasOpenTasks {

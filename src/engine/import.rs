@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::api::Error;
+use super::api::{Error, Refusal};
 use super::command::Command;
 use super::handle::Engine;
 use super::machine::Machine;
@@ -58,6 +58,9 @@ pub enum ImportRefusal {
     /// A checkpoint never changes but by what is done here.
     #[error("there is another checkpoint with the id {0}")]
     OtherCheckpoint(CheckpointId),
+    /// Its project is new, and there is no room for one more.
+    #[error("{0}")]
+    TooManyProjects(Refusal),
     /// It does not say what it was where it came from.
     #[error("it does not say what it was where it came from")]
     NoOrigin,
@@ -144,6 +147,9 @@ impl Machine {
             Some(None) => return Ok(ImportOutcome::Refused(ImportRefusal::MadeHere(record.id)).into()),
             Some(Some(before)) if before.digest == imported.digest => return Ok(ImportOutcome::Unchanged.into()),
             Some(Some(_)) | None => {}
+        }
+        if let Err(refusal) = self.admit_projects([&record.project]) {
+            return Ok(ImportOutcome::Refused(ImportRefusal::TooManyProjects(refusal)).into());
         }
         let mut step = match self.provenance.import(record)? {
             Ok(step) => step,

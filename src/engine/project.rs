@@ -1,5 +1,6 @@
 //! Projects: made, changed, deleted, and what goes on in them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::api::{NewProject, ProjectPatch, ProjectStatus, Queue, Refusal};
@@ -32,6 +33,9 @@ impl Machine {
         if self.existing(&new.id).is_ok() {
             return Ok(Err(Refusal::ProjectExists(new.id)));
         }
+        if let Err(refusal) = self.admit_projects([&new.id]) {
+            return Ok(Err(refusal));
+        }
         let project = Project {
             name: new.name.unwrap_or_else(|| new.id.to_string()),
             id: new.id,
@@ -48,6 +52,17 @@ impl Machine {
         };
         self.put_project(project.clone())?;
         Ok(Ok(project))
+    }
+
+    /// Whether there is room for those of these projects that are new.
+    pub(super) fn admit_projects<'a>(&self, ids: impl IntoIterator<Item = &'a ProjectId>) -> Result<(), Refusal> {
+        let new: HashSet<_> = ids.into_iter().filter(|id| !self.projects.contains_key(*id)).collect();
+        let limit = self.settings.max_projects;
+        if new.is_empty() || self.projects.len() + new.len() <= limit {
+            Ok(())
+        } else {
+            Err(Refusal::TooManyProjects { limit })
+        }
     }
 
     pub(super) fn update_project(

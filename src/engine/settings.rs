@@ -37,6 +37,8 @@ pub struct Settings {
     pub idempotency: Duration,
     /// Most idempotency keys that are remembered: a request with another one is refused.
     pub idempotency_max_keys: usize,
+    /// Most projects there may be, deleted ones included: what makes another one is refused.
+    pub max_projects: usize,
     /// How long a taken event is known as a duplicate.
     pub dedup_window: Duration,
     /// Most taken events that are remembered.

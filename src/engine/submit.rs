@@ -33,6 +33,9 @@ impl Machine {
         if key.is_some() && self.keys.len() >= self.settings.idempotency_max_keys {
             return Ok(Err(self.too_many_keys(now)));
         }
+        if let Err(refusal) = self.admit_projects(submissions.iter().map(|routed| &routed.submission.project)) {
+            return Ok(Err(refusal));
+        }
         let seq = self.head.next();
         let mut results = Vec::with_capacity(submissions.len());
         for submission in submissions {

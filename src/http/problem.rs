@@ -401,6 +401,10 @@ impl From<Refusal> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_idempotency_keys", title, detail)
                     .retry_after(seconds)
             }
+            Refusal::TooManyProjects { .. } => {
+                let title = "Too Many Requests";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_projects", title, detail).retry_after(60)
+            }
             Refusal::Task(refusal) => conflict(match refusal {
                 task::Refusal::AlreadyEnded(_) => "task_already_ended",
                 task::Refusal::LeaseLost => "lease_lost",

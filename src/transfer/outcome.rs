@@ -122,6 +122,7 @@ impl<'a> RefusalWire<'a> {
             ImportRefusal::MadeHere(_) => ("made_here", &[]),
             ImportRefusal::OtherEvent(_) => ("other_event", &[]),
             ImportRefusal::OtherCheckpoint(_) => ("other_checkpoint", &[]),
+            ImportRefusal::TooManyProjects(_) => ("too_many_projects", &[]),
             ImportRefusal::NoOrigin => ("no_origin", &[]),
         };
         Self { reason, message: refusal.to_string().into(), offset: None, cycle }

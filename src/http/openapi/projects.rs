@@ -48,6 +48,7 @@ pub(super) fn create() -> Described {
         .header(201, "Location")
         .header(201, "ETag")
         .problem(409, &["project_exists"])
+        .problem(429, &["too_many_projects"])
         .writes()
 }
 

@@ -68,7 +68,7 @@ pub(super) fn submit() -> Described {
         .header(201, "Location")
         .header(201, "Idempotent-Replayed")
         .problem(422, &["idempotency_key_reused"])
-        .problem(429, &["too_many_idempotency_keys"])
+        .problem(429, &["too_many_idempotency_keys", "too_many_projects"])
         .writes()
 }
 
@@ -85,7 +85,7 @@ pub(super) fn submit_batch() -> Described {
         .answer::<tasks::ResultsWire<'static>>(200, "What became of each.")
         .header(200, "Idempotent-Replayed")
         .problem(422, &["idempotency_key_reused"])
-        .problem(429, &["too_many_idempotency_keys"])
+        .problem(429, &["too_many_idempotency_keys", "too_many_projects"])
         .writes()
 }
 

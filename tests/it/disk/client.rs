@@ -263,6 +263,7 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::UnknownDependency { .. }
         | Refusal::IdempotencyKeyReused
         | Refusal::TooManyIdempotencyKeys { .. }
+        | Refusal::TooManyProjects { .. }
         | Refusal::NotEnded(_)
         | Refusal::DeadLetterNotFound(_)
         | Refusal::TierNotFound(_)

@@ -122,6 +122,30 @@ async fn memory_for_answers_is_bounded_and_reads_do_not_depend_on_it() {
     assert_eq!(answers(&service), before);
 }
 
+/// At the bound nothing makes another project, and what uses those there are goes on.
+#[tokio::test]
+async fn projects_have_a_bound() {
+    let mut few = settings();
+    few.max_projects = 2;
+    let service = Service::new(few);
+    let submit = |projects: &[&str]| {
+        let submissions = projects.iter().map(|project| submission(project, "d")).collect();
+        service.engine().submit(submissions, None)
+    };
+    submit(&["a"]).await.unwrap();
+    let refused = submit(&["a", "b", "c"]).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refusal::TooManyProjects { limit: 2 })), "{refused}");
+    assert_eq!(service.engine().figures().counters.total(), 1, "a refused batch left a trace");
+    submit(&["b", "b"]).await.unwrap();
+    assert!(submit(&["c"]).await.is_err());
+    // A deleted one still counts, and comes back on its next use.
+    let created = service.submit(submission("b", "d")).await;
+    assert!(service.engine().status(created).await.unwrap().is_some());
+    let service = service.restart();
+    let again = service.engine().submit(vec![submission("c", "d")], None).await.unwrap_err();
+    assert!(matches!(again, Error::Refused(Refusal::TooManyProjects { .. })), "{again}");
+}
+
 /// At the bound a new key is refused, and those before it still give their
 /// answers: none is forgotten before its time.
 #[tokio::test]

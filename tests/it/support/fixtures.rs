@@ -53,6 +53,7 @@ pub(crate) fn settings() -> Settings {
         idempotency: Duration::from_hours(24),
         dedup_window: Duration::from_hours(72),
         idempotency_max_keys: 1_000_000,
+        max_projects: 1_000_000,
         dedup_max_ids: 1_000_000,
         log_retention: Duration::from_hours(72),
         log_readers: Vec::new(),
