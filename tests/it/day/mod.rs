@@ -19,9 +19,6 @@ use crate::support::{postgres, rabbitmq};
 
 /// How long a day may take beyond its length: the drain, the looks and a loaded machine.
 const BEYOND: Duration = Duration::from_mins(12);
-/// Seconds in which every answer must be there: more than the ten that hold for a release
-/// build, since the server is a debug build and shares the cores with other tests.
-const PATIENCE: &str = "40";
 const POLL: Duration = Duration::from_millis(50);
 
 /// What is around the service.
@@ -62,7 +59,6 @@ impl Day {
         let mut command = Command::new(program);
         command
             .args(["bench", "--scenario", "day", "--output", "json", "--minutes", &minutes, "--seed", &seed])
-            .args(["--patience", PATIENCE])
             .args(more)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -75,14 +75,15 @@ pub(super) async fn is_open(world: &World, task: &str) -> bool {
 /// Waits for the end of a task; the answer must not be late.
 async fn long_poll(world: &World, random: &mut Random) {
     let Some(task) = world.ledger().pick_open(random) else { return };
-    let wait = Duration::from_secs(random.between(1, 15));
+    // Long enough that a wake-up which is lost is told from one that was not due.
+    let wait = world.patience / 2 + Duration::from_secs(random.between(5, 20));
     let before = world.ledger().before(&task, "");
     let path = format!("/tasks/{}?wait={}", segment(&task), wait.as_secs());
     let Some(reply) = world.ask("long poll", Call::new(Method::GET, path).wait(wait), &[]).await else { return };
     seen(world, &task, before, &reply);
     let ended = world.ledger().task(&task).and_then(|known| known.end);
     if let Some((end, at)) = ended
-        && world.now() > at + world.patience
+        && world.now() > at + world.patience / 2
     {
         let what =
             format!("task {task} was {end:?} at {:.1} s, and a reader that waits was told later", at.as_secs_f64());

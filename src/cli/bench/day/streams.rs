@@ -119,7 +119,7 @@ async fn task(world: &World, random: &mut Random) {
     let mut epoch = world.up().await;
     let mut since = world.now();
     let Some(mut stream) = open(world, &path, None).await else { return };
-    while world.is_working() {
+    while !world.is_ended() {
         match next(&mut stream, GLANCE).await {
             Next::Event(event) => {
                 entries.push(super::read::entry_of(&event.data));
