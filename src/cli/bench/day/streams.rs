@@ -18,6 +18,8 @@ use crate::workload::Random;
 
 /// How often a stream that is silent looks at the ledger.
 const GLANCE: Duration = Duration::from_millis(500);
+/// Glances without an event after which the stream of a task asks for its state.
+const LOOK: u32 = 4;
 /// How long a stream that never reads stays open.
 const NEVER_READ: Duration = Duration::from_secs(20);
 /// Pause before a lost stream is opened again.
@@ -119,9 +121,11 @@ async fn task(world: &World, random: &mut Random) {
     let mut epoch = world.up().await;
     let mut since = world.now();
     let Some(mut stream) = open(world, &path, None).await else { return };
+    let mut glances = 0_u32;
     while !world.is_ended() {
         match next(&mut stream, GLANCE).await {
             Next::Event(event) => {
+                glances = 0;
                 entries.push(super::read::entry_of(&event.data));
                 last = event.id;
                 if random.chance(2) {
@@ -131,7 +135,13 @@ async fn task(world: &World, random: &mut Random) {
                     stream = again;
                 }
             }
-            Next::Silence => {}
+            Next::Silence => {
+                glances += 1;
+                if glances.is_multiple_of(LOOK) {
+                    // It may have ended without a word: then the ledger learns when.
+                    super::read::look(world, &task).await;
+                }
+            }
             Next::Ended if entries.last().is_some_and(|(_, status)| End::of(status).is_some()) => break,
             Next::Ended => {
                 sleep(RESUME).await;
