@@ -1,19 +1,28 @@
 //! `dats dead-letters`: messages that could not be taken.
 
-use clap::Subcommand;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use hyper::Method;
 use serde_json::{Value, json};
 
 use super::Session;
-use super::client::segment;
+use super::args;
+use super::client::{Call, segment, with_query};
 use super::exit::Failure;
 use super::list::{Page, show_pages};
-use super::output::{Screen, shortened, text};
+use super::output::{Format, Screen, line, shortened, text};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// List them with their reasons.
-    List(Page),
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        page: Page,
+    },
     /// Show one, with the message as it came.
     Show {
         /// The dead letter.
@@ -24,22 +33,101 @@ pub(super) enum Action {
         /// The dead letter.
         id: String,
     },
+    /// Discard some for good: by their ids, by a filter, or all of them.
+    Discard {
+        /// The dead letters.
+        ids: Vec<String>,
+        #[command(flatten)]
+        filter: Filter,
+        /// All of them.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+}
+
+/// Which dead letters; every flag narrows.
+#[derive(Debug, Args)]
+pub(super) struct Filter {
+    /// Only those whose reason contains this text.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Only of events of this type, such as `task.validated`.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Only of events from this source, such as `/qa`.
+    #[arg(long)]
+    source: Option<String>,
+    /// Only those that name this task.
+    #[arg(long)]
+    task: Option<String>,
+    /// Only those put aside after this time.
+    #[arg(long, value_name = "TIME")]
+    created_after: Option<String>,
+    /// Only those put aside before this time.
+    #[arg(long, value_name = "TIME")]
+    created_before: Option<String>,
+    /// Only those put aside longer ago than this, such as 30d or 12h.
+    #[arg(long, value_parser = args::duration)]
+    older_than: Option<Duration>,
+}
+
+impl Filter {
+    fn query(&self) -> Vec<(&'static str, Option<String>)> {
+        vec![
+            ("reason", self.reason.clone()),
+            ("type", self.kind.clone()),
+            ("source", self.source.clone()),
+            ("task_id", self.task.clone()),
+            ("created_after", self.created_after.clone()),
+            ("created_before", self.created_before.clone()),
+            ("older_than_seconds", self.older_than.map(|age| age.as_secs().to_string())),
+        ]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.query().iter().all(|(_, value)| value.is_none())
+    }
 }
 
 pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failure> {
     match action {
-        Action::List(page) => show_pages(session, "/dead-letters", Vec::new(), page, table).await,
+        Action::List { filter, page } => show_pages(session, "/dead-letters", filter.query(), page, table).await,
         Action::Show { id } => {
             let letter = session.client.get(&format!("/dead-letters/{}", segment(id))).await?;
-            session
-                .screen
-                .show(&letter, |screen, letter| screen.details(letter, &["id", "time", "task_id", "reason", "raw"]))
+            session.screen.show(&letter, |screen, letter| {
+                screen.details(letter, &["id", "time", "type", "source", "task_id", "reason", "raw"])
+            })
         }
         Action::Requeue { id } => {
             let path = format!("/dead-letters/{}/requeue", segment(id));
             let answer = session.client.post(&path, &json!({})).await?;
             session.screen.show(&answer, |screen, outcome| screen.details(outcome, &["id", "outcome", "detail"]))
         }
+        Action::Discard { ids, filter, all } => discard(session, ids, filter, *all).await,
+    }
+}
+
+async fn discard(session: &Session, ids: &[String], filter: &Filter, all: bool) -> Result<(), Failure> {
+    if ids.is_empty() {
+        if filter.is_empty() && !all {
+            let usage = "name dead letters, a filter such as --reason or --older-than, or --all";
+            return Err(Failure::Usage(usage.to_owned()));
+        }
+        let mut query = filter.query();
+        query.push(("all", all.then(|| "true".to_owned())));
+        let call = Call::new(Method::DELETE, with_query("/dead-letters", &query));
+        let answer = session.client.call(call).await?;
+        return session.screen.show(&answer, |_, told| format!("{} discarded", text(&told["discarded"])));
+    }
+    if !filter.is_empty() {
+        return Err(Failure::Usage("ids can't be given with a filter: the filter decides".to_owned()));
+    }
+    for id in ids {
+        session.client.call(Call::new(Method::DELETE, format!("/dead-letters/{}", segment(id)))).await?;
+    }
+    match session.screen.format {
+        Format::Json => line(&json!({"discarded": ids.len()}).to_string()),
+        Format::Table => line(&format!("{} discarded", ids.len())),
     }
 }
 
@@ -49,13 +137,13 @@ fn table(screen: &Screen, page: &Value) -> String {
         return "no dead letters".to_owned();
     }
     let rows = letters.iter().map(|letter| {
-        let time = ["created_at", "time", "at"].iter().map(|key| &letter[*key]).find(|value| !value.is_null());
         vec![
             Cell::new(text(&letter["id"])),
-            Cell::new(screen.time(time.unwrap_or(&Value::Null))),
+            Cell::new(screen.time(&letter["time"])),
             Cell::new(text(&letter["type"])),
+            Cell::new(text(&letter["source"])),
             Cell::new(shortened(letter["reason"].as_str().unwrap_or_default())),
         ]
     });
-    screen.table(&["ID", "TIME", "TYPE", "REASON"], rows.collect(), &["TYPE"])
+    screen.table(&["ID", "TIME", "TYPE", "SOURCE", "REASON"], rows.collect(), &["TYPE", "SOURCE"])
 }

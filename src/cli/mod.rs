@@ -154,7 +154,7 @@ enum Remote {
     Queues(queues::Arguments),
     /// Show or follow the event log.
     Events(events::Arguments),
-    /// Show messages that could not be taken, or try them again.
+    /// Show messages that could not be taken, try them again, or discard them.
     #[command(subcommand)]
     DeadLetters(dead_letters::Action),
     /// Show how results came about.

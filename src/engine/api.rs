@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::cascade::Subject;
+use super::dead_letters::LetterCounts;
 use super::readers::Behind;
 use super::records::RecordCounts;
 use crate::store::{self, Counters, LogEntry, Project};
@@ -475,8 +476,8 @@ pub struct Figures {
     pub queued_commands: u64,
     /// Events taken since the start, by outcome: applied, stale, parked, duplicate.
     pub events: [u64; 4],
-    /// Dead letters that are kept.
-    pub dead_letters: u64,
+    /// Dead letters in numbers.
+    pub dead_letters: LetterCounts,
     /// Bytes of the store's file.
     pub store_bytes: u64,
     /// Tasks whose answer is kept in memory.

@@ -1,6 +1,5 @@
 //! What a broker between this service and the others needs of the engine:
-//! events to publish, dead letters for what can't be taken, and how many tasks
-//! wait for workers there.
+//! events to publish, and how many tasks wait for workers there.
 
 use super::api::{Error, Logged};
 use super::command::Command;
@@ -10,15 +9,11 @@ use super::outgoing;
 use super::pause::Changed;
 use super::settings::RequireConsumer;
 use super::supply::Counted;
-use crate::store::{self, DeadLetter, ScanFilter};
+use crate::store::{self, ScanFilter};
 use crate::task::{Bus, Input, Pending, Phase, Seq, State, Status, Task, TaskId, Tier, Timestamp};
 
-/// Most dead letters that are kept: the oldest go first.
-const MAX_DEAD_LETTERS: u64 = 100_000;
 /// Bytes of events after which no more are given at once.
 const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
-/// Dead letters that one round removes.
-const ROUND: usize = 256;
 /// Tasks that one count of waiting ones can tell to be taken.
 const MAX_TAKEN: usize = 1024;
 
@@ -111,11 +106,6 @@ impl Engine {
         .await
     }
 
-    /// Keeps messages that can't be taken, durably.
-    pub async fn bury(&self, letters: Vec<DeadLetter>) -> Result<(), Error> {
-        self.ask(|reply| Command::Bury { letters, reply }).await
-    }
-
     /// Tells how the work queue of a tier is. Tasks that it shows to be with
     /// workers are taken from now on; the answer names those that have gone
     /// from the queue although no worker can have taken them, the oldest first.
@@ -142,36 +132,6 @@ pub struct QueueReport {
 }
 
 impl Machine {
-    /// Keeps messages that can't be taken.
-    pub(super) fn bury(&mut self, letters: Vec<DeadLetter>) -> Stored<()> {
-        for letter in letters {
-            // Not given again: the log moves on with every task that is about
-            // one, and with every one that is taken again.
-            self.dead_letters.0 = self.head.0.max(self.dead_letters.0 + 1);
-            self.dead_letters.1 += 1;
-            self.group.batch.put_dead_letter(self.dead_letters.0, &letter)?;
-        }
-        Ok(())
-    }
-
-    /// Removes the oldest dead letters where there are too many. Whether
-    /// there are more.
-    pub(super) fn forget_old_letters(&mut self) -> Stored<bool> {
-        let excess = self.dead_letters.1.saturating_sub(MAX_DEAD_LETTERS);
-        let count = usize::try_from(excess).unwrap_or(ROUND).min(ROUND);
-        if count == 0 {
-            return Ok(false);
-        }
-        tracing::warn!(count, "there are too many dead letters; the oldest are forgotten");
-        for number in self.store.view()?.oldest_dead_letters(count)? {
-            if self.group.requeued.insert(number) {
-                self.group.batch.remove_dead_letter(number);
-                self.dead_letters.1 = self.dead_letters.1.saturating_sub(1);
-            }
-        }
-        Ok(count == ROUND)
-    }
-
     /// Learns how the work queue of a tier is.
     pub(super) fn report_queue(&mut self, report: &QueueReport, now: Timestamp) -> Stored<Vec<TaskId>> {
         let QueueReport { tier, counted, published_before, unobserved_before, rule } = report;

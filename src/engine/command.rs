@@ -134,6 +134,11 @@ pub(super) enum Command {
         letters: Vec<DeadLetter>,
         reply: Reply<()>,
     },
+    /// Discards dead letters; how many of them were there.
+    Discard {
+        numbers: Vec<u64>,
+        reply: Reply<u64>,
+    },
     /// Tells how the work queue of a tier is.
     ReportQueue {
         report: QueueReport,

@@ -47,8 +47,6 @@ pub(super) struct Group {
     pub(super) removed: Vec<TaskId>,
     /// Answers of open tasks that were not in memory before.
     pub(super) warmed: Vec<(TaskId, Compact)>,
-    /// Dead letters that were taken again.
-    pub(super) requeued: HashSet<u64>,
     /// The contents of the event under way that are in files.
     pub(super) files: Vec<Arc<ContentFile>>,
     /// What was paused or resumed.

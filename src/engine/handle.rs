@@ -24,9 +24,7 @@ use super::unclaimed::Unclaimed;
 use super::writer::Writer;
 use super::{list, outgoing, reading, rerun, tree};
 use crate::clock::Clock;
-use crate::store::{
-    self, DeadLetter, HistoryEntry, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message,
-};
+use crate::store::{self, HistoryEntry, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message};
 use crate::task::{Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp};
 
 /// The engine's handle.
@@ -334,20 +332,6 @@ impl Engine {
         self.ask(|reply| Command::Queues { reply }).await
     }
 
-    /// A dead letter.
-    pub async fn dead_letter(&self, number: u64) -> Result<Option<DeadLetter>, Error> {
-        self.read(move |side| side.store.view()?.dead_letter(number)).await
-    }
-
-    /// Takes a dead letter again as the event that it holds; when it is
-    /// taken, it is no dead letter any more.
-    pub async fn requeue(&self, dead_letter: u64, event: Incoming) -> Result<EventOutcome, Error> {
-        let Some(event) = self.prepare(vec![event]).await?.pop().map(Box::new) else {
-            return Err(Refusal::DeadLetterNotFound(dead_letter).into());
-        };
-        self.ask(|reply| Command::Requeue { dead_letter, event, reply }).await
-    }
-
     /// A task and the tasks below it, parents before their children, at most
     /// `most`; empty: there is no such task.
     pub async fn tree(&self, task: TaskId, most: usize) -> Result<Vec<TreeNode>, Error> {
@@ -463,11 +447,6 @@ impl Engine {
     ) -> Result<(Page<Project>, u64), Error> {
         let budget = PageBudget::new(limit);
         self.read(move |side| side.store.view()?.projects(offset, after.as_ref(), budget)).await
-    }
-
-    /// A page of dead letters, newest first, before one of them.
-    pub async fn dead_letters(&self, before: Option<u64>, limit: usize) -> Result<Page<(u64, DeadLetter)>, Error> {
-        self.read(move |side| side.store.view()?.dead_letters(before, PageBudget::new(limit))).await
     }
 
     /// Figures for metrics and health.

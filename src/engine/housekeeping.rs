@@ -43,7 +43,7 @@ impl Machine {
         }
         let taken = self.forget_taken_events(now)?;
         let idempotency = self.keys.outdated(now.before(settings.idempotency));
-        more |= self.forget_old_letters()?;
+        more |= self.drop_old_letters();
         self.group.batch.trim(Trim { log, taken_events: taken, idempotency });
         Ok(more)
     }

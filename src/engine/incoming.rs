@@ -4,6 +4,7 @@
 use super::api::Refusal;
 use super::cascade::CascadeRequest;
 use super::contents::Prepared;
+use super::dead_letters::LetterEnd;
 use super::machine::Machine;
 use super::memory::event_hash;
 use super::provenance::named;
@@ -110,8 +111,7 @@ impl Machine {
         incoming: Prepared,
         now: Timestamp,
     ) -> Stored<Result<EventOutcome, Refusal>> {
-        let gone = self.group.requeued.contains(&number) || self.store.view()?.dead_letter(number)?.is_none();
-        if gone {
+        if !self.dead_letters.contains(number) {
             return Ok(Err(Refusal::DeadLetterNotFound(number)));
         }
         let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
@@ -124,9 +124,7 @@ impl Machine {
             self.take(incoming, hash, now)?
         };
         if outcome.is_ok() {
-            self.group.requeued.insert(number);
-            self.group.batch.remove_dead_letter(number);
-            self.dead_letters.1 = self.dead_letters.1.saturating_sub(1);
+            self.remove_letter(number, LetterEnd::Requeued);
         }
         Ok(outcome)
     }

@@ -14,6 +14,7 @@ use super::answer::{self, Fixed};
 use super::api::{Estimates, Refusal};
 use super::attempts::Attempts;
 use super::checkpoint::Automatic;
+use super::dead_letters::Letters;
 use super::entry::{Entry, Known};
 use super::group::{Group, InStore, Publication};
 use super::hot::{HotTasks, IdHash};
@@ -57,8 +58,7 @@ pub(super) struct Machine {
     pub(super) tail: Seq,
     /// The readers of the log, as they are on disk.
     pub(super) readers: BTreeMap<String, Place>,
-    /// Number of the last one, and how many are kept.
-    pub(super) dead_letters: (u64, u64),
+    pub(super) dead_letters: Letters,
     /// All tasks by phase.
     pub(super) totals: Counters,
     /// Projects that are not deleted.
@@ -114,7 +114,7 @@ impl Machine {
             head: recovered.head,
             tail: recovered.tail,
             readers: recovered.log_readers.into_iter().collect(),
-            dead_letters: recovered.dead_letters,
+            dead_letters: Letters::recovered(recovered.dead_letters),
             totals: Counters::default(),
             live_projects: 0,
             estimator: Estimator::recovered(recovered.estimates),

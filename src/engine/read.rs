@@ -175,7 +175,7 @@ impl ReadSide {
         figures.commits += u64::from(wrote);
         figures.head = machine.head.0;
         figures.tail = machine.tail.0;
-        figures.dead_letters = machine.dead_letters.1;
+        figures.dead_letters = machine.dead_letters.counts();
         figures.events = events;
         figures.projects = machine.live_projects;
         figures.paused_projects = u64::try_from(machine.lines.paused_projects().len()).unwrap_or(u64::MAX);

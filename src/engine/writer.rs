@@ -236,6 +236,7 @@ impl Writer {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
             Command::Bury { letters, reply } => hold(reply, Ok::<_, Refusal>(machine.bury(letters)?)),
+            Command::Discard { numbers, reply } => hold(reply, Ok::<_, Refusal>(machine.discard(&numbers))),
             Command::ReportQueue { report, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.report_queue(&report, now)?))
             }

@@ -1,5 +1,7 @@
 //! Events that could not be taken.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,11 +10,13 @@ use super::cursor;
 use super::entries::Entries;
 use super::openapi::EventOutcome;
 use super::problem::Problem;
+use super::query::Query;
 use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
+use crate::engine::{LetterFilter, LetterHead};
 use crate::events;
 use crate::store::DeadLetter;
-use crate::task::TaskId;
+use crate::task::{TaskId, Timestamp};
 
 /// An event that could not be taken.
 #[derive(Serialize, ToSchema)]
@@ -24,6 +28,10 @@ pub(super) struct LetterWire<'a> {
     time: Time,
     /// The task it names, where it names one.
     task_id: Option<TaskId>,
+    /// The type of the event, where it can be read.
+    r#type: Option<String>,
+    /// The source of the event, where it can be read.
+    source: Option<String>,
     /// Why it could not be taken.
     reason: &'a str,
     /// As it came: it need not be JSON.
@@ -32,7 +40,9 @@ pub(super) struct LetterWire<'a> {
 
 impl<'a> LetterWire<'a> {
     fn new(id: u64, letter: &'a DeadLetter) -> Self {
-        Self { id, time: Shown(letter.at), task_id: letter.task, reason: &letter.reason, raw: &letter.raw }
+        let LetterHead { kind, source } = LetterHead::of(&letter.raw);
+        let (time, task_id) = (Shown(letter.at), letter.task);
+        Self { id, time, task_id, r#type: kind, source, reason: &letter.reason, raw: &letter.raw }
     }
 }
 
@@ -47,29 +57,86 @@ pub(super) struct ListWire {
     next_cursor: Option<String>,
     /// Most entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes: go on with the cursor.
+    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
     truncated: bool,
+}
+
+/// The parameters that narrow.
+const FILTERS: [&str; 7] =
+    ["reason", "type", "source", "task_id", "created_after", "created_before", "older_than_seconds"];
+
+/// Reads the filter, and the text that tells it from another one whenever it is asked.
+fn filter(query: &mut Query, now: Timestamp) -> (LetterFilter, String) {
+    let filter = LetterFilter {
+        reason: query.one("reason"),
+        kind: query.one("type"),
+        source: query.one("source"),
+        task: query.parsed("task_id"),
+        created_after: query.parsed("created_after"),
+        created_before: query.parsed("created_before"),
+    };
+    let age = query.number("older_than_seconds", 0..=u64::from(u32::MAX));
+    let scope = format!("dead letters {filter:?} {age:?}");
+    let older = age.map(|age| now.before(Duration::from_secs(age)));
+    let created_before = [filter.created_before, older].into_iter().flatten().min();
+    (LetterFilter { created_before, ..filter }, scope)
 }
 
 /// `GET /dead-letters`
 pub(super) async fn list(call: Call) -> Reply {
-    const SCOPE: &str = "dead letters";
-    let mut query = call.query(&["limit", "cursor"]);
+    let mut query = call.query(&[&FILTERS[..], &["limit", "cursor"]].concat());
     let limit = query.limit();
+    let (filter, scope) = filter(&mut query, call.app.clock.now());
     let before = query.one("cursor").and_then(|cursor| {
-        let place = cursor::decode_number(SCOPE, &cursor);
+        let place = cursor::decode_number(&scope, &cursor);
         if place.is_none() {
             query.wrong("cursor", cursor::MISMATCH);
         }
         place
     });
     query.finish()?;
-    let page = call.app.engine.dead_letters(before, limit).await?;
+    let page = call.app.engine.dead_letters(filter, before, limit).await?;
     let mut dead_letters = Entries::new(limit);
     let shown = dead_letters.take(page.entries.iter().map(|(id, letter)| LetterWire::new(*id, letter)));
-    let next = page.after(shown).map(|(id, _)| cursor::encode(SCOPE, &id.to_be_bytes()));
-    let truncated = page.is_truncated || dead_letters.is_truncated();
+    // Where fewer are shown than were read, the next page begins behind the last that is.
+    let next = if shown < page.entries.len() { page.entries[..shown].last().map(|(id, _)| *id) } else { page.next };
+    let next = next.map(|id| cursor::encode(&scope, &id.to_be_bytes()));
+    let truncated = page.truncated || dead_letters.is_truncated();
     Ok(reply::json(StatusCode::OK, &ListWire { dead_letters, next_cursor: next, limit, truncated }))
+}
+
+/// How many dead letters are gone.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DiscardedLetters)]
+pub(super) struct DiscardedWire {
+    /// How many were discarded.
+    discarded: u64,
+}
+
+/// `DELETE /dead-letters`
+pub(super) async fn discard_matching(call: Call) -> Reply {
+    let mut query = call.query(&[&FILTERS[..], &["all"]].concat());
+    let (filter, _) = filter(&mut query, call.app.clock.now());
+    let all = query.parsed::<bool>("all").unwrap_or(false);
+    query.finish()?;
+    if filter.is_empty() && !all {
+        let filters = FILTERS.join(", ");
+        return Err(Problem::invalid_field("all", format!("must be true where none of {filters} is given")));
+    }
+    if all && !filter.is_empty() {
+        return Err(Problem::invalid_field("all", "can't be given with a filter: the filter decides"));
+    }
+    let discarded = call.app.engine.discard_matching(filter).await?;
+    Ok(reply::json(StatusCode::OK, &DiscardedWire { discarded }))
+}
+
+/// `DELETE /dead-letters/{id}`
+pub(super) async fn discard(call: Call) -> Reply {
+    call.no_query()?;
+    let text = call.id();
+    let id = text.parse().map_err(|_| Problem::not_found("dead_letter_not_found", "dead letter", &text))?;
+    call.app.engine.discard(id).await?;
+    Ok(reply::no_content())
 }
 
 /// `GET /dead-letters/{id}`

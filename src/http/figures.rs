@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
-use crate::engine::{Behind, Engine, Estimates, Figures, Queue};
+use crate::engine::{Behind, Engine, Estimates, Figures, LetterEnd, Queue};
 use crate::task::{Phase, Timestamp};
 
 /// Reads the engine's figures.
@@ -35,7 +35,8 @@ impl Collector for EngineFigures {
             ("log_tail", "The oldest position the log still has", figures.tail),
             ("engine_queued_commands", "Commands that wait for the writer", figures.queued_commands),
             ("engine_longest_commit_milliseconds", "The longest commit since the start", figures.longest_commit_ms),
-            ("dead_letters", "Events that could not be taken", figures.dead_letters),
+            ("dead_letters", "Events that could not be taken", figures.dead_letters.kept),
+            ("dead_letter_bytes", "Bytes of the events that could not be taken", figures.dead_letters.bytes),
             ("store_bytes", "Size of the store's file", figures.store_bytes),
             ("store_free_mebibytes", "Free space on the disk of the store", figures.free_mib),
             ("hot_tasks", "Tasks whose answer is kept in memory", figures.hot_tasks),
@@ -48,6 +49,11 @@ impl Collector for EngineFigures {
         let mut events = encoder.encode_descriptor("events_taken", "Events by outcome", None, MetricType::Counter)?;
         for (outcome, count) in ["applied", "stale", "parked", "duplicate"].into_iter().zip(figures.events) {
             ConstCounter::new(count).encode(events.encode_family(&[("outcome", outcome)])?)?;
+        }
+        let help = "Dead letters that are no longer kept, by why";
+        let mut ended = encoder.encode_descriptor("dead_letters_ended", help, None, MetricType::Counter)?;
+        for (end, count) in LetterEnd::ALL.iter().zip(figures.dead_letters.ended) {
+            ConstCounter::new(count).encode(ended.encode_family(&[("end", end.as_str())])?)?;
         }
         let mut tasks = encoder.encode_descriptor("tasks", "Tasks by phase", None, MetricType::Gauge)?;
         for phase in Phase::ALL {

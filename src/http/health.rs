@@ -144,7 +144,7 @@ fn figures_wire(figures: &Figures) -> Value {
         "commands": figures.commands,
         "queued_commands": figures.queued_commands,
         "events": events,
-        "dead_letters": figures.dead_letters,
+        "dead_letters": figures.dead_letters.kept,
         "hot_tasks": figures.hot_tasks,
     })
 }

@@ -64,6 +64,8 @@ pub(super) enum Endpoint {
     ListDeadLetters,
     ShowDeadLetter,
     RequeueDeadLetter,
+    DiscardDeadLetter,
+    DiscardDeadLetters,
     Health,
     HealthDetailed,
     Live,
@@ -106,7 +108,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 59] = [
+const TABLE: [(Verb, &str, Endpoint); 61] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -156,7 +158,9 @@ const TABLE: [(Verb, &str, Endpoint); 59] = [
     (Verb::Get, "/artifacts/{id}", Endpoint::GetArtifact),
     (Verb::Get, "/artifacts/{id}/content", Endpoint::ArtifactContent),
     (Verb::Get, "/dead-letters", Endpoint::ListDeadLetters),
+    (Verb::Delete, "/dead-letters", Endpoint::DiscardDeadLetters),
     (Verb::Get, "/dead-letters/{id}", Endpoint::ShowDeadLetter),
+    (Verb::Delete, "/dead-letters/{id}", Endpoint::DiscardDeadLetter),
     (Verb::Post, "/dead-letters/{id}/requeue", Endpoint::RequeueDeadLetter),
     (Verb::Get, "/health", Endpoint::Health),
     (Verb::Get, "/health/detailed", Endpoint::HealthDetailed),

@@ -56,8 +56,8 @@ pub struct Recovered {
     pub idempotency: Vec<(Seq, IdempotencyRow)>,
     /// Tasks that ended in the day before the last commit: when, how, where.
     pub recent_ends: Vec<(Timestamp, Status, ProjectId)>,
-    /// The number of the last dead letter, and how many there are.
-    pub dead_letters: (u64, u64),
+    /// The numbers of the dead letters, oldest first, each with the bytes of its row.
+    pub dead_letters: Vec<(u64, u64)>,
     /// When the last commit was made.
     pub last_commit_at: Timestamp,
 }
@@ -123,8 +123,6 @@ impl Recovered {
         let log = view.table(tables::LOG)?;
         let head = view.log_head()?.0;
         let tail = log.first()?.map_or(head + 1, |(key, _)| key.value());
-        let dead = view.table(tables::DEAD_LETTERS)?;
-        let last_dead = dead.last()?.map_or(0, |(key, _)| key.value());
         Ok(Self {
             open: open_tasks(view)?,
             parked: parked(view)?,
@@ -141,7 +139,7 @@ impl Recovered {
             taken_events: view.taken_events(Seq(u64::MAX))?,
             idempotency: idempotency(view)?,
             recent_ends: recent_ends(view, last_commit_at)?,
-            dead_letters: (last_dead, redb::ReadableTableMetadata::len(&dead)?),
+            dead_letters: view.dead_letter_sizes()?,
             last_commit_at,
         })
     }

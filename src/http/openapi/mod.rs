@@ -97,6 +97,8 @@ fn describe(endpoint: Endpoint) -> Described {
         Endpoint::ListDeadLetters => work::letters(),
         Endpoint::ShowDeadLetter => work::letter(),
         Endpoint::RequeueDeadLetter => work::requeue(),
+        Endpoint::DiscardDeadLetter => work::discard(),
+        Endpoint::DiscardDeadLetters => work::discard_matching(),
         Endpoint::ListProvenance => provenance::list(),
         Endpoint::GetProvenance => provenance::get(),
         Endpoint::ProvenancePath => provenance::path(),

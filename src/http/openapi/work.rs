@@ -6,12 +6,12 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaType, Type};
 
 use super::answers::CloudEvent;
 use super::limits;
-use super::operation::{Described, JSON, operation, reference};
+use super::operation::{Described, JSON, number, operation, reference};
 use crate::events;
 use crate::http::events_in::{self, MAX_BATCH};
 use crate::http::leases::{self, MAX_LEASES, MAX_WAIT};
 use crate::http::{dead_letters, events_out};
-use crate::task::{LeaseId, ProjectId, Seq, TaskId, Tier};
+use crate::task::{LeaseId, ProjectId, Seq, TaskId, Tier, Timestamp};
 
 const WORK: &str = "Work queues";
 const EVENTS: &str = "Events";
@@ -153,11 +153,37 @@ const EVENT_CONFLICTS: &[&str] = &[
     "checkpoint_of_other_project",
 ];
 
+fn filtered(described: Described) -> Described {
+    let text = || ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+    described
+        .query_of("reason", "Whose reason contains this text, whatever the case of its letters.", text())
+        .query_of("type", "Of events of this type only, with `dats.` in front or not.", text())
+        .query_of("source", "Of events from this source only.", text())
+        .query::<TaskId>("task_id", "That name this task only.")
+        .query::<Timestamp>("created_after", "Put aside at this time or later.")
+        .query::<Timestamp>("created_before", "Put aside before this time.")
+        .query_of("older_than_seconds", "Put aside longer ago than this.", number(&(0..=u64::from(u32::MAX))))
+}
+
 pub(super) fn letters() -> Described {
-    operation("listDeadLetters", LETTERS, "List events that could not be taken")
+    filtered(operation("listDeadLetters", LETTERS, "List events that could not be taken"))
+        .says("They are kept within a bound in number and bytes: beyond it the oldest go.")
         .pages()
         .answer::<dead_letters::ListWire>(200, "A page of dead letters, the newest first.")
         .reads()
+}
+
+pub(super) fn discard_matching() -> Described {
+    let all = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Boolean));
+    filtered(operation("discardDeadLetters", LETTERS, "Discard the events that a filter fits"))
+        .says("For good, in commits of some hundred. A failure in between leaves those that are not discarded yet.")
+        .query_of("all", "Discard all of them; needed where there is no filter.", all)
+        .answer::<dead_letters::DiscardedWire>(200, "How many were discarded.")
+        .writes()
+}
+
+pub(super) fn discard() -> Described {
+    of_letter("discardDeadLetter", "Discard an event that could not be taken").empty(204, "It is gone.").writes()
 }
 
 fn of_letter(id: &str, summary: &str) -> Described {

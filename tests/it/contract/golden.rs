@@ -83,7 +83,11 @@ async fn projects_batches_and_dead_letters() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let letter = transcript.get("dead-letters").await["dead_letters"][0]["id"].to_string();
+    transcript.ask("DELETE", "dead-letters", &[], "").await;
+    transcript.ask("DELETE", "dead-letters?all=true&reason=x", &[], "").await;
+    transcript.ask("DELETE", "dead-letters?type=task.rejected", &[], "").await;
     transcript.post(&format!("dead-letters/{letter}/requeue"), &json!({})).await;
+    transcript.ask("DELETE", &format!("dead-letters/{letter}"), &[], "").await;
     transcript.post(&format!("tasks/{first}/cancel"), &json!({"reason": "no longer wanted"})).await;
     transcript.post(&format!("tasks/{second}/cancel"), &json!({})).await;
     transcript.post(&format!("tasks/{second}/cancel"), &json!({})).await;

@@ -6,6 +6,7 @@ mod asyncapi;
 mod checkpoints;
 mod conditions;
 mod crowds;
+mod dead_letters;
 mod described;
 mod golden;
 mod hostile;

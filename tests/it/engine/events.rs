@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{Error, EventOutcome, IdempotencyKey, Incoming, Message, Refusal};
+use dats::engine::{Error, EventOutcome, IdempotencyKey, Incoming, LetterFilter, Message, Refusal};
 use dats::task::{Correlation, Outcome, QaProfile, Report, ReviewId, ReviewRequest, TaskId};
 
 use crate::support::fixtures::{artifact, event, output_report, settings, submission, verdict_report};
@@ -72,8 +72,9 @@ async fn a_verdict_that_waits_in_vain_becomes_a_dead_letter_that_can_be_taken_ag
     let task = service.submit(submission("p", "d")).await;
     let verdict = || event("1", task, verdict_report("a", true));
     assert_eq!(service.send(verdict()).await, Ok(PARKED));
-    service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
-    let (number, letter) = service.engine().dead_letters(None, 10).await.unwrap().entries.remove(0);
+    service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
+    let (number, letter) =
+        service.engine().dead_letters(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     assert_eq!((letter.task, letter.raw), (Some(task), verdict().raw));
     service.report(task, output_report("a")).await;
     assert_eq!(service.phase(task), "validating");
@@ -83,15 +84,15 @@ async fn a_verdict_that_waits_in_vain_becomes_a_dead_letter_that_can_be_taken_ag
     assert_eq!(first.unwrap(), APPLIED);
     assert!(matches!(second, Err(Error::Refused(Refusal::DeadLetterNotFound(gone))) if gone == number));
     assert_eq!(service.phase(task), "completed");
-    assert_eq!(engine.figures().dead_letters, 0);
+    assert_eq!(engine.figures().dead_letters.kept, 0);
     assert!(engine.dead_letter(number).await.unwrap().is_none());
-    assert!(engine.dead_letters(None, 10).await.unwrap().entries.is_empty());
+    assert!(engine.dead_letters(LetterFilter::default(), None, 10).await.unwrap().entries.is_empty());
     // Numbers are not given again, not even after a restart.
     let mut service = service.reopen(|_| ());
     let task = service.submit(submission("p", "d")).await;
     service.report(task, verdict_report("a", true)).await;
-    service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
-    let (newer, _) = service.engine().dead_letters(None, 10).await.unwrap().entries.remove(0);
+    service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
+    let (newer, _) = service.engine().dead_letters(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     assert!(newer > number);
 }
 
@@ -100,8 +101,8 @@ async fn a_refused_requeue_keeps_the_dead_letter() {
     let mut service = Service::new(settings());
     let task = service.submit(submission("p", "d")).await;
     service.report(task, verdict_report("a", true)).await;
-    service.soon("a dead letter", || service.engine().figures().dead_letters == 1).await;
-    let (number, _) = service.engine().dead_letters(None, 10).await.unwrap().entries.remove(0);
+    service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
+    let (number, _) = service.engine().dead_letters(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     let nobody = event("x", TaskId::from_bytes([9; 16]), verdict_report("a", true));
     assert!(service.engine().requeue(number, nobody).await.is_err());
     assert!(service.engine().dead_letter(number).await.unwrap().is_some());

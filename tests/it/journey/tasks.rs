@@ -168,6 +168,12 @@ async fn a_verdict_that_waits_in_vain_is_a_dead_letter() {
     assert_eq!(json(&server, &["status", &task])["status"], "completed");
     assert_eq!(done(&server, &["dead-letters", "list"]), "no dead letters\n");
     fails(&server.address, 1, &["dead-letters", "requeue", &number]);
+    fails(&server.address, 1, &["dead-letters", "discard", &number]);
+    fails(&server.address, 2, &["dead-letters", "discard"]);
+    fails(&server.address, 2, &["dead-letters", "discard", &number, "--reason", "x"]);
+    assert_eq!(done(&server, &["dead-letters", "list", "--older-than", "1h", "--source", "/qa"]), "no dead letters\n");
+    assert_eq!(json(&server, &["dead-letters", "discard", "--type", "task.rejected"])["discarded"], 0);
+    assert_eq!(done(&server, &["dead-letters", "discard", "--all"]), "0 discarded\n");
 }
 
 #[test]
