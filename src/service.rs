@@ -14,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
 pub use self::directory::{
-    BackupReport, PruneReport, RestoreReport, backup, prune, require_store, restore, restore_backup, verify,
+    BackupReport, PruneReport, RestoreReport, backup, look_at_copy, prune, require_store, restore, restore_backup,
+    verify,
 };
 use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::engine::{self, Engine, WriterThread};
 use crate::http::{self, ApiKey, App, Others};
-use crate::replica::Replicator;
+use crate::replica::{self, Ownership, Replicator};
 use crate::routing::{self, Driver, Services};
 use crate::store::{self, Store};
 use crate::telemetry::{self, Export, NotStarted};
@@ -48,6 +49,8 @@ pub struct Service {
     broker: Option<amqp::Driver>,
     /// Without a database there is none.
     replicator: Option<Replicator>,
+    /// Cancelled when another data directory has become the owner of the copy.
+    lost: CancellationToken,
     /// Without a collector there is none.
     export: Option<Export>,
     /// Without any of the three there is none.
@@ -67,6 +70,10 @@ pub enum StartError {
     /// The system has no thread left.
     #[error("failed to start a thread: {0}")]
     Threads(io::Error),
+    /// The copy in the database that the data directory was restored from
+    /// can't be taken over.
+    #[error("the data directory was restored and can't take over the copy in the database: {0}")]
+    NotOwner(replica::Error),
     /// The address can't be listened on.
     #[error("failed to listen on {address}: {source}")]
     Bind {
@@ -85,16 +92,14 @@ pub struct StoreFailed(#[from] store::Error);
 impl Service {
     /// Opens the store, recovers the state and binds the address. Nothing is
     /// answered before [`Self::run`].
-    /// `adopt`: a database that holds the copy of another data directory is
-    /// made the copy of this one.
-    pub async fn start(config: &Config, adopt: bool) -> Result<Self, StartError> {
+    pub async fn start(config: &Config, rights: Rights) -> Result<Self, StartError> {
         let address = config.server.listen;
         let failed = |source| StartError::Bind { address, source };
         // First the address: a second service must not touch the first one's data.
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let clock = Clock::new();
-        let copy = config.storage.replica(adopt);
+        let copy = config.storage.replica(rights.adopt);
         let routing = config.routing.settings();
         let is_wanted = copy.is_some() || config.events.rabbitmq.is_some() || config.telemetry.traces().is_some();
         let background = is_wanted.then(Background::new).transpose().map_err(StartError::Threads)?;
@@ -102,9 +107,17 @@ impl Service {
         let tracer = export.as_ref().map(|export| export.tracer().clone());
         let services = Arc::new(services(&routing, &clock)?.traced(tracer.as_ref()));
         let (engine, writer) = open_engine(config, &clock)?;
+        let ownership = match own(config, copy.clone(), &engine, (address, rights.take_over)).await {
+            Ok(ownership) => ownership,
+            Err(error) => {
+                writer.stop()?;
+                return Err(StartError::NotOwner(error));
+            }
+        };
         let asked = routing.agent.is_some() || routing.rag.is_some();
         let driver = asked.then(|| Driver::new(engine.clone(), services.clone(), &routing, clock.clone()));
-        let replicator = copy.map(|settings| Replicator::new(engine.clone(), settings, clock.clone()));
+        let lost = ownership.lost();
+        let replicator = copy.map(|settings| Replicator::new(engine.clone(), settings, ownership, clock.clone()));
         let broker = config.events.rabbitmq.as_ref().map(|settings| {
             let broker = Arc::new(Broker::new(format!("{}:{}", settings.host, settings.port), clock.clone()));
             let driver = amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone());
@@ -115,7 +128,7 @@ impl Service {
         let described = config.described_broker();
         let others = Others { services, broker: shown, described, replica, tracer };
         let app = App::new(engine.clone(), others, http_settings(config), clock).map_err(StartError::Threads)?;
-        Ok(Self { listener, address, engine, app, driver, broker, replicator, export, background, writer })
+        Ok(Self { listener, address, engine, app, driver, broker, replicator, lost, export, background, writer })
     }
 
     /// The address it listens on.
@@ -135,15 +148,24 @@ impl Service {
     /// what they changed is committed, the store is closed. An error is one
     /// of the store, after which nothing more is acknowledged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreFailed> {
-        let Self { listener, app, driver, broker, replicator, export, background, writer, .. } = self;
+        let Self { listener, app, driver, broker, replicator, lost, export, background, writer, .. } = self;
         let stop = shutdown.child_token();
+        // Ends what works for tasks, where they are another directory's now.
+        let work = stop.child_token();
+        let lose = work.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = lost.cancelled() => lose.cancel(),
+                () = lose.cancelled() => {}
+            }
+        });
         let drained = CancellationToken::new();
         let replicator = replicator
             .zip(background.as_ref())
             .and_then(|(replicator, threads)| threads.spawn(replicator.run(drained.clone())));
-        let driver = driver.map(|driver| tokio::spawn(driver.run(stop.clone())));
+        let driver = driver.map(|driver| tokio::spawn(driver.run(work.clone())));
         let broker =
-            broker.zip(background.as_ref()).and_then(|(broker, threads)| threads.spawn(broker.run(stop.clone())));
+            broker.zip(background.as_ref()).and_then(|(broker, threads)| threads.spawn(broker.run(work.clone())));
         let server = tokio::spawn(http::serve(listener, app, stop.clone()));
         let failed = tokio::select! {
             () = shutdown.cancelled() => false,
@@ -178,6 +200,47 @@ impl Service {
             Ok(result) => Ok(result?),
             Err(_) => Ok(()),
         }
+    }
+}
+
+/// What a start may do with a copy in the database that is another data directory's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Replace it by a copy of this one, whoever owns it.
+    pub adopt: bool,
+    /// Take over the one that this directory was restored from, although its
+    /// owner is alive.
+    pub take_over: bool,
+}
+
+/// The part of the data directory in the copy. One that was restored takes the
+/// copy over first.
+async fn own(
+    config: &Config,
+    copy: Option<replica::Settings>,
+    engine: &Engine,
+    (address, take_over): (SocketAddr, bool),
+) -> Result<Ownership, replica::Error> {
+    let ownership = Ownership::of_directory(&config.engine.data_dir, reachable(address), take_over)?;
+    if let Some(settings) = copy.filter(|settings| !settings.adopt)
+        && let Err(error) = replica::take_over(engine, settings, &ownership).await
+    {
+        let is_away = matches!(error, replica::Error::Away(_) | replica::Error::Slow(_));
+        if !(take_over && is_away) {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the copy is taken over as soon as the database is there");
+    }
+    Ok(ownership)
+}
+
+/// The address for others: the name of the machine, where it listens on all of its addresses.
+fn reachable(address: SocketAddr) -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => address.to_string(),
+        name if address.ip().is_unspecified() => format!("{name}:{}", address.port()),
+        name => format!("{address} on {name}"),
     }
 }
 

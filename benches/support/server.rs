@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dats::clock::Stopwatch;
 use dats::config::{Config, Flag, Sources};
-use dats::service::Service;
+use dats::service::{Rights, Service};
 use tokio_util::sync::CancellationToken;
 
 /// The service in this process, on a runtime of its own.
@@ -37,7 +37,7 @@ impl Running {
             let workers = config.server.worker_threads;
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
             runtime.expect("a runtime").block_on(async {
-                let service = Service::start(&config, false).await.expect("a service");
+                let service = Service::start(&config, Rights::default()).await.expect("a service");
                 sender.send(service.address()).expect("somebody who asks");
                 service.run(token).await.expect("a store that holds");
             });

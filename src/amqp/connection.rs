@@ -86,7 +86,7 @@ fn is_unproven(cause: &std::io::Error) -> bool {
 impl From<engine::Error> for Error {
     fn from(error: engine::Error) -> Self {
         match error {
-            engine::Error::ShuttingDown | engine::Error::Unknown => Self::Stopping,
+            engine::Error::NotOwner | engine::Error::ShuttingDown | engine::Error::Unknown => Self::Stopping,
             error => Self::Away(error.to_string()),
         }
     }

@@ -33,7 +33,7 @@ impl From<engine::Error> for Fault {
         match error {
             engine::Error::Refused(_) => Self::Message(text),
             engine::Error::Overloaded => Self::Busy,
-            engine::Error::ShuttingDown | engine::Error::Unknown => Self::Stopping,
+            engine::Error::NotOwner | engine::Error::ShuttingDown | engine::Error::Unknown => Self::Stopping,
             engine::Error::DiskFull { .. } => Self::Storage(LinkState::StorageFull, text),
             engine::Error::Store(store::Error::Io { action, path, source }) => {
                 let state = match source.kind() {

@@ -25,6 +25,9 @@ pub(super) struct Arguments {
     /// lacks is lost.
     #[arg(long)]
     incomplete: bool,
+    /// Make nothing, only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// What can be restored from.
@@ -46,13 +49,31 @@ impl FromStr for From {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::load(&arguments.settings.sources())?;
+    let dir = config.engine.data_dir.display();
     let report = match &arguments.from {
         From::Postgres => {
-            signals::block_on_value(async { Ok(service::restore(&config, arguments.incomplete).await?) })?
+            let made = signals::block_on_value(async {
+                let copy = service::look_at_copy(&config).await?;
+                line(&copy.describe(&config.engine.data_dir))?;
+                if arguments.dry_run {
+                    return Ok(None);
+                }
+                Ok(Some(service::restore(&config, copy, arguments.incomplete).await?))
+            });
+            match made? {
+                Some(report) => report,
+                None => return line("a dry run: nothing was made"),
+            }
         }
-        From::Directory(from) => service::restore_backup(&config, from)?,
+        From::Directory(from) => {
+            line(&format!("makes {dir} from the backup in {}, which stays as it is", from.display()))?;
+            if arguments.dry_run {
+                return line("a dry run: nothing was made");
+            }
+            service::restore_backup(&config, from)?
+        }
     };
-    line(&format!("restored {}: {report}", config.engine.data_dir.display()))?;
+    line(&format!("restored {dir}: {report}"))?;
     if matches!(arguments.from, From::Directory(_)) && config.storage.replica(false).is_some() {
         line("The copy in the database is of the directory that was lost: start once with `dats serve --adopt`.")?;
     }

@@ -10,7 +10,7 @@ use super::exit::Failure;
 use super::output::line;
 use super::signals::{no_runtime, stop_token};
 use crate::config::{Config, Flag, LogFormat, LogLevel, Sources, Telemetry};
-use crate::service::{Service, StartError};
+use crate::service::{Rights, Service, StartError};
 use crate::telemetry::{self, Format, Log};
 
 /// How long the last line of the log has to be written.
@@ -27,6 +27,10 @@ pub(super) struct Arguments {
     /// data directory: that copy is replaced by one of this directory.
     #[arg(long)]
     adopt: bool,
+    /// Take over the copy that this data directory was restored from, although
+    /// the service that owns it was seen less than a minute ago.
+    #[arg(long, conflicts_with = "adopt")]
+    take_over: bool,
 }
 
 /// Where settings come from; the environment always counts too.
@@ -58,7 +62,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let config = Config::load(&sources)?;
     let log = start_log(&config.telemetry);
-    let served = run_service(&config, arguments.adopt);
+    let rights = Rights { adopt: arguments.adopt, take_over: arguments.take_over };
+    let served = run_service(&config, rights);
     served.map_err(|failure| {
         // By the log, which does not wait for a reader that is stuck.
         log.line(&format!("error: {failure}"));
@@ -66,18 +71,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
-fn run_service(config: &Config, adopt: bool) -> Result<(), Failure> {
+fn run_service(config: &Config, rights: Rights) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.worker_threads)
         .enable_all()
         .build()
         .map_err(no_runtime)?;
-    runtime.block_on(serve(config, adopt))
+    runtime.block_on(serve(config, rights))
 }
 
-async fn serve(config: &Config, adopt: bool) -> Result<(), Failure> {
+async fn serve(config: &Config, rights: Rights) -> Result<(), Failure> {
     let stop = stop_token();
-    let service = Service::start(config, adopt).await.map_err(start_failure)?;
+    let service = Service::start(config, rights).await.map_err(start_failure)?;
     service.watch(end_stalled).map_err(start_failure)?;
     let data_dir = config.engine.data_dir.display();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %service.address(), %data_dir, "serving");
@@ -112,7 +117,7 @@ pub(super) fn start_failure(error: StartError) -> Failure {
     match error {
         StartError::Config(_) => Failure::Usage(text),
         StartError::Store(_) => Failure::Store(text),
-        StartError::Bind { .. } | StartError::Threads(_) => Failure::Failed(text),
+        StartError::Bind { .. } | StartError::NotOwner(_) | StartError::Threads(_) => Failure::Failed(text),
     }
 }
 

@@ -24,6 +24,9 @@ pub enum Error {
     /// The queue of commands is full; nothing has changed.
     #[error("the service is overloaded")]
     Overloaded,
+    /// Another data directory has become the owner; nothing has changed.
+    #[error("this data directory is no longer the owner of the copy in Postgres: another one has taken it over")]
+    NotOwner,
     /// The service is shutting down; nothing has changed.
     #[error("the service is shutting down")]
     ShuttingDown,

@@ -206,6 +206,11 @@ impl Weight {
 }
 
 impl Command {
+    /// Whether it changes what is stored.
+    pub(super) const fn is_write(&self) -> bool {
+        !matches!(self, Self::ProjectStatus { .. } | Self::Queues { .. } | Self::Stop)
+    }
+
     /// What it weighs, where it goes behind the commands that are small: a
     /// submission or an import.
     pub(super) fn bulk(&self) -> Option<Weight> {

@@ -111,7 +111,11 @@ impl Engine {
 
     pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, mut answer) = oneshot::channel();
-        self.commands.send(command(reply))?;
+        let command = command(reply);
+        if self.read.is_halted() && command.is_write() {
+            return Err(Error::NotOwner);
+        }
+        self.commands.send(command)?;
         // A writer that stops sends its last answers, says so, and then looks
         // through the queue once more: whoever comes later must not wait.
         if self.read.is_stopped() {
@@ -208,6 +212,9 @@ impl Engine {
     /// Gives waiting tasks of a tier to a worker; waits for the first if
     /// there are none. Dropping the future gives up the wait.
     pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
+        if self.read.is_halted() {
+            return Err(Error::NotOwner);
+        }
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Lease { request, reply })?;
         let mut unclaimed = Unclaimed { answer, leases: Vec::new(), commands: self.commands.clone() };
@@ -447,6 +454,19 @@ impl Engine {
     ) -> Result<(Page<Project>, u64), Error> {
         let budget = PageBudget::new(limit);
         self.read(move |side| side.store.view()?.projects(offset, after.as_ref(), budget)).await
+    }
+
+    /// Stops everything that changes tasks, for as long as the process runs:
+    /// writes are refused with [`Error::NotOwner`], nothing is leased or
+    /// dispatched, no timer fires. Reads go on.
+    pub fn halt(&self) {
+        self.read.halt();
+    }
+
+    /// Whether [`Self::halt`] was called.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.read.is_halted()
     }
 
     /// Figures for metrics and health.

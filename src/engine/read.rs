@@ -54,6 +54,7 @@ pub(super) struct ReadSide {
     /// Up to which commit a copy elsewhere has everything.
     pub(super) copied: AtomicU64,
     stopped: AtomicBool,
+    halted: AtomicBool,
     /// How far the writer and the thread of the tables are.
     pub(super) progress: Arc<Progress>,
 }
@@ -85,6 +86,7 @@ impl ReadSide {
             lists_changes,
             copied: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
             progress: Arc::default(),
         };
         read.note_state(machine, [0; 4], false);
@@ -238,6 +240,14 @@ impl ReadSide {
         self.stopped.store(true, Ordering::SeqCst);
         self.progress.stop();
         self.signals.wake_all();
+    }
+
+    pub(super) fn halt(&self) {
+        self.halted.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_stopped(&self) -> bool {

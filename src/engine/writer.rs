@@ -23,6 +23,8 @@ use crate::task::{Input, LeaseId, TaskId, Timestamp};
 
 /// Longest sleep: how often timers of the past and old rows are looked for.
 const IDLE: Duration = Duration::from_millis(500);
+/// Longer than any worker waits.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
 /// Timers and admissions in one commit beside the commands.
 const STEPS: usize = 1024;
 
@@ -113,6 +115,10 @@ impl Writer {
         if self.before_stop.is_some() {
             return self.commands.wait(Duration::ZERO);
         }
+        if self.read.is_halted() {
+            // What is due stays due: waiting until then would not end.
+            return self.commands.wait(IDLE);
+        }
         let now = self.clock.now();
         let lines = &self.machine.lines;
         let timers = [lines.next_timer(), lines.routing.next_wake()];
@@ -150,6 +156,12 @@ impl Writer {
 
     /// What follows by itself: timers, free slots, waiting workers, old rows.
     fn settle(&mut self, now: Timestamp, stop: bool) -> Stored<()> {
+        if self.read.is_halted() {
+            // Waiting workers get nothing any more, and learn the reason with their next request.
+            self.held.extend(self.workers.answer_partly_served());
+            self.held.extend(self.workers.answer_expired(now.after(FOREVER)));
+            return if stop { self.machine.keep_places(self.read.places.all()) } else { Ok(()) };
+        }
         for lease in std::mem::take(&mut self.unclaimed) {
             self.release(lease, false, now)?.ok();
         }

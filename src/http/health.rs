@@ -33,13 +33,26 @@ pub(super) struct HealthWire<'a> {
     version: &'a str,
     /// When that was.
     timestamp: Time,
+    /// Why it does not do all of its work: `not_owner` where another data
+    /// directory has taken over the copy in Postgres, and writes are refused here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<&'static str>,
+}
+
+/// The reason for which no work is done here, although the process is well.
+fn reason(call: &Call) -> Option<&'static str> {
+    call.app.engine.is_halted().then_some("not_owner")
 }
 
 /// `GET /health`
 pub(super) fn health(call: &Call) -> Reply {
     call.no_query()?;
     let (code, status) = by_health(call.app.engine.is_accepting());
-    let health = HealthWire { status, version: &call.app.settings.version, timestamp: Shown(call.app.clock.now()) };
+    let reason = reason(call);
+    let status = if reason.is_some() && code == StatusCode::OK { "degraded" } else { status };
+    let (version, timestamp) = (&call.app.settings.version, Shown(call.app.clock.now()));
+    let health = HealthWire { status, version, timestamp, reason };
     Ok(reply::json(code, &health))
 }
 
@@ -68,17 +81,22 @@ pub(super) fn detailed(call: &Call) -> Reply {
     dependencies
         .extend(replica.iter().map(|replica| ("postgres".to_owned(), replica_wire(replica, call.app.clock.now()))));
     // Without submissions, or without one of the others, the rest still works.
+    let reason = reason(call);
     let away = broker_away
+        || reason.is_some()
         || services.iter().any(|service| service.away_since.is_some())
         || replica.is_some_and(|replica| replica.doing.is_trouble());
     let status = if away && code == StatusCode::OK { "degraded" } else { store };
-    let body = json!({
+    let mut body = json!({
         "status": status,
         "version": call.app.settings.version,
         "timestamp": call.app.clock.now().to_string(),
         "dependencies": dependencies,
         "figures": figures_wire(&figures),
     });
+    if let (Some(reason), Some(body)) = (reason, body.as_object_mut()) {
+        body.insert("reason".to_owned(), reason.into());
+    }
     Ok(reply::json(code, &body))
 }
 
@@ -121,6 +139,7 @@ fn replica_wire(replica: &replica::Figures, now: Timestamp) -> Value {
         "status": if replica.doing.is_trouble() { replica.doing.as_str() } else { "healthy" },
         "doing": replica.doing.as_str(),
         "database": replica.database,
+        "owner": replica.owner,
         "lag_changes": replica.lag_changes,
         "lag_seconds": replica.behind_since.map_or(0, |since| now.since(since).as_secs()),
         "scanning": replica.scanning,
@@ -158,6 +177,10 @@ pub(super) fn live(call: &Call) -> Reply {
 /// `GET /readyz`: requests may be sent here.
 pub(super) fn ready(call: &Call) -> Reply {
     call.no_query()?;
+    if let Some(reason) = reason(call) {
+        let body = json!({"status": "not ready", "reason": reason});
+        return Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &body));
+    }
     if call.app.engine.is_accepting() && !call.stopping.is_cancelled() {
         return Ok(reply::json(StatusCode::OK, &json!({"status": "ready"})));
     }

@@ -354,6 +354,7 @@ impl From<engine::Error> for Problem {
         match error {
             engine::Error::Refused(refusal) => refusal.into(),
             engine::Error::Overloaded => unavailable("overloaded", "The service is overloaded").retry_after(1),
+            engine::Error::NotOwner => unavailable("not_owner", "Service Unavailable").retry_after(60),
             engine::Error::ShuttingDown => unavailable("shutting_down", "The service is stopping").retry_after(5),
             engine::Error::DiskFull { .. } => unavailable("storage_full", "The disk is nearly full").retry_after(60),
             engine::Error::Unknown => unavailable("outcome_unknown", "It is not known whether the request had effect"),

@@ -32,6 +32,10 @@ pub enum Error {
     /// newest: nothing is written before a person has decided.
     #[error("{0}")]
     Foreign(String),
+    /// This data directory was the owner of the copy, and another one is now:
+    /// it must not go on.
+    #[error("{0}")]
+    Lost(String),
     /// The store or the engine failed.
     #[error(transparent)]
     Engine(#[from] engine::Error),

@@ -3,7 +3,8 @@
 //! log begin far behind those of the lost one.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::session::Session;
 use super::settings::Settings;
+use super::ownership::{ALIVE_SECONDS, Claim, Origin};
 use super::state::{self, State, signed};
 use super::tables::{Cell, Row, Table};
 use super::{Error, cells};
@@ -57,13 +59,11 @@ impl fmt::Display for Restored {
     }
 }
 
-/// A restore under way: the rows are in the new store, the copy still belongs
-/// to the lost one.
+/// A copy that a store is to be made from.
 #[derive(Debug)]
 pub struct Restore {
     session: Session,
     found: State,
-    restored: Restored,
 }
 
 struct Loading<'a> {
@@ -79,13 +79,57 @@ struct Loading<'a> {
 }
 
 impl Restore {
-    /// Fills an empty store from the copy. A copy that was never whole is
-    /// refused, unless `incomplete` ones are taken too.
-    pub async fn load(store: &Store, settings: Settings, incomplete: bool, now: Timestamp) -> Result<Self, Error> {
-        let batch_rows = settings.batch_rows;
-        let session = Session::open(Arc::new(settings)).await?;
-        let found = state::load(&session.client).await?;
+    /// Looks at the copy, and reads from now on one state of it, whatever its
+    /// owner writes meanwhile. Nothing in the database changes.
+    pub async fn look(settings: Settings) -> Result<Self, Error> {
+        let session = Session::open_to_read(Arc::new(settings)).await?;
+        let found = if session.has_table("replication_state") { state::load(&session.client).await? } else { None };
         let found = found.ok_or_else(|| Error::Setup("the database holds no copy".to_owned()))?;
+        Ok(Self { session, found })
+    }
+
+    /// What will be done, in sentences.
+    #[must_use]
+    pub fn describe(&self, dir: &Path) -> String {
+        let Self { session, found } = self;
+        let mut text = format!(
+            "makes {} from the copy in {}: of store {}, written last at {}, by the service at {}\n",
+            dir.display(),
+            session.settings.address,
+            found.store,
+            found.written_at,
+            found.owner(),
+        );
+        if found.at.scan.is_some() {
+            text.push_str("the copy was still being made: what it lacks is lost\n");
+        }
+        text.push_str(
+            "nothing in the database changes; the new directory takes the copy over at its first start, with an id and \
+             an epoch of its own: running tasks begin a new attempt, positions of the old event log get `reset`\n",
+        );
+        match &found.seen {
+            Some(seen) if seen.seconds_ago < ALIVE_SECONDS => {
+                let _ = write!(
+                    text,
+                    "the owner is alive: it was seen at {}, {} s ago; the first start is refused until it has not been \
+                     seen for {ALIVE_SECONDS} s, unless it is told to --take-over",
+                    seen.at,
+                    seen.seconds_ago.max(0)
+                );
+            }
+            Some(seen) => {
+                let _ = write!(text, "the owner was last seen at {}", seen.at);
+            }
+            None => text.push_str("the owner has stopped, or never gave a sign of life"),
+        }
+        text
+    }
+
+    /// Fills an empty store from the copy. A copy that was never whole is
+    /// refused, unless `incomplete` ones are taken too. Also what the store is
+    /// to remember of the copy.
+    pub async fn load(self, store: &Store, incomplete: bool, now: Timestamp) -> Result<(Restored, Claim), Error> {
+        let Self { session, found } = self;
         if found.at.scan.is_some() && !incomplete {
             return Err(Error::Setup(
                 "the copy in the database was still being made and is not whole; --incomplete takes what there is"
@@ -98,7 +142,7 @@ impl Restore {
         let mut loading = Loading {
             session: &session,
             store,
-            batch_rows,
+            batch_rows: session.settings.batch_rows,
             counters: HashMap::new(),
             projects: HashMap::new(),
             steps: HashMap::new(),
@@ -108,40 +152,7 @@ impl Restore {
         loading.everything().await?;
         let restored = loading.restored;
         store.list_changes(true, now)?;
-        Ok(Self { session, found, restored })
-    }
-
-    /// Makes the copy that of the new store, which follows it from where it
-    /// was loaded.
-    pub async fn take_over(self, store: &Store) -> Result<Restored, Error> {
-        let view = store.view()?;
-        let from = view.changes_from()?.unwrap_or_default();
-        let log = self.found.log_position.next_epoch();
-        let taken = self
-            .session
-            .client
-            .execute(
-                "UPDATE replication_state SET store_id = $1, epoch = epoch + 1, commit = $2, done = 0, \
-                 scan_table = NULL, scan_after = NULL, newest_change = greatest(newest_change, $2), \
-                 log_position = $3, written_at = now() WHERE store_id = $4 AND epoch = $5 AND commit = $6 AND done = $7",
-                &[
-                    &store.id(),
-                    &signed(from.0),
-                    &signed(log.0),
-                    &self.found.store,
-                    &self.found.epoch,
-                    &signed(self.found.at.commit.0),
-                    &i64::try_from(self.found.at.done).unwrap_or(i64::MAX),
-                ],
-            )
-            .await?;
-        if taken == 1 {
-            return Ok(self.restored);
-        }
-        Err(Error::Foreign(
-            "the copy was written while it was read: a service still runs on the data directory that it is of"
-                .to_owned(),
-        ))
+        Ok((restored, Claim { restored_from: Some(Origin::of(&found)), is_owner: false }))
     }
 }
 
@@ -178,7 +189,12 @@ impl Loading<'_> {
     }
 
     async fn page(&self, table: Table, after: Option<&Row>) -> Result<Vec<Row>, Error> {
-        let sql = table.page(&self.session.settings.provenance_table, after.is_some(), self.batch_rows);
+        let name = table.name(&self.session.settings.provenance_table);
+        if !self.session.has_table(name) {
+            return Ok(Vec::new());
+        }
+        let has = |column: &str| self.session.known_columns.contains(&(name.to_owned(), column.to_owned()));
+        let sql = table.page_of(&self.session.settings.provenance_table, after.is_some(), self.batch_rows, has);
         let key = after.map(|row| table.key(row)).unwrap_or_default();
         let parameters: Vec<_> = key.iter().map(cells::parameter).collect();
         let rows = self.session.client.query(&sql, &cells::references(&parameters)).await?;
@@ -197,7 +213,7 @@ impl Loading<'_> {
                 let pause = TierPause {
                     paused_at: time(row, table, "paused_at"),
                     resumed_at: time(row, table, "resumed_at"),
-                    had_consumer: false,
+                    had_consumer: column(row, table, "had_consumer") == &Cell::Flag(true),
                 };
                 batch.put_tier_pause(&tier, pause)?;
             }

@@ -48,7 +48,7 @@ pub(super) fn project(project: &Project) -> Result<Row, store::Error> {
 }
 
 pub(super) fn tier_pause(tier: &Tier, pause: TierPause) -> Row {
-    vec![tier.as_str().into(), pause.paused_at.into(), pause.resumed_at.into()]
+    vec![tier.as_str().into(), pause.paused_at.into(), pause.resumed_at.into(), Cell::Flag(pause.had_consumer)]
 }
 
 /// A task with what its client asked for and what was found out about it.

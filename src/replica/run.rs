@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Error;
+use super::ownership::{self, Ownership, SIGN_OF_LIFE};
 use super::portion::{self, Limits, Portion, Reader};
 use super::position::{Phase, Position};
 use super::session::Session;
 use super::settings::Settings;
-use super::state::{self, Begin, Local};
 use super::status::Status;
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::engine::{self, Engine};
 
 /// How often what was committed is looked for: a pause that lets changes of
@@ -40,6 +39,7 @@ pub struct Replicator {
     settings: Arc<Settings>,
     status: Arc<Status>,
     clock: Clock,
+    ownership: Ownership,
     /// Rows in one transaction: fewer where the database was too slow.
     rows: usize,
 }
@@ -47,9 +47,9 @@ pub struct Replicator {
 impl Replicator {
     /// What copies the store of `engine`. The store must list its changes.
     #[must_use]
-    pub fn new(engine: Engine, settings: Settings, clock: Clock) -> Self {
+    pub fn new(engine: Engine, settings: Settings, ownership: Ownership, clock: Clock) -> Self {
         let status = Arc::new(Status::new(settings.address.to_string()));
-        Self { engine, rows: settings.batch_rows, settings: Arc::new(settings), status, clock }
+        Self { engine, rows: settings.batch_rows, settings: Arc::new(settings), status, clock, ownership }
     }
 
     /// What can be seen of it.
@@ -81,6 +81,12 @@ impl Replicator {
             };
             self.status.note_error(&error, self.clock.now());
             let wait = match error {
+                Error::Lost(_) => {
+                    // What is changed from here on would never be copied.
+                    self.engine.halt();
+                    stop.cancelled().await;
+                    return;
+                }
                 Error::Setup(_) | Error::Foreign(_) | Error::Row { .. } => self.settings.retry_max,
                 Error::Slow(_) => {
                     self.rows = (self.rows / 2).max(1);
@@ -101,10 +107,18 @@ impl Replicator {
     /// Copies over one connection, until it fails or the stop comes.
     async fn follow(&mut self, stop: &CancellationToken, pause: &mut Duration) -> Result<(), Error> {
         let mut session = Session::open(self.settings.clone()).await?;
-        let mut at = self.begin(&mut session).await?;
+        let local = ownership::local(&self.engine).await?;
+        let mut at = session.begin(&self.ownership, local, self.settings.adopt).await?;
         self.note_rejects(&session).await?;
         let (mut gather, mut ahead) = (Duration::ZERO, None);
+        let mut signed: Option<Stopwatch> = None;
         loop {
+            if signed.as_ref().is_none_or(|signed| signed.elapsed() >= SIGN_OF_LIFE) {
+                if !session.sign_of_life(local.store, &self.ownership).await? {
+                    return Err(Error::Away("the copy has another owner; it is looked at again".to_owned()));
+                }
+                signed = Some(Stopwatch::start());
+            }
             self.engine.copied(at.commit);
             self.status.note_position(&at);
             let _ = timeout(std::mem::take(&mut gather), stop.cancelled()).await;
@@ -114,33 +128,13 @@ impl Replicator {
                     gather = until_next;
                     self.rows = self.rows.saturating_mul(2).min(self.settings.batch_rows);
                 }
-                Ok(None) if stop.is_cancelled() => return Ok(()),
-                Ok(None) => self.wait(&session, &at, stop).await?,
+                Ok(None) if stop.is_cancelled() => return session.take_leave(local.store).await,
+                Ok(None) => self.wait(&session, &at, (stop, signed.as_ref())).await?,
                 Err(Error::Conflict(reason)) => {
                     tracing::debug!(reason, "another transaction was in the way; it is tried again");
                     sleep(POLL.mul_f64(rand::random_range(0.1..1.0))).await;
                 }
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn begin(&self, session: &mut Session) -> Result<Position, Error> {
-        let store: Uuid = self.engine.store_id();
-        let look = self.engine.look(move |view, _| Ok((view.commit_number()?, view.changes_from()?)));
-        let (newest, listed_from) = look.await?;
-        let local = Local { store, newest, listed_from: listed_from.unwrap_or(newest) };
-        let limit = self.settings.patience();
-        let found = Session::within(limit, state::load(&session.client)).await?;
-        match state::begin(found.as_ref(), local, self.settings.adopt)? {
-            Begin::At(at) => Ok(at),
-            Begin::Scan => {
-                tracing::info!("the copy has missed changes; everything is read again");
-                session.begin_scan(local, false).await
-            }
-            Begin::Adopt => {
-                tracing::info!("the database gets a copy of everything");
-                session.begin_scan(local, true).await
             }
         }
     }
@@ -206,9 +200,15 @@ impl Replicator {
         Ok(())
     }
 
-    /// Waits until there is more to copy.
-    async fn wait(&self, session: &Session, at: &Position, stop: &CancellationToken) -> Result<(), Error> {
-        while self.engine.commit_number() <= at.commit && !stop.is_cancelled() {
+    /// Waits until there is more to copy, or a sign of life is due.
+    async fn wait(
+        &self,
+        session: &Session,
+        at: &Position,
+        (stop, signed): (&CancellationToken, Option<&Stopwatch>),
+    ) -> Result<(), Error> {
+        let is_due = || signed.is_none_or(|signed| signed.elapsed() >= SIGN_OF_LIFE);
+        while self.engine.commit_number() <= at.commit && !stop.is_cancelled() && !is_due() {
             if session.client.is_closed() {
                 return Err(Error::Away("the database has closed the connection".to_owned()));
             }

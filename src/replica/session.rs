@@ -1,7 +1,7 @@
 //! A connection to the database: made, prepared, and given up as a whole as
 //! soon as anything on it took too long.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ const MIGRATION_LOCK: i64 = 0x6461_7473;
 /// Where the migration library remembers what it has done.
 const HISTORY_TABLE: &str = "dats_schema_history";
 /// What has its table's name put in. The name of each is V<number>__<name>.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("V1__initial", include_str!("../../migrations/V1__initial.sql")),
     ("V2__imported_taint_events", include_str!("../../migrations/V2__imported_taint_events.sql")),
+    ("V3__ownership", include_str!("../../migrations/V3__ownership.sql")),
 ];
 /// What is put in place of it.
 const TABLE_PLACE: &str = "{provenance_table}";
@@ -35,6 +36,8 @@ pub(super) struct Session {
     pub(super) upserts: HashMap<Table, Statement>,
     /// Whether the database keeps rejected rows.
     pub(super) has_rejects: bool,
+    /// The columns that there are, by table; known only where the schema may be an older one.
+    pub(super) known_columns: HashSet<(String, String)>,
     connection: JoinHandle<()>,
 }
 
@@ -49,10 +52,59 @@ impl Session {
     /// Connects, brings the schema up to date and prepares the statements.
     pub(super) async fn open(settings: Arc<Settings>) -> Result<Self, Error> {
         let patience = settings.patience();
-        match tokio::time::timeout(patience, Self::connect(settings)).await {
+        let opened = async { Self::connect(settings).await?.prepare().await };
+        match tokio::time::timeout(patience, opened).await {
             Ok(opened) => opened,
             Err(_) => Err(Error::Away(format!("no connection that answers within {} s", patience.as_secs()))),
         }
+    }
+
+    /// Connects to read one consistent state of the database, which stays as
+    /// it is: the schema, too, be it an older one.
+    pub(super) async fn open_to_read(settings: Arc<Settings>) -> Result<Self, Error> {
+        let patience = settings.patience();
+        let opened = async {
+            let mut session = Self::connect(settings).await?;
+            let limit_ms = session.settings.statement_timeout.as_millis();
+            // The store is filled between two statements, which may take its time.
+            let prepare = format!(
+                "SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = 0; \
+                 SET client_encoding = 'UTF8'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            );
+            session.client.batch_execute(&prepare).await?;
+            let sql = "SELECT table_name::text, column_name::text FROM information_schema.columns \
+                       WHERE table_schema = ANY(current_schemas(false))";
+            for row in session.client.query(sql, &[]).await? {
+                session.known_columns.insert((row.try_get(0)?, row.try_get(1)?));
+            }
+            Ok(session)
+        };
+        match tokio::time::timeout(patience, opened).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Error::Away(format!("no connection that answers within {} s", patience.as_secs()))),
+        }
+    }
+
+    /// Whether the database has a table, where its schema may be an older one.
+    pub(super) fn has_table(&self, table: &str) -> bool {
+        self.known_columns.iter().any(|(known, _)| known == table)
+    }
+
+    async fn prepare(mut self) -> Result<Self, Error> {
+        let limit_ms = self.settings.statement_timeout.as_millis();
+        let prepare = format!(
+            "SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}; \
+             SET client_encoding = 'UTF8'; SET client_min_messages = warning"
+        );
+        self.client.batch_execute(&prepare).await?;
+        self.migrate().await?;
+        for table in Table::ALL {
+            let statement = self.client.prepare(&table.upsert(&self.settings.provenance_table)).await?;
+            self.upserts.insert(table, statement);
+        }
+        let rejects = self.client.query_one("SELECT EXISTS (SELECT 1 FROM replication_rejects)", &[]).await?;
+        self.has_rejects = rejects.try_get(0)?;
+        Ok(self)
     }
 
     async fn connect(settings: Arc<Settings>) -> Result<Self, Error> {
@@ -64,23 +116,17 @@ impl Session {
                 tracing::debug!(%error, "the connection to the database has ended");
             }
         });
-        let mut session = Self { client, settings, upserts: HashMap::new(), has_rejects: false, connection };
+        let session = Self {
+            client,
+            settings,
+            upserts: HashMap::new(),
+            has_rejects: false,
+            known_columns: HashSet::new(),
+            connection,
+        };
         // First of all: nothing is to be set on a connection that others share.
         session.refuse_pooler().await?;
         session.refuse_encoding().await?;
-        let limit_ms = session.settings.statement_timeout.as_millis();
-        let prepare = format!(
-            "SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}; \
-             SET client_encoding = 'UTF8'; SET client_min_messages = warning"
-        );
-        session.client.batch_execute(&prepare).await?;
-        session.migrate().await?;
-        for table in Table::ALL {
-            let statement = session.client.prepare(&table.upsert(&session.settings.provenance_table)).await?;
-            session.upserts.insert(table, statement);
-        }
-        let rejects = session.client.query_one("SELECT EXISTS (SELECT 1 FROM replication_rejects)", &[]).await?;
-        session.has_rejects = rejects.try_get(0)?;
         Ok(session)
     }
 

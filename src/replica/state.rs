@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::Error;
 use super::position::{Phase, Position};
+use super::cells::SqlTime;
 use super::session::Session;
 use super::tables::Table;
 use crate::store::CommitNumber;
-use crate::task::Seq;
+use crate::task::{Seq, Timestamp};
 
 /// The row as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,26 @@ pub(super) struct State {
     pub(super) at: Position,
     pub(super) newest_change: CommitNumber,
     pub(super) log_position: Seq,
+    /// When rows were written last.
+    pub(super) written_at: Timestamp,
+    /// Where the owner can be reached.
+    pub(super) owner_address: Option<String>,
+    /// The owner's last sign of life; `None`: it has stopped in order, or never gave one.
+    pub(super) seen: Option<Seen>,
+}
+
+/// A sign of life, by the clock of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) at: Timestamp,
+    pub(super) seconds_ago: i64,
+}
+
+impl State {
+    /// Where the owner can be reached, for people.
+    pub(super) fn owner(&self) -> &str {
+        self.owner_address.as_deref().unwrap_or("an address that it did not tell")
+    }
 }
 
 /// What the store here has.
@@ -46,31 +67,40 @@ pub(super) enum Begin {
 
 /// How long it may take to make the copy of another store ours.
 const ADOPTION: Duration = Duration::from_hours(1);
-const COLUMNS: &str = "store_id, epoch, commit, done, scan_table, scan_after, newest_change, log_position";
 
 /// Reads the row, if there is one.
 pub(super) async fn load(client: &impl GenericClient) -> Result<Option<State>, Error> {
-    let row = client.query_opt(&format!("SELECT {COLUMNS} FROM replication_state"), &[]).await?;
+    // By names: an older schema lacks some of them.
+    let row = client.query_opt("SELECT *, now() AS seen_from FROM replication_state", &[]).await?;
     row.as_ref().map(read).transpose()
 }
 
 fn read(row: &Row) -> Result<State, Error> {
-    let whole = |at: usize| -> Result<u64, Error> { Ok(u64::try_from(row.try_get::<_, i64>(at)?).unwrap_or(0)) };
-    let phase: Option<String> = row.try_get(4)?;
+    let whole =
+        |name: &str| -> Result<u64, Error> { Ok(u64::try_from(row.try_get::<_, i64>(name)?).unwrap_or(0)) };
+    let phase: Option<String> = row.try_get("scan_table")?;
     let scan = match phase {
         Some(name) => {
             let unknown = || Error::Setup(format!("replication_state says {name:?} as scan_table, which is none"));
-            Some((Phase::named(&name).ok_or_else(unknown)?, row.try_get(5)?))
+            Some((Phase::named(&name).ok_or_else(unknown)?, row.try_get("scan_after")?))
         }
         None => None,
     };
-    let done = usize::try_from(whole(3)?).unwrap_or(usize::MAX);
+    let done = usize::try_from(whole("done")?).unwrap_or(usize::MAX);
+    let seen_from = row.try_get::<_, SqlTime>("seen_from")?.0;
+    let seen = row.try_get::<_, Option<SqlTime>>("seen_at").ok().flatten().map(|SqlTime(at)| {
+        let seconds_ago = seen_from.as_micros().saturating_sub(at.as_micros()) / 1_000_000;
+        Seen { at, seconds_ago }
+    });
     Ok(State {
-        store: row.try_get(0)?,
-        epoch: row.try_get(1)?,
-        at: Position { commit: CommitNumber(whole(2)?), done, scan },
-        newest_change: CommitNumber(whole(6)?),
-        log_position: Seq(whole(7)?),
+        store: row.try_get("store_id")?,
+        epoch: row.try_get("epoch")?,
+        at: Position { commit: CommitNumber(whole("commit")?), done, scan },
+        newest_change: CommitNumber(whole("newest_change")?),
+        log_position: Seq(whole("log_position")?),
+        written_at: row.try_get::<_, SqlTime>("written_at")?.0,
+        owner_address: row.try_get("owner_address").ok().flatten(),
+        seen,
     })
 }
 
@@ -129,7 +159,9 @@ impl Session {
                     "INSERT INTO replication_state \
                      (store_id, epoch, commit, done, scan_table, scan_after, newest_change, log_position) \
                      VALUES ($1, 1, $2, 0, $3, NULL, 0, 0) \
-                     ON CONFLICT (single) DO UPDATE SET store_id = excluded.store_id, commit = excluded.commit, \
+                     ON CONFLICT (single) DO UPDATE SET store_id = excluded.store_id, \
+                     epoch = replication_state.epoch + (replication_state.store_id <> excluded.store_id)::int, \
+                     seen_at = NULL, owner_address = NULL, commit = excluded.commit, \
                      done = 0, scan_table = excluded.scan_table, scan_after = NULL, written_at = now()",
                     &[&local.store, &commit, &phase],
                 )
@@ -195,6 +227,9 @@ mod tests {
             at: Position { commit: CommitNumber(commit), done: 0, scan: None },
             newest_change: CommitNumber(commit),
             log_position: Seq(1),
+            written_at: Timestamp::from_micros(0),
+            owner_address: None,
+            seen: None,
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Figures {
     pub lag_changes: u64,
     /// When the oldest of them was made.
     pub behind_since: Option<Timestamp>,
+    /// Whether this data directory is the owner of the copy; `None`: not known yet.
+    pub owner: Option<bool>,
     /// What a scan reads now.
     pub scanning: Option<&'static str>,
     /// Rows written since the start.
@@ -95,6 +97,7 @@ impl Status {
             database,
             lag_changes: 0,
             behind_since: None,
+            owner: None,
             scanning: None,
             rows: 0,
             rejects: 0,
@@ -121,6 +124,7 @@ impl Status {
     pub(super) fn note_position(&self, at: &Position) {
         let mut inner = self.lock();
         inner.at = Some(at.commit);
+        inner.figures.owner = Some(true);
         inner.figures.scanning = at.scan.as_ref().map(|(phase, _)| phase.as_str());
         inner.figures.doing = if at.scan.is_some() { Doing::Scanning } else { Doing::Following };
         if inner.told.take().is_some() {
@@ -146,6 +150,9 @@ impl Status {
         let (doing, message) = (doing(error), error.to_string());
         let mut inner = self.lock();
         inner.figures.doing = doing;
+        if doing == Doing::Refused {
+            inner.figures.owner = Some(false);
+        }
         inner.figures.last_error = Some((now, message.clone()));
         let database = inner.figures.database.clone();
         if inner.told.as_ref() == Some(&message) {
@@ -163,6 +170,6 @@ fn doing(error: &Error) -> Doing {
     match error {
         Error::Away(_) | Error::Slow(_) | Error::Conflict(_) => Doing::Away,
         Error::Setup(_) | Error::Row { .. } | Error::Engine(_) | Error::Store(_) => Doing::Misconfigured,
-        Error::Foreign(_) => Doing::Refused,
+        Error::Foreign(_) | Error::Lost(_) => Doing::Refused,
     }
 }

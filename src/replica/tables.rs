@@ -87,7 +87,7 @@ const PROJECTS: Columns = &[
     ("version", Int),
     ("document", Json),
 ];
-const TIER_PAUSES: Columns = &[("tier", Text), ("paused_at", Time), ("resumed_at", Time)];
+const TIER_PAUSES: Columns = &[("tier", Text), ("paused_at", Time), ("resumed_at", Time), ("had_consumer", Flag)];
 const TASKS: Columns = &[
     ("id", Kind::Uuid),
     ("project_id", Text),
@@ -280,8 +280,23 @@ impl Table {
     /// A page of rows by key, after the key given as the first parameters
     /// where `after` is set. Text is ordered by its bytes, as keys are here.
     pub(super) fn page(self, provenance_table: &str, after: bool, limit: usize) -> String {
+        self.page_of(provenance_table, after, limit, |_| true)
+    }
+
+    /// The same of a schema that may be an older one: columns that it does not
+    /// have are null.
+    pub(super) fn page_of(
+        self,
+        provenance_table: &str,
+        after: bool,
+        limit: usize,
+        has: impl Fn(&str) -> bool,
+    ) -> String {
         let columns = self.columns();
-        let values: Vec<String> = columns.iter().map(|(name, kind)| format!("{name}{}", kind.read_as())).collect();
+        let value = |(name, kind): &(&str, Kind)| {
+            if has(name) { format!("{name}{}", kind.read_as()) } else { format!("NULL::{} AS {name}", kind.sent_as()) }
+        };
+        let values: Vec<String> = columns.iter().map(value).collect();
         let ordered: Vec<String> =
             columns[..self.key_columns()].iter().map(|(name, kind)| format!("{name}{}", kind.collation())).collect();
         let places: Vec<String> = (1..=self.key_columns()).map(|at| format!("${at}")).collect();
@@ -432,7 +447,7 @@ mod tests {
         );
         assert_eq!(
             Table::TierPauses.page("p", true, 5),
-            "SELECT tier, paused_at, resumed_at FROM tier_pauses WHERE (tier COLLATE \"C\") > ($1) \
+            "SELECT tier, paused_at, resumed_at, had_consumer FROM tier_pauses WHERE (tier COLLATE \"C\") > ($1) \
              ORDER BY tier COLLATE \"C\" LIMIT 5"
         );
     }

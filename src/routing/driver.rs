@@ -85,7 +85,7 @@ impl Driver {
             waits.borrow_and_update();
             let pause = match self.take(&mut calls).await {
                 Ok(pause) => pause,
-                Err(Error::ShuttingDown | Error::Unknown) => break,
+                Err(Error::NotOwner | Error::ShuttingDown | Error::Unknown) => break,
                 Err(error) => {
                     tracing::debug!(%error, "failed to take tasks that are to be routed");
                     Pause { length: ENGINE_PAUSE, ends_with_work: false }

@@ -117,18 +117,25 @@ pub fn restore_backup(config: &Config, from: &Path) -> anyhow::Result<RestoreRep
     Ok(RestoreReport { restored: None, begun })
 }
 
-/// Makes a new data directory from the copy in the configured database.
-pub async fn restore(config: &Config, incomplete: bool) -> anyhow::Result<RestoreReport> {
+/// Looks at the copy in the configured database, which a data directory is to
+/// be made from. Nothing is changed.
+pub async fn look_at_copy(config: &Config) -> anyhow::Result<replica::Restore> {
     let Some(settings) = config.storage.replica(false) else {
         anyhow::bail!("storage.database_url is not set: there is nothing to restore from");
     };
+    Ok(replica::Restore::look(settings).await?)
+}
+
+/// Makes a new data directory from the copy that was looked at. It takes the
+/// copy over at its first start; until then nothing in the database changes.
+pub async fn restore(config: &Config, copy: replica::Restore, incomplete: bool) -> anyhow::Result<RestoreReport> {
     let unfinished = Unfinished::new(&config.engine.data_dir)?;
     let store = Store::open(&unfinished.path, to_usize(config.engine.store_cache_bytes))?;
     let now = Clock::new().now();
-    let restore = replica::Restore::load(&store, settings, incomplete, now).await?;
+    let (restored, claim) = copy.load(&store, incomplete, now).await?;
     let begun = engine::begin_again(&store, engine_settings(config), now)?;
-    let restored = restore.take_over(&store).await?;
     drop(store);
+    claim.save(&unfinished.path).context("failed to keep what the directory was restored from")?;
     unfinished.finish()?;
     Ok(RestoreReport { restored: Some(restored), begun })
 }

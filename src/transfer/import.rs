@@ -475,6 +475,7 @@ impl Answers {
 /// What ends an import, as its last line.
 fn failure(error: &Error) -> Vec<u8> {
     let code = match error {
+        Error::NotOwner => "not_owner",
         Error::ShuttingDown => "shutting_down",
         Error::DiskFull { .. } => "storage_full",
         Error::Unknown => "outcome_unknown",

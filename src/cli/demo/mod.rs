@@ -20,7 +20,7 @@ use super::serve::{start_failure, start_log};
 use super::signals::{no_runtime, stop_token};
 use super::simulate::{agent, qa, rag, worker};
 use crate::config::{Config, Flag, Sources};
-use crate::service::{Service, StartError};
+use crate::service::{Rights, Service, StartError};
 use crate::telemetry::Log;
 
 /// Port tried first.
@@ -154,9 +154,9 @@ async fn start(arguments: &Arguments, directory: &Directory, asked: &Asked) -> R
     let first = arguments.port.unwrap_or(USUAL_PORT);
     let config = config(first, directory, asked)?;
     let log = start_log(&config.telemetry);
-    let started = match Service::start(&config, false).await {
+    let started = match Service::start(&config, Rights::default()).await {
         Err(StartError::Bind { .. }) if arguments.port.is_none() => {
-            Service::start(&self::config(0, directory, asked)?, false).await.map_err(start_failure)
+            Service::start(&self::config(0, directory, asked)?, Rights::default()).await.map_err(start_failure)
         }
         started => started.map_err(start_failure),
     };

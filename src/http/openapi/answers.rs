@@ -333,6 +333,9 @@ pub(in crate::http) struct ImportSummary {
 pub(in crate::http) struct Probe {
     /// `alive`, `ready` or `not ready`.
     status: String,
+    /// `not_owner` where another data directory has taken over the copy in Postgres.
+    #[schema(nullable = false)]
+    reason: Option<String>,
 }
 
 /// Whether the service works, and what it depends on.
@@ -351,6 +354,9 @@ pub(in crate::http) struct DetailedHealth {
     dependencies: (),
     /// How much there is of what.
     figures: HealthFigures,
+    /// `not_owner` where another data directory has taken over the copy in Postgres.
+    #[schema(nullable = false)]
+    reason: Option<String>,
 }
 
 /// Something that the service depends on.

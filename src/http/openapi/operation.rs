@@ -236,7 +236,7 @@ impl Described {
 
     /// It changes what is stored.
     pub(super) fn writes(self) -> Self {
-        self.reads().problem(503, &["storage_full", "outcome_unknown"])
+        self.reads().problem(503, &["storage_full", "outcome_unknown", "not_owner"])
     }
 
     /// It goes through provenance, in a limited time.

@@ -87,7 +87,7 @@ async fn filters_narrow_the_list() {
         let page = client.get(&path).await.json();
         let letters = page["dead_letters"].as_array().unwrap();
         seen.extend(letters.iter().map(|letter| letter["id"].as_u64().unwrap()));
-        assert!(letters.iter().all(|letter| letter["source"] == "/qa" && letter["type"] == "dats.task.validated"));
+        assert!(letters.iter().all(|letter| letter["source"] == "/qa" && letter["type"] == "task.validated"));
         let Some(next) = page["next_cursor"].as_str() else { break };
         assert_eq!(client.get(&format!("dead-letters?cursor={next}")).await.status, 422);
         cursor = format!("&cursor={next}");

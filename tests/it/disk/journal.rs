@@ -169,7 +169,7 @@ impl Journal {
             }
             // The lease is given, but its task could not be read.
             Error::Store(_) if matches!(lost, Lost::Other) => Ok(false),
-            Error::Overloaded | Error::DiskFull { .. } | Error::Store(_) => Err(error.into()),
+            Error::Overloaded | Error::NotOwner | Error::DiskFull { .. } | Error::Store(_) => Err(error.into()),
         }
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod equal;
 mod faults;
 mod histories;
 mod late;
+mod ownership;
 mod pooler;
 mod refusals;
 mod restore;

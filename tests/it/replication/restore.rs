@@ -71,7 +71,8 @@ async fn goes_on_where_the_lost_one_was() {
     let restored = restore(&new, &database.url());
     assert_eq!(restored.code, 0, "{}", restored.stderr);
     assert_eq!(restore(&new, &database.url()).code, 1, "a data directory with something in it is left alone");
-    let server = new.start();
+    // The lost one was killed a moment ago: it may be alive.
+    let server = new.clone().flag("--take-over").start();
     let client = Client::new(&server.address);
     for (path, before) in paths.into_iter().zip(before) {
         assert_eq!(facts(&client, path).await, before, "{path}");
@@ -104,7 +105,8 @@ async fn goes_on_where_the_lost_one_was() {
     assert_eq!(verified.code, 0, "{} {}", verified.stdout, verified.stderr);
     // Should the lost one turn up again, it has lost its right to the copy.
     let mut server = lost.start();
-    copy_becomes(&server, &lost, |copy| copy["status"] == "refused").await;
+    let copy = copy_becomes(&server, &lost, |copy| copy["status"] == "refused").await;
+    assert!(copy["last_error"]["message"].as_str().unwrap().contains("has taken over the copy"), "{copy}");
     server.kill();
 }
 
@@ -154,7 +156,7 @@ async fn imported_entries_of_another_audit_trail_come_back() {
         restored.stdout,
         restored.stderr
     );
-    let server = new.start();
+    let server = new.clone().flag("--take-over").start();
     let client = Client::new(&server.address);
     assert_eq!(page(&client, "taint-events?limit=1000").await, before);
     // Known again, and numbered on.
