@@ -164,8 +164,8 @@ enum Remote {
     Taint(taint::Arguments),
     /// Say that a record may be bad.
     Suspect(taint::Arguments),
-    /// Say that a record is good after all.
-    Clear(taint::Arguments),
+    /// Say that a record is good after all, or take a whole cascade back.
+    Clear(taint::ClearArguments),
     /// Import the provenance files of the old program.
     Import(import::Arguments),
     /// Write provenance as files of the old program.
@@ -237,7 +237,7 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
         Remote::Provenance(action) => provenance::run(session, &action).await,
         Remote::Taint(arguments) => taint::run(session, "taint", &arguments).await,
         Remote::Suspect(arguments) => taint::run(session, "suspect", &arguments).await,
-        Remote::Clear(arguments) => taint::run(session, "clear", &arguments).await,
+        Remote::Clear(arguments) => taint::clear(session, arguments).await,
         Remote::Import(arguments) => import::run(session, &arguments).await,
         Remote::Export(arguments) => export::run(session, &arguments).await,
         Remote::Checkpoint(action) => checkpoint::run(session, &action).await,

@@ -52,6 +52,68 @@ impl Arguments {
     }
 }
 
+/// What is good after all: one record, or all that a cascade said.
+#[derive(Debug, Args)]
+pub(super) struct ClearArguments {
+    /// The record, or an artifact it made.
+    #[arg(required_unless_present = "cascade")]
+    id: Option<String>,
+    /// Take back all that this cascade or rollback said, and nothing else.
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["id", "max_depth", "cancel_running", "source_id", "cascade_id"],
+    )]
+    cascade: Option<String>,
+    /// Why, for the audit trail.
+    #[arg(long, required_unless_present = "cascade")]
+    reason: Option<String>,
+    /// Change nothing, only show what would change.
+    #[arg(long)]
+    dry_run: bool,
+    /// Look only so far.
+    #[arg(long, value_name = "DEPTH", requires = "dry_run")]
+    max_depth: Option<u32>,
+    /// Cancel running tasks that use what is no longer clean.
+    #[arg(long, conflicts_with = "dry_run")]
+    cancel_running: bool,
+    /// The record or artifact that it was concluded from.
+    #[arg(long, value_name = "ID")]
+    source_id: Option<String>,
+    /// The id to find it by in the audit trail.
+    #[arg(long, value_name = "ID")]
+    cascade_id: Option<String>,
+}
+
+pub(super) async fn clear(session: &Session, arguments: ClearArguments) -> Result<(), Failure> {
+    let ClearArguments { id, cascade, reason, dry_run, max_depth, cancel_running, source_id, cascade_id } = arguments;
+    if let Some(cascade) = cascade {
+        let mut body = json!({"dry_run": dry_run});
+        if let Some(reason) = reason {
+            body["reason"] = reason.into();
+        }
+        let answer = session.client.post(&format!("/cascades/{}/clear", segment(&cascade)), &body).await?;
+        return session.screen.show(&answer, taken_back);
+    }
+    let (id, reason) = (id.unwrap_or_default(), reason.unwrap_or_default());
+    let arguments = Arguments { id, reason, dry_run, max_depth, cancel_running, source_id, cascade_id };
+    run(session, "clear", &arguments).await
+}
+
+fn taken_back(screen: &Screen, undone: &Value) -> String {
+    let verb = if undone["dry_run"].as_bool() == Some(true) { "would be" } else { "were" };
+    let lists = [("verdicts", "verdicts as before"), ("checkpoints", "checkpoints valid again")];
+    let mut lines = vec![format!("{} facts {verb} taken back", text(&undone["facts"]))];
+    for (name, what) in lists {
+        let ids: Vec<String> = items(&undone[name]).iter().map(text).collect();
+        if !ids.is_empty() {
+            lines.push(format!("{what}: {}", ids.join(", ")));
+        }
+    }
+    lines.push(shown(screen, undone));
+    lines.join("\n")
+}
+
 /// `word` is the last part of the path: `taint`, `suspect` or `clear`.
 pub(super) async fn run(session: &Session, word: &str, arguments: &Arguments) -> Result<(), Failure> {
     let path = format!("/provenance/{}/{word}", segment(&arguments.id));

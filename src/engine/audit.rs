@@ -165,7 +165,12 @@ fn page(
 fn own_bytes(cascade: &CascadeRow) -> usize {
     let why = match &cascade.cause {
         Cause::Rollback { why, .. } => why.len(),
-        Cause::Said { .. } | Cause::Arrival(_) | Cause::Verdict(_) | Cause::Import(_) | Cause::Upgrade => 0,
+        Cause::Said { .. }
+        | Cause::Arrival(_)
+        | Cause::Verdict(_)
+        | Cause::Import(_)
+        | Cause::Upgrade
+        | Cause::Undo => 0,
     };
     ENTRY_BYTES + cascade.reason.len() + why
 }

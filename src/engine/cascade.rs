@@ -69,6 +69,8 @@ pub struct Cascade {
     pub graph: Graph,
     /// What changed.
     pub step: Step,
+    /// Whether it said anything that it had not said before.
+    pub is_change: bool,
     /// Running tasks that use what is no longer clean.
     pub running: Vec<TaskId>,
     /// Those of them that were cancelled.

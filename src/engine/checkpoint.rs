@@ -154,10 +154,10 @@ impl Automatic {
         Some(kept.remove(place).place)
     }
 
-    /// These can't be rolled back to any more.
-    pub(super) fn invalidate(&mut self, checkpoint: &Checkpoint) {
+    /// This one can be rolled back to, or not, from now on.
+    pub(super) fn set_valid(&mut self, checkpoint: &Checkpoint) {
         let kept = self.kept.get_mut(&checkpoint.project).into_iter().flatten();
-        kept.filter(|kept| kept.place.1 == checkpoint.id).for_each(|kept| kept.is_valid = false);
+        kept.filter(|kept| kept.place.1 == checkpoint.id).for_each(|kept| kept.is_valid = checkpoint.is_valid);
     }
 
     /// Writes what has changed.

@@ -18,9 +18,10 @@ use super::incoming::EventOutcome;
 use super::rollback::{Rollback, RollbackRequest};
 use super::routing::TakenRouting;
 use super::turns::Grant;
+use super::undo::{UndoRequest, Undone};
 use crate::store::{Checkpoint, Committed, DeadLetter, Project};
 use crate::task::{
-    Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
+    Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
 };
 
 /// Where an answer goes.
@@ -176,6 +177,13 @@ pub(super) enum Command {
     Rollback {
         request: Box<RollbackRequest>,
         reply: Reply<Box<Rollback>>,
+    },
+    /// Takes back a cascade, whose steps up to `until` are given.
+    Undo {
+        request: Box<UndoRequest>,
+        steps: Vec<Seq>,
+        until: Seq,
+        reply: Reply<Box<Undone>>,
     },
     Queues {
         reply: Reply<Vec<Queue>>,

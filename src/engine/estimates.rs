@@ -1,6 +1,6 @@
 //! Estimates: told at a submission, compared and learnt from at the end.
 
-use super::api::Estimates;
+use super::figures::Estimates;
 use super::machine::Machine;
 use crate::store;
 use crate::task::{Estimated, Pending, State, Status, Task, TaskId, Timestamp};

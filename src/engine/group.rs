@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::answer::Compact;
 use super::api::Backlog;
 use super::pause::Changed;
-use crate::lineage::{Graph, Relationship};
+use crate::lineage::{Graph, Relationship, Statement};
 use crate::store::{self, Batch, Checkpoint, ContentFile, Recent, Record, RecordInput, RecordOutput};
 use crate::task::{
     ArtifactId, CheckpointId, Content, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
@@ -39,6 +39,10 @@ pub(super) struct Group {
     pub(super) unlisted: HashMap<RecordId, Record>,
     /// Imported events, by id: what tells them from others, and the number of the last one.
     pub(super) events: (HashMap<String, [u8; 32]>, Option<u64>),
+    /// What was said of records of which more was said, or less.
+    pub(super) statements: HashMap<RecordId, Vec<Statement>>,
+    /// The cascades of the steps that said it.
+    pub(super) cascades: HashMap<Seq, String>,
     /// Checkpoints that have changed.
     pub(super) checkpoints: BTreeMap<CheckpointId, Checkpoint>,
     /// Answers under new idempotency keys.

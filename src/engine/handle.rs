@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::api::{
-    Answer, Error, Figures, Granted, IdempotencyKey, LeaseRequest, LogPage, NewProject, PageStart, ProjectPatch,
-    ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
+    Answer, Error, Granted, IdempotencyKey, LeaseRequest, LogPage, NewProject, PageStart, ProjectPatch, ProjectStatus,
+    Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
 };
 use super::command::{Command, Reply, Routed};
 use super::contents::Prepared;
+use super::figures::Figures;
 use super::incoming::{EventOutcome, Incoming};
 use super::machine::Machine;
 use super::queue::{self, CommandSender};

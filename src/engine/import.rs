@@ -8,7 +8,7 @@ use super::command::Command;
 use super::handle::Engine;
 use super::machine::Machine;
 use super::word::Word;
-use crate::lineage::{Action, Fact, Flag, FlagChange, Step};
+use crate::lineage::{Action, Flag, FlagChange, Saying, Step, live};
 use crate::store::{self, CascadeRow, Cause, ChangeRow, Changes, Checkpoint, ImportedEvent, Page, PageBudget, Record};
 use crate::task::{CheckpointId, RecordId, Seq, Timestamp};
 
@@ -185,21 +185,28 @@ impl Machine {
         now: Timestamp,
     ) -> Stored<()> {
         let Some(imported) = &mut record.imported else { return Ok(()) };
-        let graph = self.provenance.graph();
-        let fact = graph.find(record.id).and_then(|node| graph.record(node)).and_then(|known| known.fact);
+        let statements = self.statements(record.id)?;
+        let standing = live(&statements).iter().filter(|statement| statement.kind == Saying::Taint);
+        let standing: Vec<Seq> = standing.map(|statement| statement.step).collect();
         let told_before = before.and_then(|before| before.imported.as_ref()?.tainted_in);
-        let action = match (&imported.taint, fact) {
-            (Some(_), Some(Fact::Tainted(at))) => {
-                imported.tainted_in = told_before.filter(|told| *told == at);
+        let told_before = told_before.filter(|told| standing.contains(told));
+        let taint = imported.taint.clone();
+        let (seq, said) = match (&taint, told_before) {
+            (Some(_), told) if told.is_some() || !standing.is_empty() => {
+                imported.tainted_in = told;
                 return Ok(());
             }
-            (None, Some(Fact::Tainted(at))) if told_before == Some(at) => Action::Clear,
-            (None, _) => return Ok(()),
-            (Some(_), _) => Action::Taint,
+            (Some(_), _) => {
+                let said = self.say(Action::Taint, &[record.id], IMPORT_CASCADE)?;
+                imported.tainted_in = Some(said.seq);
+                (said.seq, said.step)
+            }
+            (None, Some(told)) => {
+                imported.tainted_in = None;
+                self.retract(record.id, told)?
+            }
+            (None, None) => return Ok(()),
         };
-        let taint = imported.taint.clone();
-        let (seq, said) = self.provenance.apply(action, &[record.id])?;
-        imported.tainted_in = (action == Action::Taint).then_some(seq);
         let at = taint.as_ref().and_then(|taint| taint.at).unwrap_or(now);
         let (reason, source) = taint.map_or((None, None), |taint| (taint.reason, taint.by));
         let row = CascadeRow {

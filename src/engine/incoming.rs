@@ -194,7 +194,7 @@ impl Machine {
             Ok(cascade) => cascade,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let outcome = outcome(!cascade.step.facts.is_empty());
+        let outcome = outcome(cascade.is_change);
         let known = cascade.graph.find(cascade.record).and_then(|node| cascade.graph.record(node));
         let project = known.and_then(|known| ProjectId::new(cascade.graph.project_id(known.project)?).ok());
         let Some(project) = project else {

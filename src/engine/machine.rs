@@ -11,11 +11,12 @@ use std::sync::Arc;
 use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
-use super::api::{Estimates, Refusal};
+use super::api::Refusal;
 use super::attempts::Attempts;
 use super::checkpoint::Automatic;
 use super::dead_letters::Letters;
 use super::entry::{Entry, Known};
+use super::figures::Estimates;
 use super::group::{Group, InStore, Publication};
 use super::hot::{HotTasks, IdHash};
 use super::housekeeping::Removed;
@@ -67,6 +68,8 @@ pub(super) struct Machine {
     pub(super) estimator: Estimator,
     pub(super) estimates: Estimates,
     pub(super) provenance: Provenance,
+    /// The records whose fact does not say all that was said of them.
+    pub(super) stated: HashSet<RecordId, IdHash>,
     pub(super) automatic: Automatic,
     pub(super) group: Group,
     /// After which steps of the graph attempts began.
@@ -120,6 +123,7 @@ impl Machine {
             estimator: Estimator::recovered(recovered.estimates),
             estimates: Estimates::default(),
             provenance: Provenance::new(recovered.graph),
+            stated: recovered.stated.into_iter().collect(),
             automatic: Automatic::recovered(
                 settings.checkpoints,
                 recovered.automatic_checkpoints,
@@ -454,6 +458,8 @@ impl Machine {
             group.batch.put_record(record)?;
         }
         self.automatic.finish(&mut group.batch)?;
+        let said = std::mem::take(&mut group.statements);
+        self.keep_statements(&mut group.batch, said)?;
         for checkpoint in group.checkpoints.values() {
             group.batch.put_checkpoint(checkpoint)?;
         }

@@ -19,6 +19,7 @@ mod copying;
 mod dead_letters;
 mod entry;
 mod estimates;
+mod figures;
 mod group;
 mod handle;
 mod hot;
@@ -49,21 +50,23 @@ mod runs;
 mod settings;
 mod sharded;
 mod signals;
+mod statements;
 mod submit;
 mod supply;
 mod tables;
 mod tree;
 mod turns;
 mod unclaimed;
+mod undo;
 mod values;
 mod word;
 mod workers;
 mod writer;
 
 pub use api::{
-    Answer, Error, Estimates, Figures, Granted, Hold, IdempotencyKey, LeaseRequest, LogPage, Logged, NewProject,
-    PageStart, ProjectPatch, ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter,
-    TaskPage, UnknownDependency,
+    Answer, Error, Granted, Hold, IdempotencyKey, LeaseRequest, LogPage, Logged, NewProject, PageStart, ProjectPatch,
+    ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
+    UnknownDependency,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 pub use broker::{Dispatch, Position, QueueReport};
@@ -71,6 +74,7 @@ pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use checkpoint::NewCheckpoint;
 pub use contents::Prepared;
 pub use dead_letters::{LetterCounts, LetterEnd, LetterFilter, LetterHead, LetterPage};
+pub use figures::{Estimates, Figures};
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;
 pub use import::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult};
@@ -84,4 +88,5 @@ pub use settings::{CheckpointRules, RequireConsumer, Settings};
 pub use signals::Changed;
 pub use supply::Counted;
 pub use tree::TreeNode;
+pub use undo::{CascadeStep, CascadeSummary, UndoRequest, Undone};
 pub use word::Word;

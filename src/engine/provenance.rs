@@ -15,7 +15,8 @@ use super::hot::IdHash;
 use super::import::IMPORT_CASCADE;
 use super::machine::Machine;
 use super::records::RecordCounts;
-use crate::lineage::{self, Action, Began, Error, Flag, FlagChange, Graph, Known, Node, Project, Step};
+use super::undo::details_of;
+use crate::lineage::{self, Action, Began, Error, Fact, Flag, FlagChange, Graph, Known, Node, Project, Replaced, Step};
 use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput, ScanFilter};
 use crate::task::{ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, Status, Task, TaskId, Timestamp};
 
@@ -152,7 +153,7 @@ impl Provenance {
     }
 
     /// The same as a part of a step that has its own entry in the trail.
-    fn settle(&mut self, record: RecordId, status: RecordStatus) -> Stored<Step> {
+    pub(super) fn settle(&mut self, record: RecordId, status: RecordStatus) -> Stored<Step> {
         let step = self.graph.judge(record, status, self.next()).map_err(unexpected)?;
         self.note(record, &step);
         Ok(step)
@@ -183,6 +184,14 @@ impl Provenance {
     pub(super) fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
         let seq = self.next();
         let step = self.graph.apply(action, records, seq).map_err(unexpected)?;
+        self.mark(&step);
+        Ok((seq, step))
+    }
+
+    /// Gives records other facts, since something that was said is taken back.
+    pub(super) fn restate(&mut self, facts: &[(RecordId, Option<Fact>)]) -> Stored<(Seq, Step)> {
+        let seq = self.next();
+        let step = self.graph.restate(facts, seq).map_err(unexpected)?;
         self.mark(&step);
         Ok((seq, step))
     }
@@ -309,25 +318,17 @@ impl Machine {
     /// Taints, marks or clears, in one step with all that follows.
     pub(super) fn cascade(&mut self, request: CascadeRequest, now: Timestamp) -> Stored<Result<Cascade, Refusal>> {
         let graph = self.provenance.graph();
-        let named = resolve(graph, &request.subject).and_then(|node| Some((node, graph.record(node)?)));
-        let Some((node, known)) = named else { return Ok(Err(Refusal::SubjectNotFound(request.subject))) };
+        let Some(known) = resolve(graph, &request.subject).and_then(|node| graph.record(node)) else {
+            return Ok(Err(Refusal::SubjectNotFound(request.subject)));
+        };
         let (id, before) = (known.id, known.flag);
-        let (seq, mut step) = self.provenance.apply(request.action, &[id])?;
+        let mut said = self.say(request.action, &[id], &request.cascade_id)?;
         // Found good after another look: it counts as validated.
         if request.action == Action::Clear && before != Flag::Clean && known.status != RecordStatus::HumanApproved {
-            // One that had failed is an input again: what that changes is part of this.
-            let more = self.provenance.settle(id, RecordStatus::Passed)?.flags;
-            if !more.is_empty() {
-                step.flags.extend(more);
-                step.join();
-                step.flags.sort_by_key(|change| change.depth);
-            }
-            if let Some(record) = self.group.record(InStore { store: &self.store, recent: &self.recent }, id)? {
-                record.status = RecordStatus::Passed;
-            }
+            self.validate(id, &mut said.step)?;
         }
-        let running = self.running_users(&step)?;
-        if !step.flags.is_empty() || !step.facts.is_empty() {
+        let running = self.running_users(&said.step)?;
+        if !said.named.is_empty() {
             let row = CascadeRow {
                 at: now,
                 cascade_id: request.cascade_id.clone(),
@@ -341,9 +342,7 @@ impl Machine {
             };
             let graph = self.provenance.graph();
             // A mark on what is suspect anyway changes no flag, but counts once the taint has gone.
-            let said = FlagChange { record: node, from: before, to: before, depth: 0, through: None };
-            let told = if step.flags.is_empty() { std::slice::from_ref(&said) } else { &step.flags };
-            self.group.batch.put_cascade(seq, &row, Changes::of(graph, told))?;
+            self.group.batch.put_cascade(said.seq, &row, Changes::of(graph, &said.told(graph)))?;
         }
         let mut cancelled = Vec::new();
         if request.cancel_running {
@@ -356,7 +355,29 @@ impl Machine {
             }
         }
         let graph = self.provenance.graph().clone();
-        Ok(Ok(Cascade { cascade_id: request.cascade_id, record: id, graph, step, running, cancelled }))
+        let (cascade_id, is_change) = (request.cascade_id, !said.named.is_empty());
+        Ok(Ok(Cascade { cascade_id, record: id, graph, step: said.step, is_change, running, cancelled }))
+    }
+
+    /// Gives a record that was cleared the verdict `passed`, and keeps the one
+    /// that it had. One that had failed is an input again: what that changes is
+    /// part of the step.
+    fn validate(&mut self, id: RecordId, step: &mut Step) -> Stored<()> {
+        let more = self.provenance.settle(id, RecordStatus::Passed)?.flags;
+        if !more.is_empty() {
+            step.flags.extend(more);
+            step.join();
+            step.flags.sort_by_key(|change| change.depth);
+        }
+        let stored = InStore { store: &self.store, recent: &self.recent };
+        let Some(record) = self.group.record(stored, id)? else { return Ok(()) };
+        let (status, details) = (record.status, details_of(record.verification.as_deref()));
+        record.status = RecordStatus::Passed;
+        let statement = self.group.statements.get_mut(&id).and_then(|statements| statements.last_mut());
+        if let Some(statement) = statement.filter(|_| status != RecordStatus::Passed) {
+            statement.replaced = Some(Replaced { status, details });
+        }
+        Ok(())
     }
 
     /// The running tasks that were given an artifact of a record that is no

@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::answer::{self, Fixed};
-use super::api::{Answer, Backlog, Figures};
+use super::api::{Answer, Backlog};
+use super::figures::Figures;
 use super::group::Publication;
 use super::hot::HotTasks;
 use super::machine::Machine;

@@ -15,8 +15,9 @@ use super::handle::Engine;
 use super::machine::Machine;
 use super::provenance;
 use super::rerun::{self, Fate, Followed, Successor};
+use super::statements::RolledBack;
 use crate::lineage::{Action, Flag, Graph, Step};
-use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, ScanFilter, View};
+use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, RollbackRow, ScanFilter, View};
 use crate::task::{CheckpointId, OnChildFailure, ProjectId, RecordId, State, Status, Task, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
@@ -47,6 +48,8 @@ pub struct Rollback {
     pub graph: Graph,
     /// The flags that change.
     pub step: Step,
+    /// How many records it names that no rollback to this checkpoint has named before.
+    pub named: usize,
     /// Later checkpoints that can't be rolled back to any more.
     pub invalidated: Vec<CheckpointId>,
     /// Open tasks of the project from after the checkpoint: cancelled.
@@ -72,6 +75,7 @@ impl Rollback {
     #[must_use]
     pub fn is_change(&self) -> bool {
         let untouched = self.step.flags.is_empty()
+            && self.named == 0
             && self.invalidated.is_empty()
             && self.cancelled.is_empty()
             && self.requeued.is_empty();
@@ -136,6 +140,8 @@ struct Plan {
     records: Vec<RecordId>,
     /// Later checkpoints that are valid until now.
     later: Vec<Checkpoint>,
+    /// Later checkpoints that are not.
+    covered: Vec<CheckpointId>,
     /// Tasks to cancel, in order of their ids.
     cancel: Vec<TaskId>,
     /// Tasks to do again: what one depends on stands before it.
@@ -149,14 +155,18 @@ struct Plan {
 
 impl Plan {
     fn new(view: &View, graph: &Graph, checkpoint: &Checkpoint, requeue: bool) -> Stored<Self> {
-        let (records, spoilt) = made_after(graph, checkpoint);
-        let mut later = Vec::new();
+        let (records, spoilt) = made_after(view, graph, checkpoint)?;
+        let (mut later, mut covered) = (Vec::new(), Vec::new());
         for each in view.checkpoints_of(&checkpoint.project, None)? {
             let each = each?;
             if each.created_at <= checkpoint.created_at {
                 break;
             }
-            later.extend(each.is_valid.then_some(each));
+            if each.is_valid {
+                later.push(each);
+            } else {
+                covered.push(each.id);
+            }
         }
         let mut roots = Roots { view, known: HashMap::new() };
         let mut affected = BTreeSet::new();
@@ -176,8 +186,8 @@ impl Plan {
             affected.insert(roots.of(*task)?);
         }
         let ended = ended_by(view, &cancel)?;
-        let mut plan =
-            Self { records, later, cancel, again: Vec::new(), lost: Vec::new(), still_open: Vec::new(), requeue };
+        let (again, lost, still_open) = (Vec::new(), Vec::new(), Vec::new());
+        let mut plan = Self { records, later, covered, cancel, again, lost, still_open, requeue };
         let mut undone = BTreeSet::new();
         for root in affected {
             match view.task(root)? {
@@ -243,6 +253,12 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether there is anything to do.
+    fn is_change(&self) -> bool {
+        let is_again = self.requeue && !self.again.is_empty();
+        is_again || !(self.records.is_empty() && self.later.is_empty() && self.cancel.is_empty())
+    }
+
     fn renewed(&self) -> impl Iterator<Item = TaskId> {
         self.again.iter().map(|renewal| renewal.task)
     }
@@ -271,6 +287,7 @@ impl Plan {
             checkpoint,
             graph,
             step,
+            named: self.records.len(),
             invalidated: self.later.into_iter().map(|checkpoint| checkpoint.id).collect(),
             cancelled: self.cancel,
             running,
@@ -282,13 +299,24 @@ impl Plan {
     }
 }
 
-/// The records of the project that were made after the checkpoint and are not
-/// tainted yet, and the tasks that made them.
-fn made_after(graph: &Graph, checkpoint: &Checkpoint) -> (Vec<RecordId>, BTreeSet<TaskId>) {
-    let Some(project) = graph.find_project(&checkpoint.project) else { return (Vec::new(), BTreeSet::new()) };
+/// The records of the project that were made after the checkpoint and that no
+/// rollback to it has tainted yet, and the tasks that made those of them that
+/// nothing has.
+fn made_after(view: &View, graph: &Graph, checkpoint: &Checkpoint) -> Stored<(Vec<RecordId>, BTreeSet<TaskId>)> {
+    let (mut records, mut tasks) = (Vec::new(), BTreeSet::new());
+    let Some(project) = graph.find_project(&checkpoint.project) else { return Ok((records, tasks)) };
     let known = graph.nodes().filter_map(|node| graph.record(node));
     let after = known.filter(|known| known.project == project && known.created_at > checkpoint.created_at);
-    after.filter(|known| known.flag != Flag::Tainted).map(|known| (known.id, known.task)).unzip()
+    let mut rolled_back = RolledBack::new(view, &checkpoint.id);
+    for known in after {
+        if known.flag != Flag::Tainted {
+            tasks.insert(known.task);
+        } else if rolled_back.has_named(graph, known.id)? {
+            continue;
+        }
+        records.push(known.id);
+    }
+    Ok((records, tasks))
 }
 
 /// The open tasks of the project that were made after the checkpoint.
@@ -374,10 +402,16 @@ impl Machine {
         }
         let plan = Plan::new(&view, self.provenance.graph(), &checkpoint, request.requeue)?;
         let cascade_id = self.mint(now).to_string();
-        let step = self.taint_after(&plan, &cascade_id, request, now)?;
+        let is_change = plan.is_change();
+        let step = if is_change {
+            self.taint_after(&plan, &cascade_id, (request, &checkpoint), now)?
+        } else {
+            Step::default()
+        };
         for later in &plan.later {
-            self.automatic.invalidate(later);
-            self.group.checkpoints.insert(later.id.clone(), Checkpoint { is_valid: false, ..later.clone() });
+            let later = Checkpoint { is_valid: false, ..later.clone() };
+            self.automatic.set_valid(&later);
+            self.group.checkpoints.insert(later.id.clone(), later);
         }
         self.cancel_all(&plan.cancel, &format!("rollback to checkpoint {}: {}", checkpoint.id, request.reason), now)?;
         let running = self.running_users(&step)?;
@@ -385,24 +419,26 @@ impl Machine {
         let graph = self.provenance.graph().clone();
         checkpoint.rolled_back_at = Some(now);
         let rollback = plan.outcome(checkpoint.clone(), cascade_id, graph, step, running, again);
-        if rollback.is_change() {
+        if is_change {
             self.group.checkpoints.insert(checkpoint.id.clone(), checkpoint);
         }
         Ok(Ok(rollback))
     }
 
-    /// Taints what was made after the checkpoint, with all that follows.
+    /// Taints what was made after the checkpoint, with all that follows, and
+    /// keeps what taking that back needs.
     fn taint_after(
         &mut self,
         plan: &Plan,
         cascade_id: &str,
-        request: &RollbackRequest,
+        (request, checkpoint): (&RollbackRequest, &Checkpoint),
         now: Timestamp,
     ) -> Stored<Step> {
-        if plan.records.is_empty() {
-            return Ok(Step::default());
+        let mut said = self.say(Action::Taint, &plan.records, cascade_id)?;
+        if said.named.is_empty() {
+            // A step of its own all the same: the trail has every rollback.
+            (said.seq, said.step) = self.provenance.apply(Action::Taint, &[])?;
         }
-        let (seq, step) = self.provenance.apply(Action::Taint, &plan.records)?;
         let row = CascadeRow {
             at: now,
             cascade_id: cascade_id.to_owned(),
@@ -410,9 +446,21 @@ impl Machine {
             reason: format!("Rollback to checkpoint {}", request.checkpoint),
             source: None,
         };
-        let changes = Changes::of(self.provenance.graph(), &step.flags);
-        self.group.batch.put_cascade(seq, &row, changes)?;
-        Ok(step)
+        let graph = self.provenance.graph();
+        let changes = Changes::of(graph, &said.told(graph));
+        self.group.batch.put_cascade(said.seq, &row, changes)?;
+        let rollback = RollbackRow {
+            cascade_id: cascade_id.to_owned(),
+            checkpoint: checkpoint.id.clone(),
+            project: checkpoint.project.clone(),
+            at: now,
+            rolled_back_before: checkpoint.rolled_back_at,
+            invalidated: plan.later.iter().map(|later| later.id.clone()).collect(),
+            covered: plan.covered.clone(),
+            is_undone: false,
+        };
+        self.group.batch.put_rollback(said.seq, &rollback)?;
+        Ok(said.step)
     }
 
     /// Submits tasks again, those that others depend on first.

@@ -51,8 +51,8 @@ impl Machine {
                 }
             }
         }
-        let (seq, said) = self.provenance.apply(action, &[word.record])?;
-        if said.facts.is_empty() {
+        let said = self.say(action, &[word.record], IMPORT_CASCADE)?;
+        if said.named.is_empty() {
             return Ok(false);
         }
         let row = CascadeRow {
@@ -62,7 +62,8 @@ impl Machine {
             reason: word.reason.clone(),
             source: None,
         };
-        self.group.batch.put_cascade(seq, &row, Changes::of(self.provenance.graph(), &said.flags))?;
+        let graph = self.provenance.graph();
+        self.group.batch.put_cascade(said.seq, &row, Changes::of(graph, &said.told(graph)))?;
         Ok(true)
     }
 

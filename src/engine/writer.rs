@@ -208,7 +208,7 @@ impl Writer {
         self.read.progress.writer.enter(Doing::Deciding);
         match &command {
             // It is planned from what is committed.
-            Command::Rollback { .. } => self.commit(now)?,
+            Command::Rollback { .. } | Command::Undo { .. } => self.commit(now)?,
             Command::Requeue { event, .. } if event.event.is_rollback() => self.commit(now)?,
             _ => {}
         }
@@ -255,6 +255,9 @@ impl Writer {
             Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
             Command::Import { items, reply } => hold(reply, Ok::<_, Refusal>(machine.import(&items, now)?)),
             Command::Rollback { request, reply } => hold(reply, machine.rollback(&request, now)?.map(Box::new)),
+            Command::Undo { request, steps, until, reply } => {
+                hold(reply, machine.undo(&request, (steps, until), now)?.map(Box::new))
+            }
             Command::CreateCheckpoint { project, new, reply } => {
                 hold(reply, machine.create_checkpoint(&project, new, now)?)
             }

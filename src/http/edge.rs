@@ -24,7 +24,7 @@ use super::routes::Endpoint;
 use super::{
     artifacts, asyncapi, auth, cascades, checkpoints, dead_letters, docs, events_in, events_out, export, health,
     history, leases, lineage, openapi, path, projects, provenance, records, rollbacks, spans, taint_events, task_list,
-    tasks, transfer, tree,
+    tasks, transfer, tree, undo,
 };
 use crate::clock::Stopwatch;
 use crate::telemetry::Span;
@@ -253,6 +253,9 @@ fn dispatch(endpoint: Endpoint, call: Call) -> Pin<Box<dyn Future<Output = Reply
         Endpoint::MarkSuspect => Box::pin(cascades::suspect(call)),
         Endpoint::Clear => Box::pin(cascades::clear(call)),
         Endpoint::TaintEvents => Box::pin(taint_events::list(call)),
+        Endpoint::GetCascade => Box::pin(undo::get(call)),
+        Endpoint::ClearCascade => Box::pin(undo::clear(call)),
+        Endpoint::TakenBack => Box::pin(ready(undo::affected(&call))),
         Endpoint::ProjectConsistency => Box::pin(projects::consistency(call)),
         Endpoint::GetArtifact => Box::pin(artifacts::get(call)),
         Endpoint::ListCheckpoints => Box::pin(checkpoints::list(call)),

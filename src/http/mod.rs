@@ -61,6 +61,7 @@ mod tasks;
 mod timer;
 mod transfer;
 mod tree;
+mod undo;
 mod walks;
 mod wanted;
 

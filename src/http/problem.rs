@@ -379,6 +379,7 @@ impl From<Refusal> for Problem {
             Refusal::SubjectNotFound(_) => missing("provenance_not_found"),
             Refusal::TierNotFound(_) => missing("tier_not_found"),
             Refusal::CheckpointNotFound(_) => missing("checkpoint_not_found"),
+            Refusal::CascadeNotFound(_) => missing("cascade_not_found"),
             Refusal::CheckpointInvalid(_) => conflict("checkpoint_invalid"),
             Refusal::CheckpointOfOtherProject { .. } => conflict("checkpoint_of_other_project"),
             Refusal::ProjectChanged(_) => Self::version_mismatch(),

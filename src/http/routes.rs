@@ -53,6 +53,9 @@ pub(super) enum Endpoint {
     MarkSuspect,
     Clear,
     TaintEvents,
+    GetCascade,
+    ClearCascade,
+    TakenBack,
     ProjectConsistency,
     GetArtifact,
     ListCheckpoints,
@@ -108,7 +111,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 61] = [
+const TABLE: [(Verb, &str, Endpoint); 64] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -155,6 +158,9 @@ const TABLE: [(Verb, &str, Endpoint); 61] = [
     (Verb::Post, "/provenance/{id}/suspect", Endpoint::MarkSuspect),
     (Verb::Post, "/provenance/{id}/clear", Endpoint::Clear),
     (Verb::Get, "/taint-events", Endpoint::TaintEvents),
+    (Verb::Get, "/cascades/{id}", Endpoint::GetCascade),
+    (Verb::Post, "/cascades/{id}/clear", Endpoint::ClearCascade),
+    (Verb::Get, "/cascades/{id}/affected", Endpoint::TakenBack),
     (Verb::Get, "/artifacts/{id}", Endpoint::GetArtifact),
     (Verb::Get, "/artifacts/{id}/content", Endpoint::ArtifactContent),
     (Verb::Get, "/dead-letters", Endpoint::ListDeadLetters),
@@ -218,6 +224,8 @@ impl Endpoint {
                     | Self::ListProjects
                     | Self::GetProvenance
                     | Self::Affected
+                    | Self::GetCascade
+                    | Self::TakenBack
                     | Self::ListCheckpoints
                     | Self::RolledBack
                     | Self::ListDeadLetters

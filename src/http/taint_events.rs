@@ -73,6 +73,7 @@ fn event(graph: &Graph, store: Uuid, entry: &AuditEntry, wanted: Option<&Artifac
             let detail = match &cascade.cause {
                 Cause::Rollback { why, .. } => Some(why.clone()),
                 Cause::Upgrade => Some("upgrade".to_owned()),
+                Cause::Undo => Some("undo".to_owned()),
                 Cause::Said { .. } | Cause::Arrival(_) | Cause::Verdict(_) | Cause::Import(_) => None,
             };
             let event = taint_event(graph, store, *place, (cascade, change), wanted);

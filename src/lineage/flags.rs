@@ -25,7 +25,8 @@ use crate::task::{RecordId, Seq};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// It is bad. One that is tainted already stays as it is.
+    /// It is bad. One that is tainted already is tainted anew: what was
+    /// cleared below it since is suspect again.
     Taint,
     /// It may be bad. One that is tainted or marked already stays as it is.
     Mark,
@@ -56,12 +57,44 @@ impl Reached {
 
 impl Graph {
     /// Says the same of all these records in one step, and gives exactly the
-    /// flags that change. Saying it twice changes nothing.
+    /// flags that change. Saying it twice changes no flag.
     pub fn apply(&mut self, action: Action, ids: &[RecordId], seq: Seq) -> Result<Step, Error> {
         self.check(seq, 0)?;
         let nodes = self.each_once(ids)?;
         self.newest = seq;
         let Ok(step) = self.say(action, &nodes, seq, None, &Endless);
+        Ok(step)
+    }
+
+    /// Gives records other facts, which follow when something that was said is
+    /// taken back: their positions may be of any earlier step. Gives exactly the
+    /// flags that change.
+    pub fn restate(&mut self, facts: &[(RecordId, Option<Fact>)], seq: Seq) -> Result<Step, Error> {
+        self.check(seq, 0)?;
+        let facts: Vec<_> =
+            facts.iter().map(|(id, fact)| Ok((self.known(*id)?, *fact))).collect::<Result<_, Error>>()?;
+        self.newest = seq;
+        let mut step = Step::default();
+        let (mut below, mut grows) = (Vec::new(), false);
+        for (node, fact) in facts {
+            let before = self.marks.fact(node);
+            if fact == before {
+                continue;
+            }
+            let (reached, brought) = (Reached { node, depth: 0, through: None }, self.marks.passed_on(node));
+            step.flags.extend(reached.change(self.marks.set_fact(node, fact)));
+            self.tainted = self.tainted - is_taint(before) + is_taint(fact);
+            step.facts.push((Node(node), fact));
+            let brings = self.marks.passed_on(node);
+            if brings != brought {
+                grows |= brings > brought;
+                below.extend(self.below(reached));
+            }
+        }
+        // What has no exposure until now can get one from a taint that is back.
+        let Ok(()) = self.settle(below, grows, &mut step.flags, &Endless);
+        step.join();
+        step.flags.sort_by_key(|change| change.depth);
         Ok(step)
     }
 
@@ -96,7 +129,6 @@ impl Graph {
             }
             let reached = Reached { node, depth: 0, through: None };
             step.flags.extend(reached.change(self.marks.set_fact(node, fact)));
-            let is_taint = |fact| u32::from(matches!(fact, Some(Fact::Tainted(_))));
             self.tainted = self.tainted - is_taint(before) + is_taint(fact);
             step.facts.push((Node(node), fact));
             changed.push((reached, before));
@@ -317,6 +349,10 @@ impl<P: Pace> Questions<'_, P> {
     }
 }
 
+fn is_taint(fact: Option<Fact>) -> u32 {
+    u32::from(matches!(fact, Some(Fact::Tainted(_))))
+}
+
 /// Records in the order in which they were reached.
 struct Region {
     reached: Vec<Reached>,
@@ -329,9 +365,7 @@ struct Region {
 /// The fact after an action.
 fn next_fact(action: Action, fact: Option<Fact>, flag: Flag, seq: Seq) -> Option<Fact> {
     match (action, fact, flag) {
-        (Action::Taint | Action::Mark, Some(Fact::Tainted(_)), _)
-        | (Action::Mark, Some(Fact::Marked(_)), _)
-        | (Action::Clear, _, Flag::Clean) => fact,
+        (Action::Mark, Some(Fact::Tainted(_) | Fact::Marked(_)), _) | (Action::Clear, _, Flag::Clean) => fact,
         (Action::Taint, _, _) => Some(Fact::Tainted(seq)),
         (Action::Mark, _, _) => Some(Fact::Marked(seq)),
         (Action::Clear, _, Flag::Tainted) => None,

@@ -22,6 +22,9 @@
 //! Facts have positions: a taint, a mark by hand, a clear, and the binding of
 //! an edge. A record has at most one fact of its own; a newer one takes its
 //! place, and the clear of a tainted record removes its taint and leaves none.
+//! Several cascades can say something of the same record. The fact is what
+//! follows from all that stands of it (`statements.rs`), and one of them can be
+//! taken back: then the fact can be an older one again ([`Graph::restate`]).
 //!
 //! A path from a tainted record down to another is as new as its newest part:
 //! the taint, or one of its edges. The *exposure* of a record is the position
@@ -73,6 +76,7 @@ mod record;
 mod restore;
 mod revise;
 mod rows;
+mod statements;
 mod visit;
 mod walk;
 
@@ -83,5 +87,6 @@ pub use record::{
     Artifact, Began, Edge, Error, Fact, Flag, FlagChange, Link, Node, Project, Record, Relationship, Step,
 };
 pub use restore::Restored;
+pub use statements::{Replaced, Saying, Statement, fact_of, live, statements_of, without};
 pub use visit::{Neighbors, Seen};
 pub use walk::{Found, Impact, RootCauses, Walk};

@@ -115,9 +115,8 @@ mod tests {
     #[test]
     fn a_fact_follows_from_what_stands() {
         use Saying::{Clear, Mark, Taint, Withdraw};
-        let fact = |all: &[(u64, Saying)]| {
-            fact_of(&all.iter().map(|(step, kind)| said(*step, *kind)).collect::<Vec<_>>())
-        };
+        let fact =
+            |all: &[(u64, Saying)]| fact_of(&all.iter().map(|(step, kind)| said(*step, *kind)).collect::<Vec<_>>());
         assert_eq!(fact(&[]), None);
         assert_eq!(fact(&[(1, Taint), (2, Taint)]), Some(Fact::Tainted(Seq(2))));
         assert_eq!(fact(&[(1, Taint), (2, Mark)]), Some(Fact::Tainted(Seq(1))));

@@ -266,12 +266,7 @@ impl Session {
 
     /// Decides where to go on with the copy, and makes it this store's where
     /// that is its right.
-    pub(super) async fn begin(
-        &mut self,
-        ownership: &Ownership,
-        local: Local,
-        adopt: bool,
-    ) -> Result<Position, Error> {
+    pub(super) async fn begin(&mut self, ownership: &Ownership, local: Local, adopt: bool) -> Result<Position, Error> {
         let limit = self.settings.patience();
         let found = Self::within(limit, state::load(&self.client)).await?;
         let foreign = found.as_ref().filter(|found| found.store != local.store && !adopt);

@@ -195,7 +195,8 @@ impl<'a> Reader<'a> {
             Key::Dependencies(id) => self.dependencies(id),
             Key::Fact(step) => {
                 if let Some(row) = self.view.cascade(step)? {
-                    self.push(Table::Facts, rows::fact(step, &row)?);
+                    let rollback = self.view.rollback(step)?;
+                    self.push(Table::Facts, rows::fact(step, &row, rollback.as_ref())?);
                 }
             }
             Key::Audit(step, place) => {
@@ -265,7 +266,8 @@ impl<'a> Reader<'a> {
             },
             None => None,
         };
-        let row = rows::record(&record, &lineage, known.flag, taint)?;
+        let statements = view.statements(id)?;
+        let row = rows::record(&record, &lineage, known.flag, taint, statements.as_deref())?;
         self.push(Table::Records, row);
         Ok(())
     }

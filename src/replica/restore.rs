@@ -10,16 +10,16 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::ownership::{ALIVE_SECONDS, Claim, Origin};
 use super::session::Session;
 use super::settings::Settings;
-use super::ownership::{ALIVE_SECONDS, Claim, Origin};
 use super::state::{self, State, signed};
 use super::tables::{Cell, Row, Table};
 use super::{Error, cells};
-use crate::lineage::Flag;
+use crate::lineage::{Flag, Statement};
 use crate::store::{
     Batch, CascadeRow, Changes, Checkpoint, Counters, ImportedEvent, LineageRow, MAX_ROW_BYTES, Project, Record,
-    StepChange, Store, TierPause,
+    RollbackRow, StepChange, Store, TierPause,
 };
 use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
 
@@ -224,6 +224,9 @@ impl Loading<'_> {
                 let lineage = if record.imported.is_some() { lineage.imported() } else { lineage };
                 batch.put_record(&record)?;
                 batch.put_lineage(record.id, &lineage)?;
+                if column(row, table, "statements") != &Cell::Null {
+                    batch.put_statements(record.id, &read::<Vec<Statement>>(row, table, "statements")?)?;
+                }
                 self.steps.insert(record.id, lineage.seq());
                 self.know(&record.project, record.created_at)?;
                 self.restored.records += 1;
@@ -296,6 +299,9 @@ impl Loading<'_> {
         let step = row.first().and_then(cells::as_int).and_then(|step| u64::try_from(step).ok()).unwrap_or(0);
         let fact: CascadeRow = read(row, table, "document")?;
         batch.put_cascade(Seq(step), &fact, self.changes(step).await?)?;
+        if column(row, table, "rollback") != &Cell::Null {
+            batch.put_rollback(Seq(step), &read::<RollbackRow>(row, table, "rollback")?)?;
+        }
         self.restored.facts += 1;
         Ok(())
     }

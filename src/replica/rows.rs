@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::tables::{Cell, Row};
-use crate::lineage::{Action, Fact, Flag, Graph, Link, Relationship};
+use crate::lineage::{Action, Fact, Flag, Graph, Link, Relationship, Statement};
 use crate::store::{
-    self, CascadeRow, Cause, ChangeRow, Checkpoint, ImportedEvent, LineageRow, Project, Record, TierPause,
+    self, CascadeRow, Cause, ChangeRow, Checkpoint, ImportedEvent, LineageRow, Project, Record, RollbackRow, TierPause,
 };
 use crate::task::{
     ArtifactId, CheckpointId, Domain, Findings, Mode, QaProfile, RecordId, Seq, State, Submission, Task, TaskId, Tier,
@@ -112,12 +112,14 @@ pub(super) fn imported_event(number: u64, event: ImportedEvent) -> Row {
 }
 
 /// A provenance record as the graph knows it. `taint` is what its taint was
-/// said with, if it is tainted.
+/// said with, if it is tainted; `statements` what was said of it, where its fact
+/// does not say it all.
 pub(super) fn record(
     record: &Record,
     lineage: &LineageRow,
     flag: Flag,
     taint: Option<(Seq, &CascadeRow)>,
+    statements: Option<&[Statement]>,
 ) -> Result<Row, store::Error> {
     let (outputs, consumed) = (outputs(record), consumed(record));
     let own = record.task.to_string();
@@ -151,6 +153,7 @@ pub(super) fn record(
         record.verification.clone().map_or(Cell::Null, Cell::Json),
         document("records", record)?,
         document("lineage", lineage)?,
+        statements.map(|statements| document("statements", &statements)).transpose()?.unwrap_or(Cell::Null),
     ])
 }
 
@@ -208,7 +211,7 @@ pub(super) const fn tainted_at(fact: Option<Fact>) -> Option<Seq> {
 }
 
 /// What has changed flags; its changes are rows of their own.
-pub(super) fn fact(step: Seq, row: &CascadeRow) -> Result<Row, store::Error> {
+pub(super) fn fact(step: Seq, row: &CascadeRow, rollback: Option<&RollbackRow>) -> Result<Row, store::Error> {
     let (action, record, checkpoint) = match &row.cause {
         Cause::Said { action: Action::Taint, record, .. } => ("taint", Some(*record), None),
         Cause::Said { action: Action::Mark, record, .. } => ("mark", Some(*record), None),
@@ -218,6 +221,7 @@ pub(super) fn fact(step: Seq, row: &CascadeRow) -> Result<Row, store::Error> {
         Cause::Verdict(record) => ("verdict", Some(*record), None),
         Cause::Import(record) => ("import", Some(*record), None),
         Cause::Upgrade => ("upgrade", None, None),
+        Cause::Undo => ("undo", None, None),
     };
     Ok(vec![
         step.0.into(),
@@ -230,6 +234,7 @@ pub(super) fn fact(step: Seq, row: &CascadeRow) -> Result<Row, store::Error> {
         row.reason.as_str().into(),
         row.source.as_deref().into(),
         document("cascades", row)?,
+        rollback.map(|rollback| document("rollbacks", rollback)).transpose()?.unwrap_or(Cell::Null),
     ])
 }
 

@@ -18,10 +18,11 @@ const MIGRATION_LOCK: i64 = 0x6461_7473;
 /// Where the migration library remembers what it has done.
 const HISTORY_TABLE: &str = "dats_schema_history";
 /// What has its table's name put in. The name of each is V<number>__<name>.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("V1__initial", include_str!("../../migrations/V1__initial.sql")),
     ("V2__imported_taint_events", include_str!("../../migrations/V2__imported_taint_events.sql")),
     ("V3__ownership", include_str!("../../migrations/V3__ownership.sql")),
+    ("V4__statements", include_str!("../../migrations/V4__statements.sql")),
 ];
 /// What is put in place of it.
 const TABLE_PLACE: &str = "{provenance_table}";

@@ -7,8 +7,8 @@ use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use super::Error;
-use super::position::{Phase, Position};
 use super::cells::SqlTime;
+use super::position::{Phase, Position};
 use super::session::Session;
 use super::tables::Table;
 use crate::store::CommitNumber;
@@ -76,8 +76,7 @@ pub(super) async fn load(client: &impl GenericClient) -> Result<Option<State>, E
 }
 
 fn read(row: &Row) -> Result<State, Error> {
-    let whole =
-        |name: &str| -> Result<u64, Error> { Ok(u64::try_from(row.try_get::<_, i64>(name)?).unwrap_or(0)) };
+    let whole = |name: &str| -> Result<u64, Error> { Ok(u64::try_from(row.try_get::<_, i64>(name)?).unwrap_or(0)) };
     let phase: Option<String> = row.try_get("scan_table")?;
     let scan = match phase {
         Some(name) => {

@@ -138,6 +138,7 @@ const RECORDS: Columns = &[
     ("verification", Json),
     ("record", Json),
     ("lineage", Json),
+    ("statements", Json),
 ];
 const FACTS: Columns = &[
     ("position", Int),
@@ -150,6 +151,7 @@ const FACTS: Columns = &[
     ("reason", Text),
     ("source", Text),
     ("document", Json),
+    ("rollback", Json),
 ];
 const AUDIT: Columns = &[
     ("position", Int),

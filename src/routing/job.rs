@@ -229,10 +229,9 @@ fn pause_after(error: &engine::Error, task: TaskId) -> Option<Duration> {
         engine::Error::Overloaded | engine::Error::DiskFull { .. } => Some(BUSY_PAUSE),
         // The task is gone, or the service is: what is not answered is handed
         // out again after the next start.
-        engine::Error::Refused(_)
-        | engine::Error::NotOwner
-        | engine::Error::ShuttingDown
-        | engine::Error::Unknown => None,
+        engine::Error::Refused(_) | engine::Error::NotOwner | engine::Error::ShuttingDown | engine::Error::Unknown => {
+            None
+        }
         engine::Error::Store(_) => {
             tracing::error!(%task, %error, "failed to bring back what was found about a task; trying again");
             Some(STORE_PAUSE)

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::Listing;
 use super::checkpoint::CheckpointRows;
-use super::codec::{decode, encode, encode_large};
+use super::codec::{decode_grown, encode, encode_large};
 use super::contents::{ContentFile, NewContents};
 use super::durable::Durable;
 use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::records::RecordRows;
 use super::recover::TakenEvents;
 use super::rows::{Counters, LogEntry, Project, TierPause};
+use super::statements::StatementRows;
 use super::trail::Changes;
 use super::{Error, Store};
 use crate::task::{
@@ -75,6 +76,8 @@ pub struct Batch {
     pub(super) parked: Vec<(TaskId, Option<Bytes>)>,
     /// Re-runs, each with the task that it repeats.
     pub(super) reruns: Vec<(TaskId, TaskId)>,
+    /// What was said of records. Journals of before it have none.
+    pub(super) statements: StatementRows,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -156,6 +159,7 @@ impl Batch {
             listing,
             parked,
             reruns,
+            statements,
             at: _,
         } = self;
         submissions.is_empty()
@@ -182,6 +186,7 @@ impl Batch {
             && listing.is_empty()
             && parked.is_empty()
             && reruns.is_empty()
+            && statements.is_empty()
     }
 
     /// How many rows of tasks and of the log it has.
@@ -333,8 +338,9 @@ impl Batch {
         encode_large("journal", self, rows.saturating_add(self.cascades.change_bytes()))
     }
 
-    /// The batch of a record of the journal.
+    /// The batch of a record of the journal. A version before has not written
+    /// the last fields: they are empty then.
     pub(super) fn of_journal(record: &[u8]) -> Result<Self, Error> {
-        decode("journal", record)
+        decode_grown("journal", record)
     }
 }

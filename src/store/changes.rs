@@ -125,12 +125,13 @@ impl Batch {
         let tasks = self.submissions.iter().chain(&self.findings).map(|(id, _)| *id);
         let tasks = tasks.chain(self.tasks.iter().map(|row| row.id)).chain(self.removed_tasks.iter().map(|row| row.id));
         let records = self.records.iter().map(|(id, _)| *id).chain(self.lineage.iter().map(|(id, ..)| *id));
+        let records = records.chain(self.statements.records());
         changed.at = self.at;
         changed.projects.extend(self.projects.iter().map(|(id, _)| id.clone()));
         changed.tiers.extend(self.tier_pauses.iter().map(|(tier, _)| tier.clone()));
         changed.tasks.extend(tasks);
         changed.records.extend(records);
-        changed.cascades.extend(self.cascades.steps());
+        changed.cascades.extend(self.cascades.steps().chain(self.statements.steps()));
         changed.checkpoints.extend(self.checkpoints.ids().cloned());
         changed.contents.extend(self.contents.keys());
         changed.imported_events.extend(self.record_rows.event_numbers());

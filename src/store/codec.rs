@@ -24,6 +24,13 @@ pub(super) fn encode_large<T: Serialize>(table: &'static str, row: &T, bytes: us
     postcard::to_extend(row, out).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
 }
 
+/// Decodes a value of which an earlier version has written all but the last
+/// fields: these are read as zero, empty or `None`.
+pub(super) fn decode_grown<T: DeserializeOwned>(table: &'static str, row: &[u8]) -> Result<T, Error> {
+    // In the postcard format each of these is a zero byte; what is left over is not looked at.
+    decode(table, &[row, &[0; 64]].concat())
+}
+
 pub(super) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Error> {
     decode_with_rest(table, bytes).map(|(row, _)| row)
 }

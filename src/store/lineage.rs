@@ -79,6 +79,8 @@ pub enum Cause {
     Import(RecordId),
     /// The store was brought to a newer format, whose rules differ.
     Upgrade,
+    /// The cascade of the same id was taken back.
+    Undo,
 }
 
 impl Cause {
@@ -87,7 +89,12 @@ impl Cause {
     pub const fn artifact(&self) -> Option<&ArtifactId> {
         match self {
             Self::Said { artifact, .. } => artifact.as_ref(),
-            Self::Rollback { .. } | Self::Arrival(_) | Self::Verdict(_) | Self::Import(_) | Self::Upgrade => None,
+            Self::Rollback { .. }
+            | Self::Arrival(_)
+            | Self::Verdict(_)
+            | Self::Import(_)
+            | Self::Upgrade
+            | Self::Undo => None,
         }
     }
 
@@ -98,7 +105,7 @@ impl Cause {
             Self::Said { record, .. } | Self::Arrival(record) | Self::Verdict(record) | Self::Import(record) => {
                 Some(*record)
             }
-            Self::Rollback { .. } | Self::Upgrade => None,
+            Self::Rollback { .. } | Self::Upgrade | Self::Undo => None,
         }
     }
 }

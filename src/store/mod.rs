@@ -35,6 +35,7 @@ mod records;
 mod recover;
 mod rows;
 mod scan;
+mod statements;
 mod sync;
 mod tables;
 mod trail;
@@ -61,4 +62,5 @@ pub use rows::{
     About, Counters, DeadLetter, Imported, ImportedEvent, ImportedTaint, LogEntry, Project, Record, RecordInput,
     RecordOutput, Standing, TierPause,
 };
+pub use statements::RollbackRow;
 pub use trail::{Changes, StepChange};

@@ -1,6 +1,6 @@
 //! What the engine reads back at start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -40,6 +40,8 @@ pub struct Recovered {
     pub estimates: Vec<(Cohort, Statistics)>,
     /// The provenance of everything.
     pub graph: Graph,
+    /// The records whose fact does not say all that was said of them.
+    pub stated: HashSet<RecordId>,
     /// The checkpoints that the service made by itself, oldest first.
     pub automatic_checkpoints: Vec<Checkpoint>,
     /// What has completed since the newest checkpoints, by project.
@@ -131,6 +133,7 @@ impl Recovered {
             tier_pauses: view.tier_pauses()?,
             estimates: estimates(view)?,
             graph: graph(view)?,
+            stated: view.stated_records()?,
             automatic_checkpoints: automatic_checkpoints(view)?,
             checkpoint_progress: view.checkpoint_progress()?,
             head: Seq(head),

@@ -124,3 +124,18 @@ impl View {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_from_before_there_were_statements_is_read() {
+        let mut batch = Batch::default();
+        batch.put_content([1; 32], vec![1]);
+        let record = batch.to_journal().unwrap();
+        // Two empty lists, which that version did not write.
+        let Some((before, [0, 0])) = record.split_last_chunk() else { panic!("{record:?}") };
+        assert_eq!(Batch::of_journal(before).unwrap().to_journal().unwrap(), record);
+    }
+}

@@ -99,6 +99,15 @@ pub(super) const LINEAGE: TableDefinition<'_, Id, Bytes> = TableDefinition::new(
 /// by its lists, and for the reason and time of a taint.
 pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascades");
 
+/// Record id → list of `Statement`: what was said of it, where the fact in its
+/// `LineageRow` does not say it all. No row: that fact alone. Its keys are read
+/// at start; a row is read when something is said of the record or taken back.
+pub(super) const STATEMENTS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("statements");
+
+/// Step of the graph → `RollbackRow`: what the rollback of that step did to
+/// checkpoints. Read when a cascade is taken back.
+pub(super) const ROLLBACKS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("rollbacks");
+
 /// Step of the graph → the flags that it changed, which can be many, in the
 /// form of [`trail`](super::trail).
 /// Read by the lists of the audit trail.

@@ -214,6 +214,7 @@ impl Batch {
             }
         }
         self.cascades.write(transaction)?;
+        self.statements.write(transaction)?;
         self.contents.write(transaction)
     }
 

@@ -5,7 +5,7 @@ use uuid::{Builder, Uuid, Version};
 use crate::engine::AuditPlace;
 use crate::legacy::{Action, Line, TaintEvent};
 use crate::lineage::{Flag, Graph, Node};
-use crate::store::{CascadeRow, ChangeRow, ImportedEvent};
+use crate::store::{CascadeRow, Cause, ChangeRow, ImportedEvent};
 use crate::task::{ArtifactId, Seq};
 
 /// A change of a flag as an event. Its id is the same however often it is
@@ -41,7 +41,11 @@ pub fn taint_event(
         source_record,
         cascade_depth: change.depth.into(),
         cascade: cascade.cascade_id.clone(),
-        action: action(change.from, change.to),
+        action: match cascade.cause {
+            // What stays as it is lost something all the same.
+            Cause::Undo if change.from == change.to => Action::Clear,
+            _ => action(change.from, change.to),
+        },
         original: None,
     }
 }

@@ -9,7 +9,7 @@ use super::limits;
 use super::operation::{Described, JSON, number, operation};
 use crate::http::cascades::{self, MAX_REASON_BYTES};
 use crate::http::export::DEFAULT_DEPTH;
-use crate::http::{artifacts, lineage, path, provenance, records, taint_events};
+use crate::http::{artifacts, lineage, path, provenance, records, taint_events, undo};
 use crate::schema::word;
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp};
 
@@ -190,6 +190,44 @@ pub(super) fn taints() -> Described {
         .pages()
         .answer::<taint_events::ListWire>(200, "A page of the trail.")
         .reads()
+}
+
+fn of_cascade(id: &str, summary: &str) -> Described {
+    operation(id, PROVENANCE, summary).id::<ArtifactId>("The id of a cascade or rollback.")
+}
+
+pub(super) fn cascade() -> Described {
+    of_cascade("getCascade", "Read what one taint, mark or rollback did")
+        .pages()
+        .answer::<undo::CascadeWire>(200, "The cascade.")
+        .problem(404, &["cascade_not_found"])
+        .reads()
+}
+
+pub(super) fn clear_cascade() -> Described {
+    let limits = [limits::text("UndoRequest", "reason", 1, MAX_REASON_BYTES)];
+    of_cascade("clearCascade", "Take a cascade or rollback back as a whole")
+        .says(
+            "Exactly its facts go, in one durable step. Verdicts, clears and checkpoints that it changed are as \
+             before, where nothing has changed them since; tasks stay as they are. Again it changes nothing.",
+        )
+        .shared("limit")
+        .body::<undo::AskedWire>(
+            false,
+            &limits,
+            &[("empty", json!({})), ("dry_run", json!({"reason": "a false alarm", "dry_run": true}))],
+        )
+        .reads_json()
+        .answer::<undo::UndoneWire<'static>>(200, "What changed, or would change.")
+        .problem(404, &["cascade_not_found"])
+        .writes()
+}
+
+pub(super) fn taken_back() -> Described {
+    of_cascade("getTakenBack", "Read the pages behind the answer of taking a cascade back")
+        .goes_on()
+        .answer::<cascades::AffectedWire>(200, "A page of records whose flag changed.")
+        .problem(410, &["cursor_expired"])
 }
 
 fn of_artifact(id: &str, summary: &str) -> Described {

@@ -22,11 +22,12 @@ use uuid::Uuid;
 
 use super::backup::copy_file;
 use super::cautious::Cautious;
+use super::codec::decode_grown;
 use super::contents::sync_directory;
 use super::directory::{FILE, JOURNAL, generation, make_journal, open_journal, store_id};
 use super::journal::Journal;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY};
-use super::{Error, codec, write};
+use super::{Error, write};
 
 /// The formats that can be upgraded: only the one before this version's.
 pub(super) const UPGRADED: u32 = 5;
@@ -153,11 +154,4 @@ fn rewrite<K: Key + 'static>(
     }
     transaction.delete_table(old)?;
     Ok(())
-}
-
-/// Reads a value from the beginning of which an earlier version has written
-/// all but the last fields: these are read as zero, empty or `None`.
-fn decode_grown<T: serde::de::DeserializeOwned>(table: &'static str, row: &[u8]) -> Result<T, Error> {
-    // In the postcard format each of these is a zero byte.
-    codec::decode(table, &[row, &[0; 64]].concat())
 }

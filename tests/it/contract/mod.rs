@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod asyncapi;
+mod cascades;
 mod checkpoints;
 mod conditions;
 mod crowds;

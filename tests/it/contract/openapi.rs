@@ -156,6 +156,8 @@ impl World {
         let (leased, open) = (client.submit(&task("tiny")).await, client.submit(&task("large")).await);
         let lease = client.post("queues/tiny/lease", &json!({"worker_id": "w"})).await.json();
         assert_eq!(lease["leases"][0]["task"]["task_id"], leased, "{lease}");
+        let marked = client.post("provenance/a/suspect", &json!({"reason": "r", "cascade_id": "a"})).await;
+        assert_eq!(marked.status, 200);
         let checkpoint = client.post("projects/p/checkpoints", &json!({})).await.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (lease, checkpoint) = (text(&lease["leases"][0]["lease_id"]), text(&checkpoint["id"]));
@@ -257,6 +259,7 @@ async fn answers_of_a_journey_are_as_described() {
         ("/provenance/{id}/export", "format=prov"),
         ("/provenance/{id}/affected", "cursor=x"),
         ("/checkpoints/{id}/affected", "cursor=x"),
+        ("/cascades/{id}/affected", "cursor=x"),
     ];
     for (_, template, _) in operations().into_iter().filter(|(method, ..)| *method == "get") {
         let query = queries.iter().find(|(each, _)| *each == template).map_or("", |(_, query)| query);

@@ -9,6 +9,7 @@ mod facts;
 mod restart;
 mod rollback;
 mod system_calls;
+mod undo;
 mod work;
 
 use std::sync::{Arc, Mutex};

@@ -269,6 +269,7 @@ pub(super) fn is_expected(refusal: &Refusal) -> bool {
         | Refusal::TierNotFound(_)
         | Refusal::SubjectNotFound(_)
         | Refusal::CheckpointNotFound(_)
+        | Refusal::CascadeNotFound(_)
         | Refusal::SourceNotFound(_)
         | Refusal::CheckpointOfOtherProject { .. }
         | Refusal::DependencyNotCompleted { .. }

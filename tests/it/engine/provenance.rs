@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 use dats::engine::{
     AuditEntry, AuditFilter, CascadeRequest, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint,
-    RecordCounts, RecordFilter, Refusal, RollbackRequest, Subject,
+    RecordCounts, RecordFilter, Refusal, RollbackRequest, Subject, UndoRequest, Undone,
 };
 use dats::lineage::{Action, Began, Flag, Graph, Link};
 use dats::store::{CascadeRow, ChangeRow, Checkpoint, Record};
-use dats::task::{ArtifactId, Outcome, QaProfile, RecordId, RecordStatus, Report, Stale, TaskId, Timestamp};
+use dats::task::{
+    ArtifactId, CheckpointId, Outcome, QaProfile, RecordId, RecordStatus, Report, Seq, Stale, TaskId, Timestamp,
+};
 
 use crate::support::fixtures::{artifact, output_report, project, settings, submission, verdict_report};
 use crate::support::random::{Random, from_environment};
@@ -26,6 +28,25 @@ enum Said {
     Cleared(u64),
 }
 
+/// What was said of a record, by which cascade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Statement {
+    said: Said,
+    /// A clear that leaves nothing: of a record that was tainted.
+    withdraws: bool,
+    cascade: String,
+    /// The checkpoint of a rollback.
+    back_to: Option<CheckpointId>,
+    /// The verdict and its details that a clear has replaced.
+    replaced: Option<(RecordStatus, Option<String>)>,
+}
+
+/// A rollback: what it made invalid, or would have.
+struct RolledBack {
+    cascade: String,
+    later: Vec<CheckpointId>,
+}
+
 /// An edge: the dependent and its artifact, and there the dependency and
 /// since which step.
 type Edges = BTreeMap<(RecordId, ArtifactId), (RecordId, u64)>;
@@ -35,8 +56,10 @@ type Edges = BTreeMap<(RecordId, ArtifactId), (RecordId, u64)>;
 struct Rules {
     records: BTreeMap<RecordId, Record>,
     edges: Edges,
-    said: BTreeMap<RecordId, Said>,
+    said: BTreeMap<RecordId, Vec<Statement>>,
     checkpoints: Vec<Checkpoint>,
+    rollbacks: Vec<RolledBack>,
+    cascades: Vec<String>,
     step: u64,
 }
 
@@ -75,12 +98,31 @@ impl Rules {
         self.edges = edges;
     }
 
+    /// The statements that count: those since the newest clear.
+    fn live(&self, of: RecordId) -> &[Statement] {
+        let all = self.said.get(&of).map_or(&[][..], Vec::as_slice);
+        let clear = all.iter().rposition(|each| matches!(each.said, Said::Cleared(_)));
+        &all[clear.unwrap_or(0)..]
+    }
+
+    /// What follows from them.
+    fn fact(&self, of: RecordId) -> Option<Said> {
+        let live = self.live(of);
+        let newest = live.iter().rev().map(|each| each.said).find(|said| matches!(said, Said::Tainted(_)));
+        let mark = || live.iter().map(|each| each.said).find(|said| matches!(said, Said::Marked(_)));
+        let clear = || {
+            let first = live.first().filter(|each| !each.withdraws)?;
+            matches!(first.said, Said::Cleared(_)).then_some(first.said)
+        };
+        newest.or_else(mark).or_else(clear)
+    }
+
     /// The newest path from a taint above.
     fn exposure(&self, of: RecordId) -> u64 {
         let above = self.edges.range((of, artifact("a"))..).take_while(|((dependent, _), _)| *dependent == of);
         let brought = above.filter_map(|(_, (maker, since))| {
-            let own = match self.said.get(maker) {
-                Some(Said::Tainted(at)) => *at,
+            let own = match self.fact(*maker) {
+                Some(Said::Tainted(at)) => at,
                 Some(Said::Marked(_) | Said::Cleared(_)) | None => 0,
             };
             let passed_on = own.max(self.exposure(*maker));
@@ -91,27 +133,70 @@ impl Rules {
 
     fn flag(&self, of: RecordId) -> Flag {
         let exposure = self.exposure(of);
-        match self.said.get(&of) {
+        match self.fact(of) {
             Some(Said::Tainted(_)) => Flag::Tainted,
-            Some(Said::Cleared(at)) if exposure <= *at => Flag::Clean,
+            Some(Said::Cleared(at)) if exposure <= at => Flag::Clean,
             None if exposure == 0 => Flag::Clean,
             Some(Said::Marked(_) | Said::Cleared(_)) | None => Flag::Suspect,
         }
     }
 
-    fn say(&mut self, action: Action, of: RecordId) {
+    fn say(&mut self, action: Action, of: RecordId, (cascade, back_to): (&str, Option<&CheckpointId>)) {
         let at = 2 * self.step;
-        let next = match (action, self.said.get(&of), self.flag(of)) {
-            (Action::Taint | Action::Mark, Some(Said::Tainted(_)), _)
-            | (Action::Mark, Some(Said::Marked(_)), _)
-            | (Action::Clear, _, Flag::Clean) => return,
-            (Action::Taint, _, _) => Some(Said::Tainted(at)),
-            (Action::Mark, _, _) => Some(Said::Marked(at)),
-            (Action::Clear, _, Flag::Tainted) => None,
-            (Action::Clear, _, Flag::Suspect) => Some(Said::Cleared(at)),
+        let (said, flag) = match action {
+            Action::Taint => (Said::Tainted(at), self.flag(of)),
+            Action::Mark => (Said::Marked(at), self.flag(of)),
+            Action::Clear => (Said::Cleared(at), self.flag(of)),
         };
-        self.said.remove(&of);
-        self.said.extend(next.map(|said| (of, said)));
+        let is_same = |each: &Statement| {
+            let same = std::mem::discriminant(&each.said) == std::mem::discriminant(&said);
+            same && (each.cascade == cascade || back_to.is_some() && each.back_to.as_ref() == back_to)
+        };
+        if action == Action::Clear && flag == Flag::Clean
+            || action != Action::Clear && self.live(of).iter().any(is_same)
+        {
+            return;
+        }
+        let record = &self.records[&of];
+        let is_judged = matches!(record.status, RecordStatus::Passed | RecordStatus::HumanApproved);
+        let replaced = (action == Action::Clear && !is_judged).then(|| (record.status, record.verification.clone()));
+        let (cascade, back_to) = (cascade.to_owned(), back_to.cloned());
+        let withdraws = action == Action::Clear && flag == Flag::Tainted;
+        self.said.entry(of).or_default().push(Statement { said, withdraws, cascade, back_to, replaced });
+    }
+
+    /// Takes a cascade back: how many facts go, and the verdicts that records have then.
+    fn undo(&mut self, cascade: &str) -> (usize, BTreeMap<RecordId, RecordStatus>) {
+        let (mut gone, mut verdicts) = (0, BTreeMap::new());
+        for (id, statements) in &mut self.said {
+            let mut carried = None;
+            let before = std::mem::take(statements);
+            for mut each in before {
+                if each.cascade == cascade {
+                    gone += 1;
+                    carried = carried.or(each.replaced);
+                    continue;
+                }
+                if matches!(each.said, Said::Cleared(_)) {
+                    let handed_on = carried.take();
+                    each.replaced = each.replaced.or(handed_on);
+                }
+                statements.push(each);
+            }
+            let record = &self.records[id];
+            if let Some((status, details)) = carried
+                && record.status == RecordStatus::Passed
+                && record.verification == details
+            {
+                verdicts.insert(*id, status);
+            }
+        }
+        self.rollbacks.retain(|rollback| rollback.cascade != cascade);
+        (gone, verdicts)
+    }
+
+    fn is_valid(&self, checkpoint: &CheckpointId) -> bool {
+        !self.rollbacks.iter().any(|rollback| rollback.later.contains(checkpoint))
     }
 
     async fn check(&mut self, engine: &Engine) {
@@ -135,6 +220,10 @@ impl Rules {
             counts.records += 1;
             counts.tainted += u64::from(flag == Flag::Tainted);
             counts.suspect += u64::from(flag == Flag::Suspect);
+        }
+        for checkpoint in &self.checkpoints {
+            let known = engine.checkpoint(checkpoint.id.clone()).await.unwrap().unwrap();
+            assert_eq!(known.is_valid, self.is_valid(&known.id), "{} at step {}", known.id, self.step);
         }
         for (name, counts) in counts {
             assert_eq!(engine.project_status(project(name)).await.unwrap().records, counts);
@@ -187,13 +276,16 @@ fn differences(before: &Flags, after: &Flags) -> Vec<(RecordId, Flag, Flag)> {
     changes.filter(|(_, from, to)| from != to).collect()
 }
 
-/// The changes of flags that the trail tells of. What it tells of besides is
-/// a mark on what is suspect anyway.
-async fn audited(engine: &Engine, cascade: &str) -> Vec<(RecordId, Flag, Flag)> {
+/// The changes of flags that the trail tells of after a step. What it tells of
+/// besides are records that were named, and whose flag stays.
+async fn audited(engine: &Engine, cascade: &str, after: Seq) -> Vec<(RecordId, Flag, Flag)> {
     let filter = AuditFilter { cascade: Some(cascade.to_owned()), ..AuditFilter::default() };
     let page = engine.audit(filter, None, 1000).await.unwrap();
-    let mut audited: Vec<_> = page.entries.iter().map(own).map(|(_, it)| (it.record, it.from, it.to)).collect();
-    assert!(audited.iter().all(|(_, from, to)| from != to || (*to == Flag::Suspect && audited.len() == 1)));
+    let entries = page.entries.iter().filter(|entry| entry.place().step > after).map(own);
+    let mut audited: Vec<_> = entries
+        .inspect(|(_, it)| assert!(it.from != it.to || it.depth == 0, "{it:?}"))
+        .map(|(_, it)| (it.record, it.from, it.to))
+        .collect();
     audited.retain(|(_, from, to)| from != to);
     audited.sort_unstable();
     audited
@@ -204,7 +296,9 @@ async fn say(service: &Service, rules: &mut Rules, random: &mut Random) {
     let Some(of) = (!rules.records.is_empty()).then(|| random.index(rules.records.len())) else { return };
     let record = *rules.records.keys().nth(of).unwrap();
     let action = *random.pick(&[Action::Taint, Action::Taint, Action::Mark, Action::Clear, Action::Clear]);
-    let cascade_id = format!("c-{}", rules.step);
+    let again = random.chance(25) && !rules.cascades.is_empty();
+    let cascade_id = if again { random.pick(&rules.cascades).clone() } else { format!("c-{}", rules.step) };
+    let after = service.engine().graph().newest();
     let request = CascadeRequest {
         action,
         subject: Subject::Record(record),
@@ -218,9 +312,10 @@ async fn say(service: &Service, rules: &mut Rules, random: &mut Random) {
     if action != Action::Clear && random.chance(40) {
         let name = if action == Action::Taint { "artifact.tainted" } else { "artifact.suspect" };
         let message = Message::Cascade { name, request: Box::new(request) };
-        let outcome = service.send(event_of(&cascade_id, message.clone())).await.unwrap();
+        let event_id = format!("e-{}", rules.step);
+        let outcome = service.send(event_of(&event_id, message.clone())).await.unwrap();
         let known = engine.graph().find(record).and_then(|node| engine.graph().record(node)).unwrap();
-        assert_eq!(service.send(event_of(&cascade_id, message)).await, Ok(EventOutcome::Duplicate));
+        assert_eq!(service.send(event_of(&event_id, message)).await, Ok(EventOutcome::Duplicate));
         let changed = outcome == EventOutcome::Taken(Outcome::Applied);
         assert!(changed || flags_of(&engine.graph()) == before, "{known:?}");
         assert!(changed || outcome == EventOutcome::Taken(Outcome::Stale(Stale::AlreadySo)), "{outcome:?}");
@@ -230,10 +325,47 @@ async fn say(service: &Service, rules: &mut Rules, random: &mut Random) {
         let flags = cascade.step.flags.iter();
         let mut told: Vec<_> = flags.map(|change| (id(change.record), change.from, change.to)).collect();
         told.sort_unstable();
-        assert_eq!(audited(engine, &cascade_id).await, told);
+        assert_eq!(audited(engine, &cascade_id, after).await, told);
     }
-    rules.say(action, record);
-    assert_eq!(audited(engine, &cascade_id).await, differences(&before, &flags_of(&engine.graph())));
+    rules.say(action, record, (&cascade_id, None));
+    if rules.said.values().flatten().any(|each| each.cascade == cascade_id) {
+        rules.cascades.push(cascade_id.clone());
+    }
+    assert_eq!(audited(engine, &cascade_id, after).await, differences(&before, &flags_of(&engine.graph())));
+}
+
+/// Takes a cascade back, sometimes one that was taken back before.
+async fn take_back(service: &Service, rules: &mut Rules, random: &mut Random) {
+    if rules.cascades.is_empty() {
+        return;
+    }
+    let cascade_id = random.pick(&rules.cascades).clone();
+    let request = |dry_run| UndoRequest { cascade_id: cascade_id.clone(), reason: "a mistake".to_owned(), dry_run };
+    let engine = service.engine();
+    let (before, after, totals) = (flags_of(&engine.graph()), engine.graph().newest(), engine.figures().counters);
+    let foretold = engine.undo(request(true)).await.unwrap();
+    assert_eq!((flags_of(&engine.graph()), engine.graph().newest()), (before.clone(), after));
+    let told = |undone: &Undone| {
+        let id = |node| undone.graph.record(node).unwrap().id;
+        let flags = undone.step.flags.iter().map(|change| (id(change.record), change.from, change.to));
+        let mut flags: Vec<_> = flags.collect();
+        flags.sort_unstable();
+        (flags, undone.facts, undone.verdicts.clone(), undone.checkpoints.clone())
+    };
+    let undone = engine.undo(request(false)).await.unwrap();
+    assert_eq!(told(&foretold), told(&undone));
+    let (facts, verdicts) = rules.undo(&cascade_id);
+    assert_eq!((undone.facts, &undone.verdicts), (facts, &verdicts.keys().copied().collect()));
+    for (record, status) in verdicts {
+        assert_eq!(engine.record(record).await.unwrap().unwrap().status, status);
+    }
+    let now = flags_of(&engine.graph());
+    assert_eq!(audited(engine, &cascade_id, after).await, differences(&before, &now));
+    assert_eq!(engine.figures().counters, totals, "a task has moved");
+    let again = engine.undo(request(false)).await.unwrap();
+    assert_eq!((told(&again).1, again.step.flags.len(), flags_of(&engine.graph())), (0, 0, now));
+    let summary = engine.cascade_summary(cascade_id, Seq(0), 100).await.unwrap().unwrap();
+    assert_eq!((summary.standing, summary.invalidated), (0, Vec::new()));
 }
 
 /// An event of the Cascade service.
@@ -262,11 +394,14 @@ async fn roll_back(service: &Service, rules: &mut Rules, random: &mut Random) {
     let reason = "because".to_owned();
     let request = RollbackRequest { checkpoint: checkpoint.id.clone(), project: None, reason, requeue, dry_run };
     let engine = service.engine();
-    let before = flags_of(&engine.graph());
+    let (before, newest) = (flags_of(&engine.graph()), engine.graph().newest());
     let rollback = match engine.rollback(request).await {
         Ok(rollback) => rollback,
         Err(error) => {
-            assert!(!checkpoint.is_valid && matches!(error, Error::Refused(Refusal::CheckpointInvalid(_))), "{error}");
+            assert!(
+                !rules.is_valid(&checkpoint.id) && matches!(error, Error::Refused(Refusal::CheckpointInvalid(_))),
+                "{error}"
+            );
             return;
         }
     };
@@ -280,20 +415,22 @@ async fn roll_back(service: &Service, rules: &mut Rules, random: &mut Random) {
     }
     let after = flags_of(&engine.graph());
     assert_eq!(told, differences(&before, &after));
-    assert_eq!(audited(engine, &rollback.cascade_id).await, told);
+    assert_eq!(audited(engine, &rollback.cascade_id, newest).await, told);
     let later = |at| at > checkpoint.created_at;
     let made: Vec<&Record> =
         rules.records.values().filter(|it| it.project == checkpoint.project && later(it.created_at)).collect();
     assert!(made.iter().all(|record| after[&record.id] == Flag::Tainted));
     let made: Vec<RecordId> = made.into_iter().map(|record| record.id).collect();
     for record in made {
-        rules.say(Action::Taint, record);
+        rules.say(Action::Taint, record, (&rollback.cascade_id, Some(&checkpoint.id)));
     }
     assert!(rollback.cancelled.iter().all(|task| service.phase(*task) == "cancelled"));
     assert_eq!(rollback.requeued.len(), if requeue { rollback.to_rerun.len() } else { 0 });
-    for each in &mut rules.checkpoints {
-        each.is_valid &= each.project != checkpoint.project || !later(each.created_at);
-        assert_eq!(engine.checkpoint(each.id.clone()).await.unwrap().unwrap().is_valid, each.is_valid);
+    let behind = rules.checkpoints.iter().filter(|each| each.project == checkpoint.project && later(each.created_at));
+    let later: Vec<CheckpointId> = behind.map(|each| each.id.clone()).collect();
+    if rollback.is_change() {
+        rules.rollbacks.push(RolledBack { cascade: rollback.cascade_id.clone(), later });
+        rules.cascades.push(rollback.cascade_id);
     }
 }
 
@@ -328,6 +465,7 @@ async fn flags_and_edges_follow_the_rules_over_restarts() {
                 }
                 60..66 => mark(service.engine(), &mut rules, &mut random).await,
                 66..72 => roll_back(&service, &mut rules, &mut random).await,
+                72..78 => take_back(&service, &mut rules, &mut random).await,
                 _ => say(&service, &mut rules, &mut random).await,
             }
             rules.check(service.engine()).await;

@@ -176,6 +176,28 @@ async fn a_verdict_that_waits_in_vain_is_a_dead_letter() {
     assert_eq!(done(&server, &["dead-letters", "discard", "--all"]), "0 discarded\n");
 }
 
+#[tokio::test]
+async fn a_cascade_is_taken_back_by_its_id() {
+    let server = Setup::new().start();
+    let client = crate::support::client::Client::new(&server.address);
+    let options = json!({"tier": "small", "qa_profile": "none"});
+    let task = client.submit(&json!({"description": "x", "project_id": "p", "options": options})).await;
+    let output = json!({"specversion": "1.0", "type": "task.output.created", "source": "/w", "id": "o",
+        "data": {"task_id": task, "artifact_id": "made"}});
+    assert_eq!(client.post("events", &output).await.json()["outcome"], "applied");
+    done(&server, &["taint", "made", "--reason", "bad", "--cascade-id", "c"]);
+    let told = done(&server, &["clear", "--cascade", "c", "--dry-run"]);
+    assert!(told.contains("1 facts would be taken back") && told.contains("a dry run"), "{told}");
+    let undone = json(&server, &["clear", "--cascade", "c", "--reason", "a false alarm"]);
+    assert_eq!((&undone["facts"], &undone["counts"]["cleared"]), (&json!(1), &json!(1)));
+    assert_eq!(json(&server, &["clear", "--cascade", "c"])["facts"], 0);
+    assert!(fails(&server.address, 1, &["clear", "--cascade", "none"]).contains("cascade_not_found"));
+    for line in [&["clear"][..], &["clear", "made"], &["clear", "made", "--cascade", "c"]] {
+        fails(&server.address, 2, line);
+    }
+    done(&server, &["clear", "made", "--reason", "it is fine"]);
+}
+
 #[test]
 fn exit_codes_tell_what_went_wrong() {
     let server = Setup::new().start();

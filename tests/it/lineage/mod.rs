@@ -32,6 +32,7 @@ struct Met {
     cleaned: usize,
     suspects: usize,
     restored: usize,
+    restated: usize,
 }
 
 /// One history.
@@ -81,7 +82,8 @@ impl History {
             50..63 => self.judge(),
             63..76 => self.say(Action::Taint),
             76..80 => self.say(Action::Mark),
-            80..93 => self.say(Action::Clear),
+            80..89 => self.say(Action::Clear),
+            89..93 => self.restate(met),
             93..96 => return self.restore(met),
             _ => return self.hold(),
         };
@@ -177,8 +179,34 @@ impl History {
         let again = self.graph.clone().apply(action, &ids, Seq(self.seq + 1)).unwrap();
         let withdrawn = |number: &usize| self.model.records[*number].fact.is_none();
         // A withdrawn taint leaves a suspect, whose suspicion the same word lifts next.
-        if action != Action::Clear || !numbers.iter().any(withdrawn) {
-            assert_eq!(again, Step::default(), "{action:?} twice");
+        match action {
+            // It voids the clears below it once more, and there are none since.
+            Action::Taint => assert!(again.flags.is_empty(), "{again:?}"),
+            Action::Clear if numbers.iter().any(withdrawn) => {}
+            Action::Mark | Action::Clear => assert_eq!(again, Step::default(), "{action:?} twice"),
+        }
+        step
+    }
+
+    /// Facts are what they were at any earlier time, or none.
+    fn restate(&mut self, met: &mut Met) -> Step {
+        let count = 1 + self.random.index(4);
+        let mut facts: BTreeMap<usize, Option<Fact>> = BTreeMap::new();
+        for _ in 0..count {
+            let at = Seq(1 + self.random.below(self.seq));
+            let fact = match self.random.below(6) {
+                0 | 1 => Some(Fact::Tainted(at)),
+                2 => Some(Fact::Marked(at)),
+                3 => Some(Fact::Cleared(at)),
+                _ => None,
+            };
+            facts.insert(self.pick(), fact);
+        }
+        let named: Vec<_> = facts.iter().map(|(number, fact)| (record_id(*number), *fact)).collect();
+        let step = self.graph.restate(&named, Seq(self.seq)).unwrap();
+        for (number, fact) in facts {
+            met.restated += usize::from(self.model.records[number].fact != fact);
+            self.model.records[number].fact = fact;
         }
         step
     }
@@ -187,7 +215,7 @@ impl History {
     fn expected_fact(&self, number: usize, action: Action, flag: Flag) -> Option<Fact> {
         let before = self.model.records[number].fact;
         match (action, before) {
-            (Action::Taint | Action::Mark, Some(Fact::Tainted(_))) | (Action::Mark, Some(Fact::Marked(_))) => before,
+            (Action::Mark, Some(Fact::Tainted(_) | Fact::Marked(_))) => before,
             (Action::Taint, _) => Some(Fact::Tainted(Seq(self.seq))),
             (Action::Mark, _) => Some(Fact::Marked(Seq(self.seq))),
             (Action::Clear, Some(Fact::Tainted(_))) => None,
@@ -200,7 +228,8 @@ impl History {
     fn check_depths(&self, numbers: &[usize], action: Action, step: &Step) {
         let is_source = |number: &&usize| {
             let was_tainted = matches!(self.model.records[**number].fact, Some(Fact::Tainted(_)));
-            was_tainted == (action == Action::Clear)
+            // A taint counts anew.
+            action == Action::Taint || was_tainted == (action == Action::Clear)
         };
         let sources: Vec<usize> = numbers.iter().filter(is_source).copied().collect();
         let distances = self.model.distances(&sources, false);
@@ -341,7 +370,7 @@ fn everything_follows_from_the_facts_after_every_step() {
     if rounds >= 60 {
         let rare = [met.rebound, met.refused, met.retried, met.voided, met.revived, met.cleaned];
         assert!(rare.iter().all(|count| *count >= 20), "{met:?}");
-        assert!(met.suspects >= 1000 && met.restored >= 50, "{met:?}");
+        assert!(met.suspects >= 1000 && met.restored >= 50 && met.restated >= 50, "{met:?}");
     }
 }
 

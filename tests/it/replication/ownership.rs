@@ -95,7 +95,9 @@ async fn a_drill_changes_nothing_in_the_database() {
     database
         .execute(
             "ALTER TABLE replication_state DROP COLUMN owner_address, DROP COLUMN seen_at; \
-             ALTER TABLE tier_pauses DROP COLUMN had_consumer; DELETE FROM dats_schema_history WHERE version >= 3",
+             ALTER TABLE tier_pauses DROP COLUMN had_consumer; \
+             ALTER TABLE provenance_records DROP COLUMN statements; \
+             ALTER TABLE taint_facts DROP COLUMN rollback; DELETE FROM dats_schema_history WHERE version >= 3",
         )
         .await;
     let before = content(&database).await;

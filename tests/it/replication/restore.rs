@@ -57,6 +57,8 @@ async fn goes_on_where_the_lost_one_was() {
         "taint-events?limit=1000",
         "projects?limit=1000",
         "projects/one/checkpoints?limit=1000",
+        "cascades/cascade%200?limit=1000",
+        "cascades/cascade%201?limit=1000",
     ];
     let mut before = Vec::new();
     for path in paths {

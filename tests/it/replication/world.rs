@@ -175,8 +175,14 @@ impl User {
     async fn say(&mut self) {
         if !self.artifacts.is_empty() {
             let artifact = self.random.pick(&self.artifacts).clone();
-            let what = *self.random.pick(&["taint", "suspect", "clear"]);
-            self.post(&format!("provenance/{artifact}/{what}"), &json!({"reason": "it's \\ odd"})).await;
+            let what = *self.random.pick(&["taint", "taint", "suspect", "clear"]);
+            let cascade = format!("cascade {}", self.random.below(4));
+            let body = json!({"reason": "it's \\ odd", "cascade_id": cascade});
+            self.post(&format!("provenance/{artifact}/{what}"), &body).await;
+            if self.random.chance(25) {
+                let cascade = format!("cascade%20{}", self.random.below(4));
+                self.post(&format!("cascades/{cascade}/clear"), &json!({})).await;
+            }
         }
     }
 
@@ -196,7 +202,12 @@ impl User {
         let id = made.json()["id"].as_str().unwrap_or("none").to_owned();
         if self.random.chance(50) {
             Box::pin(self.work()).await;
-            self.post(&format!("checkpoints/{id}/rollback"), &json!({"reason": "back"})).await;
+            let back = self.post(&format!("checkpoints/{id}/rollback"), &json!({"reason": "back"})).await;
+            if let Some(cascade) = back.and_then(|back| back.json()["cascade_id"].as_str().map(str::to_owned))
+                && self.random.chance(40)
+            {
+                self.post(&format!("cascades/{cascade}/clear"), &json!({})).await;
+            }
         }
     }
 

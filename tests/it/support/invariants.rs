@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
-use dats::lineage::{Flag, Graph};
+use dats::lineage::{Flag, Graph, fact_of, statements_of};
 use dats::store::{
     Checkpoint, Counters, LogEntry, PageBudget, Record, RecordPlace, Recovered, ScanFilter, Standing, Store, View,
 };
@@ -358,7 +358,25 @@ fn lineage(recovered: &Recovered, view: &View) -> Result<()> {
         count += 1;
     }
     ensure!(graph.len() == count, "the graph has {} records, the store {count}", graph.len());
+    statements(recovered, view).context("statements")?;
     trail(graph, view).context("the audit trail")
+}
+
+/// What was said of records leads to their facts, and stands where these do not
+/// say it all, and only there. Each has its step in the trail.
+fn statements(recovered: &Recovered, view: &View) -> Result<()> {
+    for id in &recovered.stated {
+        let statements = view.statements(*id)?.with_context(|| format!("{id} has no row"))?;
+        let known = recovered.graph.find(*id).and_then(|node| recovered.graph.record(node));
+        let fact = known.with_context(|| format!("{id} is no record"))?.fact;
+        ensure!(statements.is_sorted_by_key(|each| each.step), "{id}: {statements:?}");
+        ensure!(fact_of(&statements) == fact, "{id} has the fact {fact:?}, and {statements:?}");
+        ensure!(statements_of(fact) != statements, "{id}: its fact says it all");
+        for each in &statements {
+            ensure!(view.cascade(each.step)?.is_some(), "{id}: nothing is known of step {}", each.step);
+        }
+    }
+    Ok(())
 }
 
 /// The trail tells of every change of a flag: from its beginning it leads to

@@ -1,0 +1,206 @@
+//! What is said of records, kept so that one cascade can be taken back without
+//! the others: see [`crate::lineage`] for what follows from several statements.
+
+use std::collections::HashMap;
+
+use super::machine::Machine;
+use crate::lineage::{Action, Flag, FlagChange, Graph, Saying, Statement, Step, fact_of, live, statements_of};
+use crate::store::{self, Cause, View};
+use crate::task::{CheckpointId, RecordId, Seq};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// What a step has said.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) seq: Seq,
+    /// What has changed in the graph.
+    pub(super) step: Step,
+    /// The records of which it said something new.
+    pub(super) named: Vec<RecordId>,
+}
+
+impl Said {
+    /// What the audit trail tells: an entry for each record that was named,
+    /// whether or not its flag has changed, and one for each that follows.
+    pub(super) fn told(&self, graph: &Graph) -> Vec<FlagChange> {
+        told(graph, &self.named, &self.step.flags)
+    }
+}
+
+/// Changes of flags, with an entry for each of the named records.
+pub(super) fn told(graph: &Graph, named: &[RecordId], flags: &[FlagChange]) -> Vec<FlagChange> {
+    let mut told = Vec::with_capacity(named.len().max(flags.len()));
+    let changed: std::collections::HashSet<_> = flags.iter().map(|change| change.record).collect();
+    for id in named {
+        let Some(node) = graph.find(*id).filter(|node| !changed.contains(node)) else { continue };
+        let Some(known) = graph.record(node) else { continue };
+        told.push(FlagChange { record: node, from: known.flag, to: known.flag, depth: 0, through: None });
+    }
+    told.extend_from_slice(flags);
+    told
+}
+
+/// What was said of a record, as of a view and the graph of the same commit.
+pub(super) fn statements_in(view: &View, graph: &Graph, id: RecordId) -> Stored<Vec<Statement>> {
+    if let Some(statements) = view.statements(id)? {
+        return Ok(statements);
+    }
+    let fact = graph.find(id).and_then(|node| graph.record(node)).and_then(|known| known.fact);
+    Ok(statements_of(fact))
+}
+
+/// Whether a record is tainted by a rollback to this checkpoint already.
+pub(super) struct RolledBack<'a> {
+    pub(super) view: &'a View,
+    pub(super) checkpoint: &'a CheckpointId,
+    known: HashMap<Seq, bool>,
+}
+
+impl<'a> RolledBack<'a> {
+    pub(super) fn new(view: &'a View, checkpoint: &'a CheckpointId) -> Self {
+        Self { view, checkpoint, known: HashMap::new() }
+    }
+
+    pub(super) fn has_named(&mut self, graph: &Graph, id: RecordId) -> Stored<bool> {
+        let statements = statements_in(self.view, graph, id)?;
+        for statement in live(&statements).iter().filter(|statement| statement.kind == Saying::Taint) {
+            let is_same = if let Some(known) = self.known.get(&statement.step) {
+                *known
+            } else {
+                let cause = self.view.cascade(statement.step)?.map(|row| row.cause);
+                let is_same =
+                    matches!(cause, Some(Cause::Rollback { checkpoint, .. }) if checkpoint == *self.checkpoint);
+                self.known.insert(statement.step, is_same);
+                is_same
+            };
+            if is_same {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What one command has looked up in the store, which can be the same for many records.
+#[derive(Default)]
+struct Looks {
+    view: Option<View>,
+    /// Whether steps belong to the cascade that is asked about.
+    is_same: HashMap<Seq, bool>,
+}
+
+impl Looks {
+    fn view(&mut self, store: &store::Store) -> Stored<&View> {
+        match &mut self.view {
+            Some(view) => Ok(view),
+            empty => Ok(empty.insert(store.view()?)),
+        }
+    }
+}
+
+impl Machine {
+    /// What was said of a record, oldest first, as this group leaves it.
+    pub(super) fn statements(&self, id: RecordId) -> Stored<Vec<Statement>> {
+        self.statements_seen(id, &mut Looks::default())
+    }
+
+    fn statements_seen(&self, id: RecordId, looks: &mut Looks) -> Stored<Vec<Statement>> {
+        if let Some(statements) = self.group.statements.get(&id) {
+            return Ok(statements.clone());
+        }
+        if self.stated.contains(&id)
+            && let Some(statements) = looks.view(&self.store)?.statements(id)?
+        {
+            return Ok(statements);
+        }
+        let graph = self.provenance.graph();
+        Ok(statements_of(graph.find(id).and_then(|node| graph.record(node)).and_then(|known| known.fact)))
+    }
+
+    /// Whether a step belongs to a cascade.
+    fn is_of(&self, step: Seq, cascade: &str, looks: &mut Looks) -> Stored<bool> {
+        if let Some(known) = self.group.cascades.get(&step) {
+            return Ok(known == cascade);
+        }
+        if let Some(known) = looks.is_same.get(&step) {
+            return Ok(*known);
+        }
+        let row = looks.view(&self.store)?.cascade(step)?;
+        let is_same = row.is_some_and(|row| row.cascade_id == cascade);
+        looks.is_same.insert(step, is_same);
+        Ok(is_same)
+    }
+
+    /// Says something of records, for a cascade: of each that it has not said
+    /// it of already, as long as that stands.
+    pub(super) fn say(&mut self, action: Action, ids: &[RecordId], cascade: &str) -> Stored<Said> {
+        let (mut named, mut looks) = (Vec::with_capacity(ids.len()), Looks::default());
+        for id in ids {
+            let graph = self.provenance.graph();
+            let Some(known) = graph.find(*id).and_then(|node| graph.record(node)) else { continue };
+            let kind = match (action, known.flag) {
+                (Action::Clear, Flag::Clean) => continue,
+                (Action::Clear, Flag::Tainted) => Saying::Withdraw,
+                (Action::Clear, Flag::Suspect) => Saying::Clear,
+                (Action::Taint, _) => Saying::Taint,
+                (Action::Mark, _) => Saying::Mark,
+            };
+            let statements = self.statements_seen(*id, &mut looks)?;
+            if !self.is_said(&statements, kind, cascade, &mut looks)? {
+                named.push((*id, kind, statements));
+            }
+        }
+        if named.is_empty() {
+            return Ok(Said::default());
+        }
+        let ids: Vec<RecordId> = named.iter().map(|(id, ..)| *id).collect();
+        let (seq, step) = self.provenance.apply(action, &ids)?;
+        for (id, kind, mut statements) in named {
+            statements.push(Statement { step: seq, kind, replaced: None });
+            self.group.statements.insert(id, statements);
+        }
+        self.group.cascades.insert(seq, cascade.to_owned());
+        Ok(Said { seq, step, named: ids })
+    }
+
+    fn is_said(&self, statements: &[Statement], kind: Saying, cascade: &str, looks: &mut Looks) -> Stored<bool> {
+        if kind.is_clear() {
+            return Ok(false);
+        }
+        for statement in live(statements).iter().filter(|statement| statement.kind == kind) {
+            if self.is_of(statement.step, cascade, looks)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes a statement of a record away.
+    pub(super) fn retract(&mut self, id: RecordId, step: Seq) -> Stored<(Seq, Step)> {
+        let (left, _) = crate::lineage::without(&self.statements(id)?, |gone| gone == step);
+        let stated = self.provenance.restate(&[(id, fact_of(&left))])?;
+        self.group.statements.insert(id, left);
+        Ok(stated)
+    }
+
+    /// Writes what was said in this group, where the facts of the records do
+    /// not say it all.
+    pub(super) fn keep_statements(
+        &mut self,
+        batch: &mut store::Batch,
+        said: HashMap<RecordId, Vec<Statement>>,
+    ) -> Stored<()> {
+        for (id, statements) in said {
+            if statements == statements_of(fact_of(&statements)) {
+                if self.stated.remove(&id) {
+                    batch.put_statements(id, &[])?;
+                }
+            } else {
+                self.stated.insert(id);
+                batch.put_statements(id, &statements)?;
+            }
+        }
+        Ok(())
+    }
+}
