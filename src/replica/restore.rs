@@ -19,7 +19,7 @@ use super::{Error, cells};
 use crate::lineage::{Flag, Statement};
 use crate::store::{
     Batch, CascadeRow, Changes, Checkpoint, Counters, ImportedEvent, LineageRow, MAX_ROW_BYTES, Project, Record,
-    RollbackRow, StepChange, Store, TierPause,
+    RollbackRow, StepChange, Store, TierPause, task_of_document,
 };
 use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
 
@@ -258,7 +258,8 @@ impl Loading<'_> {
 
     fn task(&mut self, batch: &mut Batch, row: &Row) -> Result<(), Error> {
         let table = Table::Tasks;
-        let task: Task = read(row, table, "state")?;
+        let task: Task = task_of_document(text(row, table, "state")?)
+            .map_err(|error| wrong(table, row, &format!("state: {error}")))?;
         let mut submission: serde_json::Value = read(row, table, "submission")?;
         if let Some(object) = submission.as_object_mut() {
             object.insert("description".to_owned(), text(row, table, "description")?.into());
@@ -269,6 +270,9 @@ impl Loading<'_> {
         }
         batch.put_submission(task.id, &submission)?;
         batch.put_task(None, &task)?;
+        if !task.parked.is_empty() {
+            batch.put_parked(task.id, &task.parked)?;
+        }
         self.know(&task.project, task.created_at)?;
         self.counters.entry(task.project.clone()).or_default().moved(None, Some(task.phase()));
         self.restored.tasks += 1;

@@ -64,3 +64,4 @@ pub use rows::{
 };
 pub use statements::RollbackRow;
 pub use trail::{Changes, StepChange};
+pub use upgrade::task_of_document;

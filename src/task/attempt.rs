@@ -154,7 +154,9 @@ pub struct ClosedAttempt {
     pub number: u32,
     /// The tier it ran on.
     pub tier: Tier,
-    /// When a worker began, or else when the attempt was opened.
+    /// When a worker began, or else when the attempt was opened. Copies of
+    /// earlier formats have it under another name.
+    #[serde(alias = "dispatched_at")]
     pub began_at: Timestamp,
     /// When it ended.
     pub closed_at: Timestamp,

@@ -14,6 +14,8 @@ mod v5_journal;
 mod v5_lineage;
 mod v5_tasks;
 
+pub use v5_tasks::task_of_document;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

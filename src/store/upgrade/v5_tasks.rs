@@ -223,3 +223,56 @@ impl From<TaskV5> for Task {
         }
     }
 }
+
+/// Reads a task that this version, or one of format 5, has written as JSON:
+/// a copy elsewhere can have rows of both.
+pub fn task_of_document(text: &str) -> Result<Task, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| serde_json::from_str::<TaskV5>(text).map(Task::from).map_err(|_| error))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::task::{Phase, Status};
+
+    const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    fn document(state: &Value) -> String {
+        let closed = json!([{
+            "number": 1, "tier": "small", "dispatched_at": 5_000, "closed_at": 6_000,
+            "error": {"code": "deadline_exceeded", "message": "m", "attempt": 1}, "product": null, "artifacts": [], "reviews": [],
+        }]);
+        json!({
+            "id": ID, "project": "p", "priority": "normal", "tier": "small", "domain": "d", "qa_profile": "none",
+            "timeout_seconds": 600, "max_attempts": 3, "created_at": 1_000, "updated_at": 2_000, "version": 4,
+            "started_at": 3_000, "rerun_of": null, "parent": null, "depth": 0, "children": [], "depends_on": [],
+            "inputs": [], "mode": null, "routing": null, "has_findings": false, "estimate": null, "closed": closed,
+            "parked": [], "state": state,
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn documents_of_format_5_are_read() {
+        let attempt =
+            json!({"number": 2, "dispatched_at": 7_000, "executed": {"secs": 0, "nanos": 0}, "taken_at": null});
+        let product = json!({"record": ID, "artifact": "a", "artifacts": [], "late": [], "reviews": []});
+        let dispatched =
+            task_of_document(&document(&json!({"Running": {"attempt": attempt, "progress": "Dispatched"}})));
+        let dispatched = dispatched.unwrap();
+        assert_eq!((dispatched.status(), dispatched.phase()), (Status::Pending, Phase::Dispatched));
+        assert_eq!((dispatched.version, dispatched.closed[0].began_at.as_micros()), (5, 5_000));
+        let queued = task_of_document(&document(&json!({"Pending": {"Queued": {"since": 8_000}}}))).unwrap();
+        assert_eq!(queued.phase(), Phase::Queued);
+        let by = json!({"Attempt": {"number": 2, "product": product}});
+        let completed = task_of_document(&document(&json!({"Completed": {"at": 9_000, "by": by}}))).unwrap();
+        assert_eq!(completed.status(), Status::Completed);
+        // What this version writes is read as it is.
+        for task in [dispatched, queued, completed] {
+            assert_eq!(task_of_document(&serde_json::to_string(&task).unwrap()).unwrap(), task);
+        }
+        assert!(task_of_document("{}").unwrap_err().to_string().contains("missing field"));
+    }
+}
