@@ -1,7 +1,11 @@
 //! What is said of records, kept so that one cascade can be taken back without
 //! the others: see [`crate::lineage`] for what follows from several statements.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+
+use fixedbitset::FixedBitSet;
+use petgraph::visit::{NodeCount as _, NodeIndexable as _};
 
 use super::machine::Machine;
 use crate::lineage::{Action, Flag, FlagChange, Graph, Saying, Statement, Step, fact_of, live, statements_of};
@@ -23,22 +27,26 @@ pub(super) struct Said {
 impl Said {
     /// What the audit trail tells: an entry for each record that was named,
     /// whether or not its flag has changed, and one for each that follows.
-    pub(super) fn told(&self, graph: &Graph) -> Vec<FlagChange> {
+    pub(super) fn told(&self, graph: &Graph) -> Cow<'_, [FlagChange]> {
         told(graph, &self.named, &self.step.flags)
     }
 }
 
 /// Changes of flags, with an entry for each of the named records.
-pub(super) fn told(graph: &Graph, named: &[RecordId], flags: &[FlagChange]) -> Vec<FlagChange> {
-    let mut told = Vec::with_capacity(named.len().max(flags.len()));
-    let changed: std::collections::HashSet<_> = flags.iter().map(|change| change.record).collect();
-    for id in named {
-        let Some(node) = graph.find(*id).filter(|node| !changed.contains(node)) else { continue };
-        let Some(known) = graph.record(node) else { continue };
-        told.push(FlagChange { record: node, from: known.flag, to: known.flag, depth: 0, through: None });
+pub(super) fn told<'a>(graph: &Graph, named: &[RecordId], flags: &'a [FlagChange]) -> Cow<'a, [FlagChange]> {
+    let mut changed = FixedBitSet::with_capacity(graph.node_count());
+    changed.extend(flags.iter().map(|change| graph.to_index(change.record)));
+    let unchanged = |id: &RecordId| {
+        let node = graph.find(*id).filter(|node| !changed.contains(graph.to_index(*node)))?;
+        let flag = graph.record(node)?.flag;
+        Some(FlagChange { record: node, from: flag, to: flag, depth: 0, through: None })
+    };
+    let mut told: Vec<FlagChange> = named.iter().filter_map(unchanged).collect();
+    if told.is_empty() {
+        return Cow::Borrowed(flags);
     }
     told.extend_from_slice(flags);
-    told
+    Cow::Owned(told)
 }
 
 /// What was said of a record, as of a view and the graph of the same commit.

@@ -126,6 +126,7 @@ async fn a_first_start_waits_for_a_living_owner_and_takes_over_from_one_that_has
     let server = owner.start();
     User::new(23, &server).act(40).await;
     caught_up(&server, &owner, &database).await;
+    copy_becomes(&server, &owner, |copy| copy["doing"] == "following").await;
     let new = setup(&database.url());
     let restored = restore(&new, &database.url(), &[]);
     assert_eq!(restored.code, 0, "{}", restored.stderr);
@@ -163,6 +164,7 @@ async fn an_owner_that_is_taken_over_stops_working_and_says_so() {
     let options = json!({"tier": "tiny", "qa_profile": "none"});
     let task = client.submit(&json!({"description": "one", "options": options})).await;
     caught_up(&server, &owner, &database).await;
+    copy_becomes(&server, &owner, |copy| copy["doing"] == "following").await;
     let new = setup(&database.url());
     assert_eq!(restore(&new, &database.url(), &[]).code, 0);
     let taking = new.clone().flag("--take-over");
