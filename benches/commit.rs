@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dats::store::{About, Batch, Counters, LogEntry, Standing, Store};
-use dats::task::{Change, Seq, TaskId, Timestamp, submit};
+use dats::task::{Change, Now, Seq, TaskId, Timestamp, submit};
 use support::limits::{DurableFile, resolved, submission};
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ROW_BYTES: usize = 600;
 
 fn commit_submissions(store: &Store, count: u64, seq: &mut Seq) {
-    let now = Timestamp::from_micros(1_768_000_000_000_000);
+    let now = Now::aligned(Timestamp::from_micros(1_768_000_000_000_000));
     let mut batch = Batch::default();
     for number in 0..count {
         let project = format!("proj-{}", number % 20);
@@ -28,7 +28,8 @@ fn commit_submissions(store: &Store, count: u64, seq: &mut Seq) {
         let task = submit(id, &submission, resolved(), &[], now, &dats::task::Policy::default()).task;
         *seq = seq.next();
         let entry = LogEntry {
-            at: now,
+            at: now.wall,
+            observed: now.observed,
             project: task.project.clone(),
             about: About::Task(Standing {
                 task: id,

@@ -12,8 +12,8 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use dats::task::{
-    ArtifactId, Decision, Input, LeaseId, OutputArtifact, Policy, QaProfile, RecordId, Report, Resolved, Submission,
-    Task, TaskId, Timestamp, Verdict, WorkerId, apply, submit,
+    ArtifactId, Decision, Input, LeaseId, Now, OutputArtifact, Policy, QaProfile, RecordId, Report, Resolved,
+    Submission, Task, TaskId, Timestamp, Verdict, WorkerId, apply, submit,
 };
 use support::engine::output_of;
 use support::limits::{resolved, submission};
@@ -22,8 +22,8 @@ use uuid::Uuid;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_micros((1_768_000_000 + second) * 1_000_000)
+fn at(second: i64) -> Now {
+    Now::aligned(Timestamp::from_micros((1_768_000_000 + second) * 1_000_000))
 }
 
 fn artifact() -> ArtifactId {
@@ -45,14 +45,15 @@ fn verdict(decision: Decision) -> Report {
 }
 
 /// A life with a rejection in it: what happens, and when.
-fn life() -> Vec<(&'static str, Input, Timestamp)> {
+fn life() -> Vec<(&'static str, Input, Now)> {
     let lease = |number| LeaseId::new(Uuid::from_u128(number));
     let worker = || WorkerId::new("worker-1").expect("a worker");
-    let leased = |number, second: i64| Input::Lease { id: lease(number), worker: worker(), until: at(second + 60) };
+    let leased =
+        |number, second: i64| Input::Lease { id: lease(number), worker: worker(), until: at(second + 60).observed };
     let reason = "no test".to_owned();
     vec![
         ("lease", leased(1, 2), at(2)),
-        ("renew", Input::Renew { id: lease(1), until: at(100) }, at(40)),
+        ("renew", Input::Renew { id: lease(1), until: at(100).observed }, at(40)),
         ("output", report(output()), at(50)),
         ("rejected", report(verdict(Decision::Rejected { reason })), at(55)),
         ("backoff over", Input::Tick, at(400)),

@@ -1,21 +1,33 @@
 //! The one place that reads a clock.
 //!
-//! The service's time starts at the wall clock's and then follows the time
-//! since boot, which no one can set. A wall clock that jumps is approached
-//! slowly, by at most a fiftieth of the elapsed time, so that no timer fires early
-//! or twice because somebody corrected a clock, and yet a wrong one is left
-//! behind in the end. Time never goes back.
+//! Two times are told together, as [`Now`]. *Observed time* is the time since
+//! boot (`CLOCK_BOOTTIME`), which nobody can set, continued from where the store
+//! was left: a stop counts as the difference that the wall clock shows, at least
+//! nothing and at most [`LONGEST_STOP`]. The *wall clock* may step either way, and a
+//! large step is logged. It is told as a distance from observed time that stays the
+//! same while the two differ by less than [`DRIFT`]: so a moment has the same calendar
+//! time each time it is shown, also after a restart.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::task::Timestamp;
+use crate::task::{Moment, Now, Timestamp};
 
-/// The part of the elapsed time by which a difference to the wall clock is
-/// reduced: one fiftieth.
-const SLEW: i64 = 50;
+/// The most that a stop counts in observed time: a start with a clock that is
+/// years ahead must not make everything old that is kept for a time.
+pub const LONGEST_STOP: Duration = Duration::from_hours(1);
+/// A change of the wall clock against observed time that is logged as a step.
+/// What keeps a clock right corrects by less, or slowly.
+pub const LARGE_STEP: Duration = Duration::from_secs(5);
+
+/// How far the wall clock may drift from what is told of it.
+const DRIFT: Duration = Duration::from_millis(10);
+/// The longest between the readings of the two clocks that are taken for one.
+const APART: Duration = Duration::from_millis(1);
+/// How often they are read at most, should the thread be interrupted in between.
+const READINGS: usize = 8;
 
 /// The service's clock; clones show the same time.
 #[derive(Debug, Clone)]
@@ -23,15 +35,65 @@ pub struct Clock {
     state: Arc<Mutex<State>>,
 }
 
+/// What the system's clocks show, in microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    boot: i64,
+    wall: i64,
+    /// Whether both were read at about the same time.
+    is_exact: bool,
+}
+
+impl Reading {
+    fn take() -> Self {
+        let read = || {
+            let (before, wall, boot) =
+                (micros_of(ClockId::Boottime), micros_of(ClockId::Realtime), micros_of(ClockId::Boottime));
+            Self { boot, wall, is_exact: boot.saturating_sub(before) <= micros(APART) }
+        };
+        let mut reading = read();
+        for _ in 1..READINGS {
+            if reading.is_exact {
+                break;
+            }
+            reading = read();
+        }
+        reading
+    }
+
+    fn skewed(self, by: Skew) -> Self {
+        Self { boot: self.boot.saturating_add(by.boot), wall: self.wall.saturating_add(by.wall), ..self }
+    }
+}
+
+/// What is added to the readings of the two clocks, in microseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Skew {
+    boot: i64,
+    wall: i64,
+}
+
 #[derive(Debug)]
 struct State {
-    boot_micros: i64,
-    shown_micros: i64,
+    /// What is added to the time since boot to have observed time.
+    base: i64,
+    /// The newest observed time that was told: it never goes back.
+    observed: i64,
+    /// What the wall clock is ahead of observed time, as it is told.
+    ahead: i64,
+    /// Whether observed time goes on from that of a store.
+    is_resumed: bool,
+    /// What is added to the readings of both clocks: see [`Clock::advance`].
+    skew: Skew,
 }
 
 fn micros_of(clock: ClockId) -> i64 {
     let time = clock_gettime(clock);
     time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Default for Clock {
@@ -41,41 +103,88 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock that starts at the wall clock's time.
+    /// A clock whose observed time begins at the wall clock's.
     #[must_use]
     pub fn new() -> Self {
-        let state = State { boot_micros: micros_of(ClockId::Boottime), shown_micros: micros_of(ClockId::Realtime) };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(State::new(Reading::take()))) }
     }
 
-    /// Never shows a time before `earliest` from now on: what was written
-    /// before a restart is not in the future.
-    pub fn not_before(&self, earliest: Timestamp) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.shown_micros = state.shown_micros.max(earliest.as_micros());
+    /// Continues the observed time of a store that was left at `last`. Counts
+    /// once: a clock that has been resumed goes on as it is.
+    pub fn resume(&self, last: Now) {
+        self.with(|state, reading| state.resume(last, reading));
     }
 
-    /// What time it is.
+    /// The present.
     #[must_use]
-    pub fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Now {
+        self.with(State::now)
+    }
+
+    /// What the wall clock shows.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        self.now().wall
+    }
+
+    /// Observed time.
+    #[must_use]
+    pub fn observed(&self) -> Moment {
+        self.now().observed
+    }
+
+    /// Lets both clocks show `duration` more from now on. For tests.
+    pub fn advance(&self, duration: Duration) {
+        self.with(|state, _| {
+            state.skew.boot += micros(duration);
+            state.skew.wall += micros(duration);
+        });
+    }
+
+    /// Sets the wall clock, as it is read here, `micros` ahead or back. For tests.
+    pub fn step_wall(&self, micros: i64) {
+        self.with(|state, _| state.skew.wall += micros);
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut State, Reading) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (boot, wall) = (micros_of(ClockId::Boottime), micros_of(ClockId::Realtime));
-        state.advance(boot, wall);
-        Timestamp::from_micros(state.shown_micros)
+        // Read under the lock, so that the readings of two threads keep their order.
+        let reading = Reading::take().skewed(state.skew);
+        act(&mut state, reading)
     }
 }
 
 impl State {
-    fn advance(&mut self, boot: i64, wall: i64) {
-        let elapsed = boot.saturating_sub(self.boot_micros).max(0);
-        if elapsed < SLEW {
-            // Too short to slew by whole microseconds; keep it for the next call.
+    const fn new(reading: Reading) -> Self {
+        let base = reading.wall.saturating_sub(reading.boot);
+        Self { base, observed: reading.wall, ahead: 0, is_resumed: false, skew: Skew { boot: 0, wall: 0 } }
+    }
+
+    fn resume(&mut self, last: Now, reading: Reading) {
+        if self.is_resumed {
             return;
         }
-        self.boot_micros = boot;
-        let steady = self.shown_micros.saturating_add(elapsed);
-        let correction = wall.saturating_sub(steady).clamp(-elapsed / SLEW, elapsed / SLEW);
-        self.shown_micros = steady.saturating_add(correction);
+        self.is_resumed = true;
+        let stopped = Timestamp::from_micros(reading.wall).since(last.wall).min(LONGEST_STOP);
+        self.observed = last.observed.after(stopped).as_micros();
+        self.base = self.observed.saturating_sub(reading.boot);
+        self.ahead = reading.wall.saturating_sub(self.observed);
+    }
+
+    fn now(&mut self, reading: Reading) -> Now {
+        self.observed = self.observed.max(self.base.saturating_add(reading.boot));
+        let ahead = reading.wall.saturating_sub(self.observed);
+        let step = ahead.saturating_sub(self.ahead);
+        if reading.is_exact && step.saturating_abs() > micros(DRIFT) {
+            if step.saturating_abs() > micros(LARGE_STEP) {
+                let expected = Timestamp::from_micros(self.observed.saturating_add(self.ahead));
+                let (shown, seconds) = (Timestamp::from_micros(reading.wall), step / 1_000_000);
+                tracing::warn!(%expected, %shown, seconds, "the wall clock was set; calendar times follow it");
+            }
+            self.ahead = ahead;
+        }
+        let wall = Timestamp::from_micros(self.observed.saturating_add(self.ahead));
+        Now { observed: Moment::from_micros(self.observed), wall }
     }
 }
 
@@ -105,24 +214,77 @@ mod tests {
     use super::*;
 
     const SECOND: i64 = 1_000_000;
+    const YEAR: i64 = 365 * 86_400 * SECOND;
+    const BEGIN: i64 = 50 * YEAR;
 
-    #[test]
-    fn a_jump_of_the_wall_clock_is_approached_slowly() {
-        let mut state = State { boot_micros: 0, shown_micros: 1000 * SECOND };
-        state.advance(SECOND, 1001 * SECOND);
-        assert_eq!(state.shown_micros, 1001 * SECOND);
-        state.advance(2 * SECOND, 9_000_000 * SECOND);
-        assert_eq!(state.shown_micros, 1002 * SECOND + SECOND / SLEW);
-        let before = state.shown_micros;
-        state.advance(3 * SECOND, 5 * SECOND);
-        assert_eq!(state.shown_micros, before + SECOND - SECOND / SLEW);
+    fn reading(boot_seconds: i64, wall: i64) -> Reading {
+        Reading { boot: boot_seconds * SECOND, wall, is_exact: true }
+    }
+
+    fn told(state: &mut State, boot_seconds: i64, wall: i64) -> (i64, i64) {
+        let now = state.now(reading(boot_seconds, wall));
+        (now.observed.as_micros() - BEGIN, now.wall.as_micros())
     }
 
     #[test]
-    fn it_never_goes_back() {
+    fn the_wall_clock_is_shown_as_it_is_and_observed_time_counts_on() {
+        let mut state = State::new(reading(10, BEGIN));
+        assert_eq!(told(&mut state, 11, BEGIN + SECOND), (SECOND, BEGIN + SECOND));
+        assert_eq!(told(&mut state, 12, BEGIN + YEAR), (2 * SECOND, BEGIN + YEAR));
+        assert_eq!(told(&mut state, 13, 5), (3 * SECOND, 5));
+        // The time since boot does not go back; if it did, observed time would not.
+        assert_eq!(told(&mut state, 1, BEGIN), (3 * SECOND, BEGIN));
+    }
+
+    #[test]
+    fn a_moment_keeps_its_calendar_time_while_the_clocks_hardly_differ() {
+        let mut state = State::new(reading(10, BEGIN));
+        let moment = Moment::from_micros(BEGIN + YEAR);
+        let shown = state.now(reading(11, BEGIN + SECOND + 9_000)).calendar(moment);
+        assert_eq!(state.now(reading(12, BEGIN + 2 * SECOND - 9_000)).calendar(moment), shown);
+        assert_eq!(told(&mut state, 13, BEGIN + 3 * SECOND + 11_000), (3 * SECOND, BEGIN + 3 * SECOND + 11_000));
+        // A thread that was interrupted between the two readings proves nothing.
+        let torn = Reading { is_exact: false, ..reading(14, BEGIN + 9 * SECOND) };
+        assert_eq!(state.now(torn).wall.as_micros(), BEGIN + 4 * SECOND + 11_000);
+        // A start counts the stop by the wall clock, so the distance is the same.
+        let last = state.now(reading(15, BEGIN + 5 * SECOND));
+        let after = reading(3, BEGIN + 600 * SECOND);
+        let mut state = State::new(after);
+        state.resume(last, after);
+        assert_eq!(state.now(after).calendar(moment), last.calendar(moment));
+    }
+
+    fn resumed(wall_since: i64) -> i64 {
+        let last = Now { observed: Moment::from_micros(BEGIN), wall: Timestamp::from_micros(BEGIN + YEAR) };
+        let reading = reading(7, BEGIN + YEAR + wall_since);
+        let mut state = State::new(reading);
+        state.resume(last, reading);
+        state.now(reading).observed.as_micros() - BEGIN
+    }
+
+    #[test]
+    fn a_stop_counts_what_the_wall_clock_shows_within_limits() {
+        assert_eq!(resumed(20 * SECOND), 20 * SECOND);
+        assert_eq!(resumed(3600 * SECOND), 3600 * SECOND);
+        assert_eq!(resumed(YEAR), 3600 * SECOND);
+        assert_eq!(resumed(0), 0);
+        assert_eq!(resumed(-YEAR), 0);
+    }
+
+    #[test]
+    fn a_clock_is_resumed_once() {
         let clock = Clock::new();
-        let far = clock.now().after(Duration::from_hours(1));
-        clock.not_before(far);
-        assert!(clock.now() >= far);
+        let last = Now { observed: Moment::from_micros(SECOND), wall: clock.wall() };
+        clock.resume(last);
+        let observed = clock.observed();
+        assert!(observed >= last.observed && observed < last.observed.after(LONGEST_STOP));
+        clock.resume(Now::default());
+        assert!(clock.observed() >= observed);
+        clock.advance(Duration::from_secs(5));
+        assert!(clock.observed() >= observed.after(Duration::from_secs(5)));
+        let before = clock.now();
+        clock.step_wall(-YEAR);
+        let after = clock.now();
+        assert!(after.observed.since(before.observed) < LARGE_STEP && after.wall < before.wall);
     }
 }

@@ -25,6 +25,7 @@ use crate::http::{self, ApiKey, App, Others};
 use crate::replica::{self, Ownership, Replicator};
 use crate::routing::{self, Driver, Services};
 use crate::store::{self, Store};
+use crate::task::Now;
 use crate::telemetry::{self, Export, NotStarted};
 use crate::tls;
 
@@ -106,7 +107,7 @@ impl Service {
         let export = start_export(config, background.as_ref(), &clock)?;
         let tracer = export.as_ref().map(|export| export.tracer().clone());
         let services = Arc::new(services(&routing, &clock)?.traced(tracer.as_ref()));
-        let (engine, writer) = open_engine(config, &clock)?;
+        let (engine, writer) = open_engine(config, &clock, rights.accept_clock)?;
         let ownership = match own(config, copy.clone(), &engine, (address, rights.take_over)).await {
             Ok(ownership) => ownership,
             Err(error) => {
@@ -211,6 +212,8 @@ pub struct Rights {
     /// Take over the one that this directory was restored from, although its
     /// owner is alive.
     pub take_over: bool,
+    /// Go on from the wall clock although the last commit lies in its future.
+    pub accept_clock: bool,
 }
 
 /// The part of the data directory in the copy. One that was restored takes the
@@ -292,16 +295,25 @@ fn nobody_to_believe(key: &str, error: tls::Error) -> StartError {
 /// Opens the store of a stopped service, which is made where there is none,
 /// and starts its engine, with nothing around it.
 pub fn open(config: &Config) -> Result<(Engine, WriterThread), StartError> {
-    Ok(open_engine(config, &Clock::new())?)
+    Ok(open_engine(config, &Clock::new(), false)?)
 }
 
-fn open_engine(config: &Config, clock: &Clock) -> Result<(Engine, WriterThread), store::Error> {
+fn open_engine(config: &Config, clock: &Clock, accept_clock: bool) -> Result<(Engine, WriterThread), store::Error> {
     let cache_bytes = to_usize(config.engine.store_cache_bytes);
     let store = if config.engine.verify_at_start {
         Store::open_verified(&config.engine.data_dir, cache_bytes)?
     } else {
         Store::open(&config.engine.data_dir, cache_bytes)?
     };
+    // A new store has nothing to go on from.
+    let last = store.view()?.clocks()?.last;
+    if last != Now::default() {
+        if !accept_clock {
+            store.check_clock(clock.wall())?;
+        }
+        clock.resume(last);
+        store.accept_clock(clock.now())?;
+    }
     store.list_changes(config.storage.replica(false).is_some(), clock.now())?;
     Engine::start(store, engine_settings(config), clock)
 }

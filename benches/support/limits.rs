@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dats::clock::Stopwatch;
 use dats::task::{
-    self, Domain, ExecutionMode, Options, Policy, Priority, ProjectId, QaProfile, Resolved, Submission, TaskId, Tier,
-    Timestamp,
+    self, Domain, ExecutionMode, Now, Options, Policy, Priority, ProjectId, QaProfile, Resolved, Submission, TaskId,
+    Tier, Timestamp,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -103,7 +103,7 @@ fn keep_in_memory(receiver: &crossbeam_channel::Receiver<(Submission, oneshot::S
     let policy = Policy::default();
     while let Ok((submission, reply)) = receiver.recv() {
         let id = TaskId::new(Uuid::now_v7());
-        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let now = Now::aligned(Timestamp::from_micros(1_700_000_000_000_000));
         let step = task::submit(id, &submission, resolved(), &[], now, &policy);
         tasks.insert(id, (submission, step.task));
         let _ = reply.send(id);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
 use crate::engine::Position;
-use crate::task::{Tier, Timestamp};
+use crate::task::{Moment, Tier, Timestamp};
 
 /// What the rest of the service sees of the broker.
 #[derive(Debug)]
@@ -40,8 +40,8 @@ pub(super) struct Lost {
 /// unless their tier has older ones that are not.
 #[derive(Debug, Default)]
 pub(super) struct Frontier {
-    pub(super) read_at: Option<Timestamp>,
-    pub(super) oldest_unpublished: BTreeMap<Tier, Timestamp>,
+    pub(super) read_at: Option<Moment>,
+    pub(super) oldest_unpublished: BTreeMap<Tier, Moment>,
 }
 
 /// How the two connections are.
@@ -173,7 +173,7 @@ impl Broker {
     /// One that is not connected yet. `address` is shown to people.
     #[must_use]
     pub fn new(address: String, clock: Clock) -> Self {
-        let link = LinkFigures { state: LinkState::Away, since: clock.now(), last_error: None, connects: 0 };
+        let link = LinkFigures { state: LinkState::Away, since: clock.wall(), last_error: None, connects: 0 };
         let figures = Figures {
             publisher: link.clone(),
             consumer: link,
@@ -216,7 +216,7 @@ impl Broker {
 
     /// A connection is in this state now. Whether that is new.
     pub(super) fn note_state(&self, side: Side, now_in: LinkState) -> bool {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let mut state = self.lock();
         let link = state.figures.link(side);
         if link.state == now_in {
@@ -248,7 +248,7 @@ impl Broker {
     /// A connection failed. Whether that is news: another error than the last
     /// one, or the first after it worked.
     pub(super) fn note_error(&self, side: Side, now_in: LinkState, message: String) -> bool {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let is_new = self.note_state(side, now_in);
         let mut state = self.lock();
         let last = &mut state.figures.link(side).last_error;
@@ -283,7 +283,7 @@ impl Broker {
     }
 
     /// The time before which every dispatch of a tier is at the broker.
-    pub(super) fn published_before(&self, tier: &Tier) -> Option<Timestamp> {
+    pub(super) fn published_before(&self, tier: &Tier) -> Option<Moment> {
         let state = self.lock();
         let unpublished = state.frontier.oldest_unpublished.get(tier).copied();
         state.frontier.read_at.map(|read_at| unpublished.map_or(read_at, |oldest| oldest.min(read_at)))

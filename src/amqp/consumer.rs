@@ -296,7 +296,7 @@ impl Consumer {
         if intake.untaken.is_empty() {
             return Ok(0);
         }
-        let at = self.clock.now();
+        let at = self.clock.wall();
         let letters = intake.untaken.iter().map(|(_, untaken)| DeadLetter {
             at,
             task: untaken.task,

@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::topology;
 use crate::clock::Clock;
 use crate::engine::{self, Counted, Engine, QueueReport};
-use crate::task::{Seq, TaskId, Tier, Timestamp};
+use crate::task::{Moment, Seq, TaskId, Tier};
 
 /// How often the queues are counted.
 const EVERY: Duration = Duration::from_secs(1);
@@ -29,15 +29,15 @@ const NOTE: Duration = Duration::from_secs(10);
 struct Known {
     /// Everything dispatched before was at the broker at the count before: a
     /// message that is just being enqueued need not be counted yet.
-    published_before: Option<Timestamp>,
+    published_before: Option<Moment>,
     /// When it was noted up to which dispatch everything is at the broker.
-    notes: VecDeque<(Timestamp, Timestamp)>,
+    notes: VecDeque<(Moment, Moment)>,
 }
 
 impl Known {
     /// Notes how far publishing is; the dispatches before which time have been
     /// at the broker for `wait`.
-    fn unobserved_before(&mut self, now: Timestamp, published: Option<Timestamp>, wait: Duration) -> Option<Timestamp> {
+    fn unobserved_before(&mut self, now: Moment, published: Option<Moment>, wait: Duration) -> Option<Moment> {
         let published = published?;
         // What was there before the first note was confirmed by an earlier
         // connection or run, soon after its dispatch.
@@ -63,10 +63,10 @@ pub(super) async fn watch(
 ) -> Result<(), Error> {
     let mut channel = None;
     let mut known: HashMap<Tier, Known> = HashMap::new();
-    let mut again: HashMap<TaskId, Timestamp> = HashMap::new();
+    let mut again: HashMap<TaskId, Moment> = HashMap::new();
     for round in 0_u64.. {
         sleep(EVERY).await;
-        let now = clock.now();
+        let now = clock.observed();
         again.retain(|_, at| now.since(*at) < AGAIN);
         let queues = engine.figures().queues;
         let is_due = |queue: &engine::Queue| queue.depth > 0 || round.is_multiple_of(IDLE_ROUNDS);
@@ -115,8 +115,8 @@ async fn publish_again(
     broker: &Broker,
     tier: &Tier,
     missing: Vec<TaskId>,
-    again: &mut HashMap<TaskId, Timestamp>,
-    now: Timestamp,
+    again: &mut HashMap<TaskId, Moment>,
+    now: Moment,
 ) -> Result<(), Error> {
     if missing.is_empty() {
         return Ok(());
@@ -148,8 +148,8 @@ fn note(broker: &Broker, tier: &Tier, found: Option<Waiting>) {
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_micros(second * 1_000_000)
+    fn at(second: i64) -> Moment {
+        Moment::from_micros(second * 1_000_000)
     }
 
     #[test]

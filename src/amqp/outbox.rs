@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::broker::Frontier;
 use crate::engine::Position;
-use crate::task::{Seq, TaskId, Tier, Timestamp};
+use crate::task::{Moment, Seq, TaskId, Tier};
 
 /// Most events that are known and not published. When so many are held back
 /// by what no queue takes, the rest waits in the log.
@@ -28,7 +28,7 @@ pub(super) struct Event {
     /// Where it stands itself.
     pub(super) position: Position,
     /// For a `task.ready`: its tier, and when it was dispatched.
-    pub(super) ready: Option<(Tier, Timestamp)>,
+    pub(super) ready: Option<(Tier, Moment)>,
     /// How often it was published in vain.
     pub(super) tries: u32,
 }
@@ -59,10 +59,10 @@ pub(super) struct Outbox {
     /// First events of their tasks that can be published now.
     due: BTreeSet<(Seq, Line)>,
     /// First events of their tasks that are to wait a while.
-    later: BTreeSet<(Timestamp, Seq, Line)>,
+    later: BTreeSet<(Moment, Seq, Line)>,
     /// All of them.
     unpublished: BTreeSet<(Seq, Line)>,
-    dispatches: BTreeMap<Tier, BTreeSet<(Timestamp, Seq, Line)>>,
+    dispatches: BTreeMap<Tier, BTreeSet<(Moment, Seq, Line)>>,
 }
 
 impl Outbox {
@@ -123,7 +123,7 @@ impl Outbox {
 
     /// The next events to publish, one a task, at most `most`. Each must be
     /// told of with [`Self::published`] or [`Self::again`].
-    pub(super) fn take(&mut self, most: usize, now: Timestamp) -> Vec<Event> {
+    pub(super) fn take(&mut self, most: usize, now: Moment) -> Vec<Event> {
         while let Some(entry) = self.later.first().copied().filter(|(at, ..)| *at <= now) {
             self.later.remove(&entry);
             self.due.insert((entry.1, entry.2));
@@ -137,7 +137,7 @@ impl Outbox {
     }
 
     /// When the next one that waits is due.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
+    pub(super) fn next_due(&self) -> Option<Moment> {
         self.later.first().map(|(at, ..)| *at)
     }
 
@@ -163,7 +163,7 @@ impl Outbox {
 
     /// An event is to be published again: at once where nobody has refused
     /// it, else after a pause that grows with each try.
-    pub(super) fn again(&mut self, event: &Event, refused: bool, now: Timestamp) {
+    pub(super) fn again(&mut self, event: &Event, refused: bool, now: Moment) {
         let (order, line) = event.key();
         if !refused {
             self.due.insert((order, line));
@@ -180,7 +180,7 @@ impl Outbox {
 
     /// How far publishing is, when the log was read to its end as it was at
     /// `read_at`.
-    pub(super) fn frontier(&self, read_at: Option<Timestamp>) -> Frontier {
+    pub(super) fn frontier(&self, read_at: Option<Moment>) -> Frontier {
         let oldest = self.dispatches.iter().filter_map(|(tier, all)| Some((tier.clone(), all.first()?.0)));
         Frontier { read_at, oldest_unpublished: oldest.collect() }
     }
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: Timestamp = Timestamp::from_micros(1_767_981_600_000_000);
+    const NOW: Moment = Moment::from_micros(1_767_981_600_000_000);
 
     fn event(seq: u64, task: u128) -> Event {
         let position = Position { seq: Seq(seq), task: Some(TaskId::new(Uuid::from_u128(task))) };
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn dispatch(seq: u64, task: u128) -> Event {
-        let at = Timestamp::from_micros(NOW.as_micros() + i64::try_from(seq).unwrap());
+        let at = Moment::from_micros(NOW.as_micros() + i64::try_from(seq).unwrap());
         Event { ready: Some((Tier::new("small").unwrap(), at)), ..event(seq, task) }
     }
 

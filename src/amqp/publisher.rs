@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::engine::{Dispatch, Engine, LogReader, Position};
 use crate::events::Envelope;
 use crate::store::LogEntry;
-use crate::task::{Change, Seq, Tier, Timestamp};
+use crate::task::{Change, Moment, Seq, Tier};
 
 /// Log entries read at once.
 const PAGE: usize = 1024;
@@ -71,9 +71,9 @@ pub(super) struct Publisher {
     letters: mpsc::Receiver<Posted>,
     posts: Vec<Post>,
     /// When the log was read to its end.
-    read_at: Option<Timestamp>,
+    read_at: Option<Moment>,
     /// When the topology was last declared.
-    declared_at: Option<Timestamp>,
+    declared_at: Option<Moment>,
     /// Whose work queues were not there then.
     emptied: BTreeSet<Tier>,
     stop: CancellationToken,
@@ -140,7 +140,7 @@ impl Publisher {
             self.report();
             self.collect_letters();
             if self.next.is_empty() && self.posts.is_empty() {
-                let until = self.outbox.next_due().map_or(LOOK, |at| at.since(self.clock.now()).min(LOOK));
+                let until = self.outbox.next_due().map_or(LOOK, |at| at.since(self.clock.observed()).min(LOOK));
                 tokio::select! {
                     () = self.stop.cancelled() => {}
                     changed = head.changed() => changed.map_err(|_| Error::Stopping)?,
@@ -172,13 +172,13 @@ impl Publisher {
         self.broker.take_missing_queue();
         let missing = unless_stopped(&self.stop, topology::declare_for_publishing(link, &self.settings)).await?;
         self.emptied.extend(missing);
-        self.declared_at = Some(self.clock.now());
+        self.declared_at = Some(self.clock.observed());
         Ok(())
     }
 
     /// A queue of ours that took nothing may have been deleted.
     async fn redeclare(&mut self, link: &Link) -> Result<(), Error> {
-        let now = self.clock.now();
+        let now = self.clock.observed();
         let lately = self.declared_at.is_some_and(|at| now.since(at) < REDECLARE);
         if lately || !self.settings.work_queues.declare { Ok(()) } else { self.declare(link).await }
     }
@@ -195,14 +195,14 @@ impl Publisher {
             }
         }
         while self.outbox.wants_more(self.settings.window) {
-            let now = self.clock.now();
+            let now = self.clock.observed();
             let page = self.reader.page(self.outbox.read_to(), PAGE).await?;
             if page.entries.is_empty() {
                 self.outbox.note_read(page.read_to);
                 self.read_at = Some(now);
                 return Ok(());
             }
-            self.read_at = page.entries.last().map(|(_, entry)| entry.at).max(self.read_at);
+            self.read_at = page.entries.last().map(|(_, entry)| entry.moment()).max(self.read_at);
             for (seq, entry) in &page.entries {
                 if let Some(event) = self.event_of(*seq, entry).await? {
                     self.outbox.push(event);
@@ -247,7 +247,7 @@ impl Publisher {
                 continue;
             }
             let joined = self.reader.place().joined;
-            let now = self.clock.now();
+            let now = self.clock.observed();
             let event = Event { order: position.seq.max(joined), position, ready: Some((tier, now)), tries: 0 };
             if self.outbox.push(event) && position.seq <= joined {
                 self.earlier = self.earlier.map(|left| left.saturating_add(1));
@@ -269,7 +269,7 @@ impl Publisher {
             _ => None,
         };
         let ready = match &entry.change {
-            Change::Ready { tier, .. } => Some((tier.clone(), entry.at)),
+            Change::Ready { tier, .. } => Some((tier.clone(), entry.moment())),
             _ => None,
         };
         Ok(position.map(|position| Event { order: seq, position, ready, tries: 0 }))
@@ -290,7 +290,7 @@ impl Publisher {
     async fn prepare(&mut self) -> Result<(), Error> {
         while self.next.is_empty() {
             self.fill().await?;
-            let taken = self.outbox.take(self.settings.window, self.clock.now());
+            let taken = self.outbox.take(self.settings.window, self.clock.observed());
             if taken.is_empty() {
                 return Ok(());
             }
@@ -340,14 +340,14 @@ impl Publisher {
     }
 
     fn all_again(&mut self, events: &[Event]) {
-        let now = self.clock.now();
+        let now = self.clock.observed();
         for event in events {
             self.outbox.again(event, false, now);
         }
     }
 
     async fn settle(&mut self, events: &[Event], sent: &[Sent]) -> Result<bool, Error> {
-        let now = self.clock.now();
+        let now = self.clock.observed();
         let (mut published, mut returned, mut nacked) = (0, 0, 0);
         for (event, sent) in events.iter().zip(sent) {
             match sent {

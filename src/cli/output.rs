@@ -154,7 +154,7 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
 
 /// The time by the machine's clock.
 pub(super) fn now() -> Timestamp {
-    let micros = Clock::new().now().as_micros();
+    let micros = Clock::new().wall().as_micros();
     // Out of range only where the machine's clock is by ten thousand years.
     Timestamp::from_microsecond(micros).unwrap_or_default()
 }

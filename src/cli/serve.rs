@@ -31,6 +31,10 @@ pub(super) struct Arguments {
     /// the service that owns it was seen less than a minute ago.
     #[arg(long, conflicts_with = "adopt")]
     take_over: bool,
+    /// Go on from the wall clock although the last commit lies in its future:
+    /// what durations had left is kept, a `not_before` stays as it is.
+    #[arg(long)]
+    accept_clock: bool,
 }
 
 /// Where settings come from; the environment always counts too.
@@ -62,7 +66,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let config = Config::load(&sources)?;
     let log = start_log(&config.telemetry);
-    let rights = Rights { adopt: arguments.adopt, take_over: arguments.take_over };
+    let rights =
+        Rights { adopt: arguments.adopt, take_over: arguments.take_over, accept_clock: arguments.accept_clock };
     let served = run_service(&config, rights);
     served.map_err(|failure| {
         // By the log, which does not wait for a reader that is stuck.

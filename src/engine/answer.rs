@@ -12,8 +12,8 @@ use super::api::{Answer, Hold};
 use super::runs;
 use super::values::{Kept, Value, Values, word_text, write_display};
 use crate::task::{
-    Completion, Domain, Mode, OnChildFailure, OutputArtifact, Pending, Product, Progress, Queued, RecordId, Routing,
-    RoutingStep, State, Submission, Task, TaskError, TaskId, Tier, Timestamp,
+    Completion, Domain, Mode, Now, OnChildFailure, OutputArtifact, Pending, Product, Progress, Queued, RecordId,
+    Routing, RoutingStep, State, Submission, Task, TaskError, TaskId, Tier,
 };
 
 /// What stands before each value. The task's id and version have no value of
@@ -261,7 +261,7 @@ impl Fixed {
 }
 
 /// The answer of a task.
-pub(super) fn compact(task: &Task, fixed: &Fixed) -> Compact {
+pub(super) fn compact(task: &Task, fixed: &Fixed, now: Now) -> Compact {
     let mut head = Vec::with_capacity(HEAD_BYTES + 256 + fixed.0.len());
     head.extend_from_slice(&task.version.to_le_bytes());
     head.push(u8::from(task.status().is_terminal()));
@@ -276,7 +276,7 @@ pub(super) fn compact(task: &Task, fixed: &Fixed) -> Compact {
     values.word(task.tier.as_str());
     write_times_and_product(&mut values, task);
     values.word(task.phase().as_str());
-    match waiting_for(task) {
+    match waiting_for(task, now) {
         Some(reason) => values.json(&reason),
         None => values.null(),
     }
@@ -313,9 +313,9 @@ fn write_times_and_product(values: &mut Values, task: &Task) {
     let ended = task.ended_at();
     values.time(task.started_at);
     values.time(ended);
-    match (task.started_at, ended) {
-        (Some(started), Some(ended)) => values.number(millis_between(started, ended)),
-        (Some(_), None) | (None, _) => values.null(),
+    match task.execution() {
+        Some(execution) => values.number(u64::try_from(execution.as_millis()).unwrap_or(u64::MAX)),
+        None => values.null(),
     }
     match &task.state {
         State::Completed { by, .. } => {
@@ -330,10 +330,6 @@ fn write_times_and_product(values: &mut Values, task: &Task) {
         | State::Cancelled { .. } => values.null(),
     }
     values.id(task.newest_record().map(RecordId::to_bytes));
-}
-
-fn millis_between(earlier: Timestamp, later: Timestamp) -> u64 {
-    u64::try_from(later.since(earlier).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn artifact(artifact: &OutputArtifact) -> serde_json::Value {
@@ -369,7 +365,7 @@ const fn asked(routing: Routing) -> &'static str {
 }
 
 /// Why a task is not moving, in words.
-fn waiting_for(task: &Task) -> Option<String> {
+fn waiting_for(task: &Task, now: Now) -> Option<String> {
     let tasks = |tasks: &[crate::task::TaskId]| match tasks {
         [task] => format!("task {task} to complete"),
         [task, rest @ ..] => format!("task {task} and {} more to complete", rest.len()),
@@ -379,8 +375,10 @@ fn waiting_for(task: &Task) -> Option<String> {
         State::Pending(Pending::Scheduled { until, .. }) => Some(format!("the time {until}")),
         State::Pending(Pending::Blocked { waits_for }) => Some(tasks(waits_for)),
         State::Pending(Pending::Analyzing { .. }) => Some(task.routing.map_or("routing", asked).to_owned()),
-        State::Pending(Pending::Queued(queued)) => Some(waiting_in_line(task, queued)),
-        State::Pending(Pending::Backoff { until }) => Some(format!("attempt {} at {until}", task.attempts() + 1)),
+        State::Pending(Pending::Queued(queued)) => Some(waiting_in_line(task, queued, now)),
+        State::Pending(Pending::Backoff { until }) => {
+            Some(format!("attempt {} at {}", task.attempts() + 1, now.calendar(*until)))
+        }
         State::Pending(Pending::Dispatched { .. }) => {
             Some(format!("a worker of tier {} to take it from the broker", task.tier))
         }
@@ -400,14 +398,17 @@ fn waiting_for(task: &Task) -> Option<String> {
 }
 
 /// What a queued task waits for, in words.
-fn waiting_in_line(task: &Task, queued: &Queued) -> String {
+fn waiting_in_line(task: &Task, queued: &Queued, now: Now) -> String {
     let wanted = if queued.announced {
         format!("a worker of tier {} and a free slot of project {}", task.tier, task.project)
     } else {
         format!("a free slot of project {}", task.project)
     };
     match queued.not_before {
-        Some(until) => format!("{wanted}, not before {until}, since a worker gave it back"),
+        Some(until) => {
+            let until = now.calendar(until);
+            format!("{wanted}, not before {until}, since a worker gave it back")
+        }
         None => wanted,
     }
 }
@@ -416,7 +417,7 @@ fn waiting_in_line(task: &Task, queued: &Queued) -> String {
 mod tests {
     use super::*;
     use crate::task::{
-        self, Domain, ExecutionMode, Input, Options, Policy, Priority, ProjectId, QaProfile, Resolved, Tier,
+        self, Domain, ExecutionMode, Input, Options, Policy, Priority, ProjectId, QaProfile, Resolved, Tier, Timestamp,
     };
 
     fn submission(project: &str, metadata: Option<&str>) -> Submission {
@@ -433,6 +434,10 @@ mod tests {
         }
     }
 
+    fn now() -> Now {
+        Now::aligned(Timestamp::from_micros(1_795_000_000_123_400))
+    }
+
     fn cancelled(submission: &Submission, domain: &str, reason: Option<&str>) -> Task {
         let resolved = Resolved {
             priority: Priority::Normal,
@@ -443,10 +448,11 @@ mod tests {
             max_attempts: 3,
             routing: None,
         };
-        let now = Timestamp::from_micros(1_795_000_000_123_400);
+        let now = now();
         let task = task::submit(TaskId::from_bytes([7; 16]), submission, resolved, &[], now, &Policy::default()).task;
         let cancel = Input::Cancel { reason: reason.map(str::to_owned) };
-        task::apply(&task, cancel, now.after(std::time::Duration::from_secs(1)), &Policy::default()).unwrap().task
+        let later = Now::aligned(now.wall.after(std::time::Duration::from_secs(1)));
+        task::apply(&task, cancel, later, &Policy::default()).unwrap().task
     }
 
     #[test]
@@ -459,7 +465,7 @@ mod tests {
             for reason in [None, Some("not needed")] {
                 let submission = submission(project, metadata);
                 let task = cancelled(&submission, domain, reason);
-                let plain = compact(&task, &Fixed::of(&submission, &task));
+                let plain = compact(&task, &Fixed::of(&submission, &task), now());
                 let joined = plain.clone().joined();
                 let (expected, found) = (plain.answer(task.id, None), joined.answer(task.id, None));
                 assert_eq!(String::from_utf8_lossy(&found.body), String::from_utf8_lossy(&expected.body));
@@ -475,15 +481,15 @@ mod tests {
     fn an_open_task_stays_as_it_is() {
         let submission = submission("default", None);
         let mut task = cancelled(&submission, "code-general", None);
-        let plain = compact(&task, &Fixed::of(&submission, &task));
+        let plain = compact(&task, &Fixed::of(&submission, &task), now());
         assert_eq!(plain.standing(), None, "a pause holds back nothing that has ended");
         task.state = State::Pending(Pending::Queued(Queued {
-            since: task.created_at,
+            since: now().observed,
             announced: true,
             not_before: None,
             attempt: None,
         }));
-        let open = compact(&task, &Fixed::of(&submission, &task));
+        let open = compact(&task, &Fixed::of(&submission, &task), now());
         assert_eq!(open.clone().joined(), open);
         assert_eq!(open.fixed().unwrap().0, Fixed::of(&submission, &task).0);
         assert_eq!(plain.fixed().map(|fixed| fixed.0), None, "words of an ended one may be joined");

@@ -10,8 +10,8 @@ use super::readers::Behind;
 use super::records::RecordCounts;
 use crate::store::{self, Counters, LogEntry, Project};
 use crate::task::{
-    self, CheckpointId, Domain, LeaseId, ProjectId, QaProfile, RoutingStep, Seq, Status, TaskId, Tier, Timestamp,
-    WorkerId,
+    self, CheckpointId, Domain, LeaseId, Moment, ProjectId, QaProfile, RoutingStep, Seq, Status, TaskId, Tier,
+    Timestamp, WorkerId,
 };
 
 /// Why the engine did not do what it was asked.
@@ -319,9 +319,9 @@ pub(super) struct Backlog {
     /// The work queues.
     pub(super) queues: Vec<Queue>,
     /// Since when the oldest task waits to be routed.
-    pub(super) oldest_analyzing: Option<Timestamp>,
+    pub(super) oldest_analyzing: Option<Moment>,
     /// Since when the oldest task waits for a slot.
-    pub(super) oldest_queued: Option<Timestamp>,
+    pub(super) oldest_queued: Option<Moment>,
     /// What the readers of the log have not taken.
     pub(super) readers: Vec<Behind>,
 }
@@ -342,7 +342,7 @@ pub struct RoutingJob {
     /// What is to be found out.
     pub step: RoutingStep,
     /// Since when it waits to be routed.
-    pub since: Timestamp,
+    pub since: Moment,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
 }
@@ -357,7 +357,7 @@ pub struct Queue {
     /// Tasks that workers hold.
     pub leased: usize,
     /// Since when the oldest waits.
-    pub oldest_ready_at: Option<Timestamp>,
+    pub oldest_ready: Option<Moment>,
     /// Since when nothing of it is dispatched or leased.
     pub paused_at: Option<Timestamp>,
 }

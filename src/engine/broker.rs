@@ -10,7 +10,7 @@ use super::pause::Changed;
 use super::settings::RequireConsumer;
 use super::supply::Counted;
 use crate::store::{self, ScanFilter};
-use crate::task::{Bus, Input, Pending, Phase, Seq, State, Status, Task, TaskId, Tier, Timestamp};
+use crate::task::{Bus, Input, Moment, Now, Pending, Phase, Seq, State, Status, Task, TaskId, Tier};
 
 /// Bytes of events after which no more are given at once.
 const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
@@ -37,7 +37,7 @@ pub struct Dispatch {
     /// Its tier.
     pub tier: Tier,
     /// When it was dispatched.
-    pub at: Timestamp,
+    pub at: Moment,
 }
 
 impl Engine {
@@ -123,17 +123,17 @@ pub struct QueueReport {
     pub counted: Option<Counted>,
     /// Everything that was dispatched before this time was at the broker when
     /// the queue was counted.
-    pub published_before: Option<Timestamp>,
+    pub published_before: Option<Moment>,
     /// Everything that was dispatched before this time has been at the broker
     /// for as long as a task may wait unobserved.
-    pub unobserved_before: Option<Timestamp>,
+    pub unobserved_before: Option<Moment>,
     /// What a queue without consumers means for the next dispatches.
     pub rule: RequireConsumer,
 }
 
 impl Machine {
     /// Learns how the work queue of a tier is.
-    pub(super) fn report_queue(&mut self, report: &QueueReport, now: Timestamp) -> Stored<Vec<TaskId>> {
+    pub(super) fn report_queue(&mut self, report: &QueueReport, now: Now) -> Stored<Vec<TaskId>> {
         let QueueReport { tier, counted, published_before, unobserved_before, rule } = report;
         let was_held = self.lines.supply(tier).is_held();
         if self.lines.supply(tier).count(*counted, *rule) {

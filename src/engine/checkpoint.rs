@@ -11,7 +11,7 @@ use super::import::{Import, ImportOutcome};
 use super::machine::Machine;
 use super::settings::CheckpointRules;
 use crate::store::{self, Batch, Checkpoint, CheckpointProgress, Page, PageBudget};
-use crate::task::{CheckpointId, ProjectId, Timestamp};
+use crate::task::{CheckpointId, Moment, Now, ProjectId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -67,7 +67,7 @@ pub(super) struct Automatic {
     /// Projects whose progress is not what the store has.
     changed: HashSet<ProjectId>,
     /// When each progress becomes a checkpoint, however small it is.
-    due: BTreeSet<(Timestamp, ProjectId)>,
+    due: BTreeSet<(Moment, ProjectId)>,
     /// Projects that get one in this group.
     ready: BTreeSet<ProjectId>,
     /// Those that are kept, oldest first.
@@ -108,7 +108,7 @@ impl Automatic {
     }
 
     /// A task of the project has completed.
-    pub(super) fn completed(&mut self, project: &ProjectId, now: Timestamp) {
+    pub(super) fn completed(&mut self, project: &ProjectId, now: Moment) {
         if self.rules.kept == 0 {
             return;
         }
@@ -126,7 +126,7 @@ impl Automatic {
 
     /// Projects whose progress is old enough get a checkpoint in this group,
     /// at most `max`; whether there may be more.
-    pub(super) fn wake(&mut self, now: Timestamp, max: usize) -> bool {
+    pub(super) fn wake(&mut self, now: Moment, max: usize) -> bool {
         for _ in 0..max {
             let Some((_, project)) = self.due.first().filter(|(due, _)| *due <= now && self.rules.kept > 0) else {
                 return false;
@@ -175,7 +175,7 @@ impl Machine {
         &mut self,
         project: &ProjectId,
         new: NewCheckpoint,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Checkpoint, Refusal>> {
         if let Err(refusal) = self.existing(project) {
             return Ok(Err(refusal));
@@ -188,7 +188,7 @@ impl Machine {
         project: &ProjectId,
         new: NewCheckpoint,
         trigger: &str,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Checkpoint> {
         let unexpected = |error: crate::task::InvalidId| {
             let detail = error.to_string();
@@ -200,7 +200,7 @@ impl Machine {
         let checkpoint = Checkpoint {
             id: CheckpointId::new(&self.mint(now).to_string()).map_err(unexpected)?,
             project: project.clone(),
-            created_at: now,
+            created_at: now.wall,
             git_ref: new.git_ref,
             provenance_count: tally.counts.records,
             artifact_count: tally.outputs,
@@ -221,7 +221,7 @@ impl Machine {
 
     /// Makes the automatic checkpoints that this group is to have: at its
     /// end, so that they include all of it.
-    pub(super) fn make_automatic_checkpoints(&mut self, now: Timestamp) -> Stored<()> {
+    pub(super) fn make_automatic_checkpoints(&mut self, now: Now) -> Stored<()> {
         while let Some(project) = self.automatic.ready.pop_first() {
             let completed = self.automatic.progress.get(&project).map_or(0, |progress| progress.completed);
             let tasks = if completed == 1 { "task" } else { "tasks" };
@@ -239,7 +239,7 @@ impl Machine {
 
     /// Keeps a checkpoint of another program; whether it is new. Its project
     /// is made if need be, as for a task.
-    pub(super) fn import_checkpoint(&mut self, checkpoint: Checkpoint, now: Timestamp) -> Stored<bool> {
+    pub(super) fn import_checkpoint(&mut self, checkpoint: Checkpoint, now: Now) -> Stored<bool> {
         if self.checkpoint(&checkpoint.id)?.is_some() {
             return Ok(false);
         }
@@ -267,8 +267,8 @@ mod tests {
         ProjectId::new("p").unwrap()
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_micros(second * 1_000_000)
+    fn at(second: i64) -> Moment {
+        Moment::from_micros(second * 1_000_000)
     }
 
     fn automatic(kept: usize) -> Automatic {
@@ -309,11 +309,12 @@ mod tests {
     #[test]
     fn invalid_ones_go_first() {
         let mut automatic = automatic(2);
+        let time = |number: i64| Timestamp::from_micros(number);
         let id = |number: i64| CheckpointId::new(&format!("c-{number}")).unwrap();
-        let kept = (1..=4).map(|number| Kept { place: (at(number), id(number)), is_valid: number != 2 }).collect();
+        let kept = (1..=4).map(|number| Kept { place: (time(number), id(number)), is_valid: number != 2 }).collect();
         automatic.kept.insert(project(), kept);
-        assert_eq!(automatic.surplus(&project()), Some((at(2), id(2))));
-        assert_eq!(automatic.surplus(&project()), Some((at(1), id(1))));
+        assert_eq!(automatic.surplus(&project()), Some((time(2), id(2))));
+        assert_eq!(automatic.surplus(&project()), Some((time(1), id(1))));
         assert_eq!(automatic.surplus(&project()), None);
     }
 }

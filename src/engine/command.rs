@@ -21,7 +21,7 @@ use super::turns::Grant;
 use super::undo::{UndoRequest, Undone};
 use crate::store::{Checkpoint, Committed, DeadLetter, Project};
 use crate::task::{
-    Domain, Finding, LeaseId, Outcome, ProjectId, Router, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
+    Domain, Finding, LeaseId, Moment, Outcome, ProjectId, Router, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
 };
 
 /// Where an answer goes.
@@ -112,7 +112,7 @@ pub(super) enum Command {
     },
     ReturnRouting {
         task: TaskId,
-        until: Timestamp,
+        until: Moment,
         reply: Reply<()>,
     },
     CreateProject {

@@ -9,7 +9,7 @@ use super::api::Answer;
 use super::machine::Machine;
 use super::open::{FixedIn, Submitted};
 use crate::store::{self, Batch, Recent};
-use crate::task::{Status, Submission, Task, TaskId};
+use crate::task::{Now, Pending, Queued, State, Status, Submission, Task, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -37,7 +37,7 @@ pub(super) enum Known {
 impl Machine {
     /// Brings the answers of open tasks from before the start into memory,
     /// the newest first, at most `limit`. Whether there are more.
-    pub(super) fn warm(&mut self, limit: usize) -> Stored<bool> {
+    pub(super) fn warm(&mut self, limit: usize, now: Now) -> Stored<bool> {
         if self.cold.is_empty() {
             return Ok(false);
         }
@@ -52,12 +52,30 @@ impl Machine {
             let Some((task, _)) = unread else { continue };
             let (fixed, may_name_inputs) = read_fixed(view.submission(id)?, &task);
             if let Known::Small(fixed) = &fixed {
-                self.group.warmed.push((id, answer::compact(&task, fixed)));
+                self.group.warmed.push((id, answer::compact(&task, fixed, now)));
             }
             self.open.set_submitted(id, Submitted { fixed: fixed.place(), may_name_inputs });
             self.keep_given_inputs(&task, may_name_inputs);
         }
         Ok(!self.cold.is_empty())
+    }
+
+    /// After the wall clock was set: renders answers anew that tell when a task
+    /// goes on, at most `limit`. Whether there are more.
+    pub(super) fn show_again(&mut self, limit: usize, now: Now) -> Stored<bool> {
+        let Some(from) = self.show_again_from.take() else { return Ok(false) };
+        let timed: Vec<_> = self.lines.timed_from(from).take(limit).collect();
+        for (_, id) in &timed {
+            let known = self.open.get(*id)?.filter(|_| !self.changed.contains_key(id));
+            let Some((task, _)) = known.filter(|(task, _)| shows_moment(task)) else { continue };
+            if let Some(fixed) = self.hot.fixed(*id) {
+                self.group.warmed.push((*id, answer::compact(&task, &fixed, now)));
+            }
+        }
+        // Of one moment there are few tasks; those that come twice are rendered twice.
+        let next = timed.last().map(|(moment, _)| *moment).filter(|moment| timed.len() == limit && *moment > from);
+        self.show_again_from = next;
+        Ok(next.is_some())
     }
 
     /// A task as it is in this group, or in the store.
@@ -154,7 +172,7 @@ impl Machine {
     }
 
     /// The status answer of a task that ends in this group: no pause holds it.
-    pub(super) fn answer(&mut self, id: TaskId) -> Stored<Option<Answer>> {
+    pub(super) fn answer(&mut self, id: TaskId, now: Now) -> Stored<Option<Answer>> {
         let task = self.find(id)?;
         let Some(task) = task else { return Ok(None) };
         let fixed = match self.changed.get(&id).map(|entry| &entry.fixed) {
@@ -163,11 +181,17 @@ impl Machine {
             Some(Known::No | Known::Large) | None => None,
         };
         if let Some(fixed) = fixed {
-            return Ok(Some(answer::compact(&task, &fixed).answer(id, None)));
+            return Ok(Some(answer::compact(&task, &fixed, now).answer(id, None)));
         }
         let submission = Recent::submission(&self.store, id)?;
-        Ok(submission.map(|submission| answer::compact(&task, &Fixed::of(&submission, &task)).answer(id, None)))
+        let fixed = submission.map(|submission| Fixed::of(&submission, &task));
+        Ok(fixed.map(|fixed| answer::compact(&task, &fixed, now).answer(id, None)))
     }
+}
+
+/// Whether the answer of a task says at which time it goes on.
+const fn shows_moment(task: &Task) -> bool {
+    matches!(&task.state, State::Pending(Pending::Backoff { .. } | Pending::Queued(Queued { not_before: Some(_), .. })))
 }
 
 /// The fixed part of an answer, from the store, and whether the client named

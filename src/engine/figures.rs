@@ -4,7 +4,7 @@ use super::api::Queue;
 use super::dead_letters::LetterCounts;
 use super::readers::Behind;
 use crate::store::Counters;
-use crate::task::{Tier, Timestamp};
+use crate::task::{Moment, Tier};
 
 /// How estimates compare with what tasks took, since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -30,9 +30,9 @@ pub struct Figures {
     /// Projects that are paused.
     pub paused_projects: u64,
     /// Since when the oldest task waits to be routed, at most a second old.
-    pub oldest_analyzing: Option<Timestamp>,
+    pub oldest_analyzing: Option<Moment>,
     /// Since when the oldest task waits for a slot, at most a second old.
-    pub oldest_queued: Option<Timestamp>,
+    pub oldest_queued: Option<Moment>,
     /// The work queues, at most a second old.
     pub queues: Vec<Queue>,
     /// How estimates compare with what tasks took.

@@ -26,7 +26,9 @@ use super::writer::Writer;
 use super::{list, outgoing, reading, rerun, tree};
 use crate::clock::Clock;
 use crate::store::{self, HistoryEntry, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message};
-use crate::task::{Finding, LeaseId, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp};
+use crate::task::{
+    Finding, LeaseId, Moment, Now, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
+};
 
 /// The engine's handle.
 #[derive(Debug, Clone)]
@@ -75,14 +77,15 @@ impl Engine {
     /// Recovers the state of the store and starts the writer.
     pub fn start(store: Store, settings: Settings, clock: &Clock) -> Result<(Self, WriterThread), store::Error> {
         let recovered = store.recover()?;
-        // A millisecond later, so that new ids are above all that were made before.
-        clock.not_before(recovered.last_commit_at.after(Duration::from_millis(1)));
+        if recovered.clocks.last != Now::default() {
+            clock.resume(recovered.clocks.last);
+        }
         let settings = Arc::new(settings);
         let store_id = store.id();
         let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered)?;
         machine.register_readers(clock.now())?;
         machine.change_bus(clock.now())?;
-        let read = Arc::new(ReadSide::new(store, &machine)?);
+        let read = Arc::new(ReadSide::new(store, &machine, clock.clone())?);
         let (commands, queue) = queue::lanes(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone())?;
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };
@@ -227,8 +230,8 @@ impl Engine {
         unclaimed.leases = grants.iter().map(|grant| grant.lease.id).collect();
         let granted = move |view: &View| {
             let granted = grants.iter().map(|grant| {
-                let task = guarded(|| outgoing::ready_data_of_task(view, &grant.task))?;
-                Ok(Granted { lease: grant.lease.id, until: grant.lease.until, task })
+                let task = guarded(|| outgoing::ready_data_of_task(view, &grant.task, grant.deadline))?;
+                Ok(Granted { lease: grant.lease.id, until: grant.until, task })
             });
             granted.collect()
         };
@@ -276,7 +279,7 @@ impl Engine {
     }
 
     /// Gives a job back, to be handed out again at `until`.
-    pub async fn return_routing(&self, task: TaskId, until: Timestamp) -> Result<(), Error> {
+    pub async fn return_routing(&self, task: TaskId, until: Moment) -> Result<(), Error> {
         self.ask(|reply| Command::ReturnRouting { task, until, reply }).await
     }
 

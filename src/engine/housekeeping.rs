@@ -9,7 +9,7 @@ use super::api::Backlog;
 use super::machine::Machine;
 use super::settings::Settings;
 use crate::store::{self, CommitNumber, Store, Trim};
-use crate::task::{Phase, ProjectId, Seq, Status, TaskId, Timestamp};
+use crate::task::{Moment, Now, Phase, ProjectId, Seq, Status, TaskId};
 
 /// Most rows that one round looks at, so that it delays no command for long.
 const ROUND: usize = 256;
@@ -18,15 +18,16 @@ const BACKLOG_PERIOD: Duration = Duration::from_secs(1);
 
 impl Machine {
     /// One round. Whether there is more to do.
-    pub(super) fn keep_house(&mut self, now: Timestamp) -> Result<bool, store::Error> {
+    pub(super) fn keep_house(&mut self, now: Now) -> Result<bool, store::Error> {
         let settings = self.settings.clone();
         // Rounds follow each other while there is more to do; what waits is looked at once a second.
         if self.backlog_at.is_none_or(|at| now.since(at) >= BACKLOG_PERIOD) {
-            self.backlog_at = Some(now);
+            self.backlog_at = Some(now.observed);
             self.group.backlog = Some(self.backlog()?);
         }
-        let mut more = self.warm(ROUND)?;
-        more |= self.automatic.wake(now, ROUND);
+        let mut more = self.warm(ROUND, now)?;
+        more |= self.show_again(ROUND, now)?;
+        more |= self.automatic.wake(now.observed, ROUND);
         if let Some(retention) = settings.retention {
             more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
         }
@@ -49,7 +50,7 @@ impl Machine {
     }
 
     /// Forgets events that were taken too long ago, or when there are too many.
-    fn forget_taken_events(&mut self, now: Timestamp) -> Result<Option<Seq>, store::Error> {
+    fn forget_taken_events(&mut self, now: Now) -> Result<Option<Seq>, store::Error> {
         let from = self.taken.first();
         let before = now.before(self.settings.dedup_window);
         let Some((until, commits)) = self.taken.outdated(before, self.settings.dedup_max_ids) else { return Ok(None) };
@@ -82,7 +83,7 @@ impl Machine {
 
     /// Removes tasks that ended before a time, the oldest first, at most
     /// `limit`; how many.
-    pub(super) fn remove_ended_before(&mut self, before: Timestamp, limit: usize) -> Result<usize, store::Error> {
+    pub(super) fn remove_ended_before(&mut self, before: Moment, limit: usize) -> Result<usize, store::Error> {
         let view = self.store.view_of_tables()?;
         let ended = view.ended_between(self.removed.until_ms, before, limit + self.removed.ids.len())?;
         let mut count = 0;
@@ -120,7 +121,7 @@ impl Machine {
 /// them.
 #[derive(Debug, Default)]
 pub(super) struct Removed {
-    /// When the last of them ended, in milliseconds.
+    /// When the last of them ended, in milliseconds of observed time.
     until_ms: u64,
     /// Those that ended in that millisecond.
     ids: HashSet<TaskId>,
@@ -139,7 +140,7 @@ impl Removed {
 
 /// Removes the finished tasks of a store that no service has open and that
 /// ended before `before`; how many.
-pub fn prune(store: &Store, settings: Settings, before: Timestamp, now: Timestamp) -> Result<u64, store::Error> {
+pub fn prune(store: &Store, settings: Settings, before: Moment, now: Now) -> Result<u64, store::Error> {
     let recovered = store.recover()?;
     let mut machine = Machine::recovered(Arc::new(settings), store.clone(), recovered)?;
     let mut removed = 0;

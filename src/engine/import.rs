@@ -10,7 +10,7 @@ use super::machine::Machine;
 use super::word::Word;
 use crate::lineage::{Action, Flag, FlagChange, Saying, Step, live};
 use crate::store::{self, CascadeRow, Cause, ChangeRow, Changes, Checkpoint, ImportedEvent, Page, PageBudget, Record};
-use crate::task::{CheckpointId, RecordId, Seq, Timestamp};
+use crate::task::{CheckpointId, Now, RecordId, Seq};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -123,7 +123,7 @@ impl Engine {
 
 impl Machine {
     /// Imports one thing after the other.
-    pub(super) fn import(&mut self, items: &[Import], now: Timestamp) -> Stored<Vec<ImportResult>> {
+    pub(super) fn import(&mut self, items: &[Import], now: Now) -> Stored<Vec<ImportResult>> {
         items
             .iter()
             .map(|item| match item {
@@ -138,7 +138,7 @@ impl Machine {
             .collect()
     }
 
-    fn import_record(&mut self, record: &Record, now: Timestamp) -> Stored<ImportResult> {
+    fn import_record(&mut self, record: &Record, now: Now) -> Stored<ImportResult> {
         let before = self.stored_record(record.id)?;
         let Some(imported) = &record.imported else {
             return Ok(ImportOutcome::Refused(ImportRefusal::NoOrigin).into());
@@ -177,13 +177,7 @@ impl Machine {
 
     /// Makes a fact of the taint that a record came with; withdraws the one
     /// that it came with before and has no more. A taint of our own stays.
-    fn import_taint(
-        &mut self,
-        record: &mut Record,
-        before: Option<&Record>,
-        step: &mut Step,
-        now: Timestamp,
-    ) -> Stored<()> {
+    fn import_taint(&mut self, record: &mut Record, before: Option<&Record>, step: &mut Step, now: Now) -> Stored<()> {
         let Some(imported) = &mut record.imported else { return Ok(()) };
         let statements = self.statements(record.id)?;
         let standing = live(&statements).iter().filter(|statement| statement.kind == Saying::Taint);
@@ -207,7 +201,7 @@ impl Machine {
             }
             (None, None) => return Ok(()),
         };
-        let at = taint.as_ref().and_then(|taint| taint.at).unwrap_or(now);
+        let at = taint.as_ref().and_then(|taint| taint.at).unwrap_or(now.wall);
         let (reason, source) = taint.map_or((None, None), |taint| (taint.reason, taint.by));
         let row = CascadeRow {
             at,
@@ -249,7 +243,7 @@ impl Machine {
     }
 
     /// Keeps a checkpoint, unless it is there already.
-    fn import_checkpoint_again(&mut self, checkpoint: &Checkpoint, now: Timestamp) -> Stored<ImportOutcome> {
+    fn import_checkpoint_again(&mut self, checkpoint: &Checkpoint, now: Now) -> Stored<ImportOutcome> {
         Ok(match self.checkpoint(&checkpoint.id)? {
             Some(known) if known.original == checkpoint.original => ImportOutcome::Unchanged,
             Some(_) => ImportOutcome::Refused(ImportRefusal::OtherCheckpoint(checkpoint.id.clone())),

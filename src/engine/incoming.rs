@@ -10,7 +10,7 @@ use super::memory::event_hash;
 use super::provenance::named;
 use super::rollback::RollbackRequest;
 use crate::store::{self, About, LogEntry};
-use crate::task::{Change, Correlation, EventHash, Input, Outcome, ProjectId, RecordId, Report, Stale, Timestamp};
+use crate::task::{Change, Correlation, EventHash, Input, Now, Outcome, ProjectId, RecordId, Report, Stale};
 
 /// An event from another service.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// Takes an event of another service.
-    pub(super) fn accept(&mut self, incoming: Prepared, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+    pub(super) fn accept(&mut self, incoming: Prepared, now: Now) -> Stored<Result<EventOutcome, Refusal>> {
         let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
         if hash.is_some_and(|hash| self.taken.contains(hash)) {
             return Ok(Ok(EventOutcome::Duplicate));
@@ -109,7 +109,7 @@ impl Machine {
         &mut self,
         number: u64,
         incoming: Prepared,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<EventOutcome, Refusal>> {
         if !self.dead_letters.contains(number) {
             return Ok(Err(Refusal::DeadLetterNotFound(number)));
@@ -133,7 +133,7 @@ impl Machine {
         &mut self,
         Prepared { event, files }: Prepared,
         hash: Option<EventHash>,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<EventOutcome, Refusal>> {
         // Before its effect: it may become a dead letter at once, which is
         // forgotten again.
@@ -161,7 +161,7 @@ impl Machine {
         report: Report,
         original: Original,
         hash: Option<EventHash>,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Outcome, Refusal>> {
         let Some(task) = self.lines.correlate(correlation) else {
             return Ok(Err(Refusal::NothingCorrelates));
@@ -184,7 +184,7 @@ impl Machine {
         name: &str,
         request: CascadeRequest,
         original: Original,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Outcome, Refusal>> {
         let is_unknown = |source: &&String| named(self.provenance.graph(), source).is_none();
         if let Some(source) = request.source.as_ref().filter(is_unknown) {
@@ -209,7 +209,7 @@ impl Machine {
         &mut self,
         request: &RollbackRequest,
         original: Original,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Outcome, Refusal>> {
         let rollback = match self.rollback(request, now)? {
             Ok(rollback) => rollback,
@@ -231,10 +231,12 @@ impl Machine {
         about: About,
         (name, outcome): (&str, Outcome),
         original: Original,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<()> {
         let change = Change::Accepted { name: name.to_owned(), outcome };
-        self.append(LogEntry { at: now, project, about, change, event: Some(original.text), on_bus: original.on_bus })
+        let Original { text, on_bus, .. } = original;
+        let (at, observed) = (now.wall, now.observed);
+        self.append(LogEntry { at, project, about, change, event: Some(text), on_bus, observed })
     }
 }
 

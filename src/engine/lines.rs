@@ -3,6 +3,7 @@
 //! memory alone and built again at start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use super::hot::IdHash;
 use super::routing::RoutingLine;
@@ -10,8 +11,8 @@ use super::settings::Settings;
 use super::supply::Supply;
 use crate::store::TierPause;
 use crate::task::{
-    Admission, ArtifactId, Bus, Correlation, LeaseId, Pending, Place, Product, Progress, ProjectId, Queued, ReviewId,
-    State, Task, TaskId, Tier, Timestamp,
+    Admission, ArtifactId, Bus, Correlation, LeaseId, Moment, Now, Pending, Place, Product, Progress, ProjectId,
+    Queued, ReviewId, State, Task, TaskId, Tier, Timestamp,
 };
 
 /// Where the open tasks stand.
@@ -20,7 +21,10 @@ pub(super) struct Lines {
     pub(super) admission: Admission,
     pub(super) routing: RoutingLine,
     pub(super) ready: BTreeMap<Tier, Ready>,
-    timers: BTreeSet<(Timestamp, TaskId)>,
+    timers: BTreeSet<(Moment, TaskId)>,
+    /// Tasks that wait for a calendar time, which comes earlier or later in
+    /// observed time when the wall clock is set.
+    scheduled: BTreeSet<(Timestamp, TaskId)>,
     /// Tasks that wait for a task.
     dependents: HashMap<TaskId, Vec<TaskId>, IdHash>,
     leases: HashMap<LeaseId, TaskId, IdHash>,
@@ -37,7 +41,7 @@ pub(super) struct Lines {
 pub(super) struct Ready {
     /// Those that the broker has and no worker is known to have taken, by
     /// when they were handed to it.
-    pub(super) dispatched: BTreeSet<(Timestamp, TaskId)>,
+    pub(super) dispatched: BTreeSet<(Moment, TaskId)>,
     /// How many leases workers hold.
     pub(super) leased: usize,
     /// Whether nothing of it is dispatched or leased.
@@ -64,6 +68,7 @@ impl Lines {
             routing: RoutingLine::new(settings),
             ready: settings.tiers.iter().map(|tier| (tier.clone(), Ready::default())).collect(),
             timers: BTreeSet::new(),
+            scheduled: BTreeSet::new(),
             dependents: HashMap::default(),
             leases: HashMap::default(),
             artifacts: BTreeSet::new(),
@@ -85,6 +90,9 @@ impl Lines {
     pub(super) fn enter(&mut self, task: &Task) {
         if let Some(at) = task.next_timer() {
             self.timers.insert((at, task.id));
+        }
+        if let Some(at) = task.scheduled_for() {
+            self.scheduled.insert((at, task.id));
         }
         match &task.state {
             State::Pending(Pending::Analyzing { since }) => self.routing.enter(task, *since),
@@ -128,7 +136,7 @@ impl Lines {
         &self,
         tier: &Tier,
         waiting: usize,
-        (known, before): (Timestamp, Timestamp),
+        (known, before): (Moment, Moment),
         most: usize,
     ) -> Vec<TaskId> {
         let Some(ready) = self.ready.get(tier) else { return Vec::new() };
@@ -148,6 +156,9 @@ impl Lines {
     pub(super) fn leave(&mut self, task: &Task) {
         if let Some(at) = task.next_timer() {
             self.timers.remove(&(at, task.id));
+        }
+        if let Some(at) = task.scheduled_for() {
+            self.scheduled.remove(&(at, task.id));
         }
         match &task.state {
             State::Pending(Pending::Analyzing { since }) => self.routing.leave(task, *since),
@@ -216,7 +227,7 @@ impl Lines {
     }
 
     /// How many tasks of a tier wait for a worker, and since when the oldest does.
-    pub(super) fn waiting(&self, tier: &Tier, ready: &Ready) -> (usize, Option<Timestamp>) {
+    pub(super) fn waiting(&self, tier: &Tier, ready: &Ready) -> (usize, Option<Moment>) {
         match self.bus {
             Bus::Embedded => self.admission.waiting(tier),
             Bus::Broker => (ready.dispatched.len(), ready.dispatched.first().map(|(at, _)| *at)),
@@ -238,9 +249,9 @@ impl Lines {
 
     /// Takes the next task that gets a slot out of its line, of those on tiers
     /// that are not paused and for which a worker waits.
-    pub(super) fn next_to_lease(&mut self, waits: impl Fn(&Tier) -> bool, now: Timestamp) -> Option<(TaskId, Tier)> {
+    pub(super) fn next_to_lease(&mut self, waits: impl Fn(&Tier) -> bool, now: Now) -> Option<(TaskId, Tier)> {
         let ready = &self.ready;
-        self.admission.take_next(|tier| waits(tier) && is_open(ready, tier), now)
+        self.admission.take_next(|tier| waits(tier) && is_open(ready, tier), now.observed)
     }
 
     /// Whether [`Self::next_to_lease`] would find a task.
@@ -249,13 +260,13 @@ impl Lines {
     }
 
     /// Takes the next task that gets a slot out of its line, for the broker.
-    pub(super) fn next_to_dispatch(&mut self, now: Timestamp) -> Option<TaskId> {
+    pub(super) fn next_to_dispatch(&mut self, now: Now) -> Option<TaskId> {
         if self.bus == Bus::Embedded {
             return None;
         }
         let ready = &self.ready;
         let takes = |tier: &Tier| ready.get(tier).is_none_or(Ready::takes_dispatch);
-        self.admission.take_next(takes, now).map(|(task, _)| task)
+        self.admission.take_next(takes, now.observed).map(|(task, _)| task)
     }
 
     /// Whether [`Self::next_to_dispatch`] would find a task.
@@ -269,15 +280,27 @@ impl Lines {
         self.leases.get(&lease).copied()
     }
 
-    /// When the next timer is due.
-    pub(super) fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+    /// How long until the next timer is due, or the next calendar time comes if
+    /// the wall clock is not set meanwhile.
+    pub(super) fn next_timer(&self, now: Now) -> Option<Duration> {
+        let timer = self.timers.first().map(|(at, _)| at.since(now.observed));
+        let scheduled = self.scheduled.first().map(|(at, _)| at.since(now.wall));
+        timer.into_iter().chain(scheduled).min()
+    }
+
+    /// The tasks that wait for a moment, from one on, in the order of these.
+    pub(super) fn timed_from(&self, from: Moment) -> impl Iterator<Item = (Moment, TaskId)> {
+        self.timers.range((from, TaskId::from_bytes([0; 16]))..).copied()
     }
 
     /// Takes the next timer that is due; the task it belongs to.
-    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<TaskId> {
-        let due = self.timers.first().copied().filter(|(at, _)| *at <= now)?;
-        self.timers.remove(&due);
+    pub(super) fn pop_due(&mut self, now: Now) -> Option<TaskId> {
+        if let Some(due) = self.timers.first().copied().filter(|(at, _)| *at <= now.observed) {
+            self.timers.remove(&due);
+            return Some(due.1);
+        }
+        let due = self.scheduled.first().copied().filter(|(at, _)| *at <= now.wall)?;
+        self.scheduled.remove(&due);
         Some(due.1)
     }
 }

@@ -5,6 +5,7 @@
 //! It reads no clock: every call is told the time. An error here is an error
 //! of the store, after which the writer stops.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
 use super::api::Refusal;
-use super::attempts::Attempts;
+use super::attempts;
 use super::checkpoint::Automatic;
 use super::dead_letters::Letters;
 use super::entry::{Entry, Known};
@@ -30,8 +31,8 @@ use super::settings::Settings;
 use crate::planted::{self, Fault};
 use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recent, Recovered, Standing, Store};
 use crate::task::{
-    self, Change, Effect, End, Estimator, Input, Outcome, ProjectId, RecordId, Seq, Status, Step, Submission, Task,
-    TaskId, Timestamp,
+    self, Change, Effect, End, Estimator, Input, Moment, Now, Outcome, ProjectId, RecordId, Seq, Status, Step,
+    Submission, Task, TaskId,
 };
 
 /// The state that the writer owns.
@@ -72,10 +73,13 @@ pub(super) struct Machine {
     pub(super) stated: HashSet<RecordId, IdHash>,
     pub(super) automatic: Automatic,
     pub(super) group: Group,
-    /// After which steps of the graph attempts began.
-    attempts: Attempts,
     /// Open tasks from before the start, whose answers are not in memory yet.
     pub(super) cold: Vec<TaskId>,
+    /// The wall clock was set: from which moment on the answers of tasks that wait
+    /// for one still show it by the old clock.
+    pub(super) show_again_from: Option<Moment>,
+    /// What the clocks showed when they were last kept before the start.
+    pub(super) clocks_found: Now,
     /// Tasks that the step under way cancels, and those that it has ended,
     /// whose dependents and parents must learn it.
     cancelled: Vec<(TaskId, String)>,
@@ -83,10 +87,13 @@ pub(super) struct Machine {
     /// The finished tasks that retention removed last.
     pub(super) removed: Removed,
     /// When it was last looked at what waits.
-    pub(super) backlog_at: Option<Timestamp>,
+    pub(super) backlog_at: Option<Moment>,
     /// Parents of tasks that a worker has taken in the step under way.
     started: Vec<TaskId>,
     ids: ContextV7,
+    /// The newest time that an id was made with, in milliseconds: ids grow also
+    /// where the wall clock is set back.
+    ids_until_ms: Cell<u64>,
 }
 
 /// A task that has ended.
@@ -130,14 +137,17 @@ impl Machine {
                 recovered.checkpoint_progress,
             ),
             group: Group::default(),
-            attempts: Attempts::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
+            show_again_from: None,
+            clocks_found: recovered.clocks.last,
             cancelled: Vec::new(),
             ended: Vec::new(),
             removed: Removed::default(),
             backlog_at: None,
             started: Vec::new(),
             ids: ContextV7::new(),
+            // Later ids of that millisecond would not be above those made before the start.
+            ids_until_ms: Cell::new(recovered.clocks.ids_until_ms + 1),
             settings,
         };
         for (seq, row) in recovered.idempotency {
@@ -174,7 +184,7 @@ impl Machine {
     }
 
     /// Counts the tasks that ended lately.
-    fn count_ends(&mut self, ends: Vec<(Timestamp, Status, ProjectId)>) {
+    fn count_ends(&mut self, ends: Vec<(Moment, Status, ProjectId)>) {
         for (at, status, project) in ends {
             if let Some(state) = self.projects.get_mut(&project) {
                 state.ends.add(at, status);
@@ -183,14 +193,15 @@ impl Machine {
     }
 
     /// A new id, later than all before.
-    pub(super) fn mint(&self, now: Timestamp) -> Uuid {
-        let millis = now.as_millis();
+    pub(super) fn mint(&self, now: Now) -> Uuid {
+        let millis = now.wall.as_millis().max(self.ids_until_ms.get());
+        self.ids_until_ms.set(millis);
         let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
         Uuid::new_v7(uuid::Timestamp::from_unix(&self.ids, millis / 1000, nanos))
     }
 
     /// Adds a new task.
-    pub(super) fn begin(&mut self, step: Step, submission: &Submission, now: Timestamp) -> Stored<()> {
+    pub(super) fn begin(&mut self, step: Step, submission: &Submission, now: Now) -> Stored<()> {
         let Step { task, effects, .. } = step;
         self.group.touched.insert(task.id, None);
         self.count(&task, None, now);
@@ -209,7 +220,7 @@ impl Machine {
         id: TaskId,
         input: Input,
         event: Option<Original>,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Outcome, Refusal>> {
         let outcome = self.apply_alone(id, input, event, now)?;
         self.follow(now)?;
@@ -218,13 +229,13 @@ impl Machine {
 
     /// Cancels several tasks, each for itself: none of them is failed by the
     /// end of another one.
-    pub(super) fn cancel_all(&mut self, tasks: &[TaskId], reason: &str, now: Timestamp) -> Stored<()> {
+    pub(super) fn cancel_all(&mut self, tasks: &[TaskId], reason: &str, now: Now) -> Stored<()> {
         self.cancelled.extend(tasks.iter().rev().map(|task| (*task, reason.to_owned())));
         self.follow(now)
     }
 
     /// What follows from a step for other tasks.
-    fn follow(&mut self, now: Timestamp) -> Stored<()> {
+    fn follow(&mut self, now: Now) -> Stored<()> {
         loop {
             // Cancellations first: a task that is to be cancelled must not be
             // failed by the end of another one of them.
@@ -242,7 +253,7 @@ impl Machine {
 
     /// Tells those who wait for a task that it has ended. One that has ended
     /// itself meanwhile has nothing to learn from it, and refuses.
-    fn tell_of(&mut self, Ended { task, parent, end }: Ended, now: Timestamp) -> Stored<()> {
+    fn tell_of(&mut self, Ended { task, parent, end }: Ended, now: Now) -> Stored<()> {
         for dependent in self.lines.dependents_of(task) {
             let input = Input::DependencyEnded { task, end: end.clone() };
             let _ = self.apply_alone(dependent, input, None, now)?;
@@ -258,7 +269,7 @@ impl Machine {
         id: TaskId,
         input: Input,
         event: Option<Original>,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Outcome, Refusal>> {
         let accepted = match (&input, event) {
             (Input::Report { report, .. }, Some(event)) => Some((report.name().to_owned(), event)),
@@ -279,7 +290,7 @@ impl Machine {
         mut entry: Entry,
         step: Step,
         accepted: Option<(String, Original)>,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Outcome> {
         let Step { task, outcome, effects } = step;
         if let Some((name, event)) = accepted {
@@ -291,7 +302,7 @@ impl Machine {
                 entry.fixed = Known::No;
             }
             let old = std::mem::replace(&mut entry.task, task);
-            self.attempts.follow(&old, &entry.task, self.provenance.graph().newest());
+            attempts::follow(&old, &mut entry.task, self.provenance.graph().newest());
             self.group.touched.entry(old.id).or_insert(Some(old.status()));
             self.lines.leave(&old);
             self.lines.enter(&entry.task);
@@ -310,15 +321,15 @@ impl Machine {
         Ok(outcome)
     }
 
-    fn count(&mut self, task: &Task, old: Option<&Task>, now: Timestamp) {
+    fn count(&mut self, task: &Task, old: Option<&Task>, now: Now) {
         let status = task.status();
         if let Some(end) = End::of(task).filter(|_| old.is_none_or(|old| !old.status().is_terminal())) {
             self.ended.push(Ended { task: task.id, parent: task.parent, end });
             if let Some(state) = self.projects.get_mut(&task.project) {
-                state.ends.add(now, status);
+                state.ends.add(now.observed, status);
             }
             if status == Status::Completed {
-                self.automatic.completed(&task.project, now);
+                self.automatic.completed(&task.project, now.observed);
             }
             self.note_ended(task, now);
         }
@@ -332,12 +343,12 @@ impl Machine {
         }
     }
 
-    fn carry_out(&mut self, task: &Task, effects: Vec<Effect>, now: Timestamp) -> Stored<()> {
+    fn carry_out(&mut self, task: &Task, effects: Vec<Effect>, now: Now) -> Stored<()> {
         for effect in effects {
             match effect {
                 Effect::Log(change) => self.log(task, change, None, now)?,
                 Effect::StoreRecord(new) => {
-                    let began = self.attempts.began(task.id, new.attempt);
+                    let began = attempts::began(task, new.attempt);
                     let record =
                         self.group.store_record(InStore { store: &self.store, recent: &self.recent }, task, &new)?;
                     self.provenance.insert(record, began)?;
@@ -366,7 +377,7 @@ impl Machine {
                     if let Some(event) = event {
                         self.taken.forget(event);
                     }
-                    self.bury(vec![DeadLetter { at: now, task: Some(task.id), reason, raw }])?;
+                    self.bury(vec![DeadLetter { at: now.wall, task: Some(task.id), reason, raw }])?;
                 }
             }
         }
@@ -397,7 +408,7 @@ impl Machine {
         Ok(())
     }
 
-    fn log(&mut self, task: &Task, change: Change, event: Option<Original>, now: Timestamp) -> Stored<()> {
+    fn log(&mut self, task: &Task, change: Change, event: Option<Original>, now: Now) -> Stored<()> {
         let standing = Standing {
             task: task.id,
             version: task.version,
@@ -408,7 +419,8 @@ impl Machine {
         let on_bus = event.as_ref().is_some_and(|event| event.on_bus);
         let event = event.map(|event| event.text);
         let about = About::Task(standing);
-        self.append(LogEntry { at: now, project: task.project.clone(), about, change, event, on_bus })
+        let (at, observed, project) = (now.wall, now.observed, task.project.clone());
+        self.append(LogEntry { at, project, about, change, event, on_bus, observed })
     }
 
     /// Appends to the log.
@@ -418,7 +430,7 @@ impl Machine {
     }
     /// Ends the group: its rows, and what the read side learns when they are
     /// committed.
-    pub(super) fn finish(&mut self, now: Timestamp) -> Stored<(Batch, Publication)> {
+    pub(super) fn finish(&mut self, now: Now) -> Stored<(Batch, Publication)> {
         self.make_automatic_checkpoints(now)?;
         let mut group = std::mem::take(&mut self.group);
         let warmed = group.warmed.into_iter().map(|(id, answer)| (id, false, Some(answer)));
@@ -435,12 +447,11 @@ impl Machine {
             let ended = entry.task.status().is_terminal();
             let (task, fixed, may_name_inputs) = self.with_fixed(entry)?;
             let compact = match &fixed {
-                Known::Small(fixed) => Some(answer::compact(&task, fixed)),
+                Known::Small(fixed) => Some(answer::compact(&task, fixed, now)),
                 Known::No | Known::Hot | Known::Large => None,
             };
             publication.answers.push((id, ended, compact));
             if ended {
-                self.attempts.forget(id);
                 self.open.remove(id);
             } else {
                 self.open.insert(id, Submitted { fixed: fixed.place(), may_name_inputs }, &row);
@@ -469,9 +480,10 @@ impl Machine {
         for (cohort, statistics) in self.estimator.take_changed() {
             group.batch.put_estimate(&cohort, statistics.as_ref())?;
         }
-        if let Some(events) = self.taken.committed(self.head, now) {
+        if let Some(events) = self.taken.committed(self.head, now.observed) {
             group.batch.put_taken_events(&events);
         }
+        group.batch.keep_ids_until(self.ids_until_ms.get());
         Ok((group.batch, publication))
     }
 }

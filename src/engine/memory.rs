@@ -11,7 +11,7 @@ use super::hot::IdHash;
 use super::sharded::{ChunkedQueue, ShardedMap};
 use crate::planted::{self, Fault};
 use crate::store::{Counters, Project, TakenEvents};
-use crate::task::{EventHash, Seq, Status, Timestamp};
+use crate::task::{EventHash, Moment, Seq, Status};
 
 /// What an event is known by: the first half of a SHA-256 over its source
 /// and id. An accidental match is out of the question, a wanted one costs
@@ -26,7 +26,7 @@ pub(super) fn event_hash(source: &str, id: &str) -> EventHash {
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     hashes: ShardedMap<[u8; 16], ()>,
-    commits: ChunkedQueue<(Seq, Timestamp, usize)>,
+    commits: ChunkedQueue<(Seq, Moment, usize)>,
     /// The commits that forgot events, as long as their rows are kept.
     forgotten_at: HashMap<[u8; 16], Seq, IdHash>,
     /// What the next commit takes, and what it forgets of earlier ones.
@@ -78,7 +78,7 @@ impl Taken {
     }
 
     /// What the commit with this last position takes, and what it forgets.
-    pub(super) fn committed(&mut self, seq: Seq, at: Timestamp) -> Option<TakenEvents> {
+    pub(super) fn committed(&mut self, seq: Seq, at: Moment) -> Option<TakenEvents> {
         if self.new.is_empty() && self.gone.is_empty() {
             return None;
         }
@@ -95,7 +95,7 @@ impl Taken {
 
     /// The position before which commits are too old or too many, and how many
     /// they are.
-    pub(super) fn outdated(&mut self, before: Timestamp, max: usize) -> Option<(Seq, usize)> {
+    pub(super) fn outdated(&mut self, before: Moment, max: usize) -> Option<(Seq, usize)> {
         let mut excess = self.hashes.len().saturating_sub(max);
         let mut until = None;
         while let Some((seq, at, count)) = self.commits.front().copied() {
@@ -130,7 +130,7 @@ impl Taken {
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     by_key: ShardedMap<[u8; 16], UsedKey>,
-    order: ChunkedQueue<(Seq, Timestamp, [u8; 16])>,
+    order: ChunkedQueue<(Seq, Moment, [u8; 16])>,
 }
 
 /// A used key.
@@ -153,17 +153,17 @@ impl Keys {
     }
 
     /// When the oldest of them was used.
-    pub(super) fn oldest(&self) -> Option<Timestamp> {
+    pub(super) fn oldest(&self) -> Option<Moment> {
         self.order.front().map(|(_, at, _)| *at)
     }
 
-    pub(super) fn insert(&mut self, seq: Seq, at: Timestamp, key: IdempotencyKey) {
+    pub(super) fn insert(&mut self, seq: Seq, at: Moment, key: IdempotencyKey) {
         self.by_key.insert(key.key, UsedKey { body: key.body, seq });
         self.order.push_back((seq, at, key.key));
     }
 
     /// Forgets keys used before `before`; the position before which they stand.
-    pub(super) fn outdated(&mut self, before: Timestamp) -> Option<Seq> {
+    pub(super) fn outdated(&mut self, before: Moment) -> Option<Seq> {
         let mut until = None;
         while let Some((seq, at, key)) = self.order.front().copied() {
             if at >= before {
@@ -197,7 +197,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn add(&mut self, at: Timestamp, status: Status) {
+    pub(super) fn add(&mut self, at: Moment, status: Status) {
         let minute = minute_of(at);
         match self.minutes.back() {
             Some((last, ..)) if *last >= minute => {}
@@ -213,14 +213,14 @@ impl Ends {
     }
 
     /// Completed and failed within `window` before `now`, to the minute.
-    pub(super) fn within(&self, now: Timestamp, window: Duration) -> (u64, u64) {
+    pub(super) fn within(&self, now: Moment, window: Duration) -> (u64, u64) {
         let first = minute_of(now).saturating_sub(window.as_secs() / 60);
         let recent = self.minutes.iter().rev().take_while(|(minute, ..)| *minute > first);
         recent.fold((0, 0), |(completed, failed), (_, more, fewer)| (completed + more, failed + fewer))
     }
 }
 
-fn minute_of(at: Timestamp) -> u64 {
+fn minute_of(at: Moment) -> u64 {
     at.as_millis() / 60_000
 }
 
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn ends_count_within_their_window() {
         let mut ends = Ends::default();
-        let at = |minute: i64| Timestamp::from_micros(minute * 60_000_000);
+        let at = |minute: i64| Moment::from_micros(minute * 60_000_000);
         ends.add(at(10), Status::Completed);
         ends.add(at(69), Status::Failed);
         ends.add(at(70), Status::Completed);
@@ -246,8 +246,8 @@ mod tests {
         EventHash([n; 16])
     }
 
-    fn second(n: i64) -> Timestamp {
-        Timestamp::from_micros(n * 1_000_000)
+    fn second(n: i64) -> Moment {
+        Moment::from_micros(n * 1_000_000)
     }
 
     #[test]

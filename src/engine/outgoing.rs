@@ -11,7 +11,7 @@ use super::read::ReadSide;
 use super::readers::ChangePage;
 use super::routing::TakenRouting;
 use crate::store::{self, LogEntry, PageBudget, View};
-use crate::task::{Change, End, Findings, Progress, RecordId, Seq, State, Submission, Task, TaskId};
+use crate::task::{Change, End, Findings, RecordId, Seq, Submission, Task, TaskId, Timestamp};
 
 /// Most log entries that one page looks at.
 const MAX_LOOKED_AT: usize = 1024;
@@ -144,18 +144,10 @@ fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>
 }
 
 /// The data of `task.ready` for a worker that has leased the task.
-pub(super) fn ready_data_of_task(view: &View, task: &Task) -> Stored<Bytes> {
+/// `deadline` is when its execution has lasted too long, by the wall clock.
+pub(super) fn ready_data_of_task(view: &View, task: &Task, deadline: Timestamp) -> Stored<Bytes> {
     let submission = view.submission(task.id)?;
     let mut data = ready_data(view, task, submission.as_ref(), task.attempts(), task.newest_record())?;
-    let deadline = match &task.state {
-        State::Running { progress: Progress::Leased { deadline, .. }, .. } => Some(deadline.to_string()),
-        State::Running { .. }
-        | State::Pending(_)
-        | State::Children(_)
-        | State::Completed { .. }
-        | State::Failed { .. }
-        | State::Cancelled { .. } => None,
-    };
     let resolved = json!({
         "tier": task.tier,
         "domain": task.domain,

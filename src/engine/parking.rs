@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::hot::IdHash;
 use super::machine::Machine;
 use crate::store;
-use crate::task::{self, Parked, TaskId, Timestamp};
+use crate::task::{self, Moment, Now, Parked, TaskId};
 
 /// Most verdicts that wait in all.
 const MAX_WAITING: usize = 16_384;
@@ -22,7 +22,7 @@ const ROUND: usize = 64;
 pub(super) struct Parking {
     by_task: HashMap<TaskId, Vec<Parked>, IdHash>,
     /// The tasks they are about, by when the oldest verdict of each gives up.
-    order: BTreeSet<(Timestamp, TaskId)>,
+    order: BTreeSet<(Moment, TaskId)>,
     count: usize,
     bytes: usize,
 }
@@ -57,7 +57,7 @@ impl Parking {
     }
 }
 
-fn first_end(parked: &[Parked]) -> Timestamp {
+fn first_end(parked: &[Parked]) -> Moment {
     parked.iter().map(|parked| parked.until).min().unwrap_or_default()
 }
 
@@ -67,7 +67,7 @@ fn bytes(parked: &[Parked]) -> usize {
 
 impl Machine {
     /// Where too many verdicts wait in all, the oldest become dead letters.
-    pub(super) fn give_up_parked(&mut self, now: Timestamp) -> Result<(), store::Error> {
+    pub(super) fn give_up_parked(&mut self, now: Now) -> Result<(), store::Error> {
         for id in self.parking.excess() {
             let Some(entry) = self.take_entry(id)? else { continue };
             let step = task::give_up_oldest_parked(&entry.task, now, &self.settings.policy);
@@ -88,7 +88,7 @@ mod tests {
             decision: Decision::Validated,
             details: "{}".to_owned(),
         };
-        let until = Timestamp::from_micros(second * 1_000_000);
+        let until = Moment::from_micros(second * 1_000_000);
         Parked { until, report: Report::Verdict(verdict), raw: "r".repeat(bytes), event: None }
     }
 

@@ -9,7 +9,7 @@ use super::lines::Lines;
 use super::machine::Machine;
 use super::project;
 use crate::store::{self, Project, TierPause};
-use crate::task::{Phase, ProjectId, Tier, Timestamp};
+use crate::task::{Now, Phase, ProjectId, Tier};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -25,12 +25,7 @@ pub(super) enum Changed {
 impl Machine {
     /// Pauses a project or resumes it; where that is so already, nothing
     /// changes.
-    pub(super) fn pause_project(
-        &mut self,
-        id: &ProjectId,
-        pause: bool,
-        now: Timestamp,
-    ) -> Stored<Result<Project, Refusal>> {
+    pub(super) fn pause_project(&mut self, id: &ProjectId, pause: bool, now: Now) -> Stored<Result<Project, Refusal>> {
         let mut project = match self.existing(id) {
             Ok(project) => project.clone(),
             Err(refusal) => return Ok(Err(refusal)),
@@ -39,12 +34,12 @@ impl Machine {
             return Ok(Ok(project));
         }
         if pause {
-            project.paused_at = Some(now);
+            project.paused_at = Some(now.wall);
         } else {
             project.paused_at = None;
-            project.resumed_at = Some(now);
+            project.resumed_at = Some(now.wall);
         }
-        project.updated_at = now;
+        project.updated_at = now.wall;
         project.version += 1;
         self.put_project(project.clone())?;
         self.group.backlog = Some(self.backlog()?);
@@ -52,16 +47,16 @@ impl Machine {
     }
 
     /// The same for a tier.
-    pub(super) fn pause_tier(&mut self, tier: &Tier, pause: bool, now: Timestamp) -> Stored<Result<Queue, Refusal>> {
+    pub(super) fn pause_tier(&mut self, tier: &Tier, pause: bool, now: Now) -> Stored<Result<Queue, Refusal>> {
         let Some(ready) = self.lines.ready.get(tier) else { return Ok(Err(Refusal::TierNotFound(tier.clone()))) };
         if ready.is_paused() == pause {
             return Ok(Ok(project::queue(&self.lines, tier, ready)));
         }
         let mut row = ready.pause;
         if pause {
-            row.paused_at = Some(now);
+            row.paused_at = Some(now.wall);
         } else {
-            row = TierPause { paused_at: None, resumed_at: Some(now), ..row };
+            row = TierPause { paused_at: None, resumed_at: Some(now.wall), ..row };
         }
         self.group.batch.put_tier_pause(tier, row)?;
         self.lines.set_tier_pause(tier, row);

@@ -7,7 +7,7 @@ use super::api::{NewProject, ProjectPatch, ProjectStatus, Queue, Refusal};
 use super::lines::{Lines, Ready};
 use super::machine::Machine;
 use crate::store::{self, Project};
-use crate::task::{ProjectId, Tier, Timestamp};
+use crate::task::{Now, ProjectId, Tier};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -29,7 +29,7 @@ impl Machine {
         Ok(project.clone())
     }
 
-    pub(super) fn create_project(&mut self, new: NewProject, now: Timestamp) -> Stored<Result<Project, Refusal>> {
+    pub(super) fn create_project(&mut self, new: NewProject, now: Now) -> Stored<Result<Project, Refusal>> {
         if self.existing(&new.id).is_ok() {
             return Ok(Err(Refusal::ProjectExists(new.id)));
         }
@@ -43,8 +43,8 @@ impl Machine {
             qa_profile: new.qa_profile,
             constitution: new.constitution,
             max_concurrent: new.max_concurrent,
-            created_at: now,
-            updated_at: now,
+            created_at: now.wall,
+            updated_at: now.wall,
             version: 1,
             archived_at: None,
             paused_at: None,
@@ -70,7 +70,7 @@ impl Machine {
         id: &ProjectId,
         patch: ProjectPatch,
         if_version: Option<u64>,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Project, Refusal>> {
         let mut project = match self.unchanged(id, if_version) {
             Ok(project) => project,
@@ -81,7 +81,7 @@ impl Machine {
         project.qa_profile = patch.qa_profile.unwrap_or(project.qa_profile);
         project.constitution = patch.constitution.unwrap_or(project.constitution);
         project.max_concurrent = patch.max_concurrent.unwrap_or(project.max_concurrent);
-        project.updated_at = now;
+        project.updated_at = now.wall;
         project.version += 1;
         self.put_project(project.clone())?;
         Ok(Ok(project))
@@ -91,7 +91,7 @@ impl Machine {
         &mut self,
         id: &ProjectId,
         if_version: Option<u64>,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<(), Refusal>> {
         let mut project = match self.unchanged(id, if_version) {
             Ok(project) => project,
@@ -101,8 +101,8 @@ impl Machine {
         if open > 0 {
             return Ok(Err(Refusal::ProjectHasOpenTasks { project: id.clone(), open }));
         }
-        project.archived_at = Some(now);
-        project.updated_at = now;
+        project.archived_at = Some(now.wall);
+        project.updated_at = now.wall;
         project.version += 1;
         project.max_concurrent = None;
         project.paused_at = None;
@@ -111,12 +111,12 @@ impl Machine {
     }
 
     /// All but the oldest pending task, which the caller looks up.
-    pub(super) fn project_status(&self, id: &ProjectId, now: Timestamp) -> Result<ProjectStatus, Refusal> {
+    pub(super) fn project_status(&self, id: &ProjectId, now: Now) -> Result<ProjectStatus, Refusal> {
         let project = self.existing(id)?.clone();
         let Some(state) = self.projects.get(id) else { return Err(Refusal::ProjectNotFound(id.clone())) };
         let (slots_in_use, limit) = self.lines.admission.slots(id);
-        let (completed_hour, failed_hour) = state.ends.within(now, HOUR);
-        let (completed_day, failed_day) = state.ends.within(now, DAY);
+        let (completed_hour, failed_hour) = state.ends.within(now.observed, HOUR);
+        let (completed_day, failed_day) = state.ends.within(now.observed, DAY);
         Ok(ProjectStatus {
             project,
             counters: state.counters,
@@ -136,6 +136,6 @@ impl Machine {
 
 /// The work queue of a tier.
 pub(super) fn queue(lines: &Lines, tier: &Tier, ready: &Ready) -> Queue {
-    let (depth, oldest_ready_at) = lines.waiting(tier, ready);
-    Queue { tier: tier.clone(), depth, leased: ready.leased, oldest_ready_at, paused_at: ready.pause.paused_at }
+    let (depth, oldest_ready) = lines.waiting(tier, ready);
+    Queue { tier: tier.clone(), depth, leased: ready.leased, oldest_ready, paused_at: ready.pause.paused_at }
 }

@@ -18,7 +18,9 @@ use super::records::RecordCounts;
 use super::undo::details_of;
 use crate::lineage::{self, Action, Began, Error, Fact, Flag, FlagChange, Graph, Known, Node, Project, Replaced, Step};
 use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput, ScanFilter};
-use crate::task::{ArtifactId, Input, Output, ProjectId, RecordId, RecordStatus, Seq, Status, Task, TaskId, Timestamp};
+use crate::task::{
+    ArtifactId, Input, Now, Output, ProjectId, RecordId, RecordStatus, Seq, Status, Task, TaskId, Timestamp,
+};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -235,7 +237,7 @@ impl Provenance {
     /// Writes the rows that have changed; the version for readers, if there
     /// is a new one. Entries of the trail that nobody gave an id have one that
     /// follows from `store` and their position.
-    pub(super) fn finish(&mut self, batch: &mut Batch, store: Uuid, now: Timestamp) -> Stored<Option<Graph>> {
+    pub(super) fn finish(&mut self, batch: &mut Batch, store: Uuid, now: Now) -> Stored<Option<Graph>> {
         for id in std::mem::take(&mut self.changed) {
             if let Some(row) = self.graph.find(id).and_then(|node| LineageRow::of(&self.graph, node)) {
                 batch.put_lineage(id, &row)?;
@@ -246,7 +248,7 @@ impl Provenance {
                 Cause::Import(_) => IMPORT_CASCADE.to_owned(),
                 _ => Uuid::new_v5(&store, format!("step {seq}").as_bytes()).to_string(),
             };
-            batch.put_cascade(seq, &CascadeRow { at: now, cascade_id, cause, reason, source: None }, changes)?;
+            batch.put_cascade(seq, &CascadeRow { at: now.wall, cascade_id, cause, reason, source: None }, changes)?;
         }
         Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
     }
@@ -316,7 +318,7 @@ pub(super) fn named(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
 
 impl Machine {
     /// Taints, marks or clears, in one step with all that follows.
-    pub(super) fn cascade(&mut self, request: CascadeRequest, now: Timestamp) -> Stored<Result<Cascade, Refusal>> {
+    pub(super) fn cascade(&mut self, request: CascadeRequest, now: Now) -> Stored<Result<Cascade, Refusal>> {
         let graph = self.provenance.graph();
         let Some(known) = resolve(graph, &request.subject).and_then(|node| graph.record(node)) else {
             return Ok(Err(Refusal::SubjectNotFound(request.subject)));
@@ -330,7 +332,7 @@ impl Machine {
         let running = self.running_users(&said.step)?;
         if !said.named.is_empty() {
             let row = CascadeRow {
-                at: now,
+                at: now.wall,
                 cascade_id: request.cascade_id.clone(),
                 cause: Cause::Said {
                     action: request.action,

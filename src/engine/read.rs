@@ -18,6 +18,7 @@ use super::pause::Pauses;
 use super::progress::Progress;
 use super::readers::Places;
 use super::signals::Signals;
+use crate::clock::Clock;
 use crate::lineage::Graph;
 use crate::store::{self, StatusView, Store, View, guarded};
 use crate::task::{Seq, TaskId};
@@ -29,6 +30,7 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct ReadSide {
     pub(super) store: Store,
+    clock: Clock,
     pub(super) hot: Arc<HotTasks>,
     /// Where answers come from that are not in memory: opened for the first
     /// one after a commit, and open until the next commit.
@@ -61,7 +63,7 @@ pub(super) struct ReadSide {
 }
 
 impl ReadSide {
-    pub(super) fn new(store: Store, machine: &Machine) -> Result<Self, store::Error> {
+    pub(super) fn new(store: Store, machine: &Machine, clock: Clock) -> Result<Self, store::Error> {
         let (head, _) = watch::channel(machine.head);
         let (routing, _) = watch::channel(0);
         let view = store.view()?;
@@ -70,6 +72,7 @@ impl ReadSide {
         let read = Self {
             cold: ArcSwap::default(),
             store,
+            clock,
             hot: machine.hot.clone(),
             signals: Signals::new(),
             pauses: Pauses::of(&machine.lines),
@@ -285,7 +288,7 @@ impl ReadSide {
             cold.get_or_init(|| view)
         };
         let Some((task, submission)) = view.task(id)? else { return Ok(Poll::Ready(None)) };
-        let compact = answer::compact(&task, &Fixed::of(&submission, &task));
+        let compact = answer::compact(&task, &Fixed::of(&submission, &task), self.clock.now());
         Ok(Poll::Ready(Some(compact.answer(id, self.pauses.holding(&compact)))))
     }
 
@@ -316,7 +319,7 @@ impl ReadSide {
         for &(_, id) in page {
             let (Some(task), Some(submission)) = (view.task(id)?, view.submission(id)?) else { continue };
             let fixed = Fixed::of(&submission, &task);
-            if fixed.is_small() && !self.hot.put_older(id, answer::compact(&task, &fixed)) {
+            if fixed.is_small() && !self.hot.put_older(id, answer::compact(&task, &fixed, self.clock.now())) {
                 return Ok(false);
             }
         }

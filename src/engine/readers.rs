@@ -31,7 +31,7 @@ use super::handle::Engine;
 use super::machine::Machine;
 use super::outgoing;
 use crate::store::{self, LogEntry, Place};
-use crate::task::{Seq, Timestamp};
+use crate::task::{Moment, Now, Seq};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -43,7 +43,7 @@ pub struct Behind {
     /// How many changes of the log.
     pub changes: u64,
     /// When the oldest of them happened.
-    pub oldest: Option<Timestamp>,
+    pub oldest: Option<Moment>,
 }
 
 /// A page of the log, every change in it.
@@ -128,7 +128,7 @@ impl LogReader {
 
 impl Machine {
     /// Gives every configured reader a place, and takes it from the others.
-    pub(super) fn register_readers(&mut self, now: Timestamp) -> Stored<()> {
+    pub(super) fn register_readers(&mut self, now: Now) -> Stored<()> {
         let configured = self.settings.log_readers.clone();
         let gone: Vec<String> = self.readers.keys().filter(|name| !configured.contains(name)).cloned().collect();
         for name in gone {
@@ -138,7 +138,7 @@ impl Machine {
         }
         for name in configured {
             if !self.readers.contains_key(&name) {
-                let place = Place::joining(self.head, now);
+                let place = Place::joining(self.head, now.wall);
                 self.group.batch.put_log_reader(&name, Some(&place))?;
                 self.readers.insert(name, place);
             }
@@ -166,8 +166,13 @@ impl Machine {
     pub(super) fn behind(&self) -> Stored<Vec<Behind>> {
         let behind = self.readers.iter().map(|(name, place)| {
             let changes = self.head.0.saturating_sub(place.read_to.0);
-            let oldest =
-                self.store.view_of_tables()?.log(place.read_to, 1)?.next().transpose()?.map(|(_, entry)| entry.at);
+            let oldest = self
+                .store
+                .view_of_tables()?
+                .log(place.read_to, 1)?
+                .next()
+                .transpose()?
+                .map(|(_, entry)| entry.moment());
             Ok(Behind { reader: name.clone(), changes, oldest })
         });
         behind.collect()

@@ -10,7 +10,7 @@ use super::api::Refusal;
 use super::machine::Machine;
 use super::settings::Settings;
 use crate::store::{self, Store};
-use crate::task::{End, Input, Outcome, State, Status, Task, TaskId, Timestamp};
+use crate::task::{End, Input, Now, Outcome, State, Status, Task, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -29,7 +29,7 @@ pub struct Begun {
 }
 
 /// Brings the tasks of a store that was made from a copy into agreement.
-pub fn begin_again(store: &Store, settings: Settings, now: Timestamp) -> Stored<Begun> {
+pub fn begin_again(store: &Store, settings: Settings, now: Now) -> Stored<Begun> {
     let mut machine = Machine::recovered(Arc::new(settings), store.clone(), store.recover()?)?;
     let mut open: Vec<TaskId> = machine.open_ids().collect();
     // The oldest first: parents before their subtasks.
@@ -51,7 +51,7 @@ pub fn begin_again(store: &Store, settings: Settings, now: Timestamp) -> Stored<
 
 impl Machine {
     /// Tells a task of the ends that it has not learnt of; how many.
-    fn catch_up(&mut self, id: TaskId, now: Timestamp) -> Stored<u64> {
+    fn catch_up(&mut self, id: TaskId, now: Now) -> Stored<u64> {
         let mut told = 0;
         for input in self.missed(id)? {
             let outcome: Result<Outcome, Refusal> = self.apply(id, input, None, now)?;

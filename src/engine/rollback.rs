@@ -16,9 +16,9 @@ use super::machine::Machine;
 use super::provenance;
 use super::rerun::{self, Fate, Followed, Successor};
 use super::statements::RolledBack;
-use crate::lineage::{Action, Flag, Graph, Step};
+use crate::lineage::{Action, Began, Flag, Graph, Known, Step};
 use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, RollbackRow, ScanFilter, View};
-use crate::task::{CheckpointId, OnChildFailure, ProjectId, RecordId, State, Status, Task, TaskId, Timestamp};
+use crate::task::{CheckpointId, Now, OnChildFailure, ProjectId, RecordId, State, Status, Task, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -155,12 +155,13 @@ struct Plan {
 
 impl Plan {
     fn new(view: &View, graph: &Graph, checkpoint: &Checkpoint, requeue: bool) -> Stored<Self> {
-        let (records, spoilt) = made_after(view, graph, checkpoint)?;
+        let after = Point::of(checkpoint);
+        let (records, spoilt) = made_after(view, graph, checkpoint, after)?;
         let (mut later, mut covered) = (Vec::new(), Vec::new());
         for each in view.checkpoints_of(&checkpoint.project, None)? {
             let each = each?;
-            if each.created_at <= checkpoint.created_at {
-                break;
+            if !after.is_before(each.own_id(), each.created_at) {
+                continue;
             }
             if each.is_valid {
                 later.push(each);
@@ -174,7 +175,7 @@ impl Plan {
             affected.insert(roots.of(*task)?);
         }
         let mut cancel = Vec::new();
-        for task in open_after(view, checkpoint)? {
+        for task in open_after(view, checkpoint, after)? {
             let root = roots.of(task)?;
             if requeue && !affected.contains(&root) && roots.is_made_again(root, checkpoint)? {
                 continue;
@@ -302,11 +303,18 @@ impl Plan {
 /// The records of the project that were made after the checkpoint and that no
 /// rollback to it has tainted yet, and the tasks that made those of them that
 /// nothing has.
-fn made_after(view: &View, graph: &Graph, checkpoint: &Checkpoint) -> Stored<(Vec<RecordId>, BTreeSet<TaskId>)> {
+fn made_after(
+    view: &View,
+    graph: &Graph,
+    checkpoint: &Checkpoint,
+    point: Point,
+) -> Stored<(Vec<RecordId>, BTreeSet<TaskId>)> {
     let (mut records, mut tasks) = (Vec::new(), BTreeSet::new());
     let Some(project) = graph.find_project(&checkpoint.project) else { return Ok((records, tasks)) };
     let known = graph.nodes().filter_map(|node| graph.record(node));
-    let after = known.filter(|known| known.project == project && known.created_at > checkpoint.created_at);
+    let own_id = |known: &Known| (known.began != Began::Elsewhere).then(|| known.id.to_bytes());
+    let is_after = |known: &Known| point.is_before(own_id(known), known.created_at);
+    let after = known.filter(|known| known.project == project && is_after(known));
     let mut rolled_back = RolledBack::new(view, &checkpoint.id);
     for known in after {
         if known.flag != Flag::Tainted {
@@ -320,19 +328,45 @@ fn made_after(view: &View, graph: &Graph, checkpoint: &Checkpoint) -> Stored<(Ve
 }
 
 /// The open tasks of the project that were made after the checkpoint.
-fn open_after(view: &View, checkpoint: &Checkpoint) -> Stored<Vec<TaskId>> {
+fn open_after(view: &View, checkpoint: &Checkpoint, point: Point) -> Stored<Vec<TaskId>> {
     let statuses = vec![Status::Pending, Status::Running];
     let filter = ScanFilter { project: Some(checkpoint.project.clone()), statuses, below: None };
     let mut open = Vec::new();
-    // Newest first: ids are made in the order of time.
+    // Newest first: ids grow with the log.
     for id in view.scan(&filter)? {
         let id = id?;
-        match view.task(id)? {
-            Some(task) if task.created_at > checkpoint.created_at => open.push(id),
-            Some(_) | None => break,
+        let is_after = view.task(id)?.is_some_and(|task| point.is_before(Some(id.to_bytes()), task.created_at));
+        if is_after {
+            open.push(id);
+        } else if point.own_id.is_some() {
+            break;
         }
     }
     Ok(open)
+}
+
+/// A checkpoint as a point in the order of what was made in its project.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    /// Its id, where it was made here.
+    own_id: Option<[u8; 16]>,
+    at: Timestamp,
+}
+
+impl Point {
+    fn of(checkpoint: &Checkpoint) -> Self {
+        Self { own_id: checkpoint.own_id(), at: checkpoint.created_at }
+    }
+
+    /// Whether something was made strictly later. What was made here, as the
+    /// checkpoint was, has an id, and these grow with the log, whatever the wall
+    /// clock does; against what was imported the times decide.
+    fn is_before(self, own_id: Option<[u8; 16]>, created_at: Timestamp) -> bool {
+        match (self.own_id, own_id) {
+            (Some(own), Some(other)) => other > own,
+            _ => created_at > self.at,
+        }
+    }
 }
 
 /// The task at the top of each task's family: a part is made by splitting,
@@ -390,7 +424,7 @@ fn ended_by(view: &View, cancel: &[TaskId]) -> Stored<HashSet<TaskId>> {
 impl Machine {
     /// Rolls a project back. Nothing of this group may be uncommitted: the
     /// plan is made from the store.
-    pub(super) fn rollback(&mut self, request: &RollbackRequest, now: Timestamp) -> Stored<Result<Rollback, Refusal>> {
+    pub(super) fn rollback(&mut self, request: &RollbackRequest, now: Now) -> Stored<Result<Rollback, Refusal>> {
         let mut checkpoint = match valid(self.checkpoint(&request.checkpoint)?, request) {
             Ok(checkpoint) => checkpoint,
             Err(refusal) => return Ok(Err(refusal)),
@@ -417,7 +451,7 @@ impl Machine {
         let running = self.running_users(&step)?;
         let again = if request.requeue { self.submit_again(&view, &plan, now)? } else { Vec::new() };
         let graph = self.provenance.graph().clone();
-        checkpoint.rolled_back_at = Some(now);
+        checkpoint.rolled_back_at = Some(now.wall);
         let rollback = plan.outcome(checkpoint.clone(), cascade_id, graph, step, running, again);
         if is_change {
             self.group.checkpoints.insert(checkpoint.id.clone(), checkpoint);
@@ -432,7 +466,7 @@ impl Machine {
         plan: &Plan,
         cascade_id: &str,
         (request, checkpoint): (&RollbackRequest, &Checkpoint),
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Step> {
         let mut said = self.say(Action::Taint, &plan.records, cascade_id)?;
         if said.named.is_empty() {
@@ -440,7 +474,7 @@ impl Machine {
             (said.seq, said.step) = self.provenance.apply(Action::Taint, &[])?;
         }
         let row = CascadeRow {
-            at: now,
+            at: now.wall,
             cascade_id: cascade_id.to_owned(),
             cause: Cause::Rollback { checkpoint: request.checkpoint.clone(), why: request.reason.clone() },
             reason: format!("Rollback to checkpoint {}", request.checkpoint),
@@ -453,7 +487,7 @@ impl Machine {
             cascade_id: cascade_id.to_owned(),
             checkpoint: checkpoint.id.clone(),
             project: checkpoint.project.clone(),
-            at: now,
+            at: now.wall,
             rolled_back_before: checkpoint.rolled_back_at,
             invalidated: plan.later.iter().map(|later| later.id.clone()).collect(),
             covered: plan.covered.clone(),
@@ -464,7 +498,7 @@ impl Machine {
     }
 
     /// Submits tasks again, those that others depend on first.
-    fn submit_again(&mut self, view: &View, plan: &Plan, now: Timestamp) -> Stored<Vec<(TaskId, Option<TaskId>)>> {
+    fn submit_again(&mut self, view: &View, plan: &Plan, now: Now) -> Stored<Vec<(TaskId, Option<TaskId>)>> {
         let mut made = HashMap::with_capacity(plan.again.len());
         let mut requeued = Vec::with_capacity(plan.again.len());
         for renewal in &plan.again {

@@ -14,8 +14,8 @@ use super::machine::Machine;
 use super::settings::Settings;
 use crate::store;
 use crate::task::{
-    self, Child, FairLine, Finding, Input, Options, Outcome, Pending, Place, Policy, Priority, ProjectId, RoutingStep,
-    State, Submission, Task, TaskId, Timestamp,
+    self, Child, FairLine, Finding, Input, Moment, Now, Options, Outcome, Pending, Place, Policy, Priority, ProjectId,
+    RoutingStep, State, Submission, Task, TaskId,
 };
 
 /// In which line a task stands.
@@ -25,17 +25,17 @@ type Standing = (ProjectId, Priority);
 #[derive(Debug)]
 pub(super) struct RoutingLine {
     /// All of them, by since when they wait.
-    waiting: BTreeSet<(Timestamp, TaskId)>,
+    waiting: BTreeSet<(Moment, TaskId)>,
     /// Those nobody asks about yet.
     line: FairLine,
     aging: Duration,
     /// Those that somebody asks about.
     taken: HashSet<TaskId, IdHash>,
     /// Those that were returned, by when they join the line again.
-    returned: BTreeMap<(Timestamp, TaskId), Standing>,
-    returned_until: HashMap<TaskId, Timestamp, IdHash>,
+    returned: BTreeMap<(Moment, TaskId), Standing>,
+    returned_until: HashMap<TaskId, Moment, IdHash>,
     /// Those that joined the line again, behind who waited meanwhile: since when.
-    rejoined: HashMap<TaskId, Timestamp, IdHash>,
+    rejoined: HashMap<TaskId, Moment, IdHash>,
     /// Those whose services are no longer configured.
     unserved: Vec<TaskId>,
     agent: bool,
@@ -60,7 +60,7 @@ impl RoutingLine {
     }
 
     /// A task is to be routed since `since`.
-    pub(super) fn enter(&mut self, task: &Task, since: Timestamp) {
+    pub(super) fn enter(&mut self, task: &Task, since: Moment) {
         self.waiting.insert((since, task.id));
         if self.serves(task) {
             self.line.insert(&task.project, task.priority, Place { since, task: task.id });
@@ -77,7 +77,7 @@ impl RoutingLine {
     }
 
     /// The reverse of [`Self::enter`], wherever the task stands meanwhile.
-    pub(super) fn leave(&mut self, task: &Task, since: Timestamp) {
+    pub(super) fn leave(&mut self, task: &Task, since: Moment) {
         self.waiting.remove(&(since, task.id));
         if self.taken.remove(&task.id) {
             return;
@@ -90,13 +90,13 @@ impl RoutingLine {
         }
     }
 
-    fn take(&mut self, now: Timestamp) -> Option<TaskId> {
-        let task = self.line.pop(now, self.aging)?;
+    fn take(&mut self, now: Now) -> Option<TaskId> {
+        let task = self.line.pop(now.observed, self.aging)?;
         self.rejoined.remove(&task);
         Some(task)
     }
 
-    fn put_back(&mut self, task: &Task, until: Timestamp) {
+    fn put_back(&mut self, task: &Task, until: Moment) {
         if !self.taken.remove(&task.id) {
             return;
         }
@@ -105,9 +105,9 @@ impl RoutingLine {
     }
 
     /// Lets returned tasks join the line again.
-    pub(super) fn wake(&mut self, now: Timestamp) {
+    pub(super) fn wake(&mut self, now: Now) {
         while let Some(entry) = self.returned.first_entry() {
-            if entry.key().0 > now {
+            if entry.key().0 > now.observed {
                 break;
             }
             let ((since, task), (project, priority)) = entry.remove_entry();
@@ -118,12 +118,12 @@ impl RoutingLine {
     }
 
     /// When the next returned task joins the line again.
-    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+    pub(super) fn next_wake(&self) -> Option<Moment> {
         self.returned.first_key_value().map(|((until, _), _)| *until)
     }
 
     /// Since when the oldest task waits.
-    pub(super) fn oldest(&self) -> Option<Timestamp> {
+    pub(super) fn oldest(&self) -> Option<Moment> {
         self.waiting.first().map(|(since, _)| *since)
     }
 
@@ -142,12 +142,12 @@ impl RoutingLine {
 #[derive(Debug)]
 pub(super) struct TakenRouting {
     pub(super) task: Task,
-    pub(super) since: Timestamp,
+    pub(super) since: Moment,
     pub(super) step: RoutingStep,
 }
 
 /// Since when a task is to be routed, if it is.
-pub(super) fn since(task: &Task) -> Option<Timestamp> {
+pub(super) fn since(task: &Task) -> Option<Moment> {
     match &task.state {
         State::Pending(Pending::Analyzing { since }) => Some(*since),
         State::Pending(
@@ -169,7 +169,7 @@ type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// Hands out tasks that are to be routed, at most `max`.
-    pub(super) fn take_routing(&mut self, max: usize, now: Timestamp) -> Stored<Vec<TakenRouting>> {
+    pub(super) fn take_routing(&mut self, max: usize, now: Now) -> Stored<Vec<TakenRouting>> {
         let mut jobs = Vec::new();
         while jobs.len() < max {
             let Some(id) = self.lines.routing.take(now) else { break };
@@ -187,7 +187,7 @@ impl Machine {
         task: TaskId,
         step: RoutingStep,
         finding: Finding,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Outcome, super::api::Refusal>> {
         let parts = match &finding {
             Finding::Decomposed(decomposition) => decomposition.subtasks.len(),
@@ -198,7 +198,7 @@ impl Machine {
     }
 
     /// Takes a job back, to hand it out again at `until`.
-    pub(super) fn return_routing(&mut self, id: TaskId, until: Timestamp) -> Stored<()> {
+    pub(super) fn return_routing(&mut self, id: TaskId, until: Moment) -> Stored<()> {
         if let Some(task) = self.find(id)?
             && since(&task).is_some()
         {
@@ -210,7 +210,7 @@ impl Machine {
     /// Returned jobs whose time has come join the line again; tasks whose
     /// services are gone from the configuration get what the built-in rules
     /// say, at most `max`.
-    pub(super) fn settle_routing(&mut self, max: usize, now: Timestamp) -> Stored<()> {
+    pub(super) fn settle_routing(&mut self, max: usize, now: Now) -> Stored<()> {
         self.lines.routing.wake(now);
         for _ in 0..max {
             let Some(id) = self.lines.routing.unserved.pop() else { break };
@@ -221,7 +221,7 @@ impl Machine {
     }
 
     /// Makes the subtasks of a task.
-    pub(super) fn spawn(&mut self, parent: &Task, children: &[Child], now: Timestamp) -> Stored<()> {
+    pub(super) fn spawn(&mut self, parent: &Task, children: &[Child], now: Now) -> Stored<()> {
         let Some(submission) = store::Recent::submission(&self.store, parent.id)? else {
             let detail = format!("task {} has none", parent.id);
             return Err(store::Error::Corrupt { table: "submissions", detail });

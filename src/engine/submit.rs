@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::memory::{Ends, ProjectState};
 use super::pause::Changed;
 use crate::store::{self, Counters, IdempotencyRow, Project};
-use crate::task::{self, Chosen, Dependency, End, OnChildFailure, ProjectId, Resolved, Routing, TaskId, Timestamp};
+use crate::task::{self, Chosen, Dependency, End, Now, OnChildFailure, ProjectId, Resolved, Routing, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
 type Results = Vec<Result<Submitted, UnknownDependency>>;
@@ -21,7 +21,7 @@ impl Machine {
         &mut self,
         submissions: Vec<Routed>,
         key: Option<IdempotencyKey>,
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Submissions, Refusal>> {
         if let Some(used) = key.and_then(|key| self.keys.get(&key).map(|used| (key, used))) {
             let (key, used) = used;
@@ -44,19 +44,19 @@ impl Machine {
         // Where nothing was taken there is nothing to remember.
         if let Some(key) = key.filter(|_| results.iter().any(Result::is_ok)) {
             let answer = postcard::to_stdvec(&results).map_err(corrupt)?;
-            let row = IdempotencyRow { at: now, key: key.key, body: key.body, answer };
+            let row = IdempotencyRow { at: now.observed, key: key.key, body: key.body, answer };
             self.group.batch.put_idempotency(seq, &row)?;
             self.group.answers.insert(seq, row.answer);
-            self.keys.insert(seq, now, key);
+            self.keys.insert(seq, now.observed, key);
         }
         Ok(Ok(Submissions { results, replayed: false }))
     }
 
     /// A key is never forgotten before its time: a new one has to wait for the
     /// oldest to leave.
-    fn too_many_keys(&self, now: Timestamp) -> Refusal {
+    fn too_many_keys(&self, now: Now) -> Refusal {
         let room_at = self.keys.oldest().map(|at| at.after(self.settings.idempotency));
-        let room_in = room_at.map_or(Duration::ZERO, |at| at.since(now));
+        let room_in = room_at.map_or(Duration::ZERO, |at| at.since(now.observed));
         Refusal::TooManyIdempotencyKeys { limit: self.settings.idempotency_max_keys, room_in }
     }
 
@@ -68,11 +68,7 @@ impl Machine {
         postcard::from_bytes(&row.map(|row| row.answer).unwrap_or_default()).map_err(corrupt)
     }
 
-    pub(super) fn submit_one(
-        &mut self,
-        routed: &Routed,
-        now: Timestamp,
-    ) -> Stored<Result<Submitted, UnknownDependency>> {
+    pub(super) fn submit_one(&mut self, routed: &Routed, now: Now) -> Stored<Result<Submitted, UnknownDependency>> {
         let submission = &routed.submission;
         let mut dependencies = Vec::with_capacity(submission.options.depends_on.len());
         for (index, &task) in submission.options.depends_on.iter().enumerate() {
@@ -86,10 +82,10 @@ impl Machine {
         let resolved = self.resolve(routed);
         let mut step = task::submit(id, submission, resolved, &dependencies, now, &self.settings.policy);
         step.task.estimate = self.foretell(&step.task, now)?;
-        let estimated_completion = step.task.estimate.as_ref().map(|estimate| estimate.at);
+        let estimated_completion = step.task.estimate.as_ref().map(|estimate| now.calendar(estimate.at));
         self.group.batch.put_submission(id, submission)?;
         self.begin(step, submission, now)?;
-        Ok(Ok(Submitted { task: id, project: submission.project.clone(), created_at: now, estimated_completion }))
+        Ok(Ok(Submitted { task: id, project: submission.project.clone(), created_at: now.wall, estimated_completion }))
     }
 
     fn dependency(&self, task: TaskId) -> Stored<Option<Dependency>> {
@@ -126,7 +122,7 @@ impl Machine {
     }
 
     /// A project is made on first use; one that was deleted is made again.
-    pub(super) fn use_project(&mut self, id: &ProjectId, now: Timestamp) -> Stored<()> {
+    pub(super) fn use_project(&mut self, id: &ProjectId, now: Now) -> Stored<()> {
         if self.projects.get(id).is_some_and(|state| state.project.archived_at.is_none()) {
             return Ok(());
         }
@@ -137,8 +133,8 @@ impl Machine {
             qa_profile: None,
             constitution: None,
             max_concurrent: None,
-            created_at: now,
-            updated_at: now,
+            created_at: now.wall,
+            updated_at: now.wall,
             version: 1,
             archived_at: None,
             paused_at: None,

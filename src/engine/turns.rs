@@ -3,7 +3,7 @@
 use super::api::LeaseRequest;
 use super::machine::Machine;
 use crate::store;
-use crate::task::{Input, Lease, LeaseId, Progress, State, Task, TaskId, Timestamp};
+use crate::task::{Input, Lease, LeaseId, Now, Progress, State, Task, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -14,12 +14,16 @@ const ROUND: usize = 256;
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) lease: Lease,
+    /// Until when it is held unless renewed, and when the attempt has executed
+    /// for too long, by the wall clock.
+    pub(super) until: Timestamp,
+    pub(super) deadline: Timestamp,
     pub(super) task: Task,
 }
 
 impl Machine {
     /// Gives a task, which has been taken out of its line, to a worker.
-    pub(super) fn grant(&mut self, id: TaskId, request: &LeaseRequest, now: Timestamp) -> Stored<Option<Grant>> {
+    pub(super) fn grant(&mut self, id: TaskId, request: &LeaseRequest, now: Now) -> Stored<Option<Grant>> {
         let lease = LeaseId::new(self.mint(now));
         let input = Input::Lease { id: lease, worker: request.worker.clone(), until: now.after(request.lease) };
         if self.apply(id, input, None, now)?.is_err() {
@@ -27,7 +31,7 @@ impl Machine {
         }
         let task = self.find_open(id)?;
         let lease = task.as_ref().and_then(|task| match &task.state {
-            State::Running { progress: Progress::Leased { lease, .. }, .. } => Some(lease.clone()),
+            State::Running { progress: Progress::Leased { lease, deadline }, .. } => Some((lease.clone(), *deadline)),
             State::Pending(_)
             | State::Running { .. }
             | State::Children(_)
@@ -35,11 +39,14 @@ impl Machine {
             | State::Failed { .. }
             | State::Cancelled { .. } => None,
         });
-        Ok(task.zip(lease).map(|(task, lease)| Grant { lease, task }))
+        Ok(task.zip(lease).map(|(task, (lease, deadline))| {
+            let (until, deadline) = (now.calendar(lease.until), now.calendar(deadline));
+            Grant { lease, until, deadline, task }
+        }))
     }
 
     /// Lets due timers have their effect, at most `max`.
-    pub(super) fn tick(&mut self, max: usize, now: Timestamp) -> Stored<()> {
+    pub(super) fn tick(&mut self, max: usize, now: Now) -> Stored<()> {
         for _ in 0..max {
             let Some(id) = self.lines.pop_due(now) else { break };
             // Only a refusal or an unchanged task would leave the timer
@@ -50,7 +57,7 @@ impl Machine {
     }
 
     /// Hands waiting tasks that get a slot to the broker, at most `max`.
-    pub(super) fn dispatch(&mut self, max: usize, now: Timestamp) -> Stored<()> {
+    pub(super) fn dispatch(&mut self, max: usize, now: Now) -> Stored<()> {
         for _ in 0..max {
             let Some(id) = self.lines.next_to_dispatch(now) else { break };
             let _ = self.apply(id, Input::Dispatch, None, now)?;
@@ -61,7 +68,7 @@ impl Machine {
     /// Brings tasks that the configured bus does not know in their phase into
     /// one that it knows: after a start on another bus, or an upgrade. For the
     /// start, before anybody else sees the store.
-    pub(super) fn change_bus(&mut self, now: Timestamp) -> Stored<()> {
+    pub(super) fn change_bus(&mut self, now: Now) -> Stored<()> {
         let bus = self.settings.policy.bus;
         let mut changing = Vec::new();
         for id in self.open_ids() {

@@ -16,7 +16,7 @@ use super::provenance;
 use super::statements::{statements_in, told};
 use crate::lineage::{Fact, Graph, Replaced, Statement, Step, fact_of, live, without};
 use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, RollbackRow, View};
-use crate::task::{CheckpointId, RecordId, RecordStatus, Seq, Timestamp};
+use crate::task::{CheckpointId, Now, RecordId, RecordStatus, Seq};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -324,7 +324,7 @@ impl Machine {
         &mut self,
         request: &UndoRequest,
         (mut steps, until): (Vec<Seq>, Seq),
-        now: Timestamp,
+        now: Now,
     ) -> Stored<Result<Undone, Refusal>> {
         let view = self.store.view()?;
         steps.extend(steps_of(&view, &request.cascade_id, until)?);
@@ -360,7 +360,7 @@ impl Machine {
             self.group.checkpoints.insert(checkpoint.id.clone(), checkpoint);
         }
         let row = CascadeRow {
-            at: now,
+            at: now.wall,
             cascade_id: cascade_id.clone(),
             cause: Cause::Undo,
             reason: request.reason.clone(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::api::LeaseRequest;
 use super::command::{Held, Reply, hold_grants};
 use super::turns::Grant;
-use crate::task::{Tier, Timestamp};
+use crate::task::{Moment, Now, Tier};
 
 /// Most workers that wait for a task.
 const MAX_WAITING: usize = 16_384;
@@ -17,16 +17,16 @@ pub(super) struct Workers {
     /// By tier, in the order in which they came. No tier is empty.
     tiers: BTreeMap<Tier, BTreeMap<u64, Waiting>>,
     /// When each has waited long enough.
-    ends: BTreeSet<(Timestamp, Tier, u64)>,
+    ends: BTreeSet<(Moment, Tier, u64)>,
     next: u64,
     /// When those that have gone were last looked for.
-    swept_at: Option<Timestamp>,
+    swept_at: Option<Moment>,
 }
 
 /// A worker that waits, and what it has been given in this group.
 struct Waiting {
     request: LeaseRequest,
-    until: Timestamp,
+    until: Moment,
     reply: Reply<Vec<Grant>>,
     grants: Vec<Grant>,
 }
@@ -37,7 +37,7 @@ impl Workers {
         &mut self,
         request: LeaseRequest,
         reply: Reply<Vec<Grant>>,
-        now: Timestamp,
+        now: Now,
     ) -> Result<(), Reply<Vec<Grant>>> {
         if self.ends.len() >= MAX_WAITING {
             self.sweep(now);
@@ -55,11 +55,11 @@ impl Workers {
     }
 
     /// Drops workers that have gone, at most once a second.
-    fn sweep(&mut self, now: Timestamp) {
+    fn sweep(&mut self, now: Now) {
         if self.swept_at.is_some_and(|at| now.since(at).as_secs() < 1) {
             return;
         }
-        self.swept_at = Some(now);
+        self.swept_at = Some(now.observed);
         let (tiers, ends) = (&mut self.tiers, &mut self.ends);
         tiers.retain(|tier, all| {
             all.retain(|number, waiting| {
@@ -141,7 +141,7 @@ impl Workers {
     }
 
     /// The empty answers of those that have waited long enough.
-    pub(super) fn answer_expired(&mut self, now: Timestamp) -> Vec<Box<dyn Held>> {
+    pub(super) fn answer_expired(&mut self, now: Moment) -> Vec<Box<dyn Held>> {
         let mut answers = Vec::new();
         while let Some((until, tier, number)) = self.ends.first().filter(|(until, ..)| *until <= now).cloned() {
             self.ends.remove(&(until, tier.clone(), number));
@@ -157,7 +157,7 @@ impl Workers {
     }
 
     /// When the next one has waited long enough.
-    pub(super) fn next_end(&self) -> Option<Timestamp> {
+    pub(super) fn next_end(&self) -> Option<Moment> {
         self.ends.first().map(|(until, ..)| *until)
     }
 }

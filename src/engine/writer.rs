@@ -17,18 +17,28 @@ use super::read::ReadSide;
 use super::tables::TablesThread;
 use super::turns::Grant;
 use super::workers::Workers;
-use crate::clock::{Clock, Stopwatch};
-use crate::store::{self, guarded};
-use crate::task::{Input, LeaseId, TaskId, Timestamp};
+use crate::clock::{Clock, LARGE_STEP, Stopwatch};
+use crate::store::{self, Look, guarded};
+use crate::task::{Input, LeaseId, Moment, Now, TaskId, Timestamp};
 
 /// Longest sleep: how often timers of the past and old rows are looked for.
 const IDLE: Duration = Duration::from_millis(500);
 /// Longer than any worker waits.
 const FOREVER: Duration = Duration::from_hours(24 * 365);
+/// How often what the clocks show is kept while nothing changes.
+const LOOK: Duration = Duration::from_mins(10);
+/// The same at an orderly stop: one soon after a commit need not write again.
+const STOP_LOOK: Duration = Duration::from_secs(1);
 /// Timers and admissions in one commit beside the commands.
 const STEPS: usize = 1024;
 
 type Stored<T> = Result<T, store::Error>;
+
+/// Whether the wall clock was set between two times.
+fn was_set(before: Now, now: Now) -> bool {
+    let shown = before.calendar(now.observed);
+    now.wall.since(shown).max(shown.since(now.wall)) > LARGE_STEP
+}
 
 /// The writer's side of the engine.
 pub(super) struct Writer {
@@ -45,12 +55,17 @@ pub(super) struct Writer {
     /// Leases whose worker was gone when they were given.
     unclaimed: Vec<LeaseId>,
     events: [u64; 4],
-    next_housekeeping: Timestamp,
+    next_housekeeping: Moment,
+    /// What the clocks showed when they were last kept.
+    clocks_kept: Now,
+    /// The same in the last group.
+    clocks_seen: Now,
 }
 
 impl Writer {
     pub(super) fn new(machine: Machine, commands: CommandQueue, read: Arc<ReadSide>, clock: Clock) -> Stored<Self> {
-        let next_housekeeping = clock.now();
+        let (clocks, found) = (clock.now(), machine.clocks_found);
+        let next_housekeeping = clocks.observed;
         let tables = TablesThread::start(read.clone())?;
         Ok(Self {
             machine,
@@ -64,6 +79,8 @@ impl Writer {
             unclaimed: Vec::new(),
             events: [0; 4],
             next_housekeeping,
+            clocks_kept: if found == Now::default() { clocks } else { found },
+            clocks_seen: clocks,
         })
     }
 
@@ -121,18 +138,18 @@ impl Writer {
         }
         let now = self.clock.now();
         let lines = &self.machine.lines;
-        let timers = [lines.next_timer(), lines.routing.next_wake()];
-        let until = [Some(self.next_housekeeping), self.workers.next_end()].into_iter().chain(timers);
-        let until = until.flatten().min().unwrap_or(now);
+        let moments = [Some(self.next_housekeeping), self.workers.next_end(), lines.routing.next_wake()];
+        let until = moments.into_iter().flatten().map(|moment| moment.since(now.observed));
+        let until = until.chain(lines.next_timer(now)).min().unwrap_or_default();
         let has_work = lines.has_next_to_dispatch() || lines.has_next_to_lease(|tier| self.workers.wait_for(tier));
         let busy = has_work || lines.routing.has_unserved() || !self.unclaimed.is_empty();
-        let wait = if busy { Duration::ZERO } else { until.since(now).min(IDLE) };
+        let wait = if busy { Duration::ZERO } else { until.min(IDLE) };
         self.commands.wait(wait)
     }
 
     /// Applies the first command and what is queued behind it, at most a
     /// group; how much, and whether to stop: then what was queued before is done.
-    fn take(&mut self, first: Option<Command>, now: Timestamp) -> Stored<(Taken, bool)> {
+    fn take(&mut self, first: Option<Command>, now: Now) -> Stored<(Taken, bool)> {
         let max = u64::try_from(self.machine.settings.group_max).unwrap_or(u64::MAX);
         let stopping = self.before_stop;
         let mut taken = Taken::default();
@@ -155,7 +172,7 @@ impl Writer {
     }
 
     /// What follows by itself: timers, free slots, waiting workers, old rows.
-    fn settle(&mut self, now: Timestamp, stop: bool) -> Stored<()> {
+    fn settle(&mut self, now: Now, stop: bool) -> Stored<()> {
         if self.read.is_halted() {
             // Waiting workers get nothing any more, and learn the reason with their next request.
             self.held.extend(self.workers.answer_partly_served());
@@ -165,24 +182,34 @@ impl Writer {
         for lease in std::mem::take(&mut self.unclaimed) {
             self.release(lease, false, now)?.ok();
         }
+        if was_set(std::mem::replace(&mut self.clocks_seen, now), now) {
+            self.machine.show_again_from = Some(Moment::default());
+            self.next_housekeeping = now.observed;
+        }
         self.machine.tick(STEPS, now)?;
         self.machine.give_up_parked(now)?;
         self.machine.settle_routing(STEPS, now)?;
         self.machine.dispatch(STEPS, now)?;
         self.serve_waiting(now)?;
-        if stop || now >= self.next_housekeeping {
+        if stop || now.observed >= self.next_housekeeping {
             self.machine.keep_places(self.read.places.all())?;
             self.machine.trim_changes(self.read.copied.load(Ordering::Acquire))?;
             let more = self.machine.keep_house(now)?;
-            self.next_housekeeping = if more { now } else { now.after(Duration::from_secs(1)) };
+            self.next_housekeeping = if more { now.observed } else { now.after(Duration::from_secs(1)) };
             self.read.note_disk(self.machine.store.free_mib().unwrap_or(u64::MAX));
         }
         Ok(())
     }
 
-    fn commit(&mut self, now: Timestamp) -> Stored<()> {
-        let (batch, publication) = self.machine.finish(now)?;
+    fn commit(&mut self, now: Now) -> Stored<()> {
+        let (mut batch, publication) = self.machine.finish(now)?;
+        if batch.is_empty() && self.is_look_due(now) {
+            batch.keep_clocks(Look::Idle);
+        }
         let wrote = !batch.is_empty();
+        if wrote {
+            self.clocks_kept = now;
+        }
         let stopwatch = Stopwatch::start();
         self.read.progress.writer.enter(Doing::Committing);
         let durable = batch.make_durable(&self.machine.store, now)?;
@@ -204,7 +231,16 @@ impl Writer {
         taken
     }
 
-    fn apply(&mut self, command: Command, now: Timestamp) -> Stored<()> {
+    /// Whether what the clocks show is to be kept although nothing has changed:
+    /// now and then, so that time in which nothing happens counts also after a
+    /// crash; when the wall clock was set, since a stop is counted by it; and
+    /// before a stop.
+    fn is_look_due(&self, now: Now) -> bool {
+        let since = now.since(self.clocks_kept.observed);
+        since >= LOOK || (self.before_stop == Some(0) && since >= STOP_LOOK) || was_set(self.clocks_kept, now)
+    }
+
+    fn apply(&mut self, command: Command, now: Now) -> Stored<()> {
         self.read.progress.writer.enter(Doing::Deciding);
         match &command {
             // It is planned from what is committed.
@@ -280,7 +316,7 @@ impl Writer {
         Ok(())
     }
 
-    fn accept(&mut self, event: Prepared, now: Timestamp) -> Stored<Result<EventOutcome, Refusal>> {
+    fn accept(&mut self, event: Prepared, now: Now) -> Stored<Result<EventOutcome, Refusal>> {
         if event.event.is_rollback() {
             self.commit(now)?;
         }
@@ -304,26 +340,26 @@ impl Writer {
         }
     }
 
-    fn cancel(&mut self, task: TaskId, reason: Option<String>, now: Timestamp) -> Stored<Result<Answer, Refusal>> {
+    fn cancel(&mut self, task: TaskId, reason: Option<String>, now: Now) -> Stored<Result<Answer, Refusal>> {
         match self.machine.apply(task, Input::Cancel { reason }, None, now)? {
-            Ok(_) => Ok(self.machine.answer(task)?.ok_or(Refusal::TaskNotFound(task))),
+            Ok(_) => Ok(self.machine.answer(task, now)?.ok_or(Refusal::TaskNotFound(task))),
             Err(refusal) => Ok(Err(refusal)),
         }
     }
 
-    fn renew(&mut self, lease: LeaseId, until: Timestamp, now: Timestamp) -> Stored<Result<Timestamp, Refusal>> {
+    fn renew(&mut self, lease: LeaseId, until: Moment, now: Now) -> Stored<Result<Timestamp, Refusal>> {
         let Some(task) = self.machine.lines.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
         let outcome = self.machine.apply(task, Input::Renew { id: lease, until }, None, now)?;
-        Ok(outcome.map(|_| until))
+        Ok(outcome.map(|_| now.calendar(until)))
     }
 
-    fn release(&mut self, lease: LeaseId, delivered: bool, now: Timestamp) -> Stored<Result<(), Refusal>> {
+    fn release(&mut self, lease: LeaseId, delivered: bool, now: Now) -> Stored<Result<(), Refusal>> {
         let Some(task) = self.machine.lines.leased_task(lease) else { return Ok(Err(Refusal::LeaseLost(lease))) };
         let outcome = self.machine.apply(task, Input::Release { id: lease, delivered }, None, now)?;
         Ok(outcome.map(|_| ()))
     }
 
-    fn lease(&mut self, request: LeaseRequest, reply: Reply<Vec<Grant>>, now: Timestamp) {
+    fn lease(&mut self, request: LeaseRequest, reply: Reply<Vec<Grant>>, now: Now) {
         if !self.machine.lines.ready.contains_key(&request.tier) {
             self.held.push(hold(reply, Err(Refusal::TierNotFound(request.tier))));
             return;
@@ -337,13 +373,13 @@ impl Writer {
     /// Gives tasks to the workers that wait: the next free slot goes to the
     /// best task for which a worker waits, and the task to the worker that has
     /// waited longest.
-    fn serve_waiting(&mut self, now: Timestamp) -> Stored<()> {
+    fn serve_waiting(&mut self, now: Now) -> Stored<()> {
         self.workers.prune();
         for _ in 0..STEPS {
             let workers = &self.workers;
             let Some((task, tier)) = self.machine.lines.next_to_lease(|tier| workers.wait_for(tier), now) else {
                 self.held.extend(self.workers.answer_partly_served());
-                self.held.extend(self.workers.answer_expired(now));
+                self.held.extend(self.workers.answer_expired(now.observed));
                 return Ok(());
             };
             let Some(request) = self.workers.first(&tier) else { continue };

@@ -81,7 +81,7 @@ impl Envelope {
 pub(super) mod tests {
     use super::*;
     use crate::store::{About, LogEntry, Standing};
-    use crate::task::{Change, Outcome, Phase, ProjectId, Status, TaskId, Timestamp};
+    use crate::task::{Change, Moment, Outcome, Phase, ProjectId, Status, TaskId, Timestamp};
 
     pub(in crate::events) fn entry(change: Change) -> LogEntry {
         LogEntry {
@@ -97,6 +97,7 @@ pub(super) mod tests {
             change,
             event: None,
             on_bus: false,
+            observed: Moment::default(),
         }
     }
 

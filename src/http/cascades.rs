@@ -312,7 +312,7 @@ async fn say(mut call: Call, action: Action) -> Reply {
         return call.app.walks.in_time(preview(&call, graph, asked)).await;
     }
     let Asked { reason, source, cancel_running, .. } = asked;
-    let cascade_id = cascade_id.unwrap_or_else(|| made_id(call.app.clock.now()).to_string());
+    let cascade_id = cascade_id.unwrap_or_else(|| made_id(call.app.clock.wall()).to_string());
     let request = CascadeRequest { action, subject: named, reason, source, cascade_id, cancel_running };
     let cascade = engine.cascade(request).await?;
     let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };

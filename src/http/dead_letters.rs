@@ -86,7 +86,7 @@ fn filter(query: &mut Query, now: Timestamp) -> (LetterFilter, String) {
 pub(super) async fn list(call: Call) -> Reply {
     let mut query = call.query(&[&FILTERS[..], &["limit", "cursor"]].concat());
     let limit = query.limit();
-    let (filter, scope) = filter(&mut query, call.app.clock.now());
+    let (filter, scope) = filter(&mut query, call.app.clock.wall());
     let before = query.one("cursor").and_then(|cursor| {
         let place = cursor::decode_number(&scope, &cursor);
         if place.is_none() {
@@ -116,7 +116,7 @@ pub(super) struct DiscardedWire {
 /// `DELETE /dead-letters`
 pub(super) async fn discard_matching(call: Call) -> Reply {
     let mut query = call.query(&[&FILTERS[..], &["all"]].concat());
-    let (filter, _) = filter(&mut query, call.app.clock.now());
+    let (filter, _) = filter(&mut query, call.app.clock.wall());
     let all = query.parsed::<bool>("all").unwrap_or(false);
     query.finish()?;
     if filter.is_empty() && !all {

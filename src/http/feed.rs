@@ -363,7 +363,7 @@ mod tests {
 
     use super::*;
     use crate::store::{About, Standing};
-    use crate::task::{Change, Phase, Status, Timestamp};
+    use crate::task::{Change, Moment, Phase, Status, Timestamp};
 
     fn event(seq: u64, task: u128, project: &str, bytes: usize) -> Event {
         let about = About::Task(Standing {
@@ -374,7 +374,15 @@ mod tests {
             attempt: 0,
         });
         let (at, project) = (Timestamp::from_micros(0), ProjectId::new(project).unwrap());
-        let entry = LogEntry { at, project, about, change: Change::Created, event: None, on_bus: false };
+        let entry = LogEntry {
+            at,
+            project,
+            about,
+            change: Change::Created,
+            event: None,
+            on_bus: false,
+            observed: Moment::default(),
+        };
         Event { seq: Seq(seq), frame: vec![b'x'; bytes].into(), entry }
     }
 

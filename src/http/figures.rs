@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
 use crate::engine::{Behind, Engine, Estimates, Figures, LetterEnd, Queue};
-use crate::task::{Phase, Timestamp};
+use crate::task::{Now, Phase};
 
 /// Reads the engine's figures.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ fn estimates(encoder: &mut DescriptorEncoder<'_>, estimates: &Estimates) -> fmt:
 }
 
 /// How long the oldest task has waited, by what it waits for.
-fn waits(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, now: Timestamp) -> fmt::Result {
+fn waits(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, now: Now) -> fmt::Result {
     let help = "Age of the oldest task that waits in a phase";
     let mut ages = encoder.encode_descriptor("tasks_oldest_seconds", help, None, MetricType::Gauge)?;
     for (phase, oldest) in [(Phase::Analyzing, figures.oldest_analyzing), (Phase::Queued, figures.oldest_queued)] {
@@ -95,7 +95,7 @@ fn waits(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, now: Timestamp)
 }
 
 /// How far the readers of the log are behind.
-fn readers(encoder: &mut DescriptorEncoder<'_>, readers: &[Behind], now: Timestamp) -> fmt::Result {
+fn readers(encoder: &mut DescriptorEncoder<'_>, readers: &[Behind], now: Now) -> fmt::Result {
     let help = "Changes of the log that a reader has not taken";
     let mut changes = encoder.encode_descriptor("log_reader_behind_changes", help, None, MetricType::Gauge)?;
     for reader in readers {
@@ -112,7 +112,7 @@ fn readers(encoder: &mut DescriptorEncoder<'_>, readers: &[Behind], now: Timesta
 }
 
 /// What waits for workers, by tier.
-fn queues(encoder: &mut DescriptorEncoder<'_>, queues: &[Queue], now: Timestamp) -> fmt::Result {
+fn queues(encoder: &mut DescriptorEncoder<'_>, queues: &[Queue], now: Now) -> fmt::Result {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     by_tier(encoder, ("queue_depth", "Tasks that wait for a worker"), queues, |queue| number(queue.depth))?;
     by_tier(encoder, ("queue_leased", "Tasks that workers hold"), queues, |queue| number(queue.leased))?;
@@ -120,7 +120,7 @@ fn queues(encoder: &mut DescriptorEncoder<'_>, queues: &[Queue], now: Timestamp)
         i64::from(queue.paused_at.is_some())
     })?;
     by_tier(encoder, ("queue_oldest_age_seconds", "How long the oldest waits for a worker"), queues, |queue| {
-        queue.oldest_ready_at.map_or(0.0, |since| now.since(since).as_secs_f64())
+        queue.oldest_ready.map_or(0.0, |since| now.since(since).as_secs_f64())
     })
 }
 

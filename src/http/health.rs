@@ -13,7 +13,7 @@ use crate::amqp::{self, LinkFigures, LinkState};
 use crate::engine::Figures;
 use crate::replica;
 use crate::routing::ServiceFigures;
-use crate::task::{Phase, Timestamp};
+use crate::task::{Now, Phase};
 
 /// What Prometheus expects of this text.
 const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -51,7 +51,7 @@ pub(super) fn health(call: &Call) -> Reply {
     let (code, status) = by_health(call.app.engine.is_accepting());
     let reason = reason(call);
     let status = if reason.is_some() && code == StatusCode::OK { "degraded" } else { status };
-    let (version, timestamp) = (&call.app.settings.version, Shown(call.app.clock.now()));
+    let (version, timestamp) = (&call.app.settings.version, Shown(call.app.clock.wall()));
     let health = HealthWire { status, version, timestamp, reason };
     Ok(reply::json(code, &health))
 }
@@ -71,7 +71,8 @@ pub(super) fn detailed(call: &Call) -> Reply {
     });
     dependencies.insert("store".to_owned(), store_wire);
     let services = call.app.services.figures().services;
-    dependencies.extend(services.iter().map(|service| (service.service.to_owned(), service_wire(service))));
+    let now = call.app.clock.now();
+    dependencies.extend(services.iter().map(|service| (service.service.to_owned(), service_wire(service, now))));
     let broker = call.app.broker.as_ref().map(|broker| (broker.figures(), broker.address().to_owned()));
     if let Some((broker, address)) = &broker {
         dependencies.insert("rabbitmq".to_owned(), broker_wire(broker, address, &figures, call.app.clock.now()));
@@ -90,7 +91,7 @@ pub(super) fn detailed(call: &Call) -> Reply {
     let mut body = json!({
         "status": status,
         "version": call.app.settings.version,
-        "timestamp": call.app.clock.now().to_string(),
+        "timestamp": call.app.clock.wall().to_string(),
         "dependencies": dependencies,
         "figures": figures_wire(&figures),
     });
@@ -100,19 +101,19 @@ pub(super) fn detailed(call: &Call) -> Reply {
     Ok(reply::json(code, &body))
 }
 
-fn service_wire(service: &ServiceFigures) -> Value {
+fn service_wire(service: &ServiceFigures, now: Now) -> Value {
     let error = service.last_error.as_ref();
     json!({
         "status": if service.away_since.is_some() { "away" } else { "healthy" },
         "breaker": service.state.as_str(),
-        "away_since": service.away_since.map(|since| since.to_string()),
+        "away_since": service.away_since.map(|since| now.calendar(since).to_string()),
         "in_flight": service.in_flight,
         "last_error": error.map(|(at, message)| json!({"at": at.to_string(), "message": message})),
     })
 }
 
 /// The broker: how it is, and how far what was to be published is behind.
-fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: Timestamp) -> Value {
+fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: Now) -> Value {
     let behind = figures.readers.iter().find(|behind| behind.reader == amqp::READER);
     let link = |link: &LinkFigures| json!({"status": link.state.as_str(), "since": link.since.to_string()});
     let waiting = broker
@@ -133,7 +134,7 @@ fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: Ti
 }
 
 /// The copy in Postgres.
-fn replica_wire(replica: &replica::Figures, now: Timestamp) -> Value {
+fn replica_wire(replica: &replica::Figures, now: Now) -> Value {
     let error = replica.last_error.as_ref();
     json!({
         "status": if replica.doing.is_trouble() { replica.doing.as_str() } else { "healthy" },

@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
     use crate::store::{About, LogEntry, Standing};
-    use crate::task::{ErrorCode, LeaseId, Outcome, ProjectId, RecordId, Stale, Timestamp, WorkerId};
+    use crate::task::{ErrorCode, LeaseId, Moment, Outcome, ProjectId, RecordId, Stale, Timestamp, WorkerId};
 
     fn logged(change: Change) -> LogEntry {
         LogEntry {
@@ -210,6 +210,7 @@ mod tests {
             change,
             event: None,
             on_bus: false,
+            observed: Moment::default(),
         }
     }
 

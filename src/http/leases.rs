@@ -15,7 +15,7 @@ use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use crate::engine::{Granted, LeaseRequest, Queue};
 use crate::json::{FieldError, Findings};
-use crate::task::{LeaseId, Tier, Timestamp, WorkerId};
+use crate::task::{LeaseId, Now, Tier, WorkerId};
 
 /// Most leases given at once.
 pub(super) const MAX_LEASES: i64 = 100;
@@ -43,13 +43,13 @@ pub(super) struct QueueWire<'a> {
 }
 
 impl<'a> QueueWire<'a> {
-    fn new(queue: &'a Queue, now: Timestamp) -> Self {
+    fn new(queue: &'a Queue, now: Now) -> Self {
         Self {
             tier: &queue.tier,
             depth: queue.depth,
             leased: queue.leased,
-            oldest_ready_at: queue.oldest_ready_at.map(Shown),
-            oldest_age_seconds: queue.oldest_ready_at.map(|since| now.since(since).as_secs_f64()),
+            oldest_ready_at: queue.oldest_ready.map(|since| Shown(now.calendar(since))),
+            oldest_age_seconds: queue.oldest_ready.map(|since| now.since(since).as_secs_f64()),
             paused: queue.paused_at.is_some(),
             paused_at: queue.paused_at.map(Shown),
         }

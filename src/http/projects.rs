@@ -149,7 +149,7 @@ fn patch(found: &mut Findings, body: BodyWire) -> ProjectPatch {
 fn new_project(mut body: BodyWire, mut found: Findings, clock: &Clock) -> Result<NewProject, Problem> {
     let id: Option<ProjectId> = match body.project_id.take() {
         Some(id) => found.parse("/project_id", &id),
-        None => found.parse("/project_id", &made_id(clock.now()).to_string()),
+        None => found.parse("/project_id", &made_id(clock.wall()).to_string()),
     };
     let patch = patch(&mut found, body);
     match id {

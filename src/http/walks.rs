@@ -14,7 +14,7 @@ use super::query::Query;
 use super::reply::Reply;
 use crate::clock::Clock;
 use crate::lineage::{FlagChange, Graph, Impact, Node, Walk};
-use crate::task::Timestamp;
+use crate::task::Moment;
 
 /// How long a result is kept.
 const LIFE: Duration = Duration::from_mins(1);
@@ -99,13 +99,13 @@ struct Shelf {
 #[derive(Debug)]
 struct Kept {
     id: u64,
-    until: Timestamp,
+    until: Moment,
     bytes: usize,
     found: Arc<Found>,
 }
 
 impl Shelf {
-    fn sweep(&mut self, now: Timestamp) {
+    fn sweep(&mut self, now: Moment) {
         while self.results.front().is_some_and(|kept| kept.until <= now) {
             self.drop_oldest();
         }
@@ -117,7 +117,7 @@ impl Shelf {
         }
     }
 
-    fn put(&mut self, id: u64, until: Timestamp, found: Arc<Found>) {
+    fn put(&mut self, id: u64, until: Moment, found: Arc<Found>) {
         let bytes = found.bytes();
         self.bytes += bytes;
         self.results.push_back(Kept { id, until, bytes, found });
@@ -199,7 +199,7 @@ impl Walks {
     /// A page behind the first.
     pub(super) fn later(&self, place: Place) -> Result<Page, Problem> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.sweep(self.clock.now());
+        kept.sweep(self.clock.observed());
         let found = kept.get(place.id).ok_or_else(Problem::cursor_expired)?;
         Ok(Page { found, offset: place.offset, id: Some(place.id) })
     }
@@ -219,7 +219,7 @@ impl Walks {
     fn keep(&self, found: Arc<Found>) -> u64 {
         // Random, so that a cursor from before a restart names nothing.
         let id = rand::random();
-        let now = self.clock.now();
+        let now = self.clock.observed();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.sweep(now);
         kept.put(id, now.after(LIFE), found);
@@ -236,7 +236,7 @@ async fn sweep(clock: Clock, kept: Arc<Mutex<Shelf>>) {
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let mut shared = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.sweep(clock.now());
+        shared.sweep(clock.observed());
         if shared.results.is_empty() {
             shared.is_swept = false;
             return;
@@ -256,8 +256,8 @@ mod tests {
         Arc::new(Found { graph, what: What::Impact(Impact { walk, tasks, projects: Vec::new() }) })
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_micros(second * 1_000_000)
+    fn at(second: i64) -> Moment {
+        Moment::from_micros(second * 1_000_000)
     }
 
     #[test]

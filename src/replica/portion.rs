@@ -10,7 +10,7 @@ use super::rows::{self, Dependency};
 use super::tables::{Row, Table};
 use crate::lineage::Graph;
 use crate::store::{self, CascadeRow, ChangeRow, Changed, CommitNumber, View};
-use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier, Timestamp};
+use crate::task::{CheckpointId, Moment, ProjectId, RecordId, Seq, TaskId, Tier};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -281,7 +281,7 @@ impl<'a> Reader<'a> {
 
 /// How many commits stand after a position, at most `limit`, and when the
 /// first of them was made.
-pub(super) fn behind(view: &View, at: CommitNumber) -> Stored<(u64, Option<Timestamp>)> {
+pub(super) fn behind(view: &View, at: CommitNumber) -> Stored<(u64, Option<Moment>)> {
     let newest = view.commit_number()?;
     let oldest = view.changes(at)?.next().transpose()?.map(|(_, changed)| changed.at);
     Ok((newest.0.saturating_sub(at.0), oldest))

@@ -21,7 +21,7 @@ use crate::store::{
     Batch, CascadeRow, Changes, Checkpoint, Counters, ImportedEvent, LineageRow, MAX_ROW_BYTES, Project, Record,
     RollbackRow, StepChange, Store, TierPause, task_of_document,
 };
-use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Submission, Task, Tier, Timestamp};
+use crate::task::{ArtifactId, Findings, Now, ProjectId, RecordId, Seq, Submission, Task, TaskId, Tier, Timestamp};
 
 /// What was found in the copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,9 +74,14 @@ struct Loading<'a> {
     projects: HashMap<ProjectId, Timestamp>,
     /// The steps that brought the records.
     steps: HashMap<RecordId, Seq>,
+    /// Tasks whose rows differ from those of the copy.
+    realigned: Vec<TaskId>,
     restored: Restored,
-    now: Timestamp,
+    now: Now,
 }
+
+/// Rows that are written again in one commit.
+const ROUND: usize = 256;
 
 impl Restore {
     /// Looks at the copy, and reads from now on one state of it, whatever its
@@ -128,7 +133,7 @@ impl Restore {
     /// Fills an empty store from the copy. A copy that was never whole is
     /// refused, unless `incomplete` ones are taken too. Also what the store is
     /// to remember of the copy.
-    pub async fn load(self, store: &Store, incomplete: bool, now: Timestamp) -> Result<(Restored, Claim), Error> {
+    pub async fn load(self, store: &Store, incomplete: bool, now: Now) -> Result<(Restored, Claim), Error> {
         let Self { session, found } = self;
         if found.at.scan.is_some() && !incomplete {
             return Err(Error::Setup(
@@ -146,12 +151,23 @@ impl Restore {
             counters: HashMap::new(),
             projects: HashMap::new(),
             steps: HashMap::new(),
+            realigned: Vec::new(),
             restored: Restored::default(),
             now,
         };
         loading.everything().await?;
-        let restored = loading.restored;
+        let Loading { restored, realigned, .. } = loading;
         store.list_changes(true, now)?;
+        // From here on what is written comes into the copy too.
+        for ids in realigned.chunks(ROUND) {
+            let (mut batch, view) = (Batch::default(), store.view()?);
+            for id in ids {
+                if let Some(task) = view.task(*id)? {
+                    batch.put_task(Some(task.status()), &task)?;
+                }
+            }
+            batch.commit(store, now)?;
+        }
         Ok((restored, Claim { restored_from: Some(Origin::of(&found)), is_owner: false }))
     }
 }
@@ -258,8 +274,12 @@ impl Loading<'_> {
 
     fn task(&mut self, batch: &mut Batch, row: &Row) -> Result<(), Error> {
         let table = Table::Tasks;
-        let task: Task = task_of_document(text(row, table, "state")?)
+        let mut task: Task = task_of_document(text(row, table, "state")?)
             .map_err(|error| wrong(table, row, &format!("state: {error}")))?;
+        // The new store may have another axis of observed time than the lost one.
+        if task.realign(self.now) {
+            self.realigned.push(task.id);
+        }
         let mut submission: serde_json::Value = read(row, table, "submission")?;
         if let Some(object) = submission.as_object_mut() {
             object.insert("description".to_owned(), text(row, table, "description")?.into());

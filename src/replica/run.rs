@@ -79,7 +79,7 @@ impl Replicator {
                 Ok(()) | Err(Error::Engine(engine::Error::ShuttingDown)) => return,
                 Err(error) => error,
             };
-            self.status.note_error(&error, self.clock.now());
+            self.status.note_error(&error, self.clock.wall());
             let wait = match error {
                 Error::Lost(_) => {
                     // What is changed from here on would never be copied.

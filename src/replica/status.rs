@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Error;
 use super::position::Position;
 use crate::store::CommitNumber;
-use crate::task::Timestamp;
+use crate::task::{Moment, Timestamp};
 
 /// What the copy is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct Figures {
     /// How many commits are not copied yet.
     pub lag_changes: u64,
     /// When the oldest of them was made.
-    pub behind_since: Option<Timestamp>,
+    pub behind_since: Option<Moment>,
     /// Whether this data directory is the owner of the copy; `None`: not known yet.
     pub owner: Option<bool>,
     /// What a scan reads now.
@@ -140,7 +140,7 @@ impl Status {
         self.lock().figures.rejects = rejects;
     }
 
-    pub(super) fn note_lag(&self, changes: u64, since: Option<Timestamp>) {
+    pub(super) fn note_lag(&self, changes: u64, since: Option<Moment>) {
         let mut inner = self.lock();
         (inner.figures.lag_changes, inner.figures.behind_since) = (changes, since);
     }

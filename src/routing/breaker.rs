@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::retry::{doubled, jittered};
 use super::settings;
-use crate::task::Timestamp;
+use crate::task::Moment;
 
 /// What a breaker lets pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +47,15 @@ pub(super) enum Leave {
 /// What a result has changed, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    Opened { until: Timestamp },
-    Closed { away_since: Timestamp },
+    Opened { until: Moment },
+    Closed { away_since: Moment },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Closed,
     Open {
-        until: Timestamp,
+        until: Moment,
     },
     /// A probe is under way.
     Probing,
@@ -69,7 +69,7 @@ pub(super) struct Breaker {
     /// Failures since the last answer.
     failures: u32,
     /// The first of them.
-    failing_since: Option<Timestamp>,
+    failing_since: Option<Moment>,
     /// Times it opened since the last answer.
     openings: u32,
 }
@@ -80,7 +80,7 @@ impl Breaker {
     }
 
     /// What it lets pass now.
-    pub(super) fn state(&self, now: Timestamp) -> BreakerState {
+    pub(super) fn state(&self, now: Moment) -> BreakerState {
         match self.state {
             State::Closed => BreakerState::Closed,
             State::Open { until } if now < until => BreakerState::Open,
@@ -89,13 +89,13 @@ impl Breaker {
     }
 
     /// Since when the service does not answer; `None` while it is closed.
-    pub(super) fn away_since(&self) -> Option<Timestamp> {
+    pub(super) fn away_since(&self) -> Option<Moment> {
         self.failing_since.filter(|_| self.state != State::Closed)
     }
 
     /// When the next try may be worth it; `None` while a probe is under way
     /// or where nothing holds one up.
-    pub(super) fn opens_again_at(&self) -> Option<Timestamp> {
+    pub(super) fn opens_again_at(&self) -> Option<Moment> {
         match self.state {
             State::Open { until } => Some(until),
             State::Closed | State::Probing => None,
@@ -103,7 +103,7 @@ impl Breaker {
     }
 
     /// Asks for leave to try; `None`: not now.
-    pub(super) fn pass(&mut self, now: Timestamp) -> Option<Leave> {
+    pub(super) fn pass(&mut self, now: Moment) -> Option<Leave> {
         match self.state {
             State::Closed => Some(Leave::Plain),
             State::Open { until } if now >= until => {
@@ -134,7 +134,7 @@ impl Breaker {
 
     /// The service did not answer a try that had this leave. `fraction`,
     /// from 0 to 1, is the chance's part in the cool-down.
-    pub(super) fn failed(&mut self, leave: Leave, now: Timestamp, fraction: f64) -> Option<Turn> {
+    pub(super) fn failed(&mut self, leave: Leave, now: Moment, fraction: f64) -> Option<Turn> {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         let opens = match (self.state, leave) {
@@ -154,7 +154,7 @@ impl Breaker {
     }
 
     /// A try with this leave was given up without a result.
-    pub(super) fn given_up(&mut self, leave: Leave, now: Timestamp) {
+    pub(super) fn given_up(&mut self, leave: Leave, now: Moment) {
         if self.state == State::Probing && leave == Leave::Probe {
             self.state = State::Open { until: now };
         }
@@ -176,8 +176,8 @@ mod tests {
         cool_down_max: Duration::from_mins(1),
     };
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_micros(seconds * 1_000_000)
+    fn at(seconds: i64) -> Moment {
+        Moment::from_micros(seconds * 1_000_000)
     }
 
     /// One that opened at 3 s, until 13 s.

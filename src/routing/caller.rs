@@ -17,7 +17,7 @@ use super::retry::{doubled, fraction, jittered};
 use super::settings;
 use super::spans::{self, Spans};
 use crate::clock::{Clock, Stopwatch};
-use crate::task::Timestamp;
+use crate::task::Moment;
 use crate::telemetry::{Span, Tracer};
 use crate::tls;
 
@@ -31,7 +31,7 @@ pub struct Failed {
     /// Why the last try failed.
     pub error: Error,
     /// When the first one did.
-    pub since: Timestamp,
+    pub since: Moment,
 }
 
 /// What to ask.
@@ -93,7 +93,7 @@ impl Caller {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let now = self.clock.now();
+            let now = self.clock.observed();
             let failed = match before {
                 // The try that was made says more than the one that was not.
                 Some(before) if matches!(error, Error::Away { .. }) => return Err(before),
@@ -110,7 +110,7 @@ impl Caller {
             before = Some(failed);
         }
         // Only after more tries than there are numbers.
-        Err(Failed { error: Error::Away { until: None }, since: self.clock.now() })
+        Err(Failed { error: Error::Away { until: None }, since: self.clock.observed() })
     }
 
     /// How long to wait after the `number`-th try.
@@ -147,10 +147,10 @@ impl Caller {
         };
         let limit = left.saturating_sub(waited.elapsed()).min(self.settings.try_timeout);
         let now = self.clock.now();
-        let passage = match self.pass(now) {
+        let passage = match self.pass(now.observed) {
             Ok(passage) => passage,
             Err(away) => {
-                self.measured.ended::<T>(&Err(away.clone()), Duration::ZERO, now);
+                self.measured.ended::<T>(&Err(away.clone()), Duration::ZERO, now.wall);
                 return Err(away);
             }
         };
@@ -159,15 +159,15 @@ impl Caller {
         let span = self.spans.as_ref().map(|spans| spans.begin(question.path, number, question.traceparent));
         let below = span.as_ref().and_then(Span::trace_parent).map(|own| own.to_string());
         let trace = below.as_deref().or(question.traceparent);
-        let post = self.exchange.post(question.path, question.body.clone(), trace, now);
+        let post = self.exchange.post(question.path, question.body.clone(), trace, now.wall);
         let answered = timeout(limit, post).await.unwrap_or(Err(Error::Timeout(limit)));
         let result = answered.and_then(|body| read(&body));
         if let Some(span) = span {
             spans::end(span, result.as_ref().err());
         }
         let now = self.clock.now();
-        self.measured.ended(&result, asked.elapsed(), now);
-        passage.settle(result.as_ref().err(), now);
+        self.measured.ended(&result, asked.elapsed(), now.wall);
+        passage.settle(result.as_ref().err(), now.observed);
         result
     }
 
@@ -181,17 +181,18 @@ impl Caller {
     /// that a service is back should be seen before it is needed.
     pub(super) async fn probe(&self) {
         let now = self.clock.now();
-        let Ok(passage) = self.pass(now) else { return };
+        let Ok(passage) = self.pass(now.observed) else { return };
         let limit = self.settings.try_timeout.min(PROBE_TIMEOUT);
-        let answered = timeout(limit, self.exchange.get("/health", now)).await.unwrap_or(Err(Error::Timeout(limit)));
-        passage.settle_probe(answered.as_ref().err(), self.clock.now());
+        let answered =
+            timeout(limit, self.exchange.get("/health", now.wall)).await.unwrap_or(Err(Error::Timeout(limit)));
+        passage.settle_probe(answered.as_ref().err(), self.clock.observed());
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pass(&self, now: Timestamp) -> Result<Passage<'_>, Error> {
+    fn pass(&self, now: Moment) -> Result<Passage<'_>, Error> {
         let mut breaker = self.breaker();
         match breaker.pass(now) {
             Some(leave) => Ok(Passage { caller: self, leave, is_settled: false }),
@@ -202,7 +203,7 @@ impl Caller {
     /// What the breaker lets pass now, since when the service is away, and
     /// when it may be tried again.
     pub(super) fn availability(&self) -> Availability {
-        let now = self.clock.now();
+        let now = self.clock.observed();
         let breaker = self.breaker();
         Availability {
             state: breaker.state(now),
@@ -216,12 +217,13 @@ impl Caller {
         self.measured.snapshot(self.service, state, away_since)
     }
 
-    fn log(&self, turn: Turn, error: Option<&Error>, now: Timestamp) {
+    fn log(&self, turn: Turn, error: Option<&Error>, now: Moment) {
         let service = self.service;
         match (turn, error) {
             (Turn::Opened { until }, Some(error)) => {
                 self.measured.opened();
-                tracing::warn!(service, %error, next_try_at = %until, "the service does not answer; it is left alone");
+                let next_try_at = self.clock.now().calendar(until);
+                tracing::warn!(service, %error, %next_try_at, "the service does not answer; it is left alone");
             }
             (Turn::Closed { away_since }, _) => {
                 let away_seconds = now.since(away_since).as_secs();
@@ -236,8 +238,8 @@ impl Caller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Availability {
     pub(super) state: BreakerState,
-    pub(super) away_since: Option<Timestamp>,
-    pub(super) opens_again_at: Option<Timestamp>,
+    pub(super) away_since: Option<Moment>,
+    pub(super) opens_again_at: Option<Moment>,
 }
 
 /// Leave for one try. Dropped without a result, it is given back.
@@ -248,16 +250,16 @@ struct Passage<'a> {
 }
 
 impl Passage<'_> {
-    fn settle(mut self, error: Option<&Error>, now: Timestamp) {
+    fn settle(mut self, error: Option<&Error>, now: Moment) {
         self.settle_as(Breaker::answered, error, now);
     }
 
     /// The same for a question about the service's health alone.
-    fn settle_probe(mut self, error: Option<&Error>, now: Timestamp) {
+    fn settle_probe(mut self, error: Option<&Error>, now: Moment) {
         self.settle_as(Breaker::is_well, error, now);
     }
 
-    fn settle_as(&mut self, good: fn(&mut Breaker) -> Option<Turn>, error: Option<&Error>, now: Timestamp) {
+    fn settle_as(&mut self, good: fn(&mut Breaker) -> Option<Turn>, error: Option<&Error>, now: Moment) {
         self.is_settled = true;
         let mut breaker = self.caller.breaker();
         let turn = match error {
@@ -274,7 +276,7 @@ impl Passage<'_> {
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.caller.breaker().given_up(self.leave, self.caller.clock.now());
+            self.caller.breaker().given_up(self.leave, self.caller.clock.observed());
         }
     }
 }

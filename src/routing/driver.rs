@@ -23,7 +23,7 @@ use super::services::Services;
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::engine::{Engine, Error, RoutingJob};
-use crate::task::{TaskId, Timestamp};
+use crate::task::{Moment, TaskId};
 
 /// Jobs to choose a probe from: the one that has failed least often says most
 /// about the service.
@@ -62,7 +62,7 @@ enum Intake {
     /// One job that tells whether the Agent is back.
     Probe,
     /// Only what can do without the Agent; nothing else before this time.
-    WithoutAgent { until: Timestamp },
+    WithoutAgent { until: Moment },
 }
 
 impl Driver {
@@ -111,7 +111,7 @@ impl Driver {
         if free == 0 {
             return Ok(Pause { length: LONGEST_PAUSE, ends_with_work: false });
         }
-        let now = self.carrier.clock.now();
+        let now = self.carrier.clock.observed();
         let intake = self.intake(now);
         let most = match intake {
             Intake::All => free,
@@ -149,7 +149,7 @@ impl Driver {
         }
     }
 
-    fn intake(&self, now: Timestamp) -> Intake {
+    fn intake(&self, now: Moment) -> Intake {
         let Some(agent) = &self.carrier.services.agent else { return Intake::All };
         let availability = agent.caller().availability();
         match availability.state {
@@ -165,7 +165,7 @@ impl Driver {
     /// Begins jobs that were taken; the others are given back. Whether all
     /// were begun.
     async fn begin(&mut self, jobs: Vec<RoutingJob>, intake: Intake, free: usize, calls: &mut JoinSet<()>) -> bool {
-        let now = self.carrier.clock.now();
+        let now = self.carrier.clock.observed();
         let count = jobs.len();
         let mut jobs: Vec<_> = jobs.into_iter().map(|job| (self.carrier.failures_of(job.task), job)).collect();
         if intake == Intake::Probe {
@@ -194,7 +194,7 @@ impl Driver {
     }
 
     /// When the Agent may be asked about a job; `None`: now.
-    fn asks_not_before(&self, intake: Intake, has_failed_before: bool, now: Timestamp) -> Option<Timestamp> {
+    fn asks_not_before(&self, intake: Intake, has_failed_before: bool, now: Moment) -> Option<Moment> {
         match intake {
             Intake::Probe => self.probe.map(|_| now),
             Intake::WithoutAgent { until } => Some(until),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::json::{FieldError, Invalid};
-use crate::task::Timestamp;
+use crate::task::Moment;
 
 /// Most fields that one message names.
 const MAX_NAMED: usize = 5;
@@ -49,7 +49,7 @@ pub enum Error {
     #[error("it is left alone until it answers again")]
     Away {
         /// When it may be asked again, where that is known.
-        until: Option<Timestamp>,
+        until: Option<Moment>,
     },
 }
 

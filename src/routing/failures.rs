@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::retry::{doubled, jittered};
-use crate::task::{TaskId, Timestamp};
+use crate::task::{Moment, TaskId};
 
 /// Most tasks that are remembered; then the oldest is forgotten, which lets
 /// it be asked about a little sooner and fall back a little later.
@@ -19,7 +19,7 @@ pub(super) struct Failure {
     /// How many questions failed.
     pub(super) count: u32,
     /// When the first one did.
-    pub(super) since: Timestamp,
+    pub(super) since: Moment,
 }
 
 /// The failures of tasks that are not routed yet.
@@ -39,7 +39,7 @@ impl Failures {
     }
 
     /// A question about a task failed at `since`.
-    pub(super) fn note(&mut self, task: TaskId, since: Timestamp) -> Failure {
+    pub(super) fn note(&mut self, task: TaskId, since: Moment) -> Failure {
         if self.by_task.len() >= MAX_REMEMBERED && !self.by_task.contains_key(&task) {
             self.by_task.pop_first();
         }
@@ -89,8 +89,8 @@ mod tests {
         TaskId::new(Uuid::from_u128(u128::try_from(number).unwrap()))
     }
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_micros(seconds * 1_000_000)
+    fn at(seconds: i64) -> Moment {
+        Moment::from_micros(seconds * 1_000_000)
     }
 
     fn failures() -> Failures {

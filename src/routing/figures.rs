@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::breaker::BreakerState;
 use super::error::Error;
-use crate::task::Timestamp;
+use crate::task::{Moment, Timestamp};
 
 /// Upper bounds of the latency classes, in seconds; what is slower counts in
 /// a last class without a bound.
@@ -88,7 +88,7 @@ pub struct ServiceFigures {
     /// What its breaker lets pass.
     pub state: BreakerState,
     /// Since when it does not answer; `None` while it does.
-    pub away_since: Option<Timestamp>,
+    pub away_since: Option<Moment>,
     /// Times the breaker has opened.
     pub openings: u64,
     /// Tries by what came of them, in the order of [`CallOutcome::ALL`].
@@ -168,7 +168,7 @@ impl Measured {
         &self,
         service: &'static str,
         state: BreakerState,
-        away_since: Option<Timestamp>,
+        away_since: Option<Moment>,
     ) -> ServiceFigures {
         let sum = Duration::from_micros(self.sum_micros.load(Ordering::Relaxed));
         let classes = std::array::from_fn(|class| read(self.classes.get(class)));

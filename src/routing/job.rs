@@ -13,7 +13,7 @@ use super::services::Services;
 use super::settings::{Fallback, Settings};
 use crate::clock::Clock;
 use crate::engine::{self, Engine, RoutingJob};
-use crate::task::{Finding, RoutingStep, TaskId, Timestamp};
+use crate::task::{Finding, Moment, RoutingStep, TaskId};
 
 /// Pause before the engine is asked again that was too busy, and that could
 /// not read its store.
@@ -37,7 +37,7 @@ pub(super) enum Plan {
 /// What is done after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    ReturnUntil(Timestamp),
+    ReturnUntil(Moment),
     FallBack,
 }
 
@@ -68,12 +68,12 @@ impl Carrier {
 
     /// When a job that has failed before looks for a place again that it has
     /// not found now.
-    pub(super) fn next_place_at(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn next_place_at(&self, now: Moment) -> Moment {
         now.after(self.failures().wait_for_place(fraction()))
     }
 
     /// How a job is to be carried out now.
-    pub(super) fn plan(&self, job: &RoutingJob, now: Timestamp) -> Plan {
+    pub(super) fn plan(&self, job: &RoutingJob, now: Moment) -> Plan {
         match job.step {
             RoutingStep::Context => Plan::Context,
             RoutingStep::Analyze | RoutingStep::Decompose { .. } | RoutingStep::Estimate => {
@@ -91,19 +91,19 @@ impl Carrier {
     /// When the built-in rules decide about a task, as things stand: once it
     /// has waited a while, and the Agent is away or has failed it. The wait
     /// counts from what is stored, so that no restart begins it anew.
-    pub(super) fn falls_back_at(&self, job: &RoutingJob) -> Option<Timestamp> {
+    pub(super) fn falls_back_at(&self, job: &RoutingJob) -> Option<Moment> {
         let Fallback::Builtin { after } = self.fallback else { return None };
         let has_failed = self.failures().of(job.task).is_some();
         (has_failed || self.away_since().is_some()).then(|| job.since.after(after))
     }
 
-    fn away_since(&self) -> Option<Timestamp> {
+    fn away_since(&self) -> Option<Moment> {
         self.services.agent.as_ref()?.caller().availability().away_since
     }
 
     /// When there may be a job that can do without an Agent that is away;
     /// `None`: not as long as it is.
-    pub(super) fn next_without_agent(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn next_without_agent(&self, now: Moment) -> Option<Moment> {
         if self.services.rag.is_some() {
             return Some(now);
         }
@@ -158,7 +158,7 @@ impl Carrier {
 
     /// What becomes of a job whose question failed.
     fn after(&self, job: &RoutingJob, failed: &Failed) -> Next {
-        let now = self.clock.now();
+        let now = self.clock.observed();
         let until = match &failed.error {
             // Nobody was asked: it says nothing about this task.
             Error::Away { until } => until.unwrap_or(now).max(now.after(AWAY_PAUSE)),
@@ -172,7 +172,7 @@ impl Carrier {
     }
 
     /// Notes a failure; when to ask again.
-    fn note(&self, job: &RoutingJob, failed: &Failed, error: &Error, now: Timestamp) -> Timestamp {
+    fn note(&self, job: &RoutingJob, failed: &Failed, error: &Error, now: Moment) -> Moment {
         let asked = match error {
             Error::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
@@ -208,7 +208,7 @@ impl Carrier {
     }
 
     /// Gives a job back, to come again at `until`.
-    pub(super) async fn give_back(&self, task: TaskId, until: Timestamp) {
+    pub(super) async fn give_back(&self, task: TaskId, until: Moment) {
         while let Err(error) = self.engine.return_routing(task, until).await {
             let Some(pause) = pause_after(&error, task) else { return };
             sleep(pause).await;
@@ -219,7 +219,7 @@ impl Carrier {
     /// Gives a job back whose routing went wrong in a way that should not be.
     pub(super) async fn give_back_later(&self, task: TaskId) {
         let wait = self.failures().longest();
-        self.give_back(task, self.clock.now().after(wait)).await;
+        self.give_back(task, self.clock.observed().after(wait)).await;
     }
 }
 

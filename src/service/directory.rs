@@ -13,7 +13,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine;
 use crate::replica;
-use crate::store::Store;
+use crate::store::{self, Store};
+use crate::task::Now;
 
 /// The file without which there is no store.
 const STORE: &str = "dats.redb";
@@ -46,10 +47,19 @@ pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<Pr
     };
     require_store(config)?;
     let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
-    let now = Clock::new().now();
+    let now = present(&store)?;
     let tasks = engine::prune(&store, engine_settings(config), now.before(age), now)?;
     let contents = store.sweep_contents()?;
     Ok(PruneReport { tasks, contents })
+}
+
+/// The present as the service would see it, if it started now: a store whose last
+/// commit lies in the future is refused.
+fn present(store: &Store) -> Result<Now, store::Error> {
+    let clock = Clock::new();
+    store.check_clock(clock.wall())?;
+    clock.resume(store.view()?.clocks()?.last);
+    Ok(clock.now())
 }
 
 /// Holds every page of the store of a stopped service, and every content
@@ -107,9 +117,11 @@ pub fn restore_backup(config: &Config, from: &Path) -> anyhow::Result<RestoreRep
     let unfinished = Unfinished::new(&config.engine.data_dir)?;
     let backup = Store::open(from, cache_bytes)?;
     backup.copy_to(&unfinished.path)?;
+    let clock = Clock::new();
+    clock.resume(backup.view()?.clocks()?.last);
     drop(backup);
     Store::verify(&unfinished.path, cache_bytes)?;
-    let now = Clock::new().now();
+    let now = clock.now();
     let store = Store::open_as_another(&unfinished.path, cache_bytes, now)?;
     let begun = engine::begin_again(&store, engine_settings(config), now)?;
     drop(store);

@@ -15,7 +15,7 @@ use super::contents::{self, copy_files, sync_directory};
 use super::directory::{FILE, JOURNAL, generation, lock, make_journal};
 use super::tables::{self, STORE_ID_KEY};
 use super::{Batch, Error, Store, Trim, guarded, upgrade};
-use crate::task::Timestamp;
+use crate::task::Now;
 
 impl Store {
     /// Copies the store into the directory `to`, which is there and empty:
@@ -34,7 +34,7 @@ impl Store {
 
     /// Opens the store in `dir`, which is a copy, as one of its own: with
     /// another id, a log that begins anew, and without readers of it.
-    pub fn open_as_another(dir: &Path, cache_bytes: usize, now: Timestamp) -> Result<Self, Error> {
+    pub fn open_as_another(dir: &Path, cache_bytes: usize, now: Now) -> Result<Self, Error> {
         guarded(|| renew_id(dir, cache_bytes))?;
         let store = Self::open(dir, cache_bytes)?;
         store.list_changes(false, now)?;

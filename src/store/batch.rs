@@ -20,7 +20,8 @@ use super::statements::StatementRows;
 use super::trail::Changes;
 use super::{Error, Store};
 use crate::task::{
-    Cohort, Findings, Parked, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId, Tier, Timestamp,
+    Cohort, Findings, Moment, Now, Parked, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId,
+    Tier, Timestamp,
 };
 
 /// What a row takes in a record of the journal, about.
@@ -35,7 +36,7 @@ pub struct Committed(());
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyRow {
     /// When the key was used.
-    pub at: Timestamp,
+    pub at: Moment,
     /// Hash over endpoint and key.
     pub key: [u8; 16],
     /// Hash over the request's body.
@@ -70,7 +71,7 @@ pub struct Batch {
     pub(super) removed_tasks: Vec<RemovedTask>,
     pub(super) trim: Trim,
     pub(super) listing: Listing,
-    /// When it was committed.
+    /// When it was committed, by the wall clock.
     pub(super) at: Timestamp,
     /// `None`: nothing is parked for the task any more.
     pub(super) parked: Vec<(TaskId, Option<Bytes>)>,
@@ -78,6 +79,22 @@ pub struct Batch {
     pub(super) reruns: Vec<(TaskId, TaskId)>,
     /// What was said of records. Journals of before it have none.
     pub(super) statements: StatementRows,
+    /// When it was committed, in observed time; zero in journals of before it.
+    pub(super) observed: Moment,
+    /// The newest time, in milliseconds, that an id was made with.
+    pub(super) ids_until_ms: u64,
+    /// What it says of the clocks, if it says nothing else.
+    pub(super) look: Option<Look>,
+}
+
+/// Why a batch keeps the clocks alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Look {
+    /// Observed time has gone on without any commit.
+    Idle,
+    /// An operator has accepted the wall clock: it counts as the time of the
+    /// last commit.
+    Accepted,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,7 +103,7 @@ pub(super) struct TaskRow {
     pub(super) project: ProjectId,
     pub(super) before: Option<Status>,
     pub(super) after: Status,
-    pub(super) ended_at: Option<Timestamp>,
+    pub(super) ended: Option<Moment>,
     pub(super) bytes: Bytes,
 }
 
@@ -160,7 +177,10 @@ impl Batch {
             parked,
             reruns,
             statements,
+            look,
             at: _,
+            observed: _,
+            ids_until_ms: _,
         } = self;
         submissions.is_empty()
             && tasks.is_empty()
@@ -187,6 +207,7 @@ impl Batch {
             && parked.is_empty()
             && reruns.is_empty()
             && statements.is_empty()
+            && look.is_none()
     }
 
     /// How many rows of tasks and of the log it has.
@@ -210,7 +231,7 @@ impl Batch {
             project: task.project.clone(),
             before,
             after: task.status(),
-            ended_at: task.ended_at(),
+            ended: task.ended(),
             bytes: bytes.clone(),
         });
         Ok(bytes)
@@ -304,6 +325,17 @@ impl Batch {
         self.removed_tasks.push(RemovedTask { id, project, status, ended_at_ms });
     }
 
+    /// Keeps what the clocks show although nothing else has changed.
+    pub const fn keep_clocks(&mut self, look: Look) {
+        self.look = Some(look);
+    }
+
+    /// Keeps the newest time, in milliseconds, that an id was made with: ids go
+    /// on above it after a start, also where the wall clock was set back.
+    pub const fn keep_ids_until(&mut self, millis: u64) {
+        self.ids_until_ms = millis;
+    }
+
     /// Removes old rows.
     pub fn trim(&mut self, trim: Trim) {
         self.trim = trim;
@@ -312,11 +344,11 @@ impl Batch {
     /// Makes the batch durable: all of it or, after a crash, nothing. It is
     /// to be applied then. When this fails with [`Error::Unknown`] the outcome
     /// is unknown, and the caller must stop writing.
-    pub fn make_durable(mut self, store: &Store, now: Timestamp) -> Result<Durable, Error> {
+    pub fn make_durable(mut self, store: &Store, now: Now) -> Result<Durable, Error> {
         if self.is_empty() {
             return Ok(Durable::in_tables(Committed(())));
         }
-        self.at = now;
+        (self.at, self.observed) = (now.wall, now.observed);
         self.tasks.sort_unstable_by_key(|row| row.id);
         self.contents.name_files();
         let generation = store.journal_or_apply(&self)?;
@@ -328,7 +360,7 @@ impl Batch {
     }
 
     /// Makes the batch durable, and visible.
-    pub fn commit(self, store: &Store, now: Timestamp) -> Result<(), Error> {
+    pub fn commit(self, store: &Store, now: Now) -> Result<(), Error> {
         store.apply([self.make_durable(store, now)?])
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::{decode, encode};
 use super::tables::{self, CHANGES_FROM_KEY, CHANGES_KEY};
 use super::{Batch, Error, Store, View};
-use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier, Timestamp};
+use crate::task::{CheckpointId, Moment, Now, ProjectId, RecordId, Seq, TaskId, Tier};
 
 /// The number of a commit that changed something that is copied: one
 /// sequence, which grows as long as the store lives.
@@ -30,7 +30,7 @@ impl CommitNumber {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Changed {
     /// When it was made.
-    pub at: Timestamp,
+    pub at: Moment,
     /// Projects.
     pub projects: Vec<ProjectId>,
     /// Tiers that were paused or resumed.
@@ -98,7 +98,7 @@ impl Listing {
 impl Store {
     /// Lists from now on what commits change, or no longer. What was changed
     /// before the list began is not in it.
-    pub fn list_changes(&self, list: bool, now: Timestamp) -> Result<(), Error> {
+    pub fn list_changes(&self, list: bool, now: Now) -> Result<(), Error> {
         if self.view()?.changes_from()?.is_some() == list {
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl Batch {
         let tasks = tasks.chain(self.tasks.iter().map(|row| row.id)).chain(self.removed_tasks.iter().map(|row| row.id));
         let records = self.records.iter().map(|(id, _)| *id).chain(self.lineage.iter().map(|(id, ..)| *id));
         let records = records.chain(self.statements.records());
-        changed.at = self.at;
+        changed.at = self.present().observed;
         changed.projects.extend(self.projects.iter().map(|(id, _)| id.clone()));
         changed.tiers.extend(self.tier_pauses.iter().map(|(tier, _)| tier.clone()));
         changed.tasks.extend(tasks);
@@ -269,6 +269,7 @@ mod tests {
 
     use super::*;
     use crate::store::Trim;
+    use crate::task::Timestamp;
 
     fn store() -> Store {
         Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20).unwrap()
@@ -277,7 +278,7 @@ mod tests {
     fn commit(store: &Store, fill: impl FnOnce(&mut Batch)) {
         let mut batch = Batch::default();
         fill(&mut batch);
-        batch.commit(store, Timestamp::from_micros(1)).unwrap();
+        batch.commit(store, Now::aligned(Timestamp::from_micros(1))).unwrap();
     }
 
     fn listed(store: &Store) -> Vec<u64> {
@@ -287,7 +288,7 @@ mod tests {
     #[test]
     fn only_while_it_is_kept_and_with_a_gap_where_it_was_not() {
         let store = store();
-        let now = Timestamp::from_micros(1);
+        let now = Now::aligned(Timestamp::from_micros(1));
         let content = |n: u8| move |batch: &mut Batch| batch.put_content([n; 32], vec![n]);
         commit(&store, content(1));
         assert_eq!((listed(&store), store.view().unwrap().commit_number().unwrap()), (vec![], CommitNumber(0)));

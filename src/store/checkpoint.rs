@@ -10,10 +10,10 @@ use super::codec::{decode, encode};
 use super::page::{Page, PageBudget, read_page};
 use super::tables::{self, CHECKPOINTS, CHECKPOINTS_BY_PROJECT};
 use super::{Batch, Error, View};
-use crate::task::{CheckpointId, InvalidId, ProjectId, Timestamp};
+use crate::task::{CheckpointId, InvalidId, Moment, ProjectId, Timestamp};
 
-/// A point in time of one project. What is after it has a `created_at` that
-/// is strictly later.
+/// A point in time of one project. What was made here comes after it in the log;
+/// what was imported has a `created_at` that is strictly later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Its id.
@@ -60,6 +60,13 @@ impl Checkpoint {
         self.trigger == Self::AUTOMATIC && self.original.is_none()
     }
 
+    /// Its id as bytes, where it was made here: such ids grow with the log.
+    #[must_use]
+    pub fn own_id(&self) -> Option<[u8; 16]> {
+        let id = uuid::Uuid::try_parse(self.id.as_str()).ok().filter(|_| self.original.is_none())?;
+        Some(id.into_bytes())
+    }
+
     /// Its place in the list of its project.
     #[must_use]
     pub fn place(&self) -> (Timestamp, CheckpointId) {
@@ -72,8 +79,8 @@ impl Checkpoint {
 pub struct CheckpointProgress {
     /// Tasks.
     pub completed: u64,
-    /// When the first of them did.
-    pub since: Timestamp,
+    /// When the first of them did, in observed time.
+    pub since: Moment,
 }
 
 /// A key of the table by project.

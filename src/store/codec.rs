@@ -31,6 +31,19 @@ pub(super) fn decode_grown<T: DeserializeOwned>(table: &'static str, row: &[u8])
     decode(table, &[row, &[0; 64]].concat())
 }
 
+/// Reads a row that has gained fields at its end since the first version of its
+/// form. Where they are missing, `missing` zero bytes stand for them, which read
+/// as zero, empty or `None`: as many as an empty end takes, so that a row that
+/// is cut elsewhere stays an error.
+pub(super) fn decode_added<T: DeserializeOwned>(table: &'static str, bytes: &[u8], missing: usize) -> Result<T, Error> {
+    decode(table, bytes).or_else(|error| {
+        let mut grown = Vec::with_capacity(bytes.len() + missing);
+        grown.extend_from_slice(bytes);
+        grown.resize(bytes.len() + missing, 0);
+        decode(table, &grown).map_err(|_| error)
+    })
+}
+
 pub(super) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Error> {
     decode_with_rest(table, bytes).map(|(row, _)| row)
 }

@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::store::Store;
-    use crate::task::Timestamp;
+    use crate::task::{Now, Timestamp};
 
     const TEXT: &[u8] = b"text";
     /// Small batches for which each half has room: one block each.
@@ -231,7 +231,7 @@ mod tests {
     fn durable(store: &Store) -> Durable {
         let mut batch = Batch::default();
         batch.put_content(hash(), TEXT.to_vec());
-        batch.make_durable(store, Timestamp::from_micros(1)).unwrap()
+        batch.make_durable(store, Now::aligned(Timestamp::from_micros(1))).unwrap()
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use crate::task::Timestamp;
+
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -44,6 +46,17 @@ pub enum Error {
         found: u32,
         /// The format that this version reads.
         supported: u32,
+    },
+    /// The last commit lies in the future of the wall clock. Nothing was touched.
+    #[error(
+        "the last commit was made at {last_commit}, but the wall clock shows {now}: the clock is wrong now, or was wrong \
+         then; set the clock right, or, if it is right, start with `dats serve --accept-clock`, which goes on from it"
+    )]
+    ClockBehind {
+        /// When the last commit was made.
+        last_commit: Timestamp,
+        /// What the wall clock shows.
+        now: Timestamp,
     },
     /// The journal is not the one of the tables beside it. Nothing was touched.
     #[error(

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::store::codec::encode;
     use crate::store::{About, Standing, Store};
-    use crate::task::{Outcome, Phase, ProjectId, Stale, Status, TaskError, Timestamp};
+    use crate::task::{Moment, Now, Outcome, Phase, ProjectId, Stale, Status, TaskError, Timestamp};
 
     const TASK: TaskId = TaskId::from_bytes([7; 16]);
 
@@ -158,7 +158,15 @@ mod tests {
     fn entry(change: Change) -> LogEntry {
         let standing = Standing { task: TASK, version: 1, status: Status::Running, phase: Phase::Started, attempt: 1 };
         let project = ProjectId::new("p").unwrap();
-        LogEntry { at: at(0), project, about: About::Task(standing), change, event: None, on_bus: false }
+        LogEntry {
+            at: at(0),
+            project,
+            about: About::Task(standing),
+            change,
+            event: None,
+            on_bus: false,
+            observed: Moment::default(),
+        }
     }
 
     fn stale() -> Change {
@@ -174,7 +182,7 @@ mod tests {
         for (seq, change) in (first..).zip(changes) {
             batch.append(Seq(seq), entry(change)).unwrap();
         }
-        batch.commit(store, at(1)).unwrap();
+        batch.commit(store, Now::aligned(at(1))).unwrap();
     }
 
     fn whole(store: &Store) -> Vec<HistoryEntry> {

@@ -12,7 +12,7 @@ use shuttle::sync::mpsc;
 use shuttle::thread;
 
 use super::{Batch, ContentFile, Durable, Store};
-use crate::task::Timestamp;
+use crate::task::{Now, Timestamp};
 
 /// The smallest journal: behind its front, a half has room for six blocks.
 const JOURNAL_BYTES: u64 = 2 * 8 * 4096;
@@ -40,7 +40,7 @@ fn write(store: &Store, events: &mpsc::Receiver<std::sync::Arc<ContentFile>>, ta
         let mut batch = Batch::default();
         batch.put_content(Sha256::digest(&filler).into(), filler.clone());
         batch.put_content_file(file);
-        let durable = batch.make_durable(store, Timestamp::from_micros(1)).unwrap();
+        let durable = batch.make_durable(store, Now::aligned(Timestamp::from_micros(1))).unwrap();
         tables.send(durable).unwrap();
     }
 }

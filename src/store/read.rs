@@ -12,9 +12,9 @@ use super::contents::ContentFiles;
 use super::lineage::CascadeRow;
 use super::page::{Page, PageBudget, read_page};
 use super::recover::{TakenEvents, ended_as};
-use super::rows::{Counters, DeadLetter, LogEntry, Project, Record};
+use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, log_entry, task_of_row};
 use super::tables::{self, id_after_number, number_of, then_id};
-use crate::task::{ArtifactId, Findings, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId, Timestamp};
+use crate::task::{ArtifactId, Findings, Moment, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId};
 
 /// A consistent view of one commit.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ impl StatusView {
         let key = id.to_bytes();
         // Of a million tasks nearly all have ended.
         let task = match self.finished.get(&key)? {
-            Some(row) => decode("finished_tasks", row.value())?,
+            Some(row) => task_of_row("finished_tasks", row.value())?,
             None => match self.open.get(&key)? {
-                Some(row) => decode("open_tasks", row.value())?,
+                Some(row) => task_of_row("open_tasks", row.value())?,
                 None => return Ok(None),
             },
         };
@@ -139,10 +139,10 @@ impl View {
     pub fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
         // Of a million tasks nearly all have ended.
         if let Some(row) = self.table(tables::FINISHED_TASKS)?.get(&id.to_bytes())? {
-            return decode("finished_tasks", row.value()).map(Some);
+            return task_of_row("finished_tasks", row.value()).map(Some);
         }
         let row = self.table(tables::OPEN_TASKS)?.get(&id.to_bytes())?;
-        row.map(|row| decode("open_tasks", row.value())).transpose()
+        row.map(|row| task_of_row("open_tasks", row.value())).transpose()
     }
 
     /// What the client asked for.
@@ -218,18 +218,18 @@ impl View {
         let rows = self.table(tables::LOG)?.range(after.0.saturating_add(1)..)?.take(limit);
         Ok(rows.map(|row| {
             let (key, value) = row?;
-            Ok((Seq(key.value()), decode("log", value.value())?))
+            Ok((Seq(key.value()), log_entry(value.value())?))
         }))
     }
 
     /// The position before which the log's entries are older than `before`,
     /// looking at no more than `limit` of them.
-    pub fn log_older_than(&self, before: Timestamp, limit: usize) -> Result<Option<Seq>, Error> {
+    pub fn log_older_than(&self, before: Moment, limit: usize) -> Result<Option<Seq>, Error> {
         let mut until = None;
         for row in self.table(tables::LOG)?.iter()?.take(limit) {
             let (key, value) = row?;
-            let entry: LogEntry = decode("log", value.value())?;
-            if entry.at >= before {
+            let entry = log_entry(value.value())?;
+            if entry.moment() >= before {
                 break;
             }
             until = Some(Seq(key.value()).next());
@@ -358,11 +358,7 @@ impl View {
 
     /// Tasks that ended before `before`, oldest first: id, project, how, and
     /// when in milliseconds.
-    pub fn ended_before(
-        &self,
-        before: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(TaskId, ProjectId, Status, u64)>, Error> {
+    pub fn ended_before(&self, before: Moment, limit: usize) -> Result<Vec<(TaskId, ProjectId, Status, u64)>, Error> {
         self.ended_between(0, before, limit)
     }
 
@@ -370,7 +366,7 @@ impl View {
     pub fn ended_between(
         &self,
         from_ms: u64,
-        before: Timestamp,
+        before: Moment,
         limit: usize,
     ) -> Result<Vec<(TaskId, ProjectId, Status, u64)>, Error> {
         let (begin, end) = (then_id(from_ms, [0; 16]), then_id(before.as_millis(), [0; 16]));

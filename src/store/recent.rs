@@ -77,7 +77,7 @@ impl Recent {
         }
         let Some((number, batch)) = durable.numbered() else { return };
         let mut keys = Keys { number, ..Keys::default() };
-        for row in batch.tasks.iter().filter(|row| row.ended_at.is_some()) {
+        for row in batch.tasks.iter().filter(|row| row.ended.is_some()) {
             self.ended.insert(row.id, number, &row.bytes);
             keys.ended.push(row.id);
         }
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
     use crate::store::Batch;
-    use crate::task::Timestamp;
+    use crate::task::{Now, Timestamp};
 
     fn store() -> Store {
         Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20).unwrap()
@@ -149,7 +149,7 @@ mod tests {
     fn durable(store: &Store, findings: &Findings) -> Durable {
         let mut batch = Batch::default();
         batch.put_findings(TaskId::from_bytes([1; 16]), findings).unwrap();
-        batch.make_durable(store, Timestamp::from_micros(1)).unwrap()
+        batch.make_durable(store, Now::aligned(Timestamp::from_micros(1))).unwrap()
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         recent.keep(&store, &three);
         assert_eq!((recent.batches.len(), recent.findings.rows.len()), (2, 1), "a later batch has the row too");
         store.apply([two, three]).unwrap();
-        let empty = Batch::default().make_durable(&store, Timestamp::from_micros(2)).unwrap();
+        let empty = Batch::default().make_durable(&store, Now::aligned(Timestamp::from_micros(2))).unwrap();
         recent.keep(&store, &empty);
         assert_eq!((recent.batches.len(), recent.findings.rows.len()), (0, 0));
         assert_eq!(recent.findings(&store, task).unwrap(), Some(Findings::default()));

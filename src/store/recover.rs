@@ -8,15 +8,16 @@ use redb::{ReadOnlyTable, ReadableTable};
 
 use super::batch::IdempotencyRow;
 use super::checkpoint::{Checkpoint, CheckpointProgress};
+use super::clocks::Clocks;
 use super::codec::decode;
 use super::lineage::LineageRow;
 use super::readers::Place;
-use super::rows::{Counters, Project, TierPause};
-use super::tables::{self, LAST_COMMIT_KEY, number_of};
+use super::rows::{Counters, Project, TierPause, task_of_row};
+use super::tables::{self, number_of};
 use super::{Error, View};
 use crate::lineage::{self, Graph, Restored};
 use crate::task::{
-    Cohort, EventHash, Parked, ProjectId, RecordId, Seq, Statistics, Status, Task, TaskId, Tier, Timestamp,
+    Cohort, EventHash, Moment, Parked, ProjectId, RecordId, Seq, Statistics, Status, Task, TaskId, Tier, Timestamp,
 };
 
 type LineageTable = ReadOnlyTable<tables::Id, tables::Bytes>;
@@ -57,11 +58,13 @@ pub struct Recovered {
     /// Idempotency keys, oldest first.
     pub idempotency: Vec<(Seq, IdempotencyRow)>,
     /// Tasks that ended in the day before the last commit: when, how, where.
-    pub recent_ends: Vec<(Timestamp, Status, ProjectId)>,
+    pub recent_ends: Vec<(Moment, Status, ProjectId)>,
     /// The numbers of the dead letters, oldest first, each with the bytes of its row.
     pub dead_letters: Vec<(u64, u64)>,
     /// When the last commit was made.
     pub last_commit_at: Timestamp,
+    /// What the clocks showed when they were last kept.
+    pub clocks: Clocks,
 }
 
 /// A task that has not ended, as its row.
@@ -82,7 +85,7 @@ impl OpenRow {
 
 /// Decodes a row of the table of open tasks, which [`Batch::put_task`](super::Batch::put_task) returns.
 pub fn open_task(row: &[u8]) -> Result<Task, Error> {
-    decode("open_tasks", row)
+    task_of_row("open_tasks", row)
 }
 
 /// The events that one commit took and forgot.
@@ -91,7 +94,7 @@ pub struct TakenEvents {
     /// The last position of the commit.
     pub seq: Seq,
     /// When they were taken.
-    pub at: Timestamp,
+    pub at: Moment,
     /// What they are known by.
     pub hashes: Vec<EventHash>,
     /// What earlier commits took and this one forgot, before it took its own.
@@ -114,14 +117,14 @@ impl TakenEvents {
         let all: Vec<EventHash> = rest.as_chunks().0.iter().copied().map(EventHash).collect();
         let count = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(usize::MAX);
         let (forgotten, hashes) = all.split_at_checked(count).ok_or_else(corrupt)?;
-        let at = Timestamp::from_micros(i64::from_le_bytes(*micros));
+        let at = Moment::from_micros(i64::from_le_bytes(*micros));
         Ok(Self { seq, at, hashes: hashes.to_vec(), forgotten: forgotten.to_vec() })
     }
 }
 
 impl Recovered {
     pub(super) fn read(view: &View) -> Result<Self, Error> {
-        let last_commit_at = last_commit_at(view)?;
+        let (last_commit_at, clocks) = (view.last_commit_at()?, view.clocks()?);
         let log = view.table(tables::LOG)?;
         let head = view.log_head()?.0;
         let tail = log.first()?.map_or(head + 1, |(key, _)| key.value());
@@ -141,9 +144,10 @@ impl Recovered {
             log_readers: view.log_readers()?,
             taken_events: view.taken_events(Seq(u64::MAX))?,
             idempotency: idempotency(view)?,
-            recent_ends: recent_ends(view, last_commit_at)?,
+            recent_ends: recent_ends(view, clocks.last.observed)?,
             dead_letters: view.dead_letter_sizes()?,
             last_commit_at,
+            clocks,
         })
     }
 }
@@ -213,12 +217,6 @@ fn read_lineage(table: &LineageTable, chunks: &Sender<Result<Chunk, Error>>) {
     let _ = chunks.send(result.map(|()| chunk));
 }
 
-fn last_commit_at(view: &View) -> Result<Timestamp, Error> {
-    let meta = view.table(tables::META)?;
-    let micros = meta.get(LAST_COMMIT_KEY)?.and_then(|value| value.value().try_into().ok().map(i64::from_le_bytes));
-    Ok(Timestamp::from_micros(micros.unwrap_or(0)))
-}
-
 fn open_tasks(view: &View) -> Result<Vec<OpenRow>, Error> {
     let mut tasks = Vec::new();
     for row in view.table(tables::OPEN_TASKS)?.iter()? {
@@ -270,7 +268,8 @@ fn automatic_checkpoints(view: &View) -> Result<Vec<Checkpoint>, Error> {
         let checkpoint = checkpoint?;
         checkpoints.extend(checkpoint.is_automatic().then_some(checkpoint));
     }
-    checkpoints.sort_unstable_by_key(Checkpoint::place);
+    // Made here, so their ids are in the order of the log.
+    checkpoints.sort_unstable_by(|one, other| one.id.cmp(&other.id));
     Ok(checkpoints)
 }
 
@@ -287,7 +286,7 @@ fn idempotency(view: &View) -> Result<Vec<(Seq, IdempotencyRow)>, Error> {
     Ok(rows)
 }
 
-fn recent_ends(view: &View, last: Timestamp) -> Result<Vec<(Timestamp, Status, ProjectId)>, Error> {
+fn recent_ends(view: &View, last: Moment) -> Result<Vec<(Moment, Status, ProjectId)>, Error> {
     let day_ms = u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
     let first = tables::then_id(last.as_millis().saturating_sub(day_ms), [0; 16]);
     let mut ends = Vec::new();
@@ -295,7 +294,7 @@ fn recent_ends(view: &View, last: Timestamp) -> Result<Vec<(Timestamp, Status, P
         let (key, value) = row?;
         let millis = i64::try_from(number_of(key.value())).unwrap_or(i64::MAX);
         let (status, project) = ended_as(value.value())?;
-        ends.push((Timestamp::from_micros(millis.saturating_mul(1000)), status, project));
+        ends.push((Moment::from_micros(millis.saturating_mul(1000)), status, project));
     }
     Ok(ends)
 }

@@ -3,10 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Error;
+use super::codec::{decode_added, decode_with_rest};
 use crate::lineage::Relationship;
 use crate::task::{
-    ArtifactId, Change, Domain, OutputArtifact, Phase, ProjectId, QaProfile, RecordId, RecordStatus, Seq, Status,
-    TaskId, Tier, Timestamp, WorkerId,
+    ArtifactId, Change, Domain, Moment, OutputArtifact, Phase, ProjectId, QaProfile, RecordId, RecordStatus, Seq,
+    Status, Task, TaskId, Tier, Timestamp, WorkerId,
 };
 
 /// One change, as the log and a task's history keep it.
@@ -26,6 +28,29 @@ pub struct LogEntry {
     /// Whether that event was on the bus before it was accepted: it is not
     /// published there again.
     pub on_bus: bool,
+    /// The same time in observed time: the age of an entry of the log counts from
+    /// here. It stands behind the row, in the log alone; zero where it does not.
+    #[serde(skip)]
+    pub observed: Moment,
+}
+
+/// A row of `log`: an entry, and the moment of its commit behind it (i64
+/// microseconds, little-endian), which rows of before lack.
+pub(super) fn log_entry(row: &[u8]) -> Result<LogEntry, Error> {
+    let (mut entry, rest): (LogEntry, _) = decode_with_rest("log", row)?;
+    entry.observed = rest.try_into().map_or(Moment::default(), |bytes| Moment::from_micros(i64::from_le_bytes(bytes)));
+    Ok(entry)
+}
+
+/// A row of `log` from its entry and the moment of its commit.
+pub(super) fn log_row(entry: &[u8], committed: Moment) -> Vec<u8> {
+    [entry, &committed.as_micros().to_le_bytes()].concat()
+}
+
+/// A row of `open_tasks` or `finished_tasks`.
+pub(super) fn task_of_row(table: &'static str, row: &[u8]) -> Result<Task, Error> {
+    // Without `course`: three times `None`, and an empty list.
+    decode_added(table, row, 4)
 }
 
 /// What an entry of the log is about. Histories have entries about their task
@@ -56,6 +81,12 @@ pub struct Standing {
 }
 
 impl LogEntry {
+    /// When it happened, in observed time.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        if self.observed == Moment::default() { Moment::aligned(self.at) } else { self.observed }
+    }
+
     /// Where the task stands that the entry is about, if it is about one.
     #[must_use]
     pub const fn standing(&self) -> Option<Standing> {

@@ -20,7 +20,8 @@ pub(super) type Bytes = &'static [u8];
 /// `journal_generation` (u64, little-endian), `changes` and `changes_from` (u64,
 /// little-endian: the last commit that changed something, and the one after
 /// which `CHANGES` has them all), `log_begin` (u64, little-endian: positions
-/// of the log that an earlier store has used). Read at start.
+/// of the log that an earlier store has used), `clocks` (see
+/// [`clocks`](super::clocks)). Read at start.
 pub(super) const META: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("meta");
 
 /// Project id → `Project`. Read at start and by the project lists.
@@ -48,7 +49,7 @@ pub(super) const OPEN_TASKS: TableDefinition<'_, Id, Bytes> = TableDefinition::n
 /// status of tasks that are not in memory.
 pub(super) const FINISHED_TASKS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("finished_tasks");
 
-/// End in milliseconds (u64) and task id → status code (one byte) and project
+/// End in milliseconds of observed time (u64) and task id → status code (one byte) and project
 /// id. Read by retention from the oldest, and at start for the newest day.
 pub(super) const FINISHED_BY_END: TableDefinition<'_, SeqId, Bytes> = TableDefinition::new("finished_by_end");
 
@@ -79,7 +80,7 @@ pub(super) const LOG_READERS: TableDefinition<'_, &'static str, Bytes> = TableDe
 /// copy in Postgres; kept only while there is one, and trimmed by what it has.
 pub(super) const CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("changes");
 
-/// Last log position of a commit → the time (i64 microseconds), how many
+/// Last log position of a commit → the moment (i64 microseconds of observed time), how many
 /// events it forgot (u32), and 16-byte hashes one after the other: first of
 /// those it forgot, then of those it took; numbers little-endian. Read at
 /// start.
@@ -178,6 +179,7 @@ pub(super) const GENERATION_KEY: &str = "journal_generation";
 pub(super) const CHANGES_KEY: &str = "changes";
 pub(super) const CHANGES_FROM_KEY: &str = "changes_from";
 pub(super) const LOG_BEGIN_KEY: &str = "log_begin";
+pub(super) const CLOCKS_KEY: &str = "clocks";
 
 /// A task id and a number after it, as one key.
 pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {

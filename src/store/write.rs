@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use redb::WriteTransaction;
 
-use super::batch::{Batch, TaskRow};
+use super::batch::{Batch, Look, TaskRow};
 use super::changes::write_changes;
+use super::rows::log_row;
 use super::tables::{self, id_then, then_id};
-use super::{Error, chains, history};
+use super::{Error, chains, clocks, history};
 use crate::task::{Status, TaskId};
 
 /// Applies batches to the tables, in the order in which they became durable.
@@ -18,7 +19,13 @@ pub(super) fn apply(batches: &[&Batch], transaction: &WriteTransaction) -> Resul
     }
     if let Some(last) = batches.last() {
         let mut meta = transaction.open_table(tables::META)?;
-        meta.insert(tables::LAST_COMMIT_KEY, &last.at.as_micros().to_le_bytes()[..])?;
+        let ids_until_ms = batches.iter().map(|batch| batch.ids_until_ms).max().unwrap_or(0);
+        clocks::write(&mut meta, last.present(), ids_until_ms)?;
+        // That the service ran is no commit, whatever its clock has shown.
+        let commits = batches.iter().rev().find(|batch| batch.look != Some(Look::Idle));
+        if let Some(last) = commits {
+            meta.insert(tables::LAST_COMMIT_KEY, &last.at.as_micros().to_le_bytes()[..])?;
+        }
     }
     Ok(())
 }
@@ -90,14 +97,14 @@ fn write_tasks(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Err
     let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
     for (id, Net { before, row }) in &tasks {
         let id = id.to_bytes();
-        if let Some(ended_at) = row.ended_at {
+        if let Some(ended) = row.ended {
             if before.is_some() {
                 open.remove(&id)?;
             }
             finished.insert(&id, &row.bytes[..])?;
             let mut value = vec![row.after.code()];
             value.extend_from_slice(row.project.as_str().as_bytes());
-            by_end.insert(&then_id(ended_at.as_millis(), id), &value[..])?;
+            by_end.insert(&then_id(ended.as_millis(), id), &value[..])?;
         } else {
             open.insert(&id, &row.bytes[..])?;
         }
@@ -136,8 +143,11 @@ fn write_log(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error
         return Ok(());
     }
     let mut log = transaction.open_table(tables::LOG)?;
-    for row in run.iter().flat_map(|batch| &batch.log) {
-        log.insert(row.seq.0, &row.bytes[..])?;
+    for batch in run {
+        let committed = batch.present().observed;
+        for row in &batch.log {
+            log.insert(row.seq.0, &log_row(&row.bytes, committed)[..])?;
+        }
     }
     history::append(run, transaction)
 }
@@ -292,8 +302,8 @@ mod tests {
     use super::*;
     use crate::store::{CommitNumber, Counters, ScanFilter, Store};
     use crate::task::{
-        self, Domain, ExecutionMode, Input, Options, Phase, Policy, Priority, ProjectId, QaProfile, Resolved,
-        Submission, Task, Tier, Timestamp,
+        self, Domain, ExecutionMode, Input, Moment, Now, Options, Phase, Policy, Priority, ProjectId, QaProfile,
+        Resolved, Submission, Task, Tier, Timestamp,
     };
 
     fn submission(project: &str) -> Submission {
@@ -310,8 +320,8 @@ mod tests {
         }
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_micros(1_795_000_000_000_000 + second * 1_000_000)
+    fn at(second: i64) -> Now {
+        Now::aligned(Timestamp::from_micros(1_795_000_000_000_000 + second * 1_000_000))
     }
 
     fn new_task(id: u8, project: &str) -> Task {
@@ -329,7 +339,8 @@ mod tests {
 
     fn cancelled(task: &Task) -> Task {
         let cancel = Input::Cancel { reason: None };
-        task::apply(task, cancel, task.created_at.after(Duration::from_secs(1)), &Policy::default()).unwrap().task
+        let now = Now::aligned(task.created_at.after(Duration::from_secs(1)));
+        task::apply(task, cancel, now, &Policy::default()).unwrap().task
     }
 
     fn changed(task: &Task, version: u64) -> Task {
@@ -381,7 +392,7 @@ mod tests {
             }
             writeln!(text, "{:?}", view.counters(&project).unwrap()).unwrap();
         }
-        writeln!(text, "{:?}", view.ended_before(at(100), 10).unwrap()).unwrap();
+        writeln!(text, "{:?}", view.ended_before(Moment::aligned(at(100).wall), 10).unwrap()).unwrap();
         (text, view.commit_number().unwrap())
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::id::{ProjectId, TaskId, Tier};
 use super::line::{Line, Place, rank};
+use super::moment::Moment;
 use super::request::Priority;
-use super::time::Timestamp;
 
 /// The slots and the waiting tasks of all projects.
 ///
@@ -73,12 +73,7 @@ impl Lane {
     }
 
     /// The tier, class and place of the task that is next on the open tiers.
-    fn first(
-        &self,
-        is_open: &impl Fn(&Tier) -> bool,
-        now: Timestamp,
-        aging: Duration,
-    ) -> Option<(Tier, Priority, Place)> {
+    fn first(&self, is_open: &impl Fn(&Tier) -> bool, now: Moment, aging: Duration) -> Option<(Tier, Priority, Place)> {
         let open = self.lines.iter().filter(|each| is_open(&each.tier));
         let heads = open.filter_map(|each| Some((&each.tier, each.line.first(now, aging)?)));
         let (tier, (priority, place)) =
@@ -177,7 +172,7 @@ impl Admission {
 
     /// Takes the next task out of its line, of those that wait on an open tier
     /// and whose project has a free slot. The caller lets it have the slot.
-    pub fn take_next(&mut self, is_open: impl Fn(&Tier) -> bool, now: Timestamp) -> Option<(TaskId, Tier)> {
+    pub fn take_next(&mut self, is_open: impl Fn(&Tier) -> bool, now: Moment) -> Option<(TaskId, Tier)> {
         let open = self.tiers.iter().filter(|(tier, _)| is_open(tier));
         let firsts = open.filter_map(|(tier, line)| line.turns.first().map(|(turn, project)| (turn, project, tier)));
         let (_, project, due) = firsts.min()?;
@@ -211,19 +206,19 @@ impl Admission {
 
     /// Since when the oldest of all tasks waits.
     #[must_use]
-    pub fn oldest(&self) -> Option<Timestamp> {
+    pub fn oldest(&self) -> Option<Moment> {
         self.tiers.values().filter_map(|line| line.waiting.first()).map(|place| place.since).min()
     }
 
     /// Since when the oldest task of a project waits.
     #[must_use]
-    pub fn oldest_waiting(&self, project: &ProjectId) -> Option<Timestamp> {
+    pub fn oldest_waiting(&self, project: &ProjectId) -> Option<Moment> {
         self.lanes.get(project).and_then(|lane| lane.lines.iter().filter_map(|each| each.line.oldest()).min())
     }
 
     /// How many tasks wait on a tier, and since when the oldest does.
     #[must_use]
-    pub fn waiting(&self, tier: &Tier) -> (usize, Option<Timestamp>) {
+    pub fn waiting(&self, tier: &Tier) -> (usize, Option<Moment>) {
         let waiting = self.tiers.get(tier).map(|line| &line.waiting);
         waiting.map_or((0, None), |waiting| (waiting.len(), waiting.first().map(|place| place.since)))
     }
@@ -249,15 +244,15 @@ mod tests {
     }
 
     fn place(second: i64, task: u128) -> Place {
-        Place { since: Timestamp::from_micros(second * 1_000_000), task: TaskId::new(Uuid::from_u128(task)) }
+        Place { since: Moment::from_micros(second * 1_000_000), task: TaskId::new(Uuid::from_u128(task)) }
     }
 
     fn admitted(admission: &mut Admission, second: i64) -> Vec<u128> {
-        let now = Timestamp::from_micros(second * 1_000_000);
+        let now = Moment::from_micros(second * 1_000_000);
         admitted_on(admission, now, &|_| true)
     }
 
-    fn admitted_on(admission: &mut Admission, now: Timestamp, is_open: &impl Fn(&Tier) -> bool) -> Vec<u128> {
+    fn admitted_on(admission: &mut Admission, now: Moment, is_open: &impl Fn(&Tier) -> bool) -> Vec<u128> {
         let mut admitted = Vec::new();
         while let Some((task, _)) = admission.take_next(is_open, now) {
             let number = u128::from_be_bytes(task.to_bytes());
@@ -365,7 +360,7 @@ mod tests {
     #[test]
     fn a_closed_tier_holds_nothing_and_comes_back_in_order() {
         let (mut admission, a, b) = (Admission::new(AGING, 2), project("a"), project("b"));
-        let now = Timestamp::from_micros(4_000_000);
+        let now = Moment::from_micros(4_000_000);
         let only_small = |tier: &Tier| *tier == small();
         admission.enqueue(&a, &large(), Priority::High, place(1, 1));
         admission.enqueue(&a, &large(), Priority::Normal, place(2, 2));
@@ -388,7 +383,7 @@ mod tests {
     #[test]
     fn a_project_that_waits_for_a_tier_keeps_its_turn_on_the_others() {
         let (mut admission, a, b) = (Admission::new(AGING, 1000), project("a"), project("b"));
-        let now = Timestamp::from_micros(4_000_000);
+        let now = Moment::from_micros(4_000_000);
         let only_small = |tier: &Tier| *tier == small();
         admission.enqueue(&a, &large(), Priority::Normal, place(1, 1));
         for task in [2, 3] {
@@ -422,7 +417,7 @@ mod tests {
                 3 => admission.set_paused(project, random(2) == 0),
                 4 => admission.release(project),
                 _ => {
-                    let taken = admission.take_next(|each| each == tier, Timestamp::from_micros(step));
+                    let taken = admission.take_next(|each| each == tier, Moment::from_micros(step));
                     if taken.is_some() {
                         admission.occupy(project);
                     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::OutputArtifact;
 use super::id::{ArtifactId, LeaseId, RecordId, ReviewId, Tier, WorkerId};
+use super::moment::{Moment, Now};
 use super::state::TaskError;
 use super::time::Timestamp;
 
@@ -20,7 +21,7 @@ pub struct Attempt {
     /// When a worker first had it, as far as is known.
     pub started_at: Option<Timestamp>,
     /// Since when the task waited for it: its age, should it wait again.
-    pub queued_since: Timestamp,
+    pub queued_since: Moment,
     /// Execution that earlier leases of this attempt already used.
     pub executed: Duration,
     /// Whether it holds a slot of its project.
@@ -48,10 +49,10 @@ pub struct ForeignOutput {
 impl Attempt {
     /// A new attempt of a task that has waited since `queued_since`.
     #[must_use]
-    pub const fn open(number: u32, queued_since: Timestamp, now: Timestamp) -> Self {
+    pub const fn open(number: u32, queued_since: Moment, now: Now) -> Self {
         Self {
             number,
-            opened_at: now,
+            opened_at: now.wall,
             started_at: None,
             queued_since,
             executed: Duration::ZERO,
@@ -87,7 +88,7 @@ pub enum Progress {
         /// The worker, where it has said so.
         worker: Option<WorkerId>,
         /// Since when its execution counts.
-        since: Timestamp,
+        since: Moment,
         /// Whether that is only inferred from what waits at the broker.
         inferred: bool,
     },
@@ -96,14 +97,14 @@ pub enum Progress {
         /// The hold.
         lease: Lease,
         /// When its execution has lasted too long.
-        deadline: Timestamp,
+        deadline: Moment,
     },
     /// QA has the output.
     Validating {
         /// The output.
         product: Product,
         /// When validation has lasted too long, where configured.
-        deadline: Option<Timestamp>,
+        deadline: Option<Moment>,
     },
     /// A person has the output.
     Reviewing {
@@ -112,7 +113,7 @@ pub enum Progress {
         /// The review.
         review: ReviewId,
         /// When the review has lasted too long, where configured.
-        deadline: Option<Timestamp>,
+        deadline: Option<Moment>,
     },
 }
 
@@ -124,9 +125,9 @@ pub struct Lease {
     /// The holder.
     pub worker: WorkerId,
     /// Since when.
-    pub since: Timestamp,
+    pub since: Moment,
     /// Until when, unless renewed.
-    pub until: Timestamp,
+    pub until: Moment,
 }
 
 /// What an attempt produced.

@@ -18,8 +18,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::id::{Domain, Tier};
+use super::moment::Moment;
 use super::state::{State, Task};
-use super::time::Timestamp;
 
 /// The share of estimates that may be missed.
 const MISSES: f64 = 0.2;
@@ -47,11 +47,11 @@ const MAX_KINDS: usize = 1024;
 pub struct Estimated {
     /// Since when its time counts: its submission, its `not_before`, or when
     /// the tasks it depends on were thought to be done.
-    pub from: Timestamp,
+    pub from: Moment,
     /// Wait and work as predicted, before the factor, in milliseconds.
     pub base_ms: u64,
     /// By when it should be done.
-    pub at: Timestamp,
+    pub at: Moment,
     /// What it was told from. Routing can find that the task is of another
     /// kind than it seemed.
     pub cohort: Cohort,
@@ -80,16 +80,16 @@ pub struct Statistics {
     /// What it took against what was predicted, oldest first.
     ratios: VecDeque<f32>,
     /// When the last one ended.
-    last_at: Timestamp,
+    last_at: Moment,
 }
 
 impl Statistics {
     const fn new() -> Self {
         let ratios = VecDeque::new();
-        Self { count: 0, mean_seconds: 0.0, misses: MISSES, ratios, last_at: Timestamp::from_micros(0) }
+        Self { count: 0, mean_seconds: 0.0, misses: MISSES, ratios, last_at: Moment::from_micros(0) }
     }
 
-    fn took(&mut self, time: Duration, now: Timestamp) {
+    fn took(&mut self, time: Duration, now: Moment) {
         let seconds = time.as_secs_f64();
         let most = if self.count < ENOUGH { f64::INFINITY } else { self.mean_seconds * MOST_MEANS };
         self.count = self.count.saturating_add(1);
@@ -170,7 +170,7 @@ impl Estimator {
         domain: &Domain,
         ahead: impl IntoIterator<Item = (&'a Tier, usize)>,
         slots: (u32, u32),
-        from: Timestamp,
+        from: Moment,
     ) -> Option<Estimated> {
         let cohorts = [
             (Cohort::Kind(tier.clone(), domain.clone()), ENOUGH),
@@ -217,25 +217,26 @@ impl Estimator {
     /// takes to give up says nothing about how long it takes to succeed, and
     /// a run of quick failures would promise too much.
     pub fn learn(&mut self, task: &Task) {
-        let (State::Completed { at, .. }, Some(started)) = (&task.state, task.started_at) else { return };
+        let State::Completed { .. } = &task.state else { return };
+        let (Some(ended), Some(started)) = (task.ended(), task.started()) else { return };
         // The time of one that was split is that of its parts.
         if task.children.is_empty() {
             // It was submitted for the tier of its first attempt.
             let tier = task.closed.first().map_or(&task.tier, |closed| &closed.tier);
             let kind = Cohort::Kind(tier.clone(), task.domain.clone());
             for cohort in [Cohort::All, Cohort::Tier(tier.clone()), kind] {
-                self.cohort(&cohort).statistics.took(at.since(started), *at);
+                self.cohort(&cohort).statistics.took(ended.since(started), ended);
                 self.changed.insert(cohort);
             }
         }
         // What a task waited for others is not its own doing.
         if let Some(estimate) = task.estimate.as_ref().filter(|_| task.depends_on.is_empty()) {
-            self.compare(estimate, *at);
+            self.compare(estimate, ended);
         }
     }
 
     /// A task with this estimate has completed.
-    fn compare(&mut self, estimate: &Estimated, at: Timestamp) {
+    fn compare(&mut self, estimate: &Estimated, at: Moment) {
         let base = Duration::from_millis(estimate.base_ms.max(1));
         let known = self.cohort(&estimate.cohort);
         known.statistics.compare(at.since(estimate.from).div_duration_f32(base), at <= estimate.at);

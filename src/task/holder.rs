@@ -86,7 +86,7 @@ pub(super) fn started(draft: Draft<'_>, started: &Started) -> Result<Step, Refus
     match draft.task.state.clone() {
         State::Pending(Pending::Dispatched { attempt, .. }) => Ok(take_over(draft, attempt, started)),
         State::Running { progress: Progress::Started { worker, since, inferred: false }, .. }
-            if worker == started.sender.worker && since == draft.now =>
+            if worker == started.sender.worker && since == draft.now.observed =>
         {
             Ok(draft.done(Outcome::Unchanged))
         }
@@ -113,7 +113,7 @@ fn take_over(mut draft: Draft<'_>, mut attempt: Attempt, started: &Started) -> S
     attempt.holders = attempt.holders.saturating_add(1);
     lease::begin(&mut draft, &mut attempt);
     let worker = started.sender.worker.clone();
-    let progress = Progress::Started { worker, since: draft.now, inferred: false };
+    let progress = Progress::Started { worker, since: draft.now.observed, inferred: false };
     draft.task.state = State::Running { attempt, progress };
     draft.applied()
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::attempt::{Attempt, Lease, Progress};
 use super::change::{Change, Outcome};
 use super::id::{LeaseId, WorkerId};
+use super::moment::Moment;
 use super::policy::{Bus, release_pause};
 use super::report;
 use super::state::{ErrorCode, Pending, Queued, State, TaskError};
-use super::time::Timestamp;
 use super::transition::{Draft, Refusal, Retry, Step};
 
 /// Releases of one attempt after which it fails.
@@ -17,7 +17,7 @@ const MOST_RELEASES: u32 = 100;
 
 /// Whether a timer of the running attempt was due.
 pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) -> bool {
-    let now = draft.now;
+    let now = draft.now.observed;
     let number = attempt.number;
     let error = |code, message: &str| TaskError { code, message: message.to_owned(), attempt: Some(number) };
     match progress {
@@ -68,13 +68,13 @@ fn lost(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
 
 /// Back to `queued`: same attempt, same age, no slot. What was executed until
 /// `end` is kept, so that the deadline counts execution and not waiting.
-fn wait_again(draft: &mut Draft<'_>, attempt: Attempt, lease: &Lease, end: Timestamp, not_before: Option<Timestamp>) {
+fn wait_again(draft: &mut Draft<'_>, attempt: Attempt, lease: &Lease, end: Moment, not_before: Option<Moment>) {
     let executed = attempt.executed.saturating_add(end.since(lease.since));
     put_back(draft, Attempt { executed, ..attempt }, not_before);
 }
 
 /// An attempt that no worker has any more waits for another one.
-fn put_back(draft: &mut Draft<'_>, attempt: Attempt, not_before: Option<Timestamp>) {
+fn put_back(draft: &mut Draft<'_>, attempt: Attempt, not_before: Option<Moment>) {
     let attempt = Attempt { has_slot: false, ..attempt };
     let queued = Queued { since: attempt.queued_since, announced: true, not_before, attempt: Some(attempt) };
     draft.task.state = State::Pending(Pending::Queued(queued));
@@ -115,12 +115,12 @@ pub(super) fn dispatch(mut draft: Draft<'_>) -> Result<Step, Refusal> {
         draft.announce();
     }
     let attempt = with_slot(&draft, queued);
-    draft.task.state = State::Pending(Pending::Dispatched { attempt, at: draft.now });
+    draft.task.state = State::Pending(Pending::Dispatched { attempt, at: draft.now.observed });
     Ok(draft.applied())
 }
 
 /// Gives the attempt to a worker.
-pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: Timestamp) -> Result<Step, Refusal> {
+pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: Moment) -> Result<Step, Refusal> {
     let queued = queued(&draft)?;
     if !queued.announced {
         draft.announce();
@@ -129,16 +129,16 @@ pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: 
     attempt.holders = attempt.holders.saturating_add(1);
     begin(&mut draft, &mut attempt);
     let deadline = draft.now.after(draft.task.timeout().saturating_sub(attempt.executed));
-    draft.log(Change::Leased { lease: id, worker: worker.clone(), until });
-    let lease = Lease { id, worker, since: draft.now, until };
+    draft.log(Change::Leased { lease: id, worker: worker.clone(), until: draft.now.calendar(until) });
+    let lease = Lease { id, worker, since: draft.now.observed, until };
     draft.task.state = State::Running { attempt, progress: Progress::Leased { lease, deadline } };
     Ok(draft.applied())
 }
 
 /// A worker has the attempt from now on; it may not be the first one.
 pub(super) fn begin(draft: &mut Draft<'_>, attempt: &mut Attempt) {
-    attempt.started_at = attempt.started_at.or(Some(draft.now));
-    draft.task.started_at = draft.task.started_at.or(Some(draft.now));
+    attempt.started_at = attempt.started_at.or(Some(draft.now.wall));
+    draft.start();
 }
 
 /// A worker has taken the attempt from the broker, as is inferred: its
@@ -147,7 +147,7 @@ pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
         State::Pending(Pending::Dispatched { mut attempt, .. }) => {
             begin(&mut draft, &mut attempt);
-            let progress = Progress::Started { worker: None, since: draft.now, inferred: true };
+            let progress = Progress::Started { worker: None, since: draft.now.observed, inferred: true };
             draft.task.state = State::Running { attempt, progress };
             draft.log(Change::Taken);
             Ok(draft.applied())
@@ -164,7 +164,7 @@ pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
 
 /// The execution that was inferred counts from `since` on, since the workers
 /// of the tier say themselves when they begin.
-pub(super) fn postpone(mut draft: Draft<'_>, until: Timestamp) -> Step {
+pub(super) fn postpone(mut draft: Draft<'_>, until: Moment) -> Step {
     match &mut draft.task.state {
         State::Running { progress: Progress::Started { since, inferred: true, .. }, .. } if *since < until => {
             *since = until;
@@ -179,7 +179,7 @@ pub(super) fn postpone(mut draft: Draft<'_>, until: Timestamp) -> Step {
     }
 }
 
-pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Timestamp) -> Result<Step, Refusal> {
+pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Moment) -> Result<Step, Refusal> {
     match &mut draft.task.state {
         State::Running { progress: Progress::Leased { lease, .. }, .. } if lease.id == id => lease.until = until,
         State::Pending(_)
@@ -197,7 +197,7 @@ pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Timestamp) -> Resu
 pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
         State::Running { mut attempt, progress: Progress::Leased { lease, deadline } } if lease.id == id => {
-            let now = draft.now;
+            let now = draft.now.observed;
             draft.log(Change::Released);
             attempt.releases = attempt.releases.saturating_add(u32::from(delivered));
             // A timer that is late must not leave the next worker an attempt

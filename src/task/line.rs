@@ -7,14 +7,14 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::id::{ProjectId, TaskId};
+use super::moment::Moment;
 use super::request::Priority;
-use super::time::Timestamp;
 
 /// A place in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Since when the task waits: its age counts from here.
-    pub since: Timestamp,
+    pub since: Moment,
     /// The task.
     pub task: TaskId,
 }
@@ -42,7 +42,7 @@ impl Line {
 
     /// Who is next at `now`.
     #[must_use]
-    pub fn first(&self, now: Timestamp, aging: Duration) -> Option<(Priority, Place)> {
+    pub fn first(&self, now: Moment, aging: Duration) -> Option<(Priority, Place)> {
         let heads = Priority::ALL.into_iter().filter_map(|priority| {
             let place = *self.classes.get(priority.class())?.first()?;
             Some((priority, place))
@@ -70,13 +70,13 @@ impl Line {
 
     /// Since when the oldest waits.
     #[must_use]
-    pub fn oldest(&self) -> Option<Timestamp> {
+    pub fn oldest(&self) -> Option<Moment> {
         self.classes.iter().filter_map(|class| class.first().map(|place| place.since)).min()
     }
 }
 
 /// Who goes first at `now`: the higher class, then the longer wait.
-pub(super) fn rank(priority: Priority, place: Place, now: Timestamp, aging: Duration) -> (u128, Reverse<Place>) {
+pub(super) fn rank(priority: Priority, place: Place, now: Moment, aging: Duration) -> (u128, Reverse<Place>) {
     (risen_class(priority, now.since(place.since), aging), Reverse(place))
 }
 
@@ -146,7 +146,7 @@ impl FairLine {
     }
 
     /// Takes who is next: the first of the project whose turn it is.
-    pub fn pop(&mut self, now: Timestamp, aging: Duration) -> Option<TaskId> {
+    pub fn pop(&mut self, now: Moment, aging: Duration) -> Option<TaskId> {
         loop {
             let project = self.turns.pop_front()?;
             let Some(turn) = self.lines.get_mut(&project) else { continue };
@@ -185,7 +185,7 @@ impl FairLine {
 
     /// Since when the oldest waits.
     #[must_use]
-    pub fn oldest(&self) -> Option<Timestamp> {
+    pub fn oldest(&self) -> Option<Moment> {
         self.lines.values().filter_map(|turn| turn.line.oldest()).min()
     }
 }
@@ -198,11 +198,11 @@ mod tests {
     const AGING: Duration = Duration::from_mins(5);
 
     fn place(second: i64, task: u128) -> Place {
-        Place { since: Timestamp::from_micros(second * 1_000_000), task: TaskId::new(Uuid::from_u128(task)) }
+        Place { since: Moment::from_micros(second * 1_000_000), task: TaskId::new(Uuid::from_u128(task)) }
     }
 
     fn popped(line: &mut FairLine) -> Vec<u128> {
-        let now = Timestamp::from_micros(10_000_000);
+        let now = Moment::from_micros(10_000_000);
         std::iter::from_fn(|| line.pop(now, AGING)).map(|task| u128::from_be_bytes(task.to_bytes())).collect()
     }
 
@@ -282,8 +282,8 @@ mod tests {
         let mut line = Line::default();
         line.insert(Priority::Low, place(1, 1));
         line.insert(Priority::High, place(9, 2));
-        let later = Timestamp::from_micros(i64::MAX);
+        let later = Moment::from_micros(i64::MAX);
         assert_eq!(line.first(later, Duration::ZERO), Some((Priority::High, place(9, 2))));
-        assert_eq!(line.first(Timestamp::default(), AGING), Some((Priority::High, place(9, 2))));
+        assert_eq!(line.first(Moment::default(), AGING), Some((Priority::High, place(9, 2))));
     }
 }

@@ -15,12 +15,14 @@ mod analysis;
 mod attempt;
 mod change;
 mod content;
+mod course;
 mod estimate;
 mod event;
 mod holder;
 mod id;
 mod lease;
 mod line;
+mod moment;
 mod output;
 mod parking;
 mod policy;
@@ -40,6 +42,7 @@ pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SU
 pub use attempt::{Attempt, ClosedAttempt, ForeignOutput, Holder, Lease, Product, Progress};
 pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Stale};
 pub use content::{Content, hex};
+pub use course::Course;
 pub use estimate::{Cohort, Estimated, Estimator, Statistics};
 pub use event::{
     Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Started,
@@ -50,6 +53,7 @@ pub use id::{
     RecordId, ReviewId, Seq, TaskId, Tier, WorkerId,
 };
 pub use line::{FairLine, Line, Place};
+pub use moment::{Moment, Now};
 pub use parking::{MAX_PARKED, MAX_PARKED_BYTES, give_up_oldest_parked};
 pub use policy::{Bus, Policy};
 pub use request::{

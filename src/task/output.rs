@@ -99,7 +99,7 @@ fn take_output(draft: &mut Draft<'_>, mut attempt: Attempt, output: Box<Output>,
         tier: draft.task.tier.clone(),
         domain: draft.task.domain.clone(),
         began_at: attempt.began_at(),
-        completed_at: draft.now,
+        completed_at: draft.now.wall,
         status: if unchecked { RecordStatus::Passed } else { RecordStatus::Pending },
         output,
     });
@@ -130,7 +130,7 @@ fn foreign_output(mut draft: Draft<'_>, mut attempt: Attempt, output: Box<Output
             tier: draft.task.tier.clone(),
             domain: draft.task.domain.clone(),
             began_at: attempt.began_at(),
-            completed_at: draft.now,
+            completed_at: draft.now.wall,
             status: RecordStatus::Failed,
             output,
         })));
@@ -163,7 +163,7 @@ fn second_output(mut draft: Draft<'_>, record: RecordId, output: Box<Output>) ->
 /// copies tasks by version copies this one.
 fn late_output(mut draft: Draft<'_>, number: u32, output: Box<Output>, record: RecordId, why: Stale) -> Step {
     let domain = draft.task.domain.clone();
-    let now = draft.now;
+    let now = draft.now.wall;
     let Some(closed) = draft.task.closed.iter_mut().find(|closed| closed.number == number) else {
         return draft.stale(why);
     };

@@ -1,9 +1,9 @@
 //! Reports that came before the output they are about, when they wait no longer.
 
 use super::change::{Change, Effect, Outcome};
+use super::moment::Now;
 use super::policy::Policy;
 use super::state::{Parked, Task};
-use super::time::Timestamp;
 use super::transition::{Draft, Step};
 
 /// Most reports that wait for outputs of one task: beyond that the oldest one
@@ -15,7 +15,7 @@ pub const MAX_PARKED_BYTES: usize = 2 * 1024 * 1024;
 /// Too many reports wait for their outputs in all: the one of this task that has
 /// waited longest becomes a dead letter.
 #[must_use]
-pub fn give_up_oldest_parked(task: &Task, now: Timestamp, policy: &Policy) -> Step {
+pub fn give_up_oldest_parked(task: &Task, now: Now, policy: &Policy) -> Step {
     let mut draft = Draft::new(task, now, policy);
     if draft.task.parked.is_empty() {
         return draft.done(Outcome::Unchanged);
@@ -27,7 +27,7 @@ pub fn give_up_oldest_parked(task: &Task, now: Timestamp, policy: &Policy) -> St
 
 /// Reports whose time has come become dead letters; whether any did.
 pub(super) fn expire(draft: &mut Draft<'_>) -> bool {
-    let now = draft.now;
+    let now = draft.now.observed;
     let parked = std::mem::take(&mut draft.task.parked);
     let (expired, waiting): (Vec<_>, Vec<_>) = parked.into_iter().partition(|parked| parked.until <= now);
     draft.task.parked = waiting;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::analysis::{MAX_DEPTH, MAX_SUBTASKS};
 use super::id::{TaskId, Tier};
-use super::time::Timestamp;
+use super::moment::Moment;
 
 /// How tasks reach their workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Policy {
     /// jitter between one half and the whole of the step; the jitter comes
     /// from the task's id, so that a replay gives the same times.
     #[must_use]
-    pub fn next_attempt_at(&self, task: TaskId, closed_attempt: u32, now: Timestamp) -> Timestamp {
+    pub fn next_attempt_at(&self, task: TaskId, closed_attempt: u32, now: Moment) -> Moment {
         let doublings = closed_attempt.saturating_sub(1).min(30);
         let step = self.backoff_initial.saturating_mul(1 << doublings).min(self.backoff_max);
         let half = step / 2;
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn backoff_grows_stays_capped_and_repeats() {
         let policy = Policy { backoff_max: Duration::from_secs(8), ..Policy::default() };
-        let now = Timestamp::from_micros(1_000_000);
+        let now = Moment::from_micros(1_000_000);
         let task = TaskId::new(Uuid::from_u128(7));
         let mut steps = Vec::new();
         for attempt in 1..40 {

@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::analysis::{Decomposition, Subtask};
 use super::change::{Change, Effect, Outcome};
+use super::course::Course;
 use super::event::OutputArtifact;
 use super::id::{Domain, TaskId};
+use super::moment::Now;
 use super::policy::Policy;
 use super::request::OnChildFailure;
 use super::routing::{self, Routing, RoutingStep};
 use super::state::{Completion, ErrorCode, Pending, Queued, State, Task, TaskError};
 use super::status::Status;
-use super::time::Timestamp;
 use super::transition::{self, Draft, Step};
 
 /// A parent whose subtasks run. It holds no slot of its project: they do.
@@ -200,13 +201,18 @@ fn cycle(subtasks: &[Subtask]) -> Option<Vec<String>> {
 
 /// Makes a subtask of `parent`. Its siblings are made with it.
 #[must_use]
-pub fn spawn(parent: &Task, child: &Child, now: Timestamp, policy: &Policy) -> Step {
+pub fn spawn(parent: &Task, child: &Child, now: Now, policy: &Policy) -> Step {
     let state = if !child.depends_on.is_empty() {
         Pending::Blocked { waits_for: child.depends_on.clone() }
     } else if child.routing.is_some() {
-        Pending::Analyzing { since: now }
+        Pending::Analyzing { since: now.observed }
     } else {
-        Pending::Queued(Queued { since: now, announced: policy.announces_early(), not_before: None, attempt: None })
+        Pending::Queued(Queued {
+            since: now.observed,
+            announced: policy.announces_early(),
+            not_before: None,
+            attempt: None,
+        })
     };
     let task = Task {
         id: child.id,
@@ -214,8 +220,8 @@ pub fn spawn(parent: &Task, child: &Child, now: Timestamp, policy: &Policy) -> S
         depth: parent.depth + 1,
         children: Vec::new(),
         domain: child.domain.clone().unwrap_or_else(|| parent.domain.clone()),
-        created_at: now,
-        updated_at: now,
+        created_at: now.wall,
+        updated_at: now.wall,
         version: 1,
         started_at: None,
         rerun_of: None,
@@ -227,6 +233,7 @@ pub fn spawn(parent: &Task, child: &Child, now: Timestamp, policy: &Policy) -> S
         closed: Vec::new(),
         parked: Vec::new(),
         state: State::Pending(state),
+        course: Course { updated: Some(now.observed), ..Course::default() },
         ..parent.clone()
     };
     let effects = transition::first_effects(&task);
@@ -238,7 +245,7 @@ pub(super) fn child_started(mut draft: Draft<'_>) -> Step {
     if draft.task.started_at.is_some() || !matches!(draft.task.state, State::Children(_)) {
         return draft.done(Outcome::Unchanged);
     }
-    draft.task.started_at = Some(draft.now);
+    draft.start();
     draft.applied()
 }
 

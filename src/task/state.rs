@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::{Attempt, ClosedAttempt, Product, Progress};
+use super::course::Course;
 use super::estimate::Estimated;
 use super::event::{OutputArtifact, Report};
 use super::id::{ArtifactId, Domain, EventHash, Mode, ProjectId, QaProfile, RecordId, ReviewId, TaskId, Tier};
+use super::moment::Moment;
 use super::policy::Bus;
 use super::request::Priority;
 use super::routing::Routing;
@@ -73,6 +75,10 @@ pub struct Task {
     pub parked: Vec<Parked>,
     /// Where it is.
     pub state: State,
+    /// When it began and ended in observed time. The last field: rows of the
+    /// first versions of format 6 end before it.
+    #[serde(default)]
+    pub course: Course,
 }
 
 /// Where a task is.
@@ -147,21 +153,21 @@ pub enum Pending {
     /// Its [`Task::routing`] is being found out.
     Analyzing {
         /// Since when.
-        since: Timestamp,
+        since: Moment,
     },
     /// It waits for a worker and a slot of its project.
     Queued(Queued),
     /// It waits for its next attempt.
     Backoff {
         /// The time of the next attempt.
-        until: Timestamp,
+        until: Moment,
     },
     /// Its `task.ready` is with the broker, and no worker is known to have it.
     Dispatched {
         /// The attempt, which is open and holds a slot.
         attempt: Attempt,
         /// When it was handed to the broker.
-        at: Timestamp,
+        at: Moment,
     },
 }
 
@@ -169,11 +175,11 @@ pub enum Pending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
     /// Since when: the age that its place in the line comes from.
-    pub since: Timestamp,
+    pub since: Moment,
     /// Whether the `task.ready` of its attempt is in the log.
     pub announced: bool,
     /// The time before which no worker gets it, after a release.
-    pub not_before: Option<Timestamp>,
+    pub not_before: Option<Moment>,
     /// The attempt that is still open, where a worker lost or released it.
     pub attempt: Option<Attempt>,
 }
@@ -182,7 +188,7 @@ pub struct Queued {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parked {
     /// When it becomes a dead letter.
-    pub until: Timestamp,
+    pub until: Moment,
     /// The report.
     pub report: Report,
     /// The event it came in, as it came: what a dead letter keeps.
@@ -460,19 +466,24 @@ impl Task {
         Duration::from_secs(u64::from(self.timeout_seconds))
     }
 
-    /// The next time at which something happens by itself: the one timer
-    /// that the engine keeps for it.
+    /// The next moment at which something happens by itself: the one timer in
+    /// observed time that the engine keeps for it.
     #[must_use]
-    pub fn next_timer(&self) -> Option<Timestamp> {
+    pub fn next_timer(&self) -> Option<Moment> {
         let state = match &self.state {
-            State::Pending(Pending::Scheduled { until, .. } | Pending::Backoff { until }) => Some(*until),
+            State::Pending(Pending::Backoff { until }) => Some(*until),
             State::Pending(Pending::Queued(queued)) => queued.not_before,
             State::Running { progress, .. } => match progress {
                 Progress::Started { since, .. } => Some(since.after(self.timeout())),
                 Progress::Leased { lease, deadline } => Some(lease.until.min(*deadline)),
                 Progress::Validating { deadline, .. } | Progress::Reviewing { deadline, .. } => *deadline,
             },
-            State::Pending(Pending::Blocked { .. } | Pending::Analyzing { .. } | Pending::Dispatched { .. })
+            State::Pending(
+                Pending::Scheduled { .. }
+                | Pending::Blocked { .. }
+                | Pending::Analyzing { .. }
+                | Pending::Dispatched { .. },
+            )
             | State::Children(_)
             | State::Completed { .. }
             | State::Failed { .. }

@@ -1,13 +1,14 @@
 //! The beginning of a life: from a checked submission to a task.
 
 use super::change::{Change, Effect, Outcome};
+use super::course::Course;
 use super::id::{ArtifactId, Domain, QaProfile, TaskId, Tier};
+use super::moment::Now;
 use super::policy::Policy;
 use super::request::{Priority, Submission};
 use super::routing::Routing;
 use super::state::{ErrorCode, Pending, Queued, State, Task, TaskError};
 use super::status::Status;
-use super::time::Timestamp;
 use super::transition::{self, Step, add_inputs};
 
 /// The choices that the client left open, made by the project, the router
@@ -49,7 +50,7 @@ pub fn submit(
     submission: &Submission,
     resolved: Resolved,
     dependencies: &[(TaskId, Dependency)],
-    now: Timestamp,
+    now: Now,
     policy: &Policy,
 ) -> Step {
     let of_kind = |kind| dependencies.iter().filter(move |(_, dependency)| *dependency == kind).map(|(task, _)| *task);
@@ -60,23 +61,23 @@ pub fn submit(
             add_inputs(&mut inputs, artifacts.iter().cloned());
         }
     }
-    let ahead = submission.options.not_before.filter(|until| *until > now);
+    let ahead = submission.options.not_before.filter(|until| *until > now.wall);
     let mut lost_effects = Vec::new();
     let state = if let Some(lost) = of_kind(Dependency::Lost).next() {
         let message = format!("task {lost}, on which this one depends, did not complete");
         let error = TaskError { code: ErrorCode::DependencyFailed, message, attempt: None };
         let finished = Change::Finished { status: Status::Failed, error: Some(error.clone()), record: None };
         lost_effects.push(Effect::Log(finished));
-        State::Failed { at: now, error }
+        State::Failed { at: now.wall, error }
     } else if let Some(until) = ahead {
         State::Pending(Pending::Scheduled { until, waits_for })
     } else if !waits_for.is_empty() {
         State::Pending(Pending::Blocked { waits_for })
     } else if resolved.routing.is_some() {
-        State::Pending(Pending::Analyzing { since: now })
+        State::Pending(Pending::Analyzing { since: now.observed })
     } else {
         let announced = policy.announces_early();
-        State::Pending(Pending::Queued(Queued { since: now, announced, not_before: None, attempt: None }))
+        State::Pending(Pending::Queued(Queued { since: now.observed, announced, not_before: None, attempt: None }))
     };
     let task = Task {
         id,
@@ -87,8 +88,8 @@ pub fn submit(
         qa_profile: resolved.qa_profile,
         timeout_seconds: resolved.timeout_seconds,
         max_attempts: resolved.max_attempts,
-        created_at: now,
-        updated_at: now,
+        created_at: now.wall,
+        updated_at: now.wall,
         version: 1,
         started_at: None,
         rerun_of: submission.rerun_of,
@@ -103,6 +104,7 @@ pub fn submit(
         estimate: None,
         closed: Vec::new(),
         parked: Vec::new(),
+        course: Course::submitted(&state, now),
         state,
     };
     let mut effects = transition::first_effects(&task);

@@ -9,6 +9,7 @@ use super::event::OutputArtifact;
 use super::event::Report;
 use super::id::{ArtifactId, EventHash, LeaseId, RecordId, TaskId, WorkerId};
 use super::lease;
+use super::moment::{Moment, Now};
 use super::output;
 use super::parking;
 use super::policy::Policy;
@@ -17,7 +18,6 @@ use super::routing::{self, Finding, RoutingStep};
 use super::split::{self, End};
 use super::state::{Completion, ErrorCode, Pending, Queued, State, Task, TaskError};
 use super::status::{Phase, Status};
-use super::time::Timestamp;
 
 /// Everything that can happen to a task after its submission.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,14 +58,14 @@ pub enum Input {
         /// The worker.
         worker: WorkerId,
         /// Until when, unless renewed.
-        until: Timestamp,
+        until: Moment,
     },
     /// A worker has taken it from the broker, as is inferred.
     Take,
     /// Execution that was only inferred counts from a later time on.
     Postpone {
         /// That time.
-        until: Timestamp,
+        until: Moment,
     },
     /// The service was started on the configured bus, which may be another one
     /// than that of the run before.
@@ -75,7 +75,7 @@ pub enum Input {
         /// The hold.
         id: LeaseId,
         /// Until when.
-        until: Timestamp,
+        until: Moment,
     },
     /// The holder gives it back.
     Release {
@@ -154,7 +154,7 @@ const fn ended_word(status: Status) -> &'static str {
 }
 
 /// Applies `input` to `task` at the time `now`.
-pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Result<Step, Refusal> {
+pub fn apply(task: &Task, input: Input, now: Now, policy: &Policy) -> Result<Step, Refusal> {
     let draft = Draft::new(task, now, policy);
     match input {
         Input::Dispatch => lease::dispatch(draft),
@@ -178,7 +178,7 @@ pub fn apply(task: &Task, input: Input, now: Timestamp, policy: &Policy) -> Resu
 /// A step being made.
 pub(super) struct Draft<'a> {
     pub(super) task: Task,
-    pub(super) now: Timestamp,
+    pub(super) now: Now,
     pub(super) policy: &'a Policy,
     pub(super) effects: Vec<Effect>,
 }
@@ -195,7 +195,7 @@ pub(super) enum Retry {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(task: &Task, now: Timestamp, policy: &'a Policy) -> Self {
+    pub(super) fn new(task: &Task, now: Now, policy: &'a Policy) -> Self {
         Self { task: task.clone(), now, policy, effects: Vec::new() }
     }
 
@@ -208,7 +208,16 @@ impl<'a> Draft<'a> {
     /// Counts a visible change.
     pub(super) const fn touch(&mut self) {
         self.task.version += 1;
-        self.task.updated_at = self.now;
+        self.task.updated_at = self.now.wall;
+        self.task.course.updated = Some(self.now.observed);
+    }
+
+    /// A worker has the task from now on, unless one had it before.
+    pub(super) const fn start(&mut self) {
+        if self.task.started_at.is_none() {
+            self.task.started_at = Some(self.now.wall);
+            self.task.course.started = Some(self.now.observed);
+        }
     }
 
     /// The visible state is as it was.
@@ -227,7 +236,7 @@ impl<'a> Draft<'a> {
     /// Nothing holds the task back any more: it is routed, or waits for a slot.
     fn proceed(&mut self) {
         if self.task.routing.is_some() {
-            self.task.state = State::Pending(Pending::Analyzing { since: self.now });
+            self.task.state = State::Pending(Pending::Analyzing { since: self.now.observed });
             self.log(Change::Analyzing);
         } else {
             self.queue();
@@ -238,7 +247,7 @@ impl<'a> Draft<'a> {
     /// learn of it now, those behind a broker when it is dispatched.
     pub(super) fn queue(&mut self) {
         let announced = self.policy.announces_early();
-        let queued = Queued { since: self.now, announced, not_before: None, attempt: None };
+        let queued = Queued { since: self.now.observed, announced, not_before: None, attempt: None };
         self.task.state = State::Pending(Pending::Queued(queued));
         if announced {
             self.announce();
@@ -263,9 +272,9 @@ impl<'a> Draft<'a> {
         if retry == Retry::Escalate {
             self.task.tier = self.policy.escalated(&self.task.tier);
         }
-        let until = self.policy.next_attempt_at(self.task.id, attempt.number, self.now);
+        let until = self.policy.next_attempt_at(self.task.id, attempt.number, self.now.observed);
         self.task.state = State::Pending(Pending::Backoff { until });
-        self.log(Change::Backoff { until, error });
+        self.log(Change::Backoff { until: self.now.calendar(until), error });
         // A parked review that names no artifact was about this attempt, not
         // about the next one.
         report::apply_parked(self);
@@ -286,7 +295,7 @@ impl<'a> Draft<'a> {
             number: attempt.number,
             tier: self.task.tier.clone(),
             began_at: attempt.began_at(),
-            closed_at: self.now,
+            closed_at: self.now.wall,
             error,
             product: product.map(|product| (product.record, product.artifact.clone())).or(foreign),
             artifacts,
@@ -296,7 +305,7 @@ impl<'a> Draft<'a> {
 
     /// The task ends badly.
     pub(super) fn fail(&mut self, error: TaskError) {
-        self.task.state = State::Failed { at: self.now, error: error.clone() };
+        self.task.state = State::Failed { at: self.now.wall, error: error.clone() };
         self.end(Status::Failed, Some(error), None);
     }
 
@@ -304,18 +313,19 @@ impl<'a> Draft<'a> {
     pub(super) fn complete(&mut self, attempt: &Attempt, product: Product) {
         let record = product.record;
         let by = Completion::Attempt { number: attempt.number, product };
-        self.task.state = State::Completed { at: self.now, by };
+        self.task.state = State::Completed { at: self.now.wall, by };
         self.end(Status::Completed, None, Some(record));
     }
 
     /// The task ends well with its subtasks.
     pub(super) fn complete_with(&mut self, artifacts: Vec<OutputArtifact>) {
-        self.task.state = State::Completed { at: self.now, by: Completion::Children { artifacts } };
+        self.task.state = State::Completed { at: self.now.wall, by: Completion::Children { artifacts } };
         self.end(Status::Completed, None, None);
     }
 
     fn end(&mut self, status: Status, error: Option<TaskError>, record: Option<RecordId>) {
         self.task.parked.clear();
+        self.task.course.ended = Some(self.now.observed);
         self.log(Change::Finished { status, error, record });
     }
 }
@@ -377,7 +387,7 @@ fn dependency_ended(mut draft: Draft<'_>, ended: TaskId, end: End) -> Step {
 fn tick(mut draft: Draft<'_>) -> Step {
     let expired = parking::expire(&mut draft);
     let moved = match draft.task.state.clone() {
-        State::Pending(Pending::Scheduled { until, waits_for }) if until <= draft.now => {
+        State::Pending(Pending::Scheduled { until, waits_for }) if until <= draft.now.wall => {
             if waits_for.is_empty() {
                 draft.proceed();
             } else {
@@ -386,12 +396,12 @@ fn tick(mut draft: Draft<'_>) -> Step {
             }
             true
         }
-        State::Pending(Pending::Backoff { until }) if until <= draft.now => {
+        State::Pending(Pending::Backoff { until }) if until <= draft.now.observed => {
             draft.queue();
             true
         }
         State::Pending(Pending::Queued(Queued { not_before: Some(until), since, announced, attempt }))
-            if until <= draft.now =>
+            if until <= draft.now.observed =>
         {
             let queued = Queued { since, announced, not_before: None, attempt };
             draft.task.state = State::Pending(Pending::Queued(queued));
@@ -447,7 +457,7 @@ fn cancel(mut draft: Draft<'_>, reason: Option<String>) -> Result<Step, Refusal>
         let product = draft.task.product().cloned();
         draft.remember(&attempt, product.as_ref(), error);
     }
-    draft.task.state = State::Cancelled { at: draft.now, reason: reason.clone() };
+    draft.task.state = State::Cancelled { at: draft.now.wall, reason: reason.clone() };
     draft.log(Change::Cancelled { reason });
     draft.end(Status::Cancelled, None, None);
     Ok(draft.applied())

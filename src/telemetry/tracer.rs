@@ -170,5 +170,5 @@ impl Drop for Span {
 }
 
 fn now(clock: &Clock) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(clock.now().as_micros().unsigned_abs())
+    SystemTime::UNIX_EPOCH + Duration::from_micros(clock.wall().as_micros().unsigned_abs())
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use dats::store::{Batch, ContentFile, Durable, Store};
-use dats::task::Timestamp;
+use dats::task::{Now, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::support::fixtures::CACHE_BYTES;
@@ -34,7 +34,7 @@ fn write(store: &Store, events: &Receiver<Arc<ContentFile>>, tables: &SyncSender
     for file in events {
         let mut batch = Batch::default();
         batch.put_content_file(file);
-        tables.send(batch.make_durable(store, Timestamp::from_micros(1)).unwrap()).unwrap();
+        tables.send(batch.make_durable(store, Now::aligned(Timestamp::from_micros(1))).unwrap()).unwrap();
     }
 }
 

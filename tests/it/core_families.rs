@@ -6,7 +6,7 @@ use dats::task::{
     OnChildFailure, OutputArtifact, Policy, QaProfile, Routing, RoutingStep, Status, Subtask, TaskId, submit,
 };
 
-use crate::core_fixtures::{artifact, at, policy, project, resolved, submission, task_id, tier};
+use crate::core_fixtures::{artifact, at, policy, present, project, resolved, submission, task_id, tier};
 use crate::core_table::Row;
 
 const SPLIT: RoutingStep = RoutingStep::Decompose { max_depth: 5 };
@@ -78,7 +78,7 @@ fn new(name: &'static str, chosen: Chosen, on_child_failure: OnChildFailure) -> 
     let policy = with_agent();
     let mut resolved = resolved(3, 600, "consensus");
     resolved.routing = Routing::of_submission(chosen, true, on_child_failure, &policy);
-    let task = submit(task_id(1), &submission(project("p"), &[], None), resolved, &[], at(900), &policy).task;
+    let task = submit(task_id(1), &submission(project("p"), &[], None), resolved, &[], present(at(900)), &policy).task;
     Row { name, task, policy }
 }
 

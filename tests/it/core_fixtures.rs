@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use dats::task::{
-    ArtifactId, Decision, Domain, ExecutionMode, Failure, Holder, LeaseId, Options, Output, OutputArtifact, Policy,
-    Priority, ProjectId, QaProfile, RecordId, Report, Resolved, Review, ReviewDecision, ReviewId, ReviewRequest,
-    Started, Submission, TaskId, Tier, Timestamp, Verdict, WorkerId,
+    ArtifactId, Decision, Domain, ExecutionMode, Failure, Holder, LeaseId, Moment, Now, Options, Output,
+    OutputArtifact, Policy, Priority, ProjectId, QaProfile, RecordId, Report, Resolved, Review, ReviewDecision,
+    ReviewId, ReviewRequest, Started, Submission, TaskId, Tier, Timestamp, Verdict, WorkerId,
 };
 use uuid::Uuid;
 
@@ -42,8 +42,18 @@ pub(crate) fn worker() -> WorkerId {
 }
 
 /// Seconds on the tests' own clock.
-pub(crate) fn at(second: i64) -> Timestamp {
-    Timestamp::from_micros(second * 1_000_000)
+pub(crate) fn at(second: i64) -> Moment {
+    Moment::from_micros(second * 1_000_000)
+}
+
+/// A moment while the wall clock shows the same.
+pub(crate) fn present(moment: Moment) -> Now {
+    Now::aligned(calendar(moment))
+}
+
+/// What the wall clock then shows.
+pub(crate) fn calendar(moment: Moment) -> Timestamp {
+    Timestamp::from_micros(moment.as_micros())
 }
 
 /// The configured defaults, with the usual way up and both deadlines set to

@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 
 use dats::task::{
-    Bus, Change, Dependency, Effect, Input, Outcome, Phase, Policy, Refusal, Report, ReviewDecision, Step, Task,
-    Timestamp, apply, submit,
+    Bus, Change, Dependency, Effect, Input, Moment, Outcome, Phase, Policy, Refusal, Report, ReviewDecision, Step,
+    Task, apply, submit,
 };
 
 use crate::core_families::{family_rows, kept, lost, made, number, routing_inputs, spawned};
 use crate::core_fixtures::{
-    at, failed, from_qa, lease_id, output, policy, project, record_id, rejected, resolved, review_completed,
-    review_requested, sent_by, started, submission, task_id, validated, worker,
+    at, calendar, failed, from_qa, lease_id, output, policy, present, project, record_id, rejected, resolved,
+    review_completed, review_requested, sent_by, started, submission, task_id, validated, worker,
 };
 
 /// The time at which the inputs of the table arrive.
@@ -33,10 +33,10 @@ impl Row {
     fn on(bus: Bus, name: &'static str, max_attempts: u32, waits_for: &[u128], not_before: Option<i64>) -> Self {
         let depends_on: Vec<_> = waits_for.iter().map(|&number| task_id(number)).collect();
         let dependencies: Vec<_> = depends_on.iter().map(|&task| (task, Dependency::Open)).collect();
-        let submission = submission(project("p"), &depends_on, not_before.map(at));
+        let submission = submission(project("p"), &depends_on, not_before.map(|second| calendar(at(second))));
         let resolved = resolved(max_attempts, 600, "consensus");
         let policy = Policy { bus, ..policy(None) };
-        let task = submit(task_id(1), &submission, resolved, &dependencies, at(900), &policy).task;
+        let task = submit(task_id(1), &submission, resolved, &dependencies, present(at(900)), &policy).task;
         Self { name, task, policy }
     }
 
@@ -51,7 +51,7 @@ impl Row {
     }
 
     pub(crate) fn then(mut self, second: i64, input: Input) -> Self {
-        let step = apply(&self.task, input, at(second), &self.policy).expect("the way to a row is free");
+        let step = apply(&self.task, input, present(at(second)), &self.policy).expect("the way to a row is free");
         self.task = step.task;
         self
     }
@@ -225,8 +225,13 @@ fn ended_rows() -> Vec<Row> {
     ]
 }
 
+/// When the engine looks at a task again, while the wall clock shows the same as observed time.
+fn timer_of(task: &Task) -> Option<Moment> {
+    task.next_timer().into_iter().chain(task.scheduled_for().map(Moment::aligned)).min()
+}
+
 /// Every input, with the time at which it comes.
-fn inputs(task: &Task) -> Vec<(String, Input, Timestamp)> {
+fn inputs(task: &Task) -> Vec<(String, Input, Moment)> {
     let now = at(NOW);
     let mut inputs = Vec::new();
     let mut add = |name: &str, input, now| inputs.push((name.to_owned(), input, now));
@@ -240,8 +245,8 @@ fn inputs(task: &Task) -> Vec<(String, Input, Timestamp)> {
             add(&name, Input::DependencyEnded { task: task_id(number), end }, now);
         }
     }
-    if let Some(timer) = task.next_timer() {
-        add("tick just before the timer", Input::Tick, Timestamp::from_micros(timer.as_micros() - 1));
+    if let Some(timer) = timer_of(task) {
+        add("tick just before the timer", Input::Tick, Moment::from_micros(timer.as_micros() - 1));
         add("tick at the timer", Input::Tick, timer);
     } else {
         add("tick", Input::Tick, now);
@@ -306,7 +311,7 @@ fn reports(newest: u32) -> Vec<(String, Report)> {
     reports
 }
 
-fn answer(before: &Task, result: Result<Step, Refusal>, now: Timestamp) -> String {
+fn answer(before: &Task, result: Result<Step, Refusal>, now: Moment) -> String {
     let step = match result {
         Ok(step) => step,
         Err(refusal) => return format!("refused: {refusal}"),
@@ -335,8 +340,8 @@ fn answer(before: &Task, result: Result<Step, Refusal>, now: Timestamp) -> Strin
     if after.parked.len() != before.parked.len() {
         let _ = write!(text, ", {} parked", after.parked.len());
     }
-    if after.next_timer() != before.next_timer() {
-        let timer = after.next_timer().map(|timer| timer.since(now));
+    if timer_of(after) != timer_of(before) {
+        let timer = timer_of(after).map(|timer| timer.since(now));
         let _ = write!(text, ", timer {}", timer.map_or("off".to_owned(), |timer| format!("in {timer:?}")));
     }
     if !step.effects.is_empty() {
@@ -386,7 +391,7 @@ fn every_input_in_every_state() {
         for row in rows.iter().filter(|row| row.task.phase() == phase) {
             let _ = writeln!(table, "{}", row.name);
             for (name, input, now) in inputs(&row.task) {
-                let answer = answer(&row.task, apply(&row.task, input, now, &row.policy), now);
+                let answer = answer(&row.task, apply(&row.task, input, present(now), &row.policy), now);
                 let _ = writeln!(table, "  {name} -> {answer}");
             }
         }
@@ -411,11 +416,17 @@ fn every_submission() {
         for (name, dependencies) in choices {
             let dependencies: Vec<_> = (2..).map(task_id).zip(dependencies.iter().cloned()).collect();
             let depends_on: Vec<_> = dependencies.iter().map(|(task, _)| *task).collect();
-            let submission = submission(project("p"), &depends_on, not_before.map(at));
-            let step =
-                submit(task_id(1), &submission, resolved(3, 600, "consensus"), &dependencies, at(NOW), &policy(None));
+            let submission = submission(project("p"), &depends_on, not_before.map(|second| calendar(at(second))));
+            let step = submit(
+                task_id(1),
+                &submission,
+                resolved(3, 600, "consensus"),
+                &dependencies,
+                present(at(NOW)),
+                &policy(None),
+            );
             let effects: Vec<_> = step.effects.iter().map(effect).collect();
-            let timer = step.task.next_timer().map(|timer| timer.since(at(NOW)));
+            let timer = timer_of(&step.task).map(|timer| timer.since(at(NOW)));
             let (phase, waits) = (step.task.phase().as_str(), step.task.waits_for().len());
             assert_eq!((step.outcome, step.task.version), (Outcome::Applied, 1));
             let effects = effects.join("; ");
@@ -431,7 +442,7 @@ fn an_end_is_final_and_a_record_is_made_once() {
         pending_rows().into_iter().chain(running_rows()).chain(ended_rows()).chain(family_rows()).collect();
     for row in &rows {
         for (name, input, now) in inputs(&row.task) {
-            let Ok(step) = apply(&row.task, input, now, &row.policy) else { continue };
+            let Ok(step) = apply(&row.task, input, present(now), &row.policy) else { continue };
             if row.task.status().is_terminal() {
                 assert_eq!(step.task.state, row.task.state, "{}: {name}", row.name);
                 assert!(step.task.parked.is_empty(), "{}: {name}", row.name);

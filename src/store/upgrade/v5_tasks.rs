@@ -1,6 +1,9 @@
 //! Tasks as format 5 has them, frozen, and what they are today: a task was
 //! `running` from the moment it got a slot, whether a worker had it or not.
 //!
+//! Its times are those of the wall clock. Of what counts observed time today the
+//! numbers stay: the axis of observed time begins where the wall clock stood.
+//!
 //! What is converted fits both buses: the engine brings tasks that its bus
 //! does not know in their phase into one that it knows, when it starts.
 
@@ -9,9 +12,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::task::{
-    ArtifactId, Attempt, Children, ClosedAttempt, Completion, Domain, Estimated, Holder, Lease, Mode, OutputArtifact,
-    Parked, Pending, Priority, Product, Progress, ProjectId, QaProfile, Queued, RecordId, ReviewId, Routing, State,
-    Task, TaskError, TaskId, Tier, Timestamp,
+    ArtifactId, Attempt, Children, ClosedAttempt, Completion, Course, Domain, Estimated, Holder, Lease, Mode, Moment,
+    Now, OutputArtifact, Parked, Pending, Priority, Product, Progress, ProjectId, QaProfile, Queued, RecordId,
+    ReviewId, Routing, State, Task, TaskError, TaskId, Tier, Timestamp,
 };
 
 /// A row of `open_tasks` or `finished_tasks`.
@@ -59,9 +62,9 @@ enum StateV5 {
 enum PendingV5 {
     Scheduled { until: Timestamp, waits_for: Vec<TaskId> },
     Blocked { waits_for: Vec<TaskId> },
-    Analyzing { since: Timestamp },
-    Queued { since: Timestamp },
-    Backoff { until: Timestamp },
+    Analyzing { since: Moment },
+    Queued { since: Moment },
+    Backoff { until: Moment },
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,9 +78,9 @@ struct AttemptV5 {
 #[derive(Debug, Deserialize)]
 enum ProgressV5 {
     Dispatched,
-    Leased { lease: Lease, deadline: Timestamp },
-    Validating { product: ProductV5, deadline: Option<Timestamp> },
-    Reviewing { product: ProductV5, review: ReviewId, deadline: Option<Timestamp> },
+    Leased { lease: Lease, deadline: Moment },
+    Validating { product: ProductV5, deadline: Option<Moment> },
+    Reviewing { product: ProductV5, review: ReviewId, deadline: Option<Moment> },
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,7 +109,7 @@ impl From<ProductV5> for Product {
 impl AttemptV5 {
     /// The attempt as it is open today.
     fn opened(self, started_at: Option<Timestamp>, has_slot: bool) -> Attempt {
-        let opened = Attempt::open(self.number, self.dispatched_at, self.dispatched_at);
+        let opened = Attempt::open(self.number, Moment::aligned(self.dispatched_at), Now::aligned(self.dispatched_at));
         Attempt { started_at, executed: self.executed, has_slot, holders: u32::from(started_at.is_some()), ..opened }
     }
 }
@@ -121,16 +124,17 @@ fn running(attempt: AttemptV5, progress: ProgressV5) -> State {
     match progress {
         ProgressV5::Dispatched => match attempt.taken_at {
             Some(taken_at) => {
-                let since = taken_at.before(attempt.executed);
+                let since = Moment::aligned(taken_at).before(attempt.executed);
                 let progress = Progress::Started { worker: None, since, inferred: true };
                 State::Running { attempt: attempt.opened(Some(taken_at), true), progress }
             }
-            None => {
-                State::Pending(Pending::Dispatched { attempt: attempt.opened(was_executed, true), at: dispatched_at })
-            }
+            None => State::Pending(Pending::Dispatched {
+                attempt: attempt.opened(was_executed, true),
+                at: Moment::aligned(dispatched_at),
+            }),
         },
         ProgressV5::Leased { lease, deadline } => {
-            let started_at = was_executed.unwrap_or(lease.since);
+            let started_at = was_executed.unwrap_or(Timestamp::from_micros(lease.since.as_micros()));
             State::Running {
                 attempt: attempt.opened(Some(started_at), true),
                 progress: Progress::Leased { lease, deadline },
@@ -220,6 +224,7 @@ impl From<TaskV5> for Task {
             closed: old.closed,
             parked: old.parked,
             state,
+            course: Course::default(),
         }
     }
 }

@@ -48,6 +48,10 @@ pub(super) enum Command {
         number: usize,
         paused: bool,
     },
+    /// The wall clock is set: by how many seconds it is ahead of observed time then.
+    SetClock {
+        ahead: i64,
+    },
     /// Time goes on (or back); `late`: the timers are not looked at yet.
     Time {
         millis: i64,
@@ -159,5 +163,6 @@ pub(super) fn commands() -> impl Strategy<Value = Command> {
             .prop_map(|(is_project, number, paused)| Command::Pause { is_project, number, paused }),
         5 => (-500_i64..12_000, prop::bool::weighted(0.2)).prop_map(|(millis, late)| Command::Time { millis, late }),
         1 => (0_i64..700_000).prop_map(|millis| Command::Time { millis, late: false }),
+        1 => (-900_i64..2000).prop_map(|ahead| Command::SetClock { ahead }),
     ]
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dats::task::{
-    Bus, Completion, Dependency, Input, Phase, Policy, RecordStatus, Report, Resolved, State, Status, TaskId,
-    Timestamp, submit,
+    Bus, Completion, Dependency, Input, Moment, Phase, Policy, RecordStatus, Report, Resolved, State, Status, TaskId,
+    submit,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -104,6 +104,10 @@ impl Pair {
             }
             Command::Pause { is_project, number, paused } => self.pause(*is_project, *number, *paused),
             Command::Time { millis, late } => self.time(*millis, *late),
+            Command::SetClock { ahead } => {
+                self.world.ahead = *ahead;
+                self.time(0, false);
+            }
         }
     }
 
@@ -129,7 +133,8 @@ impl Pair {
         let mut depends_on: Vec<_> = wish.depends_on.iter().filter_map(|task| self.pick(*task)).collect();
         depends_on.dedup();
         let now = self.world.now;
-        let not_before = wish.wait.map(|wait| self.in_seconds(wait));
+        let present = self.world.present();
+        let not_before = wish.wait.map(|wait| present.calendar(self.in_seconds(wait)));
         let how_far = |task: &TaskId| match self.world.tasks[task].status() {
             Status::Completed => Dependency::Completed(Vec::new()),
             Status::Failed | Status::Cancelled => Dependency::Lost,
@@ -139,7 +144,7 @@ impl Pair {
         let profile = if wish.qa { "consensus" } else { "none" };
         let resolved = Resolved { priority: wish.priority, ..resolved(wish.max_attempts, wish.timeout, profile) };
         let submission = submission(project(PROJECTS[wish.project]), &depends_on, not_before);
-        let step = submit(id, &submission, resolved, &dependencies, now, &self.world.policy);
+        let step = submit(id, &submission, resolved, &dependencies, present, &self.world.policy);
         self.world.add(step);
 
         let mut entry = Entry::new(wish.project, wish.priority, now);
@@ -148,10 +153,10 @@ impl Pair {
         entry.qa = wish.qa;
         let waits = dependencies.iter().filter(|(_, dependency)| *dependency == Dependency::Open);
         entry.waits = waits.map(|(task, _)| *task).collect();
-        entry.until = not_before.filter(|until| *until > now);
+        entry.scheduled = not_before.filter(|until| *until > present.wall);
         entry.phase = if dependencies.iter().any(|(_, dependency)| *dependency == Dependency::Lost) {
             Phase::Failed
-        } else if not_before > Some(now) {
+        } else if not_before > Some(present.wall) {
             Phase::Scheduled
         } else if entry.waits.is_empty() {
             Phase::Queued
@@ -176,9 +181,10 @@ impl Pair {
     }
 
     fn time(&mut self, millis: i64, late: bool) {
-        let now = Timestamp::from_micros(self.world.now.as_micros() + millis * 1000);
+        let now = Moment::from_micros(self.world.now.as_micros() + millis * 1000);
         self.world.now = now;
         self.model.now = now;
+        self.model.wall = self.world.present().wall;
         if !late {
             self.world.tick();
             self.model.tick();
@@ -195,8 +201,8 @@ impl Pair {
         self.sent.push((task, report));
     }
 
-    fn in_seconds(&self, seconds: i64) -> Timestamp {
-        Timestamp::from_micros(self.world.now.as_micros() + seconds * 1_000_000)
+    fn in_seconds(&self, seconds: i64) -> Moment {
+        Moment::from_micros(self.world.now.as_micros() + seconds * 1_000_000)
     }
 
     fn lease_of(&mut self, task: TaskId, right: bool) -> dats::task::LeaseId {
@@ -289,6 +295,7 @@ impl Pair {
 
     /// Workers and QA answer from now on: everything ends.
     fn drain(&mut self) {
+        self.step(&Command::SetClock { ahead: 3000 });
         for project in 0..PROJECTS.len() {
             self.step(&Command::Limit { project, limit: Some(1) });
             for is_project in [true, false] {
@@ -320,7 +327,7 @@ impl Pair {
 
     fn check_ends(&self) {
         for task in self.world.tasks.values() {
-            assert!(task.parked.is_empty() && task.next_timer().is_none());
+            assert!(task.parked.is_empty() && task.next_timer().is_none() && task.scheduled_for().is_none());
             if let State::Completed { by: Completion::Attempt { product, .. }, .. } = &task.state {
                 let status = self.world.records[&product.record].2;
                 assert!(matches!(status, RecordStatus::Passed | RecordStatus::HumanApproved), "{task:?}");

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dats::task::{
-    ArtifactId, Bus, Decision, Holder, LeaseId, Output, Phase, Priority, Report, ReviewDecision, ReviewId, TaskId,
-    Timestamp,
+    ArtifactId, Bus, Decision, Holder, LeaseId, Moment, Output, Phase, Priority, Report, ReviewDecision, ReviewId,
+    TaskId, Timestamp,
 };
 
 /// Longest wait for an output, as in the tests' policy.
@@ -26,25 +26,26 @@ pub(crate) struct Entry {
     pub(crate) tier: usize,
     pub(crate) project: usize,
     pub(crate) waits: BTreeSet<TaskId>,
-    pub(crate) parked: Vec<(Timestamp, Report)>,
+    pub(crate) parked: Vec<(Moment, Report)>,
     /// The attempts that produced something.
     pub(crate) recorded: BTreeSet<u32>,
     pub(crate) priority: Priority,
     pub(crate) max_attempts: u32,
     pub(crate) timeout: Duration,
     pub(crate) qa: bool,
-    /// End of `scheduled`, or of the pause after a release; end of `backoff`
-    /// once it is known.
-    pub(crate) until: Option<Timestamp>,
+    /// End of `scheduled`, by the wall clock.
+    pub(crate) scheduled: Option<Timestamp>,
+    /// End of the pause after a release; end of `backoff` once it is known.
+    pub(crate) until: Option<Moment>,
     /// Start of `queued`, which a lost lease does not change, or of `backoff`.
-    pub(crate) since: Timestamp,
+    pub(crate) since: Moment,
     /// Whether the newest attempt is open, and whether it holds a slot.
     open: bool,
     slot: bool,
     used: Duration,
-    lease: Option<(LeaseId, Timestamp, Timestamp)>,
+    lease: Option<(LeaseId, Moment, Moment)>,
     /// Since when a worker has it from a broker, and whether it has said so.
-    taken: Option<(Timestamp, bool)>,
+    taken: Option<(Moment, bool)>,
     /// The worker that has it, or has sent its output.
     holder: Holder,
     holders: u32,
@@ -52,7 +53,7 @@ pub(crate) struct Entry {
     releases: u32,
     /// From workers that did not hold the attempt.
     foreign: BTreeSet<ArtifactId>,
-    due: Option<Timestamp>,
+    due: Option<Moment>,
     output: BTreeSet<ArtifactId>,
     late: BTreeSet<ArtifactId>,
     closed: BTreeSet<ArtifactId>,
@@ -69,7 +70,9 @@ pub(crate) struct Model {
     pub(crate) tasks: BTreeMap<TaskId, Entry>,
     brokered: bool,
     pub(crate) limits: Vec<usize>,
-    pub(crate) now: Timestamp,
+    pub(crate) now: Moment,
+    /// What the wall clock shows, which can be set.
+    pub(crate) wall: Timestamp,
     /// Longest validation and longest review.
     pub(crate) patience: Option<Duration>,
     pub(crate) dead_letters: usize,
@@ -88,7 +91,7 @@ enum Settled {
 }
 
 impl Entry {
-    pub(crate) fn new(project: usize, priority: Priority, now: Timestamp) -> Self {
+    pub(crate) fn new(project: usize, priority: Priority, now: Moment) -> Self {
         Self {
             phase: Phase::Queued,
             version: 1,
@@ -102,6 +105,7 @@ impl Entry {
             max_attempts: 1,
             timeout: Duration::ZERO,
             qa: true,
+            scheduled: None,
             until: None,
             since: now,
             open: false,
@@ -165,7 +169,7 @@ impl Entry {
         }
     }
 
-    fn close(&mut self, again: bool, escalate: bool, now: Timestamp) {
+    fn close(&mut self, again: bool, escalate: bool, now: Moment) {
         self.closed.append(&mut self.output);
         self.closed.append(&mut self.late);
         self.closed_reviews.extend(self.review.take());
@@ -188,7 +192,7 @@ impl Entry {
         self.look_at_parked_again(now, None);
     }
 
-    fn look_at_parked_again(&mut self, now: Timestamp, patience: Option<Duration>) {
+    fn look_at_parked_again(&mut self, now: Moment, patience: Option<Duration>) {
         for (until, report) in std::mem::take(&mut self.parked) {
             if self.settle(&report, now, patience) == Settled::Early {
                 self.parked.push((until, report));
@@ -196,7 +200,7 @@ impl Entry {
         }
     }
 
-    fn settle(&mut self, report: &Report, now: Timestamp, patience: Option<Duration>) -> Settled {
+    fn settle(&mut self, report: &Report, now: Moment, patience: Option<Duration>) -> Settled {
         let settled = self.take(report, now, patience);
         let (artifact, review) = match report {
             Report::ReviewRequested(request) => (request.artifact.as_ref(), &request.review),
@@ -217,7 +221,7 @@ impl Entry {
         settled
     }
 
-    fn take(&mut self, report: &Report, now: Timestamp, patience: Option<Duration>) -> Settled {
+    fn take(&mut self, report: &Report, now: Moment, patience: Option<Duration>) -> Settled {
         let (artifact, review) = match report {
             Report::Verdict(verdict) => (Some(&verdict.artifact), None),
             Report::ReviewRequested(request) => (request.artifact.as_ref(), Some(&request.review)),
@@ -267,7 +271,7 @@ impl Entry {
         Settled::Applied
     }
 
-    fn output(&mut self, output: &Output, brokered: bool, now: Timestamp, patience: Option<Duration>) -> &'static str {
+    fn output(&mut self, output: &Output, brokered: bool, now: Moment, patience: Option<Duration>) -> &'static str {
         let number = match output.attempt {
             Some(number) => number,
             None if self.phase == Phase::Queued && self.attempt == 0 => 1,
@@ -306,7 +310,7 @@ impl Entry {
         "stale"
     }
 
-    fn take_output(&mut self, ids: BTreeSet<ArtifactId>, sender: &Holder, now: Timestamp, patience: Option<Duration>) {
+    fn take_output(&mut self, ids: BTreeSet<ArtifactId>, sender: &Holder, now: Moment, patience: Option<Duration>) {
         self.open_attempt();
         self.recorded.insert(self.attempt);
         self.version += 1;
@@ -333,14 +337,9 @@ impl Entry {
 }
 
 impl Model {
-    pub(crate) fn new(
-        bus: Bus,
-        limits: Vec<usize>,
-        aging: Duration,
-        patience: Option<Duration>,
-        now: Timestamp,
-    ) -> Self {
-        Self { brokered: bus == Bus::Broker, limits, now, patience, aging, ..Self::default() }
+    pub(crate) fn new(bus: Bus, limits: Vec<usize>, aging: Duration, patience: Option<Duration>, now: Moment) -> Self {
+        let wall = crate::core_fixtures::calendar(now);
+        Self { brokered: bus == Bus::Broker, limits, now, wall, patience, aging, ..Self::default() }
     }
 
     fn entry(&mut self, task: TaskId) -> &mut Entry {
@@ -380,13 +379,13 @@ impl Model {
     }
 
     pub(crate) fn tick(&mut self) {
-        let now = self.now;
+        let (now, wall) = (self.now, self.wall);
         for task in self.tasks.keys().copied().collect::<Vec<_>>() {
             let entry = self.entry(task);
             let before = entry.parked.len();
             entry.parked.retain(|(until, _)| *until > now);
             let expired = before - entry.parked.len();
-            if entry.timer(now) {
+            if entry.timer(now, wall) {
                 entry.version += 1;
             }
             self.dead_letters += expired;
@@ -420,7 +419,7 @@ impl Model {
         "applied"
     }
 
-    pub(crate) fn renew(&mut self, task: TaskId, id: LeaseId, to: Timestamp) -> &'static str {
+    pub(crate) fn renew(&mut self, task: TaskId, id: LeaseId, to: Moment) -> &'static str {
         match &mut self.entry(task).lease {
             Some((held, _, until)) if *held == id => *until = to,
             _ => return "refused",
@@ -447,7 +446,7 @@ impl Model {
     }
 
     /// A worker got `task`: it must have been the right one to give.
-    pub(crate) fn leased(&mut self, task: TaskId, id: LeaseId, until: Timestamp) {
+    pub(crate) fn leased(&mut self, task: TaskId, id: LeaseId, until: Moment) {
         let entry = &self.tasks[&task];
         assert_eq!(entry.phase, Phase::Queued);
         let (project, tier) = (entry.project, entry.tier);

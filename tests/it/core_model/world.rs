@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use dats::task::{
-    Admission, Bus, Change, Effect, End, Input, Pending, Place, Policy, Progress, ProjectId, Queued, RecordId,
-    RecordStatus, State, Status, Step, Task, TaskId, Tier, Timestamp, apply,
+    Admission, Bus, Change, Effect, End, Input, Moment, Now, Pending, Place, Policy, Progress, ProjectId, Queued,
+    RecordId, RecordStatus, State, Status, Step, Task, TaskId, Tier, Timestamp, apply,
 };
 
 /// The running system, without any I/O.
 pub(crate) struct World {
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) admission: Admission,
-    pub(crate) now: Timestamp,
+    pub(crate) now: Moment,
+    /// What the wall clock is ahead of observed time, in seconds; negative: behind.
+    pub(crate) ahead: i64,
     pub(crate) policy: Policy,
     pub(crate) records: BTreeMap<RecordId, (TaskId, u32, RecordStatus)>,
     pub(crate) dead_letters: usize,
@@ -23,11 +25,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(policy: Policy, aging: Duration, limit: u32, now: Timestamp) -> Self {
+    pub(crate) fn new(policy: Policy, aging: Duration, limit: u32, now: Moment) -> Self {
         Self {
             tasks: BTreeMap::new(),
             admission: Admission::new(aging, limit),
             now,
+            ahead: 0,
             policy,
             records: BTreeMap::new(),
             dead_letters: 0,
@@ -35,6 +38,12 @@ impl World {
             dependents: BTreeMap::new(),
             ended: VecDeque::new(),
         }
+    }
+
+    /// Observed time and what the wall clock shows.
+    pub(crate) fn present(&self) -> Now {
+        let wall = Timestamp::from_micros(self.now.as_micros() + self.ahead * 1_000_000);
+        Now { observed: self.now, wall }
     }
 
     /// A task that was just submitted.
@@ -50,14 +59,16 @@ impl World {
     /// One input, and the ends that follow from it. The answer's name.
     pub(crate) fn input(&mut self, task: TaskId, input: &Input) -> &'static str {
         let before = self.tasks[&task].clone();
-        let result = apply(&before, input.clone(), self.now, &self.policy);
-        assert_eq!(result, apply(&before, input.clone(), self.now, &self.policy), "a replay differs");
+        let result = apply(&before, input.clone(), self.present(), &self.policy);
+        assert_eq!(result, apply(&before, input.clone(), self.present(), &self.policy), "a replay differs");
         let Ok(step) = result else { return "refused" };
         check_step(&before, &step);
         self.carry_out(&step);
         if *input == Input::Tick {
             let timer = step.task.next_timer();
-            assert!(timer.is_none_or(|timer| timer > self.now), "a timer is due after its tick: {:?}", step.task);
+            let is_ahead = timer.is_none_or(|timer| timer > self.now);
+            let waits = step.task.scheduled_for().is_none_or(|time| time > self.present().wall);
+            assert!(is_ahead && waits, "a timer is due after its tick: {:?}", step.task);
         }
         self.keep(Some(&before), step.task);
         self.spread();
@@ -65,7 +76,11 @@ impl World {
     }
 
     pub(crate) fn tick(&mut self) {
-        let due = |task: &&Task| task.next_timer().is_some_and(|timer| timer <= self.now);
+        let now = self.present();
+        let due = |task: &&Task| {
+            task.next_timer().is_some_and(|timer| timer <= now.observed)
+                || task.scheduled_for().is_some_and(|time| time <= now.wall)
+        };
         let due: Vec<_> = self.tasks.values().filter(due).map(|task| task.id).collect();
         for task in due {
             self.input(task, &Input::Tick);
@@ -119,6 +134,7 @@ impl World {
 
     fn keep(&mut self, before: Option<&Task>, after: Task) {
         round_trip(&after);
+        realign_and_back(&after);
         let project = after.project.clone();
         let (was_queued, queued) = (before.and_then(queue_place), queue_place(&after));
         if let Some(place) = was_queued.filter(|_| was_queued != queued) {
@@ -184,6 +200,7 @@ fn visible(task: &Task) -> Task {
     task.parked.clear();
     task.version = 0;
     task.updated_at = Timestamp::default();
+    task.course.updated = None;
     for closed in &mut task.closed {
         closed.artifacts.clear();
         closed.reviews.clear();
@@ -194,7 +211,7 @@ fn visible(task: &Task) -> Task {
         foreign.artifacts.clear();
     }
     match &mut task.state {
-        State::Running { progress: Progress::Leased { lease, .. }, .. } => lease.until = Timestamp::default(),
+        State::Running { progress: Progress::Leased { lease, .. }, .. } => lease.until = Moment::default(),
         State::Running {
             progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
         } => {
@@ -237,6 +254,18 @@ fn check_step(before: &Task, step: &Step) {
     let ended = after.status().is_terminal() && !before.status().is_terminal();
     assert_eq!(ends, i32::from(ended), "finished is said once, at the end");
     assert!(!ended || published_last, "something is said after the end");
+}
+
+/// What is brought onto another axis of observed time waits as long as before.
+fn realign_and_back(task: &Task) {
+    const DAY: Duration = Duration::from_hours(24);
+    let written = Now { observed: task.course.updated.expect("it is kept"), wall: task.updated_at };
+    let mut moved = task.clone();
+    assert!(!moved.realign(written) && moved == *task, "the same axis");
+    assert!(moved.realign(Now { observed: written.after(DAY), ..written }));
+    assert_eq!(moved.next_timer(), task.next_timer().map(|timer| timer.after(DAY)));
+    assert_eq!((moved.scheduled_for(), moved.execution()), (task.scheduled_for(), task.execution()));
+    assert!(moved.realign(written) && moved == *task, "the way back");
 }
 
 fn round_trip(task: &Task) {

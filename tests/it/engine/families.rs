@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dats::engine::{NewCheckpoint, RollbackRequest, RoutingJob, Settings};
 use dats::task::{
-    Analysis, CheckpointId, Context, Decomposition, Domain, Estimate, Finding, Mode, OnChildFailure, Outcome,
-    QaProfile, RoutingStep, Subtask, TaskId, Timestamp,
+    Analysis, CheckpointId, Context, Decomposition, Domain, Estimate, Finding, Mode, Now, OnChildFailure, Outcome,
+    QaProfile, RoutingStep, Subtask, TaskId,
 };
 
 use crate::support::fixtures::{
@@ -92,7 +92,7 @@ struct Life {
     tasks: Vec<TaskId>,
     checkpoints: Vec<CheckpointId>,
     rolled_back: usize,
-    now: Timestamp,
+    now: Now,
 }
 
 impl Life {

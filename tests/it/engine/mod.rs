@@ -4,6 +4,7 @@
 mod answered;
 mod bindings;
 mod checkpoints;
+mod clock;
 mod estimates;
 mod events;
 mod families;

@@ -10,7 +10,9 @@ use dats::engine::{
 };
 use dats::lineage::{Flag, Graph, Relationship};
 use dats::store::{About, Batch, Checkpoint, LineageRow, Store};
-use dats::task::{CheckpointId, Outcome, QaProfile, RecordId, RecordStatus, Report, Seq, Stale, TaskId, Timestamp};
+use dats::task::{
+    CheckpointId, Now, Outcome, QaProfile, RecordId, RecordStatus, Report, Seq, Stale, TaskId, Timestamp,
+};
 
 use crate::support::fixtures::{CACHE_BYTES, artifact, output_report, project, settings, submission, tier};
 use crate::support::service::{Service, task_of};
@@ -359,5 +361,5 @@ fn fill(store: &Store, count: u32) {
         batch.put_lineage(id, &row).unwrap();
     }
     batch.put_checkpoint(&the_beginning()).unwrap();
-    batch.commit(store, Timestamp::from_micros(i64::from(count + 2) * 1_000_000)).unwrap();
+    batch.commit(store, Now::aligned(Timestamp::from_micros(i64::from(count + 2) * 1_000_000))).unwrap();
 }

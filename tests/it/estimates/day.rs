@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::f64::consts::TAU;
 
 use dats::task::{
-    Admission, Domain, Estimator, Input, Pending, Place, Policy, Priority, ProjectId, Resolved, State, Status, Step,
-    Task, TaskId, Tier, Timestamp, apply, submit,
+    Admission, Domain, Estimator, Input, Moment, Pending, Place, Policy, Priority, ProjectId, Resolved, State, Status,
+    Step, Task, TaskId, Tier, apply, submit,
 };
 
 use crate::core_fixtures::{
-    failed, lease_id, output, policy, project, record_id, resolved, submission, task_id, tier, worker,
+    failed, lease_id, output, policy, present, project, record_id, resolved, submission, task_id, tier, worker,
 };
 use crate::support::random::{Random, from_environment};
 
@@ -46,8 +46,8 @@ enum Event {
 struct Day {
     random: Random,
     policy: Policy,
-    now: Timestamp,
-    events: BinaryHeap<Reverse<(Timestamp, u64, Event)>>,
+    now: Moment,
+    events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
     tasks: BTreeMap<TaskId, Task>,
     admission: Admission,
     idle: BTreeMap<Tier, usize>,
@@ -66,7 +66,7 @@ impl Day {
         let mut day = Self {
             random: Random::new(seed),
             policy,
-            now: Timestamp::default(),
+            now: Moment::default(),
             events: BinaryHeap::new(),
             tasks: BTreeMap::new(),
             admission,
@@ -92,7 +92,7 @@ impl Day {
     }
 
     fn seconds(&self) -> f64 {
-        self.now.since(Timestamp::default()).as_secs_f64()
+        self.now.since(Moment::default()).as_secs_f64()
     }
 
     /// Between 0 and 1, never 0.
@@ -161,7 +161,7 @@ impl Day {
         let wanted = Resolved { tier: tier(TIERS[place].0), domain, priority, ..resolved(3, 36_000, "none") };
         let id = task_id(u128::from(self.number()));
         let submission = submission(project(project_name), &[], None);
-        let Step { mut task, .. } = submit(id, &submission, wanted, &[], self.now, &self.policy);
+        let Step { mut task, .. } = submit(id, &submission, wanted, &[], present(self.now), &self.policy);
         let ahead = self.admission.ahead(&task.project, task.priority);
         let slots = self.admission.slots(&task.project);
         task.estimate = self.estimator.estimate(&task.tier, &task.domain, ahead, slots, self.now);
@@ -184,7 +184,7 @@ impl Day {
 
     fn input(&mut self, task: TaskId, input: Input) {
         let before = self.tasks[&task].clone();
-        let step = apply(&before, input, self.now, &self.policy).expect("to be taken");
+        let step = apply(&before, input, present(self.now), &self.policy).expect("to be taken");
         self.keep(Some(&before), step.task);
     }
 
@@ -236,11 +236,16 @@ fn judged(day: &Day) -> Judged {
     let estimated = estimated.filter(|task| task.status() == Status::Completed).skip(FIRST);
     let (mut kept, mut hours, mut generous) = (0, [(0_u32, 0_u32); 8], Vec::new());
     for task in estimated {
-        let (ended, estimate) = (task.ended_at().expect("it ended"), task.estimate.as_ref().expect("it has one"));
+        let (ended, estimate) = (task.ended().expect("it ended"), task.estimate.as_ref().expect("it has one"));
         kept += u32::from(ended <= estimate.at);
         let hours = &mut hours[usize::try_from(task.created_at.as_millis() / (3 * 3_600_000)).expect("a day")];
         *hours = (hours.0 + u32::from(ended <= estimate.at), hours.1 + 1);
-        generous.push(estimate.at.since(task.created_at).div_duration_f64(ended.since(task.created_at)));
+        generous.push(
+            estimate
+                .at
+                .since(Moment::aligned(task.created_at))
+                .div_duration_f64(ended.since(Moment::aligned(task.created_at))),
+        );
     }
     generous.sort_unstable_by(f64::total_cmp);
     let count = generous.len();

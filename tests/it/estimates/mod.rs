@@ -6,12 +6,12 @@ mod day;
 use std::time::Duration;
 
 use dats::task::{
-    Child, Cohort, Domain, Estimated, Estimator, Input, Resolved, Step, Task, Tier, Timestamp, apply, spawn, submit,
+    Child, Cohort, Domain, Estimated, Estimator, Input, Moment, Resolved, Step, Task, Tier, apply, spawn, submit,
 };
 use proptest::prelude::*;
 
 use crate::core_fixtures::{
-    at, failed, lease_id, output, policy, project, record_id, resolved, submission, task_id, tier, worker,
+    at, failed, lease_id, output, policy, present, project, record_id, resolved, submission, task_id, tier, worker,
 };
 use crate::support::random::Random;
 
@@ -23,7 +23,7 @@ fn domain(name: &str) -> Domain {
 fn queued(tier_name: &str, domain_name: &str, estimate: Option<Estimated>) -> Task {
     let wanted = Resolved { tier: tier(tier_name), domain: domain(domain_name), ..resolved(1, 600, "none") };
     let Step { mut task, .. } =
-        submit(task_id(1), &submission(project("p"), &[], None), wanted, &[], Timestamp::default(), &policy(None));
+        submit(task_id(1), &submission(project("p"), &[], None), wanted, &[], present(at(0)), &policy(None));
     task.estimate = estimate;
     task
 }
@@ -31,10 +31,10 @@ fn queued(tier_name: &str, domain_name: &str, estimate: Option<Estimated>) -> Ta
 /// The same task, leased at once and ended by a report after `took`.
 fn ended(task: &Task, took: Duration, good: bool) -> Task {
     let policy = policy(None);
-    let task = apply(task, lease(1), Timestamp::default(), &policy).expect("to be leased").task;
+    let task = apply(task, lease(1), present(at(0)), &policy).expect("to be leased").task;
     let report = if good { output(None, "a", &[]) } else { failed(None, false) };
     let input = Input::Report { report, record: record_id(1), raw: String::new(), event: None };
-    apply(&task, input, Timestamp::default().after(took), &policy).expect("to be taken").task
+    apply(&task, input, present(at(0).after(took)), &policy).expect("to be taken").task
 }
 
 fn lease(number: u128) -> Input {
@@ -43,7 +43,7 @@ fn lease(number: u128) -> Input {
 
 /// The estimate of a task for which a slot is free.
 fn foretold(estimator: &Estimator, tier_name: &str, domain_name: &str) -> Option<Estimated> {
-    estimator.estimate(&tier(tier_name), &domain(domain_name), [], (0, 1), Timestamp::default())
+    estimator.estimate(&tier(tier_name), &domain(domain_name), [], (0, 1), Moment::default())
 }
 
 /// A task of this kind comes, gets its estimate and takes so long.
@@ -101,12 +101,12 @@ fn an_escalated_task_teaches_the_tier_it_was_submitted_for() {
     task.qa_profile = dats::task::QaProfile::new("strict").expect("a profile");
     let report = |task: &Task, report, second| {
         let input = Input::Report { report, record: record_id(1), raw: String::new(), event: None };
-        apply(task, input, at(second), &policy).expect("to be taken").task
+        apply(task, input, present(at(second)), &policy).expect("to be taken").task
     };
-    let admit = |task: &Task, second| apply(task, lease(2), at(second), &policy).expect("to be leased").task;
+    let admit = |task: &Task, second| apply(task, lease(2), present(at(second)), &policy).expect("to be leased").task;
     let task = report(&admit(&task, 0), output(None, "a", &[]), 1);
     let task = report(&task, crate::core_fixtures::rejected("a"), 2);
-    let task = apply(&task, Input::Tick, at(2), &policy).expect("to be queued").task;
+    let task = apply(&task, Input::Tick, present(at(2)), &policy).expect("to be queued").task;
     let task = report(&admit(&task, 3), output(None, "b", &[]), 6);
     let task = report(&task, crate::core_fixtures::validated("b"), 7);
     assert_eq!(task.tier, tier("large"));
@@ -158,7 +158,7 @@ fn what_was_told_of_a_whole_is_not_held_against_its_parts() {
     let whole = queued("small", "analysis", foretold(&estimator, "small", "analysis"));
     let part =
         Child { id: task_id(2), description: "x".to_owned(), domain: None, routing: None, depends_on: Vec::new() };
-    let part = spawn(&whole, &part, at(5), &policy(None)).task;
+    let part = spawn(&whole, &part, present(at(5)), &policy(None)).task;
     assert!(whole.estimate.is_some() && part.estimate.is_none());
 }
 
@@ -192,7 +192,7 @@ fn whatever_the_distribution_the_share_holds() {
         for _ in 0..count {
             let took = draw(&mut random);
             let told = live(&mut estimator, "small", "analysis", took);
-            kept += u32::from(told.is_some_and(|told| told.at >= Timestamp::default().after(took)));
+            kept += u32::from(told.is_some_and(|told| told.at >= Moment::default().after(took)));
         }
         let share = f64::from(kept) / f64::from(count);
         println!("{name}: {share}");
@@ -206,9 +206,7 @@ fn kinds_are_bounded_and_the_one_unused_for_longest_goes() {
     let mut kept = std::collections::BTreeSet::new();
     for number in 0_u32..1500 {
         let mut task = ended(&queued("small", &format!("d{number}"), None), SECOND, true);
-        if let dats::task::State::Completed { at: end, .. } = &mut task.state {
-            *end = at(i64::from(number) + 1);
-        }
+        task.course.ended = Some(at(i64::from(number) + 1));
         estimator.learn(&task);
         for (cohort, statistics) in estimator.take_changed() {
             if statistics.is_some() {

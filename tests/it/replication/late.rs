@@ -62,7 +62,7 @@ async fn an_orderly_stop_copies_what_timers_do_until_its_end() {
     let setup = setup(&database.url()).with("DATS__STORAGE__BATCH_ROWS", "1000");
     let server = setup.start();
     let client = Client::new(&server.address);
-    let begin = Clock::new().now().after(Duration::from_millis(500));
+    let begin = Clock::new().wall().after(Duration::from_millis(500));
     let tasks: Vec<_> = (0..1000)
         .map(|place| {
             let due = begin.after(Duration::from_millis(4) * place).to_string();

@@ -9,7 +9,9 @@ use dats::lineage::{Flag, Graph, fact_of, statements_of};
 use dats::store::{
     Checkpoint, Counters, LogEntry, PageBudget, Record, RecordPlace, Recovered, ScanFilter, Standing, Store, View,
 };
-use dats::task::{Change, EventHash, Outcome, Phase, ProjectId, RecordId, Seq, Status, Task, TaskId, Timestamp};
+use dats::task::{
+    Change, EventHash, Moment, Outcome, Phase, ProjectId, RecordId, Seq, Status, Task, TaskId, Timestamp,
+};
 use sha2::{Digest, Sha256};
 
 /// What a store held when it was checked.
@@ -89,14 +91,11 @@ fn tasks(recovered: &Recovered, view: &View) -> Result<BTreeMap<TaskId, Task>> {
         ensure!(view.task(task.id)?.as_ref() == Some(task), "{} is open and finished", task.id);
         ensure!(tasks.insert(task.id, task.clone()).is_none(), "{} is open twice", task.id);
     }
-    let finished = view.ended_before(Timestamp::from_micros(i64::MAX), usize::MAX)?;
+    let finished = view.ended_before(Moment::from_micros(i64::MAX), usize::MAX)?;
     for (id, project, status, ended_at_ms) in &finished {
         let task = view.task(*id)?.with_context(|| format!("{id} has ended and has no row"))?;
         ensure!(task.id == *id && task.status() == *status && task.project == *project, "the end of {id} is wrong");
-        ensure!(
-            task.ended_at().map(Timestamp::as_millis) == Some(*ended_at_ms),
-            "the time of the end of {id} is wrong"
-        );
+        ensure!(task.ended().map(Moment::as_millis) == Some(*ended_at_ms), "the time of the end of {id} is wrong");
         ensure!(tasks.insert(*id, task).is_none(), "{id} is in two tables");
     }
     let (open, ended) = (u64::try_from(recovered.open.len())?, u64::try_from(finished.len())?);
@@ -147,7 +146,7 @@ fn log(recovered: &Recovered, view: &View) -> Result<Vec<(Seq, LogEntry)>> {
         ensure!(seq.0 == place, "position {seq} stands where {place} should");
     }
     ensure!(u64::try_from(entries.len())? == recovered.head.0, "the head is {}", recovered.head);
-    ensure!(entries.is_sorted_by_key(|(_, entry)| entry.at), "time went back");
+    ensure!(entries.is_sorted_by_key(|(_, entry)| entry.moment()), "observed time went back");
     Ok(entries)
 }
 
@@ -156,7 +155,10 @@ fn histories(view: &View, tasks: &BTreeMap<TaskId, Task>, entries: &[(Seq, LogEn
     let mut count = 0;
     for (seq, entry) in entries {
         let Some(task) = entry.task() else { continue };
-        expected.entry(task).or_default().push((*seq, LogEntry { event: None, ..entry.clone() }));
+        expected
+            .entry(task)
+            .or_default()
+            .push((*seq, LogEntry { event: None, observed: Moment::default(), ..entry.clone() }));
         count += 1;
     }
     for id in tasks.keys() {

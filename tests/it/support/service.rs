@@ -21,13 +21,17 @@ pub(crate) struct Service {
     writer: Option<WriterThread>,
     dir: TempDir,
     events: u64,
+    clock: Clock,
+    /// What its wall clock is ahead of the machine's, in microseconds.
+    ahead: i64,
 }
 
 impl Service {
     pub(crate) fn new(settings: Settings) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let (engine, writer) = start(&dir, &settings);
-        Self { engine: Some(engine), settings, writer: Some(writer), dir, events: 0 }
+        let clock = Clock::new();
+        let (engine, writer) = start(&dir, &settings, &clock);
+        Self { engine: Some(engine), settings, writer: Some(writer), dir, events: 0, clock, ahead: 0 }
     }
 
     /// Stops and starts again. In between every invariant must hold; the log
@@ -51,6 +55,31 @@ impl Service {
         self.check_and_start(None, change)
     }
 
+    /// Its clock.
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Sets its wall clock ahead, or back.
+    pub(crate) fn set_wall(&mut self, seconds: i64) {
+        self.ahead += seconds * 1_000_000;
+        self.clock.step_wall(seconds * 1_000_000);
+    }
+
+    /// Lets time go by.
+    pub(crate) fn advance(&mut self, duration: Duration) {
+        self.ahead += i64::try_from(duration.as_micros()).expect("not that long");
+        self.clock.advance(duration);
+    }
+
+    /// Stops, and starts again while the wall clock shows so many seconds more
+    /// than it would, or less.
+    pub(crate) fn restart_at(mut self, seconds: i64) -> Self {
+        self.stop();
+        self.ahead += seconds * 1_000_000;
+        self.reopen_stopped()
+    }
+
     /// Stops the writer; the handle stays.
     pub(crate) fn stop_writer(&mut self) {
         self.writer.take().expect("it runs").stop().expect("a clean end");
@@ -64,7 +93,9 @@ impl Service {
     }
 
     fn reopen_stopped(mut self) -> Self {
-        let (engine, writer) = start(&self.dir, &self.settings);
+        self.clock = Clock::new();
+        self.clock.step_wall(self.ahead);
+        let (engine, writer) = start(&self.dir, &self.settings, &self.clock);
         (self.engine, self.writer) = (Some(engine), Some(writer));
         self
     }
@@ -179,8 +210,8 @@ impl Drop for Service {
     }
 }
 
-fn start(dir: &TempDir, settings: &Settings) -> (Engine, WriterThread) {
-    Engine::start(open(dir), settings.clone(), &Clock::new()).expect("to start")
+fn start(dir: &TempDir, settings: &Settings, clock: &Clock) -> (Engine, WriterThread) {
+    Engine::start(open(dir), settings.clone(), clock).expect("to start")
 }
 
 /// Opens the store. A child process that another test starts shares our

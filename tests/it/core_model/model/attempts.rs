@@ -1,7 +1,7 @@
 //! What ends an attempt besides its output: failures, deadlines and lost
 //! leases, and which worker has it.
 
-use dats::task::{Failure, Holder, Phase, Started, Timestamp};
+use dats::task::{Failure, Holder, Moment, Phase, Started, Timestamp};
 
 use super::Entry;
 
@@ -19,7 +19,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn failed(&mut self, failure: &Failure, brokered: bool, now: Timestamp) -> &'static str {
+    pub(super) fn failed(&mut self, failure: &Failure, brokered: bool, now: Moment) -> &'static str {
         let announced = self.attempt > 0 || (self.phase == Phase::Queued && !brokered);
         if self.ended() || (failure.attempt.is_none() && !announced) {
             return "stale";
@@ -43,7 +43,7 @@ impl Entry {
         "applied"
     }
 
-    pub(super) fn started(&mut self, started: &Started, brokered: bool, now: Timestamp) -> &'static str {
+    pub(super) fn started(&mut self, started: &Started, brokered: bool, now: Moment) -> &'static str {
         if self.ended() {
             return "stale";
         }
@@ -86,13 +86,13 @@ impl Entry {
         self.is(sender).unwrap_or(says_something || self.holders < 2)
     }
 
-    pub(super) fn overdue(&self) -> Option<Timestamp> {
+    pub(super) fn overdue(&self) -> Option<Moment> {
         let leased = self.lease.map(|(_, since, _)| since.after(self.timeout.saturating_sub(self.used)));
         leased.or(self.taken.map(|(since, _)| since.after(self.timeout)))
     }
 
     /// Back to the line, with the age that it had.
-    pub(super) fn wait_again(&mut self, since: Timestamp, end: Timestamp) {
+    pub(super) fn wait_again(&mut self, since: Moment, end: Moment) {
         self.used += end.since(since);
         self.leave();
         self.slot = false;
@@ -101,13 +101,13 @@ impl Entry {
     }
 
     /// Whether something visible changed.
-    pub(super) fn timer(&mut self, now: Timestamp) -> bool {
+    pub(super) fn timer(&mut self, now: Moment, wall: Timestamp) -> bool {
         const MOST_LOST: u32 = 3;
-        let due = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
+        let due = |time: Option<Moment>| time.is_some_and(|time| time <= now);
         match (self.phase, self.lease) {
-            (Phase::Scheduled, _) if due(self.until) => {
+            (Phase::Scheduled, _) if self.scheduled.is_some_and(|time| time <= wall) => {
                 self.phase = if self.waits.is_empty() { Phase::Queued } else { Phase::Blocked };
-                self.until = None;
+                self.scheduled = None;
                 self.since = now;
             }
             (Phase::Backoff, _) if due(self.until) => {
