@@ -128,7 +128,7 @@ impl Service {
         let replica = replicator.as_ref().map(Replicator::status);
         let described = config.described_broker();
         let others = Others { services, broker: shown, described, replica, tracer };
-        let app = App::new(engine.clone(), others, http_settings(config), clock).map_err(StartError::Threads)?;
+        let app = App::new(engine.clone(), others, http_settings(config, address), clock).map_err(StartError::Threads)?;
         Ok(Self { listener, address, engine, app, driver, broker, replicator, lost, export, background, writer })
     }
 
@@ -361,13 +361,15 @@ fn engine_settings(config: &Config) -> engine::Settings {
     }
 }
 
-fn http_settings(config: &Config) -> http::Settings {
+fn http_settings(config: &Config, address: SocketAddr) -> http::Settings {
     let server = &config.server;
     http::Settings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         service_name: config.telemetry.service_name.clone(),
         tiers: config.routing.tiers.clone(),
         api_key: config.security.api_key.as_ref().map(|key| ApiKey::new(key.expose())),
+        allowed_hosts: server.allowed_hosts.clone(),
+        is_loopback: address.ip().to_canonical().is_loopback(),
         lease_default: config.task_management.lease_default,
         lease_max: config.task_management.lease_max,
         heartbeat: config.events.heartbeat,

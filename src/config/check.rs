@@ -61,6 +61,11 @@ fn server(reader: &mut Reader<'_>) -> Server {
     Server {
         listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         worker_threads: threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or_else(half_the_cores),
+        allowed_hosts: reader.any_list(
+            "server.allowed_hosts",
+            "the name of a host without a port, such as dats.example.com",
+            parse_host,
+        ),
         max_connections: reader.count("server.max_connections", 1..=1_000_000),
         max_connections_per_address: reader.count("server.max_connections_per_address", 1..=1_000_000),
         max_streams: reader.count("server.max_streams", 1..=1_000_000),
@@ -77,6 +82,12 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
         Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse::<u16>().ok()?))),
         None => text.parse().ok(),
     }
+}
+
+fn parse_host(text: &str) -> Option<String> {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let is_name = !text.is_empty() && text.len() <= 253 && text.bytes().all(is_of_name);
+    (is_name && !text.ends_with('.')).then(|| text.to_ascii_lowercase())
 }
 
 fn half_the_cores() -> usize {

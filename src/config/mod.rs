@@ -200,6 +200,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Threads that serve HTTP.
     pub worker_threads: usize,
+    /// Names under which the service is reached, beside those always taken.
+    pub allowed_hosts: Vec<String>,
     /// Connections open at once.
     pub max_connections: usize,
     /// Connections open at once from one address.

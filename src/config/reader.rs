@@ -145,8 +145,22 @@ impl<'a> Reader<'a> {
         self.parsed(path, "the path of a file", |text| (!text.is_empty()).then(|| PathBuf::from(text)))
     }
 
-    /// A list of texts that `parse` takes, none of them twice.
+    /// A list of texts that `parse` takes, at least one and none of them twice.
     pub(super) fn list<T: PartialEq>(
+        &mut self,
+        path: &str,
+        allowed: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        let node = self.node(path);
+        if matches!(&node.value, Value::List(items) if items.is_empty()) {
+            self.refuse(path, node, "at least one entry");
+        }
+        self.any_list(path, allowed, parse)
+    }
+
+    /// A list of texts that `parse` takes, none of them twice; it may be empty.
+    pub(super) fn any_list<T: PartialEq>(
         &mut self,
         path: &str,
         allowed: &str,
@@ -157,9 +171,6 @@ impl<'a> Reader<'a> {
             self.refuse(path, node, &format!("a list, each of it {allowed}"));
             return Vec::new();
         };
-        if items.is_empty() {
-            self.refuse(path, node, "at least one entry");
-        }
         let mut list = Vec::new();
         for item in items {
             let parsed = item.text().and_then(&parse);

@@ -24,6 +24,7 @@ fn refusal(sources: &Sources) -> String {
 const OTHER_VALUES: &[(&str, &str)] = &[
     ("server.listen", "0.0.0.0:9000"),
     ("server.worker_threads", "777"),
+    ("server.allowed_hosts", "[dats.example.com]"),
     ("server.max_connections", "11"),
     ("server.max_connections_per_address", "11"),
     ("server.max_streams", "11"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::asyncapi::Document;
 use super::feed::Feed;
+use super::guard::Guard;
 use super::headers::RequestIds;
 use super::metrics::Metrics;
 use super::reads::Reads;
@@ -51,6 +52,7 @@ pub struct App {
     pub(super) envelope: Envelope,
     pub(super) metrics: Metrics,
     pub(super) routes: Routes,
+    pub(super) guard: Guard,
     pub(super) request_ids: RequestIds,
     pub(super) walks: Walks,
     pub(super) reads: Reads,
@@ -65,6 +67,7 @@ impl App {
     /// Puts the service together. An error: the threads of expensive reads can't
     /// be started.
     pub fn new(engine: Engine, others: Others, settings: Settings, clock: Clock) -> io::Result<Arc<Self>> {
+        let guard = Guard::new(&settings.allowed_hosts, settings.is_loopback);
         Ok(Arc::new(Self {
             metrics: Metrics::new(engine.clone(), &others, clock.clone(), &settings),
             // The ids of events follow from the store they are read from.
@@ -82,6 +85,7 @@ impl App {
             settings,
             clock,
             routes: Routes::new(),
+            guard,
             request_ids: RequestIds::new(),
             asyncapi: Document::new(others.described),
         }))

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -21,9 +19,11 @@ use tokio_util::task::TaskTracker;
 use super::app::App;
 use super::body::Body;
 use super::edge::Edge;
+use super::exchange::{Exchange, Exchanges, RequestBody};
 use super::patient::Patient;
 use super::problem::Problem;
 use super::settings::Limits;
+use super::socket::Socket;
 use super::timer::ConnectionTimer;
 
 /// Wait after an accept that failed for want of a resource.
@@ -68,8 +68,8 @@ async fn run<S, G>(
     service: S,
     observe: impl Fn(Opened) -> Option<G>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin,
     G: Send + 'static,
 {
     let places = Places::new(&limits);
@@ -113,18 +113,22 @@ async fn run<S, G>(
 
 async fn converse<S>(stream: TcpStream, service: S, limits: Limits, shutdown: CancellationToken, cut: CancellationToken)
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Unpin,
 {
     // Small answers shall not wait for more of them.
     let _ = stream.set_nodelay(true);
-    let unread = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(Patient::new(stream, limits.write_timeout, unread.clone()));
-    let service = Noting { service, has_body: unread.clone() };
+    let socket = Socket::new(stream);
+    let exchange = Exchange::new(shutdown.child_token(), socket.client());
+    let io = TokioIo::new(Patient::new(socket, limits.write_timeout, Arc::clone(&exchange)));
+    let service = Exchanges::new(service, Arc::clone(&exchange));
     let connection = http1::Builder::new()
         .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes.max(8192))
         .keep_alive(true)
+        // A client may close its direction behind its request.
+        .half_close(true)
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -134,8 +138,8 @@ where
     let ended = if let Some(ended) = ended {
         ended
     } else {
-        // Who is only waiting for a next request need not be waited for.
-        unread.store(false, Ordering::Relaxed);
+        // A client that has no request under way need not be waited for.
+        exchange.hurry();
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection.as_mut() => ended,
@@ -144,25 +148,6 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended early");
-    }
-}
-
-/// Notes whether the last request of a connection has a body: it may be
-/// answered before all of it has come.
-#[derive(Debug)]
-struct Noting<S> {
-    service: S,
-    has_body: Arc<AtomicBool>,
-}
-
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Noting<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn call(&self, request: Request<Incoming>) -> S::Future {
-        self.has_body.store(!request.body().is_end_stream(), Ordering::Relaxed);
-        self.service.call(request)
     }
 }
 
@@ -235,8 +220,9 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
     use bytes::Bytes;
-    use hyper::service::service_fn;
 
     use super::*;
     use crate::http::settings::tests::limits;
@@ -247,16 +233,31 @@ mod tests {
         running: tokio::task::JoinHandle<()>,
     }
 
+    /// Answers each request after a time.
+    #[derive(Clone)]
+    struct Delayed(Duration);
+
+    impl Service<Request<RequestBody>> for Delayed {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+        fn call(&self, request: Request<RequestBody>) -> Self::Future {
+            let delay = self.0;
+            Box::pin(async move {
+                let _request = request;
+                tokio::time::sleep(delay).await;
+                Ok(Response::new(Body::full(Bytes::from_static(b"hello"))))
+            })
+        }
+    }
+
     /// Answers each request after `delay`.
     async fn server(limits: Limits, delay: Duration) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let service = service_fn(move |_request: Request<Incoming>| async move {
-            tokio::time::sleep(delay).await;
-            Ok(Response::new(Body::full(Bytes::from_static(b"hello"))))
-        });
-        let running = tokio::spawn(run(listener, limits, shutdown.clone(), service, |_| None::<()>));
+        let running = tokio::spawn(run(listener, limits, shutdown.clone(), Delayed(delay), |_| None::<()>));
         Server { address, shutdown, running }
     }
 

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper::body::Incoming;
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::app::App;
 use super::body::Body;
+use super::exchange::RequestBody;
 use super::headers::REQUEST_ID;
 use super::problem::Problem;
 use super::reply::Reply;
@@ -87,12 +87,12 @@ fn end(span: Option<Box<Span>>, response: &Response<Body>) {
     }
 }
 
-impl Service<Request<Incoming>> for Edge {
+impl Service<Request<RequestBody>> for Edge {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    fn call(&self, request: Request<RequestBody>) -> Answering {
         let watch = Stopwatch::start();
         let request_id = self.app.request_ids.of(request.headers());
         let routed = match self.route(&request) {
@@ -133,11 +133,12 @@ impl Edge {
     }
 
     /// Callers without the key don't learn which paths exist.
-    fn route<'a>(&self, request: &'a Request<Incoming>) -> Result<Routed<'a>, (Option<usize>, Problem)> {
+    fn route<'a>(&self, request: &'a Request<RequestBody>) -> Result<Routed<'a>, (Option<usize>, Problem)> {
         let found = self.app.routes.find(request.uri().path());
         let asked = found.and_then(|(route, _)| route.endpoint(request.method()));
         let number = asked.map(|(_, number)| number);
         if !asked.is_some_and(|(endpoint, _)| endpoint.is_public()) {
+            self.app.guard.check(request).map_err(|problem| (number, problem))?;
             let key = self.app.settings.api_key.as_ref();
             auth::check(key, request.headers()).map_err(|problem| (number, problem))?;
         }
@@ -152,7 +153,7 @@ impl Edge {
     fn read_task(
         &self,
         routed: &Routed<'_>,
-        request: &Request<Incoming>,
+        request: &Request<RequestBody>,
         request_id: &HeaderValue,
         watch: Stopwatch,
     ) -> Option<Response<Body>> {
@@ -171,7 +172,7 @@ impl Edge {
         &self,
         (endpoint, number): (Endpoint, usize),
         raw_id: String,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         (request_id, span): (HeaderValue, Option<Box<Span>>),
         watch: Stopwatch,
     ) -> Answering {

@@ -8,6 +8,7 @@ use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::app::App;
@@ -82,22 +83,28 @@ fn stream(call: &Call) -> Reply {
     // A browser that comes back knows better than the address it was given.
     let after = last_event_id(call.headers())?.or(after);
     let after = after.map_or_else(|| *call.app.engine.head().borrow(), Seq);
-    let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.stopping.clone())?;
-    tokio::spawn(tell(Arc::clone(&call.app), wanted, after, stream));
+    let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.ending().clone())?;
+    tokio::spawn(tell(Arc::clone(&call.app), call.stopping.clone(), wanted, after, stream));
     Ok(response)
 }
 
 /// Tells events until the client is gone: from the log what is there, then
 /// what the feed announces. A slow reader costs its buffer, and is told when
 /// the log went on without it.
-async fn tell(app: Arc<App>, wanted: Wanted, mut after: Seq, mut stream: Stream) -> Result<(), Over> {
+async fn tell(
+    app: Arc<App>,
+    stopping: CancellationToken,
+    wanted: Wanted,
+    mut after: Seq,
+    mut stream: Stream,
+) -> Result<(), Over> {
     let head = *app.engine.head().borrow();
     if after > head {
         // The position is of another log, such as one before a restore.
         after = head;
         reset(&mut stream, after.next()).await?;
     }
-    let following = app.feed.follow(wanted.clone(), &app.engine, app.envelope, stream.stopping());
+    let following = app.feed.follow(wanted.clone(), &app.engine, app.envelope, &stopping);
     let since = following.since().await.ok_or(Over)?;
     tell_log(&app, &wanted, (&mut after, since), &mut stream).await?;
     loop {

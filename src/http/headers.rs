@@ -151,7 +151,16 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// The body must be JSON as it is, and may leave that unsaid.
+/// A body must say what it is: what says nothing can be sent by a page of any
+/// site, without the browser asking first.
+pub(super) fn require_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(CONTENT_TYPE) {
+        return Ok(());
+    }
+    Err(Problem::unsupported_media_type("a body needs a Content-Type, such as application/json".to_owned()))
+}
+
+/// The body must be JSON as it is; without a body, that may be left unsaid.
 pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     require_plain(headers)?;
     match media_type(headers) {

@@ -152,7 +152,7 @@ pub(super) async fn stream(call: Call) -> Reply {
     if call.app.engine.history(id, after, 1).await?.is_none() {
         return Err(Problem::task_not_found(&call.raw_id));
     }
-    let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.stopping.clone())?;
+    let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.ending().clone())?;
     tokio::spawn(tell(Arc::clone(&call.app), id, after, stream));
     Ok(response)
 }

@@ -199,7 +199,7 @@ pub(super) async fn lease(mut call: Call) -> Reply {
     let request = request(tier, &wire, errors, &Lasting::of(&call))?;
     let granted = tokio::select! {
         granted = call.app.engine.lease(request) => granted?,
-        () = call.stopping.cancelled() => Vec::new(),
+        () = call.ending().cancelled() => Vec::new(),
     };
     Ok(reply::json(StatusCode::OK, &LeasesWire { leases: granted.iter().map(granted_wire).collect() }))
 }

@@ -3,20 +3,21 @@
 //! Without this, a client that never reads would hold its connection and the
 //! stream behind it for good.
 //!
-//! It also takes leave slowly: closing a socket with bytes that nobody has
-//! read resets the connection, and takes an answer back that its client has
-//! not read yet. Who is refused in the middle of a long body may send the rest
-//! of it, which is dropped.
+//! It also closes slowly: closing a socket with bytes that nobody has read resets
+//! the connection, and takes an answer back that its client has not read yet. A
+//! client that goes on sending after its answer may do so for a while; what it
+//! sends is dropped.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+
+use super::exchange::Exchange;
 
 /// Longest silence of a client that is being left.
 const LEAVE_SILENCE: Duration = Duration::from_secs(2);
@@ -29,8 +30,9 @@ pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Whether there may be bytes to come that nobody will read.
-    unread: Arc<AtomicBool>,
+    exchange: Arc<Exchange>,
+    /// The client has closed its direction.
+    has_ended: bool,
     leaving: Option<Leaving>,
 }
 
@@ -43,8 +45,8 @@ struct Leaving {
 
 impl<S> Patient<S> {
     /// Waits at most `patience` for each write.
-    pub(super) const fn new(stream: S, patience: Duration, unread: Arc<AtomicBool>) -> Self {
-        Self { stream, patience, waiting: None, unread, leaving: None }
+    pub(super) const fn new(stream: S, patience: Duration, exchange: Arc<Exchange>) -> Self {
+        Self { stream, patience, waiting: None, exchange, has_ended: false, leaving: None }
     }
 
     /// A write that went on ends the wait, one that did not begins or
@@ -65,7 +67,11 @@ impl<S> Patient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+        let this = self.get_mut();
+        let before = buffer.remaining();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        this.has_ended |= before > 0 && buffer.remaining() == before;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -98,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         let this = self.get_mut();
         if this.leaving.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.unread.load(Ordering::Relaxed) {
+            if this.has_ended || !this.exchange.lingers() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -134,12 +140,19 @@ impl Leaving {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::http::socket::Client;
+
+    fn exchange() -> Arc<Exchange> {
+        Exchange::new(CancellationToken::new(), Client::default())
+    }
 
     #[tokio::test]
     async fn a_client_that_does_not_read_is_given_up() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut patient = Patient::new(near, Duration::from_millis(20), Arc::default());
+        let mut patient = Patient::new(near, Duration::from_millis(20), exchange());
         patient.write_all(&[1; 16]).await.unwrap();
         let error = patient.write_all(&[1; 16]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -149,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_client_is_not() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut patient = Patient::new(near, Duration::from_millis(500), Arc::default());
+        let mut patient = Patient::new(near, Duration::from_millis(500), exchange());
         let reading = tokio::spawn(async move {
             for _ in 0..8 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -209,6 +209,29 @@ impl Problem {
         problem
     }
 
+    /// The request does not say, or does not say clearly, which host it is for.
+    pub(super) fn invalid_host(found: &str) -> Self {
+        let detail = format!("Host must be given once, as the name or address of this service, {found}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid_host", "Bad Request", detail)
+    }
+
+    /// The request is for a host that this service is not known to be.
+    pub(super) fn unknown_host(host: &str) -> Self {
+        let detail = format!(
+            "Host must be an IP address, localhost, a name without a dot or one of server.allowed_hosts, was {host}"
+        );
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", "Misdirected Request", detail)
+    }
+
+    /// A page of another site sent the request.
+    pub(super) fn foreign_origin(origin: &str) -> Self {
+        let detail = format!(
+            "a page may change something here only if it was loaded from here or from one of server.allowed_hosts, \
+             this one is from {origin}"
+        );
+        Self::new(StatusCode::FORBIDDEN, "foreign_origin", "Forbidden", detail)
+    }
+
     /// The caller did not show the key.
     pub(super) fn unauthorized(detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The caller is not known", detail)

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
@@ -14,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::app::App;
+use super::exchange::RequestBody;
 use super::headers;
 use super::problem::Problem;
 use super::query::Query;
@@ -25,12 +24,12 @@ use crate::telemetry::TraceParent;
 pub(super) struct Call {
     /// The service.
     pub(super) app: Arc<App>,
-    /// Cancelled when the service begins to stop: waits end then.
+    /// Cancelled when the service begins to stop.
     pub(super) stopping: CancellationToken,
     /// The request's head.
     pub(super) head: Parts,
     /// The request's body.
-    pub(super) body: Incoming,
+    pub(super) body: RequestBody,
     /// The id in the path, as it stands there; empty where there is none.
     pub(super) raw_id: String,
     /// The request's own span, where spans are made.
@@ -47,6 +46,12 @@ impl Call {
     /// then names nothing.
     pub(super) fn id(&self) -> String {
         decode_id(&self.raw_id).unwrap_or_else(|| self.raw_id.clone())
+    }
+
+    /// Cancelled when the service begins to stop, and when the client has closed
+    /// its direction of the connection. For waits and streams, which end then.
+    pub(super) fn ending(&self) -> &CancellationToken {
+        self.body.exchange().ending()
     }
 
     /// The request's headers.
@@ -83,11 +88,18 @@ impl Call {
         let limits = &self.app.settings.limits;
         let (most, patience) = (limits.body_bytes, limits.body_timeout);
         let announced = self.body.size_hint().lower();
+        if announced > 0 {
+            headers::require_media_type(self.headers())?;
+        }
         if usize::try_from(announced).unwrap_or(usize::MAX) > most {
             return Err(Problem::too_large(most));
         }
         match tokio::time::timeout(patience, collect(&mut self.body, most)).await {
-            Ok(bytes) => bytes,
+            Ok(Ok(bytes)) if !bytes.is_empty() => {
+                headers::require_media_type(&self.head.headers)?;
+                Ok(bytes)
+            }
+            Ok(empty) => empty,
             Err(_) => Err(Problem::body_timeout()),
         }
     }
@@ -131,12 +143,11 @@ impl Call {
 struct NothingWire {}
 
 /// Most bodies come in one piece, which is passed on as it is.
-async fn collect(body: &mut Incoming, most: usize) -> Result<Bytes, Problem> {
+async fn collect(body: &mut RequestBody, most: usize) -> Result<Bytes, Problem> {
     let mut whole = Bytes::new();
     let mut pieces = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::body_broken())?;
-        let Ok(data) = frame.into_data() else { continue };
+    while let Some(data) = body.data().await {
+        let data = data.map_err(|_| Problem::body_broken())?;
         if whole.len() + pieces.len() + data.len() > most {
             return Err(Problem::too_large(most));
         }

@@ -18,6 +18,11 @@ pub struct Settings {
     pub tiers: Vec<Tier>,
     /// Without one, every caller is let in.
     pub api_key: Option<ApiKey>,
+    /// Names, without ports, under which the service is reached, beside those
+    /// that are always taken; with some, others are refused.
+    pub allowed_hosts: Vec<String>,
+    /// Whether only this machine can connect: then other names are refused, too.
+    pub is_loopback: bool,
     /// How long a lease lasts when the worker does not say.
     pub lease_default: Duration,
     /// Longest lease a worker may ask for.

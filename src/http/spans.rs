@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use hyper::body::Incoming;
 use hyper::{Method, Request, Version};
 
 use super::app::App;
@@ -35,11 +34,11 @@ static NAMED: LazyLock<Vec<Named>> = LazyLock::new(|| {
 /// is none for what asks how the service is. `endpoint` is its number in the
 /// table of routes, where it has one.
 #[inline]
-pub(super) fn begin(app: &App, request: &Request<Incoming>, endpoint: Option<usize>) -> Option<Box<Span>> {
+pub(super) fn begin<B>(app: &App, request: &Request<B>, endpoint: Option<usize>) -> Option<Box<Span>> {
     app.tracer.as_ref().and_then(|tracer| of(tracer, request, endpoint))
 }
 
-fn of(tracer: &Tracer, request: &Request<Incoming>, endpoint: Option<usize>) -> Option<Box<Span>> {
+fn of<B>(tracer: &Tracer, request: &Request<B>, endpoint: Option<usize>) -> Option<Box<Span>> {
     if endpoint.is_some_and(routes::is_operational) {
         return None;
     }

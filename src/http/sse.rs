@@ -110,11 +110,6 @@ fn open(
 }
 
 impl Stream {
-    /// Cancelled when streams end because the service does.
-    pub(super) const fn stopping(&self) -> &CancellationToken {
-        &self.stopping
-    }
-
     /// Adds an event, and hands over what has gathered when it is much.
     pub(super) async fn event(&mut self, id: u64, name: &str, data: &[u8]) -> Result<(), Over> {
         if data.len() >= CHUNK_BYTES {

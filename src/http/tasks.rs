@@ -262,7 +262,7 @@ pub(super) async fn get(call: Call) -> Reply {
     let waiting = call.app.engine.wait(id, revision, Duration::from_secs(seconds));
     let answer = tokio::select! {
         answer = waiting => answer?,
-        () = call.stopping.cancelled() => call.app.engine.status(id).await?,
+        () = call.ending().cancelled() => call.app.engine.status(id).await?,
     };
     Ok(reply::task(answer.ok_or_else(|| Problem::task_not_found(&call.raw_id))?, known))
 }

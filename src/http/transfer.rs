@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use hyper::Response;
-use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
+use super::exchange::RequestBody;
 use super::headers;
 use super::problem::Problem;
 use super::reply::Reply;
@@ -42,6 +41,9 @@ impl Default for Imports {
 pub(super) fn import(call: Call) -> Reply {
     call.no_query()?;
     headers::require_lines(call.headers())?;
+    if !call.body.is_complete() {
+        headers::require_media_type(call.headers())?;
+    }
     call.app.engine.check_writable()?;
     let places = call.app.imports.places.clone();
     let place = places.try_acquire_owned().map_err(|_| Problem::too_many_imports(MOST_IMPORTS))?;
@@ -59,19 +61,24 @@ pub(super) fn import(call: Call) -> Reply {
 }
 
 /// Hands a body over in chunks, at the pace at which they are taken.
-async fn receive(mut body: Incoming, patience: Duration, stopping: CancellationToken, chunks: mpsc::Sender<Chunk>) {
+async fn receive(
+    mut body: RequestBody,
+    patience: Duration,
+    stopping: CancellationToken,
+    chunks: mpsc::Sender<Chunk>,
+) {
     loop {
-        let frame = tokio::select! {
-            frame = tokio::time::timeout(patience, body.frame()) => frame,
+        let data = tokio::select! {
+            data = tokio::time::timeout(patience, body.data()) => data,
             () = stopping.cancelled() => {
                 let _ = chunks.send(Err("the service is shutting down: run it again".to_owned())).await;
                 return;
             }
             () = chunks.closed() => return,
         };
-        let chunk = match frame {
+        let chunk = match data {
             Ok(None) => return,
-            Ok(Some(Ok(frame))) => Ok(frame.into_data().unwrap_or_default()),
+            Ok(Some(Ok(data))) => Ok(data),
             Ok(Some(Err(_))) => Err("the connection broke in the middle of the lines".to_owned()),
             Err(_) => Err(format!("nothing came for {} s", patience.as_secs())),
         };
@@ -105,6 +112,7 @@ fn lines(body: Body) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http_body_util::BodyExt;
     use hyper::StatusCode;
 
     use super::*;

@@ -250,9 +250,12 @@ impl Described {
         self
     }
 
-    /// Who does not show the key is not let in.
-    pub(super) fn guarded(self) -> Self {
-        self.problem(401, &["unauthorized"])
+    /// Who does not show the key is not let in, and neither are requests for
+    /// another host and, where it `changes` something, from pages of other sites.
+    pub(super) fn guarded(self, changes: bool) -> Self {
+        let guarded = self.problem(400, &["invalid_host"]).problem(401, &["unauthorized"]);
+        let guarded = guarded.problem(421, &["unknown_host"]);
+        if changes { guarded.problem(403, &["foreign_origin"]) } else { guarded }
     }
 
     /// Puts everything together.
@@ -289,8 +292,9 @@ impl Described {
 /// What a status of a problem means.
 fn title(status: u16) -> &'static str {
     match status {
-        400 => "The body could not be read",
+        400 => "The request could not be read",
         401 => "The caller is not known",
+        403 => "Forbidden",
         404 => "There is no such resource",
         406 => "The answer has no such form",
         408 => "The body did not come in time",
@@ -300,6 +304,7 @@ fn title(status: u16) -> &'static str {
         413 => "The body is too large",
         415 => "The body is of a kind that is not taken",
         416 => "There is no such range",
+        421 => "Misdirected Request",
         422 => "The request is not valid",
         500 => "The service met a defect",
         503 => "The service can't do it now",

@@ -224,7 +224,7 @@ async fn methods_that_are_not_there() {
 async fn bytes_that_are_hardly_http() {
     let (_server, client) = served();
     let body = r#"{"description":"x"}"#;
-    let post = |headers: &str, body: &str| format!("POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\n{headers}\r\n{body}");
+    let post = |headers: &str, body: &str| format!("POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{headers}\r\n{body}");
     let hostile = [
         ("garbage", "\u{1}\u{2}\u{3}\r\n\r\n".to_owned()),
         ("TLS", "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}".to_owned()),
@@ -260,7 +260,7 @@ async fn bytes_that_are_hardly_http() {
     assert_eq!(status(&answer), 413, "an endless chunked body: {answer}");
     // Or the client's next request on this connection would be lost.
     assert!(answer.contains("connection: close"), "{answer}");
-    let cut = post("content-type: application/json\r\ncontent-length: 19\r\n", "{\"descr");
+    let cut = post("content-length: 19\r\n", "{\"descr");
     let mut stream = client.connect().await;
     stream.write_all(cut.as_bytes()).await.unwrap();
     drop(stream);
@@ -275,7 +275,7 @@ async fn unusual_but_correct_http() {
     assert_eq!(status(&client.raw(absolute.as_bytes(), SILENCE).await), 200, "absolute form");
     let old = client.raw(b"GET /livez HTTP/1.0\r\n\r\n", SILENCE).await;
     assert!(old.contains("200 OK") && old.ends_with("{\"status\":\"alive\"}"), "{old}");
-    let folded = "POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\
+    let folded = "POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\ncontent-type: application/json\r\n\
                   connection: close\r\n\r\n5\r\n{\"des\r\ne\r\ncription\":\"x\"}\r\n0\r\n\r\n";
     let answer = client.raw(folded.as_bytes(), SILENCE).await;
     assert!(answer.contains("100 Continue") && answer.contains("201 Created"), "{answer}");
@@ -294,7 +294,7 @@ async fn slow_heads_and_bodies_are_given_up() {
     let client = Client::new(&server.address);
     let mut head = client.connect().await;
     let mut body = client.connect().await;
-    body.write_all(b"POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n").await.unwrap();
+    body.write_all(b"POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n").await.unwrap();
     let dripping = async {
         for _ in 0..15 {
             // Each byte in time, the whole never.

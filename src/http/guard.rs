@@ -1,0 +1,233 @@
+//! Protection against requests that a browser sends on behalf of a page of
+//! another site. A service on a developer's machine is within reach of every
+//! page that the developer opens, and usually has no key.
+//!
+//! * A page can send a form or plain text anywhere without being asked: bodies
+//!   must name their media type (`request.rs`), and a request that changes
+//!   something must not come from a foreign origin.
+//! * A page can let the name of its own site point at this machine, and is then
+//!   no foreign page to its browser (DNS rebinding): the name in `Host` must be
+//!   one that nobody can register, or one of `server.allowed_hosts`.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hyper::header::{HOST, HeaderName, HeaderValue, ORIGIN};
+use hyper::{HeaderMap, Method, Request, Version};
+
+use super::problem::Problem;
+use crate::json;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Which names and origins a request may have.
+#[derive(Debug)]
+pub(super) struct Guard {
+    allowed: Vec<String>,
+    checks_host: bool,
+}
+
+impl Guard {
+    /// `allowed` are names of hosts without a port. Names are checked where
+    /// there are some, and where only this machine is served.
+    pub(super) fn new(allowed: &[String], is_loopback: bool) -> Self {
+        Self { allowed: allowed.to_vec(), checks_host: is_loopback || !allowed.is_empty() }
+    }
+
+    /// Refuses a request that is ambiguous about its host (400), that is meant
+    /// for another host (421), or that a page of another site sends (403).
+    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+        let host = host(request)?;
+        // The target names the host where it is a whole URL.
+        let meant = request.uri().authority().map(hyper::http::uri::Authority::as_str).or(host);
+        if self.checks_host
+            && let Some(foreign) = [host, meant].into_iter().flatten().find(|host| !self.knows(host))
+        {
+            return Err(Problem::unknown_host(&json::quoted(foreign)));
+        }
+        if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) {
+            return Ok(());
+        }
+        self.check_origin(request.headers(), meant)
+    }
+
+    /// Whether no page of another site can have this name.
+    fn knows(&self, host: &str) -> bool {
+        let name = name(host);
+        // Nobody can register a name without a dot.
+        if !name.contains('.') {
+            return true;
+        }
+        let is_local = name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"));
+        is_local || is_address(name) || self.allows(name)
+    }
+
+    fn allows(&self, name: &str) -> bool {
+        self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+    }
+
+    /// Browsers name the origin of every request that can change something.
+    fn check_origin(&self, headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
+        let mut is_listed = false;
+        for origin in headers.get_all(ORIGIN) {
+            let authority = authority(origin);
+            is_listed = authority.is_some_and(|authority| self.allows(name(authority)));
+            let is_own = authority.zip(host).is_some_and(|(origin, host)| is_same(origin, host));
+            if !is_own && !is_listed {
+                return Err(Problem::foreign_origin(&quoted(origin)));
+            }
+        }
+        let site = headers.get(SEC_FETCH_SITE).filter(|_| !is_listed);
+        match site.filter(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
+            Some(site) => Err(Problem::foreign_origin(&format!("another site (Sec-Fetch-Site: {})", quoted(site)))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn quoted(value: &HeaderValue) -> String {
+    json::quoted(&String::from_utf8_lossy(value.as_bytes()))
+}
+
+/// The one `Host`; `None` in HTTP/1.0, which may leave it out.
+fn host<B>(request: &Request<B>) -> Result<Option<&str>, Problem> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    match (first, second) {
+        (Some(host), None) => {
+            let text = host.to_str().ok().filter(|text| text.bytes().all(is_of_host));
+            text.map(Some).ok_or_else(|| Problem::invalid_host(&format!("was {}", quoted(host))))
+        }
+        (None, _) if request.version() < Version::HTTP_11 => Ok(None),
+        (None, _) => Err(Problem::invalid_host("was missing")),
+        (Some(_), Some(_)) => Err(Problem::invalid_host("was given more than once")),
+    }
+}
+
+const fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b':' | b'[' | b']')
+}
+
+/// A host without its port, and without the dot of the root.
+fn name(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+fn is_address(name: &str) -> bool {
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    bare.map_or_else(|| name.parse::<Ipv4Addr>().is_ok(), |name| name.parse::<Ipv6Addr>().is_ok())
+}
+
+/// The host and port of an origin; `null` and what is not of the web has none.
+fn authority(origin: &HeaderValue) -> Option<&str> {
+    let text = origin.to_str().ok()?;
+    text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))
+}
+
+/// Whether two hosts are the same. Encryption may end at a proxy, so that the
+/// port that goes without saying differs.
+fn is_same(one: &str, other: &str) -> bool {
+    let plain = |host: &str| {
+        let host = host.to_ascii_lowercase();
+        host.strip_suffix(":80").or_else(|| host.strip_suffix(":443")).map(str::to_owned).unwrap_or(host)
+    };
+    plain(one) == plain(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let builder = Request::builder().method(method).uri("/api/v1/tasks");
+        headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).body(()).unwrap()
+    }
+
+    fn guard(allowed: &[&str], is_loopback: bool) -> Guard {
+        Guard::new(&allowed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), is_loopback)
+    }
+
+    fn code(guard: &Guard, method: &str, headers: &[(&str, &str)]) -> (u16, &'static str) {
+        match guard.check(&request(method, headers)) {
+            Ok(()) => (200, ""),
+            Err(problem) => (problem.status().as_u16(), problem.code()),
+        }
+    }
+
+    #[test]
+    fn names_that_nobody_can_register_are_taken() {
+        let guard = guard(&["dats.example.com"], true);
+        for host in [
+            "x", "", "localhost:8000", "LOCALHOST.", "app.localhost:1", "127.0.0.1:8000", "10.1.2.3", "[::1]:8000",
+            "[::ffff:127.0.0.1]", "::1", "orchestrator_1:80", "dats.example.com", "DATS.example.com.:443",
+        ] {
+            assert_eq!(code(&guard, "GET", &[("host", host)]).0, 200, "{host}");
+        }
+        for host in [
+            "evil.example", "evil.example:8000", "evil.example.", "localhost.evil.example", "127.0.0.1.evil.example",
+            "x.dats.example.com", "127.0.0.1.nip.io:8000", "1.2.3", "0x7f.0.0.1", "[::1.x]",
+        ] {
+            assert_eq!(code(&guard, "GET", &[("host", host)]), (421, "unknown_host"), "{host}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_where_it_was_asked_for_or_only_this_machine_is_served() {
+        let foreign = [("host", "evil.example")];
+        assert_eq!(code(&guard(&[], false), "GET", &foreign).0, 200);
+        assert_eq!(code(&guard(&["a.example"], false), "GET", &foreign).0, 421);
+        assert_eq!(code(&guard(&[], true), "GET", &foreign).0, 421);
+        let absolute = Request::builder().uri("http://evil.example/api/v1/tasks").header("host", "x").body(()).unwrap();
+        assert_eq!(guard(&[], true).check(&absolute).unwrap_err().code(), "unknown_host");
+    }
+
+    #[test]
+    fn a_host_stands_once() {
+        let guard = guard(&[], false);
+        for headers in [&[][..], &[("host", "x"), ("host", "x")], &[("host", "a, b")], &[("host", "a@b")]] {
+            assert_eq!(code(&guard, "GET", headers), (400, "invalid_host"), "{headers:?}");
+        }
+        let mut old = request("GET", &[]);
+        *old.version_mut() = Version::HTTP_10;
+        assert!(guard.check(&old).is_ok());
+    }
+
+    #[test]
+    fn pages_of_other_sites_change_nothing() {
+        let guard = guard(&["ui.example"], false);
+        let host = ("host", "localhost:8000");
+        let refused = (403, "foreign_origin");
+        for origin in [
+            "http://evil.example", "http://localhost:3000", "http://localhost", "null", "", "file://",
+            "http://localhost:8000.evil.example", "https://x.ui.example", "chrome-extension://x",
+        ] {
+            for method in ["POST", "PATCH", "DELETE", "PUT"] {
+                assert_eq!(code(&guard, method, &[host, ("origin", origin)]), refused, "{method} {origin}");
+            }
+            assert_eq!(code(&guard, "GET", &[host, ("origin", origin)]).0, 200, "{origin}");
+        }
+        for origin in ["http://localhost:8000", "http://LOCALHOST:8000", "https://ui.example", "http://ui.example:3000"] {
+            assert_eq!(code(&guard, "POST", &[host, ("origin", origin)]).0, 200, "{origin}");
+        }
+        let encrypted = [("host", "a.b"), ("origin", "https://a.b:443")];
+        assert_eq!(code(&super::tests::guard(&[], false), "POST", &encrypted).0, 200);
+        let two = [host, ("origin", "http://localhost:8000"), ("origin", "http://evil.example")];
+        assert_eq!(code(&guard, "POST", &two), refused);
+    }
+
+    #[test]
+    fn what_a_browser_says_of_the_site_counts() {
+        let guard = guard(&["ui.example"], false);
+        let host = ("host", "localhost:8000");
+        for (site, expected) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)] {
+            assert_eq!(code(&guard, "POST", &[host, ("sec-fetch-site", site)]).0, expected, "{site}");
+            assert_eq!(code(&guard, "GET", &[host, ("sec-fetch-site", site)]).0, 200, "{site}");
+        }
+        let listed = [host, ("origin", "https://ui.example"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(code(&guard, "POST", &listed).0, 200);
+        assert_eq!(code(&guard, "POST", &[host]).0, 200, "no browser");
+    }
+}
