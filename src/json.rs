@@ -7,43 +7,25 @@
 //! `60.0`. All wrong fields are found in one go, by
 //! taking each out and trying again.
 
+mod findings;
 mod integers;
 mod keys;
 mod whole;
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::marker::PhantomData;
-use std::str::FromStr;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+pub use findings::{FieldError, Findings, MAX_ERRORS};
 pub use integers::{allowed_integers, check_integers, find_oversized_integer};
-pub use keys::{DoubledKey, find_doubled_keys};
+pub use keys::{DoubledKey, find_doubled_keys, is_of_doubled_key};
 
 /// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 64;
-/// Most wrong fields that one answer lists.
-const MAX_ERRORS: usize = 32;
-
-/// What is wrong with one field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// The field, as a JSON pointer into the body; for a query or a header,
-    /// its name.
-    pub pointer: String,
-    /// What it was and what is allowed.
-    pub message: String,
-}
-
-impl FieldError {
-    /// Names a field and what is wrong with it.
-    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), message: message.into() }
-    }
-}
 
 /// A value that is an object on the wire. Derived readers of structs also
 /// take arrays, as the values of the fields in their order; nobody means that.
@@ -67,57 +49,6 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-    }
-}
-
-/// Collects what is wrong with the fields of a body, so that one answer can
-/// name all of it.
-#[derive(Debug, Default)]
-pub struct Findings {
-    errors: Vec<FieldError>,
-}
-
-impl Findings {
-    /// Goes on from what was found before.
-    #[must_use]
-    pub const fn from_errors(errors: Vec<FieldError>) -> Self {
-        Self { errors }
-    }
-
-    /// Something is wrong with a field.
-    pub fn add(&mut self, pointer: &str, message: impl Into<String>) {
-        self.errors.push(FieldError::new(pointer, message));
-    }
-
-    /// A field that must be there; only missed when nothing is wrong with it.
-    pub fn required<T>(&mut self, pointer: &str, value: Option<T>) -> Option<T> {
-        if value.is_none() && !self.errors.iter().any(|error| error.pointer == pointer) {
-            self.add(pointer, "is required");
-        }
-        value
-    }
-
-    /// A text that must have a form, such as an id.
-    pub fn parse<T: FromStr<Err: Display>>(&mut self, pointer: &str, text: &str) -> Option<T> {
-        match text.parse() {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.add(pointer, format!("{error}, was {}", quoted(text)));
-                None
-            }
-        }
-    }
-
-    /// Whether nothing is wrong.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.errors.is_empty()
-    }
-
-    /// What is wrong.
-    #[must_use]
-    pub fn into_errors(self) -> Vec<FieldError> {
-        self.errors
     }
 }
 
@@ -227,6 +158,11 @@ pub fn child(pointer: &str, part: &str) -> String {
 /// Of the `allowed` words, the one that `found` was probably meant to be.
 #[must_use]
 pub fn nearest<'a>(found: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // The distance takes the product of both lengths.
+    const LONGEST: usize = 64;
+    if found.len() > LONGEST {
+        return None;
+    }
     let distance = |word: &str| strsim::damerau_levenshtein(&found.to_ascii_lowercase(), word);
     let close = allowed.into_iter().map(|word| (distance(word), word)).filter(|(far, word)| far * 3 <= word.len());
     close.min_by_key(|(far, _)| *far).map(|(_, word)| word)

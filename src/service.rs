@@ -2,6 +2,7 @@
 //! order.
 
 mod background;
+mod descriptors;
 mod directory;
 
 use std::io;
@@ -128,7 +129,8 @@ impl Service {
         let replica = replicator.as_ref().map(Replicator::status);
         let described = config.described_broker();
         let others = Others { services, broker: shown, described, replica, tracer };
-        let app = App::new(engine.clone(), others, http_settings(config, address), clock).map_err(StartError::Threads)?;
+        let app =
+            App::new(engine.clone(), others, http_settings(config, address), clock).map_err(StartError::Threads)?;
         Ok(Self { listener, address, engine, app, driver, broker, replicator, lost, export, background, writer })
     }
 
@@ -363,6 +365,7 @@ fn engine_settings(config: &Config) -> engine::Settings {
 
 fn http_settings(config: &Config, address: SocketAddr) -> http::Settings {
     let server = &config.server;
+    let shares = descriptors::share(server.max_connections);
     http::Settings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         service_name: config.telemetry.service_name.clone(),
@@ -374,7 +377,8 @@ fn http_settings(config: &Config, address: SocketAddr) -> http::Settings {
         lease_max: config.task_management.lease_max,
         heartbeat: config.events.heartbeat,
         limits: http::Limits {
-            connections: server.max_connections,
+            connections: shares.connections,
+            reserve: shares.reserve,
             connections_per_address: server.max_connections_per_address,
             streams: server.max_streams,
             head_bytes: MAX_HEAD_BYTES,

@@ -110,6 +110,9 @@ impl Wire {
         let id = identity(&mut found, "/id", self.id.as_deref());
         self.check_optional(&mut found);
         for (name, value) in &self.extensions {
+            if found.is_full() {
+                break;
+            }
             check_extension(&mut found, name, value);
         }
         match (event_type, source, id) {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::asyncapi::Document;
+use super::decoding::Decoding;
 use super::feed::Feed;
 use super::guard::Guard;
 use super::headers::RequestIds;
@@ -56,6 +57,7 @@ pub struct App {
     pub(super) request_ids: RequestIds,
     pub(super) walks: Walks,
     pub(super) reads: Reads,
+    pub(super) decoding: Decoding,
     pub(super) streams: Streams,
     pub(super) feed: Arc<Feed>,
     pub(super) imports: Imports,
@@ -74,6 +76,7 @@ impl App {
             envelope: Envelope::new(engine.store_id()),
             walks: Walks::new(clock.clone(), settings.limits.walk_timeout),
             reads: Reads::new()?,
+            decoding: Decoding::new(),
             streams: Streams::new(settings.limits.streams),
             feed: Arc::default(),
             imports: Imports::default(),

@@ -1,37 +1,25 @@
-//! Accepting connections within limits, serving them, and draining them.
+//! Serving connections that were accepted (`accept.rs`), and draining them.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::accept::{Acceptor, Arrival, Opened};
 use super::app::App;
 use super::body::Body;
 use super::edge::Edge;
 use super::exchange::{Exchange, Exchanges, RequestBody};
 use super::patient::Patient;
-use super::problem::Problem;
 use super::settings::Limits;
 use super::socket::Socket;
 use super::timer::ConnectionTimer;
-
-/// Wait after an accept that failed for want of a resource.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Most connections that are being refused at once; more are just closed.
-const MAX_REFUSALS: usize = 64;
-/// Longest time to tell a client that it is refused.
-const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Serves `app` on `listener` until `shutdown`; returns when every
 /// connection has ended, at the latest after the drain timeout.
@@ -52,57 +40,39 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationT
     .await;
 }
 
-/// What became of a new connection.
-#[derive(Debug, Clone, Copy)]
-enum Opened {
-    Accepted,
-    Refused,
-}
-
-/// The accept loop. What `observe` gives back for a connection is kept as
+/// Serves what arrives. What `observe` gives back for a connection is kept as
 /// long as it is open.
 async fn run<S, G>(
     listener: TcpListener,
     limits: Limits,
     shutdown: CancellationToken,
     service: S,
-    observe: impl Fn(Opened) -> Option<G>,
+    observe: impl Fn(Opened) -> Option<G> + Send + 'static,
 ) where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + Unpin,
     G: Send + 'static,
 {
-    let places = Places::new(&limits);
-    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let acceptor = Acceptor { limits: limits.clone(), shutdown: shutdown.clone(), service: service.clone(), observe };
+    let mut arrivals = match acceptor.start(listener) {
+        Ok(arrivals) => arrivals,
+        Err(error) => return tracing::error!(%error, "failed to start the thread that accepts connections"),
+    };
     let (open, cut) = (TaskTracker::new(), CancellationToken::new());
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+    while let Some(Arrival { stream, kept }) = arrivals.recv().await {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "failed to accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tracing::warn!(%error, "failed to take a connection over");
                 continue;
             }
         };
-        if let Some(place) = places.take(peer) {
-            let kept = (place, observe(Opened::Accepted));
-            let serving = converse(stream, service.clone(), limits.clone(), shutdown.clone(), cut.clone());
-            open.spawn(async move {
-                serving.await;
-                drop(kept);
-            });
-        } else {
-            observe(Opened::Refused);
-            if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
-                open.spawn(refuse(stream, permit));
-            }
-        }
+        let serving = converse(stream, service.clone(), limits.clone(), shutdown.clone(), cut.clone());
+        open.spawn(async move {
+            serving.await;
+            drop(kept);
+        });
     }
-    drop(listener);
     open.close();
     if tokio::time::timeout(limits.drain_timeout, open.wait()).await.is_err() {
         tracing::warn!(connections = open.len(), "closing connections that did not end in time");
@@ -116,8 +86,6 @@ where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
     S::Future: Unpin,
 {
-    // Small answers shall not wait for more of them.
-    let _ = stream.set_nodelay(true);
     let socket = Socket::new(stream);
     let exchange = Exchange::new(shutdown.child_token(), socket.client());
     let io = TokioIo::new(Patient::new(socket, limits.write_timeout, Arc::clone(&exchange)));
@@ -151,78 +119,14 @@ where
     }
 }
 
-/// Tells a client that there is no place for it.
-async fn refuse(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
-    let problem = Problem::too_many_connections();
-    let body = serde_json::to_string(&problem.wire("")).unwrap_or_default();
-    let length = body.len();
-    let text = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
-         connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    );
-    let telling = async {
-        stream.write_all(text.as_bytes()).await?;
-        stream.shutdown().await?;
-        // Closing with unread bytes would take the answer back.
-        let mut unread = [0; 4096];
-        while stream.read(&mut unread).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, telling).await;
-}
-
-/// Places for connections, in all and by address.
-#[derive(Debug, Clone)]
-struct Places {
-    all: Arc<Semaphore>,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    per_address: usize,
-}
-
-/// A place, given back when dropped.
-#[derive(Debug)]
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    places: Places,
-    address: IpAddr,
-}
-
-impl Places {
-    fn new(limits: &Limits) -> Self {
-        let all = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        Self { all, by_address: Arc::default(), per_address: limits.connections_per_address }
-    }
-
-    fn take(&self, peer: SocketAddr) -> Option<Place> {
-        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let address = peer.ip().to_canonical();
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = by_address.entry(address).or_default();
-        if *taken >= self.per_address {
-            return None;
-        }
-        *taken += 1;
-        Some(Place { _permit: permit, places: self.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut by_address = self.places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = by_address.get_mut(&self.address) {
-            *taken -= 1;
-            if *taken == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::pin::Pin;
+    use std::time::Duration;
 
     use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::http::settings::tests::limits;

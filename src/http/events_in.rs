@@ -1,7 +1,6 @@
 //! `POST /events`: the HTTP binding of `CloudEvents`, all three modes. The
 //! effect is on disk when the answer leaves.
 
-use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode;
 use serde::Serialize;
@@ -95,14 +94,23 @@ pub(super) async fn take(mut call: Call) -> Reply {
     call.no_query()?;
     let mode = Mode::of(call.headers())?;
     let raw = call.bytes().await?;
+    let (length, most) = (raw.len(), call.app.settings.limits.body_bytes);
+    let decoding = &call.app.decoding;
     match mode {
-        Mode::Batch => take_batch(&call, &raw).await,
-        Mode::Structured => take_one(&call, events::read(&raw)?).await,
+        Mode::Batch => {
+            let items = decoding.run(length, move || read_batch(&raw, most)).await??;
+            take_batch(&call, items).await
+        }
+        Mode::Structured => take_one(&call, decoding.run(length, move || events::read(&raw)).await??).await,
         Mode::Binary => {
-            let text = events::structured(attributes(call.headers())?, &raw)?;
-            take_one(&call, events::read(&text)?).await
+            let headers = call.headers().clone();
+            take_one(&call, decoding.run(length, move || read_binary(&headers, &raw)).await??).await
         }
     }
+}
+
+fn read_binary(headers: &HeaderMap, raw: &[u8]) -> Result<Received, InvalidEvent> {
+    events::read(&events::structured(attributes(headers)?, raw)?)
 }
 
 /// The attributes of an event in binary mode: `ce-` headers, their values
@@ -140,8 +148,7 @@ fn read_batch(raw: &[u8], most_bytes: usize) -> Result<Vec<Result<Received, Inva
     Ok(items.into_iter().map(|item| events::read(item.get().as_bytes())).collect())
 }
 
-async fn take_batch(call: &Call, raw: &Bytes) -> Reply {
-    let items = read_batch(raw, call.app.settings.limits.body_bytes)?;
+async fn take_batch(call: &Call, items: Vec<Result<Received, InvalidEvent>>) -> Reply {
     let mut valid = Vec::new();
     let items = items.into_iter().map(|item| {
         item.map(|received| {
@@ -165,13 +172,17 @@ type Merged = (Option<String>, Result<EventOutcome, Problem>);
 /// The outcomes of the valid events, at the places of these, among the
 /// problems of the others.
 fn merged(ids: Vec<Result<String, InvalidEvent>>, outcomes: Vec<Result<EventOutcome, Refusal>>) -> Vec<Merged> {
-    let mut outcomes = outcomes.into_iter();
+    let (mut outcomes, mut left) = (outcomes.into_iter(), problem::MAX_BATCH_ERRORS);
     let items = ids.into_iter().enumerate().map(|(index, id)| match id {
         Ok(id) => {
             let outcome = outcomes.next().map(|outcome| outcome.map_err(Problem::from));
             (Some(id), outcome.unwrap_or_else(|| Err(crate::engine::Error::Unknown.into())))
         }
-        Err(invalid) => (None, Err(Problem::from(invalid).within(&format!("/{index}")))),
+        Err(invalid) => {
+            let mut problem = Problem::from(invalid);
+            problem.keep_errors(&mut left);
+            (None, Err(problem.within(&format!("/{index}"))))
+        }
     });
     items.collect()
 }

@@ -278,7 +278,12 @@ struct Drain {
 
 impl Drain {
     fn new(body: Incoming, response: Response<Body>) -> Self {
-        Self { body, left: MAX_DRAINED_BYTES, time: Box::pin(tokio::time::sleep(MAX_DRAIN_TIME)), response: Some(response) }
+        Self {
+            body,
+            left: MAX_DRAINED_BYTES,
+            time: Box::pin(tokio::time::sleep(MAX_DRAIN_TIME)),
+            response: Some(response),
+        }
     }
 
     /// Whether the body has come to its end within the limits.

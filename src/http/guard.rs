@@ -161,14 +161,33 @@ mod tests {
     fn names_that_nobody_can_register_are_taken() {
         let guard = guard(&["dats.example.com"], true);
         for host in [
-            "x", "", "localhost:8000", "LOCALHOST.", "app.localhost:1", "127.0.0.1:8000", "10.1.2.3", "[::1]:8000",
-            "[::ffff:127.0.0.1]", "::1", "orchestrator_1:80", "dats.example.com", "DATS.example.com.:443",
+            "x",
+            "",
+            "localhost:8000",
+            "LOCALHOST.",
+            "app.localhost:1",
+            "127.0.0.1:8000",
+            "10.1.2.3",
+            "[::1]:8000",
+            "[::ffff:127.0.0.1]",
+            "::1",
+            "orchestrator_1:80",
+            "dats.example.com",
+            "DATS.example.com.:443",
         ] {
             assert_eq!(code(&guard, "GET", &[("host", host)]).0, 200, "{host}");
         }
         for host in [
-            "evil.example", "evil.example:8000", "evil.example.", "localhost.evil.example", "127.0.0.1.evil.example",
-            "x.dats.example.com", "127.0.0.1.nip.io:8000", "1.2.3", "0x7f.0.0.1", "[::1.x]",
+            "evil.example",
+            "evil.example:8000",
+            "evil.example.",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "x.dats.example.com",
+            "127.0.0.1.nip.io:8000",
+            "1.2.3",
+            "0x7f.0.0.1",
+            "[::1.x]",
         ] {
             assert_eq!(code(&guard, "GET", &[("host", host)]), (421, "unknown_host"), "{host}");
         }
@@ -201,15 +220,23 @@ mod tests {
         let host = ("host", "localhost:8000");
         let refused = (403, "foreign_origin");
         for origin in [
-            "http://evil.example", "http://localhost:3000", "http://localhost", "null", "", "file://",
-            "http://localhost:8000.evil.example", "https://x.ui.example", "chrome-extension://x",
+            "http://evil.example",
+            "http://localhost:3000",
+            "http://localhost",
+            "null",
+            "",
+            "file://",
+            "http://localhost:8000.evil.example",
+            "https://x.ui.example",
+            "chrome-extension://x",
         ] {
             for method in ["POST", "PATCH", "DELETE", "PUT"] {
                 assert_eq!(code(&guard, method, &[host, ("origin", origin)]), refused, "{method} {origin}");
             }
             assert_eq!(code(&guard, "GET", &[host, ("origin", origin)]).0, 200, "{origin}");
         }
-        for origin in ["http://localhost:8000", "http://LOCALHOST:8000", "https://ui.example", "http://ui.example:3000"] {
+        for origin in ["http://localhost:8000", "http://LOCALHOST:8000", "https://ui.example", "http://ui.example:3000"]
+        {
             assert_eq!(code(&guard, "POST", &[host, ("origin", origin)]).0, 200, "{origin}");
         }
         let encrypted = [("host", "a.b"), ("origin", "https://a.b:443")];

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use super::app::App;
 use super::openapi::HealthStatus;
 use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
@@ -41,61 +42,89 @@ pub(super) struct HealthWire<'a> {
 }
 
 /// The reason for which no work is done here, although the process is well.
-fn reason(call: &Call) -> Option<&'static str> {
-    call.app.engine.is_halted().then_some("not_owner")
+fn reason(app: &App) -> Option<&'static str> {
+    app.engine.is_halted().then_some("not_owner")
 }
 
 /// `GET /health`
 pub(super) fn health(call: &Call) -> Reply {
     call.no_query()?;
-    let (code, status) = by_health(call.app.engine.is_accepting());
-    let reason = reason(call);
-    let status = if reason.is_some() && code == StatusCode::OK { "degraded" } else { status };
+    let parts = Parts::of(&call.app);
+    let (code, status) = parts.overall();
     let (version, timestamp) = (&call.app.settings.version, Shown(call.app.clock.wall()));
-    let health = HealthWire { status, version, timestamp, reason };
+    let health = HealthWire { status, version, timestamp, reason: parts.reason };
     Ok(reply::json(code, &health))
+}
+
+/// What health is made of.
+struct Parts {
+    is_accepting: bool,
+    /// The reason for which no work is done here, although the process is well.
+    reason: Option<&'static str>,
+    engine: Figures,
+    services: Vec<ServiceFigures>,
+    broker: Option<(amqp::Figures, String)>,
+    replica: Option<replica::Figures>,
+}
+
+impl Parts {
+    fn of(app: &App) -> Self {
+        Self {
+            is_accepting: app.engine.is_accepting(),
+            reason: reason(app),
+            engine: app.engine.figures(),
+            services: app.services.figures().services,
+            broker: app.broker.as_ref().map(|broker| (broker.figures(), broker.address().to_owned())),
+            replica: app.replica.as_ref().map(|replica| replica.figures()),
+        }
+    }
+
+    /// The store alone: without submissions the rest still works.
+    fn store(&self) -> &'static str {
+        match by_health(self.is_accepting) {
+            (StatusCode::OK, _) if self.engine.is_disk_low() => "degraded",
+            (_, status) => status,
+        }
+    }
+
+    /// Everything, in one word: without one of the others the rest still works.
+    fn overall(&self) -> (StatusCode, &'static str) {
+        let (code, _) = by_health(self.is_accepting);
+        let is_away = self.reason.is_some()
+            || self.broker.as_ref().is_some_and(|(broker, _)| broker.state() != LinkState::Connected)
+            || self.services.iter().any(|service| service.away_since.is_some())
+            || self.replica.as_ref().is_some_and(|replica| replica.doing.is_trouble());
+        (code, if is_away && code == StatusCode::OK { "degraded" } else { self.store() })
+    }
 }
 
 /// `GET /health/detailed`
 pub(super) fn detailed(call: &Call) -> Reply {
     call.no_query()?;
-    let (code, status) = by_health(call.app.engine.is_accepting());
-    let figures = call.app.engine.figures();
-    let store = if figures.is_disk_low() && code == StatusCode::OK { "degraded" } else { status };
+    let parts = Parts::of(&call.app);
+    let (code, status) = parts.overall();
+    let (figures, now) = (&parts.engine, call.app.clock.now());
     let mut dependencies = Map::new();
     let store_wire = json!({
-        "status": store,
+        "status": parts.store(),
         "size_bytes": figures.store_bytes,
         "free_mib": figures.free_mib,
         "reserve_mib": figures.reserve_mib,
     });
     dependencies.insert("store".to_owned(), store_wire);
-    let services = call.app.services.figures().services;
-    let now = call.app.clock.now();
-    dependencies.extend(services.iter().map(|service| (service.service.to_owned(), service_wire(service, now))));
-    let broker = call.app.broker.as_ref().map(|broker| (broker.figures(), broker.address().to_owned()));
-    if let Some((broker, address)) = &broker {
-        dependencies.insert("rabbitmq".to_owned(), broker_wire(broker, address, &figures, call.app.clock.now()));
+    dependencies.extend(parts.services.iter().map(|service| (service.service.to_owned(), service_wire(service, now))));
+    if let Some((broker, address)) = &parts.broker {
+        dependencies.insert("rabbitmq".to_owned(), broker_wire(broker, address, figures, now));
     }
-    let broker_away = broker.is_some_and(|(broker, _)| broker.state() != LinkState::Connected);
-    let replica = call.app.replica.as_ref().map(|replica| replica.figures());
-    dependencies
-        .extend(replica.iter().map(|replica| ("postgres".to_owned(), replica_wire(replica, call.app.clock.now()))));
-    // Without submissions, or without one of the others, the rest still works.
-    let reason = reason(call);
-    let away = broker_away
-        || reason.is_some()
-        || services.iter().any(|service| service.away_since.is_some())
-        || replica.is_some_and(|replica| replica.doing.is_trouble());
-    let status = if away && code == StatusCode::OK { "degraded" } else { store };
+    dependencies.extend(parts.replica.iter().map(|replica| ("postgres".to_owned(), replica_wire(replica, now))));
     let mut body = json!({
         "status": status,
         "version": call.app.settings.version,
-        "timestamp": call.app.clock.wall().to_string(),
+        "timestamp": now.to_string(),
         "dependencies": dependencies,
-        "figures": figures_wire(&figures),
+        "figures": figures_wire(figures),
     });
-    if let (Some(reason), Some(body)) = (reason, body.as_object_mut()) {
+    if let (Some(reason), Some(body)) = (parts.reason, body.as_object_mut()) {
         body.insert("reason".to_owned(), reason.into());
     }
     Ok(reply::json(code, &body))
@@ -178,7 +207,7 @@ pub(super) fn live(call: &Call) -> Reply {
 /// `GET /readyz`: requests may be sent here.
 pub(super) fn ready(call: &Call) -> Reply {
     call.no_query()?;
-    if let Some(reason) = reason(call) {
+    if let Some(reason) = reason(&call.app) {
         let body = json!({"status": "not ready", "reason": reason});
         return Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &body));
     }

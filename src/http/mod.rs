@@ -12,6 +12,7 @@
 //! Reading the status of a task is the hot path: it takes no task, no box
 //! and no lock of its own, only a look-up in the engine's map.
 
+mod accept;
 mod app;
 mod artifacts;
 mod asyncapi;
@@ -22,6 +23,7 @@ mod checkpoints;
 mod connections;
 mod cursor;
 mod dead_letters;
+mod decoding;
 mod docs;
 mod edge;
 mod entries;
@@ -42,6 +44,8 @@ mod metrics;
 mod openapi;
 mod path;
 mod patient;
+mod places;
+mod probe;
 mod problem;
 mod projects;
 mod provenance;

@@ -1,5 +1,7 @@
 //! Problems (RFC 9457): the only place where errors become status codes.
 
+mod overload;
+
 use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
@@ -15,10 +17,14 @@ use utoipa::ToSchema;
 use super::body::Body;
 use crate::engine::{self, Refusal};
 use crate::events::InvalidEvent;
-use crate::json::{FieldError, Invalid};
+use crate::json::{self, FieldError, Invalid};
 use crate::lineage::Stopped;
 use crate::store;
 use crate::task::{self, RecordId};
+
+/// Most bad fields that the problems of a batch list together, beside the first
+/// of each.
+pub(super) const MAX_BATCH_ERRORS: usize = 256;
 
 /// An answer that says what went wrong, for people and for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +99,13 @@ impl Problem {
         self
     }
 
+    /// Keeps the first errors, so that many problems in one answer have a bound
+    /// together: `left` is how many are left for this one and those to come.
+    pub(super) fn keep_errors(&mut self, left: &mut usize) {
+        self.0.errors.truncate((*left).max(1));
+        *left = left.saturating_sub(self.0.errors.len());
+    }
+
     /// As JSON, for the answer to a request for `instance`.
     pub(super) fn wire<'a>(&'a self, instance: &'a str) -> Wire<'a> {
         let Inner { status, code, title, detail, errors, records, .. } = &*self.0;
@@ -133,12 +146,14 @@ impl Problem {
     }
 
     /// Some fields are not valid.
-    pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
+    pub(super) fn invalid(mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(json::MAX_ERRORS);
         let detail = match errors.as_slice() {
             [error] if error.pointer.is_empty() => error.message.clone(),
             // Most messages go on from the name ("must be …"); this one names it itself.
             [error] if error.message.starts_with("unknown ") => format!("{}: {}", error.pointer, error.message),
             [error] => format!("{} {}", error.pointer, error.message),
+            errors if errors.len() == json::MAX_ERRORS => format!("{} fields or more are not valid", errors.len()),
             errors => format!("{} fields are not valid", errors.len()),
         };
         let title = "The request has fields that are not valid";
@@ -297,34 +312,6 @@ impl Problem {
         let name = name.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/");
         let detail = format!("the file contents/{name} is damaged: {detail}");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "content_damaged", "The content is damaged", detail)
-    }
-
-    /// Too many connections.
-    pub(super) fn too_many_connections() -> Self {
-        let detail = "too many connections are open, in all or from this address";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(1)
-    }
-
-    /// All places for event streams are taken.
-    pub(super) fn too_many_streams(most: usize) -> Self {
-        let detail = format!(
-            "there are {most} event streams already (server.max_streams): come again, or read pages instead \
-             (Accept: application/json)"
-        );
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(5)
-    }
-
-    /// All places for imports are taken.
-    pub(super) fn too_many_imports(most: usize) -> Self {
-        let detail = format!("there are {most} imports at work already: come again when one has ended");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(5)
-    }
-
-    /// All places for expensive reads are taken.
-    pub(super) fn too_many_reads() -> Self {
-        let detail = "too many lists, trees and exports are read at once, or clients do not read theirs: come again, \
-                      or ask for less at once (limit)";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(1)
     }
 
     /// A handler panicked: a defect, logged where it was caught.

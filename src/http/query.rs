@@ -25,7 +25,7 @@ impl Query {
         let pairs = form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).into_owned();
         let mut found = Findings::default();
         let (pairs, unknown): (Vec<_>, Vec<_>) = pairs.partition(|(name, _)| known.contains(&name.as_str()));
-        for (name, _) in unknown {
+        for (name, _) in unknown.into_iter().take(json::MAX_ERRORS) {
             let suggestion = json::nearest(&name, known.iter().copied());
             let suggestion = suggestion.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
             let allowed = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

@@ -104,22 +104,29 @@ impl Call {
         }
     }
 
-    /// The whole body, which must be JSON.
+    /// The whole body, which is said to be JSON.
     pub(super) async fn json_bytes(&mut self) -> Result<Bytes, Problem> {
         headers::require_json(self.headers())?;
-        let raw = self.bytes().await?;
-        json::check_integers(&raw)?;
-        Ok(raw)
+        self.bytes().await
     }
 
     /// The body as a value, and what is wrong with its fields.
-    pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<(T, Vec<FieldError>), Problem> {
+    pub(super) async fn json<T: DeserializeOwned + Send + 'static>(&mut self) -> Result<(T, Vec<FieldError>), Problem> {
         let raw = self.json_bytes().await?;
-        Ok(json::decode_all(&raw, self.app.settings.limits.body_bytes)?)
+        self.decoded(raw).await
+    }
+
+    async fn decoded<T: DeserializeOwned + Send + 'static>(&self, raw: Bytes) -> Result<(T, Vec<FieldError>), Problem> {
+        let (length, most) = (raw.len(), self.app.settings.limits.body_bytes);
+        let decode = move || {
+            json::check_integers(&raw)?;
+            json::decode_all(&raw, most)
+        };
+        Ok(self.app.decoding.run(length, decode).await??)
     }
 
     /// As [`Self::json`], with an empty body in place of an empty object.
-    pub(super) async fn optional_json<T: DeserializeOwned + Default>(
+    pub(super) async fn optional_json<T: DeserializeOwned + Default + Send + 'static>(
         &mut self,
     ) -> Result<(T, Vec<FieldError>), Problem> {
         let raw = self.bytes().await?;
@@ -127,7 +134,7 @@ impl Call {
             return Ok((T::default(), Vec::new()));
         }
         headers::require_json(self.headers())?;
-        Ok(json::decode_all(&raw, self.app.settings.limits.body_bytes)?)
+        self.decoded(raw).await
     }
 
     /// The body must be empty, or an empty object.

@@ -40,6 +40,8 @@ pub struct Limits {
     pub connections: usize,
     /// Most connections at once from one address.
     pub connections_per_address: usize,
+    /// Most connections over these limits that are told so at once.
+    pub reserve: usize,
     /// Most event streams at once, of tasks and of the log.
     pub streams: usize,
     /// Largest request head, in bytes; at least 8192.
@@ -94,6 +96,7 @@ pub(super) mod tests {
         Limits {
             connections: 4,
             connections_per_address: 3,
+            reserve: 2,
             streams: 2,
             head_bytes: 8192,
             body_bytes: 1024 * 1024,

@@ -189,8 +189,8 @@ fn tier(found: &mut Findings, name: &str, settings: &Settings) -> Option<Tier> {
 
 /// What is no UUID is the id of no task, and is told as that.
 fn depends_on(found: &mut Findings, ids: Vec<String>) -> Vec<TaskId> {
-    bounded(found, "/options/depends_on", ids.len());
-    let checked = ids.into_iter().enumerate().filter_map(|(index, id)| {
+    let ids = bounded(found, "/options/depends_on", ids).into_iter().enumerate();
+    let checked = ids.filter_map(|(index, id)| {
         let task = id.parse().ok();
         if task.is_none() {
             found.add(&format!("/options/depends_on/{index}"), format!("there is no task {}", json::quoted(&id)));
@@ -201,15 +201,18 @@ fn depends_on(found: &mut Findings, ids: Vec<String>) -> Vec<TaskId> {
 }
 
 fn inputs(found: &mut Findings, ids: Vec<String>) -> Vec<ArtifactId> {
-    bounded(found, "/options/inputs", ids.len());
-    let ids = ids.into_iter().enumerate();
+    let ids = bounded(found, "/options/inputs", ids).into_iter().enumerate();
     ids.filter_map(|(index, id)| found.parse(&format!("/options/inputs/{index}"), &id)).collect()
 }
 
-fn bounded(found: &mut Findings, pointer: &str, count: usize) {
-    if count > MAX_REFERENCES {
-        found.add(pointer, format!("must have at most {MAX_REFERENCES} ids, had {count}"));
+/// The ids of a list; of one that is too long, none is looked at.
+fn bounded(found: &mut Findings, pointer: &str, ids: Vec<String>) -> Vec<String> {
+    let count = ids.len();
+    if count <= MAX_REFERENCES {
+        return ids;
     }
+    found.add(pointer, format!("must have at most {MAX_REFERENCES} ids, had {count}"));
+    Vec::new()
 }
 
 /// An object as compact JSON text, within a size.

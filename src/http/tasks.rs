@@ -1,5 +1,6 @@
 //! Tasks: submitting, reading, cancelling, running again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
@@ -17,6 +18,7 @@ use super::problem::{self, Problem};
 use super::reply::{self, Reply, Shown, Time};
 use super::request::{Call, decode_id};
 use super::routes::BASE;
+use super::settings::Settings;
 use super::submission;
 use crate::engine::{self, Answer, Refusal, Revision, Submissions, Submitted, UnknownDependency};
 use crate::json::{self, Findings, Invalid};
@@ -103,9 +105,8 @@ pub(super) async fn submit(mut call: Call) -> Reply {
     call.no_query()?;
     let raw = call.json_bytes().await?;
     let key = headers::idempotency_key(call.headers(), "/tasks", &raw)?;
-    let (wire, errors) = json::decode_all(&raw, call.app.settings.limits.body_bytes)?;
-    let trace = call.traceparent();
-    let submission = submission::check(wire, errors, &call.app.settings, trace).map_err(Problem::invalid)?;
+    let (app, trace) = (Arc::clone(&call.app), call.traceparent());
+    let submission = call.app.decoding.run(raw.len(), move || read_one(&app.settings, &raw, trace)).await??;
     let Submissions { mut results, replayed } = call.app.engine.submit(vec![submission], key).await?;
     let response = match results.pop() {
         Some(Ok(task)) => submitted(&task),
@@ -113,6 +114,12 @@ pub(super) async fn submit(mut call: Call) -> Reply {
         None => return Err(engine::Error::Unknown.into()),
     };
     Ok(marked(response, replayed))
+}
+
+fn read_one(settings: &Settings, raw: &[u8], trace: Option<String>) -> Result<Submission, Problem> {
+    json::check_integers(raw)?;
+    let (wire, errors) = json::decode_all(raw, settings.limits.body_bytes)?;
+    submission::check(wire, errors, settings, trace).map_err(Problem::invalid)
 }
 
 fn marked(response: hyper::Response<super::body::Body>, replayed: bool) -> hyper::Response<super::body::Body> {
@@ -163,22 +170,27 @@ pub(super) async fn submit_batch(mut call: Call) -> Reply {
     call.no_query()?;
     let raw = call.json_bytes().await?;
     let key = headers::idempotency_key(call.headers(), "/tasks/batch", &raw)?;
+    let (app, trace) = (Arc::clone(&call.app), call.traceparent());
+    let items = call.app.decoding.run(raw.len(), move || read_batch(&app.settings, &raw, trace.as_ref())).await??;
     let mut valid = Vec::new();
-    let items = read_batch(&call, &raw)?.into_iter().map(|item| item.map(|submission| valid.push(submission)));
+    let items = items.into_iter().map(|item| item.map(|submission| valid.push(submission)));
     let checked: Vec<Result<(), Problem>> = items.collect();
     let taken = if valid.is_empty() {
         Submissions { results: Vec::new(), replayed: false }
     } else {
         call.app.engine.submit(valid, key).await?
     };
-    let mut made = taken.results.into_iter();
+    let (mut made, mut left) = (taken.results.into_iter(), problem::MAX_BATCH_ERRORS);
     let results = checked.into_iter().enumerate().map(|(index, item)| {
         let outcome = item.and_then(|()| match made.next() {
             Some(Ok(task)) => Ok(task),
             Some(Err(unknown)) => Err(unknown_dependency(&unknown)),
             None => Err(engine::Error::Unknown.into()),
         });
-        outcome.map_err(|problem| problem.within(&format!("/tasks/{index}")))
+        outcome.map_err(|mut problem| {
+            problem.keep_errors(&mut left);
+            problem.within(&format!("/tasks/{index}"))
+        })
     });
     let results: Vec<Result<Submitted, Problem>> = results.collect();
     let path = call.head.uri.path();
@@ -189,11 +201,16 @@ pub(super) async fn submit_batch(mut call: Call) -> Reply {
     Ok(marked(reply::json(StatusCode::OK, &ResultsWire { results: results.collect() }), taken.replayed))
 }
 
-fn read_batch(call: &Call, raw: &[u8]) -> Result<Vec<Result<Submission, Problem>>, Problem> {
-    let settings = &call.app.settings;
+fn read_batch(
+    settings: &Settings,
+    raw: &[u8],
+    trace: Option<&String>,
+) -> Result<Vec<Result<Submission, Problem>>, Problem> {
+    json::check_integers(raw)?;
     let (batch, mut errors): (BatchWire, _) = json::decode_all(raw, settings.limits.body_bytes)?;
-    // A U+0000 in an item is that item's error, and found again there.
-    errors.retain(|error| !error.pointer.starts_with("/tasks/"));
+    // A U+0000 in an item is that item's error, and found again there. A key that
+    // stands twice is not: only one of its values has been read.
+    errors.retain(|error| !error.pointer.starts_with("/tasks/") || json::is_of_doubled_key(error));
     let mut found = Findings::from_errors(errors);
     let tasks = found.required("/tasks", batch.tasks).unwrap_or_default();
     if found.is_empty() && !(1..=MAX_BATCH).contains(&tasks.len()) {
@@ -202,11 +219,10 @@ fn read_batch(call: &Call, raw: &[u8]) -> Result<Vec<Result<Submission, Problem>
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
-    let trace = call.traceparent();
     let items = tasks.into_iter().map(|task| {
         let (wire, errors) = json::from_value_all(task, "");
         let checked = match wire {
-            Some(wire) => submission::check(wire, errors, settings, trace.clone()),
+            Some(wire) => submission::check(wire, errors, settings, trace.cloned()),
             None => Err(errors),
         };
         checked.map_err(|errors| Invalid::Fields(errors).into())

@@ -61,12 +61,7 @@ pub(super) fn import(call: Call) -> Reply {
 }
 
 /// Hands a body over in chunks, at the pace at which they are taken.
-async fn receive(
-    mut body: RequestBody,
-    patience: Duration,
-    stopping: CancellationToken,
-    chunks: mpsc::Sender<Chunk>,
-) {
+async fn receive(mut body: RequestBody, patience: Duration, stopping: CancellationToken, chunks: mpsc::Sender<Chunk>) {
     loop {
         let data = tokio::select! {
             data = tokio::time::timeout(patience, body.data()) => data,

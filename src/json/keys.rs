@@ -29,9 +29,18 @@ impl DoubledKey {
     }
 }
 
+/// How each message about a doubled key begins.
+const DOUBLED: &str = "duplicate field: ";
+
+/// Whether an error is that of [`DoubledKey::error`].
+#[must_use]
+pub fn is_of_doubled_key(error: &FieldError) -> bool {
+    error.message.starts_with(DOUBLED)
+}
+
 impl std::fmt::Display for DoubledKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "duplicate field: the key {} must stand once in its object", quoted(&self.key))
+        write!(f, "{DOUBLED}the key {} must stand once in its object", quoted(&self.key))
     }
 }
 

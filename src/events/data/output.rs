@@ -106,16 +106,14 @@ pub(super) fn output(data: Value) -> Result<(Correlation, Report), InvalidData> 
     let mut artifacts = artifacts(&mut found, body.artifacts.unwrap_or_default());
     let contents = contents::contents(&mut found, artifact.as_ref(), body.content, &mut artifacts);
     let inputs = data.inputs_consumed.unwrap_or_default();
-    let inputs = inputs.iter().enumerate();
-    let inputs: Vec<Option<ArtifactId>> =
-        inputs.map(|(index, id)| found.parse(&format!("/data/inputs_consumed/{index}"), id)).collect();
+    let inputs = consumed(&mut found, &inputs);
     let (task, artifact) = finish(found, task, artifact)?;
     let report = Report::Output(Box::new(Output {
         artifact: artifact.clone(),
         attempt: data.attempt,
         contents,
         artifacts: artifacts.into_iter().map(|(_, artifact, _)| artifact).collect(),
-        inputs_consumed: inputs.into_iter().flatten().collect(),
+        inputs_consumed: inputs,
         model_used: data.model_used,
         sender,
         tokens_input: data.tokens_input,
@@ -127,8 +125,22 @@ pub(super) fn output(data: Value) -> Result<(Correlation, Report), InvalidData> 
     Ok((Correlation { task, artifact: Some(artifact), review: None }, report))
 }
 
+fn consumed(found: &mut Findings, ids: &[String]) -> Vec<ArtifactId> {
+    let mut inputs = Vec::new();
+    for (index, id) in ids.iter().enumerate() {
+        inputs.extend(found.parse::<ArtifactId>(&format!("/data/inputs_consumed/{index}"), id));
+        if found.is_full() {
+            break;
+        }
+    }
+    inputs
+}
+
 fn artifacts(found: &mut Findings, artifacts: Vec<Object<ArtifactData>>) -> Vec<Carried> {
     let checked = artifacts.into_iter().enumerate().filter_map(|(index, Object(data))| {
+        if found.is_full() {
+            return None;
+        }
         let pointer = format!("/data/output/artifacts/{index}/id");
         let id = found.required(&pointer, data.id)?;
         let artifact = OutputArtifact {

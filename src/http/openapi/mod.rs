@@ -184,7 +184,8 @@ fn document() -> (OpenApi, Vec<String>) {
     gathered.answered(parts::problem());
     for (verb, path, endpoint) in table() {
         let described = describe(endpoint);
-        let mut described = if endpoint.is_public() { described.public() } else { described.guarded(verb != Verb::Get) };
+        let mut described =
+            if endpoint.is_public() { described.public() } else { described.guarded(verb != Verb::Get) };
         if endpoint.is_walk() {
             described = described.walks();
         }

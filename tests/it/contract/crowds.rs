@@ -24,7 +24,8 @@ async fn is_served(client: &Client, beside: &str) {
 
 #[tokio::test]
 async fn idle_connections_are_borne_and_then_closed() {
-    let server = Setup::new().with("DATS__SERVER__HEADER_TIMEOUT_SECONDS", "5").start();
+    let setup = Setup::new().with("DATS__SERVER__HEADER_TIMEOUT_SECONDS", "5");
+    let server = setup.with("DATS__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "3000").start();
     let client = Client::new(&server.address);
     let mut idle = Vec::new();
     for _ in 0..2000 {
@@ -45,7 +46,7 @@ async fn more_connections_than_allowed_are_told_so() {
     for _ in 0..8 {
         held.push(client.connect().await);
     }
-    let ask = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    let ask = b"GET /api/v1/tasks HTTP/1.1\r\nhost: x\r\n\r\n";
     let refused = client.raw(ask, Duration::from_secs(1)).await;
     assert!(
         refused.contains("503") && refused.contains("\"overloaded\"") && refused.contains("retry-after"),

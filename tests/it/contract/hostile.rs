@@ -224,7 +224,9 @@ async fn methods_that_are_not_there() {
 async fn bytes_that_are_hardly_http() {
     let (_server, client) = served();
     let body = r#"{"description":"x"}"#;
-    let post = |headers: &str, body: &str| format!("POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{headers}\r\n{body}");
+    let post = |headers: &str, body: &str| {
+        format!("POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{headers}\r\n{body}")
+    };
     let hostile = [
         ("garbage", "\u{1}\u{2}\u{3}\r\n\r\n".to_owned()),
         ("TLS", "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}".to_owned()),
@@ -294,7 +296,11 @@ async fn slow_heads_and_bodies_are_given_up() {
     let client = Client::new(&server.address);
     let mut head = client.connect().await;
     let mut body = client.connect().await;
-    body.write_all(b"POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n").await.unwrap();
+    body.write_all(
+        b"POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n",
+    )
+    .await
+    .unwrap();
     let dripping = async {
         for _ in 0..15 {
             // Each byte in time, the whole never.

@@ -28,7 +28,8 @@ async fn pages_of_other_sites_make_nothing() {
     let own = format!("host: {}", server.address);
     let kept = client.submit(&json!({"description": "x"})).await;
     let cancel = format!("POST /api/v1/tasks/{kept}/cancel");
-    let lines = ["POST /api/v1/tasks", "POST /api/v1/events", "POST /api/v1/tasks/batch", "POST /api/v1/provenance/import"];
+    let lines =
+        ["POST /api/v1/tasks", "POST /api/v1/events", "POST /api/v1/tasks/batch", "POST /api/v1/provenance/import"];
     for line in lines {
         // A form, with and without what browsers say of themselves.
         for kind in ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"] {

@@ -60,7 +60,8 @@ async fn requests_that_were_sent_ahead_are_all_answered() {
     let (_server, client) = served();
     let mut wire = Wire::to(&client).await;
     let body = r#"{"description":"x"}"#;
-    wire.send([post("tasks", "application/json", body), get("/api/v1/tasks"), post("nowhere", "x/y", body)].concat()).await;
+    wire.send([post("tasks", "application/json", body), get("/api/v1/tasks"), post("nowhere", "x/y", body)].concat())
+        .await;
     wire.finish().await;
     for status in [201, 200, 404] {
         assert_eq!(wire.answer().await.unwrap().status, status);
@@ -72,7 +73,10 @@ async fn requests_that_were_sent_ahead_are_all_answered() {
 async fn a_body_that_is_cut_short_is_told() {
     let (_server, client) = served();
     let mut wire = Wire::to(&client).await;
-    wire.send("POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{").await;
+    wire.send(
+        "POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{",
+    )
+    .await;
     wire.finish().await;
     let answer = wire.answer().await.unwrap();
     assert_eq!((answer.status, answer.code().as_str()), (400, "body_broken"), "{answer:?}");

@@ -2,6 +2,7 @@
 //! that stop, clients that are slow, hostile or gone, pages of other sites.
 
 mod browsers;
+mod cheap;
 mod early;
 mod half_close;
 mod log;

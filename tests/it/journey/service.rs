@@ -106,7 +106,10 @@ async fn sigterm_answers_what_is_under_way() {
     let mut server = setup.start();
     let client = Client::new(&server.address);
     let body = r#"{"description":"in flight"}"#;
-    let head = format!("POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     let mut submission = client.connect().await;
     submission.write_all(head.as_bytes()).await.unwrap();
     let mut stream = client.connect().await;
@@ -143,7 +146,12 @@ async fn a_second_sigterm_ends_at_once() {
     let client = Client::new(&server.address);
     let task = client.submit(&json!({"description": "x"})).await;
     let mut stuck = client.connect().await;
-    stuck.write_all(b"POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    stuck
+        .write_all(
+            b"POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n",
+        )
+        .await
+        .unwrap();
     sleep(Duration::from_millis(200)).await;
     server.signal("TERM");
     sleep(Duration::from_millis(300)).await;
@@ -160,7 +168,12 @@ async fn draining_has_an_end() {
     let mut server = setup.start();
     let client = Client::new(&server.address);
     let mut stuck = client.connect().await;
-    stuck.write_all(b"POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    stuck
+        .write_all(
+            b"POST /api/v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n",
+        )
+        .await
+        .unwrap();
     sleep(Duration::from_millis(200)).await;
     server.signal("TERM");
     assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(0), "{}", setup.log());
