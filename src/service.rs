@@ -95,6 +95,12 @@ impl Service {
     /// Opens the store, recovers the state and binds the address. Nothing is
     /// answered before [`Self::run`].
     pub async fn start(config: &Config, rights: Rights) -> Result<Self, StartError> {
+        Self::start_unless(config, rights, &CancellationToken::new()).await
+    }
+
+    /// As [`Self::start`]. On a disk without room for what the journal has, the
+    /// start waits for room until `stop` is cancelled, and fails then.
+    pub async fn start_unless(config: &Config, rights: Rights, stop: &CancellationToken) -> Result<Self, StartError> {
         let address = config.server.listen;
         let failed = |source| StartError::Bind { address, source };
         // First the address: a second service must not touch the first one's data.
@@ -108,7 +114,7 @@ impl Service {
         let export = start_export(config, background.as_ref(), &clock)?;
         let tracer = export.as_ref().map(|export| export.tracer().clone());
         let services = Arc::new(services(&routing, &clock)?.traced(tracer.as_ref()));
-        let (engine, writer) = open_engine(config, &clock, rights.accept_clock)?;
+        let (engine, writer) = open_engine(config, &clock, rights.accept_clock, stop)?;
         let ownership = match own(config, copy.clone(), &engine, (address, rights.take_over)).await {
             Ok(ownership) => ownership,
             Err(error) => {
@@ -297,16 +303,20 @@ fn nobody_to_believe(key: &str, error: tls::Error) -> StartError {
 /// Opens the store of a stopped service, which is made where there is none,
 /// and starts its engine, with nothing around it.
 pub fn open(config: &Config) -> Result<(Engine, WriterThread), StartError> {
-    Ok(open_engine(config, &Clock::new(), false)?)
+    Ok(open_engine(config, &Clock::new(), false, &CancellationToken::new())?)
 }
 
-fn open_engine(config: &Config, clock: &Clock, accept_clock: bool) -> Result<(Engine, WriterThread), store::Error> {
+fn open_engine(
+    config: &Config,
+    clock: &Clock,
+    accept_clock: bool,
+    stop: &CancellationToken,
+) -> Result<(Engine, WriterThread), store::Error> {
     let cache_bytes = to_usize(config.engine.store_cache_bytes);
-    let store = if config.engine.verify_at_start {
-        Store::open_verified(&config.engine.data_dir, cache_bytes)?
-    } else {
-        Store::open(&config.engine.data_dir, cache_bytes)?
-    };
+    let stop = stop.clone();
+    let is_stopped = Arc::new(move || stop.is_cancelled());
+    let (dir, verify) = (&config.engine.data_dir, config.engine.verify_at_start);
+    let store = Store::open_for_service(dir, cache_bytes, verify, is_stopped)?;
     // A new store has nothing to go on from.
     let last = store.view()?.clocks()?.last;
     if last != Now::default() {

@@ -101,7 +101,7 @@ pub(super) async fn watch(
                     publish_again(engine, broker, &tier, missing, &mut again, now).await?;
                 }
                 // The next count tells the same.
-                Err(engine::Error::Overloaded) => {}
+                Err(engine::Error::Overloaded | engine::Error::DiskFull { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -34,7 +34,9 @@ impl From<engine::Error> for Fault {
             engine::Error::Refused(_) => Self::Message(text),
             engine::Error::Overloaded => Self::Busy,
             engine::Error::NotOwner | engine::Error::ShuttingDown | engine::Error::Unknown => Self::Stopping,
-            engine::Error::DiskFull { .. } => Self::Storage(LinkState::StorageFull, text),
+            engine::Error::DiskFull { .. } | engine::Error::Store(store::Error::NoRoom) => {
+                Self::Storage(LinkState::StorageFull, text)
+            }
             engine::Error::Store(store::Error::Io { action, path, source }) => {
                 let state = match source.kind() {
                     ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {

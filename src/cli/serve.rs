@@ -87,7 +87,7 @@ fn run_service(config: &Config, rights: Rights) -> Result<(), Failure> {
 
 async fn serve(config: &Config, rights: Rights) -> Result<(), Failure> {
     let stop = stop_token();
-    let service = Service::start(config, rights).await.map_err(start_failure)?;
+    let service = Service::start_unless(config, rights, &stop).await.map_err(start_failure)?;
     service.watch(end_stalled).map_err(start_failure)?;
     let data_dir = config.engine.data_dir.display();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %service.address(), %data_dir, "serving");

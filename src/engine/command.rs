@@ -53,7 +53,7 @@ impl Routed {
 
 impl Routed {
     /// Bytes of the texts that the client sent.
-    fn text_bytes(&self) -> usize {
+    pub(super) fn text_bytes(&self) -> usize {
         let Submission { description, metadata, constitution_override, .. } = &self.submission;
         let optional = [metadata, constitution_override].into_iter().flatten();
         optional.fold(description.len(), |bytes, text| bytes.saturating_add(text.len()))

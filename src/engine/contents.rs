@@ -7,6 +7,7 @@ use super::api::Error;
 use super::handle::Engine;
 use super::incoming::{Incoming, Message};
 use super::read::ReadSide;
+use super::room::content_bytes;
 use crate::store::{self, ContentFile, KeptContent, MAX_ROW_BYTES};
 use crate::task::{Content, Report};
 
@@ -58,6 +59,8 @@ impl Engine {
         if !events.iter().any(has_large) {
             return Ok(events.into_iter().map(|event| Prepared { event, files: Vec::new() }).collect());
         }
+        let bytes = events.iter().fold(0_u64, |sum, event| sum.saturating_add(content_bytes(&event.message)));
+        let _room = self.admit_contents(bytes)?;
         self.read(move |side| events.into_iter().map(|event| Prepared::new(side, event)).collect()).await
     }
 

@@ -3,7 +3,7 @@
 use super::api::Queue;
 use super::dead_letters::LetterCounts;
 use super::readers::Behind;
-use crate::store::Counters;
+use crate::store::{Counters, RoomState};
 use crate::task::{Moment, Tier};
 
 /// How estimates compare with what tasks took, since the start.
@@ -63,8 +63,10 @@ pub struct Figures {
     pub hot_tasks: u64,
     /// Free space on the disk of the data directory, in MiB.
     pub free_mib: u64,
-    /// Submissions are refused when less is free, in MiB.
+    /// What makes the store grow is refused when less is free, in MiB.
     pub reserve_mib: u64,
+    /// How much room that is.
+    pub room: RoomState,
 }
 
 impl Figures {
@@ -73,9 +75,9 @@ impl Figures {
         self.queues.iter().filter(|queue| queue.paused_at.is_some()).map(|queue| &queue.tier)
     }
 
-    /// Whether submissions are refused because the disk is nearly full.
+    /// Whether something is refused because the disk is nearly full.
     #[must_use]
-    pub const fn is_disk_low(&self) -> bool {
-        self.free_mib < self.reserve_mib
+    pub fn is_disk_low(&self) -> bool {
+        self.room != RoomState::Enough
     }
 }

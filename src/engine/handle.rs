@@ -25,10 +25,14 @@ use super::unclaimed::Unclaimed;
 use super::writer::Writer;
 use super::{list, outgoing, reading, rerun, tree};
 use crate::clock::Clock;
-use crate::store::{self, HistoryEntry, LogEntry, Page, PageBudget, Project, Store, View, guarded, panic_message};
+use crate::store::{
+    self, HistoryEntry, LogEntry, Page, PageBudget, Project, Room, Store, View, guarded, panic_message,
+};
 use crate::task::{
     Finding, LeaseId, Moment, Now, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
 };
+
+const MIB: u64 = 1024 * 1024;
 
 /// The engine's handle.
 #[derive(Debug, Clone)]
@@ -45,12 +49,15 @@ pub struct WriterThread {
     thread: JoinHandle<Result<(), store::Error>>,
     warmer: Mutex<Option<JoinHandle<()>>>,
     commands: CommandSender,
+    room: Arc<Room>,
 }
 
 impl WriterThread {
     /// Lets the writer finish what is queued, and waits for it. An error of
     /// the store is what ended it.
     pub fn stop(self) -> Result<(), store::Error> {
+        // What waits for room would wait for ever: what it was to write is in the journal.
+        self.room.give_up();
         self.commands.stop();
         self.join()
     }
@@ -76,6 +83,7 @@ impl WriterThread {
 impl Engine {
     /// Recovers the state of the store and starts the writer.
     pub fn start(store: Store, settings: Settings, clock: &Clock) -> Result<(Self, WriterThread), store::Error> {
+        store.room().keep(settings.min_free_mib.saturating_mul(MIB));
         let recovered = store.recover()?;
         if recovered.clocks.last != Now::default() {
             clock.resume(recovered.clocks.last);
@@ -85,6 +93,7 @@ impl Engine {
         let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered)?;
         machine.register_readers(clock.now())?;
         machine.change_bus(clock.now())?;
+        let room = Arc::clone(store.room());
         let read = Arc::new(ReadSide::new(store, &machine, clock.clone())?);
         let (commands, queue) = queue::lanes(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone())?;
@@ -104,7 +113,7 @@ impl Engine {
         });
         let warmer = Mutex::new(warmer.ok());
         let engine = Self { commands: commands.clone(), read, settings, store_id };
-        Ok((engine, WriterThread { thread, warmer, commands }))
+        Ok((engine, WriterThread { thread, warmer, commands, room }))
     }
 
     /// The id of the store: the ids of published events are derived from it.
@@ -119,6 +128,7 @@ impl Engine {
         if self.read.is_halted() && command.is_write() {
             return Err(Error::NotOwner);
         }
+        let _room = self.admit(&command)?;
         self.commands.send(command)?;
         // A writer that stops sends its last answers, says so, and then looks
         // through the queue once more: whoever comes later must not wait.
@@ -146,12 +156,6 @@ impl Engine {
         }
     }
 
-    /// Whether there is room to write more.
-    pub fn check_writable(&self) -> Result<(), Error> {
-        let (free_mib, reserve_mib) = (self.read.free_mib(), self.settings.min_free_mib);
-        if free_mib < reserve_mib { Err(Error::DiskFull { free_mib, reserve_mib }) } else { Ok(()) }
-    }
-
     /// Submits tasks: one durable commit for all. With a key, the first
     /// answer is given again for the same body.
     pub async fn submit(
@@ -159,7 +163,6 @@ impl Engine {
         submissions: Vec<Submission>,
         key: Option<IdempotencyKey>,
     ) -> Result<Submissions, Error> {
-        self.check_writable()?;
         let route = |submission| Routed::by(&self.settings.router, submission);
         let submissions = submissions.into_iter().map(route).collect();
         self.ask(|reply| Command::Submit { submissions, key, reply }).await
@@ -220,7 +223,10 @@ impl Engine {
             return Err(Error::NotOwner);
         }
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Lease { request, reply })?;
+        let command = Command::Lease { request, reply };
+        // It sets nothing aside: a lease is small, and may wait long.
+        let _none = self.admit(&command)?;
+        self.commands.send(command)?;
         let mut unclaimed = Unclaimed { answer, leases: Vec::new(), commands: self.commands.clone() };
         let grants = if self.read.is_stopped() {
             unclaimed.answer.try_recv().unwrap_or(Err(Error::ShuttingDown))?

@@ -45,6 +45,7 @@ mod records;
 mod rerun;
 mod restore;
 mod rollback;
+mod room;
 mod routing;
 mod runs;
 mod settings;

@@ -116,8 +116,8 @@ struct Seen {
 
 impl Seen {
     /// Looks at a thread at a time; for how long it has not moved.
-    fn look(&mut self, (doing, steps): (Doing, u64), now: Duration) -> Duration {
-        if doing == Doing::Idle || steps != self.steps {
+    fn look(&mut self, (doing, steps): (Doing, u64), waits_for_room: bool, now: Duration) -> Duration {
+        if waits_for_room || doing == Doing::Idle || steps != self.steps {
             *self = Self { steps, since: now, strikes: 0 };
         }
         let still = now.saturating_sub(self.since);
@@ -138,13 +138,15 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    /// Looks at both at a time; where each stands, if one is stalled.
-    fn look(&mut self, progress: &Progress, now: Duration) -> Option<String> {
+    /// Looks at both at a time; where each stands, if one is stalled. Neither is
+    /// while one of them waits for room on the disk, for which the other waits too.
+    fn look(&mut self, progress: &Progress, waits_for_room: bool, now: Duration) -> Option<String> {
         let (writer, tables) = (progress.writer.now(), progress.tables.now());
         // While it waits for the tables, their steps are its own.
         let waits = matches!(writer.0, Doing::Committing | Doing::HandingOver);
         let steps = if waits { writer.1.wrapping_add(tables.1) } else { writer.1 };
-        let still = [self.writer.look((writer.0, steps), now), self.tables.look(tables, now)];
+        let writer_still = self.writer.look((writer.0, steps), waits_for_room, now);
+        let still = [writer_still, self.tables.look(tables, waits_for_room, now)];
         progress.is_stuck.store(still.iter().any(|still| *still >= UNREADY), Ordering::Release);
         let is_stalled = self.writer.is_stalled() || self.tables.is_stalled();
         is_stalled.then(|| {
@@ -166,7 +168,7 @@ impl Engine {
     /// one of them has work and has made no step for 30 s in two looks in a
     /// row: it is expected to end the process.
     pub fn watch(&self, on_stall: impl FnOnce(&str) + Send + 'static) -> io::Result<()> {
-        let progress = Arc::clone(&self.read.progress);
+        let (progress, room) = (Arc::clone(&self.read.progress), Arc::clone(self.read.store.room()));
         let run = move || {
             let (started, mut watchdog) = (Stopwatch::start(), Watchdog::default());
             loop {
@@ -174,7 +176,7 @@ impl Engine {
                 if progress.stopped.load(Ordering::Acquire) {
                     return;
                 }
-                if let Some(stall) = watchdog.look(&progress, started.elapsed()) {
+                if let Some(stall) = watchdog.look(&progress, room.is_waiting(), started.elapsed()) {
                     return on_stall(&stall);
                 }
             }
@@ -188,7 +190,7 @@ mod tests {
     use super::*;
 
     fn looks(progress: &Progress, watchdog: &mut Watchdog, seconds: &[u64]) -> Vec<bool> {
-        seconds.iter().map(|second| watchdog.look(progress, Duration::from_secs(*second)).is_some()).collect()
+        seconds.iter().map(|second| watchdog.look(progress, false, Duration::from_secs(*second)).is_some()).collect()
     }
 
     #[test]
@@ -217,6 +219,18 @@ mod tests {
         assert_eq!(looks(&progress, &mut watchdog, &[5, 605]), [false, false]);
         progress.writer.enter(Doing::Committing);
         assert_eq!(looks(&progress, &mut watchdog, &[610, 615]), [false, false]);
+    }
+
+    #[test]
+    fn who_waits_for_room_on_the_disk_may_stand_for_ever() {
+        let (progress, mut watchdog) = (Progress::default(), Watchdog::default());
+        progress.writer.enter(Doing::Committing);
+        progress.tables.enter(Doing::Applying);
+        for second in (5..600).step_by(5) {
+            assert_eq!(watchdog.look(&progress, true, Duration::from_secs(second)), None);
+            assert!(!progress.is_stuck());
+        }
+        assert_eq!(looks(&progress, &mut watchdog, &[605, 615, 620, 626, 631]), [false, false, false, false, true]);
     }
 
     #[test]

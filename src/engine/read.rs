@@ -23,6 +23,7 @@ use crate::lineage::Graph;
 use crate::store::{self, StatusView, Store, View, guarded};
 use crate::task::{Seq, TaskId};
 
+const MIB: u64 = 1024 * 1024;
 /// A commit that takes this long is worth a line in the log.
 const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
@@ -47,7 +48,6 @@ pub(super) struct ReadSide {
     commands: AtomicU64,
     busy_micros: AtomicU64,
     longest_commit_ms: AtomicU64,
-    free_mib: AtomicU64,
     /// Commits that removed tasks.
     removals: AtomicU64,
     /// The number of the last commit that is in the tables.
@@ -84,7 +84,6 @@ impl ReadSide {
             commands: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
             longest_commit_ms: AtomicU64::new(0),
-            free_mib: AtomicU64::new(u64::MAX),
             removals: AtomicU64::new(0),
             published,
             lists_changes,
@@ -204,15 +203,6 @@ impl ReadSide {
         }
     }
 
-    pub(super) fn note_disk(&self, free_mib: u64) {
-        self.free_mib.store(free_mib, Ordering::Relaxed);
-    }
-
-    /// Free space on the disk of the data directory, in MiB.
-    pub(super) fn free_mib(&self) -> u64 {
-        self.free_mib.load(Ordering::Relaxed)
-    }
-
     pub(super) fn figures(&self) -> Figures {
         let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Figures {
@@ -221,7 +211,8 @@ impl ReadSide {
             writer_busy_micros: self.busy_micros.load(Ordering::Relaxed),
             store_bytes: self.store.file_bytes(),
             hot_tasks: u64::try_from(self.hot.len()).unwrap_or(u64::MAX),
-            free_mib: self.free_mib(),
+            free_mib: self.store.room().free() / MIB,
+            room: self.store.room().state(),
             ..figures
         }
     }

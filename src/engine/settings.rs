@@ -47,7 +47,7 @@ pub struct Settings {
     pub log_retention: Duration,
     /// Readers of the log that keep a place in it, by name.
     pub log_readers: Vec<String>,
-    /// Submissions are refused when less disk is free, in MiB.
+    /// What makes the store grow is refused when less disk is free, in MiB.
     pub min_free_mib: u64,
     /// When the service makes checkpoints by itself.
     pub checkpoints: CheckpointRules,

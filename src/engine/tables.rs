@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use super::progress::Doing;
 use super::read::ReadSide;
@@ -25,6 +25,8 @@ const GATHER: Duration = Duration::from_millis(3);
 /// The same while nobody follows it: rows that change again meanwhile are
 /// written once, and pages of the tables that many batches touch as well.
 const GATHER_UNFOLLOWED: Duration = Duration::from_millis(100);
+/// How often a thread that waits for room looks whether there is some.
+const ROOM: Duration = Duration::from_millis(100);
 /// How often it is looked for batches that have come.
 const STEP: Duration = Duration::from_millis(5);
 
@@ -65,6 +67,7 @@ impl TablesThread {
 }
 
 fn follow(batches: &Receiver<Durable>, read: &ReadSide) -> Result<(), store::Error> {
+    store::wait_for_room_on_this_thread();
     let track = &read.progress.tables;
     track.enter(Doing::Idle);
     while let Ok(first) = batches.recv() {
@@ -73,7 +76,30 @@ fn follow(batches: &Receiver<Durable>, read: &ReadSide) -> Result<(), store::Err
         track.enter(Doing::Applying);
         read.store.apply(gathered)?;
         read.publish_tables();
+        settle(batches, read)?;
         track.enter(Doing::Idle);
+    }
+    Ok(())
+}
+
+/// Waits until the last checkpoint is durable, for which the disk may have no
+/// room. What comes meanwhile gets into the tables, in memory: the writer stands
+/// still as soon as it sees that this thread waits.
+fn settle(batches: &Receiver<Durable>, read: &ReadSide) -> Result<(), store::Error> {
+    if read.store.is_settled() {
+        return Ok(());
+    }
+    let mut waits = read.store.begin_wait();
+    while !read.store.settle()? {
+        waits.go_on()?;
+        match batches.recv_timeout(ROOM) {
+            Ok(batch) => {
+                read.store.apply([batch])?;
+                read.publish_tables();
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(ROOM),
+        }
     }
     Ok(())
 }

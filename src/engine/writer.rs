@@ -14,6 +14,7 @@ use super::machine::Machine;
 use super::progress::Doing;
 use super::queue::{CommandQueue, Taken};
 use super::read::ReadSide;
+use super::room::Growth;
 use super::tables::TablesThread;
 use super::turns::Grant;
 use super::workers::Workers;
@@ -29,6 +30,8 @@ const FOREVER: Duration = Duration::from_hours(24 * 365);
 const LOOK: Duration = Duration::from_mins(10);
 /// The same at an orderly stop: one soon after a commit need not write again.
 const STOP_LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked for room on a full disk.
+const NO_ROOM: Duration = Duration::from_millis(100);
 /// Timers and admissions in one commit beside the commands.
 const STEPS: usize = 1024;
 
@@ -38,6 +41,11 @@ type Stored<T> = Result<T, store::Error>;
 fn was_set(before: Now, now: Now) -> bool {
     let shown = before.calendar(now.observed);
     now.wall.since(shown).max(shown.since(now.wall)) > LARGE_STEP
+}
+
+/// Says that a stop has left something to the next start.
+fn without_room(error: &store::Error) {
+    tracing::warn!(%error, "the disk has no room for the last checkpoint: the next start applies the journal again");
 }
 
 /// The writer's side of the engine.
@@ -60,6 +68,8 @@ pub(super) struct Writer {
     clocks_kept: Now,
     /// The same in the last group.
     clocks_seen: Now,
+    /// Nothing may be written: the disk is full.
+    is_out_of_room: bool,
 }
 
 impl Writer {
@@ -81,11 +91,13 @@ impl Writer {
             next_housekeeping,
             clocks_kept: if found == Now::default() { clocks } else { found },
             clocks_seen: clocks,
+            is_out_of_room: false,
         })
     }
 
     /// Runs until it is told to stop; an error of the store ends it at once.
     pub(super) fn run(mut self) -> Stored<()> {
+        store::wait_for_room_on_this_thread();
         // What panics has left the state in memory half changed, but nothing
         // of it on disk: the thread ends as with any error of the store.
         let result = guarded(|| self.run_to_end());
@@ -98,8 +110,15 @@ impl Writer {
         // ever: dropping a command tells its caller. One that is sent from
         // here on is refused by its sender, who asks whether we have stopped.
         self.commands.drain();
-        // What ended the thread of the tables is why the writer could not go on.
-        self.tables.finish().and(result)
+        match self.tables.finish() {
+            // The stop has ended its wait; the journal has what it could not take.
+            Err(error) if error.is_no_room() && !self.machine.store.room().may_pause() => {
+                without_room(&error);
+                result.or_else(|error| if matches!(error, store::Error::TablesBehind) { Ok(()) } else { Err(error) })
+            }
+            // What ended the thread of the tables is why the writer could not go on.
+            finished => finished.and(result),
+        }
     }
 
     fn run_to_end(&mut self) -> Stored<()> {
@@ -112,23 +131,70 @@ impl Writer {
             }
             let now = self.clock.now();
             let started = Stopwatch::start();
+            self.is_out_of_room = self.look_for_room();
             let (taken, stop) = self.take(first, now)?;
-            self.settle(now, stop)?;
+            if self.is_out_of_room {
+                self.stand_still(now);
+            } else {
+                self.settle(now, stop)?;
+            }
             self.commit(now)?;
+            self.flush_if_wanted()?;
             let took = started.elapsed();
             self.commands.observe(&taken, took);
             self.read.note_group(taken.commands, took);
             if stop {
-                self.read.progress.writer.enter(Doing::HandingOver);
-                self.tables.finish()?;
-                self.read.progress.writer.enter(Doing::Committing);
-                return self.machine.store.checkpoint();
+                return self.finish();
             }
         }
     }
 
+    /// Lets the tables take everything, and makes them durable, as far as there
+    /// is room: what they lack is in the journal.
+    fn finish(&mut self) -> Stored<()> {
+        self.read.progress.writer.enter(Doing::HandingOver);
+        self.tables.finish()?;
+        self.read.progress.writer.enter(Doing::Committing);
+        match self.machine.store.checkpoint() {
+            Err(error) if error.is_no_room() => {
+                without_room(&error);
+                Ok(())
+            }
+            finished => finished,
+        }
+    }
+
+    /// Whether nothing may be written; makes a checkpoint where that would show
+    /// that there is room.
+    fn look_for_room(&self) -> bool {
+        let room = self.machine.store.room();
+        if room.state().stands_still() {
+            room.look();
+        }
+        room.state().stands_still()
+    }
+
+    /// What goes on while nothing may be written: waits of workers end.
+    fn stand_still(&mut self, now: Now) {
+        self.workers.prune();
+        self.held.extend(self.workers.answer_expired(now.observed));
+    }
+
+    /// Makes a checkpoint where that would show that there is room, so that what
+    /// the tables have in memory is not counted twice.
+    fn flush_if_wanted(&self) -> Stored<()> {
+        if self.machine.store.room().take_flush_wanted() {
+            self.read.progress.writer.enter(Doing::Committing);
+            self.machine.store.checkpoint()?;
+        }
+        Ok(())
+    }
+
     /// Waits for a command, the next timer, or more of the work at hand.
     fn sleep(&self) -> Option<Command> {
+        if self.is_out_of_room && self.before_stop.is_none() {
+            return self.commands.wait(NO_ROOM);
+        }
         if self.before_stop.is_some() {
             return self.commands.wait(Duration::ZERO);
         }
@@ -196,7 +262,9 @@ impl Writer {
             self.machine.trim_changes(self.read.copied.load(Ordering::Acquire))?;
             let more = self.machine.keep_house(now)?;
             self.next_housekeeping = if more { now.observed } else { now.after(Duration::from_secs(1)) };
-            self.read.note_disk(self.machine.store.free_mib().unwrap_or(u64::MAX));
+            let room = self.machine.store.room();
+            room.look();
+            room.restore_ballast();
         }
         Ok(())
     }
@@ -242,6 +310,10 @@ impl Writer {
 
     fn apply(&mut self, command: Command, now: Now) -> Stored<()> {
         self.read.progress.writer.enter(Doing::Deciding);
+        if self.is_out_of_room && Growth::of_command(&command) != Growth::None {
+            command.refuse(self.machine.store.room().shortage().into());
+            return Ok(());
+        }
         match &command {
             // It is planned from what is committed.
             Command::Rollback { .. } | Command::Undo { .. } => self.commit(now)?,

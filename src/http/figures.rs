@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
 use crate::engine::{Behind, Engine, Estimates, Figures, LetterEnd, Queue};
+use crate::store::RoomState;
 use crate::task::{Now, Phase};
 
 /// Reads the engine's figures.
@@ -44,6 +45,7 @@ impl Collector for EngineFigures {
         for (name, help, value) in gauges {
             gauge(&mut encoder, name, help, value)?;
         }
+        room(&mut encoder, figures.room)?;
         counter(&mut encoder, "engine_commits", "Commits since the start", figures.commits)?;
         counter(&mut encoder, "engine_commands", "Commands since the start", figures.commands)?;
         let mut events = encoder.encode_descriptor("events_taken", "Events by outcome", None, MetricType::Counter)?;
@@ -81,6 +83,16 @@ fn estimates(encoder: &mut DescriptorEncoder<'_>, estimates: &Estimates) -> fmt:
     let help = "Time that completed tasks took against the time estimated";
     let mut ratio = encoder.encode_descriptor("task_estimate_ratio", help, None, MetricType::Histogram)?;
     ratio.encode_histogram::<NoLabelSet>(estimates.ratio_sum, estimates.kept + estimates.missed, &classes, None)
+}
+
+/// How much room there is on the disk of the store.
+fn room(encoder: &mut DescriptorEncoder<'_>, room: RoomState) -> fmt::Result {
+    let help = "1 for how much room there is on the disk of the store";
+    let mut states = encoder.encode_descriptor("store_room", help, None, MetricType::Gauge)?;
+    for state in RoomState::ALL {
+        ConstGauge::new(i64::from(state == room)).encode(states.encode_family(&[("state", state.as_str())])?)?;
+    }
+    Ok(())
 }
 
 /// How long the oldest task has waited, by what it waits for.

@@ -110,6 +110,7 @@ pub(super) fn detailed(call: &Call) -> Reply {
         "size_bytes": figures.store_bytes,
         "free_mib": figures.free_mib,
         "reserve_mib": figures.reserve_mib,
+        "room": figures.room.as_str(),
     });
     dependencies.insert("store".to_owned(), store_wire);
     dependencies.extend(parts.services.iter().map(|service| (service.service.to_owned(), service_wire(service, now))));
@@ -120,7 +121,7 @@ pub(super) fn detailed(call: &Call) -> Reply {
     let mut body = json!({
         "status": status,
         "version": call.app.settings.version,
-        "timestamp": now.to_string(),
+        "timestamp": call.app.clock.wall().to_string(),
         "dependencies": dependencies,
         "figures": figures_wire(figures),
     });
@@ -207,7 +208,8 @@ pub(super) fn live(call: &Call) -> Reply {
 /// `GET /readyz`: requests may be sent here.
 pub(super) fn ready(call: &Call) -> Reply {
     call.no_query()?;
-    if let Some(reason) = reason(&call.app) {
+    let room = call.app.engine.room();
+    if let Some(reason) = reason(&call.app).or_else(|| room.stands_still().then(|| room.as_str())) {
         let body = json!({"status": "not ready", "reason": reason});
         return Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &body));
     }

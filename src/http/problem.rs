@@ -371,6 +371,9 @@ impl From<engine::Error> for Problem {
             engine::Error::Store(store::Error::DamagedContent { path, detail }) => {
                 Self::damaged_content(&path, &detail)
             }
+            engine::Error::Store(error) if error.is_no_room() => {
+                unavailable("storage_full", "The disk is full").retry_after(60)
+            }
             engine::Error::Store(_) => unavailable("store_failed", "The store failed"),
         }
     }

@@ -1,11 +1,27 @@
-//! A file that stays as it is until it is known to be a store of ours.
+//! The file of the tables: it is left alone until it is known, and goes on where
+//! the disk is full.
 //!
-//! While redb opens a file it repairs and marks it. If what it opened turns
-//! out to be damaged or something else, the file must be as before. So what
-//! is written while it opens is kept in memory, and reaches the file when
-//! [`Cautious::release`] says so; from then on everything goes straight
-//! through.
+//! It stays as it is until it is known to be a store of ours. While redb opens
+//! a file it repairs and marks it. If what it opened turns out to be damaged or
+//! something else, the file must be as before. So what is written while it opens
+//! is kept in memory, and reaches the file when [`Cautious::release`] says so.
+//!
+//! From then on everything goes straight through, unless the disk is full: redb
+//! takes no write any more after one has failed, and reads nothing from the file
+//! either. So a write for which the disk has no room is kept in memory, and reads
+//! find it there. The next sync brings it to the disk. Where that has no room
+//! either, the sync says that it was made all the same, and from there on nothing
+//! at all is written to the file ([`Cautious::is_settled`]): redb may now use
+//! pages again that the file as it is still needs. What comes is kept in layers,
+//! one for each such sync, and goes to the file in their order, each synced, once
+//! there is room ([`Cautious::settle`]). A crash before leaves the file at the last
+//! checkpoint that is durable, and the journal has everything behind it: nobody
+//! may take a checkpoint for durable before the file is settled.
+//!
+//! What is kept so is at most what the tables make of one journal, since the
+//! writer stands still meanwhile.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,54 +29,249 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
-/// A file that stays as it is until it is released. Clones share it.
+use super::room::{Room, is_full};
+
+/// What is kept of a full disk's file, in pieces of this size: that of a page.
+const BLOCK: usize = 4096;
+
+/// The file of the tables. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Cautious(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    file: FileBackend,
-    released: AtomicBool,
+    file: Box<dyn StorageBackend>,
+    room: Arc<Room>,
+    /// Nothing is kept: reads and writes go to the file.
+    direct: AtomicBool,
+    /// The file has grown, and was not synced since. redb syncs at once after it
+    /// has made the file larger, so that its length is durable: for that nothing
+    /// need be written that is kept.
+    grown: AtomicBool,
     kept: Mutex<Kept>,
 }
 
-/// What was written so far.
+/// What was written and is not in the file.
 #[derive(Debug, Default)]
 struct Kept {
+    released: bool,
+    /// Before the release: the length that was set, and the writes. Afterwards,
+    /// while nothing is written: the length that the file is to have.
     length: Option<u64>,
     writes: Vec<(u64, Vec<u8>)>,
+    /// Blocks that the disk had no room for, by their number; oldest layer first.
+    /// Between two layers there was a sync.
+    layers: Vec<BTreeMap<u64, Vec<u8>>>,
+    /// A sync was said to be made that was not: nothing is written to the file.
+    is_holding: bool,
 }
 
 impl Cautious {
-    pub(super) fn new(file: FileBackend) -> Self {
-        Self(Arc::new(Inner { file, released: AtomicBool::new(false), kept: Mutex::default() }))
+    pub(super) fn new(file: FileBackend, room: Arc<Room>) -> Self {
+        Self::over(Box::new(file), room)
     }
 
-    /// Writes what was kept; from now on the file is written to directly.
+    fn over(file: Box<dyn StorageBackend>, room: Arc<Room>) -> Self {
+        let (direct, grown) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Inner { file, room, direct, grown, kept: Mutex::default() }))
+    }
+
+    /// Writes what was kept; from now on the file is written to directly. Waits
+    /// for room.
     pub(super) fn release(&self) -> io::Result<()> {
+        let (length, writes) = {
+            let mut kept = self.kept();
+            (kept.length.take(), std::mem::take(&mut kept.writes))
+        };
+        let written = self.write_all(length, &writes);
         let mut kept = self.kept();
-        if let Some(length) = kept.length {
-            self.0.file.set_len(length)?;
+        if written.is_err() {
+            (kept.length, kept.writes) = (length, writes);
+            return written;
         }
-        for (offset, data) in kept.writes.drain(..) {
-            self.0.file.write(offset, &data)?;
-        }
-        self.0.file.sync_data()?;
-        self.0.released.store(true, Ordering::Release);
+        kept.released = true;
+        self.0.direct.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn write_all(&self, length: Option<u64>, writes: &[(u64, Vec<u8>)]) -> io::Result<()> {
+        let (file, room) = (&self.0.file, &self.0.room);
+        if let Some(length) = length {
+            room.retry(|| file.set_len(length))?;
+        }
+        for (offset, data) in writes {
+            room.retry(|| file.write(*offset, data))?;
+        }
+        file.sync_data()
+    }
+
+    /// Whether every sync that was said to be made was made.
+    pub(super) fn is_settled(&self) -> bool {
+        self.keeping().is_none_or(|kept| !kept.is_holding)
+    }
+
+    /// Brings to the file what it lacks; false where the disk has no room for it.
+    pub(super) fn settle(&self) -> io::Result<bool> {
+        let Some(mut kept) = self.keeping().filter(|kept| kept.released) else { return Ok(true) };
+        match kept.drain(&*self.0.file) {
+            Ok(()) => {
+                self.0.direct.store(true, Ordering::Release);
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is kept, unless the file is released.
+    /// What is kept, unless everything goes to the file.
     fn keeping(&self) -> Option<MutexGuard<'_, Kept>> {
-        if self.0.released.load(Ordering::Acquire) {
+        if self.0.direct.load(Ordering::Acquire) {
             return None;
         }
-        Some(self.kept()).filter(|_| !self.0.released.load(Ordering::Acquire))
+        Some(self.kept()).filter(|_| !self.0.direct.load(Ordering::Acquire))
     }
+
+    /// Keeps a write that the disk has no room for.
+    fn keep(&self, kept: &mut Kept, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.direct.store(false, Ordering::Release);
+        kept.put(&*self.0.file, offset, data)
+    }
+
+    /// A sync while something is kept: made, or said to be made where threads wait
+    /// for room.
+    fn sync_kept(&self) -> io::Result<()> {
+        if self.settle()? || (self.0.room.release_ballast() && self.settle()?) {
+            // Another thread may have settled it before what is to be synced now came.
+            return self.0.file.sync_data();
+        }
+        self.0.room.look();
+        if !self.0.room.may_pause() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let mut kept = self.kept();
+        kept.is_holding = true;
+        kept.layers.push(BTreeMap::new());
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// What is kept of a block, the newest first.
+    fn block(&self, number: u64) -> Option<&Vec<u8>> {
+        self.layers.iter().rev().find_map(|layer| layer.get(&number))
+    }
+
+    /// Keeps a write: whole blocks, filled up from what is there.
+    fn put(&mut self, file: &dyn StorageBackend, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.layers.is_empty() {
+            self.layers.push(BTreeMap::new());
+        }
+        let (mut at, mut rest) = (offset, data);
+        while !rest.is_empty() {
+            let (number, inside) = place(at);
+            let (piece, behind) = rest.split_at((BLOCK - inside).min(rest.len()));
+            let mut block = vec![0; BLOCK];
+            if let Some(there) = self.block(number) {
+                block.copy_from_slice(there);
+            } else if piece.len() < BLOCK {
+                read_there(file, number * block_bytes(), &mut block)?;
+            }
+            if let Some(target) = block.get_mut(inside..) {
+                target.iter_mut().zip(piece).for_each(|(target, byte)| *target = *byte);
+            }
+            if let Some(newest) = self.layers.last_mut() {
+                newest.insert(number, block);
+            }
+            at += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Forgets blocks that a write has brought to the file; those that it covers
+    /// in part are kept with it.
+    fn written(&mut self, file: &dyn StorageBackend, offset: u64, data: &[u8]) -> io::Result<()> {
+        let end = offset.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        let Some(newest) = self.layers.last_mut() else { return Ok(()) };
+        let is_partial = |number: u64| number * block_bytes() < offset || (number + 1) * block_bytes() > end;
+        let numbers: Vec<u64> = touched(newest, offset, end).map(|(number, _)| *number).collect();
+        if numbers.iter().any(|number| is_partial(*number)) {
+            return self.put(file, offset, data);
+        }
+        for number in &numbers {
+            newest.remove(number);
+        }
+        Ok(())
+    }
+
+    /// Writes the layers to the file in their order, each synced, as far as there
+    /// is room.
+    fn drain(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
+        let length = file.len()?;
+        while let Some(layer) = self.layers.first_mut() {
+            while let Some((number, block)) = layer.first_key_value() {
+                let offset = number * block_bytes();
+                let inside = usize::try_from(length.saturating_sub(offset)).unwrap_or(BLOCK).min(BLOCK);
+                file.write(offset, block.get(..inside).unwrap_or(block))?;
+                layer.pop_first();
+            }
+            file.sync_data()?;
+            self.layers.remove(0);
+        }
+        if let Some(length) = self.length {
+            file.set_len(length)?;
+        }
+        (self.length, self.is_holding) = (None, false);
+        Ok(())
+    }
+
+    /// Puts what is kept over what was read from the file.
+    fn lay_over(&self, offset: u64, out: &mut [u8]) {
+        for (at, data) in &self.writes {
+            overlay(offset, out, *at, data);
+        }
+        let end = offset.saturating_add(u64::try_from(out.len()).unwrap_or(u64::MAX));
+        for (number, block) in self.layers.iter().flat_map(|layer| touched(layer, offset, end)) {
+            overlay(offset, out, number * block_bytes(), block);
+        }
+    }
+
+    /// Sets the length of a file that is not written to: a larger one at once,
+    /// which harms nothing, a smaller one later.
+    fn set_held_len(&mut self, file: &dyn StorageBackend, length: u64) -> io::Result<()> {
+        if length > file.len()? {
+            file.set_len(length)?;
+        }
+        self.length = Some(length);
+        Ok(())
+    }
+}
+
+/// The blocks of a layer that a range of bytes touches.
+fn touched(layer: &BTreeMap<u64, Vec<u8>>, offset: u64, end: u64) -> impl Iterator<Item = (&u64, &Vec<u8>)> {
+    layer.range(offset / block_bytes()..end.div_ceil(block_bytes()))
+}
+
+/// The number of the block at an offset, and where in it that is.
+fn place(offset: u64) -> (u64, usize) {
+    (offset / block_bytes(), usize::try_from(offset % block_bytes()).unwrap_or(0))
+}
+
+fn block_bytes() -> u64 {
+    u64::try_from(BLOCK).unwrap_or(u64::MAX)
+}
+
+/// Reads what the file has at an offset; zeros behind its end.
+fn read_there(file: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    let there = file.len()?.saturating_sub(offset);
+    let there = usize::try_from(there).unwrap_or(usize::MAX).min(out.len());
+    let (old, grown) = out.split_at_mut(there);
+    grown.fill(0);
+    if old.is_empty() { Ok(()) } else { file.read(offset, old) }
 }
 
 impl StorageBackend for Cautious {
@@ -73,41 +284,60 @@ impl StorageBackend for Cautious {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let Some(kept) = self.keeping() else { return self.0.file.read(offset, out) };
-        let there = self.0.file.len()?.saturating_sub(offset);
-        let there = usize::try_from(there).unwrap_or(usize::MAX).min(out.len());
-        let (old, grown) = out.split_at_mut(there);
-        self.0.file.read(offset, old)?;
-        grown.fill(0);
-        for (at, data) in &kept.writes {
-            overlay(offset, out, *at, data);
-        }
+        read_there(&*self.0.file, offset, out)?;
+        kept.lay_over(offset, out);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        match self.keeping() {
-            Some(mut kept) => {
-                kept.length = Some(len);
-                Ok(())
-            }
-            None => self.0.file.set_len(len),
+        if len > self.len()? {
+            self.0.grown.store(true, Ordering::Release);
         }
+        let mut kept = self.keeping();
+        match &mut kept {
+            Some(kept) if !kept.released => kept.length = Some(len),
+            Some(kept) if kept.is_holding => self.0.room.retry(|| kept.set_held_len(&*self.0.file, len))?,
+            Some(_) | None => {
+                for layer in kept.iter_mut().flat_map(|kept| &mut kept.layers) {
+                    drop(layer.split_off(&len.div_ceil(block_bytes())));
+                }
+                self.0.room.retry(|| self.0.file.set_len(len))?;
+            }
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        match self.keeping() {
-            Some(_) => Ok(()),
-            None => self.0.file.sync_data(),
+        let grown = self.0.grown.swap(false, Ordering::AcqRel);
+        let is_released = self.keeping().map(|kept| kept.released);
+        match is_released {
+            Some(false) => Ok(()),
+            Some(true) if !grown => self.sync_kept(),
+            Some(true) | None => self.0.file.sync_data(),
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        match self.keeping() {
-            Some(mut kept) => {
-                kept.writes.push((offset, data.to_vec()));
-                Ok(())
-            }
-            None => self.0.file.write(offset, data),
+        let Some(mut kept) = self.keeping() else {
+            return match self.0.file.write(offset, data) {
+                Err(error) if is_full(&error) => {
+                    self.0.room.look();
+                    self.keep(&mut self.kept(), offset, data)
+                }
+                written => written,
+            };
+        };
+        if !kept.released {
+            kept.writes.push((offset, data.to_vec()));
+            return Ok(());
+        }
+        if kept.is_holding {
+            return kept.put(&*self.0.file, offset, data);
+        }
+        match self.0.file.write(offset, data) {
+            Err(error) if is_full(&error) => self.keep(&mut kept, offset, data),
+            Err(error) => Err(error),
+            Ok(()) => kept.written(&*self.0.file, offset, data),
         }
     }
 
@@ -126,38 +356,5 @@ fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writes_lie_over_what_is_read() {
-        let read = |offset: u64, at: u64, data: &[u8]| {
-            let mut out = *b"......";
-            overlay(offset, &mut out, at, data);
-            String::from_utf8(out.to_vec()).unwrap()
-        };
-        assert_eq!(read(10, 12, b"ab"), "..ab..");
-        assert_eq!(read(10, 8, b"abcd"), "cd....");
-        assert_eq!(read(10, 14, b"abcd"), "....ab");
-        assert_eq!(read(10, 0, b"abcd"), "......");
-        assert_eq!(read(10, 16, b"abcd"), "......");
-        assert_eq!(read(10, 9, b"abcdefgh"), "bcdefg");
-    }
-
-    #[test]
-    fn the_file_changes_when_it_is_released() {
-        let path = tempfile::NamedTempFile::new().unwrap();
-        let file = |write: bool| std::fs::OpenOptions::new().read(true).write(write).open(path.path()).unwrap();
-        std::fs::write(path.path(), b"old content").unwrap();
-        let cautious = Cautious::new(FileBackend::new(file(true)).unwrap());
-        cautious.set_len(14).unwrap();
-        cautious.write(0, b"new").unwrap();
-        let mut out = [9; 14];
-        cautious.read(0, &mut out).unwrap();
-        assert_eq!(&out, b"new content\0\0\0");
-        assert_eq!(std::fs::read(path.path()).unwrap(), b"old content");
-        cautious.release().unwrap();
-        cautious.write(4, b"C").unwrap();
-        assert_eq!(std::fs::read(path.path()).unwrap(), b"new Content\0\0\0");
-    }
-}
+#[path = "cautious_tests.rs"]
+mod tests;

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use super::backup::copy_file;
 use super::read::View;
+use super::room::Room;
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Error, Store, tables};
@@ -42,6 +43,7 @@ const PIECE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct ContentFiles {
     dir: PathBuf,
+    room: Arc<Room>,
     held: Mutex<Held>,
 }
 
@@ -192,8 +194,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
 }
 
 impl ContentFiles {
-    pub(super) fn new(data_dir: &Path) -> Arc<Self> {
-        Arc::new(Self { dir: data_dir.join(DIRECTORY), held: Mutex::default() })
+    pub(super) fn new(data_dir: &Path, room: Arc<Room>) -> Arc<Self> {
+        Arc::new(Self { dir: data_dir.join(DIRECTORY), room, held: Mutex::default() })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -246,7 +248,10 @@ impl ContentFiles {
             let renamed = written
                 .map_err(failed("write", &unfinished))
                 .and_then(|()| fs::rename(&unfinished, &path).map_err(failed("rename", &unfinished)));
-            if renamed.is_err() {
+            if renamed.is_ok() {
+                self.room.spend(u64::try_from(content.len()).unwrap_or(u64::MAX));
+            } else {
+                self.room.look();
                 // On a full disk half a file is in the way of others.
                 let _ = fs::remove_file(&unfinished);
             }

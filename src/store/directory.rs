@@ -4,16 +4,19 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
+use super::ballast::BALLAST;
 use super::cautious::Cautious;
 use super::contents::sync_directory;
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::journal_file::JournalFile;
+use super::room::Room;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
 use super::{Error, guarded, upgrade};
 
@@ -35,7 +38,7 @@ pub(super) fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "list", path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if ![NEW_FILE, JOURNAL, LOCK, "lost+found"].contains(&name.as_str()) {
+        if ![NEW_FILE, JOURNAL, LOCK, BALLAST, "lost+found"].contains(&name.as_str()) {
             return Err(Error::ForeignDirectory { dir: dir.to_owned(), found: name });
         }
     }
@@ -97,13 +100,13 @@ fn refuse_lost_tables(dir: &Path) -> Result<(), Error> {
 pub(super) fn make_journal(path: &Path, store: Uuid, generation: u64) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "create", path: path.to_owned(), source };
     let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path).map_err(failed)?;
-    Journal::make(&JournalFile::new(file)?, JOURNAL_BYTES, store, generation).map_err(failed)
+    Journal::make(&JournalFile::new(file, Arc::default())?, JOURNAL_BYTES, store, generation).map_err(failed)
 }
 
-pub(super) fn open_journal(path: &Path) -> Result<Box<dyn StorageBackend>, Error> {
+pub(super) fn open_journal(path: &Path, room: &Arc<Room>) -> Result<Box<dyn StorageBackend>, Error> {
     let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| refuse(error.to_string()))?;
-    Ok(Box::new(JournalFile::new(file)?))
+    Ok(Box::new(JournalFile::new(file, Arc::clone(room))?))
 }
 
 /// The generation of the journal that follows the last checkpoint.
@@ -188,7 +191,7 @@ pub(super) fn check_pages(database: &mut Database, path: &Path) -> Result<(), Er
 }
 
 /// Opens the file, which stays as it is until it is released.
-pub(super) fn open_database(path: &Path, cache_bytes: usize) -> Result<(Database, Cautious), Error> {
+pub(super) fn open_database(path: &Path, cache_bytes: usize, room: &Arc<Room>) -> Result<(Database, Cautious), Error> {
     let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
     let mut head = [0; MAGIC.len()];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| refuse(error.to_string()))?;
@@ -200,7 +203,7 @@ pub(super) fn open_database(path: &Path, cache_bytes: usize) -> Result<(Database
         error => refuse(error.to_string()),
     };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| refuse(error.to_string()))?;
-    let file = Cautious::new(FileBackend::new(file).map_err(refused)?);
+    let file = Cautious::new(FileBackend::new(file).map_err(refused)?, Arc::clone(room));
     let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(file.clone());
     Ok((database.map_err(refused)?, file))
 }

@@ -11,9 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Committed;
+use super::room::{self, Room};
 use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::{Batch, Error};
+
+/// How often who waits for the tables looks whether these wait for room.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How often it looks before it gives up on a full disk.
+const LOOKS: u32 = 20;
 
 /// How far the tables are.
 #[derive(Debug, Default)]
@@ -30,12 +37,14 @@ pub(super) struct Tables {
     waiting: Mutex<usize>,
     moved: Condvar,
     wanted: Condvar,
+    /// What they wait for when the disk is full.
+    room: Arc<Room>,
 }
 
 impl Tables {
     /// Those of a store whose last checkpoint is followed by this generation.
-    pub(super) fn at(generation: u64) -> Self {
-        Self { generation: AtomicU64::new(generation), ..Self::default() }
+    pub(super) fn at(generation: u64, room: Arc<Room>) -> Self {
+        Self { generation: AtomicU64::new(generation), room, ..Self::default() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, usize> {
@@ -78,6 +87,7 @@ impl Tables {
     /// A checkpoint is durable.
     pub(super) fn note_checkpoint(&self, generation: u64) {
         self.generation.store(generation, Ordering::Release);
+        self.room.flushed_before(generation);
         self.moved();
     }
 
@@ -92,15 +102,27 @@ impl Tables {
         let mut waiting = self.waiting();
         *waiting += 1;
         self.wanted.notify_one();
+        // Usually the tables go on while the disk is full, in memory: only who has
+        // waited in vain is told that there is no room.
+        let mut looks = 0;
         let result = loop {
+            looks += 1;
             match self.reached(&reached) {
-                Ok(false) => waiting = self.moved.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                Ok(false) if looks > LOOKS && self.room.is_waiting() && !room::may_wait() => break Err(Error::NoRoom),
+                Ok(false) => waiting = self.wait_for_move(waiting),
                 Ok(true) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
         *waiting -= 1;
         result
+    }
+
+    /// Waits until something has changed, or until it is time to look whether the
+    /// disk is full, which no one tells of.
+    fn wait_for_move<'a>(&self, waiting: MutexGuard<'a, usize>) -> MutexGuard<'a, usize> {
+        let waited = self.moved.wait_timeout(waiting, LOOK);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Waits until somebody waits for them, at most so long; whether somebody does.

@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use super::room::is_full;
 use crate::task::Timestamp;
 
 /// Why the store did not do what it was asked.
@@ -108,6 +109,16 @@ pub enum Error {
     /// The database panicked, as it can over a damaged file.
     #[error("the database panicked: {0}")]
     Panicked(String),
+    /// The tables lack what was acknowledged last, since the disk has no room for
+    /// it. They follow by themselves once there is room.
+    #[error("the disk is full: the tables wait for room to take what was acknowledged last")]
+    NoRoom,
+    /// The disk has no room for what a start has to write.
+    #[error(
+        "the disk of {0} is full: the store can't take what its journal has; free some space and start again, nothing \
+         is lost"
+    )]
+    DiskFull(PathBuf),
     /// What is durable did not get into the tables. Nothing is lost: the next
     /// start brings it there.
     #[error("the tables did not follow the journal; the next start brings them up to date")]
@@ -115,6 +126,21 @@ pub enum Error {
     /// A commit failed. It can have become durable all the same.
     #[error("the commit failed, its outcome is unknown: {0}")]
     Unknown(#[source] Box<redb::Error>),
+}
+
+impl Error {
+    /// Whether the cause is that the disk, or what may be used of it, is full.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::NoRoom | Self::DiskFull(_) => true,
+            Self::Io { source, .. } => is_full(source),
+            Self::Database(error) | Self::Unknown(error) => {
+                matches!(&**error, redb::Error::Io(source) if is_full(source))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A damaged file can make redb panic while it repairs or reads: that

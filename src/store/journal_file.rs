@@ -4,14 +4,20 @@
 //! The cache holds a file in pieces as large as what was read or written at
 //! once. Where a large piece is left over, writing a small record into it marks
 //! all of it as changed.
+//!
+//! Its space is written in advance. Where the file system needs room all the same
+//! to write it again, a write waits for room.
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use rustix::fs::{Advice, fadvise};
+
+use super::room::Room;
 
 /// The open file of a journal.
 #[derive(Debug)]
@@ -21,13 +27,14 @@ pub(super) struct JournalFile {
     file: File,
     /// Where the last write began.
     last_write: AtomicU64,
+    room: Arc<Room>,
 }
 
 impl JournalFile {
-    pub(super) fn new(file: File) -> Result<Self, super::Error> {
+    pub(super) fn new(file: File, room: Arc<Room>) -> Result<Self, super::Error> {
         let failed = |source| super::Error::Io { action: "open", path: super::directory::JOURNAL.into(), source };
         let duplicate = file.try_clone().map_err(failed)?;
-        Ok(Self { backend: FileBackend::new(file)?, file: duplicate, last_write: AtomicU64::new(0) })
+        Ok(Self { backend: FileBackend::new(file)?, file: duplicate, last_write: AtomicU64::new(0), room })
     }
 
     /// Drops what the system has cached of the file and is on disk.
@@ -61,7 +68,7 @@ impl StorageBackend for JournalFile {
         if offset < self.last_write.swap(offset, Ordering::Relaxed) {
             self.drop_cached();
         }
-        self.backend.write(offset, data)
+        self.room.retry(|| self.backend.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {

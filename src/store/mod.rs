@@ -8,6 +8,7 @@
 //! Written by the writer thread alone; read from anywhere.
 
 mod backup;
+mod ballast;
 mod batch;
 mod cautious;
 mod chains;
@@ -34,6 +35,7 @@ mod readers;
 mod recent;
 mod records;
 mod recover;
+mod room;
 mod rows;
 mod scan;
 mod statements;
@@ -60,6 +62,7 @@ pub use readers::Place;
 pub use recent::Recent;
 pub use records::RecordPlace;
 pub use recover::{OpenRow, Recovered, TakenEvents, open_task};
+pub use room::{Admission, Room, RoomState, Shortage, StopSignal, wait_for_room_on_this_thread};
 pub use rows::{
     About, Counters, DeadLetter, Imported, ImportedEvent, ImportedTaint, LogEntry, Project, Record, RecordInput,
     RecordOutput, Standing, TierPause,

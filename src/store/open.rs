@@ -1,6 +1,7 @@
 //! An open store: its journal, its tables, and how a batch gets into both.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use redb::{Database, Durability, ReadableDatabase, ReadableTableMetadata, StorageBackend};
 use uuid::Uuid;
 
+use super::cautious::Cautious;
 use super::contents::{self, ContentFiles};
 use super::directory::{
     FILE, JOURNAL, check_pages, generation, identify, initialize, lock, make, open_database, open_journal,
@@ -16,6 +18,7 @@ use super::directory::{
 use super::durable::{Durable, Tables, Waiting};
 use super::journal::Journal;
 use super::read::View;
+use super::room::{Room, StopSignal, Wait};
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::tables::{self, GENERATION_KEY};
 use super::{Batch, Error, Recovered, guarded, upgrade, write};
@@ -33,6 +36,9 @@ struct Inner {
     journal: Mutex<Journal>,
     tables: Arc<Tables>,
     id: Uuid,
+    /// The generation behind the last checkpoint, if the disk has no room for it:
+    /// it is not durable yet.
+    unsettled: Mutex<Option<u64>>,
     place: Place,
 }
 
@@ -40,14 +46,18 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Place {
     dir: Option<PathBuf>,
+    room: Arc<Room>,
+    /// The file of the tables.
+    file: Option<Cautious>,
     contents: Option<Arc<ContentFiles>>,
     /// Released when the last clone of the store goes.
     _lock: Option<File>,
 }
 
 impl Place {
-    fn of(dir: &Path, lock: File) -> Self {
-        Self { dir: Some(dir.to_owned()), contents: Some(ContentFiles::new(dir)), _lock: Some(lock) }
+    fn of(dir: &Path, room: Arc<Room>, file: Cautious, lock: File) -> Self {
+        let contents = Some(ContentFiles::new(dir, Arc::clone(&room)));
+        Self { dir: Some(dir.to_owned()), room, file: Some(file), contents, _lock: Some(lock) }
     }
 }
 
@@ -55,13 +65,20 @@ impl Store {
     /// Opens the store in `dir`, or makes one if the directory is new or
     /// empty. `cache_bytes` is the most that redb keeps in memory.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
-        Self::open_with(dir, cache_bytes, false)
+        Self::open_with(dir, cache_bytes, false, None)
     }
 
     /// As [`Self::open`], but reads the whole file first and holds every page
     /// against its checksum: a single wrong bit is refused.
     pub fn open_verified(dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
-        Self::open_with(dir, cache_bytes, true)
+        Self::open_with(dir, cache_bytes, true, None)
+    }
+
+    /// As [`Self::open`] or, with `verify`, [`Self::open_verified`], but on a disk
+    /// without room for what the journal has it waits for room, until `stop` says
+    /// that nobody wants the store any more.
+    pub fn open_for_service(dir: &Path, cache_bytes: usize, verify: bool, stop: StopSignal) -> Result<Self, Error> {
+        Self::open_with(dir, cache_bytes, verify, Some(stop))
     }
 
     /// Holds every page of the store in `dir`, which no service has open,
@@ -72,20 +89,21 @@ impl Store {
         let path = dir.join(FILE);
         refuse_panics(&path, || {
             // The file is not released: what redb would write is dropped.
-            let (mut database, _file) = open_database(&path, cache_bytes)?;
+            let room = Arc::default();
+            let (mut database, _file) = open_database(&path, cache_bytes, &room)?;
             let id = identify(&database, Some(&path))?;
-            let journal = open_journal(&dir.join(JOURNAL))?;
+            let journal = open_journal(&dir.join(JOURNAL), &room)?;
             check_pages(&mut database, &path)?;
             let generation = generation(&database)?;
             let (_, records) = Journal::open(journal, id, generation)?;
-            let files = ContentFiles::new(dir);
+            let files = ContentFiles::new(dir, room);
             View::new(database.begin_read()?, Some(files.clone())).check_contents()?;
             // What came after the last checkpoint is in the journal alone.
             records.iter().try_for_each(|record| Batch::of_journal(record)?.contents.check(&files))
         })
     }
 
-    fn open_with(dir: &Path, cache_bytes: usize, verify: bool) -> Result<Self, Error> {
+    fn open_with(dir: &Path, cache_bytes: usize, verify: bool, stop: Option<StopSignal>) -> Result<Self, Error> {
         let io_error = |action, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { action, path, source }
@@ -104,19 +122,21 @@ impl Store {
         if !path.exists() {
             make(dir, &path, cache_bytes)?;
         }
+        let room = Room::of(dir, stop);
         refuse_panics(&path, || {
-            let (mut database, file) = open_database(&path, cache_bytes)?;
+            let (mut database, file) = open_database(&path, cache_bytes, &room)?;
             if verify {
                 check_pages(&mut database, &path)?;
             }
             upgrade::run(&database, &file, dir)?;
             let id = identify(&database, Some(&path))?;
-            let journal = Journal::open(open_journal(&dir.join(JOURNAL))?, id, generation(&database)?)?;
+            let journal = Journal::open(open_journal(&dir.join(JOURNAL), &room)?, id, generation(&database)?)?;
             refuse_lost_contents(dir, &database, &journal.1)?;
             // Everything belongs together: from here on it may be written to.
             file.release().map_err(io_error("open", &path))?;
-            Self::replay(database, journal, id, Place::of(dir, lock))
+            Self::replay(database, journal, id, Place::of(dir, room, file, lock))
         })
+        .map_err(|error| if error.is_no_room() { Error::DiskFull(dir.to_owned()) } else { error })
     }
 
     /// Opens the store that two backends hold, or makes one if they are empty,
@@ -138,7 +158,7 @@ impl Store {
         cache_bytes: usize,
         dir: &Path,
     ) -> Result<Self, Error> {
-        let place = Place { contents: Some(ContentFiles::new(dir)), ..Place::default() };
+        let place = Place { contents: Some(ContentFiles::new(dir, Arc::default())), ..Place::default() };
         Self::open_in(database, journal, journal_bytes, cache_bytes, place)
     }
 
@@ -173,8 +193,9 @@ impl Store {
         place: Place,
     ) -> Result<Self, Error> {
         let generation = generation(&database)?;
-        let inner =
-            Inner { database, journal: Mutex::new(journal), tables: Arc::new(Tables::at(generation)), id, place };
+        let tables = Arc::new(Tables::at(generation, Arc::clone(&place.room)));
+        let (journal, unsettled) = (Mutex::new(journal), Mutex::new(None));
+        let inner = Inner { database, journal, tables, id, unsettled, place };
         let store = Self { inner: Arc::new(inner) };
         if !records.is_empty() {
             let batches: Result<Vec<_>, _> = records.iter().map(|record| Batch::of_journal(record)).collect();
@@ -212,6 +233,8 @@ impl Store {
         };
         // Up to here nothing has happened: an error leaves no trace.
         journal.append(&record).map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
+        let bytes = u64::try_from(record.len()).unwrap_or(u64::MAX);
+        self.room().add_unflushed(journal.generation(), bytes);
         Ok(Some(journal.generation()))
     }
 
@@ -223,7 +246,8 @@ impl Store {
         let mut waiting: Vec<Waiting> = batches.into_iter().filter_map(Durable::into_waiting).collect();
         for batches in waiting.chunk_by(|one, next| one.generation == next.generation) {
             let Some(generation) = batches.first().map(|first| first.generation) else { continue };
-            if generation > self.inner.tables.generation() {
+            let last = self.unsettled().unwrap_or(0).max(self.inner.tables.generation());
+            if generation > last {
                 self.write_checkpoint(&[], generation)?;
             }
             let mut transaction = self.inner.database.begin_write()?;
@@ -252,12 +276,18 @@ impl Store {
         let unknown = |error| Error::Unknown(Box::new(redb::Error::Io(error)));
         self.journal().stamp(next).map_err(unknown)?;
         self.write_checkpoint(batches, next)?;
+        let failed = |source| Error::Unknown(Box::new(redb::Error::Io(source)));
+        let mut wait = self.room().wait();
+        while !self.settle()? {
+            wait.pause(io::ErrorKind::StorageFull.into()).map_err(failed)?;
+        }
         self.journal().restart(next);
         Ok(())
     }
 
     /// Applies batches in a commit that redb syncs, and that is followed by a
-    /// generation of the journal.
+    /// generation of the journal. It is durable when this returns, unless the disk
+    /// has no room for it: then it is once the store is settled.
     fn write_checkpoint(&self, batches: &[Batch], generation: u64) -> Result<(), Error> {
         let mut transaction = self.inner.database.begin_write()?;
         // It also keeps the free pages, so that a start after a crash need
@@ -266,8 +296,44 @@ impl Store {
         write::apply(&batches.iter().collect::<Vec<_>>(), &transaction)?;
         transaction.open_table(tables::META)?.insert(GENERATION_KEY, &generation.to_le_bytes()[..])?;
         transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
-        self.inner.tables.note_checkpoint(generation);
+        *self.unsettled() = Some(generation);
+        if self.inner.place.file.as_ref().is_none_or(Cautious::is_settled) {
+            self.note_settled();
+        }
         Ok(())
+    }
+
+    /// The generation behind a checkpoint that is not durable yet.
+    fn unsettled(&self) -> MutexGuard<'_, Option<u64>> {
+        self.inner.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_settled(&self) {
+        let generation = self.unsettled().take();
+        if let Some(generation) = generation {
+            self.inner.tables.note_checkpoint(generation);
+        }
+    }
+
+    /// Whether the last checkpoint is durable.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unsettled().is_none()
+    }
+
+    /// Begins to wait for room for the last checkpoint.
+    pub(crate) fn begin_wait(&self) -> Wait<'_> {
+        self.room().wait()
+    }
+
+    /// Makes the last checkpoint durable where the disk had no room for it; false
+    /// where it still has none. Readers go on meanwhile.
+    pub(crate) fn settle(&self) -> Result<bool, Error> {
+        let Some(file) = self.inner.place.file.as_ref().filter(|_| !self.is_settled()) else { return Ok(true) };
+        let is_settled = file.settle().map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
+        if is_settled {
+            self.note_settled();
+        }
+        Ok(is_settled)
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
@@ -299,17 +365,17 @@ impl Store {
         self.dir().and_then(|dir| dir.join(FILE).metadata().ok()).map_or(0, |metadata| metadata.len())
     }
 
-    /// Free space on the disk of the store, in MiB; `None` when it is not a
-    /// file or the system does not say.
+    /// How much room there is on the disk of the store.
     #[must_use]
-    pub fn free_mib(&self) -> Option<u64> {
-        let stats = rustix::fs::statvfs(self.dir()?).ok()?;
-        Some(stats.f_bavail.saturating_mul(stats.f_frsize) / (1024 * 1024))
+    pub fn room(&self) -> &Arc<Room> {
+        &self.inner.place.room
     }
 
     /// A consistent view of what is committed now. Not to be kept long: the
     /// file grows while one is open.
-    /// Waits while the tables follow what is durable.
+    /// Waits while the tables follow what is durable; [`Error::NoRoom`] while they
+    /// wait for room on the disk and the thread does not (see
+    /// [`super::wait_for_room_on_this_thread`]).
     pub fn view(&self) -> Result<View, Error> {
         self.wait()?;
         self.view_of_tables()

@@ -479,6 +479,7 @@ fn failure(error: &Error) -> Vec<u8> {
         Error::ShuttingDown => "shutting_down",
         Error::DiskFull { .. } => "storage_full",
         Error::Unknown => "outcome_unknown",
+        Error::Store(error) if error.is_no_room() => "storage_full",
         Error::Refused(_) | Error::Overloaded | Error::Store(_) => "internal",
     };
     error_line(code, &error.to_string())

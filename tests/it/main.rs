@@ -16,6 +16,7 @@ mod disk;
 mod edge;
 mod engine;
 mod estimates;
+mod full_disk;
 mod imports;
 mod interop;
 mod journey;

@@ -333,7 +333,8 @@ pub(in crate::http) struct ImportSummary {
 pub(in crate::http) struct Probe {
     /// `alive`, `ready` or `not ready`.
     status: String,
-    /// `not_owner` where another data directory has taken over the copy in Postgres.
+    /// `not_owner` where another data directory has taken over the copy in Postgres;
+    /// `full` or `waiting_for_room` where the disk has no room for a change.
     #[schema(nullable = false)]
     reason: Option<String>,
 }

@@ -18,6 +18,7 @@ pub use v5_tasks::task_of_document;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{Database, Key, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use uuid::Uuid;
@@ -58,7 +59,7 @@ pub(super) fn run(database: &Database, file: &Cautious, dir: &Path) -> Result<()
         Some(_) | None => return Ok(()),
     }
     let id: Uuid = store_id(database)?.ok_or(Error::Corrupt { table: "meta", detail: "it has no id".to_owned() })?;
-    let journal = open_journal(&dir.join(JOURNAL))?;
+    let journal = open_journal(&dir.join(JOURNAL), &Arc::default())?;
     let bytes = journal.len().map_err(|source| Error::Io { action: "read", path: dir.join(JOURNAL), source })?;
     if bytes != v5_journal::BYTES {
         let detail = format!("it has {bytes} bytes, a journal of format {UPGRADED} has {}", v5_journal::BYTES);
@@ -110,8 +111,9 @@ fn finish(database: &Database, dir: &Path) -> Result<(), Error> {
         let path = path.to_owned();
         move |source| Error::Io { action: "rename", path, source }
     };
-    let is_upgraded = Journal::is_whole(&*open_journal(&journal)?).map_err(failed(&journal))?;
-    let is_of_tables = Journal::is_made_for(&*open_journal(&new)?, store_id(database)?, generation(database)?);
+    let is_upgraded = Journal::is_whole(&*open_journal(&journal, &Arc::default())?).map_err(failed(&journal))?;
+    let is_of_tables =
+        Journal::is_made_for(&*open_journal(&new, &Arc::default())?, store_id(database)?, generation(database)?);
     if !is_upgraded && is_of_tables.map_err(failed(&new))? {
         fs::rename(&new, &journal).map_err(failed(&new))?;
     } else {

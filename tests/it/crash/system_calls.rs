@@ -171,6 +171,38 @@ async fn a_failing_sync_is_an_unknown_outcome() {
 #[tokio::test]
 async fn a_failing_write_is_an_unknown_outcome() {
     if works() {
-        sweep("pwrite64", "error=ENOSPC", 9, fails_cleanly).await;
+        sweep("pwrite64", "error=EIO", 9, fails_cleanly).await;
     }
+}
+
+/// A write that finds the disk full, once: the service waits for room and goes
+/// on, and nothing is refused.
+#[tokio::test]
+async fn a_write_that_finds_no_room_is_made_again() {
+    if !works() {
+        return;
+    }
+    let mut hits = 0;
+    for number in (1..60).step_by(5) {
+        let setup = Setup::new();
+        // The store is made without a fault.
+        setup.start().kill();
+        let injected = format!("pwrite64:error=ENOSPC:when={number}");
+        let mut ledger = Ledger::default();
+        match faulty(&setup, &injected).try_start() {
+            Ok(mut server) => {
+                ledger.work(&Client::new(&server.address)).await;
+                assert!(server.is_running(), "{injected}: {}", setup.log());
+                assert!(ledger.refused.is_empty(), "{injected}: {ledger:?}");
+                assert_eq!((ledger.submitted.len(), ledger.events.len()), (8, 4), "{injected}");
+                server.kill();
+                hits += usize::from(std::fs::read_to_string(setup.beside("strace")).unwrap().contains("INJECTED"));
+            }
+            Err(ended) => panic!("{injected}: {}: {}", ended.status, ended.stderr),
+        }
+        let server = setup.start();
+        ledger.check(&Client::new(&server.address), &injected).await;
+    }
+    println!("pwrite64 ENOSPC: {hits} places hit");
+    assert!(hits >= 3, "only {hits} writes were hit: the test proves nothing");
 }

@@ -16,5 +16,6 @@ pub(crate) mod rabbitmq;
 pub(crate) mod random;
 pub(crate) mod schemas;
 pub(crate) mod service;
+pub(crate) mod small_disk;
 pub(crate) mod stand_in;
 pub(crate) mod strace;

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     listen: String,
     wrapper: Vec<String>,
     flags: Vec<String>,
+    /// The data directory, where it is not below `home`.
+    data: Option<PathBuf>,
 }
 
 /// A server that ended before it was ready.
@@ -41,7 +43,8 @@ impl Setup {
     /// A fresh data directory and the default settings.
     pub(crate) fn new() -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
-        Self { home, environment: Vec::new(), listen: "127.0.0.1:0".to_owned(), wrapper: Vec::new(), flags: Vec::new() }
+        let listen = "127.0.0.1:0".to_owned();
+        Self { home, environment: Vec::new(), listen, wrapper: Vec::new(), flags: Vec::new(), data: None }
     }
 
     /// With one setting, such as `DATS__SERVER__DRAIN_TIMEOUT_SECONDS`.
@@ -68,9 +71,15 @@ impl Setup {
         self
     }
 
+    /// With the data directory elsewhere.
+    pub(crate) fn data_in(mut self, directory: &Path) -> Self {
+        self.data = Some(directory.to_owned());
+        self
+    }
+
     /// The data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.home.path().join("data")
+        self.data.clone().unwrap_or_else(|| self.home.path().join("data"))
     }
 
     /// A path beside the data directory.

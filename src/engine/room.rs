@@ -1,0 +1,182 @@
+//! Which commands are taken while there is little room on the disk.
+//!
+//! What makes the store grow is refused first, so that what was accepted can
+//! still be finished: leases, renewals, cancels and small events go on down to
+//! the low mark. The room that a command takes is set aside until it is answered.
+
+use super::api::Error;
+use super::command::{Command, Routed};
+use super::contents::Prepared;
+use super::handle::Engine;
+use super::import::Import;
+use super::incoming::Message;
+use crate::store::{Admission, DeadLetter, RoomState, Shortage};
+use crate::task::Report;
+
+const MIB: u64 = 1024 * 1024;
+/// Largest event, in bytes, that does not count as growth.
+const SMALL_EVENT: usize = 8 * 1024;
+/// Most bytes of small events in one command.
+const SMALL_EVENTS: usize = 64 * 1024;
+/// Bytes that a taint, a clear or a rollback is counted with: it touches any
+/// number of tasks and records.
+const CASCADE_BYTES: u64 = 64 * 1024;
+
+/// What a command takes of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Growth {
+    /// It writes nothing.
+    None,
+    /// Little: it goes on while the disk is nearly full.
+    Small,
+    /// Items, and the bytes of them all.
+    Large { items: u64, bytes: u64 },
+}
+
+impl Growth {
+    fn of(items: usize, bytes: usize) -> Self {
+        let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        Self::Large { items: number(items), bytes: number(bytes) }
+    }
+
+    fn of_events<'a>(events: impl Iterator<Item = &'a Prepared>) -> Self {
+        let (mut count, mut bytes, mut all_small) = (0, 0_usize, true);
+        for event in events {
+            count += 1;
+            bytes = bytes.saturating_add(event.event.raw.len());
+            let is_rollback = matches!(event.event.message, Message::Rollback(_));
+            all_small &= event.event.raw.len() <= SMALL_EVENT && event.files.is_empty() && !is_rollback;
+        }
+        if all_small && bytes <= SMALL_EVENTS { Self::Small } else { Self::of(count, bytes) }
+    }
+
+    fn of_letters(letters: &[DeadLetter]) -> Self {
+        let bytes = letters.iter().fold(0_usize, |bytes, letter| bytes.saturating_add(letter.raw.len()));
+        if bytes <= SMALL_EVENTS { Self::Small } else { Self::of(letters.len(), bytes) }
+    }
+
+    /// What a command takes.
+    pub(super) fn of_command(command: &Command) -> Self {
+        match command {
+            // One that only asks for an earlier answer.
+            Command::Submit { submissions, .. } if submissions.is_empty() => Self::Small,
+            Command::Submit { submissions, .. } => {
+                Self::of(submissions.len(), submissions.iter().map(Routed::text_bytes).sum())
+            }
+            Command::Import { items, .. } => Self::of(items.len(), items.iter().map(import_bytes).sum()),
+            Command::Accept { events, .. } => Self::of_events(events.iter()),
+            Command::Requeue { event, .. } => Self::of_events(std::iter::once(&**event)),
+            Command::Bury { letters, .. } => Self::of_letters(letters),
+            Command::CreateProject { .. } | Command::UpdateProject { .. } | Command::CreateCheckpoint { .. } => {
+                Self::Large { items: 1, bytes: 0 }
+            }
+            Command::Cascade { .. } | Command::Rollback { .. } | Command::Undo { .. } => {
+                Self::Large { items: 1, bytes: CASCADE_BYTES }
+            }
+            Command::Cancel { .. }
+            | Command::Lease { .. }
+            | Command::Renew { .. }
+            | Command::Release { .. }
+            | Command::Route { .. }
+            | Command::DeleteProject { .. }
+            | Command::Discard { .. }
+            | Command::ReportQueue { .. }
+            | Command::PauseProject { .. }
+            | Command::PauseTier { .. } => Self::Small,
+            Command::TakeRouting { .. }
+            | Command::ReturnRouting { .. }
+            | Command::ProjectStatus { .. }
+            | Command::Queues { .. }
+            | Command::Stop => Self::None,
+        }
+    }
+}
+
+/// Bytes of something to import, as it came.
+fn import_bytes(item: &Import) -> usize {
+    match item {
+        Import::Record(record) => record.imported.as_ref().map_or(0, |imported| imported.original.len()),
+        Import::Event(event) => event.original.len(),
+        Import::Checkpoint(checkpoint) => checkpoint.original.as_ref().map_or(0, String::len),
+        Import::Word(_) => 0,
+    }
+}
+
+impl From<Shortage> for Error {
+    fn from(shortage: Shortage) -> Self {
+        Self::DiskFull { free_mib: shortage.available / MIB, reserve_mib: shortage.mark / MIB }
+    }
+}
+
+impl Engine {
+    /// Whether there is room to write more.
+    pub fn check_writable(&self) -> Result<(), Error> {
+        self.read.store.room().admit(0, 0).map(drop).map_err(Error::from)
+    }
+
+    /// How much room there is on the disk of the store.
+    #[must_use]
+    pub fn room(&self) -> RoomState {
+        self.read.store.room().state()
+    }
+
+    /// Sets room aside for contents of so many bytes.
+    pub(super) fn admit_contents(&self, bytes: u64) -> Result<Admission, Error> {
+        Ok(self.read.store.room().admit(1, bytes)?)
+    }
+
+    /// Sets room aside for a command, until what this returns is dropped.
+    pub(super) fn admit(&self, command: &Command) -> Result<Option<Admission>, Error> {
+        let room = self.read.store.room();
+        match Growth::of_command(command) {
+            Growth::None => Ok(None),
+            Growth::Small => Ok(room.admit_small().map(|()| None)?),
+            Growth::Large { items, bytes } => Ok(Some(room.admit(items, bytes)?)),
+        }
+    }
+}
+
+/// Bytes of the contents of an event that go into files, or may.
+pub(super) fn content_bytes(event: &Message) -> u64 {
+    match event {
+        Message::Report { report: Report::Output(output), .. } => {
+            let texts = output.contents.values().filter_map(|content| content.text());
+            texts.fold(0, |bytes, text| bytes.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX)))
+        }
+        Message::Report { .. } | Message::Cascade { .. } | Message::Rollback(_) => 0,
+    }
+}
+
+impl Command {
+    /// Tells the caller that there is no room: nothing has changed.
+    pub(super) fn refuse(self, error: Error) {
+        match self {
+            Self::Submit { reply, .. } => drop(reply.send(Err(error))),
+            Self::Cancel { reply, .. } => drop(reply.send(Err(error))),
+            Self::Accept { reply, .. } => drop(reply.send(Err(error))),
+            Self::Requeue { reply, .. } => drop(reply.send(Err(error))),
+            Self::Lease { reply, .. } => drop(reply.send(Err(error))),
+            Self::Renew { reply, .. } => drop(reply.send(Err(error))),
+            Self::Release { reply, .. } | Self::ReturnRouting { reply, .. } | Self::Bury { reply, .. } => {
+                drop(reply.send(Err(error)));
+            }
+            Self::TakeRouting { reply, .. } => drop(reply.send(Err(error))),
+            Self::Route { reply, .. } => drop(reply.send(Err(error))),
+            Self::CreateProject { reply, .. }
+            | Self::UpdateProject { reply, .. }
+            | Self::PauseProject { reply, .. } => drop(reply.send(Err(error))),
+            Self::DeleteProject { reply, .. } => drop(reply.send(Err(error))),
+            Self::ReportQueue { reply, .. } => drop(reply.send(Err(error))),
+            Self::PauseTier { reply, .. } => drop(reply.send(Err(error))),
+            Self::ProjectStatus { reply, .. } => drop(reply.send(Err(error))),
+            Self::Cascade { reply, .. } => drop(reply.send(Err(error))),
+            Self::Import { reply, .. } => drop(reply.send(Err(error))),
+            Self::CreateCheckpoint { reply, .. } => drop(reply.send(Err(error))),
+            Self::Rollback { reply, .. } => drop(reply.send(Err(error))),
+            Self::Undo { reply, .. } => drop(reply.send(Err(error))),
+            Self::Discard { reply, .. } => drop(reply.send(Err(error))),
+            Self::Queues { reply, .. } => drop(reply.send(Err(error))),
+            Self::Stop => {}
+        }
+    }
+}
