@@ -29,7 +29,9 @@ use super::parking::Parking;
 use super::provenance::Provenance;
 use super::settings::Settings;
 use crate::planted::{self, Fault};
-use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recent, Recovered, Standing, Store};
+use crate::store::{
+    self, About, Batch, Counters, DeadLetter, LogEntry, Place, Project, Recent, Recovered, Standing, Store,
+};
 use crate::task::{
     self, Change, Effect, End, Estimator, Input, Moment, Now, Outcome, ProjectId, RecordId, Seq, Status, Step,
     Submission, Task, TaskId,
@@ -157,16 +159,7 @@ impl Machine {
         for (tier, pause) in recovered.tier_pauses {
             machine.lines.set_tier_pause(&tier, pause);
         }
-        let mut counters = recovered.counters;
-        for project in recovered.projects {
-            machine.lines.set_project_paused(&project.id, project.paused_at.is_some());
-            machine.lines.admission.set_limit(&project.id, project.max_concurrent);
-            let counters = counters.remove(&project.id).unwrap_or_default();
-            machine.totals.add(&counters);
-            machine.live_projects += u64::from(project.archived_at.is_none());
-            let id = project.id.clone();
-            machine.projects.insert(id, ProjectState { project, counters, ends: Ends::default() });
-        }
+        machine.recover_projects(recovered.projects, recovered.counters);
         machine.count_ends(recovered.recent_ends);
         for (task, parked) in recovered.parked {
             machine.parking.set(task, parked);
@@ -181,6 +174,18 @@ impl Machine {
             machine.keep_given_inputs(&task, true);
         })?;
         Ok(machine)
+    }
+
+    fn recover_projects(&mut self, projects: Vec<Project>, mut counters: HashMap<ProjectId, Counters>) {
+        for project in projects {
+            self.lines.set_project_paused(&project.id, project.paused_at.is_some());
+            self.lines.admission.set_limit(&project.id, project.max_concurrent);
+            let counters = counters.remove(&project.id).unwrap_or_default();
+            self.totals.add(&counters);
+            self.live_projects += u64::from(project.archived_at.is_none());
+            let id = project.id.clone();
+            self.projects.insert(id, ProjectState { project, counters, ends: Ends::default() });
+        }
     }
 
     /// Counts the tasks that ended lately.

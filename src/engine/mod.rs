@@ -19,6 +19,7 @@ mod copying;
 mod dead_letters;
 mod entry;
 mod estimates;
+mod families;
 mod figures;
 mod group;
 mod handle;

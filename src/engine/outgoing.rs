@@ -152,7 +152,7 @@ pub(super) fn ready_data_of_task(view: &View, task: &Task, deadline: Timestamp) 
         "tier": task.tier,
         "domain": task.domain,
         "qa_profile": task.qa_profile,
-        "deadline": deadline,
+        "deadline": deadline.to_string(),
         "timeout_seconds": task.timeout_seconds,
     });
     merge(&mut data, resolved);

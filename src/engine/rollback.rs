@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::api::{Error, Refusal};
 use super::command::{Command, Routed};
+use super::families::{Roots, ended_by};
 use super::handle::Engine;
 use super::machine::Machine;
 use super::provenance;
@@ -18,7 +19,7 @@ use super::rerun::{self, Fate, Followed, Successor};
 use super::statements::RolledBack;
 use crate::lineage::{Action, Began, Flag, Graph, Known, Step};
 use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, RollbackRow, ScanFilter, View};
-use crate::task::{CheckpointId, Now, OnChildFailure, ProjectId, RecordId, State, Status, Task, TaskId, Timestamp};
+use crate::task::{CheckpointId, Now, ProjectId, RecordId, Status, TaskId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -169,7 +170,7 @@ impl Plan {
                 covered.push(each.id);
             }
         }
-        let mut roots = Roots { view, known: HashMap::new() };
+        let mut roots = Roots::new(view);
         let mut affected = BTreeSet::new();
         for task in &spoilt {
             affected.insert(roots.of(*task)?);
@@ -367,58 +368,6 @@ impl Point {
             _ => created_at > self.at,
         }
     }
-}
-
-/// The task at the top of each task's family: a part is made by splitting,
-/// so it is the whole that has to be done again.
-struct Roots<'a> {
-    view: &'a View,
-    known: HashMap<TaskId, TaskId>,
-}
-
-impl Roots<'_> {
-    fn of(&mut self, task: TaskId) -> Stored<TaskId> {
-        let (mut root, mut passed) = (task, Vec::new());
-        loop {
-            if let Some(known) = self.known.get(&root) {
-                root = *known;
-                break;
-            }
-            passed.push(root);
-            match self.view.task(root)?.and_then(|task| task.parent) {
-                Some(parent) => root = parent,
-                None => break,
-            }
-        }
-        self.known.extend(passed.into_iter().map(|task| (task, root)));
-        Ok(root)
-    }
-
-    /// Whether the last rollback to this checkpoint has submitted it again. A
-    /// request that comes twice must not do so twice.
-    fn is_made_again(&self, root: TaskId, checkpoint: &Checkpoint) -> Stored<bool> {
-        let made = |task: &Task| task.rerun_of.is_some() && Some(task.created_at) == checkpoint.rolled_back_at;
-        Ok(self.view.task(root)?.is_some_and(|task| made(&task)))
-    }
-}
-
-/// What ends when these tasks are cancelled: they themselves, and parents that
-/// can't go on without them.
-fn ended_by(view: &View, cancel: &[TaskId]) -> Stored<HashSet<TaskId>> {
-    let mut ended: HashSet<TaskId> = cancel.iter().copied().collect();
-    let mut next = cancel.to_vec();
-    while let Some(task) = next.pop() {
-        let Some(parent) = view.task(task)?.and_then(|task| task.parent) else { continue };
-        let Some(Task { state: State::Children(children), .. }) = view.task(parent)? else { continue };
-        let ends = match children.on_failure {
-            OnChildFailure::Cancel => true,
-            OnChildFailure::Continue => children.open.iter().all(|child| ended.contains(child)),
-        };
-        if ends && ended.insert(parent) {
-            next.push(parent);
-        }
-    }
-    Ok(ended)
 }
 
 impl Machine {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::api::{Answer, LeaseRequest, Refusal};
-use super::command::{Command, Held, Reply, hold};
+use super::command::{Command, EventAnswers, Held, Reply, hold};
 use super::contents::Prepared;
 use super::incoming::EventOutcome;
 use super::machine::Machine;
@@ -41,6 +41,15 @@ type Stored<T> = Result<T, store::Error>;
 fn was_set(before: Now, now: Now) -> bool {
     let shown = before.calendar(now.observed);
     now.wall.since(shown).max(shown.since(now.wall)) > LARGE_STEP
+}
+
+/// Whether a command is planned from what is committed.
+fn is_planned_from_commits(command: &Command) -> bool {
+    match command {
+        Command::Rollback { .. } | Command::Undo { .. } => true,
+        Command::Requeue { event, .. } => event.event.is_rollback(),
+        _ => false,
+    }
 }
 
 /// Says that a stop has left something to the next start.
@@ -314,31 +323,14 @@ impl Writer {
             command.refuse(self.machine.store.room().shortage().into());
             return Ok(());
         }
-        match &command {
-            // It is planned from what is committed.
-            Command::Rollback { .. } | Command::Undo { .. } => self.commit(now)?,
-            Command::Requeue { event, .. } if event.event.is_rollback() => self.commit(now)?,
-            _ => {}
+        if is_planned_from_commits(&command) {
+            self.commit(now)?;
         }
         let machine = &mut self.machine;
         let held = match command {
             Command::Submit { submissions, key, reply } => hold(reply, machine.submit(submissions, key, now)?),
             Command::Cancel { task, reason, reply } => hold(reply, self.cancel(task, reason, now)?),
-            Command::Accept { events, reply } => {
-                let mut answers = Vec::with_capacity(events.len());
-                for event in events {
-                    match self.accept(event, now) {
-                        Ok(answer) => answers.push(answer),
-                        Err(error) => {
-                            // A rollback among them has made a commit, which may be what
-                            // failed: then nobody knows about those before it.
-                            self.held.push(hold(reply, Ok::<_, Refusal>(answers)));
-                            return Err(error);
-                        }
-                    }
-                }
-                hold(reply, Ok::<_, Refusal>(answers))
-            }
+            Command::Accept { events, reply } => return self.accept_all(events, reply, now),
             Command::Requeue { dead_letter, event, reply } => {
                 let outcome = machine.requeue(dead_letter, *event, now)?;
                 self.note_event(&outcome);
@@ -386,6 +378,24 @@ impl Writer {
         };
         self.held.push(held);
         Ok(())
+    }
+
+    fn accept_all(&mut self, events: Vec<Prepared>, reply: Reply<EventAnswers>, now: Now) -> Stored<()> {
+        let mut answers = Vec::with_capacity(events.len());
+        let mut accepted = Ok(());
+        for event in events {
+            match self.accept(event, now) {
+                Ok(answer) => answers.push(answer),
+                // A rollback among them has made a commit, which may be what
+                // failed: then nobody knows about those before it.
+                Err(error) => {
+                    accepted = Err(error);
+                    break;
+                }
+            }
+        }
+        self.held.push(hold(reply, Ok::<_, Refusal>(answers)));
+        accepted
     }
 
     fn accept(&mut self, event: Prepared, now: Now) -> Stored<Result<EventOutcome, Refusal>> {

@@ -30,6 +30,8 @@ use super::probe::{self, Next};
 use super::problem::Problem;
 use super::settings::Limits;
 
+/// Connections that wait to be served; each holds its place meanwhile.
+const ARRIVALS: usize = 256;
 /// Wait after an accept that failed for want of a resource.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Time for a client over the limits to ask for a probe.
@@ -69,15 +71,14 @@ where
     O: Send + 'static,
 {
     /// Starts the thread; connections arrive until the shutdown.
-    pub(super) fn start<G>(self, listener: TcpListener) -> io::Result<mpsc::UnboundedReceiver<Arrival<G>>>
+    pub(super) fn start<G>(self, listener: TcpListener) -> io::Result<mpsc::Receiver<Arrival<G>>>
     where
         O: Fn(Opened) -> Option<G>,
         G: Send + 'static,
     {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // Bounded by the places that each arrival holds.
-        let (arrived, arrivals) = mpsc::unbounded_channel();
+        let (arrived, arrivals) = mpsc::channel(ARRIVALS);
         std::thread::Builder::new().name("dats-accept".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 match TcpListener::from_std(listener) {
@@ -89,7 +90,7 @@ where
         Ok(arrivals)
     }
 
-    async fn accept<G>(self, listener: TcpListener, arrived: mpsc::UnboundedSender<Arrival<G>>)
+    async fn accept<G>(self, listener: TcpListener, arrived: mpsc::Sender<Arrival<G>>)
     where
         O: Fn(Opened) -> Option<G>,
         G: Send + 'static,
@@ -119,7 +120,7 @@ where
                     tokio::select! {
                         arrival = greet(stream, service, patience) => {
                             if let Some(stream) = arrival {
-                                let _ = arrived.send(Arrival { stream, kept });
+                                let _ = arrived.send(Arrival { stream, kept }).await;
                             }
                         }
                         () = shutdown.cancelled() => {}

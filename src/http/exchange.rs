@@ -215,13 +215,13 @@ where
         // the attempt to drop that body.
         let may_drain = has_body && !request.headers().contains_key(EXPECT);
         let request = request.map(|incoming| RequestBody::new(incoming, Arc::clone(&self.exchange)));
-        Answer { answer: self.service.call(request), exchange: Arc::clone(&self.exchange), may_drain, drain: None }
+        Answer { deciding: self.service.call(request), exchange: Arc::clone(&self.exchange), may_drain, drain: None }
     }
 }
 
 /// The answer to a request, once it is decided what becomes of its body.
 pub(super) struct Answer<F> {
-    answer: F,
+    deciding: F,
     exchange: Arc<Exchange>,
     may_drain: bool,
     drain: Option<Box<Drain>>,
@@ -233,7 +233,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>> + Unpin> Future for 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.drain.is_none() {
-            let Poll::Ready(Ok(mut response)) = Pin::new(&mut this.answer).poll(cx) else {
+            let Poll::Ready(Ok(mut response)) = Pin::new(&mut this.deciding).poll(cx) else {
                 this.exchange.watch(cx);
                 return Poll::Pending;
             };

@@ -9,7 +9,7 @@ use crate::support::process::Setup;
 
 async fn send(client: &Client, line: &str, headers: &[&str], body: &str) -> Told {
     let mut wire = Wire::to(client).await;
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let headers = headers.iter().fold(String::new(), |all, header| all + header + "\r\n");
     wire.send(format!("{line} HTTP/1.1\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())).await;
     wire.answer().await.unwrap()
 }

@@ -73,7 +73,7 @@ async fn at_most_32_errors_are_listed() {
         let listed = errors(&answer);
         assert!((least..=32).contains(&listed), "{path} {shown}: {listed} errors");
     }
-    let query: String = (0..2000).map(|number| format!("&a{number}=1")).collect();
+    let query = (0..2000).fold(String::new(), |all, number| all + &format!("&a{number}=1"));
     let answer = client.get(&format!("tasks?{query}")).await;
     assert_eq!((answer.status, errors(&answer)), (422, 32));
     assert!(answer.body.len() <= MAX_ANSWER_BYTES + query.len());
@@ -178,7 +178,7 @@ async fn probes_are_answered_when_all_connections_are_taken() {
 async fn an_address_has_1024_connections() {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let files =
-        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().nth(0)?.parse().ok());
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
     if files.unwrap_or(0_usize) < 3000 {
         eprintln!("skipped: the test needs 3000 open files, there may be {files:?}");
         return;

@@ -114,6 +114,6 @@ async fn a_wait_ends_and_takes_nothing() {
     stream.finish().await;
     assert!(stream.rest().await.contains("200 OK"));
     let next = client.submit(&json!({"description": "x", "options": {"tier": "small"}})).await;
-    let leases = client.post("queues/small/lease", &json!({"worker_id": "here"})).await.json();
-    assert_eq!(leases["leases"][0]["task"]["task_id"], json!(next), "{leases}");
+    let given = client.post("queues/small/lease", &json!({"worker_id": "here"})).await.json();
+    assert_eq!(given["leases"][0]["task"]["task_id"], json!(next), "{given}");
 }

@@ -241,7 +241,7 @@ async fn a_rollback_undoes_what_came_after_the_checkpoint_in_the_log() {
             .unwrap();
         assert_eq!(rollback.cancelled, [open_after], "step {step}");
         assert_eq!(rollback.invalidated, [later.id]);
-        assert_eq!(rollback.to_rerun.contains(&after), true);
+        assert!(rollback.to_rerun.contains(&after));
         assert!(!rollback.to_rerun.contains(&before));
         assert_eq!(service.phase(open_before), "leased");
     }
@@ -263,14 +263,14 @@ async fn inputs_bind_by_the_order_of_the_log() {
         let again = submit_unchecked(&service).await;
         service.lease("small").await.expect("it");
         service.report(again, output_report("shared")).await;
-        let used = match output_report("result") {
+        let report = match output_report("result") {
             Report::Output(mut output) => {
                 output.inputs_consumed = vec![crate::support::fixtures::artifact("shared")];
                 Report::Output(output)
             }
             other => other,
         };
-        service.report(user, used).await;
+        service.report(user, report).await;
         let record = |task: TaskId| service.status(task)["provenance_id"].as_str().unwrap().parse().unwrap();
         let graph = service.engine().graph();
         let node = graph.find(record(user)).unwrap();
