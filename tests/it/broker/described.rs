@@ -138,7 +138,8 @@ async fn journey(world: &World, broker: std::net::SocketAddr, recorder: &Recorde
         "options": {"tier": "small", "qa_profile": "none", "decompose": true, "inputs": ["given"]},
     });
     let trace = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-    let answer = client.ask("POST", "tasks", &[trace], split.to_string()).await.unwrap();
+    let answer =
+        client.ask("POST", "tasks", &[trace, ("content-type", "application/json")], split.to_string()).await.unwrap();
     let split = answer.json()["task_id"].as_str().unwrap().to_owned();
     status_becomes(client, &split, "completed").await;
     let plain = |tier: &str| json!({"description": "plain", "options": {"tier": tier, "qa_profile": "strict", "decompose": false}});

@@ -55,6 +55,8 @@ const HANDS: [(&str, u64); 4] = [("tiny", 4), ("small", 12), ("large", 8), ("fro
 const QA: u64 = 4;
 /// Those that read.
 const READERS: u64 = 8;
+/// Those that wait for tasks to end.
+const WAITERS: u64 = 32;
 /// Streams that are open at once.
 const STREAMS: u64 = 50;
 /// After the work, as long as tasks are left, one must end within this time.
@@ -166,6 +168,9 @@ impl Conductor {
         }
         for _ in 0..READERS {
             actors.spawn(read::run(Arc::clone(world), random.fork()));
+        }
+        for _ in 0..WAITERS {
+            actors.spawn(read::wait(Arc::clone(world), random.fork()));
         }
         for number in 0..STREAMS {
             actors.spawn(Reader::of(number).run(Arc::clone(world), random.fork()));

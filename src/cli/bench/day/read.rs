@@ -7,15 +7,20 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use tokio::time::sleep;
 
 use super::ledger::{End, Output};
 use super::work::hex;
 use super::world::{Reply, World};
 use crate::cli::client::{Call, segment, with_query};
+use crate::clock::Clock;
+use crate::task::Timestamp;
 use crate::workload::Random;
 
 /// Most pages that a reader turns over.
 const MAX_PAGES: u32 = 400;
+/// Longest pause between two waits.
+const WAITER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Reads until the day's work ends.
 pub(super) async fn run(world: Arc<World>, mut random: Random) {
@@ -72,6 +77,14 @@ pub(super) async fn is_open(world: &World, task: &str) -> bool {
     look(world, task).await == Some(Seen::Open)
 }
 
+/// Waits for one task after another to end, as a client does that wants its answer.
+pub(super) async fn wait(world: Arc<World>, mut random: Random) {
+    while !world.is_ended() {
+        long_poll(&world, &mut random).await;
+        sleep(random.time(WAITER_PAUSE)).await;
+    }
+}
+
 /// Waits for the end of a task; the answer must not be late.
 async fn long_poll(world: &World, random: &mut Random) {
     let Some(task) = world.ledger().pick_open(random) else { return };
@@ -79,14 +92,14 @@ async fn long_poll(world: &World, random: &mut Random) {
     let wait = world.patience / 2 + Duration::from_secs(random.between(5, 20));
     let before = world.ledger().before(&task, "");
     let path = format!("/tasks/{}?wait={}", segment(&task), wait.as_secs());
+    let asked = Clock::new().wall();
     let Some(reply) = world.ask("long poll", Call::new(Method::GET, path).wait(wait), &[]).await else { return };
     seen(world, &task, before, &reply);
-    let ended = world.ledger().task(&task).and_then(|known| known.end);
-    if let Some((end, at)) = ended
-        && world.now() > at + world.patience / 2
-    {
-        let what =
-            format!("task {task} was {end:?} at {:.1} s, and a reader that waits was told later", at.as_secs_f64());
+    // The answer says itself when the task ended; it must have come soon after.
+    let told = Clock::new().wall();
+    let ended = reply.text("completed_at").parse::<Timestamp>().ok().filter(|ended| *ended > asked);
+    if let Some(late) = ended.map(|ended| told.since(ended)).filter(|late| *late > world.patience / 2) {
+        let what = format!("task {task} ended, and a reader that waits was told {:.1} s later", late.as_secs_f64());
         world.wrong("wake-up", what, &reply);
     }
 }
