@@ -5,7 +5,7 @@
 //! was left: a stop counts as the difference that the wall clock shows, at least
 //! nothing and at most [`LONGEST_STOP`]. The *wall clock* may step either way, and a
 //! large step is logged. It is told as a distance from observed time that stays the
-//! same while the two differ by less than [`DRIFT`]: so a moment has the same calendar
+//! same while the two differ by less than `DRIFT`: so a moment has the same calendar
 //! time each time it is shown, also after a restart.
 
 use std::sync::{Arc, Mutex, PoisonError};
