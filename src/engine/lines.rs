@@ -11,8 +11,8 @@ use super::settings::Settings;
 use super::supply::Supply;
 use crate::store::TierPause;
 use crate::task::{
-    Admission, ArtifactId, Bus, Correlation, LeaseId, Moment, Now, Pending, Place, Product, Progress, ProjectId,
-    Queued, ReviewId, State, Task, TaskId, Tier, Timestamp,
+    Admission, ArtifactId, Bus, Correlation, LeaseId, Moment, Now, Pending, Place, Priority, Product, Progress,
+    ProjectId, Queued, ReviewId, State, Task, TaskId, Tier, Timestamp,
 };
 
 /// Where the open tasks stand.
@@ -83,11 +83,39 @@ impl Lines {
         for dependency in task.waits_for() {
             self.dependents.entry(*dependency).or_default().push(task.id);
         }
+        self.enter_line(task);
         self.enter(task);
     }
 
-    /// Enters a task into the lines of its state.
-    pub(super) fn enter(&mut self, task: &Task) {
+    /// Takes a task that has changed out of the lines of its state before, and
+    /// enters it into those of its state now. One that waits where it did stays in
+    /// its line: were it the only one there, its project would lose its turn.
+    pub(super) fn follow(&mut self, old: &Task, new: &Task) {
+        let stays = line_place(old) == line_place(new);
+        if !stays {
+            self.leave_line(old);
+        }
+        self.leave(old);
+        if !stays {
+            self.enter_line(new);
+        }
+        self.enter(new);
+    }
+
+    fn enter_line(&mut self, task: &Task) {
+        if let Some((project, tier, priority, place)) = line_place(task) {
+            self.admission.enqueue(project, tier, priority, place);
+        }
+    }
+
+    fn leave_line(&mut self, task: &Task) {
+        if let Some((project, tier, priority, place)) = line_place(task) {
+            self.admission.withdraw(project, tier, priority, place);
+        }
+    }
+
+    /// Enters a task into what its state needs besides the line for a slot.
+    fn enter(&mut self, task: &Task) {
         if let Some(at) = task.next_timer() {
             self.timers.insert((at, task.id));
         }
@@ -96,11 +124,6 @@ impl Lines {
         }
         match &task.state {
             State::Pending(Pending::Analyzing { since }) => self.routing.enter(task, *since),
-            State::Pending(Pending::Queued(queued)) => {
-                if let Some(place) = place(task, queued) {
-                    self.admission.enqueue(&task.project, &task.tier, task.priority, place);
-                }
-            }
             State::Pending(Pending::Dispatched { at, .. }) => {
                 self.tier(&task.tier).dispatched.insert((*at, task.id));
             }
@@ -116,7 +139,9 @@ impl Lines {
                     self.reviews.insert((review.clone(), task.id));
                 }
             },
-            State::Pending(Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Backoff { .. })
+            State::Pending(
+                Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Queued(_) | Pending::Backoff { .. },
+            )
             | State::Children(_)
             | State::Completed { .. }
             | State::Failed { .. }
@@ -153,7 +178,7 @@ impl Lines {
     }
 
     /// Takes a task out of what [`Self::enter`] entered it into.
-    pub(super) fn leave(&mut self, task: &Task) {
+    fn leave(&mut self, task: &Task) {
         if let Some(at) = task.next_timer() {
             self.timers.remove(&(at, task.id));
         }
@@ -162,11 +187,6 @@ impl Lines {
         }
         match &task.state {
             State::Pending(Pending::Analyzing { since }) => self.routing.leave(task, *since),
-            State::Pending(Pending::Queued(queued)) => {
-                if let Some(place) = place(task, queued) {
-                    self.admission.withdraw(&task.project, &task.tier, task.priority, place);
-                }
-            }
             State::Pending(Pending::Dispatched { at, .. }) => {
                 self.tier(&task.tier).dispatched.remove(&(*at, task.id));
             }
@@ -183,7 +203,9 @@ impl Lines {
                     self.reviews.remove(&(review.clone(), task.id));
                 }
             },
-            State::Pending(Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Backoff { .. })
+            State::Pending(
+                Pending::Scheduled { .. } | Pending::Blocked { .. } | Pending::Queued(_) | Pending::Backoff { .. },
+            )
             | State::Children(_)
             | State::Completed { .. }
             | State::Failed { .. }
@@ -305,9 +327,15 @@ impl Lines {
     }
 }
 
-/// The place of a queued task in its line; none while it pauses after a release.
-fn place(task: &Task, queued: &Queued) -> Option<Place> {
-    queued.not_before.is_none().then_some(Place { since: queued.since, task: task.id })
+/// The line of a task that waits for a slot, and its place there; none while it
+/// pauses after a release.
+fn line_place(task: &Task) -> Option<(&ProjectId, &Tier, Priority, Place)> {
+    match &task.state {
+        State::Pending(Pending::Queued(Queued { since, not_before: None, .. })) => {
+            Some((&task.project, &task.tier, task.priority, Place { since: *since, task: task.id }))
+        }
+        _ => None,
+    }
 }
 
 /// Whether tasks of a tier are leased and dispatched.

@@ -309,8 +309,7 @@ impl Machine {
             let old = std::mem::replace(&mut entry.task, task);
             attempts::follow(&old, &mut entry.task, self.provenance.graph().newest());
             self.group.touched.entry(old.id).or_insert(Some(old.status()));
-            self.lines.leave(&old);
-            self.lines.enter(&entry.task);
+            self.lines.follow(&old, &entry.task);
             match (old.holds_slot(), entry.task.holds_slot()) {
                 (true, false) => self.lines.admission.release(&old.project),
                 (false, true) => self.lines.admission.occupy(&old.project),

@@ -17,7 +17,8 @@ use super::request::Priority;
 /// ago is next, and within it the best of the heads of its open lines. Where that
 /// is another line than the one whose turn it was, both have had their turn: so a
 /// project that is served at one tier loses nothing at the others, and no project
-/// is passed twice by another one where it waits.
+/// is passed twice by another one where it waits. A project whose last waiting task
+/// leaves a line gives up its turn there: the next one to come waits behind the others.
 ///
 /// Every call costs the number of tiers, times the logarithm of what waits.
 #[derive(Debug, Clone)]

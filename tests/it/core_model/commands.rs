@@ -166,3 +166,30 @@ pub(super) fn commands() -> impl Strategy<Value = Command> {
         1 => (-900_i64..2000).prop_map(|ahead| Command::SetClock { ahead }),
     ]
 }
+
+/// What moves the turns between projects: few tasks, most of them on one tier.
+pub(super) fn turns() -> impl Strategy<Value = Command> {
+    let task = 0_usize..12;
+    let project = 0..PROJECTS.len();
+    let priorities = proptest::sample::select(Priority::ALL.to_vec());
+    let dependencies = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(task.clone(), 1..2)];
+    let submissions =
+        (project.clone(), priorities, dependencies, prop::bool::ANY).prop_map(|(project, priority, depends_on, qa)| {
+            Command::Submit(Wish { project, priority, depends_on, wait: None, max_attempts: 3, timeout: 50, qa })
+        });
+    let output = What::Output { shift: None, main: 0, more: None, sender: None };
+    let rejection = What::Verdict { artifact: Which::Current, good: false };
+    let reports = proptest::sample::select(vec![output, rejection]);
+    prop_oneof![
+        4 => submissions,
+        8 => prop_oneof![4 => Just(0), 1 => 0..TIERS.len()].prop_map(|tier| Command::Lease { tier, seconds: 30 }),
+        2 => (task.clone(), prop::bool::ANY)
+            .prop_map(|(task, delivered)| Command::Release { task, right: true, delivered }),
+        3 => (task.clone(), reports).prop_map(|(task, what)| Command::Report { task, what }),
+        1 => task.prop_map(|task| Command::Cancel { task }),
+        2 => (prop::bool::weighted(0.8), project.clone(), prop::bool::ANY)
+            .prop_map(|(is_project, number, paused)| Command::Pause { is_project, number, paused }),
+        1 => (project, 0_u32..4).prop_map(|(project, limit)| Command::Limit { project, limit: Some(limit) }),
+        1 => (0_i64..3000).prop_map(|millis| Command::Time { millis, late: false }),
+    ]
+}

@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dats::task::{
-    Bus, Completion, Dependency, Input, Moment, Phase, Policy, RecordStatus, Report, Resolved, State, Status, TaskId,
-    submit,
+    Bus, Completion, Dependency, Input, Moment, Phase, Policy, Priority, RecordStatus, Report, Resolved, State, Status,
+    TaskId, submit,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use self::commands::{Command, What, Which, Wish, commands};
+use self::commands::{Command, What, Which, Wish, commands, turns};
 use self::model::{Entry, Model};
 use self::world::World;
 use crate::core_fixtures::{
@@ -342,7 +342,45 @@ impl Pair {
 
 proptest! {
     #[test]
+/// A project whose last waiting task ends without a worker, and lets another one of
+/// it wait in the same step, waits anew: the others are served before it once more.
+#[test]
+fn a_project_that_left_a_line_joins_it_behind_the_others() {
+    let mut pair = Pair::new(Bus::Embedded, None);
+    let wish = |project, depends_on: &[usize]| {
+        let depends_on = depends_on.to_vec();
+        let (priority, wait, max_attempts) = (Priority::Normal, None, 1);
+        Command::Submit(Wish { project, priority, depends_on, wait, max_attempts, timeout: 50, qa: false })
+    };
+    let output = What::Output { shift: None, main: 0, more: None, sender: None };
+    let lease = || Command::Lease { tier: 0, seconds: 30 };
+    let commands = [
+        wish(2, &[]),
+        wish(2, &[]),
+        wish(0, &[]),
+        wish(0, &[2]),
+        lease(),
+        Command::Report { task: 2, what: output },
+        lease(),
+        lease(),
+    ];
+    for command in &commands {
+        pair.step(command);
+    }
+    let leased: Vec<_> = pair.world.tasks.values().map(|task| task.phase() == Phase::Leased).collect();
+    assert_eq!(leased, [true, true, false, true]);
+}
+
     fn random_lives(
+    #[test]
+    fn turns_between_projects(commands in prop::collection::vec(turns(), 1..60)) {
+        let mut pair = Pair::new(Bus::Embedded, None);
+        for command in &commands {
+            pair.step(command);
+        }
+        pair.drain();
+    }
+
         brokered in prop::bool::ANY,
         patience in proptest::option::of(1_u64..40),
         commands in prop::collection::vec(commands(), 1..150),

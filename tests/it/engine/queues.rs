@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dats::engine::{Error, ProjectPatch, Refusal};
-use dats::task::{Phase, QaProfile, TaskId};
+use dats::task::{Outcome, Phase, QaProfile, TaskId};
 
-use crate::support::fixtures::{event, lease_request, output_report, project, settings, submission};
+use crate::support::fixtures::{
+    event, lease_request, output_report, project, settings, submission, verdict_report,
+};
 use crate::support::service::{Service, task_of};
 
 #[tokio::test]
@@ -144,6 +146,18 @@ async fn a_lease_that_was_on_its_way_to_a_worker_that_left_is_given_back() {
     drop(asked);
     service.phase_becomes(task, "queued").await;
     assert_eq!(service.history_names(task).await.last().unwrap(), "task.released");
+}
+
+#[tokio::test]
+async fn a_report_that_is_parked_costs_a_project_no_turn() {
+    let mut service = Service::new(settings());
+    let first = service.submit(submission("many", "d")).await;
+    let only = service.submit(submission("few", "d")).await;
+    service.submit(submission("many", "d")).await;
+    assert_eq!(task_of(&service.lease("small").await.unwrap()), first);
+    assert_eq!(service.report(only, verdict_report("not here yet", true)).await, Outcome::Parked);
+    assert_eq!(task_of(&service.lease("small").await.unwrap()), only, "its project lost its turn");
+    service.restart();
 }
 
 #[tokio::test]

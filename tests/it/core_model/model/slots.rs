@@ -13,6 +13,12 @@ impl Model {
         self.tasks.values().filter(waits).map(|entry| (entry.tier, entry.project)).collect()
     }
 
+    /// A project that stopped waiting on a tier was not passed there.
+    fn forget_lost_claims(&mut self) {
+        let claims = self.claims();
+        self.passed.retain(|(tier, other, _), _| claims.contains(&(*tier, *other)));
+    }
+
     /// Whether it stands in a line that workers are served from.
     pub(super) fn is_waiting(&self, entry: &Entry) -> bool {
         entry.phase == Phase::Queued && entry.until.is_none() && !self.is_held(entry)
@@ -28,6 +34,9 @@ impl Model {
 
     /// The ends of tasks reach those that wait for them, until none is left.
     pub(crate) fn spread(&mut self) {
+        // A project that has left a line with its last task waits anew, also where
+        // another task of it comes in the same step.
+        self.forget_lost_claims();
         let now = self.now;
         let phases: BTreeMap<_, _> = self.tasks.iter().map(|(task, entry)| (*task, entry.phase)).collect();
         let mut more = false;
@@ -55,9 +64,7 @@ impl Model {
 
     /// Free slots go to those that wait for the broker.
     pub(crate) fn admit(&mut self) {
-        // Who stopped waiting has no claim any more.
-        let claims = self.claims();
-        self.passed.retain(|(tier, other, _), _| claims.contains(&(*tier, *other)));
+        self.forget_lost_claims();
         if !self.brokered {
             return;
         }
