@@ -162,23 +162,6 @@ pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
     }
 }
 
-/// The execution that was inferred counts from `since` on, since the workers
-/// of the tier say themselves when they begin.
-pub(super) fn postpone(mut draft: Draft<'_>, until: Moment) -> Step {
-    match &mut draft.task.state {
-        State::Running { progress: Progress::Started { since, inferred: true, .. }, .. } if *since < until => {
-            *since = until;
-            draft.done(Outcome::Applied)
-        }
-        State::Pending(_)
-        | State::Running { .. }
-        | State::Children(_)
-        | State::Completed { .. }
-        | State::Failed { .. }
-        | State::Cancelled { .. } => draft.done(Outcome::Unchanged),
-    }
-}
-
 pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Moment) -> Result<Step, Refusal> {
     match &mut draft.task.state {
         State::Running { progress: Progress::Leased { lease, .. }, .. } if lease.id == id => lease.until = until,

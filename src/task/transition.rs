@@ -62,11 +62,6 @@ pub enum Input {
     },
     /// A worker has taken it from the broker, as is inferred.
     Take,
-    /// Execution that was only inferred counts from a later time on.
-    Postpone {
-        /// That time.
-        until: Moment,
-    },
     /// The service was started on the configured bus, which may be another one
     /// than that of the run before.
     ChangeBus,
@@ -165,7 +160,6 @@ pub fn apply(task: &Task, input: Input, now: Now, policy: &Policy) -> Result<Ste
         Input::Tick => Ok(tick(draft)),
         Input::Lease { id, worker, until } => lease::lease(draft, id, worker, until),
         Input::Take => lease::take(draft),
-        Input::Postpone { until } => Ok(lease::postpone(draft, until)),
         Input::ChangeBus => Ok(lease::change_bus(draft)),
         Input::Renew { id, until } => lease::renew(draft, id, until),
         Input::Release { id, delivered } => lease::release(draft, id, delivered),

@@ -254,7 +254,6 @@ fn inputs(task: &Task) -> Vec<(String, Input, Moment)> {
     add("tick years later", Input::Tick, at(1_000_000_000));
     add("lease", lease(1200), now);
     add("take", Input::Take, now);
-    add("postpone", Input::Postpone { until: at(5000) }, now);
     for (name, id) in [("its", 7), ("another", 8)] {
         add(&format!("renew {name} lease"), Input::Renew { id: lease_id(id), until: at(1500) }, now);
         add(&format!("release {name} lease"), Input::Release { id: lease_id(id), delivered: true }, now);
