@@ -25,9 +25,7 @@ use super::unclaimed::Unclaimed;
 use super::writer::Writer;
 use super::{list, outgoing, reading, rerun, tree};
 use crate::clock::Clock;
-use crate::store::{
-    self, HistoryEntry, LogEntry, Page, PageBudget, Project, Room, Store, View, guarded, panic_message,
-};
+use crate::store::{self, HistoryEntry, LogEntry, Page, PageBudget, Project, Room, Store, guarded, panic_message};
 use crate::task::{
     Finding, LeaseId, Moment, Now, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
 };
@@ -217,7 +215,8 @@ impl Engine {
     }
 
     /// Gives waiting tasks of a tier to a worker; waits for the first if
-    /// there are none. Dropping the future gives up the wait.
+    /// there are none. Their data ends at about [`PAGE_BYTES`](store::PAGE_BYTES), after
+    /// at least one of them. Dropping the future gives up the wait.
     pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
         if self.read.is_halted() {
             return Err(Error::NotOwner);
@@ -234,19 +233,13 @@ impl Engine {
             (&mut unclaimed.answer).await.unwrap_or(Err(Error::ShuttingDown))?
         };
         unclaimed.leases = grants.iter().map(|grant| grant.lease.id).collect();
-        let granted = move |view: &View| {
-            let granted = grants.iter().map(|grant| {
-                let task = guarded(|| outgoing::ready_data_of_task(view, &grant.task, grant.deadline))?;
-                Ok(Granted { lease: grant.lease.id, until: grant.until, task })
-            });
-            granted.collect()
-        };
         // Mostly the tables have it by now; else another thread waits for them.
         let granted = match self.read.store.view_now()? {
-            Some(view) => granted(&view)?,
-            None => self.read(move |side| granted(&side.store.view()?)).await?,
+            Some(view) => outgoing::granted(&view, &grants)?,
+            None => self.read(move |side| outgoing::granted(&side.store.view()?, &grants)).await?,
         };
-        unclaimed.leases.clear();
+        // Those that the answer has no room for are given back.
+        unclaimed.leases.drain(..granted.len());
         Ok(granted)
     }
 

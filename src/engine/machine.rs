@@ -90,8 +90,8 @@ pub(super) struct Machine {
     pub(super) removed: Removed,
     /// When it was last looked at what waits.
     pub(super) backlog_at: Option<Moment>,
-    /// Parents of tasks that a worker has taken in the step under way.
-    started: Vec<TaskId>,
+    /// Parents of tasks that a worker has taken in the step under way, or (`false`) has not after all.
+    started: Vec<(TaskId, bool)>,
     ids: ContextV7,
     /// The newest time that an id was made with, in milliseconds: ids grow also
     /// where the wall clock is set back.
@@ -246,8 +246,9 @@ impl Machine {
             // failed by the end of another one of them.
             if let Some((task, reason)) = self.cancelled.pop() {
                 let _ = self.apply_alone(task, Input::Cancel { reason: Some(reason) }, None, now)?;
-            } else if let Some(parent) = self.started.pop() {
-                let _ = self.apply_alone(parent, Input::ChildStarted, None, now)?;
+            } else if let Some((parent, is_taken)) = self.started.pop() {
+                let input = if is_taken { Input::ChildStarted } else { self.child_taken_back(parent)? };
+                let _ = self.apply_alone(parent, input, None, now)?;
             } else if let Some(ended) = self.ended.pop() {
                 self.tell_of(ended, now)?;
             } else {
@@ -315,8 +316,9 @@ impl Machine {
                 (false, true) => self.lines.admission.occupy(&old.project),
                 (true, true) | (false, false) => {}
             }
-            if let Some(parent) = old.parent.filter(|_| old.started_at.is_none() && entry.task.started_at.is_some()) {
-                self.started.push(parent);
+            let is_taken = entry.task.started_at.is_some();
+            if let Some(parent) = old.parent.filter(|_| old.started_at.is_some() != is_taken) {
+                self.started.push((parent, is_taken));
             }
             self.count(&entry.task, Some(&old), now);
             self.carry_out(&entry.task, effects, now)?;

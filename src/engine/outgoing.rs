@@ -5,11 +5,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::error_json;
-use super::api::{LogPage, Logged, RoutingJob};
+use super::api::{Granted, LogPage, Logged, RoutingJob};
 use super::broker::Position;
 use super::read::ReadSide;
 use super::readers::ChangePage;
 use super::routing::TakenRouting;
+use super::turns::Grant;
 use crate::store::{self, LogEntry, PageBudget, View};
 use crate::task::{Change, End, Findings, RecordId, Seq, Submission, Task, TaskId, Timestamp};
 
@@ -143,9 +144,24 @@ fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>
     Ok(Some(Bytes::from(data.to_string())))
 }
 
+/// What a worker gets for the leases that it was given, in order: it ends at about
+/// [`store::PAGE_BYTES`], after at least one of them.
+pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
+    let mut budget = PageBudget::new(usize::MAX);
+    let mut granted = Vec::with_capacity(grants.len());
+    for Grant { lease, until, deadline, task } in grants {
+        let task = store::guarded(|| ready_data_of_task(view, task, *deadline))?;
+        if !budget.admit(task.len()) {
+            break;
+        }
+        granted.push(Granted { lease: lease.id, until: *until, task });
+    }
+    Ok(granted)
+}
+
 /// The data of `task.ready` for a worker that has leased the task.
 /// `deadline` is when its execution has lasted too long, by the wall clock.
-pub(super) fn ready_data_of_task(view: &View, task: &Task, deadline: Timestamp) -> Stored<Bytes> {
+fn ready_data_of_task(view: &View, task: &Task, deadline: Timestamp) -> Stored<Bytes> {
     let submission = view.submission(task.id)?;
     let mut data = ready_data(view, task, submission.as_ref(), task.attempts(), task.newest_record())?;
     let resolved = json!({

@@ -7,14 +7,16 @@
 //! What waits in the second lane is counted in tasks and bytes. A submission is
 //! refused when those before it would make it wait too long.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
+use tokio::sync::oneshot;
 
 use super::api::Error;
 use super::command::{Command, Weight};
+use crate::task::LeaseId;
 
 /// A submission is refused when it would wait longer than this.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -55,12 +57,17 @@ impl Load {
     }
 }
 
+/// Leases that never reached their worker and that the first lane had no room for: at
+/// most as many as there are.
+type GivenBack = Arc<Mutex<Vec<LeaseId>>>;
+
 /// Sends commands to the writer. Clones share the lanes.
 #[derive(Debug, Clone)]
 pub(super) struct CommandSender {
     first: Sender<Command>,
     second: Sender<Command>,
     load: Arc<Load>,
+    given_back: GivenBack,
 }
 
 /// The writer's end of the lanes.
@@ -69,6 +76,7 @@ pub(super) struct CommandQueue {
     first: Receiver<Command>,
     second: Receiver<Command>,
     load: Arc<Load>,
+    given_back: GivenBack,
 }
 
 /// How much of a group is taken.
@@ -99,8 +107,10 @@ pub(super) fn lanes(capacity: usize) -> (CommandSender, CommandQueue) {
         bytes: AtomicU64::new(0),
         nanos_per_task: AtomicU64::new(FIRST_NANOS_PER_TASK),
     });
-    let sender = CommandSender { first: first_sender, second: second_sender, load: load.clone() };
-    (sender, CommandQueue { first, second, load })
+    let given_back = GivenBack::default();
+    let (for_writer, of_writer) = (load.clone(), given_back.clone());
+    let sender = CommandSender { first: first_sender, second: second_sender, load, given_back };
+    (sender, CommandQueue { first, second, load: for_writer, given_back: of_writer })
 }
 
 impl CommandSender {
@@ -123,6 +133,15 @@ impl CommandSender {
             self.load.remove(weight);
             full(error)
         })
+    }
+
+    /// Gives a lease back that never reached its worker. Never refused: it would
+    /// run out by itself, and count as lost.
+    pub(super) fn give_back(&self, lease: LeaseId) {
+        let (reply, _) = oneshot::channel();
+        if let Err(TrySendError::Full(_)) = self.first.try_send(Command::Release { lease, delivered: false, reply }) {
+            self.given_back.lock().unwrap_or_else(PoisonError::into_inner).push(lease);
+        }
     }
 
     /// Tells the writer to finish what is queued and end. Waits for room.
@@ -179,6 +198,11 @@ impl CommandQueue {
         }
     }
 
+    /// Leases that never reached their worker and found no room in the first lane.
+    pub(super) fn take_given_back(&self) -> Vec<LeaseId> {
+        std::mem::take(&mut *self.given_back.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How many commands wait in the second lane.
     pub(super) fn waiting_bulk(&self) -> usize {
         self.second.len()
@@ -220,11 +244,9 @@ impl CommandQueue {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
-
     use super::*;
     use crate::engine::command::Routed;
-    use crate::task::{Domain, ExecutionMode, LeaseId, Options, ProjectId, Submission, Tier};
+    use crate::task::{Domain, ExecutionMode, Options, ProjectId, Submission, Tier};
 
     const MAX: u64 = 256;
 
@@ -283,6 +305,18 @@ mod tests {
             sender.send(batch(1, "d")).unwrap();
         }
         assert_eq!(group(&queue), (192, 64));
+    }
+
+    #[test]
+    fn a_lease_that_never_reached_its_worker_is_given_back_however_full_the_lane_is() {
+        let (sender, queue) = lanes(1);
+        let leases: Vec<_> = (1..=3).map(|number| LeaseId::new(uuid::Uuid::from_u128(number))).collect();
+        for lease in &leases {
+            sender.give_back(*lease);
+        }
+        let first = queue.wait(Duration::ZERO);
+        assert!(matches!(first, Some(Command::Release { lease, delivered: false, .. }) if lease == leases[0]));
+        assert_eq!((queue.take_given_back(), queue.take_given_back()), (leases[1..].to_vec(), Vec::new()));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use tokio::sync::oneshot;
 
 use super::api::Error;
-use super::command::Command;
 use super::queue::CommandSender;
 use super::turns::Grant;
 use crate::task::LeaseId;
@@ -22,10 +21,6 @@ impl Drop for Unclaimed {
         // What was not sent yet is given back by the writer.
         self.answer.close();
         let sent = self.answer.try_recv().into_iter().flatten().flatten().map(|grant| grant.lease.id);
-        for lease in sent.chain(self.leases.drain(..)) {
-            let (reply, _) = oneshot::channel();
-            // When the queue is full, the lease runs out by itself.
-            let _ = self.commands.send(Command::Release { lease, delivered: false, reply });
-        }
+        sent.chain(self.leases.drain(..)).for_each(|lease| self.commands.give_back(lease));
     }
 }

@@ -254,6 +254,7 @@ impl Writer {
             self.held.extend(self.workers.answer_expired(now.after(FOREVER)));
             return if stop { self.machine.keep_places(self.read.places.all()) } else { Ok(()) };
         }
+        self.unclaimed.extend(self.commands.take_given_back());
         for lease in std::mem::take(&mut self.unclaimed) {
             self.release(lease, false, now)?.ok();
         }

@@ -80,6 +80,12 @@ fn put_back(draft: &mut Draft<'_>, attempt: Attempt, not_before: Option<Moment>)
     draft.task.state = State::Pending(Pending::Queued(queued));
 }
 
+/// The same where no worker has had it: the next one opens it.
+fn put_back_unopened(draft: &mut Draft<'_>, attempt: &Attempt) {
+    let queued = Queued { since: attempt.queued_since, announced: true, not_before: None, attempt: None };
+    draft.task.state = State::Pending(Pending::Queued(queued));
+}
+
 /// The attempt that a worker or the broker gets: the open one, or a new one.
 /// It holds a slot.
 fn with_slot(draft: &Draft<'_>, queued: Queued) -> Attempt {
@@ -146,6 +152,7 @@ pub(super) fn begin(draft: &mut Draft<'_>, attempt: &mut Attempt) {
 pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
         State::Pending(Pending::Dispatched { mut attempt, .. }) => {
+            attempt.holders = attempt.holders.saturating_add(1);
             begin(&mut draft, &mut attempt);
             let progress = Progress::Started { worker: None, since: draft.now.observed, inferred: true };
             draft.task.state = State::Running { attempt, progress };
@@ -175,14 +182,18 @@ pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Moment) -> Result<
     Ok(draft.done(Outcome::Applied))
 }
 
-/// The holder gives the attempt back. One that was never with its worker
-/// (`delivered` is false) counts for nothing.
+/// The holder gives the attempt back, or, where the lease was not delivered, never
+/// had it.
 pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
+        State::Running { attempt, progress: Progress::Leased { lease, .. } } if lease.id == id && !delivered => {
+            draft.log(Change::Released);
+            take_back(&mut draft, attempt, &lease);
+        }
         State::Running { mut attempt, progress: Progress::Leased { lease, deadline } } if lease.id == id => {
             let now = draft.now.observed;
             draft.log(Change::Released);
-            attempt.releases = attempt.releases.saturating_add(u32::from(delivered));
+            attempt.releases = attempt.releases.saturating_add(1);
             // A timer that is late must not leave the next worker an attempt
             // without any time.
             if deadline <= now {
@@ -192,8 +203,8 @@ pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Res
                 let error = TaskError { code: ErrorCode::ReleasedTooOften, message, attempt: Some(attempt.number) };
                 draft.close(&attempt, None, error, Retry::Same);
             } else {
-                let not_before = delivered.then(|| now.after(release_pause(attempt.releases)));
-                wait_again(&mut draft, attempt, &lease, now, not_before);
+                let not_before = now.after(release_pause(attempt.releases));
+                wait_again(&mut draft, attempt, &lease, now, Some(not_before));
             }
         }
         State::Pending(_)
@@ -204,6 +215,25 @@ pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Res
         | State::Cancelled { .. } => return Err(Refusal::LeaseLost),
     }
     Ok(draft.applied())
+}
+
+/// A lease never reached its worker: the task is as if it had not been leased. An
+/// attempt that no other worker has had is not open, unless an output of a stranger
+/// is kept with it.
+fn take_back(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
+    attempt.holders = attempt.holders.saturating_sub(1);
+    if attempt.holders > 0 {
+        put_back(draft, attempt, None);
+        return;
+    }
+    draft.take_back_start(attempt.started_at, lease.since);
+    draft.task.course.attempts.retain(|(number, _)| *number != attempt.number);
+    attempt.started_at = None;
+    if attempt.foreign.is_some() {
+        put_back(draft, attempt, None);
+    } else {
+        put_back_unopened(draft, &attempt);
+    }
 }
 
 /// Brings a task that waits into the form that the configured bus knows, after
@@ -221,8 +251,7 @@ pub(super) fn change_bus(mut draft: Draft<'_>) -> Step {
         State::Pending(Pending::Dispatched { attempt, .. }) if !by_broker => {
             draft.log(Change::Queued);
             if attempt.started_at.is_none() && attempt.foreign.is_none() {
-                let queued = Queued { since: attempt.queued_since, announced: true, not_before: None, attempt: None };
-                draft.task.state = State::Pending(Pending::Queued(queued));
+                put_back_unopened(&mut draft, &attempt);
             } else {
                 put_back(&mut draft, attempt, None);
             }

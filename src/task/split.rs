@@ -249,6 +249,17 @@ pub(super) fn child_started(mut draft: Draft<'_>) -> Step {
     draft.applied()
 }
 
+/// A subtask was not taken after all: work began with the first of the others that was.
+pub(super) fn child_taken_back(mut draft: Draft<'_>, first: Option<Now>) -> Step {
+    let first_at = first.map(|first| first.wall);
+    if draft.task.started_at == first_at || !matches!(draft.task.state, State::Children(_)) {
+        return draft.done(Outcome::Unchanged);
+    }
+    draft.task.started_at = first_at;
+    draft.task.course.started = first.map(|first| first.observed);
+    draft.applied()
+}
+
 /// A subtask has ended.
 pub(super) fn child_ended(mut draft: Draft<'_>, child: TaskId, end: End) -> Step {
     let State::Children(mut children) = draft.task.state.clone() else { return draft.done(Outcome::Unchanged) };

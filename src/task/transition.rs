@@ -18,6 +18,7 @@ use super::routing::{self, Finding, RoutingStep};
 use super::split::{self, End};
 use super::state::{Completion, ErrorCode, Pending, Queued, State, Task, TaskError};
 use super::status::{Phase, Status};
+use super::time::Timestamp;
 
 /// Everything that can happen to a task after its submission.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +41,11 @@ pub enum Input {
     },
     /// A worker has taken one of its subtasks.
     ChildStarted,
+    /// The worker for which a subtask was leased never got it.
+    ChildTakenBack {
+        /// When a worker first took another one of its subtasks, if one did.
+        first: Option<Now>,
+    },
     /// Routing has found something out.
     Route {
         /// What was asked.
@@ -156,6 +162,7 @@ pub fn apply(task: &Task, input: Input, now: Now, policy: &Policy) -> Result<Ste
         Input::DependencyEnded { task, end } => Ok(dependency_ended(draft, task, end)),
         Input::ChildEnded { task, end } => Ok(split::child_ended(draft, task, end)),
         Input::ChildStarted => Ok(split::child_started(draft)),
+        Input::ChildTakenBack { first } => Ok(split::child_taken_back(draft, first)),
         Input::Route { step, finding, ids } => Ok(routing::route(draft, step, finding, &ids)),
         Input::Tick => Ok(tick(draft)),
         Input::Lease { id, worker, until } => lease::lease(draft, id, worker, until),
@@ -211,6 +218,14 @@ impl<'a> Draft<'a> {
         if self.task.started_at.is_none() {
             self.task.started_at = Some(self.now.wall);
             self.task.course.started = Some(self.now.observed);
+        }
+    }
+
+    /// No worker has had the task, if the one that took it at this time never did.
+    pub(super) fn take_back_start(&mut self, at: Option<Timestamp>, observed: Moment) {
+        let Task { started_at, course, .. } = &mut self.task;
+        if *started_at == at && course.started.is_none_or(|started| started == observed) {
+            (*started_at, course.started) = (None, None);
         }
     }
 

@@ -101,6 +101,7 @@ pub(crate) fn family_rows() -> Vec<Row> {
             .then(901, route(RoutingStep::Analyze, analysis(false)))
             .then(902, route(RoutingStep::Estimate, estimate())),
         split(open("children")),
+        split(open("children, one was taken")).then(903, Input::ChildStarted),
         split(open("children, one completed")).then(903, child(10, made(&["c10"]))),
         split(go_on("children, one failed, the other goes on")).then(903, child(10, lost("out of memory"))),
         split(open("completed with its children"))

@@ -238,6 +238,8 @@ fn inputs(task: &Task) -> Vec<(String, Input, Moment)> {
     add("dispatch", Input::Dispatch, now);
     add("another bus", Input::ChangeBus, now);
     add("a subtask was taken", Input::ChildStarted, now);
+    add("a subtask was not taken after all", Input::ChildTakenBack { first: None }, now);
+    add("another subtask was taken first", Input::ChildTakenBack { first: Some(present(at(904))) }, now);
     for number in [2, 3] {
         for completed in [true, false] {
             let name = format!("dependency {number} {}", if completed { "completed" } else { "lost" });
@@ -331,6 +333,12 @@ fn answer(before: &Task, result: Result<Step, Refusal>, now: Moment) -> String {
     }
     if after.tier != before.tier {
         let _ = write!(text, ", tier {}", after.tier);
+    }
+    if after.attempts() < before.attempts() {
+        let _ = write!(text, ", attempt {} not open", before.attempts());
+    }
+    if before.started_at.is_some() && after.started_at != before.started_at {
+        text.push_str(if after.started_at.is_some() { ", began at another time" } else { ", never taken" });
     }
     if after.closed.len() != before.closed.len() {
         let error = after.closed.last().map(|closed| closed.error.code.as_str());

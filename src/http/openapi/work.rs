@@ -51,7 +51,10 @@ pub(super) fn lease() -> Described {
     ];
     let worker = json!({"worker_id": "worker-1", "max": 1, "lease_seconds": 60, "wait_seconds": 0});
     of_tier("leaseTasks", "Take tasks as a worker")
-        .says("Not with a broker: then workers take tasks from its queues.")
+        .says(
+            "Not with a broker: then workers take tasks from its queues. The answer ends at about 1 MiB, with at least \
+             one task where one waits: what it has no room for is given to the next worker that asks.",
+        )
         .body::<leases::LeaseWire>(true, &limits, &[("worker", worker)])
         .reads_json()
         .answer::<leases::LeasesWire<'static>>(200, "The tasks that were given.")

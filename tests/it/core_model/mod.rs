@@ -264,6 +264,8 @@ impl Pair {
             let seen = (task.phase(), task.attempts(), task.tier.as_str(), task.parked.len(), task.version);
             let expected = (entry.phase, entry.attempt, entry.tier_name(), entry.parked.len(), entry.version);
             assert_eq!(seen, expected, "{task:?}");
+            assert_eq!(task.started(), entry.started.map(|(at, _)| at), "{task:?}");
+            assert_eq!(task.started().is_some(), task.started_at.is_some(), "{task:?}");
             let recorded = self.world.records.values().filter(|(of, ..)| of == id).count();
             assert_eq!(recorded, entry.recorded.len(), "records of {task:?}");
         }
@@ -340,8 +342,6 @@ impl Pair {
     }
 }
 
-proptest! {
-    #[test]
 /// A project whose last waiting task ends without a worker, and lets another one of
 /// it wait in the same step, waits anew: the others are served before it once more.
 #[test]
@@ -371,7 +371,7 @@ fn a_project_that_left_a_line_joins_it_behind_the_others() {
     assert_eq!(leased, [true, true, false, true]);
 }
 
-    fn random_lives(
+proptest! {
     #[test]
     fn turns_between_projects(commands in prop::collection::vec(turns(), 1..60)) {
         let mut pair = Pair::new(Bus::Embedded, None);
@@ -381,6 +381,8 @@ fn a_project_that_left_a_line_joins_it_behind_the_others() {
         pair.drain();
     }
 
+    #[test]
+    fn random_lives(
         brokered in prop::bool::ANY,
         patience in proptest::option::of(1_u64..40),
         commands in prop::collection::vec(commands(), 1..150),

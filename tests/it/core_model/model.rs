@@ -46,6 +46,8 @@ pub(crate) struct Entry {
     lease: Option<(LeaseId, Moment, Moment)>,
     /// Since when a worker has it from a broker, and whether it has said so.
     taken: Option<(Moment, bool)>,
+    /// When a worker first had it, and in which attempt.
+    pub(crate) started: Option<(Moment, u32)>,
     /// The worker that has it, or has sent its output.
     holder: Holder,
     holders: u32,
@@ -113,6 +115,7 @@ impl Entry {
             used: Duration::ZERO,
             lease: None,
             taken: None,
+            started: None,
             holder: Holder::default(),
             holders: 0,
             lost: 0,
@@ -312,6 +315,7 @@ impl Entry {
 
     fn take_output(&mut self, ids: BTreeSet<ArtifactId>, sender: &Holder, now: Moment, patience: Option<Duration>) {
         self.open_attempt();
+        self.begin(now);
         self.recorded.insert(self.attempt);
         self.version += 1;
         let foreign = std::mem::take(&mut self.foreign);
@@ -415,6 +419,8 @@ impl Model {
             _ => return "refused",
         }
         entry.taken = Some((now, false));
+        entry.holders += 1;
+        entry.begin(now);
         entry.version += 1;
         "applied"
     }
@@ -432,13 +438,14 @@ impl Model {
         let entry = self.entry(task);
         let Some((_, since, _)) = entry.lease.filter(|(held, ..)| *held == id) else { return "refused" };
         entry.releases += u32::from(delivered);
-        if entry.overdue() <= Some(now) {
+        if !delivered {
+            entry.take_back();
+        } else if entry.overdue() <= Some(now) {
             entry.close(true, false, now);
         } else {
             entry.wait_again(since, now);
-            let pause =
-                Duration::from_millis(100 * 2_u64.pow(entry.releases.saturating_sub(1))).min(Duration::from_secs(10));
-            entry.until = delivered.then(|| now.after(pause));
+            let pause = Duration::from_millis(100 * 2_u64.pow(entry.releases - 1)).min(Duration::from_secs(10));
+            entry.until = Some(now.after(pause));
         }
         entry.version += 1;
         self.spread();
@@ -466,6 +473,7 @@ impl Model {
         entry.phase = Phase::Leased;
         entry.slot = true;
         entry.holders += 1;
+        entry.begin(now);
         entry.holder = Holder { lease: Some(id), worker: Some(crate::core_fixtures::worker()) };
         entry.lease = Some((id, now, until));
         entry.version += 1;

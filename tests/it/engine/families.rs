@@ -9,6 +9,7 @@ use dats::task::{
     Analysis, CheckpointId, Context, Decomposition, Domain, Estimate, Finding, Mode, Now, OnChildFailure, Outcome,
     QaProfile, RoutingStep, Subtask, TaskId,
 };
+use serde_json::Value;
 
 use crate::support::fixtures::{
     artifact, failure_report, output_report, project, settings, submission, tier, verdict_report,
@@ -154,7 +155,10 @@ impl Life {
 
     async fn work(&mut self) {
         let tier = *self.random.pick(&["small", "large"]);
+        let is_left = self.random.chance(20);
+        let undelivered = if is_left { Some(self.service.lease_undelivered(tier).await) } else { None };
         let Some(granted) = self.service.lease(tier).await else { return };
+        drop(undelivered);
         let task = task_of(&granted);
         if self.random.chance(15) {
             self.service.report(task, failure_report(self.random.chance(50))).await;
@@ -236,6 +240,40 @@ impl Life {
         }
         panic!("not everything ended: {:?}", self.service.engine().figures().counters);
     }
+}
+
+/// A part whose worker went away before it had the lease was never taken.
+#[tokio::test]
+async fn a_parent_begins_with_the_first_part_that_a_worker_got() {
+    let service = Service::new(routed());
+    let parent = service.submit(submission("p", "build it")).await;
+    loop {
+        let jobs = service.engine().take_routing(4).await.expect("jobs");
+        for job in &jobs {
+            let finding = match job.step {
+                RoutingStep::Analyze => analysis(true),
+                RoutingStep::Decompose { .. } => {
+                    decomposition(vec![subtask("a", true, &[]), subtask("b", true, &[]), subtask("c", true, &[])])
+                }
+                RoutingStep::Estimate => estimate(),
+                RoutingStep::Context => Finding::Builtin { context: None },
+            };
+            service.engine().route(job.task, job.step, finding).await.expect("to route");
+        }
+        if jobs.is_empty() {
+            break;
+        }
+    }
+    let began = |task: TaskId| service.status(task)["started_at"].clone();
+    assert_eq!((service.phase(parent).as_str(), began(parent)), ("children", Value::Null));
+    let first = service.lease_undelivered("small").await;
+    let second = service.lease_undelivered("small").await;
+    assert!(!began(parent).is_null(), "nobody knows yet that they were not delivered");
+    let third = task_of(&service.lease_soon("small").await);
+    drop((first, second));
+    service.soon("the third one was first", || began(parent) == began(third)).await;
+    assert!(!began(parent).is_null());
+    service.restart();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dats::engine::{Error, ProjectPatch, Refusal};
+use dats::store::PAGE_BYTES;
 use dats::task::{Outcome, Phase, QaProfile, TaskId};
+use serde_json::Value;
 
-use crate::support::fixtures::{
-    event, lease_request, output_report, project, settings, submission, verdict_report,
-};
+use crate::support::fixtures::{event, lease_request, output_report, project, settings, submission, verdict_report};
 use crate::support::service::{Service, task_of};
 
 #[tokio::test]
@@ -135,17 +135,21 @@ async fn a_lease_to_a_worker_that_has_gone_is_given_back() {
 #[tokio::test]
 async fn a_lease_that_was_on_its_way_to_a_worker_that_left_is_given_back() {
     let service = Service::new(settings());
-    let mut request = lease_request("small", 1);
-    request.wait = Duration::from_secs(30);
-    let mut asked = Box::pin(service.engine().lease(request));
-    assert!(tokio::time::timeout(Duration::ZERO, &mut asked).await.is_err(), "there was nothing to lease");
     let task = service.submit(submission("p", "d")).await;
-    // Another answer of the writer: the lease was sent before it.
-    service.engine().queues().await.unwrap();
+    let asked = service.lease_undelivered("small").await;
     assert_eq!(service.phase(task), "leased");
     drop(asked);
     service.phase_becomes(task, "queued").await;
     assert_eq!(service.history_names(task).await.last().unwrap(), "task.released");
+    let status = service.status(task);
+    assert_eq!(
+        (&status["started_at"], &status["attempts"]),
+        (&Value::Null, &0.into()),
+        "no worker has had it: {status}"
+    );
+    service.lease("small").await.expect("it is to be had at once");
+    assert_eq!(service.status(task)["attempts"], 1);
+    service.restart();
 }
 
 #[tokio::test]
@@ -157,6 +161,38 @@ async fn a_report_that_is_parked_costs_a_project_no_turn() {
     assert_eq!(task_of(&service.lease("small").await.unwrap()), first);
     assert_eq!(service.report(only, verdict_report("not here yet", true)).await, Outcome::Parked);
     assert_eq!(task_of(&service.lease("small").await.unwrap()), only, "its project lost its turn");
+    service.restart();
+}
+
+/// The descriptions alone are 48 KiB each: an answer has room for some twenty of them.
+#[tokio::test]
+async fn leases_that_the_answer_has_no_room_for_are_as_if_they_had_not_been_given() {
+    let mut wide = settings();
+    wide.max_concurrent = 1000;
+    let service = Service::new(wide);
+    let large = "d".repeat(48 << 10);
+    let mut tasks = Vec::new();
+    for _ in 0..60 {
+        tasks.push(service.submit(submission("p", &large)).await);
+    }
+    let granted = service.engine().lease(lease_request("small", 100)).await.unwrap();
+    let bytes: usize = granted.iter().map(|granted| granted.task.len()).sum();
+    assert!((PAGE_BYTES - (64 << 10)..=PAGE_BYTES).contains(&bytes), "{bytes}");
+    assert_eq!(granted.iter().map(task_of).collect::<Vec<_>>(), tasks[..granted.len()], "the first of them");
+    let left = &tasks[granted.len()..];
+    service.soon("the others wait again", || left.iter().all(|task| service.phase(*task) == "queued")).await;
+    for task in left {
+        let status = service.status(*task);
+        assert_eq!((&status["started_at"], &status["attempts"]), (&Value::Null, &0.into()), "{status}");
+    }
+    assert_eq!(service.status(tasks[0])["attempts"], 1);
+    // Each is to be had, one after the other, without a pause.
+    let mut received = granted.len();
+    while let Some(granted) = service.lease("small").await {
+        assert_eq!(task_of(&granted), tasks[received]);
+        received += 1;
+    }
+    assert_eq!(received, tasks.len());
     service.restart();
 }
 

@@ -28,6 +28,10 @@ fn parent(task: &Task, tasks: &BTreeMap<TaskId, Task>) -> Result<()> {
     ensure!(task.attempts() == 0 && !task.holds_slot(), "a parent was dispatched");
     let open: Vec<TaskId> =
         children.iter().filter(|child| !child.status().is_terminal()).map(|child| child.id).collect();
+    let first = children.iter().filter_map(|child| child.started()).min();
+    // Of a task from before this was kept only the calendar time is known.
+    let agrees = task.course.started.map_or(task.started_at.is_some() || first.is_none(), |it| Some(it) == first);
+    ensure!(agrees, "it began at {:?}, the first of its parts at {first:?}", task.started());
     let completed = children.iter().all(|child| child.status() == Status::Completed);
     match &task.state {
         State::Children(state) => {

@@ -9,7 +9,7 @@ use dats::task::{Outcome, Report, Seq, Submission, TaskId};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::fixtures::{CACHE_BYTES, event, lease_request};
+use super::fixtures::{CACHE_BYTES, event, lease_request, tier};
 use super::invariants::{self, HighestLimit};
 
 /// The longest that anything may take that is bound to happen.
@@ -150,6 +150,22 @@ impl Service {
         let mut request = lease_request(tier, 1);
         request.wait = PATIENCE;
         self.engine().lease(request).await.expect("to lease").pop().expect("something to lease")
+    }
+
+    /// Leases a task whose worker goes away before it has the answer: the lease goes
+    /// back once what this returns is dropped.
+    pub(crate) async fn lease_undelivered(&self, name: &str) -> impl Future<Output = ()> + use<> {
+        let (engine, mut request) = (self.engine().clone(), lease_request(name, 1));
+        request.wait = PATIENCE;
+        let mut asked = Box::pin(async move { drop(engine.lease(request).await) });
+        // Nothing is given before the worker waits, and nothing is taken after.
+        self.engine().pause_tier(tier(name)).await.expect("to pause");
+        let waits = tokio::time::timeout(Duration::ZERO, &mut asked).await;
+        assert!(waits.is_err(), "nothing is given while the tier is paused");
+        self.engine().resume_tier(tier(name)).await.expect("to resume");
+        // Another answer of the writer: what it gives was sent before.
+        self.engine().queues().await.expect("an answer");
+        asked
     }
 
     /// The status answer of a task that there is.

@@ -67,6 +67,7 @@ impl Entry {
             _ => return "stale",
         }
         self.holders += 1;
+        self.begin(now);
         self.holder = Holder { lease: None, worker: started.sender.worker.clone() };
         self.taken = Some((now, true));
         self.phase = Phase::Started;
@@ -89,6 +90,26 @@ impl Entry {
     pub(super) fn overdue(&self) -> Option<Moment> {
         let leased = self.lease.map(|(_, since, _)| since.after(self.timeout.saturating_sub(self.used)));
         leased.or(self.taken.map(|(since, _)| since.after(self.timeout)))
+    }
+
+    /// A worker has it, or had it when its output came.
+    pub(super) fn begin(&mut self, now: Moment) {
+        self.started = self.started.or(Some((now, self.attempt)));
+    }
+
+    /// Its worker never got it: as if it had not been leased.
+    pub(super) fn take_back(&mut self) {
+        self.leave();
+        (self.phase, self.slot, self.until) = (Phase::Queued, false, None);
+        self.holders -= 1;
+        if self.holders > 0 {
+            return;
+        }
+        self.started = self.started.filter(|(_, attempt)| *attempt != self.attempt);
+        if self.foreign.is_empty() {
+            self.open = false;
+            self.attempt -= 1;
+        }
     }
 
     /// Back to the line, with the age that it had.
