@@ -224,6 +224,18 @@ async fn around(session: &Session, path: &str, name: &'static str, walk: &Walk) 
         .await
 }
 
+/// A line of ids, and how many there are in `total` beside those that an answer
+/// lists; none where there are none.
+pub(super) fn list_line(what: &str, listed: &[Value], total: &Value) -> Option<String> {
+    let ids: Vec<String> = listed.iter().map(text).collect();
+    let count = u64::try_from(ids.len()).unwrap_or(u64::MAX);
+    let more = match total.as_u64().unwrap_or(0).saturating_sub(count) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (count > 0).then(|| format!("{what}: {}{more}", ids.join(", ")))
+}
+
 /// The entries of a list.
 pub(super) fn items(list: &Value) -> &[Value] {
     list.as_array().map_or(&[], Vec::as_slice)
@@ -346,5 +358,13 @@ mod tests {
     fn a_path_is_a_tree() {
         let path = [json!({"artifacts": ["a"], "provenance_id": "1"}), json!({"artifacts": [], "provenance_id": "2"})];
         assert_eq!(tree(&path), "a  1\n└─ -  2");
+    }
+
+    #[test]
+    fn a_list_says_what_it_leaves_out() {
+        let ids = [json!("1"), json!("2")];
+        assert_eq!(list_line("running", &ids, &json!(2)).unwrap(), "running: 1, 2");
+        assert_eq!(list_line("running", &ids, &json!(7)).unwrap(), "running: 1, 2 and 5 more");
+        assert_eq!(list_line("running", &[], &Value::Null), None);
     }
 }

@@ -7,7 +7,7 @@ use super::Session;
 use super::client::segment;
 use super::exit::Failure;
 use super::output::{Screen, text};
-use super::provenance::{change_table, items};
+use super::provenance::{change_table, items, list_line};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -69,10 +69,7 @@ fn shown(screen: &Screen, rollback: &Value) -> String {
         ("of unknown description", "not_requeued"),
     ];
     for (what, name) in lists {
-        let ids: Vec<String> = items(&rollback[name]).iter().map(text).collect();
-        if !ids.is_empty() {
-            lines.push(format!("{what}: {}", ids.join(", ")));
-        }
+        lines.extend(list_line(what, items(&rollback[name]), &counts[name]));
     }
     for each in items(&rollback["requeued"]).iter().filter(|each| each["task_id"].is_string()) {
         lines.push(format!("{} again as {}", text(&each["rerun_of"]), text(&each["task_id"])));

@@ -7,7 +7,7 @@ use super::Session;
 use super::client::segment;
 use super::exit::Failure;
 use super::output::{Screen, text};
-use super::provenance::{change_table, items};
+use super::provenance::{change_table, items, list_line};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -105,10 +105,7 @@ fn taken_back(screen: &Screen, undone: &Value) -> String {
     let lists = [("verdicts", "verdicts as before"), ("checkpoints", "checkpoints valid again")];
     let mut lines = vec![format!("{} facts {verb} taken back", text(&undone["facts"]))];
     for (name, what) in lists {
-        let ids: Vec<String> = items(&undone[name]).iter().map(text).collect();
-        if !ids.is_empty() {
-            lines.push(format!("{what}: {}", ids.join(", ")));
-        }
+        lines.extend(list_line(what, items(&undone[name]), &Value::Null));
     }
     lines.push(shown(screen, undone));
     lines.join("\n")
@@ -140,11 +137,8 @@ fn shown(screen: &Screen, cascade: &Value) -> String {
         text(&cascade["max_depth"]),
     ));
     lines.extend(cascade["cascade_id"].as_str().map(|id| format!("cascade {id}")));
-    for (what, tasks) in [("running", "running_tasks"), ("cancelled", "cancelled")] {
-        let tasks: Vec<String> = items(&cascade[tasks]).iter().map(text).collect();
-        if !tasks.is_empty() {
-            lines.push(format!("{what}: {}", tasks.join(", ")));
-        }
+    for (what, name) in [("running", "running_tasks"), ("cancelled", "cancelled")] {
+        lines.extend(list_line(what, items(&cascade[name]), &counts[name]));
     }
     let affected = items(&cascade["affected"]);
     if !affected.is_empty() {

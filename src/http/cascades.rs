@@ -107,6 +107,18 @@ pub(super) struct Counts {
     pub(super) projects: usize,
 }
 
+/// A taint, a mark or a clear in numbers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CascadeCounts)]
+pub(super) struct SaidCounts {
+    #[serde(flatten)]
+    flags: Counts,
+    /// Tasks at work that use what becomes bad.
+    running_tasks: usize,
+    /// Those of them that were cancelled.
+    cancelled: usize,
+}
+
 /// What followed from a taint, a mark or a clear, or would follow.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Cascade)]
@@ -120,8 +132,8 @@ pub(super) struct CascadeWire<'a> {
     /// What it has made.
     #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
-    /// All changes in numbers.
-    counts: Counts,
+    /// All of it in numbers.
+    counts: SaidCounts,
     /// The longest way to an affected record.
     max_depth: u32,
     /// The first tasks whose records change.
@@ -129,9 +141,9 @@ pub(super) struct CascadeWire<'a> {
     /// The first projects whose records change.
     #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<String>,
-    /// Tasks at work that use what becomes bad.
+    /// The first tasks at work that use what becomes bad.
     running_tasks: &'a [TaskId],
-    /// Those of them that were cancelled.
+    /// The first of those that were cancelled.
     cancelled: &'a [TaskId],
     /// Records whose flag changes: a page.
     #[schema(value_type = Vec<ChangeWire<'static>>)]
@@ -142,7 +154,7 @@ pub(super) struct CascadeWire<'a> {
     next_cursor: Option<String>,
     /// Most entries of a list.
     limit: usize,
-    /// `affected` ends before the limit, by its bytes: go on with the cursor.
+    /// A list of ids above has more than `limit`, and `counts` says how many; or `affected` ends before it, by its bytes.
     truncated: bool,
 }
 
@@ -210,6 +222,18 @@ pub(super) struct Summary {
     pub(super) projects: Vec<String>,
 }
 
+impl Summary {
+    /// Whether there are more tasks or projects than it lists.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.tasks.len() < self.counts.tasks || self.projects.len() < self.counts.projects
+    }
+}
+
+/// The first entries of a list of ids.
+pub(super) fn first<T>(all: &[T], limit: usize) -> &[T] {
+    all.get(..limit).unwrap_or(all)
+}
+
 pub(super) fn summary(found: &Found, limit: usize) -> Summary {
     let What::Changes(all) = &found.what else {
         return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
@@ -267,7 +291,7 @@ struct Outcome {
 
 /// Reads nothing and can't fail: what it tells of may be committed.
 fn answer(call: &Call, outcome: Outcome, limit: usize) -> Response<Body> {
-    let Outcome { summary, page, .. } = outcome;
+    let Outcome { summary, page, running, cancelled, .. } = outcome;
     let (graph, all) = (&page.found.graph, changes(&page));
     let artifacts = graph.find(outcome.record).map(|node| artifacts(graph, node)).unwrap_or_default();
     let (affected, shown) = entries(&page, limit);
@@ -276,13 +300,17 @@ fn answer(call: &Call, outcome: Outcome, limit: usize) -> Response<Body> {
         dry_run: outcome.dry_run,
         provenance_id: outcome.record,
         artifacts,
-        counts: summary.counts,
+        truncated: affected.is_truncated() || summary.is_cut() || running.len().max(cancelled.len()) > limit,
+        counts: SaidCounts {
+            flags: summary.counts,
+            running_tasks: running.len(),
+            cancelled: cancelled.len(),
+        },
         max_depth: summary.max_depth,
         tasks: summary.tasks,
         projects: summary.projects,
-        running_tasks: &outcome.running,
-        cancelled: &outcome.cancelled,
-        truncated: affected.is_truncated(),
+        running_tasks: first(&running, limit),
+        cancelled: first(&cancelled, limit),
         affected,
         total: all.len(),
         next_cursor: call.app.walks.next(&page, &scope(&call.id()), shown, all.len()),
@@ -436,6 +464,11 @@ mod tests {
             (asked.max_depth, asked.source.as_deref(), asked.cascade_id.as_deref()),
             (Some(3), Some("s"), Some("c"))
         );
+    }
+
+    #[test]
+    fn lists_are_cut() {
+        assert_eq!((first(&[1, 2, 3], 2), first(&[1], 2)), (&[1, 2][..], &[1][..]));
     }
 
     #[test]

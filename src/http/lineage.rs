@@ -285,8 +285,8 @@ pub(super) struct ImpactWire<'a> {
     /// Projects that it reaches: a page.
     #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<&'a str>,
-    /// Tasks at work that use any of it.
-    running_tasks: Vec<TaskId>,
+    /// Tasks at work that use any of it: a page.
+    running_tasks: &'a [TaskId],
     /// Where the next page begins, for 60 s; null on the last one.
     next_cursor: Option<String>,
     /// Most entries of a list.
@@ -302,6 +302,8 @@ pub(super) struct ImpactCounts {
     tasks: usize,
     /// Projects they belong to.
     projects: usize,
+    /// Tasks at work that use any of it.
+    running_tasks: usize,
 }
 
 /// A page of a list, by the offset that all lists of an answer share.
@@ -329,18 +331,23 @@ pub(super) async fn impact(call: Call) -> Reply {
     };
     let (of, known) = known(graph, &id)?;
     let reached = impact.walk.iter().map(|found| found.record).chain([of]).collect();
-    let running_tasks = call.app.engine.running_users(graph.clone(), reached).await?;
+    let running = call.app.engine.running_users(graph.clone(), reached).await?;
     let projects = part(&impact.projects, page.offset, limit).iter().filter_map(|project| graph.project_id(*project));
-    let counts =
-        ImpactCounts { records: impact.walk.len(), tasks: impact.tasks.len(), projects: impact.projects.len() };
+    let counts = ImpactCounts {
+        records: impact.walk.len(),
+        tasks: impact.tasks.len(),
+        projects: impact.projects.len(),
+        running_tasks: running.len(),
+    };
+    let total = counts.tasks.max(counts.projects).max(counts.running_tasks);
     let wire = ImpactWire {
         provenance_id: known.id,
         artifacts: artifacts(graph, of),
         max_depth: impact.walk.max_depth(),
         tasks: part(&impact.tasks, page.offset, limit),
         projects: projects.collect(),
-        running_tasks,
-        next_cursor: call.app.walks.next(&page, &scope, limit, counts.tasks.max(counts.projects)),
+        running_tasks: part(&running, page.offset, limit),
+        next_cursor: call.app.walks.next(&page, &scope, limit, total),
         counts,
         limit,
     };

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::cascades::{self, ChangeWire, Counts, MAX_REASON_BYTES, Summary};
+use super::cascades::{self, ChangeWire, Counts, MAX_REASON_BYTES, Summary, first};
 use super::cursor;
 use super::entries::Entries;
 use super::problem::Problem;
@@ -203,19 +203,20 @@ pub(super) async fn clear(mut call: Call) -> Reply {
     let Undone { cascade_id, graph, step, facts, verdicts, checkpoints } = call.app.engine.undo(request).await?;
     let page = Walks::first(Found { graph: graph.into(), what: What::Changes(step.flags) });
     let summary = cascades::summary_of_committed(page.found.clone(), limit).await;
+    let is_cut = summary.is_cut();
     let Summary { counts, max_depth, tasks, projects } = summary;
     let total = cascades::changes(&page).len();
     let (affected, shown) = cascades::entries(&page, limit);
     let wire = UndoneWire {
-        truncated: affected.is_truncated() || verdicts.len() > limit || checkpoints.len() > limit,
+        truncated: affected.is_truncated() || is_cut || verdicts.len().max(checkpoints.len()) > limit,
         next_cursor: call.app.walks.next(&page, &scope(&cascade_id), shown, total),
         cascade_id: &cascade_id,
         dry_run,
         facts,
         counts,
         max_depth,
-        verdicts: verdicts.get(..limit).unwrap_or(&verdicts),
-        checkpoints: checkpoints.get(..limit).unwrap_or(&checkpoints),
+        verdicts: first(&verdicts, limit),
+        checkpoints: first(&checkpoints, limit),
         tasks,
         projects,
         affected,

@@ -79,6 +79,37 @@ async fn walks_and_their_pages() {
     insta::assert_snapshot!(transcript.text());
 }
 
+/// However many tasks are at work, an answer lists its limit of them, and how many there are.
+#[tokio::test]
+async fn tasks_at_work_are_listed_up_to_the_limit() {
+    let (_server, client) = served();
+    make(&client, "p", "before", &[]).await;
+    let checkpoint = client.post("projects/p/checkpoints", &json!({})).await.json();
+    make(&client, "p", "a", &[]).await;
+    for _ in 0..3 {
+        let body = json!({"description": "uses a", "project_id": "r", "options": {"tier": "small", "inputs": ["a"]}});
+        client.submit(&body).await;
+    }
+    let leased = client.post("queues/small/lease", &json!({"worker_id": "w", "max": 10})).await.json();
+    assert_eq!(leased["leases"].as_array().unwrap().len(), 3);
+    let listed = |answer: &Value, name: &str| answer[name].as_array().unwrap().len();
+    let impact = client.get("provenance/a/impact?limit=2").await.json();
+    let cursor = impact["next_cursor"].as_str().expect("a second page");
+    let rest = client.get(&format!("provenance/a/impact?limit=2&cursor={cursor}")).await.json();
+    assert_eq!((listed(&impact, "running_tasks"), listed(&rest, "running_tasks")), (2, 1));
+    assert_eq!((&impact["counts"]["running_tasks"], &rest["next_cursor"]), (&json!(3), &Value::Null));
+    let back = format!("checkpoints/{}/rollback?limit=2", checkpoint["id"].as_str().unwrap());
+    let back = client.post(&back, &json!({"reason": "r", "dry_run": true})).await.json();
+    assert_eq!((listed(&back, "running_tasks"), &back["counts"]["running_tasks"]), (2, &json!(3)));
+    assert_eq!(back["truncated"], true);
+    let tainted = json!({"reason": "wrong", "cancel_running": true});
+    let tainted = client.post("provenance/a/taint?limit=2", &tainted).await.json();
+    for name in ["running_tasks", "cancelled"] {
+        assert_eq!((listed(&tainted, name), &tainted["counts"][name]), (2, &json!(3)), "{tainted}");
+    }
+    assert_eq!(tainted["truncated"], true);
+}
+
 #[tokio::test]
 async fn taints_and_clears() {
     let setup = Setup::new();
