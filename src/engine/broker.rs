@@ -9,7 +9,7 @@ use super::outgoing;
 use super::pause::Changed;
 use super::settings::RequireConsumer;
 use super::supply::Counted;
-use crate::store::{self, ScanFilter};
+use crate::store::{self, ScanFilter, TierPause};
 use crate::task::{Bus, Input, Moment, Now, Pending, Phase, Seq, State, Status, Task, TaskId, Tier};
 
 /// Bytes of events after which no more are given at once.
@@ -137,7 +137,7 @@ impl Machine {
         let QueueReport { tier, counted, published_before, unobserved_before, rule } = report;
         let was_held = self.lines.supply(tier).is_held();
         if self.lines.supply(tier).count(*counted, *rule) {
-            self.keep_first_consumer(tier)?;
+            self.keep_of_tier(tier, |pause| pause.had_consumer = true)?;
         }
         self.tell_held(tier, was_held);
         let supply = *self.lines.supply(tier);
@@ -164,10 +164,10 @@ impl Machine {
         Ok(missing)
     }
 
-    /// Keeps that the queue of a tier has had a consumer, for the next start.
-    fn keep_first_consumer(&mut self, tier: &Tier) -> Stored<()> {
+    /// Keeps for the next start what was learnt of the workers of a tier.
+    fn keep_of_tier(&mut self, tier: &Tier, learn: impl FnOnce(&mut TierPause)) -> Stored<()> {
         let Some(ready) = self.lines.ready.get_mut(tier) else { return Ok(()) };
-        ready.pause.had_consumer = true;
+        learn(&mut ready.pause);
         self.group.batch.put_tier_pause(tier, ready.pause)
     }
 
@@ -182,17 +182,18 @@ impl Machine {
 
     /// A report of a worker was applied to a task that stood in `before`: what
     /// it shows of the workers of the tier.
-    pub(super) fn learn_of_workers(&mut self, tier: &Tier, before: Phase, report: &str) {
+    pub(super) fn learn_of_workers(&mut self, tier: &Tier, before: Phase, report: &str) -> Stored<()> {
         if self.settings.policy.bus != Bus::Broker {
-            return;
+            return Ok(());
         }
         let was_held = self.lines.supply(tier).is_held();
-        if report == "task.started" {
-            self.lines.supply(tier).heard_of_start();
+        if report == "task.started" && self.lines.supply(tier).heard_of_start() {
+            self.keep_of_tier(tier, |pause| pause.tells_starts = true)?;
         }
         if before == Phase::Dispatched && self.lines.supply(tier).heard_of_worker() {
             tracing::info!(%tier, "workers of a tier use queues of their own; its work queue has no consumer");
         }
         self.tell_held(tier, was_held);
+        Ok(())
     }
 }

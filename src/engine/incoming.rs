@@ -174,7 +174,7 @@ impl Machine {
         let input = Input::Report { report, record, raw: original.text.clone(), event: hash };
         let outcome = self.apply(task, input, Some(original), now)?;
         if let (Some((tier, phase)), Ok(Outcome::Applied)) = (before, &outcome) {
-            self.learn_of_workers(&tier, phase, name);
+            self.learn_of_workers(&tier, phase, name)?;
         }
         Ok(outcome)
     }

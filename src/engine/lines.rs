@@ -241,7 +241,7 @@ impl Lines {
     pub(super) fn set_tier_pause(&mut self, tier: &Tier, pause: TierPause) {
         let ready = self.tier(tier);
         ready.pause = pause;
-        ready.supply.recover(pause.had_consumer);
+        ready.supply.recover(pause);
     }
 
     pub(super) const fn paused_projects(&self) -> &HashSet<ProjectId> {

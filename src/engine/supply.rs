@@ -2,6 +2,7 @@
 //! and from what they report.
 
 use super::settings::RequireConsumer;
+use crate::store::TierPause;
 
 /// A work queue as it was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +32,9 @@ pub(super) struct Supply {
 
 impl Supply {
     /// What a start knows from the store.
-    pub(super) fn recover(&mut self, had_consumer: bool) {
-        self.had_consumer |= had_consumer;
+    pub(super) fn recover(&mut self, pause: TierPause) {
+        self.had_consumer |= pause.had_consumer;
+        self.tells_starts |= pause.tells_starts;
     }
 
     /// The queue was counted, or could not be. Whether it has its first consumer.
@@ -56,9 +58,9 @@ impl Supply {
         is_new
     }
 
-    /// A worker has said that it begins.
-    pub(super) const fn heard_of_start(&mut self) {
-        self.tells_starts = true;
+    /// A worker has said that it begins. Whether it is the first one.
+    pub(super) const fn heard_of_start(&mut self) -> bool {
+        !std::mem::replace(&mut self.tells_starts, true)
     }
 
     /// Whether its workers say when they begin: then what leaves the queue is

@@ -230,6 +230,8 @@ impl Loading<'_> {
                     paused_at: time(row, table, "paused_at"),
                     resumed_at: time(row, table, "resumed_at"),
                     had_consumer: column(row, table, "had_consumer") == &Cell::Flag(true),
+                    // The next `task.started` of the tier tells it again.
+                    tells_starts: false,
                 };
                 batch.put_tier_pause(&tier, pause)?;
             }

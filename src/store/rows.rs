@@ -141,6 +141,10 @@ pub struct TierPause {
     pub resumed_at: Option<Timestamp>,
     /// Whether its work queue at the broker ever had a consumer.
     pub had_consumer: bool,
+    /// Whether a worker of it ever said that it begins. The last field: rows of the
+    /// first versions of format 6 end before it.
+    #[serde(default)]
+    pub tells_starts: bool,
 }
 
 /// How many tasks of a project are in which phase, in the order of

@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use redb::{ReadOnlyTable, ReadableTable, Value};
 
-use super::codec::decode;
+use super::codec::{decode, decode_added};
 use super::lineage::{CascadeRow, LineageRow};
 use super::rows::{Project, TierPause};
 use super::{Error, View, tables};
@@ -28,7 +28,7 @@ impl View {
     /// Whether a tier is paused, if it ever was.
     pub fn tier_pause(&self, tier: &Tier) -> Result<Option<TierPause>, Error> {
         let row = self.table(tables::TIER_PAUSES)?.get(tier.as_str())?;
-        row.map(|row| decode("tier_pauses", row.value())).transpose()
+        row.map(|row| decode_tier_pause(row.value())).transpose()
     }
 
     /// Tasks after one of them, by id.
@@ -83,7 +83,7 @@ impl View {
         let mut pauses = Vec::new();
         for row in self.table(tables::TIER_PAUSES)?.iter()? {
             let (key, value) = row?;
-            pauses.push((Tier::new(key.value()).map_err(corrupt)?, decode("tier_pauses", value.value())?));
+            pauses.push((Tier::new(key.value()).map_err(corrupt)?, decode_tier_pause(value.value())?));
         }
         Ok(pauses)
     }
@@ -111,4 +111,9 @@ fn hashes_after<V: Value + 'static>(
         None => table.iter()?,
     };
     rows.take(limit).map(|row| Ok(*row?.0.value())).collect()
+}
+
+/// A row that may end before `tells_starts`.
+fn decode_tier_pause(row: &[u8]) -> Result<TierPause, Error> {
+    decode_added("tier_pauses", row, 1)
 }

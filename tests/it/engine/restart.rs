@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dats::engine::Granted;
-use dats::task::{Priority, Report, ReviewId, ReviewRequest, TaskId, Timestamp};
+use dats::engine::{Counted, Granted, QueueReport, RequireConsumer};
+use dats::task::{Bus, Holder, Outcome, Priority, Report, ReviewId, ReviewRequest, Started, TaskId, Timestamp};
 
 use crate::support::fixtures::{
     failure_report, lease_request, output_report, settings, submission, tier, verdict_report,
@@ -144,4 +144,33 @@ async fn ids_and_times_go_on_after_a_restart() {
         }
         service = service.restart();
     }
+}
+
+/// What leaves the queue of a tier whose workers say when they begin has not begun.
+#[tokio::test]
+async fn workers_that_say_when_they_begin_are_known_after_a_restart() {
+    let mut brokered = settings();
+    brokered.policy.bus = Bus::Broker;
+    let mut service = Service::new(brokered);
+    let counted = async |service: &Service| {
+        let report = QueueReport {
+            tier: tier("small"),
+            counted: Some(Counted { ready: 0, consumers: 1 }),
+            published_before: Some(service.clock().now().after(Duration::from_mins(1))),
+            unobserved_before: None,
+            rule: RequireConsumer::Auto,
+        };
+        service.engine().report_queue(report).await.expect("an answer");
+    };
+    let [inferred, told] = ["inferred", "told"].map(|name| submission("p", name));
+    let (inferred, told) = (service.submit(inferred).await, service.submit(told).await);
+    service.phase_becomes(inferred, "dispatched").await;
+    let started = Report::Started(Started { attempt: Some(1), sender: Holder::default() });
+    assert_eq!(service.report(told, started).await, Outcome::Applied);
+    counted(&service).await;
+    assert_eq!(service.phase(inferred), "dispatched", "its worker will say when it begins");
+    let service = service.restart();
+    counted(&service).await;
+    assert_eq!(service.phase(inferred), "dispatched", "it was forgotten that they say it");
+    service.restart();
 }
