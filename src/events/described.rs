@@ -21,6 +21,7 @@ use crate::task::{ErrorCode, Status};
 const TASK: &str = "01a204b0-4fa3-7360-8ccf-d910346c28ac";
 const PARENT: &str = "01a204b0-3e81-7d42-9c1b-7f0a55b2c0de";
 const RECORD: &str = "01a204b0-500c-7787-ab8f-85ec697c0591";
+const LEASE: &str = "01a204b0-4fe3-71bb-a423-b881c1018ea9";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// An event, described.
@@ -200,7 +201,7 @@ fn finished() -> Vec<Value> {
 }
 
 fn started() -> Value {
-    json!({ "task_id": TASK, "attempt": 1, "worker_id": "worker-1" })
+    json!({ "task_id": TASK, "attempt": 1, "worker_id": "worker-1", "lease_id": LEASE })
 }
 
 fn output() -> Value {
@@ -210,8 +211,9 @@ fn output() -> Value {
             "content": "print('hello')",
             "artifacts": [{ "id": "art-1", "type": "code", "path": "hello.py", "language": "python", "size_bytes": 14 }],
         },
-        "inputs_consumed": ["art-0"], "model_used": "model-7b", "worker_id": "worker-1", "tokens_input": 1200,
-        "tokens_output": 300, "execution_time_ms": 4200, "confidence": 0.87, "started_at": "2026-01-09T17:59:55Z",
+        "inputs_consumed": ["art-0"], "model_used": "model-7b", "worker_id": "worker-1", "lease_id": LEASE,
+        "tokens_input": 1200, "tokens_output": 300, "execution_time_ms": 4200, "confidence": 0.87,
+        "started_at": "2026-01-09T17:59:55Z",
     })
 }
 
@@ -230,7 +232,10 @@ fn rejected() -> Value {
 }
 
 fn failed() -> Value {
-    json!({ "task_id": TASK, "error": "out of memory", "retryable": true, "attempt": 1, "worker_id": "worker-1" })
+    json!({
+        "task_id": TASK, "error": "out of memory", "retryable": true, "attempt": 1, "worker_id": "worker-1",
+        "lease_id": LEASE,
+    })
 }
 
 fn requested() -> Value {
@@ -348,6 +353,20 @@ mod tests {
             }
         }
         assert!(tried > 500, "{tried}");
+    }
+
+    /// Results are bound to their holder: who copies an example says who it is.
+    #[test]
+    fn events_of_workers_name_the_worker_and_its_lease() {
+        let mut named = 0;
+        for event in accepted() {
+            for field in ["worker_id", "lease_id"] {
+                let is_described = !event.schemas[&event.data]["properties"][field].is_null();
+                assert_eq!(is_described, event.examples[0][field].is_string(), "{field} of {}", event.name);
+                named += usize::from(is_described);
+            }
+        }
+        assert_eq!(named, 6);
     }
 
     #[test]

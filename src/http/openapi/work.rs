@@ -111,7 +111,9 @@ pub(super) fn follow() -> Described {
 pub(super) fn take() -> Described {
     let event = json!({
         "specversion": "1.0", "type": "dats.task.failed", "source": "/worker/1", "id": "e-1",
-        "data": {"task_id": "{task_id}", "error": "no compiler here"},
+        "data": {
+            "task_id": "{task_id}", "error": "no compiler here", "worker_id": "worker-1", "lease_id": "{lease_id}",
+        },
     });
     let one = || ContentBuilder::new().schema(Some(reference::<CloudEvent>()));
     let many = ArrayBuilder::new().items(reference::<CloudEvent>()).max_items(Some(MAX_BATCH));

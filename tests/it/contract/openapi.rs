@@ -193,7 +193,7 @@ async fn examples_of_bodies_are_taken() {
         for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
             for (name, example) in content["examples"].as_object().into_iter().flatten() {
                 let task = client.submit(&json!({"description": "x", "project_id": "other"})).await;
-                let body = example["value"].to_string().replace("{task_id}", &task);
+                let body = example["value"].to_string().replace("{task_id}", &task).replace("{lease_id}", &world.lease);
                 let path = world.path(template);
                 let method = method.to_uppercase();
                 let answer = world.client.ask(&method, &path, &[("content-type", kind)], body.clone()).await.unwrap();
