@@ -6,6 +6,7 @@
 //! pure core decides, `writer` groups commands into commits, `read` serves
 //! readers.
 
+mod after;
 mod answer;
 mod api;
 mod attempts;

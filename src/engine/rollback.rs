@@ -1,6 +1,9 @@
-//! Rollback: what was made in a project after a checkpoint is tainted, open
+//! Rollback: what was made in a project after a checkpoint is tainted, running
 //! tasks from after it are cancelled, and, if that is wanted, what has to be
 //! done again is submitted again. One durable step.
+//!
+//! A task from after it that only waits stays, unless it depends on what is undone:
+//! it would fail, or work with what is tainted. See `docs/decisions`.
 //!
 //! What it does is planned first, from a view of the store and the graph of
 //! the same commit, and then carried out. A dry run is the plan alone, so the
@@ -9,6 +12,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::after::{Point, made_after, to_cancel};
 use super::api::{Error, Refusal};
 use super::command::{Command, Routed};
 use super::families::{Roots, ended_by};
@@ -16,10 +20,9 @@ use super::handle::Engine;
 use super::machine::Machine;
 use super::provenance;
 use super::rerun::{self, Fate, Followed, Successor};
-use super::statements::RolledBack;
-use crate::lineage::{Action, Began, Flag, Graph, Known, Step};
-use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, RollbackRow, ScanFilter, View};
-use crate::task::{CheckpointId, Now, ProjectId, RecordId, Status, TaskId, Timestamp};
+use crate::lineage::{Action, Graph, Step};
+use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, RollbackRow, View};
+use crate::task::{CheckpointId, Now, ProjectId, RecordId, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -53,7 +56,8 @@ pub struct Rollback {
     pub named: usize,
     /// Later checkpoints that can't be rolled back to any more.
     pub invalidated: Vec<CheckpointId>,
-    /// Open tasks of the project from after the checkpoint: cancelled.
+    /// Tasks of the project from after the checkpoint that were cancelled: those with
+    /// an open attempt, and open ones that are parts of what is undone or depend on it.
     pub cancelled: Vec<TaskId>,
     /// Other running tasks that use what is no longer clean.
     pub running: Vec<TaskId>,
@@ -175,15 +179,7 @@ impl Plan {
         for task in &spoilt {
             affected.insert(roots.of(*task)?);
         }
-        let mut cancel = Vec::new();
-        for task in open_after(view, checkpoint, after)? {
-            let root = roots.of(task)?;
-            if requeue && !affected.contains(&root) && roots.is_made_again(root, checkpoint)? {
-                continue;
-            }
-            cancel.push(task);
-        }
-        cancel.sort_unstable();
+        let cancel = to_cancel(view, &mut roots, &affected, (checkpoint, after), requeue)?;
         for task in &cancel {
             affected.insert(roots.of(*task)?);
         }
@@ -297,75 +293,6 @@ impl Plan {
             to_rerun,
             requeued,
             not_requeued,
-        }
-    }
-}
-
-/// The records of the project that were made after the checkpoint and that no
-/// rollback to it has tainted yet, and the tasks that made those of them that
-/// nothing has.
-fn made_after(
-    view: &View,
-    graph: &Graph,
-    checkpoint: &Checkpoint,
-    point: Point,
-) -> Stored<(Vec<RecordId>, BTreeSet<TaskId>)> {
-    let (mut records, mut tasks) = (Vec::new(), BTreeSet::new());
-    let Some(project) = graph.find_project(&checkpoint.project) else { return Ok((records, tasks)) };
-    let known = graph.nodes().filter_map(|node| graph.record(node));
-    let own_id = |known: &Known| (known.began != Began::Elsewhere).then(|| known.id.to_bytes());
-    let is_after = |known: &Known| point.is_before(own_id(known), known.created_at);
-    let after = known.filter(|known| known.project == project && is_after(known));
-    let mut rolled_back = RolledBack::new(view, &checkpoint.id);
-    for known in after {
-        if known.flag != Flag::Tainted {
-            tasks.insert(known.task);
-        } else if rolled_back.has_named(graph, known.id)? {
-            continue;
-        }
-        records.push(known.id);
-    }
-    Ok((records, tasks))
-}
-
-/// The open tasks of the project that were made after the checkpoint.
-fn open_after(view: &View, checkpoint: &Checkpoint, point: Point) -> Stored<Vec<TaskId>> {
-    let statuses = vec![Status::Pending, Status::Running];
-    let filter = ScanFilter { project: Some(checkpoint.project.clone()), statuses, below: None };
-    let mut open = Vec::new();
-    // Newest first: ids grow with the log.
-    for id in view.scan(&filter)? {
-        let id = id?;
-        let is_after = view.task(id)?.is_some_and(|task| point.is_before(Some(id.to_bytes()), task.created_at));
-        if is_after {
-            open.push(id);
-        } else if point.own_id.is_some() {
-            break;
-        }
-    }
-    Ok(open)
-}
-
-/// A checkpoint as a point in the order of what was made in its project.
-#[derive(Debug, Clone, Copy)]
-struct Point {
-    /// Its id, where it was made here.
-    own_id: Option<[u8; 16]>,
-    at: Timestamp,
-}
-
-impl Point {
-    fn of(checkpoint: &Checkpoint) -> Self {
-        Self { own_id: checkpoint.own_id(), at: checkpoint.created_at }
-    }
-
-    /// Whether something was made strictly later. What was made here, as the
-    /// checkpoint was, has an id, and these grow with the log, whatever the wall
-    /// clock does; against what was imported the times decide.
-    fn is_before(self, own_id: Option<[u8; 16]>, created_at: Timestamp) -> bool {
-        match (self.own_id, own_id) {
-            (Some(own), Some(other)) => other > own,
-            _ => created_at > self.at,
         }
     }
 }

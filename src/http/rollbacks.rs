@@ -61,7 +61,7 @@ pub(super) struct CountsWire {
     invalidated: usize,
     /// Tasks at work that use what is undone.
     running_tasks: usize,
-    /// Tasks that are cancelled.
+    /// Tasks that are cancelled: at work, or depending on what is undone.
     cancelled: usize,
     /// Tasks that stay open.
     still_open: usize,
@@ -132,7 +132,7 @@ pub(super) struct RollbackWire<'a> {
     invalidated: &'a [CheckpointId],
     /// The first tasks at work that use what is undone.
     running_tasks: &'a [TaskId],
-    /// The first tasks that were cancelled.
+    /// The first tasks that were cancelled: at work, or depending on what is undone.
     cancelled: &'a [TaskId],
     /// The first tasks that stay open.
     still_open: &'a [TaskId],

@@ -6,7 +6,14 @@ use serde_json::{Value, json};
 use super::provenance::make;
 use super::transcript::Transcript;
 use super::{event, served};
+use crate::support::client::Client;
 use crate::support::process;
+
+/// A worker gets a task.
+async fn leased(client: &Client) {
+    let leased = client.post("queues/small/lease", &json!({"worker_id": "w"})).await.json();
+    assert_eq!(leased["leases"].as_array().unwrap().len(), 1, "{leased}");
+}
 
 #[tokio::test]
 async fn back_to_a_checkpoint() {
@@ -22,7 +29,9 @@ async fn back_to_a_checkpoint() {
     let second = second["id"].as_str().unwrap().to_owned();
     make(&client, "p", "b", &["a"]).await;
     make(&client, "q", "c", &["b"]).await;
-    client.submit(&json!({"description": "open", "project_id": "p", "options": {"tier": "small"}})).await;
+    client.submit(&json!({"description": "runs", "project_id": "p", "options": {"tier": "small"}})).await;
+    leased(&client).await;
+    client.submit(&json!({"description": "waits", "project_id": "p", "options": {"tier": "small"}})).await;
     let third = client.post("projects/p/checkpoints", &json!({})).await.json();
     let third = third["id"].as_str().unwrap().to_owned();
     transcript.get("projects/p/checkpoints?limit=2").await;
@@ -140,6 +149,7 @@ async fn the_command_line_rolls_back() {
     let done = run(&["rollback", &id, "--reason", "bad", "--requeue"]);
     assert!(done.code == 0 && done.stdout.contains("1 of 1 to do again were submitted"), "{}", done.stdout);
     assert_eq!(client.get("provenance/b").await.json()["flag"], "tainted");
+    leased(&client).await;
     assert_eq!(
         run(&["rollback", &id, "--reason", "bad"]).stdout.lines().next(),
         Some("records of p: 0 were tainted, 0 suspect in 0 projects, down to depth 0")

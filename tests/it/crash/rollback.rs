@@ -9,7 +9,7 @@ use crate::support::process::Setup;
 
 const TASKS: u64 = 12;
 
-/// Some finished tasks with a record each, and as many open ones.
+/// Some finished tasks with a record each, and as many running ones.
 async fn work(client: &Client, round: u64) {
     let task = |number: u64, profile: &str| json!({"description": format!("work {number}"), "project_id": "p", "options": {"tier": "small", "qa_profile": profile}});
     let tasks: Vec<Value> = (0..TASKS).map(|number| task(number, "none")).collect();
@@ -34,6 +34,18 @@ async fn work(client: &Client, round: u64) {
     }
     let open: Vec<Value> = (0..TASKS).map(|number| task(number, "consensus")).collect();
     client.post("tasks/batch", &json!({ "tasks": open })).await;
+    let leased = client.post("queues/small/lease", &json!({"worker_id": "w", "max": TASKS})).await.json();
+    assert_eq!(leased["leases"].as_array().map(Vec::len), usize::try_from(TASKS).ok(), "{leased}");
+}
+
+/// Cancels what is left.
+async fn end(client: &Client) {
+    for status in ["pending", "running"] {
+        let left = client.get(&format!("tasks?project_id=p&status={status}&limit=1000")).await.json();
+        for task in left["tasks"].as_array().unwrap() {
+            client.post(&format!("tasks/{}/cancel", task["task_id"].as_str().unwrap()), &json!({})).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,6 +85,7 @@ async fn a_killed_rollback_is_whole_or_absent() {
         absent += u32::from(!is_whole);
         // Nothing of this round is open in the next one.
         client.post(&format!("checkpoints/{first}/rollback"), &json!({"reason": "to the start"})).await;
+        end(&client).await;
     }
     println!("{whole} were whole, {absent} absent");
 }

@@ -228,6 +228,7 @@ async fn a_rollback_undoes_what_came_after_the_checkpoint_in_the_log() {
         assert_eq!(granted, [open_before, after]);
         service.report(after, output_report("after")).await;
         let open_after = service.submit(submission("p", "open after")).await;
+        service.lease("small").await.expect("it");
         let rollback = service
             .engine()
             .rollback(dats::engine::RollbackRequest {

@@ -77,6 +77,8 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     let second = checkpoint(&service, "p").await;
     let elsewhere = checkpoint(&service, "q").await;
     let open = service.submit(submission("p", "d")).await;
+    assert_eq!(task_of(&service.lease("small").await.expect("a worker has it")), open);
+    let waits = service.submit(submission("p", "only waits")).await;
     let mut uses = submission("q", "uses what becomes suspect");
     uses.options.inputs = vec![artifact("b")];
     uses.options.tier = Some(tier("large"));
@@ -86,7 +88,7 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     let dry = RollbackRequest { dry_run: true, requeue: true, ..request(&first) };
     let before = service.engine().head().borrow().0;
     let foretold = service.engine().rollback(dry).await.unwrap();
-    assert_eq!((flag(&service, "b"), service.phase(open).as_str()), (Flag::Clean, "queued"));
+    assert_eq!((flag(&service, "b"), service.phase(open).as_str()), (Flag::Clean, "leased"));
     assert_eq!(service.engine().head().borrow().0, before);
     let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
     assert_eq!(numbers(&foretold), numbers(&done));
@@ -96,7 +98,7 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     assert_eq!(flags, [Flag::Clean, Flag::Tainted, Flag::Suspect, Flag::Clean, Flag::Tainted]);
     assert_eq!((done.cancelled.as_slice(), done.still_open.as_slice()), (&[open][..], &[waiting][..]));
     assert_eq!((done.to_rerun.as_slice(), done.running.as_slice()), (&[new, open][..], &[uses][..]));
-    assert_eq!(service.phase(open), "cancelled");
+    assert_eq!((service.phase(open).as_str(), service.phase(waits).as_str()), ("cancelled", "queued"));
     assert_eq!(service.phase(other), "completed");
     for (old, made) in &done.requeued {
         assert_eq!(service.status(made.unwrap())["rerun_of"], old.to_string());
@@ -124,14 +126,16 @@ async fn the_same_request_twice_changes_nothing() {
         let mut service = Service::new(settings());
         let first = checkpoint_in_new(&service).await;
         make(&mut service, "p", "a", &[]).await;
-        service.submit(submission("p", "open")).await;
+        service.submit(submission("p", "runs")).await;
+        service.lease("small").await.expect("a worker has it");
         checkpoint(&service, "p").await;
         let request = RollbackRequest { requeue, ..request(&first) };
         let done = service.engine().rollback(request.clone()).await.unwrap();
         assert!(done.is_change() && done.requeued.len() == if requeue { 2 } else { 0 });
         let mut service = service.restart();
         // What was submitted again may be under way meanwhile.
-        service.lease("small").await;
+        let running: Vec<TaskId> = service.lease("small").await.iter().map(task_of).collect();
+        assert_eq!(running.len(), usize::from(requeue));
         let head = service.engine().head().borrow().0;
         let again = service.engine().rollback(request.clone()).await.unwrap();
         assert!(!again.is_change() && again.to_rerun.is_empty(), "{again:?}");
@@ -139,9 +143,9 @@ async fn the_same_request_twice_changes_nothing() {
         // Without a wish to do them again, they are what was made after it.
         let stop = RollbackRequest { requeue: false, ..request.clone() };
         let stopped = service.engine().rollback(stop).await.unwrap();
-        assert_eq!(stopped.cancelled.len(), done.requeued.len());
-        for (_, made) in done.requeued {
-            assert_eq!(service.phase(made.unwrap()), "cancelled");
+        assert_eq!(stopped.cancelled, running);
+        for made in done.requeued.iter().filter_map(|(_, made)| *made) {
+            assert_eq!(service.phase(made), if running.contains(&made) { "cancelled" } else { "queued" });
         }
         service = service.restart();
         assert_eq!(flag(&service, "a"), Flag::Tainted);
@@ -175,6 +179,41 @@ fn the_beginning() -> Checkpoint {
         is_valid: true,
         rolled_back_at: None,
         original: Some("{}".to_owned()),
+    }
+}
+
+/// What only waits stays, unless it waits for what is cancelled or has got its inputs
+/// from what is undone: it would fail, or work with what is tainted.
+#[tokio::test]
+async fn tasks_that_wait_stay_unless_they_depend_on_what_is_undone() {
+    for requeue in [false, true] {
+        let mut service = Service::new(settings());
+        let kept = make(&mut service, "p", "kept", &[]).await;
+        let first = checkpoint(&service, "p").await;
+        let undone = make(&mut service, "p", "undone", &[]).await;
+        let after = async |service: &Service, tasks: &[TaskId]| {
+            let mut submission = submission("p", "after others");
+            submission.options.depends_on = tasks.to_vec();
+            service.submit(submission).await
+        };
+        let runs = service.submit(submission("p", "runs")).await;
+        assert_eq!(task_of(&service.lease("small").await.expect("a worker has it")), runs);
+        let waits = after(&service, &[kept]).await;
+        let behind_it = after(&service, &[waits]).await;
+        let got_inputs = after(&service, &[kept, undone]).await;
+        let behind_running = after(&service, &[runs]).await;
+        let behind_that = after(&service, &[waits, behind_running]).await;
+        let mut elsewhere = submission("q", "of another project");
+        elsewhere.options.depends_on = vec![runs];
+        let elsewhere = service.submit(elsewhere).await;
+        let done = service.engine().rollback(RollbackRequest { requeue, ..request(&first) }).await.unwrap();
+        assert_eq!(done.cancelled, [runs, got_inputs, behind_running, behind_that]);
+        assert_eq!(done.to_rerun, [undone, runs, got_inputs, behind_running, behind_that]);
+        assert_eq!(done.requeued.len(), if requeue { 5 } else { 0 });
+        assert_eq!((service.phase(waits).as_str(), service.phase(behind_it).as_str()), ("queued", "blocked"));
+        assert_eq!(service.phase(elsewhere), "failed", "it is not of this project: it fails with its dependency");
+        // Nothing that stayed has got an artifact that is tainted.
+        service.restart();
     }
 }
 

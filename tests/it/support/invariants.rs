@@ -334,11 +334,12 @@ fn checkpoints(recovered: &Recovered, view: &View, tasks: &BTreeMap<TaskId, Task
             let undone = |made: Timestamp| made > target.created_at && made < at;
             let valid = of_it.iter().find(|each| undone(each.created_at) && each.is_valid);
             ensure!(valid.is_none(), "{valid:?} is valid behind a rollback to {}", target.id);
-            // What an earlier rollback has submitted again may go on, with its parts.
+            // What an earlier rollback has submitted again may go on, with its parts, and so
+            // may what only waited.
             let fresh = |task: &&Task| task.rerun_of.is_none() && task.parent.is_none() && task.project == project.id;
-            let open =
-                tasks.values().filter(fresh).find(|task| undone(task.created_at) && !task.status().is_terminal());
-            ensure!(open.is_none(), "{open:?} is open behind a rollback to {}", target.id);
+            let ran = |task: &&Task| task.open_attempt().is_some_and(|attempt| attempt.opened_at < at);
+            let open = tasks.values().filter(fresh).find(|task| undone(task.created_at) && ran(task));
+            ensure!(open.is_none(), "{open:?} runs behind a rollback to {}", target.id);
         }
         listed += of_it.len();
     }
