@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::app::App;
 use super::body::Body;
+use super::decoding::Share;
 use super::exchange::RequestBody;
 use super::headers::REQUEST_ID;
 use super::problem::Problem;
@@ -184,7 +185,8 @@ impl Edge {
             let _counted = app.metrics.request();
             let path = head.uri.clone();
             let waits = endpoint == Endpoint::Lease || endpoint == Endpoint::GetTask;
-            let call = Call { app: Arc::clone(&app), stopping, head, body, raw_id, span: own };
+            let share = Share::default();
+            let call = Call { app: Arc::clone(&app), stopping, head, body, raw_id, span: own, share };
             let mut answer = dispatch(endpoint, call);
             if endpoint.is_expensive() {
                 let reads = Arc::clone(&app);

@@ -115,13 +115,19 @@ pub(super) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
     headers.get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
-/// The key under which the answer to this body is kept, if the client gave
-/// one: bare, or quoted as in the draft.
-pub(super) fn idempotency_key(
-    headers: &HeaderMap,
-    endpoint: &str,
-    body: &[u8],
-) -> Result<Option<IdempotencyKey>, Problem> {
+/// A key that a client gave for a request to an endpoint: a hash of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GivenKey([u8; 16]);
+
+impl GivenKey {
+    /// The key under which the answer to this body is kept.
+    pub(super) fn of(self, body: &[u8]) -> IdempotencyKey {
+        IdempotencyKey { key: self.0, body: half_digest(&[body]) }
+    }
+}
+
+/// The key of a request, if the client gave one: bare, or quoted as in the draft.
+pub(super) fn idempotency_key(headers: &HeaderMap, endpoint: &str) -> Result<Option<GivenKey>, Problem> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = given.next() else { return Ok(None) };
     let text = first.as_bytes();
@@ -130,8 +136,7 @@ pub(super) fn idempotency_key(
         let message = format!("must be given once, 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters");
         return Err(Problem::invalid_field("Idempotency-Key", message));
     }
-    let key = half_digest(&[endpoint.as_bytes(), b"\0", bare]);
-    Ok(Some(IdempotencyKey { key, body: half_digest(&[body]) }))
+    Ok(Some(GivenKey(half_digest(&[endpoint.as_bytes(), b"\0", bare]))))
 }
 
 fn half_digest(parts: &[&[u8]]) -> [u8; 16] {
@@ -251,17 +256,16 @@ mod tests {
 
     #[test]
     fn idempotency_keys_are_bare_or_quoted() {
-        let key =
-            |text: &str, endpoint: &str, body: &[u8]| idempotency_key(&with("idempotency-key", text), endpoint, body);
-        let bare = key("k-1", "/tasks", b"x").unwrap().unwrap();
-        assert_eq!(key("\"k-1\"", "/tasks", b"x").unwrap(), Some(bare));
-        assert_ne!(key("k-1", "/tasks/batch", b"x").unwrap().unwrap().key, bare.key);
-        assert_ne!(key("k-1", "/tasks", b"y").unwrap().unwrap().body, bare.body);
-        assert_eq!(idempotency_key(&HeaderMap::new(), "/tasks", b"").unwrap(), None);
+        let key = |text: &str, endpoint: &str| idempotency_key(&with("idempotency-key", text), endpoint);
+        let bare = key("k-1", "/tasks").unwrap().unwrap();
+        assert_eq!(key("\"k-1\"", "/tasks").unwrap(), Some(bare));
+        assert_ne!(key("k-1", "/tasks/batch").unwrap(), Some(bare));
+        assert_eq!((bare.of(b"x").key, bare.of(b"x") == bare.of(b"y")), (bare.of(b"y").key, false));
+        assert_eq!(idempotency_key(&HeaderMap::new(), "/tasks").unwrap(), None);
         for bad in ["", "\"\"", "a b", "ä"] {
-            assert!(key(bad, "/tasks", b"").is_err(), "{bad}");
+            assert!(key(bad, "/tasks").is_err(), "{bad}");
         }
-        assert!(key(&"x".repeat(256), "/tasks", b"").is_err());
+        assert!(key(&"x".repeat(256), "/tasks").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::body::Body;
+use super::decoding::Share;
 use super::openapi::ReadyTask;
 use super::problem::Problem;
 use super::reply::{self, Reply, Shown, Time};
@@ -197,6 +198,8 @@ pub(super) async fn lease(mut call: Call) -> Reply {
     }
     let (wire, errors) = call.json().await?;
     let request = request(tier, &wire, errors, &Lasting::of(&call))?;
+    // It may wait for long, and has no use for its body any more.
+    call.share = Share::default();
     let granted = tokio::select! {
         granted = call.app.engine.lease(request) => granted?,
         () = call.ending().cancelled() => Vec::new(),

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::app::App;
+use super::decoding::{Decoding, Share};
 use super::exchange::RequestBody;
 use super::headers;
 use super::problem::Problem;
@@ -34,6 +35,8 @@ pub(super) struct Call {
     pub(super) raw_id: String,
     /// The request's own span, where spans are made.
     pub(super) span: Option<TraceParent>,
+    /// What its body takes of the memory for bodies.
+    pub(super) share: Share,
 }
 
 /// An id in a path, decoded; `None` when it is not UTF-8.
@@ -94,7 +97,8 @@ impl Call {
         if usize::try_from(announced).unwrap_or(usize::MAX) > most {
             return Err(Problem::too_large(most));
         }
-        match tokio::time::timeout(patience, collect(&mut self.body, most)).await {
+        let collected = collect(&mut self.body, most, &self.app.decoding, &mut self.share);
+        match tokio::time::timeout(patience, collected).await {
             Ok(Ok(bytes)) if !bytes.is_empty() => {
                 headers::require_media_type(&self.head.headers)?;
                 Ok(bytes)
@@ -150,7 +154,12 @@ impl Call {
 struct NothingWire {}
 
 /// Most bodies come in one piece, which is passed on as it is.
-async fn collect(body: &mut RequestBody, most: usize) -> Result<Bytes, Problem> {
+async fn collect(
+    body: &mut RequestBody,
+    most: usize,
+    decoding: &Decoding,
+    share: &mut Share,
+) -> Result<Bytes, Problem> {
     let mut whole = Bytes::new();
     let mut pieces = BytesMut::new();
     while let Some(data) = body.data().await {
@@ -158,6 +167,7 @@ async fn collect(body: &mut RequestBody, most: usize) -> Result<Bytes, Problem> 
         if whole.len() + pieces.len() + data.len() > most {
             return Err(Problem::too_large(most));
         }
+        decoding.count(share, whole.len() + pieces.len() + data.len()).await?;
         if whole.is_empty() && pieces.is_empty() {
             whole = data;
             continue;

@@ -104,9 +104,14 @@ fn unknown_dependency(unknown: &UnknownDependency) -> Problem {
 pub(super) async fn submit(mut call: Call) -> Reply {
     call.no_query()?;
     let raw = call.json_bytes().await?;
-    let key = headers::idempotency_key(call.headers(), "/tasks", &raw)?;
+    let length = raw.len();
+    let key = headers::idempotency_key(call.headers(), "/tasks")?;
     let (app, trace) = (Arc::clone(&call.app), call.traceparent());
-    let submission = call.app.decoding.run(raw.len(), move || read_one(&app.settings, &raw, trace)).await??;
+    let read = move || {
+        let submission = read_one(&app.settings, &raw, trace.clone())?;
+        Ok::<_, Problem>((submission, key.map(|key| key.of(&raw))))
+    };
+    let (submission, key) = call.app.decoding.run(length, read).await??;
     let Submissions { mut results, replayed } = call.app.engine.submit(vec![submission], key).await?;
     let response = match results.pop() {
         Some(Ok(task)) => submitted(&task),
@@ -169,9 +174,14 @@ pub(super) struct ResultsWire<'a> {
 pub(super) async fn submit_batch(mut call: Call) -> Reply {
     call.no_query()?;
     let raw = call.json_bytes().await?;
-    let key = headers::idempotency_key(call.headers(), "/tasks/batch", &raw)?;
+    let length = raw.len();
+    let key = headers::idempotency_key(call.headers(), "/tasks/batch")?;
     let (app, trace) = (Arc::clone(&call.app), call.traceparent());
-    let items = call.app.decoding.run(raw.len(), move || read_batch(&app.settings, &raw, trace.as_ref())).await??;
+    let read = move || {
+        let items = read_batch(&app.settings, &raw, trace.as_ref())?;
+        Ok::<_, Problem>((items, key.map(|key| key.of(&raw))))
+    };
+    let (items, key) = call.app.decoding.run(length, read).await??;
     let mut valid = Vec::new();
     let items = items.into_iter().map(|item| item.map(|submission| valid.push(submission)));
     let checked: Vec<Result<(), Problem>> = items.collect();
@@ -336,7 +346,7 @@ pub(super) async fn rerun(mut call: Call) -> Reply {
     let id = task_id(&call.raw_id)?;
     call.nothing().await?;
     // The key is one for this task's re-run, whatever the empty body looks like.
-    let key = headers::idempotency_key(call.headers(), &format!("/tasks/{id}/rerun"), b"")?;
+    let key = headers::idempotency_key(call.headers(), &format!("/tasks/{id}/rerun"))?.map(|key| key.of(b""));
     let (task, replayed) = call.app.engine.rerun(id, key).await?;
     Ok(marked(submitted(&task), replayed))
 }

@@ -38,4 +38,11 @@ impl Problem {
         let detail = "too many large bodies are decoded at once: come again, or send less at once";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(1)
     }
+
+    /// The memory for bodies is taken.
+    pub(in crate::http) fn too_many_body_bytes() -> Self {
+        let detail = "the bodies of requests that are not answered yet are too large together: come again, or send \
+                      less at once";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded", detail).retry_after(1)
+    }
 }

@@ -148,6 +148,45 @@ async fn probes_are_answered_beside_large_bodies() {
     assert!(submission < Duration::from_secs(5), "a submission took {submission:?}");
 }
 
+/// On a connection that served other requests, probes share its threads with those: what
+/// takes long is decoded elsewhere, however small it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_on_a_kept_connection_are_answered_beside_wrong_bodies() {
+    let (_server, client) = served();
+    let mut kept = Wire::to(&client).await;
+    kept.send("GET /api/v1/tasks?limit=1 HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(kept.answer().await.unwrap().status, 200);
+    let fields: Vec<String> = (0..40).map(|number| format!("\"f{number}\":1")).collect();
+    let padding = vec!["[]"; 5_000].join(",");
+    let body = format!("{{{},\"description\":\"x\",\"metadata\":{{\"a\":[{padding}]}}}}", fields.join(","));
+    assert!(body.len() < 16 << 10, "{}", body.len());
+    let attack: Vec<_> = (0..32)
+        .map(|_| {
+            let (client, body) = (client.clone(), body.clone());
+            tokio::spawn(async move {
+                loop {
+                    let kind = [("content-type", "application/json")];
+                    let answer = client.ask("POST", "tasks", &kind, body.clone()).await;
+                    assert!(answer.is_ok_and(|answer| [422, 503].contains(&answer.status)));
+                }
+            })
+        })
+        .collect();
+    sleep(Duration::from_millis(500)).await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        for path in ["/livez", "/readyz"] {
+            let since = Instant::now();
+            kept.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+            assert_eq!(kept.answer().await.unwrap().status, 200);
+            longest = longest.max(since.elapsed());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    attack.iter().for_each(tokio::task::JoinHandle::abort);
+    assert!(longest < PROMPT, "a probe took {longest:?}");
+}
+
 #[tokio::test]
 async fn probes_are_answered_when_all_connections_are_taken() {
     let setup = Setup::new().with("DATS__SERVER__MAX_CONNECTIONS", "16");
