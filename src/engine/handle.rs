@@ -163,7 +163,16 @@ impl Engine {
     ) -> Result<Submissions, Error> {
         let route = |submission| Routed::by(&self.settings.router, submission);
         let submissions = submissions.into_iter().map(route).collect();
-        self.ask(|reply| Command::Submit { submissions, key, reply }).await
+        let full = match self.ask(|reply| Command::Submit { submissions, key, reply }).await {
+            Err(full @ Error::DiskFull { .. }) => full,
+            answer => return answer,
+        };
+        // To give an answer again takes no room.
+        match self.replayed(key).await {
+            Ok(Some(first)) => Ok(first),
+            Err(reused @ Error::Refused(Refusal::IdempotencyKeyReused)) => Err(reused),
+            Ok(None) | Err(_) => Err(full),
+        }
     }
 
     /// Ends an open task; on a cancelled one nothing changes.
@@ -180,10 +189,10 @@ impl Engine {
         let submission = match found.ok_or(Refusal::TaskNotFound(task)) {
             Ok(Ok(submission)) => vec![submission],
             // What can't be done again now may have been before, under this key.
-            Err(refusal) | Ok(Err(refusal)) => match self.replayed(key).await? {
-                Some(submitted) => return Ok((submitted, true)),
-                None => return Err(refusal.into()),
-            },
+            Err(refusal) | Ok(Err(refusal)) => {
+                let first = self.replayed(key).await?.and_then(|first| first.results.into_iter().next()?.ok());
+                return first.map(|submitted| (submitted, true)).ok_or_else(|| refusal.into());
+            }
         };
         let Submissions { results, replayed } = self.submit(submission, key).await?;
         match results.into_iter().next() {
@@ -194,14 +203,14 @@ impl Engine {
         }
     }
 
-    /// What was submitted under a key before.
-    async fn replayed(&self, key: Option<IdempotencyKey>) -> Result<Option<Submitted>, Error> {
+    /// The first answer under a key, if there was one.
+    async fn replayed(&self, key: Option<IdempotencyKey>) -> Result<Option<Submissions>, Error> {
         if key.is_none() {
             return Ok(None);
         }
         let submissions = Vec::new();
         let answer = self.ask(|reply| Command::Submit { submissions, key, reply }).await?;
-        Ok(answer.results.into_iter().next().and_then(Result::ok))
+        Ok(Some(answer).filter(|answer| answer.replayed))
     }
 
     /// Takes events of other services, in order, in one durable commit.

@@ -175,6 +175,23 @@ async fn a_key_gives_the_first_answer_again() {
     assert!(matches!(refused, Error::Refused(Refusal::IdempotencyKeyReused)));
 }
 
+/// A first answer that is given again takes no room on the disk.
+#[tokio::test]
+async fn a_key_is_honoured_while_the_disk_is_nearly_full() {
+    let service = Service::new(settings());
+    let key = IdempotencyKey { key: [1; 16], body: [2; 16] };
+    let submit = async |service: &Service, key| service.engine().submit(vec![submission("p", "d")], Some(key)).await;
+    let first = submit(&service, key).await.unwrap();
+    // No disk has so much room.
+    let service = service.reopen(|settings| settings.min_free_mib = 1 << 40);
+    let again = submit(&service, key).await.unwrap();
+    assert_eq!((again.results, again.replayed), (first.results, true));
+    let other_body = submit(&service, IdempotencyKey { body: [3; 16], ..key }).await.unwrap_err();
+    assert!(matches!(other_body, Error::Refused(Refusal::IdempotencyKeyReused)), "{other_body}");
+    let other_key = submit(&service, IdempotencyKey { key: [4; 16], ..key }).await.unwrap_err();
+    assert!(matches!(other_key, Error::DiskFull { .. }), "{other_key}");
+}
+
 #[tokio::test]
 async fn a_key_is_forgotten_in_time() {
     let mut short = settings();
