@@ -22,6 +22,7 @@ mod holder;
 mod id;
 mod lease;
 mod line;
+mod micros;
 mod moment;
 mod output;
 mod parking;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::micros;
 use super::time::Timestamp;
 
 /// A point in observed time, in whole microseconds. The axis begins where the
@@ -49,22 +50,19 @@ impl Moment {
     /// This moment and `duration` later.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(micros))
+        Self(micros::later(self.0, duration))
     }
 
     /// This moment and `duration` earlier, at least zero.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self::from_micros(self.0.saturating_sub(micros))
+        Self::from_micros(micros::earlier(self.0, duration))
     }
 
     /// How long after `earlier` this is; zero when it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
-        let micros = self.0.saturating_sub(earlier.0);
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+        micros::since(self.0, earlier.0)
     }
 }
 

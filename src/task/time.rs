@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::micros;
+
 /// A point in time, in whole microseconds. Shown as RFC 3339 with `Z`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(transparent)]
@@ -48,22 +50,19 @@ impl Timestamp {
     /// This time and `duration` later, at most the end of 9999.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self::from_micros(self.0.saturating_add(micros))
+        Self::from_micros(micros::later(self.0, duration))
     }
 
     /// This time and `duration` earlier, at least 1970.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self::from_micros(self.0.saturating_sub(micros))
+        Self::from_micros(micros::earlier(self.0, duration))
     }
 
     /// How long after `earlier` this is; zero when it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
-        let micros = self.0.saturating_sub(earlier.0);
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+        micros::since(self.0, earlier.0)
     }
 }
 
