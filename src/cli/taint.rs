@@ -16,6 +16,13 @@ pub(super) struct Arguments {
     /// Why, for the audit trail.
     #[arg(long)]
     reason: String,
+    #[command(flatten)]
+    how: How,
+}
+
+// How it is said. No documentation: it would be shown as what the command does.
+#[derive(Debug, Args)]
+struct How {
     /// Change nothing, only show what would change.
     #[arg(long)]
     dry_run: bool,
@@ -36,12 +43,13 @@ pub(super) struct Arguments {
 impl Arguments {
     fn body(&self) -> Value {
         let mut body = json!({"reason": self.reason});
+        let How { dry_run, max_depth, cancel_running, source_id, cascade_id } = &self.how;
         let more = [
-            ("dry_run", self.dry_run.then_some(Value::Bool(true))),
-            ("cancel_running", self.cancel_running.then_some(Value::Bool(true))),
-            ("max_depth", self.max_depth.map(Value::from)),
-            ("source_id", self.source_id.as_deref().map(Value::from)),
-            ("cascade_id", self.cascade_id.as_deref().map(Value::from)),
+            ("dry_run", dry_run.then_some(Value::Bool(true))),
+            ("cancel_running", cancel_running.then_some(Value::Bool(true))),
+            ("max_depth", max_depth.map(Value::from)),
+            ("source_id", source_id.as_deref().map(Value::from)),
+            ("cascade_id", cascade_id.as_deref().map(Value::from)),
         ];
         for (key, value) in more {
             if let Some(value) = value {
@@ -68,27 +76,14 @@ pub(super) struct ClearArguments {
     /// Why, for the audit trail.
     #[arg(long, required_unless_present = "cascade")]
     reason: Option<String>,
-    /// Change nothing, only show what would change.
-    #[arg(long)]
-    dry_run: bool,
-    /// Look only so far.
-    #[arg(long, value_name = "DEPTH", requires = "dry_run")]
-    max_depth: Option<u32>,
-    /// Cancel running tasks that use what is no longer clean.
-    #[arg(long, conflicts_with = "dry_run")]
-    cancel_running: bool,
-    /// The record or artifact that it was concluded from.
-    #[arg(long, value_name = "ID")]
-    source_id: Option<String>,
-    /// The id to find it by in the audit trail.
-    #[arg(long, value_name = "ID")]
-    cascade_id: Option<String>,
+    #[command(flatten)]
+    how: How,
 }
 
 pub(super) async fn clear(session: &Session, arguments: ClearArguments) -> Result<(), Failure> {
-    let ClearArguments { id, cascade, reason, dry_run, max_depth, cancel_running, source_id, cascade_id } = arguments;
+    let ClearArguments { id, cascade, reason, how } = arguments;
     if let Some(cascade) = cascade {
-        let mut body = json!({"dry_run": dry_run});
+        let mut body = json!({"dry_run": how.dry_run});
         if let Some(reason) = reason {
             body["reason"] = reason.into();
         }
@@ -96,7 +91,7 @@ pub(super) async fn clear(session: &Session, arguments: ClearArguments) -> Resul
         return session.screen.show(&answer, taken_back);
     }
     let (id, reason) = (id.unwrap_or_default(), reason.unwrap_or_default());
-    let arguments = Arguments { id, reason, dry_run, max_depth, cancel_running, source_id, cascade_id };
+    let arguments = Arguments { id, reason, how };
     run(session, "clear", &arguments).await
 }
 
