@@ -132,13 +132,7 @@ pub(super) async fn get(call: Call) -> Reply {
     let limit = query.limit();
     let id = call.id();
     let scope = format!("artifact {id}");
-    let before = query.one("cursor").and_then(|text| {
-        let place = cursor::decode(&scope, &text).and_then(|place| place.try_into().ok());
-        if place.is_none() {
-            query.wrong("cursor", cursor::MISMATCH);
-        }
-        place.map(RecordId::from_bytes)
-    });
+    let before = query.cursor(&scope, |place| place.try_into().ok().map(RecordId::from_bytes));
     query.finish()?;
     let engine = &call.app.engine;
     let graph = engine.graph();

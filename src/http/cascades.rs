@@ -145,17 +145,9 @@ pub(super) struct CascadeWire<'a> {
     running_tasks: &'a [TaskId],
     /// The first of those that were cancelled.
     cancelled: &'a [TaskId],
-    /// Records whose flag changes: a page.
-    #[schema(value_type = Vec<ChangeWire<'static>>)]
-    affected: Entries,
-    /// How many records change.
-    total: usize,
-    /// For `GET /provenance/{id}/affected`; null where there is no more.
-    next_cursor: Option<String>,
-    /// Most entries of a list.
-    limit: usize,
-    /// A list of ids above has more than `limit`, and `counts` says how many; or `affected` ends before it, by its bytes.
-    truncated: bool,
+    /// Records whose flag changes.
+    #[serde(flatten)]
+    affected: AffectedWire,
 }
 
 /// A record whose flag changes.
@@ -194,19 +186,11 @@ fn change<'a>(graph: &'a Graph, change: &FlagChange) -> Option<ChangeWire<'a>> {
     })
 }
 
-pub(super) fn changes(page: &Page) -> &[FlagChange] {
+fn changes(page: &Page) -> &[FlagChange] {
     match &page.found.what {
         What::Changes(changes) => changes,
         What::Walk(_) | What::Impact(_) | What::Path(_) => &[],
     }
-}
-
-/// A page of the changes, and how many it shows.
-pub(super) fn entries(page: &Page, limit: usize) -> (Entries, usize) {
-    let mut entries = Entries::new(limit);
-    let part = changes(page).iter().skip(page.offset).take(limit);
-    let shown = entries.take_known(part.map(|each| change(&page.found.graph, each)));
-    (entries, shown)
 }
 
 /// The scope of cursors behind the answer of a taint, a mark or a clear.
@@ -292,29 +276,21 @@ struct Outcome {
 /// Reads nothing and can't fail: what it tells of may be committed.
 fn answer(call: &Call, outcome: Outcome, limit: usize) -> Response<Body> {
     let Outcome { summary, page, running, cancelled, .. } = outcome;
-    let (graph, all) = (&page.found.graph, changes(&page));
+    let graph = &page.found.graph;
     let artifacts = graph.find(outcome.record).map(|node| artifacts(graph, node)).unwrap_or_default();
-    let (affected, shown) = entries(&page, limit);
+    let is_cut = summary.is_cut() || running.len().max(cancelled.len()) > limit;
     let wire = CascadeWire {
         cascade_id: outcome.cascade_id.as_deref(),
         dry_run: outcome.dry_run,
         provenance_id: outcome.record,
         artifacts,
-        truncated: affected.is_truncated() || summary.is_cut() || running.len().max(cancelled.len()) > limit,
-        counts: SaidCounts {
-            flags: summary.counts,
-            running_tasks: running.len(),
-            cancelled: cancelled.len(),
-        },
+        counts: SaidCounts { flags: summary.counts, running_tasks: running.len(), cancelled: cancelled.len() },
         max_depth: summary.max_depth,
         tasks: summary.tasks,
         projects: summary.projects,
         running_tasks: first(&running, limit),
         cancelled: first(&cancelled, limit),
-        affected,
-        total: all.len(),
-        next_cursor: call.app.walks.next(&page, &scope(&call.id()), shown, all.len()),
-        limit,
+        affected: AffectedWire::new(call, &page, &scope(&call.id()), limit).or_cut(is_cut),
     };
     reply::json(StatusCode::OK, &wire)
 }
@@ -402,7 +378,7 @@ pub(super) async fn clear(call: Call) -> Reply {
     say(call, Action::Clear).await
 }
 
-/// A page of records whose flag changed.
+/// A page of records whose flag changes.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AffectedList)]
 pub(super) struct AffectedWire {
@@ -411,12 +387,30 @@ pub(super) struct AffectedWire {
     affected: Entries,
     /// How many there are.
     total: usize,
-    /// Where the next page begins; null on the last one.
+    /// Where the next page begins, at `affected` below the path of what was said; null on the last one.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// Most entries of a list.
     limit: usize,
-    /// The page ends before its limit, by its bytes: go on with the cursor.
+    /// The page ends before its limit, by its bytes: go on with the cursor. Or another list of the answer has more
+    /// than `limit`: then its counts say how many.
     truncated: bool,
+}
+
+impl AffectedWire {
+    /// A part of the changes. Reads nothing and can't fail.
+    pub(super) fn new(call: &Call, page: &Page, scope: &str, limit: usize) -> Self {
+        let (all, mut affected) = (changes(page), Entries::new(limit));
+        let part = all.iter().skip(page.offset).take(limit);
+        let shown = affected.take_known(part.map(|each| change(&page.found.graph, each)));
+        let next_cursor = call.app.walks.next(page, scope, shown, all.len());
+        Self { truncated: affected.is_truncated(), affected, total: all.len(), next_cursor, limit }
+    }
+
+    /// As a part of an answer in which another list may be cut short.
+    pub(super) fn or_cut(mut self, is_cut: bool) -> Self {
+        self.truncated |= is_cut;
+        self
+    }
 }
 
 /// `GET /provenance/{id}/affected`: the pages behind the answer of a taint, a
@@ -434,11 +428,7 @@ pub(super) fn affected_page(call: &Call, scope: &str, required: &str) -> Reply {
     query.finish()?;
     let place = place.ok_or_else(|| Problem::invalid_field("cursor", required))?;
     let page = call.app.walks.later(place)?;
-    let total = changes(&page).len();
-    let (affected, shown) = entries(&page, limit);
-    let next_cursor = call.app.walks.next(&page, scope, shown, total);
-    let truncated = affected.is_truncated();
-    Ok(reply::json(StatusCode::OK, &AffectedWire { affected, total, next_cursor, limit, truncated }))
+    Ok(reply::json(StatusCode::OK, &AffectedWire::new(call, &page, scope, limit)))
 }
 
 #[cfg(test)]

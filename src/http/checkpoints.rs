@@ -8,7 +8,6 @@ use super::cursor;
 use super::entries::Entries;
 use super::problem::Problem;
 use super::projects;
-use super::query::Query;
 use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use super::routes::BASE;
@@ -145,7 +144,7 @@ pub(super) async fn list(call: Call) -> Reply {
     let scope = format!("checkpoints {project}");
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
-    let before = place(&mut query, &scope);
+    let before = query.cursor(&scope, |place| decode(&place));
     query.finish()?;
     let page = call.app.engine.checkpoints(project, before, limit).await?;
     let mut checkpoints = Entries::new(limit);
@@ -153,15 +152,6 @@ pub(super) async fn list(call: Call) -> Reply {
     let next_cursor = page.after(shown).map(|checkpoint| cursor::encode(&scope, &encode(checkpoint)));
     let truncated = page.is_truncated || checkpoints.is_truncated();
     Ok(reply::json(StatusCode::OK, &ListWire { checkpoints, next_cursor, limit, truncated }))
-}
-
-fn place(query: &mut Query, scope: &str) -> Option<(Timestamp, CheckpointId)> {
-    let text = query.one("cursor")?;
-    let place = cursor::decode(scope, &text).and_then(|bytes| decode(&bytes));
-    if place.is_none() {
-        query.wrong("cursor", cursor::MISMATCH);
-    }
-    place
 }
 
 fn encode(checkpoint: &Checkpoint) -> Vec<u8> {

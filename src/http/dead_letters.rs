@@ -87,13 +87,7 @@ pub(super) async fn list(call: Call) -> Reply {
     let mut query = call.query(&[&FILTERS[..], &["limit", "cursor"]].concat());
     let limit = query.limit();
     let (filter, scope) = filter(&mut query, call.app.clock.wall());
-    let before = query.one("cursor").and_then(|cursor| {
-        let place = cursor::decode_number(&scope, &cursor);
-        if place.is_none() {
-            query.wrong("cursor", cursor::MISMATCH);
-        }
-        place
-    });
+    let before = query.cursor(&scope, cursor::number);
     query.finish()?;
     let page = call.app.engine.dead_letters(filter, before, limit).await?;
     let mut dead_letters = Entries::new(limit);

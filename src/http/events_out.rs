@@ -215,15 +215,10 @@ async fn page(call: &Call) -> Reply {
 
 fn start(query: &mut Query, scope: &str) -> Seq {
     let after = query.number("after", 0..=u64::MAX);
-    let Some(cursor) = query.one("cursor") else { return Seq(after.unwrap_or(0)) };
-    if after.is_some() {
+    if query.has("cursor") && after.is_some() {
         query.wrong("after", "can't be given with a cursor");
     }
-    let place = cursor::decode_number(scope, &cursor);
-    if place.is_none() {
-        query.wrong("cursor", cursor::MISMATCH);
-    }
-    Seq(place.unwrap_or(0))
+    Seq(query.cursor(scope, cursor::number).or(after).unwrap_or(0))
 }
 
 fn page_wire(call: &Call, page: &LogPage, scope: &str, limit: usize, newest: Seq) -> PageWire {

@@ -126,13 +126,7 @@ pub(super) async fn list(call: Call) -> Reply {
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
     let scope = format!("history {id}");
-    let after = query.one("cursor").and_then(|cursor| {
-        let place = cursor::decode_number(&scope, &cursor);
-        if place.is_none() {
-            query.wrong("cursor", cursor::MISMATCH);
-        }
-        place
-    });
+    let after = query.cursor(&scope, cursor::number);
     query.finish()?;
     let after = Seq(after.unwrap_or(0));
     let read = call.app.engine.history(id, after, limit).await?;

@@ -296,25 +296,18 @@ pub(super) async fn list(call: Call) -> Reply {
     let mut query = call.query(&["limit", "offset", "cursor"]);
     let limit = query.limit();
     let offset = query.number("offset", 0..=u64::MAX);
-    let cursor = query.one("cursor");
-    if cursor.is_some() && offset.is_some() {
+    let has_cursor = query.has("cursor");
+    if has_cursor && offset.is_some() {
         query.wrong("offset", "can't be given with a cursor");
     }
-    let after = cursor.as_deref().and_then(|cursor| {
-        let place = cursor::decode(SCOPE, cursor).and_then(|bytes| String::from_utf8(bytes).ok());
-        let id = place.and_then(|id| ProjectId::new(&id).ok());
-        if id.is_none() {
-            query.wrong("cursor", cursor::MISMATCH);
-        }
-        id
-    });
+    let after = query.cursor(SCOPE, |place| ProjectId::new(std::str::from_utf8(&place).ok()?).ok());
     query.finish()?;
     let skip = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
     let (page, total) = call.app.engine.projects(skip, after, limit).await?;
     let mut projects = Entries::new(limit);
     let shown = projects.take(page.entries.iter().map(ProjectWire::new));
     let next_cursor = page.after(shown).map(|project| cursor::encode(SCOPE, project.id.as_str().as_bytes()));
-    let offset = cursor.is_none().then_some(skip);
+    let offset = (!has_cursor).then_some(skip);
     let next_offset = offset.map(|offset| next_cursor.as_ref().map(|_| offset.saturating_add(shown)));
     let truncated = page.is_truncated || projects.is_truncated();
     Ok(reply::json(StatusCode::OK, &ListWire { projects, total, next_cursor, limit, offset, next_offset, truncated }))

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use super::cursor;
 use super::problem::Problem;
 use crate::json::{self, FieldError, Findings};
 
@@ -45,6 +46,11 @@ impl Query {
         first
     }
 
+    /// Whether a parameter is given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(each, _)| each == name)
+    }
+
     /// A parameter that may be given several times, or with commas.
     pub(super) fn many(&self, name: &str) -> Vec<String> {
         let values = self.pairs.iter().filter(|(each, _)| each == name);
@@ -73,6 +79,16 @@ impl Query {
     pub(super) fn limit(&mut self) -> usize {
         let limit = self.number("limit", 1..=MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
         usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// The place that the cursor names, if one is given: `read` has the bytes of the place.
+    pub(super) fn cursor<T>(&mut self, scope: &str, read: impl FnOnce(Vec<u8>) -> Option<T>) -> Option<T> {
+        let text = self.one("cursor")?;
+        let place = cursor::decode(scope, &text).and_then(read);
+        if place.is_none() {
+            self.wrong("cursor", "is not a cursor of this query: begin again without one");
+        }
+        place
     }
 
     /// Something is wrong with a parameter.

@@ -56,13 +56,7 @@ pub(super) async fn list(call: Call) -> Reply {
     let limit = query.limit();
     let filter = filter(&mut query);
     let scope = format!("records {filter:?}");
-    let before = query.one("cursor").and_then(|cursor| {
-        let place = cursor::decode(&scope, &cursor).and_then(|bytes| bytes.try_into().ok());
-        if place.is_none() {
-            query.wrong("cursor", cursor::MISMATCH);
-        }
-        place.map(RecordPlace::from_bytes)
-    });
+    let before = query.cursor(&scope, |place| place.try_into().ok().map(RecordPlace::from_bytes));
     query.finish()?;
     let engine = &call.app.engine;
     let page = engine.records(filter, before, limit).await?;

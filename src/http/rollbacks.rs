@@ -4,9 +4,8 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::cascades::{self, ChangeWire, MAX_REASON_BYTES, Summary, first};
+use super::cascades::{self, AffectedWire, MAX_REASON_BYTES, Summary, first};
 use super::checkpoints::checkpoint_id;
-use super::entries::Entries;
 use super::problem::Problem;
 use super::reply::{self, Reply};
 use super::request::Call;
@@ -142,17 +141,9 @@ pub(super) struct RollbackWire<'a> {
     requeued: Vec<RequeuedWire>,
     /// The first tasks that could not be submitted again.
     not_requeued: &'a [TaskId],
-    /// Records whose flag changes: a page.
-    #[schema(value_type = Vec<ChangeWire<'static>>)]
-    affected: Entries,
-    /// How many records change.
-    total: usize,
-    /// For `GET /checkpoints/{id}/affected`; null where there is no more.
-    next_cursor: Option<String>,
-    /// Most entries of a list.
-    limit: usize,
-    /// A list of ids above has more than `limit`, and `counts` says how many; or `affected` ends before it, by its bytes.
-    truncated: bool,
+    /// Records whose flag changes.
+    #[serde(flatten)]
+    affected: AffectedWire,
 }
 
 /// `POST /checkpoints/{id}/rollback`
@@ -175,14 +166,13 @@ pub(super) async fn rollback(mut call: Call) -> Reply {
     };
     let counts = CountsWire::new(&summary, &rollback);
     let requeued = rollback.requeued.iter().take(limit);
-    let total = cascades::changes(&page).len();
-    let (affected, shown) = cascades::entries(&page, limit);
+    let affected = AffectedWire::new(&call, &page, &scope(&rollback.checkpoint.id), limit);
     let wire = RollbackWire {
         checkpoint_id: &rollback.checkpoint.id,
         project_id: &rollback.checkpoint.project,
         cascade_id: (!dry_run).then_some(&*rollback.cascade_id),
         dry_run,
-        truncated: counts.exceeds(limit) || affected.is_truncated(),
+        affected: affected.or_cut(counts.exceeds(limit)),
         counts,
         max_depth: summary.max_depth,
         tasks: summary.tasks,
@@ -194,10 +184,6 @@ pub(super) async fn rollback(mut call: Call) -> Reply {
         to_rerun: first(&rollback.to_rerun, limit),
         requeued: requeued.map(|(rerun_of, task_id)| RequeuedWire { task_id: *task_id, rerun_of: *rerun_of }).collect(),
         not_requeued: first(&rollback.not_requeued, limit),
-        affected,
-        total,
-        next_cursor: call.app.walks.next(&page, &scope(&rollback.checkpoint.id), shown, total),
-        limit,
     };
     Ok(reply::json(StatusCode::OK, &wire))
 }

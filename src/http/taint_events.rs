@@ -109,13 +109,7 @@ pub(super) async fn list(call: Call) -> Reply {
         cascade: query.one("cascade_id"),
     };
     let scope = format!("taint events {filter:?}");
-    let from = query.one("cursor").and_then(|cursor| {
-        let place = cursor::decode(&scope, &cursor).and_then(|bytes| decode(&bytes));
-        if place.is_none() {
-            query.wrong("cursor", cursor::MISMATCH);
-        }
-        place
-    });
+    let from = query.cursor(&scope, |place| decode(&place));
     query.finish()?;
     let engine = &call.app.engine;
     let wanted = filter.artifact.clone();

@@ -67,16 +67,11 @@ fn parent(query: &mut Query, id: &str) -> Option<TaskId> {
 
 fn start(query: &mut Query, scope: &str) -> (PageStart, Option<usize>) {
     let offset = query.number("offset", 0..=u64::MAX);
-    let cursor = query.one("cursor");
-    if cursor.is_some() && offset.is_some() {
+    if query.has("cursor") && offset.is_some() {
         query.wrong("offset", "can't be given with a cursor");
     }
-    if let Some(cursor) = cursor {
-        let place = cursor::decode(scope, &cursor).and_then(|bytes| bytes.try_into().ok());
-        if place.is_none() {
-            query.wrong("cursor", cursor::MISMATCH);
-        }
-        return (PageStart::After(TaskId::from_bytes(place.unwrap_or_default())), None);
+    if let Some(place) = query.cursor(scope, |place| place.try_into().ok()) {
+        return (PageStart::After(TaskId::from_bytes(place)), None);
     }
     let offset = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
     (PageStart::Offset(offset), Some(offset))

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::cascades::{self, ChangeWire, Counts, MAX_REASON_BYTES, Summary, first};
+use super::cascades::{self, AffectedWire, Counts, MAX_REASON_BYTES, Summary, first};
 use super::cursor;
 use super::entries::Entries;
 use super::problem::Problem;
@@ -92,13 +92,7 @@ pub(super) async fn get(call: Call) -> Reply {
     let scope = format!("cascade {cascade_id}");
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
-    let after = query.one("cursor").and_then(|cursor| {
-        let place = cursor::decode_number(&scope, &cursor);
-        if place.is_none() {
-            query.wrong("cursor", cursor::MISMATCH);
-        }
-        place
-    });
+    let after = query.cursor(&scope, cursor::number);
     query.finish()?;
     let found = call.app.engine.cascade_summary(cascade_id.clone(), Seq(after.unwrap_or(0)), limit).await?;
     let CascadeSummary { steps, mut next, count, standing, invalidated } =
@@ -174,17 +168,9 @@ pub(super) struct UndoneWire<'a> {
     /// The first projects whose records change.
     #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<String>,
-    /// Records whose flag changes: a page.
-    #[schema(value_type = Vec<ChangeWire<'static>>)]
-    affected: Entries,
-    /// How many records change.
-    total: usize,
-    /// For `GET /cascades/{id}/affected`; null where there is no more.
-    next_cursor: Option<String>,
-    /// Most entries of a list.
-    limit: usize,
-    /// A list ends before its end: `affected` goes on with the cursor.
-    truncated: bool,
+    /// Records whose flag changes.
+    #[serde(flatten)]
+    affected: AffectedWire,
 }
 
 /// The scope of cursors behind the answer.
@@ -203,13 +189,10 @@ pub(super) async fn clear(mut call: Call) -> Reply {
     let Undone { cascade_id, graph, step, facts, verdicts, checkpoints } = call.app.engine.undo(request).await?;
     let page = Walks::first(Found { graph: graph.into(), what: What::Changes(step.flags) });
     let summary = cascades::summary_of_committed(page.found.clone(), limit).await;
-    let is_cut = summary.is_cut();
+    let is_cut = summary.is_cut() || verdicts.len().max(checkpoints.len()) > limit;
     let Summary { counts, max_depth, tasks, projects } = summary;
-    let total = cascades::changes(&page).len();
-    let (affected, shown) = cascades::entries(&page, limit);
     let wire = UndoneWire {
-        truncated: affected.is_truncated() || is_cut || verdicts.len().max(checkpoints.len()) > limit,
-        next_cursor: call.app.walks.next(&page, &scope(&cascade_id), shown, total),
+        affected: AffectedWire::new(&call, &page, &scope(&cascade_id), limit).or_cut(is_cut),
         cascade_id: &cascade_id,
         dry_run,
         facts,
@@ -219,9 +202,6 @@ pub(super) async fn clear(mut call: Call) -> Reply {
         checkpoints: first(&checkpoints, limit),
         tasks,
         projects,
-        affected,
-        total,
-        limit,
     };
     Ok(reply::json(StatusCode::OK, &wire))
 }

@@ -140,12 +140,7 @@ pub(super) struct Place {
 
 /// The place that the query's cursor names, if it has one.
 pub(super) fn place(query: &mut Query, scope: &str) -> Option<Place> {
-    let text = query.one("cursor")?;
-    let place = cursor::decode(scope, &text).and_then(|bytes| decode(&bytes));
-    if place.is_none() {
-        query.wrong("cursor", cursor::MISMATCH);
-    }
-    place
+    query.cursor(scope, |place| decode(&place))
 }
 
 fn decode(bytes: &[u8]) -> Option<Place> {
