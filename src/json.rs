@@ -227,7 +227,9 @@ fn doubled(raw: &[u8]) -> Vec<FieldError> {
 /// Reads a value, taking out what is wrong until the rest can be read.
 fn repair<T: DeserializeOwned>(mut value: Value, base: &str) -> (Option<T>, Vec<FieldError>) {
     let mut errors = Vec::new();
-    find_nuls(&value, base, &mut errors);
+    if has_nul(&value) {
+        find_nuls(&value, base, &mut errors);
+    }
     while errors.len() < MAX_ERRORS {
         let result: Result<Object<T>, _> = serde_path_to_error::deserialize(whole::Whole(&value));
         let error = match result {
@@ -295,8 +297,21 @@ fn readable(message: &str) -> String {
 
 fn nuls(value: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    find_nuls(value, "", &mut errors);
+    if has_nul(value) {
+        find_nuls(value, "", &mut errors);
+    }
     errors
+}
+
+/// Whether a text or key of a value contains U+0000. Depth is limited before, so
+/// that this may recurse.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(object) => object.iter().any(|(key, item)| key.contains('\0') || has_nul(item)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Depth is limited before, so that this may recurse.

@@ -24,11 +24,8 @@ fn settings(hot_bytes: usize) -> Settings {
     let day = Duration::from_hours(24);
     Settings {
         policy: Policy::default(),
-        router: Router {
-            rules: Vec::new(),
-            default_domain: Domain::new("code-general").expect("a domain"),
-            default_tier: tier(),
-        },
+        router: Router::new(Vec::new(), Domain::new("code-general").expect("a domain"), tier())
+            .expect("a router without keywords"),
         tiers: vec![tier()],
         default_priority: Priority::Normal,
         default_qa_profile: QaProfile::new("none").expect("a profile"),

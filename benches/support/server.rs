@@ -73,8 +73,13 @@ impl Process {
 
     /// The same with more settings, as its environment.
     pub(crate) fn start_with(dir: &Path, environment: &[(&str, String)]) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_dats")), dir, environment)
+    }
+
+    /// The same with another build of the service.
+    pub(crate) fn start_program(program: &Path, dir: &Path, environment: &[(&str, String)]) -> Self {
         let started = Stopwatch::start();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dats"))
+        let mut child = Command::new(program)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir)
@@ -101,6 +106,23 @@ impl Process {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
         let kib: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
         kib / 1024
+    }
+
+    /// The processor time it has used so far, of all its threads.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running process");
+        // The name of the program, in brackets, may hold spaces: fields are counted behind it.
+        let fields = stat.rsplit_once(')').expect("a name in brackets").1;
+        let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        // A tick is 10 ms on every Linux that the service runs on (USER_HZ).
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
+    /// The bytes it has had written to the disk so far, as the system counts them.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).expect("a running process");
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|text| text.parse().ok()).expect("a count of bytes")
     }
 }
 

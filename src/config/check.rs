@@ -231,7 +231,11 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
     let default_tier = reader.parsed("routing.default_tier", &one_of(tiers), |name| find(tiers, name));
     let default_domain = reader.parsed("routing.default_domain", NAME, |name| Domain::new(name).ok());
     let rules = rules::read(reader, tiers);
-    let router = Router { rules, default_domain: default_domain?, default_tier: default_tier? };
+    let router = Router::new(rules, default_domain?, default_tier?);
+    if router.is_none() {
+        reader.refuse("routing.rules", reader.node("routing.rules"), "keywords of less than a gigabyte in all");
+    }
+    let router = router?;
     Some(Routing {
         agent,
         rag,

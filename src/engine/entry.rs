@@ -122,7 +122,7 @@ impl Machine {
         if let Some(entry) = self.changed.remove(&id) {
             return Ok(Some(entry));
         }
-        if let Some((mut task, Submitted { fixed, may_name_inputs })) = self.open.get(id)? {
+        if let Some((mut task, Submitted { fixed, may_name_inputs })) = self.open.take(id)? {
             self.with_parked(&mut task);
             return Ok(Some(Entry { task, fixed: Known::at(fixed), may_name_inputs }));
         }

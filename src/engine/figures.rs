@@ -51,6 +51,9 @@ pub struct Figures {
     pub writer_busy_micros: u64,
     /// The longest commit since the start, in milliseconds.
     pub longest_commit_ms: u64,
+    /// Longest time that the writer took for a group beside making it durable, in
+    /// microseconds: what follows is decided no sooner.
+    pub longest_step_micros: u64,
     /// Commands that wait for the writer.
     pub queued_commands: u64,
     /// Events taken since the start, by outcome: applied, stale, parked, duplicate.

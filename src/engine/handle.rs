@@ -242,9 +242,11 @@ impl Engine {
             (&mut unclaimed.answer).await.unwrap_or(Err(Error::ShuttingDown))?
         };
         unclaimed.leases = grants.iter().map(|grant| grant.lease.id).collect();
-        // Mostly the tables have it by now; else another thread waits for them.
-        let granted = match self.read.store.view_now()? {
-            Some(view) => outgoing::granted(&view, &grants)?,
+        // What a lease needs is mostly in the tables since the submission; else another
+        // thread waits for them.
+        let now = guarded(|| outgoing::granted_now(&self.read.store.view_of_tables()?, &grants))?;
+        let granted = match now {
+            Some(granted) => granted,
             None => self.read(move |side| outgoing::granted(&side.store.view()?, &grants)).await?,
         };
         // Those that the answer has no room for are given back.

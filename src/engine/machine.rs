@@ -77,6 +77,8 @@ pub(super) struct Machine {
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
     pub(super) cold: Vec<TaskId>,
+    /// Open tasks from before the start in a phase that the configured bus does not know.
+    pub(super) of_other_bus: Vec<TaskId>,
     /// The wall clock was set: from which moment on the answers of tasks that wait
     /// for one still show it by the old clock.
     pub(super) show_again_from: Option<Moment>,
@@ -140,6 +142,7 @@ impl Machine {
             ),
             group: Group::default(),
             cold: recovered.open.iter().map(|task| task.id).collect(),
+            of_other_bus: Vec::new(),
             show_again_from: None,
             clocks_found: recovered.clocks.last,
             cancelled: Vec::new(),
@@ -170,6 +173,9 @@ impl Machine {
                 machine.lines.admission.occupy(&task.project);
             }
             machine.lines.enter_new(&task);
+            if !task.fits(machine.settings.policy.bus) {
+                machine.of_other_bus.push(task.id);
+            }
             machine.open.insert(task.id, Submitted::UNREAD, &row.bytes);
             machine.keep_given_inputs(&task, true);
         })?;
@@ -457,12 +463,13 @@ impl Machine {
                 Known::No | Known::Hot | Known::Large => None,
             };
             publication.answers.push((id, ended, compact));
+            self.keep_given_inputs(&task, may_name_inputs);
             if ended {
                 self.open.remove(id);
             } else {
                 self.open.insert(id, Submitted { fixed: fixed.place(), may_name_inputs }, &row);
+                self.open.keep_decoded(task);
             }
-            self.keep_given_inputs(&task, may_name_inputs);
         }
         for project in group.counted {
             let counters = self.projects.get(&project).map_or(Counters::default(), |state| state.counters);

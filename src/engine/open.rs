@@ -3,6 +3,9 @@
 //!
 //! There can be millions of them, so the map must never grow in one step.
 
+use std::collections::{HashMap, VecDeque};
+
+use super::hot::IdHash;
 use super::sharded::ShardedMap;
 use crate::store::{self, OpenRow};
 use crate::task::{Task, TaskId};
@@ -52,11 +55,21 @@ impl Submitted {
     }
 }
 
+/// Decoded tasks that are kept, at most.
+const DECODED: usize = 4096;
+/// Tasks with larger rows are not kept decoded.
+const DECODED_ROW_BYTES: usize = 1024;
+
 /// The open tasks as of the last commit.
 #[derive(Debug, Default)]
 pub(super) struct OpenTasks {
     /// The row of each, behind one byte for [`Submitted`].
     tasks: ShardedMap<TaskId, Box<[u8]>>,
+    /// Some of those that a worker has, decoded: they will be changed again soon.
+    decoded: HashMap<TaskId, Task, IdHash>,
+    /// The ids of `decoded` in the order in which they were kept, and ids that have
+    /// left it since.
+    kept: VecDeque<TaskId>,
 }
 
 impl OpenTasks {
@@ -71,17 +84,48 @@ impl OpenTasks {
         bytes.push(submitted.code());
         bytes.extend_from_slice(row);
         self.tasks.insert(id, bytes.into_boxed_slice());
+        self.decoded.remove(&id);
+    }
+
+    /// Keeps a task decoded beside its row, which was inserted just now, where it will
+    /// probably be changed again soon: when a worker has it.
+    pub(super) fn keep_decoded(&mut self, task: Task) {
+        let row = self.entry(task.id).map_or(&[][..], |(_, row)| row);
+        debug_assert_eq!(store::open_task(row).ok().as_ref(), Some(&task), "the row and the task differ");
+        if task.open_attempt().is_none() || row.len() > DECODED_ROW_BYTES {
+            return;
+        }
+        self.kept.push_back(task.id);
+        self.decoded.insert(task.id, task);
+        // Each id of `decoded` is among those of `kept`, so this ends.
+        while self.decoded.len() > DECODED || self.kept.len() > 2 * DECODED {
+            let Some(oldest) = self.kept.pop_front() else { break };
+            self.decoded.remove(&oldest);
+        }
     }
 
     /// Removes a task that has ended.
     pub(super) fn remove(&mut self, id: TaskId) {
         self.tasks.remove(&id);
+        self.decoded.remove(&id);
     }
 
-    /// Decodes a task.
+    /// A task as it is, decoded.
     pub(super) fn get(&self, id: TaskId) -> Result<Option<(Task, Submitted)>, store::Error> {
         let Some((submitted, row)) = self.entry(id) else { return Ok(None) };
-        Ok(Some((store::open_task(row)?, submitted)))
+        let task = match self.decoded.get(&id) {
+            Some(task) => task.clone(),
+            None => store::open_task(row)?,
+        };
+        Ok(Some((task, submitted)))
+    }
+
+    /// As [`Self::get`], for a task that is to be changed: it is not kept decoded any more.
+    pub(super) fn take(&mut self, id: TaskId) -> Result<Option<(Task, Submitted)>, store::Error> {
+        let decoded = self.decoded.remove(&id);
+        let Some((submitted, row)) = self.entry(id) else { return Ok(None) };
+        let task = decoded.map_or_else(|| store::open_task(row), Ok)?;
+        Ok(Some((task, submitted)))
     }
 
     /// Replaces what is known of the submission of a task.

@@ -12,7 +12,7 @@ use super::readers::ChangePage;
 use super::routing::TakenRouting;
 use super::turns::Grant;
 use crate::store::{self, LogEntry, PageBudget, View};
-use crate::task::{Change, End, Findings, RecordId, Seq, Submission, Task, TaskId, Timestamp};
+use crate::task::{Change, End, Findings, RecordId, Seq, Submission, Task, TaskId};
 
 /// Most log entries that one page looks at.
 const MAX_LOOKED_AT: usize = 1024;
@@ -108,7 +108,10 @@ fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>
         Change::Ready { attempt, tier, domain, previous } => {
             let Some(task) = view.task(task)? else { return Ok(None) };
             let qa_profile = task.qa_profile.to_string();
-            let mut data = ready_data(view, &task, submission, *attempt, *previous)?;
+            let context = context(view, &task, *previous)?;
+            let project = view.project(&task.project)?;
+            let constitution = || project.and_then(|project| project.constitution);
+            let mut data = ready_data(&task, submission, *attempt, &context, constitution);
             let timeout_seconds = task.timeout_seconds;
             let chosen = json!({
                 "tier": tier, "domain": domain, "qa_profile": qa_profile, "timeout_seconds": timeout_seconds,
@@ -147,32 +150,65 @@ fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>
 /// What a worker gets for the leases that it was given, in order: it ends at about
 /// [`store::PAGE_BYTES`], after at least one of them.
 pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
+    let data = |grant: &Grant| {
+        let submission = view.submission(grant.task.id)?;
+        let context = context(view, &grant.task, grant.task.newest_record())?;
+        Ok(Some(leased_task(grant, submission.as_ref(), &context)))
+    };
+    Ok(granted_with(grants, data)?.unwrap_or_default())
+}
+
+/// As [`granted`], from tables that may lag the journal; `None` where they may lack
+/// something.
+///
+/// A task without context needs its submission alone, which never changes once it
+/// is in the tables.
+pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Granted>>> {
+    if grants.iter().any(|grant| has_context(&grant.task)) {
+        return Ok(None);
+    }
+    let (submissions, empty) = (view.submissions()?, json!({}));
+    let data = |grant: &Grant| {
+        let submission = submissions.get(grant.task.id)?;
+        Ok(submission.map(|submission| leased_task(grant, Some(&submission), &empty)))
+    };
+    granted_with(grants, data)
+}
+
+/// Leases with the data of their tasks; `None` where `data` has none of one.
+fn granted_with(
+    grants: &[Grant],
+    data: impl Fn(&Grant) -> Stored<Option<Bytes>>,
+) -> Stored<Option<Vec<Granted>>> {
     let mut budget = PageBudget::new(usize::MAX);
     let mut granted = Vec::with_capacity(grants.len());
-    for Grant { lease, until, deadline, task } in grants {
-        let task = store::guarded(|| ready_data_of_task(view, task, *deadline))?;
+    for grant in grants {
+        let Some(task) = store::guarded(|| data(grant))? else { return Ok(None) };
         if !budget.admit(task.len()) {
             break;
         }
-        granted.push(Granted { lease: lease.id, until: *until, task });
+        granted.push(Granted { lease: grant.lease.id, until: grant.until, task });
     }
-    Ok(granted)
+    Ok(Some(granted))
 }
 
-/// The data of `task.ready` for a worker that has leased the task.
-/// `deadline` is when its execution has lasted too long, by the wall clock.
-fn ready_data_of_task(view: &View, task: &Task, deadline: Timestamp) -> Stored<Bytes> {
-    let submission = view.submission(task.id)?;
-    let mut data = ready_data(view, task, submission.as_ref(), task.attempts(), task.newest_record())?;
+/// Whether [`context`] can be anything but empty.
+fn has_context(task: &Task) -> bool {
+    task.parent.is_some() || !task.depends_on.is_empty() || task.has_findings || task.newest_record().is_some()
+}
+
+fn leased_task(grant: &Grant, submission: Option<&Submission>, context: &Value) -> Bytes {
+    let task = &grant.task;
+    let mut data = ready_data(task, submission, task.attempts(), context, || grant.constitution.clone());
     let resolved = json!({
         "tier": task.tier,
         "domain": task.domain,
         "qa_profile": task.qa_profile,
-        "deadline": deadline.to_string(),
+        "deadline": grant.deadline.to_string(),
         "timeout_seconds": task.timeout_seconds,
     });
     merge(&mut data, resolved);
-    Ok(Bytes::from(data.to_string()))
+    Bytes::from(data.to_string())
 }
 
 fn merge(data: &mut Value, more: Value) {
@@ -182,20 +218,20 @@ fn merge(data: &mut Value, more: Value) {
 }
 
 /// What an attempt's `task.ready` says beside the choices of its task.
+/// `constitution` is that of the project, for a task that has none of its own.
 fn ready_data(
-    view: &View,
     task: &Task,
     submission: Option<&Submission>,
     attempt: u32,
-    previous: Option<RecordId>,
-) -> Stored<Value> {
+    context: &Value,
+    constitution: impl FnOnce() -> Option<String>,
+) -> Value {
     let Some(submission) = submission else {
-        return Ok(json!({ "task_id": task.id.to_string(), "attempt": attempt }));
+        return json!({ "task_id": task.id.to_string(), "attempt": attempt });
     };
     let mut inputs = submission.options.inputs.clone();
     inputs.extend(task.inputs.iter().filter(|input| !submission.options.inputs.contains(input)).cloned());
-    let project = view.project(&submission.project)?;
-    let constitution = submission.constitution_override.clone().or(project.and_then(|project| project.constitution));
+    let constitution = submission.constitution_override.clone().or_else(constitution);
     let mut data = json!({
         "task_id": task.id.to_string(),
         "project_id": submission.project,
@@ -203,14 +239,14 @@ fn ready_data(
         "attempt": attempt,
         "execution_mode": submission.execution_mode,
         "inputs": inputs,
-        "context": context(view, task, previous)?,
+        "context": context,
         "parent_id": task.parent.map(|parent| parent.to_string()),
         "constitution": constitution.as_deref().and_then(parsed),
     });
     if let Some(traceparent) = &submission.traceparent {
         merge(&mut data, json!({ "traceparent": traceparent }));
     }
-    Ok(data)
+    data
 }
 
 /// What may help a worker: where the task comes from, what its dependencies

@@ -27,6 +27,10 @@ const MIB: u64 = 1024 * 1024;
 /// A commit that takes this long is worth a line in the log.
 const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// What readers use without ever waiting for the writer.
 #[derive(Debug)]
 pub(super) struct ReadSide {
@@ -48,6 +52,7 @@ pub(super) struct ReadSide {
     commands: AtomicU64,
     busy_micros: AtomicU64,
     longest_commit_ms: AtomicU64,
+    longest_step_micros: AtomicU64,
     /// Commits that removed tasks.
     removals: AtomicU64,
     /// The number of the last commit that is in the tables.
@@ -84,6 +89,7 @@ impl ReadSide {
             commands: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
             longest_commit_ms: AtomicU64::new(0),
+            longest_step_micros: AtomicU64::new(0),
             removals: AtomicU64::new(0),
             published,
             lists_changes,
@@ -188,9 +194,11 @@ impl ReadSide {
         figures.estimates = machine.estimates;
     }
 
-    pub(super) fn note_group(&self, commands: u64, busy: Duration) {
+    /// Counts a group that took `busy`, of which `committing` went by until it was durable.
+    pub(super) fn note_group(&self, commands: u64, busy: Duration, committing: Duration) {
         self.commands.fetch_add(commands, Ordering::Relaxed);
-        self.busy_micros.fetch_add(u64::try_from(busy.as_micros()).unwrap_or(0), Ordering::Relaxed);
+        self.busy_micros.fetch_add(micros(busy), Ordering::Relaxed);
+        self.longest_step_micros.fetch_max(micros(busy.saturating_sub(committing)), Ordering::Relaxed);
     }
 
     /// Everybody waits for a commit: one that takes long should not have to
@@ -208,6 +216,7 @@ impl ReadSide {
         Figures {
             commands: self.commands.load(Ordering::Relaxed),
             longest_commit_ms: self.longest_commit_ms.load(Ordering::Relaxed),
+            longest_step_micros: self.longest_step_micros.load(Ordering::Relaxed),
             writer_busy_micros: self.busy_micros.load(Ordering::Relaxed),
             store_bytes: self.store.file_bytes(),
             hot_tasks: u64::try_from(self.hot.len()).unwrap_or(u64::MAX),

@@ -19,6 +19,8 @@ pub(super) struct Grant {
     pub(super) until: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) task: Task,
+    /// The constitution of its project.
+    pub(super) constitution: Option<String>,
 }
 
 impl Machine {
@@ -41,7 +43,9 @@ impl Machine {
         });
         Ok(task.zip(lease).map(|(task, (lease, deadline))| {
             let (until, deadline) = (now.calendar(lease.until), now.calendar(deadline));
-            Grant { lease, until, deadline, task }
+            let project = self.projects.get(&task.project);
+            let constitution = project.and_then(|state| state.project.constitution.clone());
+            Grant { lease, until, deadline, task, constitution }
         }))
     }
 
@@ -69,11 +73,7 @@ impl Machine {
     /// one that it knows: after a start on another bus, or an upgrade. For the
     /// start, before anybody else sees the store.
     pub(super) fn change_bus(&mut self, now: Now) -> Stored<()> {
-        let bus = self.settings.policy.bus;
-        let mut changing = Vec::new();
-        for id in self.open_ids() {
-            changing.extend(self.find_open(id)?.filter(|task| !task.fits(bus)).map(|task| task.id));
-        }
+        let mut changing = std::mem::take(&mut self.of_other_bus);
         if changing.is_empty() {
             return Ok(());
         }

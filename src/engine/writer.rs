@@ -79,6 +79,8 @@ pub(super) struct Writer {
     clocks_seen: Now,
     /// Nothing may be written: the disk is full.
     is_out_of_room: bool,
+    /// What of the group under way went by until its commits were durable.
+    committing: Duration,
 }
 
 impl Writer {
@@ -101,6 +103,7 @@ impl Writer {
             clocks_kept: if found == Now::default() { clocks } else { found },
             clocks_seen: clocks,
             is_out_of_room: false,
+            committing: Duration::ZERO,
         })
     }
 
@@ -151,7 +154,7 @@ impl Writer {
             self.flush_if_wanted()?;
             let took = started.elapsed();
             self.commands.observe(&taken, took);
-            self.read.note_group(taken.commands, took);
+            self.read.note_group(taken.commands, took, std::mem::take(&mut self.committing));
             if stop {
                 return self.finish();
             }
@@ -291,6 +294,7 @@ impl Writer {
         let stopwatch = Stopwatch::start();
         self.read.progress.writer.enter(Doing::Committing);
         let durable = batch.make_durable(&self.machine.store, now)?;
+        self.committing += stopwatch.elapsed();
         self.machine.recent.keep(&self.machine.store, &durable);
         // Answers leave before the tables have what they tell of, since who asks
         // the tables waits for it. Nothing up to `take` may open a view here.

@@ -36,6 +36,11 @@ impl Collector for EngineFigures {
             ("log_tail", "The oldest position the log still has", figures.tail),
             ("engine_queued_commands", "Commands that wait for the writer", figures.queued_commands),
             ("engine_longest_commit_milliseconds", "The longest commit since the start", figures.longest_commit_ms),
+            (
+                "engine_longest_step_microseconds",
+                "The longest time since the start that the writer took for a group of commands beside its commit",
+                figures.longest_step_micros,
+            ),
             ("dead_letters", "Events that could not be taken", figures.dead_letters.kept),
             ("dead_letter_bytes", "Bytes of the events that could not be taken", figures.dead_letters.bytes),
             ("store_bytes", "Size of the store's file", figures.store_bytes),

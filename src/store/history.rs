@@ -6,10 +6,11 @@
 //! the place that a count gives. Where ordinals are missing between two rows, entries
 //! were left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
+use super::batch::TaskRow;
 use super::codec::{decode, decode_with_rest};
 use super::read::View;
 use super::tables::{self, Bytes, IdSeq, id_then, number_after_id};
@@ -46,10 +47,13 @@ pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(
     if tasks.is_empty() {
         return Ok(());
     }
+    let is_new = |row: &&TaskRow| row.before.is_none();
+    let new: HashSet<TaskId> = run.iter().flat_map(|batch| &batch.tasks).filter(is_new).map(|row| row.id).collect();
     let mut table = transaction.open_table(tables::HISTORY)?;
     for (task, entries) in tasks {
+        let is_new = new.contains(&task);
         let task = task.to_bytes();
-        let mut ordinal = next_ordinal(&table, task)?;
+        let mut ordinal = if is_new { 0 } else { next_ordinal(&table, task)? };
         for (seq, bytes) in entries {
             let mut row = Vec::with_capacity(bytes.len() + ORDINAL);
             row.extend_from_slice(bytes);

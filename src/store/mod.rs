@@ -26,6 +26,7 @@ mod journal;
 mod journal_file;
 mod letters;
 mod lineage;
+mod log;
 #[cfg(all(test, feature = "model"))]
 mod model;
 mod open;
@@ -57,7 +58,7 @@ pub use history::HistoryEntry;
 pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
 pub use page::{PAGE_BYTES, Page, PageBudget};
-pub use read::{Scan, ScanFilter, Sizes, StatusView, View};
+pub use read::{Scan, ScanFilter, Sizes, StatusView, SubmissionView, View};
 pub use readers::Place;
 pub use recent::Recent;
 pub use records::RecordPlace;

@@ -12,7 +12,7 @@ use super::contents::ContentFiles;
 use super::lineage::CascadeRow;
 use super::page::{Page, PageBudget, read_page};
 use super::recover::{TakenEvents, ended_as};
-use super::rows::{Counters, DeadLetter, LogEntry, Project, Record, log_entry, task_of_row};
+use super::rows::{Counters, DeadLetter, Project, Record, task_of_row};
 use super::tables::{self, id_after_number, number_of, then_id};
 use crate::task::{ArtifactId, Findings, Moment, ProjectId, RecordId, Seq, Status, Submission, Task, TaskId};
 
@@ -51,6 +51,25 @@ impl StatusView {
         };
         let Some(row) = self.submissions.get(&key)? else { return Ok(None) };
         Ok(Some((task, decode("submissions", row.value())?)))
+    }
+}
+
+/// What clients asked for: a table that is opened once for many reads.
+pub struct SubmissionView {
+    submissions: ReadOnlyTable<tables::Id, tables::Bytes>,
+}
+
+impl fmt::Debug for SubmissionView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubmissionView").finish_non_exhaustive()
+    }
+}
+
+impl SubmissionView {
+    /// What the client asked for; `None`: there is no such task.
+    pub fn get(&self, id: TaskId) -> Result<Option<Submission>, Error> {
+        let row = self.submissions.get(&id.to_bytes())?;
+        row.map(|row| decode("submissions", row.value())).transpose()
     }
 }
 
@@ -151,6 +170,11 @@ impl View {
         row.map(|row| decode("submissions", row.value())).transpose()
     }
 
+    /// As [`Self::submission`], for many of them.
+    pub fn submissions(&self) -> Result<SubmissionView, Error> {
+        Ok(SubmissionView { submissions: self.table(tables::SUBMISSIONS)? })
+    }
+
     /// Whether the task exists.
     pub fn has_task(&self, id: TaskId) -> Result<bool, Error> {
         Ok(self.table(tables::SUBMISSIONS)?.get(&id.to_bytes())?.is_some())
@@ -202,39 +226,6 @@ impl View {
             ids.extend(ProjectId::new(row?.0.value()));
         }
         Ok(ids)
-    }
-
-    /// The first position that the log still has, if it has any.
-    pub fn log_tail(&self) -> Result<Option<Seq>, Error> {
-        Ok(self.table(tables::LOG)?.first()?.map(|(key, _)| Seq(key.value())))
-    }
-
-    /// The log after a position, in order, at most `limit` entries.
-    pub fn log(
-        &self,
-        after: Seq,
-        limit: usize,
-    ) -> Result<impl Iterator<Item = Result<(Seq, LogEntry), Error>> + use<>, Error> {
-        let rows = self.table(tables::LOG)?.range(after.0.saturating_add(1)..)?.take(limit);
-        Ok(rows.map(|row| {
-            let (key, value) = row?;
-            Ok((Seq(key.value()), log_entry(value.value())?))
-        }))
-    }
-
-    /// The position before which the log's entries are older than `before`,
-    /// looking at no more than `limit` of them.
-    pub fn log_older_than(&self, before: Moment, limit: usize) -> Result<Option<Seq>, Error> {
-        let mut until = None;
-        for row in self.table(tables::LOG)?.iter()?.take(limit) {
-            let (key, value) = row?;
-            let entry = log_entry(value.value())?;
-            if entry.moment() >= before {
-                break;
-            }
-            until = Some(Seq(key.value()).next());
-        }
-        Ok(until)
     }
 
     /// A provenance record.

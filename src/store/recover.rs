@@ -125,9 +125,8 @@ impl TakenEvents {
 impl Recovered {
     pub(super) fn read(view: &View) -> Result<Self, Error> {
         let (last_commit_at, clocks) = (view.last_commit_at()?, view.clocks()?);
-        let log = view.table(tables::LOG)?;
-        let head = view.log_head()?.0;
-        let tail = log.first()?.map_or(head + 1, |(key, _)| key.value());
+        let head = view.log_head()?;
+        let tail = view.log_tail()?.unwrap_or(head.next());
         Ok(Self {
             open: open_tasks(view)?,
             parked: parked(view)?,
@@ -139,8 +138,8 @@ impl Recovered {
             stated: view.stated_records()?,
             automatic_checkpoints: automatic_checkpoints(view)?,
             checkpoint_progress: view.checkpoint_progress()?,
-            head: Seq(head),
-            tail: Seq(tail),
+            head,
+            tail,
             log_readers: view.log_readers()?,
             taken_events: view.taken_events(Seq(u64::MAX))?,
             idempotency: idempotency(view)?,

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::codec::{decode_added, decode_with_rest};
+use super::codec::decode_added;
 use crate::lineage::Relationship;
 use crate::task::{
     ArtifactId, Change, Domain, Moment, OutputArtifact, Phase, ProjectId, QaProfile, RecordId, RecordStatus, Seq,
@@ -32,19 +32,6 @@ pub struct LogEntry {
     /// here. It stands behind the row, in the log alone; zero where it does not.
     #[serde(skip)]
     pub observed: Moment,
-}
-
-/// A row of `log`: an entry, and the moment of its commit behind it (i64
-/// microseconds, little-endian), which rows of before lack.
-pub(super) fn log_entry(row: &[u8]) -> Result<LogEntry, Error> {
-    let (mut entry, rest): (LogEntry, _) = decode_with_rest("log", row)?;
-    entry.observed = rest.try_into().map_or(Moment::default(), |bytes| Moment::from_micros(i64::from_le_bytes(bytes)));
-    Ok(entry)
-}
-
-/// A row of `log` from its entry and the moment of its commit.
-pub(super) fn log_row(entry: &[u8], committed: Moment) -> Vec<u8> {
-    [entry, &committed.as_micros().to_le_bytes()].concat()
 }
 
 /// A row of `open_tasks` or `finished_tasks`.

@@ -13,12 +13,6 @@ use super::{Error, View, tables};
 use crate::task::{ProjectId, RecordId, Seq, TaskId, Tier};
 
 impl View {
-    /// The newest position of the log.
-    pub fn log_head(&self) -> Result<Seq, Error> {
-        let last = self.table(tables::LOG)?.last()?.map(|(key, _)| Seq(key.value()));
-        last.map_or_else(|| self.log_begin(), Ok)
-    }
-
     /// What the graph is built from of a record.
     pub fn lineage(&self, id: RecordId) -> Result<Option<LineageRow>, Error> {
         let row = self.table(tables::LINEAGE)?.get(&id.to_bytes())?;

@@ -69,8 +69,9 @@ pub(super) const CHAIN_RERUNS: TableDefinition<'_, (Id, Id), ()> = TableDefiniti
 /// history; lives as long as the task.
 pub(super) const HISTORY: TableDefinition<'_, IdSeq, Bytes> = TableDefinition::new("history");
 
-/// Position → `LogEntry`. Read by event streams and by the readers of
-/// `log_readers`; trimmed by age and by what these have taken.
+/// Position of the last entry of a row → some `LogEntry`s (see [`log`](super::log)).
+/// Read by event streams and by the readers of `log_readers`; trimmed by age and by
+/// what these have taken.
 pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
 
 /// Name of a reader of the log → `Place`: what it has taken. Read at start.

@@ -7,9 +7,8 @@ use redb::WriteTransaction;
 
 use super::batch::{Batch, Look, TaskRow};
 use super::changes::write_changes;
-use super::rows::log_row;
 use super::tables::{self, id_then, then_id};
-use super::{Error, chains, clocks, history};
+use super::{Error, chains, clocks, history, log};
 use crate::task::{Status, TaskId};
 
 /// Applies batches to the tables, in the order in which they became durable.
@@ -35,7 +34,8 @@ fn write(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
     write_submissions(run, transaction)?;
     write_tasks(run, transaction)?;
     write_parked(run, transaction)?;
-    write_log(run, transaction)?;
+    log::append(run, transaction)?;
+    history::append(run, transaction)?;
     for batch in run {
         batch.write_log_readers(transaction)?;
         batch.write_records(transaction)?;
@@ -136,20 +136,6 @@ fn write_parked(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Er
         }
     }
     Ok(())
-}
-
-fn write_log(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
-    if run.iter().all(|batch| batch.log.is_empty()) {
-        return Ok(());
-    }
-    let mut log = transaction.open_table(tables::LOG)?;
-    for batch in run {
-        let committed = batch.present().observed;
-        for row in &batch.log {
-            log.insert(row.seq.0, &log_row(&row.bytes, committed)[..])?;
-        }
-    }
-    history::append(run, transaction)
 }
 
 fn write_projects(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {

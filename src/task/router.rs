@@ -1,7 +1,7 @@
 //! The built-in router: a small rule table that gives a domain and a tier
 //! where a request names none.
 
-use memchr::memmem::Finder;
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 
 use super::id::{Domain, Tier};
 
@@ -23,16 +23,8 @@ pub struct Rule {
 
 /// Words that must follow one another in a description, whatever their case
 /// and what stands between them.
-#[derive(Debug, Clone)]
-pub struct Keyword(Finder<'static>);
-
-impl PartialEq for Keyword {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.needle() == other.0.needle()
-    }
-}
-
-impl Eq for Keyword {}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyword(String);
 
 impl Keyword {
     /// `None` for a text without any letter or digit, which would match
@@ -40,34 +32,62 @@ impl Keyword {
     #[must_use]
     pub fn new(words: &str) -> Option<Self> {
         let text = Words::of(words).text;
-        (text != " ").then(|| Self(Finder::new(&text).into_owned()))
+        (text != " ").then_some(Self(text))
     }
 }
 
 /// The rule table and what holds when no rule gives an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Router {
-    /// In order: the first rule that gives a domain gives the domain, the
-    /// first that gives a tier gives the tier.
-    pub rules: Vec<Rule>,
-    /// The domain without a matching rule.
-    pub default_domain: Domain,
-    /// The tier without a matching rule.
-    pub default_tier: Tier,
+    rules: Vec<Rule>,
+    default_domain: Domain,
+    default_tier: Tier,
+    /// Finds the keywords of all rules in one pass over a description.
+    keywords: AhoCorasick,
+    /// The rule of each keyword of `keywords`.
+    rule_of_keyword: Vec<usize>,
 }
 
+impl PartialEq for Router {
+    fn eq(&self, other: &Self) -> bool {
+        // The search for keywords follows from the rules.
+        let Self { rules, default_domain, default_tier, keywords: _, rule_of_keyword: _ } = self;
+        (rules, default_domain, default_tier) == (&other.rules, &other.default_domain, &other.default_tier)
+    }
+}
+
+impl Eq for Router {}
+
 impl Router {
+    /// A router with rules in order: the first one that gives a domain gives the
+    /// domain, the first one that gives a tier gives the tier. The defaults hold
+    /// where no rule that matches gives one.
+    ///
+    /// `None` where the keywords are too many to be searched for: about a gigabyte.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>, default_domain: Domain, default_tier: Tier) -> Option<Self> {
+        let all = rules.iter().enumerate();
+        let all = all.flat_map(|(rule, Rule { keywords, .. })| keywords.iter().map(move |keyword| (rule, keyword)));
+        let (rule_of_keyword, texts): (Vec<_>, Vec<_>) = all.map(|(rule, keyword)| (rule, &keyword.0)).unzip();
+        let keywords = AhoCorasickBuilder::new().build(texts).ok()?;
+        Some(Self { rules, default_domain, default_tier, keywords, rule_of_keyword })
+    }
+
     /// The domain and tier of a description.
     #[must_use]
     pub fn route(&self, description: &str) -> (Domain, Tier) {
-        let text = Words::of(description);
+        let words = Words::of(description);
+        let mut has_keyword = vec![false; self.rules.len()];
+        for found in self.keywords.find_overlapping_iter(&words.text) {
+            let rule = self.rule_of_keyword.get(found.pattern().as_usize());
+            if let Some(has_keyword) = rule.and_then(|rule| has_keyword.get_mut(*rule)) {
+                *has_keyword = true;
+            }
+        }
         let mut domain = None;
         let mut tier = None;
-        for rule in &self.rules {
-            if domain.is_some() && tier.is_some() {
-                break;
-            }
-            if text.matches(rule) {
+        for (rule, has_keyword) in self.rules.iter().zip(has_keyword) {
+            if words.fit(rule) && (has_keyword || rule.keywords.is_empty()) {
                 domain = domain.or(rule.domain.as_ref());
                 tier = tier.or(rule.tier.as_ref());
             }
@@ -111,11 +131,9 @@ impl Words {
         }
     }
 
-    fn matches(&self, rule: &Rule) -> bool {
-        let fits = rule.min_length.is_none_or(|min| self.length >= min)
-            && rule.max_length.is_none_or(|max| self.length <= max);
-        fits && (rule.keywords.is_empty()
-            || rule.keywords.iter().any(|keyword| keyword.0.find(self.text.as_bytes()).is_some()))
+    /// Whether their length is one that the rule matches.
+    fn fit(&self, rule: &Rule) -> bool {
+        rule.min_length.is_none_or(|min| self.length >= min) && rule.max_length.is_none_or(|max| self.length <= max)
     }
 }
 
@@ -147,15 +165,14 @@ mod tests {
 
     #[test]
     fn first_rule_that_says_something_wins() {
-        let router = Router {
-            rules: vec![
-                rule(&["readme", "user guide"], Some("documentation"), None),
-                rule(&["ui"], Some("ui-design"), Some("large")),
-                Rule { min_length: Some(60), ..rule(&[], None, Some("frontier")) },
-            ],
-            default_domain: Domain::new("code-general").unwrap(),
-            default_tier: Tier::new("small").unwrap(),
-        };
+        let rules = vec![
+            rule(&["readme", "user guide"], Some("documentation"), None),
+            rule(&["ui"], Some("ui-design"), Some("large")),
+            Rule { min_length: Some(60), ..rule(&[], None, Some("frontier")) },
+            rule(&["guide book", "book shop"], Some("fiction"), None),
+        ];
+        let (domain, tier) = (Domain::new("code-general").unwrap(), Tier::new("small").unwrap());
+        let router = Router::new(rules, domain, tier).unwrap();
         let expect = |text: &str, domain: &str, tier: &str| {
             assert_eq!(routed(&router, text), (domain.to_owned(), tier.to_owned()), "{text}");
         };
@@ -163,6 +180,7 @@ mod tests {
         expect("Write a README!", "documentation", "small");
         expect("a user-guide for the UI", "documentation", "large");
         expect("build a tool", "code-general", "small");
+        expect("no guide: book, shop", "fiction", "small");
         expect(&"long ".repeat(20), "code-general", "frontier");
         expect(&"länge ".repeat(12), "code-general", "frontier");
         expect(&"ä".repeat(59), "code-general", "small");

@@ -1,10 +1,15 @@
 //! Answers leave before the tables have what they tell of. Nobody who was
 //! answered may notice, wherever they look.
 
-use dats::engine::{Engine, PageStart, TaskFilter};
+use dats::clock::Clock;
+use dats::engine::{Engine, NewProject, PageStart, TaskFilter};
+use dats::store::Store;
 use dats::task::{Seq, Status, TaskId};
+use redb::backends::InMemoryBackend;
 
-use crate::support::fixtures::{artifact, event, lease_request, output_report, project, settings, submission, tier};
+use crate::support::fixtures::{
+    CACHE_BYTES, artifact, event, lease_request, output_report, project, settings, submission, tier,
+};
 use crate::support::service::Service;
 
 /// Clients at once, each with a project and a tier of its own.
@@ -69,6 +74,51 @@ async fn what_an_answer_told_of_is_found_everywhere() {
     let clients: Vec<_> = (0..CLIENTS).map(|client| tokio::spawn(watch(service.engine().clone(), client))).collect();
     for client in clients {
         client.await.unwrap();
+    }
+    service.restart();
+}
+
+/// A worker waits for its answer with empty hands; what it is told of a task is in
+/// the tables since its submission.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_does_not_wait_for_the_tables() {
+    let store = Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 22, CACHE_BYTES).unwrap();
+    let (engine, writer) = Engine::start(store.clone(), settings(), &Clock::new()).unwrap();
+    let mut early = false;
+    for _ in 0..100 {
+        let submitted = engine.submit(vec![submission("p", "d")], None).await.unwrap();
+        store.wait().unwrap();
+        let leased = engine.lease(lease_request("small", 1)).await.unwrap();
+        let data: serde_json::Value = serde_json::from_slice(&leased[0].task).unwrap();
+        assert_eq!(data["description"], "d");
+        // Batches gather while nobody wants to read from the tables.
+        early |= store.view_now().unwrap().is_none();
+        engine.cancel(submitted.results[0].as_ref().unwrap().task, None).await.unwrap();
+    }
+    assert!(early, "every lease was answered after the tables had it");
+    writer.stop().unwrap();
+}
+
+/// The tables do not have what the lease has to tell: it waits for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_tells_of_a_task_and_a_constitution_that_the_tables_do_not_have_yet() {
+    let service = Service::new(settings());
+    let engine = service.engine();
+    for turn in 0..50 {
+        let name = format!("p{turn}");
+        let new = NewProject {
+            id: project(&name),
+            name: None,
+            description: None,
+            qa_profile: None,
+            constitution: Some(format!("{{\"turn\":{turn}}}")),
+            max_concurrent: None,
+        };
+        engine.create_project(new).await.unwrap();
+        engine.submit(vec![submission(&name, "d")], None).await.unwrap();
+        let leased = engine.lease(lease_request("small", 1)).await.unwrap();
+        let data: serde_json::Value = serde_json::from_slice(&leased[0].task).unwrap();
+        assert_eq!((&data["project_id"], &data["constitution"]["turn"]), (&name.into(), &turn.into()));
     }
     service.restart();
 }

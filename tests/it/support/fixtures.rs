@@ -34,11 +34,8 @@ pub(crate) fn settings() -> Settings {
             review_timeout: None,
             ..Policy::default()
         },
-        router: Router {
-            rules: Vec::new(),
-            default_domain: Domain::new("code-general").expect("a domain"),
-            default_tier: tier("small"),
-        },
+        router: Router::new(Vec::new(), Domain::new("code-general").expect("a domain"), tier("small"))
+            .expect("a router without keywords"),
         tiers: vec![tier("small"), tier("large")],
         default_priority: Priority::Normal,
         default_qa_profile: QaProfile::new("consensus").expect("a profile"),

@@ -1,0 +1,293 @@
+//! What has a change cost or won? This build and another one in turn, in one
+//! run, each a process of its own on a data directory of its own, and the
+//! limits beside them: submissions with their processor time and the bytes
+//! that they write, status reads, whole lives.
+//!
+//! `DATS_BENCH_BEFORE`: the binary of the other version (required).
+//! `DATS_BENCH_PROGRAM`: the binary of this one (the one that was built).
+//! `DATS_BENCH_SECONDS` (10): for each side of each round.
+//! `DATS_BENCH_ROUNDS` (3).
+
+#[expect(dead_code, reason = "this bench needs a part of it")]
+mod support;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dats::clock::Stopwatch;
+use support::limits::{bare_hyper, without_storage};
+use support::load::{Connection, MakeRequest, Measured, get, post, run};
+use support::server::Process;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const DESCRIPTION: &str = "Create a Python function that calculates fibonacci numbers";
+const PROJECTS: u64 = 20;
+
+/// A build of the service and what was measured with it.
+struct Side {
+    name: &'static str,
+    program: PathBuf,
+}
+
+/// One round of submissions.
+#[derive(Debug, Clone)]
+struct Submissions {
+    measured: Measured,
+    processor_micros: f64,
+    bytes: f64,
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn main() {
+    // `cargo bench` hands over its own arguments; `cargo test --benches` says so.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let Some(before) = std::env::var_os("DATS_BENCH_BEFORE") else {
+        println!("versions: set DATS_BENCH_BEFORE to the binary of another version");
+        return;
+    };
+    let program = std::env::var_os("DATS_BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_dats").into());
+    let sides = [
+        Side { name: "before", program: PathBuf::from(before) },
+        Side { name: "this", program: PathBuf::from(program) },
+    ];
+    let seconds = Duration::from_secs(setting("DATS_BENCH_SECONDS", 10));
+    let rounds = usize::try_from(setting("DATS_BENCH_ROUNDS", 3)).expect("a small number");
+    let only = std::env::var("DATS_BENCH_ONLY").unwrap_or_default();
+    if only.is_empty() || only == "submissions" {
+        for connections in [64, 256] {
+            submissions(&sides, connections, seconds, rounds);
+        }
+    }
+    if only.is_empty() || only == "reads" {
+        status_reads(&sides, seconds, rounds);
+    }
+    if only.is_empty() || only == "lives" {
+        whole_lives(&sides, seconds, rounds);
+    }
+}
+
+fn float(number: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a figure needs no more than 52 bits")]
+    {
+        number as f64
+    }
+}
+
+fn median<T>(mut rounds: Vec<T>, of: impl Fn(&T) -> f64) -> T {
+    rounds.sort_by(|a, b| of(a).total_cmp(&of(b)));
+    rounds.swap_remove(rounds.len() / 2)
+}
+
+fn line(name: &str, measured: &Measured) -> String {
+    format!(
+        "  {name:22} {:>8.0} /s   p50 {:>9.1?}   p99 {:>9.1?}   worst {:>9.1?}   unexpected {}",
+        measured.per_second,
+        measured.quantile(0.5),
+        measured.quantile(0.99),
+        measured.quantile(1.0),
+        measured.unexpected
+    )
+}
+
+fn submission_request(number: u64) -> Vec<u8> {
+    let project = number % PROJECTS;
+    let body = format!("{{\"description\":\"{DESCRIPTION}\",\"project_id\":\"proj-{project}\"}}");
+    post("/api/v1/tasks", &body, "application/json")
+}
+
+/// Each round on an empty data directory, so that both sides hold the same.
+fn submissions(sides: &[Side; 2], connections: u64, span: Duration, rounds: usize) {
+    let make: MakeRequest = Arc::new(submission_request);
+    let limit = without_storage();
+    let mut limits = Vec::new();
+    let mut found: [Vec<Submissions>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        limits.push(run(limit, connections, span, 201, &make));
+        for (side, found) in sides.iter().zip(&mut found) {
+            found.push(submissions_once(side, connections, span, &make));
+        }
+    }
+    println!("\ndurable submissions, {connections} connections, medians of {rounds} rounds");
+    let limit = median(limits, |round| round.per_second);
+    println!("{}", line("without storage", &limit));
+    let [before, this] = found.map(|rounds| {
+        let rate = median(rounds.clone(), |round| round.measured.per_second).measured;
+        let processor_micros = median(rounds.clone(), |round| round.processor_micros).processor_micros;
+        let bytes = median(rounds, |round| round.bytes).bytes;
+        Submissions { measured: rate, processor_micros, bytes }
+    });
+    for (name, side) in [("before", &before), ("this", &this)] {
+        println!("{}", line(name, &side.measured));
+        println!(
+            "  {:22} {:.1} µs of processor time, {:.0} bytes written a submission",
+            "", side.processor_micros, side.bytes
+        );
+    }
+    ratio("rate to the same without storage", this.measured.per_second / limit.per_second, "at least 0.75");
+    ratio("rate to before", this.measured.per_second / before.measured.per_second, "");
+    ratio(
+        "p99 to before",
+        this.measured.quantile(0.99).as_secs_f64() / before.measured.quantile(0.99).as_secs_f64(),
+        "at most 1",
+    );
+    ratio(
+        "processor time to before",
+        this.processor_micros / before.processor_micros,
+        "at most 0.75 at 64 connections",
+    );
+    ratio("bytes written to before", this.bytes / before.bytes, "at most 0.6 at 64 connections");
+}
+
+fn ratio(name: &str, ratio: f64, target: &str) {
+    let target = if target.is_empty() { String::new() } else { format!(" (target: {target})") };
+    println!("  {name}: {ratio:.2}{target}");
+}
+
+fn submissions_once(side: &Side, connections: u64, span: Duration, make: &MakeRequest) -> Submissions {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let service = Process::start_program(&side.program, &dir.path().join("data"), &[]);
+    let (processor, bytes) = (service.processor_time(), service.bytes_written());
+    let measured = run(service.address, connections, span, 201, make);
+    // What was put off belongs to the submissions too.
+    std::thread::sleep(Duration::from_secs(3));
+    let count = float(measured.latency.len());
+    let processor = service.processor_time().checked_sub(processor).expect("time that goes on");
+    let bytes = service.bytes_written() - bytes;
+    Submissions { measured, processor_micros: processor.as_secs_f64() * 1e6 / count, bytes: float(bytes) / count }
+}
+
+/// Reads of tasks that a service has finished, each side on its own directory.
+fn status_reads(sides: &[Side; 2], span: Duration, rounds: usize) {
+    let dirs = sides.each_ref().map(|_| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory"));
+    let mut services = Vec::new();
+    for (side, dir) in sides.iter().zip(&dirs) {
+        let service = Process::start_program(&side.program, &dir.path().join("data"), &[]);
+        let ids = lives(service.address, setting("DATS_BENCH_TASKS", 200_000), Duration::MAX).0;
+        services.push((service, Arc::new(ids)));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let sample = runtime.block_on(async {
+        let (service, ids) = &services[1];
+        let mut connection = Connection::open(service.address).await;
+        connection.call(&get(&format!("/api/v1/tasks/{}", ids[ids.len() / 2]))).await.1.to_vec()
+    });
+    let length = sample.len();
+    let limit = bare_hyper(Bytes::from(sample));
+    let mut found: [Vec<Measured>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        let ids = services[1].1.clone();
+        found[0].push(run(limit, 64, span, 200, &read_request(ids)));
+        for (place, (service, ids)) in services.iter().enumerate() {
+            found[place + 1].push(run(service.address, 64, span, 200, &read_request(ids.clone())));
+        }
+    }
+    println!("\nstatus reads of {length} bytes, 64 connections, medians of {rounds} rounds");
+    let [limit, before, this] = found.map(|rounds| median(rounds, |round| round.per_second));
+    for (name, measured) in [("bare hyper", &limit), ("before", &before), ("this", &this)] {
+        println!("{}", line(name, measured));
+    }
+    ratio("rate to bare hyper", this.per_second / limit.per_second, "at least 0.85");
+    ratio("rate to before", this.per_second / before.per_second, "");
+}
+
+fn read_request(ids: Arc<Vec<String>>) -> MakeRequest {
+    Arc::new(move |number| {
+        let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        let place = usize::try_from(spread).unwrap_or(0) % ids.len();
+        get(&format!("/api/v1/tasks/{}", ids[place]))
+    })
+}
+
+fn whole_lives(sides: &[Side; 2], span: Duration, rounds: usize) {
+    let mut found: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (side, found) in sides.iter().zip(&mut found) {
+            let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+            let service = Process::start_program(&side.program, &dir.path().join("data"), &[]);
+            let (ids, took) = lives(service.address, u64::MAX, span);
+            found.push(float(u64::try_from(ids.len()).expect("a count")) / took.as_secs_f64());
+        }
+    }
+    println!("\nwhole lives (submit, lease, output, verdict) in batches, one connection, medians of {rounds} rounds");
+    let [before, this] = found.map(|rounds| median(rounds, |rate| *rate));
+    println!("  before {before:.0} /s, this {this:.0} /s");
+    ratio("rate to before", this / before, "at least 1.5");
+}
+
+/// Lets tasks live their whole lives until there are so many or the time is up.
+fn lives(address: SocketAddr, most: u64, span: Duration) -> (Vec<String>, Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut connection = Connection::open(address).await;
+        for project in 0..PROJECTS {
+            let body = format!("{{\"project_id\":\"proj-{project}\",\"max_concurrent\":10000}}");
+            call(&mut connection, &post("/api/v1/projects", &body, "application/json"), 201).await;
+        }
+        let started = Stopwatch::start();
+        let mut ids = Vec::new();
+        while u64::try_from(ids.len()).expect("a count") < most && started.elapsed() < span {
+            submit_batch(&mut connection, 1000).await;
+            finish_all(&mut connection, &mut ids).await;
+        }
+        (ids, started.elapsed())
+    })
+}
+
+async fn call(connection: &mut Connection, request: &[u8], status: u16) -> serde_json::Value {
+    let (found, body) = connection.call(request).await;
+    assert_eq!(found, status, "{}", String::from_utf8_lossy(body));
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+async fn submit_batch(connection: &mut Connection, count: u64) {
+    let task = |n: u64| {
+        let project = n % PROJECTS;
+        serde_json::json!({ "description": DESCRIPTION, "project_id": format!("proj-{project}"), "options": { "tier": "small" } })
+    };
+    let body = serde_json::json!({ "tasks": (0..count).map(task).collect::<Vec<_>>() }).to_string();
+    call(connection, &post("/api/v1/tasks/batch", &body, "application/json"), 200).await;
+}
+
+/// Leases whatever waits, hands in an output for each, and its verdict.
+async fn finish_all(connection: &mut Connection, finished: &mut Vec<String>) {
+    loop {
+        let body = "{\"worker_id\":\"bench\",\"max\":100,\"lease_seconds\":60,\"wait_seconds\":0}";
+        let answer = call(connection, &post("/api/v1/queues/small/lease", body, "application/json"), 200).await;
+        let leases = answer["leases"].as_array().cloned().unwrap_or_default();
+        if leases.is_empty() {
+            return;
+        }
+        let ids: Vec<String> =
+            leases.iter().map(|lease| lease["task"]["task_id"].as_str().expect("an id").to_owned()).collect();
+        let output = |id: &String| {
+            let artifact = format!("art-{id}");
+            let artifacts = [serde_json::json!({ "id": artifact, "type": "code", "path": "fibonacci.py" })];
+            serde_json::json!({
+                "specversion": "1.0", "type": "dats.task.output.created", "source": "/worker", "id": id,
+                "data": { "task_id": id, "artifact_id": artifact, "output": { "artifacts": artifacts },
+                          "model_used": "model-7b", "worker_id": "bench", "tokens_input": 120, "tokens_output": 800 }
+            })
+        };
+        let verdict = |id: &String| {
+            serde_json::json!({
+                "specversion": "1.0", "type": "dats.task.validated", "source": "/qa", "id": id,
+                "data": { "task_id": id, "artifact_id": format!("art-{id}"), "score": 0.9 }
+            })
+        };
+        for events in [ids.iter().map(output).collect::<Vec<_>>(), ids.iter().map(verdict).collect()] {
+            let body = serde_json::Value::from(events).to_string();
+            call(connection, &post("/api/v1/events", &body, "application/cloudevents-batch+json"), 200).await;
+        }
+        finished.extend(ids);
+    }
+}
