@@ -111,15 +111,19 @@ async fn records_and_walks() {
     let user = id(&dependents[0]);
     let (dependencies, _) = whole(&client, &format!("provenance/{user}/dependencies"), "dependencies", 9).await;
     assert_eq!(dependencies.len(), 1);
+    let firsts: Vec<String> = (0..6).map(|number| artifacts(&number.to_string(), 1).remove(0)).collect();
+    let inputs: Vec<&str> = firsts.iter().map(String::as_str).collect();
+    import(&client, &[record("sink", &inputs, &["sunk".to_owned()])]).await;
+    is_cut(&client, "provenance/sink/dependencies", "dependencies", 7).await;
     let tainted = client.post("provenance/root/taint?limit=1000", &json!({"reason": "bad"})).await;
     assert!(tainted.body.len() < super::PAGE_BYTES + 300_000, "{} bytes", tainted.body.len());
     let told = tainted.json();
-    assert_eq!((&told["total"], &told["truncated"]), (&json!(7), &json!(true)));
+    assert_eq!((&told["total"], &told["truncated"]), (&json!(8), &json!(true)));
     let shown = told["affected"].as_array().unwrap().len();
     let next = told["next_cursor"].as_str().unwrap();
     let rest = client.get(&format!("provenance/root/affected?limit=1000&cursor={next}")).await.json();
     let rest_of_it = rest["affected"].as_array().unwrap().len();
-    assert!(rest_of_it > 0 && (shown + rest_of_it == 7 || rest["truncated"] == json!(true)), "{shown} + {rest_of_it}");
+    assert!(rest_of_it > 0 && (shown + rest_of_it == 8 || rest["truncated"] == json!(true)), "{shown} + {rest_of_it}");
 }
 
 #[tokio::test]
@@ -130,12 +134,14 @@ async fn the_audit_trail() {
     for number in 0..150 {
         let reason = format!("{number} {reason}");
         for action in ["taint", "clear"] {
-            let answer = client.post(&format!("provenance/root/{action}"), &json!({"reason": reason})).await;
+            let said = json!({"reason": reason, "cascade_id": "c"});
+            let answer = client.post(&format!("provenance/root/{action}"), &said).await;
             assert_eq!(answer.status, 200, "{answer:?}");
         }
     }
     is_cut(&client, "taint-events", "taint_events", 300).await;
     is_cut(&client, "taint-events?artifact_id=root", "taint_events", 300).await;
+    is_cut(&client, "cascades/c", "steps", 300).await;
 }
 
 #[tokio::test]
