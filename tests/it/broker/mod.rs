@@ -1,5 +1,6 @@
 //! The service and a real `RabbitMQ`.
 
+mod commits;
 mod described;
 mod encryption;
 mod faults;

@@ -169,7 +169,8 @@ impl Server {
         }
     }
 
-    fn pids(&self) -> Vec<String> {
+    /// The ids of the processes that serve.
+    pub(crate) fn pids(&self) -> Vec<String> {
         let id = self.child.id();
         if !self.is_wrapped {
             return vec![id.to_string()];

@@ -1,6 +1,7 @@
 //! Faults at exact system calls of the real binary, by strace.
 
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
 use super::process::Setup;
 
@@ -20,6 +21,33 @@ pub(crate) fn faulty(setup: &Setup, injected: &str) -> Setup {
         &format!("inject={injected}"),
     ];
     setup.clone().under(&wrapper)
+}
+
+/// Makes system calls of a running process fail until it is dropped.
+pub(crate) struct Attached(Child);
+
+impl Attached {
+    /// Returns once the process, which has this id, is traced.
+    pub(crate) fn to(id: &str, injected: &str) -> Self {
+        let calls = injected.split_once(':').unwrap().0;
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", "/dev/null", "-p", id]);
+        command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={injected}")]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.contains("attached"), "{line}");
+        // It would end if nobody read what it goes on to say.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(child)
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Whether strace is there and may trace; says so where it is not.
