@@ -8,6 +8,7 @@
 
 use redb::backends::InMemoryBackend;
 use sha2::{Digest, Sha256};
+use shuttle::scheduler::RandomScheduler;
 use shuttle::sync::mpsc;
 use shuttle::thread;
 
@@ -20,6 +21,8 @@ const JOURNAL_BYTES: u64 = 2 * 8 * 4096;
 /// so that the writer has to wait for checkpoints too.
 const FILLER_BYTES: usize = 4 * 4096;
 const ORDERS: usize = 1000;
+/// The stack of a modelled thread: shuttle's own is too small for the database.
+const STACK_BYTES: usize = 4 << 20;
 
 fn content(number: u8) -> (Vec<u8>, [u8; 32]) {
     let content = vec![number; 100];
@@ -53,8 +56,15 @@ fn follow(store: &Store, batches: &mpsc::Receiver<Durable>) {
     }
 }
 
+/// Where the files of contents are: in memory where that is possible, since a sync to
+/// a disk takes much longer than all else here.
+fn directory() -> std::path::PathBuf {
+    let memory = std::path::PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
 fn hand_over() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in(directory()).unwrap();
     let backends = (InMemoryBackend::new(), InMemoryBackend::new());
     let store = Store::open_backends_beside(backends, JOURNAL_BYTES, 1 << 20, dir.path()).unwrap();
     let (tables, batches) = mpsc::sync_channel(2);
@@ -102,5 +112,7 @@ fn hand_over() {
 
 #[test]
 fn nothing_waits_for_ever_and_no_content_is_lost() {
-    shuttle::check_random(hand_over, ORDERS);
+    let mut config = shuttle::Config::new();
+    config.stack_size = STACK_BYTES;
+    shuttle::Runner::new(RandomScheduler::new(ORDERS), config).run(hand_over);
 }
