@@ -4,15 +4,15 @@
 //! positions of the log, and with them ids of events, a second time and for
 //! other events. So it gets an id of its own, and begins a new epoch.
 
-use std::fs::{self, File};
-use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use redb::backends::FileBackend;
-
+use super::cautious::Cautious;
 use super::changes::CommitNumber;
-use super::contents::{self, copy_files, sync_directory};
-use super::directory::{FILE, JOURNAL, generation, lock, make_journal};
+use super::contents::{self, copy_files};
+use super::directory::{FILE, JOURNAL, generation, lock, make_journal, system};
+use super::files::{copy_file, failed, sync_directory};
+use super::journal::JOURNAL_BYTES;
 use super::tables::{self, STORE_ID_KEY};
 use super::{Batch, Error, Store, Trim, guarded, upgrade};
 use crate::task::Now;
@@ -25,10 +25,11 @@ impl Store {
         let Some(dir) = self.dir() else { return Ok(0) };
         // From here on the file alone has everything.
         self.checkpoint()?;
-        let mut bytes = copy_file(&dir.join(FILE), &to.join(FILE))?;
-        make_journal(&to.join(JOURNAL), self.id(), self.tables().generation())?;
-        bytes += copy_files(&dir.join(contents::DIRECTORY), &to.join(contents::DIRECTORY))?;
-        sync_directory(to)?;
+        let files = self.files();
+        let mut bytes = copy_file(&**files, &dir.join(FILE), &to.join(FILE))?;
+        make_journal(files, &to.join(JOURNAL), JOURNAL_BYTES, self.id(), self.tables().generation())?;
+        bytes += copy_files(&**files, &dir.join(contents::DIRECTORY), &to.join(contents::DIRECTORY))?;
+        sync_directory(&**files, to)?;
         Ok(bytes)
     }
 
@@ -54,11 +55,12 @@ impl Store {
 }
 
 fn renew_id(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
-    let _lock = lock(dir)?;
+    let files = system();
+    let _lock = lock(&*files, dir)?;
     let path = dir.join(FILE);
-    let file = File::options().read(true).write(true).open(&path);
-    let file = file.map_err(|source| Error::Io { action: "open", path: path.clone(), source })?;
-    let backend = FileBackend::new(file)?;
+    let backend = files.open_storage(&path).map_err(failed("open", &path))?;
+    let backend = Cautious::over(backend, Arc::default());
+    backend.release().map_err(failed("open", &path))?;
     let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?;
     let transaction = database.begin_write()?;
     let id = uuid::Uuid::now_v7();
@@ -66,15 +68,7 @@ fn renew_id(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
     transaction.commit()?;
     // The journal of a copy has nothing. One of an earlier format names no store.
     if upgrade::format_of(&database)? == Some(tables::FORMAT) {
-        make_journal(&dir.join(JOURNAL), id, generation(&database)?)?;
+        make_journal(&files, &dir.join(JOURNAL), JOURNAL_BYTES, id, generation(&database)?)?;
     }
     Ok(database.close()?)
-}
-
-/// Copies a file, durably; its bytes.
-pub(super) fn copy_file(from: &Path, to: &Path) -> Result<u64, Error> {
-    let failed = |source: io::Error| Error::Io { action: "copy to", path: to.to_owned(), source };
-    let bytes = fs::copy(from, to).map_err(failed)?;
-    File::open(to).and_then(|file| file.sync_all()).map_err(failed)?;
-    Ok(bytes)
 }

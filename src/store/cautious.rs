@@ -27,7 +27,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
-use redb::backends::FileBackend;
 
 use super::room::{Room, is_full};
 
@@ -67,11 +66,8 @@ struct Kept {
 }
 
 impl Cautious {
-    pub(super) fn new(file: FileBackend, room: Arc<Room>) -> Self {
-        Self::over(Box::new(file), room)
-    }
-
-    fn over(file: Box<dyn StorageBackend>, room: Arc<Room>) -> Self {
+    /// Leaves a file as it is until it is released.
+    pub(super) fn over(file: Box<dyn StorageBackend>, room: Arc<Room>) -> Self {
         let (direct, grown) = (AtomicBool::new(false), AtomicBool::new(false));
         Self(Arc::new(Inner { file, room, direct, grown, kept: Mutex::default() }))
     }

@@ -1,5 +1,7 @@
 //! Tests of the file of the tables.
 
+use redb::backends::FileBackend;
+
 use super::*;
 
 #[test]
@@ -22,7 +24,7 @@ fn the_file_changes_when_it_is_released() {
     let path = tempfile::NamedTempFile::new().unwrap();
     let file = |write: bool| std::fs::OpenOptions::new().read(true).write(write).open(path.path()).unwrap();
     std::fs::write(path.path(), b"old content").unwrap();
-    let cautious = Cautious::new(FileBackend::new(file(true)).unwrap(), Arc::default());
+    let cautious = Cautious::over(Box::new(FileBackend::new(file(true)).unwrap()), Arc::default());
     cautious.set_len(14).unwrap();
     cautious.write(0, b"new").unwrap();
     let mut out = [9; 14];

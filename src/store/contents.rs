@@ -12,8 +12,8 @@
 //! under it. A look into the tables under it is one that does not wait.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::backup::copy_file;
+use super::files::{FileSystem, copy_file, failed, sync_directory};
 use super::read::View;
 use super::room::Room;
 use super::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +42,7 @@ const PIECE: usize = 64 * 1024;
 /// The files of a data directory.
 #[derive(Debug)]
 pub(super) struct ContentFiles {
+    files: Arc<dyn FileSystem>,
     dir: PathBuf,
     room: Arc<Room>,
     held: Mutex<Held>,
@@ -188,14 +189,9 @@ impl KeptContent {
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
-}
-
 impl ContentFiles {
-    pub(super) fn new(data_dir: &Path, room: Arc<Room>) -> Arc<Self> {
-        Arc::new(Self { dir: data_dir.join(DIRECTORY), room, held: Mutex::default() })
+    pub(super) fn new(files: Arc<dyn FileSystem>, data_dir: &Path, room: Arc<Room>) -> Arc<Self> {
+        Arc::new(Self { files, dir: data_dir.join(DIRECTORY), room, held: Mutex::default() })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -226,38 +222,35 @@ impl ContentFiles {
         // Another thread may have made the directory a moment ago: it is there,
         // and its entry is not durable yet.
         if !self.held().directories.contains(&sha256[0]) {
-            fs::create_dir_all(directory).map_err(failed("create", directory))?;
+            self.files.create_directory(directory).map_err(failed("create", directory))?;
             for made in [Some(self.dir.as_path()), self.dir.parent()].into_iter().flatten() {
-                sync_directory(made)?;
+                sync_directory(&*self.files, made)?;
             }
             self.held().directories.insert(sha256[0]);
         }
         // One that is there and whole may still be on its way to the disk,
         // written by another thread a moment ago: the directory is synced anyway.
-        if fs::read(&path).ok().as_deref() != Some(content) {
+        if self.files.read(&path).ok().as_deref() != Some(content) {
             let number = {
                 let mut held = self.held();
                 held.made += 1;
                 held.made
             };
             let unfinished = path.with_extension(format!("{number}{UNFINISHED}"));
-            let written = File::create(&unfinished).and_then(|mut file| {
-                file.write_all(content)?;
-                file.sync_all()
-            });
+            let written = self.files.write(&unfinished, content).and_then(|()| self.files.sync_file(&unfinished));
             let renamed = written
                 .map_err(failed("write", &unfinished))
-                .and_then(|()| fs::rename(&unfinished, &path).map_err(failed("rename", &unfinished)));
+                .and_then(|()| self.files.rename(&unfinished, &path).map_err(failed("rename", &unfinished)));
             if renamed.is_ok() {
                 self.room.spend(u64::try_from(content.len()).unwrap_or(u64::MAX));
             } else {
                 self.room.look();
                 // On a full disk half a file is in the way of others.
-                let _ = fs::remove_file(&unfinished);
+                let _ = self.files.remove(&unfinished);
             }
             renamed?;
         }
-        sync_directory(directory)?;
+        sync_directory(&*self.files, directory)?;
         if let Some(hold) = self.held().files.get_mut(&sha256) {
             hold.is_durable = true;
         }
@@ -268,7 +261,7 @@ impl ContentFiles {
     pub(super) fn open(&self, sha256: [u8; 32], length: u64) -> Result<KeptContent, Error> {
         let path = self.path(sha256);
         let damaged = |detail: String| Error::DamagedContent { path: path.clone(), detail };
-        let mut file = File::open(&path).map_err(|error| match error.kind() {
+        let mut file = self.files.open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => damaged("it is missing".to_owned()),
             _ => Error::Io { action: "open", path: path.clone(), source: error },
         })?;
@@ -317,14 +310,18 @@ impl ContentFiles {
         if !is_unfinished && store.view_of_tables()?.has_content_file(sha256)? {
             return Ok(false);
         }
-        remove(path).map(|()| true)
+        match self.files.remove(path) {
+            // It may never have been written.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+            Ok(()) | Err(_) => Ok(true),
+        }
     }
 
     /// Removes the files of one directory that no row names and nobody holds.
     fn sweep(&self, store: &Store, directory: &Path) -> Result<u64, Error> {
         let mut removed = 0;
         let view = store.view()?;
-        for path in entries(directory)? {
+        for path in entries(&*self.files, directory)? {
             let Some(sha256) = named(directory, &path) else { continue };
             // A row that names a content is never removed.
             if path.extension().is_none() && view.has_content_file(sha256)? {
@@ -333,14 +330,6 @@ impl ContentFiles {
             removed += u64::from(self.remove_unnamed(store, sha256, &path)?);
         }
         Ok(removed)
-    }
-}
-
-/// Removes a file, which may never have been written.
-fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -354,10 +343,6 @@ fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
     }
     is_hex.then_some(sha256)
-}
-
-pub(super) fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("sync", path))
 }
 
 impl Store {
@@ -378,8 +363,8 @@ impl Store {
     pub fn sweep_contents(&self) -> Result<u64, Error> {
         let Some(files) = self.content_files() else { return Ok(0) };
         let mut removed = 0;
-        for directory in entries(&files.dir)? {
-            if directory.is_dir() {
+        for directory in entries(&*files.files, &files.dir)? {
+            if files.files.is_directory(&directory) {
                 removed += files.sweep(self, &directory)?;
             }
         }
@@ -388,30 +373,29 @@ impl Store {
 }
 
 /// Copies the files of a data directory that are complete; their bytes.
-pub(super) fn copy_files(from: &Path, to: &Path) -> Result<u64, Error> {
+pub(super) fn copy_files(files: &dyn FileSystem, from: &Path, to: &Path) -> Result<u64, Error> {
     let mut bytes = 0;
-    fs::create_dir_all(to).map_err(failed("create", to))?;
-    for directory in entries(from)?.into_iter().filter(|path| path.is_dir()) {
+    files.create_directory(to).map_err(failed("create", to))?;
+    for directory in entries(files, from)?.into_iter().filter(|path| files.is_directory(path)) {
         let copy = to.join(directory.file_name().unwrap_or_default());
-        fs::create_dir_all(&copy).map_err(failed("create", &copy))?;
-        for file in entries(&directory)? {
+        files.create_directory(&copy).map_err(failed("create", &copy))?;
+        for file in entries(files, &directory)? {
             if file.extension().is_none() && named(&directory, &file).is_some() {
-                bytes += copy_file(&file, &copy.join(file.file_name().unwrap_or_default()))?;
+                bytes += copy_file(files, &file, &copy.join(file.file_name().unwrap_or_default()))?;
             }
         }
-        sync_directory(&copy)?;
+        sync_directory(files, &copy)?;
     }
-    sync_directory(to)?;
+    sync_directory(files, to)?;
     Ok(bytes)
 }
 
 /// What is in a directory; nothing is in one that is not there.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed("list", dir))?,
-    };
-    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed("list", dir))).collect()
+fn entries(files: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    match files.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries.map_err(failed("list", dir)),
+    }
 }
 
 impl View {

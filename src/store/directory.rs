@@ -1,20 +1,19 @@
 //! The files of a data directory: how they are made, and what is refused
 //! before any of them is changed.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
 use super::ballast::BALLAST;
 use super::cautious::Cautious;
-use super::contents::sync_directory;
-use super::journal::{JOURNAL_BYTES, Journal};
+use super::files::{FileLock, FileSystem, SystemFiles, failed, sync_directory};
+use super::journal::Journal;
 use super::journal_file::JournalFile;
 use super::room::Room;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
@@ -32,12 +31,16 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// What every redb file begins with.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
+/// The files of the operating system.
+pub(super) fn system() -> Arc<dyn FileSystem> {
+    Arc::new(SystemFiles)
+}
+
 /// A directory without a store must not hold other things: it may have been
 /// named by mistake.
-pub(super) fn refuse_foreign(dir: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Io { action: "list", path: dir.to_owned(), source };
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+pub(super) fn refuse_foreign(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
+    for path in files.list(dir).map_err(failed("list", dir))? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if ![NEW_FILE, JOURNAL, LOCK, BALLAST, "lost+found"].contains(&name.as_str()) {
             return Err(Error::ForeignDirectory { dir: dir.to_owned(), found: name });
         }
@@ -45,17 +48,15 @@ pub(super) fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn lock(dir: &Path) -> Result<File, Error> {
+pub(super) fn lock(files: &dyn FileSystem, dir: &Path) -> Result<FileLock, Error> {
     let path = dir.join(LOCK);
-    let failed = |source| Error::Io { action: "lock", path: path.clone(), source };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     // A process that is just being started has its parent's open files for a
     // moment, and with them a lock that the parent has given up.
     for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
+        match files.lock(&path) {
+            Ok(lock) => return Ok(lock),
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
         }
     }
     Err(Error::InUse(dir.to_owned()))
@@ -63,50 +64,67 @@ pub(super) fn lock(dir: &Path) -> Result<File, Error> {
 
 /// Makes a complete store under another name, then gives it its own: a crash
 /// in between leaves no half-made one.
-pub(super) fn make(dir: &Path, path: &Path, cache_bytes: usize) -> Result<(), Error> {
+pub(super) fn make(
+    files: &Arc<dyn FileSystem>,
+    dir: &Path,
+    cache_bytes: usize,
+    journal_bytes: u64,
+) -> Result<(), Error> {
     let new = dir.join(NEW_FILE);
-    let failed = |source: io::Error| Error::Io { action: "create", path: new.clone(), source };
     // Before anything is removed: the lost tables could be the file itself.
-    refuse_lost_tables(dir)?;
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+    refuse_lost_tables(&**files, dir)?;
+    match files.remove(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("create", &new)(error)),
         Ok(()) | Err(_) => {}
     }
-    let database = redb::Builder::new().set_cache_size(cache_bytes).create(&new)?;
+    let tables = Cautious::over(files.create_storage(&new).map_err(failed("create", &new))?, Arc::default());
+    tables.release().map_err(failed("create", &new))?;
+    let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(tables)?;
     initialize(&database)?;
     let id = identify(&database, None)?;
     database.close()?;
     // Before the tables get their name, so that they are never without it.
-    make_journal(&dir.join(JOURNAL), id, 0)?;
-    sync_directory(dir)?;
-    fs::rename(&new, path).map_err(failed)?;
-    sync_directory(dir)
+    make_journal(files, &dir.join(JOURNAL), journal_bytes, id, 0)?;
+    sync_directory(&**files, dir)?;
+    files.rename(&new, &dir.join(FILE)).map_err(failed("create", &new))?;
+    sync_directory(&**files, dir)
 }
 
 /// Refuses to make a store beside a journal that was in use: its tables are
 /// missing. A journal without a record was left by a start that did not end.
-fn refuse_lost_tables(dir: &Path) -> Result<(), Error> {
+fn refuse_lost_tables(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
     let path = dir.join(JOURNAL);
-    let failed = |source| Error::Io { action: "read", path: path.clone(), source };
-    let file = match File::open(&path) {
+    let file = match files.open_storage(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        file => file.map_err(failed)?,
+        file => file.map_err(failed("read", &path))?,
     };
-    let was_used = Journal::was_used(&FileBackend::new(file)?).map_err(failed)?;
-    if was_used { Err(Error::LostTables { dir: dir.to_owned() }) } else { Ok(()) }
+    if Journal::was_used(&*file).map_err(failed("read", &path))? {
+        Err(Error::LostTables { dir: dir.to_owned() })
+    } else {
+        Ok(())
+    }
 }
 
-/// Makes the journal of a store whose tables are at a generation.
-pub(super) fn make_journal(path: &Path, store: Uuid, generation: u64) -> Result<(), Error> {
-    let failed = |source| Error::Io { action: "create", path: path.to_owned(), source };
-    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path).map_err(failed)?;
-    Journal::make(&JournalFile::new(file, Arc::default())?, JOURNAL_BYTES, store, generation).map_err(failed)
+/// Makes the journal of a store whose tables are at a generation. Its name is
+/// not durable yet.
+pub(super) fn make_journal(
+    files: &Arc<dyn FileSystem>,
+    path: &Path,
+    bytes: u64,
+    store: Uuid,
+    generation: u64,
+) -> Result<(), Error> {
+    let made = JournalFile::create(files, path).and_then(|file| Journal::make(&file, bytes, store, generation));
+    made.map_err(failed("create", path))
 }
 
-pub(super) fn open_journal(path: &Path, room: &Arc<Room>) -> Result<Box<dyn StorageBackend>, Error> {
-    let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| refuse(error.to_string()))?;
-    Ok(Box::new(JournalFile::new(file, Arc::clone(room))?))
+pub(super) fn open_journal(
+    files: &Arc<dyn FileSystem>,
+    path: &Path,
+    room: &Arc<Room>,
+) -> Result<Box<dyn StorageBackend>, Error> {
+    let refuse = |error: io::Error| Error::NotAStore { path: path.to_owned(), detail: error.to_string() };
+    Ok(Box::new(JournalFile::open(files, path, Arc::clone(room)).map_err(refuse)?))
 }
 
 /// The generation of the journal that follows the last checkpoint.
@@ -191,21 +209,22 @@ pub(super) fn check_pages(database: &mut Database, path: &Path) -> Result<(), Er
 }
 
 /// Opens the file, which stays as it is until it is released.
-pub(super) fn open_database(path: &Path, cache_bytes: usize, room: &Arc<Room>) -> Result<(Database, Cautious), Error> {
+pub(super) fn open_database(
+    files: &dyn FileSystem,
+    path: &Path,
+    cache_bytes: usize,
+    room: &Arc<Room>,
+) -> Result<(Database, Cautious), Error> {
     let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
     let mut head = [0; MAGIC.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| refuse(error.to_string()))?;
+    files.open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| refuse(error.to_string()))?;
     if head != MAGIC {
         return Err(refuse("it does not begin like a redb file".to_owned()));
     }
-    let refused = |error: redb::DatabaseError| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(path.to_owned()),
-        error => refuse(error.to_string()),
-    };
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| refuse(error.to_string()))?;
-    let file = Cautious::new(FileBackend::new(file).map_err(refused)?, Arc::clone(room));
+    let file = files.open_storage(path).map_err(|error| refuse(error.to_string()))?;
+    let file = Cautious::over(file, Arc::clone(room));
     let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(file.clone());
-    Ok((database.map_err(refused)?, file))
+    Ok((database.map_err(|error| refuse(error.to_string()))?, file))
 }
 
 /// Checks the format and reads the store's id.

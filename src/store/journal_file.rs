@@ -8,39 +8,40 @@
 //! Its space is written in advance. Where the file system needs room all the same
 //! to write it again, a write waits for room.
 
-use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::StorageBackend;
-use redb::backends::FileBackend;
-use rustix::fs::{Advice, fadvise};
 
+use super::files::FileSystem;
 use super::room::Room;
 
 /// The open file of a journal.
 #[derive(Debug)]
 pub(super) struct JournalFile {
-    backend: FileBackend,
-    /// The same file, to advise the system about it.
-    file: File,
+    backend: Box<dyn StorageBackend>,
+    files: Arc<dyn FileSystem>,
+    path: PathBuf,
     /// Where the last write began.
     last_write: AtomicU64,
     room: Arc<Room>,
 }
 
 impl JournalFile {
-    pub(super) fn new(file: File, room: Arc<Room>) -> Result<Self, super::Error> {
-        let failed = |source| super::Error::Io { action: "open", path: super::directory::JOURNAL.into(), source };
-        let duplicate = file.try_clone().map_err(failed)?;
-        Ok(Self { backend: FileBackend::new(file)?, file: duplicate, last_write: AtomicU64::new(0), room })
+    /// Opens the file.
+    pub(super) fn open(files: &Arc<dyn FileSystem>, path: &Path, room: Arc<Room>) -> io::Result<Self> {
+        Ok(Self::over(files.open_storage(path)?, files, path, room))
     }
 
-    /// Drops what the system has cached of the file and is on disk.
-    fn drop_cached(&self) {
-        // Advice: without it everything works as well.
-        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+    /// Makes the file, which is empty.
+    pub(super) fn create(files: &Arc<dyn FileSystem>, path: &Path) -> io::Result<Self> {
+        Ok(Self::over(files.create_storage(path)?, files, path, Arc::default()))
+    }
+
+    fn over(backend: Box<dyn StorageBackend>, files: &Arc<dyn FileSystem>, path: &Path, room: Arc<Room>) -> Self {
+        Self { backend, files: Arc::clone(files), path: path.to_owned(), last_write: AtomicU64::new(0), room }
     }
 }
 
@@ -51,7 +52,7 @@ impl StorageBackend for JournalFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let result = self.backend.read(offset, out);
-        self.drop_cached();
+        self.files.drop_cached(&self.path);
         result
     }
 
@@ -66,7 +67,7 @@ impl StorageBackend for JournalFile {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         // The other half begins: what is cached of it is from long ago.
         if offset < self.last_write.swap(offset, Ordering::Relaxed) {
-            self.drop_cached();
+            self.files.drop_cached(&self.path);
         }
         self.room.retry(|| self.backend.write(offset, data))
     }

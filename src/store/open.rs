@@ -1,6 +1,5 @@
 //! An open store: its journal, its tables, and how a batch gets into both.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +12,11 @@ use super::cautious::Cautious;
 use super::contents::{self, ContentFiles};
 use super::directory::{
     FILE, JOURNAL, check_pages, generation, identify, initialize, lock, make, open_database, open_journal,
-    refuse_foreign, refuse_panics,
+    refuse_foreign, refuse_panics, system,
 };
 use super::durable::{Durable, Tables, Waiting};
-use super::journal::Journal;
+use super::files::{FileLock, FileSystem, failed};
+use super::journal::{JOURNAL_BYTES, Journal};
 use super::read::View;
 use super::room::{Room, StopSignal, Wait};
 use super::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,21 +43,32 @@ struct Inner {
 }
 
 /// Where a store is; one over backends alone is nowhere.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
+    files: Arc<dyn FileSystem>,
     dir: Option<PathBuf>,
     room: Arc<Room>,
     /// The file of the tables.
     file: Option<Cautious>,
     contents: Option<Arc<ContentFiles>>,
     /// Released when the last clone of the store goes.
-    _lock: Option<File>,
+    _lock: Option<FileLock>,
+}
+
+/// How a data directory is opened.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    /// Most bytes that redb keeps in memory.
+    cache_bytes: usize,
+    /// Length of a new journal.
+    journal_bytes: u64,
+    /// Every page is held against its checksum.
+    verify: bool,
 }
 
 impl Place {
-    fn of(dir: &Path, room: Arc<Room>, file: Cautious, lock: File) -> Self {
-        let contents = Some(ContentFiles::new(dir, Arc::clone(&room)));
-        Self { dir: Some(dir.to_owned()), room, file: Some(file), contents, _lock: Some(lock) }
+    fn nowhere() -> Self {
+        Self { files: system(), dir: None, room: Arc::default(), file: None, contents: None, _lock: None }
     }
 }
 
@@ -65,76 +76,100 @@ impl Store {
     /// Opens the store in `dir`, or makes one if the directory is new or
     /// empty. `cache_bytes` is the most that redb keeps in memory.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
-        Self::open_with(dir, cache_bytes, false, None)
+        Self::open_in_system(dir, cache_bytes, false, None)
     }
 
     /// As [`Self::open`], but reads the whole file first and holds every page
     /// against its checksum: a single wrong bit is refused.
     pub fn open_verified(dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
-        Self::open_with(dir, cache_bytes, true, None)
+        Self::open_in_system(dir, cache_bytes, true, None)
     }
 
     /// As [`Self::open`] or, with `verify`, [`Self::open_verified`], but on a disk
     /// without room for what the journal has it waits for room, until `stop` says
     /// that nobody wants the store any more.
     pub fn open_for_service(dir: &Path, cache_bytes: usize, verify: bool, stop: StopSignal) -> Result<Self, Error> {
-        Self::open_with(dir, cache_bytes, verify, Some(stop))
+        Self::open_in_system(dir, cache_bytes, verify, Some(stop))
+    }
+
+    /// As [`Self::open`], with the files of another file system, which has room
+    /// without end. A new journal has at least `journal_bytes`.
+    pub fn open_on(
+        files: &Arc<dyn FileSystem>,
+        dir: &Path,
+        journal_bytes: u64,
+        cache_bytes: usize,
+    ) -> Result<Self, Error> {
+        let opening = Opening { cache_bytes, journal_bytes, verify: false };
+        Self::open_with(files, dir, opening, Arc::default)
+    }
+
+    fn open_in_system(dir: &Path, cache_bytes: usize, verify: bool, stop: Option<StopSignal>) -> Result<Self, Error> {
+        let opening = Opening { cache_bytes, journal_bytes: JOURNAL_BYTES, verify };
+        Self::open_with(&system(), dir, opening, || Room::of(dir, stop))
     }
 
     /// Holds every page of the store in `dir`, which no service has open,
     /// against its checksum, reads its journal, and holds every content
     /// against its SHA-256. Nothing is written.
     pub fn verify(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
-        let _lock = lock(dir)?;
+        let files = system();
+        let _lock = lock(&*files, dir)?;
         let path = dir.join(FILE);
         refuse_panics(&path, || {
             // The file is not released: what redb would write is dropped.
             let room = Arc::default();
-            let (mut database, _file) = open_database(&path, cache_bytes, &room)?;
+            let (mut database, _file) = open_database(&*files, &path, cache_bytes, &room)?;
             let id = identify(&database, Some(&path))?;
-            let journal = open_journal(&dir.join(JOURNAL), &room)?;
+            let journal = open_journal(&files, &dir.join(JOURNAL), &room)?;
             check_pages(&mut database, &path)?;
             let generation = generation(&database)?;
             let (_, records) = Journal::open(journal, id, generation)?;
-            let files = ContentFiles::new(dir, room);
-            View::new(database.begin_read()?, Some(files.clone())).check_contents()?;
+            let contents = ContentFiles::new(files, dir, room);
+            View::new(database.begin_read()?, Some(contents.clone())).check_contents()?;
             // What came after the last checkpoint is in the journal alone.
-            records.iter().try_for_each(|record| Batch::of_journal(record)?.contents.check(&files))
+            records.iter().try_for_each(|record| Batch::of_journal(record)?.contents.check(&contents))
         })
     }
 
-    fn open_with(dir: &Path, cache_bytes: usize, verify: bool, stop: Option<StopSignal>) -> Result<Self, Error> {
-        let io_error = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { action, path, source }
-        };
-        fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+    fn open_with(
+        files: &Arc<dyn FileSystem>,
+        dir: &Path,
+        opening: Opening,
+        room: impl FnOnce() -> Arc<Room>,
+    ) -> Result<Self, Error> {
+        let Opening { cache_bytes, journal_bytes, verify } = opening;
+        files.create_directory(dir).map_err(failed("create", dir))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             // A new directory survives a power cut once its parent is synced.
             // Not every parent may be opened, and an old one needs it not.
-            let _ = File::open(parent).and_then(|parent| parent.sync_all());
+            let _ = files.sync_directory(parent);
         }
         let path = dir.join(FILE);
-        if !path.exists() {
-            refuse_foreign(dir)?;
+        if !files.exists(&path) {
+            refuse_foreign(&**files, dir)?;
         }
-        let lock = lock(dir)?;
-        if !path.exists() {
-            make(dir, &path, cache_bytes)?;
+        let lock = lock(&**files, dir)?;
+        if !files.exists(&path) {
+            make(files, dir, cache_bytes, journal_bytes)?;
         }
-        let room = Room::of(dir, stop);
+        let room = room();
         refuse_panics(&path, || {
-            let (mut database, file) = open_database(&path, cache_bytes, &room)?;
+            let (mut database, file) = open_database(&**files, &path, cache_bytes, &room)?;
             if verify {
                 check_pages(&mut database, &path)?;
             }
-            upgrade::run(&database, &file, dir)?;
+            upgrade::run(&database, &file, files, dir)?;
             let id = identify(&database, Some(&path))?;
-            let journal = Journal::open(open_journal(&dir.join(JOURNAL), &room)?, id, generation(&database)?)?;
-            refuse_lost_contents(dir, &database, &journal.1)?;
+            let journal = open_journal(files, &dir.join(JOURNAL), &room)?;
+            let journal = Journal::open(journal, id, generation(&database)?)?;
+            refuse_lost_contents(&**files, dir, &database, &journal.1)?;
             // Everything belongs together: from here on it may be written to.
-            file.release().map_err(io_error("open", &path))?;
-            Self::replay(database, journal, id, Place::of(dir, room, file, lock))
+            file.release().map_err(failed("open", &path))?;
+            let (dir, files) = (Some(dir.to_owned()), Arc::clone(files));
+            let contents = dir.as_deref().map(|dir| ContentFiles::new(files.clone(), dir, Arc::clone(&room)));
+            let place = Place { files, dir, room, file: Some(file), contents, _lock: Some(lock) };
+            Self::replay(database, journal, id, place)
         })
         .map_err(|error| if error.is_no_room() { Error::DiskFull(dir.to_owned()) } else { error })
     }
@@ -147,7 +182,7 @@ impl Store {
         journal_bytes: u64,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
-        Self::open_in(database, journal, journal_bytes, cache_bytes, Place::default())
+        Self::open_in(database, journal, journal_bytes, cache_bytes, Place::nowhere())
     }
 
     /// As [`Self::open_backends`], with large contents in files below `dir`.
@@ -158,7 +193,8 @@ impl Store {
         cache_bytes: usize,
         dir: &Path,
     ) -> Result<Self, Error> {
-        let place = Place { contents: Some(ContentFiles::new(dir, Arc::default())), ..Place::default() };
+        let contents = Some(ContentFiles::new(system(), dir, Arc::default()));
+        let place = Place { contents, ..Place::nowhere() };
         Self::open_in(database, journal, journal_bytes, cache_bytes, place)
     }
 
@@ -359,10 +395,15 @@ impl Store {
         self.inner.place.dir.as_deref()
     }
 
+    /// The files that the store is among.
+    pub(super) fn files(&self) -> &Arc<dyn FileSystem> {
+        &self.inner.place.files
+    }
+
     /// Size of the store's file, in bytes; 0 when it is not a file.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
-        self.dir().and_then(|dir| dir.join(FILE).metadata().ok()).map_or(0, |metadata| metadata.len())
+        self.dir().and_then(|dir| self.files().length(&dir.join(FILE)).ok()).unwrap_or(0)
     }
 
     /// How much room there is on the disk of the store.
@@ -412,9 +453,14 @@ impl Store {
 
 /// Refuses a directory whose files of large contents are gone, all of them,
 /// although its tables or its journal name some.
-fn refuse_lost_contents(dir: &Path, database: &Database, records: &[Vec<u8>]) -> Result<(), Error> {
+fn refuse_lost_contents(
+    files: &dyn FileSystem,
+    dir: &Path,
+    database: &Database,
+    records: &[Vec<u8>],
+) -> Result<(), Error> {
     let path = dir.join(contents::DIRECTORY);
-    if path.is_dir() {
+    if files.is_directory(&path) {
         return Ok(());
     }
     let mut kept = database.begin_read()?.open_table(tables::CONTENT_FILES)?.len()?;

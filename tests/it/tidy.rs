@@ -124,6 +124,21 @@ fn the_core_reads_no_clock_and_does_no_io() {
     }
 }
 
+/// So the simulated disk has all of them.
+#[test]
+fn the_store_makes_its_file_operations_in_one_place() {
+    // The ballast holds nothing, the room is the free space of the real disk.
+    let own = ["files.rs", "ballast.rs", "room.rs"];
+    for (path, source) in sources() {
+        let is_own = own.iter().any(|name| path.ends_with(name)) || path.to_string_lossy().ends_with("tests.rs");
+        if path.starts_with("src/store") && !is_own {
+            for word in ["fs::read", "fs::write", "fs::remove", "fs::rename", "fs::create", " File::", "OpenOptions"] {
+                assert!(!source.contains(word), "{} names {word}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn files_are_short_and_say_what_they_are() {
     for (path, source) in sources() {

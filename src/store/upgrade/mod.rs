@@ -16,19 +16,17 @@ mod v5_tasks;
 
 pub use v5_tasks::task_of_document;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{Database, Key, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
-use super::backup::copy_file;
 use super::cautious::Cautious;
 use super::codec::decode_grown;
-use super::contents::sync_directory;
 use super::directory::{FILE, JOURNAL, generation, make_journal, open_journal, store_id};
-use super::journal::Journal;
+use super::files::{FileSystem, copy_file, failed, sync_directory};
+use super::journal::{JOURNAL_BYTES, Journal};
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY};
 use super::{Error, write};
 
@@ -52,14 +50,14 @@ pub(super) fn format_of(database: &Database) -> Result<Option<u32>, Error> {
 /// Upgrades the store in `dir`, if it has an earlier format that is known.
 /// One of another format is left to the check that follows. `file` is not
 /// released yet, so nothing of the directory has been changed.
-pub(super) fn run(database: &Database, file: &Cautious, dir: &Path) -> Result<(), Error> {
+pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSystem>, dir: &Path) -> Result<(), Error> {
     match format_of(database)? {
         Some(UPGRADED) => {}
-        Some(FORMAT) => return finish(database, dir),
+        Some(FORMAT) => return finish(database, files, dir),
         Some(_) | None => return Ok(()),
     }
     let id: Uuid = store_id(database)?.ok_or(Error::Corrupt { table: "meta", detail: "it has no id".to_owned() })?;
-    let journal = open_journal(&dir.join(JOURNAL), &Arc::default())?;
+    let journal = open_journal(files, &dir.join(JOURNAL), &Arc::default())?;
     let bytes = journal.len().map_err(|source| Error::Io { action: "read", path: dir.join(JOURNAL), source })?;
     if bytes != v5_journal::BYTES {
         let detail = format!("it has {bytes} bytes, a journal of format {UPGRADED} has {}", v5_journal::BYTES);
@@ -70,11 +68,10 @@ pub(super) fn run(database: &Database, file: &Cautious, dir: &Path) -> Result<()
     let next = journal.generation() + 1;
     let batches = records.iter().map(|record| v5_journal::batch(record)).collect::<Result<Vec<_>, _>>()?;
     tracing::info!(from = UPGRADED, to = FORMAT, commits = batches.len(), "upgrading the data directory");
-    let copies = [keep_copy(dir, FILE)?, keep_copy(dir, JOURNAL)?];
-    make_journal(&dir.join(NEW_JOURNAL), id, next)?;
-    sync_directory(dir)?;
-    let path = dir.join(FILE);
-    file.release().map_err(|source| Error::Io { action: "open", path, source })?;
+    let copies = [keep_copy(&**files, dir, FILE)?, keep_copy(&**files, dir, JOURNAL)?];
+    make_journal(files, &dir.join(NEW_JOURNAL), JOURNAL_BYTES, id, next)?;
+    sync_directory(&**files, dir)?;
+    file.release().map_err(failed("open", &dir.join(FILE)))?;
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     write::apply(&batches.iter().collect::<Vec<_>>(), &transaction)?;
@@ -85,7 +82,7 @@ pub(super) fn run(database: &Database, file: &Cautious, dir: &Path) -> Result<()
         meta.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
     }
     transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
-    finish(database, dir)?;
+    finish(database, files, dir)?;
     let [tables, journal] = copies.map(|path| path.display().to_string());
     tracing::info!(
         to = FORMAT,
@@ -102,41 +99,34 @@ pub(super) fn run(database: &Database, file: &Cautious, dir: &Path) -> Result<()
 /// come to it: then the one that has the name is still the old one, which
 /// names no store. Syncs the directory in any case, because a start that was
 /// killed may have renamed a file and not synced the directory.
-fn finish(database: &Database, dir: &Path) -> Result<(), Error> {
+fn finish(database: &Database, files: &Arc<dyn FileSystem>, dir: &Path) -> Result<(), Error> {
     let (new, journal) = (dir.join(NEW_JOURNAL), dir.join(JOURNAL));
-    if !new.exists() {
-        return sync_directory(dir);
+    if !files.exists(&new) {
+        return sync_directory(&**files, dir);
     }
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { action: "rename", path, source }
-    };
-    let is_upgraded = Journal::is_whole(&*open_journal(&journal, &Arc::default())?).map_err(failed(&journal))?;
-    let is_of_tables =
-        Journal::is_made_for(&*open_journal(&new, &Arc::default())?, store_id(database)?, generation(database)?);
+    let failed = |path: &Path| failed("rename", path);
+    let present = open_journal(files, &journal, &Arc::default())?;
+    let is_upgraded = Journal::is_whole(&*present).map_err(failed(&journal))?;
+    let made = open_journal(files, &new, &Arc::default())?;
+    let is_of_tables = Journal::is_made_for(&*made, store_id(database)?, generation(database)?);
     if !is_upgraded && is_of_tables.map_err(failed(&new))? {
-        fs::rename(&new, &journal).map_err(failed(&new))?;
+        files.rename(&new, &journal).map_err(failed(&new))?;
     } else {
-        fs::remove_file(&new).map_err(failed(&new))?;
+        files.remove(&new).map_err(failed(&new))?;
     }
-    sync_directory(dir)
+    sync_directory(&**files, dir)
 }
 
 /// Copies a file of the directory beside itself, durably. A copy that is there
 /// was made by an upgrade that did not end, or by one of older data, and is
 /// replaced: only the file itself is sure to have everything.
-fn keep_copy(dir: &Path, name: &str) -> Result<PathBuf, Error> {
+fn keep_copy(files: &dyn FileSystem, dir: &Path, name: &str) -> Result<PathBuf, Error> {
     let copy = dir.join(format!("{name}.format-{UPGRADED}"));
     let unfinished = dir.join(format!("{name}.format-{UPGRADED}.new"));
-    let copied = copy_file(&dir.join(name), &unfinished).and_then(|_| {
-        fs::rename(&unfinished, &copy).map_err(|source| Error::Io {
-            action: "rename",
-            path: unfinished.clone(),
-            source,
-        })
-    });
+    let copied = copy_file(files, &dir.join(name), &unfinished)
+        .and_then(|_| files.rename(&unfinished, &copy).map_err(failed("rename", &unfinished)));
     if copied.is_err() {
-        let _ = fs::remove_file(&unfinished);
+        let _ = files.remove(&unfinished);
     }
     copied.map(|()| copy)
 }
