@@ -36,6 +36,19 @@ pub(super) fn system() -> Arc<dyn FileSystem> {
     Arc::new(SystemFiles)
 }
 
+/// Makes the data directory, and those above it that are missing.
+pub(super) fn create(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
+    files.create_directory(dir).map_err(failed("create", dir))?;
+    for above in dir.ancestors().skip(1) {
+        // A new directory survives a power loss once the one above it is synced,
+        // which may be new as well. Not every directory may be opened, and an old
+        // one does not need it.
+        let is_here = above.as_os_str().is_empty();
+        let _ = files.sync_directory(if is_here { Path::new(".") } else { above });
+    }
+    Ok(())
+}
+
 /// A directory without a store must not hold other things: it may have been
 /// named by mistake.
 pub(super) fn refuse_foreign(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::cautious::Cautious;
 use super::contents::{self, ContentFiles};
 use super::directory::{
-    FILE, JOURNAL, check_pages, generation, identify, initialize, lock, make, open_database, open_journal,
+    FILE, JOURNAL, check_pages, create, generation, identify, initialize, lock, make, open_database, open_journal,
     refuse_foreign, refuse_panics, system,
 };
 use super::durable::{Durable, Tables, Waiting};
@@ -139,12 +139,7 @@ impl Store {
         room: impl FnOnce() -> Arc<Room>,
     ) -> Result<Self, Error> {
         let Opening { cache_bytes, journal_bytes, verify } = opening;
-        files.create_directory(dir).map_err(failed("create", dir))?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            // A new directory survives a power cut once its parent is synced.
-            // Not every parent may be opened, and an old one needs it not.
-            let _ = files.sync_directory(parent);
-        }
+        create(&**files, dir)?;
         let path = dir.join(FILE);
         if !files.exists(&path) {
             refuse_foreign(&**files, dir)?;
