@@ -24,7 +24,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// Unpacks a data directory into `home`, as `home/data`.
-fn unpack(name: &str, home: &Path) -> PathBuf {
+pub(crate) fn unpack(name: &str, home: &Path) -> PathBuf {
     let packed = fixture(&format!("{name}.tar.gz"));
     let status = Command::new("tar").arg("-xzf").arg(packed).arg("-C").arg(home).status().unwrap();
     assert!(status.success(), "tar ended with {status}");

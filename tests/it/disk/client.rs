@@ -19,6 +19,41 @@ pub(super) const MAX_CONCURRENT: u32 = 4;
 const CHANGING: &str = "changing";
 const PROJECTS: [&str; 3] = ["one", "two", CHANGING];
 const STEPS: usize = 40;
+/// Most tasks and most bytes of a batch: those of the largest group of the writer.
+const MOST_TASKS: usize = 512;
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// How large what clients send is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sizes {
+    /// Some hundred bytes, so that much happens before the disk dies.
+    Small,
+    /// From 100 bytes to the most that the service takes.
+    All,
+}
+
+impl Sizes {
+    /// The bytes of a description, in a batch of so many tasks.
+    fn description(self, random: &mut Random, tasks: usize) -> usize {
+        match self {
+            Self::Small => 0,
+            Self::All => random.size(100, (MOST_BYTES / tasks).min(60_000)),
+        }
+    }
+
+    /// How many tasks a batch has.
+    fn batch(self, random: &mut Random) -> usize {
+        if self == Self::All && random.chance(20) { random.size(1, MOST_TASKS) } else { 1 + random.index(5) }
+    }
+
+    /// The bytes of a content.
+    fn content(self, random: &mut Random) -> usize {
+        match self {
+            Self::Small => random.size(1, 200),
+            Self::All => random.size(100, 1_000_000),
+        }
+    }
+}
 
 pub(super) fn highest_limit(project: &ProjectId) -> u32 {
     if project.as_str() == CHANGING { 6 } else { MAX_CONCURRENT }
@@ -29,11 +64,12 @@ pub(super) struct Client {
     journal: Arc<Journal>,
     random: Random,
     number: u64,
+    sizes: Sizes,
 }
 
 impl Client {
-    pub(super) fn new(engine: Engine, journal: Arc<Journal>, random: Random, number: u64) -> Self {
-        Self { engine, journal, random, number }
+    pub(super) fn new(engine: Engine, journal: Arc<Journal>, random: Random, number: u64, sizes: Sizes) -> Self {
+        Self { engine, journal, random, number, sizes }
     }
 
     /// Works until it has had enough, or the engine has.
@@ -60,9 +96,10 @@ impl Client {
         format!("{}-{:016x}", self.number, self.random.next())
     }
 
-    fn submission(&mut self) -> Submission {
-        let marker = self.marker();
-        let mut submission = submission(PROJECTS[self.random.index(PROJECTS.len())], &marker);
+    fn submission(&mut self, tasks: usize) -> Submission {
+        let bytes = self.sizes.description(&mut self.random, tasks);
+        let description = self.marker() + &self.random.text(bytes);
+        let mut submission = submission(PROJECTS[self.random.index(PROJECTS.len())], &description);
         submission.priority = Some(*self.random.pick(&Priority::ALL));
         let options = &mut submission.options;
         options.max_attempts = Some(2);
@@ -79,8 +116,8 @@ impl Client {
     }
 
     async fn submit(&mut self) -> Result<bool> {
-        let count = if self.random.chance(25) { 1 + self.random.below(5) } else { 1 };
-        let submissions: Vec<Submission> = (0..count).map(|_| self.submission()).collect();
+        let count = if self.random.chance(25) { self.sizes.batch(&mut self.random) } else { 1 };
+        let submissions: Vec<Submission> = (0..count).map(|_| self.submission(count)).collect();
         let fresh = Submitted { submissions, key: self.random.chance(40).then(|| self.key()), results: None };
         // Sometimes what was sent before, whatever came of it, is sent again.
         let again = if self.random.chance(25) { self.journal.any_keyed(&mut self.random) } else { None };
@@ -130,8 +167,9 @@ impl Client {
 
     fn output(&mut self, artifact: &str) -> Report {
         let Report::Output(mut output) = output_report(artifact) else { unreachable!("an output") };
-        if self.random.chance(50) {
-            let content = Content::new(format!("content {}", self.random.below(9)));
+        if self.random.chance(if self.sizes == Sizes::All { 90 } else { 50 }) {
+            let bytes = self.sizes.content(&mut self.random);
+            let content = Content::new(self.random.text(bytes));
             output.contents.insert(output.artifact.clone(), content);
         }
         Report::Output(output)

@@ -169,6 +169,11 @@ impl Journal {
                 inner.unknown_count += 1;
                 Ok(false)
             }
+            // A content could not be written: the event has not come to the writer.
+            Error::Store(_) if matches!(lost, Lost::Events(_)) => {
+                inner.refused.push(lost);
+                Ok(false)
+            }
             // The lease is given, but its task could not be read.
             Error::Store(_) if matches!(lost, Lost::Other) => Ok(false),
             Error::Overloaded | Error::NotOwner | Error::DiskFull { .. } | Error::Store(_) => Err(error.into()),

@@ -6,6 +6,7 @@
 
 mod client;
 mod journal;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use dats::clock::Clock;
 use dats::engine::{Engine, Error, Settings};
 use dats::store::Store;
 
-use self::client::Client;
+use self::client::{Client, Sizes};
 use self::journal::Journal;
 use crate::support::disk::Disk;
 use crate::support::fixtures::{CACHE_BYTES, lease_request, settings, submission};
@@ -38,8 +39,15 @@ struct Met {
     acknowledged: usize,
 }
 
-fn tuned() -> Settings {
-    Settings { group_max: 16, max_concurrent: client::MAX_CONCURRENT, ..settings() }
+/// A journal with room for some dozen commits.
+const SMALL_JOURNAL: u64 = 256 * 1024;
+/// The journals of a disk on which things have all sizes: one that few records fit
+/// into, one that most do, and one that all do.
+const JOURNALS: [u64; 3] = [SMALL_JOURNAL, 2 * 1024 * 1024, 12 * 1024 * 1024];
+
+fn tuned(sizes: Sizes) -> Settings {
+    let group_max = if sizes == Sizes::All { 256 } else { 16 };
+    Settings { group_max, max_concurrent: client::MAX_CONCURRENT, ..settings() }
 }
 
 /// Opens the store; with `crashes`, the disk dies a few times on the way.
@@ -58,11 +66,11 @@ fn open(disk: &mut Disk, random: &mut Random, met: &mut Met) -> Result<Store> {
 }
 
 /// Lets clients work until the disk dies.
-async fn work(store: Store, disk: &Disk, journal: &Arc<Journal>, random: &mut Random) -> Result<()> {
-    let (engine, writer) = Engine::start(store, tuned(), &Clock::new())?;
+async fn work(store: Store, disk: &Disk, journal: &Arc<Journal>, random: &mut Random, sizes: Sizes) -> Result<()> {
+    let (engine, writer) = Engine::start(store, tuned(sizes), &Clock::new())?;
     disk.die_after(random.below(500));
     let clients = (0..CLIENTS).map(|number| {
-        let client = Client::new(engine.clone(), journal.clone(), random.fork(), number);
+        let client = Client::new(engine.clone(), journal.clone(), random.fork(), number, sizes);
         tokio::spawn(client.run())
     });
     let clients: Vec<_> = clients.collect();
@@ -88,21 +96,17 @@ async fn work(store: Store, disk: &Disk, journal: &Arc<Journal>, random: &mut Ra
 }
 
 /// The life of one disk: work, crash, recover, check, again and again.
-async fn life(mut disk: Disk, seed: u64, met: &mut Met) -> Result<()> {
+async fn life(mut disk: Disk, seed: u64, sizes: Sizes, met: &mut Met) -> Result<()> {
     let mut random = Random::new(seed);
     let journal = Arc::new(Journal::default());
     let mut before = Snapshot::default();
-    // A directory's store is made under another name until it is complete;
-    // here, where there are no names, it is made on a healthy disk.
-    drop(disk.open_store(CACHE_BYTES).context("to make the store")?);
-    disk = disk.crash();
     for _ in 0..CRASHES {
         let store = open(&mut disk, &mut random, met)?;
         let snapshot = invariants::check(&store, &client::highest_limit)?;
         snapshot.follows(&before)?;
         met.unknown_but_done += usize::from(journal.check(&store, &snapshot)?);
         before = snapshot;
-        work(store, &disk, &journal, &mut random).await?;
+        work(store, &disk, &journal, &mut random, sizes).await?;
         met.crashes += 1;
         disk = disk.crash();
     }
@@ -117,7 +121,7 @@ async fn what_was_acknowledged_survives_every_crash() {
     let rounds = from_environment("DATS_ROUNDS", 40);
     let mut met = Met::default();
     for seed in first..first + rounds {
-        if let Err(error) = life(Disk::new(seed), seed, &mut met).await {
+        if let Err(error) = life(Disk::new(seed, SMALL_JOURNAL), seed, Sizes::Small, &mut met).await {
             panic!("DATS_SEED={seed} DATS_ROUNDS=1: {error:?}");
         }
     }
@@ -128,13 +132,32 @@ async fn what_was_acknowledged_survives_every_crash() {
     }
 }
 
+/// As above, with contents in files, groups of hundreds of tasks and records of
+/// the journal of every size. Each step writes much, so there are fewer of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_large_survives_every_crash() {
+    let first = from_environment("DATS_SEED", 1);
+    let rounds = from_environment("DATS_ROUNDS", 6);
+    let mut met = Met::default();
+    for seed in first..first + rounds {
+        let journal = JOURNALS[usize::try_from(seed).unwrap() % JOURNALS.len()];
+        if let Err(error) = life(Disk::new(seed, journal), seed, Sizes::All, &mut met).await {
+            panic!("DATS_SEED={seed} DATS_ROUNDS=1: {error:?}");
+        }
+    }
+    println!("{met:?}");
+    if rounds >= 6 {
+        assert!(met.crashes >= 45 && met.unknown >= 10 && met.acknowledged >= 300, "{met:?}");
+    }
+}
+
 /// A panic of the database is an end like any other: nobody waits for ever,
 /// and nobody is told that nothing happened.
 #[tokio::test]
 async fn a_panic_of_the_database_ends_the_writer_in_order() {
-    let disk = Disk::new(1);
+    let disk = Disk::new(1, SMALL_JOURNAL);
     let store = disk.open_store(CACHE_BYTES).unwrap();
-    let (engine, writer) = Engine::start(store, tuned(), &Clock::new()).unwrap();
+    let (engine, writer) = Engine::start(store, tuned(Sizes::Small), &Clock::new()).unwrap();
     let task = engine.submit(vec![submission("p", "d")], None).await.unwrap().results[0].clone().unwrap().task;
     let waiting = engine.clone();
     let waiting = tokio::spawn(async move { waiting.wait(task, None, Duration::from_mins(1)).await });
@@ -163,7 +186,7 @@ async fn a_disk_that_lies_is_caught() {
     let (mut caught, rounds) = (0, 12);
     for seed in 1..=rounds {
         let mut met = Met::default();
-        if let Err(error) = life(Disk::lying(seed, 50), seed, &mut met).await {
+        if let Err(error) = life(Disk::lying(seed, SMALL_JOURNAL, 50), seed, Sizes::Small, &mut met).await {
             println!("{seed}: {error:#}");
             caught += 1;
         }
