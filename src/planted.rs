@@ -24,6 +24,24 @@ pub(crate) enum Fault {
     WatermarkAhead,
     /// A taint reaches the dependents of two levels only.
     TaintStopsEarly,
+    /// Records of the journal above 16 KiB are not synced.
+    LargeRecordUnsynced,
+    /// The bytes of a content's file are not synced.
+    ContentUnsynced,
+    /// The directory of a content's file is not synced.
+    ContentNameUnsynced,
+    /// A batch does not hold the files of the contents that it names.
+    ContentReleasedEarly,
+    /// Of new directories above the data directory only the nearest is synced.
+    DirectoryUnsynced,
+    /// A view is waited for under the lock of the contents.
+    LockHeldWhileWaiting,
+    /// A message is acknowledged to the broker before its event is committed.
+    MessageAcknowledgedEarly,
+    /// A stream goes on one event too far.
+    StreamSkipsOne,
+    /// A page of records goes on behind all that have the same time as its last one.
+    EqualTimesSkipped,
 }
 
 #[cfg(feature = "planted")]
@@ -39,6 +57,15 @@ impl Fault {
             Self::EventIdChanges => "event-id-changes",
             Self::WatermarkAhead => "watermark-ahead",
             Self::TaintStopsEarly => "taint-stops-early",
+            Self::LargeRecordUnsynced => "large-record-unsynced",
+            Self::ContentUnsynced => "content-unsynced",
+            Self::ContentNameUnsynced => "content-name-unsynced",
+            Self::ContentReleasedEarly => "content-released-early",
+            Self::DirectoryUnsynced => "directory-unsynced",
+            Self::LockHeldWhileWaiting => "lock-held-while-waiting",
+            Self::MessageAcknowledgedEarly => "message-acknowledged-early",
+            Self::StreamSkipsOne => "stream-skips-one",
+            Self::EqualTimesSkipped => "equal-times-skipped",
         }
     }
 }

@@ -26,6 +26,7 @@ use super::settings::Settings;
 use super::{depths, topology};
 use crate::clock::Clock;
 use crate::engine::{self, Engine, Incoming, Prepared};
+use crate::planted;
 use crate::store::DeadLetter;
 use crate::telemetry::{Span, Tracer};
 
@@ -267,6 +268,11 @@ impl Consumer {
         if group.is_empty() {
             return Ok(None);
         }
+        if planted::is(planted::Fault::MessageAcknowledgedEarly) {
+            for ready in &group {
+                acknowledge(&ready.delivery.acker, false).await?;
+            }
+        }
         let events: Vec<Prepared> = group.iter().map(|ready| ready.event.clone()).collect();
         let outcomes = match self.until_taken(|| self.engine.accept_prepared(events.clone())).await {
             Ok(outcomes) => outcomes,
@@ -282,6 +288,7 @@ impl Consumer {
         };
         for (ready, outcome) in group.into_iter().zip(outcomes) {
             match outcome {
+                Ok(_) if planted::is(planted::Fault::MessageAcknowledgedEarly) => {}
                 Ok(_) => acknowledged.push(ready.delivery.acker),
                 Err(refusal) => intake.untaken.push(ready.untaken(refusal.to_string())),
             }

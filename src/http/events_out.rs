@@ -23,6 +23,7 @@ use super::request::Call;
 use super::sse::{Over, Stream};
 use super::wanted::Wanted;
 use crate::engine::{LogPage, Logged};
+use crate::planted::{self, Fault};
 use crate::store::PageBudget;
 use crate::task::Seq;
 
@@ -60,7 +61,8 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem>
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let message = "must be the id of an event of this stream: a whole number";
-    text.parse().map(Some).map_err(|_| Problem::invalid_field("Last-Event-ID", message))
+    let id: u64 = text.parse().map_err(|_| Problem::invalid_field("Last-Event-ID", message))?;
+    Ok(Some(id + u64::from(planted::is(Fault::StreamSkipsOne))))
 }
 
 /// `GET /events`

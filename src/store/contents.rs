@@ -28,6 +28,7 @@ use super::room::Room;
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Error, Store, tables};
+use crate::planted::{self, Fault};
 use crate::task::hex;
 
 /// The directory inside the data directory.
@@ -120,7 +121,9 @@ impl NewContents {
 
     pub(super) fn put_file(&mut self, file: Arc<ContentFile>) {
         self.files.push((file.sha256, file.length));
-        self.held.push(file);
+        if !planted::is(Fault::ContentReleasedEarly) {
+            self.held.push(file);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -237,7 +240,9 @@ impl ContentFiles {
                 held.made
             };
             let unfinished = path.with_extension(format!("{number}{UNFINISHED}"));
-            let written = self.files.write(&unfinished, content).and_then(|()| self.files.sync_file(&unfinished));
+            let written = self.files.write(&unfinished, content).and_then(|()| {
+                if planted::is(Fault::ContentUnsynced) { Ok(()) } else { self.files.sync_file(&unfinished) }
+            });
             let renamed = written
                 .map_err(failed("write", &unfinished))
                 .and_then(|()| self.files.rename(&unfinished, &path).map_err(failed("rename", &unfinished)));
@@ -250,7 +255,9 @@ impl ContentFiles {
             }
             renamed?;
         }
-        sync_directory(&*self.files, directory)?;
+        if !planted::is(Fault::ContentNameUnsynced) {
+            sync_directory(&*self.files, directory)?;
+        }
         if let Some(hold) = self.held().files.get_mut(&sha256) {
             hold.is_durable = true;
         }
@@ -307,7 +314,8 @@ impl ContentFiles {
             return Ok(false);
         }
         let is_unfinished = path.extension().is_some();
-        if !is_unfinished && store.view_of_tables()?.has_content_file(sha256)? {
+        let view = if planted::is(Fault::LockHeldWhileWaiting) { store.view() } else { store.view_of_tables() };
+        if !is_unfinished && view?.has_content_file(sha256)? {
             return Ok(false);
         }
         match self.files.remove(path) {

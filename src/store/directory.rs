@@ -18,6 +18,7 @@ use super::journal_file::JournalFile;
 use super::room::Room;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
 use super::{Error, guarded, upgrade};
+use crate::planted::{self, Fault};
 
 pub(super) const FILE: &str = "dats.redb";
 /// The file while it is being made: it gets its name when it is complete.
@@ -39,7 +40,8 @@ pub(super) fn system() -> Arc<dyn FileSystem> {
 /// Makes the data directory, and those above it that are missing.
 pub(super) fn create(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
     files.create_directory(dir).map_err(failed("create", dir))?;
-    for above in dir.ancestors().skip(1) {
+    let count = if planted::is(Fault::DirectoryUnsynced) { 1 } else { usize::MAX };
+    for above in dir.ancestors().skip(1).take(count) {
         // A new directory survives a power loss once the one above it is synced,
         // which may be new as well. Not every directory may be opened, and an old
         // one does not need it.

@@ -35,6 +35,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::front::{FRONT, Front, write_names, write_stamp};
+use crate::planted::{self, Fault};
 
 /// Records begin at multiples of it: the largest block that a disk tears.
 pub(super) const BLOCK: u64 = 4096;
@@ -206,7 +207,9 @@ impl Journal {
         self.record.extend_from_slice(payload);
         self.record.resize(blocks(self.record.len()), 0);
         self.file.write(begin(self.generation, self.half) + self.front + self.offset, &self.record)?;
-        self.file.sync_data()?;
+        if !(planted::is(Fault::LargeRecordUnsynced) && self.record.len() > 16 * 1024) {
+            self.file.sync_data()?;
+        }
         self.offset += as_u64(self.record.len());
         self.number += 1;
         Ok(())
