@@ -183,6 +183,7 @@ pub(super) fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::RECORDS_BY_STEP)?;
         transaction.open_table(tables::CASCADES)?;
         transaction.open_table(tables::CASCADE_CHANGES)?;
+        transaction.open_table(tables::CASCADE_STEPS)?;
         transaction.open_table(tables::STATEMENTS)?;
         transaction.open_table(tables::ROLLBACKS)?;
         transaction.open_table(tables::RECORDS_BY_ARTIFACT)?;

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::codec::encode;
+use super::cascade_steps;
+use super::codec::{decode, encode};
 use super::rows::RecordInput;
 use super::trail::Changes;
 use super::{Error, tables};
@@ -158,7 +159,8 @@ impl CascadeRows {
             cascades.insert(step.0, &head[..])?;
             of_cascades.insert(step.0, &changes[..])?;
         }
-        Ok(())
+        let rows = self.0.iter().map(|(step, head, _)| Ok((*step, decode("cascades", head)?)));
+        cascade_steps::add(transaction, rows)
     }
 }
 

@@ -10,6 +10,7 @@
 mod backup;
 mod ballast;
 mod batch;
+mod cascade_steps;
 mod cautious;
 mod chains;
 mod changes;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use redb::{Database, Durability, ReadableDatabase, ReadableTableMetadata, StorageBackend};
 use uuid::Uuid;
 
+use super::cascade_steps;
 use super::cautious::Cautious;
 use super::contents::{self, ContentFiles};
 use super::directory::{
@@ -228,6 +229,8 @@ impl Store {
         let (journal, unsettled) = (Mutex::new(journal), Mutex::new(None));
         let inner = Inner { database, journal, tables, id, unsettled, place };
         let store = Self { inner: Arc::new(inner) };
+        // Before the journal: what it brings counts as indexed.
+        cascade_steps::complete(&store.inner.database)?;
         if !records.is_empty() {
             let batches: Result<Vec<_>, _> = records.iter().map(|record| Batch::of_journal(record)).collect();
             store.checkpoint_with(&batches?)?;

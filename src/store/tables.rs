@@ -21,7 +21,8 @@ pub(super) type Bytes = &'static [u8];
 /// little-endian: the last commit that changed something, and the one after
 /// which `CHANGES` has them all), `log_begin` (u64, little-endian: positions
 /// of the log that an earlier store has used), `clocks` (see
-/// [`clocks`](super::clocks)). Read at start.
+/// [`clocks`](super::clocks)), `cascades_indexed` (u64, little-endian: the last
+/// step that `CASCADE_STEPS` covers). Read at start.
 pub(super) const META: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("meta");
 
 /// Project id → `Project`. Read at start and by the project lists.
@@ -100,6 +101,12 @@ pub(super) const LINEAGE: TableDefinition<'_, Id, Bytes> = TableDefinition::new(
 /// Step of the graph → `CascadeRow`: the audit trail. Read
 /// by its lists, and for the reason and time of a taint.
 pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascades");
+
+/// Cascade id and step of the graph → nothing: the steps of each cascade, without
+/// those of imports, which all have one id. Read where a cascade is looked at or
+/// taken back. A start adds what an earlier version has left out
+/// (see [`cascade_steps`](super::cascade_steps)).
+pub(super) const CASCADE_STEPS: TableDefinition<'_, (&'static str, u64), ()> = TableDefinition::new("cascade_steps");
 
 /// Record id → list of `Statement`: what was said of it, where the fact in its
 /// `LineageRow` does not say it all. No row: that fact alone. Its keys are read
@@ -181,6 +188,7 @@ pub(super) const CHANGES_KEY: &str = "changes";
 pub(super) const CHANGES_FROM_KEY: &str = "changes_from";
 pub(super) const LOG_BEGIN_KEY: &str = "log_begin";
 pub(super) const CLOCKS_KEY: &str = "clocks";
+pub(super) const CASCADES_INDEXED_KEY: &str = "cascades_indexed";
 
 /// A task id and a number after it, as one key.
 pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use anyhow::{Context, Result, ensure};
 use dats::lineage::{Flag, Graph, fact_of, statements_of};
 use dats::store::{
-    Checkpoint, Counters, LogEntry, PageBudget, Record, RecordPlace, Recovered, ScanFilter, Standing, Store, View,
+    Cause, Checkpoint, Counters, LogEntry, PageBudget, Record, RecordPlace, Recovered, ScanFilter, Standing, Store,
+    View,
 };
 use dats::task::{
     Change, EventHash, Moment, Outcome, Phase, ProjectId, RecordId, Seq, Status, Task, TaskId, Timestamp,
@@ -387,7 +388,10 @@ fn statements(recovered: &Recovered, view: &View) -> Result<()> {
 fn trail(graph: &Graph, view: &View) -> Result<()> {
     let mut flags: HashMap<RecordId, Flag> = HashMap::new();
     let rows: Vec<_> = view.cascades(None)?.collect::<Result<_, _>>()?;
-    for (seq, _) in rows.into_iter().rev() {
+    for (seq, row) in rows.into_iter().rev() {
+        let is_listed = matches!(row.cause, Cause::Import(_))
+            || view.cascade_steps(&row.cascade_id, Seq(seq.0 - 1))?.first() == Some(&seq);
+        ensure!(is_listed, "step {seq} is not listed under cascade {}", row.cascade_id);
         for change in view.cascade_changes(seq)? {
             let before = flags.insert(change.record, change.to).unwrap_or(Flag::Clean);
             ensure!(before == change.from, "{seq}: {} was {before:?}, not {:?}", change.record, change.from);
