@@ -121,13 +121,10 @@ async fn publish_again(
     if missing.is_empty() {
         return Ok(());
     }
-    let mut lost = Vec::with_capacity(missing.len());
-    for task in missing {
-        again.insert(task, now);
-        if let Some(position) = engine.newest_dispatch(task, Seq(u64::MAX)).await? {
-            lost.push(Lost { position, tier: tier.clone() });
-        }
-    }
+    again.extend(missing.iter().map(|task| (*task, now)));
+    let missing = missing.into_iter().map(|task| (task, Seq(u64::MAX))).collect();
+    let positions = engine.newest_dispatches(missing).await?.into_iter().flatten();
+    let lost: Vec<Lost> = positions.map(|position| Lost { position, tier: tier.clone() }).collect();
     tracing::warn!(count = lost.len(), %tier, "tasks have gone from a work queue without a worker; they are published again");
     broker.publish_again(lost);
     Ok(())

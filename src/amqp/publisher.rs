@@ -203,8 +203,15 @@ impl Publisher {
                 return Ok(());
             }
             self.read_at = page.entries.last().map(|(_, entry)| entry.moment()).max(self.read_at);
+            // A dispatch was announced before: in another run, to workers that lease.
+            let dispatches = page.entries.iter().filter(|(_, entry)| matches!(entry.change, Change::Dispatched));
+            let dispatches = dispatches.filter_map(|(seq, entry)| Some((entry.task()?, *seq))).collect();
+            let announced = self.engine.newest_dispatches(dispatches).await?;
+            let mut announced = announced.into_iter();
             for (seq, entry) in &page.entries {
-                if let Some(event) = self.event_of(*seq, entry).await? {
+                let is_dispatch = matches!(entry.change, Change::Dispatched) && entry.task().is_some();
+                let before = if is_dispatch { announced.next().flatten() } else { None };
+                if let Some(event) = event_of(*seq, entry, before) {
                     self.outbox.push(event);
                 }
                 self.outbox.note_read(*seq);
@@ -242,10 +249,11 @@ impl Publisher {
     /// Single tasks that have gone from their queues, by a purge or a policy of
     /// the broker, are published again under their ids, while they still wait.
     async fn publish_lost_again(&mut self) {
-        for Lost { position, tier } in self.broker.take_lost() {
-            if !matches!(self.engine.still_waits(position).await, Ok(true)) {
-                continue;
-            }
+        let lost = self.broker.take_lost();
+        // Where that can't be looked up now, they are told to be lost again later.
+        let waiting = self.engine.still_waiting(lost.iter().map(|lost| lost.position).collect()).await;
+        let waiting = waiting.unwrap_or_default();
+        for Lost { position, tier } in lost.into_iter().filter(|lost| waiting.contains(&lost.position)) {
             let joined = self.reader.place().joined;
             let now = self.clock.observed();
             let event = Event { order: position.seq.max(joined), position, ready: Some((tier, now)), tries: 0 };
@@ -253,26 +261,6 @@ impl Publisher {
                 self.earlier = self.earlier.map(|left| left.saturating_add(1));
             }
         }
-    }
-
-    /// What is to be published because of a change, if anything.
-    async fn event_of(&self, seq: Seq, entry: &LogEntry) -> Result<Option<Event>, Error> {
-        let own = Position { seq, task: entry.task() };
-        let position = match &entry.change {
-            // It was announced before: in another run, to workers that lease.
-            Change::Dispatched => match entry.task() {
-                Some(task) => self.engine.newest_dispatch(task, seq).await?,
-                None => None,
-            },
-            Change::Accepted { .. } if !entry.on_bus => Some(own),
-            change if change.is_published() => Some(own),
-            _ => None,
-        };
-        let ready = match &entry.change {
-            Change::Ready { tier, .. } => Some((tier.clone(), entry.moment())),
-            _ => None,
-        };
-        Ok(position.map(|position| Event { order: seq, position, ready, tries: 0 }))
     }
 
     fn post(&mut self, Posted { letter, confirmed }: Posted) {
@@ -349,6 +337,8 @@ impl Publisher {
     async fn settle(&mut self, events: &[Event], sent: &[Sent]) -> Result<bool, Error> {
         let now = self.clock.observed();
         let (mut published, mut returned, mut nacked) = (0, 0, 0);
+        let back = events.iter().zip(sent).filter(|(_, sent)| matches!(sent, Sent::Returned));
+        let waiting = self.engine.still_waiting(back.map(|(event, _)| event.position).collect()).await.ok();
         for (event, sent) in events.iter().zip(sent) {
             match sent {
                 Sent::Confirmed => {
@@ -358,9 +348,10 @@ impl Publisher {
                 Sent::Returned => {
                     returned += 1;
                     // What nobody needs any more need not reach anybody.
-                    match self.engine.still_waits(event.position).await {
-                        Ok(false) => self.note_published(event),
-                        Ok(true) | Err(_) => self.outbox.again(event, true, now),
+                    if waiting.as_ref().is_none_or(|waiting| waiting.contains(&event.position)) {
+                        self.outbox.again(event, true, now);
+                    } else {
+                        self.note_published(event);
                     }
                 }
                 Sent::Nacked => {
@@ -410,4 +401,21 @@ impl Publisher {
         self.reader.move_to(self.outbox.place());
         self.broker.note_frontier(self.outbox.frontier(self.read_at));
     }
+}
+
+/// What is to be published because of a change, if anything: `announced` is where
+/// the `task.ready` of a dispatch stands.
+fn event_of(seq: Seq, entry: &LogEntry, announced: Option<Position>) -> Option<Event> {
+    let own = Position { seq, task: entry.task() };
+    let position = match &entry.change {
+        Change::Dispatched => announced,
+        Change::Accepted { .. } if !entry.on_bus => Some(own),
+        change if change.is_published() => Some(own),
+        _ => None,
+    };
+    let ready = match &entry.change {
+        Change::Ready { tier, .. } => Some((tier.clone(), entry.moment())),
+        _ => None,
+    };
+    position.map(|position| Event { order: seq, position, ready, tries: 0 })
 }

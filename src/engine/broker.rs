@@ -1,6 +1,8 @@
 //! What a broker between this service and the others needs of the engine:
 //! events to publish, and how many tasks wait for workers there.
 
+use std::collections::HashSet;
+
 use super::api::{Error, Logged};
 use super::command::Command;
 use super::handle::Engine;
@@ -9,11 +11,13 @@ use super::outgoing;
 use super::pause::Changed;
 use super::settings::RequireConsumer;
 use super::supply::Counted;
-use crate::store::{self, ScanFilter, TierPause};
-use crate::task::{Bus, Input, Moment, Now, Pending, Phase, Seq, State, Status, Task, TaskId, Tier};
+use crate::store::{self, TierPause};
+use crate::task::{Bus, Input, Moment, Now, Pending, Phase, Seq, State, Task, TaskId, Tier};
 
 /// Bytes of events after which no more are given at once.
 const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
+/// Open tasks that one view looks at.
+const PORTION: usize = 4096;
 /// Tasks that one count of waiting ones can tell to be taken.
 const MAX_TAKEN: usize = 1024;
 
@@ -62,21 +66,24 @@ impl Engine {
         .await
     }
 
-    /// The newest attempt of every task that waits for a worker, in order.
+    /// The newest attempt of every task that waits for a worker, in order. Open tasks
+    /// are looked at in portions, each in one view: the file grows under one that is kept.
     pub async fn dispatched(&self) -> Result<Vec<Dispatch>, Error> {
         self.read(|side| {
-            let filter = ScanFilter { statuses: vec![Status::Pending], ..ScanFilter::default() };
-            let mut dispatched = Vec::new();
-            for id in side.store.view()?.scan(&filter)? {
-                let id = id?;
+            let (mut dispatched, mut after) = (Vec::new(), None);
+            loop {
                 let view = side.store.view()?;
-                let Some(Task { tier, state: State::Pending(Pending::Dispatched { at, .. }), .. }) = view.task(id)?
-                else {
-                    continue;
-                };
-                if let Some(seq) = view.newest_dispatch(id, Seq(u64::MAX))? {
-                    let position = Position { seq, task: Some(id) };
-                    dispatched.push(Dispatch { position, tier, at });
+                let portion = view.open_tasks_after(after, PORTION)?;
+                for Task { id, tier, state, .. } in &portion {
+                    let State::Pending(Pending::Dispatched { at, .. }) = state else { continue };
+                    if let Some(seq) = view.newest_dispatch(*id, Seq(u64::MAX))? {
+                        let position = Position { seq, task: Some(*id) };
+                        dispatched.push(Dispatch { position, tier: tier.clone(), at: *at });
+                    }
+                }
+                after = portion.last().map(|task| task.id);
+                if portion.len() < PORTION {
+                    break;
                 }
             }
             dispatched.sort_unstable();
@@ -85,23 +92,39 @@ impl Engine {
         .await
     }
 
-    /// The newest `task.ready` of a task before a position.
-    pub async fn newest_dispatch(&self, task: TaskId, before: Seq) -> Result<Option<Position>, Error> {
+    /// The newest `task.ready` of each task before a position, in the order of the
+    /// tasks: all of them from one view.
+    pub async fn newest_dispatches(&self, tasks: Vec<(TaskId, Seq)>) -> Result<Vec<Option<Position>>, Error> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
         self.read(move |side| {
-            let seq = side.store.view()?.newest_dispatch(task, before)?;
-            Ok(seq.map(|seq| Position { seq, task: Some(task) }))
+            let view = side.store.view()?;
+            let newest = tasks.into_iter().map(|(task, before)| {
+                Ok(view.newest_dispatch(task, before)?.map(|seq| Position { seq, task: Some(task) }))
+            });
+            newest.collect()
         })
         .await
     }
 
-    /// Whether an attempt still waits for a worker: the newest one of its
-    /// task, neither ended nor with an output.
-    pub async fn still_waits(&self, position: Position) -> Result<bool, Error> {
-        let Some(task) = position.task else { return Ok(false) };
+    /// Of some attempts those that still wait for a worker: the newest one of its
+    /// task, neither ended nor with an output. All of them are looked up in one view.
+    pub async fn still_waiting(&self, positions: Vec<Position>) -> Result<HashSet<Position>, Error> {
+        if positions.is_empty() {
+            return Ok(HashSet::new());
+        }
         self.read(move |side| {
             let view = side.store.view()?;
-            let waits = view.task(task)?.is_some_and(|task| task.phase() == Phase::Dispatched);
-            Ok(waits && view.newest_dispatch(task, Seq(u64::MAX))? == Some(position.seq))
+            let mut waiting = HashSet::with_capacity(positions.len());
+            for position in positions {
+                let Some(task) = position.task else { continue };
+                let waits = view.task(task)?.is_some_and(|task| task.phase() == Phase::Dispatched);
+                if waits && view.newest_dispatch(task, Seq(u64::MAX))? == Some(position.seq) {
+                    waiting.insert(position);
+                }
+            }
+            Ok(waiting)
         })
         .await
     }

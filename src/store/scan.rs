@@ -8,9 +8,9 @@ use redb::{ReadOnlyTable, ReadableTable, Value};
 
 use super::codec::{decode, decode_added};
 use super::lineage::{CascadeRow, LineageRow};
-use super::rows::{Project, TierPause};
+use super::rows::{Project, TierPause, task_of_row};
 use super::{Error, View, tables};
-use crate::task::{ProjectId, RecordId, Seq, TaskId, Tier};
+use crate::task::{ProjectId, RecordId, Seq, Task, TaskId, Tier};
 
 impl View {
     /// What the graph is built from of a record.
@@ -29,6 +29,16 @@ impl View {
     pub fn tasks_after(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<TaskId>, Error> {
         let ids = ids_after(&self.table(tables::SUBMISSIONS)?, after.map(TaskId::to_bytes), limit)?;
         Ok(ids.into_iter().map(TaskId::from_bytes).collect())
+    }
+
+    /// Tasks that have not ended after one of them, by id.
+    pub fn open_tasks_after(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Task>, Error> {
+        let (table, after) = (self.table(tables::OPEN_TASKS)?, after.map(TaskId::to_bytes));
+        let rows = match &after {
+            Some(after) => table.range::<&[u8; 16]>((Bound::Excluded(after), Bound::Unbounded))?,
+            None => table.iter()?,
+        };
+        rows.take(limit).map(|row| task_of_row("open_tasks", row?.1.value())).collect()
     }
 
     /// The ids of provenance records after one of them.
