@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::families::Roots;
+use super::families::{Roots, Tasks};
 use super::statements::RolledBack;
 use crate::lineage::{Began, Flag, Graph, Known};
 use crate::store::{self, Checkpoint, ScanFilter, View};
@@ -51,13 +51,13 @@ struct OpenTask {
 /// after the checkpoint the ones of families that have an open attempt or whose work
 /// is undone, which `affected` names, and the ones that depend on any of these.
 pub(super) fn to_cancel(
-    view: &View,
+    tasks: &Tasks<'_>,
     roots: &mut Roots<'_>,
     affected: &BTreeSet<TaskId>,
-    (checkpoint, point): (&Checkpoint, Point),
+    checkpoint: &Checkpoint,
     requeue: bool,
 ) -> Stored<Vec<TaskId>> {
-    let mut open = open_after(view, roots, checkpoint, point)?;
+    let mut open = open_after(tasks, roots, checkpoint)?;
     if requeue {
         let mut made_again = HashSet::new();
         for OpenTask { root, .. } in &open {
@@ -71,7 +71,7 @@ pub(super) fn to_cancel(
     let mut undone: HashSet<TaskId> = begun.map(|task| task.root).collect();
     for root in affected {
         // One from before the checkpoint that has not ended goes on.
-        if view.task(*root)?.is_none_or(|task| task.status().is_terminal()) {
+        if tasks.get(*root)?.is_none_or(|task| task.status().is_terminal()) {
             undone.insert(*root);
         }
     }
@@ -87,14 +87,15 @@ pub(super) fn to_cancel(
 }
 
 /// The open tasks of the project that were made after the checkpoint, the oldest first.
-fn open_after(view: &View, roots: &mut Roots<'_>, checkpoint: &Checkpoint, point: Point) -> Stored<Vec<OpenTask>> {
+fn open_after(tasks: &Tasks<'_>, roots: &mut Roots<'_>, checkpoint: &Checkpoint) -> Stored<Vec<OpenTask>> {
+    let point = Point::of(checkpoint);
     let statuses = vec![Status::Pending, Status::Running];
     let filter = ScanFilter { project: Some(checkpoint.project.clone()), statuses, below: None };
     let mut open = Vec::new();
     // Newest first: ids grow with the log.
-    for id in view.scan(&filter)? {
+    for id in tasks.view.scan(&filter)? {
         let id = id?;
-        let after = view.task(id)?.filter(|task| point.is_before(Some(id.to_bytes()), task.created_at));
+        let after = tasks.get(id)?.filter(|task| point.is_before(Some(id.to_bytes()), task.created_at));
         if let Some(task) = after {
             let (root, has_attempt) = (roots.of(id)?, task.open_attempt().is_some());
             open.push(OpenTask { id, root, has_attempt, depends_on: task.depends_on });

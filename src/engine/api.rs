@@ -316,8 +316,6 @@ pub struct ProjectStatus {
 /// What waits, as it is looked at now and then.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Backlog {
-    /// The work queues.
-    pub(super) queues: Vec<Queue>,
     /// Since when the oldest task waits to be routed.
     pub(super) oldest_analyzing: Option<Moment>,
     /// Since when the oldest task waits for a slot.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::api::Error;
 use super::command::Command;
 use super::handle::Engine;
-use super::provenance;
+use super::read::ReadSide;
+use super::taint::CascadePlan;
+use super::{provenance, users};
 use crate::lineage::{Action, Graph, Node, Step};
 use crate::store::{CascadeRow, Record};
 use crate::task::{ArtifactId, RecordId, Seq, TaskId};
@@ -98,14 +100,29 @@ impl Engine {
     }
 
     /// Taints, marks or clears, with all that follows, in one durable step.
+    ///
+    /// What follows is found beside the writer, anew where the graph has changed
+    /// meanwhile. Where that happens each time, the writer makes the step of the last
+    /// try itself.
     pub async fn cascade(&self, request: CascadeRequest) -> Result<Cascade, Error> {
-        let request = Box::new(request);
-        self.ask(|reply| Command::Cascade { request, reply }).await.map(|cascade| *cascade)
+        let planned = request.clone();
+        let plan = move |side: &ReadSide| CascadePlan::new(&side.snapshot()?, &planned, true);
+        self.carry_out(plan, |plan, is_last, reply| Command::Cascade {
+            request: Box::new(request.clone()),
+            plan,
+            is_last,
+            reply,
+        })
+        .await
     }
 
     /// The running tasks that were given an artifact of any of these records.
     pub async fn running_users(&self, graph: Arc<Graph>, records: Vec<Node>) -> Result<Vec<TaskId>, Error> {
-        self.read(move |side| provenance::running_users_in(&side.store.view()?, &graph, &records)).await
+        self.read(move |side| {
+            let given = side.given.ids();
+            users::running_users_in(&side.store.view()?, &given, &graph, &records)
+        })
+        .await
     }
 
     /// What was said or done in a step, without the flags that it changed.

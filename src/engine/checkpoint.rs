@@ -1,7 +1,7 @@
 //! Checkpoints through the engine: made when somebody asks or by themselves,
 //! imported, read.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::api::{Error, Refusal};
@@ -63,15 +63,15 @@ impl Engine {
 #[derive(Debug)]
 pub(super) struct Automatic {
     rules: CheckpointRules,
-    progress: HashMap<ProjectId, CheckpointProgress>,
+    progress: BTreeMap<ProjectId, CheckpointProgress>,
     /// Projects whose progress is not what the store has.
-    changed: HashSet<ProjectId>,
+    changed: BTreeSet<ProjectId>,
     /// When each progress becomes a checkpoint, however small it is.
     due: BTreeSet<(Moment, ProjectId)>,
     /// Projects that get one in this group.
     ready: BTreeSet<ProjectId>,
     /// Those that are kept, oldest first.
-    kept: HashMap<ProjectId, Vec<Kept>>,
+    kept: BTreeMap<ProjectId, Vec<Kept>>,
 }
 
 /// An automatic checkpoint that is kept.
@@ -92,9 +92,9 @@ impl Automatic {
             rules,
             due: due.collect(),
             progress: progress.into_iter().collect(),
-            changed: HashSet::new(),
+            changed: BTreeSet::new(),
             ready: BTreeSet::new(),
-            kept: HashMap::new(),
+            kept: BTreeMap::new(),
         };
         for checkpoint in checkpoints {
             automatic.keep(&checkpoint);
@@ -215,7 +215,7 @@ impl Machine {
             original: None,
         };
         self.automatic.reset(project);
-        self.group.checkpoints.insert(checkpoint.id.clone(), checkpoint.clone());
+        self.keep_checkpoint(checkpoint.clone());
         Ok(checkpoint)
     }
 
@@ -230,6 +230,7 @@ impl Machine {
             let checkpoint = self.make_checkpoint(&project, new, Checkpoint::AUTOMATIC, now)?;
             self.automatic.keep(&checkpoint);
             while let Some(place) = self.automatic.surplus(&project) {
+                self.checkpoints_changed = self.version.next();
                 self.group.checkpoints.remove(&place.1);
                 self.group.batch.remove_checkpoint(&project, place);
             }
@@ -244,8 +245,14 @@ impl Machine {
             return Ok(false);
         }
         self.use_project(&checkpoint.project, now)?;
-        self.group.checkpoints.insert(checkpoint.id.clone(), checkpoint);
+        self.keep_checkpoint(checkpoint);
         Ok(true)
+    }
+
+    /// Keeps a checkpoint, new or changed.
+    pub(super) fn keep_checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.checkpoints_changed = self.version.next();
+        self.group.checkpoints.insert(checkpoint.id.clone(), checkpoint);
     }
 
     /// A checkpoint as it is in this group, or in the store.

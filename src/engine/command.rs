@@ -6,22 +6,24 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::api::{
-    Answer, Error, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, ProjectStatus, Queue, Refusal, Submissions,
-};
+use super::api::{Answer, Error, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, Queue, Refusal, Submissions};
 use super::broker::QueueReport;
 use super::cascade::{Cascade, CascadeRequest};
 use super::checkpoint::NewCheckpoint;
 use super::contents::Prepared;
 use super::import::{Import, ImportResult};
 use super::incoming::EventOutcome;
+use super::plan::{Attempt, EventPlan};
 use super::rollback::{Rollback, RollbackRequest};
+use super::rollback_plan::RollbackPlan;
 use super::routing::TakenRouting;
+use super::taint::CascadePlan;
 use super::turns::Grant;
 use super::undo::{UndoRequest, Undone};
+use super::undo_plan::UndoPlan;
 use crate::store::{Checkpoint, Committed, DeadLetter, Project};
 use crate::task::{
-    Domain, Finding, LeaseId, Moment, Outcome, ProjectId, Router, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
+    Domain, Finding, LeaseId, Moment, Outcome, ProjectId, Router, RoutingStep, Submission, TaskId, Tier, Timestamp,
 };
 
 /// Where an answer goes.
@@ -78,11 +80,14 @@ pub(super) enum Command {
     },
     Accept {
         events: Vec<Prepared>,
+        /// That of one of them, by its place.
+        plan: Option<(usize, EventPlan)>,
         reply: Reply<EventAnswers>,
     },
     Requeue {
         dead_letter: u64,
         event: Box<Prepared>,
+        plan: Option<EventPlan>,
         reply: Reply<EventOutcome>,
     },
     Lease {
@@ -157,13 +162,12 @@ pub(super) enum Command {
         pause: bool,
         reply: Reply<Queue>,
     },
-    ProjectStatus {
-        project: ProjectId,
-        reply: Reply<ProjectStatus>,
-    },
+    /// Carries out a plan; `is_last`: in any case.
     Cascade {
         request: Box<CascadeRequest>,
-        reply: Reply<Box<Cascade>>,
+        plan: Box<CascadePlan>,
+        is_last: bool,
+        reply: Reply<Attempt<Cascade>>,
     },
     Import {
         items: Arc<Vec<Import>>,
@@ -174,19 +178,19 @@ pub(super) enum Command {
         new: NewCheckpoint,
         reply: Reply<Checkpoint>,
     },
+    /// Carries out a plan; `is_last`: in any case.
     Rollback {
         request: Box<RollbackRequest>,
-        reply: Reply<Box<Rollback>>,
+        plan: Box<RollbackPlan>,
+        is_last: bool,
+        reply: Reply<Attempt<Rollback>>,
     },
-    /// Takes back a cascade, whose steps up to `until` are given.
+    /// Carries out a plan; `is_last`: in any case.
     Undo {
         request: Box<UndoRequest>,
-        steps: Vec<Seq>,
-        until: Seq,
-        reply: Reply<Box<Undone>>,
-    },
-    Queues {
-        reply: Reply<Vec<Queue>>,
+        plan: Box<UndoPlan>,
+        is_last: bool,
+        reply: Reply<Attempt<Undone>>,
     },
     /// Finish what is queued and stop.
     Stop,
@@ -216,7 +220,7 @@ impl Weight {
 impl Command {
     /// Whether it changes what is stored.
     pub(super) const fn is_write(&self) -> bool {
-        !matches!(self, Self::ProjectStatus { .. } | Self::Queues { .. } | Self::Stop)
+        !matches!(self, Self::Stop)
     }
 
     /// What it weighs, where it goes behind the commands that are small: a

@@ -156,10 +156,12 @@ impl Engine {
     /// Takes a dead letter again as the event that it holds; when it is
     /// taken, it is no dead letter any more.
     pub async fn requeue(&self, dead_letter: u64, event: Incoming) -> Result<EventOutcome, Error> {
-        let Some(event) = self.prepare(vec![event]).await?.pop().map(Box::new) else {
+        let (mut events, plan) = self.plan_events(self.prepare(vec![event]).await?).await?;
+        let Some(event) = events.pop().map(Box::new) else {
             return Err(Refusal::DeadLetterNotFound(dead_letter).into());
         };
-        self.ask(|reply| Command::Requeue { dead_letter, event, reply }).await
+        let plan = plan.map(|(_, plan)| plan);
+        self.ask(|reply| Command::Requeue { dead_letter, event, plan, reply }).await
     }
 
     /// Discards a dead letter for good.

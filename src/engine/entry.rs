@@ -102,19 +102,14 @@ impl Machine {
         self.open.ids()
     }
 
-    /// The tasks with an open attempt that may have been given artifacts, in no order: those
-    /// that were not are left out, mostly.
-    pub(super) fn given_inputs(&self) -> impl Iterator<Item = TaskId> {
-        let unchanged = self.given_inputs.iter().filter(|id| !self.changed.contains_key(id));
-        unchanged.chain(self.changed.keys()).copied()
-    }
-
     pub(super) fn keep_given_inputs(&mut self, task: &Task, may_name_inputs: bool) {
         let given = may_name_inputs || !task.inputs.is_empty() || task.has_findings;
         if given && task.open_attempt().is_some() {
-            self.given_inputs.insert(task.id);
+            if self.given.insert(task.id) {
+                self.begun.push(self.version.next(), task.id);
+            }
         } else {
-            self.given_inputs.remove(&task.id);
+            self.given.remove(task.id);
         }
     }
 

@@ -1,23 +1,51 @@
 //! Families of tasks: a task and the parts it was split into, the parts of those,
 //! and so on. What is done again or given up is so as a whole.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::store::{self, Checkpoint, View};
-use crate::task::{OnChildFailure, State, Task, TaskId};
+use crate::task::{OnChildFailure, ProjectId, State, Task, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
+
+/// Tasks as a view has them. It remembers the projects of those that were looked
+/// at: what was concluded holds as long as nothing happens in these.
+pub(super) struct Tasks<'a> {
+    pub(super) view: &'a View,
+    projects: RefCell<BTreeSet<ProjectId>>,
+}
+
+impl<'a> Tasks<'a> {
+    pub(super) fn of(view: &'a View) -> Self {
+        Self { view, projects: RefCell::default() }
+    }
+
+    pub(super) fn get(&self, id: TaskId) -> Stored<Option<Task>> {
+        let task = self.view.task(id)?;
+        if let Some(task) = &task
+            && !self.projects.borrow().contains(&task.project)
+        {
+            self.projects.borrow_mut().insert(task.project.clone());
+        }
+        Ok(task)
+    }
+
+    pub(super) fn into_projects(self) -> BTreeSet<ProjectId> {
+        self.projects.into_inner()
+    }
+}
 
 /// The task at the top of each task's family: a part is made by splitting,
 /// so it is the whole that has to be done again.
 pub(super) struct Roots<'a> {
-    view: &'a View,
+    tasks: &'a Tasks<'a>,
     known: HashMap<TaskId, TaskId>,
 }
 
 impl<'a> Roots<'a> {
-    pub(super) fn new(view: &'a View) -> Self {
-        Self { view, known: HashMap::new() }
+    pub(super) fn new(tasks: &'a Tasks<'a>) -> Self {
+        Self { tasks, known: HashMap::new() }
     }
 
     pub(super) fn of(&mut self, task: TaskId) -> Stored<TaskId> {
@@ -28,7 +56,7 @@ impl<'a> Roots<'a> {
                 break;
             }
             passed.push(root);
-            match self.view.task(root)?.and_then(|task| task.parent) {
+            match self.tasks.get(root)?.and_then(|task| task.parent) {
                 Some(parent) => root = parent,
                 None => break,
             }
@@ -41,18 +69,18 @@ impl<'a> Roots<'a> {
     /// request that comes twice must not do so twice.
     pub(super) fn is_made_again(&self, root: TaskId, checkpoint: &Checkpoint) -> Stored<bool> {
         let made = |task: &Task| task.rerun_of.is_some() && Some(task.created_at) == checkpoint.rolled_back_at;
-        Ok(self.view.task(root)?.is_some_and(|task| made(&task)))
+        Ok(self.tasks.get(root)?.is_some_and(|task| made(&task)))
     }
 }
 
 /// What ends when these tasks are cancelled: they themselves, and parents that
 /// can't go on without them.
-pub(super) fn ended_by(view: &View, cancel: &[TaskId]) -> Stored<HashSet<TaskId>> {
+pub(super) fn ended_by(tasks: &Tasks<'_>, cancel: &[TaskId]) -> Stored<HashSet<TaskId>> {
     let mut ended: HashSet<TaskId> = cancel.iter().copied().collect();
     let mut next = cancel.to_vec();
     while let Some(task) = next.pop() {
-        let Some(parent) = view.task(task)?.and_then(|task| task.parent) else { continue };
-        let Some(Task { state: State::Children(children), .. }) = view.task(parent)? else { continue };
+        let Some(parent) = tasks.get(task)?.and_then(|task| task.parent) else { continue };
+        let Some(Task { state: State::Children(children), .. }) = tasks.get(parent)? else { continue };
         let ends = match children.on_failure {
             OnChildFailure::Cancel => true,
             OnChildFailure::Continue => children.open.iter().all(|child| ended.contains(child)),

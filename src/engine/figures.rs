@@ -33,7 +33,7 @@ pub struct Figures {
     pub oldest_analyzing: Option<Moment>,
     /// Since when the oldest task waits for a slot, at most a second old.
     pub oldest_queued: Option<Moment>,
-    /// The work queues, at most a second old.
+    /// The work queues.
     pub queues: Vec<Queue>,
     /// How estimates compare with what tasks took.
     pub estimates: Estimates,

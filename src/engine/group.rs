@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::answer::Compact;
-use super::api::Backlog;
+use super::api::{Backlog, Queue};
 use super::pause::Changed;
+use super::shown::{ProjectChange, Touched};
 use crate::lineage::{Graph, Relationship, Statement};
 use crate::store::{self, Batch, Checkpoint, ContentFile, Recent, Record, RecordInput, RecordOutput};
 use crate::task::{
@@ -55,6 +56,8 @@ pub(super) struct Group {
     pub(super) files: Vec<Arc<ContentFile>>,
     /// What was paused or resumed.
     pub(super) pauses: Vec<Changed>,
+    /// What has become of projects beside their counters.
+    pub(super) projects: BTreeMap<ProjectId, Touched>,
     /// What waits, when it was time to look at it.
     pub(super) backlog: Option<Backlog>,
 }
@@ -70,6 +73,10 @@ pub(super) struct Publication {
     pub(super) pauses: Vec<Changed>,
     /// What waits, when it was time to look at it.
     pub(super) backlog: Option<Backlog>,
+    /// Projects that something has happened in.
+    pub(super) projects: Vec<ProjectChange>,
+    /// The work queues that something has happened in.
+    pub(super) queues: Vec<Queue>,
     /// The provenance graph, when it has changed.
     pub(super) graph: Option<Graph>,
 }
@@ -77,7 +84,7 @@ pub(super) struct Publication {
 impl Publication {
     /// Whether it changes what readers see, although nothing was written.
     pub(super) const fn is_seen(&self) -> bool {
-        !self.answers.is_empty() || self.backlog.is_some() || !self.pauses.is_empty()
+        !(self.answers.is_empty() && self.backlog.is_none() && self.pauses.is_empty() && self.queues.is_empty())
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::api::{
     Answer, Error, Granted, IdempotencyKey, LeaseRequest, LogPage, NewProject, PageStart, ProjectPatch, ProjectStatus,
@@ -23,7 +23,7 @@ use super::signals::Changed;
 use super::tree::TreeNode;
 use super::unclaimed::Unclaimed;
 use super::writer::Writer;
-use super::{list, outgoing, reading, rerun, tree};
+use super::{list, outgoing, plan, reading, rerun, tree};
 use crate::clock::Clock;
 use crate::store::{self, HistoryEntry, LogEntry, Page, PageBudget, Project, Room, Store, guarded, panic_message};
 use crate::task::{
@@ -37,7 +37,9 @@ const MIB: u64 = 1024 * 1024;
 pub struct Engine {
     commands: CommandSender,
     pub(super) read: Arc<ReadSide>,
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
+    /// What plans are made with: few at once.
+    pub(super) plans: Arc<Semaphore>,
     store_id: uuid::Uuid,
 }
 
@@ -91,6 +93,7 @@ impl Engine {
         let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered)?;
         machine.register_readers(clock.now())?;
         machine.change_bus(clock.now())?;
+        machine.show_all();
         let room = Arc::clone(store.room());
         let read = Arc::new(ReadSide::new(store, &machine, clock.clone())?);
         let (commands, queue) = queue::lanes(settings.queue_capacity);
@@ -110,7 +113,8 @@ impl Engine {
             }
         });
         let warmer = Mutex::new(warmer.ok());
-        let engine = Self { commands: commands.clone(), read, settings, store_id };
+        let plans = Arc::new(Semaphore::new(plan::AT_ONCE));
+        let engine = Self { commands: commands.clone(), read, settings, plans, store_id };
         Ok((engine, WriterThread { thread, warmer, commands, room }))
     }
 
@@ -220,7 +224,8 @@ impl Engine {
 
     /// The same with events whose contents are on disk already.
     pub async fn accept_prepared(&self, events: Vec<Prepared>) -> Result<Vec<Result<EventOutcome, Refusal>>, Error> {
-        self.ask(|reply| Command::Accept { events, reply }).await
+        let (events, plan) = self.plan_events(events).await?;
+        self.ask(|reply| Command::Accept { events, plan, reply }).await
     }
 
     /// Gives waiting tasks of a tier to a worker; waits for the first if
@@ -338,19 +343,19 @@ impl Engine {
 
     /// A project and what goes on in it.
     pub async fn project_status(&self, project: ProjectId) -> Result<ProjectStatus, Error> {
-        let id = project.clone();
-        let status = self.ask(|reply| Command::ProjectStatus { project, reply }).await?;
+        let status = self.read.shown.status(&project, self.read.now())?;
         let oldest = self.read(move |side| {
             let view = side.store.view()?;
-            let Some(oldest) = view.oldest_pending(&id)? else { return Ok(None) };
+            let Some(oldest) = view.oldest_pending(&project)? else { return Ok(None) };
             Ok(view.task(oldest)?.map(|task| task.created_at))
         });
         Ok(ProjectStatus { oldest_pending_at: oldest.await?, ..status })
     }
 
     /// The work queue of every configured tier.
-    pub async fn queues(&self) -> Result<Vec<Queue>, Error> {
-        self.ask(|reply| Command::Queues { reply }).await
+    #[must_use]
+    pub fn queues(&self) -> Vec<Queue> {
+        self.read.shown.queues()
     }
 
     /// A task and the tasks below it, parents before their children, at most

@@ -1,13 +1,13 @@
 //! The read side of tasks: their answers by id, for readers that never wait
 //! for the writer.
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use super::answer::{Compact, Fixed};
 use super::api::Answer;
 use super::pause::Pauses;
+use super::sharded::ChunkedQueue;
 use crate::task::TaskId;
 
 /// Task ids are made here and end in random bits: eight of their bytes are
@@ -47,7 +47,7 @@ pub(super) struct HotTasks {
 
 #[derive(Debug, Default)]
 struct Finished {
-    order: VecDeque<TaskId>,
+    order: ChunkedQueue<TaskId>,
     bytes: usize,
 }
 

@@ -78,7 +78,7 @@ impl Machine {
     /// What waits.
     pub(super) fn backlog(&self) -> Result<Backlog, store::Error> {
         let (oldest_analyzing, oldest_queued) = (self.lines.routing.oldest(), self.lines.admission.oldest());
-        Ok(Backlog { queues: self.queues(), oldest_analyzing, oldest_queued, readers: self.behind()? })
+        Ok(Backlog { oldest_analyzing, oldest_queued, readers: self.behind()? })
     }
 
     /// Removes tasks that ended before a time, the oldest first, at most
@@ -110,6 +110,7 @@ impl Machine {
         if let Some(state) = self.projects.get_mut(&project) {
             state.counters.moved(Some(phase), None);
         }
+        self.touch_project(&project);
         self.totals.moved(Some(phase), None);
         self.group.counted.insert(project.clone());
         self.group.removed.push(id);

@@ -7,8 +7,11 @@ use super::contents::Prepared;
 use super::dead_letters::LetterEnd;
 use super::machine::Machine;
 use super::memory::event_hash;
+use super::plan::EventPlan;
 use super::provenance::named;
 use super::rollback::RollbackRequest;
+use super::rollback_plan::RollbackPlan;
+use super::taint::CascadePlan;
 use crate::store::{self, About, LogEntry};
 use crate::task::{Change, Correlation, EventHash, Input, Now, Outcome, ProjectId, RecordId, Report, Stale};
 
@@ -27,7 +30,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Whether it asks for a rollback, which needs a commit of its own.
+    /// Whether it asks for a rollback, which is planned from what is committed.
     pub(super) const fn is_rollback(&self) -> bool {
         matches!(self.message, Message::Rollback(_))
     }
@@ -96,19 +99,24 @@ type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// Takes an event of another service.
-    pub(super) fn accept(&mut self, incoming: Prepared, now: Now) -> Stored<Result<EventOutcome, Refusal>> {
+    pub(super) fn accept(
+        &mut self,
+        incoming: Prepared,
+        plan: Option<EventPlan>,
+        now: Now,
+    ) -> Stored<Result<EventOutcome, Refusal>> {
         let hash = incoming.event.identity.as_ref().map(|(source, id)| event_hash(source, id));
         if hash.is_some_and(|hash| self.taken.contains(hash)) {
             return Ok(Ok(EventOutcome::Duplicate));
         }
-        self.take(incoming, hash, now)
+        self.take(incoming, plan, hash, now)
     }
 
     /// Takes a dead letter again as the event that it holds.
     pub(super) fn requeue(
         &mut self,
         number: u64,
-        incoming: Prepared,
+        (incoming, plan): (Prepared, Option<EventPlan>),
         now: Now,
     ) -> Stored<Result<EventOutcome, Refusal>> {
         if !self.dead_letters.contains(number) {
@@ -121,7 +129,7 @@ impl Machine {
         let outcome = if hash.is_some_and(|hash| self.taken.contains(hash)) {
             Ok(EventOutcome::Duplicate)
         } else {
-            self.take(incoming, hash, now)?
+            self.take(incoming, plan, hash, now)?
         };
         if outcome.is_ok() {
             self.remove_letter(number, LetterEnd::Requeued);
@@ -132,6 +140,7 @@ impl Machine {
     fn take(
         &mut self,
         Prepared { event, files }: Prepared,
+        plan: Option<EventPlan>,
         hash: Option<EventHash>,
         now: Now,
     ) -> Stored<Result<EventOutcome, Refusal>> {
@@ -145,8 +154,14 @@ impl Machine {
         self.group.files = files;
         let outcome = match message {
             Message::Report { correlation, report } => self.take_report(&correlation, report, original, hash, now)?,
-            Message::Cascade { name, request } => self.take_cascade(name, *request, original, now)?,
-            Message::Rollback(request) => self.take_rollback(&request, original, now)?,
+            Message::Cascade { name, request } => {
+                let plan = plan.and_then(EventPlan::into_cascade);
+                self.take_cascade(name, (*request, plan), original, now)?
+            }
+            Message::Rollback(request) => {
+                let plan = plan.and_then(EventPlan::into_rollback);
+                self.take_rollback(&request, plan, original, now)?
+            }
         };
         self.group.files.clear();
         if let (Err(_), Some(hash)) = (&outcome, hash) {
@@ -182,7 +197,7 @@ impl Machine {
     fn take_cascade(
         &mut self,
         name: &str,
-        request: CascadeRequest,
+        (request, plan): (CascadeRequest, Option<CascadePlan>),
         original: Original,
         now: Now,
     ) -> Stored<Result<Outcome, Refusal>> {
@@ -190,7 +205,7 @@ impl Machine {
         if let Some(source) = request.source.as_ref().filter(is_unknown) {
             return Ok(Err(Refusal::SourceNotFound(source.clone())));
         }
-        let cascade = match self.cascade(request, now)? {
+        let cascade = match self.cascade(request, plan, now)? {
             Ok(cascade) => cascade,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -208,13 +223,19 @@ impl Machine {
     fn take_rollback(
         &mut self,
         request: &RollbackRequest,
+        plan: Option<RollbackPlan>,
         original: Original,
         now: Now,
     ) -> Stored<Result<Outcome, Refusal>> {
-        let rollback = match self.rollback(request, now)? {
-            Ok(rollback) => rollback,
-            Err(refusal) => return Ok(Err(refusal)),
+        let plan = match plan {
+            Some(plan) => plan,
+            // Its caller has made sure that nothing of the group is uncommitted.
+            None => match RollbackPlan::new(&self.snapshot()?, request, &self.settings.router, false)? {
+                Ok(plan) => plan,
+                Err(refusal) => return Ok(Err(refusal)),
+            },
         };
+        let rollback = self.rollback(request, plan, now)?;
         let project = rollback.checkpoint.project.clone();
         let (tasks, records) = (rollback.cancelled.len(), rollback.step.flags.len());
         let dry_run = request.dry_run;

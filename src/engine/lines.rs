@@ -2,12 +2,12 @@
 //! task enters it into. All of it follows from the tasks, so it is kept in
 //! memory alone and built again at start.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::hot::IdHash;
 use super::routing::RoutingLine;
 use super::settings::Settings;
+use super::sharded::ShardedMap;
 use super::supply::Supply;
 use crate::store::TierPause;
 use crate::task::{
@@ -26,13 +26,15 @@ pub(super) struct Lines {
     /// observed time when the wall clock is set.
     scheduled: BTreeSet<(Timestamp, TaskId)>,
     /// Tasks that wait for a task.
-    dependents: HashMap<TaskId, Vec<TaskId>, IdHash>,
-    leases: HashMap<LeaseId, TaskId, IdHash>,
+    dependents: ShardedMap<TaskId, Vec<TaskId>>,
+    leases: ShardedMap<LeaseId, TaskId>,
     /// Tasks by the artifact or the review that QA may name instead. Several
     /// can have the same: each keeps its own entry.
     artifacts: BTreeSet<(ArtifactId, TaskId)>,
     reviews: BTreeSet<(ReviewId, TaskId)>,
-    paused_projects: HashSet<ProjectId>,
+    paused_projects: BTreeSet<ProjectId>,
+    /// Tiers whose work queue is not as at the last commit.
+    pub(super) touched: BTreeSet<Tier>,
     bus: Bus,
 }
 
@@ -69,11 +71,12 @@ impl Lines {
             ready: settings.tiers.iter().map(|tier| (tier.clone(), Ready::default())).collect(),
             timers: BTreeSet::new(),
             scheduled: BTreeSet::new(),
-            dependents: HashMap::default(),
-            leases: HashMap::default(),
+            dependents: ShardedMap::default(),
+            leases: ShardedMap::default(),
             artifacts: BTreeSet::new(),
             reviews: BTreeSet::new(),
-            paused_projects: HashSet::new(),
+            paused_projects: BTreeSet::new(),
+            touched: BTreeSet::new(),
             bus: settings.policy.bus,
         }
     }
@@ -81,7 +84,7 @@ impl Lines {
     /// Enters a task that was not known before.
     pub(super) fn enter_new(&mut self, task: &Task) {
         for dependency in task.waits_for() {
-            self.dependents.entry(*dependency).or_default().push(task.id);
+            self.dependents.entry_or_default(*dependency).push(task.id);
         }
         self.enter_line(task);
         self.enter(task);
@@ -104,12 +107,14 @@ impl Lines {
 
     fn enter_line(&mut self, task: &Task) {
         if let Some((project, tier, priority, place)) = line_place(task) {
+            self.touch(tier);
             self.admission.enqueue(project, tier, priority, place);
         }
     }
 
     fn leave_line(&mut self, task: &Task) {
         if let Some((project, tier, priority, place)) = line_place(task) {
+            self.touch(tier);
             self.admission.withdraw(project, tier, priority, place);
         }
     }
@@ -219,7 +224,14 @@ impl Lines {
         }
     }
 
+    fn touch(&mut self, tier: &Tier) {
+        if !self.touched.contains(tier) {
+            self.touched.insert(tier.clone());
+        }
+    }
+
     fn tier(&mut self, tier: &Tier) -> &mut Ready {
+        self.touch(tier);
         self.ready.entry(tier.clone()).or_default()
     }
 
@@ -244,7 +256,7 @@ impl Lines {
         ready.supply.recover(pause);
     }
 
-    pub(super) const fn paused_projects(&self) -> &HashSet<ProjectId> {
+    pub(super) const fn paused_projects(&self) -> &BTreeSet<ProjectId> {
         &self.paused_projects
     }
 

@@ -6,7 +6,7 @@
 //! of the store, after which the writer stops.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use uuid::{ContextV7, Uuid};
@@ -23,15 +23,16 @@ use super::hot::{HotTasks, IdHash};
 use super::housekeeping::Removed;
 use super::incoming::Original;
 use super::lines::Lines;
-use super::memory::{Ends, Keys, ProjectState, Taken};
+use super::memory::{Keys, ProjectState, Taken};
 use super::open::{OpenTasks, Submitted, enter_decoded};
 use super::parking::Parking;
+use super::plan::{Begun, Version};
 use super::provenance::Provenance;
 use super::settings::Settings;
+use super::shown::Shown;
+use super::users::Given;
 use crate::planted::{self, Fault};
-use crate::store::{
-    self, About, Batch, Counters, DeadLetter, LogEntry, Place, Project, Recent, Recovered, Standing, Store,
-};
+use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recent, Recovered, Standing, Store};
 use crate::task::{
     self, Change, Effect, End, Estimator, Input, Moment, Now, Outcome, ProjectId, RecordId, Seq, Status, Step,
     Submission, Task, TaskId,
@@ -49,13 +50,21 @@ pub(super) struct Machine {
     /// Tasks that this group has changed.
     pub(super) changed: HashMap<TaskId, Entry, IdHash>,
     /// Tasks with an open attempt that were or may have been given artifacts, as of the last commit.
-    pub(super) given_inputs: HashSet<TaskId, IdHash>,
+    pub(super) given: Arc<Given>,
+    /// Those of them that began lately.
+    pub(super) begun: Begun,
+    /// The group that has ended last.
+    pub(super) version: Version,
+    /// The group that made, changed or removed a checkpoint last.
+    pub(super) checkpoints_changed: Version,
     /// Verdicts that wait for their outputs, which the tasks of `open` lack.
     pub(super) parking: Parking,
     /// The answers that the read side has in memory.
     pub(super) hot: Arc<HotTasks>,
+    /// What the read side shows of projects and work queues.
+    pub(super) shown: Arc<Shown>,
     pub(super) lines: Lines,
-    pub(super) projects: HashMap<ProjectId, ProjectState>,
+    pub(super) projects: BTreeMap<ProjectId, ProjectState>,
     pub(super) taken: Taken,
     pub(super) keys: Keys,
     pub(super) head: Seq,
@@ -72,7 +81,7 @@ pub(super) struct Machine {
     pub(super) estimates: Estimates,
     pub(super) provenance: Provenance,
     /// The records whose fact does not say all that was said of them.
-    pub(super) stated: HashSet<RecordId, IdHash>,
+    pub(super) stated: BTreeSet<RecordId>,
     pub(super) automatic: Automatic,
     pub(super) group: Group,
     /// Open tasks from before the start, whose answers are not in memory yet.
@@ -119,10 +128,14 @@ impl Machine {
             recent: Recent::default(),
             open: OpenTasks::default(),
             changed: HashMap::default(),
-            given_inputs: HashSet::default(),
+            given: Arc::default(),
+            begun: Begun::default(),
+            version: Version::default(),
+            checkpoints_changed: Version::default(),
             parking: Parking::default(),
             hot: Arc::new(HotTasks::new(settings.hot_bytes)),
-            projects: HashMap::new(),
+            shown: Arc::default(),
+            projects: BTreeMap::new(),
             taken: Taken::recovered(recovered.taken_events),
             keys: Keys::default(),
             head: recovered.head,
@@ -163,7 +176,9 @@ impl Machine {
             machine.lines.set_tier_pause(&tier, pause);
         }
         machine.recover_projects(recovered.projects, recovered.counters);
-        machine.count_ends(recovered.recent_ends);
+        for (at, status, project) in recovered.recent_ends {
+            machine.shown.add_end(&project, at, status);
+        }
         for (task, parked) in recovered.parked {
             machine.parking.set(task, parked);
         }
@@ -179,28 +194,8 @@ impl Machine {
             machine.open.insert(task.id, Submitted::UNREAD, &row.bytes);
             machine.keep_given_inputs(&task, true);
         })?;
+        machine.version = machine.version.next();
         Ok(machine)
-    }
-
-    fn recover_projects(&mut self, projects: Vec<Project>, mut counters: HashMap<ProjectId, Counters>) {
-        for project in projects {
-            self.lines.set_project_paused(&project.id, project.paused_at.is_some());
-            self.lines.admission.set_limit(&project.id, project.max_concurrent);
-            let counters = counters.remove(&project.id).unwrap_or_default();
-            self.totals.add(&counters);
-            self.live_projects += u64::from(project.archived_at.is_none());
-            let id = project.id.clone();
-            self.projects.insert(id, ProjectState { project, counters, ends: Ends::default() });
-        }
-    }
-
-    /// Counts the tasks that ended lately.
-    fn count_ends(&mut self, ends: Vec<(Moment, Status, ProjectId)>) {
-        for (at, status, project) in ends {
-            if let Some(state) = self.projects.get_mut(&project) {
-                state.ends.add(at, status);
-            }
-        }
     }
 
     /// A new id, later than all before.
@@ -337,15 +332,16 @@ impl Machine {
         let status = task.status();
         if let Some(end) = End::of(task).filter(|_| old.is_none_or(|old| !old.status().is_terminal())) {
             self.ended.push(Ended { task: task.id, parent: task.parent, end });
-            if let Some(state) = self.projects.get_mut(&task.project) {
-                state.ends.add(now.observed, status);
-            }
+            self.group.projects.entry(task.project.clone()).or_default().ends.push((now.observed, status));
             if status == Status::Completed {
                 self.automatic.completed(&task.project, now.observed);
             }
             self.note_ended(task, now);
         }
         let (from, to) = (old.map(Task::phase), task.phase());
+        if from != Some(to) || old.is_some_and(|old| old.inputs != task.inputs) {
+            self.touch_project(&task.project);
+        }
         if from != Some(to) && !(planted::is(Fault::CounterNotMoved) && status == Status::Failed) {
             if let Some(state) = self.projects.get_mut(&task.project) {
                 state.counters.moved(from, Some(to));
@@ -360,6 +356,7 @@ impl Machine {
             match effect {
                 Effect::Log(change) => self.log(task, change, None, now)?,
                 Effect::StoreRecord(new) => {
+                    self.touch_project(&task.project);
                     let began = attempts::began(task, new.attempt);
                     let record =
                         self.group.store_record(InStore { store: &self.store, recent: &self.recent }, task, &new)?;
@@ -451,6 +448,8 @@ impl Machine {
             removed: group.removed,
             pauses: group.pauses,
             backlog: group.backlog,
+            projects: self.shown_projects(std::mem::take(&mut group.projects), &group.counted),
+            queues: self.shown_queues(),
             graph: self.provenance.finish(&mut group.batch, self.store.id(), now)?,
         };
         for (id, before) in group.touched {
@@ -497,6 +496,7 @@ impl Machine {
             group.batch.put_taken_events(&events);
         }
         group.batch.keep_ids_until(self.ids_until_ms.get());
+        self.version = self.version.next();
         Ok((group.batch, publication))
     }
 }

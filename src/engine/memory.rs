@@ -1,13 +1,13 @@
 //! What the writer remembers beside tasks: taken events, idempotency keys,
 //! projects with their counters.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::api::IdempotencyKey;
-use super::hot::IdHash;
+use super::plan::Version;
 use super::sharded::{ChunkedQueue, ShardedMap};
 use crate::planted::{self, Fault};
 use crate::store::{Counters, Project, TakenEvents};
@@ -28,7 +28,7 @@ pub(super) struct Taken {
     hashes: ShardedMap<[u8; 16], ()>,
     commits: ChunkedQueue<(Seq, Moment, usize)>,
     /// The commits that forgot events, as long as their rows are kept.
-    forgotten_at: HashMap<[u8; 16], Seq, IdHash>,
+    forgotten_at: BTreeMap<[u8; 16], Seq>,
     /// What the next commit takes, and what it forgets of earlier ones.
     new: Vec<EventHash>,
     gone: Vec<EventHash>,
@@ -184,8 +184,8 @@ pub(super) struct ProjectState {
     pub(super) project: Project,
     /// Its tasks by phase.
     pub(super) counters: Counters,
-    /// When its tasks ended.
-    pub(super) ends: Ends,
+    /// The group that made, removed or moved one of its tasks last.
+    pub(super) changed: Version,
 }
 
 const DAY_MINUTES: u64 = 24 * 60;

@@ -42,7 +42,6 @@ impl Machine {
         project.updated_at = now.wall;
         project.version += 1;
         self.put_project(project.clone())?;
-        self.group.backlog = Some(self.backlog()?);
         Ok(Ok(project))
     }
 
@@ -61,7 +60,6 @@ impl Machine {
         self.group.batch.put_tier_pause(tier, row)?;
         self.lines.set_tier_pause(tier, row);
         self.group.pauses.push(Changed::Tier(tier.clone(), pause));
-        self.group.backlog = Some(self.backlog()?);
         let ready = self.lines.ready.get(tier);
         Ok(ready
             .map(|ready| project::queue(&self.lines, tier, ready))

@@ -1,18 +1,16 @@
 //! Projects: made, changed, deleted, and what goes on in them.
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
 
-use super::api::{NewProject, ProjectPatch, ProjectStatus, Queue, Refusal};
+use super::api::{NewProject, ProjectPatch, Queue, Refusal};
 use super::lines::{Lines, Ready};
 use super::machine::Machine;
-use crate::store::{self, Project};
+use super::memory::ProjectState;
+use super::plan::Version;
+use crate::store::{self, Counters, Project};
 use crate::task::{Now, ProjectId, Tier};
 
 type Stored<T> = Result<T, store::Error>;
-
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
 
 impl Machine {
     pub(super) fn existing(&self, id: &ProjectId) -> Result<&Project, Refusal> {
@@ -110,27 +108,24 @@ impl Machine {
         Ok(Ok(()))
     }
 
-    /// All but the oldest pending task, which the caller looks up.
-    pub(super) fn project_status(&self, id: &ProjectId, now: Now) -> Result<ProjectStatus, Refusal> {
-        let project = self.existing(id)?.clone();
-        let Some(state) = self.projects.get(id) else { return Err(Refusal::ProjectNotFound(id.clone())) };
-        let (slots_in_use, limit) = self.lines.admission.slots(id);
-        let (completed_hour, failed_hour) = state.ends.within(now.observed, HOUR);
-        let (completed_day, failed_day) = state.ends.within(now.observed, DAY);
-        Ok(ProjectStatus {
-            project,
-            counters: state.counters,
-            slots_in_use,
-            limit,
-            oldest_pending_at: None,
-            completed: (completed_hour, completed_day),
-            failed: (failed_hour, failed_day),
-            records: self.provenance.tally(id).counts,
-        })
+    pub(super) fn recover_projects(&mut self, projects: Vec<Project>, mut counters: HashMap<ProjectId, Counters>) {
+        for project in projects {
+            self.lines.set_project_paused(&project.id, project.paused_at.is_some());
+            self.lines.admission.set_limit(&project.id, project.max_concurrent);
+            let counters = counters.remove(&project.id).unwrap_or_default();
+            self.totals.add(&counters);
+            self.live_projects += u64::from(project.archived_at.is_none());
+            let id = project.id.clone();
+            self.projects.insert(id, ProjectState { project, counters, changed: Version::default() });
+        }
     }
 
-    pub(super) fn queues(&self) -> Vec<Queue> {
-        self.lines.ready.iter().map(|(tier, ready)| queue(&self.lines, tier, ready)).collect()
+    /// Something happens to a task of the project that plans depend on.
+    pub(super) fn touch_project(&mut self, project: &ProjectId) {
+        let version = self.version.next();
+        if let Some(state) = self.projects.get_mut(project) {
+            state.changed = version;
+        }
     }
 }
 

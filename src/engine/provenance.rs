@@ -2,25 +2,18 @@
 //! in the commit that stores the record, and readers get the version of the
 //! last commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use fixedbitset::FixedBitSet;
-use petgraph::visit::{NodeCount, NodeIndexable};
 use uuid::Uuid;
 
-use super::api::Refusal;
-use super::cascade::{Cascade, CascadeRequest, Subject};
-use super::group::InStore;
+use super::cascade::Subject;
 use super::hot::IdHash;
 use super::import::IMPORT_CASCADE;
-use super::machine::Machine;
+use super::plan::{FlagCounts, PlannedStep};
 use super::records::RecordCounts;
-use super::undo::details_of;
-use crate::lineage::{self, Action, Began, Error, Fact, Flag, FlagChange, Graph, Known, Node, Project, Replaced, Step};
-use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput, ScanFilter};
-use crate::task::{
-    ArtifactId, Input, Now, Output, ProjectId, RecordId, RecordStatus, Seq, Status, Task, TaskId, Timestamp,
-};
+use crate::lineage::{self, Action, Began, Edge, Error, Fact, Flag, Graph, Known, Node, Project, Step};
+use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput};
+use crate::task::{ArtifactId, Now, Output, ProjectId, RecordId, RecordStatus, Seq, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -30,7 +23,12 @@ pub(super) struct Provenance {
     graph: Graph,
     changed: HashSet<RecordId, IdHash>,
     moved: bool,
-    tallies: HashMap<Project, Tally>,
+    /// The newest step that said something of a record, took something back, or
+    /// imported something.
+    said_until: Seq,
+    tallies: BTreeMap<Project, Tally>,
+    /// Projects whose records are counted otherwise than at the last commit.
+    retallied: BTreeSet<Project>,
     /// What arrivals and verdicts have done to flags in this group.
     derived: Vec<(Seq, Cause, String, Changes)>,
 }
@@ -52,7 +50,9 @@ impl Provenance {
             graph: Graph::default(),
             changed: HashSet::default(),
             moved: false,
-            tallies: HashMap::new(),
+            said_until: graph.newest(),
+            tallies: BTreeMap::new(),
+            retallied: BTreeSet::new(),
             derived: Vec::new(),
         };
         for node in graph.nodes() {
@@ -76,8 +76,25 @@ impl Provenance {
         &self.graph
     }
 
+    /// The newest step that said something of a record, took something back, or
+    /// imported something.
+    pub(super) const fn said_until(&self) -> Seq {
+        self.said_until
+    }
+
+    /// The projects whose records are counted otherwise than at the last commit.
+    pub(super) fn take_retallied(&mut self) -> Vec<ProjectId> {
+        let retallied = std::mem::take(&mut self.retallied);
+        retallied.into_iter().filter_map(|project| ProjectId::new(self.graph.project_id(project)?).ok()).collect()
+    }
+
     fn next(&self) -> Seq {
         self.graph.newest().next()
+    }
+
+    fn tally_mut(&mut self, project: Project) -> &mut Tally {
+        self.retallied.insert(project);
+        self.tallies.entry(project).or_default()
     }
 
     /// A record was made, by work that began when the graph had come to a step.
@@ -85,7 +102,7 @@ impl Provenance {
         let step = self.graph.insert(&of_record(record, began), self.next()).map_err(unexpected)?;
         if let Some((node, known)) = self.known(record.id) {
             let outputs = outputs(&self.graph, node);
-            self.tallies.entry(known.project).or_default().add(&known, outputs);
+            self.tally_mut(known.project).add(&known, outputs);
         }
         self.note(record.id, &step);
         self.derive(Cause::Arrival(record.id), format!("record {} came", record.id), &step);
@@ -107,13 +124,14 @@ impl Provenance {
             self.graph = before;
             return Ok(Err(cycle));
         }
+        self.said_until = seq;
         if let Some(known) = known {
             let outputs = before.find(record.id).map_or(0, |node| outputs(&before, node));
-            self.tallies.entry(known.project).or_default().give_up(&known, outputs);
+            self.tally_mut(known.project).give_up(&known, outputs);
         }
         if let Some((node, now)) = self.known(record.id) {
             let outputs = outputs(&self.graph, node);
-            let tally = self.tallies.entry(now.project).or_default();
+            let tally = self.tally_mut(now.project);
             tally.add(&now, outputs);
             // The step tells how the flag goes on from here.
             tally.counts.flag(Flag::Clean, known.map_or(Flag::Clean, |known| known.flag));
@@ -139,7 +157,7 @@ impl Provenance {
         let step = self.graph.extend(record, &inputs, &artifacts, self.next()).map_err(unexpected)?;
         if let Some((node, known)) = self.known(record) {
             let more = outputs(&self.graph, node) - before;
-            self.tallies.entry(known.project).or_default().outputs += more;
+            self.tally_mut(known.project).outputs += more;
         }
         self.note(record, &step);
         self.derive(Cause::Arrival(record), format!("more of record {record} came"), &step);
@@ -186,6 +204,7 @@ impl Provenance {
     pub(super) fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
         let seq = self.next();
         let step = self.graph.apply(action, records, seq).map_err(unexpected)?;
+        self.said_until = seq;
         self.mark(&step);
         Ok((seq, step))
     }
@@ -194,14 +213,31 @@ impl Provenance {
     pub(super) fn restate(&mut self, facts: &[(RecordId, Option<Fact>)]) -> Stored<(Seq, Step)> {
         let seq = self.next();
         let step = self.graph.restate(facts, seq).map_err(unexpected)?;
+        self.said_until = seq;
         self.mark(&step);
         Ok((seq, step))
+    }
+
+    /// Takes a step over that was planned on the graph as it is.
+    pub(super) fn adopt(&mut self, planned: PlannedStep) -> (Seq, Step, Changes) {
+        let (seq, PlannedStep { after, step, counts, rows, refused, told, .. }) = (planned.seq(), planned);
+        self.graph = after;
+        self.said_until = seq;
+        self.moved = true;
+        self.count_flags(&counts);
+        self.changed.extend(rows);
+        self.warn_of(&refused);
+        (seq, step, told)
     }
 
     fn note(&mut self, record: RecordId, step: &Step) {
         self.changed.insert(record);
         self.mark(step);
-        for edge in &step.refused {
+        self.warn_of(&step.refused);
+    }
+
+    fn warn_of(&self, refused: &[Edge]) {
+        for edge in refused {
             let id = |node| self.graph.record(node).map(|known| known.id);
             let (dependent, dependency) = (id(edge.dependent), id(edge.dependency));
             tracing::warn!(?dependent, ?dependency, "an input was not linked: the link would have closed a cycle");
@@ -211,26 +247,14 @@ impl Provenance {
     /// The rows of these records are no longer what the store has.
     fn mark(&mut self, step: &Step) {
         self.moved = true;
-        self.tally_flags(step);
-        let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
-        let nodes = edges.chain(step.facts.iter().map(|(node, _)| *node));
-        self.changed.extend(nodes.filter_map(|node| self.graph.record(node)).map(|known| known.id));
+        let counts = FlagCounts::of(&self.graph, &step.flags);
+        self.count_flags(&counts);
+        self.changed.extend(rows_of(&self.graph, step));
     }
 
-    /// Counts changed flags: those of one project that stand together at once.
-    fn tally_flags(&mut self, step: &Step) {
-        let project = |change: &FlagChange| self.graph.project_of(change.record);
-        let mut of = None;
-        let mut tally = None;
-        for change in &step.flags {
-            let project = project(change);
-            if project != of || tally.is_none() {
-                of = project;
-                tally = project.map(|project| self.tallies.entry(project).or_default());
-            }
-            if let Some(tally) = &mut tally {
-                tally.counts.flag(change.from, change.to);
-            }
+    fn count_flags(&mut self, counts: &[(Project, FlagCounts)]) {
+        for (project, counts) in counts {
+            self.tally_mut(*project).counts.change(*counts);
         }
     }
 
@@ -252,6 +276,13 @@ impl Provenance {
         }
         Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
     }
+}
+
+/// The records whose rows a step changes.
+pub(super) fn rows_of(graph: &Graph, step: &Step) -> impl Iterator<Item = RecordId> {
+    let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
+    let nodes = edges.chain(step.facts.iter().map(|(node, _)| *node));
+    nodes.filter_map(|node| graph.named(node)).map(|(id, _)| id)
 }
 
 /// A record as the graph takes it.
@@ -314,152 +345,4 @@ pub(super) fn named(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
     let imported = artifact.is_some().then(|| Subject::Record(RecordId::of_text(id)));
     let mut subjects = [record, artifact, imported].into_iter().flatten();
     subjects.find_map(|subject| resolve(graph, &subject).map(|node| (subject, node)))
-}
-
-impl Machine {
-    /// Taints, marks or clears, in one step with all that follows.
-    pub(super) fn cascade(&mut self, request: CascadeRequest, now: Now) -> Stored<Result<Cascade, Refusal>> {
-        let graph = self.provenance.graph();
-        let Some(known) = resolve(graph, &request.subject).and_then(|node| graph.record(node)) else {
-            return Ok(Err(Refusal::SubjectNotFound(request.subject)));
-        };
-        let (id, before) = (known.id, known.flag);
-        let mut said = self.say(request.action, &[id], &request.cascade_id)?;
-        // Found good after another look: it counts as validated.
-        if request.action == Action::Clear && before != Flag::Clean && known.status != RecordStatus::HumanApproved {
-            self.validate(id, &mut said.step)?;
-        }
-        let running = self.running_users(&said.step)?;
-        if !said.named.is_empty() {
-            let row = CascadeRow {
-                at: now.wall,
-                cascade_id: request.cascade_id.clone(),
-                cause: Cause::Said {
-                    action: request.action,
-                    record: id,
-                    artifact: request.subject.artifact().cloned(),
-                },
-                reason: request.reason.clone(),
-                source: request.source.clone(),
-            };
-            let graph = self.provenance.graph();
-            // A mark on what is suspect anyway changes no flag, but counts once the taint has gone.
-            self.group.batch.put_cascade(said.seq, &row, Changes::of(graph, &said.told(graph)))?;
-        }
-        let mut cancelled = Vec::new();
-        if request.cancel_running {
-            let reason = format!("it uses what became suspect in cascade {}", request.cascade_id);
-            for task in &running {
-                let input = Input::Cancel { reason: Some(reason.clone()) };
-                if self.apply(*task, input, None, now)?.is_ok() {
-                    cancelled.push(*task);
-                }
-            }
-        }
-        let graph = self.provenance.graph().clone();
-        let (cascade_id, is_change) = (request.cascade_id, !said.named.is_empty());
-        Ok(Ok(Cascade { cascade_id, record: id, graph, step: said.step, is_change, running, cancelled }))
-    }
-
-    /// Gives a record that was cleared the verdict `passed`, and keeps the one
-    /// that it had. One that had failed is an input again: what that changes is
-    /// part of the step.
-    fn validate(&mut self, id: RecordId, step: &mut Step) -> Stored<()> {
-        let more = self.provenance.settle(id, RecordStatus::Passed)?.flags;
-        if !more.is_empty() {
-            step.flags.extend(more);
-            step.join();
-            step.flags.sort_by_key(|change| change.depth);
-        }
-        let stored = InStore { store: &self.store, recent: &self.recent };
-        let Some(record) = self.group.record(stored, id)? else { return Ok(()) };
-        let (status, details) = (record.status, details_of(record.verification.as_deref()));
-        record.status = RecordStatus::Passed;
-        let statement = self.group.statements.get_mut(&id).and_then(|statements| statements.last_mut());
-        if let Some(statement) = statement.filter(|_| status != RecordStatus::Passed) {
-            statement.replaced = Some(Replaced { status, details });
-        }
-        Ok(())
-    }
-
-    /// The running tasks that were given an artifact of a record that is no
-    /// longer clean.
-    pub(super) fn running_users(&self, step: &Step) -> Stored<Vec<TaskId>> {
-        let graph = self.provenance.graph();
-        let spoilt = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
-        let spoilt = Spoilt::new(graph, spoilt);
-        let mut users = Vec::new();
-        if spoilt.is_empty() {
-            return Ok(users);
-        }
-        let view = self.store.view()?;
-        for id in self.given_inputs() {
-            let task = self.find_open(id)?.filter(|task| task.open_attempt().is_some());
-            if let Some(task) = task
-                && uses(&view, &task, &spoilt)?
-            {
-                users.push(task.id);
-            }
-        }
-        users.sort_unstable();
-        Ok(users)
-    }
-}
-
-/// Records whose artifacts are no longer to be used: asked by the few artifacts
-/// that are used, and not by all that the many records have made.
-struct Spoilt<'a> {
-    graph: &'a Graph,
-    records: FixedBitSet,
-}
-
-impl<'a> Spoilt<'a> {
-    fn new(graph: &'a Graph, records: impl Iterator<Item = Node>) -> Self {
-        let mut spoilt = FixedBitSet::with_capacity(graph.node_count());
-        spoilt.extend(records.map(|node| graph.to_index(node)));
-        Self { graph, records: spoilt }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.records.is_clear()
-    }
-
-    fn made(&self, artifact: &ArtifactId) -> bool {
-        let artifact = self.graph.find_artifact(artifact);
-        let mut makers = artifact.into_iter().flat_map(|artifact| self.graph.producers(artifact));
-        makers.any(|maker| self.records.contains(self.graph.to_index(maker)))
-    }
-}
-
-/// The running tasks that were given an artifact of any of these records, as
-/// of the last commit.
-pub(super) fn running_users_in(view: &store::View, graph: &Graph, records: &[Node]) -> Stored<Vec<TaskId>> {
-    let spoilt = Spoilt::new(graph, records.iter().copied());
-    let mut users = Vec::new();
-    if spoilt.is_empty() {
-        return Ok(users);
-    }
-    let running = ScanFilter { project: None, statuses: vec![Status::Pending, Status::Running], below: None };
-    for id in view.scan(&running)? {
-        let task = view.task(id?)?.filter(|task| task.open_attempt().is_some());
-        if let Some(task) = task
-            && uses(view, &task, &spoilt)?
-        {
-            users.push(task.id);
-        }
-    }
-    users.sort_unstable();
-    Ok(users)
-}
-
-fn uses(view: &store::View, task: &Task, spoilt: &Spoilt<'_>) -> Stored<bool> {
-    let one_of = |ids: &[ArtifactId]| ids.iter().any(|id| spoilt.made(id));
-    if one_of(&task.inputs) {
-        return Ok(true);
-    }
-    if view.submission(task.id)?.is_some_and(|submission| one_of(&submission.options.inputs)) {
-        return Ok(true);
-    }
-    let context = if task.has_findings { view.findings(task.id)?.and_then(|findings| findings.context) } else { None };
-    Ok(context.is_some_and(|context| one_of(&context.sources)))
 }

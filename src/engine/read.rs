@@ -15,13 +15,16 @@ use super::group::Publication;
 use super::hot::HotTasks;
 use super::machine::Machine;
 use super::pause::Pauses;
+use super::plan::Version;
 use super::progress::Progress;
 use super::readers::Places;
+use super::shown::Shown;
 use super::signals::Signals;
+use super::users::Given;
 use crate::clock::Clock;
 use crate::lineage::Graph;
 use crate::store::{self, StatusView, Store, View, guarded};
-use crate::task::{Seq, TaskId};
+use crate::task::{Now, Seq, TaskId};
 
 const MIB: u64 = 1024 * 1024;
 /// A commit that takes this long is worth a line in the log.
@@ -43,6 +46,12 @@ pub(super) struct ReadSide {
     pub(super) signals: Arc<Signals>,
     pauses: Pauses,
     graph: ArcSwap<Graph>,
+    /// Tasks that may have been given artifacts and are being worked on.
+    pub(super) given: Arc<Given>,
+    /// Projects and work queues.
+    pub(super) shown: Arc<Shown>,
+    /// The group of the writer that was published last.
+    version: AtomicU64,
     head: watch::Sender<Seq>,
     /// Where the readers of the log are.
     pub(super) places: Places,
@@ -82,6 +91,9 @@ impl ReadSide {
             signals: Signals::new(),
             pauses: Pauses::of(&machine.lines),
             graph: ArcSwap::from_pointee(machine.provenance.graph().clone()),
+            given: machine.given.clone(),
+            shown: machine.shown.clone(),
+            version: AtomicU64::new(machine.version.0),
             head,
             places: Places::new(machine.readers.clone()),
             routing,
@@ -128,9 +140,12 @@ impl ReadSide {
         if let Some(backlog) = publication.backlog {
             self.note_backlog(backlog);
         }
+        self.shown.show(publication.projects, publication.queues);
         if let Some(graph) = publication.graph {
             self.graph.store(Arc::new(graph));
         }
+        // Whoever sees it sees the graph as well.
+        self.version.store(machine.version.0, Ordering::Release);
         for pause in &publication.pauses {
             self.pauses.change(pause);
         }
@@ -175,7 +190,6 @@ impl ReadSide {
 
     fn note_backlog(&self, backlog: Backlog) {
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.queues = backlog.queues;
         figures.oldest_analyzing = backlog.oldest_analyzing;
         figures.oldest_queued = backlog.oldest_queued;
         figures.readers = backlog.readers;
@@ -218,6 +232,7 @@ impl ReadSide {
             longest_commit_ms: self.longest_commit_ms.load(Ordering::Relaxed),
             longest_step_micros: self.longest_step_micros.load(Ordering::Relaxed),
             writer_busy_micros: self.busy_micros.load(Ordering::Relaxed),
+            queues: self.shown.queues(),
             store_bytes: self.store.file_bytes(),
             hot_tasks: u64::try_from(self.hot.len()).unwrap_or(u64::MAX),
             free_mib: self.store.room().free() / MIB,
@@ -228,6 +243,15 @@ impl ReadSide {
 
     pub(super) fn head(&self) -> watch::Receiver<Seq> {
         self.head.subscribe()
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// The group of the writer that was published last.
+    pub(super) fn version(&self) -> Version {
+        Version(self.version.load(Ordering::Acquire))
     }
 
     /// The provenance of everything, as of the last commit.

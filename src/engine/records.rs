@@ -3,6 +3,7 @@
 
 use super::api::Error;
 use super::handle::Engine;
+use super::plan::FlagCounts;
 use super::read::ReadSide;
 use crate::lineage::{Flag, Graph, Known, Project};
 use crate::store::{self, PageBudget, Record, RecordPlace, View};
@@ -58,6 +59,12 @@ impl RecordCounts {
     pub(super) fn give_up(&mut self, flag: Flag) {
         self.records = self.records.saturating_sub(1);
         self.flag(flag, Flag::Clean);
+    }
+
+    /// Flags of several records have changed.
+    pub(super) const fn change(&mut self, by: FlagCounts) {
+        self.suspect = self.suspect.saturating_add_signed(by.suspect);
+        self.tainted = self.tainted.saturating_add_signed(by.tainted);
     }
 
     pub(super) fn flag(&mut self, from: Flag, to: Flag) {

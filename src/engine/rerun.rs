@@ -2,6 +2,7 @@
 //! become of the tasks that the old one depended on.
 
 use super::api::Refusal;
+use super::families::Tasks;
 use crate::store::{self, View};
 use crate::task::{ArtifactId, End, MAX_REFERENCES, Status, Submission, Task, TaskId};
 
@@ -34,34 +35,34 @@ pub(super) type Followed = (TaskId, Option<Successor>);
 /// The submission of a task that does the same as an ended one; `None`: there
 /// is no such task.
 pub(super) fn again(view: &View, id: TaskId) -> Stored<Option<Result<Submission, Refusal>>> {
-    let Some(task) = view.task(id)? else { return Ok(None) };
+    let tasks = Tasks::of(view);
+    let Some(task) = tasks.get(id)? else { return Ok(None) };
     if !task.status().is_terminal() {
         return Ok(Some(Err(Refusal::NotEnded(task.status()))));
     }
-    let dependencies = match follow(view, &task, |_| Ok(Fate::Stays))? {
+    let dependencies = match follow(&tasks, &task, |_| Ok(Fate::Stays))? {
         Ok(dependencies) => dependencies,
         Err(dependency) => return Ok(Some(Err(Refusal::DependencyNotCompleted { task: id, dependency }))),
     };
-    let there = |successor| match successor {
-        Successor::Task(task) | Successor::Renewed(task) => task,
-    };
-    Ok(renewed(view, &task, &dependencies, there)?.map(Ok))
+    let Some((mut submission, successors)) = renewed(&tasks, &task, &dependencies)? else { return Ok(None) };
+    depend_on(&mut submission, &successors, |task| task);
+    Ok(Some(Ok(submission)))
 }
 
 /// Follows each dependency of a task to the newest completed task of its chain
 /// of re-runs, else to the newest open one; without either, the error is the
 /// dependency.
 pub(super) fn follow(
-    view: &View,
+    tasks: &Tasks<'_>,
     task: &Task,
     mut fate: impl FnMut(TaskId) -> Stored<Fate>,
 ) -> Stored<Result<Vec<Followed>, TaskId>> {
     let mut followed = Vec::with_capacity(task.depends_on.len());
     for &dependency in &task.depends_on {
-        let found = successor(view, dependency, &mut fate)?;
+        let found = successor(tasks, dependency, &mut fate)?;
         if found.is_none() {
             // One that was removed had completed, where this task got behind it.
-            let is_over = has_begun(task) && view.task(dependency)?.is_none();
+            let is_over = has_begun(task) && tasks.get(dependency)?.is_none();
             if !is_over || !matches!(fate(dependency)?, Fate::Stays) {
                 return Ok(Err(dependency));
             }
@@ -72,17 +73,17 @@ pub(super) fn follow(
 }
 
 fn successor(
-    view: &View,
+    tasks: &Tasks<'_>,
     dependency: TaskId,
     fate: &mut impl FnMut(TaskId) -> Stored<Fate>,
 ) -> Stored<Option<Successor>> {
     let mut open = None;
-    for id in view.reruns(dependency)?.chain(std::iter::once(Ok(dependency))) {
+    for id in tasks.view.reruns(dependency)?.chain(std::iter::once(Ok(dependency))) {
         let id = id?;
         match fate(id)? {
             Fate::Renewed(task) => drop(open.get_or_insert(Successor::Renewed(task))),
             Fate::Gone => {}
-            Fate::Stays => match view.task(id)?.map(|task| task.status()) {
+            Fate::Stays => match tasks.get(id)?.map(|task| task.status()) {
                 Some(Status::Completed) => return Ok(Some(Successor::Task(id))),
                 Some(Status::Pending | Status::Running) => drop(open.get_or_insert(Successor::Task(id))),
                 Some(Status::Failed | Status::Cancelled) | None => {}
@@ -99,33 +100,45 @@ fn has_begun(task: &Task) -> bool {
 
 /// The submission of a task that does the same as this one: with its inputs,
 /// save what the replaced dependencies had produced, unless the client named
-/// that itself; and after what those were followed to.
+/// that itself; and what it depends on, which is not in the submission yet.
 pub(super) fn renewed(
-    view: &View,
+    tasks: &Tasks<'_>,
     task: &Task,
     dependencies: &[Followed],
-    id_of: impl Fn(Successor) -> TaskId,
-) -> Stored<Option<Submission>> {
-    let Some(mut submission) = view.submission(task.id)? else { return Ok(None) };
+) -> Stored<Option<(Submission, Vec<Successor>)>> {
+    let Some(mut submission) = tasks.view.submission(task.id)? else { return Ok(None) };
     let options = &mut submission.options;
-    let (mut depends_on, mut replaced) = (Vec::with_capacity(dependencies.len()), Vec::new());
+    let (mut successors, mut replaced) = (Vec::with_capacity(dependencies.len()), Vec::new());
     for (old, successor) in dependencies {
-        let Some(new) = successor.map(&id_of) else { continue };
-        if new != *old {
-            replaced.extend(view.task(*old)?.as_ref().map(products).unwrap_or_default());
+        let Some(successor) = *successor else { continue };
+        if successor != Successor::Task(*old) {
+            replaced.extend(tasks.get(*old)?.as_ref().map(products).unwrap_or_default());
         }
-        if !depends_on.contains(&new) {
-            depends_on.push(new);
-        }
+        successors.push(successor);
     }
     let new = |input: &&ArtifactId| !options.inputs.contains(input) && !replaced.contains(input);
     let inputs: Vec<ArtifactId> = task.inputs.iter().filter(new).cloned().collect();
     options.inputs.extend(inputs);
     options.inputs.truncate(MAX_REFERENCES);
-    options.depends_on = depends_on;
     options.not_before = None;
     submission.rerun_of = Some(task.id);
-    Ok(Some(submission))
+    Ok(Some((submission, successors)))
+}
+
+/// Lets a submission depend on what its old dependencies were followed to;
+/// `renewed` is what a task becomes that is submitted again.
+pub(super) fn depend_on(submission: &mut Submission, successors: &[Successor], renewed: impl Fn(TaskId) -> TaskId) {
+    let mut depends_on = Vec::with_capacity(successors.len());
+    for successor in successors {
+        let task = match *successor {
+            Successor::Task(task) => task,
+            Successor::Renewed(task) => renewed(task),
+        };
+        if !depends_on.contains(&task) {
+            depends_on.push(task);
+        }
+    }
+    submission.options.depends_on = depends_on;
 }
 
 /// What a task has produced, if it has completed.

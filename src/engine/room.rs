@@ -83,11 +83,7 @@ impl Growth {
             | Command::ReportQueue { .. }
             | Command::PauseProject { .. }
             | Command::PauseTier { .. } => Self::Small,
-            Command::TakeRouting { .. }
-            | Command::ReturnRouting { .. }
-            | Command::ProjectStatus { .. }
-            | Command::Queues { .. }
-            | Command::Stop => Self::None,
+            Command::TakeRouting { .. } | Command::ReturnRouting { .. } | Command::Stop => Self::None,
         }
     }
 }
@@ -168,14 +164,12 @@ impl Command {
             Self::DeleteProject { reply, .. } => drop(reply.send(Err(error))),
             Self::ReportQueue { reply, .. } => drop(reply.send(Err(error))),
             Self::PauseTier { reply, .. } => drop(reply.send(Err(error))),
-            Self::ProjectStatus { reply, .. } => drop(reply.send(Err(error))),
             Self::Cascade { reply, .. } => drop(reply.send(Err(error))),
             Self::Import { reply, .. } => drop(reply.send(Err(error))),
             Self::CreateCheckpoint { reply, .. } => drop(reply.send(Err(error))),
             Self::Rollback { reply, .. } => drop(reply.send(Err(error))),
             Self::Undo { reply, .. } => drop(reply.send(Err(error))),
             Self::Discard { reply, .. } => drop(reply.send(Err(error))),
-            Self::Queues { reply, .. } => drop(reply.send(Err(error))),
             Self::Stop => {}
         }
     }

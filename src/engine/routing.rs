@@ -6,12 +6,12 @@
 //! that still waits is handed out again, and a finding that comes twice is
 //! taken once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::hot::IdHash;
 use super::machine::Machine;
 use super::settings::Settings;
+use super::sharded::ChunkedQueue;
 use crate::store;
 use crate::task::{
     self, Child, FairLine, Finding, Input, Moment, Now, Options, Outcome, Pending, Place, Policy, Priority, ProjectId,
@@ -30,14 +30,14 @@ pub(super) struct RoutingLine {
     line: FairLine,
     aging: Duration,
     /// Those that somebody asks about.
-    taken: HashSet<TaskId, IdHash>,
+    taken: BTreeSet<TaskId>,
     /// Those that were returned, by when they join the line again.
     returned: BTreeMap<(Moment, TaskId), Standing>,
-    returned_until: HashMap<TaskId, Moment, IdHash>,
+    returned_until: BTreeMap<TaskId, Moment>,
     /// Those that joined the line again, behind who waited meanwhile: since when.
-    rejoined: HashMap<TaskId, Moment, IdHash>,
+    rejoined: BTreeMap<TaskId, Moment>,
     /// Those whose services are no longer configured.
-    unserved: Vec<TaskId>,
+    unserved: ChunkedQueue<TaskId>,
     agent: bool,
     rag: bool,
 }
@@ -49,11 +49,11 @@ impl RoutingLine {
             waiting: BTreeSet::new(),
             line: FairLine::default(),
             aging: settings.aging,
-            taken: HashSet::default(),
+            taken: BTreeSet::new(),
             returned: BTreeMap::new(),
-            returned_until: HashMap::default(),
-            rejoined: HashMap::default(),
-            unserved: Vec::new(),
+            returned_until: BTreeMap::new(),
+            rejoined: BTreeMap::new(),
+            unserved: ChunkedQueue::default(),
             agent,
             rag,
         }
@@ -65,7 +65,7 @@ impl RoutingLine {
         if self.serves(task) {
             self.line.insert(&task.project, task.priority, Place { since, task: task.id });
         } else {
-            self.unserved.push(task.id);
+            self.unserved.push_back(task.id);
         }
     }
 
@@ -134,7 +134,7 @@ impl RoutingLine {
 
     /// Whether there are tasks that nobody will ever ask about.
     pub(super) fn has_unserved(&self) -> bool {
-        !self.unserved.is_empty()
+        self.unserved.front().is_some()
     }
 }
 
@@ -213,7 +213,7 @@ impl Machine {
     pub(super) fn settle_routing(&mut self, max: usize, now: Now) -> Stored<()> {
         self.lines.routing.wake(now);
         for _ in 0..max {
-            let Some(id) = self.lines.routing.unserved.pop() else { break };
+            let Some(id) = self.lines.routing.unserved.pop_front() else { break };
             let Some(routing) = self.find(id)?.and_then(|task| task.routing) else { continue };
             let _ = self.route(id, routing.step, Finding::Builtin { context: None }, now)?;
         }

@@ -1,11 +1,12 @@
 //! Containers that never move more than a small part of what they hold: the
 //! writer must not stand still while one of them grows.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use super::hot::IdHash;
-use crate::task::TaskId;
+use crate::task::{LeaseId, TaskId};
 
 /// Number of shards: with two million entries each has about 500, and growing
 /// one of them takes some microseconds.
@@ -14,13 +15,19 @@ const SHARDS: usize = 4096;
 const CHUNK: usize = 1024;
 
 /// A key of sixteen bytes, of which the last six are as good as random: a hash
-/// or the id of a task.
+/// or an id that is made here.
 pub(super) trait ScatteredKey: Eq + Hash {
     /// Its bytes.
     fn bytes(&self) -> [u8; 16];
 }
 
 impl ScatteredKey for TaskId {
+    fn bytes(&self) -> [u8; 16] {
+        self.to_bytes()
+    }
+}
+
+impl ScatteredKey for LeaseId {
     fn bytes(&self) -> [u8; 16] {
         self.to_bytes()
     }
@@ -71,6 +78,18 @@ impl<K: ScatteredKey, V> ShardedMap<K, V> {
         old
     }
 
+    /// The value of a key, which is made if there is none.
+    pub(super) fn entry_or_default(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        // Every place has a shard.
+        let place = Self::place(&key) % self.shards.len();
+        let entry = self.shards[place].entry(key);
+        self.len += usize::from(matches!(entry, Entry::Vacant(_)));
+        entry.or_default()
+    }
+
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         let old = self.shards.get_mut(Self::place(key))?.remove(key);
         self.len -= usize::from(old.is_some());
@@ -106,6 +125,15 @@ impl<T> ChunkedQueue<T> {
         }
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.push_back(entry);
+        }
+    }
+
+    pub(super) fn push_front(&mut self, entry: T) {
+        if self.chunks.front().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push_front(VecDeque::with_capacity(CHUNK));
+        }
+        if let Some(chunk) = self.chunks.front_mut() {
+            chunk.push_front(entry);
         }
     }
 
@@ -167,5 +195,8 @@ mod tests {
         let rest: Vec<_> = std::iter::from_fn(|| queue.pop_front()).collect();
         assert!(first.iter().chain(&rest[..rest.len() - 1]).copied().eq(0..3 * CHUNK));
         assert_eq!((rest.last(), queue.front(), queue.chunks.len()), (Some(&7), None, 0));
+        queue.push_back(0);
+        (1..2 * CHUNK).for_each(|entry| queue.push_front(entry));
+        assert!(std::iter::from_fn(|| queue.pop_front()).eq((0..2 * CHUNK).rev()));
     }
 }

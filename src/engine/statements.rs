@@ -90,98 +90,166 @@ impl<'a> RolledBack<'a> {
     }
 }
 
-/// What one command has looked up in the store, which can be the same for many records.
-#[derive(Default)]
-struct Looks {
-    view: Option<View>,
+/// Where what was said of records is looked up.
+pub(super) trait Sayings {
+    /// What was said of a record, oldest first.
+    fn statements(&mut self, id: RecordId) -> Stored<Vec<Statement>>;
+
+    /// Whether a step belongs to a cascade.
+    fn is_of(&mut self, step: Seq, cascade: &str) -> Stored<bool>;
+}
+
+/// What the store has: for a plan.
+pub(super) struct InView<'a> {
+    view: &'a View,
+    graph: &'a Graph,
     /// Whether steps belong to the cascade that is asked about.
     is_same: HashMap<Seq, bool>,
 }
 
-impl Looks {
-    fn view(&mut self, store: &store::Store) -> Stored<&View> {
+impl<'a> InView<'a> {
+    pub(super) fn new(view: &'a View, graph: &'a Graph) -> Self {
+        Self { view, graph, is_same: HashMap::new() }
+    }
+}
+
+impl Sayings for InView<'_> {
+    fn statements(&mut self, id: RecordId) -> Stored<Vec<Statement>> {
+        statements_in(self.view, self.graph, id)
+    }
+
+    fn is_of(&mut self, step: Seq, cascade: &str) -> Stored<bool> {
+        if let Some(known) = self.is_same.get(&step) {
+            return Ok(*known);
+        }
+        let is_same = self.view.cascade(step)?.is_some_and(|row| row.cascade_id == cascade);
+        self.is_same.insert(step, is_same);
+        Ok(is_same)
+    }
+}
+
+/// What the writer has, with what its group has said.
+struct InGroup<'a> {
+    machine: &'a Machine,
+    view: Option<View>,
+    is_same: HashMap<Seq, bool>,
+}
+
+impl<'a> InGroup<'a> {
+    fn new(machine: &'a Machine) -> Self {
+        Self { machine, view: None, is_same: HashMap::new() }
+    }
+
+    fn view(&mut self) -> Stored<&View> {
         match &mut self.view {
             Some(view) => Ok(view),
-            empty => Ok(empty.insert(store.view()?)),
+            empty => Ok(empty.insert(self.machine.store.view()?)),
         }
     }
+}
+
+impl Sayings for InGroup<'_> {
+    fn statements(&mut self, id: RecordId) -> Stored<Vec<Statement>> {
+        if let Some(statements) = self.machine.group.statements.get(&id) {
+            return Ok(statements.clone());
+        }
+        if self.machine.stated.contains(&id)
+            && let Some(statements) = self.view()?.statements(id)?
+        {
+            return Ok(statements);
+        }
+        let graph = self.machine.provenance.graph();
+        Ok(statements_of(graph.find(id).and_then(|node| graph.record(node)).and_then(|known| known.fact)))
+    }
+
+    fn is_of(&mut self, step: Seq, cascade: &str) -> Stored<bool> {
+        if let Some(known) = self.machine.group.cascades.get(&step) {
+            return Ok(known == cascade);
+        }
+        if let Some(known) = self.is_same.get(&step) {
+            return Ok(*known);
+        }
+        let is_same = self.view()?.cascade(step)?.is_some_and(|row| row.cascade_id == cascade);
+        self.is_same.insert(step, is_same);
+        Ok(is_same)
+    }
+}
+
+/// Something that is said of a record for the first time.
+#[derive(Debug)]
+pub(super) struct NewStatement {
+    pub(super) id: RecordId,
+    pub(super) kind: Saying,
+    /// What was said of it before.
+    pub(super) before: Vec<Statement>,
+}
+
+/// What a cascade says of records that it has not said of them already, as long as
+/// that stands.
+pub(super) fn unsaid(
+    action: Action,
+    ids: &[RecordId],
+    cascade: &str,
+    graph: &Graph,
+    sayings: &mut impl Sayings,
+) -> Stored<Vec<NewStatement>> {
+    let mut new = Vec::with_capacity(ids.len());
+    for &id in ids {
+        let Some(known) = graph.find(id).and_then(|node| graph.record(node)) else { continue };
+        let kind = match (action, known.flag) {
+            (Action::Clear, Flag::Clean) => continue,
+            (Action::Clear, Flag::Tainted) => Saying::Withdraw,
+            (Action::Clear, Flag::Suspect) => Saying::Clear,
+            (Action::Taint, _) => Saying::Taint,
+            (Action::Mark, _) => Saying::Mark,
+        };
+        let before = sayings.statements(id)?;
+        if !is_said(&before, kind, cascade, sayings)? {
+            new.push(NewStatement { id, kind, before });
+        }
+    }
+    Ok(new)
+}
+
+fn is_said(statements: &[Statement], kind: Saying, cascade: &str, sayings: &mut impl Sayings) -> Stored<bool> {
+    if kind.is_clear() {
+        return Ok(false);
+    }
+    for statement in live(statements).iter().filter(|statement| statement.kind == kind) {
+        if sayings.is_of(statement.step, cascade)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Machine {
     /// What was said of a record, oldest first, as this group leaves it.
     pub(super) fn statements(&self, id: RecordId) -> Stored<Vec<Statement>> {
-        self.statements_seen(id, &mut Looks::default())
-    }
-
-    fn statements_seen(&self, id: RecordId, looks: &mut Looks) -> Stored<Vec<Statement>> {
-        if let Some(statements) = self.group.statements.get(&id) {
-            return Ok(statements.clone());
-        }
-        if self.stated.contains(&id)
-            && let Some(statements) = looks.view(&self.store)?.statements(id)?
-        {
-            return Ok(statements);
-        }
-        let graph = self.provenance.graph();
-        Ok(statements_of(graph.find(id).and_then(|node| graph.record(node)).and_then(|known| known.fact)))
-    }
-
-    /// Whether a step belongs to a cascade.
-    fn is_of(&self, step: Seq, cascade: &str, looks: &mut Looks) -> Stored<bool> {
-        if let Some(known) = self.group.cascades.get(&step) {
-            return Ok(known == cascade);
-        }
-        if let Some(known) = looks.is_same.get(&step) {
-            return Ok(*known);
-        }
-        let row = looks.view(&self.store)?.cascade(step)?;
-        let is_same = row.is_some_and(|row| row.cascade_id == cascade);
-        looks.is_same.insert(step, is_same);
-        Ok(is_same)
+        InGroup::new(self).statements(id)
     }
 
     /// Says something of records, for a cascade: of each that it has not said
     /// it of already, as long as that stands.
     pub(super) fn say(&mut self, action: Action, ids: &[RecordId], cascade: &str) -> Stored<Said> {
-        let (mut named, mut looks) = (Vec::with_capacity(ids.len()), Looks::default());
-        for id in ids {
-            let graph = self.provenance.graph();
-            let Some(known) = graph.find(*id).and_then(|node| graph.record(node)) else { continue };
-            let kind = match (action, known.flag) {
-                (Action::Clear, Flag::Clean) => continue,
-                (Action::Clear, Flag::Tainted) => Saying::Withdraw,
-                (Action::Clear, Flag::Suspect) => Saying::Clear,
-                (Action::Taint, _) => Saying::Taint,
-                (Action::Mark, _) => Saying::Mark,
-            };
-            let statements = self.statements_seen(*id, &mut looks)?;
-            if !self.is_said(&statements, kind, cascade, &mut looks)? {
-                named.push((*id, kind, statements));
-            }
-        }
-        if named.is_empty() {
+        let new = unsaid(action, ids, cascade, self.provenance.graph(), &mut InGroup::new(self))?;
+        if new.is_empty() {
             return Ok(Said::default());
         }
-        let ids: Vec<RecordId> = named.iter().map(|(id, ..)| *id).collect();
-        let (seq, step) = self.provenance.apply(action, &ids)?;
-        for (id, kind, mut statements) in named {
+        let named: Vec<RecordId> = new.iter().map(|new| new.id).collect();
+        let (seq, step) = self.provenance.apply(action, &named)?;
+        self.keep_said(seq, new, cascade);
+        Ok(Said { seq, step, named })
+    }
+
+    /// Keeps what a step of a cascade has said.
+    pub(super) fn keep_said(&mut self, seq: Seq, new: Vec<NewStatement>, cascade: &str) {
+        for NewStatement { id, kind, before } in new {
+            let mut statements = before;
             statements.push(Statement { step: seq, kind, replaced: None });
             self.group.statements.insert(id, statements);
         }
         self.group.cascades.insert(seq, cascade.to_owned());
-        Ok(Said { seq, step, named: ids })
-    }
-
-    fn is_said(&self, statements: &[Statement], kind: Saying, cascade: &str, looks: &mut Looks) -> Stored<bool> {
-        if kind.is_clear() {
-            return Ok(false);
-        }
-        for statement in live(statements).iter().filter(|statement| statement.kind == kind) {
-            if self.is_of(statement.step, cascade, looks)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Takes a statement of a record away.

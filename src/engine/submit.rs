@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::api::{IdempotencyKey, Refusal, Submissions, Submitted, UnknownDependency};
 use super::command::Routed;
 use super::machine::Machine;
-use super::memory::{Ends, ProjectState};
+use super::memory::ProjectState;
 use super::pause::Changed;
+use super::plan::Version;
 use crate::store::{self, Counters, IdempotencyRow, Project};
 use crate::task::{self, Chosen, Dependency, End, Now, OnChildFailure, ProjectId, Resolved, Routing, TaskId};
 
@@ -146,6 +147,7 @@ impl Machine {
     /// Keeps a project, new or changed.
     pub(super) fn put_project(&mut self, project: Project) -> Stored<()> {
         self.group.batch.put_project(&project)?;
+        self.group.projects.entry(project.id.clone()).or_default().is_changed = true;
         self.lines.admission.set_limit(&project.id, project.max_concurrent);
         if self.lines.set_project_paused(&project.id, project.paused_at.is_some()) {
             self.group.pauses.push(Changed::Project(project.id.clone(), project.paused_at.is_some()));
@@ -157,8 +159,8 @@ impl Machine {
             state.project = project;
         } else {
             let id = project.id.clone();
-            let state = ProjectState { project, counters: Counters::default(), ends: Ends::default() };
-            self.projects.insert(id, state);
+            let (counters, changed) = (Counters::default(), Version::default());
+            self.projects.insert(id, ProjectState { project, counters, changed });
         }
         Ok(())
     }

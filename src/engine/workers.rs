@@ -1,6 +1,7 @@
 //! Workers that wait for tasks: by tier, first come, first served.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::api::LeaseRequest;
 use super::command::{Held, Reply, hold_grants};
@@ -10,8 +11,11 @@ use crate::task::{Moment, Now, Tier};
 /// Most workers that wait for a task.
 const MAX_WAITING: usize = 16_384;
 
-/// Workers that wait for tasks. Every call costs the logarithm of how many
-/// wait, but [`Self::join`] at their limit.
+/// Workers that a full line looks at for those that have gone, when one joins.
+const SWEPT: usize = 256;
+
+/// Workers that wait for tasks. Every call costs the number of tiers, times the
+/// logarithm of how many wait.
 #[derive(Default)]
 pub(super) struct Workers {
     /// By tier, in the order in which they came. No tier is empty.
@@ -19,8 +23,8 @@ pub(super) struct Workers {
     /// When each has waited long enough.
     ends: BTreeSet<(Moment, Tier, u64)>,
     next: u64,
-    /// When those that have gone were last looked for.
-    swept_at: Option<Moment>,
+    /// Up to where those that have gone were last looked for.
+    swept: Option<(Moment, Tier, u64)>,
 }
 
 /// A worker that waits, and what it has been given in this group.
@@ -40,7 +44,7 @@ impl Workers {
         now: Now,
     ) -> Result<(), Reply<Vec<Grant>>> {
         if self.ends.len() >= MAX_WAITING {
-            self.sweep(now);
+            self.sweep();
         }
         if self.ends.len() >= MAX_WAITING {
             return Err(reply);
@@ -54,23 +58,23 @@ impl Workers {
         Ok(())
     }
 
-    /// Drops workers that have gone, at most once a second.
-    fn sweep(&mut self, now: Now) {
-        if self.swept_at.is_some_and(|at| now.since(at).as_secs() < 1) {
-            return;
-        }
-        self.swept_at = Some(now.observed);
-        let (tiers, ends) = (&mut self.tiers, &mut self.ends);
-        tiers.retain(|tier, all| {
-            all.retain(|number, waiting| {
-                let stays = !waiting.reply.is_closed();
-                if !stays {
-                    ends.remove(&(waiting.until, tier.clone(), *number));
+    /// Drops workers that have gone, of the next few.
+    fn sweep(&mut self) {
+        let from = self.swept.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let next: Vec<_> = self.ends.range((from, Bound::Unbounded)).take(SWEPT).cloned().collect();
+        // Behind the last it begins anew.
+        self.swept = next.last().filter(|_| next.len() == SWEPT).cloned();
+        for end in next {
+            let (_, tier, number) = &end;
+            let Some(all) = self.tiers.get_mut(tier) else { continue };
+            if all.get(number).is_some_and(|waiting| waiting.reply.is_closed()) {
+                all.remove(number);
+                if all.is_empty() {
+                    self.tiers.remove(tier);
                 }
-                stays
-            });
-            !all.is_empty()
-        });
+                self.ends.remove(&end);
+            }
+        }
     }
 
     /// The tiers for which a worker waits. Those at the heads of their lines
@@ -159,5 +163,40 @@ impl Workers {
     /// When the next one has waited long enough.
     pub(super) fn next_end(&self) -> Option<Moment> {
         self.ends.first().map(|(until, ..)| *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::task::{Timestamp, WorkerId};
+
+    #[test]
+    fn a_full_line_looks_at_a_few_for_those_that_have_gone() {
+        let (mut workers, now) = (Workers::default(), Now::aligned(Timestamp::from_micros(1)));
+        let join = |workers: &mut Workers| {
+            let (reply, answer) = oneshot::channel();
+            let (tier, worker) = (Tier::new("small").unwrap(), WorkerId::new("w").unwrap());
+            let wait = Duration::from_secs(30);
+            let request = LeaseRequest { tier, worker, max: 1, lease: wait, wait };
+            workers.join(request, reply, now).ok().map(|()| answer)
+        };
+        // The first of them are still there.
+        let there: Vec<_> = (0..=2 * SWEPT).map(|_| join(&mut workers).unwrap()).collect();
+        (there.len()..MAX_WAITING).for_each(|_| drop(join(&mut workers).unwrap()));
+        assert!(join(&mut workers).is_none() && join(&mut workers).is_none(), "those it has looked at are all there");
+        let last = join(&mut workers).expect("the next have gone");
+        assert_eq!(workers.ends.len(), MAX_WAITING - (SWEPT - 1) + 1);
+        // What it has dropped is nowhere, and what waits has its place.
+        let listed: usize = workers.tiers.values().map(BTreeMap::len).sum();
+        assert_eq!(listed, workers.ends.len());
+        drop((there, last));
+        while workers.ends.len() > SWEPT {
+            workers.sweep();
+        }
     }
 }

@@ -2,6 +2,8 @@
 //! queued, applies it, commits it in one transaction, publishes it to the
 //! read side, and only then releases the answers.
 
+mod planned;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use super::command::{Command, EventAnswers, Held, Reply, hold};
 use super::contents::Prepared;
 use super::incoming::EventOutcome;
 use super::machine::Machine;
+use super::plan::EventPlan;
 use super::progress::Doing;
 use super::queue::{CommandQueue, Taken};
 use super::read::ReadSide;
@@ -41,15 +44,6 @@ type Stored<T> = Result<T, store::Error>;
 fn was_set(before: Now, now: Now) -> bool {
     let shown = before.calendar(now.observed);
     now.wall.since(shown).max(shown.since(now.wall)) > LARGE_STEP
-}
-
-/// Whether a command is planned from what is committed.
-fn is_planned_from_commits(command: &Command) -> bool {
-    match command {
-        Command::Rollback { .. } | Command::Undo { .. } => true,
-        Command::Requeue { event, .. } => event.event.is_rollback(),
-        _ => false,
-    }
 }
 
 /// Says that a stop has left something to the next start.
@@ -328,16 +322,14 @@ impl Writer {
             command.refuse(self.machine.store.room().shortage().into());
             return Ok(());
         }
-        if is_planned_from_commits(&command) {
-            self.commit(now)?;
-        }
         let machine = &mut self.machine;
         let held = match command {
             Command::Submit { submissions, key, reply } => hold(reply, machine.submit(submissions, key, now)?),
             Command::Cancel { task, reason, reply } => hold(reply, self.cancel(task, reason, now)?),
-            Command::Accept { events, reply } => return self.accept_all(events, reply, now),
-            Command::Requeue { dead_letter, event, reply } => {
-                let outcome = machine.requeue(dead_letter, *event, now)?;
+            Command::Accept { events, plan, reply } => return self.accept_all((events, plan), reply, now),
+            Command::Requeue { dead_letter, event, plan, reply } => {
+                let plan = self.settle_plan(&event, plan, now)?;
+                let outcome = self.machine.requeue(dead_letter, (*event, plan), now)?;
                 self.note_event(&outcome);
                 hold(reply, outcome)
             }
@@ -357,12 +349,15 @@ impl Writer {
             Command::ReportQueue { report, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.report_queue(&report, now)?))
             }
-            Command::Cascade { request, reply } => hold(reply, machine.cascade(*request, now)?.map(Box::new)),
-            Command::Import { items, reply } => hold(reply, Ok::<_, Refusal>(machine.import(&items, now)?)),
-            Command::Rollback { request, reply } => hold(reply, machine.rollback(&request, now)?.map(Box::new)),
-            Command::Undo { request, steps, until, reply } => {
-                hold(reply, machine.undo(&request, (steps, until), now)?.map(Box::new))
+            Command::Cascade { request, plan, is_last, reply } => {
+                let done = machine.try_cascade(*request, *plan, is_last, now)?;
+                hold(reply, done)
             }
+            Command::Import { items, reply } => hold(reply, Ok::<_, Refusal>(machine.import(&items, now)?)),
+            Command::Rollback { request, plan, is_last, reply } => {
+                hold(reply, self.roll_back(&request, *plan, is_last, now)?)
+            }
+            Command::Undo { request, plan, is_last, reply } => hold(reply, self.undo(&request, *plan, is_last, now)?),
             Command::CreateCheckpoint { project, new, reply } => {
                 hold(reply, machine.create_checkpoint(&project, new, now)?)
             }
@@ -377,19 +372,23 @@ impl Writer {
                 hold(reply, machine.pause_project(&project, pause, now)?)
             }
             Command::PauseTier { tier, pause, reply } => hold(reply, machine.pause_tier(&tier, pause, now)?),
-            Command::ProjectStatus { project, reply } => hold(reply, machine.project_status(&project, now)),
-            Command::Queues { reply } => hold(reply, Ok::<_, Refusal>(machine.queues())),
             Command::Stop => return Ok(()),
         };
         self.held.push(held);
         Ok(())
     }
 
-    fn accept_all(&mut self, events: Vec<Prepared>, reply: Reply<EventAnswers>, now: Now) -> Stored<()> {
+    fn accept_all(
+        &mut self,
+        (events, mut plan): (Vec<Prepared>, Option<(usize, EventPlan)>),
+        reply: Reply<EventAnswers>,
+        now: Now,
+    ) -> Stored<()> {
         let mut answers = Vec::with_capacity(events.len());
         let mut accepted = Ok(());
-        for event in events {
-            match self.accept(event, now) {
+        for (place, event) in events.into_iter().enumerate() {
+            let plan = plan.take_if(|(of, _)| *of == place).map(|(_, plan)| plan);
+            match self.accept(event, plan, now) {
                 Ok(answer) => answers.push(answer),
                 // A rollback among them has made a commit, which may be what
                 // failed: then nobody knows about those before it.
@@ -403,11 +402,9 @@ impl Writer {
         accepted
     }
 
-    fn accept(&mut self, event: Prepared, now: Now) -> Stored<Result<EventOutcome, Refusal>> {
-        if event.event.is_rollback() {
-            self.commit(now)?;
-        }
-        let outcome = self.machine.accept(event, now)?;
+    fn accept(&mut self, event: Prepared, plan: Option<EventPlan>, now: Now) -> Stored<Result<EventOutcome, Refusal>> {
+        let plan = self.settle_plan(&event, plan, now)?;
+        let outcome = self.machine.accept(event, plan, now)?;
         self.note_event(&outcome);
         Ok(outcome)
     }

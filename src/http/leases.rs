@@ -66,9 +66,9 @@ pub(super) struct QueuesWire<'a> {
 }
 
 /// `GET /queues`
-pub(super) async fn queues(call: Call) -> Reply {
+pub(super) fn queues(call: &Call) -> Reply {
     call.no_query()?;
-    let queues = call.app.engine.queues().await?;
+    let queues = call.app.engine.queues();
     let now = call.app.clock.now();
     let queues = queues.iter().map(|queue| QueueWire::new(queue, now)).collect();
     Ok(reply::json(StatusCode::OK, &QueuesWire { queues }))

@@ -53,10 +53,25 @@ pub(super) fn decode_with_rest<'a, T: DeserializeOwned>(
     table: &'static str,
     bytes: &'a [u8],
 ) -> Result<(T, &'a [u8]), Error> {
+    #[cfg(test)]
+    counted::ROWS.set(counted::ROWS.get() + 1);
     let corrupt = |detail: String| Error::Corrupt { table, detail };
     match bytes.split_first() {
         Some((&VERSION, row)) => postcard::take_from_bytes(row).map_err(|error| corrupt(error.to_string())),
         Some((version, _)) => Err(corrupt(format!("row version {version} is not known"))),
         None => Err(corrupt("an empty row".to_owned())),
+    }
+}
+
+/// What a thread has read, for tests of what is read.
+#[cfg(test)]
+pub(crate) mod counted {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Rows that were decoded.
+        pub(crate) static ROWS: Cell<u64> = const { Cell::new(0) };
+        /// Views that were opened.
+        pub(crate) static VIEWS: Cell<u64> = const { Cell::new(0) };
     }
 }

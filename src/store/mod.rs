@@ -52,6 +52,8 @@ pub use batch::{Batch, Committed, IdempotencyRow, Look, Trim};
 pub use changes::{Changed, CommitNumber};
 pub use checkpoint::{Checkpoint, CheckpointProgress};
 pub use clocks::Clocks;
+#[cfg(test)]
+pub(crate) use codec::counted;
 pub use contents::{ContentFile, KeptContent, MAX_ROW_BYTES};
 pub use durable::Durable;
 pub use error::Error;

@@ -119,6 +119,8 @@ const LAST_ID: [u8; 16] = [0xff; 16];
 
 impl View {
     pub(super) fn new(transaction: ReadTransaction, files: Option<Arc<ContentFiles>>) -> Self {
+        #[cfg(test)]
+        super::codec::counted::VIEWS.set(super::codec::counted::VIEWS.get() + 1);
         Self { transaction, files }
     }
 

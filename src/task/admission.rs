@@ -1,6 +1,6 @@
 //! Admission: which waiting task gets the next free slot of its project.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::id::{ProjectId, TaskId, Tier};
@@ -20,12 +20,13 @@ use super::request::Priority;
 /// is passed twice by another one where it waits. A project whose last waiting task
 /// leaves a line gives up its turn there: the next one to come waits behind the others.
 ///
-/// Every call costs the number of tiers, times the logarithm of what waits.
+/// Every call costs the number of tiers, times the logarithm of what waits and of how
+/// many projects there are: nothing is moved when it grows.
 #[derive(Debug, Clone)]
 pub struct Admission {
     aging: Duration,
     default_limit: u32,
-    lanes: HashMap<ProjectId, Lane>,
+    lanes: BTreeMap<ProjectId, Lane>,
     tiers: BTreeMap<Tier, TierLine>,
     /// The turn that is given next: a project with a lower one goes first.
     next_turn: u64,
@@ -87,7 +88,7 @@ impl Admission {
     /// Nothing waits. A project that was given no limit gets `default_limit`.
     #[must_use]
     pub fn new(aging: Duration, default_limit: u32) -> Self {
-        Self { aging, default_limit, lanes: HashMap::new(), tiers: BTreeMap::new(), next_turn: 0 }
+        Self { aging, default_limit, lanes: BTreeMap::new(), tiers: BTreeMap::new(), next_turn: 0 }
     }
 
     fn lane(&mut self, project: &ProjectId) -> &mut Lane {

@@ -3,7 +3,7 @@
 
 use crate::planted::{self, Fault};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::id::{ProjectId, TaskId};
@@ -96,9 +96,9 @@ fn risen_class(priority: Priority, waited: Duration, aging: Duration) -> u128 {
 /// takes no turn, and its tasks keep their places.
 #[derive(Debug, Clone, Default)]
 pub struct FairLine {
-    lines: HashMap<ProjectId, Turn>,
+    lines: BTreeMap<ProjectId, Turn>,
     turns: VecDeque<ProjectId>,
-    held: HashSet<ProjectId>,
+    held: BTreeSet<ProjectId>,
     len: usize,
 }
 

@@ -158,3 +158,61 @@ fn no_lint_is_switched_off_without_a_reason() {
         }
     }
 }
+
+/// Where the writer keeps what others can make grow.
+const STATE_OF_THE_WRITER: [&str; 16] = [
+    "src/engine/checkpoint.rs",
+    "src/engine/dead_letters.rs",
+    "src/engine/hot.rs",
+    "src/engine/lines.rs",
+    "src/engine/machine.rs",
+    "src/engine/memory.rs",
+    "src/engine/open.rs",
+    "src/engine/parking.rs",
+    "src/engine/plan.rs",
+    "src/engine/provenance.rs",
+    "src/engine/routing.rs",
+    "src/engine/shown.rs",
+    "src/engine/users.rs",
+    "src/engine/workers.rs",
+    "src/task/admission.rs",
+    "src/task/line.rs",
+];
+
+/// Fields of these files that may be containers which move what they hold when they
+/// grow, since they stay small.
+const SMALL_CONTAINERS: [&str; 7] = [
+    // What one group, or one plan, changes.
+    "src/engine/machine.rs: changed",
+    "src/engine/provenance.rs: changed",
+    "src/engine/users.rs: by_artifact",
+    // 16 384 verdicts at most.
+    "src/engine/parking.rs: by_task",
+    // Has its whole room from the beginning.
+    "src/engine/plan.rs: tasks",
+    // The minutes of a day.
+    "src/engine/memory.rs: minutes",
+    // The id of each project, once at most.
+    "src/task/line.rs: turns",
+];
+
+#[test]
+fn what_the_writer_keeps_grows_without_being_moved() {
+    let moving = ["HashMap<", "HashSet<", "VecDeque<"];
+    let mut wrong = Vec::new();
+    for file in STATE_OF_THE_WRITER {
+        let source = fs::read_to_string(root().join(file)).unwrap();
+        // A field, and not a part of a function.
+        let fields = source.lines().take_while(|line| !line.contains("#[cfg(test)]")).filter(|line| {
+            line.starts_with("    ") && line.ends_with(',') && !line.contains('(') && !line.contains("papaya")
+        });
+        for line in fields {
+            let Some((name, kind)) = line.trim().split_once(": ") else { continue };
+            let field = format!("{file}: {}", name.rsplit(' ').next().unwrap());
+            if moving.iter().any(|each| kind.starts_with(each)) && !SMALL_CONTAINERS.contains(&field.as_str()) {
+                wrong.push(field);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these move all they hold when they grow:\n{}", wrong.join("\n"));
+}

@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_hours(1);
 /// Some groups of the writer later.
 async fn a_while(service: &Service) {
     for _ in 0..5 {
-        service.engine().queues().await.expect("an answer");
+        service.engine().take_routing(0).await.expect("an answer");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -32,7 +32,7 @@ async fn leased(service: &Service, tier_name: &str, max: usize) -> Vec<TaskId> {
 /// Some groups of the writer later, without anything that could start.
 async fn a_while(service: &Service) {
     for _ in 0..5 {
-        service.engine().queues().await.expect("an answer");
+        service.engine().take_routing(0).await.expect("an answer");
     }
 }
 

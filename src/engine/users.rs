@@ -1,0 +1,212 @@
+//! Which running tasks use the artifacts of a record: those that were given one
+//! and have an open attempt.
+//!
+//! A plan looks at all of them beside the writer. The writer looks again at those
+//! that the plan has found, and at those that began after the plan's version.
+
+use std::collections::HashMap;
+
+use fixedbitset::FixedBitSet;
+use petgraph::visit::{NodeCount as _, NodeIndexable as _};
+
+use super::hot::IdHash;
+use super::machine::Machine;
+use super::plan::{Snapshot, Version};
+use crate::lineage::{Graph, Node, Step};
+use crate::store::{self, Recent, View};
+use crate::task::{ArtifactId, Findings, Submission, Task, TaskId};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// The tasks with an open attempt that were or may have been given artifacts, for
+/// plans too. It grows in small steps, as the map of answers does.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    tasks: papaya::HashSet<TaskId, IdHash>,
+}
+
+impl Given {
+    /// Whether it is new.
+    pub(super) fn insert(&self, task: TaskId) -> bool {
+        self.tasks.pin().insert(task)
+    }
+
+    pub(super) fn remove(&self, task: TaskId) {
+        self.tasks.pin().remove(&task);
+    }
+
+    /// All of them, in no order.
+    pub(super) fn ids(&self) -> Vec<TaskId> {
+        self.tasks.pin().iter().copied().collect()
+    }
+}
+
+/// The running tasks that use artifacts, by these: as of a snapshot.
+#[derive(Debug)]
+pub(super) struct Users {
+    version: Version,
+    by_artifact: HashMap<ArtifactId, Vec<TaskId>>,
+    /// Those that use what the plan spoils.
+    found: Vec<TaskId>,
+}
+
+impl Users {
+    /// Looks at all running tasks for those that use what a step spoils.
+    pub(super) fn of(snapshot: &Snapshot, after: &Graph, step: &Step) -> Stored<Self> {
+        let Snapshot { version, view, given, .. } = snapshot;
+        let spoilt = Spoilt::of(after, step);
+        let (mut by_artifact, mut found) = (HashMap::<ArtifactId, Vec<TaskId>>::new(), Vec::new());
+        for id in given {
+            let Some(task) = running(view, *id)? else { continue };
+            let artifacts = artifacts_of(view, &task)?;
+            if artifacts.iter().any(|artifact| spoilt.made(artifact)) {
+                found.push(*id);
+            }
+            for artifact in artifacts {
+                by_artifact.entry(artifact).or_default().push(*id);
+            }
+        }
+        Ok(Self { version: *version, by_artifact, found })
+    }
+
+    /// Those that use what a step spoils which is not the planned one.
+    fn of_step(&self, graph: &Graph, step: &Step) -> Vec<TaskId> {
+        if self.by_artifact.is_empty() {
+            return Vec::new();
+        }
+        let outputs = spoilt_by(step).flat_map(|node| graph.outputs(node));
+        let ids = outputs.filter_map(|artifact| ArtifactId::new(graph.artifact_id(artifact)?).ok());
+        ids.filter_map(|artifact| self.by_artifact.get(&artifact)).flatten().copied().collect()
+    }
+
+    /// Those that use what the planned step spoils.
+    pub(super) fn found(&self) -> &[TaskId] {
+        &self.found
+    }
+}
+
+fn spoilt_by(step: &Step) -> impl Iterator<Item = Node> {
+    step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record)
+}
+
+/// Records whose artifacts are no longer to be used: asked by the few artifacts
+/// that are used, and not by all that the many records have made.
+struct Spoilt<'a> {
+    graph: &'a Graph,
+    records: FixedBitSet,
+}
+
+impl<'a> Spoilt<'a> {
+    fn new(graph: &'a Graph, records: impl Iterator<Item = Node>) -> Self {
+        let mut spoilt = FixedBitSet::with_capacity(graph.node_count());
+        spoilt.extend(records.map(|node| graph.to_index(node)));
+        Self { graph, records: spoilt }
+    }
+
+    fn of(graph: &'a Graph, step: &Step) -> Self {
+        Self::new(graph, spoilt_by(step))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_clear()
+    }
+
+    fn made(&self, artifact: &ArtifactId) -> bool {
+        let artifact = self.graph.find_artifact(artifact);
+        let mut makers = artifact.into_iter().flat_map(|artifact| self.graph.producers(artifact));
+        makers.any(|maker| self.records.contains(self.graph.to_index(maker)))
+    }
+}
+
+fn running(view: &View, id: TaskId) -> Stored<Option<Task>> {
+    Ok(view.task(id)?.filter(|task| task.open_attempt().is_some()))
+}
+
+/// The artifacts that a task was given: by its client, by what it depends on, as context.
+fn given_by(task: &Task, submission: Option<Submission>, findings: Option<Findings>) -> Vec<ArtifactId> {
+    let mut artifacts = task.inputs.clone();
+    artifacts.extend(submission.into_iter().flat_map(|submission| submission.options.inputs));
+    let context = findings.and_then(|findings| findings.context);
+    artifacts.extend(context.into_iter().flat_map(|context| context.sources));
+    artifacts.sort_unstable();
+    artifacts.dedup();
+    artifacts
+}
+
+fn artifacts_of(view: &View, task: &Task) -> Stored<Vec<ArtifactId>> {
+    let findings = if task.has_findings { view.findings(task.id)? } else { None };
+    Ok(given_by(task, view.submission(task.id)?, findings))
+}
+
+/// The running tasks, of some, that were given an artifact of any of these
+/// records, as of the last commit.
+pub(super) fn running_users_in(view: &View, given: &[TaskId], graph: &Graph, records: &[Node]) -> Stored<Vec<TaskId>> {
+    let spoilt = Spoilt::new(graph, records.iter().copied());
+    let mut users = Vec::new();
+    if spoilt.is_empty() {
+        return Ok(users);
+    }
+    for id in given {
+        if let Some(task) = running(view, *id)?
+            && artifacts_of(view, &task)?.iter().any(|artifact| spoilt.made(artifact))
+        {
+            users.push(task.id);
+        }
+    }
+    users.sort_unstable();
+    Ok(users)
+}
+
+impl Machine {
+    /// The running tasks that were given an artifact of a record that is no longer
+    /// clean after a step; `is_planned`: the step is the one that the users were
+    /// looked for with.
+    ///
+    /// Without them, or where they were looked for long ago, all tasks are looked at
+    /// that were given artifacts.
+    pub(super) fn running_users(&self, step: &Step, users: Option<&Users>, is_planned: bool) -> Stored<Vec<TaskId>> {
+        let graph = self.provenance.graph();
+        if spoilt_by(step).next().is_none() {
+            return Ok(Vec::new());
+        }
+        let known = users.and_then(|users| Some((users, self.begun.since(users.version)?)));
+        let (mut found, mut looked_at) = (Vec::new(), Vec::new());
+        if let Some((users, begun)) = known {
+            looked_at.extend(begun);
+            found = if is_planned { users.found.clone() } else { users.of_step(graph, step) };
+        } else {
+            looked_at = self.given.ids();
+        }
+        // What this group has changed is not told of in the set.
+        looked_at.extend(self.changed.keys());
+        let mut still = Vec::with_capacity(found.len());
+        for id in found {
+            if self.find_open(id)?.is_some_and(|task| task.open_attempt().is_some()) {
+                still.push(id);
+            }
+        }
+        if !looked_at.is_empty() {
+            let spoilt = Spoilt::of(graph, step);
+            for id in looked_at {
+                let task = self.find_open(id)?.filter(|task| task.open_attempt().is_some());
+                if let Some(task) = task
+                    && self.artifacts_given(&task)?.iter().any(|artifact| spoilt.made(artifact))
+                {
+                    still.push(id);
+                }
+            }
+        }
+        still.sort_unstable();
+        still.dedup();
+        Ok(still)
+    }
+
+    fn artifacts_given(&self, task: &Task) -> Stored<Vec<ArtifactId>> {
+        let findings = match self.group.findings.get(&task.id) {
+            _ if !task.has_findings => None,
+            Some(findings) => Some(findings.clone()),
+            None => self.recent.findings(&self.store, task.id)?,
+        };
+        Ok(given_by(task, Recent::submission(&self.store, task.id)?, findings))
+    }
+}
