@@ -7,12 +7,14 @@
 //! `DATS_BENCH_PROGRAM`: the binary of this one (the one that was built).
 //! `DATS_BENCH_SECONDS` (10): for each side of each round.
 //! `DATS_BENCH_ROUNDS` (3).
+//! `DATS_BENCH_TASKS` (200000): finished tasks that are read.
+//! `DATS_BENCH_ONLY`: `submissions`, `reads` or `lives`, and nothing else.
 
 #[expect(dead_code, reason = "this bench needs a part of it")]
 mod support;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +29,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const DESCRIPTION: &str = "Create a Python function that calculates fibonacci numbers";
 const PROJECTS: u64 = 20;
-
-/// A build of the service and what was measured with it.
-struct Side {
-    name: &'static str,
-    program: PathBuf,
-}
 
 /// One round of submissions.
 #[derive(Debug, Clone)]
@@ -56,10 +52,7 @@ fn main() {
         return;
     };
     let program = std::env::var_os("DATS_BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_dats").into());
-    let sides = [
-        Side { name: "before", program: PathBuf::from(before) },
-        Side { name: "this", program: PathBuf::from(program) },
-    ];
+    let sides = [PathBuf::from(before), PathBuf::from(program)];
     let seconds = Duration::from_secs(setting("DATS_BENCH_SECONDS", 10));
     let rounds = usize::try_from(setting("DATS_BENCH_ROUNDS", 3)).expect("a small number");
     let only = std::env::var("DATS_BENCH_ONLY").unwrap_or_default();
@@ -106,7 +99,7 @@ fn submission_request(number: u64) -> Vec<u8> {
 }
 
 /// Each round on an empty data directory, so that both sides hold the same.
-fn submissions(sides: &[Side; 2], connections: u64, span: Duration, rounds: usize) {
+fn submissions(sides: &[PathBuf; 2], connections: u64, span: Duration, rounds: usize) {
     let make: MakeRequest = Arc::new(submission_request);
     let limit = without_storage();
     let mut limits = Vec::new();
@@ -153,9 +146,9 @@ fn ratio(name: &str, ratio: f64, target: &str) {
     println!("  {name}: {ratio:.2}{target}");
 }
 
-fn submissions_once(side: &Side, connections: u64, span: Duration, make: &MakeRequest) -> Submissions {
+fn submissions_once(side: &Path, connections: u64, span: Duration, make: &MakeRequest) -> Submissions {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let service = Process::start_program(&side.program, &dir.path().join("data"), &[]);
+    let service = Process::start_program(side, &dir.path().join("data"), &[]);
     let (processor, bytes) = (service.processor_time(), service.bytes_written());
     let measured = run(service.address, connections, span, 201, make);
     // What was put off belongs to the submissions too.
@@ -167,11 +160,11 @@ fn submissions_once(side: &Side, connections: u64, span: Duration, make: &MakeRe
 }
 
 /// Reads of tasks that a service has finished, each side on its own directory.
-fn status_reads(sides: &[Side; 2], span: Duration, rounds: usize) {
+fn status_reads(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
     let dirs = sides.each_ref().map(|_| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory"));
     let mut services = Vec::new();
     for (side, dir) in sides.iter().zip(&dirs) {
-        let service = Process::start_program(&side.program, &dir.path().join("data"), &[]);
+        let service = Process::start_program(side, &dir.path().join("data"), &[]);
         let ids = lives(service.address, setting("DATS_BENCH_TASKS", 200_000), Duration::MAX).0;
         services.push((service, Arc::new(ids)));
     }
@@ -208,12 +201,12 @@ fn read_request(ids: Arc<Vec<String>>) -> MakeRequest {
     })
 }
 
-fn whole_lives(sides: &[Side; 2], span: Duration, rounds: usize) {
+fn whole_lives(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
     let mut found: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         for (side, found) in sides.iter().zip(&mut found) {
             let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-            let service = Process::start_program(&side.program, &dir.path().join("data"), &[]);
+            let service = Process::start_program(side, &dir.path().join("data"), &[]);
             let (ids, took) = lives(service.address, u64::MAX, span);
             found.push(float(u64::try_from(ids.len()).expect("a count")) / took.as_secs_f64());
         }

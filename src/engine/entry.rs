@@ -8,7 +8,7 @@ use super::answer::{self, Fixed};
 use super::api::Answer;
 use super::machine::Machine;
 use super::open::{FixedIn, Submitted};
-use crate::store::{self, Batch, Recent};
+use crate::store::{self, Batch, OpenRow, Recent};
 use crate::task::{Now, Pending, Queued, State, Status, Submission, Task, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
@@ -35,6 +35,20 @@ pub(super) enum Known {
 }
 
 impl Machine {
+    /// Enters an open task from before the start.
+    pub(super) fn enter_recovered(&mut self, mut task: Task, row: &OpenRow) {
+        self.with_parked(&mut task);
+        if task.holds_slot() {
+            self.lines.admission.occupy(&task.project);
+        }
+        self.lines.enter_new(&task);
+        if !task.fits(self.settings.policy.bus) {
+            self.of_other_bus.push(task.id);
+        }
+        self.open.insert(task.id, Submitted::UNREAD, &row.bytes);
+        self.keep_given_inputs(&task, true);
+    }
+
     /// Brings the answers of open tasks from before the start into memory,
     /// the newest first, at most `limit`. Whether there are more.
     pub(super) fn warm(&mut self, limit: usize, now: Now) -> Stored<bool> {

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::api::{
     Answer, Error, Granted, IdempotencyKey, LeaseRequest, LogPage, NewProject, PageStart, ProjectPatch, ProjectStatus,
-    Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
+    Queue, Refusal, Revision, Submissions, Submitted, TaskFilter, TaskPage,
 };
 use super::command::{Command, Reply, Routed};
 use super::contents::Prepared;
@@ -26,9 +26,7 @@ use super::writer::Writer;
 use super::{list, outgoing, plan, reading, rerun, tree};
 use crate::clock::Clock;
 use crate::store::{self, HistoryEntry, LogEntry, Page, PageBudget, Project, Room, Store, guarded, panic_message};
-use crate::task::{
-    Finding, LeaseId, Moment, Now, Outcome, ProjectId, RoutingStep, Seq, Submission, TaskId, Tier, Timestamp,
-};
+use crate::task::{LeaseId, Now, ProjectId, Seq, Submission, TaskId, Tier, Timestamp};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -267,35 +265,6 @@ impl Engine {
     /// Gives a lease back: the task waits for a worker again.
     pub async fn release(&self, lease: LeaseId) -> Result<(), Error> {
         self.ask(|reply| Command::Release { lease, delivered: true, reply }).await
-    }
-
-    /// Hands out tasks that are to be routed, at most `max`, in turns between
-    /// projects. Each is out until it is answered or returned.
-    pub async fn take_routing(&self, max: usize) -> Result<Vec<RoutingJob>, Error> {
-        let taken = self.ask(|reply| Command::TakeRouting { max, reply }).await?;
-        self.read(move |side| {
-            let view = side.store.view()?;
-            taken.into_iter().map(|taken| outgoing::routing_job(&view, taken)).collect()
-        })
-        .await
-    }
-
-    /// Changes whenever a task may have become ready to be routed.
-    #[must_use]
-    pub fn routing_waits(&self) -> watch::Receiver<u64> {
-        self.read.routing()
-    }
-
-    /// Takes a finding about a task. When the task has moved on meanwhile,
-    /// nothing changes.
-    pub async fn route(&self, task: TaskId, step: RoutingStep, finding: Finding) -> Result<Outcome, Error> {
-        let finding = Box::new(finding);
-        self.ask(|reply| Command::Route { task, step, finding, reply }).await
-    }
-
-    /// Gives a job back, to be handed out again at `until`.
-    pub async fn return_routing(&self, task: TaskId, until: Moment) -> Result<(), Error> {
-        self.ask(|reply| Command::ReturnRouting { task, until, reply }).await
     }
 
     /// Makes a project.

@@ -88,8 +88,7 @@ pub(super) struct Machine {
     pub(super) cold: Vec<TaskId>,
     /// Open tasks from before the start in a phase that the configured bus does not know.
     pub(super) of_other_bus: Vec<TaskId>,
-    /// The wall clock was set: from which moment on the answers of tasks that wait
-    /// for one still show it by the old clock.
+    /// From which moment on answers of waiting tasks show it by the clock before it was set.
     pub(super) show_again_from: Option<Moment>,
     /// What the clocks showed when they were last kept before the start.
     pub(super) clocks_found: Now,
@@ -104,8 +103,7 @@ pub(super) struct Machine {
     /// Parents of tasks that a worker has taken in the step under way, or (`false`) has not after all.
     started: Vec<(TaskId, bool)>,
     ids: ContextV7,
-    /// The newest time that an id was made with, in milliseconds: ids grow also
-    /// where the wall clock is set back.
+    /// The newest time of an id, in milliseconds: ids grow also where the wall clock is set back.
     ids_until_ms: Cell<u64>,
 }
 
@@ -182,18 +180,7 @@ impl Machine {
         for (task, parked) in recovered.parked {
             machine.parking.set(task, parked);
         }
-        enter_decoded(recovered.open, |mut task, row| {
-            machine.with_parked(&mut task);
-            if task.holds_slot() {
-                machine.lines.admission.occupy(&task.project);
-            }
-            machine.lines.enter_new(&task);
-            if !task.fits(machine.settings.policy.bus) {
-                machine.of_other_bus.push(task.id);
-            }
-            machine.open.insert(task.id, Submitted::UNREAD, &row.bytes);
-            machine.keep_given_inputs(&task, true);
-        })?;
+        enter_decoded(recovered.open, |task, row| machine.enter_recovered(task, &row))?;
         machine.version = machine.version.next();
         Ok(machine)
     }

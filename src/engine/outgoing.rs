@@ -110,7 +110,7 @@ fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>
             let qa_profile = task.qa_profile.to_string();
             let context = context(view, &task, *previous)?;
             let project = view.project(&task.project)?;
-            let constitution = || project.and_then(|project| project.constitution);
+            let constitution = project.and_then(|project| project.constitution);
             let mut data = ready_data(&task, submission, *attempt, &context, constitution);
             let timeout_seconds = task.timeout_seconds;
             let chosen = json!({
@@ -153,7 +153,9 @@ pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
     let data = |grant: &Grant| {
         let submission = view.submission(grant.task.id)?;
         let context = context(view, &grant.task, grant.task.newest_record())?;
-        Ok(Some(leased_task(grant, submission.as_ref(), &context)))
+        let project = grant.constituted.map(|_| view.project(&grant.task.project)).transpose()?.flatten();
+        let constitution = project.and_then(|project| project.constitution);
+        Ok(Some(leased_task(grant, submission.as_ref(), &context, constitution)))
     };
     Ok(granted_with(grants, data)?.unwrap_or_default())
 }
@@ -161,25 +163,28 @@ pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
 /// As [`granted`], from tables that may lag the journal; `None` where they may lack
 /// something.
 ///
-/// A task without context needs its submission alone, which never changes once it
-/// is in the tables.
+/// A task without context needs its submission, which never changes once it is in
+/// the tables, and the constitution of its project as it was at the lease.
 pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Granted>>> {
     if grants.iter().any(|grant| has_context(&grant.task)) {
         return Ok(None);
     }
     let (submissions, empty) = (view.submissions()?, json!({}));
     let data = |grant: &Grant| {
-        let submission = submissions.get(grant.task.id)?;
-        Ok(submission.map(|submission| leased_task(grant, Some(&submission), &empty)))
+        let Some(submission) = submissions.get(grant.task.id)? else { return Ok(None) };
+        let mut constitution = None;
+        if let Some(version) = grant.constituted {
+            let project = view.project(&grant.task.project)?.filter(|project| project.version == version);
+            let Some(project) = project else { return Ok(None) };
+            constitution = project.constitution;
+        }
+        Ok(Some(leased_task(grant, Some(&submission), &empty, constitution)))
     };
     granted_with(grants, data)
 }
 
 /// Leases with the data of their tasks; `None` where `data` has none of one.
-fn granted_with(
-    grants: &[Grant],
-    data: impl Fn(&Grant) -> Stored<Option<Bytes>>,
-) -> Stored<Option<Vec<Granted>>> {
+fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>) -> Stored<Option<Vec<Granted>>> {
     let mut budget = PageBudget::new(usize::MAX);
     let mut granted = Vec::with_capacity(grants.len());
     for grant in grants {
@@ -197,9 +202,9 @@ fn has_context(task: &Task) -> bool {
     task.parent.is_some() || !task.depends_on.is_empty() || task.has_findings || task.newest_record().is_some()
 }
 
-fn leased_task(grant: &Grant, submission: Option<&Submission>, context: &Value) -> Bytes {
+fn leased_task(grant: &Grant, submission: Option<&Submission>, context: &Value, constitution: Option<String>) -> Bytes {
     let task = &grant.task;
-    let mut data = ready_data(task, submission, task.attempts(), context, || grant.constitution.clone());
+    let mut data = ready_data(task, submission, task.attempts(), context, constitution);
     let resolved = json!({
         "tier": task.tier,
         "domain": task.domain,
@@ -224,14 +229,14 @@ fn ready_data(
     submission: Option<&Submission>,
     attempt: u32,
     context: &Value,
-    constitution: impl FnOnce() -> Option<String>,
+    constitution: Option<String>,
 ) -> Value {
     let Some(submission) = submission else {
         return json!({ "task_id": task.id.to_string(), "attempt": attempt });
     };
     let mut inputs = submission.options.inputs.clone();
     inputs.extend(task.inputs.iter().filter(|input| !submission.options.inputs.contains(input)).cloned());
-    let constitution = submission.constitution_override.clone().or_else(constitution);
+    let constitution = submission.constitution_override.clone().or(constitution);
     let mut data = json!({
         "task_id": task.id.to_string(),
         "project_id": submission.project,

@@ -33,11 +33,7 @@ use crate::task::{
 fn settings(bus: Bus) -> Settings {
     Settings {
         policy: Policy { bus, ..Policy::default() },
-        router: Router {
-            rules: Vec::new(),
-            default_domain: Domain::new("code").unwrap(),
-            default_tier: Tier::new("small").unwrap(),
-        },
+        router: Router::new(Vec::new(), Domain::new("code").unwrap(), Tier::new("small").unwrap()).unwrap(),
         tiers: vec![Tier::new("small").unwrap()],
         default_priority: Priority::Normal,
         default_qa_profile: QaProfile::new("none").unwrap(),

@@ -19,8 +19,8 @@ pub(super) struct Grant {
     pub(super) until: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) task: Task,
-    /// The constitution of its project.
-    pub(super) constitution: Option<String>,
+    /// The version of its project, where that has a constitution.
+    pub(super) constituted: Option<u64>,
 }
 
 impl Machine {
@@ -43,9 +43,9 @@ impl Machine {
         });
         Ok(task.zip(lease).map(|(task, (lease, deadline))| {
             let (until, deadline) = (now.calendar(lease.until), now.calendar(deadline));
-            let project = self.projects.get(&task.project);
-            let constitution = project.and_then(|state| state.project.constitution.clone());
-            Grant { lease, until, deadline, task, constitution }
+            let project = self.projects.get(&task.project).map(|state| &state.project);
+            let constituted = project.filter(|project| project.constitution.is_some()).map(|project| project.version);
+            Grant { lease, until, deadline, task, constituted }
         }))
     }
 
