@@ -256,6 +256,7 @@ fn a_plan_of_a_rollback_holds_until_its_project_its_checkpoints_or_the_facts_cha
     let checkpoint = world.checkpoint("p");
     world.make("p", "new", &["old"]);
     world.submit("p", &[]);
+    world.lease();
     world.make("q", "other", &[]);
     let request = RollbackRequest {
         checkpoint: checkpoint.id,

@@ -59,6 +59,24 @@ pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(
     Ok(())
 }
 
+/// Removes the entries before a position. The row that has it inside is cut.
+pub(super) fn trim(transaction: &WriteTransaction, until: Seq) -> Result<(), Error> {
+    let mut table = transaction.open_table(tables::LOG)?;
+    table.retain_in(..until.0, |_, _| false)?;
+    let first = table.first()?.map(|(key, row)| (key.value(), row.value().to_vec()));
+    let Some((key, row)) = first.filter(|(_, row)| row.first() == Some(&SEVERAL)) else { return Ok(()) };
+    let mut at = HEAD;
+    while let Some((seq, bytes)) = row.get(at..).and_then(first_entry)
+        && seq < until
+    {
+        at += ENTRY_HEAD + bytes.len();
+    }
+    if let (Some(head), Some(rest)) = (row.get(..HEAD), row.get(at..).filter(|_| at > HEAD)) {
+        table.insert(key, &[head, rest].concat()[..])?;
+    }
+    Ok(())
+}
+
 fn corrupt(detail: &str) -> Error {
     Error::Corrupt { table: "log", detail: detail.to_owned() }
 }
@@ -260,13 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_position_inside_a_row_trims_nothing_behind_it() {
+    fn a_row_that_has_the_position_of_a_trim_inside_is_cut() {
         let store = store();
         commit(&store, 1, 1, &[0; 10]);
         let mut batch = Batch::default();
         batch.trim(crate::store::Trim { log: Some(Seq(5)), ..crate::store::Trim::default() });
         batch.commit(&store, Now::aligned(Timestamp::from_micros(6_000_000))).unwrap();
-        assert_eq!(positions(&store.view().unwrap(), 4, 100), [5, 6, 7, 8, 9, 10]);
+        let view = store.view().unwrap();
+        assert_eq!((positions(&view, 0, 100), view.log_tail().unwrap()), ((5..=10).collect(), Some(Seq(5))));
     }
 
     #[test]

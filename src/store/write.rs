@@ -264,11 +264,10 @@ impl Batch {
     }
 
     fn write_trim(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        let trims = [
-            (self.trim.log, tables::LOG),
-            (self.trim.taken_events, tables::TAKEN_EVENTS),
-            (self.trim.idempotency, tables::IDEMPOTENCY),
-        ];
+        if let Some(until) = self.trim.log {
+            log::trim(transaction, until)?;
+        }
+        let trims = [(self.trim.taken_events, tables::TAKEN_EVENTS), (self.trim.idempotency, tables::IDEMPOTENCY)];
         for (until, definition) in trims {
             let Some(until) = until else { continue };
             let mut table = transaction.open_table(definition)?;
