@@ -15,7 +15,9 @@ mod whole;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -195,7 +197,8 @@ pub fn find_too_deep(raw: &[u8]) -> Option<usize> {
 /// Whether a string may hold U+0000, which Postgres can't keep. An escaped
 /// backslash before `u0000` looks the same: the slow way tells them apart.
 fn may_hold_nul(raw: &[u8]) -> bool {
-    memchr::memmem::find(raw, br"\u0000").is_some() || memchr::memchr(0, raw).is_some()
+    static ESCAPED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br"\u0000"));
+    ESCAPED.find(raw).is_some() || memchr::memchr(0, raw).is_some()
 }
 
 fn decode_slowly<T: DeserializeOwned>(raw: &[u8]) -> Result<(T, Vec<FieldError>), Invalid> {

@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     StreamSkipsOne,
     /// A page of records goes on behind all that have the same time as its last one.
     EqualTimesSkipped,
+    /// A failure counts whoever reports it.
+    ZombieCounts,
 }
 
 #[cfg(feature = "planted")]
@@ -66,6 +68,7 @@ impl Fault {
             Self::MessageAcknowledgedEarly => "message-acknowledged-early",
             Self::StreamSkipsOne => "stream-skips-one",
             Self::EqualTimesSkipped => "equal-times-skipped",
+            Self::ZombieCounts => "zombie-counts",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::answer::Compact;
 use super::api::{Backlog, Queue};
+use super::hot::IdHash;
 use super::pause::Changed;
 use super::shown::{ProjectChange, Touched};
 use crate::lineage::{Graph, Relationship, Statement};
@@ -29,7 +30,7 @@ pub(super) struct Group {
     /// Rows that are ready.
     pub(super) batch: Batch,
     /// Tasks whose row has changed, with the status that the store has.
-    pub(super) touched: HashMap<TaskId, Option<Status>>,
+    pub(super) touched: HashMap<TaskId, Option<Status>, IdHash>,
     /// Projects whose counters have changed.
     pub(super) counted: HashSet<ProjectId>,
     /// Findings that have changed.

@@ -334,7 +334,9 @@ impl Machine {
                 state.counters.moved(from, Some(to));
             }
             self.totals.moved(from, Some(to));
-            self.group.counted.insert(task.project.clone());
+            if !self.group.counted.contains(&task.project) {
+                self.group.counted.insert(task.project.clone());
+            }
         }
     }
 

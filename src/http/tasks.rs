@@ -52,18 +52,24 @@ pub(super) struct SubmittedWire<'a> {
     links: Links,
 }
 
-/// Where to go on: paths that begin with the task's own.
-struct Links(TaskId);
+/// Where to go on: paths that begin with the task's own, which this is.
+struct Links(String);
 
 impl Links {
-    fn itself(&self) -> String {
-        format!("{BASE}/tasks/{}", self.0)
+    fn of(task: TaskId) -> Self {
+        const TASKS: &str = "/tasks/";
+        let mut path = String::with_capacity(BASE.len() + TASKS.len() + 36);
+        path.push_str(BASE);
+        path.push_str(TASKS);
+        path.push_str(task.to_text(&mut [0; 36]));
+        Self(path)
     }
 }
 
 impl Serialize for Links {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut path = self.itself();
+        let mut path = String::with_capacity(self.0.len() + 12);
+        path.push_str(&self.0);
         let itself = path.len();
         let mut links = serializer.serialize_struct("Links", 4)?;
         links.serialize_field("self", &path)?;
@@ -86,14 +92,14 @@ impl<'a> SubmittedWire<'a> {
             status: "pending",
             created_at: Shown(submitted.created_at),
             estimated_completion: submitted.estimated_completion.map(Shown),
-            links: Links(submitted.task),
+            links: Links::of(submitted.task),
         }
     }
 }
 
 fn submitted(submitted: &Submitted) -> hyper::Response<super::body::Body> {
     let wire = SubmittedWire::new(submitted);
-    reply::created(&wire.links.itself(), &wire)
+    reply::created(&wire.links.0, &wire)
 }
 
 fn unknown_dependency(unknown: &UnknownDependency) -> Problem {

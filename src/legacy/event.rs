@@ -83,7 +83,7 @@ impl TaintEvent {
             source_artifact: text("source_artifact_id")?,
             source_record: record("source_provenance_id")?,
             cascade_depth: fields.count("cascade_depth")?.unwrap_or(0),
-            cascade: fields.id("cascade_id")?.map_or_else(String::new, String::from),
+            cascade: fields.id("cascade_id")?.map_or_else(String::new, |id| id.to_string()),
             action,
             original: None,
         })

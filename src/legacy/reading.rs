@@ -30,7 +30,7 @@ impl Record {
         Ok(Self {
             id: RecordId::of_text(&name),
             name,
-            task: fields.id("task_id")?.map_or_else(String::new, String::from),
+            task: fields.id("task_id")?.map_or_else(String::new, |id| id.to_string()),
             project: project(fields)?,
             status,
             taint,

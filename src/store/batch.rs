@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::Listing;
 use super::checkpoint::CheckpointRows;
-use super::codec::{decode_grown, encode, encode_large};
+use super::codec::{RowBuffer, decode_grown, encode, encode_large};
 use super::contents::{ContentFile, NewContents};
 use super::durable::Durable;
 use super::lineage::{CascadeRow, CascadeRows, LineageRow};
@@ -85,6 +85,9 @@ pub struct Batch {
     pub(super) ids_until_ms: u64,
     /// What it says of the clocks, if it says nothing else.
     pub(super) look: Option<Look>,
+    /// Where its rows are encoded.
+    #[serde(skip)]
+    pub(super) rows: RowBuffer,
 }
 
 /// Why a batch keeps the clocks alone.
@@ -181,6 +184,7 @@ impl Batch {
             at: _,
             observed: _,
             ids_until_ms: _,
+            rows: _,
         } = self;
         submissions.is_empty()
             && tasks.is_empty()
@@ -217,7 +221,7 @@ impl Batch {
 
     /// Keeps what a client asked for.
     pub fn put_submission(&mut self, id: TaskId, submission: &Submission) -> Result<(), Error> {
-        self.submissions.push((id, encode("submissions", submission)?.into()));
+        self.submissions.push((id, self.rows.encode("submissions", submission)?));
         self.reruns.extend(submission.rerun_of.map(|repeated| (id, repeated)));
         Ok(())
     }
@@ -225,7 +229,7 @@ impl Batch {
     /// Keeps a task's state. `before` is the status that the store has for
     /// it; `None` for a new task. Once a batch for each task. Returns the row.
     pub fn put_task(&mut self, before: Option<Status>, task: &Task) -> Result<Bytes, Error> {
-        let bytes = Bytes::from(encode("tasks", task)?);
+        let bytes = self.rows.encode("tasks", task)?;
         self.tasks.push(TaskRow {
             id: task.id,
             project: task.project.clone(),
@@ -246,10 +250,10 @@ impl Batch {
 
     /// Appends to the log and, where the entry is about a task, to its history.
     pub fn append(&mut self, seq: Seq, entry: LogEntry) -> Result<(), Error> {
-        let bytes = encode("log", &entry)?.into();
+        let bytes = self.rows.encode("log", &entry)?;
         let task = entry.task();
         let without_event = if task.is_some() && entry.event.is_some() {
-            Some(encode("history", &LogEntry { event: None, ..entry })?.into())
+            Some(self.rows.encode("history", &LogEntry { event: None, ..entry })?)
         } else {
             None
         };
@@ -259,7 +263,7 @@ impl Batch {
 
     /// Keeps what the provenance graph knows of a record.
     pub fn put_lineage(&mut self, id: RecordId, row: &LineageRow) -> Result<(), Error> {
-        self.lineage.push((id, row.seq(), encode("lineage", row)?.into()));
+        self.lineage.push((id, row.seq(), self.rows.encode("lineage", row)?));
         Ok(())
     }
 
@@ -292,7 +296,7 @@ impl Batch {
 
     /// Keeps the counters of a project.
     pub fn put_counters(&mut self, project: &ProjectId, counters: &Counters) -> Result<(), Error> {
-        self.counters.push((project.clone(), encode("counters", counters)?.into()));
+        self.counters.push((project.clone(), self.rows.encode("counters", counters)?));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! the postcard format. A form is changed by a new version beside the old
 //! one, never in place.
 
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +23,39 @@ pub(super) fn encode_large<T: Serialize>(table: &'static str, row: &T, bytes: us
     let mut out = Vec::with_capacity(bytes + 1);
     out.push(VERSION);
     postcard::to_extend(row, out).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
+}
+
+/// Bytes of a buffer that rows share.
+const SHARED_BYTES: usize = 16 << 10;
+/// A larger row has a buffer of its own, in bytes.
+const LARGE_ROW_BYTES: usize = 2 << 10;
+
+/// Encodes rows into buffers that they share: a batch has hundreds of small ones, and each
+/// buffer is freed by another thread than the one that made it, which costs more than the
+/// row.
+#[derive(Debug, Default)]
+pub(super) struct RowBuffer {
+    row: Vec<u8>,
+    shared: BytesMut,
+}
+
+impl RowBuffer {
+    /// As [`encode`].
+    pub(super) fn encode<T: Serialize>(&mut self, table: &'static str, row: &T) -> Result<Bytes, Error> {
+        let mut out = std::mem::take(&mut self.row);
+        out.clear();
+        out.push(VERSION);
+        let out = postcard::to_extend(row, out).map_err(|error| Error::Corrupt { table, detail: error.to_string() })?;
+        if out.len() > LARGE_ROW_BYTES {
+            return Ok(out.into());
+        }
+        if self.shared.capacity() < out.len() {
+            self.shared = BytesMut::with_capacity(SHARED_BYTES);
+        }
+        self.shared.extend_from_slice(&out);
+        self.row = out;
+        Ok(self.shared.split().freeze())
+    }
 }
 
 /// Decodes a value of which an earlier version has written all but the last

@@ -19,6 +19,7 @@ use redb::backends::FileBackend;
 use rustix::fs::{Advice, fadvise};
 
 use super::Error;
+use super::direct::DirectFile;
 
 /// A lock on a file, which is released when this is dropped.
 pub type FileLock = Box<dyn fmt::Debug + Send + Sync>;
@@ -71,6 +72,12 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
     /// Opens a file to be read and written at any place.
     fn open_storage(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// As [`Self::open_storage`], of a file of which whole blocks are written and hardly
+    /// anything is read: if possible past the system's cache.
+    fn open_uncached(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+        self.open_storage(path)
+    }
 
     /// As [`Self::open_storage`], of a new file, which is empty.
     fn create_storage(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>>;
@@ -138,6 +145,10 @@ impl FileSystem for SystemFiles {
 
     fn open_storage(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
         backend(OpenOptions::new().read(true).write(true).open(path)?)
+    }
+
+    fn open_uncached(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+        DirectFile::open(path).map_or_else(|_| self.open_storage(path), |file| Ok(Box::new(file)))
     }
 
     fn create_storage(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {

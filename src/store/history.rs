@@ -6,8 +6,6 @@
 //! the place that a count gives. Where ordinals are missing between two rows, entries
 //! were left out.
 
-use std::collections::{BTreeMap, HashSet};
-
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use super::batch::TaskRow;
@@ -22,8 +20,6 @@ const FIRST_KEPT: usize = 100;
 /// Newest entries that stay.
 const NEWEST_KEPT: usize = 9_900;
 const KEPT: usize = FIRST_KEPT + NEWEST_KEPT;
-/// Bytes of an ordinal.
-const ORDINAL: usize = size_of::<u32>();
 
 /// An entry of a task's history.
 #[derive(Debug, Clone)]
@@ -38,24 +34,25 @@ pub struct HistoryEntry {
 
 /// Appends what a run of batches has for histories.
 pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
-    let mut tasks = BTreeMap::<TaskId, Vec<(Seq, &[u8])>>::new();
-    for row in run.iter().flat_map(|batch| &batch.log) {
-        let Some(task) = row.task else { continue };
-        let bytes = row.without_event.as_ref().unwrap_or(&row.bytes);
-        tasks.entry(task).or_default().push((row.seq, bytes));
-    }
-    if tasks.is_empty() {
+    let rows = run.iter().flat_map(|batch| &batch.log);
+    let entries = rows.filter_map(|row| Some((row.task?, row.seq, row.without_event.as_ref().unwrap_or(&row.bytes))));
+    let mut entries: Vec<_> = entries.collect();
+    if entries.is_empty() {
         return Ok(());
     }
+    entries.sort_unstable_by_key(|(task, seq, _)| (*task, *seq));
     let is_new = |row: &&TaskRow| row.before.is_none();
-    let new: HashSet<TaskId> = run.iter().flat_map(|batch| &batch.tasks).filter(is_new).map(|row| row.id).collect();
+    let mut new: Vec<_> = run.iter().flat_map(|batch| &batch.tasks).filter(is_new).map(|row| row.id).collect();
+    new.sort_unstable();
     let mut table = transaction.open_table(tables::HISTORY)?;
-    for (task, entries) in tasks {
-        let is_new = new.contains(&task);
+    let mut row = Vec::new();
+    for entries in entries.chunk_by(|(one, ..), (next, ..)| one == next) {
+        let Some(&(task, ..)) = entries.first() else { continue };
+        let is_new = new.binary_search(&task).is_ok();
         let task = task.to_bytes();
         let mut ordinal = if is_new { 0 } else { next_ordinal(&table, task)? };
-        for (seq, bytes) in entries {
-            let mut row = Vec::with_capacity(bytes.len() + ORDINAL);
+        for (_, seq, bytes) in entries {
+            row.clear();
             row.extend_from_slice(bytes);
             row.extend_from_slice(&ordinal.to_le_bytes());
             table.insert(&id_then(task, seq.0), &row[..])?;

@@ -1,8 +1,9 @@
 //! The file of the journal. What was read or written is not kept in the
-//! system's page cache: it is not read again while the service runs.
+//! system's page cache: it is not read again while the service runs. Records pass it by
+//! where the file system can do that (`direct.rs`).
 //!
-//! The cache holds a file in pieces as large as what was read or written at
-//! once. Where a large piece is left over, writing a small record into it marks
+//! Where it can't, the cache holds the file in pieces as large as what was read or written
+//! at once. Where a large piece is left over, writing a small record into it marks
 //! all of it as changed.
 //!
 //! Its space is written in advance. Where the file system needs room all the same
@@ -32,7 +33,7 @@ pub(super) struct JournalFile {
 impl JournalFile {
     /// Opens the file.
     pub(super) fn open(files: &Arc<dyn FileSystem>, path: &Path, room: Arc<Room>) -> io::Result<Self> {
-        Ok(Self::over(files.open_storage(path)?, files, path, room))
+        Ok(Self::over(files.open_uncached(path)?, files, path, room))
     }
 
     /// Makes the file, which is empty.

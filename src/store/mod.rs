@@ -18,6 +18,7 @@ mod checkpoint;
 mod clocks;
 mod codec;
 mod contents;
+mod direct;
 mod directory;
 mod durable;
 mod error;

@@ -104,7 +104,7 @@ impl Batch {
     /// Keeps a provenance record, and finds it by its artifacts, its task and
     /// its time.
     pub fn put_record(&mut self, record: &Record) -> Result<(), Error> {
-        self.records.push((record.id, encode("records", record)?.into()));
+        self.records.push((record.id, self.rows.encode("records", record)?));
         self.record_rows.put(record);
         Ok(())
     }
