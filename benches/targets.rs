@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dats::clock::Stopwatch;
 use support::limits::{DurableFile, bare_hyper, without_storage};
+use support::lives::{PROJECTS, call, finish_all, submission_request, submit_batch};
 use support::load::{Connection, MakeRequest, Measured, get, post, run};
 use support::server::{Process, Running};
 
@@ -23,9 +24,7 @@ use support::server::{Process, Running};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: u32 = 3;
-const PROJECTS: u64 = 20;
 const OPEN: u64 = 10_000;
-const DESCRIPTION: &str = "Create a Python function that calculates fibonacci numbers";
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -58,12 +57,12 @@ fn populate(data: &Path, tasks: u64) -> Vec<String> {
         for project in 0..PROJECTS {
             let body =
                 format!("{{\"project_id\":\"proj-{project}\",\"qa_profile\":\"none\",\"max_concurrent\":10000}}");
-            expect(&mut connection, &post("/api/v1/projects", &body, "application/json"), 201).await;
+            call(&mut connection, &post("/api/v1/projects", &body, "application/json"), 201).await;
         }
         let mut ids = Vec::new();
         while u64::try_from(ids.len()).expect("a count") < tasks {
             submit_batch(&mut connection, 1000).await;
-            ids.extend(finish_all(&mut connection).await);
+            ids.extend(finish_all(&mut connection, false).await);
         }
         for _ in 0..OPEN / 1000 {
             submit_batch(&mut connection, 1000).await;
@@ -72,7 +71,7 @@ fn populate(data: &Path, tasks: u64) -> Vec<String> {
             let request = format!("/api/v1/projects/proj-{project}");
             let body = "{\"max_concurrent\":10}";
             let patch = String::from_utf8(post(&request, body, "application/json")).expect("text");
-            expect(&mut connection, patch.replacen("POST", "PATCH", 1).as_bytes(), 200).await;
+            call(&mut connection, patch.replacen("POST", "PATCH", 1).as_bytes(), 200).await;
         }
         ids
     });
@@ -83,48 +82,6 @@ fn populate(data: &Path, tasks: u64) -> Vec<String> {
         rate.unwrap_or(0)
     );
     ids
-}
-
-async fn expect(connection: &mut Connection, request: &[u8], status: u16) -> serde_json::Value {
-    let (found, body) = connection.call(request).await;
-    assert_eq!(found, status, "{}", String::from_utf8_lossy(body));
-    serde_json::from_slice(body).unwrap_or_default()
-}
-
-async fn submit_batch(connection: &mut Connection, count: u64) {
-    let task = |n: u64| {
-        let project = n % PROJECTS;
-        serde_json::json!({ "description": DESCRIPTION, "project_id": format!("proj-{project}"), "options": { "tier": "small" } })
-    };
-    let body = serde_json::json!({ "tasks": (0..count).map(task).collect::<Vec<_>>() }).to_string();
-    expect(connection, &post("/api/v1/tasks/batch", &body, "application/json"), 200).await;
-}
-
-/// Leases whatever waits and hands in an output for each.
-async fn finish_all(connection: &mut Connection) -> Vec<String> {
-    let mut finished = Vec::new();
-    loop {
-        let body = "{\"worker_id\":\"bench\",\"max\":100,\"lease_seconds\":60,\"wait_seconds\":0}";
-        let answer = expect(connection, &post("/api/v1/queues/small/lease", body, "application/json"), 200).await;
-        let leases = answer["leases"].as_array().cloned().unwrap_or_default();
-        if leases.is_empty() {
-            return finished;
-        }
-        let ids: Vec<String> =
-            leases.iter().map(|lease| lease["task"]["task_id"].as_str().expect("an id").to_owned()).collect();
-        let output = |id: &String| {
-            let artifact = format!("art-{id}");
-            let artifacts = [serde_json::json!({ "id": artifact, "type": "code", "path": "fibonacci.py" })];
-            serde_json::json!({
-                "specversion": "1.0", "type": "dats.task.output.created", "source": "/worker", "id": id,
-                "data": { "task_id": id, "artifact_id": artifact, "output": { "artifacts": artifacts },
-                          "model_used": "model-7b", "worker_id": "bench", "tokens_input": 120, "tokens_output": 800 }
-            })
-        };
-        let body = serde_json::Value::from(ids.iter().map(output).collect::<Vec<_>>()).to_string();
-        expect(connection, &post("/api/v1/events", &body, "application/cloudevents-batch+json"), 200).await;
-        finished.extend(ids);
-    }
 }
 
 /// The service as its own process in that state: its memory, and how long it
@@ -207,12 +164,6 @@ fn spread(number: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-fn submission_request(number: u64) -> Vec<u8> {
-    let project = number % PROJECTS;
-    let body = format!("{{\"description\":\"{DESCRIPTION}\",\"project_id\":\"proj-{project}\"}}");
-    post("/api/v1/tasks", &body, "application/json")
 }
 
 fn submissions(data: &Path, dir: &Path, round: Duration) {

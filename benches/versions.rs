@@ -21,14 +21,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use dats::clock::Stopwatch;
 use support::limits::{bare_hyper, without_storage};
+use support::lives::{PROJECTS, call, finish_all, submission_request, submit_batch};
 use support::load::{Connection, MakeRequest, Measured, get, post, run};
 use support::server::Process;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const DESCRIPTION: &str = "Create a Python function that calculates fibonacci numbers";
-const PROJECTS: u64 = 20;
 
 /// One round of submissions.
 #[derive(Debug, Clone)]
@@ -90,12 +88,6 @@ fn line(name: &str, measured: &Measured) -> String {
         measured.quantile(1.0),
         measured.unexpected
     )
-}
-
-fn submission_request(number: u64) -> Vec<u8> {
-    let project = number % PROJECTS;
-    let body = format!("{{\"description\":\"{DESCRIPTION}\",\"project_id\":\"proj-{project}\"}}");
-    post("/api/v1/tasks", &body, "application/json")
 }
 
 /// Each round on an empty data directory, so that both sides hold the same.
@@ -230,57 +222,8 @@ fn lives(address: SocketAddr, most: u64, span: Duration) -> (Vec<String>, Durati
         let mut ids = Vec::new();
         while u64::try_from(ids.len()).expect("a count") < most && started.elapsed() < span {
             submit_batch(&mut connection, 1000).await;
-            finish_all(&mut connection, &mut ids).await;
+            ids.extend(finish_all(&mut connection, true).await);
         }
         (ids, started.elapsed())
     })
-}
-
-async fn call(connection: &mut Connection, request: &[u8], status: u16) -> serde_json::Value {
-    let (found, body) = connection.call(request).await;
-    assert_eq!(found, status, "{}", String::from_utf8_lossy(body));
-    serde_json::from_slice(body).unwrap_or_default()
-}
-
-async fn submit_batch(connection: &mut Connection, count: u64) {
-    let task = |n: u64| {
-        let project = n % PROJECTS;
-        serde_json::json!({ "description": DESCRIPTION, "project_id": format!("proj-{project}"), "options": { "tier": "small" } })
-    };
-    let body = serde_json::json!({ "tasks": (0..count).map(task).collect::<Vec<_>>() }).to_string();
-    call(connection, &post("/api/v1/tasks/batch", &body, "application/json"), 200).await;
-}
-
-/// Leases whatever waits, hands in an output for each, and its verdict.
-async fn finish_all(connection: &mut Connection, finished: &mut Vec<String>) {
-    loop {
-        let body = "{\"worker_id\":\"bench\",\"max\":100,\"lease_seconds\":60,\"wait_seconds\":0}";
-        let answer = call(connection, &post("/api/v1/queues/small/lease", body, "application/json"), 200).await;
-        let leases = answer["leases"].as_array().cloned().unwrap_or_default();
-        if leases.is_empty() {
-            return;
-        }
-        let ids: Vec<String> =
-            leases.iter().map(|lease| lease["task"]["task_id"].as_str().expect("an id").to_owned()).collect();
-        let output = |id: &String| {
-            let artifact = format!("art-{id}");
-            let artifacts = [serde_json::json!({ "id": artifact, "type": "code", "path": "fibonacci.py" })];
-            serde_json::json!({
-                "specversion": "1.0", "type": "dats.task.output.created", "source": "/worker", "id": id,
-                "data": { "task_id": id, "artifact_id": artifact, "output": { "artifacts": artifacts },
-                          "model_used": "model-7b", "worker_id": "bench", "tokens_input": 120, "tokens_output": 800 }
-            })
-        };
-        let verdict = |id: &String| {
-            serde_json::json!({
-                "specversion": "1.0", "type": "dats.task.validated", "source": "/qa", "id": id,
-                "data": { "task_id": id, "artifact_id": format!("art-{id}"), "score": 0.9 }
-            })
-        };
-        for events in [ids.iter().map(output).collect::<Vec<_>>(), ids.iter().map(verdict).collect()] {
-            let body = serde_json::Value::from(events).to_string();
-            call(connection, &post("/api/v1/events", &body, "application/cloudevents-batch+json"), 200).await;
-        }
-        finished.extend(ids);
-    }
 }

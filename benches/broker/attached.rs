@@ -24,8 +24,6 @@ use super::{publish, setting};
 
 pub(crate) const PER_SECOND: u32 = 2000;
 const TARGET: f64 = 1.5;
-/// Ticks of the clock by which the system counts the time of processes.
-const TICKS: f64 = 100.0;
 
 /// What waits for the broker, and for the database, in changes.
 type Waiting = (u64, u64);
@@ -128,12 +126,13 @@ async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>
         );
         post("/api/v1/tasks", &body, "application/json")
     });
-    let (began, before) = (Stopwatch::start(), cpu(&service));
+    let (began, before) = (Stopwatch::start(), service.processor_time());
     let (load, seen) = tokio::join!(
         paced(service.address, PER_SECOND, span, 201, make),
         watch(service.address, if attached.is_some() { span } else { Duration::ZERO }),
     );
-    let cores = (cpu(&service) - before) / began.elapsed().as_secs_f64();
+    let used = service.processor_time().checked_sub(before).expect("time that goes on");
+    let cores = used.as_secs_f64() / began.elapsed().as_secs_f64();
     if let Some(round) = attached {
         report(round, &service, &seen).await;
     }
@@ -177,11 +176,4 @@ async fn waiting(connection: &mut Connection) -> Waiting {
     // Of what is not attached nothing waits.
     let of = |name: &str, figure: &str| health["dependencies"][name][figure].as_u64().unwrap_or(0);
     (of("rabbitmq", "backlog_changes"), of("postgres", "lag_changes"))
-}
-
-/// Seconds of a core that the service has used.
-fn cpu(service: &Process) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id())).expect("its figures");
-    let fields = stat.rsplit(')').next().into_iter().flat_map(str::split_whitespace);
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / TICKS
 }

@@ -4,6 +4,7 @@
 pub(crate) mod engine;
 pub(crate) mod limits;
 pub(crate) mod linked;
+pub(crate) mod lives;
 pub(crate) mod load;
 pub(crate) mod pace;
 pub(crate) mod server;
