@@ -26,6 +26,9 @@ pub struct OutputArtifact {
     pub size_bytes: Option<u64>,
 }
 
+/// Most artifacts of an output, and most that it says it used.
+pub const MAX_OUTPUT_ARTIFACTS: usize = 1024;
+
 /// `task.output.created`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {

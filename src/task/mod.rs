@@ -46,8 +46,8 @@ pub use content::{Content, hex};
 pub use course::Course;
 pub use estimate::{Cohort, Estimated, Estimator, Statistics};
 pub use event::{
-    Correlation, Decision, Failure, Output, OutputArtifact, Report, Review, ReviewDecision, ReviewRequest, Started,
-    Verdict,
+    Correlation, Decision, Failure, MAX_OUTPUT_ARTIFACTS, Output, OutputArtifact, Report, Review, ReviewDecision,
+    ReviewRequest, Started, Verdict,
 };
 pub use id::{
     ArtifactId, CheckpointId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile,

@@ -123,6 +123,25 @@ mod tests {
     }
 
     #[test]
+    fn an_output_has_no_more_artifacts_than_are_indexed() {
+        let output = |artifacts: usize, inputs: usize| {
+            let artifacts: Vec<Value> = (0..artifacts).map(|number| json!({"id": format!("a{number}")})).collect();
+            let inputs: Vec<String> = (0..inputs).map(|number| format!("i{number}")).collect();
+            json!({"task_id": TASK, "artifact_id": "a", "inputs_consumed": inputs, "output": {"artifacts": artifacts}})
+        };
+        assert!(read("task.output.created", output(1024, 1024)).is_ok());
+        let Err(InvalidData::Fields(errors)) = read("task.output.created", output(1025, 70_000)) else {
+            panic!("it is taken")
+        };
+        let told: Vec<String> = errors.iter().map(|error| format!("{} {}", error.pointer, error.message)).collect();
+        let expected = [
+            "/data/output/artifacts must have at most 1024 artifacts, had 1025",
+            "/data/inputs_consumed must have at most 1024 ids, had 70000",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
     fn contents_are_held_against_their_checksums() {
         let hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         let output = |artifacts: Value| {

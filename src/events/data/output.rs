@@ -8,7 +8,8 @@ use super::{InvalidData, artifact, finish, sender, task, typed};
 use crate::events::contents::{self, Carried};
 use crate::json::{self, Findings, Object};
 use crate::task::{
-    ArtifactId, Correlation, InvalidTime, LeaseId, Output, OutputArtifact, Report, TaskId, Timestamp, WorkerId,
+    ArtifactId, Correlation, InvalidTime, LeaseId, MAX_OUTPUT_ARTIFACTS, Output, OutputArtifact, Report, TaskId,
+    Timestamp, WorkerId,
 };
 
 /// What a worker has made of a task.
@@ -25,7 +26,7 @@ pub(in crate::events) struct OutputData {
     #[schema(value_type = Option<OutputBody>)]
     output: Option<Object<OutputBody>>,
     /// Artifacts that it was made of. They may be of any origin, also unknown here.
-    #[schema(value_type = Option<Vec<ArtifactId>>)]
+    #[schema(value_type = Option<Vec<ArtifactId>>, max_items = 1024)]
     inputs_consumed: Option<Vec<String>>,
     /// The model that made it.
     model_used: Option<String>,
@@ -61,7 +62,7 @@ struct OutputBody {
     /// The content of the artifact that `artifact_id` names.
     content: Option<String>,
     /// All artifacts of it.
-    #[schema(value_type = Option<Vec<ArtifactData>>)]
+    #[schema(value_type = Option<Vec<ArtifactData>>, max_items = 1024)]
     artifacts: Option<Vec<Object<ArtifactData>>>,
 }
 
@@ -125,7 +126,15 @@ pub(super) fn output(data: Value) -> Result<(Correlation, Report), InvalidData> 
     Ok((Correlation { task, artifact: Some(artifact), review: None }, report))
 }
 
+/// Finds fault with a list that is too long: each entry of it is indexed.
+fn check_length(found: &mut Findings, pointer: &str, what: &str, count: usize) {
+    if count > MAX_OUTPUT_ARTIFACTS {
+        found.add(pointer, format!("must have at most {MAX_OUTPUT_ARTIFACTS} {what}, had {count}"));
+    }
+}
+
 fn consumed(found: &mut Findings, ids: &[String]) -> Vec<ArtifactId> {
+    check_length(found, "/data/inputs_consumed", "ids", ids.len());
     let mut inputs = Vec::new();
     for (index, id) in ids.iter().enumerate() {
         inputs.extend(found.parse::<ArtifactId>(&format!("/data/inputs_consumed/{index}"), id));
@@ -137,6 +146,7 @@ fn consumed(found: &mut Findings, ids: &[String]) -> Vec<ArtifactId> {
 }
 
 fn artifacts(found: &mut Findings, artifacts: Vec<Object<ArtifactData>>) -> Vec<Carried> {
+    check_length(found, "/data/output/artifacts", "artifacts", artifacts.len());
     let checked = artifacts.into_iter().enumerate().filter_map(|(index, Object(data))| {
         if found.is_full() {
             return None;

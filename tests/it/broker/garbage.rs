@@ -29,6 +29,8 @@ async fn garbage_becomes_dead_letters_and_the_consumer_goes_on() {
     headers.insert("ce-specversion".into(), AMQPValue::LongString("1.0".into()));
     headers.insert("CC".into(), AMQPValue::FieldArray(vec![AMQPValue::LongString("nowhere".into())].into()));
     let unknown = json!({"task_id": "01890a5d-ac96-774b-bcce-b302099a8057", "artifact_id": "a", "score": 1});
+    let crowd: Vec<Value> = (0..20_000).map(|number| json!({"id": format!("a{number}")})).collect();
+    let crowd = json!({"task_id": task, "artifact_id": "crowd", "output": {"artifacts": crowd}});
     let good = |name: &str, id: &str, data: &Value| event(name, "/qa", id, data).to_string().into_bytes();
     let no_task = json!({"task_id": "task-456", "error": "e"});
     let future = json!({"task_id": task, "error": "e", "attempt": 7});
@@ -46,6 +48,7 @@ async fn garbage_becomes_dead_letters_and_the_consumer_goes_on() {
         ("task.failed", structured(), good("task.nonsense", "3", &future), "are not taken"),
         ("task.validated", structured(), good("task.validated", "4", &unknown), "there is no task 01890a5d"),
         ("task.failed", structured(), vec![b'x'; 2 << 20], "2097152 bytes"),
+        ("task.output.created", structured(), good("task.output.created", "6", &crowd), "at most 1024 artifacts"),
         // Its name is in the reason: more than the broker takes as a header.
         ("task.failed", structured(), good(&"x".repeat(300_000), "5", &future), "are not taken"),
     ];
