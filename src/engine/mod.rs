@@ -16,6 +16,7 @@ mod cascade;
 mod checkpoint;
 mod command;
 mod contents;
+mod context;
 mod copying;
 mod dead_letters;
 mod entry;
@@ -26,6 +27,8 @@ mod group;
 mod handle;
 mod hot;
 mod housekeeping;
+#[cfg(test)]
+mod housekeeping_tests;
 mod import;
 mod incoming;
 mod lines;

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use super::answer::error_json;
 use super::api::{Granted, LogPage, Logged, RoutingJob};
 use super::broker::Position;
+use super::context::{context, has_context};
 use super::read::ReadSide;
 use super::readers::ChangePage;
 use super::routing::TakenRouting;
 use super::turns::Grant;
 use crate::store::{self, LogEntry, PageBudget, View};
-use crate::task::{Change, End, Findings, RecordId, Seq, Submission, Task, TaskId};
+use crate::task::{Change, Seq, Submission, Task};
 
 /// Most log entries that one page looks at.
 const MAX_LOOKED_AT: usize = 1024;
@@ -197,11 +198,6 @@ fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>
     Ok(Some(granted))
 }
 
-/// Whether [`context`] can be anything but empty.
-fn has_context(task: &Task) -> bool {
-    task.parent.is_some() || !task.depends_on.is_empty() || task.has_findings || task.newest_record().is_some()
-}
-
 fn leased_task(grant: &Grant, submission: Option<&Submission>, context: &Value, constitution: Option<String>) -> Bytes {
     let task = &grant.task;
     let mut data = ready_data(task, submission, task.attempts(), context, constitution);
@@ -216,7 +212,7 @@ fn leased_task(grant: &Grant, submission: Option<&Submission>, context: &Value, 
     Bytes::from(data.to_string())
 }
 
-fn merge(data: &mut Value, more: Value) {
+pub(super) fn merge(data: &mut Value, more: Value) {
     if let (Value::Object(data), Value::Object(more)) = (data, more) {
         data.extend(more);
     }
@@ -254,81 +250,6 @@ fn ready_data(
     data
 }
 
-/// What may help a worker: where the task comes from, what its dependencies
-/// made, what the Agent and RAG found, and what the attempt before left
-/// behind.
-fn context(view: &View, task: &Task, previous: Option<RecordId>) -> Stored<Value> {
-    let mut context = json!({});
-    if let Some(parent) = task.parent
-        && let Some(submission) = view.submission(parent)?
-    {
-        let parent = json!({ "task_id": parent.to_string(), "description": submission.description });
-        merge(&mut context, json!({ "parent": parent }));
-    }
-    let dependencies = dependencies(view, task)?;
-    if !dependencies.is_empty() {
-        let dependencies: Stored<Vec<Value>> = dependencies.into_iter().map(|id| dependency(view, id)).collect();
-        merge(&mut context, json!({ "dependencies": dependencies? }));
-    }
-    if task.has_findings
-        && let Some(findings) = view.findings(task.id)?
-    {
-        merge(&mut context, found(&findings));
-    }
-    if let Some(record) = previous.map(|id| view.record(id)).transpose()?.flatten() {
-        let previous = json!({
-            "attempt": record.attempt,
-            "provenance_id": record.id.to_string(),
-            "artifacts": record.outputs.iter().map(|output| &output.artifact.id).collect::<Vec<_>>(),
-            "verification": record.verification.as_deref().and_then(parsed),
-        });
-        merge(&mut context, json!({ "previous_attempt": previous }));
-    }
-    Ok(context)
-}
-
-/// What a task and those that it is a part of have waited for, each once.
-fn dependencies(view: &View, task: &Task) -> Stored<Vec<TaskId>> {
-    let mut all = task.depends_on.clone();
-    let mut parent = task.parent;
-    while let Some(above) = parent.map(|id| view.task(id)).transpose()?.flatten() {
-        let new: Vec<TaskId> = above.depends_on.iter().filter(|id| !all.contains(id)).copied().collect();
-        all.extend(new);
-        parent = above.parent;
-    }
-    Ok(all)
-}
-
-fn dependency(view: &View, id: TaskId) -> Stored<Value> {
-    let description = view.submission(id)?.map(|submission| submission.description);
-    let artifacts = match view.task(id)?.as_ref().and_then(End::of) {
-        Some(End::Completed { artifacts }) => artifacts,
-        Some(End::Lost { .. }) | None => Vec::new(),
-    };
-    let artifacts: Vec<Value> =
-        artifacts.iter().map(|each| json!({ "id": each.id, "type": each.kind, "path": each.path })).collect();
-    Ok(json!({ "task_id": id.to_string(), "description": description, "artifacts": artifacts }))
-}
-
-fn found(findings: &Findings) -> Value {
-    let mut found = json!({});
-    if let Some(criteria) = findings.acceptance_criteria.as_deref().and_then(parsed) {
-        merge(&mut found, json!({ "acceptance_criteria": criteria }));
-    }
-    if let Some(estimate) = &findings.estimate {
-        let estimate = json!({
-            "tokens": estimate.tokens,
-            "confidence": estimate.confidence,
-            "reasoning": estimate.reasoning,
-        });
-        merge(&mut found, json!({ "estimate": estimate }));
-    }
-    if let Some(context) = &findings.context {
-        merge(&mut found, json!({ "text": context.text, "sources": context.sources }));
-    }
-    found
-}
-
 /// What is to be known to ask about a task.
 pub(super) fn routing_job(view: &View, taken: TakenRouting) -> Stored<RoutingJob> {
     let TakenRouting { task, since, step } = taken;
@@ -347,6 +268,6 @@ pub(super) fn routing_job(view: &View, taken: TakenRouting) -> Stored<RoutingJob
     })
 }
 
-fn parsed(text: &str) -> Option<Value> {
+pub(super) fn parsed(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok()
 }

@@ -61,7 +61,7 @@ pub(super) struct Ready {
     timeout_seconds: u32,
 }
 
-/// What may help a worker: only what there is.
+/// What may help a worker: only what there is, and at most 512 KiB of JSON.
 #[derive(ToSchema)]
 #[schema(as = TaskContext)]
 struct Context {
@@ -86,6 +86,10 @@ struct Context {
     /// What the newest attempt that made something left behind.
     #[schema(nullable = false)]
     previous_attempt: Option<PreviousAttempt>,
+    /// True where a part was cut or left out because of its size; else absent. `GET /tasks/{id}`
+    /// and `GET /provenance/{id}` have all of it.
+    #[schema(nullable = false)]
+    truncated: Option<bool>,
 }
 
 /// The task that a task is a part of.
@@ -102,10 +106,13 @@ struct ParentContext {
 struct DependencyContext {
     /// Its id.
     task_id: TaskId,
-    /// What was to be done; null where the task was removed.
+    /// What was to be done; null where the task was removed, or where there was no room for it.
     description: Option<String>,
     /// What it made.
     artifacts: Vec<MadeArtifact>,
+    /// True where the description was cut or not all artifacts are there; else absent.
+    #[schema(nullable = false)]
+    truncated: Option<bool>,
 }
 
 /// An artifact that was made.

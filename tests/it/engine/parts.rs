@@ -1,12 +1,15 @@
 //! What subtasks, later attempts and re-runs are given, and how they end.
 
 use dats::engine::{Granted, PageStart, TaskFilter};
-use dats::task::{Domain, Finding, Mode, OnChildFailure, RoutingStep, Status, Subtask, TaskId};
+use dats::task::{
+    Domain, Finding, MAX_DESCRIPTION_BYTES, Mode, OnChildFailure, OutputArtifact, QaProfile, Report, RoutingStep, Seq,
+    Status, Subtask, TaskId,
+};
 use serde_json::{Value, json};
 
 use super::families::{decomposition, subtask};
 
-use crate::support::fixtures::{failure_report, output_report, settings, submission, verdict_report};
+use crate::support::fixtures::{artifact, failure_report, output_report, settings, submission, verdict_report};
 use crate::support::service::{Service, task_of};
 
 pub(super) fn service() -> Service {
@@ -165,4 +168,56 @@ async fn tasks_of_an_agent_that_is_gone_still_get_their_context() {
     // Without RAG either, the rules decide alone.
     let service = service.restart_as(|settings| settings.policy.rag = false);
     service.phase_becomes(task, "queued").await;
+}
+
+/// A message has a limit in size, whatever the tasks before have said and made.
+#[tokio::test]
+async fn a_worker_is_told_of_many_large_dependencies_in_a_bounded_message() {
+    let mut service = Service::new(settings());
+    let description = "\u{e4}".repeat(MAX_DESCRIPTION_BYTES / 2);
+    let mut dependencies = Vec::new();
+    for number in 0..100 {
+        let mut wanted = submission("p", &description);
+        wanted.options.qa_profile = QaProfile::new("none").ok();
+        let task = service.submit(wanted).await;
+        let mut report = output_report(&format!("art-{number}"));
+        if let Report::Output(output) = &mut report {
+            let made = |each| OutputArtifact {
+                id: artifact(&format!("art-{number}-{each}")),
+                kind: Some("code".to_owned()),
+                path: Some("p".repeat(100)),
+                language: None,
+                checksum: None,
+                size_bytes: None,
+            };
+            output.artifacts = (0..if number == 7 { 1000 } else { 2 }).map(made).collect();
+        }
+        service.report(task, report).await;
+        dependencies.push(task);
+    }
+    let mut wanted = submission("p", "use all of them");
+    wanted.options.depends_on.clone_from(&dependencies);
+    let task = service.submit(wanted).await;
+    let granted = service.lease_soon("small").await;
+    assert_eq!(task_of(&granted), task);
+    let data: Value = serde_json::from_slice(&granted.task).unwrap();
+    let context = &data["context"];
+    let bytes = context.to_string().len();
+    assert!((400_000..=512 * 1024).contains(&bytes), "{bytes} bytes");
+    assert_eq!(context["truncated"], true);
+    let told = context["dependencies"].as_array().unwrap();
+    let ids: Vec<TaskId> = told.iter().map(|each| each["task_id"].as_str().unwrap().parse().unwrap()).collect();
+    assert_eq!(ids, dependencies);
+    for (number, each) in told.iter().enumerate() {
+        let start = each["description"].as_str().unwrap();
+        assert!(description.starts_with(start) && each["truncated"] == true, "{number}");
+        let artifacts = each["artifacts"].as_array().unwrap();
+        let whole = artifacts.iter().all(|each| each["path"].as_str().map(str::len) == Some(100));
+        if number == 7 { assert!(artifacts.len() > 10 && whole) } else { assert!(artifacts.len() == 2 && whole) }
+    }
+    // What is published is the same.
+    let page = service.engine().log(Seq(0), 10_000, |entry| entry.change.name() == "task.ready").await.unwrap();
+    let ready = page.entries.iter().find(|each| each.entry.task() == Some(task)).and_then(|each| each.data.clone());
+    let ready: Value = serde_json::from_slice(&ready.unwrap()).unwrap();
+    assert_eq!(ready["context"], *context);
 }
