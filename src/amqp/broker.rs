@@ -119,6 +119,9 @@ pub struct Figures {
     pub returned: u64,
     /// Messages that the broker refused: published again.
     pub nacked: u64,
+    /// Messages that the broker refused for themselves, such as one above its limit:
+    /// published again much later.
+    pub refused: u64,
     /// Events that came back or were refused and wait for their next turn.
     pub held: u64,
     /// Messages that were consumed and had their effect, or need none.
@@ -180,6 +183,7 @@ impl Broker {
             published: 0,
             returned: 0,
             nacked: 0,
+            refused: 0,
             held: 0,
             consumed: 0,
             dead_lettered: 0,

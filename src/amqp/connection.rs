@@ -25,6 +25,10 @@ const HEARTBEAT_SECONDS: u16 = 10;
 /// arguments, a virtual host that is not there, what it does not know.
 const REFUSALS: [u16; 6] = [402, 403, 406, 503, 530, 540];
 
+/// Those that are about the content of one message: it is too large, or one of its
+/// properties is wrong.
+const MESSAGE_REFUSALS: [u16; 2] = [311, 406];
+
 /// Why a connection is of no use any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
@@ -34,6 +38,10 @@ pub(super) enum Error {
     /// The broker refuses what it is asked, and will again.
     #[error("{0}")]
     Refused(String),
+    /// The broker refuses a message for itself, such as one above its limit, and has
+    /// closed the channel that it came by.
+    #[error("{0}")]
+    Message(String),
     /// The store of this service fails: nothing that is delivered can be taken.
     #[error("the store failed: {0}")]
     Store(String),
@@ -47,7 +55,7 @@ impl Error {
     pub(super) const fn state(&self) -> LinkState {
         match self {
             Self::Away(_) | Self::Stopping => LinkState::Away,
-            Self::Refused(_) => LinkState::Refused,
+            Self::Refused(_) | Self::Message(_) => LinkState::Refused,
             Self::Store(_) => LinkState::StorageFailed,
         }
     }
@@ -57,8 +65,19 @@ impl Error {
         match self {
             Self::Away(message) => Self::Away(format!("failed to {what}: {message}")),
             Self::Refused(message) => Self::Refused(format!("failed to {what}: {message}")),
+            Self::Message(message) => Self::Message(format!("failed to {what}: {message}")),
             Self::Store(message) => Self::Store(message),
             Self::Stopping => Self::Stopping,
+        }
+    }
+
+    /// The error of a message that was published.
+    pub(super) fn of_message(error: lapin::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ProtocolError(refusal) if MESSAGE_REFUSALS.contains(&refusal.get_id()) => {
+                Self::Message(refusal.get_message().to_string())
+            }
+            _ => error.into(),
         }
     }
 }

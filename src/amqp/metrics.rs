@@ -32,6 +32,11 @@ impl Collector for Metrics {
             ("amqp_published", "Messages that the broker confirmed", figures.published),
             ("amqp_returned", "Messages that no queue took where one must", figures.returned),
             ("amqp_nacked", "Messages that the broker refused", figures.nacked),
+            (
+                "amqp_refused",
+                "Messages that the broker refused for themselves, such as too large ones",
+                figures.refused,
+            ),
             ("amqp_consumed", "Messages that were taken", figures.consumed),
             ("amqp_dead_lettered", "Messages that could not be taken", figures.dead_lettered),
         ];

@@ -32,6 +32,7 @@ mod metrics;
 mod outbox;
 mod outgoing;
 mod publisher;
+mod search;
 mod settings;
 mod topology;
 mod wave;

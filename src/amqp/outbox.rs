@@ -19,6 +19,10 @@ const MOST_HELD: usize = 65_536;
 /// First and longest pause before an event is published again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Pause before an event is published again whose message the broker refuses for
+/// itself: nothing but a changed limit of the broker can help it, and each try
+/// costs a channel.
+const REFUSED_PAUSE: Duration = Duration::from_mins(10);
 
 /// An event that is to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +35,16 @@ pub(super) struct Event {
     pub(super) ready: Option<(Tier, Moment)>,
     /// How often it was published in vain.
     pub(super) tries: u32,
+    /// Whether the broker refuses its message for itself: then it is published alone.
+    pub(super) is_refused: bool,
 }
 
 impl Event {
+    /// An event that was not published yet.
+    pub(super) const fn new(order: Seq, position: Position, ready: Option<(Tier, Moment)>) -> Self {
+        Self { order, position, ready, tries: 0, is_refused: false }
+    }
+
     fn key(&self) -> (Seq, Line) {
         (self.order, self.line())
     }
@@ -121,8 +132,9 @@ impl Outbox {
         true
     }
 
-    /// The next events to publish, one a task, at most `most`. Each must be
-    /// told of with [`Self::published`] or [`Self::again`].
+    /// The next events to publish, one a task, at most `most`; one that was refused
+    /// for itself comes alone. Each must be told of with [`Self::published`],
+    /// [`Self::again`] or [`Self::refused`].
     pub(super) fn take(&mut self, most: usize, now: Moment) -> Vec<Event> {
         while let Some(entry) = self.later.first().copied().filter(|(at, ..)| *at <= now) {
             self.later.remove(&entry);
@@ -130,8 +142,17 @@ impl Outbox {
         }
         let mut taken = Vec::new();
         while taken.len() < most {
-            let Some((_, line)) = self.due.pop_first() else { break };
-            taken.extend(self.lines.get(&line).and_then(VecDeque::front).cloned());
+            let Some(key) = self.due.first().copied() else { break };
+            let front = self.lines.get(&key.1).and_then(VecDeque::front).cloned();
+            let is_refused = front.as_ref().is_some_and(|front| front.is_refused);
+            if is_refused && !taken.is_empty() {
+                break;
+            }
+            self.due.remove(&key);
+            taken.extend(front);
+            if is_refused {
+                break;
+            }
         }
         taken
     }
@@ -144,15 +165,7 @@ impl Outbox {
     /// An event is published: the next one of its task follows.
     pub(super) fn published(&mut self, event: &Event) {
         self.unpublished.remove(&event.key());
-        if let Some((tier, at)) = &event.ready
-            && let Some(dispatches) = self.dispatches.get_mut(tier)
-        {
-            let (order, line) = event.key();
-            dispatches.remove(&(*at, order, line));
-            if dispatches.is_empty() {
-                self.dispatches.remove(tier);
-            }
-        }
+        self.is_dispatched(event);
         let Some(line) = self.lines.get_mut(&event.line()) else { return };
         line.pop_front();
         match line.front() {
@@ -178,6 +191,33 @@ impl Outbox {
         self.later.insert((now.after(pause), order, line));
     }
 
+    /// The broker refuses the message of an event for itself. It is published again
+    /// after a long pause, and holds up no event but those of its task. A dispatch
+    /// counts as made: its deadline ends an attempt that can't reach a worker, and
+    /// those behind it are not held up.
+    pub(super) fn refused(&mut self, event: &Event, now: Moment) {
+        let (order, line) = event.key();
+        if let Some(front) = self.lines.get_mut(&line).and_then(VecDeque::front_mut) {
+            front.is_refused = true;
+            front.tries = front.tries.saturating_add(1);
+        }
+        self.is_dispatched(event);
+        self.later.insert((now.after(REFUSED_PAUSE), order, line));
+    }
+
+    /// A dispatch waits for the broker no longer.
+    fn is_dispatched(&mut self, event: &Event) {
+        if let Some((tier, at)) = &event.ready
+            && let Some(dispatches) = self.dispatches.get_mut(tier)
+        {
+            let (order, line) = event.key();
+            dispatches.remove(&(*at, order, line));
+            if dispatches.is_empty() {
+                self.dispatches.remove(tier);
+            }
+        }
+    }
+
     /// How far publishing is, when the log was read to its end as it was at
     /// `read_at`.
     pub(super) fn frontier(&self, read_at: Option<Moment>) -> Frontier {
@@ -196,7 +236,7 @@ mod tests {
 
     fn event(seq: u64, task: u128) -> Event {
         let position = Position { seq: Seq(seq), task: Some(TaskId::new(Uuid::from_u128(task))) };
-        Event { order: Seq(seq), position, ready: None, tries: 0 }
+        Event::new(Seq(seq), position, None)
     }
 
     fn dispatch(seq: u64, task: u128) -> Event {
@@ -235,7 +275,7 @@ mod tests {
         let mut outbox = Outbox::new(Seq(0));
         for seq in 1..=3 {
             let position = Position { seq: Seq(seq), task: None };
-            outbox.push(Event { order: Seq(seq), position, ready: None, tries: 0 });
+            outbox.push(Event::new(Seq(seq), position, None));
         }
         let wave = outbox.take(10, NOW);
         assert_eq!(orders(&wave), [1, 2, 3]);
@@ -280,6 +320,28 @@ mod tests {
         assert_eq!(outbox.frontier(Some(NOW)).oldest_unpublished.get(&small).copied(), at(&second));
         outbox.published(&wave[1]);
         assert!(outbox.frontier(Some(NOW)).oldest_unpublished.is_empty());
+    }
+
+    #[test]
+    fn what_is_refused_for_itself_goes_alone_and_holds_up_no_tier() {
+        let small = Tier::new("small").unwrap();
+        let mut outbox = Outbox::new(Seq(0));
+        for event in [dispatch(1, 1), event(2, 1), dispatch(3, 2), event(4, 3)] {
+            outbox.push(event);
+        }
+        let wave = outbox.take(1, NOW);
+        outbox.refused(&wave[0], NOW);
+        let oldest = |outbox: &Outbox| outbox.frontier(Some(NOW)).oldest_unpublished.get(&small).copied();
+        assert_eq!(oldest(&outbox), dispatch(3, 2).ready.map(|(_, at)| at), "a tier waits for what is refused");
+        let later = NOW.after(REFUSED_PAUSE);
+        assert_eq!((outbox.held(), outbox.place(), outbox.next_due()), (1, Seq(0), Some(later)));
+        assert_eq!(orders(&outbox.take(10, NOW)), [3, 4]);
+        outbox.push(event(5, 4));
+        let again = outbox.take(10, later);
+        assert_eq!((orders(&again), again[0].is_refused), (vec![1], true));
+        assert_eq!(orders(&outbox.take(10, later)), [5], "it comes with others");
+        outbox.published(&again[0]);
+        assert_eq!(orders(&outbox.take(10, later)), [2]);
     }
 
     #[test]

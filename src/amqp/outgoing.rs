@@ -15,6 +15,9 @@ use crate::task::Timestamp;
 
 /// The media type of an event in structured mode.
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
+/// Largest message that is published, in bytes. All parts of an event have limits,
+/// and the largest event has less; `RabbitMQ` takes 16 MiB by default.
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The broker writes the message to disk.
 pub(super) const PERSISTENT: u8 = 2;
 

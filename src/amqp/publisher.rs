@@ -6,6 +6,8 @@
 //! the confirm of another one, so a confirm says nothing by itself. Once
 //! every confirm of the wave is there, so is everything that came back.
 
+mod refusals;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::broker::{Broker, Lost, Side};
 use super::connection::{Error, Link, step, unless_stopped};
 use super::outbox::{Event, Outbox};
-use super::outgoing::{self, Letter, Message};
+use super::outgoing::{self, Letter, MAX_MESSAGE_BYTES, Message};
+use super::search::Search;
 use super::settings::Settings;
 use super::topology;
 use super::wave::{LOOK, Patience, Sent, Wave, state_of, transmit};
@@ -54,6 +57,16 @@ struct Post {
     confirmed: oneshot::Sender<()>,
 }
 
+/// What the broker made of a wave.
+enum Answer {
+    /// Each of its messages was confirmed, or nacked.
+    Taken,
+    /// Some came back: no queue took them.
+    Returned,
+    /// One of them is refused for itself; the channel has gone.
+    Refused,
+}
+
 /// The side that publishes.
 pub(super) struct Publisher {
     engine: Engine,
@@ -65,6 +78,8 @@ pub(super) struct Publisher {
     outbox: Outbox,
     /// What goes next.
     next: Wave,
+    /// Looks for a message that the broker refuses for itself.
+    search: Search,
     /// Dispatches from before the reader joined that are not published yet;
     /// `None`: they have not been looked up.
     earlier: Option<usize>,
@@ -92,6 +107,7 @@ impl Publisher {
             envelope: Envelope::new(engine.store_id()),
             outbox: Outbox::new(place.read_to),
             next: Wave::default(),
+            search: Search::default(),
             earlier: place.begun.then_some(0),
             engine,
             reader,
@@ -117,8 +133,7 @@ impl Publisher {
 
     async fn serve_over(&mut self, link: &Link) -> Result<(), Error> {
         self.declare(link).await?;
-        let channel = link.channel().await?;
-        step("ask for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        let mut channel = confirming(link).await?;
         let mut head = self.engine.head();
         while !self.stop.is_cancelled() {
             if !link.is_connected() || !channel.status().connected() {
@@ -150,9 +165,10 @@ impl Publisher {
                 continue;
             }
             let sent = self.next.len() + self.posts.len();
-            let again = self.send(link, &channel).await?;
-            if again {
-                self.redeclare(link).await?;
+            match self.send(link, &channel).await? {
+                Answer::Taken => {}
+                Answer::Returned => self.redeclare(link).await?,
+                Answer::Refused => channel = confirming(link).await?,
             }
             self.gather(sent).await;
         }
@@ -191,7 +207,7 @@ impl Publisher {
             let earlier: Vec<Position> = earlier.filter(|position| position.seq <= joined).collect();
             self.earlier = Some(earlier.len());
             for position in earlier {
-                self.outbox.push(Event { order: joined, position, ready: None, tries: 0 });
+                self.outbox.push(Event::new(joined, position, None));
             }
         }
         while self.outbox.wants_more(self.settings.window) {
@@ -231,7 +247,7 @@ impl Publisher {
             if position.seq > self.outbox.read_to() || !self.emptied.contains(&tier) {
                 continue;
             }
-            let event = Event { order: position.seq.max(joined), position, ready: Some((tier, at)), tries: 0 };
+            let event = Event::new(position.seq.max(joined), position, Some((tier, at)));
             if self.outbox.push(event) {
                 count += 1;
                 if position.seq <= joined {
@@ -256,7 +272,7 @@ impl Publisher {
         for Lost { position, tier } in lost.into_iter().filter(|lost| waiting.contains(&lost.position)) {
             let joined = self.reader.place().joined;
             let now = self.clock.observed();
-            let event = Event { order: position.seq.max(joined), position, ready: Some((tier, now)), tries: 0 };
+            let event = Event::new(position.seq.max(joined), position, Some((tier, now)));
             if self.outbox.push(event) && position.seq <= joined {
                 self.earlier = self.earlier.map(|left| left.saturating_add(1));
             }
@@ -278,7 +294,8 @@ impl Publisher {
     async fn prepare(&mut self) -> Result<(), Error> {
         while self.next.is_empty() {
             self.fill().await?;
-            let taken = self.outbox.take(self.settings.window, self.clock.observed());
+            let most = self.search.most().unwrap_or(self.settings.window);
+            let taken = self.outbox.take(most, self.clock.observed());
             if taken.is_empty() {
                 return Ok(());
             }
@@ -294,21 +311,31 @@ impl Publisher {
             self.all_again(taken.get(logged.len()..).unwrap_or_default());
             for (event, logged) in taken.into_iter().zip(logged) {
                 let message = logged.and_then(|logged| outgoing::message(&logged, &self.envelope, &self.settings));
-                if let Some(message) = message {
-                    self.next.push(event, message);
-                } else {
-                    tracing::warn!(position = %event.position.seq, "an event can't be published, its task is gone");
-                    self.outbox.published(&event);
+                match message {
+                    Some(message) if message.payload.len() > MAX_MESSAGE_BYTES => {
+                        self.hold(&event, &message, &format!("at most {MAX_MESSAGE_BYTES} bytes are published"));
+                    }
+                    Some(message) => self.next.push(event, message),
+                    None => {
+                        tracing::warn!(position = %event.position.seq, "an event can't be published, its task is gone");
+                        self.outbox.published(&event);
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// Sends the next wave and waits for all of it. Whether something came back.
-    /// Where more waits, the wave behind it is made ready meanwhile.
-    async fn send(&mut self, link: &Link, channel: &Channel) -> Result<bool, Error> {
-        let (wave, posts) = (std::mem::take(&mut self.next), std::mem::take(&mut self.posts));
+    /// Sends the next wave and waits for all of it. Where more waits, the wave behind
+    /// it is made ready meanwhile.
+    async fn send(&mut self, link: &Link, channel: &Channel) -> Result<Answer, Error> {
+        let (mut wave, mut posts) = (std::mem::take(&mut self.next), std::mem::take(&mut self.posts));
+        let mut later = Vec::new();
+        if let Some(most) = self.search.most().filter(|_| !posts.is_empty()) {
+            // While a message is looked for, dead letters go by themselves.
+            self.next = std::mem::take(&mut wave);
+            later = posts.split_off(most.min(posts.len()));
+        }
         let is_full = wave.len() >= self.settings.window;
         let patience = Patience::new(&self.broker, self.settings.confirm_timeout, &self.stop);
         let messages = wave.messages.iter().chain(posts.iter().map(|post| &post.message));
@@ -316,15 +343,23 @@ impl Publisher {
         let (sent, prepared) = tokio::join!(sending, async { if is_full { self.prepare().await } else { Ok(()) } });
         let sent = match sent {
             Ok(sent) => sent,
+            Err(Error::Message(reason)) => {
+                self.refused(wave, posts, &reason).await;
+                self.posts.extend(later);
+                return prepared.map(|()| Answer::Refused);
+            }
             Err(error) => {
                 self.all_again(&wave.events);
                 self.posts.extend(posts);
+                self.posts.extend(later);
                 return Err(error);
             }
         };
+        self.search.taken(self.settings.window);
         self.settle_posts(posts, sent.get(wave.len()..).unwrap_or_default());
-        let again = self.settle(&wave.events, &sent).await;
-        prepared.and(again)
+        self.posts.extend(later);
+        let answer = self.settle(&wave.events, &sent).await;
+        prepared.and(answer)
     }
 
     fn all_again(&mut self, events: &[Event]) {
@@ -334,7 +369,7 @@ impl Publisher {
         }
     }
 
-    async fn settle(&mut self, events: &[Event], sent: &[Sent]) -> Result<bool, Error> {
+    async fn settle(&mut self, events: &[Event], sent: &[Sent]) -> Result<Answer, Error> {
         let now = self.clock.observed();
         let (mut published, mut returned, mut nacked) = (0, 0, 0);
         let back = events.iter().zip(sent).filter(|(_, sent)| matches!(sent, Sent::Returned));
@@ -371,7 +406,7 @@ impl Publisher {
             figures.held = held;
         });
         self.report();
-        Ok(returned > 0)
+        Ok(if returned > 0 { Answer::Returned } else { Answer::Taken })
     }
 
     fn note_published(&mut self, event: &Event) {
@@ -403,6 +438,13 @@ impl Publisher {
     }
 }
 
+/// A channel on which the broker confirms messages.
+async fn confirming(link: &Link) -> Result<Channel, Error> {
+    let channel = link.channel().await?;
+    step("ask for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(channel)
+}
+
 /// What is to be published because of a change, if anything: `announced` is where
 /// the `task.ready` of a dispatch stands.
 fn event_of(seq: Seq, entry: &LogEntry, announced: Option<Position>) -> Option<Event> {
@@ -417,5 +459,5 @@ fn event_of(seq: Seq, entry: &LogEntry, announced: Option<Position>) -> Option<E
         Change::Ready { tier, .. } => Some((tier.clone(), entry.moment())),
         _ => None,
     };
-    position.map(|position| Event { order: seq, position, ready, tries: 0 })
+    position.map(|position| Event::new(seq, position, ready))
 }

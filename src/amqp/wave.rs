@@ -122,20 +122,33 @@ pub(super) async fn transmit(channel: &Channel, messages: impl Iterator<Item = &
     });
     first_turns.await;
     let mut confirms = Vec::with_capacity(sending.len());
+    let mut failure = None;
     for (message, publishing, sent) in sending {
         let confirm = match sent {
             Some(result) => result,
             None => publishing.await,
         };
-        confirms.push((message.id.as_str(), message.mandatory, confirm?));
+        match confirm {
+            Ok(confirm) => confirms.push((message.id.as_str(), message.mandatory, confirm)),
+            Err(error) => failure = Some(telling(failure, error)),
+        }
     }
     let (mut acked, mut returned) = (Vec::with_capacity(confirms.len()), HashSet::new());
     for (id, mandatory, confirm) in confirms {
-        let confirmation = confirm.await?;
+        let confirmation = match confirm.await {
+            Ok(confirmation) => confirmation,
+            Err(error) => {
+                failure = Some(telling(failure, error));
+                continue;
+            }
+        };
         acked.push((id, mandatory, confirmation.is_ack()));
         if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
             returned.extend(message.delivery.properties.message_id().as_ref().map(ToString::to_string));
         }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     let sent = acked.into_iter().map(|(id, mandatory, is_acked)| match is_acked {
         true if mandatory && returned.contains(id) => Sent::Returned,
@@ -143,4 +156,17 @@ pub(super) async fn transmit(channel: &Channel, messages: impl Iterator<Item = &
         false => Sent::Nacked,
     });
     Ok(sent.collect())
+}
+
+/// Of the errors of a wave the one that says most: those that were sent behind a
+/// message which the broker refuses only learn that their channel has gone.
+fn telling(known: Option<Error>, error: lapin::Error) -> Error {
+    match known {
+        Some(known @ Error::Message(_)) => known,
+        Some(known) => match Error::of_message(error) {
+            refused @ Error::Message(_) => refused,
+            _ => known,
+        },
+        None => Error::of_message(error),
+    }
 }

@@ -5,8 +5,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 use tokio_stream::StreamExt as _;
 
-use super::world::{Names, Peer, health, soon, status_becomes};
+use super::world::{Names, Peer, Recorder, health, soon, status_becomes};
 use crate::support::client::Client;
+use crate::support::proxy::{Proxy, Traffic};
 use crate::support::rabbitmq::{self, RabbitMq};
 
 /// The value of a metric without labels.
@@ -135,4 +136,45 @@ async fn a_wrong_password_is_told_once_and_never_shown() {
     let (log, told) = (setup.log(), health(&client).await.to_string());
     assert_eq!(log.matches("the broker refuses").count(), 2, "once a connection: {log}");
     assert!(!log.contains("hunter2") && !told.contains("hunter2"), "{log}{told}");
+}
+
+/// The broker closes the channel for a message above its limit, and does not say
+/// which one of a wave it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_too_large_for_the_broker_holds_up_no_other() {
+    if !rabbitmq::is_installed("broker::refusing") {
+        return;
+    }
+    let (broker, names) = (RabbitMq::start_limited(8 * 1024), Names::new());
+    let recorder = Recorder::start(broker.address(), &names).await;
+    let proxy = Proxy::to(broker.address());
+    proxy.traffic(Traffic::Refuse);
+    let setup = names.setup(proxy.address);
+    let server = setup.start();
+    let client = Client::new(&server.address);
+    let (mut tasks, mut large) = (Vec::new(), Vec::new());
+    for number in 0..40 {
+        let is_large = [3, 4, 17].contains(&number);
+        let description = "x".repeat(if is_large { 10_000 } else { 10 });
+        let options = json!({"tier": "small", "qa_profile": "none"});
+        let task = client.submit(&json!({"description": description, "options": options})).await;
+        if is_large { large.push(task) } else { tasks.push(task) }
+    }
+    // All of it waits, and goes out in few waves.
+    proxy.traffic(Traffic::Pass);
+    recorder.hears(&tasks, &["task.created", "task.ready.small"]).await.unwrap();
+    soon("each large one is found", async || metric(&client, "dats_amqp_refused_total").await == 3).await;
+    let told = health(&client).await;
+    assert_eq!((&told["publisher"]["status"], &told["held"]), (&json!("connected"), &json!(3)), "{told}");
+    let error = told["last_error"]["message"].as_str().unwrap();
+    assert!(error.contains("(task.created) can't be published: PRECONDITION_FAILED"), "{error}");
+    let connects = metric(&client, "dats_amqp_connects_total{side=\"publisher\"}").await;
+    // What comes later goes out as well, over the same connection.
+    let later = client.submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
+    recorder.hears(&[later], &["task.created", "task.ready.small"]).await.unwrap();
+    for task in &large {
+        assert_eq!(recorder.of_task(task), Vec::<String>::new(), "its events come in their order");
+    }
+    assert_eq!(metric(&client, "dats_amqp_connects_total{side=\"publisher\"}").await, connects);
+    assert_eq!(setup.log().matches("the broker refuses a message").count(), 3, "{}", setup.log());
 }

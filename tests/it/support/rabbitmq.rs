@@ -69,6 +69,11 @@ impl RabbitMq {
         (Self::start_with(&settings), port)
     }
 
+    /// The same that takes no message above a size, in bytes.
+    pub(crate) fn start_limited(max_message_bytes: usize) -> Self {
+        Self::start_with(&format!("max_message_size = {max_message_bytes}\n"))
+    }
+
     fn start_with(settings: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("dats-rabbitmq-").tempdir().unwrap();
         let home = dir.path().to_owned();
