@@ -23,7 +23,8 @@ use crate::task::LeaseId;
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// A submission is refused when this many bytes wait before it.
 const MAX_WAITING_BYTES: u64 = 64 * 1024 * 1024;
-/// Groups of fewer tasks tell nothing about the pace: the sync dominates.
+/// Groups of fewer tasks say only what the pace is at least, since the sync
+/// dominates their time: they lower the estimate, and never raise it.
 const MIN_OBSERVED_TASKS: u64 = 32;
 /// Time of the writer a task, until it was observed.
 const FIRST_NANOS_PER_TASK: u64 = 50_000;
@@ -221,11 +222,12 @@ impl CommandQueue {
 
     /// Learns how long the writer took for a group.
     pub(super) fn observe(&self, taken: &Taken, took: Duration) {
-        if taken.bulk.tasks < MIN_OBSERVED_TASKS {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let Some(new) = took.checked_div(taken.bulk.tasks) else { return };
+        let old = self.load.nanos_per_task.load(Ordering::Relaxed);
+        if taken.bulk.tasks < MIN_OBSERVED_TASKS && new >= old {
             return;
         }
-        let new = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / taken.bulk.tasks;
-        let old = self.load.nanos_per_task.load(Ordering::Relaxed);
         self.load.nanos_per_task.store(old - old / 8 + new / 8, Ordering::Relaxed);
     }
 
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_is_learnt_from_groups_that_are_large_enough() {
+    fn the_pace_is_learnt_from_large_groups_and_small_ones_lower_it() {
         let (_sender, queue) = lanes(1);
         let observe = |tasks| {
             let bulk = Weight { tasks, bytes: 0 };
@@ -369,5 +371,10 @@ mod tests {
         assert_eq!(observe(1), FIRST_NANOS_PER_TASK);
         let learnt = (0..40).fold(0, |_, _| observe(100));
         assert!((900_000..=1_000_000).contains(&learnt), "{learnt}");
+        // One slow group must not make an idle service refuse submissions for good.
+        queue.load.nanos_per_task.store(1_000_000_000, Ordering::Relaxed);
+        let lowered = (0..60).fold(0, |_, _| observe(1));
+        assert!((100_000_000..=110_000_000).contains(&lowered), "{lowered}");
+        assert_eq!(observe(0), lowered);
     }
 }
