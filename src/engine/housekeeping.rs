@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use super::api::Backlog;
 use super::machine::Machine;
+use super::memory::Outdated;
 use super::settings::Settings;
 use crate::store::{self, CommitNumber, Store, Trim};
-use crate::task::{Moment, Now, Phase, ProjectId, Seq, Status, TaskId};
+use crate::task::{Moment, Now, Phase, ProjectId, Status, TaskId};
 
 /// Most rows that one round looks at, so that it delays no command for long.
-const ROUND: usize = 256;
+pub(super) const ROUND: usize = 256;
+/// Most event ids, and commits that took some, that one round forgets.
+pub(super) const FORGET_ROUND: usize = 4096;
 /// How often it is looked at what waits.
 const BACKLOG_PERIOD: Duration = Duration::from_secs(1);
 
@@ -29,7 +32,7 @@ impl Machine {
         more |= self.show_again(ROUND, now)?;
         more |= self.automatic.wake(now.observed, ROUND);
         if let Some(retention) = settings.retention {
-            more |= self.remove_ended_before(now.before(retention), ROUND)? == ROUND;
+            more |= self.remove_ended_before(now.before(retention), ROUND)? >= ROUND;
         }
         // The tables may be behind, and the writer waits for nothing here: what is
         // older than this is long in them, or comes in the next round.
@@ -43,27 +46,30 @@ impl Machine {
             self.tail = until;
         }
         let taken = self.forget_taken_events(now)?;
-        let idempotency = self.keys.outdated(now.before(settings.idempotency));
+        let idempotency = self.keys.outdated(now.before(settings.idempotency), ROUND);
+        more |= [taken, idempotency].into_iter().flatten().any(|outdated| outdated.more);
         more |= self.drop_old_letters();
-        self.group.batch.trim(Trim { log, taken_events: taken, idempotency });
+        let until = |outdated: Option<Outdated>| outdated.map(|outdated| outdated.until);
+        self.group.batch.trim(Trim { log, taken_events: until(taken), idempotency: until(idempotency) });
         Ok(more)
     }
 
-    /// Forgets events that were taken too long ago, or when there are too many.
-    fn forget_taken_events(&mut self, now: Now) -> Result<Option<Seq>, store::Error> {
-        let from = self.taken.first();
+    /// Forgets events that were taken too long ago, or when there are too many: a round
+    /// of them.
+    fn forget_taken_events(&mut self, now: Now) -> Result<Option<Outdated>, store::Error> {
+        let from = self.taken.first().unwrap_or_default();
         let before = now.before(self.settings.dedup_window);
-        let Some((until, commits)) = self.taken.outdated(before, self.settings.dedup_max_ids) else { return Ok(None) };
-        let mut rows = self.store.view_of_tables()?.taken_events(until)?;
-        // Rows before it may still be there, though they were removed.
-        rows.retain(|row| Some(row.seq) >= from);
+        let outdated = self.taken.outdated(before, self.settings.dedup_max_ids, FORGET_ROUND);
+        let Some(Outdated { until, commits, .. }) = outdated else { return Ok(None) };
+        // Rows before these may still be there, though they were removed.
+        let mut rows = self.store.view_of_tables()?.taken_events(from, until)?;
         if rows.len() < commits {
-            rows = self.store.view()?.taken_events(until)?;
+            rows = self.store.view()?.taken_events(from, until)?;
         }
         for row in &rows {
             self.taken.removed(row);
         }
-        Ok(Some(until))
+        Ok(outdated)
     }
 
     /// Takes what a copy elsewhere has from the list of changes.
@@ -88,8 +94,9 @@ impl Machine {
         let ended = view.ended_between(self.removed.until_ms, before, limit + self.removed.ids.len())?;
         let mut count = 0;
         for (id, project, status, ended_at_ms) in ended {
-            // One that this group has just changed waits for the next round.
-            if self.group.touched.contains_key(&id) {
+            // One that this group has just changed waits for the next round. The tables may
+            // lack some that were removed before, and then there are more than a round.
+            if count == limit || self.group.touched.contains_key(&id) {
                 break;
             }
             if self.removed.note(id, ended_at_ms) {

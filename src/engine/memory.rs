@@ -93,21 +93,25 @@ impl Taken {
         self.commits.front().map(|(seq, ..)| *seq)
     }
 
-    /// The position before which commits are too old or too many, and how many
-    /// they are.
-    pub(super) fn outdated(&mut self, before: Moment, max: usize) -> Option<(Seq, usize)> {
+    /// The first commits that are too old or too many, at most about `limit` of
+    /// them and of their events; `None`: there are none.
+    pub(super) fn outdated(&mut self, before: Moment, max: usize, limit: usize) -> Option<Outdated> {
         let mut excess = self.hashes.len().saturating_sub(max);
-        let mut until = None;
+        let (mut outdated, mut events): (Option<Outdated>, usize) = (None, 0);
         while let Some((seq, at, count)) = self.commits.front().copied() {
             if at >= before && excess == 0 {
                 break;
             }
+            let commits = outdated.map_or(0, |outdated| outdated.commits);
+            if commits >= limit || events >= limit {
+                return outdated.map(|outdated| Outdated { more: true, ..outdated });
+            }
             excess = excess.saturating_sub(count);
-            let before = until.map_or(0, |(_, commits)| commits);
-            until = Some((seq.next(), before + 1));
+            events += count;
+            outdated = Some(Outdated { until: seq.next(), commits: commits + 1, more: false });
             self.commits.pop_front();
         }
-        until
+        outdated
     }
 
     /// The row of a commit is removed. What was forgotten after it may have
@@ -124,6 +128,17 @@ impl Taken {
             }
         }
     }
+}
+
+/// Commits whose rows are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outdated {
+    /// The position before which they stand.
+    pub(super) until: Seq,
+    /// How many they are.
+    pub(super) commits: usize,
+    /// Whether others are to follow.
+    pub(super) more: bool,
 }
 
 /// Idempotency keys that were used within the window.
@@ -162,18 +177,19 @@ impl Keys {
         self.order.push_back((seq, at, key.key));
     }
 
-    /// Forgets keys used before `before`; the position before which they stand.
-    pub(super) fn outdated(&mut self, before: Moment) -> Option<Seq> {
-        let mut until = None;
-        while let Some((seq, at, key)) = self.order.front().copied() {
-            if at >= before {
-                break;
+    /// Forgets keys used before `before`, at most `limit` of them.
+    pub(super) fn outdated(&mut self, before: Moment, limit: usize) -> Option<Outdated> {
+        let mut outdated: Option<Outdated> = None;
+        while let Some((seq, _, key)) = self.order.front().copied().filter(|(_, at, _)| *at < before) {
+            let commits = outdated.map_or(0, |outdated| outdated.commits);
+            if commits >= limit {
+                return outdated.map(|outdated| Outdated { more: true, ..outdated });
             }
             self.by_key.remove(&key);
-            until = Some(seq.next());
+            outdated = Some(Outdated { until: seq.next(), commits: commits + 1, more: false });
             self.order.pop_front();
         }
-        until
+        outdated
     }
 }
 
@@ -258,11 +274,41 @@ mod tests {
             taken.insert(hash(n));
             rows.extend(taken.committed(Seq(u64::from(n) * 10), second(i64::from(n))));
         }
-        assert_eq!(taken.outdated(second(0), 10), None);
-        assert_eq!(taken.outdated(second(2), 10), Some((Seq(11), 1)));
+        assert_eq!(taken.outdated(second(0), 10, 100), None);
+        assert_eq!(taken.outdated(second(2), 10, 100), outdated(11, 1, false));
         taken.removed(&rows[0]);
-        assert_eq!(taken.outdated(second(0), 2), Some((Seq(21), 1)));
+        assert_eq!(taken.outdated(second(0), 2, 100), outdated(21, 1, false));
         assert!(!taken.contains(hash(1)) && taken.contains(hash(3)));
+    }
+
+    fn outdated(until: u64, commits: usize, more: bool) -> Option<Outdated> {
+        Some(Outdated { until: Seq(until), commits, more })
+    }
+
+    #[test]
+    fn what_is_forgotten_at_once_has_a_limit() {
+        let mut taken = Taken::default();
+        let mut rows = Vec::new();
+        for n in 1..=10 {
+            taken.insert(hash(2 * n));
+            taken.insert(hash(2 * n + 1));
+            rows.extend(taken.committed(Seq(u64::from(n)), second(i64::from(n))));
+        }
+        // By the number of events, and by that of commits.
+        assert_eq!(taken.outdated(second(20), 100, 4), outdated(3, 2, true));
+        rows.drain(..2).for_each(|row| taken.removed(&row));
+        assert!(!taken.contains(hash(5)) && taken.contains(hash(6)));
+        assert_eq!(taken.outdated(second(0), 11, 1), outdated(4, 1, true));
+        rows.drain(..1).for_each(|row| taken.removed(&row));
+        assert_eq!(taken.outdated(second(0), 11, 100), outdated(6, 2, false));
+
+        let mut keys = Keys::default();
+        for n in 1..=5 {
+            keys.insert(Seq(n), second(0), IdempotencyKey { key: [u8::try_from(n).unwrap(); 16], body: [0; 16] });
+        }
+        assert_eq!((keys.outdated(second(1), 2), keys.len()), (outdated(3, 2, true), 3));
+        assert_eq!((keys.outdated(second(1), 3), keys.len()), (outdated(6, 3, false), 0));
+        assert_eq!(keys.outdated(second(1), 3), None);
     }
 
     #[test]
@@ -284,7 +330,7 @@ mod tests {
         rows.extend(taken.committed(Seq(3), second(3)));
         assert!(Taken::recovered(rows.clone()).contains(hash(1)));
         // The first row goes, with what it alone knew.
-        assert_eq!(taken.outdated(second(2), 10), Some((Seq(2), 1)));
+        assert_eq!(taken.outdated(second(2), 10, 100), outdated(2, 1, false));
         taken.removed(&rows[0]);
         assert!(taken.contains(hash(1)) && !taken.contains(hash(2)));
         taken.removed(&rows[1]);

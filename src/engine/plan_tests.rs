@@ -66,27 +66,27 @@ fn artifact(name: &str) -> ArtifactId {
 }
 
 /// The writer's state on a store of its own, and a time that goes on.
-struct World {
-    machine: Machine,
-    now: Now,
+pub(super) struct World {
+    pub(super) machine: Machine,
+    pub(super) now: Now,
     events: u32,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let store = store();
         let recovered = store.recover().unwrap();
         let machine = Machine::recovered(Arc::new(settings(Bus::Embedded)), store, recovered).unwrap();
         Self { machine, now: Now::aligned(Timestamp::from_micros(1_795_000_000_000_000)), events: 0 }
     }
 
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let (batch, _) = self.machine.finish(self.now).unwrap();
         batch.commit(&self.machine.store, self.now).unwrap();
         self.now = Now::aligned(Timestamp::from_micros(self.now.wall.as_micros() + 1000));
     }
 
-    fn submit(&mut self, project: &str, inputs: &[&str]) -> TaskId {
+    pub(super) fn submit(&mut self, project: &str, inputs: &[&str]) -> TaskId {
         let inputs = inputs.iter().map(|name| artifact(name)).collect();
         let submission = Submission {
             description: "d".to_owned(),
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Gives a worker what waits.
-    fn lease(&mut self) {
+    pub(super) fn lease(&mut self) {
         while let Some((task, tier)) = self.machine.lines.next_to_lease(|_| true, self.now) {
             let (worker, long) = (WorkerId::new("w").unwrap(), Duration::from_hours(1));
             let request = LeaseRequest { tier, worker, max: 1, lease: long, wait: Duration::ZERO };
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// A task that has made an artifact of others.
-    fn make(&mut self, project: &str, name: &str, of: &[&str]) -> TaskId {
+    pub(super) fn make(&mut self, project: &str, name: &str, of: &[&str]) -> TaskId {
         let task = self.submit(project, &[]);
         let output = Output {
             artifact: artifact(name),

@@ -20,7 +20,7 @@ const SMALL_EVENT: usize = 8 * 1024;
 const SMALL_EVENTS: usize = 64 * 1024;
 /// Bytes that a taint, a clear or a rollback is counted with: it touches any
 /// number of tasks and records.
-const CASCADE_BYTES: u64 = 64 * 1024;
+const CASCADE_BYTES: usize = 64 * 1024;
 
 /// What a command takes of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +44,12 @@ impl Growth {
         for event in events {
             count += 1;
             bytes = bytes.saturating_add(event.event.raw.len());
-            let is_rollback = matches!(event.event.message, Message::Rollback(_));
-            all_small &= event.event.raw.len() <= SMALL_EVENT && event.files.is_empty() && !is_rollback;
+            // They touch any number of tasks and records, however short they are.
+            let is_cascade = matches!(event.event.message, Message::Cascade { .. } | Message::Rollback(_));
+            if is_cascade {
+                bytes = bytes.saturating_add(CASCADE_BYTES);
+            }
+            all_small &= event.event.raw.len() <= SMALL_EVENT && event.files.is_empty() && !is_cascade;
         }
         if all_small && bytes <= SMALL_EVENTS { Self::Small } else { Self::of(count, bytes) }
     }
@@ -70,9 +74,7 @@ impl Growth {
             Command::CreateProject { .. } | Command::UpdateProject { .. } | Command::CreateCheckpoint { .. } => {
                 Self::Large { items: 1, bytes: 0 }
             }
-            Command::Cascade { .. } | Command::Rollback { .. } | Command::Undo { .. } => {
-                Self::Large { items: 1, bytes: CASCADE_BYTES }
-            }
+            Command::Cascade { .. } | Command::Rollback { .. } | Command::Undo { .. } => Self::of(1, CASCADE_BYTES),
             Command::Cancel { .. }
             | Command::Lease { .. }
             | Command::Renew { .. }
@@ -172,5 +174,57 @@ impl Command {
             Self::Discard { reply, .. } => drop(reply.send(Err(error))),
             Self::Stop => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cascade::{CascadeRequest, Subject};
+    use crate::engine::incoming::Incoming;
+    use crate::lineage::Action;
+    use crate::task::{ArtifactId, Correlation, Failure, Holder};
+
+    fn event(message: Message) -> Prepared {
+        let event = Incoming { identity: None, message, raw: "{}".to_owned(), on_bus: false };
+        Prepared { event, files: Vec::new() }
+    }
+
+    fn growth(events: Vec<Prepared>) -> Growth {
+        Growth::of_command(&Command::Accept { events, plan: None, reply: tokio::sync::oneshot::channel().0 })
+    }
+
+    /// A taint touches as much, whichever way it comes.
+    #[test]
+    fn a_taint_event_counts_as_the_taint_that_it_asks_for() {
+        let failure =
+            Failure { error: String::new(), retryable: true, attempt: None, sender: Holder::default(), from_qa: false };
+        let report = || {
+            let correlation = Correlation { task: None, artifact: None, review: None };
+            event(Message::Report { correlation, report: Report::Failed(failure.clone()) })
+        };
+        let taint = || {
+            let request = CascadeRequest {
+                action: Action::Taint,
+                subject: Subject::Artifact(ArtifactId::new("bad").unwrap()),
+                reason: "because".to_owned(),
+                source: None,
+                cascade_id: "c".to_owned(),
+                cancel_running: true,
+            };
+            event(Message::Cascade { name: "artifact.tainted", request: Box::new(request) })
+        };
+        assert_eq!(growth(vec![report()]), Growth::Small);
+        let Growth::Large { items: 1, bytes } = growth(vec![taint()]) else { panic!("it counts as small") };
+        assert!(bytes >= 64 * 1024, "{bytes}");
+        let Growth::Large { items: 3, bytes } = growth(vec![taint(), report(), taint()]) else { panic!() };
+        assert!(bytes >= 128 * 1024, "{bytes}");
+        let requeued = Command::Requeue {
+            dead_letter: 1,
+            event: Box::new(taint()),
+            plan: None,
+            reply: tokio::sync::oneshot::channel().0,
+        };
+        assert!(matches!(Growth::of_command(&requeued), Growth::Large { .. }));
     }
 }

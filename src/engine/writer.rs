@@ -3,6 +3,8 @@
 //! read side, and only then releases the answers.
 
 mod planned;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -319,6 +321,11 @@ impl Writer {
     fn apply(&mut self, command: Command, now: Now) -> Stored<()> {
         self.read.progress.writer.enter(Doing::Deciding);
         if self.is_out_of_room && Growth::of_command(&command) != Growth::None {
+            // Nobody would give it back again: it would run out, and count as lost.
+            if let Command::Release { lease, delivered: false, .. } = command {
+                self.unclaimed.push(lease);
+                return Ok(());
+            }
             command.refuse(self.machine.store.room().shortage().into());
             return Ok(());
         }

@@ -295,10 +295,11 @@ impl View {
         Ok(first.map(|(key, _)| TaskId::from_bytes(*key.value().2)))
     }
 
-    /// Events that were taken by commits before a position, oldest first.
-    pub fn taken_events(&self, before: Seq) -> Result<Vec<TakenEvents>, Error> {
+    /// Events that were taken by commits from a position on and before another one,
+    /// oldest first.
+    pub fn taken_events(&self, from: Seq, before: Seq) -> Result<Vec<TakenEvents>, Error> {
         let mut commits = Vec::new();
-        for row in self.table(tables::TAKEN_EVENTS)?.range(..before.0)? {
+        for row in self.table(tables::TAKEN_EVENTS)?.range(from.0..before.0)? {
             let (key, value) = row?;
             commits.push(TakenEvents::of_row(Seq(key.value()), value.value())?);
         }

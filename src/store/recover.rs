@@ -141,7 +141,7 @@ impl Recovered {
             head,
             tail,
             log_readers: view.log_readers()?,
-            taken_events: view.taken_events(Seq(u64::MAX))?,
+            taken_events: view.taken_events(Seq(0), Seq(u64::MAX))?,
             idempotency: idempotency(view)?,
             recent_ends: recent_ends(view, clocks.last.observed)?,
             dead_letters: view.dead_letter_sizes()?,

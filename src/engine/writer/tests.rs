@@ -1,0 +1,42 @@
+//! What the writer does where nothing may be written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::engine::plan_tests::World;
+use crate::engine::queue;
+use crate::task::{Phase, Tier, WorkerId};
+
+#[test]
+fn a_lease_that_never_reached_its_worker_is_given_back_once_there_is_room() {
+    let mut world = World::new();
+    let task = world.submit("p", &[]);
+    let tier = Tier::new("small").unwrap();
+    world.machine.lines.next_to_lease(|_| true, world.now).unwrap();
+    let (worker, lease) = (WorkerId::new("w").unwrap(), Duration::from_hours(1));
+    let request = LeaseRequest { tier, worker, max: 1, lease, wait: Duration::ZERO };
+    let grant = world.machine.grant(task, &request, world.now).unwrap().unwrap();
+    world.commit();
+    let (World { machine, now, .. }, clock) = (world, Clock::new());
+    let read = Arc::new(ReadSide::new(machine.store.clone(), &machine, clock.clone()).unwrap());
+    let (_commands, queue) = queue::lanes(16);
+    let mut writer = Writer::new(machine, queue, read, clock).unwrap();
+    let phase = |writer: &mut Writer| writer.machine.find_open(task).unwrap().unwrap().phase();
+    writer.is_out_of_room = true;
+    let (reply, answer) = oneshot::channel();
+    writer.apply(Command::Release { lease: grant.lease.id, delivered: false, reply }, now).unwrap();
+    drop(answer);
+    assert_eq!((phase(&mut writer), &writer.unclaimed[..]), (Phase::Leased, &[grant.lease.id][..]));
+    // One that a worker gives back itself is refused: the worker learns of it.
+    let (reply, mut answer) = oneshot::channel();
+    writer.apply(Command::Release { lease: grant.lease.id, delivered: true, reply }, now).unwrap();
+    assert!(matches!(answer.try_recv(), Ok(Err(crate::engine::Error::DiskFull { .. }))));
+    writer.is_out_of_room = false;
+    writer.settle(now, false).unwrap();
+    assert_eq!((phase(&mut writer), writer.unclaimed.len()), (Phase::Queued, 0));
+    writer.commit(now).unwrap();
+    writer.tables.finish().unwrap();
+}
