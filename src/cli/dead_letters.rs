@@ -33,6 +33,11 @@ pub(super) enum Action {
         /// The dead letter.
         id: String,
     },
+    /// List which are gone, and why: taken again, discarded, or dropped as the oldest of too many.
+    Removals {
+        #[command(flatten)]
+        page: Page,
+    },
     /// Discard some for good: by their ids, by a filter, or all of them.
     Discard {
         /// The dead letters.
@@ -92,6 +97,9 @@ impl Filter {
 pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failure> {
     match action {
         Action::List { filter, page } => show_pages(session, "/dead-letters", filter.query(), page, table).await,
+        Action::Removals { page } => {
+            show_pages(session, "/dead-letters/removals", Vec::new(), page, removal_table).await
+        }
         Action::Show { id } => {
             let letter = session.client.get(&format!("/dead-letters/{}", segment(id))).await?;
             session.screen.show(&letter, |screen, letter| {
@@ -129,6 +137,27 @@ async fn discard(session: &Session, ids: &[String], filter: &Filter, all: bool) 
         Format::Json => line(&json!({"discarded": ids.len()}).to_string()),
         Format::Table => line(&format!("{} discarded", ids.len())),
     }
+}
+
+fn removal_table(screen: &Screen, page: &Value) -> String {
+    let removals = page["removals"].as_array().map_or(&[][..], Vec::as_slice);
+    if removals.is_empty() {
+        return "no dead letters have gone lately".to_owned();
+    }
+    let run = |run: &Value| {
+        let (first, last) = (text(&run["first"]), text(&run["last"]));
+        if first == last { first } else { format!("{first}-{last}") }
+    };
+    let rows = removals.iter().map(|removal| {
+        let runs = removal["dead_letters"].as_array().map_or(&[][..], Vec::as_slice);
+        vec![
+            Cell::new(screen.time(&removal["time"])),
+            Cell::new(text(&removal["end"])),
+            Cell::new(text(&removal["count"])),
+            Cell::new(shortened(&runs.iter().map(run).collect::<Vec<_>>().join(", "))),
+        ]
+    });
+    screen.table(&["TIME", "END", "COUNT", "DEAD LETTERS"], rows.collect(), &[])
 }
 
 fn table(screen: &Screen, page: &Value) -> String {

@@ -2,7 +2,7 @@
 //! bound in number and in bytes, beyond which the oldest go; they can be taken
 //! again, or discarded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Deserialize;
 
@@ -11,13 +11,15 @@ use super::command::Command;
 use super::handle::Engine;
 use super::incoming::{EventOutcome, Incoming};
 use super::machine::Machine;
-use crate::store::{self, DeadLetter, PageBudget, View};
-use crate::task::{TaskId, Timestamp};
+use crate::store::{self, DeadLetter, LetterEnd, LetterRemoval, PageBudget, View};
+use crate::task::{Moment, Now, TaskId, Timestamp};
 
 /// Most dead letters that are kept.
 const MAX_DEAD_LETTERS: usize = 100_000;
 /// Most bytes of their rows.
 const MAX_DEAD_LETTER_BYTES: u64 = 256 * 1024 * 1024;
+/// Most entries of the audit trail of dead letters.
+const MAX_REMOVALS: usize = 10_000;
 /// Dead letters that one commit removes.
 const ROUND: usize = 256;
 /// Dead letters, and bytes of them, that one page looks at. A page that stops
@@ -148,6 +150,21 @@ impl Engine {
         self.read(move |side| side.store.view()?.dead_letter(number)).await
     }
 
+    /// Entries of the audit trail of dead letters, newest first, before one of them, and
+    /// whether there are more.
+    pub async fn letter_removals(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<(u64, LetterRemoval)>, bool), Error> {
+        self.read(move |side| {
+            let mut rows = side.store.view()?.letter_removals_before(before)?;
+            let entries = rows.by_ref().take(limit).collect::<Stored<Vec<_>>>()?;
+            Ok((entries, rows.next().is_some()))
+        })
+        .await
+    }
+
     /// Keeps messages that can't be taken, durably.
     pub async fn bury(&self, letters: Vec<DeadLetter>) -> Result<(), Error> {
         self.ask(|reply| Command::Bury { letters, reply }).await
@@ -189,32 +206,6 @@ impl Engine {
     }
 }
 
-/// Why a dead letter is no longer kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LetterEnd {
-    /// It was taken again.
-    Requeued,
-    /// Somebody has discarded it.
-    Discarded,
-    /// It was the oldest when there were too many.
-    Dropped,
-}
-
-impl LetterEnd {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Requeued, Self::Discarded, Self::Dropped];
-
-    /// The word for metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Requeued => "requeued",
-            Self::Discarded => "discarded",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
 /// Dead letters in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LetterCounts {
@@ -233,15 +224,43 @@ pub(super) struct Letters {
     sizes: BTreeMap<u64, u64>,
     last: u64,
     counts: LetterCounts,
+    /// The entries of the audit trail, oldest first, each with its time.
+    removals: VecDeque<(u64, Moment)>,
+    last_removal: u64,
 }
 
 impl Letters {
-    pub(super) fn recovered(rows: Vec<(u64, u64)>) -> Self {
-        let mut letters = Self::default();
+    pub(super) fn recovered(rows: Vec<(u64, u64)>, last: u64, removals: Vec<(u64, Moment)>) -> Self {
+        let last_removal = removals.last().map_or(0, |(number, _)| *number);
+        let mut letters = Self { last, removals: removals.into(), last_removal, ..Self::default() };
         for (number, bytes) in rows {
             letters.add(number, bytes);
         }
         letters
+    }
+
+    /// The number of the next entry of the audit trail.
+    fn next_removal(&mut self, at: Moment) -> u64 {
+        self.last_removal += 1;
+        self.removals.push_back((self.last_removal, at));
+        self.last_removal
+    }
+
+    /// The entries of the audit trail that are too old or too many, at most `limit`:
+    /// the number before which they stand, and whether there are more. The newest
+    /// stays: it tells the next start where the numbers go on.
+    fn outdated_removals(&mut self, before: Moment, limit: usize) -> Option<(u64, bool)> {
+        let mut until = None;
+        for _ in 0..limit {
+            let Some((number, at)) = self.removals.front().copied() else { break };
+            let is_outdated = at < before || self.removals.len() > MAX_REMOVALS;
+            if !is_outdated || self.removals.len() == 1 {
+                return until.map(|until| (until, false));
+            }
+            until = Some(number + 1);
+            self.removals.pop_front();
+        }
+        until.map(|until| (until, true))
     }
 
     pub(super) fn contains(&self, number: u64) -> bool {
@@ -280,30 +299,28 @@ impl Letters {
 
 impl Machine {
     /// Keeps messages that can't be taken.
-    pub(super) fn bury(&mut self, letters: Vec<DeadLetter>) -> Stored<()> {
+    pub(super) fn bury(&mut self, letters: Vec<DeadLetter>, now: Now) -> Stored<()> {
         for letter in letters {
-            // Not given again: the log moves on with every task that is about
-            // one, and with every one that is taken again.
+            // Not given again: the last number is kept with the letters.
             let number = self.head.0.max(self.dead_letters.last + 1);
             let bytes = self.group.batch.put_dead_letter(number, &letter)?;
             self.dead_letters.add(number, bytes);
         }
-        self.drop_old_letters();
+        self.drop_old_letters(now)?;
         Ok(())
     }
 
     /// Removes the oldest dead letters where there are too many. Whether
     /// there are more.
-    pub(super) fn drop_old_letters(&mut self) -> bool {
-        let mut range: Option<(u64, u64)> = None;
-        let mut count = 0;
-        while count < ROUND {
+    pub(super) fn drop_old_letters(&mut self, now: Now) -> Stored<bool> {
+        let mut numbers = Vec::new();
+        while numbers.len() < ROUND {
             let Some(number) = self.dead_letters.excess() else { break };
+            numbers.push(number);
             self.remove_letter(number, LetterEnd::Dropped);
-            range = Some((range.map_or(number, |(first, _)| first), number));
-            count += 1;
         }
-        if let Some((first, last)) = range {
+        let count = numbers.len();
+        if let (Some(first), Some(last)) = (numbers.first(), numbers.last()) {
             tracing::warn!(
                 count,
                 first,
@@ -311,28 +328,57 @@ impl Machine {
                 "dead letters were dropped: there were too many, and these were the oldest"
             );
         }
-        count == ROUND
+        self.audit_letters(numbers, LetterEnd::Dropped, now)?;
+        Ok(count == ROUND)
     }
 
     /// Discards dead letters; how many of them were there.
-    pub(super) fn discard(&mut self, numbers: &[u64]) -> u64 {
-        let mut discarded = 0;
-        for number in numbers {
-            if self.remove_letter(*number, LetterEnd::Discarded) {
-                tracing::info!(dead_letter = number, "a dead letter was discarded");
-                discarded += 1;
-            }
+    pub(super) fn discard(&mut self, numbers: Vec<u64>, now: Now) -> Stored<u64> {
+        let mut discarded = numbers;
+        discarded.retain(|number| self.remove_letter(*number, LetterEnd::Discarded));
+        let count = discarded.len();
+        if count > 0 {
+            tracing::info!(count, "dead letters were discarded");
         }
-        discarded
+        self.audit_letters(discarded, LetterEnd::Discarded, now)?;
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+
+    /// A dead letter was taken again.
+    pub(super) fn requeued(&mut self, number: u64, now: Now) -> Stored<()> {
+        if self.remove_letter(number, LetterEnd::Requeued) {
+            self.audit_letters(vec![number], LetterEnd::Requeued, now)?;
+        }
+        Ok(())
+    }
+
+    /// Removes old entries of the audit trail. Whether there are more.
+    pub(super) fn trim_letter_removals(&mut self, before: Moment) -> bool {
+        let outdated = self.dead_letters.outdated_removals(before, ROUND);
+        if let Some((until, _)) = outdated {
+            self.group.batch.trim_letter_removals(until);
+        }
+        outdated.is_some_and(|(_, more)| more)
     }
 
     /// Whether it was there.
-    pub(super) fn remove_letter(&mut self, number: u64, end: LetterEnd) -> bool {
+    fn remove_letter(&mut self, number: u64, end: LetterEnd) -> bool {
         let was_there = self.dead_letters.remove(number, end);
         if was_there {
             self.group.batch.remove_dead_letter(number);
         }
         was_there
+    }
+
+    /// Keeps for people which dead letters are gone, and why.
+    fn audit_letters(&mut self, numbers: Vec<u64>, end: LetterEnd, now: Now) -> Stored<()> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let number = self.dead_letters.next_removal(now.observed);
+        let (at, observed) = (now.wall, now.observed);
+        let removal = LetterRemoval { at, observed, end, runs: LetterRemoval::runs_of(numbers) };
+        self.group.batch.put_letter_removal(number, &removal)
     }
 }
 
@@ -370,12 +416,28 @@ mod tests {
 
     #[test]
     fn the_oldest_go_by_number_and_by_bytes() {
-        let mut letters = Letters::recovered((1..=3).map(|number| (number, MAX_DEAD_LETTER_BYTES / 2)).collect());
+        let recovered = |rows: Vec<(u64, u64)>| Letters::recovered(rows, 0, Vec::new());
+        let mut letters = recovered((1..=3).map(|number| (number, MAX_DEAD_LETTER_BYTES / 2)).collect());
         assert_eq!(letters.excess(), Some(1));
         assert!(letters.remove(1, LetterEnd::Dropped) && !letters.remove(1, LetterEnd::Dropped));
         assert_eq!((letters.excess(), letters.counts().kept, letters.counts().ended), (None, 2, [0, 0, 1]));
         let most = u64::try_from(MAX_DEAD_LETTERS).unwrap();
-        assert_eq!(Letters::recovered((1..=most + 1).map(|number| (number, 1)).collect()).excess(), Some(1));
-        assert_eq!(Letters::recovered(vec![(7, MAX_DEAD_LETTER_BYTES + 1)]).excess(), None);
+        assert_eq!(recovered((1..=most + 1).map(|number| (number, 1)).collect()).excess(), Some(1));
+        assert_eq!(recovered(vec![(7, MAX_DEAD_LETTER_BYTES + 1)]).excess(), None);
+    }
+
+    #[test]
+    fn the_audit_trail_has_a_bound_in_age_and_number() {
+        let at = Moment::from_micros;
+        let mut letters = Letters::recovered(Vec::new(), 7, vec![(3, at(1)), (4, at(2))]);
+        assert_eq!((letters.last, letters.next_removal(at(3))), (7, 5));
+        assert_eq!(letters.outdated_removals(at(1), 10), None);
+        assert_eq!(letters.outdated_removals(at(3), 1), Some((4, true)));
+        assert_eq!(letters.outdated_removals(at(9), 10), Some((5, false)));
+        assert_eq!(letters.outdated_removals(at(9), 10), None, "the newest stays");
+        for _ in 0..MAX_REMOVALS {
+            letters.next_removal(at(9));
+        }
+        assert_eq!(letters.outdated_removals(at(0), 10), Some((6, false)));
     }
 }

@@ -48,7 +48,8 @@ impl Machine {
         let taken = self.forget_taken_events(now)?;
         let idempotency = self.keys.outdated(now.before(settings.idempotency), ROUND);
         more |= [taken, idempotency].into_iter().flatten().any(|outdated| outdated.more);
-        more |= self.drop_old_letters();
+        more |= self.drop_old_letters(now)?;
+        more |= self.trim_letter_removals(now.before(settings.log_retention));
         let until = |outdated: Option<Outdated>| outdated.map(|outdated| outdated.until);
         self.group.batch.trim(Trim { log, taken_events: until(taken), idempotency: until(idempotency) });
         Ok(more)

@@ -4,7 +4,6 @@
 use super::api::Refusal;
 use super::cascade::CascadeRequest;
 use super::contents::Prepared;
-use super::dead_letters::LetterEnd;
 use super::machine::Machine;
 use super::memory::event_hash;
 use super::plan::EventPlan;
@@ -132,7 +131,7 @@ impl Machine {
             self.take(incoming, plan, hash, now)?
         };
         if outcome.is_ok() {
-            self.remove_letter(number, LetterEnd::Requeued);
+            self.requeued(number, now)?;
         }
         Ok(outcome)
     }

@@ -139,7 +139,11 @@ impl Machine {
             head: recovered.head,
             tail: recovered.tail,
             readers: recovered.log_readers.into_iter().collect(),
-            dead_letters: Letters::recovered(recovered.dead_letters),
+            dead_letters: Letters::recovered(
+                recovered.dead_letters,
+                recovered.last_dead_letter,
+                recovered.letter_removals,
+            ),
             totals: Counters::default(),
             live_projects: 0,
             estimator: Estimator::recovered(recovered.estimates),
@@ -375,7 +379,7 @@ impl Machine {
                     if let Some(event) = event {
                         self.taken.forget(event);
                     }
-                    self.bury(vec![DeadLetter { at: now.wall, task: Some(task.id), reason, raw }])?;
+                    self.bury(vec![DeadLetter { at: now.wall, task: Some(task.id), reason, raw }], now)?;
                 }
             }
         }

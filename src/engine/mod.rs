@@ -87,7 +87,7 @@ pub use broker::{Dispatch, Position, QueueReport};
 pub use cascade::{Cascade, CascadeRequest, Subject};
 pub use checkpoint::NewCheckpoint;
 pub use contents::Prepared;
-pub use dead_letters::{LetterCounts, LetterEnd, LetterFilter, LetterHead, LetterPage};
+pub use dead_letters::{LetterCounts, LetterFilter, LetterHead, LetterPage};
 pub use figures::{Estimates, Figures};
 pub use handle::{Engine, WriterThread};
 pub use housekeeping::prune;

@@ -1,6 +1,6 @@
 //! The read side: what readers use without ever waiting for the writer.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::users::Given;
 use crate::clock::Clock;
 use crate::lineage::Graph;
 use crate::store::{self, StatusView, Store, View, guarded};
-use crate::task::{Now, Seq, TaskId};
+use crate::task::{Moment, Now, Seq, TaskId};
 
 const MIB: u64 = 1024 * 1024;
 /// A commit that takes this long is worth a line in the log.
@@ -68,6 +68,8 @@ pub(super) struct ReadSide {
     pub(super) published: AtomicU64,
     /// Whether there is such a number.
     lists_changes: bool,
+    /// The time of the last group that was committed, in microseconds of observed time.
+    committed_at: AtomicI64,
     /// Up to which commit a copy elsewhere has everything.
     pub(super) copied: AtomicU64,
     stopped: AtomicBool,
@@ -104,6 +106,7 @@ impl ReadSide {
             longest_step_micros: AtomicU64::new(0),
             removals: AtomicU64::new(0),
             published,
+            committed_at: AtomicI64::new(i64::MIN),
             lists_changes,
             copied: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -213,6 +216,16 @@ impl ReadSide {
         self.commands.fetch_add(commands, Ordering::Relaxed);
         self.busy_micros.fetch_add(micros(busy), Ordering::Relaxed);
         self.longest_step_micros.fetch_max(micros(busy.saturating_sub(committing)), Ordering::Relaxed);
+    }
+
+    /// A group of this time is committed.
+    pub(super) fn note_committed(&self, at: Moment) {
+        self.committed_at.fetch_max(at.as_micros(), Ordering::AcqRel);
+    }
+
+    /// The time of the last group that was committed.
+    pub(super) fn committed_at(&self) -> Moment {
+        Moment::from_micros(self.committed_at.load(Ordering::Acquire))
     }
 
     /// Everybody waits for a commit: one that takes long should not have to

@@ -291,6 +291,7 @@ impl Writer {
         self.read.progress.writer.enter(Doing::Committing);
         let durable = batch.make_durable(&self.machine.store, now)?;
         self.committing += stopwatch.elapsed();
+        self.read.note_committed(now.observed);
         self.machine.recent.keep(&self.machine.store, &durable);
         // Answers leave before the tables have what they tell of, since who asks
         // the tables waits for it. Nothing up to `take` may open a view here.
@@ -351,8 +352,8 @@ impl Writer {
             Command::ReturnRouting { task, until, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.return_routing(task, until)?))
             }
-            Command::Bury { letters, reply } => hold(reply, Ok::<_, Refusal>(machine.bury(letters)?)),
-            Command::Discard { numbers, reply } => hold(reply, Ok::<_, Refusal>(machine.discard(&numbers))),
+            Command::Bury { letters, reply } => hold(reply, Ok::<_, Refusal>(machine.bury(letters, now)?)),
+            Command::Discard { numbers, reply } => hold(reply, Ok::<_, Refusal>(machine.discard(numbers, now)?)),
             Command::ReportQueue { report, reply } => {
                 hold(reply, Ok::<_, Refusal>(machine.report_queue(&report, now)?))
             }

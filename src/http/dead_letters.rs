@@ -15,7 +15,8 @@ use super::reply::{self, Reply, Shown, Time};
 use super::request::Call;
 use crate::engine::{LetterFilter, LetterHead};
 use crate::events;
-use crate::store::DeadLetter;
+use crate::schema::{described, word};
+use crate::store::{DeadLetter, LetterEnd, LetterRemoval};
 use crate::task::{TaskId, Timestamp};
 
 /// An event that could not be taken.
@@ -97,6 +98,81 @@ pub(super) async fn list(call: Call) -> Reply {
     let next = next.map(|id| cursor::encode(&scope, &id.to_be_bytes()));
     let truncated = page.truncated || dead_letters.is_truncated();
     Ok(reply::json(StatusCode::OK, &ListWire { dead_letters, next_cursor: next, limit, truncated }))
+}
+
+/// Numbers of dead letters without a gap.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterRun)]
+struct RunWire {
+    /// The lowest.
+    first: u64,
+    /// The highest.
+    last: u64,
+}
+
+/// Dead letters that are gone.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterRemoval)]
+pub(super) struct RemovalWire {
+    /// The number of this entry.
+    id: u64,
+    /// When they left.
+    time: Time,
+    /// Why they left.
+    #[schema(value_type = LetterEndWord)]
+    end: &'static str,
+    /// How many they are.
+    count: u64,
+    /// Their numbers.
+    dead_letters: Vec<RunWire>,
+}
+
+impl RemovalWire {
+    fn new(id: u64, removal: &LetterRemoval) -> Self {
+        let dead_letters = removal.runs.iter().map(|(first, last)| RunWire { first: *first, last: *last });
+        let (time, end) = (Shown(removal.at), removal.end.as_str());
+        Self { id, time, end, count: removal.count(), dead_letters: dead_letters.collect() }
+    }
+}
+
+/// Why dead letters left.
+pub(super) struct LetterEndWord;
+
+described! {
+    LetterEndWord, "DeadLetterEnd": word(
+        "Why dead letters left: taken again, discarded by a client, or dropped as the oldest of too many.",
+        LetterEnd::ALL.map(LetterEnd::as_str),
+    );
+}
+
+/// A page of the audit trail of dead letters, the newest entry first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterRemovalList)]
+pub(super) struct RemovalsWire {
+    /// The entries.
+    #[schema(value_type = Vec<RemovalWire>)]
+    removals: Entries,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+    /// Most entries of a page.
+    limit: usize,
+    /// The page ends before its limit, by its bytes: go on with the cursor.
+    truncated: bool,
+}
+
+/// `GET /dead-letters/removals`
+pub(super) async fn removals(call: Call) -> Reply {
+    let mut query = call.query(&["limit", "cursor"]);
+    let (limit, scope) = (query.limit(), "dead letter removals");
+    let before = query.cursor(scope, cursor::number);
+    query.finish()?;
+    let (entries, more) = call.app.engine.letter_removals(before, limit).await?;
+    let mut removals = Entries::new(limit);
+    let shown = removals.take(entries.iter().map(|(id, removal)| RemovalWire::new(*id, removal)));
+    let last = entries.get(..shown).and_then(<[_]>::last).filter(|_| more || shown < entries.len());
+    let next_cursor = last.map(|(id, _)| cursor::encode(scope, &id.to_be_bytes()));
+    let truncated = removals.is_truncated();
+    Ok(reply::json(StatusCode::OK, &RemovalsWire { removals, next_cursor, limit, truncated }))
 }
 
 /// How many dead letters are gone.

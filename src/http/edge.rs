@@ -268,6 +268,7 @@ fn dispatch(endpoint: Endpoint, call: Call) -> Pin<Box<dyn Future<Output = Reply
         Endpoint::RolledBack => Box::pin(ready(rollbacks::affected(&call))),
         Endpoint::ArtifactContent => Box::pin(artifacts::content(call)),
         Endpoint::ListDeadLetters => Box::pin(dead_letters::list(call)),
+        Endpoint::ListLetterRemovals => Box::pin(dead_letters::removals(call)),
         Endpoint::ShowDeadLetter => Box::pin(dead_letters::show(call)),
         Endpoint::DiscardDeadLetter => Box::pin(dead_letters::discard(call)),
         Endpoint::DiscardDeadLetters => Box::pin(dead_letters::discard_matching(call)),

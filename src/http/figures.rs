@@ -9,7 +9,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
-use crate::engine::{Behind, Engine, Estimates, Figures, LetterEnd, Queue};
+use crate::engine::{Behind, Engine, Estimates, Figures, Queue};
+use crate::store::LetterEnd;
 use crate::store::RoomState;
 use crate::task::{Now, Phase};
 

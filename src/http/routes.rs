@@ -65,6 +65,7 @@ pub(super) enum Endpoint {
     RolledBack,
     ArtifactContent,
     ListDeadLetters,
+    ListLetterRemovals,
     ShowDeadLetter,
     RequeueDeadLetter,
     DiscardDeadLetter,
@@ -111,7 +112,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 64] = [
+const TABLE: [(Verb, &str, Endpoint); 65] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -165,6 +166,7 @@ const TABLE: [(Verb, &str, Endpoint); 64] = [
     (Verb::Get, "/artifacts/{id}/content", Endpoint::ArtifactContent),
     (Verb::Get, "/dead-letters", Endpoint::ListDeadLetters),
     (Verb::Delete, "/dead-letters", Endpoint::DiscardDeadLetters),
+    (Verb::Get, "/dead-letters/removals", Endpoint::ListLetterRemovals),
     (Verb::Get, "/dead-letters/{id}", Endpoint::ShowDeadLetter),
     (Verb::Delete, "/dead-letters/{id}", Endpoint::DiscardDeadLetter),
     (Verb::Post, "/dead-letters/{id}/requeue", Endpoint::RequeueDeadLetter),
@@ -229,6 +231,7 @@ impl Endpoint {
                     | Self::ListCheckpoints
                     | Self::RolledBack
                     | Self::ListDeadLetters
+                    | Self::ListLetterRemovals
                     | Self::ShowDeadLetter
             )
     }

@@ -12,6 +12,7 @@ use super::checkpoint::CheckpointRows;
 use super::codec::{RowBuffer, decode_grown, encode, encode_large};
 use super::contents::{ContentFile, NewContents};
 use super::durable::Durable;
+use super::letters::RemovalRows;
 use super::lineage::{CascadeRow, CascadeRows, LineageRow};
 use super::records::RecordRows;
 use super::recover::TakenEvents;
@@ -85,6 +86,8 @@ pub struct Batch {
     pub(super) ids_until_ms: u64,
     /// What it says of the clocks, if it says nothing else.
     pub(super) look: Option<Look>,
+    /// Of the audit trail of dead letters. Journals of before it have none.
+    pub(super) letter_removals: RemovalRows,
     /// Where its rows are encoded.
     #[serde(skip)]
     pub(super) rows: RowBuffer,
@@ -181,6 +184,7 @@ impl Batch {
             reruns,
             statements,
             look,
+            letter_removals,
             at: _,
             observed: _,
             ids_until_ms: _,
@@ -212,6 +216,7 @@ impl Batch {
             && reruns.is_empty()
             && statements.is_empty()
             && look.is_none()
+            && letter_removals.is_empty()
     }
 
     /// How many rows of tasks and of the log it has.

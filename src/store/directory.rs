@@ -198,6 +198,7 @@ pub(super) fn initialize(database: &Database) -> Result<(), Error> {
         transaction.open_table(tables::CONTENTS)?;
         transaction.open_table(tables::CONTENT_FILES)?;
         transaction.open_table(tables::DEAD_LETTERS)?;
+        transaction.open_table(tables::DEAD_LETTER_REMOVALS)?;
         transaction.open_table(tables::PARKED)?;
         transaction.open_table(tables::RERUN_CHAIN)?;
         transaction.open_table(tables::CHAIN_RERUNS)?;

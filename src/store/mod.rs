@@ -61,6 +61,7 @@ pub use error::Error;
 pub(crate) use error::{guarded, panic_message};
 pub use files::{FileLock, FileSystem, SystemFiles};
 pub use history::HistoryEntry;
+pub use letters::{LetterEnd, LetterRemoval};
 pub use lineage::{CascadeRow, Cause, ChangeRow, LineageRow};
 pub use open::Store;
 pub use page::{PAGE_BYTES, Page, PageBudget};

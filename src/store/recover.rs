@@ -61,6 +61,10 @@ pub struct Recovered {
     pub recent_ends: Vec<(Moment, Status, ProjectId)>,
     /// The numbers of the dead letters, oldest first, each with the bytes of its row.
     pub dead_letters: Vec<(u64, u64)>,
+    /// The last number that a dead letter was given.
+    pub last_dead_letter: u64,
+    /// The entries of the audit trail of dead letters, oldest first, each with its time.
+    pub letter_removals: Vec<(u64, Moment)>,
     /// When the last commit was made.
     pub last_commit_at: Timestamp,
     /// What the clocks showed when they were last kept.
@@ -145,6 +149,8 @@ impl Recovered {
             idempotency: idempotency(view)?,
             recent_ends: recent_ends(view, clocks.last.observed)?,
             dead_letters: view.dead_letter_sizes()?,
+            last_dead_letter: view.last_dead_letter()?,
+            letter_removals: view.letter_removal_times()?,
             last_commit_at,
             clocks,
         })

@@ -22,7 +22,8 @@ pub(super) type Bytes = &'static [u8];
 /// which `CHANGES` has them all), `log_begin` (u64, little-endian: positions
 /// of the log that an earlier store has used), `clocks` (see
 /// [`clocks`](super::clocks)), `cascades_indexed` (u64, little-endian: the last
-/// step that `CASCADE_STEPS` covers). Read at start.
+/// step that `CASCADE_STEPS` covers), `last_dead_letter` (u64, little-endian: the
+/// last number that a dead letter was given). Read at start.
 pub(super) const META: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("meta");
 
 /// Project id → `Project`. Read at start and by the project lists.
@@ -180,6 +181,11 @@ pub(super) const PARKED: TableDefinition<'_, Id, Bytes> = TableDefinition::new("
 /// Number → `DeadLetter`. Read by the dead-letter list.
 pub(super) const DEAD_LETTERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letters");
 
+/// Number, in the order of their ends → `LetterRemoval`: dead letters that were taken
+/// again, discarded or dropped. Read by its list; trimmed by age and number. A store
+/// of an earlier version lacks it.
+pub(super) const DEAD_LETTER_REMOVALS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letter_removals");
+
 pub(super) const FORMAT_KEY: &str = "format";
 pub(super) const STORE_ID_KEY: &str = "store_id";
 pub(super) const LAST_COMMIT_KEY: &str = "last_commit_at";
@@ -189,6 +195,7 @@ pub(super) const CHANGES_FROM_KEY: &str = "changes_from";
 pub(super) const LOG_BEGIN_KEY: &str = "log_begin";
 pub(super) const CLOCKS_KEY: &str = "clocks";
 pub(super) const CASCADES_INDEXED_KEY: &str = "cascades_indexed";
+pub(super) const LAST_DEAD_LETTER_KEY: &str = "last_dead_letter";
 
 /// A task id and a number after it, as one key.
 pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {

@@ -227,20 +227,6 @@ impl Batch {
         Ok(())
     }
 
-    fn write_dead_letters(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        if self.dead_letters.is_empty() && self.removed_dead_letters.is_empty() {
-            return Ok(());
-        }
-        let mut table = transaction.open_table(tables::DEAD_LETTERS)?;
-        for (number, bytes) in &self.dead_letters {
-            table.insert(*number, &bytes[..])?;
-        }
-        for number in &self.removed_dead_letters {
-            table.remove(*number)?;
-        }
-        Ok(())
-    }
-
     fn write_removals(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         if self.removed_tasks.is_empty() {
             return Ok(());

@@ -40,3 +40,21 @@ fn a_lease_that_never_reached_its_worker_is_given_back_once_there_is_room() {
     writer.commit(now).unwrap();
     writer.tables.finish().unwrap();
 }
+
+/// Behind a broker a dispatch counts as published once the log was read up to the time
+/// of its group: a group that is not committed is not in the log.
+#[test]
+fn a_group_that_is_not_committed_does_not_count_as_read() {
+    let World { machine, now, .. } = World::new();
+    let clock = Clock::new();
+    let read = Arc::new(ReadSide::new(machine.store.clone(), &machine, clock.clone()).unwrap());
+    let (_commands, queue) = queue::lanes(16);
+    let mut writer = Writer::new(machine, queue, read.clone(), clock).unwrap();
+    let before = read.committed_at();
+    assert!(before < now.observed);
+    writer.settle(now, false).unwrap();
+    assert_eq!(read.committed_at(), before);
+    writer.commit(now).unwrap();
+    assert_eq!(read.committed_at(), now.observed);
+    writer.tables.finish().unwrap();
+}

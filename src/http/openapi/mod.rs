@@ -98,6 +98,7 @@ fn describe(endpoint: Endpoint) -> Described {
         Endpoint::FollowEvents => work::follow(),
         Endpoint::TakeEvents => work::take(),
         Endpoint::ListDeadLetters => work::letters(),
+        Endpoint::ListLetterRemovals => work::letter_removals(),
         Endpoint::ShowDeadLetter => work::letter(),
         Endpoint::RequeueDeadLetter => work::requeue(),
         Endpoint::DiscardDeadLetter => work::discard(),

@@ -178,6 +178,17 @@ pub(super) fn letters() -> Described {
         .reads()
 }
 
+pub(super) fn letter_removals() -> Described {
+    operation("listDeadLetterRemovals", LETTERS, "List which dead letters are gone, and why")
+        .says(
+            "The audit trail of what was taken again, discarded or dropped. It is kept as long as the log \
+             (`events.retention_hours`), and has at most 10,000 entries: beyond it the oldest go.",
+        )
+        .pages()
+        .answer::<dead_letters::RemovalsWire>(200, "A page of the trail, the newest first.")
+        .reads()
+}
+
 pub(super) fn discard_matching() -> Described {
     let all = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Boolean));
     filtered(operation("discardDeadLetters", LETTERS, "Discard the events that a filter fits"))

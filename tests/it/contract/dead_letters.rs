@@ -120,3 +120,57 @@ async fn one_or_many_are_discarded_for_good() {
     assert_eq!(discard(&client, "dead-letters?all=true").await, (200, json!({"discarded": 2})));
     assert_eq!(metric(&client, "dats_dead_letter_bytes ").await, "0");
 }
+
+/// What is gone is told for as long as the log is kept, and no number is given twice.
+#[tokio::test]
+async fn the_trail_of_dead_letters_tells_what_has_become_of_each() {
+    let (setup, server, client, task) = with_letters(2).await;
+    let all = ids(&client, "").await;
+    assert_eq!(
+        client
+            .post(
+                "events",
+                &json!({
+                    "specversion": "1.0", "type": "task.output.created", "source": "/w", "id": "out",
+                    "data": {"task_id": task, "artifact_id": "a0"},
+                })
+            )
+            .await
+            .status,
+        200
+    );
+    let requeued = all[3];
+    let outcome = client.post(&format!("dead-letters/{requeued}/requeue"), &json!({})).await;
+    assert_eq!(outcome.status, 200, "{outcome:?}");
+    assert_eq!(discard(&client, &format!("dead-letters/{}", all[2])).await.0, 204);
+    assert_eq!(discard(&client, "dead-letters?all=true").await, (200, json!({"discarded": 2})));
+    let trail = async |client: &Client, path: &str| {
+        let answer = client.get(path).await;
+        described::check("GET", path, &answer);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let before = trail(&client, "dead-letters/removals").await;
+    let told: Vec<(&str, u64)> = before["removals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|each| (each["end"].as_str().unwrap(), each["count"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(told, [("discarded", 2), ("discarded", 1), ("requeued", 1)]);
+    assert_eq!(before["removals"][2]["dead_letters"], json!([{"first": requeued, "last": requeued}]));
+    let page = trail(&client, "dead-letters/removals?limit=1").await;
+    let path = format!("dead-letters/removals?limit=2&cursor={}", page["next_cursor"].as_str().unwrap());
+    let rest = trail(&client, &path).await;
+    assert_eq!((&rest["removals"][1], &rest["next_cursor"]), (&before["removals"][2], &Value::Null));
+    // All of it is durable, and so is the last number that was given.
+    drop(server);
+    let server = setup.start();
+    let client = Client::new(&server.address);
+    assert_eq!(trail(&client, "dead-letters/removals").await, before);
+    let event = json!({"specversion": "1.0", "type": "task.validated", "source": "/qa", "id": "after the start",
+        "data": {"task_id": task, "artifact_id": "never made", "score": 1}});
+    client.post("events", &event).await;
+    wait_for(&client, 1).await;
+    assert!(ids(&client, "").await[0] > all[0], "a number is given twice");
+}

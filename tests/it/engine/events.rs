@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use dats::engine::{Error, EventOutcome, IdempotencyKey, Incoming, LetterFilter, Message, Refusal};
-use dats::task::{Correlation, Outcome, QaProfile, Report, ReviewId, ReviewRequest, TaskId};
+use dats::store::DeadLetter;
+use dats::task::{Correlation, Outcome, QaProfile, Report, ReviewId, ReviewRequest, TaskId, Timestamp};
 
 use crate::support::fixtures::{artifact, event, output_report, settings, submission, verdict_report};
 use crate::support::service::Service;
@@ -248,4 +249,54 @@ async fn what_is_parked_is_kept_beside_the_task() {
     assert_eq!(service.phase(task), "completed");
     let (service, left) = service.with_store(|store| store.recover().unwrap().parked.len());
     assert_eq!((left, service.phase(task).as_str()), (0, "completed"));
+}
+
+/// Messages that are about no task leave no trace in the log: it does not move on,
+/// and neither must their numbers go back.
+#[tokio::test]
+async fn no_dead_letter_has_the_number_of_another_one() {
+    let service = Service::new(settings());
+    let letter = || DeadLetter {
+        at: Timestamp::default(),
+        task: None,
+        reason: "not JSON".to_owned(),
+        raw: "garbage".to_owned(),
+    };
+    let numbers = async |service: &Service| -> Vec<u64> {
+        let page = service.engine().dead_letters(LetterFilter::default(), None, 100).await.unwrap();
+        page.entries.iter().map(|(number, _)| *number).collect()
+    };
+    service.engine().bury(vec![letter(), letter(), letter()]).await.unwrap();
+    let first = numbers(&service).await;
+    assert_eq!(service.engine().discard_matching(LetterFilter::default()).await.unwrap(), 3);
+    let service = service.restart();
+    service.engine().bury(vec![letter()]).await.unwrap();
+    let second = numbers(&service).await;
+    assert!(second.len() == 1 && second[0] > first[0], "{second:?} after {first:?}");
+    let (trail, more) = service.engine().letter_removals(None, 10).await.unwrap();
+    assert!(trail.len() == 1 && trail[0].1.count() == 3 && !more, "{trail:?}");
+    service.restart();
+}
+
+/// The trail is trimmed as the log is.
+#[tokio::test]
+async fn the_trail_of_dead_letters_ends_with_the_log() {
+    let mut service = Service::new(settings());
+    let letter = |at| DeadLetter { at, task: None, reason: "r".to_owned(), raw: "x".to_owned() };
+    for _ in 0..3 {
+        service.engine().bury(vec![letter(Timestamp::default())]).await.unwrap();
+        service.engine().discard_matching(LetterFilter::default()).await.unwrap();
+    }
+    assert_eq!(service.engine().letter_removals(None, 10).await.unwrap().0.len(), 3);
+    service.advance(Duration::from_hours(73));
+    let mut left = 3;
+    for _ in 0..200 {
+        left = service.engine().letter_removals(None, 10).await.unwrap().0.len();
+        if left == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(left, 1, "the newest stays, for its number");
+    service.reopen(|_| ());
 }

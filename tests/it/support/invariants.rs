@@ -300,6 +300,18 @@ fn dead_letters(recovered: &Recovered, view: &View) -> Result<()> {
     let known: Vec<u64> = recovered.dead_letters.iter().rev().map(|(number, _)| *number).collect();
     let kept: Vec<u64> = letters.iter().map(|(number, _)| *number).collect();
     ensure!(kept == known, "dead letters {kept:?}, {known:?} counted");
+    // No number is given twice: what is gone stays gone.
+    let last = recovered.last_dead_letter;
+    for entry in view.letter_removals_before(None)? {
+        let (_, removal) = entry?;
+        for (first, end) in removal.runs {
+            let back = kept.iter().find(|number| (first..=end).contains(*number));
+            ensure!(
+                back.is_none() && end <= last,
+                "dead letters {first} to {end} of {last} are gone, {back:?} is there"
+            );
+        }
+    }
     Ok(())
 }
 
