@@ -23,8 +23,9 @@ pub struct Broker {
 struct State {
     figures: Figures,
     frontier: Frontier,
-    /// What has gone from its work queue: at most what projects have slots for.
-    lost: Vec<Lost>,
+    /// What has gone from its work queue, each once however long publishing waits: at
+    /// most what projects have slots for.
+    lost: BTreeMap<Position, Tier>,
 }
 
 /// A dispatched task that has gone from its work queue.
@@ -192,7 +193,7 @@ impl Broker {
         Self {
             address,
             clock,
-            state: Mutex::new(State { figures, frontier: Frontier::default(), lost: Vec::new() }),
+            state: Mutex::new(State { figures, frontier: Frontier::default(), lost: BTreeMap::new() }),
             is_queue_missing: AtomicBool::new(false),
         }
     }
@@ -273,12 +274,13 @@ impl Broker {
 
     /// Tasks have gone from their work queues.
     pub(super) fn publish_again(&self, lost: Vec<Lost>) {
-        self.lock().lost.extend(lost);
+        self.lock().lost.extend(lost.into_iter().map(|Lost { position, tier }| (position, tier)));
     }
 
     /// What has gone since this was last asked for.
     pub(super) fn take_lost(&self) -> Vec<Lost> {
-        std::mem::take(&mut self.lock().lost)
+        let lost = std::mem::take(&mut self.lock().lost);
+        lost.into_iter().map(|(position, tier)| Lost { position, tier }).collect()
     }
 
     /// How far publishing is.
@@ -300,5 +302,27 @@ impl Figures {
             Side::Publisher => &mut self.publisher,
             Side::Consumer => &mut self.consumer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Seq, TaskId};
+
+    /// Counted each minute, while publishing is blocked for days.
+    #[test]
+    fn what_is_lost_is_kept_once() {
+        let broker = Broker::new("here".to_owned(), Clock::new());
+        let tier = Tier::new("small").unwrap();
+        let lost = |seq| {
+            let task = Some(TaskId::from_bytes([u8::try_from(seq).unwrap(); 16]));
+            Lost { position: Position { seq: Seq(seq), task }, tier: tier.clone() }
+        };
+        for _ in 0..1000 {
+            broker.publish_again(vec![lost(2), lost(1)]);
+        }
+        let taken: Vec<u64> = broker.take_lost().iter().map(|lost| lost.position.seq.0).collect();
+        assert_eq!((taken, broker.take_lost().len()), (vec![1, 2], 0));
     }
 }

@@ -178,8 +178,13 @@ impl Consumer {
 
     async fn take(&self, deliveries: Vec<Delivery>, intake: &mut Intake) -> Result<(), Error> {
         let mut group = Vec::with_capacity(deliveries.len());
+        let store = self.engine.store_id();
         for delivery in deliveries {
             match incoming::read(&delivery) {
+                Ok((event, _)) if incoming::was_accepted(&delivery, &event, store) => {
+                    acknowledge(&delivery.acker, false).await?;
+                    self.broker.count(|figures| figures.consumed += 1);
+                }
                 Ok((event, trace)) => {
                     let span = self.tracer.as_ref().map(|tracer| tracer.event(&self.settings.queue, trace.as_deref()));
                     group.push(Held { delivery, event: Event::Read(event), span });

@@ -124,7 +124,7 @@ async fn publish_again(
     again.extend(missing.iter().map(|task| (*task, now)));
     let missing = missing.into_iter().map(|task| (task, Seq(u64::MAX))).collect();
     let positions = engine.newest_dispatches(missing).await?.into_iter().flatten();
-    let lost: Vec<Lost> = positions.map(|position| Lost { position, tier: tier.clone() }).collect();
+    let lost: Vec<Lost> = positions.map(|(position, tier)| Lost { position, tier }).collect();
     tracing::warn!(count = lost.len(), %tier, "tasks have gone from a work queue without a worker; they are published again");
     broker.publish_again(lost);
     Ok(())

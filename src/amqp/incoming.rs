@@ -5,8 +5,9 @@ use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
-use super::outgoing::Letter;
+use super::outgoing::{ACCEPTED_HEADER, Letter, accepted_mark};
 use crate::engine::{Incoming, Message};
 use crate::events::{self, InvalidEvent, MAX_EVENT_BYTES};
 use crate::json::{self, FieldError, Invalid};
@@ -42,6 +43,17 @@ pub(super) fn read(delivery: &Delivery) -> Result<(Incoming, Option<String>), Un
     let received = events::read(&text).map_err(|error| untaken(told(&error), kept(&text)))?;
     let identity = received.incoming.identity.filter(|_| has_identity);
     Ok((Incoming { identity, on_bus: true, ..received.incoming }, received.traceparent))
+}
+
+/// Whether a message holds an event that this store has accepted itself and
+/// published then: its effect was durable before.
+pub(super) fn was_accepted(delivery: &Delivery, event: &Incoming, store: Uuid) -> bool {
+    let Some((source, id)) = &event.identity else { return false };
+    let headers = delivery.properties.headers().as_ref();
+    match headers.and_then(|headers| headers.inner().get(ACCEPTED_HEADER)) {
+        Some(AMQPValue::LongString(mark)) => mark.as_bytes() == accepted_mark(store, source, id).as_bytes(),
+        _ => false,
+    }
 }
 
 /// The task that an event names.
@@ -314,6 +326,22 @@ mod tests {
             read(&delivery("task.failed", &data(), properties)).unwrap().identity,
             Some(known_by("/worker", "m-1"))
         );
+    }
+
+    #[test]
+    fn an_event_that_this_store_has_accepted_is_known_and_no_other() {
+        let (store, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let came = |id: &str, mark: &str| {
+            let event = json!({"specversion": "1.0", "type": "task.failed", "source": "/w", "id": id, "data": data()});
+            let delivery = delivery("task.failed", &event, headers("", &[(ACCEPTED_HEADER, mark)]));
+            let event = read(&delivery).unwrap();
+            was_accepted(&delivery, &event, store)
+        };
+        assert!(came("1", &accepted_mark(store, "/w", "1")));
+        // Another event with the headers of this one, the same of another source or store, and none.
+        assert!(!came("2", &accepted_mark(store, "/w", "1")));
+        assert!(!came("1", &accepted_mark(store, "/v", "1")) && !came("1", &accepted_mark(other, "/w", "1")));
+        assert!(!came("1", &store.to_string()));
     }
 
     #[test]

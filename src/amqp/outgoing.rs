@@ -12,6 +12,7 @@ use super::settings::Settings;
 use crate::engine::Logged;
 use crate::events::{Envelope, routing_key};
 use crate::task::Timestamp;
+use uuid::Uuid;
 
 /// The media type of an event in structured mode.
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
@@ -34,10 +35,22 @@ pub(super) struct Message {
     pub(super) payload: Vec<u8>,
 }
 
+/// Header of a message with an event that this service had accepted before, over
+/// HTTP: what [`accepted_mark`] gives. It comes back to the queue of this service.
+pub(super) const ACCEPTED_HEADER: &str = "dats-accepted";
+
+/// Tells the events that a store has accepted. It is that of one event, so a service
+/// that copies the headers of what it answers does not have its answer passed over.
+pub(super) fn accepted_mark(store: Uuid, source: &str, id: &str) -> String {
+    let event = [source.as_bytes(), id.as_bytes()].join(&0);
+    format!("{store}/{}", Uuid::new_v5(&store, &event))
+}
+
 /// The attributes of an event that came from outside.
 #[derive(Deserialize)]
 struct Attributes {
     id: String,
+    source: String,
     #[serde(rename = "type")]
     kind: String,
 }
@@ -46,14 +59,17 @@ struct Attributes {
 pub(super) fn message(logged: &Logged, envelope: &Envelope, settings: &Settings) -> Option<Message> {
     let payload = envelope.render(logged)?;
     let change = &logged.entry.change;
-    let (id, kind) = match &logged.entry.event {
+    let (id, kind, headers) = match &logged.entry.event {
         Some(event) => {
-            let attributes: Attributes = serde_json::from_str(event).ok()?;
-            (attributes.id, attributes.kind)
+            let Attributes { id, source, kind } = serde_json::from_str(event).ok()?;
+            let mark = accepted_mark(envelope.store(), &source, &id);
+            (id, kind, Some(table([(ACCEPTED_HEADER, mark.as_str())])))
         }
-        None => (envelope.id(logged.seq).to_string(), format!("dats.{}", change.name())),
+        None => (envelope.id(logged.seq).to_string(), format!("dats.{}", change.name()), None),
     };
-    let properties = BasicProperties::default()
+    let properties =
+        headers.map_or_else(BasicProperties::default, |headers| BasicProperties::default().with_headers(headers));
+    let properties = properties
         .with_content_type(STRUCTURED.into())
         .with_delivery_mode(PERSISTENT)
         .with_timestamp(seconds(logged.entry.at));

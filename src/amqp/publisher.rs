@@ -203,19 +203,20 @@ impl Publisher {
     async fn fill(&mut self) -> Result<(), Error> {
         if self.earlier.is_none() {
             let joined = self.reader.place().joined;
-            let earlier = self.engine.dispatched().await?.into_iter().map(|dispatch| dispatch.position);
-            let earlier: Vec<Position> = earlier.filter(|position| position.seq <= joined).collect();
+            let mut earlier = self.engine.dispatched().await?;
+            earlier.retain(|dispatch| dispatch.position.seq <= joined);
             self.earlier = Some(earlier.len());
-            for position in earlier {
-                self.outbox.push(Event::new(joined, position, None));
+            for Dispatch { position, tier, at } in earlier {
+                self.outbox.push(Event::new(joined, position, Some((tier, at))));
             }
         }
         while self.outbox.wants_more(self.settings.window) {
-            let now = self.clock.observed();
+            // A group that began before now may not be committed yet.
+            let committed_at = self.engine.committed_at();
             let page = self.reader.page(self.outbox.read_to(), PAGE).await?;
             if page.entries.is_empty() {
                 self.outbox.note_read(page.read_to);
-                self.read_at = Some(now);
+                self.read_at = Some(committed_at).max(self.read_at);
                 return Ok(());
             }
             self.read_at = page.entries.last().map(|(_, entry)| entry.moment()).max(self.read_at);
@@ -446,18 +447,52 @@ async fn confirming(link: &Link) -> Result<Channel, Error> {
 }
 
 /// What is to be published because of a change, if anything: `announced` is where
-/// the `task.ready` of a dispatch stands.
-fn event_of(seq: Seq, entry: &LogEntry, announced: Option<Position>) -> Option<Event> {
+/// the `task.ready` of a dispatch stands, and the tier that it names.
+fn event_of(seq: Seq, entry: &LogEntry, announced: Option<(Position, Tier)>) -> Option<Event> {
     let own = Position { seq, task: entry.task() };
-    let position = match &entry.change {
-        Change::Dispatched => announced,
-        Change::Accepted { .. } if !entry.on_bus => Some(own),
-        change if change.is_published() => Some(own),
-        _ => None,
+    let (position, tier) = match &entry.change {
+        Change::Dispatched => announced.map(|(position, tier)| (position, Some(tier)))?,
+        Change::Ready { tier, .. } => (own, Some(tier.clone())),
+        Change::Accepted { .. } if !entry.on_bus => (own, None),
+        change if change.is_published() => (own, None),
+        _ => return None,
     };
-    let ready = match &entry.change {
-        Change::Ready { tier, .. } => Some((tier.clone(), entry.moment())),
-        _ => None,
-    };
-    position.map(|position| Event::new(seq, position, ready))
+    Some(Event::new(seq, position, tier.map(|tier| (tier, entry.moment()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{About, Standing};
+    use crate::task::{Phase, ProjectId, Status, TaskId, Timestamp};
+
+    /// A task that was announced to workers that lease, and is dispatched after the
+    /// switch: its deadline must not run before the broker has it.
+    #[test]
+    fn a_dispatch_that_was_announced_before_waits_for_the_broker_as_others_do() {
+        let (task, tier) = (TaskId::from_bytes([1; 16]), Tier::new("small").unwrap());
+        let observed = Moment::from_micros(5);
+        let entry = LogEntry {
+            at: Timestamp::from_micros(5),
+            project: ProjectId::new("p").unwrap(),
+            about: About::Task(Standing {
+                task,
+                version: 2,
+                status: Status::Pending,
+                phase: Phase::Dispatched,
+                attempt: 1,
+            }),
+            change: Change::Dispatched,
+            event: None,
+            on_bus: false,
+            observed,
+        };
+        let announced = Position { seq: Seq(3), task: Some(task) };
+        let event = event_of(Seq(9), &entry, Some((announced, tier.clone()))).unwrap();
+        assert_eq!(event, Event::new(Seq(9), announced, Some((tier.clone(), observed))));
+        let mut outbox = Outbox::new(Seq(8));
+        outbox.push(event);
+        assert_eq!(outbox.frontier(Some(observed)).oldest_unpublished.get(&tier), Some(&observed));
+        assert_eq!(event_of(Seq(9), &entry, None), None);
+    }
 }

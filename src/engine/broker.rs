@@ -12,7 +12,7 @@ use super::pause::Changed;
 use super::settings::RequireConsumer;
 use super::supply::Counted;
 use crate::store::{self, TierPause};
-use crate::task::{Bus, Input, Moment, Now, Pending, Phase, Seq, State, Task, TaskId, Tier};
+use crate::task::{Bus, Change, Input, Moment, Now, Pending, Phase, Seq, State, Task, TaskId, Tier};
 
 /// Bytes of events after which no more are given at once.
 const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
@@ -92,20 +92,30 @@ impl Engine {
         .await
     }
 
-    /// The newest `task.ready` of each task before a position, in the order of the
-    /// tasks: all of them from one view.
-    pub async fn newest_dispatches(&self, tasks: Vec<(TaskId, Seq)>) -> Result<Vec<Option<Position>>, Error> {
+    /// The newest `task.ready` of each task before a position, with the tier that it
+    /// names, in the order of the tasks: all of them from one view.
+    pub async fn newest_dispatches(&self, tasks: Vec<(TaskId, Seq)>) -> Result<Vec<Option<(Position, Tier)>>, Error> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
         self.read(move |side| {
             let view = side.store.view()?;
             let newest = tasks.into_iter().map(|(task, before)| {
-                Ok(view.newest_dispatch(task, before)?.map(|seq| Position { seq, task: Some(task) }))
+                let Some(seq) = view.newest_dispatch(task, before)? else { return Ok(None) };
+                let entry = view.history_entry(task, seq)?;
+                let Some(Change::Ready { tier, .. }) = entry.map(|entry| entry.change) else { return Ok(None) };
+                Ok(Some((Position { seq, task: Some(task) }, tier)))
             });
             newest.collect()
         })
         .await
+    }
+
+    /// The time of the last group of commands that was committed: everything that was
+    /// dispatched before it is in the log. Groups under way have later times, or this one.
+    #[must_use]
+    pub fn committed_at(&self) -> Moment {
+        self.read.committed_at()
     }
 
     /// Of some attempts those that still wait for a worker: the newest one of its

@@ -41,6 +41,12 @@ impl Envelope {
         Self { namespace }
     }
 
+    /// The id of the store.
+    #[must_use]
+    pub const fn store(&self) -> Uuid {
+        self.namespace
+    }
+
     /// The id of the event at a position.
     #[must_use]
     pub fn id(&self, seq: Seq) -> Uuid {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::amqp::incoming::PREFIXES;
-use crate::amqp::outgoing::{LETTER_HEADERS, MAX_REASON_BYTES, PERSISTENT, STRUCTURED};
+use crate::amqp::outgoing::{ACCEPTED_HEADER, LETTER_HEADERS, MAX_REASON_BYTES, PERSISTENT, STRUCTURED};
 
 /// Names of the schemas below.
 pub(super) const OF_OWN: &str = "OwnProperties";
@@ -57,6 +57,17 @@ fn of_structured() -> Value {
             "type": short("The event's `type`."),
             "timestamp": { "type": "integer", "minimum": 0, "description": "When, in seconds since 1970." },
             "correlation_id": short("The task."),
+            "headers": {
+                "type": "object",
+                "properties": {
+                    ACCEPTED_HEADER: {
+                        "type": "string",
+                        "description": "Of an event that came in over HTTP and is passed on: which store has accepted \
+                            it, and a hash of its `source` and `id`. That store passes over the message when it comes \
+                            back to its own queue.",
+                    },
+                },
+            },
         },
     })
 }

@@ -1,5 +1,6 @@
 //! The service and a real `RabbitMQ`.
 
+mod accepted;
 mod commits;
 mod described;
 mod encryption;

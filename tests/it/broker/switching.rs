@@ -1,5 +1,7 @@
 //! The broker is optional at any time: away, added late, removed.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::world::{Names, Recorder, health, qa, soon, status_becomes, worker};
@@ -94,4 +96,29 @@ async fn a_broker_that_is_added_late_gets_the_tasks_that_wait_and_one_that_is_re
     assert_eq!(given.json()["leases"].as_array().map(Vec::len), Some(3), "{given:?}");
     let metrics = String::from_utf8(client.get("metrics").await.body.to_vec()).unwrap();
     assert!(!metrics.contains("amqp"), "{metrics}");
+}
+
+/// Its deadline would end an attempt that nobody can have begun.
+#[tokio::test]
+async fn a_task_from_before_the_switch_has_no_deadline_until_the_broker_has_it() {
+    if !rabbitmq::is_installed("broker::switching") {
+        return;
+    }
+    let (broker, names) = (rabbitmq::shared().address(), Names::new());
+    let embedded = Setup::new();
+    let mut server = embedded.start();
+    let task = Client::new(&server.address).submit(&json!({"description": "d", "options": {"tier": "small"}})).await;
+    server.signal("TERM");
+    server.wait(Duration::from_secs(20));
+    // No queue takes it, and none can be counted.
+    let setup = names
+        .on(embedded, broker)
+        .with("DATS__EVENTS__RABBITMQ__WORK_QUEUES__DECLARE", "false")
+        .with("DATS__EVENTS__RABBITMQ__UNOBSERVED_WAIT_SECONDS", "1");
+    let server = setup.start();
+    let client = Client::new(&server.address);
+    soon("it came back", async || health(&client).await["held"] == 1).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let told = client.get(&format!("tasks/{task}")).await.json();
+    assert_eq!(told["phase"], "dispatched", "{told}");
 }
