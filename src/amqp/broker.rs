@@ -25,7 +25,7 @@ struct State {
     frontier: Frontier,
     /// What has gone from its work queue, each once however long publishing waits: at
     /// most what projects have slots for.
-    lost: BTreeMap<Position, Tier>,
+    lost: BTreeMap<Position, Lost>,
 }
 
 /// A dispatched task that has gone from its work queue.
@@ -35,6 +35,8 @@ pub(super) struct Lost {
     pub(super) position: Position,
     /// Its tier.
     pub(super) tier: Tier,
+    /// When it was dispatched.
+    pub(super) at: Moment,
 }
 
 /// Which dispatches are known to be at the broker: those before `read_at`,
@@ -274,13 +276,20 @@ impl Broker {
 
     /// Tasks have gone from their work queues.
     pub(super) fn publish_again(&self, lost: Vec<Lost>) {
-        self.lock().lost.extend(lost.into_iter().map(|Lost { position, tier }| (position, tier)));
+        self.lock().lost.extend(lost.into_iter().map(|lost| (lost.position, lost)));
     }
 
-    /// What has gone since this was last asked for.
-    pub(super) fn take_lost(&self) -> Vec<Lost> {
-        let lost = std::mem::take(&mut self.lock().lost);
-        lost.into_iter().map(|(position, tier)| Lost { position, tier }).collect()
+    /// What has gone and is not to be published again yet.
+    pub(super) fn lost(&self) -> Vec<Lost> {
+        self.lock().lost.values().cloned().collect()
+    }
+
+    /// These are to be published again from now on.
+    pub(super) fn forget_lost(&self, found: &[Lost]) {
+        let mut state = self.lock();
+        for lost in found {
+            state.lost.remove(&lost.position);
+        }
     }
 
     /// How far publishing is.
@@ -288,11 +297,13 @@ impl Broker {
         self.lock().frontier = frontier;
     }
 
-    /// The time before which every dispatch of a tier is at the broker.
+    /// The time before which every dispatch of a tier is at the broker, as far as is
+    /// known: what is lost is not, until it is published again.
     pub(super) fn published_before(&self, tier: &Tier) -> Option<Moment> {
         let state = self.lock();
         let unpublished = state.frontier.oldest_unpublished.get(tier).copied();
-        state.frontier.read_at.map(|read_at| unpublished.map_or(read_at, |oldest| oldest.min(read_at)))
+        let lost = state.lost.values().filter(|lost| lost.tier == *tier).map(|lost| lost.at);
+        state.frontier.read_at.map(|read_at| lost.chain(unpublished).fold(read_at, Moment::min))
     }
 }
 
@@ -317,12 +328,21 @@ mod tests {
         let tier = Tier::new("small").unwrap();
         let lost = |seq| {
             let task = Some(TaskId::from_bytes([u8::try_from(seq).unwrap(); 16]));
-            Lost { position: Position { seq: Seq(seq), task }, tier: tier.clone() }
+            Lost { position: Position { seq: Seq(seq), task }, tier: tier.clone(), at: Moment::from_micros(5) }
         };
         for _ in 0..1000 {
             broker.publish_again(vec![lost(2), lost(1)]);
         }
-        let taken: Vec<u64> = broker.take_lost().iter().map(|lost| lost.position.seq.0).collect();
-        assert_eq!((taken, broker.take_lost().len()), (vec![1, 2], 0));
+        let read_at = Some(Moment::from_micros(9));
+        broker.note_frontier(Frontier { read_at, oldest_unpublished: BTreeMap::new() });
+        let other = Tier::new("large").unwrap();
+        assert_eq!(broker.published_before(&tier), Some(Moment::from_micros(5)), "its deadline would run");
+        assert_eq!(broker.published_before(&other), read_at);
+        let all = broker.lost();
+        let positions: Vec<u64> = all.iter().map(|lost| lost.position.seq.0).collect();
+        assert_eq!(positions, [1, 2]);
+        broker.forget_lost(&all);
+        assert!(broker.lost().is_empty());
+        assert_eq!(broker.published_before(&tier), read_at);
     }
 }

@@ -123,8 +123,13 @@ async fn publish_again(
     }
     again.extend(missing.iter().map(|task| (*task, now)));
     let missing = missing.into_iter().map(|task| (task, Seq(u64::MAX))).collect();
-    let positions = engine.newest_dispatches(missing).await?.into_iter().flatten();
-    let lost: Vec<Lost> = positions.map(|(position, tier)| Lost { position, tier }).collect();
+    let newest: Vec<_> = engine.newest_dispatches(missing).await?.into_iter().flatten().collect();
+    let waiting = engine.still_waiting(newest.iter().map(|(position, _)| *position).collect()).await?;
+    let lost = newest.into_iter().filter_map(|(position, tier)| {
+        let at = waiting.get(&position).copied()?;
+        Some(Lost { position, tier, at })
+    });
+    let lost: Vec<Lost> = lost.collect();
     tracing::warn!(count = lost.len(), %tier, "tasks have gone from a work queue without a worker; they are published again");
     broker.publish_again(lost);
     Ok(())

@@ -6,6 +6,7 @@
 //! the confirm of another one, so a confirm says nothing by itself. Once
 //! every confirm of the wave is there, so is everything that came back.
 
+mod lost;
 mod refusals;
 
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{Broker, Lost, Side};
+use super::broker::{Broker, Side};
 use super::connection::{Error, Link, step, unless_stopped};
 use super::outbox::{Event, Outbox};
 use super::outgoing::{self, Letter, MAX_MESSAGE_BYTES, Message};
@@ -237,49 +238,6 @@ impl Publisher {
         Ok(())
     }
 
-    /// What waited in a queue that is gone is lost. Where no worker is known to
-    /// have taken an attempt it is published again, under its id.
-    async fn replace_lost(&mut self) -> Result<(), Error> {
-        if self.emptied.is_empty() {
-            return Ok(());
-        }
-        let (joined, mut count) = (self.reader.place().joined, 0);
-        for Dispatch { position, tier, at } in self.engine.dispatched().await? {
-            if position.seq > self.outbox.read_to() || !self.emptied.contains(&tier) {
-                continue;
-            }
-            let event = Event::new(position.seq.max(joined), position, Some((tier, at)));
-            if self.outbox.push(event) {
-                count += 1;
-                if position.seq <= joined {
-                    self.earlier = self.earlier.map(|left| left.saturating_add(1));
-                }
-            }
-        }
-        self.emptied.clear();
-        if count > 0 {
-            tracing::warn!(count, "a work queue was gone; the tasks that waited for workers are published again");
-        }
-        Ok(())
-    }
-
-    /// Single tasks that have gone from their queues, by a purge or a policy of
-    /// the broker, are published again under their ids, while they still wait.
-    async fn publish_lost_again(&mut self) {
-        let lost = self.broker.take_lost();
-        // Where that can't be looked up now, they are told to be lost again later.
-        let waiting = self.engine.still_waiting(lost.iter().map(|lost| lost.position).collect()).await;
-        let waiting = waiting.unwrap_or_default();
-        for Lost { position, tier } in lost.into_iter().filter(|lost| waiting.contains(&lost.position)) {
-            let joined = self.reader.place().joined;
-            let now = self.clock.observed();
-            let event = Event::new(position.seq.max(joined), position, Some((tier, now)));
-            if self.outbox.push(event) && position.seq <= joined {
-                self.earlier = self.earlier.map(|left| left.saturating_add(1));
-            }
-        }
-    }
-
     fn post(&mut self, Posted { letter, confirmed }: Posted) {
         self.posts.push(Post { message: letter.into_message(&self.settings), confirmed });
     }
@@ -384,7 +342,7 @@ impl Publisher {
                 Sent::Returned => {
                     returned += 1;
                     // What nobody needs any more need not reach anybody.
-                    if waiting.as_ref().is_none_or(|waiting| waiting.contains(&event.position)) {
+                    if waiting.as_ref().is_none_or(|waiting| waiting.contains_key(&event.position)) {
                         self.outbox.again(event, true, now);
                     } else {
                         self.note_published(event);

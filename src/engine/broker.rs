@@ -1,7 +1,7 @@
 //! What a broker between this service and the others needs of the engine:
 //! events to publish, and how many tasks wait for workers there.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::api::{Error, Logged};
 use super::command::Command;
@@ -118,20 +118,22 @@ impl Engine {
         self.read.committed_at()
     }
 
-    /// Of some attempts those that still wait for a worker: the newest one of its
-    /// task, neither ended nor with an output. All of them are looked up in one view.
-    pub async fn still_waiting(&self, positions: Vec<Position>) -> Result<HashSet<Position>, Error> {
+    /// Of some attempts those that still wait for a worker, each with the time of its
+    /// dispatch: the newest one of its task, neither ended nor with an output. All of
+    /// them are looked up in one view.
+    pub async fn still_waiting(&self, positions: Vec<Position>) -> Result<HashMap<Position, Moment>, Error> {
         if positions.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(HashMap::new());
         }
         self.read(move |side| {
             let view = side.store.view()?;
-            let mut waiting = HashSet::with_capacity(positions.len());
+            let mut waiting = HashMap::with_capacity(positions.len());
             for position in positions {
                 let Some(task) = position.task else { continue };
-                let waits = view.task(task)?.is_some_and(|task| task.phase() == Phase::Dispatched);
-                if waits && view.newest_dispatch(task, Seq(u64::MAX))? == Some(position.seq) {
-                    waiting.insert(position);
+                let state = view.task(task)?.map(|task| task.state);
+                let Some(State::Pending(Pending::Dispatched { at, .. })) = state else { continue };
+                if view.newest_dispatch(task, Seq(u64::MAX))? == Some(position.seq) {
+                    waiting.insert(position, at);
                 }
             }
             Ok(waiting)

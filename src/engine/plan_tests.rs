@@ -351,7 +351,10 @@ async fn tasks_behind_a_broker_are_looked_at_in_one_view() {
         let before = counted::VIEWS.get();
         let dispatched = engine.dispatched().await.unwrap();
         let positions: Vec<_> = dispatched.iter().map(|dispatch| dispatch.position).collect();
-        assert_eq!(engine.still_waiting(positions.clone()).await.unwrap(), positions.into_iter().collect());
+        assert_eq!(
+            engine.still_waiting(positions).await.unwrap(),
+            dispatched.iter().map(|it| (it.position, it.at)).collect()
+        );
         let tasks =
             dispatched.iter().filter_map(|dispatch| Some((dispatch.position.task?, crate::task::Seq(u64::MAX))));
         let newest = engine.newest_dispatches(tasks.collect()).await.unwrap();

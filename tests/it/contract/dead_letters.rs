@@ -168,6 +168,7 @@ async fn the_trail_of_dead_letters_tells_what_has_become_of_each() {
     let server = setup.start();
     let client = Client::new(&server.address);
     assert_eq!(trail(&client, "dead-letters/removals").await, before);
+    let task = client.submit(&json!({"description": "x", "options": {"tier": "small"}})).await;
     let event = json!({"specversion": "1.0", "type": "task.validated", "source": "/qa", "id": "after the start",
         "data": {"task_id": task, "artifact_id": "never made", "score": 1}});
     client.post("events", &event).await;
