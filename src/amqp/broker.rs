@@ -279,12 +279,12 @@ impl Broker {
         self.lock().lost.extend(lost.into_iter().map(|lost| (lost.position, lost)));
     }
 
-    /// What has gone and is not to be published again yet.
+    /// Returns the tasks that were lost and do not stand in the outbox yet.
     pub(super) fn lost(&self) -> Vec<Lost> {
         self.lock().lost.values().cloned().collect()
     }
 
-    /// These are to be published again from now on.
+    /// Removes lost tasks that stand in the outbox from now on.
     pub(super) fn forget_lost(&self, found: &[Lost]) {
         let mut state = self.lock();
         for lost in found {

@@ -134,7 +134,7 @@ impl Outbox {
 
     /// The next events to publish, one a task, at most `most`; one that was refused
     /// for itself comes alone. Each must be told of with [`Self::published`],
-    /// [`Self::again`] or [`Self::refused`].
+    /// [`Self::again`] or [`Self::hold`].
     pub(super) fn take(&mut self, most: usize, now: Moment) -> Vec<Event> {
         while let Some(entry) = self.later.first().copied().filter(|(at, ..)| *at <= now) {
             self.later.remove(&entry);
@@ -165,7 +165,7 @@ impl Outbox {
     /// An event is published: the next one of its task follows.
     pub(super) fn published(&mut self, event: &Event) {
         self.unpublished.remove(&event.key());
-        self.is_dispatched(event);
+        self.remove_dispatch(event);
         let Some(line) = self.lines.get_mut(&event.line()) else { return };
         line.pop_front();
         match line.front() {
@@ -195,18 +195,18 @@ impl Outbox {
     /// after a long pause, and holds up no event but those of its task. A dispatch
     /// counts as made: its deadline ends an attempt that can't reach a worker, and
     /// those behind it are not held up.
-    pub(super) fn refused(&mut self, event: &Event, now: Moment) {
+    pub(super) fn hold(&mut self, event: &Event, now: Moment) {
         let (order, line) = event.key();
         if let Some(front) = self.lines.get_mut(&line).and_then(VecDeque::front_mut) {
             front.is_refused = true;
             front.tries = front.tries.saturating_add(1);
         }
-        self.is_dispatched(event);
+        self.remove_dispatch(event);
         self.later.insert((now.after(REFUSED_PAUSE), order, line));
     }
 
-    /// A dispatch waits for the broker no longer.
-    fn is_dispatched(&mut self, event: &Event) {
+    /// Removes an event from the dispatches that wait for the broker.
+    fn remove_dispatch(&mut self, event: &Event) {
         if let Some((tier, at)) = &event.ready
             && let Some(dispatches) = self.dispatches.get_mut(tier)
         {
@@ -330,7 +330,7 @@ mod tests {
             outbox.push(event);
         }
         let wave = outbox.take(1, NOW);
-        outbox.refused(&wave[0], NOW);
+        outbox.hold(&wave[0], NOW);
         let oldest = |outbox: &Outbox| outbox.frontier(Some(NOW)).oldest_unpublished.get(&small).copied();
         assert_eq!(oldest(&outbox), dispatch(3, 2).ready.map(|(_, at)| at), "a tier waits for what is refused");
         let later = NOW.after(REFUSED_PAUSE);

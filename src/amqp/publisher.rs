@@ -303,7 +303,7 @@ impl Publisher {
         let sent = match sent {
             Ok(sent) => sent,
             Err(Error::Message(reason)) => {
-                self.refused(wave, posts, &reason).await;
+                self.settle_refused(wave, posts, &reason).await;
                 self.posts.extend(later);
                 return prepared.map(|()| Answer::Refused);
             }

@@ -180,7 +180,10 @@ impl View {
     /// version, which has not kept it.
     pub(super) fn last_dead_letter(&self) -> Result<u64, Error> {
         let row = self.table(tables::META)?.get(tables::LAST_DEAD_LETTER_KEY)?;
-        Ok(row.and_then(|row| row.value().try_into().ok().map(u64::from_le_bytes)).unwrap_or(0))
+        let Some(row) = row else { return Ok(0) };
+        let number = row.value().try_into().map(u64::from_le_bytes);
+        let corrupt = |_| Error::Corrupt { table: "meta", detail: "`last_dead_letter` is no number".to_owned() };
+        number.map_err(corrupt)
     }
 
     /// The entries of the audit trail of dead letters with their numbers, newest

@@ -1,5 +1,5 @@
-//! Messages that the broker refuses for themselves: each waits, is told of, and
-//! holds up no other task.
+//! Messages that the broker refuses for themselves: each is reported and published
+//! again much later, and delays no other task.
 
 use super::{Post, Publisher};
 use crate::amqp::broker::{LinkState, Side};
@@ -8,9 +8,9 @@ use crate::amqp::outgoing::Message;
 use crate::amqp::wave::Wave;
 
 impl Publisher {
-    /// The broker refuses one message of a wave. Where it is known which, that one
-    /// waits, and the others go on.
-    pub(super) async fn refused(&mut self, wave: Wave, posts: Vec<Post>, reason: &str) {
+    /// Settles a wave of which the broker refused one message: holds that message once
+    /// the search has found it, and publishes the others again.
+    pub(super) async fn settle_refused(&mut self, wave: Wave, posts: Vec<Post>, reason: &str) {
         let next = std::mem::take(&mut self.next);
         self.all_again(&next.events);
         if !self.search.refused(wave.len() + posts.len()) {
@@ -39,7 +39,7 @@ impl Publisher {
         }
     }
 
-    /// Has an event wait whose message can't be published.
+    /// Delays an event whose message can't be published, and reports it.
     pub(super) fn hold(&mut self, event: &Event, message: &Message, reason: &str) {
         let (id, bytes, task) = (&message.id, message.payload.len(), event.position.task.map(|task| task.to_string()));
         let what = format!("event {id} of {bytes} bytes ({}) can't be published: {reason}", message.routing_key);
@@ -50,11 +50,15 @@ impl Publisher {
                 bytes,
                 key = message.routing_key,
                 reason,
-                "the broker refuses a message; it waits, and others go on"
+                "a message can't be published; it waits, and the others go on"
             );
         }
         self.broker.note_error(Side::Publisher, LinkState::Connected, what);
-        self.broker.count(|figures| figures.refused += 1);
-        self.outbox.refused(event, self.clock.observed());
+        self.outbox.hold(event, self.clock.observed());
+        let held = u64::try_from(self.outbox.held()).unwrap_or(u64::MAX);
+        self.broker.count(|figures| {
+            figures.refused += 1;
+            figures.held = held;
+        });
     }
 }

@@ -176,5 +176,5 @@ async fn a_message_that_is_too_large_for_the_broker_holds_up_no_other() {
         assert_eq!(recorder.of_task(task), Vec::<String>::new(), "its events come in their order");
     }
     assert_eq!(metric(&client, "dats_amqp_connects_total{side=\"publisher\"}").await, connects);
-    assert_eq!(setup.log().matches("the broker refuses a message").count(), 3, "{}", setup.log());
+    assert_eq!(setup.log().matches("a message can't be published").count(), 3, "{}", setup.log());
 }
