@@ -275,14 +275,14 @@ mod tests {
             rows.extend(taken.committed(Seq(u64::from(n) * 10), second(i64::from(n))));
         }
         assert_eq!(taken.outdated(second(0), 10, 100), None);
-        assert_eq!(taken.outdated(second(2), 10, 100), outdated(11, 1, false));
+        assert_eq!(taken.outdated(second(2), 10, 100), Some(outdated(11, 1, false)));
         taken.removed(&rows[0]);
-        assert_eq!(taken.outdated(second(0), 2, 100), outdated(21, 1, false));
+        assert_eq!(taken.outdated(second(0), 2, 100), Some(outdated(21, 1, false)));
         assert!(!taken.contains(hash(1)) && taken.contains(hash(3)));
     }
 
-    fn outdated(until: u64, commits: usize, more: bool) -> Option<Outdated> {
-        Some(Outdated { until: Seq(until), commits, more })
+    const fn outdated(until: u64, commits: usize, more: bool) -> Outdated {
+        Outdated { until: Seq(until), commits, more }
     }
 
     #[test]
@@ -295,19 +295,19 @@ mod tests {
             rows.extend(taken.committed(Seq(u64::from(n)), second(i64::from(n))));
         }
         // By the number of events, and by that of commits.
-        assert_eq!(taken.outdated(second(20), 100, 4), outdated(3, 2, true));
+        assert_eq!(taken.outdated(second(20), 100, 4), Some(outdated(3, 2, true)));
         rows.drain(..2).for_each(|row| taken.removed(&row));
         assert!(!taken.contains(hash(5)) && taken.contains(hash(6)));
-        assert_eq!(taken.outdated(second(0), 11, 1), outdated(4, 1, true));
+        assert_eq!(taken.outdated(second(0), 11, 1), Some(outdated(4, 1, true)));
         rows.drain(..1).for_each(|row| taken.removed(&row));
-        assert_eq!(taken.outdated(second(0), 11, 100), outdated(6, 2, false));
+        assert_eq!(taken.outdated(second(0), 11, 100), Some(outdated(6, 2, false)));
 
         let mut keys = Keys::default();
         for n in 1..=5 {
             keys.insert(Seq(n), second(0), IdempotencyKey { key: [u8::try_from(n).unwrap(); 16], body: [0; 16] });
         }
-        assert_eq!((keys.outdated(second(1), 2), keys.len()), (outdated(3, 2, true), 3));
-        assert_eq!((keys.outdated(second(1), 3), keys.len()), (outdated(6, 3, false), 0));
+        assert_eq!((keys.outdated(second(1), 2), keys.len()), (Some(outdated(3, 2, true)), 3));
+        assert_eq!((keys.outdated(second(1), 3), keys.len()), (Some(outdated(6, 3, false)), 0));
         assert_eq!(keys.outdated(second(1), 3), None);
     }
 
@@ -330,7 +330,7 @@ mod tests {
         rows.extend(taken.committed(Seq(3), second(3)));
         assert!(Taken::recovered(rows.clone()).contains(hash(1)));
         // The first row goes, with what it alone knew.
-        assert_eq!(taken.outdated(second(2), 10, 100), outdated(2, 1, false));
+        assert_eq!(taken.outdated(second(2), 10, 100), Some(outdated(2, 1, false)));
         taken.removed(&rows[0]);
         assert!(taken.contains(hash(1)) && !taken.contains(hash(2)));
         taken.removed(&rows[1]);

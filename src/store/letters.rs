@@ -194,7 +194,7 @@ impl View {
     ) -> Result<impl Iterator<Item = Result<(u64, LetterRemoval), Error>> + use<>, Error> {
         let table = self.table_if_made(tables::DEAD_LETTER_REMOVALS)?;
         let rows = table.map(|table| table.range(..before.unwrap_or(u64::MAX))).transpose()?;
-        Ok(rows.into_iter().flat_map(|rows| rows.rev()).map(|row| {
+        Ok(rows.into_iter().flat_map(Iterator::rev).map(|row| {
             let (number, row) = row?;
             Ok((number.value(), decode("dead_letter_removals", row.value())?))
         }))

@@ -170,6 +170,12 @@ async fn tasks(lists: &mut Lists) {
         sleep(Duration::from_millis(50)).await;
     }
     lists.is_whole("/dead-letters", "dead-letters", "dead_letters", SAME).await;
+    let letters = joined(&lists.client, None, "dead-letters", "dead_letters", 1000).await;
+    for letter in letters {
+        let gone = lists.client.ask("DELETE", &format!("dead-letters/{}", letter["id"]), &[], "").await.unwrap();
+        assert_eq!(gone.status, 204, "{gone:?}");
+    }
+    lists.is_whole("/dead-letters/removals", "dead-letters/removals", "removals", SAME).await;
     for number in 0..SAME - 2 {
         assert_eq!(lists.client.post("projects", &json!({"project_id": format!("q{number}")})).await.status, 201);
     }
