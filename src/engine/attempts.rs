@@ -10,10 +10,11 @@ use crate::store;
 use crate::task::{Input, Now, Seq, Task, TaskId};
 
 /// A task has changed, when the graph had come to this step. A lost lease leaves
-/// the attempt open: it began with the first one.
+/// the attempt open: it began with the first one. An output that nobody was known to
+/// work on begins its attempt, and can complete the task at once.
 pub(super) fn follow(old: &Task, new: &mut Task, newest: Seq) {
-    if let Some(number) = new.attempt_at_work()
-        && old.attempt_at_work() != Some(number)
+    if let Some(number) = new.attempt_begun()
+        && old.attempt_begun() != Some(number)
     {
         new.set_began_after(number, newest);
     }

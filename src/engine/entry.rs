@@ -42,6 +42,7 @@ impl Machine {
             self.lines.admission.occupy(&task.project);
         }
         self.lines.enter_new(&task);
+        self.provenance.continue_after(task.newest_began_after());
         if !task.fits(self.settings.policy.bus) {
             self.of_other_bus.push(task.id);
         }

@@ -88,6 +88,12 @@ impl Provenance {
         retallied.into_iter().filter_map(|project| ProjectId::new(self.graph.project_id(project)?).ok()).collect()
     }
 
+    /// Steps go on behind this one, which something of before the start names.
+    pub(super) fn continue_after(&mut self, step: Seq) {
+        self.graph.continue_after(step);
+        self.said_until = self.said_until.max(step);
+    }
+
     fn next(&self) -> Seq {
         self.graph.newest().next()
     }
@@ -274,7 +280,11 @@ impl Provenance {
             };
             batch.put_cascade(seq, &CascadeRow { at: now.wall, cascade_id, cause, reason, source: None }, changes)?;
         }
-        Ok(std::mem::take(&mut self.moved).then(|| self.graph.clone()))
+        if !std::mem::take(&mut self.moved) {
+            return Ok(None);
+        }
+        batch.keep_newest_step(self.graph.newest());
+        Ok(Some(self.graph.clone()))
     }
 }
 

@@ -88,6 +88,9 @@ pub struct Batch {
     pub(super) look: Option<Look>,
     /// Of the audit trail of dead letters. Journals of before it have none.
     pub(super) letter_removals: RemovalRows,
+    /// The newest step of the provenance graph, where there is a new one. Journals
+    /// of before it have none.
+    pub(super) newest_step: Option<Seq>,
     /// Where its rows are encoded.
     #[serde(skip)]
     pub(super) rows: RowBuffer,
@@ -185,6 +188,7 @@ impl Batch {
             statements,
             look,
             letter_removals,
+            newest_step,
             at: _,
             observed: _,
             ids_until_ms: _,
@@ -217,6 +221,7 @@ impl Batch {
             && statements.is_empty()
             && look.is_none()
             && letter_removals.is_empty()
+            && newest_step.is_none()
     }
 
     /// How many rows of tasks and of the log it has.
@@ -343,6 +348,12 @@ impl Batch {
     /// on above it after a start, also where the wall clock was set back.
     pub const fn keep_ids_until(&mut self, millis: u64) {
         self.ids_until_ms = millis;
+    }
+
+    /// Keeps the newest step of the provenance graph: steps go on behind it after a
+    /// start, also where it left no trace in any row.
+    pub const fn keep_newest_step(&mut self, step: Seq) {
+        self.newest_step = Some(step);
     }
 
     /// Removes old rows.

@@ -219,8 +219,12 @@ impl LineageRow {
         let fact = self.fact.map(|fact| match fact {
             Fact::Tainted(at) | Fact::Marked(at) | Fact::Cleared(at) => at,
         });
+        let began = match self.began {
+            Began::After(step) => Some(step),
+            Began::Unknown | Began::Elsewhere => None,
+        };
         let rebound = self.rebound.iter().map(|(_, at)| *at);
-        rebound.chain(fact).fold(self.seq, Seq::max)
+        rebound.chain(fact).chain(began).fold(self.seq, Seq::max)
     }
 
     pub(super) fn restored(self, id: RecordId) -> Restored {

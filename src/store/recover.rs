@@ -196,8 +196,25 @@ fn graph(view: &View) -> Result<Graph, Error> {
     }
     // A clear can leave no trace in any record, but no step may have its position again.
     let last_cascade = view.table(tables::CASCADES)?.last()?.map_or(0, |(key, _)| key.value());
-    graph.continue_after(newest.max(Seq(last_cascade)));
+    graph.continue_after(newest.max(Seq(last_cascade)).max(newest_step(view)?));
     Ok(graph)
+}
+
+/// The newest step of the graph, as it was kept. A verdict can leave no trace of its
+/// step, although attempts say that they began after it.
+fn newest_step(view: &View) -> Result<Seq, Error> {
+    let corrupt = || Error::Corrupt { table: "meta", detail: "the newest step has not 8 bytes".to_owned() };
+    if let Some(step) = view.table(tables::META)?.get(tables::NEWEST_STEP_KEY)? {
+        return step.value().try_into().map(|step| Seq(u64::from_le_bytes(step))).map_err(|_| corrupt());
+    }
+    // An earlier version did not keep it, nor does a copy elsewhere. What the open
+    // tasks say is read with them.
+    let mut newest = Seq(0);
+    for row in view.table(tables::FINISHED_TASKS)?.iter()? {
+        let task = task_of_row("finished_tasks", row?.1.value())?;
+        newest = newest.max(task.newest_began_after());
+    }
+    Ok(newest)
 }
 
 /// Sends the rows of the graph in chunks, each with the newest position in it.
@@ -312,4 +329,69 @@ pub(super) fn ended_as(value: &[u8]) -> Result<(Status, ProjectId), Error> {
     let status = status.ok_or_else(|| corrupt("an unknown status"))?;
     let project = std::str::from_utf8(project).map_err(|_| corrupt("a project that is no text"))?;
     Ok((status, project_id("finished_by_end", project)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::{Batch, Store};
+    use crate::task::{
+        self, Domain, ExecutionMode, Input, Now, Options, Policy, Priority, QaProfile, Resolved, Submission,
+    };
+
+    fn finished_task(began_after: Seq) -> Task {
+        let submission = Submission {
+            description: "d".to_owned(),
+            project: ProjectId::new("p").unwrap(),
+            priority: None,
+            options: Options::default(),
+            metadata: None,
+            execution_mode: ExecutionMode::Autonomous,
+            constitution_override: None,
+            traceparent: None,
+            rerun_of: None,
+        };
+        let resolved = Resolved {
+            priority: Priority::Normal,
+            tier: Tier::new("small").unwrap(),
+            domain: Domain::new("d").unwrap(),
+            qa_profile: QaProfile::new("none").unwrap(),
+            timeout_seconds: 600,
+            max_attempts: 3,
+            routing: None,
+        };
+        let (policy, now) = (Policy::default(), Now::aligned(Timestamp::from_micros(1)));
+        let task = task::submit(TaskId::from_bytes([1; 16]), &submission, resolved, &[], now, &policy).task;
+        let mut task = task::apply(&task, Input::Cancel { reason: None }, now, &policy).unwrap().task;
+        task.set_began_after(1, began_after);
+        task
+    }
+
+    fn commit(store: &Store, change: impl FnOnce(&mut Batch)) -> Seq {
+        let mut batch = Batch::default();
+        change(&mut batch);
+        batch.commit(store, Now::aligned(Timestamp::from_micros(1))).unwrap();
+        store.recover().unwrap().graph.newest()
+    }
+
+    #[test]
+    fn the_position_of_the_graph_never_goes_back() {
+        let store = Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20).unwrap();
+        assert_eq!(store.recover().unwrap().graph.newest(), Seq(0));
+        // A version before this one kept only what the attempts say.
+        let newest = commit(&store, |batch| drop(batch.put_task(None, &finished_task(Seq(7))).unwrap()));
+        assert_eq!(newest, Seq(7));
+        assert_eq!(commit(&store, |batch| batch.keep_newest_step(Seq(9))), Seq(9));
+        assert_eq!(commit(&store, |batch| batch.put_content([1; 32], vec![1])), Seq(9));
+    }
+
+    #[test]
+    fn the_position_of_the_graph_is_in_the_journal() {
+        let mut batch = Batch::default();
+        batch.keep_newest_step(Seq(300));
+        assert!(!batch.is_empty());
+        assert_eq!(Batch::of_journal(&batch.to_journal().unwrap()).unwrap().newest_step, Some(Seq(300)));
+    }
 }

@@ -23,7 +23,8 @@ pub(super) type Bytes = &'static [u8];
 /// of the log that an earlier store has used), `clocks` (see
 /// [`clocks`](super::clocks)), `cascades_indexed` (u64, little-endian: the last
 /// step that `CASCADE_STEPS` covers), `last_dead_letter` (u64, little-endian: the
-/// last number that a dead letter was given). Read at start.
+/// last number that a dead letter was given), `newest_step` (u64, little-endian: the
+/// newest step of the provenance graph). Read at start.
 pub(super) const META: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("meta");
 
 /// Project id → `Project`. Read at start and by the project lists.
@@ -196,6 +197,7 @@ pub(super) const LOG_BEGIN_KEY: &str = "log_begin";
 pub(super) const CLOCKS_KEY: &str = "clocks";
 pub(super) const CASCADES_INDEXED_KEY: &str = "cascades_indexed";
 pub(super) const LAST_DEAD_LETTER_KEY: &str = "last_dead_letter";
+pub(super) const NEWEST_STEP_KEY: &str = "newest_step";
 
 /// A task id and a number after it, as one key.
 pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {

@@ -20,6 +20,9 @@ pub(super) fn apply(batches: &[&Batch], transaction: &WriteTransaction) -> Resul
         let mut meta = transaction.open_table(tables::META)?;
         let ids_until_ms = batches.iter().map(|batch| batch.ids_until_ms).max().unwrap_or(0);
         clocks::write(&mut meta, last.present(), ids_until_ms)?;
+        if let Some(step) = batches.iter().filter_map(|batch| batch.newest_step).max() {
+            meta.insert(tables::NEWEST_STEP_KEY, &step.0.to_le_bytes()[..])?;
+        }
         // That the service ran is no commit, whatever its clock has shown.
         let commits = batches.iter().rev().find(|batch| batch.look != Some(Look::Idle));
         if let Some(last) = commits {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::attempt::{Lease, Progress};
 use super::id::Seq;
 use super::moment::{Moment, Now};
-use super::state::{Pending, State, Task};
+use super::state::{Completion, Pending, State, Task};
 use super::time::Timestamp;
 
 /// How far the same time lies apart on two axes that count as one.
@@ -80,11 +80,29 @@ impl Task {
         }
     }
 
+    /// The attempt that a worker has, whose output is judged, or that has completed
+    /// the task.
+    #[must_use]
+    pub const fn attempt_begun(&self) -> Option<u32> {
+        if let State::Completed { by: Completion::Attempt { number, .. }, .. } = &self.state {
+            Some(*number)
+        } else {
+            self.attempt_at_work()
+        }
+    }
+
     /// The step of the provenance graph after which an attempt began, where it
     /// is known.
     #[must_use]
     pub fn began_after(&self, attempt: u32) -> Option<Seq> {
         self.course.attempts.iter().find(|(number, _)| *number == attempt).map(|(_, step)| *step)
+    }
+
+    /// The newest step of the provenance graph after which one of its attempts began;
+    /// zero where none is known.
+    #[must_use]
+    pub fn newest_began_after(&self) -> Seq {
+        self.course.attempts.iter().map(|(_, step)| *step).max().unwrap_or_default()
     }
 
     /// Keeps the step of the provenance graph after which an attempt began. A

@@ -2,7 +2,8 @@
 
 use dats::engine::{CascadeRequest, Subject};
 use dats::lineage::{Action, Flag, Link};
-use dats::task::{QaProfile, RecordId, Report, TaskId};
+use dats::store::Batch;
+use dats::task::{Now, Outcome, QaProfile, RecordId, Report, Seq, TaskId};
 
 use crate::support::fixtures::{artifact, output_report, settings, submission, verdict_report};
 use crate::support::service::Service;
@@ -101,4 +102,49 @@ async fn a_better_one_that_comes_later_takes_the_edge() {
     assert_eq!(bound(&service, user, "x"), Some(newer));
     assert_eq!((flag(&service, user), later == newer), (Flag::Clean, false));
     service.restart();
+}
+
+/// A verdict that moves no flag and no edge is a step that leaves no trace in any
+/// record. Work that began after it must not take what comes after a start for
+/// what came before it.
+#[tokio::test]
+async fn work_that_began_before_a_start_does_not_use_what_came_after_it() {
+    let mut service = Service::new(settings());
+    let (task, used) = make(&mut service, "p", "x", &[], "strict").await;
+    service.report(task, verdict_report("x", true)).await;
+    let mut wanted = submission("p", "uses x");
+    wanted.options.qa_profile = Some(QaProfile::new("none").unwrap());
+    let user = service.submit(wanted).await;
+    let lease = service.lease("small").await.unwrap().lease;
+    let position = service.engine().graph().newest();
+    assert_eq!(position, Seq(2), "the record and its verdict");
+
+    let mut service = service.restart();
+    assert_eq!(service.engine().graph().newest(), position);
+    let (_, later) = make(&mut service, "p", "x", &[], "none").await;
+    let Report::Output(mut output) = output_report("made of x") else { panic!("an output") };
+    output.inputs_consumed = vec![artifact("x")];
+    output.sender.lease = Some(lease);
+    assert_eq!(service.report(user, Report::Output(output)).await, Outcome::Applied);
+    let user = service.engine().records_of_task(user, 1).await.unwrap()[0];
+    assert_eq!(bound(&service, user, "x"), Some(used), "{used} was used, {later} came later");
+    taint(&service, used).await;
+    assert_eq!((flag(&service, user), flag(&service, later)), (Flag::Suspect, Flag::Clean));
+    service.restart();
+}
+
+/// A version before this one did not keep the position of the graph.
+#[tokio::test]
+async fn steps_go_on_behind_those_that_open_tasks_name() {
+    let service = Service::new(settings());
+    let task = service.submit(submission("p", "d")).await;
+    assert!(service.lease("small").await.is_some());
+    let (service, ()) = service.with_store(|store| {
+        let mut task = store.view().unwrap().task(task).unwrap().unwrap();
+        task.course.attempts = vec![(1, Seq(50))];
+        let mut batch = Batch::default();
+        batch.put_task(Some(task.status()), &task).unwrap();
+        batch.commit(store, Now::aligned(task.updated_at)).unwrap();
+    });
+    assert_eq!(service.engine().graph().newest(), Seq(50));
 }
