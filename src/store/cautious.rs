@@ -73,10 +73,14 @@ impl Cautious {
     }
 
     /// Writes what was kept; from now on the file is written to directly. Waits
-    /// for room.
+    /// for room. Does nothing once the file is released: what a full disk has kept
+    /// since then stays kept.
     pub(super) fn release(&self) -> io::Result<()> {
         let (length, writes) = {
             let mut kept = self.kept();
+            if kept.released {
+                return Ok(());
+            }
             (kept.length.take(), std::mem::take(&mut kept.writes))
         };
         let written = self.write_all(length, &writes);
@@ -117,6 +121,15 @@ impl Cautious {
             Err(error) if is_full(&error) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// As [`Self::settle`], but waits for room; an error where nobody waits.
+    pub(super) fn settle_waiting(&self) -> io::Result<()> {
+        let mut wait = self.0.room.wait();
+        while !self.settle()? {
+            wait.pause(io::ErrorKind::StorageFull.into())?;
+        }
+        Ok(())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

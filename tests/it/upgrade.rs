@@ -43,7 +43,7 @@ fn check(data: &Path) -> invariants::Snapshot {
 }
 
 /// Upgrades a directory, unless that is done, and checks it.
-fn upgrade(data: &Path) -> invariants::Snapshot {
+pub(crate) fn upgrade(data: &Path) -> invariants::Snapshot {
     let store = Store::open(data, CACHE_BYTES).unwrap();
     invariants::check_upgraded(&store, &|_| u32::MAX).unwrap()
 }
@@ -208,4 +208,25 @@ fn formats_before_5_are_refused_by_name_and_left_alone() {
     let refused = Store::open(&data, CACHE_BYTES).unwrap_err().to_string();
     assert!(refused.contains("format 4") && refused.contains("dats.redb"), "{refused}");
     assert!(before == FILES.map(|file| fs::read(data.join(file)).unwrap()));
+}
+
+/// A version before this one could leave such a directory on a full disk.
+#[test]
+fn a_new_journal_beside_old_tables_is_refused_and_left_alone() {
+    let home = TempDir::new().unwrap();
+    let data = unpack("format-5", home.path());
+    let expected = upgrade(&data);
+    let old = home.path().join("old");
+    fs::create_dir(&old).unwrap();
+    fs::copy(data.join("dats.redb.format-5"), old.join("dats.redb")).unwrap();
+    fs::copy(data.join("dats.journal"), old.join("dats.journal")).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(data.join("contents")).arg(&old).status().unwrap();
+    assert!(copied.success());
+    let before = FILES.map(|file| fs::read(old.join(file)).unwrap());
+    let refused = Store::open(&old, CACHE_BYTES).unwrap_err().to_string();
+    assert!(refused.contains("dats.journal") && refused.contains("dats.journal.format-5"), "{refused}");
+    assert!(before == FILES.map(|file| fs::read(old.join(file)).unwrap()));
+    // What the error says is the way out.
+    fs::copy(data.join("dats.journal.format-5"), old.join("dats.journal")).unwrap();
+    upgrade(&old).follows(&expected).unwrap();
 }

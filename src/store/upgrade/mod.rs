@@ -4,8 +4,10 @@
 //! durably: `dats.redb` to `dats.redb.format-5`, the journal likewise. A journal that names its store is made beside. Then
 //! one transaction of redb replays the old journal, converts the rows
 //! (`v5.rs`, where the next conversion is to be added) and sets the new
-//! format. A crash before its commit leaves the old directory, which the next
-//! start upgrades from the beginning; after it the directory is a new one.
+//! format. A crash before its commit is durable leaves the old directory, which
+//! the next start upgrades from the beginning; after it the directory is a new
+//! one. On a full disk a start waits for room before the new journal takes the
+//! place of the old one.
 //! The copies stay: they are for an operator who has to go back, and can be
 //! deleted at any time.
 
@@ -16,10 +18,11 @@ mod v5_tasks;
 
 pub use v5_tasks::task_of_document;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, Key, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, Key, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
 use super::cautious::Cautious;
@@ -33,7 +36,7 @@ use super::{Error, write};
 /// The formats that can be upgraded: only the one before this version's.
 pub(super) const UPGRADED: u32 = 5;
 /// The new journal until the upgrade has committed.
-const NEW_JOURNAL: &str = "dats.journal.new";
+pub(super) const NEW_JOURNAL: &str = "dats.journal.new";
 /// What a table is called while its rows are converted.
 const CONVERTED: &str = "converted";
 
@@ -58,11 +61,7 @@ pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSyst
     }
     let id: Uuid = store_id(database)?.ok_or(Error::Corrupt { table: "meta", detail: "it has no id".to_owned() })?;
     let journal = open_journal(files, &dir.join(JOURNAL), &Arc::default())?;
-    let bytes = journal.len().map_err(|source| Error::Io { action: "read", path: dir.join(JOURNAL), source })?;
-    if bytes != v5_journal::BYTES {
-        let detail = format!("it has {bytes} bytes, a journal of format {UPGRADED} has {}", v5_journal::BYTES);
-        return Err(Error::NotAStore { path: dir.join(JOURNAL), detail });
-    }
+    refuse_foreign_journal(&*journal, &dir.join(JOURNAL))?;
     let (journal, records) = Journal::open_unnamed(journal, id, generation(database)?)?;
     // What the old journal has belongs to earlier generations.
     let next = journal.generation() + 1;
@@ -82,6 +81,9 @@ pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSyst
         meta.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
     }
     transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
+    // On a full disk the commit is in memory alone until it is settled. Without it
+    // the tables have the old format, and need the old journal.
+    file.settle_waiting().map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
     finish(database, files, dir)?;
     let [tables, journal] = copies.map(|path| path.display().to_string());
     tracing::info!(
@@ -93,6 +95,24 @@ pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSyst
         "the data directory was upgraded; the copies of its files can be deleted"
     );
     Ok(())
+}
+
+/// Refuses a journal that no version with this format has written beside the
+/// tables: nothing in it would be found, and what the right one has would be lost.
+fn refuse_foreign_journal(journal: &dyn StorageBackend, path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let bytes = journal.len().map_err(failed)?;
+    let detail = if bytes != v5_journal::BYTES {
+        format!("it has {bytes} bytes, a journal of format {UPGRADED} has {}", v5_journal::BYTES)
+    } else if Journal::is_whole(journal).map_err(failed)? {
+        format!(
+            "it was made for format {FORMAT} and {FILE} beside it has format {UPGRADED}; put the journal back that \
+             belongs to it, which an upgrade keeps as {JOURNAL}.format-{UPGRADED}"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::NotAStore { path: path.to_owned(), detail })
 }
 
 /// Gives the new journal its name, where an upgrade has committed and did not
@@ -121,7 +141,7 @@ fn finish(database: &Database, files: &Arc<dyn FileSystem>, dir: &Path) -> Resul
 /// was made by an upgrade that did not end, or by one of older data, and is
 /// replaced: only the file itself is sure to have everything.
 fn keep_copy(files: &dyn FileSystem, dir: &Path, name: &str) -> Result<PathBuf, Error> {
-    let copy = dir.join(format!("{name}.format-{UPGRADED}"));
+    let copy = copy_of(dir, name);
     let unfinished = dir.join(format!("{name}.format-{UPGRADED}.new"));
     let copied = copy_file(files, &dir.join(name), &unfinished)
         .and_then(|_| files.rename(&unfinished, &copy).map_err(failed("rename", &unfinished)));
@@ -129,6 +149,21 @@ fn keep_copy(files: &dyn FileSystem, dir: &Path, name: &str) -> Result<PathBuf, 
         let _ = files.remove(&unfinished);
     }
     copied.map(|()| copy)
+}
+
+fn copy_of(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.format-{UPGRADED}"))
+}
+
+/// Removes the copies that an upgrade has kept, for a directory that is a copy itself.
+pub(super) fn remove_copies(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
+    for path in [FILE, JOURNAL].map(|name| copy_of(dir, name)) {
+        match files.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &path)(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Converts every row of a table: `convert` is given its key and the old row.

@@ -6,6 +6,7 @@
 
 mod outsider;
 mod refusals;
+mod upgrades;
 
 use std::time::Duration;
 

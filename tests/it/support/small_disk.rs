@@ -51,6 +51,19 @@ impl SmallDisk {
         }
     }
 
+    /// From now on nothing can be written to it.
+    pub(crate) fn make_read_only(&self) {
+        let status = Command::new("mount").args(["-o", "remount,ro"]).arg(self.dir.path()).status().unwrap();
+        assert!(status.success(), "remounting ended with {status}");
+    }
+
+    /// Somebody else takes all but so many bytes.
+    pub(crate) fn leave(&self, bytes: u64) {
+        let taken = self.free_bytes().checked_sub(bytes).expect("the disk is large enough");
+        let mut file = OpenOptions::new().create(true).append(true).open(self.others()).unwrap();
+        std::io::copy(&mut std::io::Read::take(std::io::repeat(1), taken), &mut file).unwrap();
+    }
+
     /// Somebody else takes what there is, to the last byte.
     pub(crate) fn fill(&self) {
         fill(&self.others());
