@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::Error;
 use super::position::Position;
 use super::session::Session;
-use super::state::{self, Begin, Local, State, signed};
+use super::state::{self, Begin, Local, Right, State, signed};
 
 /// How often the owner writes a sign of life.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -208,7 +208,8 @@ impl Session {
             "this data directory takes over the copy that it was restored from"
         );
         if moved {
-            let at = self.begin_scan(local, true).await?;
+            let right = Right::Heir { takes_over: ownership.take_over };
+            let at = self.begin_scan(local, Some(found), right).await?;
             ownership.gained()?;
             return Ok(at);
         }
@@ -289,11 +290,11 @@ impl Session {
             Begin::At(at) => at,
             Begin::Scan => {
                 tracing::info!("the copy has missed changes; everything is read again");
-                self.begin_scan(local, false).await?
+                self.begin_scan(local, found.as_ref(), Right::Owner).await?
             }
             Begin::Adopt => {
                 tracing::info!("the database gets a copy of everything");
-                self.begin_scan(local, true).await?
+                self.begin_scan(local, found.as_ref(), Right::Adoption).await?
             }
         };
         ownership.gained()?;

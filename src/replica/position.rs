@@ -11,7 +11,8 @@ pub(super) struct Position {
     /// It has every commit up to this one; during a scan: it will have, once
     /// the scan has ended.
     pub(super) commit: CommitNumber,
-    /// And so many rows of the next one.
+    /// And so many rows of the next one. They are counted in the list as it was in
+    /// the process that wrote them: another one goes on from the begin of the commit.
     pub(super) done: usize,
     /// The scan under way: what it reads, and after which row.
     pub(super) scan: Option<(Phase, Option<String>)>,

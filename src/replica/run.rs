@@ -42,6 +42,8 @@ pub struct Replicator {
     ownership: Ownership,
     /// Rows in one transaction: fewer where the database was too slow.
     rows: usize,
+    /// Whether it has gone on from where an earlier process came to.
+    has_begun: bool,
 }
 
 impl Replicator {
@@ -49,7 +51,8 @@ impl Replicator {
     #[must_use]
     pub fn new(engine: Engine, settings: Settings, ownership: Ownership, clock: Clock) -> Self {
         let status = Arc::new(Status::new(settings.address.to_string()));
-        Self { engine, rows: settings.batch_rows, settings: Arc::new(settings), status, clock, ownership }
+        let rows = settings.batch_rows;
+        Self { engine, settings: Arc::new(settings), status, clock, ownership, rows, has_begun: false }
     }
 
     /// What can be seen of it.
@@ -109,6 +112,10 @@ impl Replicator {
         let mut session = Session::open(self.settings.clone()).await?;
         let local = ownership::local(&self.engine).await?;
         let mut at = session.begin(&self.ownership, local, self.settings.adopt).await?;
+        if !self.has_begun {
+            session.begin_commit_again(local.store, &mut at).await?;
+            self.has_begun = true;
+        }
         self.note_rejects(&session).await?;
         let (mut gather, mut ahead) = (Duration::ZERO, None);
         let mut signed: Option<Stopwatch> = None;

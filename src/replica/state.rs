@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use super::Error;
 use super::cells::SqlTime;
+use super::ownership::ALIVE_SECONDS;
 use super::position::{Phase, Position};
 use super::session::Session;
 use super::tables::Table;
@@ -134,42 +136,109 @@ fn foreign(theirs: Uuid, ours: Uuid) -> Error {
     ))
 }
 
+/// Why a scan may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Right {
+    /// The copy is this store's.
+    Owner,
+    /// The copy becomes this store's: it is new, or it was told to.
+    Adoption,
+    /// The copy becomes that of a store which was restored from it, unless its owner
+    /// is alive.
+    Heir {
+        /// Even then.
+        takes_over: bool,
+    },
+}
+
 impl Session {
-    /// Begins a scan: from here on the copy belongs to the store here.
-    pub(super) async fn begin_scan(&mut self, local: Local, adopt: bool) -> Result<Position, Error> {
+    /// Begins a scan: from here on the copy belongs to the store here. Fails with
+    /// [`Error::Away`] where the copy has another owner than the one that was found,
+    /// or where that one has come back.
+    pub(super) async fn begin_scan(
+        &mut self,
+        local: Local,
+        found: Option<&State>,
+        right: Right,
+    ) -> Result<Position, Error> {
         let at = Position::scanning(local.newest);
         let names = self.settings.provenance_table.clone();
-        let limit = if adopt { ADOPTION } else { self.settings.patience() };
+        let adopts = right != Right::Owner;
+        let limit = if adopts { ADOPTION } else { self.settings.patience() };
         let transaction = self.client.transaction().await?;
         let work = async {
-            if adopt {
-                // The numbers of another store say nothing about ours. It may
-                // be many rows, and is done once.
+            if adopts {
+                // It may be many rows, and is done once.
                 transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
+            }
+            // First of all: the row's lock keeps others out until the commit.
+            if take_state(&transaction, local, found, right).await? != 1 {
+                let reason = "the copy was given to another owner, or its owner came back; it is looked at again";
+                return Err(Error::Away(reason.to_owned()));
+            }
+            if adopts {
+                // The numbers of another store say nothing about ours.
                 for table in Table::ALL {
                     let name = table.name(&names);
                     transaction.execute(&format!("UPDATE {name} SET change = 0 WHERE change <> 0"), &[]).await?;
                 }
                 transaction.execute("UPDATE replication_rejects SET change = 0 WHERE change <> 0", &[]).await?;
             }
-            let (commit, phase) = (signed(local.newest.0), Phase::Projects.as_str());
-            transaction
-                .execute(
-                    "INSERT INTO replication_state \
-                     (store_id, epoch, commit, done, scan_table, scan_after, newest_change, log_position) \
-                     VALUES ($1, 1, $2, 0, $3, NULL, 0, 0) \
-                     ON CONFLICT (single) DO UPDATE SET store_id = excluded.store_id, \
-                     epoch = replication_state.epoch + (replication_state.store_id <> excluded.store_id)::int, \
-                     seen_at = NULL, owner_address = NULL, commit = excluded.commit, \
-                     done = 0, scan_table = excluded.scan_table, scan_after = NULL, written_at = now()",
-                    &[&local.store, &commit, &phase],
-                )
-                .await?;
             transaction.commit().await?;
             Ok(at)
         };
         Self::within(limit, work).await
     }
+
+    /// Goes back to the begin of a commit of which a part is written. A start after
+    /// a crash can list more under the number of that commit than there was, so how
+    /// much was written says nothing any more; to write it again changes nothing.
+    pub(super) async fn begin_commit_again(&self, store: Uuid, at: &mut Position) -> Result<(), Error> {
+        if at.done == 0 {
+            return Ok(());
+        }
+        let sql = "UPDATE replication_state SET done = 0 WHERE store_id = $1 AND commit = $2 AND done = $3";
+        let done = i64::try_from(at.done).unwrap_or(i64::MAX);
+        let update = async { Ok(self.client.execute(sql, &[&store, &signed(at.commit.0), &done]).await?) };
+        if Self::within(self.settings.patience(), update).await? != 1 {
+            return Err(moved_meanwhile());
+        }
+        at.done = 0;
+        Ok(())
+    }
+}
+
+/// Makes the state that of a scan of this store, if it is still as it was found.
+/// How many rows have changed: one or none.
+async fn take_state(
+    client: &impl GenericClient,
+    local: Local,
+    found: Option<&State>,
+    right: Right,
+) -> Result<u64, Error> {
+    let (commit, phase) = (signed(local.newest.0), Phase::Projects.as_str());
+    let Some(found) = found else {
+        let sql = "INSERT INTO replication_state \
+                   (store_id, epoch, commit, done, scan_table, scan_after, newest_change, log_position) \
+                   VALUES ($1, 1, $2, 0, $3, NULL, 0, 0) ON CONFLICT (single) DO NOTHING";
+        return Ok(client.execute(sql, &[&local.store, &commit, &phase]).await?);
+    };
+    let sql = "UPDATE replication_state SET store_id = $1, epoch = epoch + (store_id <> $1)::int, \
+               seen_at = NULL, owner_address = NULL, commit = $2, done = 0, scan_table = $3, scan_after = NULL, \
+               written_at = now() WHERE store_id = $4 AND epoch = $5 \
+               AND ($6 OR seen_at IS NULL OR seen_at < now() - make_interval(secs => $7::int))";
+    let also_from_living = match right {
+        Right::Owner | Right::Adoption => true,
+        Right::Heir { takes_over } => takes_over,
+    };
+    let alive = i32::try_from(ALIVE_SECONDS).unwrap_or(i32::MAX);
+    let values: [&(dyn ToSql + Sync); 7] =
+        [&local.store, &commit, &phase, &found.store, &found.epoch, &also_from_living, &alive];
+    Ok(client.execute(sql, &values).await?)
+}
+
+fn moved_meanwhile() -> Error {
+    Error::Away("somebody else has moved the copy's position; it is read again".to_owned())
 }
 
 /// Moves the position, if it is still where it was: first of all in the
@@ -208,7 +277,7 @@ pub(super) async fn advance(
     if moved == 1 {
         return Ok(());
     }
-    Err(Error::Away("somebody else has moved the copy's position; it is read again".to_owned()))
+    Err(moved_meanwhile())
 }
 
 pub(super) fn signed(number: u64) -> i64 {

@@ -154,6 +154,50 @@ async fn a_large_cascade_arrives_over_a_restart() {
     assert_equal(&setup.data_dir(), &database).await;
 }
 
+/// While a part of a commit is written, the process dies. The next one lists what
+/// came before and after that commit under one number, and other rows come first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_was_written_in_part_is_whole_after_a_kill() {
+    let Some(database) = postgres::database().await else { return };
+    let setup = setup(&database.url()).with("DATS__STORAGE__STATEMENT_TIMEOUT_SECONDS", "60");
+    let mut server = setup.start();
+    let client = Client::new(&server.address);
+    let batch = |description: &str, count: usize| json!({"tasks": vec![json!({"description": description}); count]});
+    let older = client.post("tasks/batch", &batch("older", 9)).await.json();
+    caught_up(&server, &setup, &database).await;
+    // What was trimmed from the list is trimmed by a commit of its own.
+    sleep(Duration::from_secs(2)).await;
+    database
+        .execute(
+            "CREATE TABLE written (at serial); CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF NEW.description = 'newer' THEN INSERT INTO written DEFAULT VALUES; \
+             IF (SELECT count(*) FROM written) > 12 THEN PERFORM pg_advisory_xact_lock(42); END IF; END IF; \
+             RETURN NEW; END $$; \
+             CREATE TRIGGER hold BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION hold()",
+        )
+        .await;
+    let holder = database.connect().await;
+    holder.batch_execute("SELECT pg_advisory_lock(42)").await.unwrap();
+    client.post("tasks/batch", &batch("newer", 40)).await;
+    let deadline = tokio::time::Instant::now() + super::world::PATIENCE;
+    while database.number("SELECT done FROM replication_state").await < 7 {
+        assert!(tokio::time::Instant::now() < deadline, "no part of it is written\n{}", setup.log());
+        sleep(Duration::from_millis(20)).await;
+    }
+    for result in older["results"].as_array().unwrap() {
+        let task = result["task"]["task_id"].as_str().unwrap();
+        assert_eq!(client.post(&format!("tasks/{task}/cancel"), &json!({})).await.status, 200);
+    }
+    server.kill();
+    holder.batch_execute("SELECT pg_advisory_unlock(42)").await.unwrap();
+    database.execute("DROP TRIGGER hold ON tasks").await;
+    assert!(database.number("SELECT done FROM replication_state").await >= 7);
+    let server = setup.start();
+    stop(server, &setup, &database).await;
+    assert_eq!(database.number("SELECT count(*) FROM tasks WHERE status = 'cancelled'").await, 9);
+    assert_equal(&setup.data_dir(), &database).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_leave_with_retention_and_their_provenance_stays() {
     let Some(database) = postgres::database().await else { return };

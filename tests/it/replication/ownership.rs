@@ -155,6 +155,51 @@ async fn a_first_start_waits_for_a_living_owner_and_takes_over_from_one_that_has
     stop(server, &new, &database).await;
 }
 
+/// The owner was not seen when the heir looked, and comes back before it takes over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_comes_back_during_a_takeover_keeps_the_copy() {
+    let Some(database) = postgres::database().await else { return };
+    let owner = setup(&database.url());
+    let server = owner.start();
+    User::new(27, &server).act(20).await;
+    stop(server, &owner, &database).await;
+    let new = setup(&database.url());
+    assert_eq!(restore(&new, &database.url(), &[]).code, 0);
+    // What the owner writes now is not in the restored directory.
+    let server = owner.start();
+    User::new(28, &server).act(20).await;
+    stop(server, &owner, &database).await;
+    let state = "SELECT epoch, store_id::text FROM replication_state";
+    let before = database.connect().await.query_one(state, &[]).await.unwrap();
+
+    let comes_back = database.connect().await;
+    comes_back.batch_execute("BEGIN; UPDATE replication_state SET seen_at = now()").await.unwrap();
+    let starting = tokio::task::spawn_blocking({
+        let new = new.clone();
+        move || new.try_start().err()
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let deadline = Instant::now() + PATIENCE;
+    while database.number(waits).await == 0 {
+        assert!(Instant::now() < deadline, "it does not take over: {}", new.log());
+        sleep(Duration::from_millis(20)).await;
+    }
+    comes_back.batch_execute("COMMIT").await.unwrap();
+    let refused = starting.await.unwrap().expect("it took the copy from a living owner");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("came back"), "{}", refused.stderr);
+    let after = database.connect().await.query_one(state, &[]).await.unwrap();
+    let told = |row: &tokio_postgres::Row| (row.get::<_, i64>(0), row.get::<_, String>(1));
+    assert_eq!(told(&before), told(&after));
+    // The owner goes on, and the other one takes over once it may.
+    let server = owner.start();
+    stop(server, &owner, &database).await;
+    assert_equal(&owner.data_dir(), &database).await;
+    let server = new.start();
+    stop(server, &new, &database).await;
+    assert_equal(&new.data_dir(), &database).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_that_is_taken_over_stops_working_and_says_so() {
     let Some(database) = postgres::database().await else { return };
