@@ -12,7 +12,7 @@ use super::cascade::{Cascade, CascadeRequest, Subject};
 use super::command::Routed;
 use super::contents::Prepared;
 use super::handle::Engine;
-use super::incoming::{Incoming, Message};
+use super::incoming::{EventOutcome, Incoming, Message};
 use super::machine::Machine;
 use super::plan::{Attempt, Validity};
 use super::reading::on_reading_thread;
@@ -26,8 +26,8 @@ use crate::clock::Clock;
 use crate::lineage::{Action, Flag};
 use crate::store::{Checkpoint, Store, counted};
 use crate::task::{
-    ArtifactId, Bus, Correlation, Domain, ExecutionMode, Holder, Now, Options, Output, Policy, Priority, ProjectId,
-    QaProfile, Report, Router, Submission, TaskId, Tier, Timestamp, WorkerId,
+    ArtifactId, Bus, Correlation, Domain, ExecutionMode, Holder, Now, Options, Outcome, Output, Policy, Priority,
+    ProjectId, QaProfile, Report, Router, Submission, TaskId, Tier, Timestamp, WorkerId,
 };
 
 fn settings(bus: Bus) -> Settings {
@@ -221,6 +221,31 @@ fn a_taint_reads_what_it_changes_and_not_what_is_present() {
     assert_eq!(rows_read_for_a_taint(300, 0), few);
     let with_new = rows_read_for_a_taint(5, 3);
     assert_eq!(rows_read_for_a_taint(300, 3), with_new);
+}
+
+/// Rows that the writer reads for an event that taints, while so many tasks run that
+/// use what it spoils.
+fn rows_read_for_an_event(present: usize) -> u64 {
+    let mut world = World::new();
+    world.make("p", "bad", &[]);
+    world.make("p", "spoilt", &["bad"]);
+    for _ in 0..present {
+        world.submit("q", &["spoilt"]);
+    }
+    world.lease();
+    let message = Message::Cascade { name: "artifact.tainted", request: Box::new(taint("bad", "c")) };
+    let event = Incoming { identity: None, message, raw: "{}".to_owned(), on_bus: false };
+    let before = rows();
+    let outcome = world.machine.accept(Prepared { event, files: Vec::new() }, None, world.now).unwrap();
+    let read = rows() - before;
+    assert_eq!(outcome, Ok(EventOutcome::Taken(Outcome::Applied)));
+    assert_eq!((world.flag("bad"), world.flag("spoilt")), (Flag::Tainted, Flag::Suspect));
+    read
+}
+
+#[test]
+fn an_event_that_taints_does_not_look_at_the_running_tasks() {
+    assert_eq!(rows_read_for_an_event(300), rows_read_for_an_event(3));
 }
 
 #[test]

@@ -107,13 +107,16 @@ impl Machine {
         let Some(known) = resolve(graph, &request.subject).and_then(|node| graph.record(node)) else {
             return Ok(Err(Refusal::SubjectNotFound(request.subject)));
         };
+        // An event neither cancels them nor has an answer that names them.
+        let wants_users = request.cancel_running || plan.as_ref().is_some_and(|plan| plan.users.is_some());
         let (said, users, is_planned) = match plan {
             Some(plan) if plan.record == known.id && plan.step.validity(&self.provenance) == Validity::Whole => {
                 (self.say_as_planned(&request, plan.new, plan.is_judged, plan.step)?, plan.users, true)
             }
             plan => (self.say_now(&request, &known)?, plan.and_then(|plan| plan.users), false),
         };
-        let running = self.running_users(&said.step, users.as_ref(), is_planned)?;
+        let running =
+            if wants_users { self.running_users(&said.step, users.as_ref(), is_planned)? } else { Vec::new() };
         if said.is_change {
             let cause =
                 Cause::Said { action: request.action, record: known.id, artifact: request.subject.artifact().cloned() };
