@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use super::progress::Doing;
 use super::read::ReadSide;
 use crate::clock::Stopwatch;
-use crate::store::{self, Durable, guarded, panic_message};
+use crate::store::{self, Durable, Store, guarded, panic_message};
 
 /// Most batches that wait; then the writer does.
 const MOST_WAITING: usize = 1024;
@@ -41,7 +41,7 @@ impl TablesThread {
     pub(super) fn start(read: Arc<ReadSide>) -> Result<Self, store::Error> {
         let (queue, batches) = crossbeam_channel::bounded(MOST_WAITING);
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-tables".into(), source };
-        let run = move || guarded(|| follow(&batches, &read));
+        let run = move || guard(&read.store, || follow(&batches, &read));
         let thread = thread::Builder::new().name("dats-tables".to_owned()).spawn(run).map_err(spawned)?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -64,6 +64,13 @@ impl TablesThread {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         thread.join().unwrap_or_else(|panic| Err(store::Error::Panicked(panic_message(&*panic))))
     }
+}
+
+/// Runs the thread. Whatever ends it by an error, those who wait for the tables
+/// learn it: also the writer, which can wait for a checkpoint although the tables
+/// have all its batches.
+fn guard(store: &Store, work: impl FnOnce() -> Result<(), store::Error>) -> Result<(), store::Error> {
+    guarded(work).inspect_err(|_| store.fail_tables())
 }
 
 fn follow(batches: &Receiver<Durable>, read: &ReadSide) -> Result<(), store::Error> {
@@ -131,5 +138,42 @@ fn gather(first: Durable, batches: &Receiver<Durable>, read: &ReadSide) -> Vec<D
         // What a reader waits for was handed over before it began to wait, or is just
         // being handed over: one more look brings it.
         is_last_look = left.is_zero() || read.store.wait_for_reader(left.min(STEP));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::{Batch, Error};
+    use crate::task::{Now, Timestamp};
+
+    /// With so many bytes a record takes more than half of what a half of the journal holds.
+    const CONTENT_BYTES: usize = 4 * 4096;
+    const JOURNAL_BYTES: u64 = 2 * 8 * 4096;
+
+    fn durable(store: &Store) -> Result<Durable, Error> {
+        let mut batch = Batch::default();
+        batch.put_content([1; 32], vec![1; CONTENT_BYTES]);
+        batch.make_durable(store, Now::aligned(Timestamp::from_micros(1)))
+    }
+
+    #[test]
+    fn a_writer_that_waits_for_a_checkpoint_learns_that_the_thread_has_ended() {
+        let store =
+            Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), JOURNAL_BYTES, 1 << 20).unwrap();
+        let (sender, batches) = crossbeam_channel::unbounded();
+        let writer = thread::spawn({
+            let store = store.clone();
+            move || (0..3).try_for_each(|_| durable(&store).map(|durable| sender.send(durable).unwrap()))
+        });
+        let both_halves = [batches.recv().unwrap(), batches.recv().unwrap()];
+        thread::sleep(Duration::from_millis(20));
+        assert!(!writer.is_finished(), "it took a half of the journal that is still needed");
+        let ended = guard(&store, || Err(Error::NoRoom));
+        assert!(matches!(ended, Err(Error::NoRoom)));
+        assert!(matches!(writer.join().unwrap(), Err(Error::TablesBehind)));
+        drop(both_halves);
     }
 }

@@ -58,7 +58,8 @@ impl Tables {
         self.moved.notify_all();
     }
 
-    fn fail(&self) {
+    /// They do not go on: a batch did not get there, or will not.
+    pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
         self.moved();
     }

@@ -110,9 +110,34 @@ fn hand_over() {
     }
 }
 
+/// A batch that becomes durable just now is applied only once the reader has gone on.
+fn view_without_waiting() {
+    let (database, journal) = (InMemoryBackend::new(), InMemoryBackend::new());
+    let store = Store::open_backends(database, journal, JOURNAL_BYTES, 1 << 20).unwrap();
+    let (content, sha256) = content(1);
+    let reader = thread::spawn({
+        let store = store.clone();
+        move || store.view_now().unwrap().map(|view| view.content(sha256).unwrap())
+    });
+    let mut batch = Batch::default();
+    batch.put_content(sha256, content);
+    let durable = batch.make_durable(&store, Now::aligned(Timestamp::from_micros(1))).unwrap();
+    assert_eq!(reader.join().unwrap().flatten(), None, "it is not in the tables yet");
+    store.apply([durable]).unwrap();
+}
+
+#[test]
+fn a_view_that_must_not_wait_does_not() {
+    run(view_without_waiting);
+}
+
 #[test]
 fn nothing_waits_for_ever_and_no_content_is_lost() {
+    run(hand_over);
+}
+
+fn run(threads: fn()) {
     let mut config = shuttle::Config::new();
     config.stack_size = STACK_BYTES;
-    shuttle::Runner::new(RandomScheduler::new(ORDERS), config).run(hand_over);
+    shuttle::Runner::new(RandomScheduler::new(ORDERS), config).run(threads);
 }

@@ -440,7 +440,14 @@ impl Store {
 
     /// As [`Self::view`]; `None` where that would wait.
     pub fn view_now(&self) -> Result<Option<View>, Error> {
-        if self.inner.tables.are_current()? { self.view().map(Some) } else { Ok(None) }
+        // What becomes durable from here on was not asked for, and is not waited for.
+        if self.inner.tables.are_current()? { self.view_of_tables().map(Some) } else { Ok(None) }
+    }
+
+    /// The thread that brings batches into the tables has ended by an error: whoever
+    /// waits for them, or will, gets [`Error::TablesBehind`].
+    pub(crate) fn fail_tables(&self) {
+        self.inner.tables.fail();
     }
 
     /// Reads what the engine keeps in memory.
