@@ -77,6 +77,8 @@ struct Loading<'a> {
     /// Tasks whose rows differ from those of the copy.
     realigned: Vec<TaskId>,
     restored: Restored,
+    /// The newest time, in milliseconds, of an id that the lost store has made.
+    ids_until_ms: u64,
     now: Now,
 }
 
@@ -153,6 +155,7 @@ impl Restore {
             steps: HashMap::new(),
             realigned: Vec::new(),
             restored: Restored::default(),
+            ids_until_ms: 0,
             now,
         };
         loading.everything().await?;
@@ -187,6 +190,8 @@ impl Loading<'_> {
                 for row in &rows {
                     self.take(&mut batch, table, row).await?;
                 }
+                // New ids are above those of before, whatever the clock here shows.
+                batch.keep_ids_until(self.ids_until_ms);
                 batch.commit(self.store, self.now)?;
             }
         }
@@ -239,7 +244,12 @@ impl Loading<'_> {
             Table::Records => {
                 let (record, lineage): (Record, LineageRow) =
                     (read(row, table, "record")?, read(row, table, "lineage")?);
-                let lineage = if record.imported.is_some() { lineage.imported() } else { lineage };
+                let lineage = if record.imported.is_some() {
+                    lineage.imported()
+                } else {
+                    self.note_id(record.id.to_bytes());
+                    lineage
+                };
                 batch.put_record(&record)?;
                 batch.put_lineage(record.id, &lineage)?;
                 if column(row, table, "statements") != &Cell::Null {
@@ -257,6 +267,7 @@ impl Loading<'_> {
             }
             Table::Checkpoints => {
                 let checkpoint: Checkpoint = read(row, table, "document")?;
+                checkpoint.own_id().into_iter().for_each(|id| self.note_id(id));
                 batch.put_checkpoint(&checkpoint)?;
                 self.restored.checkpoints += 1;
             }
@@ -274,6 +285,11 @@ impl Loading<'_> {
         Ok(())
     }
 
+    /// The lost store has made this id.
+    fn note_id(&mut self, id: [u8; 16]) {
+        self.ids_until_ms = self.ids_until_ms.max(made_at_ms(id));
+    }
+
     fn task(&mut self, batch: &mut Batch, row: &Row) -> Result<(), Error> {
         let table = Table::Tasks;
         let mut task: Task = task_of_document(text(row, table, "state")?)
@@ -282,6 +298,7 @@ impl Loading<'_> {
         if task.realign(self.now) {
             self.realigned.push(task.id);
         }
+        self.note_id(task.id.to_bytes());
         let mut submission: serde_json::Value = read(row, table, "submission")?;
         if let Some(object) = submission.as_object_mut() {
             object.insert("description".to_owned(), text(row, table, "description")?.into());
@@ -354,6 +371,13 @@ impl Loading<'_> {
     }
 }
 
+/// The time in an id of version 7, in milliseconds since 1970; zero for another one.
+fn made_at_ms(id: [u8; 16]) -> u64 {
+    let id = Uuid::from_bytes(id);
+    let time = id.get_timestamp().filter(|_| id.get_version_num() == 7).map(|time| time.to_unix());
+    time.map_or(0, |(seconds, nanos)| seconds.saturating_mul(1000) + u64::from(nanos) / 1_000_000)
+}
+
 fn flag(word: &str) -> Result<Flag, Error> {
     match word {
         "clean" => Ok(Flag::Clean),
@@ -417,4 +441,19 @@ fn read<T: DeserializeOwned>(row: &Row, table: Table, name: &str) -> Result<T, E
 
 fn wrong(table: Table, row: &Row, why: &dyn fmt::Display) -> Error {
     Error::Setup(format!("row {} of {table:?} can't be read: {why}", table.key_text(row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_version_7_say_when_they_were_made() {
+        let id = |text: &str| Uuid::parse_str(text).unwrap().into_bytes();
+        assert_eq!(made_at_ms(id("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")), 1_645_557_742_000);
+        assert_eq!(made_at_ms(id("017f22e2-79b1-7cc3-98c4-dc0c0c07398f")), 1_645_557_742_001);
+        // Version 1 has a time as well, and of another kind.
+        assert_eq!(made_at_ms(id("c232ab00-9414-11ec-b3c8-9f6bdeced846")), 0);
+        assert_eq!(made_at_ms(id("5df41881-3aed-3515-88a7-2f4a814cf09e")), 0);
+    }
 }

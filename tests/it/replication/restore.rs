@@ -2,11 +2,15 @@
 
 use std::ops::Range;
 
+use dats::clock::Clock;
+use dats::engine::{Engine, NewCheckpoint};
+use dats::store::Store;
 use serde_json::{Value, json};
 
 use super::equal::assert_equal;
 use super::world::{User, caught_up, copy_becomes, setup, stop, verify};
 use crate::support::client::Client;
+use crate::support::fixtures::{CACHE_BYTES, project, settings, submission};
 use crate::support::postgres;
 use crate::support::process::{Ran, Setup, run};
 
@@ -110,6 +114,36 @@ async fn goes_on_where_the_lost_one_was() {
     let copy = copy_becomes(&server, &lost, |copy| copy["status"] == "refused").await;
     assert!(copy["last_error"]["message"].as_str().unwrap().contains("has taken over the copy"), "{copy}");
     server.kill();
+}
+
+/// What is made after a restore comes after what was made before it, by its id, also
+/// where the lost service ran with a clock that was ahead: the order among own records
+/// and checkpoints is that of their ids.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_go_on_above_those_of_the_lost_store() {
+    let Some(database) = postgres::database().await else { return };
+    let lost = setup(&database.url()).flag("--accept-clock");
+    let checkpoint = {
+        let clock = Clock::new();
+        clock.step_wall(7_200 * 1_000_000);
+        let store = Store::open(&lost.data_dir(), CACHE_BYTES).unwrap();
+        let (engine, writer) = Engine::start(store, settings(), &clock).unwrap();
+        engine.submit(vec![submission("p", "made ahead")], None).await.unwrap();
+        let checkpoint = engine.create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap();
+        drop(engine);
+        writer.stop().unwrap();
+        checkpoint
+    };
+    let server = lost.start();
+    stop(server, &lost, &database).await;
+
+    let new = setup(&database.url());
+    let restored = restore(&new, &database.url());
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    let server = new.start();
+    let client = Client::new(&server.address);
+    let task = client.submit(&json!({"description": "made later", "project_id": "p"})).await;
+    assert!(task.as_str() > checkpoint.id.as_str(), "{task} was made after {}", checkpoint.id);
 }
 
 /// What came from elsewhere is in the copy, too, entry by entry.
