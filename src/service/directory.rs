@@ -115,18 +115,27 @@ pub fn restore_backup(config: &Config, from: &Path) -> anyhow::Result<RestoreRep
     }
     let cache_bytes = to_usize(config.engine.store_cache_bytes);
     let unfinished = Unfinished::new(&config.engine.data_dir)?;
-    let backup = Store::open(from, cache_bytes)?;
-    backup.copy_to(&unfinished.path)?;
+    Store::copy_files(from, &unfinished.path)?;
     let clock = Clock::new();
-    clock.resume(backup.view()?.clocks()?.last);
-    drop(backup);
-    Store::verify(&unfinished.path, cache_bytes)?;
+    let checked = complete(&unfinished.path, cache_bytes, &clock);
+    checked.with_context(|| format!("the backup in {} can't be restored", from.display()))?;
     let now = clock.now();
     let store = Store::open_as_another(&unfinished.path, cache_bytes, now)?;
     let begun = engine::begin_again(&store, engine_settings(config), now)?;
     drop(store);
     unfinished.finish()?;
     Ok(RestoreReport { restored: None, begun })
+}
+
+/// Brings a copy of a store to where the store was, and holds every page and content
+/// of it against its checksum. The clock goes on from where that of the store was.
+fn complete(copy: &Path, cache_bytes: usize, clock: &Clock) -> Result<(), store::Error> {
+    // It may be of an earlier format, and have a journal to be applied.
+    let store = Store::open(copy, cache_bytes)?;
+    clock.resume(store.view()?.clocks()?.last);
+    store.checkpoint()?;
+    drop(store);
+    Store::verify(copy, cache_bytes)
 }
 
 /// Looks at the copy in the configured database, which a data directory is to

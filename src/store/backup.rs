@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::cautious::Cautious;
 use super::changes::CommitNumber;
 use super::contents::{self, copy_files};
-use super::directory::{FILE, JOURNAL, generation, lock, make_journal, system};
+use super::directory::{FILE, JOURNAL, generation, lock, lock_unchanged, make_journal, system};
 use super::files::{copy_file, failed, sync_directory};
 use super::journal::JOURNAL_BYTES;
 use super::tables::{self, STORE_ID_KEY};
@@ -18,6 +18,34 @@ use super::{Batch, Error, Store, Trim, guarded, upgrade};
 use crate::task::Now;
 
 impl Store {
+    /// Copies the files of the store in `from`, which nobody has open, into the
+    /// directory `to`, which is there and empty. Nothing of the store is opened, and
+    /// nothing in `from` is written: the copy is to be checked. Returns how many bytes
+    /// were copied.
+    pub fn copy_files(from: &Path, to: &Path) -> Result<u64, Error> {
+        let files = system();
+        let _lock = lock_unchanged(&*files, from)?;
+        let mut bytes = 0;
+        for name in [FILE, JOURNAL] {
+            let path = from.join(name);
+            if !files.exists(&path) {
+                return Err(Error::NotAStore { path, detail: "it is missing".to_owned() });
+            }
+            bytes += copy_file(&*files, &path, &to.join(name))?;
+        }
+        // An upgrade may have died before it gave the journal its name.
+        if files.exists(&from.join(upgrade::NEW_JOURNAL)) {
+            bytes += copy_file(&*files, &from.join(upgrade::NEW_JOURNAL), &to.join(upgrade::NEW_JOURNAL))?;
+        }
+        // Where it is missing and is needed, the store is refused.
+        let contents = from.join(contents::DIRECTORY);
+        if files.is_directory(&contents) {
+            bytes += copy_files(&*files, &contents, &to.join(contents::DIRECTORY))?;
+        }
+        sync_directory(&*files, to)?;
+        Ok(bytes)
+    }
+
     /// Copies the store into the directory `to`, which is there and empty:
     /// everything that is committed, and every content. Nobody may write
     /// meanwhile. How many bytes were copied.
@@ -57,6 +85,7 @@ impl Store {
 fn renew_id(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
     let files = system();
     let _lock = lock(&*files, dir)?;
+    upgrade::remove_copies(&*files, dir)?;
     let path = dir.join(FILE);
     let backend = files.open_storage(&path).map_err(failed("open", &path))?;
     let backend = Cautious::over(backend, Arc::default());

@@ -65,13 +65,28 @@ pub(super) fn refuse_foreign(files: &dyn FileSystem, dir: &Path) -> Result<(), E
 
 pub(super) fn lock(files: &dyn FileSystem, dir: &Path) -> Result<FileLock, Error> {
     let path = dir.join(LOCK);
+    take_lock(dir, || files.lock(&path))
+}
+
+/// As [`lock`], of a directory that is not to be written to. `None` where no store was
+/// ever opened in it: then no process has it open.
+pub(super) fn lock_unchanged(files: &dyn FileSystem, dir: &Path) -> Result<Option<FileLock>, Error> {
+    let path = dir.join(LOCK);
+    match files.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed("lock", &path)(source)),
+        Ok(file) => take_lock(dir, || file.try_lock()).map(|()| Some(Box::new(file) as FileLock)),
+    }
+}
+
+fn take_lock<T>(dir: &Path, mut take: impl FnMut() -> Result<T, TryLockError>) -> Result<T, Error> {
     // A process that is just being started has its parent's open files for a
     // moment, and with them a lock that the parent has given up.
     for _ in 0..LOCK_TRIES {
-        match files.lock(&path) {
-            Ok(lock) => return Ok(lock),
+        match take() {
+            Ok(taken) => return Ok(taken),
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &dir.join(LOCK))(source)),
         }
     }
     Err(Error::InUse(dir.to_owned()))

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
@@ -20,6 +21,9 @@ use rustix::fs::{Advice, fadvise};
 
 use super::Error;
 use super::direct::DirectFile;
+
+/// The bit of a file's mode that lets its owner write.
+const OWNER_WRITES: u32 = 0o200;
 
 /// A lock on a file, which is released when this is dropped.
 pub type FileLock = Box<dyn fmt::Debug + Send + Sync>;
@@ -50,7 +54,8 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Makes a file of these bytes, in place of one that has the path.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
-    /// Copies the bytes of a file to a path, as [`Self::write`]; how many.
+    /// Copies the bytes of a file to a path, as [`Self::write`]; how many. The copy
+    /// can be written.
     fn copy(&self, from: &Path, to: &Path) -> io::Result<u64>;
 
     /// Renames a file within its directory. A file that has the new name is
@@ -128,7 +133,14 @@ impl FileSystem for SystemFiles {
     }
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<u64> {
-        fs::copy(from, to)
+        let bytes = fs::copy(from, to)?;
+        // The copy of a file that nobody may write is to be written all the same.
+        let mut permissions = fs::metadata(to)?.permissions();
+        if permissions.readonly() {
+            permissions.set_mode(permissions.mode() | OWNER_WRITES);
+            fs::set_permissions(to, permissions)?;
+        }
+        Ok(bytes)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -1,14 +1,17 @@
 //! A data directory that was copied, lost, and made again from the copy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use super::fails;
 use crate::support::client::Client;
 use crate::support::process::{Ran, Server, Setup, run};
+use crate::support::small_disk::SmallDisk;
+use crate::upgrade::unpack;
 
 const STORE_FAILED: i32 = 4;
 
@@ -111,6 +114,67 @@ async fn a_lost_directory_comes_back_as_it_was_at_the_backup() {
     // The backup is as it was.
     let third = Setup::new();
     assert_eq!(restore(&copy, &third.data_dir()).code, 0);
+}
+
+/// Every file below a directory: its bytes, and when it was written.
+fn files(dir: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let written = fs::metadata(&path).unwrap().modified().unwrap();
+            found.insert(path.clone(), (written, fs::read(path).unwrap()));
+        }
+    }
+    found
+}
+
+/// Also one of an earlier format, and one with a journal that is to be applied.
+#[test]
+fn a_restore_changes_nothing_in_the_backup() {
+    let home = Setup::new();
+    let backup = home.beside("backup");
+    fs::create_dir(&backup).unwrap();
+    for (format, file) in [(5, "format-5"), (6, "format-6")] {
+        let from = unpack(file, &backup);
+        let before = files(&from);
+        assert!(!before.contains_key(&from.join("dats.lock")), "the fixture has no lock");
+        let new = home.beside(file);
+        let restored = restore(&from, &new);
+        assert_eq!(restored.code, 0, "{}", restored.stderr);
+        let after = files(&from);
+        assert!(before.keys().eq(after.keys()), "{:?}", after.keys());
+        assert!(before == after, "a file of the backup of format {format} has changed");
+        assert_eq!(on(&new, &["verify"]).code, 0);
+        let kept = fs::read_dir(&new).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(kept.filter(|name| name.contains("format-5")).count(), 0, "copies of copies");
+        fs::remove_dir_all(&from).unwrap();
+    }
+}
+
+/// A backup may lie where nothing can be written.
+#[test]
+fn a_backup_that_can_only_be_read_is_restored() {
+    let Some(disk) = SmallDisk::mount(80, "journey::backup") else { return };
+    let from = unpack("format-6", disk.data().parent().unwrap());
+    disk.make_read_only();
+    let home = Setup::new();
+    let restored = restore(&from, &home.beside("new"));
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    assert_eq!(on(&home.beside("new"), &["verify"]).code, 0);
+}
+
+/// The files of a store that a process has open change while they are copied.
+#[test]
+fn a_directory_that_is_in_use_is_no_backup() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let refused = restore(&setup.data_dir(), &setup.beside("new"));
+    assert_eq!(refused.code, STORE_FAILED, "{}", refused.stderr);
+    assert!(!setup.beside("new").exists());
+    stop(server);
 }
 
 #[tokio::test]
