@@ -26,7 +26,7 @@ pub(super) struct Provenance {
     /// The newest step that said something of a record, took something back, or
     /// imported something.
     said_until: Seq,
-    tallies: BTreeMap<Project, Tally>,
+    tallies: BTreeMap<Project, Kept>,
     /// Projects whose records are counted otherwise than at the last commit.
     retallied: BTreeSet<Project>,
     /// What arrivals and verdicts have done to flags in this group.
@@ -42,6 +42,18 @@ pub(super) struct Tally {
     pub(super) outputs: u64,
     /// The newest of them.
     pub(super) newest: Option<(Timestamp, RecordId)>,
+}
+
+/// What is kept of a project to tell its [`Tally`].
+#[derive(Debug, Default)]
+struct Kept {
+    counts: RecordCounts,
+    outputs: u64,
+    /// The newest record that was made here: such a record never changes its time.
+    newest_own: Option<(Timestamp, RecordId)>,
+    /// The imported records by time: each can come again as an older one, or in
+    /// another project.
+    imported: BTreeSet<(Timestamp, RecordId)>,
 }
 
 impl Provenance {
@@ -68,7 +80,7 @@ impl Provenance {
     /// The records of a project in numbers.
     pub(super) fn tally(&self, project: &ProjectId) -> Tally {
         let project = self.graph.find_project(project);
-        project.and_then(|project| self.tallies.get(&project)).copied().unwrap_or_default()
+        project.and_then(|project| self.tallies.get(&project)).map(Kept::tally).unwrap_or_default()
     }
 
     /// The graph as it is in this group.
@@ -98,7 +110,7 @@ impl Provenance {
         self.graph.newest().next()
     }
 
-    fn tally_mut(&mut self, project: Project) -> &mut Tally {
+    fn tally_mut(&mut self, project: Project) -> &mut Kept {
         self.retallied.insert(project);
         self.tallies.entry(project).or_default()
     }
@@ -142,9 +154,6 @@ impl Provenance {
             // The step tells how the flag goes on from here.
             tally.counts.flag(Flag::Clean, known.map_or(Flag::Clean, |known| known.flag));
         }
-        if let Some(known) = known {
-            self.find_newest(known.project);
-        }
         self.derive(Cause::Import(record.id), format!("record {} was imported", record.id), &step);
         self.note(record.id, &step);
         Ok(Ok(step))
@@ -183,15 +192,6 @@ impl Provenance {
         let step = self.graph.judge(record, status, self.next()).map_err(unexpected)?;
         self.note(record, &step);
         Ok(step)
-    }
-
-    /// Looks for the newest record of a project anew, where it has gone.
-    fn find_newest(&mut self, project: Project) {
-        let tally = self.tallies.entry(project).or_default();
-        if tally.newest.is_none() {
-            let known = self.graph.nodes().filter_map(|node| self.graph.record(node));
-            tally.newest = known.filter(|known| known.project == project).map(|it| (it.created_at, it.id)).max();
-        }
     }
 
     fn known(&self, record: RecordId) -> Option<(Node, Known)> {
@@ -310,19 +310,28 @@ fn of_record(record: &Record, began: Began) -> lineage::Record {
     }
 }
 
-impl Tally {
-    /// A record goes elsewhere, or comes again as another one. When it was
-    /// the newest, that has to be looked for.
+impl Kept {
+    /// A record goes elsewhere, or comes again as another one.
     fn give_up(&mut self, known: &Known, outputs: u64) {
         self.counts.give_up(known.flag);
         self.outputs = self.outputs.saturating_sub(outputs);
-        self.newest = self.newest.filter(|newest| *newest != (known.created_at, known.id));
+        self.imported.remove(&(known.created_at, known.id));
     }
 
     fn add(&mut self, known: &Known, outputs: u64) {
         self.counts.add();
         self.outputs += outputs;
-        self.newest = self.newest.max(Some((known.created_at, known.id)));
+        let age = (known.created_at, known.id);
+        if known.began == Began::Elsewhere {
+            self.imported.insert(age);
+        } else {
+            self.newest_own = self.newest_own.max(Some(age));
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let newest = self.newest_own.max(self.imported.last().copied());
+        Tally { counts: self.counts, outputs: self.outputs, newest }
     }
 }
 

@@ -43,10 +43,8 @@ impl Machine {
             return Ok(false);
         }
         if action == Action::Clear {
-            let above = graph.dependencies(&[node], None);
-            let above: Vec<Known> = above.iter().filter_map(|found| graph.record(found.record)).collect();
-            for above in above.iter().filter(|above| above.flag == Flag::Tainted) {
-                if !self.is_older(above, word.at)? {
+            for above in graph.tainted_dependencies(node).into_iter().filter_map(|node| graph.record(node)) {
+                if !self.is_older(&above, word.at)? {
                     return Ok(false);
                 }
             }

@@ -168,6 +168,14 @@ impl Graph {
         causes
     }
 
+    /// The tainted records that a record depends on, nearest first. Looks only at
+    /// those that are tainted or have something tainted above them.
+    #[must_use]
+    pub fn tainted_dependencies(&self, of: Node) -> Vec<Node> {
+        let Ok(found) = self.ask().tainted_dependencies(of);
+        found
+    }
+
     /// A shortest path from a record down to one that depends on it, both
     /// included: a search from both ends. `None`: there is none of at most
     /// `limit` edges.
@@ -204,11 +212,23 @@ impl<P: Pace> Questions<'_, P> {
     /// See [`Graph::root_causes`].
     pub fn root_causes(&self, of: Node, limit: Option<u32>) -> Result<RootCauses, P::Stopped> {
         let marks = &self.graph.marks;
-        let is_on_the_way = |node| marks.passed_on(node) > 0;
-        let walk = self.walk(&[of], Direction::Outgoing, limit, is_on_the_way)?;
+        let walk = self.walk_to_taints(of, limit)?;
         let is_root = |visit: &Visit| marks.flag(visit.node) == Flag::Tainted && marks.exposure(visit.node) == 0;
         let roots = walk.visits.iter().enumerate().filter(|(_, visit)| is_root(visit)).map(|(at, _)| at).collect();
         Ok(RootCauses { walk, roots })
+    }
+
+    /// See [`Graph::tainted_dependencies`].
+    pub fn tainted_dependencies(&self, of: Node) -> Result<Vec<Node>, P::Stopped> {
+        let walk = self.walk_to_taints(of, None)?;
+        let found = walk.iter().map(|found| found.record);
+        Ok(found.filter(|node| self.graph.marks.flag(node.0) == Flag::Tainted).collect())
+    }
+
+    /// A walk up that enters only what is tainted or has something tainted above it.
+    fn walk_to_taints(&self, of: Node, limit: Option<u32>) -> Result<Walk, P::Stopped> {
+        let is_on_the_way = |node| self.graph.marks.passed_on(node) > 0;
+        self.walk(&[of], Direction::Outgoing, limit, is_on_the_way)
     }
 
     /// See [`Graph::path`].

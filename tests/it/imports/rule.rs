@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dats::engine::{Engine, Import, ImportOutcome};
+use dats::engine::{Engine, Import, ImportOutcome, NewCheckpoint};
 use dats::lineage::{Flag, Relationship};
 use dats::store::{Imported, ImportedTaint, Record, RecordInput, RecordOutput};
 use dats::task::{ArtifactId, OutputArtifact, RecordId, RecordStatus, TaskId, Timestamp};
@@ -241,4 +241,30 @@ async fn no_order_of_arrival_changes_a_flag() {
         assert_eq!(found(service.engine()), expected);
     }
     assert!(suspects > 50, "only {suspects} suspects");
+}
+
+/// Records come again as older or newer ones, and in the other project.
+#[tokio::test]
+async fn the_newest_record_of_a_project_is_known_whatever_comes_again() {
+    let mut random = Random::new(from_environment("DATS_SEED", 1));
+    let service = Service::new(settings());
+    let mut known: BTreeMap<usize, Record> = BTreeMap::new();
+    for step in 0..80 {
+        let number = random.index(6);
+        let created = i64::try_from(random.index(20)).unwrap();
+        let plain = Plain { number, created, failed: false, tainted: false, inputs: Vec::new(), outputs: vec![number] };
+        let mut record = plain.record();
+        record.project = project(["a", "b"][random.index(2)]);
+        record.imported.as_mut().unwrap().digest = Sha256::digest(format!("{step}")).into();
+        let items = Arc::new(vec![Import::Record(Box::new(record.clone()))]);
+        service.engine().import(items).await.unwrap();
+        known.insert(number, record);
+        for name in ["a", "b"] {
+            let of_project = known.values().filter(|record| record.project == project(name));
+            let newest = of_project.map(|record| (record.created_at, record.id)).max();
+            let made = service.engine().create_checkpoint(project(name), NewCheckpoint::default()).await;
+            let Ok(checkpoint) = made else { continue };
+            assert_eq!(checkpoint.last_provenance_id, newest.map(|(_, id)| id.to_string()), "{name} after step {step}");
+        }
+    }
 }

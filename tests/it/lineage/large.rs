@@ -98,6 +98,30 @@ fn questions_can_be_stopped() {
     assert_eq!(preview(Action::Clear).flags.len(), LEN);
 }
 
+/// What is tainted above is found without a look at all that is above.
+#[test]
+fn clean_dependencies_are_not_walked() {
+    const LEN: usize = 100_000;
+    let project = project(1);
+    // A chain, a tainted record beside it, and one that uses both.
+    let rows = (0..=LEN).map(|number| {
+        let inputs: Vec<usize> = match number {
+            0 | 1 => Vec::new(),
+            LEN => vec![0, LEN - 1],
+            _ => vec![number - 1],
+        };
+        restored(record(number, &project, &inputs), number)
+    });
+    let (mut graph, _) = Graph::restore(rows, seq(LEN)).unwrap();
+    graph.apply(Action::Taint, &[record_id(0)], seq(LEN + 1)).unwrap();
+    let [tainted, last] = [0, LEN].map(|number| graph.find(record_id(number)).unwrap());
+    assert_eq!(graph.dependencies(&[last], None).len(), LEN);
+    let looks = Cell::new(0);
+    let questions = graph.until(|| looks.replace(looks.get() + 1) > LEN);
+    assert_eq!(questions.tainted_dependencies(last), Ok(vec![tainted]));
+    assert!(looks.get() <= 2, "{} looks at whether to go on", looks.get());
+}
+
 /// All records are of the same moment, each out of three of any others that
 /// make no cycle, and a reader keeps the version before.
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dats::lineage::{Graph, Node, Walk};
+use dats::lineage::{Flag, Graph, Node, Walk};
 use petgraph::Direction;
 use petgraph::visit::{Bfs, IntoNeighborsDirected as _, Reversed};
 
@@ -17,6 +17,7 @@ pub(super) fn check(graph: &Graph, model: &Model, random: &mut Random) {
     check_walk(graph, model, &graph.dependencies(&[node], limit), (from, true), limit);
     check_impact(graph, model, from, limit);
     check_root_causes(graph, model, from);
+    check_tainted_dependencies(graph, from);
     check_path(graph, model, from, to, limit);
     check_as_petgraph(graph, model, from);
 }
@@ -54,6 +55,15 @@ fn check_impact(graph: &Graph, model: &Model, from: usize, limit: Option<u32>) {
     assert_eq!((impact.walk.len(), &impact.tasks), (expected.len(), &tasks.into_iter().collect()));
     let found: BTreeSet<_> = impact.projects.iter().map(|it| graph.project_id(*it).unwrap()).collect();
     assert_eq!((found.len(), found), (impact.projects.len(), projects));
+}
+
+fn check_tainted_dependencies(graph: &Graph, of: usize) {
+    let node = Model::node(graph, of);
+    let is_tainted = |node: &Node| graph.record(*node).unwrap().flag == Flag::Tainted;
+    let all: BTreeSet<Node> = graph.dependencies(&[node], None).iter().map(|found| found.record).collect();
+    let found = graph.tainted_dependencies(node);
+    let expected: BTreeSet<Node> = all.into_iter().filter(is_tainted).collect();
+    assert_eq!((found.len(), found.into_iter().collect()), (expected.len(), expected));
 }
 
 fn check_root_causes(graph: &Graph, model: &Model, of: usize) {
