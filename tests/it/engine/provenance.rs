@@ -91,6 +91,12 @@ async fn output(
     service.report(task, Report::Output(output)).await
 }
 
+/// A verdict on one of these outputs, good with so many in a hundred.
+async fn judge(service: &mut Service, unjudged: &mut Vec<(TaskId, String)>, random: &mut Random, good: u64) {
+    let (task, made) = unjudged.swap_remove(random.index(unjudged.len()));
+    service.report(task, verdict_report(&made, random.chance(good))).await;
+}
+
 type Flags = BTreeMap<RecordId, Flag>;
 
 /// The flags that differ, as the trail must tell of them.
@@ -283,23 +289,29 @@ async fn flags_and_edges_follow_the_rules_over_restarts() {
         let mut settings = settings();
         settings.max_concurrent = 1000;
         let mut service = Service::new(settings);
-        let (mut rules, mut unjudged) = (Rules::default(), Vec::new());
+        let (mut rules, mut unjudged): (Rules, Vec<(TaskId, String)>) = (Rules::default(), Vec::new());
         for step in 1..=90 {
             rules.step = step;
+            let mut restarts = random.chance(12);
             match random.below(100) {
-                0..42 => unjudged.extend(make(&mut service, &mut rules, &mut random).await),
-                42..50 => begin(&service, &mut rules, &mut random).await,
-                50..60 if !unjudged.is_empty() => {
-                    let (task, made): (TaskId, String) = unjudged.swap_remove(random.index(unjudged.len()));
-                    service.report(task, verdict_report(&made, random.chance(30))).await;
+                0..40 => unjudged.extend(make(&mut service, &mut rules, &mut random).await),
+                40..50 => {
+                    // A good verdict is a step that leaves no trace, where work begins
+                    // behind it and a restart follows.
+                    if !unjudged.is_empty() {
+                        judge(&mut service, &mut unjudged, &mut random, 80).await;
+                    }
+                    begin(&service, &mut rules, &mut random).await;
+                    restarts |= random.chance(60);
                 }
+                50..60 if !unjudged.is_empty() => judge(&mut service, &mut unjudged, &mut random, 30).await,
                 60..66 => mark(service.engine(), &mut rules, &mut random).await,
                 66..72 => roll_back(&service, &mut rules, &mut random).await,
                 72..78 => take_back(&service, &mut rules, &mut random).await,
                 _ => say(&service, &mut rules, &mut random).await,
             }
             rules.check(service.engine()).await;
-            if random.chance(12) {
+            if restarts {
                 let before = trail(service.engine()).await;
                 service = service.restart();
                 rules.check(service.engine()).await;
