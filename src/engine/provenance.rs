@@ -136,7 +136,7 @@ impl Provenance {
         let inserted = if known.is_none() { self.graph.insert(&new, seq) } else { self.graph.revise(&new, seq) };
         let step = inserted.map_err(unexpected)?;
         if let Some(edge) = step.refused.first() {
-            let down = self.graph.path(edge.dependent, edge.dependency, None).unwrap_or_default();
+            let down = self.graph.path_in_cycle(edge.dependent, edge.dependency).unwrap_or_default();
             let cycle = std::iter::once(edge.dependent).chain(down.into_iter().rev());
             let cycle = cycle.filter_map(|node| self.graph.record(node)).map(|known| known.id).collect();
             self.graph = before;

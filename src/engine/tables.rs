@@ -163,7 +163,7 @@ mod tests {
     fn a_writer_that_waits_for_a_checkpoint_learns_that_the_thread_has_ended() {
         let store =
             Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), JOURNAL_BYTES, 1 << 20).unwrap();
-        let (sender, batches) = crossbeam_channel::unbounded();
+        let (sender, batches) = crossbeam_channel::bounded(3);
         let writer = thread::spawn({
             let store = store.clone();
             move || (0..3).try_for_each(|_| durable(&store).map(|durable| sender.send(durable).unwrap()))

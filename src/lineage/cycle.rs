@@ -18,6 +18,7 @@ use petgraph::Direction;
 
 use super::graph::Graph;
 use super::link::Asked;
+use super::pace::{Pace, Questions};
 use super::pages::place;
 use super::record::Node;
 use super::rows::Input;
@@ -88,6 +89,14 @@ impl Graph {
         span.is_some_and(|span| self.depends_within(dependency, dependent, span))
     }
 
+    /// A shortest path from a record down to one that depends on it, where an edge
+    /// back would close a cycle. Looks only at records that such a cycle can have.
+    #[must_use]
+    pub fn path_in_cycle(&self, from: Node, to: Node) -> Option<Vec<Node>> {
+        let Ok(path) = self.ask().path_in_cycle(from, to);
+        path
+    }
+
     /// The edges between records that are in a cycle or below one, found in
     /// one pass over the graph: for many edges that were made unasked.
     pub(super) fn edges_in_cycles(&self) -> Vec<Asked> {
@@ -125,6 +134,19 @@ impl Graph {
                 return true;
             }
         }
+    }
+}
+
+impl<P: Pace> Questions<'_, P> {
+    /// See [`Graph::path_in_cycle`].
+    pub fn path_in_cycle(&self, from: Node, to: Node) -> Result<Option<Vec<Node>>, P::Stopped> {
+        if !self.graph.holds(from) || !self.graph.holds(to) {
+            return Ok(None);
+        }
+        let age = |node| self.graph.row(node).age();
+        // Spans are forgotten with the last backward edge: then any record may be on the way.
+        let span = self.graph.cover.around(age(from.0), age(to.0));
+        self.path_through(from, to, None, |node| span.is_none_or(|span| (span.0..=span.1).contains(&age(node))))
     }
 }
 

@@ -233,6 +233,17 @@ impl<P: Pace> Questions<'_, P> {
 
     /// See [`Graph::path`].
     pub fn path(&self, from: Node, to: Node, limit: Option<u32>) -> Result<Option<Vec<Node>>, P::Stopped> {
+        self.path_through(from, to, limit, |_| true)
+    }
+
+    /// The same among the records that are to be entered.
+    pub(super) fn path_through(
+        &self,
+        from: Node,
+        to: Node,
+        limit: Option<u32>,
+        enter: impl Fn(u32) -> bool,
+    ) -> Result<Option<Vec<Node>>, P::Stopped> {
         if !self.graph.holds(from) || !self.graph.holds(to) {
             return Ok(None);
         }
@@ -247,7 +258,7 @@ impl<P: Pace> Questions<'_, P> {
             if front.edge().is_empty() {
                 return Ok(None);
             }
-            front.advance(|_| true, &self.pace)?;
+            front.advance(&enter, &self.pace)?;
             if let Some((at, met)) = front.meets(other) {
                 let (above, below) = if down_is_smaller { (at, met) } else { (met, at) };
                 let mut path = down.walk.back_from(above);

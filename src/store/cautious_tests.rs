@@ -148,6 +148,27 @@ fn a_write_without_room_is_read_and_reaches_the_file_with_the_next_sync() {
 }
 
 #[test]
+fn what_is_kept_stays_where_the_file_is_released_again() {
+    let (disk, room) = (SmallDisk::default(), patient_room());
+    let file = on(&disk, &room);
+    file.set_len(2 * 4096).unwrap();
+    file.sync_data().unwrap();
+    disk.fill(true);
+    file.write(4096, &[1; 4096]).unwrap();
+    file.sync_data().unwrap();
+    file.release().unwrap();
+    let mut out = [0; 1];
+    file.read(4096, &mut out).unwrap();
+    assert_eq!((out, file.is_settled()), ([1], false), "what was kept was dropped");
+    // Nobody waits any more: it is not settled, and nothing is lost.
+    room.give_up();
+    assert!(is_full(&file.settle_waiting().unwrap_err()) && !file.is_settled());
+    disk.fill(false);
+    file.settle_waiting().unwrap();
+    assert_eq!((disk.content().bytes[4096], file.is_settled()), (1, true));
+}
+
+#[test]
 fn where_nobody_waits_a_sync_without_room_fails() {
     let disk = SmallDisk::default();
     let file = on(&disk, &Arc::new(Room::default()));

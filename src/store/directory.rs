@@ -75,7 +75,10 @@ pub(super) fn lock_unchanged(files: &dyn FileSystem, dir: &Path) -> Result<Optio
     match files.open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(failed("lock", &path)(source)),
-        Ok(file) => take_lock(dir, || file.try_lock()).map(|()| Some(Box::new(file) as FileLock)),
+        Ok(file) => {
+            take_lock(dir, || file.try_lock())?;
+            Ok(Some(Box::new(file)))
+        }
     }
 }
 

@@ -122,6 +122,37 @@ fn clean_dependencies_are_not_walked() {
     assert!(looks.get() <= 2, "{} looks at whether to go on", looks.get());
 }
 
+/// The path that a new edge would make a cycle of is found among the records that
+/// such a cycle can have.
+#[test]
+fn a_cycle_is_told_without_a_walk_around_it() {
+    const MANY: usize = 40_000;
+    let project = project(1);
+    // A chain in which each uses a younger one. Its begin uses many old ones, too, and
+    // below its end are as many young ones.
+    let (begin, end, below) = (MANY, MANY + 9, MANY + 10);
+    let inputs = |number: usize| -> Vec<usize> {
+        match number {
+            _ if number < begin => Vec::new(),
+            _ if number == begin => (0..begin).chain([begin + 1]).collect(),
+            _ if number < end => vec![number + 1],
+            _ if number == end => Vec::new(),
+            _ if number == below => vec![end],
+            _ => vec![below],
+        }
+    };
+    let rows = (0..2 * MANY).map(|number| restored(record(number, &project, &inputs(number)), number));
+    let (graph, _) = Graph::restore(rows, seq(2 * MANY)).unwrap();
+    let node = |number| graph.find(record_id(number)).unwrap();
+    let looks = Cell::new(0);
+    let questions = graph.until(|| looks.replace(looks.get() + 1) > MANY);
+    let expected: Vec<_> = (begin..=end).rev().map(node).collect();
+    assert_eq!(questions.path(node(end), node(begin), None).unwrap().as_ref(), Some(&expected));
+    assert!(looks.replace(0) > 5, "it does not go around the cycle");
+    assert_eq!(questions.path_in_cycle(node(end), node(begin)).unwrap(), Some(expected));
+    assert!(looks.get() < 3, "{} looks at whether to go on", looks.get());
+}
+
 /// All records are of the same moment, each out of three of any others that
 /// make no cycle, and a reader keeps the version before.
 #[test]
