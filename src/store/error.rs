@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::room::is_full;
 use crate::task::Timestamp;
@@ -139,6 +139,18 @@ impl Error {
                 matches!(&**error, redb::Error::Io(source) if is_full(source))
             }
             _ => false,
+        }
+    }
+
+    /// The error of a file that is being opened, and that nothing was written to yet:
+    /// one whose tables can't be read is not what it should be. What the system
+    /// refuses stays an error of its own.
+    pub(super) fn of_damaged(self, path: &Path) -> Self {
+        match self {
+            Self::Database(error) if !matches!(*error, redb::Error::Io(_)) => {
+                Self::NotAStore { path: path.to_owned(), detail: error.to_string() }
+            }
+            error => error,
         }
     }
 }

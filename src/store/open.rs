@@ -159,7 +159,8 @@ impl Store {
             let id = identify(&database, Some(&path))?;
             let journal = open_journal(files, &dir.join(JOURNAL), &room)?;
             let journal = Journal::open(journal, id, generation(&database)?)?;
-            refuse_lost_contents(&**files, dir, &database, &journal.1)?;
+            let refused = refuse_lost_contents(&**files, dir, &database, &journal.1);
+            refused.map_err(|error| error.of_damaged(&path))?;
             // Everything belongs together: from here on it may be written to.
             file.release().map_err(failed("open", &path))?;
             let (dir, files) = (Some(dir.to_owned()), Arc::clone(files));

@@ -243,3 +243,23 @@ async fn flipped_bytes_are_errors_or_do_no_harm() {
     println!("{refused} refused, {right} right, {wrong} found by a check of the file alone");
     assert!(refused > 0 && right > 0 && wrong > 0, "the test has lost its aim");
 }
+
+/// A bit can also change what a table says that it holds.
+#[tokio::test]
+async fn a_table_of_another_kind_is_refused_and_left_alone() {
+    const FILES: redb::TableDefinition<'_, &[u8; 32], u64> = redb::TableDefinition::new("content_files");
+    const OTHER: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("content_files");
+    let (dir, _) = filled().await;
+    let database = redb::Database::open(dir.path().join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert!(transaction.delete_table(FILES).unwrap());
+    transaction.open_table(OTHER).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let _ = fs::remove_dir_all(dir.path().join("contents"));
+    let before = fs::read(dir.path().join(FILE)).unwrap();
+    let refused = open(dir.path()).unwrap_err();
+    assert!(matches!(refused, Error::NotAStore { .. }), "{refused:?}");
+    assert!(refused.to_string().contains(FILE), "{refused}");
+    assert!(fs::read(dir.path().join(FILE)).unwrap() == before);
+}

@@ -110,11 +110,11 @@ async fn a_better_one_that_comes_later_takes_the_edge() {
 #[tokio::test]
 async fn work_that_began_before_a_start_does_not_use_what_came_after_it() {
     let mut service = Service::new(settings());
-    let (task, used) = make(&mut service, "p", "x", &[], "strict").await;
+    let (task, maker) = make(&mut service, "p", "x", &[], "strict").await;
     service.report(task, verdict_report("x", true)).await;
     let mut wanted = submission("p", "uses x");
     wanted.options.qa_profile = Some(QaProfile::new("none").unwrap());
-    let user = service.submit(wanted).await;
+    let later_task = service.submit(wanted).await;
     let lease = service.lease("small").await.unwrap().lease;
     let position = service.engine().graph().newest();
     assert_eq!(position, Seq(2), "the record and its verdict");
@@ -125,10 +125,10 @@ async fn work_that_began_before_a_start_does_not_use_what_came_after_it() {
     let Report::Output(mut output) = output_report("made of x") else { panic!("an output") };
     output.inputs_consumed = vec![artifact("x")];
     output.sender.lease = Some(lease);
-    assert_eq!(service.report(user, Report::Output(output)).await, Outcome::Applied);
-    let user = service.engine().records_of_task(user, 1).await.unwrap()[0];
-    assert_eq!(bound(&service, user, "x"), Some(used), "{used} was used, {later} came later");
-    taint(&service, used).await;
+    assert_eq!(service.report(later_task, Report::Output(output)).await, Outcome::Applied);
+    let user = service.engine().records_of_task(later_task, 1).await.unwrap()[0];
+    assert_eq!(bound(&service, user, "x"), Some(maker), "{maker} was used, {later} came later");
+    taint(&service, maker).await;
     assert_eq!((flag(&service, user), flag(&service, later)), (Flag::Suspect, Flag::Clean));
     service.restart();
 }
