@@ -39,7 +39,9 @@ fn leave_too_little(disk: &SmallDisk) {
     disk.free();
     let data = disk.data();
     let made = ["dats.redb.format-5", "dats.journal.format-5", "dats.journal.new"];
-    made.iter().for_each(|name| drop(fs::remove_file(data.join(name))));
+    for name in made {
+        let _ = fs::remove_file(data.join(name));
+    }
     let tables = fs::metadata(data.join("dats.redb")).unwrap().len();
     disk.leave(tables.next_multiple_of(4096) + 2 * JOURNAL_BYTES);
 }
