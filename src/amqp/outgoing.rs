@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::connection::{short, table};
 use super::settings::Settings;
 use crate::engine::Logged;
 use crate::events::{Envelope, routing_key};
 use crate::task::Timestamp;
-use uuid::Uuid;
 
 /// The media type of an event in structured mode.
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
