@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Client};
 use crate::support::process::{Server, Setup};
-use crate::support::strace::{faulty, works};
+use crate::support::strace::{faulty, faulty_at, works};
 
 /// Exit code for a store that failed.
 const STORE_FAILED: i32 = 4;
@@ -205,4 +205,24 @@ async fn a_write_that_finds_no_room_is_made_again() {
     }
     println!("pwrite64 ENOSPC: {hits} places hit");
     assert!(hits >= 3, "only {hits} writes were hit: the test proves nothing");
+}
+
+/// A file system that takes a write past the cache only until it is made: the journal goes
+/// on through the cache, and nothing is refused or lost.
+#[tokio::test]
+async fn a_journal_that_can_not_pass_the_cache_by_goes_through_it() {
+    if !works() {
+        return;
+    }
+    let setup = Setup::new();
+    setup.start().kill();
+    let mut ledger = Ledger::default();
+    let mut server = faulty_at(&setup, "dats.journal", "pwrite64:error=EINVAL:when=1").start();
+    ledger.work(&Client::new(&server.address)).await;
+    assert!(server.is_running() && ledger.refused.is_empty(), "{ledger:?}: {}", setup.log());
+    assert_eq!((ledger.submitted.len(), ledger.events.len()), (8, 4));
+    server.kill();
+    assert!(std::fs::read_to_string(setup.beside("strace")).unwrap().contains("INJECTED"));
+    let server = setup.start();
+    ledger.check(&Client::new(&server.address), "without writes past the cache").await;
 }

@@ -7,6 +7,15 @@ use super::process::Setup;
 
 /// Runs a server whose system calls fail as `injected` says.
 pub(crate) fn faulty(setup: &Setup, injected: &str) -> Setup {
+    faulty_with(setup, injected, &[])
+}
+
+/// As [`faulty`], of the calls for one file of the data directory.
+pub(crate) fn faulty_at(setup: &Setup, file: &str, injected: &str) -> Setup {
+    faulty_with(setup, injected, &["-P", setup.data_dir().join(file).to_str().unwrap()])
+}
+
+fn faulty_with(setup: &Setup, injected: &str, more: &[&str]) -> Setup {
     let calls = injected.split_once(':').unwrap().0;
     let log = setup.beside("strace");
     let wrapper = [
@@ -20,7 +29,7 @@ pub(crate) fn faulty(setup: &Setup, injected: &str) -> Setup {
         "-e",
         &format!("inject={injected}"),
     ];
-    setup.clone().under(&wrapper)
+    setup.clone().under(&[&wrapper[..], more].concat())
 }
 
 /// Makes system calls of a running process fail until it is dropped.
