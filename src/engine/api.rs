@@ -1,9 +1,15 @@
 //! What the engine is asked and what it answers: the types of its handle.
 
+mod publication;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+pub(super) use publication::{
+    ChangedAnswer, PauseChange, ProjectChange, ProjectFigures, Publication, TaskEnd, Totals, Version,
+};
 
 use super::cascade::Subject;
 use super::readers::Behind;
@@ -315,13 +321,13 @@ pub struct ProjectStatus {
 
 /// What waits, as it is looked at now and then.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     /// Since when the oldest task waits to be routed.
-    pub(super) oldest_analyzing: Option<Moment>,
+    pub(crate) oldest_analyzing: Option<Moment>,
     /// Since when the oldest task waits for a slot.
-    pub(super) oldest_queued: Option<Moment>,
+    pub(crate) oldest_queued: Option<Moment>,
     /// What the readers of the log have not taken.
-    pub(super) readers: Vec<Behind>,
+    pub(crate) readers: Vec<Behind>,
 }
 
 /// A task that somebody is to ask about.

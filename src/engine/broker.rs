@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::api::{Error, Logged};
+use super::api::{Error, Logged, PauseChange};
 use super::command::Command;
 use super::handle::Engine;
 use super::machine::Machine;
 use super::outgoing;
-use super::pause::Changed;
 use super::settings::RequireConsumer;
 use super::supply::Counted;
 use crate::store::{self, TierPause};
@@ -211,7 +210,7 @@ impl Machine {
         let is_held = self.lines.supply(tier).is_held();
         if is_held != was_held {
             tracing::info!(%tier, is_held, "the work queue of a tier has lost its consumers, or has some again");
-            self.group.pauses.push(Changed::Supply(tier.clone(), is_held));
+            self.group.pauses.push(PauseChange::Consumers { tier: tier.clone(), are_missing: is_held });
         }
     }
 

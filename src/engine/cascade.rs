@@ -119,7 +119,7 @@ impl Engine {
     /// The running tasks that were given an artifact of any of these records.
     pub async fn running_users(&self, graph: Arc<Graph>, records: Vec<Node>) -> Result<Vec<TaskId>, Error> {
         self.read(move |side| {
-            let given = side.given.ids();
+            let given = side.shared.given.ids();
             users::running_users_in(&side.store.view()?, &given, &graph, &records)
         })
         .await

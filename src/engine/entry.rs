@@ -83,7 +83,7 @@ impl Machine {
         for (_, id) in &timed {
             let known = self.open.get(*id)?.filter(|_| !self.changed.contains_key(id));
             let Some((task, _)) = known.filter(|(task, _)| shows_moment(task)) else { continue };
-            if let Some(fixed) = self.hot.fixed(*id) {
+            if let Some(fixed) = self.shared.hot.fixed(*id) {
                 self.group.warmed.push((*id, answer::compact(&task, &fixed, now)));
             }
         }
@@ -120,11 +120,11 @@ impl Machine {
     pub(super) fn keep_given_inputs(&mut self, task: &Task, may_name_inputs: bool) {
         let given = may_name_inputs || !task.inputs.is_empty() || task.has_findings;
         if given && task.open_attempt().is_some() {
-            if self.given.insert(task.id) {
+            if self.shared.given.insert(task.id) {
                 self.begun.push(self.version.next(), task.id);
             }
         } else {
-            self.given.remove(task.id);
+            self.shared.given.remove(task.id);
         }
     }
 
@@ -170,7 +170,7 @@ impl Machine {
     /// The task of an entry, with the fixed part of its answer.
     pub(super) fn with_fixed(&self, entry: Entry) -> Stored<(Task, Known, bool)> {
         let Entry { task, fixed, may_name_inputs } = entry;
-        let in_memory = if matches!(fixed, Known::Hot) { self.hot.fixed(task.id) } else { None };
+        let in_memory = if matches!(fixed, Known::Hot) { self.shared.hot.fixed(task.id) } else { None };
         match (fixed, in_memory) {
             (_, Some(fixed)) => Ok((task, Known::Small(fixed), may_name_inputs)),
             (Known::No | Known::Hot, None) => {
@@ -187,7 +187,7 @@ impl Machine {
         let Some(task) = task else { return Ok(None) };
         let fixed = match self.changed.get(&id).map(|entry| &entry.fixed) {
             Some(Known::Small(fixed)) => Some(fixed.clone()),
-            Some(Known::Hot) => self.hot.fixed(id),
+            Some(Known::Hot) => self.shared.hot.fixed(id),
             Some(Known::No | Known::Large) | None => None,
         };
         if let Some(fixed) = fixed {

@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::answer::Compact;
-use super::api::{Backlog, Queue};
-use super::hot::IdHash;
-use super::pause::Changed;
-use super::shown::{ProjectChange, Touched};
-use crate::lineage::{Graph, Relationship, Statement};
+use super::api::{Backlog, PauseChange, TaskEnd};
+use super::shared::IdHash;
+use crate::lineage::{Relationship, Statement};
 use crate::store::{self, Batch, Checkpoint, ContentFile, Recent, Record, RecordInput, RecordOutput};
 use crate::task::{
     ArtifactId, CheckpointId, Content, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
@@ -22,6 +20,15 @@ pub(super) struct InStore<'a> {
     pub(super) store: &'a store::Store,
     /// The rows that its tables do not have yet.
     pub(super) recent: &'a Recent,
+}
+
+/// What happens to a project in a group, beside what is counted of its tasks.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// The project itself is new or has changed.
+    pub(super) is_changed: bool,
+    /// Tasks of the project that ended.
+    pub(super) ends: Vec<TaskEnd>,
 }
 
 /// What one group of commands changes.
@@ -56,37 +63,11 @@ pub(super) struct Group {
     /// The contents of the event under way that are in files.
     pub(super) files: Vec<Arc<ContentFile>>,
     /// What was paused or resumed.
-    pub(super) pauses: Vec<Changed>,
+    pub(super) pauses: Vec<PauseChange>,
     /// What has become of projects beside their counters.
     pub(super) projects: BTreeMap<ProjectId, Touched>,
     /// What waits, when it was time to look at it.
     pub(super) backlog: Option<Backlog>,
-}
-
-/// What the read side learns once the group is committed.
-#[derive(Debug, Default)]
-pub(super) struct Publication {
-    /// New answers; `None`: to be read from the store.
-    pub(super) answers: Vec<(TaskId, bool, Option<Compact>)>,
-    /// Tasks that are gone.
-    pub(super) removed: Vec<TaskId>,
-    /// What was paused or resumed.
-    pub(super) pauses: Vec<Changed>,
-    /// What waits, when it was time to look at it.
-    pub(super) backlog: Option<Backlog>,
-    /// Projects that something has happened in.
-    pub(super) projects: Vec<ProjectChange>,
-    /// The work queues that something has happened in.
-    pub(super) queues: Vec<Queue>,
-    /// The provenance graph, when it has changed.
-    pub(super) graph: Option<Graph>,
-}
-
-impl Publication {
-    /// Whether it changes what readers see, although nothing was written.
-    pub(super) const fn is_seen(&self) -> bool {
-        !(self.answers.is_empty() && self.backlog.is_none() && self.pauses.is_empty() && self.queues.is_empty())
-    }
 }
 
 impl Group {

@@ -19,6 +19,7 @@ use super::machine::Machine;
 use super::queue::{self, CommandSender};
 use super::read::ReadSide;
 use super::settings::Settings;
+use super::shared::Shared;
 use super::signals::Changed;
 use super::tree::TreeNode;
 use super::unclaimed::Unclaimed;
@@ -82,18 +83,21 @@ impl Engine {
     /// Recovers the state of the store and starts the writer.
     pub fn start(store: Store, settings: Settings, clock: &Clock) -> Result<(Self, WriterThread), store::Error> {
         store.room().keep(settings.min_free_mib.saturating_mul(MIB));
-        let recovered = store.recover()?;
+        let mut recovered = store.recover()?;
         if recovered.clocks.last != Now::default() {
             clock.resume(recovered.clocks.last);
         }
         let settings = Arc::new(settings);
         let store_id = store.id();
-        let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered)?;
+        let shared = Shared::new(settings.hot_bytes);
+        let recent_ends = std::mem::take(&mut recovered.recent_ends);
+        let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered, shared.clone())?;
         machine.register_readers(clock.now())?;
         machine.change_bus(clock.now())?;
-        machine.show_all();
+        let first = machine.first_publication(recent_ends)?;
+        let readers = machine.readers.clone();
         let room = Arc::clone(store.room());
-        let read = Arc::new(ReadSide::new(store, &machine, clock.clone())?);
+        let read = Arc::new(ReadSide::new(store, shared, first, readers, clock.clone())?);
         let (commands, queue) = queue::lanes(settings.queue_capacity);
         let writer = Writer::new(machine, queue, read.clone(), clock.clone())?;
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };

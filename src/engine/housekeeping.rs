@@ -9,6 +9,7 @@ use super::api::Backlog;
 use super::machine::Machine;
 use super::memory::Outdated;
 use super::settings::Settings;
+use super::shared::Shared;
 use crate::store::{self, CommitNumber, Store, Trim};
 use crate::task::{Moment, Now, Phase, ProjectId, Status, TaskId};
 
@@ -151,7 +152,8 @@ impl Removed {
 /// ended before `before`; how many.
 pub fn prune(store: &Store, settings: Settings, before: Moment, now: Now) -> Result<u64, store::Error> {
     let recovered = store.recover()?;
-    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), recovered)?;
+    let shared = Shared::new(settings.hot_bytes);
+    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), recovered, shared)?;
     let mut removed = 0;
     loop {
         let count = machine.remove_ended_before(before, ROUND)?;

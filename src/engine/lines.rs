@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::routing::RoutingLine;
 use super::settings::Settings;
-use super::sharded::ShardedMap;
+use super::shared::ShardedMap;
 use super::supply::Supply;
 use crate::store::TierPause;
 use crate::task::{

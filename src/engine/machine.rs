@@ -12,25 +12,23 @@ use std::sync::Arc;
 use uuid::{ContextV7, Uuid};
 
 use super::answer::{self, Fixed};
-use super::api::Refusal;
+use super::api::{ChangedAnswer, Publication, Refusal, TaskEnd, Totals, Version};
 use super::attempts;
 use super::checkpoint::Automatic;
 use super::dead_letters::Letters;
 use super::entry::{Entry, Known};
 use super::figures::Estimates;
-use super::group::{Group, InStore, Publication};
-use super::hot::{HotTasks, IdHash};
+use super::group::{Group, InStore};
 use super::housekeeping::Removed;
 use super::incoming::Original;
 use super::lines::Lines;
 use super::memory::{Keys, ProjectState, Taken};
 use super::open::{OpenTasks, Submitted, enter_decoded};
 use super::parking::Parking;
-use super::plan::{Begun, Version};
+use super::plan::Begun;
 use super::provenance::Provenance;
 use super::settings::Settings;
-use super::shown::Shown;
-use super::users::Given;
+use super::shared::{IdHash, Shared};
 use crate::planted::{self, Fault};
 use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recent, Recovered, Standing, Store};
 use crate::task::{
@@ -49,9 +47,7 @@ pub(super) struct Machine {
     pub(super) open: OpenTasks,
     /// Tasks that this group has changed.
     pub(super) changed: HashMap<TaskId, Entry, IdHash>,
-    /// Tasks with an open attempt that were or may have been given artifacts, as of the last commit.
-    pub(super) given: Arc<Given>,
-    /// Those of them that began lately.
+    /// Tasks of `shared.given` that began lately.
     pub(super) begun: Begun,
     /// The group that has ended last.
     pub(super) version: Version,
@@ -59,10 +55,8 @@ pub(super) struct Machine {
     pub(super) checkpoints_changed: Version,
     /// Verdicts that wait for their outputs, which the tasks of `open` lack.
     pub(super) parking: Parking,
-    /// The answers that the read side has in memory.
-    pub(super) hot: Arc<HotTasks>,
-    /// What the read side shows of projects and work queues.
-    pub(super) shown: Arc<Shown>,
+    /// The maps that the read side reads.
+    pub(super) shared: Shared,
     pub(super) lines: Lines,
     pub(super) projects: BTreeMap<ProjectId, ProjectState>,
     pub(super) taken: Taken,
@@ -119,20 +113,23 @@ type Stored<T> = Result<T, store::Error>;
 
 impl Machine {
     /// The state at the last commit.
-    pub(super) fn recovered(settings: Arc<Settings>, store: Store, recovered: Recovered) -> Stored<Self> {
+    pub(super) fn recovered(
+        settings: Arc<Settings>,
+        store: Store,
+        recovered: Recovered,
+        shared: Shared,
+    ) -> Stored<Self> {
         let mut machine = Self {
             lines: Lines::new(&settings),
             store,
             recent: Recent::default(),
             open: OpenTasks::default(),
             changed: HashMap::default(),
-            given: Arc::default(),
             begun: Begun::default(),
             version: Version::default(),
             checkpoints_changed: Version::default(),
             parking: Parking::default(),
-            hot: Arc::new(HotTasks::new(settings.hot_bytes)),
-            shown: Arc::default(),
+            shared,
             projects: BTreeMap::new(),
             taken: Taken::recovered(recovered.taken_events),
             keys: Keys::default(),
@@ -178,9 +175,6 @@ impl Machine {
             machine.lines.set_tier_pause(&tier, pause);
         }
         machine.recover_projects(recovered.projects, recovered.counters);
-        for (at, status, project) in recovered.recent_ends {
-            machine.shown.add_end(&project, at, status);
-        }
         for (task, parked) in recovered.parked {
             machine.parking.set(task, parked);
         }
@@ -323,7 +317,12 @@ impl Machine {
         let status = task.status();
         if let Some(end) = End::of(task).filter(|_| old.is_none_or(|old| !old.status().is_terminal())) {
             self.ended.push(Ended { task: task.id, parent: task.parent, end });
-            self.group.projects.entry(task.project.clone()).or_default().ends.push((now.observed, status));
+            self.group
+                .projects
+                .entry(task.project.clone())
+                .or_default()
+                .ends
+                .push(TaskEnd { at: now.observed, status });
             if status == Status::Completed {
                 self.automatic.completed(&task.project, now.observed);
             }
@@ -435,7 +434,8 @@ impl Machine {
     pub(super) fn finish(&mut self, now: Now) -> Stored<(Batch, Publication)> {
         self.make_automatic_checkpoints(now)?;
         let mut group = std::mem::take(&mut self.group);
-        let warmed = group.warmed.into_iter().map(|(id, answer)| (id, false, Some(answer)));
+        let warmed = group.warmed.into_iter();
+        let warmed = warmed.map(|(task, answer)| ChangedAnswer { task, has_ended: false, answer: Some(answer) });
         let mut publication = Publication {
             answers: warmed.collect(),
             removed: group.removed,
@@ -444,6 +444,7 @@ impl Machine {
             projects: self.shown_projects(std::mem::take(&mut group.projects), &group.counted),
             queues: self.shown_queues(),
             graph: self.provenance.finish(&mut group.batch, self.store.id(), now)?,
+            ..self.publication()
         };
         for (id, before) in group.touched {
             let Some(mut entry) = self.changed.remove(&id) else { continue };
@@ -454,7 +455,7 @@ impl Machine {
                 Known::Small(fixed) => Some(answer::compact(&task, fixed, now)),
                 Known::No | Known::Hot | Known::Large => None,
             };
-            publication.answers.push((id, ended, compact));
+            publication.answers.push(ChangedAnswer { task: id, has_ended: ended, answer: compact });
             self.keep_given_inputs(&task, may_name_inputs);
             if ended {
                 self.open.remove(id);
@@ -490,6 +491,25 @@ impl Machine {
         }
         group.batch.keep_ids_until(self.ids_until_ms.get());
         self.version = self.version.next();
+        publication.version = self.version;
         Ok((group.batch, publication))
+    }
+
+    /// A publication of the newest group with its totals alone.
+    pub(super) fn publication(&self) -> Publication {
+        Publication {
+            version: self.version,
+            head: self.head,
+            has_routing_work: self.lines.routing.has_next(),
+            totals: Totals {
+                tail: self.tail,
+                counters: self.totals,
+                projects: self.live_projects,
+                paused_projects: u64::try_from(self.lines.paused_projects().len()).unwrap_or(u64::MAX),
+                dead_letters: self.dead_letters.counts(),
+                estimates: self.estimates,
+            },
+            ..Publication::default()
+        }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::api::IdempotencyKey;
-use super::plan::Version;
-use super::sharded::{ChunkedQueue, ShardedMap};
+use super::api::Version;
+use super::shared::{ChunkedQueue, ShardedMap};
 use crate::planted::{self, Fault};
 use crate::store::{Counters, Project, TakenEvents};
 use crate::task::{EventHash, Moment, Seq, Status};

@@ -25,7 +25,6 @@ mod families;
 mod figures;
 mod group;
 mod handle;
-mod hot;
 mod housekeeping;
 #[cfg(test)]
 mod housekeeping_tests;
@@ -58,7 +57,7 @@ mod room;
 mod routing;
 mod runs;
 mod settings;
-mod sharded;
+mod shared;
 mod shown;
 mod signals;
 mod statements;

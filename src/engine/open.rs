@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::hot::IdHash;
-use super::sharded::ShardedMap;
+use super::shared::IdHash;
+use super::shared::ShardedMap;
 use crate::store::{self, OpenRow};
 use crate::task::{Task, TaskId};
 

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::hot::IdHash;
 use super::machine::Machine;
+use super::shared::IdHash;
 use crate::store;
 use crate::task::{self, Moment, Now, Parked, TaskId};
 

@@ -4,23 +4,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::answer::Compact;
-use super::api::{Hold, Queue, Refusal};
-use super::lines::Lines;
+use super::api::{Hold, PauseChange, Queue, Refusal};
 use super::machine::Machine;
 use super::project;
 use crate::store::{self, Project, TierPause};
 use crate::task::{Now, Phase, ProjectId, Tier};
 
 type Stored<T> = Result<T, store::Error>;
-
-/// Something that was paused (`true`) or resumed.
-#[derive(Debug)]
-pub(super) enum Changed {
-    Project(ProjectId, bool),
-    Tier(Tier, bool),
-    /// The work queue of a tier has lost its consumers (`true`), or has some.
-    Supply(Tier, bool),
-}
 
 impl Machine {
     /// Pauses a project or resumes it; where that is so already, nothing
@@ -59,7 +49,7 @@ impl Machine {
         }
         self.group.batch.put_tier_pause(tier, row)?;
         self.lines.set_tier_pause(tier, row);
-        self.group.pauses.push(Changed::Tier(tier.clone(), pause));
+        self.group.pauses.push(PauseChange::Tier { tier: tier.clone(), is_paused: pause });
         let ready = self.lines.ready.get(tier);
         Ok(ready
             .map(|ready| project::queue(&self.lines, tier, ready))
@@ -69,7 +59,7 @@ impl Machine {
 
 /// What is paused, for readers. Names are kept as the answers have them: as
 /// JSON text.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pauses {
     /// How many there are in all: with none, a read asks for nothing more.
     count: AtomicUsize,
@@ -80,29 +70,12 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    /// As they are at a start.
-    pub(super) fn of(lines: &Lines) -> Self {
-        let pauses = Self {
-            count: AtomicUsize::new(0),
-            projects: papaya::HashSet::new(),
-            tiers: papaya::HashSet::new(),
-            unattended: papaya::HashSet::new(),
-        };
-        for project in lines.paused_projects() {
-            pauses.change(&Changed::Project(project.clone(), true));
-        }
-        for (tier, _) in lines.ready.iter().filter(|(_, ready)| ready.is_paused()) {
-            pauses.change(&Changed::Tier(tier.clone(), true));
-        }
-        pauses
-    }
-
-    /// Called by one thread, after the commit.
-    pub(super) fn change(&self, changed: &Changed) {
-        let (set, name, paused) = match changed {
-            Changed::Project(project, paused) => (&self.projects, project.as_str(), *paused),
-            Changed::Tier(tier, paused) => (&self.tiers, tier.as_str(), *paused),
-            Changed::Supply(tier, is_held) => (&self.unattended, tier.as_str(), *is_held),
+    /// Applies a change, after its commit. Only one thread may call it.
+    pub(super) fn change(&self, change: &PauseChange) {
+        let (set, name, paused) = match change {
+            PauseChange::Project { project, is_paused } => (&self.projects, project.as_str(), *is_paused),
+            PauseChange::Tier { tier, is_paused } => (&self.tiers, tier.as_str(), *is_paused),
+            PauseChange::Consumers { tier, are_missing } => (&self.unattended, tier.as_str(), *are_missing),
         };
         // Text always has a JSON form.
         let name = serde_json::to_vec(name).unwrap_or_default();

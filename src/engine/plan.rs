@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::{self as engine, Refusal};
+use super::api::{self as engine, Refusal, Version};
 use super::command::{Command, Reply};
 use super::contents::Prepared;
 use super::handle::Engine;
@@ -41,18 +41,6 @@ const REMEMBERED: usize = 16_384;
 
 type Stored<T> = Result<T, store::Error>;
 
-/// Counts the groups of the writer since the start. What has the version of a
-/// group is changed by it, or by one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Version(pub(super) u64);
-
-impl Version {
-    /// That of the next group.
-    pub(super) const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
 /// What a plan is made from. The graph is of this version or a later one, and the
 /// view of the graph's commit or a later one, so nothing that the version counts
 /// is missing in either.
@@ -71,7 +59,7 @@ impl ReadSide {
         // In this order: see [`Snapshot`].
         let version = self.version();
         let graph = self.graph();
-        let given = self.given.ids();
+        let given = self.shared.given.ids();
         Ok(Snapshot { version, graph, view: self.store.view()?, given })
     }
 }
@@ -83,7 +71,7 @@ impl Machine {
             version: self.version,
             graph: Arc::new(self.provenance.graph().clone()),
             view: self.store.view()?,
-            given: self.given.ids(),
+            given: self.shared.given.ids(),
         })
     }
 }

@@ -19,6 +19,7 @@ use super::reading::on_reading_thread;
 use super::rollback::RollbackRequest;
 use super::rollback_plan::RollbackPlan;
 use super::settings::{CheckpointRules, Settings};
+use super::shared::Shared;
 use super::taint::CascadePlan;
 use super::undo::UndoRequest;
 use super::undo_plan::UndoPlan;
@@ -76,7 +77,8 @@ impl World {
     pub(super) fn new() -> Self {
         let store = store();
         let recovered = store.recover().unwrap();
-        let machine = Machine::recovered(Arc::new(settings(Bus::Embedded)), store, recovered).unwrap();
+        let shared = Shared::new(1 << 20);
+        let machine = Machine::recovered(Arc::new(settings(Bus::Embedded)), store, recovered, shared).unwrap();
         Self { machine, now: Now::aligned(Timestamp::from_micros(1_795_000_000_000_000)), events: 0 }
     }
 

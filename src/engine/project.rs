@@ -1,14 +1,16 @@
 //! Projects: made, changed, deleted, and what goes on in them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::api::{NewProject, ProjectPatch, Queue, Refusal};
+use super::api::{
+    NewProject, PauseChange, ProjectChange, ProjectFigures, ProjectPatch, Publication, Queue, Refusal, TaskEnd, Version,
+};
+use super::group::Touched;
 use super::lines::{Lines, Ready};
 use super::machine::Machine;
 use super::memory::ProjectState;
-use super::plan::Version;
 use crate::store::{self, Counters, Project};
-use crate::task::{Now, ProjectId, Tier};
+use crate::task::{Moment, Now, ProjectId, Status, Tier};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -126,6 +128,59 @@ impl Machine {
         if let Some(state) = self.projects.get_mut(project) {
             state.changed = version;
         }
+    }
+}
+
+impl Machine {
+    /// The projects that something has happened in, as this group leaves them.
+    pub(super) fn shown_projects(
+        &mut self,
+        mut touched: BTreeMap<ProjectId, Touched>,
+        counted: &HashSet<ProjectId>,
+    ) -> Vec<ProjectChange> {
+        for project in self.provenance.take_retallied().into_iter().chain(counted.iter().cloned()) {
+            touched.entry(project).or_default();
+        }
+        touched.into_iter().filter_map(|(id, touched)| self.shown_project(id, touched)).collect()
+    }
+
+    fn shown_project(&self, id: ProjectId, touched: Touched) -> Option<ProjectChange> {
+        let state = self.projects.get(&id)?;
+        let (slots_in_use, limit) = self.lines.admission.slots(&id);
+        let records = self.provenance.tally(&id).counts;
+        let figures = ProjectFigures { counters: state.counters, slots_in_use, limit, records };
+        let project = touched.is_changed.then(|| state.project.clone());
+        Some(ProjectChange { id, project, figures, ends: touched.ends })
+    }
+
+    /// The work queues that something has happened in.
+    pub(super) fn shown_queues(&mut self) -> Vec<Queue> {
+        let touched = std::mem::take(&mut self.lines.touched);
+        let known = touched.iter().filter_map(|tier| Some((tier, self.lines.ready.get(tier)?)));
+        known.map(|(tier, ready)| queue(&self.lines, tier, ready)).collect()
+    }
+
+    /// What the read side begins with: everything that a commit would publish, of the
+    /// whole state. `recent_ends` are the tasks that ended within the last day.
+    pub(super) fn first_publication(&mut self, recent_ends: Vec<(Moment, Status, ProjectId)>) -> Stored<Publication> {
+        let all = self.projects.keys().cloned().map(|id| (id, Touched { is_changed: true, ends: Vec::new() }));
+        let mut touched: BTreeMap<_, _> = all.collect();
+        for (at, status, project) in recent_ends {
+            touched.entry(project).or_default().ends.push(TaskEnd { at, status });
+        }
+        self.lines.touched.extend(self.lines.ready.keys().cloned());
+        let projects = self.lines.paused_projects().iter();
+        let projects = projects.map(|project| PauseChange::Project { project: project.clone(), is_paused: true });
+        let tiers = self.lines.ready.iter().filter(|(_, ready)| ready.is_paused());
+        let tiers = tiers.map(|(tier, _)| PauseChange::Tier { tier: tier.clone(), is_paused: true });
+        Ok(Publication {
+            pauses: projects.chain(tiers).collect(),
+            backlog: Some(self.backlog()?),
+            projects: self.shown_projects(touched, &HashSet::new()),
+            queues: self.shown_queues(),
+            graph: Some(self.provenance.graph().clone()),
+            ..self.publication()
+        })
     }
 }
 

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use uuid::Uuid;
 
 use super::cascade::Subject;
-use super::hot::IdHash;
 use super::import::IMPORT_CASCADE;
 use super::plan::{FlagCounts, PlannedStep};
 use super::records::RecordCounts;
+use super::shared::IdHash;
 use crate::lineage::{self, Action, Began, Edge, Error, Fact, Flag, Graph, Known, Node, Project, Step};
 use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput};
 use crate::task::{ArtifactId, Now, Output, ProjectId, RecordId, RecordStatus, Seq, Timestamp};

@@ -1,5 +1,6 @@
 //! The read side: what readers use without ever waiting for the writer.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
@@ -9,21 +10,17 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::answer::{self, Fixed};
-use super::api::{Answer, Backlog};
+use super::api::{Answer, Backlog, ChangedAnswer, Publication, Totals, Version};
 use super::figures::Figures;
-use super::group::Publication;
-use super::hot::HotTasks;
-use super::machine::Machine;
 use super::pause::Pauses;
-use super::plan::Version;
 use super::progress::Progress;
 use super::readers::Places;
+use super::shared::Shared;
 use super::shown::Shown;
 use super::signals::Signals;
-use super::users::Given;
 use crate::clock::Clock;
 use crate::lineage::Graph;
-use crate::store::{self, StatusView, Store, View, guarded};
+use crate::store::{self, Place, StatusView, Store, View, guarded};
 use crate::task::{Moment, Now, Seq, TaskId};
 
 const MIB: u64 = 1024 * 1024;
@@ -39,17 +36,16 @@ fn micros(duration: Duration) -> u64 {
 pub(super) struct ReadSide {
     pub(super) store: Store,
     clock: Clock,
-    pub(super) hot: Arc<HotTasks>,
+    /// The maps that the writer changes.
+    pub(super) shared: Shared,
     /// Where answers come from that are not in memory: opened for the first
     /// one after a commit, and open until the next commit.
     cold: ArcSwap<OnceLock<StatusView>>,
     pub(super) signals: Arc<Signals>,
     pauses: Pauses,
     graph: ArcSwap<Graph>,
-    /// Tasks that may have been given artifacts and are being worked on.
-    pub(super) given: Arc<Given>,
     /// Projects and work queues.
-    pub(super) shown: Arc<Shown>,
+    pub(super) shown: Shown,
     /// The group of the writer that was published last.
     version: AtomicU64,
     head: watch::Sender<Seq>,
@@ -79,8 +75,16 @@ pub(super) struct ReadSide {
 }
 
 impl ReadSide {
-    pub(super) fn new(store: Store, machine: &Machine, clock: Clock) -> Result<Self, store::Error> {
-        let (head, _) = watch::channel(machine.head);
+    /// Shows the state of a start: `first` has all of it, and `readers` are the places of
+    /// the readers of the log.
+    pub(super) fn new(
+        store: Store,
+        shared: Shared,
+        first: Publication,
+        readers: BTreeMap<String, Place>,
+        clock: Clock,
+    ) -> Result<Self, store::Error> {
+        let (head, _) = watch::channel(first.head);
         let (routing, _) = watch::channel(0);
         let view = store.view()?;
         let published = AtomicU64::new(view.commit_number()?.0);
@@ -89,15 +93,14 @@ impl ReadSide {
             cold: ArcSwap::default(),
             store,
             clock,
-            hot: machine.hot.clone(),
+            shared,
             signals: Signals::new(),
-            pauses: Pauses::of(&machine.lines),
-            graph: ArcSwap::from_pointee(machine.provenance.graph().clone()),
-            given: machine.given.clone(),
-            shown: machine.shown.clone(),
-            version: AtomicU64::new(machine.version.0),
+            pauses: Pauses::default(),
+            graph: ArcSwap::default(),
+            shown: Shown::default(),
+            version: AtomicU64::new(0),
             head,
-            places: Places::new(machine.readers.clone()),
+            places: Places::new(readers),
             routing,
             figures: Mutex::default(),
             commands: AtomicU64::new(0),
@@ -113,23 +116,23 @@ impl ReadSide {
             halted: AtomicBool::new(false),
             progress: Arc::default(),
         };
-        read.note_state(machine, [0; 4], false);
-        read.note_backlog(machine.backlog()?);
+        read.publish(first, [0; 4], false);
         Ok(read)
     }
 
-    /// Shows what a committed group has changed, and wakes who waits for it.
-    pub(super) fn publish(&self, publication: Publication, machine: &Machine, events: [u64; 4], wrote: bool) {
+    /// Shows what a committed group has changed, and wakes those who wait for it.
+    pub(super) fn publish(&self, publication: Publication, events: [u64; 4], wrote: bool) {
         if wrote {
             // First of all: an answer that leaves memory must be found there.
             self.cold.store(Arc::default());
         }
+        let hot = &self.shared.hot;
         let mut changed = Vec::with_capacity(publication.answers.len());
-        for (task, ended, compact) in publication.answers {
-            match compact {
-                Some(compact) if ended => self.hot.put_finished(task, compact),
-                Some(compact) => self.hot.put_open(task, compact),
-                None => self.hot.remove(task),
+        for ChangedAnswer { task, has_ended, answer } in publication.answers {
+            match answer {
+                Some(answer) if has_ended => hot.put_finished(task, answer),
+                Some(answer) => hot.put_open(task, answer),
+                None => hot.remove(task),
             }
             changed.push(task);
         }
@@ -137,9 +140,9 @@ impl ReadSide {
             self.removals.fetch_add(1, Ordering::AcqRel);
         }
         for task in publication.removed {
-            self.hot.remove(task);
+            hot.remove(task);
         }
-        self.note_state(machine, events, wrote);
+        self.note_totals(publication.head, &publication.totals, events, wrote);
         if let Some(backlog) = publication.backlog {
             self.note_backlog(backlog);
         }
@@ -148,7 +151,7 @@ impl ReadSide {
             self.graph.store(Arc::new(graph));
         }
         // Whoever sees it sees the graph as well.
-        self.version.store(machine.version.0, Ordering::Release);
+        self.version.store(publication.version.0, Ordering::Release);
         for pause in &publication.pauses {
             self.pauses.change(pause);
         }
@@ -160,12 +163,12 @@ impl ReadSide {
             // It may concern any number of tasks.
             self.signals.wake_all();
         }
-        if machine.lines.routing.has_next() {
+        if publication.has_routing_work {
             self.routing.send_modify(|count| *count = count.wrapping_add(1));
         }
         // Who asks learns of it; who follows is woken when there is something to read.
         self.head.send_if_modified(|head| {
-            *head = machine.head;
+            *head = publication.head;
             false
         });
     }
@@ -198,17 +201,17 @@ impl ReadSide {
         figures.readers = backlog.readers;
     }
 
-    fn note_state(&self, machine: &Machine, events: [u64; 4], wrote: bool) {
+    fn note_totals(&self, head: Seq, totals: &Totals, events: [u64; 4], wrote: bool) {
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         figures.commits += u64::from(wrote);
-        figures.head = machine.head.0;
-        figures.tail = machine.tail.0;
-        figures.dead_letters = machine.dead_letters.counts();
+        figures.head = head.0;
+        figures.tail = totals.tail.0;
+        figures.dead_letters = totals.dead_letters;
         figures.events = events;
-        figures.projects = machine.live_projects;
-        figures.paused_projects = u64::try_from(machine.lines.paused_projects().len()).unwrap_or(u64::MAX);
-        figures.counters = machine.totals;
-        figures.estimates = machine.estimates;
+        figures.projects = totals.projects;
+        figures.paused_projects = totals.paused_projects;
+        figures.counters = totals.counters;
+        figures.estimates = totals.estimates;
     }
 
     /// Counts a group that took `busy`, of which `committing` went by until it was durable.
@@ -247,7 +250,7 @@ impl ReadSide {
             writer_busy_micros: self.busy_micros.load(Ordering::Relaxed),
             queues: self.shown.queues(),
             store_bytes: self.store.file_bytes(),
-            hot_tasks: u64::try_from(self.hot.len()).unwrap_or(u64::MAX),
+            hot_tasks: u64::try_from(self.shared.hot.len()).unwrap_or(u64::MAX),
             free_mib: self.store.room().free() / MIB,
             room: self.store.room().state(),
             ..figures
@@ -308,7 +311,7 @@ impl ReadSide {
 
     /// The same; `Pending` where that would wait.
     pub(super) fn status_now(&self, task: TaskId) -> Result<Poll<Option<Answer>>, store::Error> {
-        match self.hot.get(task, &self.pauses) {
+        match self.shared.hot.get(task, |answer| self.pauses.holding(answer)) {
             Some(answer) => Ok(Poll::Ready(Some(answer))),
             None => guarded(|| self.cold_status(task)),
         }
@@ -356,7 +359,7 @@ impl ReadSide {
         for &(_, id) in page {
             let (Some(task), Some(submission)) = (view.task(id)?, view.submission(id)?) else { continue };
             let fixed = Fixed::of(&submission, &task);
-            if fixed.is_small() && !self.hot.put_older(id, answer::compact(&task, &fixed, self.clock.now())) {
+            if fixed.is_small() && !self.shared.hot.put_older(id, answer::compact(&task, &fixed, self.clock.now())) {
                 return Ok(false);
             }
         }
@@ -369,7 +372,7 @@ impl ReadSide {
         let view = self.store.view()?;
         for &(_, id) in page {
             if !view.has_task(id)? {
-                self.hot.remove(id);
+                self.shared.hot.remove(id);
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::api::Refusal;
 use super::machine::Machine;
 use super::settings::Settings;
+use super::shared::Shared;
 use crate::store::{self, Store};
 use crate::task::{End, Input, Now, Outcome, State, Status, Task, TaskId};
 
@@ -30,7 +31,8 @@ pub struct Begun {
 
 /// Brings the tasks of a store that was made from a copy into agreement.
 pub fn begin_again(store: &Store, settings: Settings, now: Now) -> Stored<Begun> {
-    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), store.recover()?)?;
+    let shared = Shared::new(settings.hot_bytes);
+    let mut machine = Machine::recovered(Arc::new(settings), store.clone(), store.recover()?, shared)?;
     let mut open: Vec<TaskId> = machine.open_ids().collect();
     // The oldest first: parents before their subtasks.
     open.sort_unstable();

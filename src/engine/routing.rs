@@ -17,7 +17,7 @@ use super::handle::Engine;
 use super::machine::Machine;
 use super::outgoing;
 use super::settings::Settings;
-use super::sharded::ChunkedQueue;
+use super::shared::ChunkedQueue;
 use crate::store;
 use crate::task::{
     self, Child, FairLine, Finding, Input, Moment, Now, Options, Outcome, Pending, Place, Policy, Priority, ProjectId,

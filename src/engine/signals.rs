@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use super::hot::IdHash;
+use super::shared::IdHash;
 use crate::planted::{self, Fault};
 use crate::task::TaskId;
 

@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use super::api::{IdempotencyKey, Refusal, Submissions, Submitted, UnknownDependency};
+use super::api::{IdempotencyKey, PauseChange, Refusal, Submissions, Submitted, UnknownDependency, Version};
 use super::command::Routed;
 use super::machine::Machine;
 use super::memory::ProjectState;
-use super::pause::Changed;
-use super::plan::Version;
 use crate::store::{self, Counters, IdempotencyRow, Project};
 use crate::task::{self, Chosen, Dependency, End, Now, OnChildFailure, ProjectId, Resolved, Routing, TaskId};
 
@@ -150,7 +148,8 @@ impl Machine {
         self.group.projects.entry(project.id.clone()).or_default().is_changed = true;
         self.lines.admission.set_limit(&project.id, project.max_concurrent);
         if self.lines.set_project_paused(&project.id, project.paused_at.is_some()) {
-            self.group.pauses.push(Changed::Project(project.id.clone(), project.paused_at.is_some()));
+            let is_paused = project.paused_at.is_some();
+            self.group.pauses.push(PauseChange::Project { project: project.id.clone(), is_paused });
         }
         let was_live = self.projects.get(&project.id).is_some_and(|state| state.project.archived_at.is_none());
         let is_live = project.archived_at.is_none();

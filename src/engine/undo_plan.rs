@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::api::Refusal;
+use super::api::{Refusal, Version};
 use super::machine::Machine;
-use super::plan::{PlannedStep, Planning, Snapshot, Validity, Version};
+use super::plan::{PlannedStep, Planning, Snapshot, Validity};
 use super::statements::statements_in;
 use crate::lineage::{Fact, Graph, Replaced, Statement, Step, fact_of, without};
 use crate::store::{self, Cause, Checkpoint, RollbackRow, View};

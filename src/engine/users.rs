@@ -9,37 +9,14 @@ use std::collections::HashMap;
 use fixedbitset::FixedBitSet;
 use petgraph::visit::{NodeCount as _, NodeIndexable as _};
 
-use super::hot::IdHash;
+use super::api::Version;
 use super::machine::Machine;
-use super::plan::{Snapshot, Version};
+use super::plan::Snapshot;
 use crate::lineage::{Graph, Node, Step};
 use crate::store::{self, Recent, View};
 use crate::task::{ArtifactId, Findings, Submission, Task, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
-
-/// The tasks with an open attempt that were or may have been given artifacts, for
-/// plans too. It grows in small steps, as the map of answers does.
-#[derive(Debug, Default)]
-pub(super) struct Given {
-    tasks: papaya::HashSet<TaskId, IdHash>,
-}
-
-impl Given {
-    /// Whether it is new.
-    pub(super) fn insert(&self, task: TaskId) -> bool {
-        self.tasks.pin().insert(task)
-    }
-
-    pub(super) fn remove(&self, task: TaskId) {
-        self.tasks.pin().remove(&task);
-    }
-
-    /// All of them, in no order.
-    pub(super) fn ids(&self) -> Vec<TaskId> {
-        self.tasks.pin().iter().copied().collect()
-    }
-}
 
 /// The running tasks that use artifacts, by these: as of a snapshot.
 #[derive(Debug)]
@@ -175,7 +152,7 @@ impl Machine {
             looked_at.extend(begun);
             found = if is_planned { users.found.clone() } else { users.of_step(graph, step) };
         } else {
-            looked_at = self.given.ids();
+            looked_at = self.shared.given.ids();
         }
         // What this group has changed is not told of in the set.
         looked_at.extend(self.changed.keys());

@@ -295,9 +295,8 @@ impl Writer {
         self.machine.recent.keep(&self.machine.store, &durable);
         // Answers leave before the tables have what they tell of, since who asks
         // the tables waits for it. Nothing up to `take` may open a view here.
-        let to_route = self.machine.lines.routing.has_next();
-        if wrote || to_route || publication.is_seen() || !self.held.is_empty() {
-            self.read.publish(publication, &self.machine, self.events, wrote);
+        if wrote || publication.has_routing_work || publication.is_visible() || !self.held.is_empty() {
+            self.read.publish(publication, self.events, wrote);
         }
         for held in self.held.drain(..) {
             self.unclaimed.extend(held.release(durable.committed()));

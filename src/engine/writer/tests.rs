@@ -10,6 +10,12 @@ use crate::engine::plan_tests::World;
 use crate::engine::queue;
 use crate::task::{Phase, Tier, WorkerId};
 
+fn read_side(machine: &mut Machine, clock: &Clock) -> Arc<ReadSide> {
+    let first = machine.first_publication(Vec::new()).unwrap();
+    let (store, shared, readers) = (machine.store.clone(), machine.shared.clone(), machine.readers.clone());
+    Arc::new(ReadSide::new(store, shared, first, readers, clock.clone()).unwrap())
+}
+
 #[test]
 fn a_lease_that_never_reached_its_worker_is_given_back_once_there_is_room() {
     let mut world = World::new();
@@ -20,8 +26,8 @@ fn a_lease_that_never_reached_its_worker_is_given_back_once_there_is_room() {
     let request = LeaseRequest { tier, worker, max: 1, lease, wait: Duration::ZERO };
     let grant = world.machine.grant(task, &request, world.now).unwrap().unwrap();
     world.commit();
-    let (World { machine, now, .. }, clock) = (world, Clock::new());
-    let read = Arc::new(ReadSide::new(machine.store.clone(), &machine, clock.clone()).unwrap());
+    let (World { mut machine, now, .. }, clock) = (world, Clock::new());
+    let read = read_side(&mut machine, &clock);
     let (_commands, queue) = queue::lanes(16);
     let mut writer = Writer::new(machine, queue, read, clock).unwrap();
     let phase = |writer: &mut Writer| writer.machine.find_open(task).unwrap().unwrap().phase();
@@ -45,9 +51,9 @@ fn a_lease_that_never_reached_its_worker_is_given_back_once_there_is_room() {
 /// of its group: a group that is not committed is not in the log.
 #[test]
 fn a_group_that_is_not_committed_does_not_count_as_read() {
-    let World { machine, now, .. } = World::new();
+    let World { mut machine, now, .. } = World::new();
     let clock = Clock::new();
-    let read = Arc::new(ReadSide::new(machine.store.clone(), &machine, clock.clone()).unwrap());
+    let read = read_side(&mut machine, &clock);
     let (_commands, queue) = queue::lanes(16);
     let mut writer = Writer::new(machine, queue, read.clone(), clock).unwrap();
     let before = read.committed_at();

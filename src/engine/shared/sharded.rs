@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use super::hot::IdHash;
+use super::IdHash;
 use crate::task::{LeaseId, TaskId};
 
 /// Number of shards: with two million entries each has about 500, and growing
@@ -16,7 +16,7 @@ const CHUNK: usize = 1024;
 
 /// A key of sixteen bytes, of which the last six are as good as random: a hash
 /// or an id that is made here.
-pub(super) trait ScatteredKey: Eq + Hash {
+pub(crate) trait ScatteredKey: Eq + Hash {
     /// Its bytes.
     fn bytes(&self) -> [u8; 16];
 }
@@ -41,7 +41,7 @@ impl ScatteredKey for [u8; 16] {
 
 /// A map of many small maps, each of which grows by itself.
 #[derive(Debug)]
-pub(super) struct ShardedMap<K, V> {
+pub(crate) struct ShardedMap<K, V> {
     shards: Vec<HashMap<K, V, IdHash>>,
     len: usize,
 }
@@ -59,27 +59,27 @@ impl<K: ScatteredKey, V> ShardedMap<K, V> {
         usize::from(u16::from_be_bytes([a, b])) % SHARDS
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.shards.get(Self::place(key))?.get(key)
     }
 
-    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.shards.get_mut(Self::place(key))?.get_mut(key)
     }
 
-    pub(super) fn contains(&self, key: &K) -> bool {
+    pub(crate) fn contains(&self, key: &K) -> bool {
         self.get(key).is_some()
     }
 
     /// Inserts an entry and returns the value that the key had before.
-    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let old = self.shards.get_mut(Self::place(&key))?.insert(key, value);
         self.len += usize::from(old.is_none());
         old
     }
 
     /// The value of a key, which is made if there is none.
-    pub(super) fn entry_or_default(&mut self, key: K) -> &mut V
+    pub(crate) fn entry_or_default(&mut self, key: K) -> &mut V
     where
         V: Default,
     {
@@ -90,25 +90,25 @@ impl<K: ScatteredKey, V> ShardedMap<K, V> {
         entry.or_default()
     }
 
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let old = self.shards.get_mut(Self::place(key))?.remove(key);
         self.len -= usize::from(old.is_some());
         old
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// All keys, in no order.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.shards.iter().flat_map(HashMap::keys)
     }
 }
 
 /// A queue of chunks: growing it never moves an entry.
 #[derive(Debug)]
-pub(super) struct ChunkedQueue<T> {
+pub(crate) struct ChunkedQueue<T> {
     chunks: VecDeque<VecDeque<T>>,
 }
 
@@ -119,7 +119,7 @@ impl<T> Default for ChunkedQueue<T> {
 }
 
 impl<T> ChunkedQueue<T> {
-    pub(super) fn push_back(&mut self, entry: T) {
+    pub(crate) fn push_back(&mut self, entry: T) {
         if self.chunks.back().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push_back(VecDeque::with_capacity(CHUNK));
         }
@@ -128,7 +128,7 @@ impl<T> ChunkedQueue<T> {
         }
     }
 
-    pub(super) fn push_front(&mut self, entry: T) {
+    pub(crate) fn push_front(&mut self, entry: T) {
         if self.chunks.front().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push_front(VecDeque::with_capacity(CHUNK));
         }
@@ -137,11 +137,11 @@ impl<T> ChunkedQueue<T> {
         }
     }
 
-    pub(super) fn front(&self) -> Option<&T> {
+    pub(crate) fn front(&self) -> Option<&T> {
         self.chunks.front()?.front()
     }
 
-    pub(super) fn pop_front(&mut self) -> Option<T> {
+    pub(crate) fn pop_front(&mut self) -> Option<T> {
         let chunk = self.chunks.front_mut()?;
         let entry = chunk.pop_front();
         if chunk.is_empty() {

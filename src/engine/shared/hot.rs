@@ -4,16 +4,15 @@
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use super::answer::{Compact, Fixed};
-use super::api::Answer;
-use super::pause::Pauses;
-use super::sharded::ChunkedQueue;
+use super::ChunkedQueue;
+use crate::engine::answer::{Compact, Fixed};
+use crate::engine::api::{Answer, Hold};
 use crate::task::TaskId;
 
 /// Task ids are made here and end in random bits: eight of their bytes are
 /// a hash already.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct IdHasher(u64);
+pub(crate) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {
@@ -30,7 +29,7 @@ impl Hasher for IdHasher {
 }
 
 /// Builds hashers for maps whose keys are made here or are hashes themselves.
-pub(super) type IdHash = BuildHasherDefault<IdHasher>;
+pub(crate) type IdHash = BuildHasherDefault<IdHasher>;
 
 /// What one entry costs beside the answer: key, pointers and the slots of
 /// the map.
@@ -39,7 +38,7 @@ const ENTRY_BYTES: usize = 96;
 /// Answers by task. Those of open tasks always stay; of the finished ones
 /// the newest, up to a number of bytes.
 #[derive(Debug)]
-pub(super) struct HotTasks {
+pub(crate) struct HotTasks {
     answers: papaya::HashMap<TaskId, Compact, IdHash>,
     finished: Mutex<Finished>,
     max_bytes: usize,
@@ -52,26 +51,27 @@ struct Finished {
 }
 
 impl HotTasks {
-    pub(super) fn new(max_bytes: usize) -> Self {
+    pub(crate) fn new(max_bytes: usize) -> Self {
         Self { answers: papaya::HashMap::with_hasher(IdHash::default()), finished: Mutex::default(), max_bytes }
     }
 
-    /// The answer of a task, if it is in memory.
-    pub(super) fn get(&self, task: TaskId, pauses: &Pauses) -> Option<Answer> {
-        self.answers.pin().get(&task).map(|answer| answer.answer(task, pauses.holding(answer)))
+    /// Returns the answer of a task, if it is in memory. `hold` tells which pause holds
+    /// the task back.
+    pub(crate) fn get(&self, task: TaskId, hold: impl FnOnce(&Compact) -> Option<Hold>) -> Option<Answer> {
+        self.answers.pin().get(&task).map(|answer| answer.answer(task, hold(answer)))
     }
 
     /// The part of an open task's answer that never changes, if it is in memory.
-    pub(super) fn fixed(&self, task: TaskId) -> Option<Fixed> {
+    pub(crate) fn fixed(&self, task: TaskId) -> Option<Fixed> {
         self.answers.pin().get(&task).and_then(Compact::fixed)
     }
 
-    pub(super) fn put_open(&self, task: TaskId, answer: Compact) {
+    pub(crate) fn put_open(&self, task: TaskId, answer: Compact) {
         self.answers.pin().insert(task, answer);
     }
 
     /// Puts the answer of a finished task; older ones make room.
-    pub(super) fn put_finished(&self, task: TaskId, answer: Compact) {
+    pub(crate) fn put_finished(&self, task: TaskId, answer: Compact) {
         let answer = answer.joined();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = self.answers.pin();
@@ -91,7 +91,7 @@ impl HotTasks {
 
     /// Puts the answer of a task that finished before the start, behind all
     /// that are there; `false` when there is no room for it.
-    pub(super) fn put_older(&self, task: TaskId, answer: Compact) -> bool {
+    pub(crate) fn put_older(&self, task: TaskId, answer: Compact) -> bool {
         let answer = answer.joined();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = answer.len() + ENTRY_BYTES;
@@ -106,7 +106,7 @@ impl HotTasks {
     }
 
     /// Forgets the answer of a task, which is then read from the store.
-    pub(super) fn remove(&self, task: TaskId) {
+    pub(crate) fn remove(&self, task: TaskId) {
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = self.answers.pin();
         if let Some(answer) = answers.remove(&task).filter(|answer| answer.ended()) {
@@ -119,7 +119,7 @@ impl HotTasks {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.answers.len()
     }
 }
