@@ -28,7 +28,7 @@ use super::exchange::RequestBody;
 use super::places::{Place, Places};
 use super::probe::{self, Next};
 use super::problem::Problem;
-use super::settings::Limits;
+use crate::http::api::settings::Limits;
 
 /// Connections that wait to be served; each holds its place meanwhile.
 const ARRIVALS: usize = 256;

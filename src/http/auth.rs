@@ -4,7 +4,7 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
 use super::problem::Problem;
-use super::settings::ApiKey;
+use crate::http::api::settings::ApiKey;
 
 /// Lets a caller in that knows the key: in `X-API-Key` or as a bearer token.
 pub(super) fn check(key: Option<&ApiKey>, headers: &HeaderMap) -> Result<(), Problem> {

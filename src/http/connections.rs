@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::accept::{Acceptor, Arrival, Opened};
-use super::app::App;
 use super::body::Body;
 use super::edge::Edge;
 use super::exchange::{Exchange, Exchanges, RequestBody};
 use super::patient::Patient;
-use super::settings::Limits;
 use super::socket::Socket;
 use super::timer::ConnectionTimer;
+use crate::http::api::app::App;
+use crate::http::api::settings::Limits;
 
 /// Serves `app` on `listener` until `shutdown`; returns when every
 /// connection has ended, at the latest after the drain timeout.
@@ -129,7 +129,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::http::settings::tests::limits;
+    use crate::http::api::settings::tests::limits;
 
     struct Server {
         address: SocketAddr,

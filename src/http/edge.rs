@@ -13,7 +13,6 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use tokio_util::sync::CancellationToken;
 
-use super::app::App;
 use super::body::Body;
 use super::decoding::Share;
 use super::exchange::RequestBody;
@@ -21,13 +20,20 @@ use super::headers::REQUEST_ID;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Call;
-use super::routes::Endpoint;
-use super::{
-    artifacts, asyncapi, auth, cascades, checkpoints, dead_letters, docs, events_in, events_out, export, health,
-    history, leases, lineage, openapi, path, projects, provenance, records, rollbacks, spans, taint_events, task_list,
-    tasks, transfer, tree, undo,
-};
+use super::{auth, openapi, spans};
 use crate::clock::Stopwatch;
+use crate::http::api::app::App;
+use crate::http::api::checkpoints::{resource as checkpoints, rollbacks};
+use crate::http::api::events::{dead_letters, follow as events_out, intake as events_in};
+use crate::http::api::projects::resource as projects;
+use crate::http::api::provenance::{
+    artifacts, cascades as undo, export, flags as cascades, path, record as provenance, records, taint_events,
+    transfer, walks as lineage,
+};
+use crate::http::api::routes::Endpoint;
+use crate::http::api::service::{asyncapi, docs, health};
+use crate::http::api::tasks::{history, list as task_list, submit as tasks, tree};
+use crate::http::api::work::leases;
 use crate::telemetry::Span;
 
 /// Answers the requests of connections.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::settings::Limits;
+use crate::http::api::settings::Limits;
 
 /// Places for connections, in all and by address.
 #[derive(Debug, Clone)]

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
 use super::exchange::{Exchange, Exchanges, RequestBody};
-use super::routes::BASE;
 use super::socket::Client;
+use crate::http::api::routes::BASE;
 
 /// Largest head of a probe; a larger one is a request like any other.
 const MAX_HEAD_BYTES: usize = 2048;

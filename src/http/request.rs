@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::app::App;
 use super::decoding::{Decoding, Share};
 use super::exchange::RequestBody;
 use super::headers;
 use super::problem::Problem;
 use super::query::Query;
+use crate::http::api::app::App;
 use crate::json::{self, FieldError};
 use crate::telemetry::TraceParent;
 

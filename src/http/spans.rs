@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 
 use hyper::{Method, Request, Version};
 
-use super::app::App;
 use super::headers;
-use super::routes;
+use crate::http::api::app::App;
+use crate::http::api::routes;
 use crate::telemetry::{self, Span, Tracer};
 
 /// What is said of a method that is not one of HTTP's: nobody's text becomes

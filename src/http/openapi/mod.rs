@@ -29,7 +29,7 @@ pub(super) use values::{EventOutcome, HealthStatus, TaintAction, TasksByPhase, T
 use super::headers;
 use super::reply::{self, Reply};
 use super::request::Call;
-use super::routes::{BASE, Endpoint, Verb, table};
+use crate::http::api::routes::{BASE, Endpoint, Verb, table};
 use crate::schema::require_nulls;
 use operation::{Described, Named};
 
@@ -222,7 +222,7 @@ fn document() -> (OpenApi, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::routes::labels;
+    use crate::http::api::routes::labels;
 
     #[test]
     fn everything_fits_together() {

@@ -4,14 +4,14 @@ use serde_json::json;
 
 use super::limits::{self, Limit};
 use super::operation::{Described, operation};
-use crate::http::cascades::{self, MAX_REASON_BYTES};
-use crate::http::checkpoints::{self, MAX_REFERENCE_BYTES};
-use crate::http::leases::ReleaseWire;
-use crate::http::projects::{
+use crate::http::api::checkpoints::resource::{self, MAX_REFERENCE_BYTES};
+use crate::http::api::checkpoints::rollbacks;
+use crate::http::api::projects::resource::{
     BodyWire, ConsistencyWire, ListWire, MAX_CONCURRENT, MAX_CONSTITUTION_BYTES, MAX_DESCRIPTION_BYTES, MAX_NAME_BYTES,
     ProjectWire, StatusWire,
 };
-use crate::http::rollbacks;
+use crate::http::api::provenance::flags::{self, MAX_REASON_BYTES};
+use crate::http::api::work::leases::ReleaseWire;
 use crate::task::{CheckpointId, ProjectId};
 
 const PROJECTS: &str = "Projects";
@@ -114,22 +114,22 @@ pub(super) fn consistency() -> Described {
 pub(super) fn list_checkpoints() -> Described {
     of_project("listCheckpoints", CHECKPOINTS, "List the checkpoints of a project")
         .pages()
-        .answer::<checkpoints::ListWire>(200, "A page of checkpoints, the newest first.")
+        .answer::<resource::ListWire>(200, "A page of checkpoints, the newest first.")
         .reads()
 }
 
 pub(super) fn create_checkpoint() -> Described {
     let limits = [
-        limits::text("NewCheckpoint", "description", 0, checkpoints::MAX_DESCRIPTION_BYTES),
+        limits::text("NewCheckpoint", "description", 0, resource::MAX_DESCRIPTION_BYTES),
         limits::text("NewCheckpoint", "git_ref", 1, MAX_REFERENCE_BYTES),
         limits::text("NewCheckpoint", "rag_state_ref", 1, MAX_REFERENCE_BYTES),
         limits::text("NewCheckpoint", "work_product_ref", 1, MAX_REFERENCE_BYTES),
     ];
     let checkpoint = json!({"description": "before the change of models", "git_ref": "v1.4.0"});
     of_project("createCheckpoint", CHECKPOINTS, "Make a checkpoint of a project")
-        .body::<checkpoints::BodyWire>(false, &limits, &[("checkpoint", checkpoint)])
+        .body::<resource::BodyWire>(false, &limits, &[("checkpoint", checkpoint)])
         .reads_json()
-        .answer::<checkpoints::CheckpointWire<'static>>(201, "The checkpoint.")
+        .answer::<resource::CheckpointWire<'static>>(201, "The checkpoint.")
         .header(201, "Location")
         .writes()
 }
@@ -140,7 +140,7 @@ fn of_checkpoint(id: &str, summary: &str) -> Described {
 
 pub(super) fn get_checkpoint() -> Described {
     of_checkpoint("getCheckpoint", "Read a checkpoint")
-        .answer::<checkpoints::CheckpointWire<'static>>(200, "The checkpoint.")
+        .answer::<resource::CheckpointWire<'static>>(200, "The checkpoint.")
         .reads()
 }
 
@@ -160,6 +160,6 @@ pub(super) fn rollback() -> Described {
 pub(super) fn rolled_back() -> Described {
     of_checkpoint("getRolledBack", "Read the pages behind the answer of a rollback")
         .goes_on()
-        .answer::<cascades::AffectedWire>(200, "A page of records whose flag changed.")
+        .answer::<flags::AffectedWire>(200, "A page of records whose flag changed.")
         .problem(410, &["cursor_expired"])
 }

@@ -7,9 +7,9 @@ use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use super::answers::ImportLine;
 use super::limits;
 use super::operation::{Described, JSON, number, operation};
-use crate::http::cascades::{self, MAX_REASON_BYTES};
-use crate::http::export::DEFAULT_DEPTH;
-use crate::http::{artifacts, lineage, path, provenance, records, taint_events, undo};
+use crate::http::api::provenance::export::DEFAULT_DEPTH;
+use crate::http::api::provenance::flags::{self, MAX_REASON_BYTES};
+use crate::http::api::provenance::{artifacts, cascades, path, record, records, taint_events, walks};
 use crate::schema::word;
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp};
 
@@ -54,7 +54,7 @@ pub(super) fn list() -> Described {
 
 pub(super) fn get() -> Described {
     of_record("getRecord", "Read a provenance record")
-        .answer::<provenance::RecordWire<'static>>(200, "The record.")
+        .answer::<record::RecordWire<'static>>(200, "The record.")
         .versioned()
         .reads()
 }
@@ -73,7 +73,7 @@ pub(super) fn path() -> Described {
 fn around(id: &str, summary: &str) -> Described {
     how_far(of_record(id, summary))
         .pages()
-        .answer::<lineage::WalkWire<'static>>(200, "A page of records, the nearest first.")
+        .answer::<walks::WalkWire<'static>>(200, "A page of records, the nearest first.")
         .problem(410, &["cursor_expired"])
 }
 
@@ -88,7 +88,7 @@ pub(super) fn dependencies() -> Described {
 pub(super) fn impact() -> Described {
     how_far(of_record("getImpact", "Read how far a record reaches"))
         .pages()
-        .answer::<lineage::ImpactWire<'static>>(200, "What it reaches, in numbers and ids.")
+        .answer::<walks::ImpactWire<'static>>(200, "What it reaches, in numbers and ids.")
         .problem(410, &["cursor_expired"])
         .reads()
 }
@@ -96,7 +96,7 @@ pub(super) fn impact() -> Described {
 pub(super) fn root_cause() -> Described {
     depth(of_record("getRootCause", "Read where a taint comes from"))
         .shared("limit")
-        .answer::<lineage::CausesWire>(200, "The tainted records above it, the nearest first.")
+        .answer::<walks::CausesWire>(200, "The tainted records above it, the nearest first.")
         .reads()
 }
 
@@ -151,13 +151,13 @@ fn said(id: &str, summary: &str) -> Described {
     let dry = json!({"reason": "made with a broken model", "dry_run": true, "max_depth": 3});
     of_record(id, summary)
         .shared("limit")
-        .body::<cascades::AskedWire>(
+        .body::<flags::AskedWire>(
             true,
             &limits,
             &[("reason", json!({"reason": "made with a broken model"})), ("dry_run", dry)],
         )
         .reads_json()
-        .answer::<cascades::CascadeWire<'static>>(200, "What followed, or would follow.")
+        .answer::<flags::CascadeWire<'static>>(200, "What followed, or would follow.")
         .walks()
         .writes()
 }
@@ -178,7 +178,7 @@ pub(super) fn affected() -> Described {
     operation("getAffected", PROVENANCE, "Read the pages behind the answer of a taint, a mark or a clear")
         .id::<ArtifactId>("The record or artifact that it was said of.")
         .goes_on()
-        .answer::<cascades::AffectedWire>(200, "A page of records whose flag changed.")
+        .answer::<flags::AffectedWire>(200, "A page of records whose flag changed.")
         .problem(410, &["cursor_expired"])
 }
 
@@ -199,7 +199,7 @@ fn of_cascade(id: &str, summary: &str) -> Described {
 pub(super) fn cascade() -> Described {
     of_cascade("getCascade", "Read what one taint, mark or rollback did")
         .pages()
-        .answer::<undo::CascadeWire>(200, "The cascade.")
+        .answer::<cascades::CascadeWire>(200, "The cascade.")
         .problem(404, &["cascade_not_found"])
         .reads()
 }
@@ -212,13 +212,13 @@ pub(super) fn clear_cascade() -> Described {
              before, where nothing has changed them since; tasks stay as they are. Again it changes nothing.",
         )
         .shared("limit")
-        .body::<undo::AskedWire>(
+        .body::<cascades::AskedWire>(
             false,
             &limits,
             &[("empty", json!({})), ("dry_run", json!({"reason": "a false alarm", "dry_run": true}))],
         )
         .reads_json()
-        .answer::<undo::UndoneWire<'static>>(200, "What changed, or would change.")
+        .answer::<cascades::UndoneWire<'static>>(200, "What changed, or would change.")
         .problem(404, &["cascade_not_found"])
         .writes()
 }
@@ -226,7 +226,7 @@ pub(super) fn clear_cascade() -> Described {
 pub(super) fn taken_back() -> Described {
     of_cascade("getTakenBack", "Read the pages behind the answer of taking a cascade back")
         .goes_on()
-        .answer::<cascades::AffectedWire>(200, "A page of records whose flag changed.")
+        .answer::<flags::AffectedWire>(200, "A page of records whose flag changed.")
         .problem(410, &["cursor_expired"])
 }
 

@@ -5,7 +5,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 use super::answers::{DetailedHealth, Probe};
 use super::operation::{Described, JSON, operation};
-use crate::http::health::HealthWire;
+use crate::http::api::service::health::HealthWire;
 
 const TAG: &str = "Service";
 

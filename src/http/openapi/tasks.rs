@@ -5,9 +5,9 @@ use serde_json::json;
 use super::answers::{StatusAnswer, TaskList, TaskNode};
 use super::limits::{self, Limit};
 use super::operation::{Described, number, operation, reference};
-use crate::http::history::{EntryWire, HistoryWire};
-use crate::http::submission::{self, MAX_CONSTITUTION_BYTES};
-use crate::http::tasks::{self, CancelWire, MAX_BATCH, MAX_REASON_BYTES, MAX_WAIT};
+use crate::http::api::tasks::history::{EntryWire, HistoryWire};
+use crate::http::api::tasks::submission::{self, MAX_CONSTITUTION_BYTES};
+use crate::http::api::tasks::submit::{self, CancelWire, MAX_BATCH, MAX_REASON_BYTES, MAX_WAIT};
 use crate::task::{
     Domain, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES, MAX_TIMEOUT, ProjectId, Status,
     TaskId, Tier, Timestamp,
@@ -64,7 +64,7 @@ pub(super) fn submit() -> Described {
         .shared("traceparent")
         .body::<submission::Wire>(true, &of_submission(), &[("least", least), ("more", more)])
         .reads_json()
-        .answer::<tasks::SubmittedWire<'static>>(201, "The task was taken.")
+        .answer::<submit::SubmittedWire<'static>>(201, "The task was taken.")
         .header(201, "Location")
         .header(201, "Idempotent-Replayed")
         .problem(422, &["idempotency_key_reused"])
@@ -80,9 +80,9 @@ pub(super) fn submit_batch() -> Described {
         .says("Tasks that are not valid do not stop the others: each has an answer or a problem of its own.")
         .shared("Idempotency-Key")
         .shared("traceparent")
-        .body::<tasks::BatchWire>(true, &all, &[("two", two)])
+        .body::<submit::BatchWire>(true, &all, &[("two", two)])
         .reads_json()
-        .answer::<tasks::ResultsWire<'static>>(200, "What became of each.")
+        .answer::<submit::ResultsWire<'static>>(200, "What became of each.")
         .header(200, "Idempotent-Replayed")
         .problem(422, &["idempotency_key_reused"])
         .problem(429, &["too_many_idempotency_keys", "too_many_projects"])
@@ -115,9 +115,9 @@ pub(super) fn cancel() -> Described {
 pub(super) fn rerun() -> Described {
     of_task("rerunTask", "Submit a finished task again")
         .shared("Idempotency-Key")
-        .body::<crate::http::leases::ReleaseWire>(false, &[], &[("empty", json!({}))])
+        .body::<crate::http::api::work::leases::ReleaseWire>(false, &[], &[("empty", json!({}))])
         .reads_json()
-        .answer::<tasks::SubmittedWire<'static>>(201, "The new task.")
+        .answer::<submit::SubmittedWire<'static>>(201, "The new task.")
         .header(201, "Location")
         .header(201, "Idempotent-Replayed")
         .problem(409, &["task_not_ended", "dependency_not_completed"])

@@ -27,7 +27,7 @@ pub(in crate::http) struct HealthStatus;
 
 described! {
     Time, "Time": time("A time in UTC, to the microsecond.");
-    RecordStatus, "RecordStatus": word("The verdict of a record.", super::super::records::STATUSES.map(RecordStatus::as_str));
+    RecordStatus, "RecordStatus": word("The verdict of a record.", crate::http::api::provenance::records::STATUSES.map(RecordStatus::as_str));
     Flag, "Flag": values("What is known against a record.", json!([Flag::Clean, Flag::Suspect, Flag::Tainted]));
     Relationship, "Relationship": values("How an artifact was used.", json!([Relationship::Consumed, Relationship::Referenced]));
     Advice, "Advice": word(

@@ -8,9 +8,9 @@ use super::answers::CloudEvent;
 use super::limits;
 use super::operation::{Described, JSON, number, operation, reference};
 use crate::events;
-use crate::http::events_in::{self, MAX_BATCH};
-use crate::http::leases::{self, MAX_LEASES, MAX_WAIT};
-use crate::http::{dead_letters, events_out};
+use crate::http::api::events::intake::{self, MAX_BATCH};
+use crate::http::api::events::{dead_letters, follow};
+use crate::http::api::work::leases::{self, MAX_LEASES, MAX_WAIT};
 use crate::task::{LeaseId, ProjectId, Seq, TaskId, Tier, Timestamp};
 
 const WORK: &str = "Work queues";
@@ -103,7 +103,7 @@ pub(super) fn follow() -> Described {
         .query::<Seq>("after", "Behind this position.")
         .pages()
         .answer_as::<CloudEvent>(200, "The stream, where the schema is that of `data`, or a page.", "text/event-stream")
-        .answer::<events_out::PageWire>(200, "")
+        .answer::<follow::PageWire>(200, "")
         .problem(406, &["not_acceptable"])
         .reads()
 }
@@ -135,7 +135,7 @@ pub(super) fn take() -> Described {
             ],
         )
         .reads_json()
-        .answer_either::<events_in::OutcomeWire<'static>, events_in::ResultsWire<'static>>(
+        .answer_either::<intake::OutcomeWire<'static>, intake::ResultsWire<'static>>(
             200,
             "What the event did; of a batch, what each of them did.",
         )

@@ -1,0 +1,4 @@
+//! Checkpoints of projects and rollbacks to them.
+
+pub(in crate::http) mod resource;
+pub(in crate::http) mod rollbacks;

@@ -1,0 +1,63 @@
+//! Which events a reader of `GET /events` wants.
+
+use crate::events::TypeFilter;
+use crate::http::query::Query;
+use crate::json;
+use crate::store::LogEntry;
+use crate::task::{ProjectId, TaskId};
+
+/// Which events a reader wants.
+#[derive(Debug, Clone, Default)]
+pub(in crate::http) struct Wanted {
+    /// Of these types; without any, of all.
+    pub(in crate::http) types: TypeFilter,
+    /// About this project.
+    pub(in crate::http) project: Option<ProjectId>,
+    /// About this task.
+    pub(in crate::http) task: Option<TaskId>,
+}
+
+impl Wanted {
+    /// Reads the filters of a query.
+    pub(in crate::http) fn read(query: &mut Query) -> Self {
+        let names = query.many("types");
+        let types = TypeFilter::parse(names.iter().map(String::as_str)).unwrap_or_else(|unknown| {
+            query.wrong("types", unknown.to_string());
+            TypeFilter::default()
+        });
+        let task = query.one("task_id").and_then(|id| {
+            let task = id.parse().ok();
+            if task.is_none() {
+                query.wrong("task_id", format!("there is no task {}", json::quoted(&id)));
+            }
+            task
+        });
+        Self { types, project: query.parsed("project_id"), task }
+    }
+
+    /// Whether the reader wants this.
+    pub(in crate::http) fn wants(&self, entry: &LogEntry) -> bool {
+        self.task.is_none_or(|task| entry.task() == Some(task))
+            && self.project.as_ref().is_none_or(|project| entry.project == *project)
+            && self.types.matches(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_checked() {
+        let known = ["types", "project_id", "task_id"];
+        let mut good = Query::new(Some("types=task.created,dats.task.ready.small&project_id=p"), &known);
+        let wanted = Wanted::read(&mut good);
+        assert!(wanted.project.is_some());
+        good.finish().unwrap();
+        for bad in ["types=task.nothing", "types=", "task_id=t-1", "project_id="] {
+            let mut query = Query::new(Some(bad), &known);
+            Wanted::read(&mut query);
+            assert!(query.finish().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! `GET /events`: what was published and what was accepted, as a stream to
+//! follow or in pages.
+
+use std::sync::Arc;
+
+use hyper::header::ACCEPT;
+use hyper::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::engine::{LogPage, Logged};
+use crate::http::api::app::App;
+use crate::http::api::events::feed::Found;
+use crate::http::api::events::filter::Wanted;
+use crate::http::cursor;
+use crate::http::entries::Entries;
+use crate::http::openapi::CloudEvent;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+use crate::http::reply::{self, Reply};
+use crate::http::request::Call;
+use crate::http::sse::{Over, Stream};
+use crate::planted::{self, Fault};
+use crate::store::PageBudget;
+use crate::task::Seq;
+
+/// Entries that a stream takes at once.
+const CHUNK: usize = 256;
+/// Bytes of events that a stream takes at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Stream,
+    Page,
+}
+
+impl Form {
+    /// The stream is what is meant when nothing is said.
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+        if accepted.peek().is_none() {
+            return Ok(Self::Stream);
+        }
+        let types = accepted.flat_map(|value| value.split(',')).map(|each| each.split(';').next().unwrap_or_default());
+        let forms = types.filter_map(|each| match each.trim().to_ascii_lowercase().as_str() {
+            "text/event-stream" | "text/*" | "*/*" => Some(Self::Stream),
+            "application/json" | "application/*" => Some(Self::Page),
+            _ => None,
+        });
+        let message = "the events come as text/event-stream or as application/json";
+        forms.into_iter().next().ok_or_else(|| Problem::not_acceptable(message))
+    }
+}
+
+/// The position after which a stream goes on.
+pub(in crate::http) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let message = "must be the id of an event of this stream: a whole number";
+    let id: u64 = text.parse().map_err(|_| Problem::invalid_field("Last-Event-ID", message))?;
+    Ok(Some(id + u64::from(planted::is(Fault::StreamSkipsOne))))
+}
+
+/// `GET /events`
+pub(in crate::http) async fn follow(call: Call) -> Reply {
+    match Form::of(call.headers())? {
+        Form::Stream => stream(&call),
+        Form::Page => {
+            let app = Arc::clone(&call.app);
+            app.reads.run(async move { page(&call).await }).await
+        }
+    }
+}
+
+/// Without a position, a stream begins now.
+fn stream(call: &Call) -> Reply {
+    let mut query = call.query(&["types", "project_id", "task_id", "after"]);
+    let wanted = Wanted::read(&mut query);
+    let after = query.number("after", 0..=u64::MAX);
+    query.finish()?;
+    // A browser that comes back knows better than the address it was given.
+    let after = last_event_id(call.headers())?.or(after);
+    let after = after.map_or_else(|| *call.app.engine.head().borrow(), Seq);
+    let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.ending().clone())?;
+    tokio::spawn(tell(Arc::clone(&call.app), call.stopping.clone(), wanted, after, stream));
+    Ok(response)
+}
+
+/// Tells events until the client is gone: from the log what is there, then
+/// what the feed announces. A slow reader costs its buffer, and is told when
+/// the log went on without it.
+async fn tell(
+    app: Arc<App>,
+    stopping: CancellationToken,
+    wanted: Wanted,
+    mut after: Seq,
+    mut stream: Stream,
+) -> Result<(), Over> {
+    let head = *app.engine.head().borrow();
+    if after > head {
+        // The position is of another log, such as one before a restore.
+        after = head;
+        reset(&mut stream, after.next()).await?;
+    }
+    let following = app.feed.follow(wanted.clone(), &app.engine, app.envelope, &stopping);
+    let since = following.since().await.ok_or(Over)?;
+    tell_log(&app, &wanted, (&mut after, since), &mut stream).await?;
+    loop {
+        match following.take(after, CHUNK_BYTES) {
+            Found::Nothing => stream.wait(following.changed()).await?,
+            Found::Events(events) => {
+                for event in events {
+                    after = event.seq;
+                    stream.frame(event.frame.clone()).await?;
+                }
+                stream.flush().await?;
+            }
+            Found::InLog(from, until) => {
+                after = after.max(from);
+                tell_log(&app, &wanted, (&mut after, until), &mut stream).await?;
+            }
+            Found::Ended => return Err(Over),
+        }
+    }
+}
+
+/// Tells what the log has after one position, at least up to another.
+async fn tell_log(
+    app: &App,
+    wanted: &Wanted,
+    (after, until): (&mut Seq, Seq),
+    stream: &mut Stream,
+) -> Result<(), Over> {
+    while *after < until {
+        let filter = wanted.clone();
+        let page = {
+            let _reading = app.streams.reading().await;
+            let budget = PageBudget::with_bytes(CHUNK, CHUNK_BYTES);
+            app.engine.log(*after, budget, move |entry| filter.wants(entry)).await.map_err(|_| Over)?
+        };
+        if let Some(first) = page.reset {
+            reset(stream, first).await?;
+        }
+        for logged in page.entries {
+            if let Some(event) = app.envelope.render(&logged) {
+                stream.event(logged.seq.0, logged.entry.change.name(), &event).await?;
+            }
+        }
+        stream.flush().await?;
+        if page.read_to <= *after {
+            break;
+        }
+        *after = page.read_to;
+    }
+    Ok(())
+}
+
+/// Says that what was before `first` can't be read any more.
+async fn reset(stream: &mut Stream, first: Seq) -> Result<(), Over> {
+    let data = json!({"first": first}).to_string();
+    stream.event(first.0.saturating_sub(1), "reset", data.as_bytes()).await
+}
+
+/// An event and its position.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LoggedEvent)]
+pub(in crate::http) struct ItemWire {
+    /// Its position in the log.
+    seq: Seq,
+    /// The event.
+    #[schema(value_type = CloudEvent)]
+    event: Box<RawValue>,
+}
+
+/// A page of the log, the oldest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventPage)]
+pub(in crate::http) struct PageWire {
+    /// The events.
+    #[schema(value_type = Vec<ItemWire>)]
+    events: Entries,
+    /// Go on after this position.
+    read_to: Seq,
+    /// Where the next page begins; null where the log ends.
+    next_cursor: Option<String>,
+    /// Most entries of a page.
+    limit: usize,
+    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
+    truncated: bool,
+    /// The log has nothing before this position any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reset: Option<Seq>,
+}
+
+async fn page(call: &Call) -> Reply {
+    let mut query = call.query(&["types", "project_id", "task_id", "after", "limit", "cursor"]);
+    let wanted = Wanted::read(&mut query);
+    let scope = format!("events {wanted:?}");
+    let limit = query.limit();
+    let after = start(&mut query, &scope);
+    query.finish()?;
+    let newest = *call.app.engine.head().borrow();
+    let mut page = call.app.engine.log(after, limit, move |entry| wanted.wants(entry)).await?;
+    let head = *call.app.engine.head().borrow();
+    if page.read_to > head {
+        // The position is of another log, as it is told to streams.
+        page.read_to = head;
+        page.reset = Some(head.next());
+    }
+    Ok(reply::json(StatusCode::OK, &page_wire(call, &page, &scope, limit, newest)))
+}
+
+fn start(query: &mut Query, scope: &str) -> Seq {
+    let after = query.number("after", 0..=u64::MAX);
+    if query.has("cursor") && after.is_some() {
+        query.wrong("after", "can't be given with a cursor");
+    }
+    Seq(query.cursor(scope, cursor::number).or(after).unwrap_or(0))
+}
+
+fn page_wire(call: &Call, page: &LogPage, scope: &str, limit: usize, newest: Seq) -> PageWire {
+    let (mut events, mut read_to, mut shown) = (Entries::new(limit), page.read_to, None);
+    for logged in &page.entries {
+        let Some(event) = rendered(call, logged) else { continue };
+        if !events.push(&ItemWire { seq: logged.seq, event }) {
+            // The first one always finds room.
+            read_to = shown.unwrap_or(read_to);
+            break;
+        }
+        shown = Some(logged.seq);
+    }
+    PageWire {
+        truncated: (page.truncated || events.is_truncated()) && read_to < newest,
+        events,
+        read_to,
+        next_cursor: (read_to < newest).then(|| cursor::encode(scope, &read_to.0.to_be_bytes())),
+        limit,
+        reset: page.reset,
+    }
+}
+
+/// The event of an entry, if it is one.
+fn rendered(call: &Call, logged: &Logged) -> Option<Box<RawValue>> {
+    let event = String::from_utf8(call.app.envelope.render(logged)?).ok()?;
+    RawValue::from_string(event).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(accept: Option<&'static str>) -> Result<Form, Problem> {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = accept {
+            headers.insert(ACCEPT, accept.parse().unwrap());
+        }
+        Form::of(&headers)
+    }
+
+    #[test]
+    fn the_form_follows_accept() {
+        assert_eq!(form(None).unwrap(), Form::Stream);
+        assert_eq!(form(Some("*/*")).unwrap(), Form::Stream);
+        assert_eq!(form(Some("text/html, application/json;q=0.9")).unwrap(), Form::Page);
+        assert_eq!(form(Some("text/event-stream")).unwrap(), Form::Stream);
+        assert_eq!(form(Some("image/png")).unwrap_err().code(), "not_acceptable");
+    }
+
+    #[test]
+    fn places_are_checked() {
+        for bad in ["after=x", "after=-1", "cursor=x"] {
+            let mut query = Query::new(Some(bad), &["after", "cursor"]);
+            start(&mut query, "s");
+            assert!(query.finish().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn positions_are_numbers() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(last_event_id(&headers).unwrap(), None);
+        headers.insert("last-event-id", "17".parse().unwrap());
+        assert_eq!(last_event_id(&headers).unwrap(), Some(17));
+        headers.insert("last-event-id", "x".parse().unwrap());
+        assert!(last_event_id(&headers).is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! The endpoints, by topic.
+
+pub(in crate::http) mod app;
+pub(in crate::http) mod checkpoints;
+pub(in crate::http) mod events;
+pub(in crate::http) mod projects;
+pub(in crate::http) mod provenance;
+pub(in crate::http) mod routes;
+pub(in crate::http) mod service;
+pub(in crate::http) mod settings;
+pub(in crate::http) mod tasks;
+pub(in crate::http) mod work;

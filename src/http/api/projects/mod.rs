@@ -1,0 +1,3 @@
+//! Projects: settings, pauses and status.
+
+pub(in crate::http) mod resource;

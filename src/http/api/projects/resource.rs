@@ -1,0 +1,493 @@
+//! Projects.
+
+use hyper::header::{ETAG, IF_MATCH};
+use hyper::{Response, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::{NoContext, Uuid};
+
+use crate::clock::Clock;
+use crate::engine::{Advice, NewProject, ProjectPatch, ProjectStatus, RecordCounts};
+use crate::http::api::routes::BASE;
+use crate::http::api::tasks::submission::object_text;
+use crate::http::body::Body;
+use crate::http::cursor;
+use crate::http::entries::Entries;
+use crate::http::headers;
+use crate::http::openapi::{TasksByPhase, TasksByStatus};
+use crate::http::problem::Problem;
+use crate::http::reply::{self, Reply, Shown, Time};
+use crate::http::request::Call;
+use crate::json::Findings;
+use crate::store::Project;
+use crate::task::{Phase, ProjectId, QaProfile, Status, Timestamp};
+
+pub(in crate::http) const MAX_NAME_BYTES: usize = 255;
+pub(in crate::http) const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
+pub(in crate::http) const MAX_CONSTITUTION_BYTES: usize = 64 * 1024;
+/// Most slots that a project may be given.
+pub(in crate::http) const MAX_CONCURRENT: i64 = 1_000_000;
+
+/// A project.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Project)]
+pub(in crate::http) struct ProjectWire<'a> {
+    /// Its id.
+    project_id: &'a ProjectId,
+    /// Its name, for people.
+    name: &'a str,
+    /// What it is about.
+    description: Option<&'a str>,
+    /// For tasks that name none.
+    #[schema(value_type = Option<QaProfile>)]
+    qa_profile: Option<&'a str>,
+    /// Rules that are handed to the workers.
+    #[schema(value_type = Option<Object>)]
+    constitution: Option<&'a RawValue>,
+    /// Most tasks at work at once; null: the configured default.
+    max_concurrent: Option<u32>,
+    /// When it was made.
+    created_at: Time,
+    /// When it was last changed.
+    updated_at: Time,
+    /// Counts its changes; the entity tag is made of it.
+    version: u64,
+    /// Whether no task of it is given to workers.
+    paused: bool,
+    /// Since when it is paused.
+    paused_at: Option<Time>,
+}
+
+impl<'a> ProjectWire<'a> {
+    fn new(project: &'a Project) -> Self {
+        Self {
+            project_id: &project.id,
+            name: &project.name,
+            description: project.description.as_deref(),
+            qa_profile: project.qa_profile.as_ref().map(QaProfile::as_str),
+            constitution: project.constitution.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            max_concurrent: project.max_concurrent,
+            created_at: Shown(project.created_at),
+            updated_at: Shown(project.updated_at),
+            version: project.version,
+            paused: project.paused_at.is_some(),
+            paused_at: project.paused_at.map(Shown),
+        }
+    }
+}
+
+/// Tells a field that is null from one that is not there.
+#[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// The body that makes or changes a project.
+#[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ProjectFields)]
+pub(in crate::http) struct BodyWire {
+    /// Without it, a new project gets a UUID. It can't be changed.
+    #[schema(value_type = Option<ProjectId>)]
+    project_id: Option<String>,
+    /// Its name, for people; can't be emptied. A new project without one is named after its id.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    /// What it is about.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    /// For tasks that name none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<QaProfile>)]
+    qa_profile: Option<Option<String>>,
+    /// Rules that are handed to the workers.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
+    constitution: Option<Option<Map<String, Value>>>,
+    /// Most tasks at work at once; null: the configured default.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i64>)]
+    max_concurrent: Option<Option<i64>>,
+}
+
+/// The fields that a body gives, checked.
+fn patch(found: &mut Findings, body: BodyWire) -> ProjectPatch {
+    ProjectPatch {
+        name: body.name.flatten().and_then(|name| {
+            let fits = !name.trim().is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
+            if !fits {
+                let message = format!("must be 1 to {MAX_NAME_BYTES} bytes, not blank, without control characters");
+                found.add("/name", message);
+            }
+            fits.then_some(name)
+        }),
+        description: body.description.inspect(|text| {
+            let length = text.as_ref().map_or(0, String::len);
+            if length > MAX_DESCRIPTION_BYTES {
+                found.add("/description", format!("must be at most {MAX_DESCRIPTION_BYTES} bytes, was {length}"));
+            }
+        }),
+        qa_profile: body.qa_profile.map(|name| found.parse("/qa_profile", &name?)),
+        constitution: body
+            .constitution
+            .map(|object| object_text(found, "/constitution", object, MAX_CONSTITUTION_BYTES)),
+        max_concurrent: body.max_concurrent.map(|number| {
+            let number = number?;
+            if !(1..=MAX_CONCURRENT).contains(&number) {
+                found.add("/max_concurrent", format!("must be from 1 to {MAX_CONCURRENT}, was {number}"));
+            }
+            u32::try_from(number).ok()
+        }),
+    }
+}
+
+fn new_project(mut body: BodyWire, mut found: Findings, clock: &Clock) -> Result<NewProject, Problem> {
+    let id: Option<ProjectId> = match body.project_id.take() {
+        Some(id) => found.parse("/project_id", &id),
+        None => found.parse("/project_id", &made_id(clock.wall()).to_string()),
+    };
+    let patch = patch(&mut found, body);
+    match id {
+        Some(id) if found.is_empty() => Ok(NewProject {
+            id,
+            name: patch.name,
+            description: patch.description.flatten(),
+            qa_profile: patch.qa_profile.flatten(),
+            constitution: patch.constitution.flatten(),
+            max_concurrent: patch.max_concurrent.flatten(),
+        }),
+        _ => Err(Problem::invalid(found.into_errors())),
+    }
+}
+
+fn made_id(now: Timestamp) -> Uuid {
+    let seconds = now.as_millis() / 1000;
+    let nanos = u32::try_from(now.as_millis() % 1000).unwrap_or(0) * 1_000_000;
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
+}
+
+/// `POST /projects`
+pub(in crate::http) async fn create(mut call: Call) -> Reply {
+    call.no_query()?;
+    let (body, errors) = call.json().await?;
+    let project = new_project(body, Findings::from_errors(errors), &call.app.clock)?;
+    let project = call.app.engine.create_project(project).await?;
+    let id = percent_encoding::utf8_percent_encode(project.id.as_str(), percent_encoding::NON_ALPHANUMERIC);
+    let response = reply::created(&format!("{BASE}/projects/{id}"), &ProjectWire::new(&project));
+    Ok(reply::with(response, ETAG, headers::etag(project.version)))
+}
+
+/// Text that is no id names no project.
+pub(in crate::http) fn project_id(call: &Call) -> Result<ProjectId, Problem> {
+    let id = call.id();
+    ProjectId::new(&id).map_err(|_| not_found(&id))
+}
+
+fn not_found(id: &str) -> Problem {
+    Problem::not_found("project_not_found", "project", id)
+}
+
+pub(in crate::http) async fn existing(call: &Call) -> Result<Project, Problem> {
+    let id = project_id(call)?;
+    call.app.engine.project(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))
+}
+
+/// `GET /projects/{id}`
+pub(in crate::http) async fn get(call: Call) -> Reply {
+    call.no_query()?;
+    let project = existing(&call).await?;
+    Ok(reply::versioned(&ProjectWire::new(&project), headers::etag(project.version), call.if_none_match()))
+}
+
+/// The version that `If-Match` names must be the current one, also when the engine comes to it.
+async fn precondition(call: &Call) -> Result<Option<u64>, Problem> {
+    let Some(wanted) = call.headers().get(IF_MATCH) else { return Ok(None) };
+    let version = existing(call).await?.version;
+    if headers::matches(wanted, &headers::etag(version)) { Ok(Some(version)) } else { Err(Problem::version_mismatch()) }
+}
+
+/// `PATCH /projects/{id}`
+pub(in crate::http) async fn update(mut call: Call) -> Reply {
+    call.no_query()?;
+    let id = project_id(&call)?;
+    let (body, errors): (BodyWire, _) = call.json().await?;
+    let mut found = Findings::from_errors(errors);
+    if body.project_id.as_deref().is_some_and(|other| other != id.as_str()) {
+        found.add("/project_id", "can't be changed");
+    }
+    if body.name == Some(None) {
+        found.add("/name", "can't be emptied");
+    }
+    let patch = patch(&mut found, body);
+    if !found.is_empty() {
+        return Err(Problem::invalid(found.into_errors()));
+    }
+    let if_version = precondition(&call).await?;
+    let project = call.app.engine.update_project(id, patch, if_version).await?;
+    Ok(shown(&project))
+}
+
+/// `DELETE /projects/{id}`
+pub(in crate::http) async fn delete(call: Call) -> Reply {
+    call.no_query()?;
+    let id = project_id(&call)?;
+    let if_version = precondition(&call).await?;
+    call.app.engine.delete_project(id, if_version).await?;
+    Ok(reply::no_content())
+}
+
+/// `POST /projects/{id}/pause`
+pub(in crate::http) async fn pause(mut call: Call) -> Reply {
+    let id = asked_project(&mut call).await?;
+    Ok(shown(&call.app.engine.pause_project(id).await?))
+}
+
+/// `POST /projects/{id}/resume`
+pub(in crate::http) async fn resume(mut call: Call) -> Reply {
+    let id = asked_project(&mut call).await?;
+    Ok(shown(&call.app.engine.resume_project(id).await?))
+}
+
+/// The project of a request that has nothing else to say.
+async fn asked_project(call: &mut Call) -> Result<ProjectId, Problem> {
+    call.no_query()?;
+    let id = project_id(call)?;
+    call.nothing().await?;
+    Ok(id)
+}
+
+fn shown(project: &Project) -> Response<Body> {
+    reply::versioned(&ProjectWire::new(project), headers::etag(project.version), None)
+}
+
+/// A page of projects, by id.
+#[expect(clippy::option_option, reason = "absent with a cursor, null on the last page")]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProjectList)]
+pub(in crate::http) struct ListWire {
+    /// The projects.
+    #[schema(value_type = Vec<ProjectWire<'static>>)]
+    projects: Entries,
+    /// How many there are.
+    total: u64,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+    /// Most entries of a page.
+    limit: usize,
+    /// Entries that were skipped; absent with a cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    offset: Option<usize>,
+    /// The `offset` of the next page; null on the last one. Absent with a cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_offset: Option<Option<usize>>,
+    /// The page ends before its limit, by its bytes: go on with the cursor.
+    truncated: bool,
+}
+
+/// `GET /projects`
+pub(in crate::http) async fn list(call: Call) -> Reply {
+    const SCOPE: &str = "projects";
+    let mut query = call.query(&["limit", "offset", "cursor"]);
+    let limit = query.limit();
+    let offset = query.number("offset", 0..=u64::MAX);
+    let has_cursor = query.has("cursor");
+    if has_cursor && offset.is_some() {
+        query.wrong("offset", "can't be given with a cursor");
+    }
+    let after = query.cursor(SCOPE, |place| ProjectId::new(std::str::from_utf8(&place).ok()?).ok());
+    query.finish()?;
+    let skip = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
+    let (page, total) = call.app.engine.projects(skip, after, limit).await?;
+    let mut projects = Entries::new(limit);
+    let shown = projects.take(page.entries.iter().map(ProjectWire::new));
+    let next_cursor = page.after(shown).map(|project| cursor::encode(SCOPE, project.id.as_str().as_bytes()));
+    let offset = (!has_cursor).then_some(skip);
+    let next_offset = offset.map(|offset| next_cursor.as_ref().map(|_| offset.saturating_add(shown)));
+    let truncated = page.is_truncated || projects.is_truncated();
+    Ok(reply::json(StatusCode::OK, &ListWire { projects, total, next_cursor, limit, offset, next_offset, truncated }))
+}
+
+/// How many lately.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Recent {
+    /// Within the last hour.
+    last_hour: u64,
+    /// Within the last day.
+    last_day: u64,
+}
+
+/// How a project is doing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProjectStatus)]
+pub(in crate::http) struct StatusWire<'a> {
+    /// Its id.
+    project_id: &'a ProjectId,
+    /// Tasks in all.
+    total: u64,
+    /// Tasks by status.
+    #[schema(value_type = TasksByStatus)]
+    by_status: Map<String, Value>,
+    /// Tasks by phase.
+    #[schema(value_type = TasksByPhase)]
+    by_phase: Map<String, Value>,
+    /// Tasks that workers have, or whose outputs or subtasks are waited for: those with the status `running`.
+    running: u64,
+    /// Slots that are taken.
+    slots_in_use: u32,
+    /// Slots that there are.
+    limit: u32,
+    /// Since when the oldest waiting task waits.
+    oldest_pending_at: Option<Time>,
+    /// Tasks that ended well.
+    completed: Recent,
+    /// Tasks that ended badly.
+    failed: Recent,
+    /// Whether no task of it is given to workers.
+    paused: bool,
+    /// Since when it is paused.
+    paused_at: Option<Time>,
+    /// Tainted records.
+    tainted: u64,
+    /// Suspect records.
+    suspect: u64,
+    /// What to do about them.
+    #[schema(value_type = Advice)]
+    advice: &'static str,
+}
+
+impl<'a> StatusWire<'a> {
+    fn new(status: &'a ProjectStatus) -> Self {
+        let counters = &status.counters;
+        let recent = |(last_hour, last_day)| Recent { last_hour, last_day };
+        Self {
+            project_id: &status.project.id,
+            total: counters.total(),
+            by_status: Status::ALL
+                .map(|each| (each.as_str().to_owned(), counters.status(each).into()))
+                .into_iter()
+                .collect(),
+            by_phase: Phase::ALL
+                .map(|each| (each.as_str().to_owned(), counters.phase(each).into()))
+                .into_iter()
+                .collect(),
+            running: counters.status(Status::Running),
+            slots_in_use: status.slots_in_use,
+            limit: status.limit,
+            oldest_pending_at: status.oldest_pending_at.map(Shown),
+            completed: recent(status.completed),
+            failed: recent(status.failed),
+            paused: status.project.paused_at.is_some(),
+            paused_at: status.project.paused_at.map(Shown),
+            tainted: status.records.tainted,
+            suspect: status.records.suspect,
+            advice: status.records.advice().as_str(),
+        }
+    }
+}
+
+/// `GET /projects/{id}/status`
+pub(in crate::http) async fn status(call: Call) -> Reply {
+    call.no_query()?;
+    let status = call.app.engine.project_status(project_id(&call)?).await?;
+    Ok(reply::json(StatusCode::OK, &StatusWire::new(&status)))
+}
+
+/// How much of a project's provenance is bad.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProjectConsistency)]
+pub(in crate::http) struct ConsistencyWire<'a> {
+    /// Its id.
+    project_id: &'a ProjectId,
+    /// Records in all.
+    records: u64,
+    /// Tainted records.
+    tainted: u64,
+    /// Suspect records.
+    suspect: u64,
+    /// What to do about it.
+    #[schema(value_type = Advice)]
+    advice: &'static str,
+}
+
+/// `GET /projects/{id}/consistency`
+pub(in crate::http) async fn consistency(call: Call) -> Reply {
+    call.no_query()?;
+    let status = call.app.engine.project_status(project_id(&call)?).await?;
+    let RecordCounts { records, tainted, suspect } = status.records;
+    let advice = status.records.advice().as_str();
+    let project_id = &status.project.id;
+    Ok(reply::json(StatusCode::OK, &ConsistencyWire { project_id, records, tainted, suspect, advice }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::json;
+
+    fn checked(text: &str) -> Result<ProjectPatch, Vec<String>> {
+        let (body, errors): (BodyWire, _) = json::decode_all(text.as_bytes(), 1_000_000).unwrap();
+        let mut found = Findings::from_errors(errors);
+        let patch = patch(&mut found, body);
+        let errors = found.into_errors();
+        if errors.is_empty() { Ok(patch) } else { Err(errors.into_iter().map(|error| error.pointer).collect()) }
+    }
+
+    #[test]
+    fn null_empties_and_absence_leaves() {
+        let patch = checked(r#"{"name":"n","description":null,"constitution":{"a":1},"max_concurrent":3}"#).unwrap();
+        assert_eq!(patch.name.as_deref(), Some("n"));
+        assert_eq!(patch.description, Some(None));
+        assert_eq!(patch.qa_profile, None);
+        assert_eq!(patch.constitution, Some(Some(r#"{"a":1}"#.to_owned())));
+        assert_eq!(patch.max_concurrent, Some(Some(3)));
+    }
+
+    #[test]
+    fn bad_fields_are_named() {
+        let found = checked(r#"{"name":" ","qa_profile":"A","max_concurrent":0}"#).unwrap_err();
+        assert_eq!(found, ["/name", "/qa_profile", "/max_concurrent"]);
+        assert_eq!(checked(r#"{"names":"x"}"#).unwrap_err(), ["/names"]);
+    }
+
+    #[test]
+    fn a_project_without_an_id_gets_one() {
+        let (body, _): (BodyWire, _) = json::decode_all(br#"{"name":"n"}"#, 100).unwrap();
+        let project = new_project(body, Findings::default(), &Clock::new()).unwrap();
+        assert_eq!(Uuid::try_parse(project.id.as_str()).unwrap().get_version_num(), 7);
+    }
+
+    #[test]
+    fn the_wire_form_has_every_field() {
+        let at = Timestamp::from_micros(1_767_981_600_000_000);
+        let project = Project {
+            id: ProjectId::new("p").unwrap(),
+            name: "n".to_owned(),
+            description: None,
+            qa_profile: None,
+            constitution: Some("{\"a\":1}".to_owned()),
+            max_concurrent: None,
+            created_at: at,
+            updated_at: at,
+            version: 2,
+            archived_at: None,
+            paused_at: None,
+            resumed_at: None,
+        };
+        assert_eq!(
+            serde_json::to_value(ProjectWire::new(&project)).unwrap(),
+            json!({
+                "project_id": "p", "name": "n", "description": null, "qa_profile": null, "constitution": {"a": 1},
+                "max_concurrent": null, "created_at": "2026-01-09T18:00:00Z", "updated_at": "2026-01-09T18:00:00Z",
+                "version": 2, "paused": false, "paused_at": null,
+            })
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! `GET /provenance`: pages of records.
+
+use hyper::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::engine::RecordFilter;
+use crate::http::api::provenance::record::{RecordWire, Standing};
+use crate::http::cursor;
+use crate::http::entries::Entries;
+use crate::http::query::Query;
+use crate::http::reply::{self, Reply};
+use crate::http::request::Call;
+use crate::json;
+use crate::store::RecordPlace;
+use crate::task::{ArtifactId, RecordStatus, TaskId};
+
+const KNOWN: [&str; 12] = [
+    "project_id",
+    "task_id",
+    "status",
+    "tainted",
+    "suspect",
+    "model",
+    "tier",
+    "domain",
+    "created_after",
+    "created_before",
+    "limit",
+    "cursor",
+];
+
+pub(in crate::http) const STATUSES: [RecordStatus; 4] =
+    [RecordStatus::Pending, RecordStatus::Passed, RecordStatus::Failed, RecordStatus::HumanApproved];
+
+/// A page of records, the newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RecordList)]
+pub(in crate::http) struct ListWire {
+    /// The records.
+    #[schema(value_type = Vec<RecordWire<'static>>)]
+    records: Entries,
+    /// How many there are, where that is known.
+    total: Option<u64>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+    /// Most entries of a page.
+    limit: usize,
+    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
+    truncated: bool,
+}
+
+/// `GET /provenance`
+pub(in crate::http) async fn list(call: Call) -> Reply {
+    let mut query = call.query(&KNOWN);
+    let limit = query.limit();
+    let filter = filter(&mut query);
+    let scope = format!("records {filter:?}");
+    let before = query.cursor(&scope, |place| place.try_into().ok().map(RecordPlace::from_bytes));
+    query.finish()?;
+    let engine = &call.app.engine;
+    let page = engine.records(filter, before, limit).await?;
+    let (mut records, mut next, mut last) = (Entries::new(limit), page.next, None);
+    for (place, record, known) in &page.records {
+        let standing = Standing::of_record(engine, known, record).await?;
+        if !records.push(&RecordWire::new(record, &standing)) {
+            next = last;
+            break;
+        }
+        last = Some(*place);
+    }
+    let wire = ListWire {
+        truncated: page.truncated || records.is_truncated(),
+        records,
+        total: page.total,
+        next_cursor: next.map(|place| cursor::encode(&scope, &place.to_bytes())),
+        limit,
+    };
+    Ok(reply::json(StatusCode::OK, &wire))
+}
+
+fn filter(query: &mut Query) -> RecordFilter {
+    RecordFilter {
+        project: query.parsed("project_id"),
+        // Imported records are of tasks that have any id.
+        task: query.parsed::<ArtifactId>("task_id").map(|id| TaskId::of_text(id.as_str())),
+        status: query.one("status").and_then(|word| status(query, &word)),
+        tainted: query.parsed("tainted"),
+        suspect: query.parsed("suspect"),
+        model: query.one("model"),
+        tier: query.parsed("tier"),
+        domain: query.parsed("domain"),
+        created_after: query.parsed("created_after"),
+        created_before: query.parsed("created_before"),
+    }
+}
+
+fn status(query: &mut Query, word: &str) -> Option<RecordStatus> {
+    let status = STATUSES.into_iter().find(|status| status.as_str() == word);
+    if status.is_none() {
+        let names = STATUSES.map(RecordStatus::as_str).join(", ");
+        query.wrong("status", format!("must be one of {names}, was {}", json::quoted(word)));
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_checked() {
+        let mut query = Query::new(Some("status=human_approved&tainted=false&suspect=true&model=m"), &KNOWN);
+        let filter = filter(&mut query);
+        assert_eq!(filter.status, Some(RecordStatus::HumanApproved));
+        assert_eq!((filter.tainted, filter.suspect, filter.model.as_deref()), (Some(false), Some(true), Some("m")));
+        query.finish().unwrap();
+        for bad in ["status=tainted", "tainted=1", "suspect=yes", "task_id=", "tier=X", "created_after=now"] {
+            let mut query = Query::new(Some(bad), &KNOWN);
+            super::filter(&mut query);
+            assert!(query.finish().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Tasks: submission, status, history and trees.
+
+pub(in crate::http) mod history;
+pub(in crate::http) mod list;
+pub(in crate::http) mod submission;
+pub(in crate::http) mod submit;
+pub(in crate::http) mod tree;

@@ -1,0 +1,295 @@
+//! Work queues and leases: how workers get tasks without a broker.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use hyper::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::engine::{Granted, LeaseRequest, Queue};
+use crate::http::body::Body;
+use crate::http::decoding::Share;
+use crate::http::openapi::ReadyTask;
+use crate::http::problem::Problem;
+use crate::http::reply::{self, Reply, Shown, Time};
+use crate::http::request::Call;
+use crate::json::{FieldError, Findings};
+use crate::task::{LeaseId, Now, Tier, WorkerId};
+
+/// Most leases given at once.
+pub(in crate::http) const MAX_LEASES: i64 = 100;
+/// Longest wait for a task, in seconds.
+pub(in crate::http) const MAX_WAIT: i64 = 60;
+
+/// The work queue of a tier.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Queue)]
+pub(in crate::http) struct QueueWire<'a> {
+    /// The tier.
+    tier: &'a Tier,
+    /// Tasks that wait for a worker.
+    depth: usize,
+    /// Tasks that workers hold.
+    leased: usize,
+    /// Since when the oldest task waits.
+    oldest_ready_at: Option<Time>,
+    /// How long that is.
+    oldest_age_seconds: Option<f64>,
+    /// Whether it gives out no task.
+    paused: bool,
+    /// Since when it is paused.
+    paused_at: Option<Time>,
+}
+
+impl<'a> QueueWire<'a> {
+    fn new(queue: &'a Queue, now: Now) -> Self {
+        Self {
+            tier: &queue.tier,
+            depth: queue.depth,
+            leased: queue.leased,
+            oldest_ready_at: queue.oldest_ready.map(|since| Shown(now.calendar(since))),
+            oldest_age_seconds: queue.oldest_ready.map(|since| now.since(since).as_secs_f64()),
+            paused: queue.paused_at.is_some(),
+            paused_at: queue.paused_at.map(Shown),
+        }
+    }
+}
+
+/// All work queues.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QueueList)]
+pub(in crate::http) struct QueuesWire<'a> {
+    /// One for each tier.
+    queues: Vec<QueueWire<'a>>,
+}
+
+/// `GET /queues`
+pub(in crate::http) fn queues(call: &Call) -> Reply {
+    call.no_query()?;
+    let queues = call.app.engine.queues();
+    let now = call.app.clock.now();
+    let queues = queues.iter().map(|queue| QueueWire::new(queue, now)).collect();
+    Ok(reply::json(StatusCode::OK, &QueuesWire { queues }))
+}
+
+/// `POST /queues/{tier}/pause`
+pub(in crate::http) async fn pause(mut call: Call) -> Reply {
+    let tier = asked_tier(&mut call).await?;
+    Ok(shown(&call, &call.app.engine.pause_tier(tier).await?))
+}
+
+/// `POST /queues/{tier}/resume`
+pub(in crate::http) async fn resume(mut call: Call) -> Reply {
+    let tier = asked_tier(&mut call).await?;
+    Ok(shown(&call, &call.app.engine.resume_tier(tier).await?))
+}
+
+/// The tier of a request that has nothing else to say.
+async fn asked_tier(call: &mut Call) -> Result<Tier, Problem> {
+    call.no_query()?;
+    // One that is no longer configured can still be resumed: the engine knows.
+    let name = call.id();
+    let tier = Tier::new(&name).map_err(|_| no_such_tier(&name))?;
+    call.nothing().await?;
+    Ok(tier)
+}
+
+fn no_such_tier(name: &str) -> Problem {
+    Problem::not_found("tier_not_found", "tier", name)
+}
+
+fn shown(call: &Call, queue: &Queue) -> Response<Body> {
+    reply::json(StatusCode::OK, &QueueWire::new(queue, call.app.clock.now()))
+}
+
+/// What a worker asks for.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = LeaseRequest)]
+pub(in crate::http) struct LeaseWire {
+    /// Who asks.
+    #[schema(value_type = WorkerId, required)]
+    worker_id: Option<String>,
+    /// Most tasks to be given. Without it: 1.
+    max: Option<i64>,
+    /// How long they are held; at most `task_management` of the settings allows. Without it: the configured
+    /// default.
+    lease_seconds: Option<i64>,
+    /// How long to wait for a first task. Without it: 0.
+    wait_seconds: Option<i64>,
+}
+
+/// A task that a worker holds.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Lease)]
+pub(in crate::http) struct GrantedWire<'a> {
+    /// For renewing and releasing; known to its holder alone.
+    lease_id: LeaseId,
+    /// Until when it is held.
+    expires_at: Time,
+    /// What is to be done: the data of `task.ready`.
+    #[schema(value_type = Option<ReadyTask>)]
+    task: Option<&'a RawValue>,
+}
+
+/// The tasks that were given; none, when there was none in time.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeaseList)]
+pub(in crate::http) struct LeasesWire<'a> {
+    /// One for each task.
+    leases: Vec<GrantedWire<'a>>,
+}
+
+/// How long leases last.
+struct Lasting {
+    default: Duration,
+    most: Duration,
+}
+
+impl Lasting {
+    fn of(call: &Call) -> Self {
+        Self { default: call.app.settings.lease_default, most: call.app.settings.lease_max }
+    }
+
+    fn check(&self, found: &mut Findings, seconds: Option<i64>) -> Duration {
+        let most = i64::try_from(self.most.as_secs()).unwrap_or(i64::MAX);
+        let seconds = whole(found, "/lease_seconds", seconds, 1..=most);
+        seconds.map_or(self.default, Duration::from_secs)
+    }
+}
+
+fn whole(found: &mut Findings, pointer: &str, number: Option<i64>, allowed: RangeInclusive<i64>) -> Option<u64> {
+    let number = number?;
+    if !allowed.contains(&number) {
+        found.add(pointer, format!("must be from {} to {}, was {number}", allowed.start(), allowed.end()));
+    }
+    u64::try_from(number).ok()
+}
+
+fn request(tier: Tier, wire: &LeaseWire, errors: Vec<FieldError>, lasting: &Lasting) -> Result<LeaseRequest, Problem> {
+    let mut found = Findings::from_errors(errors);
+    let worker = found.required("/worker_id", wire.worker_id.as_deref());
+    let worker: Option<WorkerId> = worker.and_then(|id| found.parse("/worker_id", id));
+    let max = whole(&mut found, "/max", wire.max, 1..=MAX_LEASES).unwrap_or(1);
+    let lease = lasting.check(&mut found, wire.lease_seconds);
+    let wait = whole(&mut found, "/wait_seconds", wire.wait_seconds, 0..=MAX_WAIT).unwrap_or(0);
+    match worker {
+        Some(worker) if found.is_empty() => Ok(LeaseRequest {
+            tier,
+            worker,
+            max: usize::try_from(max).unwrap_or(1),
+            lease,
+            wait: Duration::from_secs(wait),
+        }),
+        _ => Err(Problem::invalid(found.into_errors())),
+    }
+}
+
+/// `POST /queues/{tier}/lease`
+pub(in crate::http) async fn lease(mut call: Call) -> Reply {
+    call.no_query()?;
+    let name = call.id();
+    let tier = call.app.settings.tiers.iter().find(|tier| tier.as_str() == name).cloned();
+    let tier = tier.ok_or_else(|| no_such_tier(&name))?;
+    if call.app.broker.is_some() {
+        return Err(Problem::no_leases());
+    }
+    let (wire, errors) = call.json().await?;
+    let request = request(tier, &wire, errors, &Lasting::of(&call))?;
+    // It may wait for long, and has no use for its body any more.
+    call.share = Share::default();
+    let granted = tokio::select! {
+        granted = call.app.engine.lease(request) => granted?,
+        () = call.ending().cancelled() => Vec::new(),
+    };
+    Ok(reply::json(StatusCode::OK, &LeasesWire { leases: granted.iter().map(granted_wire).collect() }))
+}
+
+fn granted_wire(granted: &Granted) -> GrantedWire<'_> {
+    GrantedWire {
+        lease_id: granted.lease,
+        expires_at: Shown(granted.until),
+        task: serde_json::from_slice(&granted.task).ok(),
+    }
+}
+
+/// Text that is no lease id names one that is not held.
+fn lease_id(call: &Call) -> Result<LeaseId, Problem> {
+    let id = call.id();
+    id.parse().map_err(|_| Problem::lease_lost(&id))
+}
+
+/// How long a lease is to go on.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Renewal)]
+pub(in crate::http) struct RenewWire {
+    /// From now. Without it: the configured default.
+    lease_seconds: Option<i64>,
+}
+
+/// A lease that goes on.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RenewedLease)]
+pub(in crate::http) struct RenewedWire {
+    /// The lease.
+    lease_id: LeaseId,
+    /// Until when it is held now.
+    expires_at: Time,
+}
+
+/// `POST /leases/{id}/renew`
+pub(in crate::http) async fn renew(mut call: Call) -> Reply {
+    call.no_query()?;
+    let lease_id = lease_id(&call)?;
+    let (wire, errors): (RenewWire, _) = call.optional_json().await?;
+    let mut found = Findings::from_errors(errors);
+    let duration = Lasting::of(&call).check(&mut found, wire.lease_seconds);
+    if !found.is_empty() {
+        return Err(Problem::invalid(found.into_errors()));
+    }
+    let expires_at = Shown(call.app.engine.renew(lease_id, duration).await?);
+    Ok(reply::json(StatusCode::OK, &RenewedWire { lease_id, expires_at }))
+}
+
+/// Nothing needs to be said.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NoFields)]
+pub(in crate::http) struct ReleaseWire {}
+
+/// `POST /leases/{id}/release`
+pub(in crate::http) async fn release(mut call: Call) -> Reply {
+    call.no_query()?;
+    let lease_id = lease_id(&call)?;
+    let (ReleaseWire {}, errors) = call.optional_json().await?;
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    call.app.engine.release(lease_id).await?;
+    Ok(reply::no_content())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(wire: &LeaseWire) -> Result<LeaseRequest, Problem> {
+        let lasting = Lasting { default: Duration::from_mins(1), most: Duration::from_mins(10) };
+        request(Tier::new("small").unwrap(), wire, Vec::new(), &lasting)
+    }
+
+    #[test]
+    fn defaults_and_bounds_hold() {
+        let worker = || Some("w".to_owned());
+        let least = check(&LeaseWire { worker_id: worker(), ..LeaseWire::default() }).unwrap();
+        assert_eq!((least.max, least.lease, least.wait), (1, Duration::from_mins(1), Duration::ZERO));
+        let bad = LeaseWire { worker_id: None, max: Some(0), lease_seconds: Some(601), wait_seconds: Some(-1) };
+        let text = serde_json::to_string(&check(&bad).unwrap_err().wire("")).unwrap();
+        for pointer in ["/worker_id", "/max", "/lease_seconds", "/wait_seconds"] {
+            assert!(text.contains(pointer), "{pointer} in {text}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Work queues and leases: how workers get tasks without a broker.
+
+pub(in crate::http) mod leases;
