@@ -286,6 +286,7 @@ fn dispatch(endpoint: Endpoint, call: Call) -> Pin<Box<dyn Future<Output = Reply
         Endpoint::Metrics => Box::pin(ready(health::metrics(&call))),
         Endpoint::OpenApi => Box::pin(ready(openapi::get(&call))),
         Endpoint::AsyncApi => Box::pin(ready(asyncapi::get(&call))),
-        Endpoint::Docs => Box::pin(ready(docs::get(&call))),
+        Endpoint::Docs => Box::pin(ready(docs::page(&call))),
+        Endpoint::DocsFile => Box::pin(ready(docs::file(&call))),
     }
 }

@@ -78,6 +78,7 @@ pub(in crate::http) enum Endpoint {
     OpenApi,
     AsyncApi,
     Docs,
+    DocsFile,
 }
 
 /// A method that some resource has.
@@ -112,7 +113,7 @@ impl Verb {
 }
 
 /// The table.
-const TABLE: [(Verb, &str, Endpoint); 65] = [
+const TABLE: [(Verb, &str, Endpoint); 66] = [
     (Verb::Get, "/tasks", Endpoint::ListTasks),
     (Verb::Post, "/tasks", Endpoint::SubmitTask),
     (Verb::Post, "/tasks/batch", Endpoint::SubmitBatch),
@@ -178,6 +179,7 @@ const TABLE: [(Verb, &str, Endpoint); 65] = [
     (Verb::Get, "/openapi.json", Endpoint::OpenApi),
     (Verb::Get, "/asyncapi.json", Endpoint::AsyncApi),
     (Verb::Get, "/docs", Endpoint::Docs),
+    (Verb::Get, "/docs/{id}", Endpoint::DocsFile),
 ];
 
 impl Endpoint {
@@ -193,6 +195,7 @@ impl Endpoint {
                 | Self::OpenApi
                 | Self::AsyncApi
                 | Self::Docs
+                | Self::DocsFile
         )
     }
 

@@ -12,7 +12,7 @@ use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, Schema
 use super::operation::Named;
 
 /// What a field of a body may be.
-pub(super) struct Limit {
+pub(in crate::http) struct Limit {
     schema: &'static str,
     field: &'static str,
     allowed: Allowed,
@@ -27,39 +27,39 @@ enum Allowed {
 
 /// A text of a length in bytes. A character takes one or more of them, so the
 /// bound on characters is no narrower than the one that is checked.
-pub(super) const fn text(schema: &'static str, field: &'static str, least: usize, most: usize) -> Limit {
+pub(in crate::http) const fn text(schema: &'static str, field: &'static str, least: usize, most: usize) -> Limit {
     Limit { schema, field, allowed: Allowed::Length(least, most) }
 }
 
 /// A whole number.
-pub(super) const fn whole(schema: &'static str, field: &'static str, least: i64, most: i64) -> Limit {
+pub(in crate::http) const fn whole(schema: &'static str, field: &'static str, least: i64, most: i64) -> Limit {
     Limit { schema, field, allowed: Allowed::Number(least, Some(most)) }
 }
 
 /// A whole number whose upper bound is a setting.
-pub(super) const fn at_least(schema: &'static str, field: &'static str, least: i64) -> Limit {
+pub(in crate::http) const fn at_least(schema: &'static str, field: &'static str, least: i64) -> Limit {
     Limit { schema, field, allowed: Allowed::Number(least, None) }
 }
 
 /// A list.
-pub(super) const fn items(schema: &'static str, field: &'static str, least: usize, most: usize) -> Limit {
+pub(in crate::http) const fn items(schema: &'static str, field: &'static str, least: usize, most: usize) -> Limit {
     Limit { schema, field, allowed: Allowed::Items(least, most) }
 }
 
 /// An object whose JSON has at most so many bytes, which a schema can only say
 /// in words.
-pub(super) const fn bytes(schema: &'static str, field: &'static str, most: usize) -> Limit {
+pub(in crate::http) const fn bytes(schema: &'static str, field: &'static str, most: usize) -> Limit {
     Limit { schema, field, allowed: Allowed::Bytes(most) }
 }
 
 impl Limit {
     /// What it is about.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::http) fn name(&self) -> String {
         format!("{}.{}", self.schema, self.field)
     }
 
     /// Puts it into its schema; whether there is such a field.
-    pub(super) fn apply(&self, schemas: &mut [Named]) -> bool {
+    pub(in crate::http) fn apply(&self, schemas: &mut [Named]) -> bool {
         let schema = schemas.iter_mut().find(|(name, _)| name == self.schema).map(|(_, schema)| schema);
         let Some(RefOr::T(Schema::Object(object))) = schema else { return false };
         match (object.properties.get_mut(self.field), &self.allowed) {
@@ -94,7 +94,7 @@ fn amount(number: i64) -> Number {
 
 /// A whole number within bounds; without an upper one where that is the most
 /// there is.
-pub(super) fn whole_number(allowed: &RangeInclusive<u64>) -> Object {
+pub(in crate::http) fn whole_number(allowed: &RangeInclusive<u64>) -> Object {
     let bound = |number: u64| i64::try_from(number).ok().map(amount);
     ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::Integer))
@@ -105,6 +105,6 @@ pub(super) fn whole_number(allowed: &RangeInclusive<u64>) -> Object {
 }
 
 /// A value as an example.
-pub(super) fn example(value: &Value) -> Example {
+pub(in crate::http) fn example(value: &Value) -> Example {
     ExampleBuilder::new().value(Some(value.clone())).build()
 }

@@ -15,28 +15,28 @@ use utoipa::openapi::{Ref, RefOr, Required, SecurityRequirement};
 use super::limits::{self, Limit};
 
 /// The media type of most bodies and answers.
-pub(super) const JSON: &str = "application/json";
+pub(in crate::http) const JSON: &str = "application/json";
 /// That of problems.
-pub(super) const PROBLEM: &str = "application/problem+json";
+pub(in crate::http) const PROBLEM: &str = "application/problem+json";
 
 /// A schema and its name.
-pub(super) type Named = (String, RefOr<Schema>);
+pub(in crate::http) type Named = (String, RefOr<Schema>);
 
 /// An operation in the making.
-pub(super) struct Described {
+pub(in crate::http) struct Described {
     operation: OperationBuilder,
     /// Schemas of bodies.
-    pub(super) asked: Vec<Named>,
+    pub(in crate::http) asked: Vec<Named>,
     /// Schemas of answers.
-    pub(super) answered: Vec<Named>,
+    pub(in crate::http) answered: Vec<Named>,
     answers: Vec<(u16, ResponseBuilder)>,
     problems: Vec<(u16, Vec<&'static str>)>,
     /// What was to be limited and is not there.
-    pub(super) missed: Vec<String>,
+    pub(in crate::http) missed: Vec<String>,
 }
 
 /// A name for a schema of the document.
-pub(super) fn reference<T: ToSchema>() -> Ref {
+pub(in crate::http) fn reference<T: ToSchema>() -> Ref {
     Ref::from_schema_name(T::name())
 }
 
@@ -48,7 +48,7 @@ fn schemas<T: ToSchema>() -> Vec<Named> {
 }
 
 /// Begins the description of an operation: its id, its tag and what it does.
-pub(super) fn operation(id: &str, tag: &str, summary: &str) -> Described {
+pub(in crate::http) fn operation(id: &str, tag: &str, summary: &str) -> Described {
     let operation = OperationBuilder::new().operation_id(Some(id)).tag(tag).summary(Some(summary));
     let operation = operation.parameter_ref(Ref::new("#/components/parameters/X-Request-Id"));
     Described {
@@ -66,13 +66,13 @@ pub(super) fn operation(id: &str, tag: &str, summary: &str) -> Described {
 
 impl Described {
     /// What else is to be said.
-    pub(super) fn says(mut self, text: &str) -> Self {
+    pub(in crate::http) fn says(mut self, text: &str) -> Self {
         self.operation = self.operation.description(Some(text));
         self
     }
 
     /// The id in the path.
-    pub(super) fn id<T: ToSchema>(mut self, text: &str) -> Self {
+    pub(in crate::http) fn id<T: ToSchema>(mut self, text: &str) -> Self {
         self.answered.extend(schemas::<T>());
         let parameter = parameter("id", ParameterIn::Path, text).required(Required::True);
         self.operation = self.operation.parameter(parameter.schema(Some(reference::<T>())));
@@ -80,50 +80,50 @@ impl Described {
     }
 
     /// A query parameter of a type that bodies and answers have, too.
-    pub(super) fn query<T: ToSchema>(mut self, name: &str, text: &str) -> Self {
+    pub(in crate::http) fn query<T: ToSchema>(mut self, name: &str, text: &str) -> Self {
         self.answered.extend(schemas::<T>());
         self.query_of(name, text, reference::<T>())
     }
 
     /// A query parameter with a schema of its own.
-    pub(super) fn query_of(mut self, name: &str, text: &str, schema: impl Into<RefOr<Schema>>) -> Self {
+    pub(in crate::http) fn query_of(mut self, name: &str, text: &str, schema: impl Into<RefOr<Schema>>) -> Self {
         let parameter = parameter(name, ParameterIn::Query, text).schema(Some(schema));
         self.operation = self.operation.parameter(parameter);
         self
     }
 
     /// A query parameter without which there is no answer.
-    pub(super) fn query_needed<T: ToSchema>(mut self, name: &str, text: &str) -> Self {
+    pub(in crate::http) fn query_needed<T: ToSchema>(mut self, name: &str, text: &str) -> Self {
         self.answered.extend(schemas::<T>());
         self.query_needed_of(name, text, reference::<T>())
     }
 
     /// The same with a schema of its own.
-    pub(super) fn query_needed_of(mut self, name: &str, text: &str, schema: impl Into<RefOr<Schema>>) -> Self {
+    pub(in crate::http) fn query_needed_of(mut self, name: &str, text: &str, schema: impl Into<RefOr<Schema>>) -> Self {
         let parameter = parameter(name, ParameterIn::Query, text).required(Required::True);
         self.operation = self.operation.parameter(parameter.schema(Some(schema)));
         self
     }
 
     /// A page is asked for by its length, and by where it begins.
-    pub(super) fn pages(self) -> Self {
+    pub(in crate::http) fn pages(self) -> Self {
         self.shared("limit").shared("cursor")
     }
 
     /// A page behind an answer is asked for by what that said.
-    pub(super) fn goes_on(self) -> Self {
+    pub(in crate::http) fn goes_on(self) -> Self {
         let cursor = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
         self.shared("limit").query_needed_of("cursor", "`next_cursor` of the answer or page before it.", cursor)
     }
 
     /// A parameter that several operations have.
-    pub(super) fn shared(mut self, name: &str) -> Self {
+    pub(in crate::http) fn shared(mut self, name: &str) -> Self {
         self.operation = self.operation.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
         self
     }
 
     /// A body of JSON: its limits, and examples by name.
-    pub(super) fn body<T: ToSchema>(self, needed: bool, limits: &[Limit], examples: &[(&str, Value)]) -> Self {
+    pub(in crate::http) fn body<T: ToSchema>(self, needed: bool, limits: &[Limit], examples: &[(&str, Value)]) -> Self {
         let mut all = schemas::<T>();
         let mut described = self;
         for limit in limits {
@@ -138,7 +138,7 @@ impl Described {
     }
 
     /// A body of any kind.
-    pub(super) fn content<const N: usize>(mut self, needed: bool, contents: [(&str, Content); N]) -> Self {
+    pub(in crate::http) fn content<const N: usize>(mut self, needed: bool, contents: [(&str, Content); N]) -> Self {
         let needed = if needed { Required::True } else { Required::False };
         let body = RequestBodyBuilder::new().required(Some(needed));
         let body = contents.into_iter().fold(body, |body, (kind, content)| body.content(kind, content));
@@ -147,38 +147,44 @@ impl Described {
     }
 
     /// The service reads the whole body before it does anything.
-    pub(super) fn reads_json(self) -> Self {
+    pub(in crate::http) fn reads_json(self) -> Self {
         self.problem(400, &["malformed_json", "json_too_deep", "body_broken"])
             .problem(408, &["body_timeout"])
             .problem(413, &["body_too_large"])
     }
 
     /// Schemas of a body that is described by itself.
-    pub(super) fn asks<T: ToSchema>(mut self) -> Self {
+    pub(in crate::http) fn asks<T: ToSchema>(mut self) -> Self {
         self.asked.extend(schemas::<T>());
         self
     }
 
     /// An answer of JSON.
-    pub(super) fn answer<T: ToSchema>(self, status: u16, text: &str) -> Self {
+    pub(in crate::http) fn answer<T: ToSchema>(self, status: u16, text: &str) -> Self {
         self.answer_as::<T>(status, text, JSON)
     }
 
     /// An answer of a type in another form.
-    pub(super) fn answer_as<T: ToSchema>(mut self, status: u16, text: &str, kind: &str) -> Self {
+    pub(in crate::http) fn answer_as<T: ToSchema>(mut self, status: u16, text: &str, kind: &str) -> Self {
         self.answered.extend(schemas::<T>());
         self.answer_of(status, text, kind, Some(reference::<T>().into()))
     }
 
     /// An answer of JSON that is one of two.
-    pub(super) fn answer_either<A: ToSchema, B: ToSchema>(mut self, status: u16, text: &str) -> Self {
+    pub(in crate::http) fn answer_either<A: ToSchema, B: ToSchema>(mut self, status: u16, text: &str) -> Self {
         self.answered.extend(schemas::<A>().into_iter().chain(schemas::<B>()));
         let either = OneOfBuilder::new().item(reference::<A>()).item(reference::<B>()).build();
         self.answer_of(status, text, JSON, Some(RefOr::T(Schema::OneOf(either))))
     }
 
     /// An answer of any kind; one more kind where the status has one already.
-    pub(super) fn answer_of(mut self, status: u16, text: &str, kind: &str, schema: Option<RefOr<Schema>>) -> Self {
+    pub(in crate::http) fn answer_of(
+        mut self,
+        status: u16,
+        text: &str,
+        kind: &str,
+        schema: Option<RefOr<Schema>>,
+    ) -> Self {
         let content = ContentBuilder::new().schema(schema).build();
         let place = self.place(status, text);
         if let Some((_, answer)) = self.answers.get_mut(place) {
@@ -188,7 +194,7 @@ impl Described {
     }
 
     /// An answer without a body.
-    pub(super) fn empty(mut self, status: u16, text: &str) -> Self {
+    pub(in crate::http) fn empty(mut self, status: u16, text: &str) -> Self {
         self.place(status, text);
         self
     }
@@ -203,7 +209,7 @@ impl Described {
     }
 
     /// A header of the answer with a status.
-    pub(super) fn header(mut self, status: u16, name: &str) -> Self {
+    pub(in crate::http) fn header(mut self, status: u16, name: &str) -> Self {
         match self.answers.iter_mut().find(|(each, _)| *each == status) {
             Some((_, answer)) => {
                 let header = Ref::new(format!("#/components/headers/{name}"));
@@ -215,13 +221,13 @@ impl Described {
     }
 
     /// The answer carries a version, and is not sent again to who has it.
-    pub(super) fn versioned(self) -> Self {
+    pub(in crate::http) fn versioned(self) -> Self {
         let described = self.shared("If-None-Match").header(200, "ETag");
         described.empty(304, "The client has it already.").header(304, "ETag")
     }
 
     /// Problems that can come, by their codes.
-    pub(super) fn problem(mut self, status: u16, codes: &[&'static str]) -> Self {
+    pub(in crate::http) fn problem(mut self, status: u16, codes: &[&'static str]) -> Self {
         match self.problems.iter_mut().find(|(each, _)| *each == status) {
             Some((_, known)) => known.extend(codes),
             None => self.problems.push((status, codes.to_vec())),
@@ -230,36 +236,36 @@ impl Described {
     }
 
     /// It reads what is stored.
-    pub(super) fn reads(self) -> Self {
+    pub(in crate::http) fn reads(self) -> Self {
         self.problem(503, &["shutting_down", "store_failed"])
     }
 
     /// It changes what is stored.
-    pub(super) fn writes(self) -> Self {
+    pub(in crate::http) fn writes(self) -> Self {
         self.reads().problem(503, &["storage_full", "outcome_unknown", "not_owner"])
     }
 
     /// It goes through provenance, in a limited time.
-    pub(super) fn walks(self) -> Self {
+    pub(in crate::http) fn walks(self) -> Self {
         self.problem(504, &["walk_timeout"])
     }
 
     /// Everybody is let in.
-    pub(super) fn public(mut self) -> Self {
+    pub(in crate::http) fn public(mut self) -> Self {
         self.operation = self.operation.securities(Some([SecurityRequirement::default()]));
         self
     }
 
     /// Who does not show the key is not let in, and neither are requests for
     /// another host and, where it `changes` something, from pages of other sites.
-    pub(super) fn guarded(self, changes: bool) -> Self {
+    pub(in crate::http) fn guarded(self, changes: bool) -> Self {
         let guarded = self.problem(400, &["invalid_host"]).problem(401, &["unauthorized"]);
         let guarded = guarded.problem(421, &["unknown_host"]);
         if changes { guarded.problem(403, &["foreign_origin"]) } else { guarded }
     }
 
     /// Puts everything together.
-    pub(super) fn finish(mut self) -> Operation {
+    pub(in crate::http) fn finish(mut self) -> Operation {
         for (status, codes) in std::mem::take(&mut self.problems) {
             let text = format!(
                 "{}: {}.",
@@ -313,16 +319,16 @@ fn title(status: u16) -> &'static str {
     }
 }
 
-pub(super) fn parameter(name: &str, place: ParameterIn, text: &str) -> ParameterBuilder {
+pub(in crate::http) fn parameter(name: &str, place: ParameterIn, text: &str) -> ParameterBuilder {
     ParameterBuilder::new().name(name).parameter_in(place).description(Some(text))
 }
 
 /// A parameter in a header, for the components.
-pub(super) fn header_parameter(name: &str, text: &str, schema: Object) -> Parameter {
+pub(in crate::http) fn header_parameter(name: &str, text: &str, schema: Object) -> Parameter {
     parameter(name, ParameterIn::Header, text).required(Required::False).schema(Some(schema)).build()
 }
 
 /// A query parameter that is a whole number.
-pub(super) fn number(allowed: &RangeInclusive<u64>) -> Object {
+pub(in crate::http) fn number(allowed: &RangeInclusive<u64>) -> Object {
     limits::whole_number(allowed)
 }

@@ -2,6 +2,7 @@
 
 pub(in crate::http) mod artifacts;
 pub(in crate::http) mod cascades;
+pub(in crate::http) mod describe;
 pub(in crate::http) mod export;
 pub(in crate::http) mod flags;
 pub(in crate::http) mod media_type;

@@ -1,5 +1,6 @@
 //! Tasks: submission, status, history and trees.
 
+pub(in crate::http) mod describe;
 pub(in crate::http) mod history;
 pub(in crate::http) mod list;
 pub(in crate::http) mod submission;
