@@ -86,7 +86,7 @@ async fn follow(engine: &Engine, url: &str, client: &Client) -> (f64, f64) {
         retry_max: Duration::from_secs(1),
         adopt: true,
     };
-    let replicator = Replicator::new(engine.clone(), settings, Ownership::unremembered(), Clock::new());
+    let replicator = Replicator::new(engine.clone(), settings, Ownership::in_memory(), Clock::new());
     let (status, stop) = (replicator.status(), CancellationToken::new());
     let stopwatch = Stopwatch::start();
     let running = tokio::spawn(replicator.run(stop.clone()));

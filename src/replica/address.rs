@@ -1,5 +1,4 @@
-//! Where the database is: an URL as libpq takes it, whose password is never
-//! shown.
+//! The address of the database: a URL in libpq's form. Its password is never shown.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,50 +8,51 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{Host, SslMode};
 
-/// Time to connect to one address, and after which a silent peer is given up.
+/// Time limit for connecting to one address, and for a peer that does not answer.
 const CONNECT: Duration = Duration::from_secs(5);
 const SILENT: Duration = Duration::from_secs(20);
-/// A connection at rest is asked whether it still stands.
+/// Idle time of a connection after which TCP keepalive probes begin.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const PORT: u16 = 5432;
 
-/// How far the database must prove who it is.
+/// How the identity of the database is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Not at all: encrypted only, or not even that.
-    Anyone,
-    /// By a certificate of a known authority.
+    /// Not verified; the connection may even be unencrypted.
+    None,
+    /// The certificate must be signed by a known authority.
     Authority,
-    /// By one that also names its host.
+    /// The certificate must be signed by a known authority and name the host.
     Host,
 }
 
-/// Where the database is and how it is spoken to.
+/// The address of the database and the connection parameters.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     pub(super) config: tokio_postgres::Config,
     pub(super) trust: Trust,
-    /// Certificates of authorities, in place of the system's.
+    /// A file of authority certificates that replaces the system's.
     pub(super) root_certificates: Option<PathBuf>,
 }
 
-/// Why a text is no such address. It never repeats the text.
+/// Why a text is not a valid address. The message never repeats the text, which may hold a
+/// password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// Another scheme, or none.
+    /// The scheme is missing or another one.
     #[error("must begin with postgresql:// or postgres://")]
     Scheme,
-    /// Not a host, a port, a user and so on.
+    /// A part is malformed (host, port, user ...), or an option is unknown.
     #[error("is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or has an option that is not known")]
     Form,
-    /// An `@` in the user or the password: what follows it would be taken for the host,
-    /// and shown.
+    /// The user or the password holds an unescaped `@`. The text after it would be parsed as the
+    /// host and shown.
     #[error("has more than one @: in a user or a password it is written %40")]
     At,
-    /// There is no host, user or database.
+    /// The host, the user or the database is missing.
     #[error("must name a host, a user and a database")]
     Missing,
-    /// An unknown `sslmode`.
+    /// The value of `sslmode` is unknown.
     #[error("has another sslmode than disable, prefer, require, verify-ca or verify-full")]
     SslMode,
 }
@@ -74,7 +74,8 @@ impl FromStr for Address {
             let decoded = || percent_decode_str(value).decode_utf8_lossy().into_owned();
             match name {
                 "sslmode" => mode = decoded(),
-                // Only what stands before the @ is known to be a secret.
+                // Only the part before the `@` is treated as a secret, so a password in the query
+                // is refused.
                 "password" => return Err(InvalidAddress::Form),
                 "sslrootcert" => root_certificates = Some(PathBuf::from(decoded())),
                 _ => others.push(option),
@@ -86,11 +87,11 @@ impl FromStr for Address {
             return Err(InvalidAddress::Missing);
         }
         let (ssl_mode, trust) = match mode.as_str() {
-            "disable" => (SslMode::Disable, Trust::Anyone),
-            "prefer" => (SslMode::Prefer, Trust::Anyone),
-            // As libpq has it: a given authority is believed, no other.
+            "disable" => (SslMode::Disable, Trust::None),
+            "prefer" => (SslMode::Prefer, Trust::None),
+            // Same as libpq: with `sslrootcert`, `require` verifies against that authority.
             "require" if root_certificates.is_some() => (SslMode::Require, Trust::Authority),
-            "require" => (SslMode::Require, Trust::Anyone),
+            "require" => (SslMode::Require, Trust::None),
             "verify-ca" => (SslMode::Require, Trust::Authority),
             "verify-full" => (SslMode::Require, Trust::Host),
             _ => return Err(InvalidAddress::SslMode),
@@ -104,7 +105,7 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// The same, known to the database by another application name.
+    /// Returns the connection parameters with `application` as the application name.
     pub(super) fn named(&self, application: &str) -> tokio_postgres::Config {
         let mut config = self.config.clone();
         config.application_name(application);
@@ -113,7 +114,7 @@ impl Address {
 }
 
 impl fmt::Display for Address {
-    /// Host, port and database: what may be shown.
+    /// Writes host, port and database, never the user or the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ports = self.config.get_ports();
         for (at, host) in self.config.get_hosts().iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Cells on the way to and from the database.
+//! Conversion of cells to and from the database's types.
 
 use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
@@ -8,12 +8,12 @@ use super::Error;
 use super::tables::{Cell, Kind, Row, Table};
 use crate::task::Timestamp;
 
-/// The database counts microseconds from 2000 on.
+/// Unix time of the database's epoch (2000-01-01) in microseconds.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 type Failed = Box<dyn std::error::Error + Sync + Send>;
 
-/// A time on the way.
+/// A timestamp as the database encodes it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SqlTime(pub(super) Timestamp);
 
@@ -37,7 +37,7 @@ impl<'a> FromSql<'a> for SqlTime {
 
 type Parameter = Box<dyn ToSql + Sync + Send>;
 
-/// One array for each column of a table.
+/// Builds one array parameter for each column of a table.
 pub(super) fn columns(table: Table, rows: &[Row]) -> Vec<Parameter> {
     let kinds = table.columns().iter().map(|(_, kind)| *kind);
     let columns = kinds.enumerate().map(|(at, kind)| {
@@ -47,7 +47,7 @@ pub(super) fn columns(table: Table, rows: &[Row]) -> Vec<Parameter> {
     columns.collect()
 }
 
-/// Parameters as a statement takes them.
+/// Borrows the parameters in the form that a statement takes, with room for one more.
 pub(super) fn references(parameters: &[Parameter]) -> Vec<&(dyn ToSql + Sync)> {
     let mut references: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(parameters.len() + 1);
     for parameter in parameters {
@@ -93,7 +93,7 @@ pub(super) fn as_bytes(cell: &Cell) -> Option<&[u8]> {
     if let Cell::Bytes(bytes) = cell { Some(bytes) } else { None }
 }
 
-/// One value, as a parameter.
+/// Converts one cell to a parameter.
 pub(super) fn parameter(cell: &Cell) -> Parameter {
     match cell {
         Cell::Null => Box::new(None::<String>),
@@ -106,7 +106,7 @@ pub(super) fn parameter(cell: &Cell) -> Parameter {
     }
 }
 
-/// A row as it was read by [`Table::page`].
+/// Reads a row of a query made by [`Table::page`].
 pub(super) fn read(table: Table, row: &tokio_postgres::Row) -> Result<Row, Error> {
     table.columns().iter().enumerate().map(|(at, (_, kind))| cell(*kind, row, at)).collect()
 }

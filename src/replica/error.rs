@@ -1,45 +1,45 @@
-//! What can go wrong with the database, by what is to be done about it.
+//! Errors of the copy, classified by how it reacts to them.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
 
 use crate::{engine, store};
 
-/// Why the copy did not go on.
+/// Why the copy could not make progress.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database can't be reached, or can't write now: it is tried again.
+    /// The database is unreachable or can't write at the moment. The copy retries.
     #[error("{0}")]
     Away(String),
-    /// It took too long: it is tried again, with less at once.
+    /// A statement or connection exceeded its time limit. The copy retries with smaller
+    /// transactions.
     #[error("{0}")]
     Slow(String),
-    /// Another transaction was in the way: it is tried again at once.
+    /// The transaction conflicted with another one. The copy retries at once.
     #[error("{0}")]
     Conflict(String),
-    /// It refused what a row holds.
+    /// The database refused the contents of a row.
     #[error("{reason}")]
     Row {
-        /// Why, in the database's words.
+        /// The database's message.
         reason: String,
-        /// Its code for it.
+        /// The SQLSTATE code.
         code: String,
     },
-    /// Something is set up wrongly there or here: a person has to look at it.
+    /// The configuration of the database or of this service is wrong. An operator must correct it.
     #[error("{0}")]
     Setup(String),
-    /// The database holds the copy of another store, or this one is not the
-    /// newest: nothing is written before a person has decided.
+    /// The database holds the copy of another store, or this store is not the newest. Nothing is
+    /// written until an operator decides.
     #[error("{0}")]
     Foreign(String),
-    /// This data directory was the owner of the copy, and another one is now:
-    /// it must not go on.
+    /// This data directory owned the copy, and another one owns it now. This one must stop.
     #[error("{0}")]
     Lost(String),
-    /// The store or the engine failed.
+    /// The engine has stopped.
     #[error(transparent)]
     Engine(#[from] engine::Error),
-    /// The store can't be read.
+    /// The store could not be read.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -54,18 +54,17 @@ impl From<&tokio_postgres::Error> for Error {
     fn from(error: &tokio_postgres::Error) -> Self {
         let text = chain(error);
         let Some(code) = error.code().map(tokio_postgres::error::SqlState::code) else {
-            return if is_unproven(error) { Self::Setup(text) } else { Self::Away(text) };
+            return if is_certificate_error(error) { Self::Setup(text) } else { Self::Away(text) };
         };
-        by_code(code, &text)
+        from_sqlstate(code, &text)
     }
 }
 
-/// Whether the database could not prove who it is: by no known authority, or
-/// for another host. Only a person can change that.
-fn is_unproven(error: &tokio_postgres::Error) -> bool {
+/// Returns whether certificate verification failed. Retrying can't change that.
+fn is_certificate_error(error: &tokio_postgres::Error) -> bool {
     let mut source = error.source();
     while let Some(cause) = source {
-        // What an I/O error carries is not among its sources.
+        // The error inside an `io::Error` is not part of its source chain.
         let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
         if matches!(tls.or_else(|| cause.downcast_ref()), Some(rustls::Error::InvalidCertificate(_))) {
@@ -76,24 +75,24 @@ fn is_unproven(error: &tokio_postgres::Error) -> bool {
     false
 }
 
-/// By the code that the database gives (SQLSTATE).
-fn by_code(code: &str, text: &str) -> Error {
+/// Classifies an error by its SQLSTATE code.
+fn from_sqlstate(code: &str, text: &str) -> Error {
     let text = format!("{text} (SQLSTATE {code})");
     match (code, code.get(..2).unwrap_or_default()) {
         ("40001" | "40P01" | "55P03", _) => Error::Conflict(text),
         ("57014" | "25P03", _) => Error::Slow(text),
-        // Data that does not fit, a constraint, an exception of a trigger, a
-        // view's condition, a row that is too large.
+        // Data exceptions, constraints, exceptions of triggers, check options of views, and rows
+        // that are too large.
         ("54000", _) | (_, "22" | "23" | "P0" | "44") => Error::Row { reason: text, code: code.to_owned() },
-        // Wrong names, rights, password, database.
+        // Unknown names, missing privileges, wrong password or database.
         (_, "42" | "28" | "3D" | "3F" | "0A" | "2F" | "26") => Error::Setup(text),
-        // Connections, resources, a stop, a standby that can't write, or
-        // something unheard of.
+        // Lost connections, exhausted resources, a shutdown, a read-only standby, or a code unknown
+        // here.
         (_, _) => Error::Away(text),
     }
 }
 
-/// An error and what caused it. Neither holds the password.
+/// Formats an error with its causes. None of them contains the password.
 pub(super) fn chain(error: &tokio_postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
         return error.message().to_owned();
@@ -101,7 +100,7 @@ pub(super) fn chain(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        // Writing to a String can't fail.
+        // Writing to a `String` is infallible.
         let _ = write!(text, ": {cause}");
         source = cause.source();
     }
@@ -114,7 +113,7 @@ mod tests {
 
     #[test]
     fn codes_say_what_to_do() {
-        let of = |code| by_code(code, "x");
+        let of = |code| from_sqlstate(code, "x");
         assert!(matches!(of("40P01"), Error::Conflict(_)));
         assert!(matches!(of("57014"), Error::Slow(_)));
         assert!(matches!(of("22021"), Error::Row { .. }));

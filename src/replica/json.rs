@@ -1,8 +1,8 @@
-//! JSON documents by value: a number is the same however it is written.
+//! Comparison of JSON documents by value: numbers compare equal regardless of their notation.
 
 use serde_json::Value;
 
-/// Whether two texts are the same JSON; texts that are none are not.
+/// Returns whether two texts are the same JSON document; invalid JSON is never the same.
 pub(super) fn same_text(one: &str, other: &str) -> bool {
     match (serde_json::from_str(one), serde_json::from_str(other)) {
         (Ok(one), Ok(other)) => same(&one, &other),

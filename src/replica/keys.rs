@@ -1,5 +1,4 @@
-//! The store's rows in the order of their keys, table by table: what the copy
-//! is held against.
+//! Iterates over the store's rows table by table in key order, for the comparison with the copy.
 
 use std::cmp::Ordering;
 
@@ -10,10 +9,10 @@ use crate::lineage::Graph;
 use crate::store::{self, View};
 use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId, Tier};
 
-/// Rows that are read at once.
+/// Rows read per page.
 pub(super) const PAGE: usize = 1000;
 
-/// The rows of a table after a key, in order; none: there are no more.
+/// Returns the rows of a table after a key, in key order. An empty page is the end.
 pub(super) fn page(
     view: &View,
     graph: &Graph,
@@ -65,7 +64,7 @@ fn facts_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Erro
 }
 
 fn audit_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Error> {
-    // A page ends with a step, so that the next one begins with another.
+    // A page ends at a step boundary, so that the next page begins with another step.
     let mut keys = Vec::new();
     for row in view.cascade_heads_after(step_of(after))? {
         let (step, _) = row?;
@@ -77,7 +76,7 @@ fn audit_after(view: &View, after: Option<&Row>) -> Result<Vec<Key>, store::Erro
     Ok(keys)
 }
 
-/// The key of a row as what it is the key of; `None`: no row here could have it.
+/// Converts the key columns of a row to a [`Key`]; `None` if no row of the store can have that key.
 pub(super) fn key_of(table: Table, row: &Row) -> Option<Key> {
     let text = row.first().map(Cell::to_text)?;
     Some(match table {
@@ -96,7 +95,7 @@ pub(super) fn key_of(table: Table, row: &Row) -> Option<Key> {
     })
 }
 
-/// The order of rows by their keys, here and in the database.
+/// Compares two rows by key, in the same order that the database uses.
 pub(super) fn compare(table: Table, one: &Row, other: &Row) -> Ordering {
     let pairs = one.iter().zip(other).take(table.key_columns());
     pairs.map(|(one, other)| compare_cells(one, other)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
@@ -108,7 +107,7 @@ fn compare_cells(one: &Cell, other: &Cell) -> Ordering {
         (Cell::Int(one), Cell::Int(other)) => one.cmp(other),
         (Cell::Text(one), Cell::Text(other)) => one.cmp(other),
         (Cell::Bytes(one), Cell::Bytes(other)) => one.cmp(other),
-        // Keys of one table are of one kind.
+        // Keys of one table always have the same type.
         (_, _) => Ordering::Equal,
     }
 }

@@ -1,4 +1,4 @@
-//! The figures of the copy as metrics, read when they are asked for.
+//! Metrics of the copy, collected on each scrape.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::status::{Doing, Status};
+use super::status::{CopyState, Status};
 use crate::clock::Clock;
 
-/// Reads the figures of the copy; to be registered as a collector.
+/// A collector that reads the figures of the copy.
 #[derive(Debug)]
 pub struct Metrics {
     status: Arc<Status>,
@@ -20,7 +20,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics of this copy.
+    /// Creates the collector.
     #[must_use]
     pub const fn new(status: Arc<Status>, clock: Clock) -> Self {
         Self { status, clock }
@@ -30,24 +30,24 @@ impl Metrics {
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let figures = self.status.figures();
-        let help = "Commits that are not in the database yet";
+        let help = "Commits that are not copied to the database yet";
         let lag = encoder.encode_descriptor("replica_lag_changes", help, None, MetricType::Gauge)?;
         ConstGauge::new(signed(figures.lag_changes)).encode(lag)?;
-        let help = "Age of the oldest commit that is not in the database yet";
+        let help = "Age of the oldest commit that is not copied to the database yet";
         let lag = encoder.encode_descriptor("replica_lag_seconds", help, None, MetricType::Gauge)?;
         let now = self.clock.now();
         ConstGauge::new(figures.behind_since.map_or(0.0, |since| now.since(since).as_secs_f64())).encode(lag)?;
         let help = "Rows written to the database since the start";
         let rows = encoder.encode_descriptor("replica_rows", help, None, MetricType::Counter)?;
         ConstCounter::new(figures.rows).encode(rows)?;
-        let help = "Rows that the database has refused and that wait";
+        let help = "Rows that the database has refused, which wait for a repair";
         let rejects = encoder.encode_descriptor("replica_rejects", help, None, MetricType::Gauge)?;
         ConstGauge::new(signed(figures.rejects)).encode(rejects)?;
-        let help = "1 for what the copy is doing";
+        let help = "1 for the current state of the copy";
         let mut family = encoder.encode_descriptor("replica_state", help, None, MetricType::Gauge)?;
-        for doing in Doing::ALL {
-            let value = i64::from(doing == figures.doing);
-            ConstGauge::new(value).encode(family.encode_family(&[("state", doing.as_str())])?)?;
+        for state in CopyState::ALL {
+            let value = i64::from(state == figures.state);
+            ConstGauge::new(value).encode(family.encode_family(&[("state", state.as_str())])?)?;
         }
         Ok(())
     }

@@ -1,18 +1,20 @@
-//! The canonical copy in Postgres, written behind.
+//! The canonical copy in Postgres, written behind the store.
 //!
-//! The store lists the keys of what each commit changes (`store/changes.rs`).
-//! The [`Replicator`] reads that list in order, reads the rows as they are now
-//! (so many changes of one row become one upsert), and writes them in one
-//! transaction that also moves the copy's position in `replication_state`.
-//! What is written is never older than the position says; rows can be newer,
-//! since later changes are in the list again. So after a crash on either side
-//! the copy goes on from its position, and nothing is missed.
 //!
-//! A database that has missed changes, or is new, first gets a scan of all
-//! tables, page by page, then the list from where the scan began.
+//! The store lists the keys of the rows that each commit changes (`store/changes.rs`). The
+//! [`Replicator`] reads that list in order, reads the current version of each row (so several
+//! changes of one row become one upsert), and writes them in one transaction that also advances the
+//! copy's position in `replication_state`. A written row is never older than the position; it can
+//! be newer, because its later changes appear in the list again. After a crash on either side the
+//! copy therefore resumes at its position and misses nothing.
 //!
-//! Nothing waits for the database, whatever it does. See [`Error`] for what
-//! can happen to it and what is done about it.
+//!
+//! A database that is new or has missed changes is filled by a scan of all tables, page by page,
+//! followed by the list from the point where the scan began.
+//!
+//!
+//! Nothing in the service waits for the database. [`Error`] lists the failures and how the copy
+//! reacts to each.
 
 mod address;
 mod cells;
@@ -43,6 +45,6 @@ pub use ownership::{Claim, Origin, Ownership, take_over};
 pub use restore::{Restore, Restored};
 pub use run::Replicator;
 pub use settings::Settings;
-pub use status::{Doing, Figures, Status};
+pub use status::{CopyState, Figures, Status};
 pub use tables::OTHER_TABLES;
 pub use verify::{Report, verify};

@@ -1,10 +1,11 @@
-//! Which data directory may write the copy.
+//! Decides which data directory may write the copy.
 //!
-//! The row in `replication_state` names one store. Its directory writes a sign
-//! of life there, and remembers, in a file of its own, that it is the owner;
-//! one that was restored remembers from which state of the copy. So a restored
-//! directory can take the copy over at its first start, and one that finds
-//! another store there knows whether it has lost the copy or never had it.
+//!
+//! The row in `replication_state` names one store. The owner writes a heartbeat there, and records
+//! its ownership in a file of its data directory. A restored directory records the state of the
+//! copy that it was restored from. It can therefore take over the copy at its first start, and a
+//! directory that finds another store in the row can tell whether it has lost the copy or never
+//! owned it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -19,26 +20,26 @@ use uuid::Uuid;
 use super::Error;
 use super::position::Position;
 use super::session::Session;
-use super::state::{self, Begin, Local, Right, State, signed};
+use super::state::{self, Begin, Local, ScanReason, State, signed};
 
-/// How often the owner writes a sign of life.
-pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
-/// An owner that was seen less long ago than this is alive.
+/// Interval between heartbeats of the owner.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
+/// An owner whose last heartbeat is younger than this is considered alive.
 pub(super) const ALIVE_SECONDS: i64 = 60;
-/// The file in the data directory.
+/// Name of the ownership file in the data directory.
 const FILE: &str = "ownership.json";
 
 /// The state of the copy that a store was restored from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// The store that wrote it.
+    /// The store that wrote the copy.
     pub store: Uuid,
-    /// Counts how often the copy has changed hands.
+    /// Number of times that the copy has changed its owner.
     pub epoch: i64,
-    /// Every change up to this one was in it,
+    /// The last commit that the copy contained completely.
     pub commit: u64,
-    /// and so many rows of the next.
+    /// Number of rows of the following commit that it contained.
     pub done: u64,
 }
 
@@ -49,20 +50,20 @@ impl Origin {
     }
 }
 
-/// What a data directory remembers of the copy.
+/// What a data directory records about its role.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// What it was restored from, until it has taken the copy over.
+    /// The state that the directory was restored from, until it takes over the copy.
     #[serde(default)]
     pub restored_from: Option<Origin>,
-    /// Whether it is or was the owner.
+    /// Whether the directory owns the copy or has owned it.
     #[serde(default)]
     pub is_owner: bool,
 }
 
 impl Claim {
-    /// What the data directory remembers; nothing where there is no file.
+    /// Reads the file of a data directory; returns the default if there is none.
     pub fn load(dir: &Path) -> io::Result<Self> {
         match fs::read(dir.join(FILE)) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
@@ -71,7 +72,7 @@ impl Claim {
         }
     }
 
-    /// Writes it durably.
+    /// Writes the file durably.
     pub fn save(&self, dir: &Path) -> io::Result<()> {
         let (path, new) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
         let mut file = File::create(&new)?;
@@ -82,7 +83,7 @@ impl Claim {
     }
 }
 
-/// The part that this data directory has in the copy.
+/// The role of this data directory towards the copy. Clones share their state.
 #[derive(Debug, Clone)]
 pub struct Ownership {
     dir: Option<PathBuf>,
@@ -93,16 +94,16 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    /// Of a service at `address` on a data directory. `take_over`: from a
-    /// living owner, too.
+    /// Creates the role of a data directory whose service listens on `address`. `take_over` allows
+    /// taking over from an owner that is alive.
     pub fn of_directory(dir: &Path, address: String, take_over: bool) -> Result<Self, Error> {
         let claim = Claim::load(dir).map_err(|error| of_file(dir, &error))?;
         Ok(Self { dir: Some(dir.to_owned()), ..Self::new(claim, address, take_over) })
     }
 
-    /// Of a store without a directory, which remembers nothing.
+    /// Creates the role of a store without a data directory, which records nothing.
     #[must_use]
-    pub fn unremembered() -> Self {
+    pub fn in_memory() -> Self {
         Self::new(Claim::default(), String::new(), false)
     }
 
@@ -111,19 +112,19 @@ impl Ownership {
         Self { dir: None, claim, address, take_over, lost: CancellationToken::new() }
     }
 
-    /// Cancelled as soon as it is known that another data directory is the owner now.
+    /// Returns a token that is cancelled once another data directory is known to be the owner.
     #[must_use]
     pub fn lost(&self) -> CancellationToken {
         self.lost.clone()
     }
 
-    /// Whether this directory was restored and has not taken the copy over yet.
+    /// Returns whether this directory was restored and has not taken over the copy yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.claim().restored_from.is_some()
     }
 
-    /// Whether a living owner is no obstacle.
+    /// Returns whether this directory may take over from an owner that is alive.
     #[must_use]
     pub const fn takes_over(&self) -> bool {
         self.take_over
@@ -133,8 +134,8 @@ impl Ownership {
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This directory is the owner: remembered before anything is written as such.
-    pub(super) fn gained(&self) -> Result<(), Error> {
+    /// Records that this directory owns the copy. Called before the first write as the owner.
+    pub(super) fn record_ownership(&self) -> Result<(), Error> {
         let claim = Claim { restored_from: None, is_owner: true };
         let mut known = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != claim {
@@ -146,13 +147,13 @@ impl Ownership {
         Ok(())
     }
 
-    /// What a copy that another store owns means for this directory.
-    pub(super) fn of_foreign(&self, found: &State) -> Foreign {
+    /// Classifies a copy that another store owns.
+    pub(super) fn relation_to(&self, found: &State) -> Relation {
         let claim = self.claim();
         match claim.restored_from {
-            Some(origin) if origin.store == found.store && origin.epoch == found.epoch => Foreign::Heir(origin),
-            Some(_) | None if claim.is_owner => Foreign::Lost,
-            Some(_) | None => Foreign::Stranger,
+            Some(origin) if origin.store == found.store && origin.epoch == found.epoch => Relation::Heir(origin),
+            Some(_) | None if claim.is_owner => Relation::Lost,
+            Some(_) | None => Relation::Stranger,
         }
     }
 
@@ -160,7 +161,7 @@ impl Ownership {
         self.lost.cancel();
     }
 
-    /// Refuses to take over from an owner that is alive.
+    /// Fails if the owner is alive, unless taking over from it is allowed.
     pub(super) fn check_alive(&self, found: &State) -> Result<(), Error> {
         match &found.seen {
             Some(seen) if seen.seconds_ago < ALIVE_SECONDS && !self.take_over => Err(Error::Foreign(format!(
@@ -175,14 +176,14 @@ impl Ownership {
     }
 }
 
-/// What a copy that is another store's means.
+/// The relation of this directory to a copy of another store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Foreign {
-    /// This directory was restored from it and takes it over.
+pub(super) enum Relation {
+    /// This directory was restored from the copy and takes it over.
     Heir(Origin),
-    /// This directory was its owner.
+    /// This directory owned the copy before.
     Lost,
-    /// This directory has nothing to do with it.
+    /// This directory has no relation to the copy.
     Stranger,
 }
 
@@ -191,8 +192,8 @@ fn of_file(dir: &Path, error: &io::Error) -> Error {
 }
 
 impl Session {
-    /// Makes the copy, which this store was restored from, its own. Where it
-    /// was written since, everything is scanned again.
+    /// Takes over the copy that this store was restored from. If the copy was written since,
+    /// everything is scanned again.
     pub(super) async fn take_over(
         &mut self,
         ownership: &Ownership,
@@ -205,15 +206,15 @@ impl Session {
             from = found.owner(),
             seen = found.seen.as_ref().map(|seen| seen.at.to_string()),
             moved,
-            "this data directory takes over the copy that it was restored from"
+            "taking over the copy that this data directory was restored from"
         );
         if moved {
-            let right = Right::Heir { takes_over: ownership.take_over };
-            let at = self.begin_scan(local, Some(found), right).await?;
-            ownership.gained()?;
+            let reason = ScanReason::Heir { takes_over: ownership.take_over };
+            let at = self.begin_scan(local, Some(found), reason).await?;
+            ownership.record_ownership()?;
             return Ok(at);
         }
-        let limit = self.settings.patience();
+        let limit = self.settings.client_timeout();
         let done = i64::try_from(found.at.done).unwrap_or(i64::MAX);
         let alive = i32::try_from(ALIVE_SECONDS).unwrap_or(i32::MAX);
         let log = found.log_position.next_epoch();
@@ -244,66 +245,65 @@ impl Session {
             if taken == 1 {
                 return Ok(Position { commit: local.listed_from, done: 0, scan: None });
             }
-            Err(Error::Away("the copy was written while it was taken over; it is looked at again".to_owned()))
+            Err(Error::Away("the copy was written during the take-over; it is checked again".to_owned()))
         };
         let at = Self::within(limit, take).await?;
-        ownership.gained()?;
+        ownership.record_ownership()?;
         Ok(at)
     }
 
-    /// Says that the owner is alive; `false`: the copy is another store's.
-    pub(super) async fn sign_of_life(&self, store: Uuid, ownership: &Ownership) -> Result<bool, Error> {
+    /// Writes a heartbeat. Returns `false` if the copy belongs to another store.
+    pub(super) async fn write_heartbeat(&self, store: Uuid, ownership: &Ownership) -> Result<bool, Error> {
         let sql = "UPDATE replication_state SET owner_address = $2, seen_at = now() WHERE store_id = $1";
         let sign = async { Ok(self.client.execute(sql, &[&store, &ownership.address]).await?) };
-        Ok(Self::within(self.settings.patience(), sign).await? == 1)
+        Ok(Self::within(self.settings.client_timeout(), sign).await? == 1)
     }
 
-    /// Says that the owner has stopped: another one need not wait.
-    pub(super) async fn take_leave(&self, store: Uuid) -> Result<(), Error> {
+    /// Clears the heartbeat at an orderly stop, so that another owner need not wait for it to age.
+    pub(super) async fn clear_heartbeat(&self, store: Uuid) -> Result<(), Error> {
         let sql = "UPDATE replication_state SET seen_at = NULL WHERE store_id = $1";
         let leave = async { Ok(self.client.execute(sql, &[&store]).await?) };
-        Self::within(self.settings.patience(), leave).await.map(drop)
+        Self::within(self.settings.client_timeout(), leave).await.map(drop)
     }
 
-    /// Decides where to go on with the copy, and makes it this store's where
-    /// that is its right.
+    /// Determines where the copy resumes, and makes this store the owner if it may be.
     pub(super) async fn begin(&mut self, ownership: &Ownership, local: Local, adopt: bool) -> Result<Position, Error> {
-        let limit = self.settings.patience();
+        let limit = self.settings.client_timeout();
         let found = Self::within(limit, state::load(&self.client)).await?;
         let foreign = found.as_ref().filter(|found| found.store != local.store && !adopt);
         if let Some(found) = foreign {
-            match ownership.of_foreign(found) {
-                Foreign::Heir(origin) => return self.take_over(ownership, (local, origin), found).await,
-                Foreign::Lost => {
+            match ownership.relation_to(found) {
+                Relation::Heir(origin) => return self.take_over(ownership, (local, origin), found).await,
+                Relation::Lost => {
                     ownership.lose();
                     return Err(Error::Lost(format!(
-                        "the data directory of the service at {} (store {}) has taken over the copy: this one takes no \
+                        "the data directory of the service at {} (store {}) has taken over the copy: this service accepts no \
                          writes any more; stop it, or start it with --adopt to make the copy its own again",
                         found.owner(),
                         found.store,
                     )));
                 }
-                Foreign::Stranger => {}
+                Relation::Stranger => {}
             }
         }
         let at = match state::begin(found.as_ref(), local, adopt)? {
             Begin::At(at) => at,
             Begin::Scan => {
-                tracing::info!("the copy has missed changes; everything is read again");
-                self.begin_scan(local, found.as_ref(), Right::Owner).await?
+                tracing::info!("the copy has missed changes; scanning all tables");
+                self.begin_scan(local, found.as_ref(), ScanReason::Owner).await?
             }
             Begin::Adopt => {
-                tracing::info!("the database gets a copy of everything");
-                self.begin_scan(local, found.as_ref(), Right::Adoption).await?
+                tracing::info!("creating the copy; scanning all tables");
+                self.begin_scan(local, found.as_ref(), ScanReason::Adoption).await?
             }
         };
-        ownership.gained()?;
+        ownership.record_ownership()?;
         Ok(at)
     }
 }
 
-/// Takes over the copy that the store of `engine` was restored from, before
-/// anything else is done with it; nothing where it was not restored.
+/// Takes over the copy that the engine's store was restored from, before the copy is used in any
+/// other way. Does nothing if the store was not restored.
 pub async fn take_over(
     engine: &crate::engine::Engine,
     settings: super::Settings,
@@ -317,7 +317,7 @@ pub async fn take_over(
     session.begin(ownership, local, false).await.map(drop)
 }
 
-/// What the store of an engine has.
+/// Returns the positions of an engine's store.
 pub(super) async fn local(engine: &crate::engine::Engine) -> Result<Local, Error> {
     let look = engine.look(move |view, _| Ok((view.commit_number()?, view.changes_from()?)));
     let (newest, listed_from) = look.await?;
@@ -349,12 +349,12 @@ mod tests {
         let of = |restored_from, is_owner| Ownership::new(Claim { restored_from, is_owner }, String::new(), false);
         let state = found(1, 3, None);
         let origin = Origin::of(&state);
-        assert_eq!(of(Some(origin), false).of_foreign(&state), Foreign::Heir(origin));
+        assert_eq!(of(Some(origin), false).relation_to(&state), Relation::Heir(origin));
         // It has changed hands since: somebody else has taken it over, or its owner has it again.
-        assert_eq!(of(Some(origin), false).of_foreign(&found(1, 4, None)), Foreign::Stranger);
-        assert_eq!(of(Some(origin), false).of_foreign(&found(2, 3, None)), Foreign::Stranger);
-        assert_eq!(of(None, true).of_foreign(&state), Foreign::Lost);
-        assert_eq!(of(None, false).of_foreign(&state), Foreign::Stranger);
+        assert_eq!(of(Some(origin), false).relation_to(&found(1, 4, None)), Relation::Stranger);
+        assert_eq!(of(Some(origin), false).relation_to(&found(2, 3, None)), Relation::Stranger);
+        assert_eq!(of(None, true).relation_to(&state), Relation::Lost);
+        assert_eq!(of(None, false).relation_to(&state), Relation::Stranger);
     }
 
     #[test]
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(Claim::load(dir.path()).unwrap(), claim);
         let ownership = Ownership::of_directory(dir.path(), "here:1".to_owned(), false).unwrap();
         assert!(ownership.is_waiting());
-        ownership.gained().unwrap();
+        ownership.record_ownership().unwrap();
         assert_eq!(Claim::load(dir.path()).unwrap(), Claim { restored_from: None, is_owner: true });
         fs::write(dir.path().join(FILE), "{").unwrap();
         assert!(Ownership::of_directory(dir.path(), String::new(), false).is_err());

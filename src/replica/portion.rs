@@ -1,5 +1,5 @@
-//! Portions: what one transaction of the copy carries. Each is read from one
-//! view of the store, and takes the copy from one position to the next.
+//! Portions: the contents of one transaction of the copy. A portion is read from one view of the
+//! store and moves the copy from one position to the next.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,46 +14,46 @@ use crate::task::{CheckpointId, Moment, ProjectId, RecordId, Seq, TaskId, Tier};
 
 type Stored<T> = Result<T, store::Error>;
 
-/// Most bytes of a portion; one row may be larger.
+/// Limit of a portion's size in bytes. A single larger row makes a portion of its own.
 const MAX_BYTES: usize = 8 << 20;
 
-/// What one transaction of the copy carries.
+/// The contents of one transaction of the copy.
 #[derive(Debug, Default)]
 pub(super) struct Portion {
-    /// Rows as they are, by table.
+    /// Rows to upsert, by table.
     pub(super) rows: BTreeMap<Table, Vec<Row>>,
-    /// Tasks and checkpoints that are gone.
-    pub(super) gone_tasks: Vec<Uuid>,
-    pub(super) gone_checkpoints: Vec<String>,
-    /// Records whose dependencies are replaced, and these.
+    /// Tasks and checkpoints to delete.
+    pub(super) removed_tasks: Vec<Uuid>,
+    pub(super) removed_checkpoints: Vec<String>,
+    /// Records whose dependencies are replaced by those below.
     pub(super) dependents: Vec<Uuid>,
     pub(super) dependencies: Vec<Dependency>,
-    /// The commit whose state the rows show.
+    /// The commit that the rows reflect.
     pub(super) number: CommitNumber,
-    /// The newest position of the log in that state.
+    /// The newest position of the event log at that commit.
     pub(super) log_position: Seq,
-    /// Where the copy is afterwards.
+    /// The position of the copy after this portion.
     pub(super) to: Position,
-    /// Whether it ended for want of room: there may be more already.
+    /// Whether the portion reached its limit, so that more may be ready.
     pub(super) is_full: bool,
 }
 
-/// How large a portion may become.
+/// Limits of a portion.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) rows: usize,
-    /// Whether contents are copied.
+    /// Whether contents of artifacts are copied.
     pub(super) contents: bool,
 }
 
-/// One row to be copied.
+/// The key of a row to copy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Project(ProjectId),
     Tier(Tier),
     Task(TaskId),
-    /// A record without its dependencies, and they without it: every record
-    /// goes before the first dependency.
+    /// A record and its dependencies are separate keys, because all records are written before the
+    /// first dependency.
     Record(RecordId),
     Dependencies(RecordId),
     Fact(Seq),
@@ -72,9 +72,9 @@ pub(super) struct Reader<'a> {
     taken: HashSet<Key>,
     bytes: usize,
     count: usize,
-    /// What records were tainted with.
+    /// Cascades that tainted records, by step; a cache.
     taints: HashMap<Seq, Option<CascadeRow>>,
-    /// The changes of the step that was read last.
+    /// Flag changes of the step that was read last; a cache.
     changes: Option<(Seq, Vec<ChangeRow>)>,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         self.count >= self.limits.rows || self.bytes >= MAX_BYTES
     }
 
-    /// What was changed after a position; `None`: nothing.
+    /// Reads the changes after a position; `None` if there are none.
     pub(super) fn changes(mut self, from: &Position) -> Stored<Option<Portion>> {
         let (mut at, mut done) = (from.commit, from.done);
         for row in self.view.changes(from.commit)? {
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         Ok(Some(self.portion))
     }
 
-    /// These rows, whatever was changed; the position stays.
+    /// Reads the given rows, whether changed or not. The position stays as it is.
     pub(super) fn rows(mut self, keys: impl IntoIterator<Item = Key>, at: &Position) -> Stored<Portion> {
         for key in keys {
             self.take(key)?;
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         Ok(self.portion)
     }
 
-    /// The next rows of a scan.
+    /// Reads the next rows of a scan.
     pub(super) fn scan(mut self, from: &Position, phase: Phase, after: Option<&str>) -> Stored<Portion> {
         let keys = phase.keys_after(self.view, after, self.limits.rows, self.limits.contents)?;
         let read = keys.len();
@@ -144,14 +144,14 @@ impl<'a> Reader<'a> {
         Ok(self.portion)
     }
 
-    /// The keys of a commit, those of large steps one by one, always in the
-    /// same order.
+    /// Returns the keys that a commit changed, always in the same order. Large steps are split into
+    /// one key for each flag change.
     pub(super) fn keys(&mut self, changed: Changed) -> Stored<Vec<Key>> {
         let mut keys: Vec<Key> = changed.projects.into_iter().map(Key::Project).collect();
         keys.extend(changed.tiers.into_iter().map(Key::Tier));
         keys.extend(changed.tasks.into_iter().map(Key::Task));
-        // First every record, then what they depend on: a portion may end in
-        // between, and a dependency needs both of its records.
+        // All records come before their dependencies: a portion may end in between, and a
+        // dependency needs both records.
         keys.extend(changed.records.iter().copied().map(Key::Record));
         for step in changed.cascades {
             keys.push(Key::Fact(step));
@@ -212,12 +212,13 @@ impl<'a> Reader<'a> {
             }
             Key::Checkpoint(id) => self.checkpoint(&id)?,
             Key::Content(hash) => {
-                // One that is damaged is found by `dats verify`, and must not hold up the rest.
+                // A damaged content is reported by `dats verify`, and must not block the other
+                // rows.
                 match self.view.content(hash) {
                     Ok(Some(content)) => self.push(Table::Contents, rows::content(hash, content)),
                     Ok(None) => {}
                     Err(error @ store::Error::DamagedContent { .. }) => {
-                        tracing::error!(%error, "a content is not copied");
+                        tracing::error!(%error, "content not copied");
                     }
                     Err(error) => return Err(error),
                 }
@@ -234,7 +235,7 @@ impl<'a> Reader<'a> {
 
     fn task(&mut self, id: TaskId) -> Stored<()> {
         let (Some(task), Some(submission)) = (self.view.task(id)?, self.view.submission(id)?) else {
-            self.portion.gone_tasks.push(rows::task_uuid(id));
+            self.portion.removed_tasks.push(rows::task_uuid(id));
             self.count += 1;
             return Ok(());
         };
@@ -247,7 +248,7 @@ impl<'a> Reader<'a> {
         if let Some(checkpoint) = self.view.checkpoint(id)? {
             self.push(Table::Checkpoints, rows::checkpoint(&checkpoint)?);
         } else {
-            self.portion.gone_checkpoints.push(id.to_string());
+            self.portion.removed_checkpoints.push(id.to_string());
             self.count += 1;
         }
         Ok(())
@@ -279,9 +280,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How many commits stand after a position, at most `limit`, and when the
-/// first of them was made.
-pub(super) fn behind(view: &View, at: CommitNumber) -> Stored<(u64, Option<Moment>)> {
+/// Returns the number of commits after a position, and the time of the oldest of them.
+pub(super) fn lag(view: &View, at: CommitNumber) -> Stored<(u64, Option<Moment>)> {
     let newest = view.commit_number()?;
     let oldest = view.changes(at)?.next().transpose()?.map(|(_, changed)| changed.at);
     Ok((newest.0.saturating_sub(at.0), oldest))

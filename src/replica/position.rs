@@ -1,31 +1,31 @@
-//! How far the copy is.
+//! The position of the copy in the store's list of changes.
 
 use crate::store::{self, CommitNumber, View};
 use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId};
 
 use super::portion::Key;
 
-/// How far the copy is.
+/// How far the copy has progressed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Position {
-    /// It has every commit up to this one; during a scan: it will have, once
-    /// the scan has ended.
+    /// The last commit that the copy contains completely. During a scan: the commit that it will
+    /// contain once the scan ends.
     pub(super) commit: CommitNumber,
-    /// And so many rows of the next one. They are counted in the list as it was in
-    /// the process that wrote them: another one goes on from the begin of the commit.
+    /// Number of rows of the next commit that are written. It counts in the list as the writing
+    /// process saw it; another process restarts at the beginning of that commit.
     pub(super) done: usize,
-    /// The scan under way: what it reads, and after which row.
+    /// The scan in progress: its phase, and the last row that was written.
     pub(super) scan: Option<(Phase, Option<String>)>,
 }
 
 impl Position {
-    /// The begin of a scan of everything that there is up to a commit.
+    /// Returns the start position of a scan of everything up to `commit`.
     pub(super) const fn scanning(commit: CommitNumber) -> Self {
         Self { commit, done: 0, scan: Some((Phase::Projects, None)) }
     }
 }
 
-/// What a scan reads, in this order.
+/// The phases of a scan, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Projects,
@@ -37,7 +37,7 @@ pub(super) enum Phase {
     ImportedEvents,
     Checkpoints,
     Contents,
-    /// What the scan has not seen is removed.
+    /// Deletes the rows that the scan has not written.
     Sweep,
 }
 
@@ -70,7 +70,7 @@ impl Phase {
         }
     }
 
-    /// The phase of that name.
+    /// Parses the name of a phase.
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| phase.as_str() == name)
     }
@@ -89,7 +89,7 @@ impl Phase {
         }
     }
 
-    /// The next rows, each with the name by which a scan goes on after it.
+    /// Returns the next keys, each with the text from which a scan resumes after it.
     pub(super) fn keys_after(
         self,
         view: &View,
@@ -138,8 +138,8 @@ impl Phase {
     }
 }
 
-/// Facts and, after each, its places in the audit trail; a place is named by
-/// the step and its number from one, the fact by the number zero.
+/// Returns cascade steps, each followed by its audit entries. A resume text is `step:n`, where 0 is
+/// the step itself and `n` its n-th entry.
 fn facts_after(view: &View, after: Option<&str>, limit: usize) -> Result<Vec<(Key, String)>, store::Error> {
     let parsed = after.and_then(|after| after.split_once(':'));
     let parsed = parsed.and_then(|(step, place)| Some((step.parse::<u64>().ok()?, place.parse::<usize>().ok()?)));

@@ -1,6 +1,6 @@
-//! A new store from the copy. It gets an id and an epoch of its own: what it
-//! publishes has other ids than what the lost one did, and positions of its
-//! log begin far behind those of the lost one.
+//! Restores a new store from the copy. The store gets an id and an epoch of its own: its events
+//! have ids other than those of the lost store, and its log begins far beyond the positions of the
+//! lost one.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -23,24 +23,24 @@ use crate::store::{
 };
 use crate::task::{ArtifactId, Findings, Now, ProjectId, RecordId, Seq, Submission, Task, TaskId, Tier, Timestamp};
 
-/// What was found in the copy.
+/// Numbers of restored rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// Projects, deleted ones too.
+    /// Projects, including deleted ones.
     pub projects: u64,
     /// Tasks.
     pub tasks: u64,
     /// Provenance records.
     pub records: u64,
-    /// Entries of the audit trail.
+    /// Steps of the audit trail.
     pub facts: u64,
-    /// Entries of other audit trails, imported.
+    /// Imported entries of other audit trails.
     pub imported_events: u64,
     /// Checkpoints.
     pub checkpoints: u64,
     /// Contents of artifacts.
     pub contents: u64,
-    /// Rows that the database had refused, which are not in it.
+    /// Rows that the database had refused and that are lost.
     pub missing: u64,
 }
 
@@ -53,41 +53,41 @@ impl fmt::Display for Restored {
              {imported_events} imported ones, {checkpoints} checkpoints, {contents} contents"
         )?;
         if *missing > 0 {
-            write!(f, "; {missing} rows that the database had refused are lost")?;
+            write!(f, "; {missing} rows are lost because the database had refused them")?;
         }
         Ok(())
     }
 }
 
-/// A copy that a store is to be made from.
+/// A copy from which a store is to be restored.
 #[derive(Debug)]
 pub struct Restore {
     session: Session,
     found: State,
 }
 
-struct Loading<'a> {
+struct Loader<'a> {
     session: &'a Session,
     store: &'a Store,
     batch_rows: usize,
     counters: HashMap<ProjectId, Counters>,
     projects: HashMap<ProjectId, Timestamp>,
-    /// The steps that brought the records.
+    /// The step that created each record.
     steps: HashMap<RecordId, Seq>,
-    /// Tasks whose rows differ from those of the copy.
+    /// Tasks whose times were moved, so that their rows differ from the copy.
     realigned: Vec<TaskId>,
     restored: Restored,
-    /// The newest time, in milliseconds, of an id that the lost store has made.
+    /// Largest time, in Unix milliseconds, in an id that the lost store made.
     ids_until_ms: u64,
     now: Now,
 }
 
-/// Rows that are written again in one commit.
+/// Rows rewritten per commit.
 const ROUND: usize = 256;
 
 impl Restore {
-    /// Looks at the copy, and reads from now on one state of it, whatever its
-    /// owner writes meanwhile. Nothing in the database changes.
+    /// Opens the copy and reads one consistent state of it from here on, regardless of the owner's
+    /// writes. Changes nothing in the database.
     pub async fn look(settings: Settings) -> Result<Self, Error> {
         let session = Session::open_to_read(Arc::new(settings)).await?;
         let found = if session.has_table("replication_state") { state::load(&session.client).await? } else { None };
@@ -95,7 +95,7 @@ impl Restore {
         Ok(Self { session, found })
     }
 
-    /// What will be done, in sentences.
+    /// Describes in sentences what the restore will do.
     #[must_use]
     pub fn describe(&self, dir: &Path) -> String {
         let Self { session, found } = self;
@@ -108,18 +108,18 @@ impl Restore {
             found.owner(),
         );
         if found.at.scan.is_some() {
-            text.push_str("the copy was still being made: what it lacks is lost\n");
+            text.push_str("the first scan of the copy had not ended: rows that it had not reached are lost\n");
         }
         text.push_str(
-            "nothing in the database changes; the new directory takes the copy over at its first start, with an id and \
-             an epoch of its own: running tasks begin a new attempt, positions of the old event log get `reset`\n",
+            "nothing in the database changes; the new directory takes over the copy at its first start, with an id and \
+             an epoch of its own: running tasks begin a new attempt, and positions in the old event log are answered with `reset`\n",
         );
         match &found.seen {
             Some(seen) if seen.seconds_ago < ALIVE_SECONDS => {
                 let _ = write!(
                     text,
                     "the owner is alive: it was seen at {}, {} s ago; the first start is refused until it has not been \
-                     seen for {ALIVE_SECONDS} s, unless it is told to --take-over",
+                     seen for {ALIVE_SECONDS} s, unless --take-over is given",
                     seen.at,
                     seen.seconds_ago.max(0)
                 );
@@ -127,26 +127,25 @@ impl Restore {
             Some(seen) => {
                 let _ = write!(text, "the owner was last seen at {}", seen.at);
             }
-            None => text.push_str("the owner has stopped, or never gave a sign of life"),
+            None => text.push_str("the owner has stopped or never sent a heartbeat"),
         }
         text
     }
 
-    /// Fills an empty store from the copy. A copy that was never whole is
-    /// refused, unless `incomplete` ones are taken too. Also what the store is
-    /// to remember of the copy.
+    /// Fills an empty store from the copy. Fails for a copy that was never complete, unless
+    /// `incomplete` is set. Also returns the claim that the data directory must record.
     pub async fn load(self, store: &Store, incomplete: bool, now: Now) -> Result<(Restored, Claim), Error> {
         let Self { session, found } = self;
         if found.at.scan.is_some() && !incomplete {
             return Err(Error::Setup(
-                "the copy in the database was still being made and is not whole; --incomplete takes what there is"
+                "the first scan of the copy in the database has not ended, so the copy is incomplete; --incomplete restores the rows that it has"
                     .to_owned(),
             ));
         }
         let mut begin = Batch::default();
         begin.begin_after(found.newest_change.max(found.at.commit), found.log_position.next_epoch());
         begin.commit(store, now)?;
-        let mut loading = Loading {
+        let mut loader = Loader {
             session: &session,
             store,
             batch_rows: session.settings.batch_rows,
@@ -158,10 +157,10 @@ impl Restore {
             ids_until_ms: 0,
             now,
         };
-        loading.everything().await?;
-        let Loading { restored, realigned, .. } = loading;
+        loader.load_all().await?;
+        let Loader { restored, realigned, .. } = loader;
         store.list_changes(true, now)?;
-        // From here on what is written comes into the copy too.
+        // From here on changes are listed, so that they reach the copy.
         for ids in realigned.chunks(ROUND) {
             let (mut batch, view) = (Batch::default(), store.view()?);
             for id in ids {
@@ -175,8 +174,8 @@ impl Restore {
     }
 }
 
-impl Loading<'_> {
-    async fn everything(&mut self) -> Result<(), Error> {
+impl Loader<'_> {
+    async fn load_all(&mut self) -> Result<(), Error> {
         for table in Table::ALL {
             if table == Table::Audit {
                 continue;
@@ -190,7 +189,7 @@ impl Loading<'_> {
                 for row in &rows {
                     self.take(&mut batch, table, row).await?;
                 }
-                // New ids are above those of before, whatever the clock here shows.
+                // New ids must be greater than all earlier ones, whatever the clock shows.
                 batch.keep_ids_until(self.ids_until_ms);
                 batch.commit(self.store, self.now)?;
             }
@@ -235,7 +234,7 @@ impl Loading<'_> {
                     paused_at: time(row, table, "paused_at"),
                     resumed_at: time(row, table, "resumed_at"),
                     had_consumer: column(row, table, "had_consumer") == &Cell::Flag(true),
-                    // The next `task.started` of the tier tells it again.
+                    // The tier's next `task.started` sets it again.
                     tells_starts: false,
                 };
                 batch.put_tier_pause(&tier, pause)?;
@@ -247,7 +246,7 @@ impl Loading<'_> {
                 let lineage = if record.imported.is_some() {
                     lineage.imported()
                 } else {
-                    self.note_id(record.id.to_bytes());
+                    self.record_id_time(record.id.to_bytes());
                     lineage
                 };
                 batch.put_record(&record)?;
@@ -256,7 +255,7 @@ impl Loading<'_> {
                     batch.put_statements(record.id, &read::<Vec<Statement>>(row, table, "statements")?)?;
                 }
                 self.steps.insert(record.id, lineage.seq());
-                self.know(&record.project, record.created_at)?;
+                self.ensure_project(&record.project, record.created_at)?;
                 self.restored.records += 1;
             }
             Table::Facts => self.fact(batch, row).await?,
@@ -267,7 +266,7 @@ impl Loading<'_> {
             }
             Table::Checkpoints => {
                 let checkpoint: Checkpoint = read(row, table, "document")?;
-                checkpoint.own_id().into_iter().for_each(|id| self.note_id(id));
+                checkpoint.own_id().into_iter().for_each(|id| self.record_id_time(id));
                 batch.put_checkpoint(&checkpoint)?;
                 self.restored.checkpoints += 1;
             }
@@ -279,14 +278,14 @@ impl Loading<'_> {
                     self.restored.contents += 1;
                 }
             }
-            // Read with its fact.
+            // Read together with its cascade.
             Table::Audit => {}
         }
         Ok(())
     }
 
-    /// The lost store has made this id.
-    fn note_id(&mut self, id: [u8; 16]) {
+    /// Records an id that the lost store made.
+    fn record_id_time(&mut self, id: [u8; 16]) {
         self.ids_until_ms = self.ids_until_ms.max(made_at_ms(id));
     }
 
@@ -294,11 +293,11 @@ impl Loading<'_> {
         let table = Table::Tasks;
         let mut task: Task = task_of_document(text(row, table, "state")?)
             .map_err(|error| wrong(table, row, &format!("state: {error}")))?;
-        // The new store may have another axis of observed time than the lost one.
+        // The axis of observed time can differ between the lost store and the new one.
         if task.realign(self.now) {
             self.realigned.push(task.id);
         }
-        self.note_id(task.id.to_bytes());
+        self.record_id_time(task.id.to_bytes());
         let mut submission: serde_json::Value = read(row, table, "submission")?;
         if let Some(object) = submission.as_object_mut() {
             object.insert("description".to_owned(), text(row, table, "description")?.into());
@@ -312,13 +311,13 @@ impl Loading<'_> {
         if !task.parked.is_empty() {
             batch.put_parked(task.id, &task.parked)?;
         }
-        self.know(&task.project, task.created_at)?;
+        self.ensure_project(&task.project, task.created_at)?;
         self.counters.entry(task.project.clone()).or_default().moved(None, Some(task.phase()));
         self.restored.tasks += 1;
         Ok(())
     }
 
-    /// A large one goes to a file, as it does when an output brings it.
+    /// Adds a content; a large one goes to a file, as it does when an output is accepted.
     fn content(&self, batch: &mut Batch, sha256: [u8; 32], content: &[u8]) -> Result<(), Error> {
         let large = content.len() > MAX_ROW_BYTES;
         let file = if large { self.store.keep_content(sha256, content)? } else { None };
@@ -329,8 +328,8 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// A project whose own row was refused is still one.
-    fn know(&mut self, project: &ProjectId, at: Timestamp) -> Result<(), Error> {
+    /// Creates a project whose own row the database had refused.
+    fn ensure_project(&mut self, project: &ProjectId, at: Timestamp) -> Result<(), Error> {
         if !self.projects.contains_key(project) && self.store.view()?.project(project)?.is_none() {
             self.projects.insert(project.clone(), at);
         }
@@ -349,7 +348,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Those of records that the copy does not have are left out with them.
+    /// Reads the flag changes of a step, without those of records that the copy lacks.
     async fn changes(&self, step: u64) -> Result<Changes, Error> {
         let sql = "SELECT record_id, from_flag, to_flag, depth, through FROM taint_events \
                    WHERE position = $1 ORDER BY place";
@@ -371,7 +370,7 @@ impl Loading<'_> {
     }
 }
 
-/// The time in an id of version 7, in milliseconds since 1970; zero for another one.
+/// Returns the time in a version 7 UUID in Unix milliseconds; zero for other versions.
 fn made_at_ms(id: [u8; 16]) -> u64 {
     let id = Uuid::from_bytes(id);
     let time = id.get_timestamp().filter(|_| id.get_version_num() == 7).map(|time| time.to_unix());
@@ -383,14 +382,16 @@ fn flag(word: &str) -> Result<Flag, Error> {
         "clean" => Ok(Flag::Clean),
         "suspect" => Ok(Flag::Suspect),
         "tainted" => Ok(Flag::Tainted),
-        other => Err(Error::Setup(format!("taint_events: {other:?} is no flag"))),
+        other => Err(Error::Setup(format!(
+            "taint_events: flag {other:?} is unknown; allowed are clean, suspect and tainted"
+        ))),
     }
 }
 
 fn imported_event(row: &Row) -> Result<(u64, ImportedEvent), Error> {
     let table = Table::ImportedEvents;
     let number = row.first().and_then(cells::as_int).and_then(|number| u64::try_from(number).ok());
-    let number = number.ok_or_else(|| wrong(table, row, &"number is none"))?;
+    let number = number.ok_or_else(|| wrong(table, row, &"number is null"))?;
     let artifact = cells::as_text(column(row, table, "artifact_id")).map(ArtifactId::new).transpose();
     let record = cells::as_uuid(column(row, table, "record_id"));
     let digest = cells::as_bytes(column(row, table, "digest")).and_then(|digest| digest.try_into().ok());
@@ -399,7 +400,7 @@ fn imported_event(row: &Row) -> Result<(u64, ImportedEvent), Error> {
         artifact: artifact.map_err(|error| wrong(table, row, &error))?,
         record: record.map(RecordId::new),
         cascade: text(row, table, "cascade_id")?.to_owned(),
-        digest: digest.ok_or_else(|| wrong(table, row, &"digest is none"))?,
+        digest: digest.ok_or_else(|| wrong(table, row, &"digest is null"))?,
         original: text(row, table, "original")?.to_owned(),
     };
     Ok((number, event))

@@ -1,4 +1,4 @@
-//! The rows of the copy, from the rows of the store.
+//! Conversion of the store's rows to the copy's rows.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,8 +14,7 @@ use crate::task::{
     WorkerId,
 };
 
-/// A dependency: the record that used something, the one that produced it,
-/// and how it was used.
+/// A dependency: the consuming record, the producing record, and the kind of use.
 pub(super) type Dependency = (Uuid, Uuid, &'static str);
 
 pub(super) fn record_uuid(id: RecordId) -> Uuid {
@@ -51,7 +50,7 @@ pub(super) fn tier_pause(tier: &Tier, pause: TierPause) -> Row {
     vec![tier.as_str().into(), pause.paused_at.into(), pause.resumed_at.into(), Cell::Flag(pause.had_consumer)]
 }
 
-/// A task with what its client asked for and what was found out about it.
+/// Converts a task with its submission and the findings of routing.
 pub(super) fn task(task: &Task, submission: &Submission, findings: Option<&Findings>) -> Result<Row, store::Error> {
     let error = match &task.state {
         State::Failed { error, .. } => Some(error),
@@ -88,7 +87,8 @@ pub(super) fn task(task: &Task, submission: &Submission, findings: Option<&Findi
     ])
 }
 
-/// The description has a column of its own, and can be long.
+/// Serializes a submission without its description, which has a column of its own because it can be
+/// long.
 fn without_description(submission: &Submission) -> Result<Value, store::Error> {
     let value = serde_json::to_value(submission);
     let mut value = value.map_err(|error| store::Error::Corrupt { table: "submissions", detail: error.to_string() })?;
@@ -98,7 +98,7 @@ fn without_description(submission: &Submission) -> Result<Value, store::Error> {
     Ok(value)
 }
 
-/// An entry of another audit trail.
+/// Converts an imported entry of another audit trail.
 pub(super) fn imported_event(number: u64, event: ImportedEvent) -> Row {
     vec![
         number.into(),
@@ -111,9 +111,8 @@ pub(super) fn imported_event(number: u64, event: ImportedEvent) -> Row {
     ]
 }
 
-/// A provenance record as the graph knows it. `taint` is what its taint was
-/// said with, if it is tainted; `statements` what was said of it, where its fact
-/// does not say it all.
+/// Converts a provenance record with its state in the graph. `taint` is the cascade that tainted
+/// it; `statements` are all statements about it, if its fact alone does not tell them.
 pub(super) fn record(
     record: &Record,
     lineage: &LineageRow,
@@ -181,7 +180,7 @@ fn consumed(record: &Record) -> Vec<&str> {
     consumed.map(|input| input.artifact.as_str()).collect()
 }
 
-/// What a record depends on, each once for each way of use.
+/// Returns the dependencies of a record, each once for each kind of use.
 pub(super) fn dependencies(graph: &Graph, id: RecordId) -> Vec<Dependency> {
     let Some(node) = graph.find(id) else { return Vec::new() };
     let bound = graph.inputs(node).filter_map(|(_, relationship, link)| {
@@ -202,7 +201,7 @@ const fn relationship_word(relationship: Relationship) -> &'static str {
     }
 }
 
-/// The step at which a record was tainted, if it is.
+/// Returns the step that tainted a record, if it is tainted.
 pub(super) const fn tainted_at(fact: Option<Fact>) -> Option<Seq> {
     match fact {
         Some(Fact::Tainted(at)) => Some(at),
@@ -210,7 +209,7 @@ pub(super) const fn tainted_at(fact: Option<Fact>) -> Option<Seq> {
     }
 }
 
-/// What has changed flags; its changes are rows of their own.
+/// Converts a cascade step without its flag changes, which are rows of their own.
 pub(super) fn fact(step: Seq, row: &CascadeRow, rollback: Option<&RollbackRow>) -> Result<Row, store::Error> {
     let (action, record, checkpoint) = match &row.cause {
         Cause::Said { action: Action::Taint, record, .. } => ("taint", Some(*record), None),

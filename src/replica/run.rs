@@ -1,5 +1,5 @@
-//! The copy at work: follows what the store commits and writes it, through
-//! whatever happens to the database.
+//! The task that follows the store's commits and writes them to the copy, through all failures of
+//! the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use super::ownership::{self, Ownership, SIGN_OF_LIFE};
+use super::ownership::{self, HEARTBEAT, Ownership};
 use super::portion::{self, Limits, Portion, Reader};
 use super::position::{Phase, Position};
 use super::session::Session;
@@ -17,19 +17,17 @@ use super::status::Status;
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::{self, Engine};
 
-/// How often what was committed is looked for: a pause that lets changes of
-/// the same rows come together.
+/// Interval between looks for new commits. The pause lets several changes of one row come together.
 const POLL: Duration = Duration::from_millis(50);
-/// How long changes gather after a transaction: so much for each row in it, so
-/// that a single change is soon there and a stream makes few transactions, and
-/// at most so much in all.
+/// Pause after a transaction for each row in it, and its upper limit. A single change is copied
+/// soon, and a stream of changes makes few transactions.
 const GATHER_EACH: Duration = Duration::from_millis(2);
 const GATHER: Duration = Duration::from_millis(250);
-/// How often the lag is looked at.
+/// Interval between updates of the lag.
 const WATCH: Duration = Duration::from_secs(1);
-/// The first pause before another try; it doubles from there.
+/// First pause before a retry; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// How long a stop waits for what is not copied yet.
+/// Time limit at a stop for copying what is left.
 const FINISH: Duration = Duration::from_secs(5);
 
 /// Copies what the store commits, until it is stopped.
@@ -40,14 +38,14 @@ pub struct Replicator {
     status: Arc<Status>,
     clock: Clock,
     ownership: Ownership,
-    /// Rows in one transaction: fewer where the database was too slow.
+    /// Rows per transaction; lowered while the database is too slow.
     rows: usize,
-    /// Whether it has gone on from where an earlier process came to.
+    /// Whether this process has resumed at the position of an earlier one.
     has_begun: bool,
 }
 
 impl Replicator {
-    /// What copies the store of `engine`. The store must list its changes.
+    /// Creates the replicator of an engine's store. The store must list its changes.
     #[must_use]
     pub fn new(engine: Engine, settings: Settings, ownership: Ownership, clock: Clock) -> Self {
         let status = Arc::new(Status::new(settings.address.to_string()));
@@ -55,13 +53,13 @@ impl Replicator {
         Self { engine, settings: Arc::new(settings), status, clock, ownership, rows, has_begun: false }
     }
 
-    /// What can be seen of it.
+    /// Returns the shared status.
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
         self.status.clone()
     }
 
-    /// Copies until it is stopped; then what is left for a short while.
+    /// Copies until `stop` is cancelled, then for at most five seconds what is left.
     pub async fn run(mut self, stop: CancellationToken) {
         let late = async {
             stop.cancelled().await;
@@ -71,7 +69,7 @@ impl Replicator {
         tokio::select! {
             () = self.keep_following(&stop) => {}
             () = watch(&engine, &status) => {}
-            () = late => tracing::info!("stopped before everything was copied; the next start goes on"),
+            () = late => tracing::info!("stopped before all changes were copied; the next start resumes"),
         }
     }
 
@@ -82,10 +80,10 @@ impl Replicator {
                 Ok(()) | Err(Error::Engine(engine::Error::ShuttingDown)) => return,
                 Err(error) => error,
             };
-            self.status.note_error(&error, self.clock.wall());
+            self.status.record_error(&error, self.clock.wall());
             let wait = match error {
                 Error::Lost(_) => {
-                    // What is changed from here on would never be copied.
+                    // Later changes would never be copied.
                     self.engine.halt();
                     stop.cancelled().await;
                     return;
@@ -98,7 +96,7 @@ impl Replicator {
                 Error::Away(_) | Error::Conflict(_) | Error::Engine(_) | Error::Store(_) => pause,
             };
             pause = pause.saturating_mul(2).min(self.settings.retry_max);
-            // Many services must not come back in the same moment.
+            // Randomized, so that many services do not reconnect at the same moment.
             let wait = wait.mul_f64(rand::random_range(0.5..1.0));
             tokio::select! {
                 () = sleep(wait) => {}
@@ -107,27 +105,27 @@ impl Replicator {
         }
     }
 
-    /// Copies over one connection, until it fails or the stop comes.
+    /// Copies over one connection, until it fails or `stop` is cancelled.
     async fn follow(&mut self, stop: &CancellationToken, pause: &mut Duration) -> Result<(), Error> {
         let mut session = Session::open(self.settings.clone()).await?;
         let local = ownership::local(&self.engine).await?;
         let mut at = session.begin(&self.ownership, local, self.settings.adopt).await?;
         if !self.has_begun {
-            session.begin_commit_again(local.store, &mut at).await?;
+            session.restart_commit(local.store, &mut at).await?;
             self.has_begun = true;
         }
-        self.note_rejects(&session).await?;
+        self.record_rejects(&session).await?;
         let (mut gather, mut ahead) = (Duration::ZERO, None);
         let mut signed: Option<Stopwatch> = None;
         loop {
-            if signed.as_ref().is_none_or(|signed| signed.elapsed() >= SIGN_OF_LIFE) {
-                if !session.sign_of_life(local.store, &self.ownership).await? {
-                    return Err(Error::Away("the copy has another owner; it is looked at again".to_owned()));
+            if signed.as_ref().is_none_or(|signed| signed.elapsed() >= HEARTBEAT) {
+                if !session.write_heartbeat(local.store, &self.ownership).await? {
+                    return Err(Error::Away("the copy has another owner; it is checked again".to_owned()));
                 }
                 signed = Some(Stopwatch::start());
             }
             self.engine.copied(at.commit);
-            self.status.note_position(&at);
+            self.status.record_position(&at);
             let _ = timeout(std::mem::take(&mut gather), stop.cancelled()).await;
             match self.step(&mut session, &mut at, &mut ahead).await {
                 Ok(Some(until_next)) => {
@@ -135,10 +133,10 @@ impl Replicator {
                     gather = until_next;
                     self.rows = self.rows.saturating_mul(2).min(self.settings.batch_rows);
                 }
-                Ok(None) if stop.is_cancelled() => return session.take_leave(local.store).await,
+                Ok(None) if stop.is_cancelled() => return session.clear_heartbeat(local.store).await,
                 Ok(None) => self.wait(&session, &at, (stop, signed.as_ref())).await?,
                 Err(Error::Conflict(reason)) => {
-                    tracing::debug!(reason, "another transaction was in the way; it is tried again");
+                    tracing::debug!(reason, "transaction conflict; retrying");
                     sleep(POLL.mul_f64(rand::random_range(0.1..1.0))).await;
                 }
                 Err(error) => return Err(error),
@@ -146,9 +144,9 @@ impl Replicator {
         }
     }
 
-    /// One transaction, and how long changes are to gather after it; `None`:
-    /// there was nothing to do. Where more waits than one carries, the next
-    /// portion is read ahead while the database writes this one.
+    /// Writes one transaction and returns the pause after it; `None` if there was nothing to copy.
+    /// If more than one transaction is pending, reads the next portion while the database writes
+    /// this one.
     async fn step(
         &self,
         session: &mut Session,
@@ -159,11 +157,11 @@ impl Replicator {
             let left = session.sweep(self.engine.store_id(), at).await?;
             if !left {
                 at.scan = None;
-                tracing::info!("everything is in the database; it follows from here on");
+                tracing::info!("scan complete; following changes");
             }
             return Ok(Some(Duration::ZERO));
         }
-        // Taken out: should anything fail, it is read again.
+        // Taken out of `ahead`: after a failure the portion is read again.
         let portion = match ahead.take() {
             Some(portion) => portion,
             None => match self.read(at.clone()).await? {
@@ -179,9 +177,9 @@ impl Replicator {
         let written = written?;
         *at = portion.to;
         *ahead = next?;
-        self.status.note_rows(written.rows);
+        self.status.record_rows(written.rows);
         if session.has_rejects {
-            self.note_rejects(session).await?;
+            self.record_rejects(session).await?;
         }
         let gather = GATHER_EACH.saturating_mul(u32::try_from(written.rows).unwrap_or(u32::MAX)).min(GATHER);
         Ok(Some(if is_behind { Duration::ZERO } else { gather }))
@@ -199,34 +197,34 @@ impl Replicator {
         Ok(read.await?)
     }
 
-    async fn note_rejects(&self, session: &Session) -> Result<(), Error> {
+    async fn record_rejects(&self, session: &Session) -> Result<(), Error> {
         let sql = "SELECT count(*) FROM replication_rejects";
         let count = async { Ok(session.client.query_one(sql, &[]).await?.try_get::<_, i64>(0)?) };
-        let count = Session::within(self.settings.patience(), count).await?;
-        self.status.note_rejects(u64::try_from(count).unwrap_or(0));
+        let count = Session::within(self.settings.client_timeout(), count).await?;
+        self.status.record_rejects(u64::try_from(count).unwrap_or(0));
         Ok(())
     }
 
-    /// Waits until there is more to copy, or a sign of life is due.
+    /// Waits until there is more to copy or a heartbeat is due.
     async fn wait(
         &self,
         session: &Session,
         at: &Position,
         (stop, signed): (&CancellationToken, Option<&Stopwatch>),
     ) -> Result<(), Error> {
-        let is_due = || signed.is_none_or(|signed| signed.elapsed() >= SIGN_OF_LIFE);
+        let is_due = || signed.is_none_or(|signed| signed.elapsed() >= HEARTBEAT);
         while self.engine.commit_number() <= at.commit && !stop.is_cancelled() && !is_due() {
             if session.client.is_closed() {
                 return Err(Error::Away("the database has closed the connection".to_owned()));
             }
-            // The stop is looked at with each turn.
+            // The loop condition checks `stop`.
             let _ = timeout(POLL, stop.cancelled()).await;
         }
         Ok(())
     }
 }
 
-/// Looks at the lag now and then, whether or not the database is there.
+/// Updates the lag once a second, whether the database is reachable or not.
 async fn watch(engine: &Engine, status: &Status) {
     loop {
         let at = status.at();
@@ -235,10 +233,10 @@ async fn watch(engine: &Engine, status: &Status) {
                 Some(at) => at,
                 None => view.changes_from()?.unwrap_or_default(),
             };
-            portion::behind(view, at)
+            portion::lag(view, at)
         });
         if let Ok((changes, since)) = look.await {
-            status.note_lag(changes, since);
+            status.record_lag(changes, since);
         }
         sleep(WATCH).await;
     }

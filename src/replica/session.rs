@@ -1,5 +1,5 @@
-//! A connection to the database: made, prepared, and given up as a whole as
-//! soon as anything on it took too long.
+//! A prepared connection to the database. It is dropped as a whole once anything on it exceeds its
+//! time limit.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,20 +13,21 @@ use super::settings::Settings;
 use super::tables::Table;
 use super::{Error, tls};
 
-/// Who migrates holds this advisory lock: "dats" in ASCII.
+/// Key of the advisory lock that is held during migrations: "dats" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6461_7473;
-/// Where the migration library remembers what it has done.
+/// Table in which the migration library records applied migrations.
 const HISTORY_TABLE: &str = "dats_schema_history";
-/// What has its table's name put in. The name of each is V<number>__<name>.
+/// The migrations, each named `V<number>__<name>`, with a placeholder for the name of the records'
+/// table.
 const MIGRATIONS: [(&str, &str); 4] = [
     ("V1__initial", include_str!("../../migrations/V1__initial.sql")),
     ("V2__imported_taint_events", include_str!("../../migrations/V2__imported_taint_events.sql")),
     ("V3__ownership", include_str!("../../migrations/V3__ownership.sql")),
     ("V4__statements", include_str!("../../migrations/V4__statements.sql")),
 ];
-/// What is put in place of it.
+/// The placeholder.
 const TABLE_PLACE: &str = "{provenance_table}";
-/// Added to the time that the database is given, before the client gives up.
+/// Added to the statement timeout before the client gives up on the connection.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// A connection that is ready for statements.
@@ -35,39 +36,39 @@ pub(super) struct Session {
     pub(super) client: Client,
     pub(super) settings: Arc<Settings>,
     pub(super) upserts: HashMap<Table, Statement>,
-    /// Whether the database keeps rejected rows.
+    /// Whether the database holds rejected rows.
     pub(super) has_rejects: bool,
-    /// The columns that there are, by table; known only where the schema may be an older one.
+    /// Existing columns as (table, column); only filled where the schema may be an older one.
     pub(super) known_columns: HashSet<(String, String)>,
     connection: JoinHandle<()>,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Nothing more is to happen on it, whatever is under way.
+        // Ends the connection, whatever is in progress on it.
         self.connection.abort();
     }
 }
 
 impl Session {
-    /// Connects, brings the schema up to date and prepares the statements.
+    /// Connects, migrates the schema and prepares the statements.
     pub(super) async fn open(settings: Arc<Settings>) -> Result<Self, Error> {
-        let patience = settings.patience();
+        let client_timeout = settings.client_timeout();
         let opened = async { Self::connect(settings).await?.prepare().await };
-        match tokio::time::timeout(patience, opened).await {
+        match tokio::time::timeout(client_timeout, opened).await {
             Ok(opened) => opened,
-            Err(_) => Err(Error::Away(format!("no connection that answers within {} s", patience.as_secs()))),
+            Err(_) => Err(Error::Away(format!("the database did not answer within {} s", client_timeout.as_secs()))),
         }
     }
 
-    /// Connects to read one consistent state of the database, which stays as
-    /// it is: the schema, too, be it an older one.
+    /// Connects to read one consistent state of the database. The schema is not migrated and may be
+    /// an older one.
     pub(super) async fn open_to_read(settings: Arc<Settings>) -> Result<Self, Error> {
-        let patience = settings.patience();
+        let client_timeout = settings.client_timeout();
         let opened = async {
             let mut session = Self::connect(settings).await?;
             let limit_ms = session.settings.statement_timeout.as_millis();
-            // The store is filled between two statements, which may take its time.
+            // The store is filled between two statements, so idle transactions must be allowed.
             let prepare = format!(
                 "SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = 0; \
                  SET client_encoding = 'UTF8'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -80,13 +81,13 @@ impl Session {
             }
             Ok(session)
         };
-        match tokio::time::timeout(patience, opened).await {
+        match tokio::time::timeout(client_timeout, opened).await {
             Ok(opened) => opened,
-            Err(_) => Err(Error::Away(format!("no connection that answers within {} s", patience.as_secs()))),
+            Err(_) => Err(Error::Away(format!("the database did not answer within {} s", client_timeout.as_secs()))),
         }
     }
 
-    /// Whether the database has a table, where its schema may be an older one.
+    /// Returns whether a table exists, for schemas that may be older.
     pub(super) fn has_table(&self, table: &str) -> bool {
         self.known_columns.iter().any(|(known, _)| known == table)
     }
@@ -112,9 +113,9 @@ impl Session {
         let config = settings.address.named("dats");
         let (client, connection) = config.connect(tls::connector(&settings.address)?).await?;
         let connection = tokio::spawn(async move {
-            // Its error is also that of the statement that meets it.
+            // The statement that meets the failure reports it too.
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to the database has ended");
+                tracing::debug!(%error, "database connection ended");
             }
         });
         let session = Self {
@@ -125,25 +126,23 @@ impl Session {
             known_columns: HashSet::new(),
             connection,
         };
-        // First of all: nothing is to be set on a connection that others share.
+        // First of all: no setting may be changed on a connection that others share.
         session.refuse_pooler().await?;
         session.refuse_encoding().await?;
         Ok(session)
     }
 
-    /// Refuses an address that leads to a connection pooler which hands out its
-    /// connections by the transaction: settings, prepared statements and the
-    /// lock of the migrations belong to a session, which it does not keep. Such
-    /// a pooler gives the same connection to two clients of which neither is in
-    /// a transaction.
+    /// Refuses a connection pooler that assigns connections by the transaction, because settings,
+    /// prepared statements and the migration lock belong to a session. Such a pooler gives the same
+    /// connection to two clients while neither is in a transaction.
     async fn refuse_pooler(&self) -> Result<(), Error> {
         let own = first_value(&self.client, "SELECT pg_backend_pid()").await?;
         let config = self.settings.address.named("dats");
         let (second, connection) = match config.connect(tls::connector(&self.settings.address)?).await {
             Ok(connected) => connected,
-            // The database may allow one connection alone.
+            // The database may allow a single connection only.
             Err(error) => {
-                tracing::debug!(%error, "no second connection to see whether a pooler shares them");
+                tracing::debug!(%error, "no second connection; skipping the check for a transaction pooler");
                 return Ok(());
             }
         };
@@ -152,7 +151,7 @@ impl Session {
         connection.abort();
         if own.is_some() && own == other? {
             return Err(Error::Setup(
-                "storage.database_url leads to a connection pooler that shares connections by the transaction, such as \
+                "storage.database_url points to a connection pooler that assigns connections by the transaction, such as \
                  PgBouncer with pool_mode=transaction; the copy needs sessions of its own: name the database itself, or \
                  a pool with pool_mode=session"
                     .to_owned(),
@@ -161,13 +160,13 @@ impl Session {
         Ok(())
     }
 
-    /// Refuses a database that can't hold all texts: each row that it could not
-    /// hold would be rejected, one by one.
+    /// Refuses a database whose encoding can't hold every text; each affected row would be rejected
+    /// one by one.
     async fn refuse_encoding(&self) -> Result<(), Error> {
         match first_value(&self.client, "SHOW server_encoding").await?.as_deref() {
             Some("UTF8") => Ok(()),
             found => Err(Error::Setup(format!(
-                "the database has the encoding {}, and can't hold all texts; it must be UTF8: make another with CREATE \
+                "the database has the encoding {}, which can't hold every text; it must be UTF8: create another with CREATE \
                  DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name it in storage.database_url",
                 found.unwrap_or("unknown")
             ))),
@@ -179,30 +178,29 @@ impl Session {
             .iter()
             .map(|(name, sql)| Migration::unapplied(name, &sql.replace(TABLE_PLACE, &self.settings.provenance_table)))
             .collect();
-        let mut runner = Runner::new(&migrations.map_err(of_migration)?);
+        let mut runner = Runner::new(&migrations.map_err(migration_error)?);
         runner.set_migration_table_name(HISTORY_TABLE);
         self.client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
         let done = runner.run_async(&mut self.client).await;
         self.client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await?;
-        let done = done.map_err(of_migration)?;
+        let done = done.map_err(migration_error)?;
         for migration in done.applied_migrations() {
-            tracing::info!(%migration, "the database's schema was brought up to date");
+            tracing::info!(%migration, "applied a schema migration");
         }
         Ok(())
     }
 
-    /// Does something on the connection, and not longer than the database
-    /// itself would: what takes longer is on a connection that hangs.
+    /// Runs work on the connection with a time limit. The limit exceeds that of the database
+    /// itself, so work that takes longer is on a connection that hangs.
     pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match tokio::time::timeout(limit, work).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Slow(format!("no answer of the database within {} s", limit.as_secs()))),
+            Err(_) => Err(Error::Slow(format!("the database did not answer within {} s", limit.as_secs()))),
         }
     }
 }
 
-/// The first value that a statement without parameters gives, as text; nothing
-/// is prepared for it.
+/// Returns the first value of a statement without parameters as text, without preparing it.
 async fn first_value(client: &Client, statement: &str) -> Result<Option<String>, Error> {
     let messages = client.simple_query(statement).await?;
     Ok(messages.iter().find_map(|message| match message {
@@ -212,15 +210,15 @@ async fn first_value(client: &Client, statement: &str) -> Result<Option<String>,
 }
 
 impl Settings {
-    /// How long the client waits for what the database may do.
-    pub(super) fn patience(&self) -> Duration {
+    /// Returns how long the client waits for a statement.
+    pub(super) fn client_timeout(&self) -> Duration {
         self.statement_timeout.saturating_add(MARGIN)
     }
 }
 
-/// What went wrong with a migration, by what the database said of it.
+/// Classifies a failed migration by the database's message.
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn of_migration(error: refinery::Error) -> Error {
+fn migration_error(error: refinery::Error) -> Error {
     use refinery::error::Kind;
     match error.kind() {
         Kind::DivergentVersion(applied, _) => Error::Setup(format!(
@@ -231,8 +229,8 @@ fn of_migration(error: refinery::Error) -> Error {
         }
         Kind::Connection(_, cause) => match cause.downcast_ref::<tokio_postgres::Error>() {
             Some(cause) => Error::from(cause),
-            None => Error::Setup(format!("the database's schema can't be made: {cause}")),
+            None => Error::Setup(format!("the schema can't be migrated: {cause}")),
         },
-        _ => Error::Setup(format!("the database's schema can't be made: {error}")),
+        _ => Error::Setup(format!("the schema can't be migrated: {error}")),
     }
 }

@@ -1,25 +1,24 @@
-//! What the copy is told at start.
+//! Settings of the copy.
 
 use std::time::Duration;
 
 use super::address::Address;
 
-/// What the copy is told at start.
+/// Settings of the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where the database is.
+    /// Address of the database.
     pub address: Address,
     /// Name of the table of provenance records.
     pub provenance_table: String,
-    /// Most rows in one transaction.
+    /// Maximum number of rows in one transaction.
     pub batch_rows: usize,
-    /// Whether contents are copied too.
+    /// Whether contents of artifacts are copied.
     pub contents: bool,
-    /// Longest time of one statement.
+    /// Time limit of one statement.
     pub statement_timeout: Duration,
-    /// Longest pause between two tries to reach the database.
+    /// Maximum pause between two attempts to reach the database.
     pub retry_max: Duration,
-    /// Whether to write although the database holds the copy of another
-    /// store, which is then replaced.
+    /// Whether to replace the copy of another store that the database holds.
     pub adopt: bool,
 }

@@ -1,5 +1,4 @@
-//! The one row that says whose copy it is and how far it is, and who may
-//! write there.
+//! The row in `replication_state`: the owner of the copy and its position.
 
 use std::time::Duration;
 
@@ -24,15 +23,15 @@ pub(super) struct State {
     pub(super) at: Position,
     pub(super) newest_change: CommitNumber,
     pub(super) log_position: Seq,
-    /// When rows were written last.
+    /// Time of the last written transaction.
     pub(super) written_at: Timestamp,
-    /// Where the owner can be reached.
+    /// Address at which the owner can be reached.
     pub(super) owner_address: Option<String>,
-    /// The owner's last sign of life; `None`: it has stopped in order, or never gave one.
+    /// The owner's last heartbeat; `None` after an orderly stop, or if there was none yet.
     pub(super) seen: Option<Seen>,
 }
 
-/// A sign of life, by the clock of the database.
+/// A heartbeat by the clock of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) at: Timestamp,
@@ -40,39 +39,39 @@ pub(super) struct Seen {
 }
 
 impl State {
-    /// Where the owner can be reached, for people.
+    /// Returns the owner's address for messages.
     pub(super) fn owner(&self) -> &str {
-        self.owner_address.as_deref().unwrap_or("an address that it did not tell")
+        self.owner_address.as_deref().unwrap_or("an unknown address")
     }
 }
 
-/// What the store here has.
+/// Positions of the local store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Local {
     pub(super) store: Uuid,
     /// The last commit.
     pub(super) newest: CommitNumber,
-    /// The list of changes has every commit after this one.
+    /// The list of changes contains every commit after this one.
     pub(super) listed_from: CommitNumber,
 }
 
-/// Where to go on.
+/// Where the copy resumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Begin {
-    /// From where the copy is.
+    /// At its position.
     At(Position),
-    /// With a scan, since the copy is new or has missed something.
+    /// With a scan, because the copy is new or has missed changes.
     Scan,
-    /// With a scan, of a copy that was another store's.
+    /// With a scan, because the copy belonged to another store.
     Adopt,
 }
 
-/// How long it may take to make the copy of another store ours.
+/// Time limit for taking over the rows of another store's copy.
 const ADOPTION: Duration = Duration::from_hours(1);
 
 /// Reads the row, if there is one.
 pub(super) async fn load(client: &impl GenericClient) -> Result<Option<State>, Error> {
-    // By names: an older schema lacks some of them.
+    // Columns are read by name, because an older schema lacks some of them.
     let row = client.query_opt("SELECT *, now() AS seen_from FROM replication_state", &[]).await?;
     row.as_ref().map(read).transpose()
 }
@@ -82,7 +81,7 @@ fn read(row: &Row) -> Result<State, Error> {
     let phase: Option<String> = row.try_get("scan_table")?;
     let scan = match phase {
         Some(name) => {
-            let unknown = || Error::Setup(format!("replication_state says {name:?} as scan_table, which is none"));
+            let unknown = || Error::Setup(format!("replication_state has the unknown scan_table {name:?}"));
             Some((Phase::named(&name).ok_or_else(unknown)?, row.try_get("scan_after")?))
         }
         None => None,
@@ -105,7 +104,7 @@ fn read(row: &Row) -> Result<State, Error> {
     })
 }
 
-/// Decides where to go on, or that nothing may be written.
+/// Decides where the copy resumes. Fails if this store may not write it.
 pub(super) fn begin(found: Option<&State>, local: Local, adopt: bool) -> Result<Begin, Error> {
     let Some(found) = found else { return Ok(Begin::Adopt) };
     if found.store != local.store {
@@ -136,48 +135,48 @@ fn foreign(theirs: Uuid, ours: Uuid) -> Error {
     ))
 }
 
-/// Why a scan may begin.
+/// The reason for which a scan may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Right {
-    /// The copy is this store's.
+pub(super) enum ScanReason {
+    /// This store owns the copy.
     Owner,
-    /// The copy becomes this store's: it is new, or it was told to.
+    /// This store becomes the owner: the copy is new, or `--adopt` was given.
     Adoption,
-    /// The copy becomes that of a store which was restored from it, unless its owner
-    /// is alive.
+    /// This store was restored from the copy and becomes its owner, unless the present owner is
+    /// alive.
     Heir {
-        /// Even then.
+        /// Also from an owner that is alive.
         takes_over: bool,
     },
 }
 
 impl Session {
-    /// Begins a scan: from here on the copy belongs to the store here. Fails with
-    /// [`Error::Away`] where the copy has another owner than the one that was found,
-    /// or where that one has come back.
+    /// Begins a scan and makes this store the owner. Fails with [`Error::Away`] if the owner is not
+    /// the one that was found, or if it has come back.
     pub(super) async fn begin_scan(
         &mut self,
         local: Local,
         found: Option<&State>,
-        right: Right,
+        reason: ScanReason,
     ) -> Result<Position, Error> {
         let at = Position::scanning(local.newest);
         let names = self.settings.provenance_table.clone();
-        let adopts = right != Right::Owner;
-        let limit = if adopts { ADOPTION } else { self.settings.patience() };
+        let adopts = reason != ScanReason::Owner;
+        let limit = if adopts { ADOPTION } else { self.settings.client_timeout() };
         let transaction = self.client.transaction().await?;
         let work = async {
             if adopts {
-                // It may be many rows, and is done once.
+                // Runs once, and can touch many rows.
                 transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
             }
-            // First of all: the row's lock keeps others out until the commit.
-            if take_state(&transaction, local, found, right).await? != 1 {
-                let reason = "the copy was given to another owner, or its owner came back; it is looked at again";
+            // First in the transaction, because the row's lock excludes other writers until the
+            // commit.
+            if take_state(&transaction, local, found, reason).await? != 1 {
+                let reason = "the copy was given to another owner, or its owner came back; it is checked again";
                 return Err(Error::Away(reason.to_owned()));
             }
             if adopts {
-                // The numbers of another store say nothing about ours.
+                // Commit numbers of another store have no meaning here.
                 for table in Table::ALL {
                     let name = table.name(&names);
                     transaction.execute(&format!("UPDATE {name} SET change = 0 WHERE change <> 0"), &[]).await?;
@@ -190,31 +189,31 @@ impl Session {
         Self::within(limit, work).await
     }
 
-    /// Goes back to the begin of a commit of which a part is written. A start after
-    /// a crash can list more under the number of that commit than there was, so how
-    /// much was written says nothing any more; to write it again changes nothing.
-    pub(super) async fn begin_commit_again(&self, store: Uuid, at: &mut Position) -> Result<(), Error> {
+    /// Returns to the beginning of a commit that is partly written. After a crash the list can
+    /// contain more rows for that commit than before, so the count of written rows is void. Writing
+    /// rows again changes nothing.
+    pub(super) async fn restart_commit(&self, store: Uuid, at: &mut Position) -> Result<(), Error> {
         if at.done == 0 {
             return Ok(());
         }
         let sql = "UPDATE replication_state SET done = 0 WHERE store_id = $1 AND commit = $2 AND done = $3";
         let done = i64::try_from(at.done).unwrap_or(i64::MAX);
         let update = async { Ok(self.client.execute(sql, &[&store, &signed(at.commit.0), &done]).await?) };
-        if Self::within(self.settings.patience(), update).await? != 1 {
-            return Err(moved_meanwhile());
+        if Self::within(self.settings.client_timeout(), update).await? != 1 {
+            return Err(position_conflict());
         }
         at.done = 0;
         Ok(())
     }
 }
 
-/// Makes the state that of a scan of this store, if it is still as it was found.
-/// How many rows have changed: one or none.
+/// Writes the state of a new scan if the row is still the one that was found. Returns the number of
+/// changed rows, 0 or 1.
 async fn take_state(
     client: &impl GenericClient,
     local: Local,
     found: Option<&State>,
-    right: Right,
+    reason: ScanReason,
 ) -> Result<u64, Error> {
     let (commit, phase) = (signed(local.newest.0), Phase::Projects.as_str());
     let Some(found) = found else {
@@ -227,9 +226,9 @@ async fn take_state(
                seen_at = NULL, owner_address = NULL, commit = $2, done = 0, scan_table = $3, scan_after = NULL, \
                written_at = now() WHERE store_id = $4 AND epoch = $5 \
                AND ($6 OR seen_at IS NULL OR seen_at < now() - make_interval(secs => $7::int))";
-    let also_from_living = match right {
-        Right::Owner | Right::Adoption => true,
-        Right::Heir { takes_over } => takes_over,
+    let also_from_living = match reason {
+        ScanReason::Owner | ScanReason::Adoption => true,
+        ScanReason::Heir { takes_over } => takes_over,
     };
     let alive = i32::try_from(ALIVE_SECONDS).unwrap_or(i32::MAX);
     let values: [&(dyn ToSql + Sync); 7] =
@@ -237,12 +236,12 @@ async fn take_state(
     Ok(client.execute(sql, &values).await?)
 }
 
-fn moved_meanwhile() -> Error {
-    Error::Away("somebody else has moved the copy's position; it is read again".to_owned())
+fn position_conflict() -> Error {
+    Error::Away("another process has advanced the copy's position; it is read again".to_owned())
 }
 
-/// Moves the position, if it is still where it was: first of all in the
-/// transaction, so that the row's lock lets one writer after the other in.
+/// Advances the position if it is still `from`. Called first in a transaction, because the row's
+/// lock serializes writers.
 pub(super) async fn advance(
     client: &impl GenericClient,
     store: Uuid,
@@ -277,7 +276,7 @@ pub(super) async fn advance(
     if moved == 1 {
         return Ok(());
     }
-    Err(moved_meanwhile())
+    Err(position_conflict())
 }
 
 pub(super) fn signed(number: u64) -> i64 {

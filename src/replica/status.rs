@@ -1,4 +1,4 @@
-//! What can be seen of the copy from outside.
+//! The status of the copy for health and metrics.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,29 +7,29 @@ use super::position::Position;
 use crate::store::CommitNumber;
 use crate::task::{Moment, Timestamp};
 
-/// What the copy is doing.
+/// The state of the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
-    /// The first connection is being made.
+pub enum CopyState {
+    /// Connecting for the first time.
     Connecting,
-    /// It reads the tables from the begin.
+    /// Scanning all tables.
     Scanning,
-    /// It follows what changes.
+    /// Following the list of changes.
     Following,
-    /// The database can't be reached, or can't write.
+    /// The database is unreachable or can't write.
     Away,
-    /// Something is set up wrongly.
+    /// The configuration is wrong.
     Misconfigured,
     /// The database holds the copy of another store.
     Refused,
 }
 
-impl Doing {
-    /// All of them.
+impl CopyState {
+    /// All states.
     pub const ALL: [Self; 6] =
         [Self::Connecting, Self::Scanning, Self::Following, Self::Away, Self::Misconfigured, Self::Refused];
 
-    /// The word for health and metrics.
+    /// Returns the word used in health answers and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,9 +42,9 @@ impl Doing {
         }
     }
 
-    /// Whether a person or the database has something to do.
+    /// Returns whether the copy is interrupted.
     #[must_use]
-    pub const fn is_trouble(self) -> bool {
+    pub const fn is_interrupted(self) -> bool {
         match self {
             Self::Connecting | Self::Scanning | Self::Following => false,
             Self::Away | Self::Misconfigured | Self::Refused => true,
@@ -55,27 +55,27 @@ impl Doing {
 /// The figures of the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
-    /// What it is doing.
-    pub doing: Doing,
+    /// The state of the copy.
+    pub state: CopyState,
     /// Host, port and name of the database.
     pub database: String,
-    /// How many commits are not copied yet.
+    /// Number of commits that are not copied yet.
     pub lag_changes: u64,
-    /// When the oldest of them was made.
+    /// Time of the oldest of them.
     pub behind_since: Option<Moment>,
-    /// Whether this data directory is the owner of the copy; `None`: not known yet.
+    /// Whether this data directory owns the copy; `None` if not known yet.
     pub owner: Option<bool>,
-    /// What a scan reads now.
+    /// Name of the scan phase in progress.
     pub scanning: Option<&'static str>,
     /// Rows written since the start.
     pub rows: u64,
-    /// Rows that the database has refused and that wait.
+    /// Rows that the database has refused and holds as rejected.
     pub rejects: u64,
-    /// What went wrong last, and when.
+    /// Time and message of the last error.
     pub last_error: Option<(Timestamp, String)>,
 }
 
-/// What is known of the copy; shared with who shows it.
+/// The status of the copy, shared with its readers.
 #[derive(Debug)]
 pub struct Status {
     inner: Mutex<Inner>,
@@ -84,16 +84,16 @@ pub struct Status {
 #[derive(Debug)]
 struct Inner {
     figures: Figures,
-    /// How far the copy is, as far as is known.
+    /// The last known position.
     at: Option<CommitNumber>,
-    /// What was logged last: trouble is told once, not with every try.
-    told: Option<String>,
+    /// The message that was logged last; a repeated error is logged once.
+    logged: Option<String>,
 }
 
 impl Status {
     pub(super) fn new(database: String) -> Self {
         let figures = Figures {
-            doing: Doing::Connecting,
+            state: CopyState::Connecting,
             database,
             lag_changes: 0,
             behind_since: None,
@@ -103,10 +103,10 @@ impl Status {
             rejects: 0,
             last_error: None,
         };
-        Self { inner: Mutex::new(Inner { figures, at: None, told: None }) }
+        Self { inner: Mutex::new(Inner { figures, at: None, logged: None }) }
     }
 
-    /// The figures now.
+    /// Returns a snapshot of the figures.
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.lock().figures.clone()
@@ -120,56 +120,56 @@ impl Status {
         self.lock().at
     }
 
-    /// The copy is here.
-    pub(super) fn note_position(&self, at: &Position) {
+    /// Records the position of the copy.
+    pub(super) fn record_position(&self, at: &Position) {
         let mut inner = self.lock();
         inner.at = Some(at.commit);
         inner.figures.owner = Some(true);
         inner.figures.scanning = at.scan.as_ref().map(|(phase, _)| phase.as_str());
-        inner.figures.doing = if at.scan.is_some() { Doing::Scanning } else { Doing::Following };
-        if inner.told.take().is_some() {
-            tracing::info!(database = inner.figures.database, "the database is written again");
+        inner.figures.state = if at.scan.is_some() { CopyState::Scanning } else { CopyState::Following };
+        if inner.logged.take().is_some() {
+            tracing::info!(database = inner.figures.database, "writing to the database again");
         }
     }
 
-    pub(super) fn note_rows(&self, rows: u64) {
+    pub(super) fn record_rows(&self, rows: u64) {
         self.lock().figures.rows += rows;
     }
 
-    pub(super) fn note_rejects(&self, rejects: u64) {
+    pub(super) fn record_rejects(&self, rejects: u64) {
         self.lock().figures.rejects = rejects;
     }
 
-    pub(super) fn note_lag(&self, changes: u64, since: Option<Moment>) {
+    pub(super) fn record_lag(&self, changes: u64, since: Option<Moment>) {
         let mut inner = self.lock();
         (inner.figures.lag_changes, inner.figures.behind_since) = (changes, since);
     }
 
-    /// Something went wrong. The same thing is logged once.
-    pub(super) fn note_error(&self, error: &Error, now: Timestamp) {
-        let (doing, message) = (doing(error), error.to_string());
+    /// Records an error. A repeated error is logged once.
+    pub(super) fn record_error(&self, error: &Error, now: Timestamp) {
+        let (state, message) = (state(error), error.to_string());
         let mut inner = self.lock();
-        inner.figures.doing = doing;
-        if doing == Doing::Refused {
+        inner.figures.state = state;
+        if state == CopyState::Refused {
             inner.figures.owner = Some(false);
         }
         inner.figures.last_error = Some((now, message.clone()));
         let database = inner.figures.database.clone();
-        if inner.told.as_ref() == Some(&message) {
-            tracing::debug!(database, error = message, "the database is still not written");
-        } else if doing == Doing::Away {
-            tracing::warn!(database, error = message, "the database can't be written; it is tried again");
+        if inner.logged.as_ref() == Some(&message) {
+            tracing::debug!(database, error = message, "still unable to write to the database");
+        } else if state == CopyState::Away {
+            tracing::warn!(database, error = message, "unable to write to the database; retrying");
         } else {
-            tracing::error!(database, error = message, "the database is not written until this is put right");
+            tracing::error!(database, error = message, "unable to write to the database until this is corrected");
         }
-        inner.told = Some(message);
+        inner.logged = Some(message);
     }
 }
 
-fn doing(error: &Error) -> Doing {
+fn state(error: &Error) -> CopyState {
     match error {
-        Error::Away(_) | Error::Slow(_) | Error::Conflict(_) => Doing::Away,
-        Error::Setup(_) | Error::Row { .. } | Error::Engine(_) | Error::Store(_) => Doing::Misconfigured,
-        Error::Foreign(_) | Error::Lost(_) => Doing::Refused,
+        Error::Away(_) | Error::Slow(_) | Error::Conflict(_) => CopyState::Away,
+        Error::Setup(_) | Error::Row { .. } | Error::Engine(_) | Error::Store(_) => CopyState::Misconfigured,
+        Error::Foreign(_) | Error::Lost(_) => CopyState::Refused,
     }
 }

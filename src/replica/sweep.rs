@@ -1,4 +1,4 @@
-//! The end of a scan: what it has not seen is not in the store, and leaves.
+//! The last phase of a scan: deletes the rows that the store does not have.
 
 use uuid::Uuid;
 
@@ -10,14 +10,14 @@ use super::tables::Table;
 use crate::store::CommitNumber;
 use crate::task::Seq;
 
-/// Most rows of a table that leave in one statement.
+/// Maximum number of rows of a table deleted by one statement.
 const CHUNK: i64 = 10_000;
 
 impl Session {
-    /// Removes rows that are older than the scan, a bounded number at once.
-    /// Whether there may be more; if not, the scan has ended.
+    /// Deletes rows that are older than the scan, a bounded number per call. Returns whether there
+    /// may be more; if not, the scan has ended.
     pub(super) async fn sweep(&mut self, store: Uuid, from: &Position) -> Result<bool, Error> {
-        let limit = self.settings.patience().saturating_mul(2);
+        let limit = self.settings.client_timeout().saturating_mul(2);
         Self::within(limit, self.sweep_once(store, from)).await
     }
 

@@ -1,5 +1,5 @@
-//! The tables of the copy: their columns, and the statements that follow from
-//! them. Every table has a last column `change`, which is not listed here.
+//! The tables of the copy: their columns, and the statements derived from them. Each table ends
+//! with a column `change`, which is not listed here.
 
 use std::fmt::Write as _;
 
@@ -7,8 +7,7 @@ use uuid::Uuid;
 
 use crate::task::Timestamp;
 
-/// A table of rows that are upserted one by one. The order is the order in
-/// which a portion writes them.
+/// A table whose rows are upserted one by one, in the order in which a portion writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Table {
     Projects,
@@ -22,7 +21,7 @@ pub(super) enum Table {
     Contents,
 }
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Uuid,
@@ -30,14 +29,14 @@ pub(super) enum Kind {
     Int,
     Time,
     Flag,
-    /// A number of any size, as text on the way.
+    /// A number of any size, transferred as text.
     Number,
-    /// A JSON value, as text on the way.
+    /// A JSON value, transferred as text.
     Json,
     Bytes,
 }
 
-/// A value of a row. `Null` fits any column that may be null.
+/// A value of a row. `Null` fits every nullable column.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
     Null,
@@ -51,10 +50,10 @@ pub(super) enum Cell {
     Bytes(Vec<u8>),
 }
 
-/// The values of one row, in the order of the columns.
+/// The values of one row in column order.
 pub(super) type Row = Vec<Cell>;
 
-/// The tables beside that of the records, whose name can be chosen.
+/// All tables but that of the records, whose name is a setting.
 pub const OTHER_TABLES: [&str; 12] = [
     "projects",
     "tier_pauses",
@@ -203,7 +202,7 @@ impl Table {
         Self::Contents,
     ];
 
-    /// Its name; that of the records can be chosen.
+    /// Returns the name of the table; the name of the records' table is a setting.
     pub(super) fn name(self, provenance_table: &str) -> &str {
         match self {
             Self::Projects => "projects",
@@ -232,7 +231,7 @@ impl Table {
         }
     }
 
-    /// How many of the first columns are the key.
+    /// Returns how many of the first columns form the key.
     pub(super) const fn key_columns(self) -> usize {
         match self {
             Self::Audit => 2,
@@ -251,14 +250,14 @@ impl Table {
         row.iter().take(self.key_columns()).cloned().collect()
     }
 
-    /// The key as one text: how a rejected row is named.
+    /// Returns the key as one text, which identifies a rejected row.
     pub(super) fn key_text(self, row: &Row) -> String {
         let parts: Vec<String> = row.iter().take(self.key_columns()).map(Cell::to_text).collect();
         parts.join(":")
     }
 
-    /// The upsert of many rows: one array for each column, and the number of
-    /// the commit. A row of a later commit is left alone.
+    /// Returns the statement that upserts many rows: one array for each column, then the commit
+    /// number. It leaves rows of later commits alone.
     pub(super) fn upsert(self, provenance_table: &str) -> String {
         let (name, columns, keys) = (self.name(provenance_table), self.columns(), self.key_columns());
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
@@ -279,14 +278,13 @@ impl Table {
         )
     }
 
-    /// A page of rows by key, after the key given as the first parameters
-    /// where `after` is set. Text is ordered by its bytes, as keys are here.
+    /// Returns the query of a page of rows in key order, after the key in the first parameters if
+    /// `after` is set. Text is ordered by its bytes, as keys are in the store.
     pub(super) fn page(self, provenance_table: &str, after: bool, limit: usize) -> String {
         self.page_of(provenance_table, after, limit, |_| true)
     }
 
-    /// The same of a schema that may be an older one: columns that it does not
-    /// have are null.
+    /// Like `page`, for a schema that may be older: columns that it lacks are read as null.
     pub(super) fn page_of(
         self,
         provenance_table: &str,
@@ -314,7 +312,7 @@ impl Table {
 }
 
 impl Kind {
-    /// The type of an array's elements on the way.
+    /// Returns the element type of the array that transfers the column.
     const fn sent_as(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
@@ -350,7 +348,7 @@ impl Kind {
 }
 
 impl Cell {
-    /// For people and for keys; bytes in hexadecimal.
+    /// Formats the value for people and for key texts; bytes in hexadecimal.
     pub(super) fn to_text(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
@@ -363,7 +361,7 @@ impl Cell {
         }
     }
 
-    /// About its size on the way, in bytes.
+    /// Returns the approximate size on the wire in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Null | Self::Flag(_) => 4,
@@ -374,8 +372,7 @@ impl Cell {
         }
     }
 
-    /// Whether it is the same value; JSON whatever the order of its keys and
-    /// the writing of its numbers.
+    /// Compares two values; JSON regardless of the order of keys and the notation of numbers.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Json(one), Self::Json(other)) => one == other || super::json::same_text(one, other),
@@ -384,11 +381,11 @@ impl Cell {
     }
 }
 
-/// Bytes as text, two characters each.
+/// Formats bytes in hexadecimal.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
-        // Writing to a String can't fail.
+        // Writing to a `String` is infallible.
         let _ = write!(text, "{byte:02x}");
     }
     text
@@ -425,7 +422,7 @@ impl From<u32> for Cell {
 }
 
 impl From<u64> for Cell {
-    /// For counters of ours, which never come near the largest number.
+    /// Converts a counter of this service, which never reaches the limit.
     fn from(number: u64) -> Self {
         Self::Int(i64::try_from(number).unwrap_or(i64::MAX))
     }

@@ -1,4 +1,4 @@
-//! Encryption of the connection, by `sslmode` as libpq means it.
+//! Encryption of the connection by libpq's `sslmode`.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::Error;
 use super::address::{Address, Trust};
 use crate::tls;
 
-/// What makes encrypted connections to an address.
+/// Creates the TLS connector of an address.
 pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect, Error> {
     let setup = |error: tls::Error| Error::Setup(error.to_string());
     let verifier: Arc<dyn ServerCertVerifier> = match address.trust {
-        Trust::Anyone => Arc::new(Lenient { known: None, provider: tls::provider() }),
+        Trust::None => Arc::new(Lenient { known: None, provider: tls::provider() }),
         Trust::Authority => {
             let known = Some(verifier(address).map_err(setup)?);
             Arc::new(Lenient { known, provider: tls::provider() })
@@ -28,7 +28,7 @@ pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect, Error> {
     Ok(MakeRustlsConnect::new(client.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
-/// The authorities in a file stand in place of the system's.
+/// Certificates in a given file replace those of the system.
 fn verifier(address: &Address) -> Result<Arc<WebPkiServerVerifier>, tls::Error> {
     tls::verifier(match &address.root_certificates {
         Some(path) => tls::with_file(RootCertStore::empty(), path)?,
@@ -36,7 +36,7 @@ fn verifier(address: &Address) -> Result<Arc<WebPkiServerVerifier>, tls::Error> 
     })
 }
 
-/// Believes whoever has a certificate of a known authority, or anyone.
+/// Verifies the certificate chain if an authority is required, and never the host name.
 #[derive(Debug)]
 struct Lenient {
     known: Option<Arc<WebPkiServerVerifier>>,

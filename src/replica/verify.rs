@@ -1,5 +1,5 @@
-//! Holding the copy against the store, row by row, and repairing it. The
-//! service must not run: nothing may change on either side meanwhile.
+//! Compares the copy with the store row by row, and repairs it. The service must not run meanwhile,
+//! because neither side may change.
 
 use std::cmp::Ordering;
 use std::collections::{HashSet, VecDeque};
@@ -21,28 +21,28 @@ use crate::lineage::Graph;
 use crate::store::{CommitNumber, Store, View};
 use crate::task::RecordId;
 
-/// Most differences that are described one by one.
+/// Maximum number of differences that are described one by one.
 const SHOWN: usize = 20;
 
-/// What a comparison has found.
+/// The result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Rows that were compared.
+    /// Rows compared.
     pub rows: u64,
     /// Rows that differ only because they are not copied yet.
     pub pending: u64,
     /// Rows that differ.
     pub different: u64,
-    /// Rows that were written or removed to make them equal.
+    /// Rows written or deleted by the repair.
     pub repaired: u64,
     /// Rows that the database refuses.
     pub rejects: u64,
-    /// The first differences, in words.
+    /// Descriptions of the first differences.
     pub examples: Vec<String>,
 }
 
 impl Report {
-    /// Whether both sides are the same, or will be once the service runs.
+    /// Returns whether both sides are equal, or will be once the service runs.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         self.different == 0 && self.rejects == 0
@@ -52,7 +52,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows, pending, different, repaired, rejects, examples } = self;
-        write!(f, "{rows} rows compared: {different} differ, {pending} wait to be copied, {rejects} refused")?;
+        write!(f, "{rows} rows compared: {different} differ, {pending} not copied yet, {rejects} refused")?;
         if *repaired > 0 {
             write!(f, "; {repaired} repaired")?;
         }
@@ -69,12 +69,12 @@ struct Comparison<'a> {
     limits: Limits,
     pending: HashSet<Key>,
     repair: bool,
-    /// Rows to be written again.
+    /// Keys of rows to write again.
     wrong: Vec<Key>,
     report: Report,
 }
 
-/// Compares the copy with the store; with `repair` it is made equal.
+/// Compares the copy with the store; with `repair` it also makes the copy equal.
 pub async fn verify(store: &Store, graph: &Graph, settings: Settings, repair: bool) -> Result<Report, Error> {
     let view = store.view()?;
     let limits = Limits { rows: settings.batch_rows, contents: settings.contents };
@@ -85,13 +85,13 @@ pub async fn verify(store: &Store, graph: &Graph, settings: Settings, repair: bo
     let at = match state::begin(found.as_ref(), local, false)? {
         Begin::At(at) => at,
         Begin::Scan | Begin::Adopt => {
-            let reason = "the database has no whole copy: none was made yet, or the service has run without it \
-                          since; start the service with it, and it makes one";
+            let reason = "the database has no complete copy: none was made yet, or the service has run without the \
+                          database since; start the service with the database, and it makes one";
             return Err(Error::Setup(reason.to_owned()));
         }
     };
     if at.scan.is_some() {
-        return Err(Error::Setup("the first copy is under way: let the service finish it first".to_owned()));
+        return Err(Error::Setup("the first scan has not ended: let the service finish it first".to_owned()));
     }
     let pending = pending(&view, graph, limits, &at)?;
     let report = Report::default();
@@ -107,7 +107,7 @@ pub async fn verify(store: &Store, graph: &Graph, settings: Settings, repair: bo
     comparison.finish(newest).await
 }
 
-/// The rows that are named by changes which are not copied yet.
+/// Returns the keys of rows whose changes are not copied yet.
 fn pending(view: &View, graph: &Graph, limits: Limits, at: &Position) -> Result<HashSet<Key>, Error> {
     let mut reader = Reader::new(view, graph, limits)?;
     let mut pending = HashSet::new();
@@ -117,7 +117,7 @@ fn pending(view: &View, graph: &Graph, limits: Limits, at: &Position) -> Result<
     Ok(pending)
 }
 
-/// The rows of one side, a page at a time.
+/// The rows of one side, read page by page.
 #[derive(Default)]
 struct Pages {
     rows: VecDeque<Row>,
@@ -187,7 +187,7 @@ impl Comparison<'_> {
                 format!("{} differs in {}", name(), columns.join(", "))
             }
             (Some(_), None) => format!("{} is missing in the database", name()),
-            (None, _) => format!("{} is in the database alone", name()),
+            (None, _) => format!("{} is only in the database", name()),
         };
         let key = keys::key_of(table, row);
         if key.as_ref().is_some_and(|key| self.pending.contains(key)) {
@@ -219,7 +219,7 @@ impl Comparison<'_> {
         if self.wrong.len() >= self.limits.rows { self.flush().await } else { Ok(()) }
     }
 
-    /// Writes what was found wrong; the position stays.
+    /// Writes the rows that differ. The position stays as it is.
     async fn flush(&mut self) -> Result<(), Error> {
         if self.wrong.is_empty() {
             return Ok(());
@@ -245,8 +245,8 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Compares what each record depends on. Records that only the database
-    /// has were dealt with before.
+    /// Compares the dependencies of each record. Records that only the database has were handled
+    /// before.
     async fn dependencies(&mut self) -> Result<(), Error> {
         self.flush().await?;
         let mut after = None;
@@ -298,7 +298,7 @@ impl Comparison<'_> {
             let kind = match kind.as_str() {
                 "consumed" => "consumed",
                 "referenced" => "referenced",
-                // Nobody here writes another word.
+                // This service writes no other value.
                 _ => "unknown",
             };
             found.entry(of).or_default().insert((of, on, kind));
@@ -306,7 +306,7 @@ impl Comparison<'_> {
         Ok(found)
     }
 
-    /// Moves the position behind what was repaired, and counts what is refused.
+    /// Advances the position past the repaired rows, and counts the rejected ones.
     async fn finish(mut self, newest: CommitNumber) -> Result<Report, Error> {
         if self.repair {
             let to = Position { commit: newest, done: 0, scan: None };

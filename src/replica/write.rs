@@ -1,5 +1,5 @@
-//! Writing a portion: one transaction, which also moves the position. A row
-//! that the database refuses is found by halving, and set aside.
+//! Writes a portion in one transaction that also advances the position. A row that the database
+//! refuses is found by bisection and stored as rejected.
 
 use tokio_postgres::Transaction;
 use uuid::Uuid;
@@ -14,17 +14,17 @@ use super::{Error, cells};
 use crate::planted::{self, Fault};
 use crate::store::CommitNumber;
 
-/// Where rejected dependencies are said to come from.
+/// Source name of rejected dependencies.
 pub(super) const DEPENDENCIES: &str = "artifact_dependencies";
 
-/// What of a portion has arrived.
+/// Numbers of rows written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) rows: u64,
     pub(super) rejected: u64,
 }
 
-/// What every write of a portion knows.
+/// Shared parameters of the statements of one transaction.
 struct Writing<'a> {
     statements: &'a std::collections::HashMap<Table, tokio_postgres::Statement>,
     provenance_table: &'a str,
@@ -33,21 +33,21 @@ struct Writing<'a> {
 }
 
 impl Session {
-    /// Writes a portion and moves the position from one place to the next.
+    /// Writes a portion and advances the position.
     pub(super) async fn write(&mut self, store: Uuid, from: &Position, portion: &Portion) -> Result<Written, Error> {
-        let limit = self.settings.patience();
-        match Self::within(limit, self.write_at_once(store, from, portion)).await {
+        let limit = self.settings.client_timeout();
+        match Self::within(limit, self.write_whole(store, from, portion)).await {
             Err(Error::Row { reason, .. }) => {
-                tracing::debug!(reason, "the database refused a row; it is looked for");
-                // Halving takes about as many statements as rows are refused
-                // times the logarithm of the portion.
-                Self::within(limit.saturating_mul(4), self.write_carefully(store, from, portion)).await
+                tracing::debug!(reason, "the database refused a row; searching for it");
+                // Bisection needs about as many statements as there are refused rows, times the
+                // logarithm of the portion's size.
+                Self::within(limit.saturating_mul(4), self.write_by_bisection(store, from, portion)).await
             }
             written => written,
         }
     }
 
-    async fn write_at_once(&mut self, store: Uuid, from: &Position, portion: &Portion) -> Result<Written, Error> {
+    async fn write_whole(&mut self, store: Uuid, from: &Position, portion: &Portion) -> Result<Written, Error> {
         let writing = Writing {
             statements: &self.upserts,
             provenance_table: &self.settings.provenance_table,
@@ -65,14 +65,14 @@ impl Session {
             writing.upsert(&transaction, *table, rows).await?;
             written.rows += count(rows.len());
         }
-        writing.remove_gone(&transaction, portion).await?;
+        writing.delete_removed(&transaction, portion).await?;
         writing.replace_dependencies(&transaction, portion).await?;
         transaction.commit().await?;
-        written.rows += count(portion.gone_tasks.len() + portion.gone_checkpoints.len());
+        written.rows += count(portion.removed_tasks.len() + portion.removed_checkpoints.len());
         Ok(written)
     }
 
-    async fn write_carefully(&mut self, store: Uuid, from: &Position, portion: &Portion) -> Result<Written, Error> {
+    async fn write_by_bisection(&mut self, store: Uuid, from: &Position, portion: &Portion) -> Result<Written, Error> {
         self.has_rejects = true;
         let writing = Writing {
             statements: &self.upserts,
@@ -81,18 +81,18 @@ impl Session {
             has_rejects: true,
         };
         let mut transaction = self.client.transaction().await?;
-        // A constraint that waits for the commit would name no row.
+        // A deferred constraint would fail at the commit without naming the row.
         transaction.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
         let newest = (portion.number, portion.log_position);
         state::advance(&transaction, store, from, &portion.to, newest).await?;
         let mut written = Written::default();
         for (table, rows) in &portion.rows {
-            let rejected = writing.upsert_by_halves(&mut transaction, *table, rows).await?;
+            let rejected = writing.upsert_by_bisection(&mut transaction, *table, rows).await?;
             written.rows += count(rows.len()) - rejected;
             written.rejected += rejected;
         }
-        writing.remove_gone(&transaction, portion).await?;
-        written.rejected += writing.replace_dependencies_by_halves(&mut transaction, portion).await?;
+        writing.delete_removed(&transaction, portion).await?;
+        written.rejected += writing.replace_dependencies_by_bisection(&mut transaction, portion).await?;
         transaction.commit().await?;
         Ok(written)
     }
@@ -119,8 +119,8 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// How many rows were set aside.
-    async fn upsert_by_halves(
+    /// Upserts rows by bisection. Returns the number of rejected rows.
+    async fn upsert_by_bisection(
         &self,
         transaction: &mut Transaction<'_>,
         table: Table,
@@ -161,7 +161,7 @@ impl Writing<'_> {
         let (source, key) = (table.name(self.provenance_table), table.key_text(row));
         tracing::error!(table = source, key, reason, "the database refused a row; it waits for `dats verify --repair`");
         let cells: Vec<String> = row.iter().map(super::tables::Cell::to_text).collect();
-        // Text that the database can't hold is what it may have refused.
+        // The database may have refused the row for a text that it can't hold.
         let text = serde_json::Value::from(cells).to_string().replace("\\u0000", "\u{FFFD}");
         let (key, reason) = (key.replace('\0', "\u{FFFD}"), reason.replace('\0', "\u{FFFD}"));
         let sql = "INSERT INTO replication_rejects (source, key, reason, sqlstate, row_text, change) \
@@ -172,8 +172,8 @@ impl Writing<'_> {
         Ok(())
     }
 
-    async fn remove_gone(&self, transaction: &Transaction<'_>, portion: &Portion) -> Result<(), Error> {
-        let (tasks, checkpoints) = (&portion.gone_tasks, &portion.gone_checkpoints);
+    async fn delete_removed(&self, transaction: &Transaction<'_>, portion: &Portion) -> Result<(), Error> {
+        let (tasks, checkpoints) = (&portion.removed_tasks, &portion.removed_checkpoints);
         if tasks.is_empty() && checkpoints.is_empty() {
             return Ok(());
         }
@@ -192,13 +192,13 @@ impl Writing<'_> {
         if portion.dependents.is_empty() {
             return Ok(());
         }
-        self.drop_dependencies(transaction, portion).await?;
+        self.delete_stale_dependencies(transaction, portion).await?;
         self.insert_dependencies(transaction, &portion.dependencies).await?;
-        self.settle_rejects(transaction, &portion.dependencies).await
+        self.update_rejected_dependencies(transaction, &portion.dependencies).await
     }
 
-    /// How many were set aside.
-    async fn replace_dependencies_by_halves(
+    /// Replaces dependencies by bisection. Returns the number of rejected ones.
+    async fn replace_dependencies_by_bisection(
         &self,
         transaction: &mut Transaction<'_>,
         portion: &Portion,
@@ -206,7 +206,7 @@ impl Writing<'_> {
         if portion.dependents.is_empty() {
             return Ok(0);
         }
-        self.drop_dependencies(transaction, portion).await?;
+        self.delete_stale_dependencies(transaction, portion).await?;
         let (mut rejected, mut left) = (0, vec![&portion.dependencies[..]]);
         while let Some(rows) = left.pop() {
             let attempt = transaction.transaction().await?;
@@ -228,12 +228,12 @@ impl Writing<'_> {
                 Err(error) => return Err(error),
             }
         }
-        self.settle_rejects(transaction, &portion.dependencies).await?;
+        self.update_rejected_dependencies(transaction, &portion.dependencies).await?;
         Ok(rejected)
     }
 
-    /// Takes away what these records no longer depend on.
-    async fn drop_dependencies(&self, transaction: &Transaction<'_>, portion: &Portion) -> Result<(), Error> {
+    /// Deletes the dependencies that the records no longer have.
+    async fn delete_stale_dependencies(&self, transaction: &Transaction<'_>, portion: &Portion) -> Result<(), Error> {
         let (of, on, kind) = split(&portion.dependencies);
         let sql = "DELETE FROM artifact_dependencies AS d WHERE d.artifact_id = ANY($1) AND NOT EXISTS \
                    (SELECT 1 FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS e(a, b, t) \
@@ -246,8 +246,8 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Adds dependencies between records that are there. One on a record that
-    /// is still to come comes with it: that commit names both.
+    /// Inserts dependencies between existing records. A dependency on a record that is not copied
+    /// yet follows with the commit of that record, which lists both.
     async fn insert_dependencies(&self, transaction: &Transaction<'_>, all: &[Dependency]) -> Result<(), Error> {
         let (of, on, kind) = split(all);
         let sql = format!(
@@ -285,9 +285,13 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Sets aside the dependencies that need a rejected record, and adds those
-    /// that need none any more.
-    async fn settle_rejects(&self, transaction: &Transaction<'_>, all: &[Dependency]) -> Result<(), Error> {
+    /// Stores dependencies of rejected records as rejected, and inserts those whose records have
+    /// been accepted since.
+    async fn update_rejected_dependencies(
+        &self,
+        transaction: &Transaction<'_>,
+        all: &[Dependency],
+    ) -> Result<(), Error> {
         if !self.has_rejects {
             return Ok(());
         }

@@ -93,7 +93,7 @@ impl Parts {
         let is_away = self.reason.is_some()
             || self.broker.as_ref().is_some_and(|(broker, _)| broker.state() != LinkState::Connected)
             || self.services.iter().any(|service| service.away_since.is_some())
-            || self.replica.as_ref().is_some_and(|replica| replica.doing.is_trouble());
+            || self.replica.as_ref().is_some_and(|replica| replica.state.is_interrupted());
         (code, if is_away && code == StatusCode::OK { "degraded" } else { self.store() })
     }
 }
@@ -167,8 +167,8 @@ fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: No
 fn replica_wire(replica: &replica::Figures, now: Now) -> Value {
     let error = replica.last_error.as_ref();
     json!({
-        "status": if replica.doing.is_trouble() { replica.doing.as_str() } else { "healthy" },
-        "doing": replica.doing.as_str(),
+        "status": if replica.state.is_interrupted() { replica.state.as_str() } else { "healthy" },
+        "doing": replica.state.as_str(),
         "database": replica.database,
         "owner": replica.owner,
         "lag_changes": replica.lag_changes,
