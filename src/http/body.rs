@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use crate::transfer::Broken;
+use crate::transfer::ExportFailed;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) enum Body {
     Stream(mpsc::Receiver<Bytes>),
     /// The same, where an end before the end must not pass for one: the
     /// connection is cut then.
-    Breakable(mpsc::Receiver<Result<Bytes, Broken>>),
+    Breakable(mpsc::Receiver<Result<Bytes, ExportFailed>>),
     /// The same, and how many bytes are still to come: when they do not, the
     /// answer is broken off and can't be taken for whole.
     Measured(mpsc::Receiver<Bytes>, u64),
@@ -39,9 +39,9 @@ impl Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = ExportFailed;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExportFailed>>> {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),

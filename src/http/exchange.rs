@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
 use super::socket::Client;
-use crate::transfer::Broken;
+use crate::transfer::ExportFailed;
 
 /// Most bytes of an unread body that are dropped to keep the connection.
 pub(super) const MAX_DRAINED_BYTES: usize = 64 << 10;
@@ -320,9 +320,9 @@ impl Sent {
 
 impl hyper::body::Body for Sent {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = ExportFailed;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExportFailed>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         if polled.is_pending() {

@@ -1,14 +1,14 @@
-//! What all imports may hold together.
+//! The memory limit shared by all imports.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Most KiB of lines that are parsed and not imported yet, of all imports: in
-/// memory they take several times that.
+/// Limit in KiB for lines that are parsed but not imported yet, over all imports. Parsed lines take
+/// several times that in memory.
 const PARSED_KIB: usize = 8 << 10;
 
-/// What the lines of all imports may take together.
+/// A budget of bytes shared by all imports.
 #[derive(Debug, Clone)]
 pub struct ImportBudget(Arc<Semaphore>);
 
@@ -19,7 +19,7 @@ impl Default for ImportBudget {
 }
 
 impl ImportBudget {
-    /// Waits until there is room for lines of so many bytes.
+    /// Waits until the budget has room for lines of this many bytes.
     pub(super) async fn share(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let share = u32::try_from(bytes.div_ceil(1024).min(PARSED_KIB)).unwrap_or(u32::MAX);
         self.0.clone().acquire_many_owned(share).await.ok()

@@ -1,15 +1,15 @@
-//! When and why flags were set, looked up once for all records that share
-//! the cause: one taint can be behind the flags of a hundred thousand.
+//! Looks up when and why flags were set, once for all records that share a cause: one taint can set
+//! the flags of a hundred thousand records.
 
 use std::collections::HashMap;
 
 use crate::engine::{Engine, Error};
 use crate::task::{Seq, Timestamp};
 
-/// Causes that are remembered at once.
+/// Number of cached causes.
 const MOST: usize = 1024;
 
-/// When a taint or a mark was set, and why.
+/// The time and the reason of a taint or mark.
 #[derive(Debug, Clone)]
 pub(super) struct Cause {
     at: Timestamp,
@@ -18,20 +18,20 @@ pub(super) struct Cause {
 }
 
 impl Cause {
-    /// When, why, and what caused it.
+    /// Returns the time, the reason and the source.
     pub(super) fn into_parts(self) -> (Option<Timestamp>, Option<String>, Option<String>) {
         (Some(self.at), Some(self.reason), Some(self.by))
     }
 }
 
-/// What was looked up lately.
+/// A cache of causes by step.
 #[derive(Debug, Default)]
 pub(super) struct Causes {
     known: HashMap<Seq, Option<Cause>>,
 }
 
 impl Causes {
-    /// The taint or mark of a step; `None`: the step was another one.
+    /// Returns the taint or mark of a step; `None` if the step was of another kind.
     pub(super) async fn of(&mut self, engine: &Engine, step: Seq) -> Result<Option<Cause>, Error> {
         if let Some(known) = self.known.get(&step) {
             return Ok(known.clone());

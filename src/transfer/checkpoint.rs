@@ -1,4 +1,4 @@
-//! Checkpoints between the form of the old program and that of the store.
+//! Conversion of checkpoints between the old program's form and the store's.
 
 use serde_json::{Map, Value};
 
@@ -6,8 +6,8 @@ use crate::legacy::{self, Line};
 use crate::store::Checkpoint;
 use crate::task::{CheckpointId, InvalidId};
 
-/// A checkpoint that was read, as the engine takes it; `original` is the
-/// object that it was read from.
+/// Converts a parsed checkpoint to the engine's form; `original` is the object that it was parsed
+/// from.
 pub(super) fn to_stored(old: legacy::Checkpoint, original: Map<String, Value>) -> Result<Checkpoint, InvalidId> {
     let text = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Checkpoint {
@@ -29,7 +29,7 @@ pub(super) fn to_stored(old: legacy::Checkpoint, original: Map<String, Value>) -
     })
 }
 
-/// A checkpoint as the old program has it, and whether it is valid now.
+/// Renders a checkpoint in the old program's form, with its present validity.
 pub(super) fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
     let original = checkpoint.original.as_ref().map(|original| Line::parse(original.as_bytes()));
     if let Some(Ok(Line::Checkpoint(old))) = original {

@@ -1,4 +1,4 @@
-//! Entries of the audit trail in the form of the old program's taint events.
+//! Renders entries of the audit trail as taint events of the old program.
 
 use uuid::{Builder, Uuid, Version};
 
@@ -8,9 +8,8 @@ use crate::lineage::{Flag, Graph, Node};
 use crate::store::{CascadeRow, Cause, ChangeRow, ImportedEvent};
 use crate::task::{ArtifactId, Seq};
 
-/// A change of a flag as an event. Its id is the same however often it is
-/// made; `wanted` is the artifact that it is to be told of, where the record
-/// has several.
+/// Renders a flag change as an event. The event's id is deterministic. `wanted` selects the
+/// artifact to name, for records that have several.
 #[must_use]
 pub fn taint_event(
     graph: &Graph,
@@ -42,7 +41,7 @@ pub fn taint_event(
         cascade_depth: change.depth.into(),
         cascade: cascade.cascade_id.clone(),
         action: match cascade.cause {
-            // What stays as it is lost something all the same.
+            // An undone statement was removed even where the flag stays the same.
             Cause::Undo if change.from == change.to => Action::Clear,
             _ => action(change.from, change.to),
         },
@@ -50,11 +49,11 @@ pub fn taint_event(
     }
 }
 
-/// Where in an id the bytes of the store stand; the others tell the place.
+/// Bytes of an event id that hold the id of the store; the others encode the place in the trail.
 const STORE_BYTES: [usize; 4] = [7, 9, 10, 11];
 
-/// The id of an entry of our own: it has the place in it, so that an import
-/// of what was exported here knows it again.
+/// Returns the id of an entry of this store. It encodes the place in the trail, so that an import
+/// recognizes entries that were exported from here.
 fn event_id(store: Uuid, place: AuditPlace) -> Uuid {
     let mut bytes = [0; 16];
     let [_, _, step @ ..] = place.step.0.to_be_bytes();
@@ -66,7 +65,7 @@ fn event_id(store: Uuid, place: AuditPlace) -> Uuid {
     Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// The place that an id tells, if it is one of a store like this one.
+/// Decodes the place from an event id; `None` if the id is not of this form.
 #[must_use]
 pub(super) fn place_of(id: &str) -> Option<AuditPlace> {
     let id = Uuid::try_parse(id).ok().filter(|id| id.get_version() == Some(Version::Custom))?;
@@ -77,14 +76,14 @@ pub(super) fn place_of(id: &str) -> Option<AuditPlace> {
     Some(AuditPlace { step, index })
 }
 
-/// The step of an entry of our own, by its id; `None`: it is none of this store.
+/// Returns the step of an entry by its event id; `None` if the entry is not of this store.
 #[must_use]
 pub(super) fn own_step(store: Uuid, id: &str) -> Option<Seq> {
     let place = place_of(id)?;
     (event_id(store, place) == Uuid::try_parse(id).ok()?).then_some(place.step)
 }
 
-/// An imported event; `None`: it is none that can be read.
+/// Parses an imported event; `None` if it can't be parsed.
 #[must_use]
 pub fn imported_event(event: &ImportedEvent) -> Option<TaintEvent> {
     match Line::parse(event.original.as_bytes()) {
@@ -93,7 +92,7 @@ pub fn imported_event(event: &ImportedEvent) -> Option<TaintEvent> {
     }
 }
 
-/// The old program's word for a change.
+/// Returns the old program's name for a flag change.
 const fn action(from: Flag, to: Flag) -> Action {
     match (from, to) {
         (Flag::Suspect, Flag::Tainted) => Action::Escalate,
@@ -103,13 +102,13 @@ const fn action(from: Flag, to: Flag) -> Action {
     }
 }
 
-/// The first artifact that a record has made.
+/// Returns the first artifact that a record produced.
 fn made(graph: &Graph, node: Node) -> Option<String> {
     graph.outputs(node).next().and_then(|artifact| graph.artifact_id(artifact)).map(str::to_owned)
 }
 
-/// An artifact by which a record depends on another; where the edge is no
-/// more, one that the other has made.
+/// Returns an artifact through which a record depends on another. If the edge no longer exists,
+/// returns an artifact that the other record produced.
 fn edge(graph: &Graph, node: Node, above: Node) -> Option<String> {
     let between = graph.between(node, above).next();
     between.and_then(|artifact| graph.artifact_id(artifact)).map(str::to_owned).or_else(|| made(graph, above))

@@ -1,6 +1,6 @@
-//! Everything in the form of the old program: records by id, then the audit
-//! trail, then checkpoints. Each page is read from a view of its own, so that no long export
-//! keeps old pages of the store alive.
+//! Exports in the form of the old program: records by id, then the audit trail, then checkpoints.
+//! Each page is read from a view of its own, because a view that lives as long as a long export
+//! would keep old pages of the store alive.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -15,41 +15,40 @@ use crate::lineage::{Graph, Project};
 use crate::store::{Cause, PageBudget, Record};
 use crate::task::{ProjectId, RecordId, Seq};
 
-/// Rows that are read at once.
+/// Rows read per view.
 const PAGE: usize = 128;
-/// Taints and clears that are read at once: each can have changed everything.
+/// Cascades read per view; each may have changed every record.
 const CASCADES: usize = 1;
-/// Lines are gathered up to this size before they are handed over.
+/// Lines are collected up to this size before they are sent.
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// The export ended before its end, and whoever reads it must not take it
-/// for whole.
+/// The export failed before its end. Its reader must not take the data for complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the export ended before its end")]
-pub struct Broken;
+pub struct ExportFailed;
 
-/// A record as the old program has it, with the verdict and the flags of now.
+/// Renders a record in the form of the old program, with its present verdict and flags.
 pub async fn record_json(engine: &Engine, record: &Record) -> Result<Value, Error> {
     to_json(engine, &engine.graph(), record, &mut Causes::default()).await
 }
 
-/// Writes everything, or all of one project, until nobody wants it.
-pub async fn export(engine: &Engine, project: Option<&ProjectId>, chunks: mpsc::Sender<Result<Bytes, Broken>>) {
+/// Exports all records, or those of one project, until the reader goes away.
+pub async fn export(engine: &Engine, project: Option<&ProjectId>, chunks: mpsc::Sender<Result<Bytes, ExportFailed>>) {
     let mut export = Export { engine, project, chunks, buffer: Vec::new() };
     match export.run().await {
-        Ok(()) | Err(End::Unwanted) => {}
+        Ok(()) | Err(End::ReaderGone) => {}
         Err(End::Failed(error)) => {
             tracing::warn!(%error, "an export ended before its end");
-            // Who no longer reads needs not be told.
-            let _ = export.chunks.send(Err(Broken)).await;
+            // The reader may have gone away.
+            let _ = export.chunks.send(Err(ExportFailed)).await;
         }
     }
 }
 
-/// Why an export ended.
+/// Why an export ended early.
 enum End {
-    /// Nobody takes it.
-    Unwanted,
+    /// The reader has gone away.
+    ReaderGone,
     Failed(Error),
 }
 
@@ -62,7 +61,7 @@ impl From<Error> for End {
 struct Export<'a> {
     engine: &'a Engine,
     project: Option<&'a ProjectId>,
-    chunks: mpsc::Sender<Result<Bytes, Broken>>,
+    chunks: mpsc::Sender<Result<Bytes, ExportFailed>>,
     buffer: Vec<u8>,
 }
 
@@ -114,7 +113,8 @@ impl Export<'_> {
             let Some((last, ..)) = page.last() else { return Ok(()) };
             after = *last;
             let graph = self.engine.graph();
-            // What became known by an import is no event of ours: its own come with the imported ones.
+            // Flag changes caused by an import are not events of this service: the imported events
+            // tell of them.
             for (step, cascade, changes) in
                 page.iter().filter(|(_, cascade, _)| !matches!(cascade.cause, Cause::Import(_)))
             {
@@ -142,7 +142,7 @@ impl Export<'_> {
         }
     }
 
-    /// Whether an event of a record is to be exported.
+    /// Returns whether events of a record are exported.
     fn is_wanted(&self, graph: &Graph, record: Option<RecordId>) -> bool {
         let Some(project) = self.project else { return true };
         let of = record.and_then(|record| graph.find(record)).and_then(|node| graph.record(node));
@@ -151,7 +151,7 @@ impl Export<'_> {
     }
 
     async fn line(&mut self, object: &Value) -> Result<(), End> {
-        // Writing to memory does not fail, and our values have only text keys.
+        // Writing to memory is infallible, and all keys are text.
         let _ = serde_json::to_writer(&mut self.buffer, object);
         self.buffer.push(b'\n');
         if self.buffer.len() >= CHUNK_BYTES { self.flush().await } else { Ok(()) }
@@ -162,6 +162,6 @@ impl Export<'_> {
             return Ok(());
         }
         let chunk = Bytes::from(std::mem::take(&mut self.buffer));
-        self.chunks.send(Ok(chunk)).await.map_err(|_| End::Unwanted)
+        self.chunks.send(Ok(chunk)).await.map_err(|_| End::ReaderGone)
     }
 }

@@ -1,9 +1,9 @@
-//! Lines in, a result for each out, in their order but for records that would
-//! close a cycle: those wait for the end, when all others are there.
+//! Imports lines and answers each with a result, in order. Records that would close a cycle are
+//! held until all other lines have been read.
 //!
-//! One task reads and cuts, threads that may wait parse, and meanwhile the
-//! engine commits what came before: each step is ahead of the next by one
-//! group at most.
+//!
+//! The import is a pipeline of three stages: one task splits the input into lines, blocking threads
+//! parse them, and the engine commits them. Each stage is at most one group ahead of the next.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,37 +18,36 @@ use super::budget::ImportBudget;
 use super::causes::Causes;
 use super::checkpoint;
 use super::lines::{Cutter, MAX_LINE_BYTES, RawLine};
+use super::manual_marks::{ManualEntry, ManualMarks};
 use super::outcome::{LineResult, Summary};
 use super::own::OwnTrail;
 use super::record::{to_json, to_stored};
-use super::words::{Heard, Words};
 use crate::engine::{Engine, Error, Import, ImportOutcome, ImportRefusal, ImportResult};
 use crate::legacy::{Invalid, Kind, Line, digest};
 use crate::lineage::{Flag, Graph};
 use crate::store::{Checkpoint, ImportedEvent, Record};
 use crate::task::RecordId;
 
-/// Lines of one commit, at most.
+/// Maximum number of lines per commit.
 const GROUP_LINES: usize = 256;
-/// Bytes that are gathered before they are parsed, about.
+/// Approximate number of bytes collected before they are parsed.
 const GROUP_BYTES: usize = 256 << 10;
-/// Most records whose suspicion is looked at again at the end, of each kind.
+/// Maximum number of records, of each kind, whose suspicion is checked at the end.
 const MAX_SUSPECTS: usize = 100_000;
-/// Most records that are held because they would close a cycle, and how often
-/// they are tried again.
+/// Maximum number of records held because they would close a cycle, and the number of rounds in
+/// which they are retried.
 const MAX_HELD: usize = 1000;
 const MAX_ROUNDS: usize = 20;
-/// Most bytes of the lines of these records.
+/// Maximum size in bytes of the lines of held records.
 const MAX_HELD_BYTES: usize = 8 << 20;
-/// How long to wait for a writer whose queue is full.
+/// Pause before a retry when the writer's queue is full.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// A piece of the lines; an error ends them before their end, and says why.
+/// A chunk of the input; an error ends the input early and gives the reason.
 pub type Chunk = Result<Bytes, String>;
 
-/// Imports lines until they end, and tells of each: NDJSON, with a summary at
-/// the end. What was told of is on disk. An answer that ends
-/// without a summary ends with an error.
+/// Imports lines until the input ends, and writes the results as NDJSON with a summary at the end.
+/// A line with a result is durable. Output that ends without a summary ends with an error line.
 pub async fn import(
     engine: &Engine,
     budget: &ImportBudget,
@@ -60,16 +59,16 @@ pub async fn import(
     let mut session = Session {
         engine,
         summary: Summary::default(),
-        told: Noted::default(),
-        new: Noted::default(),
+        stated: FlaggedRecords::default(),
+        unstated: FlaggedRecords::default(),
         held: Vec::new(),
         held_bytes: 0,
-        words: Words::default(),
+        marks: ManualMarks::default(),
         trail: OwnTrail::default(),
     };
     while let Some(group) = groups.recv().await {
         let (text, failed) = match group {
-            // The share is given back before anybody takes the results.
+            // The permit is released before the results are sent.
             Ok((group, _share)) => session.take(group).await,
             Err(reason) => (error_line("interrupted", &reason), true),
         };
@@ -80,20 +79,20 @@ pub async fn import(
     }
     let (mut text, failed) = session.take_held().await;
     if !failed {
-        text.extend(match session.take_words().await {
+        text.extend(match session.apply_marks().await {
             Ok(()) => session.summary(),
             Err(error) => failure(&error),
         });
     }
-    // Who no longer reads needs no summary.
+    // The client may have disconnected.
     let _ = results.send(text.into()).await;
 }
 
-/// A line that was read.
+/// A parsed line.
 #[derive(Debug)]
 struct Parsed {
     number: u64,
-    /// Its length.
+    /// Length of the line in bytes.
     bytes: usize,
     content: Content,
 }
@@ -102,14 +101,14 @@ struct Parsed {
 enum Content {
     TooLong,
     Invalid(Invalid),
-    Item { kind: Kind, id: String, item: Import, heard: Option<Heard> },
-    Unfit { reason: &'static str, message: String },
+    Item { kind: Kind, id: String, item: Import, heard: Option<ManualEntry> },
+    Unusable { reason: &'static str, message: String },
 }
 
-/// Lines, and their share of what all imports may take.
+/// Parsed lines with their share of the budget; an error ends the input.
 type Group = Result<(Vec<Parsed>, Option<OwnedSemaphorePermit>), String>;
 
-/// Cuts and parses, a group at a time.
+/// Splits the input into lines and parses them group by group.
 async fn read(mut chunks: mpsc::Receiver<Chunk>, budget: ImportBudget, groups: mpsc::Sender<Group>) {
     let (mut cutter, mut lines) = (Cutter::default(), VecDeque::new());
     loop {
@@ -126,7 +125,7 @@ async fn read(mut chunks: mpsc::Receiver<Chunk>, budget: ImportBudget, groups: m
             }
         }
         if let Err(reason) = next {
-            // Who no longer listens knows it already.
+            // A closed channel means that the import has ended.
             let _ = groups.send(Err(reason)).await;
         }
         if ended {
@@ -135,7 +134,7 @@ async fn read(mut chunks: mpsc::Receiver<Chunk>, budget: ImportBudget, groups: m
     }
 }
 
-/// Takes a chunk, and what else is there already; `false`: that was all.
+/// Takes a chunk and all others that are ready. Returns `false` at the end of the input.
 async fn gather(
     chunks: &mut mpsc::Receiver<Chunk>,
     cutter: &mut Cutter,
@@ -192,7 +191,7 @@ fn content(line: Line) -> Content {
             Content::Item { kind, id, item: Import::Record(Box::new(to_stored(*record, &original))), heard: None }
         }
         Line::TaintEvent(event) => {
-            let heard = Heard::of(&event);
+            let heard = ManualEntry::of(&event);
             let original = event.original.unwrap_or_default();
             let event = ImportedEvent {
                 id: event.id,
@@ -210,38 +209,38 @@ fn content(line: Line) -> Content {
                 Ok(checkpoint) => {
                     Content::Item { kind, id, item: Import::Checkpoint(Box::new(checkpoint)), heard: None }
                 }
-                Err(error) => Content::Unfit { reason: "bad_value", message: format!("/id {error}, was {id:?}") },
+                Err(error) => Content::Unusable { reason: "bad_value", message: format!("/id {error}, was {id:?}") },
             }
         }
     }
 }
 
-/// What an import has come to.
+/// The state of one import.
 struct Session<'a> {
     engine: &'a Engine,
     summary: Summary,
-    /// Records that were said to be suspect.
-    told: Noted,
-    /// Records that became suspect and were not said to be.
-    new: Noted,
-    /// Records that would close a cycle, as it is now.
-    held: Vec<Sent>,
-    /// The bytes of their lines.
+    /// Records that their lines call suspect.
+    stated: FlaggedRecords,
+    /// Records that became suspect although their lines do not say so.
+    unstated: FlaggedRecords,
+    /// Records that would close a cycle at the moment.
+    held: Vec<PendingItem>,
+    /// Size of their lines in bytes.
     held_bytes: usize,
-    /// What was said by hand.
-    words: Words,
-    /// What is here already.
+    /// Manual marks and clears.
+    marks: ManualMarks,
+    /// Lookup of entries of this store's own trail.
     trail: OwnTrail,
 }
 
-/// Records to look at again at the end.
+/// Records to check at the end.
 #[derive(Debug, Default)]
-struct Noted {
+struct FlaggedRecords {
     records: HashSet<RecordId>,
     too_many: bool,
 }
 
-impl Noted {
+impl FlaggedRecords {
     fn add(&mut self, record: RecordId) {
         self.records.insert(record);
         if self.records.len() > MAX_SUSPECTS {
@@ -250,7 +249,7 @@ impl Noted {
         }
     }
 
-    /// How many have a flag; `None`: there were too many.
+    /// Counts the records with a flag; `None` if there were too many to check.
     fn count(&self, graph: &Graph, flag: Flag) -> Option<u64> {
         let known = self.records.iter().filter_map(|id| graph.find(*id).and_then(|node| graph.record(node)));
         let count = known.filter(|known| known.flag == flag).count();
@@ -258,19 +257,19 @@ impl Noted {
     }
 }
 
-/// What the engine is sent, and the line that it stood in.
+/// An item for the engine, with the line that it came from.
 #[derive(Debug)]
-struct Sent {
+struct PendingItem {
     number: u64,
     kind: Kind,
     id: String,
-    /// The length of the line.
+    /// Length of the line in bytes.
     bytes: usize,
     item: Import,
 }
 
 impl Session<'_> {
-    /// The results of a group, and whether the import ends with it.
+    /// Imports a group. Returns its results, and whether the import ends with it.
     async fn take(&mut self, group: Vec<Parsed>) -> (Vec<u8>, bool) {
         let (mut answers, mut sent) = (Answers::default(), Vec::new());
         let known = ImportResult::from(ImportOutcome::Unchanged);
@@ -278,7 +277,7 @@ impl Session<'_> {
             self.summary.lines += 1;
             match content {
                 Content::Item { kind, id, item, heard } => {
-                    match self.is_here(&item).await {
+                    match self.is_own_event(&item).await {
                         Ok(false) => {}
                         Ok(true) => {
                             self.summary.add(&known.outcome);
@@ -288,9 +287,9 @@ impl Session<'_> {
                         Err(error) => return ([answers.text(), failure(&error)].concat(), true),
                     }
                     if let Some(heard) = heard {
-                        self.words.hear(heard);
+                        self.marks.add(heard);
                     }
-                    sent.push(Sent { number, kind, id, bytes, item });
+                    sent.push(PendingItem { number, kind, id, bytes, item });
                 }
                 other => {
                     self.summary.refused += 1;
@@ -309,12 +308,18 @@ impl Session<'_> {
         (text, failed.is_some())
     }
 
-    /// Imports what can be, and writes the results. Gives back records that
-    /// would close a cycle, as long as there is room to hold them: which edges
-    /// there are depends on what else has come.
-    async fn send(&mut self, sent: Vec<Sent>, may_wait: bool, answers: &mut Answers) -> Result<Vec<Sent>, Error> {
-        let (abouts, items): (Vec<_>, Vec<_>) =
-            sent.into_iter().map(|Sent { number, kind, id, bytes, item }| ((number, kind, id, bytes), item)).unzip();
+    /// Imports the items and writes their results. Returns the records that would close a cycle, as
+    /// long as there is room to hold them, because edges depend on records that may follow.
+    async fn send(
+        &mut self,
+        sent: Vec<PendingItem>,
+        may_wait: bool,
+        answers: &mut Answers,
+    ) -> Result<Vec<PendingItem>, Error> {
+        let (abouts, items): (Vec<_>, Vec<_>) = sent
+            .into_iter()
+            .map(|PendingItem { number, kind, id, bytes, item }| ((number, kind, id, bytes), item))
+            .unzip();
         let items = Arc::new(items);
         let results = self.import(&items).await?;
         let (mut waiting, mut waiting_bytes) = (Vec::new(), 0);
@@ -324,7 +329,7 @@ impl Session<'_> {
                 self.held.len() + waiting.len() < MAX_HELD && self.held_bytes + waiting_bytes + bytes <= MAX_HELD_BYTES;
             if may_wait && is_cycle && has_room {
                 waiting_bytes += bytes;
-                waiting.push(Sent { number, kind, id, bytes, item: item.clone() });
+                waiting.push(PendingItem { number, kind, id, bytes, item: item.clone() });
                 continue;
             }
             self.note(item, result);
@@ -337,14 +342,14 @@ impl Session<'_> {
         Ok(waiting)
     }
 
-    /// Tries what was held once more, now that the others are there, until
-    /// nothing more can be taken.
+    /// Retries the held records, now that the other records are present, until no more of them can
+    /// be imported.
     async fn take_held(&mut self) -> (Vec<u8>, bool) {
         let mut answers = Answers::default();
         let mut may_wait = true;
         for round in 1..=MAX_ROUNDS {
             let mut waiting = std::mem::take(&mut self.held);
-            // What is tried again had room before.
+            // Items that are retried had room before.
             self.held_bytes = 0;
             let before = waiting.len();
             while !waiting.is_empty() {
@@ -354,7 +359,7 @@ impl Session<'_> {
                     Err(error) => return ([answers.text(), failure(&error)].concat(), true),
                 }
             }
-            // Once more, to tell why.
+            // The last round reports the reason for each record that remains.
             may_wait = self.held.len() < before && round + 1 < MAX_ROUNDS;
             if self.held.is_empty() {
                 break;
@@ -363,10 +368,9 @@ impl Session<'_> {
         (answers.text(), false)
     }
 
-    /// Applies what was said by hand, now that everything is there that it
-    /// was said of.
-    async fn take_words(&mut self) -> Result<(), Error> {
-        let words = self.words.take();
+    /// Applies manual marks and clears, now that all records they are about are present.
+    async fn apply_marks(&mut self) -> Result<(), Error> {
+        let words = self.marks.take();
         for group in words.chunks(GROUP_LINES) {
             self.import(&Arc::new(group.to_vec())).await?;
         }
@@ -400,15 +404,15 @@ impl Session<'_> {
         Ok(results)
     }
 
-    /// Whether it is an entry of our own trail.
-    async fn is_here(&mut self, item: &Import) -> Result<bool, Error> {
+    /// Returns whether the item is an entry of this store's own trail.
+    async fn is_own_event(&mut self, item: &Import) -> Result<bool, Error> {
         match item {
             Import::Event(event) => self.trail.has(self.engine, event).await,
             Import::Record(_) | Import::Checkpoint(_) | Import::Word(_) => Ok(false),
         }
     }
 
-    /// Whether a line is what an export of the record here gives.
+    /// Returns whether a line equals the export of the local record.
     async fn is_own_record(&self, line: &Record) -> Result<bool, Error> {
         let Some(record) = self.engine.record(line.id).await? else { return Ok(false) };
         let own = to_json(self.engine, &self.engine.graph(), &record, &mut Causes::default()).await?;
@@ -416,7 +420,7 @@ impl Session<'_> {
         Ok(own.is_some() && own == line.imported.as_ref().map(|imported| imported.digest))
     }
 
-    /// Whether a line is what an export of the checkpoint here gives.
+    /// Returns whether a line equals the export of the local checkpoint.
     async fn is_own_checkpoint(&self, line: &Checkpoint) -> Result<bool, Error> {
         let Some(here) = self.engine.checkpoint(line.id.clone()).await? else { return Ok(false) };
         let line = line.original.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -425,20 +429,20 @@ impl Session<'_> {
 
     fn note(&mut self, item: &Import, result: &ImportResult) {
         self.summary.add(&result.outcome);
-        result.newly_suspect.iter().for_each(|record| self.new.add(*record));
+        result.newly_suspect.iter().for_each(|record| self.unstated.add(*record));
         let refused = matches!(result.outcome, ImportOutcome::Refused(_));
         if let Import::Record(record) = item
             && !refused
             && record.imported.as_ref().is_some_and(|imported| imported.was_suspect)
         {
-            self.told.add(record.id);
+            self.stated.add(record.id);
         }
     }
 
     fn summary(&mut self) -> Vec<u8> {
         let graph = self.engine.graph();
-        self.summary.newly_suspect = self.new.count(&graph, Flag::Suspect);
-        self.summary.no_longer_suspect = self.told.count(&graph, Flag::Clean);
+        self.summary.newly_suspect = self.unstated.count(&graph, Flag::Suspect);
+        self.summary.no_longer_suspect = self.stated.count(&graph, Flag::Clean);
         let mut text = Vec::new();
         write(&mut text, &json!({ "summary": self.summary }));
         text
@@ -448,9 +452,9 @@ impl Session<'_> {
 fn refused(number: u64, content: &Content) -> LineResult<'_> {
     match content {
         Content::Invalid(invalid) => LineResult::invalid(number, invalid),
-        Content::Unfit { reason, message } => LineResult::unfit(number, reason, message.as_str()),
+        Content::Unusable { reason, message } => LineResult::unusable(number, reason, message.as_str()),
         Content::TooLong | Content::Item { .. } => {
-            LineResult::unfit(number, "too_large", format!("must be at most {MAX_LINE_BYTES} bytes"))
+            LineResult::unusable(number, "too_large", format!("must be at most {MAX_LINE_BYTES} bytes"))
         }
     }
 }
@@ -472,7 +476,7 @@ impl Answers {
     }
 }
 
-/// What ends an import, as its last line.
+/// Renders the error that ends an import, as its last line.
 fn failure(error: &Error) -> Vec<u8> {
     let code = match error {
         Error::NotOwner => "not_owner",
@@ -492,7 +496,7 @@ fn error_line(code: &str, detail: &str) -> Vec<u8> {
 }
 
 fn write(text: &mut Vec<u8>, line: &impl Serialize) {
-    // Writing to memory does not fail, and our values have only text keys.
+    // Writing to memory is infallible, and all keys are text.
     let _ = serde_json::to_writer(&mut *text, line);
     text.push(b'\n');
 }

@@ -1,11 +1,11 @@
-//! Chunks, cut anywhere, into lines.
+//! Splits chunks into lines.
 
 use bytes::Bytes;
 
-/// Longest line taken, without its line feed.
+/// Maximum length of a line in bytes, without its line feed.
 pub(super) const MAX_LINE_BYTES: usize = 1 << 20;
 
-/// A line, with its number from 1. `None`: it was too long.
+/// A line with its number, counted from 1; the text is `None` if the line was too long.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RawLine {
     pub(super) number: u64,
@@ -13,14 +13,14 @@ pub(super) struct RawLine {
 }
 
 impl RawLine {
-    /// Its length.
+    /// Returns the length in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.text.as_ref().map_or(0, Vec::len)
     }
 }
 
-/// Turns chunks into lines. Of one that is too long nothing is kept; empty
-/// ones count, and are none.
+/// Splits chunks into lines. A line that is too long is dropped as it arrives. Empty lines count
+/// but are not returned.
 #[derive(Debug, Default)]
 pub(super) struct Cutter {
     line: Vec<u8>,
@@ -29,7 +29,7 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// The lines that end in a chunk.
+    /// Appends the lines that end in a chunk.
     pub(super) fn push(&mut self, chunk: &Bytes, lines: &mut Vec<RawLine>) {
         for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
@@ -46,7 +46,7 @@ impl Cutter {
         }
     }
 
-    /// What is left at the end: a line without a line feed.
+    /// Returns the last line if the input ends without a line feed.
     pub(super) fn end(&mut self) -> Option<RawLine> {
         self.number += 1;
         let text = std::mem::take(&mut self.line);

@@ -1,9 +1,8 @@
-//! Provenance in and out of the engine as lines of JSON in the form of the
-//! old program: NDJSON, an object a line.
+//! Import and export of provenance as NDJSON in the form of the old program, one object per line.
 //!
-//! Nothing here knows of HTTP or files. Both directions run on channels of
-//! chunks, so that whoever is at the other end holds back whoever is ahead,
-//! and memory is bounded however long a stream is.
+//!
+//! This module does not depend on HTTP or files. Both directions use bounded channels of chunks, so
+//! a slow reader slows the writer down, and memory is bounded regardless of the length of a stream.
 
 mod budget;
 mod causes;
@@ -12,12 +11,12 @@ mod event;
 mod export;
 mod import;
 mod lines;
+mod manual_marks;
 mod outcome;
 mod own;
 mod record;
-mod words;
 
 pub use budget::ImportBudget;
 pub use event::{imported_event, taint_event};
-pub use export::{Broken, export, record_json};
+pub use export::{ExportFailed, export, record_json};
 pub use import::{Chunk, import};

@@ -1,4 +1,4 @@
-//! What is told of each line of an import, and of all of them.
+//! The result of each line of an import, and the summary.
 
 use std::borrow::Cow;
 
@@ -8,16 +8,16 @@ use crate::engine::{ImportOutcome, ImportRefusal, ImportResult};
 use crate::legacy::{Invalid, Kind};
 use crate::task::RecordId;
 
-/// Most records that one line names; it counts the others.
+/// Maximum number of records named in one result; further ones are only counted.
 const MAX_NAMED: usize = 1000;
 
-/// What became of a line, as a line of the answer.
+/// The result of a line, as a line of the answer.
 #[derive(Debug, Serialize)]
 pub(super) struct LineResult<'a> {
     line: u64,
     kind: Option<&'static str>,
     id: Option<&'a str>,
-    /// The id of the record here, where it is another one.
+    /// The id of the local record, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     provenance_id: Option<RecordId>,
     outcome: &'static str,
@@ -29,10 +29,10 @@ pub(super) struct LineResult<'a> {
 
 #[derive(Debug, Serialize)]
 struct RefusalWire<'a> {
-    /// A word for what is wrong.
+    /// A code for the reason.
     reason: &'static str,
     message: Cow<'a, str>,
-    /// Where in the line, in bytes.
+    /// Offset in the line in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -45,7 +45,7 @@ struct NewlySuspect<'a> {
     newly_suspect_count: usize,
 }
 
-/// What all lines came to.
+/// The summary of an import.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Summary {
     /// Lines that were not empty.
@@ -54,10 +54,10 @@ pub(super) struct Summary {
     pub(super) updated: u64,
     pub(super) unchanged: u64,
     pub(super) refused: u64,
-    /// Records that are suspect by the rule and were not said to be. `None`,
-    /// here and below: there were too many to be looked at again.
+    /// Records that are suspect by the rule although their lines do not say so. `None`, here and
+    /// below, if there were too many to check.
     pub(super) newly_suspect: Option<u64>,
-    /// Records that were said to be suspect and are not, by the rule.
+    /// Records that their lines call suspect and that are not suspect by the rule.
     pub(super) no_longer_suspect: Option<u64>,
 }
 
@@ -74,7 +74,7 @@ impl Summary {
 }
 
 impl<'a> LineResult<'a> {
-    /// A line that could not be read.
+    /// The result of a line that could not be parsed.
     pub(super) fn invalid(line: u64, invalid: &'a Invalid) -> Self {
         let field = if invalid.pointer.is_empty() { String::new() } else { format!("{} ", invalid.pointer) };
         let message = format!("{field}{}", invalid.message).into();
@@ -82,12 +82,12 @@ impl<'a> LineResult<'a> {
         Self::refused((line, None, None), RefusalWire { reason, message, offset, cycle: &[] })
     }
 
-    /// A line that can't be taken for a reason of its own.
-    pub(super) fn unfit(line: u64, reason: &'static str, message: impl Into<Cow<'a, str>>) -> Self {
+    /// The result of a line that was parsed and can't be imported.
+    pub(super) fn unusable(line: u64, reason: &'static str, message: impl Into<Cow<'a, str>>) -> Self {
         Self::refused((line, None, None), RefusalWire { reason, message: message.into(), offset: None, cycle: &[] })
     }
 
-    /// What the engine says.
+    /// The result that the engine reported.
     pub(super) fn new(
         (line, kind, id): (u64, Kind, &'a str),
         provenance_id: Option<RecordId>,

@@ -1,4 +1,4 @@
-//! Entries of our own audit trail that come back with an import.
+//! Recognizes entries of this store's own audit trail in an import.
 
 use uuid::Uuid;
 
@@ -8,27 +8,27 @@ use crate::legacy::TaintEvent;
 use crate::store::{CascadeRow, ChangeRow, ImportedEvent};
 use crate::task::Seq;
 
-/// Knows entries of our own trail, with the step that was looked at last:
-/// entries of one step come one after the other.
+/// Looks up entries of the own trail. Keeps the step that was read last, because entries of one
+/// step follow each other.
 #[derive(Debug, Default)]
 pub(super) struct OwnTrail(Option<(Seq, CascadeRow, Vec<ChangeRow>)>);
 
 impl OwnTrail {
-    /// Whether an event is one of our own entries: by its id, or, where the
-    /// store has been restored since and ids are others, by what it tells.
+    /// Returns whether an event is an entry of the own trail: by its id or, after a restore has
+    /// changed the ids, by its contents.
     pub(super) async fn has(&mut self, engine: &Engine, event: &ImportedEvent) -> Result<bool, Error> {
         let store = engine.store_id();
         if own_step(store, &event.id).is_some_and(|step| step <= engine.graph().newest()) {
             return Ok(true);
         }
-        let told = place_of(&event.id).and_then(|place| Some((place, imported_event(event)?)));
-        let Some((place, told)) = told else { return Ok(false) };
-        let is_of = |row: &CascadeRow| row.cascade_id == told.cascade && Some(row.at) == told.timestamp;
+        let stated = place_of(&event.id).and_then(|place| Some((place, imported_event(event)?)));
+        let Some((place, stated)) = stated else { return Ok(false) };
+        let is_of = |row: &CascadeRow| row.cascade_id == stated.cascade && Some(row.at) == stated.timestamp;
         if !engine.cascade_row(place.step).await?.is_some_and(|row| is_of(&row)) {
             return Ok(false);
         }
         self.look_at(engine, place.step).await?;
-        Ok(self.entry(engine, store, place).is_some_and(|own| tells_the_same(&own, &told)))
+        Ok(self.entry(engine, store, place).is_some_and(|own| states_the_same(&own, &stated)))
     }
 
     async fn look_at(&mut self, engine: &Engine, step: Seq) -> Result<(), Error> {
@@ -45,7 +45,7 @@ impl OwnTrail {
     }
 }
 
-fn tells_the_same(one: &TaintEvent, other: &TaintEvent) -> bool {
-    let told = |event: &TaintEvent| (event.record, event.action, event.cascade_depth);
-    told(one) == told(other)
+fn states_the_same(one: &TaintEvent, other: &TaintEvent) -> bool {
+    let stated = |event: &TaintEvent| (event.record, event.action, event.cascade_depth);
+    stated(one) == stated(other)
 }

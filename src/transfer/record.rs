@@ -1,4 +1,4 @@
-//! Records between the form of the old program and that of the store.
+//! Conversion of records between the old program's form and the store's.
 
 use serde_json::{Map, Value};
 
@@ -9,8 +9,7 @@ use crate::lineage::{Fact, Flag, Graph, Known, Relationship};
 use crate::store::{Imported, ImportedTaint, Record, RecordInput, RecordOutput};
 use crate::task::{TaskId, WorkerId};
 
-/// A record that was read, as the engine takes it; `original` is the object
-/// that it was read from.
+/// Converts a parsed record to the engine's form; `original` is the object that it was parsed from.
 pub(super) fn to_stored(old: legacy::Record, original: &Map<String, Value>) -> Record {
     let verification = verification(&old.verification);
     let created_at = old.made_at();
@@ -38,7 +37,7 @@ pub(super) fn to_stored(old: legacy::Record, original: &Map<String, Value>) -> R
         attempt: old.attempt,
         status: old.status,
         model_used: old.model,
-        // What is no name of a worker here is in the original alone.
+        // A name that is not a valid worker id stays only in the original.
         worker: old.worker.and_then(|worker| WorkerId::new(&worker).ok()),
         tier: old.tier,
         domain: old.domain,
@@ -56,7 +55,7 @@ pub(super) fn to_stored(old: legacy::Record, original: &Map<String, Value>) -> R
     }
 }
 
-/// How a verdict came about, as JSON text: what is known of it.
+/// Renders how the verdict was reached as JSON, as far as known.
 fn verification(old: &legacy::Verification) -> Option<String> {
     let text = |text: &Option<String>| text.clone().map(Value::from);
     let members = [
@@ -71,7 +70,7 @@ fn verification(old: &legacy::Verification) -> Option<String> {
     (!members.is_empty()).then(|| Value::Object(members).to_string())
 }
 
-/// A record as the old program has it, with the verdict and the flags of now.
+/// Renders a record in the form of the old program, with its present verdict and flags.
 pub(super) async fn to_json(
     engine: &Engine,
     graph: &Graph,
@@ -87,7 +86,7 @@ pub(super) async fn to_json(
     Ok(old.to_json(record.status, &taint))
 }
 
-/// The flags of now, since when and why.
+/// Returns the present flags with their times and reasons.
 async fn taint(
     engine: &Engine,
     graph: &Graph,
@@ -114,7 +113,7 @@ async fn taint(
                 None => None,
             };
             let (at, _, by) = cause.map(Cause::into_parts).unwrap_or_default();
-            // A mark that it came with is told as it was.
+            // A mark that was imported with the record keeps its original values.
             let is_known = before.is_suspect && at.is_some() && before.suspect_since == at;
             let by = if is_known { before.suspect_source.clone() } else { by };
             Taint { is_suspect: true, suspect_since: at, suspect_source: by, ..Taint::default() }

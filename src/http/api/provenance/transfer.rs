@@ -116,7 +116,7 @@ mod tests {
     async fn a_broken_export_breaks_its_answer() {
         let (sender, chunks) = mpsc::channel(2);
         sender.send(Ok(Bytes::from_static(b"{}\n"))).await.unwrap();
-        sender.send(Err(transfer::Broken)).await.unwrap();
+        sender.send(Err(transfer::ExportFailed)).await.unwrap();
         let response = lines(Body::Breakable(chunks));
         assert_eq!((response.status(), &response.headers()[CONTENT_TYPE]), (StatusCode::OK, &NDJSON));
         let mut body = response.into_body();
