@@ -1,4 +1,4 @@
-//! A point in time of one project.
+//! Checkpoints: points in time of one project.
 
 use serde_json::{Map, Value, json};
 
@@ -8,36 +8,36 @@ use super::invalid::Fault;
 use super::time;
 use crate::task::{ProjectId, Timestamp};
 
-/// One checkpoint.
+/// A checkpoint of the old program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// Its id.
+    /// Any text of 1 to 255 bytes.
     pub id: String,
-    /// The project it is of.
+    /// The project; `default` if the file names none.
     pub project: ProjectId,
-    /// The point in time.
+    /// The point in time that a rollback returns to.
     pub created_at: Timestamp,
-    /// Records of the project at that time.
+    /// Number of records that the project had at that time.
     pub provenance_count: u64,
-    /// Artifacts of the project at that time.
+    /// Number of artifacts that the project had at that time.
     pub artifact_count: u64,
-    /// The last record it includes; empty where unknown.
+    /// The last record included; empty if unknown.
     pub last_provenance_id: String,
-    /// The last task it includes; empty where unknown.
+    /// The last task included; empty if unknown.
     pub last_task_id: String,
-    /// A commit or tag that belongs to it; empty where there is none.
+    /// A commit or tag that belongs to the checkpoint; may be empty.
     pub git_ref: String,
-    /// A state of the RAG service that belongs to it; empty where there is none.
+    /// A state of the RAG service that belongs to the checkpoint; may be empty.
     pub rag_state_ref: String,
-    /// A state of the work products that belongs to it; empty where there is none.
+    /// A state of the work products that belongs to the checkpoint; may be empty.
     pub work_product_ref: String,
-    /// What it is for.
+    /// Free text.
     pub description: String,
-    /// What made it: `auto`, `manual`, `milestone` or another word.
+    /// The cause: `auto`, `manual`, `milestone` or another word.
     pub trigger: String,
-    /// Whether it can be rolled back to.
+    /// Whether a rollback to it is possible.
     pub is_valid: bool,
-    /// The object as it came, for an imported one.
+    /// The parsed object, for an imported checkpoint.
     pub original: Option<Map<String, Value>>,
 }
 
@@ -62,8 +62,8 @@ impl Checkpoint {
         })
     }
 
-    /// The checkpoint as the old program has it: the object as it came, or a
-    /// new one, and whether it is valid now.
+    /// Renders the checkpoint in the old program's form: the original object or a new one, with its
+    /// present validity.
     #[must_use]
     pub fn to_json(&self, is_valid: bool) -> Value {
         if let Some(original) = &self.original {
@@ -91,7 +91,7 @@ impl Checkpoint {
     }
 }
 
-/// The project an object belongs to: `default` where it names none.
+/// Returns the project of an object: `default` if it names none.
 pub(super) fn project(fields: &Fields<'_>) -> Result<ProjectId, Fault> {
     let text = fields.text("project_id")?.unwrap_or("default");
     ProjectId::new(text).map_err(|error| fields.fault("project_id", &error.to_string()))

@@ -1,10 +1,10 @@
-//! What tells a changed object from an unchanged one.
+//! Hashes of objects, to detect changes.
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-/// SHA-256 over the canonical form of an object: keys in order, no white
-/// space. Two objects with the same values under the same keys have the same.
+/// Returns the SHA-256 of an object's canonical form: sorted keys, no white space. Objects with the
+/// same values under the same keys have the same hash.
 #[must_use]
 pub fn digest(object: &Map<String, Value>) -> [u8; 32] {
     let mut text = Vec::with_capacity(1024);
@@ -12,7 +12,7 @@ pub fn digest(object: &Map<String, Value>) -> [u8; 32] {
     Sha256::digest(&text).into()
 }
 
-/// Depth is limited where objects are read, so that this may recurse.
+/// The recursion is bounded, because parsing limits the depth.
 fn write_value(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Object(object) => write_object(object, text),

@@ -1,4 +1,4 @@
-//! An entry of the audit trail: what was done to one artifact in a cascade.
+//! Taint events: entries of the audit trail, one for each artifact that a cascade affected.
 
 use serde_json::{Map, Value, json};
 
@@ -7,21 +7,21 @@ use super::invalid::{Fault, Reason};
 use super::time;
 use crate::task::{ArtifactId, RecordId, Timestamp};
 
-/// What was done to a record.
+/// How an event changed a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
-    /// It was tainted.
+    /// The record was tainted.
     Taint,
-    /// It became suspect.
+    /// The record became suspect.
     Suspect,
-    /// It was found good.
+    /// The record was cleared.
     Clear,
-    /// A suspect was tainted.
+    /// A suspect record was tainted.
     Escalate,
 }
 
 impl Action {
-    /// The word in the file.
+    /// Returns the word used in the file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -37,30 +37,30 @@ impl Action {
     }
 }
 
-/// One taint event.
+/// A taint event of the old program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaintEvent {
-    /// Its id.
+    /// Any text of 1 to 255 bytes.
     pub id: String,
-    /// When it happened.
+    /// Time of the event, if the file has one.
     pub timestamp: Option<Timestamp>,
-    /// The artifact it happened to.
+    /// The affected artifact.
     pub artifact: Option<ArtifactId>,
-    /// The record of that artifact, where one is named.
+    /// The record of that artifact, if the file names it.
     pub record: Option<RecordId>,
-    /// Why.
+    /// Free text.
     pub reason: String,
-    /// The artifact or record that caused it; empty where none is named.
+    /// The artifact or record that caused the event; empty if the file names none.
     pub source_artifact: String,
-    /// The record that caused it, where one is named.
+    /// The record that caused the event, if the file names it.
     pub source_record: Option<RecordId>,
-    /// How far from the tainted record, which has 0.
+    /// Distance from the tainted record, which has 0.
     pub cascade_depth: u64,
-    /// What belongs together; empty where none is named.
+    /// The id shared by all events of one cascade; empty if the file names none.
     pub cascade: String,
-    /// What was done.
+    /// How the record was changed.
     pub action: Action,
-    /// The object as it came, for an imported one.
+    /// The parsed object, for an imported event.
     pub original: Option<Map<String, Value>>,
 }
 
@@ -89,8 +89,8 @@ impl TaintEvent {
         })
     }
 
-    /// The event as the old program has it: the object as it came, or a new
-    /// one. An event never changes.
+    /// Renders the event in the old program's form: the original object or a new one. Events never
+    /// change.
     #[must_use]
     pub fn to_json(&self) -> Value {
         if let Some(original) = &self.original {
@@ -112,7 +112,7 @@ impl TaintEvent {
     }
 }
 
-/// The id, which must be there: a text of 1 to 255 bytes.
+/// Returns the required member `id`: a text of 1 to 255 bytes.
 pub(super) fn required_id(fields: &Fields<'_>) -> Result<String, Fault> {
     let missing = || {
         let message = "is missing; must be a text of 1 to 255 bytes".to_owned();

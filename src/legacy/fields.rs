@@ -1,5 +1,5 @@
-//! Typed access to the members of an object. A member that is missing or
-//! null is not there; one of the wrong type is a fault that names it.
+//! Typed access to the members of an object. Null counts as missing; a member of the wrong type is
+//! a fault that names it.
 
 use serde_json::{Map, Value};
 
@@ -8,27 +8,27 @@ use super::time;
 use crate::json;
 use crate::task::{ArtifactId, Timestamp};
 
-/// A member, if it is there.
+/// An optional member.
 pub(super) type Found<T> = Result<Option<T>, Fault>;
 
-/// The members of one object.
+/// The members of one object, with its place in the document.
 pub(super) struct Fields<'a> {
     object: Option<&'a Map<String, Value>>,
     pointer: String,
 }
 
 impl<'a> Fields<'a> {
-    /// The outermost object.
+    /// Creates the accessor of a top-level object.
     pub(super) fn new(object: &'a Map<String, Value>) -> Self {
         Self { object: Some(object), pointer: String::new() }
     }
 
-    /// The place of a member.
+    /// Returns the JSON pointer of a member.
     pub(super) fn pointer(&self, key: &str) -> String {
         json::child(&self.pointer, key)
     }
 
-    /// The member as it is; null is none.
+    /// Returns a member of any type; `None` for null.
     pub(super) fn any(&self, key: &str) -> Option<&'a Value> {
         self.object?.get(key).filter(|value| !value.is_null())
     }
@@ -41,55 +41,55 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A fault of a member: what it must be and what it was.
+    /// Creates a fault that names a member, the allowed values and the value found.
     pub(super) fn fault(&self, key: &str, allowed: &str) -> Fault {
         let was = self.any(key).map_or_else(|| "null".to_owned(), describe);
         Fault::value(self.pointer(key), format!("{allowed}, was {was}"))
     }
 
-    /// A text, as it stands.
+    /// Returns a text, which may be empty.
     pub(super) fn raw_text(&self, key: &str) -> Found<&'a str> {
         self.typed(key, "must be a string", Value::as_str)
     }
 
-    /// A text; an empty one is none.
+    /// Returns a text; `None` if it is empty.
     pub(super) fn text(&self, key: &str) -> Found<&'a str> {
         Ok(self.raw_text(key)?.filter(|text| !text.is_empty()))
     }
 
-    /// A text of the form that ids of others have; an empty one is none.
+    /// Returns an id of another service; `None` if it is empty.
     pub(super) fn id(&self, key: &str) -> Found<ArtifactId> {
         self.text(key)?.map(|text| id(text, &self.pointer(key))).transpose()
     }
 
-    /// A time; an empty text is none.
+    /// Returns a time; `None` for an empty text.
     pub(super) fn time(&self, key: &str) -> Found<Timestamp> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         time::read(text).map(Some).ok_or_else(|| self.fault(key, time::ALLOWED))
     }
 
-    /// A whole number.
+    /// Returns a non-negative integer.
     pub(super) fn count(&self, key: &str) -> Found<u64> {
         self.typed(key, "must be a whole number from 0", Value::as_u64)
     }
 
-    /// A number.
+    /// Returns a number.
     pub(super) fn number(&self, key: &str) -> Found<f64> {
         self.typed(key, "must be a number", Value::as_f64)
     }
 
-    /// Yes or no.
+    /// Returns a boolean.
     pub(super) fn flag(&self, key: &str) -> Found<bool> {
         self.typed(key, "must be true or false", Value::as_bool)
     }
 
-    /// The members of an object inside; of none, where it is missing.
+    /// Returns the members of a nested object; empty if it is missing.
     pub(super) fn inside(&self, key: &str) -> Result<Self, Fault> {
         let object = self.typed(key, "must be an object", Value::as_object)?;
         Ok(Self { object, pointer: self.pointer(key) })
     }
 
-    /// The objects of a list, each with its members.
+    /// Returns the objects of a list; empty if it is missing.
     pub(super) fn objects(&self, key: &str) -> Result<Vec<Self>, Fault> {
         let place = |index: usize| format!("{}/{index}", self.pointer(key));
         let read = |(index, item): (usize, &'a Value)| match item.as_object() {
@@ -99,7 +99,7 @@ impl<'a> Fields<'a> {
         self.list(key)?.iter().enumerate().map(read).collect()
     }
 
-    /// The ids of a list; empty ones are none.
+    /// Returns the ids of a list without empty ones.
     pub(super) fn ids(&self, key: &str) -> Result<Vec<ArtifactId>, Fault> {
         let mut ids = Vec::new();
         for (index, item) in self.list(key)?.iter().enumerate() {
