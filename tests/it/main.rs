@@ -13,6 +13,7 @@ mod crash;
 mod datadir;
 mod day;
 mod disk;
+mod docs;
 mod edge;
 mod engine;
 mod estimates;
