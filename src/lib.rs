@@ -16,6 +16,9 @@ pub mod lineage;
 // Where it is kept.
 pub mod store;
 
+// What of it goes over the wire.
+pub mod wire;
+
 // What orders, commits and shows it.
 pub mod engine;
 

@@ -19,6 +19,7 @@ use crate::task::{
     self, CheckpointId, Domain, LeaseId, Moment, ProjectId, QaProfile, RoutingStep, Seq, Status, TaskId, Tier,
     Timestamp, WorkerId,
 };
+pub use crate::wire::{Answer, Hold, Revision};
 
 /// Why the engine did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -196,47 +197,6 @@ pub struct Submissions {
     pub results: Vec<Result<Submitted, UnknownDependency>>,
     /// Whether this is the first answer given again.
     pub replayed: bool,
-}
-
-/// The status answer of a task, as bytes to send.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The task's version: the `ETag`, together with what holds it back.
-    pub version: u64,
-    /// The pause that holds the task back, which its version does not count.
-    pub hold: Option<Hold>,
-    /// Whether the task has ended.
-    pub ended: bool,
-    /// The JSON body of `GET /tasks/{id}`.
-    pub body: Bytes,
-}
-
-impl Answer {
-    /// What tells this answer from an earlier or later one of the same task.
-    #[must_use]
-    pub const fn revision(&self) -> Revision {
-        Revision { version: self.version, hold: self.hold }
-    }
-}
-
-/// What holds a waiting task back beside slots and workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// The pause of its project.
-    Project,
-    /// The pause of its tier.
-    Tier,
-    /// The work queue of its tier at the broker has lost its consumers.
-    Workers,
-}
-
-/// One of the answers that a task has in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Revision {
-    /// The task's version.
-    pub version: u64,
-    /// What holds the task back.
-    pub hold: Option<Hold>,
 }
 
 /// A worker asks for tasks.

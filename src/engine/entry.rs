@@ -4,12 +4,12 @@
 
 use bytes::Bytes;
 
-use super::answer::{self, Fixed};
 use super::api::Answer;
 use super::machine::Machine;
 use super::open::{FixedIn, Submitted};
 use crate::store::{self, Batch, OpenRow, Recent};
 use crate::task::{Now, Pending, Queued, State, Status, Submission, Task, TaskId};
+use crate::wire::{self, Fixed};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -67,7 +67,7 @@ impl Machine {
             let Some((task, _)) = unread else { continue };
             let (fixed, may_name_inputs) = read_fixed(view.submission(id)?, &task);
             if let Known::Small(fixed) = &fixed {
-                self.group.warmed.push((id, answer::compact(&task, fixed, now)));
+                self.group.warmed.push((id, wire::compact(&task, fixed, now)));
             }
             self.open.set_submitted(id, Submitted { fixed: fixed.place(), may_name_inputs });
             self.keep_given_inputs(&task, may_name_inputs);
@@ -84,7 +84,7 @@ impl Machine {
             let known = self.open.get(*id)?.filter(|_| !self.changed.contains_key(id));
             let Some((task, _)) = known.filter(|(task, _)| shows_moment(task)) else { continue };
             if let Some(fixed) = self.shared.hot.fixed(*id) {
-                self.group.warmed.push((*id, answer::compact(&task, &fixed, now)));
+                self.group.warmed.push((*id, wire::compact(&task, &fixed, now)));
             }
         }
         // Of one moment there are few tasks; those that come twice are rendered twice.
@@ -191,11 +191,11 @@ impl Machine {
             Some(Known::No | Known::Large) | None => None,
         };
         if let Some(fixed) = fixed {
-            return Ok(Some(answer::compact(&task, &fixed, now).answer(id, None)));
+            return Ok(Some(wire::compact(&task, &fixed, now).answer(id, None)));
         }
         let submission = Recent::submission(&self.store, id)?;
         let fixed = submission.map(|submission| Fixed::of(&submission, &task));
-        Ok(fixed.map(|fixed| answer::compact(&task, &fixed, now).answer(id, None)))
+        Ok(fixed.map(|fixed| wire::compact(&task, &fixed, now).answer(id, None)))
     }
 }
 

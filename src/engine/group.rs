@@ -4,7 +4,6 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::answer::Compact;
 use super::api::{Backlog, PauseChange, TaskEnd};
 use super::shared::IdHash;
 use crate::lineage::{Relationship, Statement};
@@ -12,6 +11,7 @@ use crate::store::{self, Batch, Checkpoint, ContentFile, Recent, Record, RecordI
 use crate::task::{
     ArtifactId, CheckpointId, Content, Findings, NewRecord, Output, ProjectId, RecordId, Seq, Status, Task, TaskId,
 };
+use crate::wire::Compact;
 
 /// What the store has, be it in the tables yet or not.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use uuid::{ContextV7, Uuid};
 
-use super::answer::{self, Fixed};
 use super::api::{ChangedAnswer, Publication, Refusal, TaskEnd, Totals, Version};
 use super::attempts;
 use super::checkpoint::Automatic;
@@ -35,6 +34,7 @@ use crate::task::{
     self, Change, Effect, End, Estimator, Input, Moment, Now, Outcome, ProjectId, RecordId, Seq, Status, Step,
     Submission, Task, TaskId,
 };
+use crate::wire::{self, Fixed};
 
 /// The state that the writer owns.
 #[derive(Debug)]
@@ -452,7 +452,7 @@ impl Machine {
             let ended = entry.task.status().is_terminal();
             let (task, fixed, may_name_inputs) = self.with_fixed(entry)?;
             let compact = match &fixed {
-                Known::Small(fixed) => Some(answer::compact(&task, fixed, now)),
+                Known::Small(fixed) => Some(wire::compact(&task, fixed, now)),
                 Known::No | Known::Hot | Known::Large => None,
             };
             publication.answers.push(ChangedAnswer { task: id, has_ended: ended, answer: compact });

@@ -7,7 +7,6 @@
 //! readers.
 
 mod after;
-mod answer;
 mod api;
 mod attempts;
 mod audit;
@@ -16,7 +15,6 @@ mod cascade;
 mod checkpoint;
 mod command;
 mod contents;
-mod context;
 mod copying;
 mod dead_letters;
 mod entry;
@@ -55,7 +53,6 @@ mod rollback;
 mod rollback_plan;
 mod room;
 mod routing;
-mod runs;
 mod settings;
 mod shared;
 mod shown;
@@ -71,7 +68,6 @@ mod unclaimed;
 mod undo;
 mod undo_plan;
 mod users;
-mod values;
 mod word;
 mod workers;
 mod writer;

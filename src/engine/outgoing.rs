@@ -1,19 +1,17 @@
-//! The data of published events: made from what is stored when it is asked
-//! for, so that the log holds no text twice.
+//! Pages of the log, and what workers and the router get of their tasks.
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::answer::error_json;
 use super::api::{Granted, LogPage, Logged, RoutingJob};
 use super::broker::Position;
-use super::context::{context, has_context};
 use super::read::ReadSide;
 use super::readers::ChangePage;
 use super::routing::TakenRouting;
 use super::turns::Grant;
 use crate::store::{self, LogEntry, PageBudget, View};
-use crate::task::{Change, Seq, Submission, Task};
+use crate::task::{Change, Seq};
+use crate::wire::{context, has_context, leased_task, published_data};
 
 /// Most log entries that one page looks at.
 const MAX_LOOKED_AT: usize = 1024;
@@ -97,57 +95,6 @@ pub(super) fn change_page(side: &ReadSide, after: Seq, limit: usize) -> Stored<C
     Ok(page)
 }
 
-/// The data of a published event, which is about a task; `None` for any
-/// other change.
-fn published_data(view: &View, entry: &LogEntry, submission: Option<&Submission>) -> Stored<Option<Bytes>> {
-    let Some(task) = entry.task() else { return Ok(None) };
-    let data = match &entry.change {
-        Change::Created => {
-            let description = submission.map(|submission| &submission.description);
-            json!({ "task_id": task.to_string(), "project_id": entry.project, "description": description })
-        }
-        Change::Ready { attempt, tier, domain, previous } => {
-            let Some(task) = view.task(task)? else { return Ok(None) };
-            let qa_profile = task.qa_profile.to_string();
-            let context = context(view, &task, *previous)?;
-            let project = view.project(&task.project)?;
-            let constitution = project.and_then(|project| project.constitution);
-            let mut data = ready_data(&task, submission, *attempt, &context, constitution);
-            let timeout_seconds = task.timeout_seconds;
-            let chosen = json!({
-                "tier": tier, "domain": domain, "qa_profile": qa_profile, "timeout_seconds": timeout_seconds,
-            });
-            merge(&mut data, chosen);
-            data
-        }
-        Change::Cancelled { reason } => json!({ "task_id": task.to_string(), "reason": reason }),
-        Change::Finished { status, error, record } => json!({
-            "task_id": task.to_string(),
-            "project_id": entry.project,
-            "status": status.as_str(),
-            "error": error.as_ref().map(error_json),
-            "provenance_id": record.map(|record| record.to_string()),
-        }),
-        Change::Accepted { .. }
-        | Change::Blocked
-        | Change::Analyzing
-        | Change::Analyzed { .. }
-        | Change::Split { .. }
-        | Change::ChildEnded { .. }
-        | Change::Routed { .. }
-        | Change::Queued
-        | Change::Leased { .. }
-        | Change::Taken
-        | Change::Released
-        | Change::LeaseExpired
-        | Change::Backoff { .. }
-        | Change::DependencyCompleted { .. }
-        | Change::ParkedExpired { .. }
-        | Change::Dispatched => return Ok(None),
-    };
-    Ok(Some(Bytes::from(data.to_string())))
-}
-
 /// What a worker gets for the leases that it was given, in order: it ends at about
 /// [`store::PAGE_BYTES`], after at least one of them.
 pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
@@ -156,7 +103,7 @@ pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
         let context = context(view, &grant.task, grant.task.newest_record())?;
         let project = grant.constituted.map(|_| view.project(&grant.task.project)).transpose()?.flatten();
         let constitution = project.and_then(|project| project.constitution);
-        Ok(Some(leased_task(grant, submission.as_ref(), &context, constitution)))
+        Ok(Some(leased_task(&grant.task, grant.deadline, submission.as_ref(), &context, constitution)))
     };
     Ok(granted_with(grants, data)?.unwrap_or_default())
 }
@@ -179,7 +126,7 @@ pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Gr
             let Some(project) = project else { return Ok(None) };
             constitution = project.constitution;
         }
-        Ok(Some(leased_task(grant, Some(&submission), &empty, constitution)))
+        Ok(Some(leased_task(&grant.task, grant.deadline, Some(&submission), &empty, constitution)))
     };
     granted_with(grants, data)
 }
@@ -198,58 +145,6 @@ fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>
     Ok(Some(granted))
 }
 
-fn leased_task(grant: &Grant, submission: Option<&Submission>, context: &Value, constitution: Option<String>) -> Bytes {
-    let task = &grant.task;
-    let mut data = ready_data(task, submission, task.attempts(), context, constitution);
-    let resolved = json!({
-        "tier": task.tier,
-        "domain": task.domain,
-        "qa_profile": task.qa_profile,
-        "deadline": grant.deadline.to_string(),
-        "timeout_seconds": task.timeout_seconds,
-    });
-    merge(&mut data, resolved);
-    Bytes::from(data.to_string())
-}
-
-pub(super) fn merge(data: &mut Value, more: Value) {
-    if let (Value::Object(data), Value::Object(more)) = (data, more) {
-        data.extend(more);
-    }
-}
-
-/// What an attempt's `task.ready` says beside the choices of its task.
-/// `constitution` is that of the project, for a task that has none of its own.
-fn ready_data(
-    task: &Task,
-    submission: Option<&Submission>,
-    attempt: u32,
-    context: &Value,
-    constitution: Option<String>,
-) -> Value {
-    let Some(submission) = submission else {
-        return json!({ "task_id": task.id.to_string(), "attempt": attempt });
-    };
-    let mut inputs = submission.options.inputs.clone();
-    inputs.extend(task.inputs.iter().filter(|input| !submission.options.inputs.contains(input)).cloned());
-    let constitution = submission.constitution_override.clone().or(constitution);
-    let mut data = json!({
-        "task_id": task.id.to_string(),
-        "project_id": submission.project,
-        "description": submission.description,
-        "attempt": attempt,
-        "execution_mode": submission.execution_mode,
-        "inputs": inputs,
-        "context": context,
-        "parent_id": task.parent.map(|parent| parent.to_string()),
-        "constitution": constitution.as_deref().and_then(parsed),
-    });
-    if let Some(traceparent) = &submission.traceparent {
-        merge(&mut data, json!({ "traceparent": traceparent }));
-    }
-    data
-}
-
 /// What is to be known to ask about a task.
 pub(super) fn routing_job(view: &View, taken: TakenRouting) -> Stored<RoutingJob> {
     let TakenRouting { task, since, step } = taken;
@@ -266,8 +161,4 @@ pub(super) fn routing_job(view: &View, taken: TakenRouting) -> Stored<RoutingJob
         since,
         traceparent: submission.traceparent,
     })
-}
-
-pub(super) fn parsed(text: &str) -> Option<Value> {
-    serde_json::from_str(text).ok()
 }

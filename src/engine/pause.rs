@@ -3,12 +3,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::answer::Compact;
 use super::api::{Hold, PauseChange, Queue, Refusal};
 use super::machine::Machine;
 use super::project;
 use crate::store::{self, Project, TierPause};
 use crate::task::{Now, Phase, ProjectId, Tier};
+use crate::wire::Compact;
 
 type Stored<T> = Result<T, store::Error>;
 

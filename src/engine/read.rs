@@ -9,7 +9,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::answer::{self, Fixed};
 use super::api::{Answer, Backlog, ChangedAnswer, Publication, Totals, Version};
 use super::figures::Figures;
 use super::pause::Pauses;
@@ -22,6 +21,7 @@ use crate::clock::Clock;
 use crate::lineage::Graph;
 use crate::store::{self, Place, StatusView, Store, View, guarded};
 use crate::task::{Moment, Now, Seq, TaskId};
+use crate::wire::{self, Fixed};
 
 const MIB: u64 = 1024 * 1024;
 /// A commit that takes this long is worth a line in the log.
@@ -328,7 +328,7 @@ impl ReadSide {
             cold.get_or_init(|| view)
         };
         let Some((task, submission)) = view.task(id)? else { return Ok(Poll::Ready(None)) };
-        let compact = answer::compact(&task, &Fixed::of(&submission, &task), self.clock.now());
+        let compact = wire::compact(&task, &Fixed::of(&submission, &task), self.clock.now());
         Ok(Poll::Ready(Some(compact.answer(id, self.pauses.holding(&compact)))))
     }
 
@@ -359,7 +359,7 @@ impl ReadSide {
         for &(_, id) in page {
             let (Some(task), Some(submission)) = (view.task(id)?, view.submission(id)?) else { continue };
             let fixed = Fixed::of(&submission, &task);
-            if fixed.is_small() && !self.shared.hot.put_older(id, answer::compact(&task, &fixed, self.clock.now())) {
+            if fixed.is_small() && !self.shared.hot.put_older(id, wire::compact(&task, &fixed, self.clock.now())) {
                 return Ok(false);
             }
         }

@@ -1,5 +1,5 @@
 //! What is published, described. The data of these events is put together from
-//! what is stored (`engine/outgoing.rs`), and nothing is ever made of these
+//! what is stored (`wire/data.rs`), and nothing is ever made of these
 //! types: that it is so is held by the tests of the broker, which look at every
 //! message of a journey for fields that are missing here or there.
 #![expect(dead_code, reason = "the types describe what is made elsewhere")]

@@ -99,7 +99,7 @@ const CALENDAR: [(&str, &str); 8] = [
     ("engine/turns.rs", "until: Timestamp"),
     ("engine/turns.rs", "deadline: Timestamp"),
     ("engine/api.rs", "until: Timestamp"),
-    ("engine/outgoing.rs", "deadline: Timestamp"),
+    ("wire/data.rs", "deadline: Timestamp"),
     ("amqp/broker.rs", "since: Timestamp"),
 ];
 
@@ -109,7 +109,7 @@ const CALENDAR: [(&str, &str); 8] = [
 fn no_expiry_is_a_calendar_time() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    for module in ["task", "engine", "store", "amqp", "routing", "http"] {
+    for module in ["task", "engine", "wire", "store", "amqp", "routing", "http"] {
         sources(&root.join(module), &mut files);
     }
     let words = ["until", "deadline", "since", "due", "expires", "expiry", "queued_since", "not_before", "swept_at"];

@@ -3,13 +3,13 @@
 //! It is plain data, so that the read side depends on nothing that the writer owns.
 
 use super::{Backlog, Queue};
-use crate::engine::answer::Compact;
 use crate::engine::dead_letters::LetterCounts;
 use crate::engine::figures::Estimates;
 use crate::engine::records::RecordCounts;
 use crate::lineage::Graph;
 use crate::store::{Counters, Project};
 use crate::task::{Moment, ProjectId, Seq, Status, TaskId, Tier};
+use crate::wire::Compact;
 
 /// The number of a group of commands, counted since the start. State that carries the
 /// version of a group was changed last by that group or by an earlier one.

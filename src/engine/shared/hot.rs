@@ -5,9 +5,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use super::ChunkedQueue;
-use crate::engine::answer::{Compact, Fixed};
 use crate::engine::api::{Answer, Hold};
 use crate::task::TaskId;
+use crate::wire::{Compact, Fixed};
 
 /// Task ids are made here and end in random bits: eight of their bytes are
 /// a hash already.

@@ -14,11 +14,11 @@ const MAX_RUNS: usize = 1024;
 
 /// Some values with what stands before each.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// How many values it has.
-    pub(super) places: usize,
+    pub(crate) places: usize,
     /// Their keys and texts.
-    pub(super) text: Box<[u8]>,
+    pub(crate) text: Box<[u8]>,
 }
 
 /// Numbers of runs by their words.
@@ -37,7 +37,7 @@ static RUNS: LazyLock<Runs> = LazyLock::new(|| Runs {
 
 /// The number of the run of these words from a place on; `text` makes it when
 /// it is new. `None`: there is no room for it.
-pub(super) fn number(place: usize, words: &[u8], text: impl FnOnce() -> Vec<u8>) -> Option<u16> {
+pub(crate) fn number(place: usize, words: &[u8], text: impl FnOnce() -> Vec<u8>) -> Option<u16> {
     let mut numbers = RUNS.numbers.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(number) = numbers.get(&place).and_then(|of_place| of_place.get(words)) {
         return Some(*number);
@@ -51,6 +51,6 @@ pub(super) fn number(place: usize, words: &[u8], text: impl FnOnce() -> Vec<u8>)
 
 /// The run with a number.
 #[inline]
-pub(super) fn get(number: u16) -> Option<&'static Run> {
+pub(crate) fn get(number: u16) -> Option<&'static Run> {
     RUNS.runs.get(usize::from(number))?.get()
 }

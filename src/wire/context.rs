@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::outgoing::{merge, parsed};
 use crate::store::{self, Record, View};
 use crate::task::{End, Findings, OutputArtifact, RecordId, Task, TaskId};
 
 /// Most bytes of JSON of a context.
-pub(super) const MAX_CONTEXT_BYTES: usize = 512 * 1024;
+pub(crate) const MAX_CONTEXT_BYTES: usize = 512 * 1024;
 /// Most bytes of its parts. Dependencies have what these leave.
 const PREVIOUS_BYTES: usize = 64 * 1024;
 const CRITERIA_BYTES: usize = 32 * 1024;
@@ -33,14 +32,14 @@ const SMALLEST_BYTES: usize = 32;
 type Stored<T> = Result<T, store::Error>;
 
 /// Whether [`context`] can be anything but empty.
-pub(super) fn has_context(task: &Task) -> bool {
+pub(crate) fn has_context(task: &Task) -> bool {
     task.parent.is_some() || !task.depends_on.is_empty() || task.has_findings || task.newest_record().is_some()
 }
 
 /// Returns where the task comes from, what its dependencies made, what the Agent
 /// and RAG found, and what the attempt before left behind: at most
 /// [`MAX_CONTEXT_BYTES`] of JSON, with `truncated` where a part was cut or left out.
-pub(super) fn context(view: &View, task: &Task, previous: Option<RecordId>) -> Stored<Value> {
+pub(crate) fn context(view: &View, task: &Task, previous: Option<RecordId>) -> Stored<Value> {
     let (mut context, mut is_cut) = (json!({}), false);
     if let Some(parent) = task.parent
         && let Some(submission) = view.submission(parent)?
@@ -275,6 +274,16 @@ fn json_bytes(value: &Value) -> usize {
     // Neither the value nor the count can fail.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
+}
+
+pub(crate) fn merge(data: &mut Value, more: Value) {
+    if let (Value::Object(data), Value::Object(more)) = (data, more) {
+        data.extend(more);
+    }
+}
+
+pub(crate) fn parsed(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok()
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use super::api::{Answer, Hold};
 use super::runs;
 use super::values::{Kept, Value, Values, word_text, write_display};
 use crate::task::{
@@ -71,21 +70,62 @@ const FIXED_AT: usize = 22;
 /// What an answer is longer than its values in memory: keys, words, times, ids.
 const KEYS_BYTES: usize = 1024;
 
+/// The status answer of a task, as bytes to send.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The task's version: the `ETag`, together with what holds it back.
+    pub version: u64,
+    /// The pause that holds the task back, which its version does not count.
+    pub hold: Option<Hold>,
+    /// Whether the task has ended.
+    pub ended: bool,
+    /// The JSON body of `GET /tasks/{id}`.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// What tells this answer from an earlier or later one of the same task.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        Revision { version: self.version, hold: self.hold }
+    }
+}
+
+/// What holds a waiting task back beside slots and workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// The pause of its project.
+    Project,
+    /// The pause of its tier.
+    Tier,
+    /// The work queue of its tier at the broker has lost its consumers.
+    Workers,
+}
+
+/// One of the answers that a task has in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revision {
+    /// The task's version.
+    pub version: u64,
+    /// What holds the task back.
+    pub hold: Option<Hold>,
+}
+
 /// The values of an answer, in the form in which they stay in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Compact(Box<[u8]>);
+pub(crate) struct Compact(Box<[u8]>);
 
 /// Version and whether the task has ended.
 const HEAD_BYTES: usize = 9;
 
 impl Compact {
     /// Its size in memory, in bytes.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether the task has ended.
-    pub(super) fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         self.0.get(HEAD_BYTES - 1) == Some(&1)
     }
 
@@ -99,7 +139,7 @@ impl Compact {
 
     /// The values of project, tier and phase of a task that has not ended, as
     /// they are in the answer.
-    pub(super) fn standing(&self) -> Option<(&[u8], &[u8], &[u8])> {
+    pub(crate) fn standing(&self) -> Option<(&[u8], &[u8], &[u8])> {
         if self.ended() {
             return None;
         }
@@ -113,7 +153,7 @@ impl Compact {
     }
 
     /// The values that never change, of a task that has not ended.
-    pub(super) fn fixed(&self) -> Option<Fixed> {
+    pub(crate) fn fixed(&self) -> Option<Fixed> {
         if self.ended() {
             return None;
         }
@@ -124,7 +164,7 @@ impl Compact {
 
     /// With words that follow each other joined, where the task has ended: in
     /// fewer bytes, and read faster.
-    pub(super) fn joined(self) -> Self {
+    pub(crate) fn joined(self) -> Self {
         if !self.ended() {
             return self;
         }
@@ -154,7 +194,7 @@ impl Compact {
     }
 
     /// The whole answer. A pause that holds the task back is what it waits for.
-    pub(super) fn answer(&self, task: TaskId, hold: Option<Hold>) -> Answer {
+    pub(crate) fn answer(&self, task: TaskId, hold: Option<Hold>) -> Answer {
         let version = self.version();
         let mut body = Vec::with_capacity(self.len() + KEYS_BYTES);
         body.extend_from_slice(FIRST_KEY);
@@ -220,7 +260,7 @@ fn write_hold(body: &mut Vec<u8>, hold: Hold, standing: Option<(&[u8], &[u8], &[
 /// The values that never change after the submission: its options, metadata
 /// and description.
 #[derive(Debug, Clone)]
-pub(super) struct Fixed(Box<[u8]>);
+pub(crate) struct Fixed(Box<[u8]>);
 
 /// Larger ones are read from the store when they are asked for, so that a
 /// few large submissions do not fill the memory.
@@ -228,7 +268,7 @@ const MAX_HOT_FIXED_BYTES: usize = 2048;
 
 impl Fixed {
     /// Of a submission and the choices that were made for it.
-    pub(super) fn of(submission: &Submission, task: &Task) -> Self {
+    pub(crate) fn of(submission: &Submission, task: &Task) -> Self {
         let mut values = Values::after(Vec::with_capacity(64 + submission.description.len()));
         let options = &submission.options;
         let on_child_failure = options.on_child_failure.unwrap_or(OnChildFailure::Cancel);
@@ -255,13 +295,13 @@ impl Fixed {
     }
 
     /// Whether it is small enough to stay in memory.
-    pub(super) fn is_small(&self) -> bool {
+    pub(crate) fn is_small(&self) -> bool {
         self.0.len() <= MAX_HOT_FIXED_BYTES
     }
 }
 
 /// The answer of a task.
-pub(super) fn compact(task: &Task, fixed: &Fixed, now: Now) -> Compact {
+pub(crate) fn compact(task: &Task, fixed: &Fixed, now: Now) -> Compact {
     let mut head = Vec::with_capacity(HEAD_BYTES + 256 + fixed.0.len());
     head.extend_from_slice(&task.version.to_le_bytes());
     head.push(u8::from(task.status().is_terminal()));

@@ -98,24 +98,24 @@ const NUMBERS: std::ops::Range<usize> = 53..60;
 
 /// Takes values in and keeps them.
 #[derive(Debug, Default)]
-pub(super) struct Values(Vec<u8>);
+pub(crate) struct Values(Vec<u8>);
 
 impl Values {
     /// Behind what is there already.
-    pub(super) fn after(head: Vec<u8>) -> Self {
+    pub(crate) fn after(head: Vec<u8>) -> Self {
         Self(head)
     }
 
-    pub(super) fn into_bytes(self) -> Box<[u8]> {
+    pub(crate) fn into_bytes(self) -> Box<[u8]> {
         self.0.into_boxed_slice()
     }
 
     /// Values that were kept before.
-    pub(super) fn kept(&mut self, values: &[u8]) {
+    pub(crate) fn kept(&mut self, values: &[u8]) {
         self.0.extend_from_slice(values);
     }
 
-    pub(super) fn json(&mut self, value: &(impl Serialize + ?Sized)) {
+    pub(crate) fn json(&mut self, value: &(impl Serialize + ?Sized)) {
         // The values are text, numbers and plain structures of them: they
         // have no map with other keys than text, the only thing that fails.
         let _ = serde_json::to_writer(&mut self.0, value);
@@ -123,13 +123,13 @@ impl Values {
     }
 
     /// JSON text; of none, nothing.
-    pub(super) fn raw(&mut self, value: &[u8]) {
+    pub(crate) fn raw(&mut self, value: &[u8]) {
         self.0.extend_from_slice(value);
         self.0.push(END);
     }
 
     /// A word that needs no escaping, most likely one that many answers have.
-    pub(super) fn word(&mut self, word: &str) {
+    pub(crate) fn word(&mut self, word: &str) {
         let is_it = |known: &&[u8]| known.len() == word.len() + 2 && known.get(1..=word.len()) == Some(word.as_bytes());
         if let Some(place) = WORDS.get(QUOTED).and_then(|words| words.iter().position(is_it)) {
             self.0.push(code(QUOTED.start + place));
@@ -141,18 +141,18 @@ impl Values {
     }
 
     /// A word, or null.
-    pub(super) fn optional(&mut self, word: Option<&str>) {
+    pub(crate) fn optional(&mut self, word: Option<&str>) {
         match word {
             Some(word) => self.word(word),
             None => self.null(),
         }
     }
 
-    pub(super) fn bool(&mut self, value: bool) {
+    pub(crate) fn bool(&mut self, value: bool) {
         self.0.push(if value { TRUE } else { FALSE });
     }
 
-    pub(super) fn number(&mut self, value: u64) {
+    pub(crate) fn number(&mut self, value: u64) {
         let start = self.0.len();
         write_display(&mut self.0, &value);
         let text = self.0.get(start..).unwrap_or_default();
@@ -165,26 +165,26 @@ impl Values {
         }
     }
 
-    pub(super) fn null(&mut self) {
+    pub(crate) fn null(&mut self) {
         self.0.push(NULL);
     }
 
-    pub(super) fn empty_list(&mut self) {
+    pub(crate) fn empty_list(&mut self) {
         self.0.push(EMPTY_LIST);
     }
 
-    pub(super) fn empty_object(&mut self) {
+    pub(crate) fn empty_object(&mut self) {
         self.0.push(EMPTY_OBJECT);
     }
 
     /// Words that follow each other, by the number of their run.
-    pub(super) fn run(&mut self, number: u16) {
+    pub(crate) fn run(&mut self, number: u16) {
         self.0.push(RUN);
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     /// A time, or null.
-    pub(super) fn time(&mut self, time: Option<Timestamp>) {
+    pub(crate) fn time(&mut self, time: Option<Timestamp>) {
         match time {
             Some(time) => {
                 self.0.push(TIME);
@@ -195,7 +195,7 @@ impl Values {
     }
 
     /// An id, or null.
-    pub(super) fn id(&mut self, id: Option<[u8; 16]>) {
+    pub(crate) fn id(&mut self, id: Option<[u8; 16]>) {
         match id {
             Some(id) => {
                 self.0.push(ID);
@@ -207,7 +207,7 @@ impl Values {
 }
 
 /// The text of a word by its byte.
-pub(super) fn word_text(code: u8) -> &'static [u8] {
+pub(crate) fn word_text(code: u8) -> &'static [u8] {
     code.checked_sub(FIRST_WORD).and_then(|place| WORDS.get(usize::from(place)).copied()).unwrap_or_default()
 }
 
@@ -216,7 +216,7 @@ fn code(place: usize) -> u8 {
     u8::try_from(place).unwrap_or(0).saturating_add(FIRST_WORD)
 }
 
-pub(super) fn write_display(buffer: &mut Vec<u8>, value: &impl std::fmt::Display) {
+pub(crate) fn write_display(buffer: &mut Vec<u8>, value: &impl std::fmt::Display) {
     use std::io::Write;
     // Writing into memory does not fail.
     let _ = write!(buffer, "{value}");
@@ -224,7 +224,7 @@ pub(super) fn write_display(buffer: &mut Vec<u8>, value: &impl std::fmt::Display
 
 /// One value.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// As JSON text.
     Text(&'a [u8]),
     Time(Timestamp),
@@ -235,7 +235,7 @@ pub(super) enum Value<'a> {
 
 impl Value<'_> {
     /// Its JSON text, behind what is there.
-    pub(super) fn write(self, body: &mut Vec<u8>) {
+    pub(crate) fn write(self, body: &mut Vec<u8>) {
         match self {
             Value::Text(text) => body.extend_from_slice(text),
             Value::Time(time) => {
@@ -256,22 +256,22 @@ impl Value<'_> {
 
 /// Gives kept values back, in order.
 #[derive(Debug)]
-pub(super) struct Kept<'a>(pub(super) &'a [u8]);
+pub(crate) struct Kept<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Kept<'a> {
     /// The words that come next, at most so many.
-    pub(super) fn words(&self, most: usize) -> &'a [u8] {
+    pub(crate) fn words(&self, most: usize) -> &'a [u8] {
         let count = self.0.iter().take(most).take_while(|byte| **byte >= FIRST_WORD).count();
         self.0.split_at(count).0
     }
 
     /// Passes over so many words.
-    pub(super) fn skip_words(&mut self, count: usize) {
+    pub(crate) fn skip_words(&mut self, count: usize) {
         self.0 = self.0.get(count..).unwrap_or_default();
     }
 
     /// The next value as it is kept.
-    pub(super) fn next_kept(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn next_kept(&mut self) -> Option<&'a [u8]> {
         let before = self.0;
         self.next()?;
         before.get(..before.len() - self.0.len())
