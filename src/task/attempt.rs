@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::OutputArtifact;
+use super::error::TaskError;
+use super::event::{Holder, OutputArtifact};
 use super::id::{ArtifactId, LeaseId, RecordId, ReviewId, Tier, WorkerId};
 use super::moment::{Moment, Now};
-use super::state::TaskError;
 use super::time::Timestamp;
 
 /// An attempt that is open.
@@ -69,15 +69,6 @@ impl Attempt {
     pub fn began_at(&self) -> Timestamp {
         self.started_at.unwrap_or(self.opened_at)
     }
-}
-
-/// A worker, as far as it is known: by its lease, its own id, or neither.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The lease.
-    pub lease: Option<LeaseId>,
-    /// The worker.
-    pub worker: Option<WorkerId>,
 }
 
 /// How far an attempt is that a worker has, or has had.
@@ -146,6 +137,14 @@ pub struct Product {
     pub late: Vec<ArtifactId>,
     /// Reviews of it besides the one under way.
     pub reviews: Vec<ReviewId>,
+}
+
+impl Product {
+    /// Whether the output consists of this artifact, among others.
+    #[must_use]
+    pub(super) fn has_artifact(&self, artifact: &ArtifactId) -> bool {
+        self.artifact == *artifact || self.artifacts.iter().any(|each| each.id == *artifact)
+    }
 }
 
 /// An attempt that did not complete its task.

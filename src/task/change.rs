@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::children::Child;
+use super::error::TaskError;
 use super::event::Output;
 use super::id::{Domain, EventHash, LeaseId, Mode, RecordId, TaskId, Tier, WorkerId};
 use super::routing::Findings;
-use super::split::Child;
-use super::state::TaskError;
 use super::status::Status;
 use super::time::Timestamp;
 

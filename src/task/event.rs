@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::Holder;
 use super::content::Content;
-use super::id::{ArtifactId, ReviewId, TaskId};
+use super::id::{ArtifactId, LeaseId, ReviewId, TaskId, WorkerId};
 use super::time::Timestamp;
 
 /// One artifact that an output names.
@@ -28,6 +27,15 @@ pub struct OutputArtifact {
 
 /// Most artifacts of an output, and most that it says it used.
 pub const MAX_OUTPUT_ARTIFACTS: usize = 1024;
+
+/// A worker, as far as it is known: by its lease, its own id, or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The lease.
+    pub lease: Option<LeaseId>,
+    /// The worker.
+    pub worker: Option<WorkerId>,
+}
 
 /// `task.output.created`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,13 +1,13 @@
 //! Results are bound to their holder: which worker has an attempt, and what
 //! its reports do that are no outputs.
 
-use super::attempt::{Attempt, Holder, Progress};
+use super::attempt::{Attempt, Progress};
 use super::change::{Outcome, Stale};
-use super::event::{Failure, Started};
-use super::lease;
-use super::report;
-use super::state::{ErrorCode, Pending, State, Task, TaskError};
-use super::transition::{Draft, Refusal, Retry, Step};
+use super::draft::{Draft, Refusal, Retry, Step};
+use super::error::{ErrorCode, TaskError};
+use super::event::{Failure, Holder, Started};
+use super::state::{Pending, State, Task};
+use super::verdict::{self, close};
 use crate::planted::{self, Fault};
 
 /// The attempt a report is about, seen from the newest one that workers know.
@@ -112,7 +112,7 @@ pub(super) fn started(draft: Draft<'_>, started: &Started) -> Result<Step, Refus
 
 fn take_over(mut draft: Draft<'_>, mut attempt: Attempt, started: &Started) -> Step {
     attempt.holders = attempt.holders.saturating_add(1);
-    lease::begin(&mut draft, &mut attempt);
+    draft.begin(&mut attempt);
     let worker = started.sender.worker.clone();
     let progress = Progress::Started { worker, since: draft.now.observed, inferred: false };
     draft.task.state = State::Running { attempt, progress };
@@ -143,7 +143,7 @@ pub(super) fn failed(mut draft: Draft<'_>, failure: &Failure) -> Result<Step, Re
                 Progress::Validating { product, .. } | Progress::Reviewing { product, .. } => {
                     let retry = if failure.retryable { Retry::Escalate } else { Retry::Never };
                     let error = error_of(&attempt, failure);
-                    report::reject(&mut draft, &attempt, &product, error, None, retry);
+                    verdict::reject(&mut draft, &attempt, &product, error, None, retry);
                     Ok(draft.applied())
                 }
             }
@@ -155,7 +155,7 @@ pub(super) fn failed(mut draft: Draft<'_>, failure: &Failure) -> Result<Step, Re
 
 fn fail(mut draft: Draft<'_>, attempt: &Attempt, failure: &Failure) -> Step {
     let retry = if failure.retryable { Retry::Same } else { Retry::Never };
-    draft.close(attempt, None, error_of(attempt, failure), retry);
+    close(&mut draft, attempt, None, error_of(attempt, failure), retry);
     draft.applied()
 }
 

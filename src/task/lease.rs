@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::attempt::{Attempt, Lease, Progress};
 use super::change::{Change, Outcome};
+use super::draft::{Draft, Refusal, Retry, Step};
+use super::error::{ErrorCode, TaskError};
 use super::id::{LeaseId, WorkerId};
 use super::moment::Moment;
 use super::policy::{Bus, release_pause};
-use super::report;
-use super::state::{ErrorCode, Pending, Queued, State, TaskError};
-use super::transition::{Draft, Refusal, Retry, Step};
+use super::state::{Pending, Queued, State};
+use super::verdict::{close, reject};
 
 /// Releases of one attempt after which it fails.
 const MOST_RELEASES: u32 = 100;
@@ -30,11 +31,11 @@ pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) 
         Progress::Leased { deadline, .. } if deadline <= now => overdue(draft, &attempt),
         Progress::Validating { product, deadline: Some(deadline) } if deadline <= now => {
             let error = error(ErrorCode::ValidationTimeout, "validation took longer than configured");
-            report::reject(draft, &attempt, &product, error, None, Retry::Same);
+            reject(draft, &attempt, &product, error, None, Retry::Same);
         }
         Progress::Reviewing { product, deadline: Some(deadline), .. } if deadline <= now => {
             let error = error(ErrorCode::ReviewTimeout, "the review took longer than configured");
-            report::reject(draft, &attempt, &product, error, None, Retry::Same);
+            reject(draft, &attempt, &product, error, None, Retry::Same);
         }
         Progress::Started { .. }
         | Progress::Leased { .. }
@@ -50,7 +51,7 @@ pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) 
 fn overdue(draft: &mut Draft<'_>, attempt: &Attempt) {
     let message = format!("execution took longer than {} s", draft.task.timeout_seconds);
     let error = TaskError { code: ErrorCode::DeadlineExceeded, message, attempt: Some(attempt.number) };
-    draft.close(attempt, None, error, Retry::Same);
+    close(draft, attempt, None, error, Retry::Same);
 }
 
 /// The worker has let its lease run out.
@@ -63,7 +64,7 @@ fn lost(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
     }
     let message = format!("{count} leases of the attempt ran out, the last one of worker {}", lease.worker);
     let error = TaskError { code: ErrorCode::WorkerLost, message, attempt: Some(attempt.number) };
-    draft.close(&attempt, None, error, Retry::Same);
+    close(draft, &attempt, None, error, Retry::Same);
 }
 
 /// Back to `queued`: same attempt, same age, no slot. What was executed until
@@ -133,18 +134,12 @@ pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: 
     }
     let mut attempt = with_slot(&draft, queued);
     attempt.holders = attempt.holders.saturating_add(1);
-    begin(&mut draft, &mut attempt);
+    draft.begin(&mut attempt);
     let deadline = draft.now.after(draft.task.timeout().saturating_sub(attempt.executed));
     draft.log(Change::Leased { lease: id, worker: worker.clone(), until: draft.now.calendar(until) });
     let lease = Lease { id, worker, since: draft.now.observed, until };
     draft.task.state = State::Running { attempt, progress: Progress::Leased { lease, deadline } };
     Ok(draft.applied())
-}
-
-/// A worker has the attempt from now on; it may not be the first one.
-pub(super) fn begin(draft: &mut Draft<'_>, attempt: &mut Attempt) {
-    attempt.started_at = attempt.started_at.or(Some(draft.now.wall));
-    draft.start();
 }
 
 /// A worker has taken the attempt from the broker, as is inferred: its
@@ -153,7 +148,7 @@ pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
         State::Pending(Pending::Dispatched { mut attempt, .. }) => {
             attempt.holders = attempt.holders.saturating_add(1);
-            begin(&mut draft, &mut attempt);
+            draft.begin(&mut attempt);
             let progress = Progress::Started { worker: None, since: draft.now.observed, inferred: true };
             draft.task.state = State::Running { attempt, progress };
             draft.log(Change::Taken);
@@ -201,7 +196,7 @@ pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Res
             } else if attempt.releases >= MOST_RELEASES {
                 let message = format!("workers gave the attempt back {MOST_RELEASES} times");
                 let error = TaskError { code: ErrorCode::ReleasedTooOften, message, attempt: Some(attempt.number) };
-                draft.close(&attempt, None, error, Retry::Same);
+                close(&mut draft, &attempt, None, error, Retry::Same);
             } else {
                 let not_before = now.after(release_pause(attempt.releases));
                 wait_again(&mut draft, attempt, &lease, now, Some(not_before));

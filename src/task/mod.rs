@@ -14,10 +14,15 @@ mod admission;
 mod analysis;
 mod attempt;
 mod change;
+mod children;
 mod content;
 mod course;
+mod draft;
+mod error;
 mod estimate;
+mod estimator;
 mod event;
+mod finding;
 mod holder;
 mod id;
 mod lease;
@@ -27,7 +32,6 @@ mod moment;
 mod output;
 mod parking;
 mod policy;
-mod report;
 mod request;
 mod router;
 mod routing;
@@ -36,18 +40,24 @@ mod state;
 mod status;
 mod submit;
 mod time;
+mod timeline;
 mod transition;
+mod verdict;
 
 pub use admission::Admission;
 pub use analysis::{Analysis, Context, Decomposition, Estimate, MAX_DEPTH, MAX_SUBTASKS, Subtask};
-pub use attempt::{Attempt, ClosedAttempt, ForeignOutput, Holder, Lease, Product, Progress};
+pub use attempt::{Attempt, ClosedAttempt, ForeignOutput, Lease, Product, Progress};
 pub use change::{Change, Effect, NewRecord, Outcome, RecordStatus, RoutedBy, Stale};
+pub use children::{Child, Children, End};
 pub use content::{Content, hex};
 pub use course::Course;
-pub use estimate::{Cohort, Estimated, Estimator, Statistics};
+pub use draft::{MAX_INPUTS, Refusal, Step};
+pub use error::{ErrorCode, TaskError};
+pub use estimate::{Cohort, Estimated};
+pub use estimator::{Estimator, Statistics};
 pub use event::{
-    Correlation, Decision, Failure, MAX_OUTPUT_ARTIFACTS, Output, OutputArtifact, Report, Review, ReviewDecision,
-    ReviewRequest, Started, Verdict,
+    Correlation, Decision, Failure, Holder, MAX_OUTPUT_ARTIFACTS, Output, OutputArtifact, Report, Review,
+    ReviewDecision, ReviewRequest, Started, Verdict,
 };
 pub use id::{
     ArtifactId, CheckpointId, Domain, EventHash, InvalidId, LeaseId, MAX_ID_BYTES, Mode, ProjectId, QaProfile,
@@ -63,9 +73,9 @@ pub use request::{
 };
 pub use router::{Keyword, Router, Rule};
 pub use routing::{Chosen, Finding, Findings, Routing, RoutingStep};
-pub use split::{Child, Children, End, spawn};
-pub use state::{Completion, ErrorCode, Parked, Pending, Queued, State, Task, TaskError};
+pub use split::spawn;
+pub use state::{Completion, Parked, Pending, Queued, State, Task};
 pub use status::{Phase, Status};
 pub use submit::{Dependency, Resolved, submit};
 pub use time::{InvalidTime, Timestamp};
-pub use transition::{Input, MAX_INPUTS, Refusal, Step, apply};
+pub use transition::{Input, apply};

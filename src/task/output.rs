@@ -1,15 +1,14 @@
 //! What outputs do to a task: the one that counts, later ones, and those of
 //! workers that no longer hold the attempt.
 
-use super::attempt::{Attempt, ForeignOutput, Holder, Product, Progress};
+use super::attempt::{Attempt, ForeignOutput, Product, Progress};
 use super::change::{Effect, NewRecord, RecordStatus, Stale};
-use super::event::{Output, OutputArtifact};
+use super::draft::{Draft, Refusal, Step, artifact_ids, remember_ids};
+use super::event::{Holder, Output};
 use super::holder::{self, About};
 use super::id::{ArtifactId, RecordId};
-use super::lease;
-use super::report::{apply_parked, names, remember_ids};
 use super::state::{Completion, Pending, Queued, State};
-use super::transition::{Draft, Refusal, Step};
+use super::verdict::apply_parked;
 
 /// Applies an output. `record` is the id for a provenance record, should one
 /// be made.
@@ -79,7 +78,7 @@ pub(super) fn apply(mut draft: Draft<'_>, output: Box<Output>, record: RecordId)
 
 /// The first output of the open attempt that counts.
 fn take_output(draft: &mut Draft<'_>, mut attempt: Attempt, output: Box<Output>, record: RecordId, sender: Holder) {
-    lease::begin(draft, &mut attempt);
+    draft.begin(&mut attempt);
     let foreign = attempt.foreign.take();
     let all = output.all_artifacts();
     let known = |id: &ArtifactId| all.iter().any(|artifact| artifact.id == *id);
@@ -116,7 +115,7 @@ fn take_output(draft: &mut Draft<'_>, mut attempt: Attempt, output: Box<Output>,
 /// An output of a worker that does not hold the attempt, while another one
 /// does: it is kept with the attempt, the task does not move.
 fn foreign_output(mut draft: Draft<'_>, mut attempt: Attempt, output: Box<Output>, record: RecordId) -> Step {
-    let ids: Vec<ArtifactId> = ids(&output.artifact, &output.artifacts).collect();
+    let ids: Vec<ArtifactId> = artifact_ids(&output.artifact, &output.artifacts).collect();
     if let Some(foreign) = &mut attempt.foreign {
         remember_ids(&mut foreign.artifacts, ids);
         draft.effects.push(Effect::ExtendRecord { record: foreign.record, output });
@@ -149,7 +148,8 @@ fn second_output(mut draft: Draft<'_>, record: RecordId, output: Box<Output>) ->
         progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
     } = &mut draft.task.state
     {
-        let known: Vec<_> = ids(&output.artifact, &output.artifacts).filter(|id| !names(product, id)).collect();
+        let known: Vec<_> =
+            artifact_ids(&output.artifact, &output.artifacts).filter(|id| !product.has_artifact(id)).collect();
         remember_ids(&mut product.late, known);
     }
     draft.effects.push(Effect::ExtendRecord { record, output });
@@ -167,7 +167,7 @@ fn late_output(mut draft: Draft<'_>, number: u32, output: Box<Output>, record: R
     let Some(closed) = draft.task.closed.iter_mut().find(|closed| closed.number == number) else {
         return draft.stale(why);
     };
-    remember_ids(&mut closed.artifacts, ids(&output.artifact, &output.artifacts));
+    remember_ids(&mut closed.artifacts, artifact_ids(&output.artifact, &output.artifacts));
     if let Some((record, _)) = closed.product {
         draft.effects.push(Effect::ExtendRecord { record, output });
     } else {
@@ -186,12 +186,4 @@ fn late_output(mut draft: Draft<'_>, number: u32, output: Box<Output>, record: R
     }
     apply_parked(&mut draft);
     draft.stale(why)
-}
-
-/// The ids that verdicts on an output may name.
-pub(super) fn ids<'a>(
-    artifact: &'a ArtifactId,
-    artifacts: &'a [OutputArtifact],
-) -> impl Iterator<Item = ArtifactId> + use<'a> {
-    std::iter::once(artifact).chain(artifacts.iter().map(|each| &each.id)).cloned()
 }

@@ -1,10 +1,10 @@
 //! Reports that came before the output they are about, when they wait no longer.
 
 use super::change::{Change, Effect, Outcome};
+use super::draft::{Draft, Step};
 use super::moment::Now;
 use super::policy::Policy;
 use super::state::{Parked, Task};
-use super::transition::{Draft, Step};
 
 /// Most reports that wait for outputs of one task: beyond that the oldest one
 /// becomes a dead letter.

@@ -2,65 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::analysis::{Decomposition, Subtask};
 use super::change::{Change, Effect, Outcome};
+use super::children::{Child, Children, End};
 use super::course::Course;
-use super::event::OutputArtifact;
-use super::id::{Domain, TaskId};
+use super::draft::{Draft, Step, first_effects};
+use super::error::{ErrorCode, TaskError};
+use super::id::TaskId;
 use super::moment::Now;
 use super::policy::Policy;
 use super::request::OnChildFailure;
-use super::routing::{self, Routing, RoutingStep};
-use super::state::{Completion, ErrorCode, Pending, Queued, State, Task, TaskError};
+use super::routing::{Routing, RoutingStep};
+use super::state::{Completion, Pending, Queued, State, Task};
 use super::status::Status;
-use super::transition::{self, Draft, Step};
-
-/// A parent whose subtasks run. It holds no slot of its project: they do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Children {
-    /// Subtasks that have not ended; never empty.
-    pub open: Vec<TaskId>,
-    /// What the completed ones produced.
-    pub produced: Vec<(TaskId, Vec<OutputArtifact>)>,
-    /// Why the first one that did not complete did not.
-    pub failure: Option<TaskError>,
-    /// What that does to the others.
-    pub on_failure: OnChildFailure,
-}
-
-/// A subtask to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Child {
-    /// Its id.
-    pub id: TaskId,
-    /// What is to be done, in words.
-    pub description: String,
-    /// The kind of work.
-    pub domain: Option<Domain>,
-    /// What has to be found out about it.
-    pub routing: Option<Routing>,
-    /// Siblings that must complete first.
-    pub depends_on: Vec<TaskId>,
-}
-
-/// How a task that others wait for has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// Well.
-    Completed {
-        /// What it produced.
-        artifacts: Vec<OutputArtifact>,
-    },
-    /// Badly.
-    Lost {
-        /// `failed` or `cancelled`.
-        status: Status,
-        /// Why, in words.
-        reason: String,
-    },
-}
 
 impl End {
     /// How `task` has ended; `None`: it has not.
@@ -93,7 +47,7 @@ pub(super) fn split(
     ids: &[TaskId],
 ) {
     if decomposition.subtasks.is_empty() {
-        routing::choose_tier(draft, routing);
+        draft.choose_tier(routing);
         return;
     }
     if let Err(message) = check(decomposition, max_depth, draft.policy.max_subtasks) {
@@ -236,7 +190,7 @@ pub fn spawn(parent: &Task, child: &Child, now: Now, policy: &Policy) -> Step {
         course: Course { updated: Some(now.observed), ..Course::default() },
         ..parent.clone()
     };
-    let effects = transition::first_effects(&task);
+    let effects = first_effects(&task);
     Step { task, outcome: Outcome::Applied, effects }
 }
 

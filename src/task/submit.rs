@@ -2,14 +2,15 @@
 
 use super::change::{Change, Effect, Outcome};
 use super::course::Course;
+use super::draft::{Step, add_inputs, first_effects};
+use super::error::{ErrorCode, TaskError};
 use super::id::{ArtifactId, Domain, QaProfile, TaskId, Tier};
 use super::moment::Now;
 use super::policy::Policy;
 use super::request::{Priority, Submission};
 use super::routing::Routing;
-use super::state::{ErrorCode, Pending, Queued, State, Task, TaskError};
+use super::state::{Pending, Queued, State, Task};
 use super::status::Status;
-use super::transition::{self, Step, add_inputs};
 
 /// The choices that the client left open, made by the project, the router
 /// and the configuration.
@@ -104,10 +105,10 @@ pub fn submit(
         estimate: None,
         closed: Vec::new(),
         parked: Vec::new(),
-        course: Course::submitted(&state, now),
+        course: Course::submitted(matches!(state, State::Failed { .. }), now),
         state,
     };
-    let mut effects = transition::first_effects(&task);
+    let mut effects = first_effects(&task);
     effects.extend(lost_effects);
     Step { task, outcome: Outcome::Applied, effects }
 }

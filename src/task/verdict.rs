@@ -2,32 +2,13 @@
 //! output they are about.
 
 use super::attempt::{Attempt, ClosedAttempt, Product, Progress};
-use super::change::{Effect, Outcome, RecordStatus, Stale};
+use super::change::{Change, Effect, Outcome, RecordStatus, Stale};
+use super::draft::{Draft, Retry, Step, remember_ids};
+use super::error::{ErrorCode, TaskError};
 use super::event::{Decision, Report, Review, ReviewDecision, ReviewRequest, Verdict};
-use super::holder;
-use super::id::{ArtifactId, EventHash, RecordId, ReviewId};
-use super::output;
+use super::id::{ArtifactId, EventHash, ReviewId};
 use super::parking::{MAX_PARKED, MAX_PARKED_BYTES, give_up};
-use super::state::{ErrorCode, Parked, Pending, State, Task, TaskError};
-use super::transition::{Draft, Refusal, Retry, Step};
-
-/// Applies a report. `record` is the id for a provenance record, should one
-/// be made; `event` the event as it came, and what it is known by.
-pub(super) fn apply(
-    draft: Draft<'_>,
-    report: Report,
-    record: RecordId,
-    event: (&str, Option<EventHash>),
-) -> Result<Step, Refusal> {
-    match report {
-        Report::Output(output) => output::apply(draft, output, record),
-        Report::Failed(failure) => holder::failed(draft, &failure),
-        Report::Started(started) => holder::started(draft, &started),
-        Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => {
-            Ok(opinion(draft, report, event))
-        }
-    }
-}
+use super::state::{Parked, Pending, State, Task};
 
 /// Reports that waited for an output are looked at again, in the order in
 /// which they came: some have their effect now, some have become stale, the
@@ -41,21 +22,28 @@ pub(super) fn apply_parked(draft: &mut Draft<'_>) {
     }
 }
 
-pub(super) fn names(product: &Product, artifact: &ArtifactId) -> bool {
-    product.artifact == *artifact || product.artifacts.iter().any(|each| each.id == *artifact)
-}
-
-/// Most artifacts and most reviews of one attempt that are remembered for the
-/// sake of late verdicts. A verdict on an artifact beyond them waits in vain
-/// and becomes a dead letter instead of being stale.
-const MAX_REMEMBERED: usize = 256;
-
-pub(super) fn remember_ids<T: PartialEq>(known: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
-    for id in more {
-        if known.len() < MAX_REMEMBERED && !known.contains(&id) {
-            known.push(id);
-        }
+/// Closes `attempt`, and goes on to the next one or to the end.
+pub(super) fn close(
+    draft: &mut Draft<'_>,
+    attempt: &Attempt,
+    product: Option<&Product>,
+    error: TaskError,
+    retry: Retry,
+) {
+    draft.remember(attempt, product, error.clone());
+    if retry == Retry::Never || attempt.number >= draft.task.max_attempts {
+        draft.fail(error);
+        return;
     }
+    if retry == Retry::Escalate {
+        draft.task.tier = draft.policy.escalated(&draft.task.tier);
+    }
+    let until = draft.policy.next_attempt_at(draft.task.id, attempt.number, draft.now.observed);
+    draft.task.state = State::Pending(Pending::Backoff { until });
+    draft.log(Change::Backoff { until: draft.now.calendar(until), error });
+    // A parked review that names no artifact was about this attempt, not
+    // about the next one.
+    apply_parked(draft);
 }
 
 /// The output is not good: its record fails and the attempt is closed.
@@ -69,7 +57,7 @@ pub(super) fn reject(
 ) {
     let record = product.record;
     draft.effects.push(Effect::JudgeRecord { record, status: RecordStatus::Failed, verification });
-    draft.close(attempt, Some(product), error, retry);
+    close(draft, attempt, Some(product), error, retry);
 }
 
 /// What a report about an output comes to.
@@ -83,11 +71,11 @@ enum Settled {
 }
 
 /// A verdict or a review: it has its effect, is stale, or is parked.
-fn opinion(mut draft: Draft<'_>, report: Report, event: (&str, Option<EventHash>)) -> Step {
+pub(super) fn apply(mut draft: Draft<'_>, report: Report, raw: &str, event: Option<EventHash>) -> Step {
     match settle(&mut draft, &report) {
         Settled::Applied => draft.applied(),
         Settled::Late(why) => draft.stale(why),
-        Settled::Early => park(draft, report, event),
+        Settled::Early => park(draft, report, raw, event),
     }
 }
 
@@ -120,7 +108,7 @@ fn remember_if_late(task: &mut Task, settled: &Settled, review: &ReviewId, artif
         State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => return,
         State::Running {
             progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
-        } if artifact.is_none_or(|id| names(product, id) || product.late.contains(id)) => {
+        } if artifact.is_none_or(|id| product.has_artifact(id) || product.late.contains(id)) => {
             remember_ids(&mut product.reviews, [review.clone()]);
             return;
         }
@@ -132,7 +120,7 @@ fn remember_if_late(task: &mut Task, settled: &Settled, review: &ReviewId, artif
     }
 }
 
-fn park(mut draft: Draft<'_>, report: Report, (raw, event): (&str, Option<EventHash>)) -> Step {
+fn park(mut draft: Draft<'_>, report: Report, raw: &str, event: Option<EventHash>) -> Step {
     if draft.task.parked.iter().any(|parked| parked.report == report) {
         return draft.done(Outcome::Unchanged);
     }
@@ -181,7 +169,7 @@ fn find(task: &Task, artifact: Option<&ArtifactId>, review: Option<&ReviewId>) -
         return open.map(Open::new).ok_or(other);
     };
     match open {
-        Some(open) if names(open.1, artifact) => Ok(Open::new(open)),
+        Some(open) if open.1.has_artifact(artifact) => Ok(Open::new(open)),
         Some((_, product, _)) if product.late.contains(artifact) => Err(Settled::Late(Stale::SecondOutput)),
         Some(_) | None if is_foreign(task, artifact) => Err(Settled::Late(Stale::NotHolder)),
         Some(_) | None if task.closed.iter().any(|closed| closed.artifacts.contains(artifact)) => {
