@@ -1,4 +1,4 @@
-//! A directory of the old program, read.
+//! Reads a directory of the old program.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -14,49 +14,48 @@ use super::record::Record;
 use super::split::{Element, Splitter};
 use crate::task::RecordId;
 
-/// The list of taint events.
+/// File with the list of taint events.
 pub(super) const TAINT_EVENTS: &str = "taint_events.json";
-/// Longest id that makes the name of a file, also of a temporary one.
+/// Maximum length in bytes of an id that serves as a file name; temporary names are longer.
 const MAX_NAME_BYTES: usize = 200;
-/// The checkpoints by their ids.
+/// File with the checkpoints by id.
 pub(super) const CHECKPOINTS: &str = "checkpoints.json";
 
-/// A directory of the old program. It knows the names of its files; what is
-/// in them is read one by one.
+/// A directory of the old program. Only the names of its files are in memory; their contents are
+/// read one by one.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Files of records, in order.
+    /// Names of the record files in order.
     records: Vec<OsString>,
     has_events: bool,
     has_checkpoints: bool,
 }
 
-/// An object that was read.
+/// A parsed object with its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// The name of its file.
+    /// Name of its file.
     pub file: String,
-    /// Where it begins in the file, in bytes.
+    /// Offset in the file in bytes.
     pub offset: u64,
-    /// The object.
+    /// The parsed object.
     pub line: Line,
-    /// Its text as it stands.
+    /// The text of the object as it was read.
     pub raw: Vec<u8>,
 }
 
-/// A file, or an element of one, that is not taken.
+/// A file or an element that can't be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bad {
-    /// The name of the file.
+    /// Name of the file.
     pub file: String,
-    /// What is wrong.
+    /// The fault and its place.
     pub invalid: Invalid,
 }
 
 impl Folder {
-    /// Lists the files of a directory. Names that do not end in `.json` are
-    /// none of the old program's.
+    /// Lists the files of a directory. Files whose names do not end in `.json` are ignored.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut folder = Self { path: path.to_owned(), records: Vec::new(), has_events: false, has_checkpoints: false };
         for entry in fs::read_dir(path)? {
@@ -74,14 +73,14 @@ impl Folder {
         Ok(folder)
     }
 
-    /// How many files it has.
+    /// Returns the number of files.
     #[must_use]
     pub fn file_count(&self) -> usize {
         self.records.len() + usize::from(self.has_events) + usize::from(self.has_checkpoints)
     }
 
-    /// Reads everything: records in the order of their files' names, then
-    /// taint events, then checkpoints.
+    /// Iterates over all objects: records in the order of their file names, then taint events, then
+    /// checkpoints.
     #[must_use]
     pub fn entries(&self) -> Entries<'_> {
         Entries { folder: self, next_file: 0, list: None, misnamed: HashMap::new(), seen: HashSet::new() }
@@ -92,16 +91,16 @@ impl Folder {
     }
 }
 
-/// What is in a [`Folder`], good and bad.
+/// Iterator over the objects of a [`Folder`], valid or not.
 pub struct Entries<'a> {
     folder: &'a Folder,
-    /// Files that were read, or begun.
+    /// Number of files that were opened.
     next_file: usize,
     /// The list that is being read.
     list: Option<List>,
-    /// Records in files that do not have the name they should, and those files.
+    /// Records whose file name differs from the expected one, with that file name.
     misnamed: HashMap<RecordId, String>,
-    /// The ids of a list, hashed: there can be a million.
+    /// Hashed ids of the current list, which can have a million elements.
     seen: HashSet<[u8; 16]>,
 }
 
@@ -135,7 +134,7 @@ impl Iterator for Entries<'_> {
 }
 
 impl Entries<'_> {
-    /// How many files were read, or begun.
+    /// Returns the number of files opened so far.
     #[must_use]
     pub fn files_read(&self) -> usize {
         self.next_file.min(self.folder.file_count())
@@ -156,8 +155,8 @@ impl Entries<'_> {
         }
     }
 
-    /// Of several files with the same record, the one that has its name
-    /// counts, else the first.
+    /// Refuses duplicates: of several files with the same record, the file with the expected name
+    /// counts, otherwise the first.
     fn check_name(&mut self, line: &Line, file: &str) -> Result<(), Invalid> {
         let Line::Record(record) = line else { return Ok(()) };
         let proper = file_name(record);
@@ -229,8 +228,8 @@ fn check_kind(line: &Line, wanted: Kind) -> Result<(), Invalid> {
     Err(Invalid::new(Reason::BadValue, 0, message))
 }
 
-/// The name of a record's file: its id, unless that would be no name for a
-/// file, or that of one of the lists.
+/// Returns the file name of a record: its id if that is a valid file name and not the name of a
+/// list, otherwise its UUID.
 pub(super) fn file_name(record: &Record) -> String {
     let name = &record.name;
     let is_one = !name.starts_with('.') && !name.contains(['/', '\\']) && name.len() <= MAX_NAME_BYTES;
@@ -238,7 +237,7 @@ pub(super) fn file_name(record: &Record) -> String {
     if is_one && proper != TAINT_EVENTS && proper != CHECKPOINTS { proper } else { format!("{}.json", record.id) }
 }
 
-/// A file's text. One larger than an object may be is not read.
+/// Reads a file; a file that is larger than the limit of an object is refused unread.
 pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>, Invalid> {
     let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
     let mut raw = Vec::new();
@@ -246,7 +245,7 @@ pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>, Invalid> {
     Ok(raw)
 }
 
-/// Opens a file; a pipe or a device could keep a reader for ever.
+/// Opens a regular file; a pipe or a device could block the reader for ever.
 fn open_regular(path: &Path) -> Result<File, Invalid> {
     let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
     if !metadata.is_file() {

@@ -1,4 +1,4 @@
-//! What is wrong with a text of the old program, and where.
+//! Faults in files and lines of the old program.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,16 +8,16 @@ use serde_json::value::RawValue;
 
 use crate::json;
 
-/// Why a file, a line or an element was not taken.
+/// Why a file, a line or an element can't be imported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Invalid {
     /// The kind of fault.
     pub reason: Reason,
-    /// Where it is, in bytes from the beginning of the file or line.
+    /// Offset from the beginning of the file or line in bytes.
     pub offset: u64,
-    /// The field, as a JSON pointer into the object; empty for the whole.
+    /// JSON pointer of the field; empty for the whole object.
     pub pointer: String,
-    /// What was found, and what is allowed.
+    /// The value found and the values allowed.
     pub message: String,
 }
 
@@ -32,13 +32,13 @@ impl fmt::Display for Invalid {
 }
 
 impl Invalid {
-    /// A fault of a text as a whole.
+    /// Creates a fault of the whole text.
     pub(super) fn new(reason: Reason, offset: usize, message: impl Into<String>) -> Self {
         let offset = u64::try_from(offset).unwrap_or(u64::MAX);
         Self { reason, offset, pointer: String::new(), message: message.into() }
     }
 
-    /// The same fault of a text that begins so many bytes into its file.
+    /// Moves the fault by `offset` bytes, for a text that is part of a file.
     #[must_use]
     pub fn behind(mut self, bytes: u64) -> Self {
         self.offset = self.offset.saturating_add(bytes);
@@ -49,32 +49,32 @@ impl Invalid {
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// There is nothing in it.
+    /// The text is empty.
     Empty,
-    /// It ends in the middle.
+    /// The text ends early.
     Truncated,
-    /// It is not JSON.
+    /// The text is not JSON.
     NotJson,
-    /// It is JSON, but not an object.
+    /// The text is JSON but not an object.
     NotObject,
-    /// It is larger than allowed.
+    /// The text exceeds the size limit.
     TooLarge,
-    /// It is nested deeper than allowed.
+    /// The nesting exceeds the depth limit.
     TooDeep,
     /// A field has a value that is not allowed.
     BadValue,
-    /// It has no id.
+    /// The object has no id.
     MissingId,
-    /// A text has the character U+0000.
+    /// A text contains the character U+0000.
     Nul,
-    /// Another one in the same folder has its id.
+    /// Another object in the same folder has the same id.
     Duplicate,
-    /// It can't be read.
+    /// The file can't be read.
     Unreadable,
 }
 
 impl Reason {
-    /// The word for it in reports.
+    /// Returns the code used in reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl Reason {
     }
 }
 
-/// A fault of a parsed object, before its place in the text is known.
+/// A fault of a parsed object whose offset in the text is not known yet.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) reason: Reason,
@@ -112,7 +112,7 @@ impl Fault {
     }
 }
 
-/// A value in a message.
+/// Formats a value for a message.
 pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::Array(_) => "an array".to_owned(),
@@ -122,8 +122,8 @@ pub(super) fn describe(value: &Value) -> String {
     }
 }
 
-/// Where the value that a pointer names begins; for one that is not there,
-/// where its nearest parent does. The text must be JSON.
+/// Returns the offset of the value at a JSON pointer, or of its nearest existing parent. The text
+/// must be JSON.
 fn locate(raw: &[u8], pointer: &str) -> usize {
     let Ok(mut place) = serde_json::from_slice::<&RawValue>(raw) else { return 0 };
     for part in pointer.split('/').skip(1) {

@@ -1,4 +1,4 @@
-//! One object of the old program, of whichever kind.
+//! One object of the old program: a record, a taint event or a checkpoint.
 
 use serde_json::{Map, Value};
 
@@ -12,10 +12,10 @@ use crate::task::RecordId;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Longest text of one object: some thousand times what a record usually has.
+/// Maximum size of one object in bytes, some thousand times that of a usual record.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
 
-/// What an object is.
+/// Kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A provenance record.
@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word on the wire.
+    /// Returns the word used on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Kind {
     }
 }
 
-/// One object.
+/// A parsed object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line {
     /// A provenance record.
@@ -50,7 +50,7 @@ pub enum Line {
 }
 
 impl Line {
-    /// Reads one JSON object.
+    /// Parses one JSON object.
     pub fn parse(raw: &[u8]) -> Result<Self, Invalid> {
         let object = parse_object(raw)?;
         Self::from_object(object).map_err(|fault| fault.in_text(raw))
@@ -62,7 +62,8 @@ impl Line {
         Ok(match kind {
             Kind::Record => {
                 let record = Record::read(&fields)?;
-                // Any object can have an id: without more it is a record by a UUID alone.
+                // Any object can have an id; without other members of a record, only a UUID
+                // identifies one.
                 if !has(&object, &OF_RECORDS) && record.name.parse::<RecordId>().is_err() {
                     return Err(fields.fault("id", "must be a UUID where nothing else tells a record"));
                 }
@@ -79,7 +80,7 @@ impl Line {
         })
     }
 
-    /// What it is.
+    /// Returns the kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -89,7 +90,7 @@ impl Line {
         }
     }
 
-    /// Its id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> String {
         match self {
@@ -99,7 +100,7 @@ impl Line {
         }
     }
 
-    /// The object as it came.
+    /// Returns the parsed object.
     #[must_use]
     pub fn original(&self) -> Option<&Map<String, Value>> {
         match self {
@@ -110,7 +111,7 @@ impl Line {
     }
 }
 
-/// Reads a text as one object, within all limits.
+/// Parses a text as one object and checks all limits.
 fn parse_object(raw: &[u8]) -> Result<Map<String, Value>, Invalid> {
     if raw.len() > MAX_LINE_BYTES {
         let message = format!("must be at most {MAX_LINE_BYTES} bytes, was {}", raw.len());
@@ -155,7 +156,7 @@ fn not_json(raw: &[u8], error: &serde_json::Error) -> Invalid {
     Invalid::new(Reason::NotJson, offset.min(raw.len()), format!("is not JSON: {message}{was}"))
 }
 
-/// What JSON allows and nobody after us can keep.
+/// Refuses values that JSON allows and the store can't keep.
 fn check_values(raw: &[u8]) -> Result<(), Invalid> {
     if let Some((at, number)) = json::find_oversized_integer(raw) {
         let number: String = number.chars().take(40).collect();
@@ -167,7 +168,7 @@ fn check_values(raw: &[u8]) -> Result<(), Invalid> {
     }
 }
 
-/// A key that stands twice: nobody could tell which of the two values it has.
+/// Refuses duplicate keys, because it is ambiguous which value counts.
 fn check_keys(raw: &[u8]) -> Result<(), Invalid> {
     match json::find_doubled_keys(raw).into_iter().next() {
         Some(doubled) => {
@@ -178,10 +179,10 @@ fn check_keys(raw: &[u8]) -> Result<(), Invalid> {
     }
 }
 
-/// Where an escaped U+0000 stands. The text must be JSON.
+/// Returns the offset of an escaped U+0000. The text must be JSON.
 fn find_nul(raw: &[u8]) -> Option<usize> {
     let escapes = memchr::memmem::find_iter(raw, br"\u0000");
-    // An escaped backslash before `u0000` looks the same.
+    // `\\u0000` with an escaped backslash is not an escape of U+0000.
     escapes.into_iter().find(|at| raw.iter().take(*at).rev().take_while(|byte| **byte == b'\\').count() % 2 == 0)
 }
 
@@ -189,14 +190,14 @@ fn leading_space(raw: &[u8]) -> usize {
     raw.len() - raw.trim_ascii_start().len()
 }
 
-/// Members that records alone have.
+/// Members that only records have.
 const OF_RECORDS: [&str; 6] = ["task_id", "outputs", "inputs", "execution", "verification", "verification_status"];
-/// Members that taint events alone have.
+/// Members that only taint events have.
 const OF_EVENTS: [&str; 3] = ["cascade_depth", "source_artifact_id", "source_provenance_id"];
-/// Members that checkpoints alone have.
+/// Members that only checkpoints have.
 const OF_CHECKPOINTS: [&str; 4] = ["trigger", "provenance_count", "last_provenance_id", "git_ref"];
 
-/// Tells the kinds apart by their keys.
+/// Determines the kind of an object from its members.
 fn kind(object: &Map<String, Value>) -> Kind {
     let has = |keys: &[&str]| has(object, keys);
     if has(&OF_RECORDS) {

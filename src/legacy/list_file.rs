@@ -1,5 +1,4 @@
-//! A list of the old program, written element by element: `taint_events.json`
-//! or `checkpoints.json`.
+//! Writes a list of the old program element by element: `taint_events.json` or `checkpoints.json`.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -12,14 +11,14 @@ use super::split::Splitter;
 use super::write::{Written, temporary};
 use serde_json::{Map, Value};
 
-/// A list that is being written under a temporary name. It takes its place
-/// with [`Self::finish`]; dropped before that, it leaves nothing behind.
+/// A list that is written under a temporary name. [`Self::finish`] renames it; dropping it earlier
+/// removes the temporary file.
 #[derive(Debug)]
 pub(super) struct ListFile {
     path: PathBuf,
     temporary: PathBuf,
     by_id: bool,
-    /// There from the first element on.
+    /// Created with the first element.
     file: Option<BufWriter<File>>,
 }
 
@@ -36,7 +35,7 @@ impl ListFile {
         Self { path: folder.join(name), temporary: temporary(folder, name), by_id, file: None }
     }
 
-    /// Adds an element.
+    /// Appends an element.
     pub(super) fn push(&mut self, id: &str, object: &Map<String, Value>) -> io::Result<()> {
         let is_first = self.file.is_none();
         if is_first {
@@ -52,12 +51,12 @@ impl ListFile {
         if self.by_id {
             let mut one = Map::new();
             one.insert(id.to_owned(), Value::Object(object.clone()));
-            // The object by its id, without the braces and the first indent.
+            // The object under its id, without the braces and the first indent.
             let text = pretty(&one)?;
             let inner = text.strip_prefix(b"{\n  ").and_then(|text| text.strip_suffix(b"\n}"));
             return file.write_all(inner.unwrap_or(&text));
         }
-        // No string has a line feed in it: all of them are between tokens.
+        // Line feeds stand only between tokens, because JSON escapes them in strings.
         for (index, line) in pretty(object)?.split(|byte| *byte == b'\n').enumerate() {
             if index > 0 {
                 file.write_all(b"\n  ")?;
@@ -67,8 +66,8 @@ impl ListFile {
         Ok(())
     }
 
-    /// Puts the list in its place. A list without elements is not written:
-    /// what stands there may be what nobody could read.
+    /// Renames the list to its final name. An empty list is not written, because the existing file
+    /// may hold elements that could not be read.
     pub(super) fn finish(mut self) -> io::Result<Written> {
         let Some(mut file) = self.file.take() else { return Ok(Written::Unchanged) };
         file.write_all(if self.by_id { b"\n}" } else { b"\n]" })?;
@@ -82,7 +81,7 @@ impl ListFile {
             return Ok(Written::Unchanged);
         }
         if !is_readable(&self.path, self.by_id)? {
-            // Somebody may still want to mend what this can't read.
+            // Keeps the damaged file, so that it can be repaired by hand.
             let aside = self.path.with_extension("json.damaged");
             fs::rename(&self.path, aside)?;
         }
@@ -94,13 +93,13 @@ impl ListFile {
 impl Drop for ListFile {
     fn drop(&mut self) {
         if self.file.take().is_some() {
-            // A temporary file that can't be removed does no harm.
+            // A leftover temporary file is harmless.
             let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// Whether all of a list can be read.
+/// Returns whether every element of a list can be read.
 fn is_readable(path: &Path, by_id: bool) -> io::Result<bool> {
     let reader = BufReader::new(File::open(path)?);
     let mut elements = if by_id { Splitter::of_object(reader) } else { Splitter::of_array(reader) };

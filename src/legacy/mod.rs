@@ -1,28 +1,31 @@
-//! What the program before this one left behind: its provenance records,
-//! taint events and checkpoints, read and written.
+//! Reading and writing the files of the old program: provenance records, taint events and
+//! checkpoints.
 //!
-//! Nothing here knows of the engine or of HTTP. [`Line::parse`] reads one
-//! JSON object, whether it stood in a file or on a line of NDJSON, and gives
-//! typed fields beside the object as it came. `to_json` of each kind gives the
-//! object again, with no more changed than what has changed since.
 //!
-//! A [`Folder`] is a directory of the old program: a file for each record
-//! (`{record id}.json`), `taint_events.json` (a list) and `checkpoints.json`
-//! (an object by checkpoint id). It is read file by file and element by
-//! element, so that its size costs no memory but for the names; a bad file
-//! or element is reported with its place, and the rest is read.
+//! This module does not depend on the engine or on HTTP. [`Line::parse`] parses one JSON object,
+//! from a file or from a line of NDJSON, into typed fields beside the original object. `to_json` of
+//! each kind renders the object again, in which only those values differ that have changed since.
 //!
-//! # Twins
 //!
-//! The old program kept many fields twice, in a structure and flat beside it
-//! (`execution.model`, `model_used`). Where they disagree, the structure wins,
-//! unless it is empty, zero or `pending`.
+//! A [`Folder`] is a directory of the old program: one file for each record (`{record id}.json`),
+//! `taint_events.json` (a list) and `checkpoints.json` (an object by checkpoint id). Files and
+//! elements are read one by one, so memory holds only the names. A bad file or element is reported
+//! with its place, and the others are still read.
+//!
+//!
+//! # Duplicate fields
+//!
+//!
+//! The old program stored many fields twice, nested and flat (`execution.model`, `model_used`). If
+//! the two differ, the nested one counts, unless it is empty, zero or `pending`.
+//!
 //!
 //! # Values
 //!
-//! What came in goes out with the same values under every key, also those
-//! that nobody here knows. Numbers are kept as 64-bit integers or as floating
-//! point numbers; an integer that is neither is refused, not rounded.
+//!
+//! Every value is written back under its key as it was read, including unknown members. Numbers are
+//! kept as 64-bit integers or as floating point numbers; a larger integer is refused instead of
+//! rounded.
 
 mod checkpoint;
 mod digest;

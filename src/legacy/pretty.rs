@@ -1,6 +1,5 @@
-//! JSON as the old program wrote it: two spaces a level, nothing but ASCII,
-//! floating point numbers in Python's form. So a file that has not changed
-//! has the same bytes, and needs no writing.
+//! Formats JSON as the old program did: indented by two spaces, ASCII only, floating point numbers
+//! in Python's notation. An unchanged file therefore has the same bytes and need not be written.
 
 use std::io::{self, Write};
 
@@ -8,14 +7,14 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use serde_json::{Map, Value};
 
-/// The text of an object, without a line feed at its end.
+/// Formats an object without a final line feed.
 pub(super) fn pretty(object: &Map<String, Value>) -> io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(4096);
     object.serialize(&mut Serializer::with_formatter(&mut text, Ascii(PrettyFormatter::new())))?;
     Ok(text)
 }
 
-/// Indents as the formatter inside, and escapes what is not ASCII.
+/// Wraps the indenting formatter and escapes everything that is not ASCII.
 struct Ascii(PrettyFormatter<'static>);
 
 impl Formatter for Ascii {
@@ -77,8 +76,8 @@ const fn is_plain(c: char) -> bool {
     matches!(c, ' '..='~')
 }
 
-/// The shortest digits that give the same number, with an exponent of two
-/// digits below 0.0001 and from 1e16.
+/// Formats the shortest digits that parse to the same number, with a two-digit exponent below
+/// 0.0001 and from 1e16.
 fn float(value: f64) -> String {
     let scientific = format!("{value:e}");
     let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };

@@ -1,4 +1,4 @@
-//! From the members of a record's object to its typed fields.
+//! Parses the members of a record's object into typed fields.
 
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ impl Record {
             taint,
             model: owned(twin(execution.text("model")?, fields.text("model_used")?, |text| text.is_empty())),
             worker: owned(twin(execution.text("worker_id")?, fields.text("worker_id")?, |text| text.is_empty())),
-            // Names that only our own files have: others may use them as they like.
+            // Only files of this service have these members; in other files they may have any type.
             tier: fields.any("tier").and_then(Value::as_str).and_then(|text| text.parse().ok()),
             domain: fields.any("domain").and_then(Value::as_str).and_then(|text| text.parse().ok()),
             attempt: fields.any("attempt").and_then(Value::as_u64).and_then(|number| number.try_into().ok()),
@@ -55,7 +55,7 @@ impl Record {
     }
 }
 
-/// Of a field in a structure and its flat twin, the one that counts.
+/// Returns the value that counts of a nested field and its flat duplicate.
 fn twin<T>(structured: Option<T>, flat: Option<T>, is_empty: impl Fn(&T) -> bool) -> Option<T> {
     match structured {
         Some(value) if !is_empty(&value) => Some(value),
@@ -63,7 +63,7 @@ fn twin<T>(structured: Option<T>, flat: Option<T>, is_empty: impl Fn(&T) -> bool
     }
 }
 
-/// The verdict and the flags.
+/// Parses the verdict and the flags.
 fn standing(fields: &Fields<'_>) -> Result<(RecordStatus, Taint), Fault> {
     let structured = word(&fields.inside("verification")?, "status")?;
     let flat = word(fields, "verification_status")?;
@@ -75,7 +75,8 @@ fn standing(fields: &Fields<'_>) -> Result<(RecordStatus, Taint), Fault> {
         Some(mark) => {
             taint.is_tainted |= mark == Word::Tainted;
             taint.is_suspect |= mark == Word::Suspect;
-            // The flag took the place of the verdict; its twin may still have it.
+            // The flag replaced the verdict in this member; the flat member may still have the
+            // verdict.
             match flat {
                 Some(Word::Verdict(status)) => status,
                 Some(Word::Tainted | Word::Suspect) | None => RecordStatus::Pending,
@@ -126,15 +127,15 @@ fn verification(fields: &Fields<'_>) -> Result<Verification, Fault> {
         qa_result_id: text("qa_result_id")?,
         verified_at: structured.time("verified_at")?,
         verified_by: text("verified_by")?,
-        // Nobody but people reads them: they may have any form.
+        // Details are only shown to people and may have any type.
         details: twin(structured.any("details"), fields.any("verification_details"), is_empty)
             .cloned()
             .unwrap_or_default(),
     })
 }
 
-/// From 0 to 1. The structure has it among the details, which are free: what
-/// is no such number there is no twin.
+/// Parses the confidence, a number from 0 to 1. The nested one stands among the free details, so a
+/// value there that is not such a number is ignored.
 fn confidence(fields: &Fields<'_>) -> Found<f64> {
     let is_share = |number: &f64| (0.0..=1.0).contains(number);
     let details = fields.inside("verification")?.any("details");
@@ -146,7 +147,7 @@ fn confidence(fields: &Fields<'_>) -> Found<f64> {
     Ok(twin(structured, flat, |number| *number <= 0.0))
 }
 
-/// The outputs that name an artifact, each once: of two the first.
+/// Parses the outputs that name an artifact. Of duplicates the first counts.
 fn outputs(fields: &Fields<'_>) -> Result<Vec<OutputArtifact>, Fault> {
     let mut outputs = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -168,8 +169,8 @@ fn outputs(fields: &Fields<'_>) -> Result<Vec<OutputArtifact>, Fault> {
     Ok(outputs)
 }
 
-/// The artifacts of `inputs` and `inputs_consumed`, each once. One that was
-/// consumed anywhere was consumed.
+/// Parses the artifacts of `inputs` and `inputs_consumed` without duplicates. An artifact that is
+/// consumed in any place counts as consumed.
 fn inputs(fields: &Fields<'_>) -> Result<Vec<Input>, Fault> {
     let mut inputs: Vec<Input> = Vec::new();
     let mut places = HashMap::new();

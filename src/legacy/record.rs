@@ -1,116 +1,113 @@
-//! A provenance record in typed fields.
+//! Provenance records.
 
 use serde_json::{Map, Value};
 
 use super::digest::digest;
 use crate::task::{ArtifactId, Domain, OutputArtifact, ProjectId, RecordId, RecordStatus, Tier, Timestamp};
 
-/// One record. What the file does not tell, or leaves empty, is `None` or
-/// empty here too.
+/// A provenance record. Members that are missing or empty in the file are `None` or empty here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its id: the one that its name stands for.
+    /// The id, derived from `name` if that is not a UUID.
     pub id: RecordId,
-    /// Its id as it stands: a UUID, or any other text of at most 255 bytes.
+    /// The id as the file has it: a UUID or any other text of at most 255 bytes.
     pub name: String,
-    /// The task it is of: any text of at most 255 bytes; empty where unknown.
+    /// The task: any text of at most 255 bytes; empty if unknown.
     pub task: String,
-    /// The project it is of; `default` where the file names none.
+    /// The project; `default` if the file names none.
     pub project: ProjectId,
-    /// The verdict, without taint. `pending` where the file says no more than
-    /// that the record is tainted or suspect.
+    /// The verdict without flags. `pending` if the file states only that the record is tainted or
+    /// suspect.
     pub status: RecordStatus,
-    /// The flags as the file has them, both of them at once if need be.
+    /// The flags as the file has them; both may be set.
     pub taint: Taint,
-    /// The model that made it.
+    /// The model that produced the output.
     pub model: Option<String>,
-    /// The worker that made it.
+    /// The worker that produced the output.
     pub worker: Option<String>,
-    /// The tier it was made on. The old program knows none; our own files have it.
+    /// The tier of the work. Only files of this service have it.
     pub tier: Option<Tier>,
-    /// The kind of work. The old program knows none; our own files have it.
+    /// The domain of the work. Only files of this service have it.
     pub domain: Option<Domain>,
-    /// The attempt, from 1. The old program knows none; our own files have it.
+    /// The attempt, counted from 1. Only files of this service have it.
     pub attempt: Option<u32>,
-    /// The artifacts it produced, each once. Outputs that name no artifact
-    /// are in `original` alone.
+    /// The produced artifacts without duplicates. Outputs that name no artifact are only in
+    /// `original`.
     pub outputs: Vec<OutputArtifact>,
-    /// The artifacts it used, each once.
+    /// The used artifacts without duplicates.
     pub inputs: Vec<Input>,
     /// From 0 to 1.
     pub confidence: Option<f64>,
-    /// Tokens read.
+    /// Number of tokens read.
     pub tokens_input: Option<u64>,
-    /// Tokens written.
+    /// Number of tokens written.
     pub tokens_output: Option<u64>,
-    /// How long the work took, in milliseconds.
+    /// Duration of the work in milliseconds.
     pub execution_time_ms: Option<u64>,
-    /// How the verdict came about.
+    /// How the verdict was reached.
     pub verification: Verification,
-    /// When it was made.
+    /// Creation time, if the file has one; see [`Record::made_at`].
     pub created_at: Option<Timestamp>,
-    /// When the work began.
+    /// Time when the work began.
     pub started_at: Option<Timestamp>,
-    /// When the work ended.
+    /// Time when the work ended.
     pub completed_at: Option<Timestamp>,
-    /// The object as it came, for an imported record.
+    /// The parsed object, for an imported record.
     pub original: Option<Map<String, Value>>,
 }
 
 /// An artifact that a record used.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Input {
-    /// The artifact.
+    /// The id of the artifact.
     pub artifact: ArtifactId,
-    /// Whether it was consumed; else it was only referenced.
+    /// Whether the artifact was consumed; otherwise it was only referenced.
     pub consumed: bool,
 }
 
-/// How the verdict on a record came about.
+/// How the verdict on a record was reached.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Verification {
-    /// How it was validated.
+    /// The kind of validation.
     pub qa_profile: Option<String>,
-    /// The validation, as the QA service names it.
+    /// The id that the QA service gave to the validation.
     pub qa_result_id: Option<String>,
-    /// When.
+    /// Time of the verdict.
     pub verified_at: Option<Timestamp>,
-    /// The model or the person.
+    /// The model or the person that gave the verdict.
     pub verified_by: Option<String>,
-    /// What was said of it: usually an object, null for nothing.
+    /// Usually an object; null for nothing.
     pub details: Value,
 }
 
-/// Whether a record is tainted or suspect, since when and why.
+/// Whether a record is tainted or suspect, with times and reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Taint {
-    /// It is bad.
+    /// Whether the record is tainted.
     pub is_tainted: bool,
-    /// Since when it is tainted.
+    /// Time of the taint.
     pub tainted_at: Option<Timestamp>,
-    /// Why it is tainted.
+    /// Reason of the taint.
     pub tainted_reason: Option<String>,
-    /// The task, artifact or record that tainted it.
+    /// The task, artifact or record that caused the taint.
     pub tainted_by: Option<String>,
-    /// It may be bad, since something it depends on is.
+    /// Whether the record is suspect, because a record that it depends on is tainted.
     pub is_suspect: bool,
-    /// Since when it is suspect.
+    /// Time when the record became suspect.
     pub suspect_since: Option<Timestamp>,
     /// The artifact or record that made it suspect.
     pub suspect_source: Option<String>,
 }
 
 impl Record {
-    /// When it was made; where the file does not say so, when its work began
-    /// or ended; where it says nothing at all, 1970, so that importing it
-    /// again gives the same.
+    /// Returns the creation time, or the time when the work began or ended, or 1970 if the file has
+    /// none of them. The result is deterministic, so a repeated import gives the same record.
     #[must_use]
     pub fn made_at(&self) -> Timestamp {
         self.created_at.or(self.started_at).or(self.completed_at).unwrap_or_default()
     }
 
-    /// What tells a changed file from an unchanged one: a hash over the object
-    /// as it came.
+    /// Returns the hash of the original object, which tells a changed file from an unchanged one.
     #[must_use]
     pub fn digest(&self) -> Option<[u8; 32]> {
         self.original.as_ref().map(digest)

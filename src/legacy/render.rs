@@ -1,4 +1,4 @@
-//! From a record to the object that the old program keeps of it.
+//! Renders a record as an object of the old program.
 
 use serde_json::{Map, Value, json};
 
@@ -7,10 +7,9 @@ use super::time;
 use crate::task::{OutputArtifact, RecordStatus, Timestamp};
 
 impl Record {
-    /// The record as the old program has it, with the verdict and the flags of
-    /// now. An imported one is the object as it came, in which nothing is
-    /// other than what has changed since; one without an original is written
-    /// in full.
+    /// Renders the record in the form of the old program, with its present verdict and flags. An
+    /// imported record is its original object, changed only where values have changed since; a
+    /// record without an original is written in full.
     #[must_use]
     pub fn to_json(&self, status: RecordStatus, taint: &Taint) -> Value {
         match &self.original {
@@ -21,7 +20,7 @@ impl Record {
 
     fn updated(&self, mut object: Map<String, Value>, status: RecordStatus, taint: &Taint) -> Map<String, Value> {
         let same_flags = flags(taint) == flags(&self.taint);
-        // While the flags are the same, a verdict behind a flag stays behind it.
+        // While the flags are unchanged, a verdict that a flag replaced stays replaced.
         let verdict_shows = label_of(&object).is_none_or(|label| label != "tainted" && label != "suspect");
         if !same_flags {
             set_label(&mut object, label(status, taint), behind(status, taint));
@@ -93,7 +92,7 @@ impl Record {
             "tokens_output": tokens_output,
             "execution_time_ms": execution_time_ms,
         });
-        // The old program passes over what it does not know.
+        // The old program ignores members that it does not know.
         let ours = [
             ("tier", self.tier.as_ref().map(|tier| json!(tier))),
             ("domain", self.domain.as_ref().map(|domain| json!(domain))),
@@ -112,7 +111,7 @@ const fn flags(taint: &Taint) -> (bool, bool) {
     (taint.is_tainted, taint.is_suspect)
 }
 
-/// The old program's word for verdict and flags together.
+/// Returns the old program's word for verdict and flags together.
 const fn label(status: RecordStatus, taint: &Taint) -> &'static str {
     match (taint.is_tainted, taint.is_suspect) {
         (true, _) => "tainted",
@@ -121,8 +120,8 @@ const fn label(status: RecordStatus, taint: &Taint) -> &'static str {
     }
 }
 
-/// The word of the flat twin, which counts for less: behind a flag the
-/// verdict, so that it is not lost.
+/// Returns the word of the flat duplicate: the verdict that a flag has replaced, so that it is not
+/// lost.
 const fn behind(status: RecordStatus, taint: &Taint) -> &'static str {
     match status {
         RecordStatus::Pending => label(status, taint),
@@ -130,16 +129,16 @@ const fn behind(status: RecordStatus, taint: &Taint) -> &'static str {
     }
 }
 
-/// The word that counts in an object: of its structure, unless that is
-/// `pending`, else the flat one.
+/// Returns the word that counts in an object: the nested one unless it is `pending`, otherwise the
+/// flat one.
 fn label_of(object: &Map<String, Value>) -> Option<&str> {
     let structured = object.get("verification").and_then(|verification| verification.get("status"));
     let words = [structured, object.get("verification_status")];
     words.into_iter().flatten().filter_map(Value::as_str).find(|word| !word.is_empty() && *word != "pending")
 }
 
-/// Puts the word where the object has one, in its structure or flat or both;
-/// the flat one may be another, which needs the structure beside it.
+/// Sets the word wherever the object has one, nested or flat. The flat word may differ only if
+/// there is a nested one.
 fn set_label(object: &mut Map<String, Value>, label: &str, flat: &str) {
     let mut is_set = false;
     if let Some(twin) = object.get_mut("verification_status") {
@@ -159,11 +158,12 @@ fn set_label(object: &mut Map<String, Value>, label: &str, flat: &str) {
     }
 }
 
-/// The members of `taint` that are no longer what they were.
+/// Returns the members of `taint` that have changed.
 ///
-/// While a record stays tainted, what is not known now stays as it was told.
-/// While it stays suspect, since when and why stay too: the service derives
-/// them anew, and so they would change although nothing has.
+///
+/// While a record stays tainted, members that are unknown now keep their old values. While it stays
+/// suspect, time and source keep their old values too, because the service derives them anew and
+/// they would change without a reason.
 fn changes(before: &Taint, now: &Taint) -> Vec<(&'static str, Value)> {
     let mut changes = Vec::new();
     if before.is_tainted != now.is_tainted {
@@ -188,7 +188,7 @@ fn changes(before: &Taint, now: &Taint) -> Vec<(&'static str, Value)> {
     changes
 }
 
-/// Text that is not known is empty in these files.
+/// Renders an unknown text as empty, as these files do.
 fn text(text: Option<&str>) -> Value {
     Value::from(text.unwrap_or_default())
 }

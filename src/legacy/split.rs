@@ -1,28 +1,29 @@
-//! A large list or object, one element after the other, without holding it.
+//! Splits a large array or object into its elements without holding it in memory.
 //!
-//! Only the brackets are followed here; an element is parsed by whoever takes
-//! it. So one bad element is no reason not to read the others, and of a file
-//! that ends in the middle all that is whole comes out.
+//!
+//! Only brackets and strings are tracked here; the caller parses each element. A bad element
+//! therefore does not affect the others, and of a truncated file all complete elements are
+//! returned.
 
 use std::io::{BufRead, ErrorKind};
 
 use super::invalid::{Invalid, Reason};
 use super::line::MAX_LINE_BYTES;
 
-/// One element: its text, and where it begins in the file.
+/// The text of an element and its offset in the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Element {
     pub(super) offset: u64,
-    /// Its key, where it is a member of an object.
+    /// The key, for a member of an object.
     pub(super) key: Option<String>,
     pub(super) raw: Vec<u8>,
 }
 
-/// The elements of an array, or the members of an object.
+/// Iterator over the elements of an array or the members of an object.
 pub(super) struct Splitter<R> {
     reader: R,
     offset: u64,
-    /// The bracket that opens: `[` or `{`.
+    /// The opening bracket: `[` or `{`.
     opening: u8,
     state: State,
 }
@@ -36,12 +37,12 @@ enum State {
 }
 
 impl<R: BufRead> Splitter<R> {
-    /// Of a text that must be an array.
+    /// Creates a splitter of a text that must be an array.
     pub(super) fn of_array(reader: R) -> Self {
         Self { reader, offset: 0, opening: b'[', state: State::Start }
     }
 
-    /// Of a text that must be an object.
+    /// Creates a splitter of a text that must be an object.
     pub(super) fn of_object(reader: R) -> Self {
         Self { reader, offset: 0, opening: b'{', state: State::Start }
     }
@@ -121,8 +122,8 @@ impl<R: BufRead> Splitter<R> {
         Ok(key)
     }
 
-    /// Everything up to the comma or bracket that ends the value. Of one that
-    /// is too long, just so much that it shows.
+    /// Reads up to the comma or bracket that ends the value. Of a value above the size limit it
+    /// keeps one byte more than the limit, so that parsing refuses it.
     fn value(&mut self) -> Result<Vec<u8>, Invalid> {
         let (mut raw, mut depth, mut in_string, mut escaped) = (Vec::new(), 0_usize, false, false);
         loop {
@@ -154,7 +155,7 @@ impl<R: BufRead> Splitter<R> {
         Ok(())
     }
 
-    /// The next byte that is no white space, which must be there.
+    /// Returns the next byte that is not white space; its absence is a fault.
     fn expect_byte(&mut self) -> Result<u8, Invalid> {
         self.skip_space()?;
         self.peek()?.ok_or_else(|| self.truncated())
@@ -194,7 +195,7 @@ impl<R: BufRead> Splitter<R> {
 impl<R: BufRead> Iterator for Splitter<R> {
     type Item = Result<Element, Invalid>;
 
-    /// A fault here is one of the whole: nothing comes after it.
+    /// A fault of the structure ends the iteration.
     fn next(&mut self) -> Option<Self::Item> {
         if self.state == State::Done {
             return None;

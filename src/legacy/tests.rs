@@ -1,4 +1,4 @@
-//! The rules by which objects are read and written, one by one.
+//! Tests of the rules by which objects are read and written.
 
 use serde_json::{Map, Value, json};
 

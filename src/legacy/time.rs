@@ -1,15 +1,15 @@
-//! Times as the old program wrote them: ISO 8601, mostly without an offset,
-//! which means UTC, with six digits of a second or none.
+//! Times in the form of the old program: ISO 8601, usually without an offset, which means UTC, with
+//! six digits of a second or none.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::task::Timestamp;
 
-/// What a time must be.
+/// The form of a time, for error messages.
 pub(super) const ALLOWED: &str = "must be an ISO 8601 time from 1970 to 9999, such as 2026-01-09T18:00:00.123456";
 
-/// Reads a time with any offset or none.
+/// Parses a time with or without an offset.
 pub(super) fn read(text: &str) -> Option<Timestamp> {
     if let Ok(time) = text.parse() {
         return Some(time);
@@ -21,8 +21,8 @@ pub(super) fn read(text: &str) -> Option<Timestamp> {
     (time.as_micros() == micros).then_some(time)
 }
 
-/// Writes a time. Some readers of these files know three and six digits of a
-/// second alone, and can't compare times with an offset to those without.
+/// Formats a time with six digits or none and without an offset, because some readers of these
+/// files accept only three or six digits, and can't compare times with an offset to times without.
 pub(super) fn write(time: Timestamp) -> String {
     let Ok(moment) = jiff::Timestamp::from_microsecond(time.as_micros()) else { return time.to_string() };
     let civil = TimeZone::UTC.to_datetime(moment);

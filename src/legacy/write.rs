@@ -1,4 +1,4 @@
-//! A directory of the old program, written.
+//! Writes a directory of the old program.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,20 +11,19 @@ use super::line::Line;
 use super::list_file::ListFile;
 use super::pretty::pretty;
 
-/// What became of a file.
+/// The effect of a write on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It was not there.
+    /// The file did not exist.
     Created,
-    /// It was there, with other bytes.
+    /// The file existed with other contents.
     Updated,
-    /// It was there with the same bytes, and was left alone.
+    /// The file existed with the same contents and was not written.
     Unchanged,
 }
 
-/// Writes a directory of the old program. Each file takes its place at once
-/// and whole, by a temporary name; one that would have the same bytes is left
-/// alone. Nothing is ever removed.
+/// Writes a directory of the old program. Each file is replaced atomically by renaming a temporary
+/// file, unless its contents are unchanged. Nothing is ever removed.
 #[derive(Debug)]
 pub struct FolderWriter {
     path: PathBuf,
@@ -33,9 +32,8 @@ pub struct FolderWriter {
 }
 
 impl FolderWriter {
-    /// Begins to write into a directory, which is made where it is missing.
-    /// One that holds anything but files of this form is refused: what stands
-    /// in it was not written by an export, and would be mixed up with one.
+    /// Opens a directory for writing and creates it if it is missing. Fails if it holds other files
+    /// than those of an export, because they would be mixed up with it.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         for entry in fs::read_dir(path)? {
@@ -53,9 +51,8 @@ impl FolderWriter {
         })
     }
 
-    /// Writes an object that was parsed as it is to be written. A record is
-    /// in its file afterwards; taint events and checkpoints are with
-    /// [`Self::finish`].
+    /// Writes a parsed object. A record is complete in its file afterwards; taint events and
+    /// checkpoints follow with [`Self::finish`].
     pub fn put(&mut self, line: &Line) -> io::Result<Option<Written>> {
         let Some(object) = line.original() else {
             return Err(io::Error::new(ErrorKind::InvalidInput, "only an object that was parsed can be written"));
@@ -67,15 +64,14 @@ impl FolderWriter {
         }
     }
 
-    /// Puts the lists in their places: taint events and checkpoints. Without
-    /// this they stay as they were.
+    /// Replaces the lists of taint events and checkpoints. Without this call they stay unchanged.
     pub fn finish(self) -> io::Result<[Written; 2]> {
         Ok([self.events.finish()?, self.checkpoints.finish()?])
     }
 }
 
-/// Files of an export, and hidden ones, such as those of version control and
-/// our own under their temporary names.
+/// Returns whether a file may be in the directory: files of an export, and hidden files, such as
+/// those of version control and temporary ones.
 fn may_stand_beside(name: &str) -> bool {
     [".json", ".json.damaged"].iter().any(|end| name.ends_with(end)) || name.starts_with('.')
 }
@@ -92,13 +88,13 @@ fn write_record(folder: &Path, name: &str, object: &Map<String, Value>) -> io::R
     let temporary = temporary(folder, name);
     let moved = fs::write(&temporary, &text).and_then(|()| fs::rename(&temporary, &path));
     if moved.is_err() {
-        // What is left of it is of no use to anybody.
+        // The partial file is useless.
         let _ = fs::remove_file(&temporary);
     }
     moved.map(|()| written)
 }
 
-/// A name that no reader of `*.json` takes, and no other process has.
+/// Returns a temporary name that no reader of `*.json` picks up and no other process uses.
 pub(super) fn temporary(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!(".{name}.{}.tmp", std::process::id()))
 }
