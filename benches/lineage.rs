@@ -237,7 +237,7 @@ fn steps(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, graph: &Graph) {
 }
 
 fn lineage(criterion: &mut Criterion) {
-    // `cargo test --benches` says so.
+    // `cargo test --benches` passes this argument.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }

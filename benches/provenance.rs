@@ -23,9 +23,11 @@ use dats::clock::Stopwatch;
 use dats::engine::{Engine, Subject};
 use dats::lineage::{Graph, Node};
 use dats::task::ArtifactId;
+use dats::workload::load::{Connection, MakeRequest, Measured, get_request, post_request};
+use dats::workload::mixed;
 use petgraph::visit::{IntoNeighborsDirected as _, NodeIndexable as _};
 use serde_json::{Value, json};
-use support::load::{Connection, MakeRequest, Measured, get, post, run};
+use support::run::{is_test, run, setting, verdict};
 use support::server::Process;
 use support::{engine, linked};
 use tokio::runtime::Runtime;
@@ -39,13 +41,8 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that a changed flag takes in the audit trail, about.
 const CHANGE_BYTES: usize = 6;
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn main() {
-    // `cargo bench` hands over its own arguments; `cargo test --benches` says so.
-    if std::env::args().any(|argument| argument == "--test") {
+    if is_test() {
         return;
     }
     let sizes = std::env::var("DATS_BENCH_RECORDS").unwrap_or_else(|_| "100000,1000000".to_owned());
@@ -129,12 +126,12 @@ impl Client {
     /// Asks something several times, after once to warm up.
     fn ask(&self, name: &str, rounds: u64, request: impl Fn(u64) -> Vec<u8>) {
         self.runtime.block_on(async {
-            let mut connection = Connection::open(self.address).await;
+            let mut connection = Connection::open(self.address).await.expect("a server that listens");
             let mut asked = Asked(Vec::new());
             for round in 0..=rounds {
                 let request = request(round);
                 let started = Stopwatch::start();
-                let (status, body) = connection.call(&request).await;
+                let (status, body) = connection.call(&request).await.expect("a server that answers");
                 assert_eq!(status, 200, "{name}: {}", String::from_utf8_lossy(body));
                 asked.0.push(started.elapsed());
             }
@@ -144,12 +141,12 @@ impl Client {
     }
 
     fn get(&self, name: &str, path: impl Fn(u64) -> String) {
-        self.ask(name, self.rounds, |round| get(&format!("/api/v1/{}", path(round))));
+        self.ask(name, self.rounds, |round| get_request(&format!("/api/v1/{}", path(round))));
     }
 
     /// Questions that change nothing.
     fn questions(&self, records: u64) {
-        let any = |round| linked::artifact(linked::mixed(round) % records);
+        let any = |round| linked::artifact(mixed(round) % records);
         let (first, last) = (linked::artifact(0), linked::artifact(records - 1));
         self.get("record", |round| format!("provenance/{}", any(round)));
         self.get("artifact", |round| format!("artifacts/{}", any(round)));
@@ -161,7 +158,7 @@ impl Client {
         for format in ["dot", "prov"] {
             self.get(&format!("export, {format}, depth 2"), |round| {
                 // Above and below it, but not more than a document holds.
-                let middle = linked::artifact(records / 2 + linked::mixed(round) % 1000);
+                let middle = linked::artifact(records / 2 + mixed(round) % 1000);
                 format!("provenance/{middle}/export?format={format}&depth=2")
             });
         }
@@ -179,14 +176,14 @@ impl Client {
         let path = format!("/api/v1/provenance/{first}/dependents?limit=1000");
         let (mut whole, mut single, mut found) = (Asked(Vec::new()), Asked(Vec::new()), 0);
         self.runtime.block_on(async {
-            let mut connection = Connection::open(self.address).await;
+            let mut connection = Connection::open(self.address).await.expect("a server that listens");
             for _ in 0..rounds {
                 let (started, mut cursor) = (Stopwatch::start(), None);
                 found = 0;
                 loop {
                     let page = cursor.take().map_or_else(|| path.clone(), |next| format!("{path}&cursor={next}"));
                     let asked = Stopwatch::start();
-                    let (status, body) = connection.call(&get(&page)).await;
+                    let (status, body) = connection.call(&get_request(&page)).await.expect("a server that answers");
                     single.0.push(asked.elapsed());
                     assert_eq!(status, 200, "{}", String::from_utf8_lossy(body));
                     found += memchr::memmem::find_iter(body, "\"through\"").count();
@@ -205,8 +202,8 @@ impl Client {
     /// One that is not measured.
     fn call(&self, request: &[u8]) -> Value {
         self.runtime.block_on(async {
-            let mut connection = Connection::open(self.address).await;
-            let (status, body) = connection.call(request).await;
+            let mut connection = Connection::open(self.address).await.expect("a server that listens");
+            let (status, body) = connection.call(request).await.expect("a server that answers");
             assert_eq!(status, 200, "{}", String::from_utf8_lossy(body));
             serde_json::from_slice(body).expect("JSON")
         })
@@ -296,7 +293,7 @@ fn write_durably(dir: &Path, bytes: usize) -> Duration {
 }
 
 fn say(what: &str, body: &Value) -> Vec<u8> {
-    post(&format!("/api/v1/provenance/{}/{what}", linked::artifact(0)), &body.to_string(), JSON)
+    post_request(&format!("/api/v1/provenance/{}/{what}", linked::artifact(0)), &body.to_string(), JSON)
 }
 
 /// The text up to the next quotation mark.
@@ -313,11 +310,11 @@ fn beside<T>(address: SocketAddr, pause: Duration, requests: &[Vec<u8>], measure
     let asking = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let (mut connection, mut count) = (Connection::open(address).await, 0);
+            let (mut connection, mut count) = (Connection::open(address).await.expect("a server that listens"), 0);
             // In whole rounds: what one request does, another undoes.
             while !stop.load(Ordering::Relaxed) {
                 for request in &requests {
-                    assert_eq!(connection.call(request).await.0, 200);
+                    assert_eq!(connection.call(request).await.expect("a server that answers").0, 200);
                     count += 1;
                     tokio::time::sleep(pause).await;
                 }
@@ -333,11 +330,11 @@ fn beside<T>(address: SocketAddr, pause: Duration, requests: &[Vec<u8>], measure
 fn line(name: &str, measured: &Measured) {
     println!(
         "  {name:44} {:>8.0} /s   P50 {:.1?}, P99 {:.1?}, worst {:.1?}, unexpected {}",
-        measured.per_second,
+        measured.per_second(),
         measured.quantile(0.5),
         measured.quantile(0.99),
         measured.quantile(1.0),
-        measured.unexpected,
+        measured.latencies.failed(),
     );
 }
 
@@ -346,10 +343,10 @@ fn beside_walks(service: &Process, records: u64) {
     let round = Duration::from_secs(setting("DATS_BENCH_SECONDS", 20)) / 4;
     let ids = linked::tasks(&service.address, records);
     let make: MakeRequest = Arc::new(move |number| {
-        let place = usize::try_from(linked::mixed(number)).unwrap_or(0) % ids.len();
-        get(&format!("/api/v1/tasks/{}", ids[place]))
+        let place = usize::try_from(mixed(number)).unwrap_or(0) % ids.len();
+        get_request(&format!("/api/v1/tasks/{}", ids[place]))
     });
-    let walk = [get(&format!("/api/v1/provenance/{}/dependents", linked::artifact(0)))];
+    let walk = [get_request(&format!("/api/v1/provenance/{}/dependents", linked::artifact(0)))];
     let reads = || run(service.address, 64, round, 200, &make);
     reads();
     let (mut alone, mut accompanied, mut walks) = (Vec::new(), Vec::new(), 0);
@@ -363,12 +360,12 @@ fn beside_walks(service: &Process, records: u64) {
     let [alone, accompanied] = [alone, accompanied].map(middle);
     line("alone", &alone);
     line(&format!("beside {walks} walks in all, one each 100 ms"), &accompanied);
-    let ratio = accompanied.per_second / alone.per_second;
-    println!("  ratio {ratio:.2}, target at least 0.80: {}", if ratio >= 0.8 { "holds" } else { "FALLS SHORT" });
+    let ratio = accompanied.per_second() / alone.per_second();
+    println!("  ratio {ratio:.2}, target at least 0.80: {}", verdict(ratio >= 0.8));
 }
 
 fn middle(mut rounds: Vec<Measured>) -> Measured {
-    rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+    rounds.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
     rounds.swap_remove(rounds.len() / 2)
 }
 
@@ -378,7 +375,7 @@ fn beside_taints(service: &Process) {
     let round = Duration::from_secs(setting("DATS_BENCH_SECONDS", 20)) / 2;
     let body =
         json!({"description": "beside a taint", "project_id": "beside", "options": {"tier": "small"}}).to_string();
-    let make: MakeRequest = Arc::new(move |_| post("/api/v1/tasks", &body, JSON));
+    let make: MakeRequest = Arc::new(move |_| post_request("/api/v1/tasks", &body, JSON));
     let submissions = || run(service.address, 16, round, 201, &make);
     println!("\nsubmissions, 16 connections");
     line("alone", &submissions());
@@ -387,5 +384,5 @@ fn beside_taints(service: &Process) {
     let (measured, count) = beside(service.address, Duration::ZERO, &both, submissions);
     line(&format!("beside {count} taints and clears without pause"), &measured);
     let (p99, target) = (measured.quantile(0.99), Duration::from_millis(100));
-    println!("  P99 {p99:.1?}, target under 100 ms: {}", if p99 < target { "holds" } else { "FALLS SHORT" });
+    println!("  P99 {p99:.1?}, target under 100 ms: {}", verdict(p99 < target));
 }

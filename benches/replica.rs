@@ -19,6 +19,7 @@ use dats::engine::Engine;
 use dats::replica::{Ownership, Replicator, Settings};
 use dats::store::Store;
 use support::engine::{finish, start};
+use support::run::is_test;
 use support::upsert::Upserts;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
@@ -32,8 +33,7 @@ const BATCH: usize = 1000;
 const TABLES: [&str; 2] = ["tasks", "provenance_records"];
 
 fn main() {
-    // `cargo bench` hands over its own arguments; `cargo test --benches` says so.
-    if std::env::args().any(|argument| argument == "--test") {
+    if is_test() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

@@ -16,9 +16,9 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use dats::engine::Engine;
 use dats::task::TaskId;
+use dats::workload::load::{ClosedLoop, MakeRequest, get_request};
 use support::engine;
 use support::limits::bare_hyper;
-use support::load::{Crowd, MakeRequest, get};
 use support::server::Running;
 
 #[global_allocator]
@@ -65,13 +65,15 @@ fn through_http(group: &mut BenchmarkGroup<'_, WallTime>, data: &Path, ids: &[Ta
     let ids: Arc<[TaskId]> = ids.into();
     let make: MakeRequest = Arc::new(move |number| {
         let place = usize::try_from(number).expect("a number").wrapping_mul(61_803) % ids.len();
-        get(&format!("/api/v1/tasks/{}", ids[place]))
+        get_request(&format!("/api/v1/tasks/{}", ids[place]))
     });
     let sides = [("HTTP, limit: bare hyper", bare_hyper(sample)), ("HTTP, one connection", service.address)];
     for (name, address) in sides {
-        let mut crowd = Crowd::open(address, 1);
-        group.bench_function(name, |bencher| bencher.iter_custom(|count| crowd.ask(count, 200, &make)));
-        println!("{name}: {}", crowd.latencies());
+        let mut connections = ClosedLoop::open(address, 1).expect("a server that listens");
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| connections.send(count, 200, &make).expect("answers"))
+        });
+        println!("{name}: {}", connections.summary());
     }
 }
 

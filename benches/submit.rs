@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use dats::workload::load::{ClosedLoop, MakeRequest, post_request};
 use support::limits::without_storage;
-use support::load::{Crowd, MakeRequest, post};
 use support::server::Running;
 
 #[global_allocator]
@@ -22,7 +22,7 @@ fn submit(criterion: &mut Criterion) {
     let make: MakeRequest = Arc::new(|number| {
         let description = "Create a Python function that calculates fibonacci numbers";
         let body = format!("{{\"description\":\"{description}\",\"project_id\":\"proj-{}\"}}", number % 20);
-        post("/api/v1/tasks", &body, "application/json")
+        post_request("/api/v1/tasks", &body, "application/json")
     });
     let sides = [("limit: without storage", without_storage()), ("durable", service.address)];
     let mut group = criterion.benchmark_group("submit");
@@ -30,11 +30,11 @@ fn submit(criterion: &mut Criterion) {
     group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1));
     for connections in [1, 64] {
         for (name, address) in sides {
-            let mut crowd = Crowd::open(address, connections);
+            let mut requests = ClosedLoop::open(address, connections).expect("a server that listens");
             group.bench_function(BenchmarkId::new(name, connections), |bencher| {
-                bencher.iter_custom(|count| crowd.ask(count, 201, &make));
+                bencher.iter_custom(|count| requests.send(count, 201, &make).expect("answers"));
             });
-            println!("{name}, {connections} connections: {}", crowd.latencies());
+            println!("{name}, {connections} connections: {}", requests.summary());
         }
     }
     group.finish();

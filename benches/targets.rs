@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dats::clock::Stopwatch;
+use dats::workload::load::{Connection, MakeRequest, Measured, get_request, post_request};
+use dats::workload::mixed;
 use support::limits::{DurableFile, bare_hyper, without_storage};
 use support::lives::{PROJECTS, call, finish_all, submission_request, submit_batch};
-use support::load::{Connection, MakeRequest, Measured, get, post, run};
+use support::run::{is_test, run, setting, verdict};
 use support::server::{Process, Running};
 
 #[global_allocator]
@@ -26,13 +28,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ROUNDS: u32 = 3;
 const OPEN: u64 = 10_000;
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn main() {
-    // `cargo bench` hands over its own arguments; `cargo test --benches` says so.
-    if std::env::args().any(|argument| argument == "--test") {
+    if is_test() {
         return;
     }
     let tasks = setting("DATS_BENCH_TASKS", 1_000_000);
@@ -53,11 +50,11 @@ fn populate(data: &Path, tasks: u64) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let started = Stopwatch::start();
     let ids = runtime.block_on(async {
-        let mut connection = Connection::open(service.address).await;
+        let mut connection = Connection::open(service.address).await.expect("a server that listens");
         for project in 0..PROJECTS {
             let body =
                 format!("{{\"project_id\":\"proj-{project}\",\"qa_profile\":\"none\",\"max_concurrent\":10000}}");
-            call(&mut connection, &post("/api/v1/projects", &body, "application/json"), 201).await;
+            call(&mut connection, &post_request("/api/v1/projects", &body, "application/json"), 201).await;
         }
         let mut ids = Vec::new();
         while u64::try_from(ids.len()).expect("a count") < tasks {
@@ -70,7 +67,7 @@ fn populate(data: &Path, tasks: u64) -> Vec<String> {
         for project in 0..PROJECTS {
             let request = format!("/api/v1/projects/proj-{project}");
             let body = "{\"max_concurrent\":10}";
-            let patch = String::from_utf8(post(&request, body, "application/json")).expect("text");
+            let patch = String::from_utf8(post_request(&request, body, "application/json")).expect("text");
             call(&mut connection, patch.replacen("POST", "PATCH", 1).as_bytes(), 200).await;
         }
         ids
@@ -116,25 +113,24 @@ fn in_turn(mut limit: impl FnMut() -> Measured, mut service: impl FnMut() -> Mea
 }
 
 fn median(mut rounds: Vec<Measured>) -> Measured {
-    rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+    rounds.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
     rounds.swap_remove(rounds.len() / 2)
 }
 
 fn report(name: &str, limit: &Measured, service: &Measured, target: f64) {
-    let ratio = service.per_second / limit.per_second;
+    let ratio = service.per_second() / limit.per_second();
     println!("\n{name}");
     for (side, measured) in [("limit", limit), ("service", service)] {
         println!(
             "  {side:8} {:>8.0} /s   p50 {:>9.1?}   p99 {:>9.1?}   worst {:>9.1?}   unexpected {}",
-            measured.per_second,
+            measured.per_second(),
             measured.quantile(0.5),
             measured.quantile(0.99),
             measured.quantile(1.0),
-            measured.unexpected,
+            measured.latencies.failed(),
         );
     }
-    let verdict = if ratio >= target { "holds" } else { "FALLS SHORT" };
-    println!("  ratio    {ratio:.2}, target {target:.2}: {verdict}");
+    println!("  ratio    {ratio:.2}, target {target:.2}: {}", verdict(ratio >= target));
 }
 
 fn status_reads(data: &Path, ids: Vec<String>, round: Duration) {
@@ -143,27 +139,24 @@ fn status_reads(data: &Path, ids: Vec<String>, round: Duration) {
     std::thread::sleep(Duration::from_secs(20));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let sample = runtime.block_on(async {
-        let mut connection = Connection::open(service.address).await;
-        connection.call(&get(&format!("/api/v1/tasks/{}", ids[ids.len() / 2]))).await.1.to_vec()
+        let mut connection = Connection::open(service.address).await.expect("a server that listens");
+        connection
+            .call(&get_request(&format!("/api/v1/tasks/{}", ids[ids.len() / 2])))
+            .await
+            .expect("a server that answers")
+            .1
+            .to_vec()
     });
     println!("\na status answer has {} bytes", sample.len());
     let limit = bare_hyper(Bytes::from(sample));
     let ids = Arc::new(ids);
     let make: MakeRequest = Arc::new(move |number| {
-        let place = usize::try_from(spread(number)).unwrap_or(0) % ids.len();
-        get(&format!("/api/v1/tasks/{}", ids[place]))
+        let place = usize::try_from(mixed(number)).unwrap_or(0) % ids.len();
+        get_request(&format!("/api/v1/tasks/{}", ids[place]))
     });
     let of = |address: SocketAddr| run(address, 64, round, 200, &make);
     let (limit, service) = in_turn(|| of(limit), || of(service.address));
     report("status reads of uniformly chosen tasks, 64 connections, against bare hyper", &limit, &service, 0.70);
-}
-
-/// Spreads successive numbers over all of them (`SplitMix64`).
-fn spread(number: u64) -> u64 {
-    let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn submissions(data: &Path, dir: &Path, round: Duration) {
@@ -181,7 +174,7 @@ fn submissions(data: &Path, dir: &Path, round: Duration) {
 
 fn one_at_a_time(service: SocketAddr, dir: &Path, round: Duration, make: &MakeRequest) {
     let empty = bare_hyper(Bytes::new());
-    let ask: MakeRequest = Arc::new(|_| get("/"));
+    let ask: MakeRequest = Arc::new(|_| get_request("/"));
     let mut file = DurableFile::new(dir, 4096);
     let (mut writes, mut trips, mut submissions) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -198,6 +191,5 @@ fn one_at_a_time(service: SocketAddr, dir: &Path, round: Duration, make: &MakeRe
     let ratio = submission.as_secs_f64() / (write + trip).as_secs_f64();
     println!("\none submission at a time, medians");
     println!("  4 KiB write + fdatasync {write:.1?}, empty round trip {trip:.1?}, submission {submission:.1?}");
-    let verdict = if ratio <= 3.0 { "holds" } else { "FALLS SHORT" };
-    println!("  ratio {ratio:.2}, target at most 3: {verdict}");
+    println!("  ratio {ratio:.2}, target at most 3: {}", verdict(ratio <= 3.0));
 }

@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dats::clock::Stopwatch;
+use dats::workload::load::{Connection, MakeRequest, Measured, get_request, post_request};
 use support::limits::{bare_hyper, without_storage};
 use support::lives::{PROJECTS, call, finish_all, submission_request, submit_batch};
-use support::load::{Connection, MakeRequest, Measured, get, post, run};
+use support::run::{is_test, run, setting};
 use support::server::Process;
 
 #[global_allocator]
@@ -36,13 +37,8 @@ struct Submissions {
     bytes: f64,
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn main() {
-    // `cargo bench` hands over its own arguments; `cargo test --benches` says so.
-    if std::env::args().any(|argument| argument == "--test") {
+    if is_test() {
         return;
     }
     let Some(before) = std::env::var_os("DATS_BENCH_BEFORE") else {
@@ -82,11 +78,11 @@ fn median<T>(mut rounds: Vec<T>, of: impl Fn(&T) -> f64) -> T {
 fn line(name: &str, measured: &Measured) -> String {
     format!(
         "  {name:22} {:>8.0} /s   p50 {:>9.1?}   p99 {:>9.1?}   worst {:>9.1?}   unexpected {}",
-        measured.per_second,
+        measured.per_second(),
         measured.quantile(0.5),
         measured.quantile(0.99),
         measured.quantile(1.0),
-        measured.unexpected
+        measured.latencies.failed()
     )
 }
 
@@ -103,10 +99,10 @@ fn submissions(sides: &[PathBuf; 2], connections: u64, span: Duration, rounds: u
         }
     }
     println!("\ndurable submissions, {connections} connections, medians of {rounds} rounds");
-    let limit = median(limits, |round| round.per_second);
+    let limit = median(limits, |round| round.per_second());
     println!("{}", line("without storage", &limit));
     let [before, this] = found.map(|rounds| {
-        let rate = median(rounds.clone(), |round| round.measured.per_second).measured;
+        let rate = median(rounds.clone(), |round| round.measured.per_second()).measured;
         let processor_micros = median(rounds.clone(), |round| round.processor_micros).processor_micros;
         let bytes = median(rounds, |round| round.bytes).bytes;
         Submissions { measured: rate, processor_micros, bytes }
@@ -118,8 +114,8 @@ fn submissions(sides: &[PathBuf; 2], connections: u64, span: Duration, rounds: u
             "", side.processor_micros, side.bytes
         );
     }
-    ratio("rate to the same without storage", this.measured.per_second / limit.per_second, "at least 0.75");
-    ratio("rate to before", this.measured.per_second / before.measured.per_second, "");
+    ratio("rate to the same without storage", this.measured.per_second() / limit.per_second(), "at least 0.75");
+    ratio("rate to before", this.measured.per_second() / before.measured.per_second(), "");
     ratio(
         "p99 to before",
         this.measured.quantile(0.99).as_secs_f64() / before.measured.quantile(0.99).as_secs_f64(),
@@ -145,7 +141,7 @@ fn submissions_once(side: &Path, connections: u64, span: Duration, make: &MakeRe
     let measured = run(service.address, connections, span, 201, make);
     // What was put off belongs to the submissions too.
     std::thread::sleep(Duration::from_secs(3));
-    let count = float(measured.latency.len());
+    let count = float(measured.latencies.count());
     let processor = service.processor_time().checked_sub(processor).expect("time that goes on");
     let bytes = service.bytes_written() - bytes;
     Submissions { measured, processor_micros: processor.as_secs_f64() * 1e6 / count, bytes: float(bytes) / count }
@@ -163,8 +159,13 @@ fn status_reads(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let sample = runtime.block_on(async {
         let (service, ids) = &services[1];
-        let mut connection = Connection::open(service.address).await;
-        connection.call(&get(&format!("/api/v1/tasks/{}", ids[ids.len() / 2]))).await.1.to_vec()
+        let mut connection = Connection::open(service.address).await.expect("a server that listens");
+        connection
+            .call(&get_request(&format!("/api/v1/tasks/{}", ids[ids.len() / 2])))
+            .await
+            .expect("a server that answers")
+            .1
+            .to_vec()
     });
     let length = sample.len();
     let limit = bare_hyper(Bytes::from(sample));
@@ -177,19 +178,19 @@ fn status_reads(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
         }
     }
     println!("\nstatus reads of {length} bytes, 64 connections, medians of {rounds} rounds");
-    let [limit, before, this] = found.map(|rounds| median(rounds, |round| round.per_second));
+    let [limit, before, this] = found.map(|rounds| median(rounds, |round| round.per_second()));
     for (name, measured) in [("bare hyper", &limit), ("before", &before), ("this", &this)] {
         println!("{}", line(name, measured));
     }
-    ratio("rate to bare hyper", this.per_second / limit.per_second, "at least 0.85");
-    ratio("rate to before", this.per_second / before.per_second, "");
+    ratio("rate to bare hyper", this.per_second() / limit.per_second(), "at least 0.85");
+    ratio("rate to before", this.per_second() / before.per_second(), "");
 }
 
 fn read_request(ids: Arc<Vec<String>>) -> MakeRequest {
     Arc::new(move |number| {
         let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
         let place = usize::try_from(spread).unwrap_or(0) % ids.len();
-        get(&format!("/api/v1/tasks/{}", ids[place]))
+        get_request(&format!("/api/v1/tasks/{}", ids[place]))
     })
 }
 
@@ -213,10 +214,10 @@ fn whole_lives(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
 fn lives(address: SocketAddr, most: u64, span: Duration) -> (Vec<String>, Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let mut connection = Connection::open(address).await;
+        let mut connection = Connection::open(address).await.expect("a server that listens");
         for project in 0..PROJECTS {
             let body = format!("{{\"project_id\":\"proj-{project}\",\"max_concurrent\":10000}}");
-            call(&mut connection, &post("/api/v1/projects", &body, "application/json"), 201).await;
+            call(&mut connection, &post_request("/api/v1/projects", &body, "application/json"), 201).await;
         }
         let started = Stopwatch::start();
         let mut ids = Vec::new();

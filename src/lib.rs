@@ -43,6 +43,9 @@ pub mod legacy;
 // How what it left goes in and out.
 pub mod transfer;
 
+// A client of its HTTP interface.
+pub mod client;
+
 // What can be chosen.
 pub mod config;
 

@@ -9,20 +9,20 @@
 //! them costs; then without the control.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dats::clock::Stopwatch;
+use dats::workload::load::{Connection, Measured, Pace, get_request, post_request};
 use serde_json::Value;
 
 use super::control::Control;
-use super::support::load::{Connection, MakeRequest, Measured, get, post};
-use super::support::pace::paced;
-use super::support::server::Process;
-use super::world::{Peer, RabbitMq, Share, environment, give, pause, postgres};
-use super::{publish, setting};
 
-pub(crate) const PER_SECOND: u32 = 2000;
+use super::publish;
+use super::support::pace::{CONNECTIONS, run_at_pace};
+use super::support::run::{setting, verdict};
+use super::support::server::Process;
+use super::world::{ATTACHED_PER_SECOND, Peer, RabbitMq, Share, environment, give, pause, postgres};
+
 const TARGET: f64 = 1.5;
 
 /// What waits for the broker, and for the database, in changes.
@@ -46,7 +46,7 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     let without: Vec<_> = environment(broker).into_iter().filter(|(name, _)| !name.starts_with("RABBITMQ")).collect();
     let mut alone = Vec::new();
     let mut beside = [Share::Equal, Share::Rest].map(|share| (share, Vec::new(), Vec::new()));
-    println!("\n{PER_SECOND} submissions a second, each published and copied, {} s a round", span.as_secs());
+    println!("\n{ATTACHED_PER_SECOND} submissions a second, each published and copied, {} s a round", span.as_secs());
     for round in 0..setting("DATS_BENCH_ROUNDS", 3) {
         alone.push(side(&without, span, None).await);
         for (share, attached, control) in &mut beside {
@@ -83,12 +83,9 @@ pub(crate) async fn measure(broker: &RabbitMq) {
 /// Holds what is ours against the target.
 fn compare(alone: &Side, side: &Side, is_ours: bool) {
     let ratio = side.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
-    let verdict = match is_ours {
-        true if ratio <= TARGET => format!(", target at most {TARGET}: holds"),
-        true => format!(", target at most {TARGET}: FALLS SHORT"),
-        false => String::new(),
-    };
-    println!("    ratio of its P95 {ratio:.2}{verdict}");
+    let target =
+        if is_ours { format!(", target at most {TARGET}: {}", verdict(ratio <= TARGET)) } else { String::new() };
+    println!("    ratio of its P95 {ratio:.2}{target}");
 }
 
 fn show(name: &str, side: &Side) {
@@ -96,12 +93,12 @@ fn show(name: &str, side: &Side) {
     println!(
         "  {name:8} {:>6.0} /s   P50 {:>8.1?}   P95 {:>8.1?}   P99 {:>8.1?}   worst {:>8.1?}   unexpected {}   \
          cores of the service {:.2}",
-        load.per_second,
+        load.per_second(),
         load.quantile(0.5),
         load.quantile(0.95),
         load.quantile(0.99),
         load.quantile(1.0),
-        load.unexpected,
+        load.latencies.failed(),
         side.cores,
     );
 }
@@ -118,17 +115,18 @@ async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>
     let service = Process::start_with(&dir.path().join("data"), settings);
     // Connections, declarations and migrations come first.
     pause(3000).await;
-    let make: MakeRequest = Arc::new(|number| {
+    let make = |number: u64| {
         let description = "Create a Python function that calculates fibonacci numbers";
         let body = format!(
             "{{\"description\":\"{description}\",\"project_id\":\"proj-{}\",\"options\":{{\"tier\":\"small\"}}}}",
             number % 20
         );
-        post("/api/v1/tasks", &body, "application/json")
-    });
+        post_request("/api/v1/tasks", &body, "application/json")
+    };
+    let pace = Pace { per_second: ATTACHED_PER_SECOND, duration: span, connections: CONNECTIONS };
     let (began, before) = (Stopwatch::start(), service.processor_time());
     let (load, seen) = tokio::join!(
-        paced(service.address, PER_SECOND, span, 201, make),
+        run_at_pace(service.address, pace, make),
         watch(service.address, if attached.is_some() { span } else { Duration::ZERO }),
     );
     let used = service.processor_time().checked_sub(before).expect("time that goes on");
@@ -141,7 +139,7 @@ async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>
 
 async fn report(round: u64, service: &Process, seen: &[Waiting]) {
     let ended = Stopwatch::start();
-    let mut connection = Connection::open(service.address).await;
+    let mut connection = Connection::open(service.address).await.expect("a server that listens");
     while waiting(&mut connection).await != (0, 0) {
         assert!(ended.elapsed() < Duration::from_mins(1), "what waits does not go");
         pause(20).await;
@@ -161,7 +159,7 @@ async fn report(round: u64, service: &Process, seen: &[Waiting]) {
 
 async fn watch(address: SocketAddr, span: Duration) -> Vec<Waiting> {
     let started = Stopwatch::start();
-    let mut connection = Connection::open(address).await;
+    let mut connection = Connection::open(address).await.expect("a server that listens");
     let mut seen = Vec::new();
     while started.elapsed() < span {
         pause(250).await;
@@ -171,7 +169,7 @@ async fn watch(address: SocketAddr, span: Duration) -> Vec<Waiting> {
 }
 
 async fn waiting(connection: &mut Connection) -> Waiting {
-    let (_, body) = connection.call(&get("/api/v1/health/detailed")).await;
+    let (_, body) = connection.call(&get_request("/api/v1/health/detailed")).await.expect("a server that answers");
     let health: Value = serde_json::from_slice(body).expect("JSON");
     // Of what is not attached nothing waits.
     let of = |name: &str, figure: &str| health["dependencies"][name][figure].as_u64().unwrap_or(0);

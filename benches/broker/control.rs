@@ -10,11 +10,10 @@ use std::time::Duration;
 use dats::clock::Stopwatch;
 use tokio_util::sync::CancellationToken;
 
-use super::attached::PER_SECOND;
 use super::publish::{EVENTS, Sample};
 use super::support::upsert::Upserts;
 use super::world::postgres::Database;
-use super::world::{Peer, pause};
+use super::world::{ATTACHED_PER_SECOND, Peer, pause};
 
 /// The pauses after a wave and after a transaction, as the service makes them.
 const WAVES: u64 = 25;
@@ -65,7 +64,7 @@ async fn publish(broker: SocketAddr, samples: Vec<Sample>, stop: CancellationTok
     let (started, mut sent) = (Stopwatch::start(), 0);
     let mut samples = samples.iter().cycle();
     while !stop.is_cancelled() {
-        let due = due(&started, EVENTS * u64::from(PER_SECOND));
+        let due = due(&started, EVENTS * u64::from(ATTACHED_PER_SECOND));
         let mut confirms = Vec::with_capacity(due - sent);
         for sample in samples.by_ref().take(due - sent) {
             confirms.push(sample.send(&peer.channel).await.expect("a channel"));
@@ -80,11 +79,11 @@ async fn publish(broker: SocketAddr, samples: Vec<Sample>, stop: CancellationTok
 
 async fn upsert(database: Database, stop: CancellationToken) {
     let client = database.connect().await;
-    let upserts = Upserts::of(&client, "tasks", usize::try_from(PER_SECOND).expect("a count")).await;
+    let upserts = Upserts::of(&client, "tasks", usize::try_from(ATTACHED_PER_SECOND).expect("a count")).await;
     let statement = client.prepare(upserts.sql()).await.expect("a statement");
     let (started, mut written) = (Stopwatch::start(), 0);
     while !stop.is_cancelled() {
-        let due = due(&started, u64::from(PER_SECOND));
+        let due = due(&started, u64::from(ATTACHED_PER_SECOND));
         upserts.run_anew(&client, &statement, due - written).await;
         written = due;
         let _ = tokio::time::timeout(Duration::from_millis(TRANSACTIONS), stop.cancelled()).await;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dats::clock::Stopwatch;
+use dats::workload::load::{Connection, Pace, get_request, post_request};
 use hdrhistogram::Histogram;
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
@@ -17,9 +18,9 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use super::setting;
-use super::support::load::{Connection, MakeRequest, get, post};
-use super::support::pace::paced;
+use super::support::pace::{CONNECTIONS, run_at_pace};
+use super::support::run::{setting, verdict};
+
 use super::support::server::Process;
 use super::world::{Peer, RabbitMq, environment, pause};
 
@@ -75,8 +76,8 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     let publisher = Arc::new(Publisher { broker: broker.address(), peer: Mutex::new(None) });
     println!("\nfrom an event's publishing to its effect over HTTP, {SAMPLES} samples a second");
     report("at rest", &samples(service.address, publisher.clone(), span).await);
-    let make: MakeRequest = Arc::new(|number| submission(number, "load"));
-    let load = paced(service.address, LOAD, span, 201, make);
+    let pace = Pace { per_second: LOAD, duration: span, connections: CONNECTIONS };
+    let load = run_at_pace(service.address, pace, |number| submission(number, "load"));
     let (_, found) = tokio::join!(load, samples(service.address, publisher.clone(), span));
     report(&format!("beside {LOAD} submissions a second"), &found);
     let restart = async {
@@ -99,7 +100,7 @@ pub(crate) async fn measure(broker: &RabbitMq) {
 fn submission(number: u64, project: &str) -> Vec<u8> {
     let description = "Create a Python function that calculates fibonacci numbers";
     let body = json!({"description": description, "project_id": format!("{project}-{}", number % 20), "options": {"tier": "small", "qa_profile": "none"}});
-    post("/api/v1/tasks", &body.to_string(), "application/json")
+    post_request("/api/v1/tasks", &body.to_string(), "application/json")
 }
 
 /// Takes samples at their pace.
@@ -121,8 +122,8 @@ async fn samples(address: SocketAddr, publisher: Arc<Publisher>, span: Duration)
 }
 
 async fn sample(address: SocketAddr, publisher: Arc<Publisher>, started: Stopwatch, number: u64) -> Duration {
-    let mut connection = Connection::open(address).await;
-    let (status, body) = connection.call(&submission(number, "sample")).await;
+    let mut connection = Connection::open(address).await.expect("a server that listens");
+    let (status, body) = connection.call(&submission(number, "sample")).await.expect("a server that answers");
     assert_eq!(status, 201, "{}", String::from_utf8_lossy(body));
     let task: Value = serde_json::from_slice(body).expect("JSON");
     let task = task["task_id"].as_str().expect("an id").to_owned();
@@ -135,7 +136,10 @@ async fn sample(address: SocketAddr, publisher: Arc<Publisher>, started: Stopwat
     let event = event.to_string().into_bytes();
     let waiting = async {
         loop {
-            let (_, body) = connection.call(&get(&format!("/api/v1/tasks/{task}?wait=30"))).await;
+            let (_, body) = connection
+                .call(&get_request(&format!("/api/v1/tasks/{task}?wait=30")))
+                .await
+                .expect("a server that answers");
             let found: Value = serde_json::from_slice(body).expect("JSON");
             if found["status"] == "completed" {
                 return started.elapsed();
@@ -149,13 +153,13 @@ async fn sample(address: SocketAddr, publisher: Arc<Publisher>, started: Stopwat
 
 fn report(name: &str, latency: &Histogram<u64>) {
     let at = |part| Duration::from_micros(latency.value_at_quantile(part));
-    let verdict = if at(1.0) <= TARGET { "holds" } else { "FALLS SHORT" };
     println!(
-        "  {name}: P50 {:.1?}, P95 {:.1?}, P99 {:.1?}, worst {:.1?} of {}; target: within 2 s: {verdict}",
+        "  {name}: P50 {:.1?}, P95 {:.1?}, P99 {:.1?}, worst {:.1?} of {}; target: within 2 s: {}",
         at(0.5),
         at(0.95),
         at(0.99),
         at(1.0),
-        latency.len()
+        latency.len(),
+        verdict(at(1.0) <= TARGET)
     );
 }

@@ -27,13 +27,8 @@ mod world;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn main() {
-    // `cargo bench` hands over its own arguments; `cargo test --benches` says so.
-    if std::env::args().any(|argument| argument == "--test") || !world::has_broker() {
+    if support::run::is_test() || !world::has_broker() {
         return;
     }
     let only = std::env::var("DATS_BENCH_ONLY").ok();

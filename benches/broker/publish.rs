@@ -19,9 +19,9 @@ use lapin::{BasicProperties, Channel, PublisherConfirm};
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::setting;
 use super::support::engine::start_with_broker;
 use super::support::limits::submission;
+use super::support::run::{setting, verdict};
 use super::world::{Peer, RabbitMq, WORK_QUEUE, pause};
 
 const WINDOW: usize = 1024;
@@ -75,11 +75,10 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     }
     peer.purge().await;
     let (limit, our) = (median(limits), median(ours));
-    let verdict = if our / limit >= TARGET { "holds" } else { "FALLS SHORT" };
     println!("\nevents published, {events} a round, window {WINDOW}, persistent, confirmed, quorum queue");
     println!("  limit, the bare client library  {limit:>8.0} /s");
     println!("  the outbox                      {our:>8.0} /s");
-    println!("  ratio    {:.2}, target {TARGET:.2}: {verdict}", our / limit);
+    println!("  ratio    {:.2}, target {TARGET:.2}: {}", our / limit, verdict(our / limit >= TARGET));
     writer.stop().expect("a clean end");
 }
 

@@ -17,6 +17,8 @@ pub(crate) mod rabbitmq;
 
 pub(crate) use rabbitmq::RabbitMq;
 
+/// Submissions a second in the comparison with broker and database attached.
+pub(crate) const ATTACHED_PER_SECOND: u32 = 2000;
 pub(crate) const WORK_QUEUE: &str = "task.ready.small";
 
 pub(crate) fn has_broker() -> bool {

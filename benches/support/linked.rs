@@ -4,21 +4,14 @@ use std::net::SocketAddr;
 
 use dats::engine::{Engine, Incoming, Message};
 use dats::task::{ArtifactId, Correlation, OutputArtifact, Report, TaskId};
+use dats::workload::load::{Connection, get_request};
+use dats::workload::mixed;
 
 use super::engine::{id_of, lease_request, output_of};
 use super::limits::submission;
-use super::load::{Connection, get};
 
 /// Tasks in one commit while filling.
 const CHUNK: u64 = 1000;
-
-/// Numbers that are the same in every run (`SplitMix64`).
-pub(crate) fn mixed(number: u64) -> u64 {
-    let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
 
 /// The artifact that the record with this number made.
 pub(crate) fn artifact(number: u64) -> String {
@@ -71,9 +64,9 @@ fn output(task: TaskId, number: u64) -> Incoming {
 pub(crate) fn tasks(address: &SocketAddr, records: u64) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let mut connection = Connection::open(*address).await;
+        let mut connection = Connection::open(*address).await.expect("a server that listens");
         let path = format!("/api/v1/tasks?status=completed&limit={}", records.min(1000));
-        let (_, body) = connection.call(&get(&path)).await;
+        let (_, body) = connection.call(&get_request(&path)).await.expect("a server that answers");
         let page: serde_json::Value = serde_json::from_slice(body).expect("JSON");
         let tasks = page["tasks"].as_array().expect("a list").iter();
         tasks.map(|task| task["task_id"].as_str().expect("an id").to_owned()).collect()

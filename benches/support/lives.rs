@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::load::{Connection, post};
+use dats::workload::load::{Connection, post_request};
 
 /// The projects that tasks are spread over: `proj-0` and so on.
 pub(crate) const PROJECTS: u64 = 20;
@@ -13,12 +13,12 @@ const DESCRIPTION: &str = "Create a Python function that calculates fibonacci nu
 pub(crate) fn submission_request(number: u64) -> Vec<u8> {
     let project = number % PROJECTS;
     let body = format!("{{\"description\":\"{DESCRIPTION}\",\"project_id\":\"proj-{project}\"}}");
-    post("/api/v1/tasks", &body, "application/json")
+    post_request("/api/v1/tasks", &body, "application/json")
 }
 
 /// Asks, and holds the status of the answer against the expected one.
 pub(crate) async fn call(connection: &mut Connection, request: &[u8], status: u16) -> Value {
-    let (found, body) = connection.call(request).await;
+    let (found, body) = connection.call(request).await.expect("a server that answers");
     assert_eq!(found, status, "{}", String::from_utf8_lossy(body));
     serde_json::from_slice(body).unwrap_or_default()
 }
@@ -30,7 +30,7 @@ pub(crate) async fn submit_batch(connection: &mut Connection, count: u64) {
         json!({ "description": DESCRIPTION, "project_id": format!("proj-{project}"), "options": { "tier": "small" } })
     };
     let body = json!({ "tasks": (0..count).map(task).collect::<Vec<_>>() }).to_string();
-    call(connection, &post("/api/v1/tasks/batch", &body, "application/json"), 200).await;
+    call(connection, &post_request("/api/v1/tasks/batch", &body, "application/json"), 200).await;
 }
 
 /// Leases whatever waits and hands in an output for each, with a verdict where
@@ -39,7 +39,7 @@ pub(crate) async fn finish_all(connection: &mut Connection, is_judged: bool) -> 
     let mut finished = Vec::new();
     loop {
         let body = "{\"worker_id\":\"bench\",\"max\":100,\"lease_seconds\":60,\"wait_seconds\":0}";
-        let answer = call(connection, &post("/api/v1/queues/small/lease", body, "application/json"), 200).await;
+        let answer = call(connection, &post_request("/api/v1/queues/small/lease", body, "application/json"), 200).await;
         let leases = answer["leases"].as_array().cloned().unwrap_or_default();
         if leases.is_empty() {
             return finished;
@@ -56,7 +56,7 @@ pub(crate) async fn finish_all(connection: &mut Connection, is_judged: bool) -> 
 
 async fn send(connection: &mut Connection, events: impl Iterator<Item = Value>) {
     let body = events.collect::<Value>().to_string();
-    call(connection, &post("/api/v1/events", &body, "application/cloudevents-batch+json"), 200).await;
+    call(connection, &post_request("/api/v1/events", &body, "application/cloudevents-batch+json"), 200).await;
 }
 
 fn output(id: &str) -> Value {

@@ -1,82 +1,32 @@
-//! A load generator that keeps its pace, whatever the answers do: each request
-//! has a time at which it is due, and its latency counts from there. So a
-//! server that stalls is charged for everything that had to wait meanwhile.
+//! The open loop over raw connections.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use dats::clock::Stopwatch;
-use hdrhistogram::Histogram;
-use tokio::sync::mpsc;
-
-use super::load::{Connection, MakeRequest, Measured};
+use dats::workload::load::{Connection, Measured, Pace, run_open_loop};
+use indicatif::ProgressBar;
+use tokio_util::sync::CancellationToken;
 
 /// Connections that take turns.
-const CONNECTIONS: usize = 64;
-/// Requests that may wait for a connection: as many as come in a long stall.
-const WAITING: usize = 8192;
+pub(crate) const CONNECTIONS: u32 = 64;
 
-/// Sends `per_second` requests a second for `duration`, and waits for every
-/// answer.
-pub(crate) async fn paced(
+/// Opens the connections, sends requests at `pace`, and waits for every answer, which is
+/// expected to have the status 201.
+pub(crate) async fn run_at_pace(
     address: SocketAddr,
-    per_second: u32,
-    duration: Duration,
-    expected: u16,
-    make: MakeRequest,
+    pace: Pace,
+    make: impl Fn(u64) -> Vec<u8> + Clone + Send + 'static,
 ) -> Measured {
-    let started = Stopwatch::start();
-    let (mut senders, mut clients) = (Vec::new(), Vec::new());
-    for _ in 0..CONNECTIONS {
-        let (sender, due) = mpsc::channel(WAITING);
-        senders.push(sender);
-        clients.push(tokio::spawn(client(address, started, due, expected, make.clone())));
+    let mut connections = Vec::new();
+    for _ in 0..pace.connections {
+        connections.push(Connection::open(address).await.expect("a server that listens"));
     }
-    // A thread: the timers of the runtime know milliseconds only.
-    let pacer = std::thread::spawn(move || pace(&started, per_second, duration, &senders));
-    let mut latency = Histogram::new(3).expect("a histogram");
-    let mut unexpected = 0;
-    for client in clients {
-        let (of_client, wrong) = client.await.expect("a client that ended");
-        latency.add(of_client).expect("histograms of one kind");
-        unexpected += wrong;
-    }
-    pacer.join().expect("a pacer that ended");
-    #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a rate needs no more than 52 bits")]
-    let per_second = latency.len() as f64 / started.elapsed().as_secs_f64();
-    Measured { per_second, latency, unexpected }
-}
-
-fn pace(started: &Stopwatch, per_second: u32, duration: Duration, senders: &[mpsc::Sender<(u64, Duration)>]) {
-    let step = Duration::from_secs(1) / per_second;
-    // Connections are made first.
-    let mut due = Duration::from_millis(100) + started.elapsed();
-    let end = due + duration;
-    for (number, sender) in (0..).zip(senders.iter().cycle()) {
-        if due >= end {
-            return;
+    let ask = move |mut connection: Connection, number| {
+        let request = make(number);
+        async move {
+            let status = connection.call(&request).await.expect("a server that answers").0;
+            let result = if status == 201 { Ok(()) } else { Err(format!("request {number} was answered {status}")) };
+            (connection, result)
         }
-        std::thread::sleep(due.saturating_sub(started.elapsed()));
-        sender.try_send((number, due)).expect("a server that stalls for less than minutes");
-        due += step;
-    }
-}
-
-async fn client(
-    address: SocketAddr,
-    started: Stopwatch,
-    mut due: mpsc::Receiver<(u64, Duration)>,
-    expected: u16,
-    make: MakeRequest,
-) -> (Histogram<u64>, u64) {
-    let mut connection = Connection::open(address).await;
-    let mut latency = Histogram::new(3).expect("a histogram");
-    let mut unexpected = 0;
-    while let Some((number, at)) = due.recv().await {
-        let status = connection.call(&make(number)).await.0;
-        let micros = u64::try_from(started.elapsed().saturating_sub(at).as_micros()).unwrap_or(u64::MAX);
-        latency.record(micros.max(1)).expect("a latency within range");
-        unexpected += u64::from(status != expected);
-    }
-    (latency, unexpected)
+    };
+    run_open_loop(pace, connections, &ProgressBar::hidden(), &CancellationToken::new(), ask).await
 }

@@ -34,12 +34,6 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     from_now.ok_or_else(|| "expected a time such as 2026-01-09T18:00:00Z, or a duration from now such as 2h".to_owned())
 }
 
-/// A probability.
-pub(super) fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate));
-    rate.ok_or_else(|| "expected a number from 0 to 1".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,14 +45,6 @@ mod tests {
         }
         for text in ["", "m", "1w", "-1s", "1.5h", "99999999999999999d"] {
             assert!(duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn rates_are_probabilities() {
-        assert_eq!(rate("0.5"), Ok(0.5));
-        for text in ["-0.1", "1.1", "NaN", "x"] {
-            assert!(rate(text).is_err(), "{text}");
         }
     }
 

@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Session;
-use super::client::segment;
 use super::exit::Failure;
+use super::session::Session;
+use crate::client::segment;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -4,12 +4,12 @@ use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use serde_json::{Map, Value};
 
-use super::Session;
-use super::client::segment;
 use super::exit::Failure;
 use super::list::{Page, show_pages};
 use super::output::{Screen, shortened, text};
 use super::provenance::items;
+use super::session::Session;
+use crate::client::segment;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {

@@ -1,9 +1,8 @@
 //! `dats completions`: scripts for shells.
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::Cli;
 use super::exit::Failure;
 use super::output::line;
 
@@ -14,8 +13,8 @@ pub(super) struct Arguments {
     shell: Shell,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments, command: &mut Command) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "dats", &mut script);
+    clap_complete::generate(arguments.shell, command, "dats", &mut script);
     line(String::from_utf8_lossy(&script).trim_end())
 }

@@ -7,12 +7,12 @@ use comfy_table::Cell;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::Session;
 use super::args;
-use super::client::{Call, segment, with_query};
 use super::exit::Failure;
 use super::list::{Page, show_pages};
 use super::output::{Format, Screen, line, shortened, text};
+use super::session::Session;
+use crate::client::{Call, segment, with_query};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {

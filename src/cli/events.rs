@@ -3,12 +3,13 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::Session;
-use super::client::{Error, with_query};
 use super::exit::{Failure, warn};
-use super::follow::{Follower, PATIENCE};
+use super::follow::PATIENCE;
 use super::output::{Format, Screen, line, pairs};
 use super::progress::clock_time;
+use super::session::Session;
+use crate::client::{Error, with_query};
+use crate::client::{Follower, RECONNECT_PAUSE};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -46,7 +47,7 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     if arguments.follow {
         return follow(session, path).await;
     }
-    let call = super::client::Call::new(http::Method::GET, path).header(http::header::ACCEPT, "application/json");
+    let call = crate::client::Call::new(http::Method::GET, path).header(http::header::ACCEPT, "application/json");
     let answer = session.client.call(call).await?;
     session.screen.show(&answer, page)
 }
@@ -56,7 +57,7 @@ async fn follow(session: &Session, path: String) -> Result<(), Failure> {
     loop {
         // The end of one connection: the next call resumes.
         let Some(event) = follower.next().await? else {
-            tokio::time::sleep(super::follow::RECONNECT_PAUSE).await;
+            tokio::time::sleep(RECONNECT_PAUSE).await;
             continue;
         };
         if event.event == "reset" {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::client;
+use crate::client;
+use crate::workload;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -65,6 +66,16 @@ impl From<client::Error> for Failure {
                 "{error}\nis the server running? start it with `dats serve`, or name another with --url or DATS_URL"
             )),
             client::Error::Problem(_) | client::Error::Protocol(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<workload::Error> for Failure {
+    fn from(error: workload::Error) -> Self {
+        match error {
+            workload::Error::Client(error) => error.into(),
+            workload::Error::Usage(text) => Self::Usage(text),
+            workload::Error::Failed(text) => Self::Failed(text),
         }
     }
 }

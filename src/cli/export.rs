@@ -14,15 +14,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::Session;
-use super::client::Error;
 use super::events::event_name;
 use super::exit::{Failure, warn};
-use super::follow::{Follower, RECONNECT_PAUSE, is_passing};
 use super::local::Place;
-use super::ndjson::Lines;
 use super::output::{Format, Screen, line};
-use super::sse::SseEvent;
+use super::session::Session;
+use crate::client::Error;
+use crate::client::Lines;
+use crate::client::SseEvent;
+use crate::client::{Follower, RECONNECT_PAUSE};
 use crate::legacy::{FolderWriter, Line, Written};
 
 /// How long changes are gathered before they are written.
@@ -81,7 +81,7 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
 }
 
 async fn pass(session: &Session, folder: &Path) -> Result<Report, Failure> {
-    let lines = session.client.lines("/provenance/export").await?;
+    let lines = session.client.get_lines("/provenance/export").await?;
     written(&session.screen, folder, lines).await
 }
 
@@ -207,7 +207,7 @@ async fn next_event(follower: &mut Follower) -> Result<Option<SseEvent>, Failure
     match follower.next().await {
         Ok(Some(event)) => return Ok(Some(event)),
         Ok(None) => {}
-        Err(error) if is_passing(&error) => {}
+        Err(error) if error.is_transient() => {}
         Err(error) => return Err(error.into()),
     }
     sleep(RECONNECT_PAUSE).await;

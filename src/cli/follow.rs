@@ -4,81 +4,13 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::client::{Client, Error, EventStream, segment};
 use super::exit::Failure;
-use super::sse::SseEvent;
+use crate::client::{Client, Error, Follower, RECONNECT_PAUSE, segment};
 
-/// Pause before the stream is asked for again.
-pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How long a command for people bears a server that went away.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A stream that resumes where it broke.
-#[derive(Debug)]
-pub(super) struct Follower {
-    client: Client,
-    path: String,
-    last_id: Option<String>,
-    stream: Option<EventStream>,
-    /// Whether it was ever open: a server that was never there is reported
-    /// at once.
-    was_open: bool,
-    patience: Duration,
-}
-
-impl Follower {
-    pub(super) fn new(client: Client, path: impl Into<String>, last_id: Option<String>, patience: Duration) -> Self {
-        Self { client, path: path.into(), last_id, stream: None, was_open: false, patience }
-    }
-
-    /// The next event; `None` each time the server ended the stream, which
-    /// the call after that asks for again.
-    pub(super) async fn next(&mut self) -> Result<Option<SseEvent>, Error> {
-        let deadline = Instant::now() + self.patience;
-        loop {
-            let tried = match &mut self.stream {
-                Some(stream) => stream.next().await,
-                None => match self.open().await {
-                    Ok(()) => continue,
-                    Err(error) => Err(error),
-                },
-            };
-            match tried {
-                Ok(Some(event)) => {
-                    self.last_id.clone_from(&event.id);
-                    return Ok(Some(event));
-                }
-                Ok(None) => {
-                    self.stream = None;
-                    return Ok(None);
-                }
-                Err(error) if self.was_open && is_passing(&error) && Instant::now() < deadline => {
-                    self.stream = None;
-                    sleep(RECONNECT_PAUSE).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Asks for the stream, so that nothing that happens from now on is missed.
-    pub(super) async fn open(&mut self) -> Result<(), Error> {
-        self.stream = Some(self.client.stream(&self.path, self.last_id.as_deref()).await?);
-        self.was_open = true;
-        Ok(())
-    }
-}
-
-/// Whether trying again can help.
-pub(super) fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Unreachable { .. } => true,
-        Error::Problem(problem) => matches!(problem.status, 429 | 502..=504),
-        Error::Protocol(_) => false,
-    }
-}
 
 /// One step in a task's life, from its stream.
 #[derive(Debug)]
@@ -91,7 +23,7 @@ pub(super) struct Step {
 
 /// Follows a task to its end, handing each step to `on_step`, and gives the
 /// finished task as the server shows it.
-pub(super) async fn follow_task<F>(client: &Client, id: &str, mut on_step: F) -> Result<super::client::Answer, Failure>
+pub(super) async fn follow_task<F>(client: &Client, id: &str, mut on_step: F) -> Result<crate::client::Answer, Failure>
 where
     F: AsyncFnMut(Step) -> Result<(), Failure>,
 {

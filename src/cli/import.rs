@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::Session;
-use super::client::Error;
 use super::exit::Failure;
 use super::local::Place;
-use super::ndjson::Lines;
 use super::output::{Format, Screen, line};
+use super::session::Session;
+use crate::client::Error;
+use crate::client::Lines;
 use crate::json::{minify, quoted};
 use crate::legacy::{Bad, Folder, Found};
 
@@ -50,7 +50,7 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
         local.close().await?;
         report?
     } else {
-        let exchange = async |chunks| Ok(session.client.exchange("/provenance/import", chunks).await?);
+        let exchange = async |chunks| Ok(session.client.exchange_lines("/provenance/import", chunks).await?);
         import(folder, bar, exchange).await?
     };
     show(&session.screen, &report)?;

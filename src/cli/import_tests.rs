@@ -20,15 +20,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::Session;
-use super::client::Client;
 use super::exit::Failure;
 use super::export::{self, export};
-use super::fake_server::serve;
 use super::import::{Report, import};
 use super::local::Place;
-use super::ndjson::LineBody;
 use super::output::{Format, Screen};
+use super::session::Session;
+use crate::client::Client;
+use crate::client::LineBody;
+use crate::client::fake_server::serve;
 use crate::legacy::Folder;
 
 fn id(number: usize) -> String {
@@ -76,7 +76,7 @@ fn results(body: &str) -> String {
 
 async fn import_into(address: &str, folder: &Path) -> Result<Report, Failure> {
     let client = Client::new(address, None).unwrap();
-    let transport = async |chunks| Ok(client.exchange("/provenance/import", chunks).await?);
+    let transport = async |chunks| Ok(client.exchange_lines("/provenance/import", chunks).await?);
     import(Folder::open(folder).unwrap(), ProgressBar::hidden(), transport).await
 }
 
@@ -190,7 +190,7 @@ fn session(address: &str) -> Session {
 }
 
 async fn export_from(address: &str, folder: &Path) -> Result<export::Report, Failure> {
-    let lines = session(address).client.lines("/provenance/export").await?;
+    let lines = session(address).client.get_lines("/provenance/export").await?;
     export(folder, lines, &ProgressBar::hidden()).await
 }
 

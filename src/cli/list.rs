@@ -4,10 +4,10 @@ use clap::Args;
 use comfy_table::Cell;
 use serde_json::Value;
 
-use super::Session;
-use super::client::with_query;
 use super::exit::Failure;
 use super::output::{Format, Screen, line, shortened, status_cell, text};
+use super::session::Session;
+use crate::client::with_query;
 
 /// Rows a page of `--all` asks for: the most the server gives.
 const FULL_PAGE: u32 = 1000;

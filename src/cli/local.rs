@@ -7,10 +7,10 @@ use bytes::Bytes;
 use clap::Args;
 use tokio::sync::mpsc;
 
-use super::client::Error;
 use super::exit::Failure;
-use super::ndjson::{Lines, cut};
 use super::serve::{self, start_failure};
+use crate::client::Error;
+use crate::client::{Lines, split_lines};
 use crate::config::Config;
 use crate::engine::{Engine, WriterThread};
 use crate::{service, transfer};
@@ -101,5 +101,5 @@ fn lines<T: Send + 'static>(
             }
         }
     });
-    cut(checked)
+    split_lines(checked)
 }

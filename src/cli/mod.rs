@@ -11,9 +11,6 @@ mod backup;
 mod bench;
 mod cancel;
 mod checkpoint;
-mod client;
-#[cfg(test)]
-mod client_tests;
 mod completions;
 mod config;
 mod dead_letters;
@@ -21,15 +18,12 @@ mod demo;
 mod events;
 mod exit;
 mod export;
-#[cfg(test)]
-mod fake_server;
 mod follow;
 mod import;
 #[cfg(test)]
 mod import_tests;
 mod list;
 mod local;
-mod ndjson;
 mod openapi;
 mod output;
 mod progress;
@@ -41,9 +35,9 @@ mod rerun;
 mod restore;
 mod rollback;
 mod serve;
+mod session;
 mod signals;
 mod simulate;
-mod sse;
 mod status;
 mod submit;
 mod taint;
@@ -53,12 +47,13 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::client::Client;
 use crate::config::Secret;
-use client::Client;
 use exit::Failure;
 use output::{Output, Screen};
+use session::Session;
 
 /// Where commands look for a server that is not named.
 const USUAL_URL: &str = "http://127.0.0.1:8000";
@@ -180,12 +175,6 @@ enum Remote {
     Simulate(simulate::Action),
 }
 
-/// What a command that talks to a server needs.
-struct Session {
-    client: Client,
-    screen: Screen,
-}
-
 fn execute(cli: Cli) -> Result<(), Failure> {
     let screen = Screen::of_stdout(cli.global.output.format());
     let command = if cli.global.output == Output::Dot { drawn(cli.command)? } else { cli.command };
@@ -193,7 +182,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Remote(command) => {
             let url = cli.global.url.as_deref().unwrap_or(USUAL_URL);
-            let client = Client::new(url, cli.global.api_key());
+            let client = Client::new(url, cli.global.api_key().map(Secret::expose));
             let session = Session { client: client.map_err(Failure::Usage)?, screen };
             signals::block_on(talk(&session, *command))
         }
@@ -206,7 +195,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Bench(arguments) => bench::run(&arguments, cli.global.url.as_deref(), cli.global.api_key(), &screen),
         Command::Openapi => openapi::run(),
         Command::Asyncapi => asyncapi::run(),
-        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, &mut Cli::command()),
     }
 }
 
@@ -249,7 +238,6 @@ async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn definition_is_consistent() {

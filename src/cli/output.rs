@@ -8,12 +8,10 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::client::Answer;
 use super::exit::Failure;
+use crate::client::Answer;
 use crate::clock::Clock;
-
-/// Longest description in a table, in characters.
-const DESCRIPTION_WIDTH: usize = 48;
+pub(super) use crate::workload::simulate::worker::shortened;
 
 /// Form of the output, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -223,17 +221,6 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// The first words of a description, in one line.
-pub(super) fn shortened(description: &str) -> String {
-    let words: Vec<&str> = description.split_whitespace().collect();
-    let flat = words.join(" ");
-    if flat.chars().count() <= DESCRIPTION_WIDTH {
-        return flat;
-    }
-    let cut: String = flat.chars().take(DESCRIPTION_WIDTH - 1).collect();
-    format!("{}…", cut.trim_end())
-}
-
 /// `3m ago` or, for the future, `in 2h`; the text itself where it is no time.
 fn age(now: Timestamp, then: &str) -> String {
     let Ok(then) = then.parse::<Timestamp>() else {
@@ -298,11 +285,5 @@ mod tests {
     fn details_leave_out_what_is_unknown() {
         let object = json!({"b": null, "tiers": ["x", "y"], "id": "1", "list": [], "n": 0});
         assert_eq!(screen(false).details(&object, &["id"]), "id     1\ntiers  x, y\nn      0");
-    }
-
-    #[test]
-    fn descriptions_fit_a_line() {
-        assert_eq!(shortened("two\n words"), "two words");
-        assert_eq!(shortened(&"word ".repeat(20)).chars().count(), DESCRIPTION_WIDTH);
     }
 }

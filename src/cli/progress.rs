@@ -6,11 +6,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::Session;
-use super::client::{Answer, segment};
 use super::exit::{Failure, warn};
 use super::follow::{Step, follow_task};
 use super::output::{Format, Screen, line, pairs};
+use super::session::Session;
+use crate::client::{Answer, segment};
 
 /// Prints every step of a task on stdout until its end.
 pub(super) async fn print_steps(session: &Session, id: &str) -> Result<Answer, Failure> {

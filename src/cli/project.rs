@@ -5,11 +5,12 @@ use comfy_table::Cell;
 use http::Method;
 use serde_json::{Map, Value};
 
-use super::client::{Call, segment};
+use super::args;
 use super::exit::Failure;
 use super::list::{Page, show_pages};
 use super::output::{Format, Screen, line, shortened, text};
-use super::{Session, args};
+use super::session::Session;
+use crate::client::{Call, segment};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {

@@ -4,11 +4,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Cell, Color};
 use serde_json::Value;
 
-use super::Session;
-use super::client::{segment, with_query};
 use super::exit::Failure;
 use super::list::{Page, show_pages};
 use super::output::{Screen, line, text};
+use super::session::Session;
+use crate::client::{segment, with_query};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {

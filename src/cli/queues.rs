@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use serde_json::{Value, json};
 
-use super::Session;
-use super::client::segment;
 use super::exit::Failure;
 use super::output::{Screen, text};
+use super::session::Session;
+use crate::client::segment;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

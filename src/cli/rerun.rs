@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::Session;
-use super::client::segment;
 use super::exit::Failure;
+use super::session::Session;
 use super::submit::announce;
+use crate::client::segment;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::Session;
-use super::client::segment;
 use super::exit::Failure;
 use super::follow::outcome;
 use super::progress::{task_details, wait};
+use super::session::Session;
 use super::tree::tree_table;
+use crate::client::segment;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -8,12 +8,13 @@ use http::{HeaderName, Method};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::client::{Answer, Call};
+use super::args;
 use super::exit::Failure;
 use super::follow::outcome;
 use super::output::{Format, line};
 use super::progress::{print_steps, task_details, wait};
-use super::{Session, args};
+use super::session::Session;
+use crate::client::{Answer, Call};
 
 /// Most text read from stdin; the server takes 64 KiB of description.
 const MAX_STDIN_BYTES: u64 = 1 << 20;

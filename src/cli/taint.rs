@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Session;
-use super::client::segment;
 use super::exit::Failure;
 use super::output::{Screen, text};
 use super::provenance::{change_table, items, list_line};
+use super::session::Session;
+use crate::client::segment;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

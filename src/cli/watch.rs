@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::Session;
 use super::exit::Failure;
 use super::follow::outcome;
 use super::progress::print_steps;
+use super::session::Session;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -1,8 +1,10 @@
-//! Synthetic work, generated from a seed: numbers, texts of every size, and the plan of
-//! a day. `dats bench`, the benches and the tests take their work from here.
+//! Synthetic work: stand-ins for the services around this one, the demo's story, the load
+//! generator, the success criteria, and a day of work with a ledger outside of the service.
+//! The command line, the benches and the tests take their work from here.
 //!
-//! Everything in this module is pure: the same seed gives the same work, on every
-//! machine and in every version.
+//! Everything here talks to a server through its public HTTP interface (and, for the
+//! workers of a day, the broker) alone. Numbers, texts and the plan of a day depend on
+//! their seed alone, on every machine and in every version.
 //!
 //! ```
 //! use dats::workload::Random;
@@ -12,8 +14,20 @@
 //! assert_eq!(random.text(size).len(), size);
 //! ```
 
-mod day;
+mod console;
+pub mod criteria;
+pub mod day;
+pub mod demo;
+mod error;
+mod event;
+pub mod load;
 mod random;
+mod server;
+pub mod simulate;
+mod target;
 
-pub use day::{Day, Hour, Project, TIER_WITHOUT_WORKERS, TIERS, Task, Worker};
-pub use random::Random;
+pub use console::Console;
+pub use error::Error;
+pub use random::{Random, mixed};
+pub use server::{PrivateServer, Program, TemporaryDirectory};
+pub use target::Target;

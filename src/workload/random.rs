@@ -1,5 +1,5 @@
-//! Numbers and texts that are the same for the same seed, for ever: a seed that failed
-//! once must fail again, whatever the next version of a library does.
+//! Random numbers and texts. They are generated here and not by a library, because a seed
+//! that has shown a failure must show it again in every later version.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ const ALPHABET: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 pub struct Random(u64);
 
 impl Random {
-    /// A generator that begins at `seed`.
+    /// Creates a generator from a seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number of the sequence.
+    /// Returns the next number of the sequence.
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -26,7 +26,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`; zero where `end` is zero.
+    /// Returns a number below `end`; zero if `end` is zero.
     pub const fn below(&mut self, end: u64) -> u64 {
         match self.next().checked_rem(end) {
             Some(number) => number,
@@ -34,56 +34,59 @@ impl Random {
         }
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub const fn between(&mut self, low: u64, high: u64) -> u64 {
         low.saturating_add(self.below(high.saturating_sub(low).saturating_add(1)))
     }
 
-    /// True `percent` times out of a hundred.
+    /// Returns true with a probability of `percent` in a hundred.
     pub const fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// An index into something of length `len`; zero where that is empty.
+    /// Returns an index below `len`; zero if `len` is zero.
     pub fn index(&mut self, len: usize) -> usize {
         let end = u64::try_from(len).unwrap_or(u64::MAX);
         usize::try_from(self.below(end)).unwrap_or_default()
     }
 
-    /// One of several; `None` of none.
+    /// Returns one of the values; `None` if there are none.
     pub fn choose<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         let index = self.index(from.len());
         from.get(index)
     }
 
-    /// One of several, which are not none: an empty slice panics.
+    /// Returns one of the values.
+    ///
+    /// # Panics
+    /// If the slice is empty.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.index(from.len())]
     }
 
-    /// A time from zero to `most`, in whole milliseconds.
+    /// Returns a time from zero to `most`, in whole milliseconds.
     pub fn time(&mut self, most: Duration) -> Duration {
         let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.between(0, most))
     }
 
-    /// A size from `low` to `high` whose order of magnitude is evenly spread: as many
-    /// between 100 and 1000 as between 10 000 and 100 000.
+    /// Returns a size from `low` to `high` whose order of magnitude is evenly distributed:
+    /// sizes between 100 and 1000 are as frequent as between 10 000 and 100 000.
     pub fn size(&mut self, low: usize, high: usize) -> usize {
         let (low, high) = (low.max(1), high.max(low).max(1));
         let doublings = (high / low).checked_ilog2().unwrap_or(0);
-        let base = low.saturating_mul(1_usize.checked_shl(self.doubling(doublings)).unwrap_or(1));
+        let base = low.saturating_mul(1_usize.checked_shl(self.doublings(doublings)).unwrap_or(1));
         let size = base.saturating_add(self.index(base));
         size.clamp(low, high)
     }
 
-    /// A number of doublings from zero to `most`.
-    fn doubling(&mut self, most: u32) -> u32 {
+    /// Returns a number of doublings from zero to `most`.
+    fn doublings(&mut self, most: u32) -> u32 {
         u32::try_from(self.between(0, u64::from(most))).unwrap_or_default()
     }
 
-    /// Printable text of exactly `bytes` bytes that hardly compresses, and that no other
-    /// call gives.
+    /// Returns printable text of exactly `bytes` bytes that hardly compresses and differs
+    /// from call to call.
     pub fn text(&mut self, bytes: usize) -> String {
         let mut text = String::with_capacity(bytes.saturating_add(10));
         while text.len() < bytes {
@@ -98,8 +101,8 @@ impl Random {
         text
     }
 
-    /// `rounds` numbers below `kinds`: first each of them once, in an order that the
-    /// seed decides, then any. At least as many as there are kinds.
+    /// Returns `rounds` numbers below `kinds`, at least one of each: first each number once,
+    /// in random order, then random ones.
     pub fn schedule(&mut self, kinds: u64, rounds: u64) -> Vec<u64> {
         let mut schedule: Vec<u64> = (0..kinds).collect();
         for at in (1..schedule.len()).rev() {
@@ -109,11 +112,21 @@ impl Random {
         schedule
     }
 
-    /// Another generator, for a part of the work.
+    /// Returns another generator, for a part of the work.
     #[must_use]
     pub const fn fork(&mut self) -> Self {
         Self(self.next())
     }
+}
+
+/// Returns a number that looks random and is the same for the same input (the output
+/// function of `SplitMix64`).
+#[must_use]
+pub const fn mixed(number: u64) -> u64 {
+    let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -133,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_spread_over_all_magnitudes_and_stay_within_their_limits() {
+    fn sizes_cover_all_magnitudes_within_their_limits() {
         let mut random = Random::new(1);
         let sizes: Vec<usize> = (0..10_000).map(|_| random.size(100, 900_000)).collect();
         assert!(sizes.iter().all(|size| (100..=900_000).contains(size)));

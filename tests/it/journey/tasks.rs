@@ -26,8 +26,8 @@ fn a_demo_tells_its_story_and_ends() {
         "code-general on tier coding, by the agent",
         "attempt 2 on tier large",
         "from RAG     Notes of project demo",
-        "made before  architecture.md",
-        "primes: estimated at its submission to be done within",
+        "artifacts    architecture.md",
+        "primes: estimated on submission to be done within",
     ] {
         assert!(ran.stdout.contains(told), "{told} in\n{}", ran.stdout);
     }
