@@ -177,16 +177,13 @@ fn examples(block: &str) -> Result<Vec<Example>, String> {
 /// Whether a command goes on in the next line: a quote is open, or the line ends with `\`.
 fn is_incomplete(command: &str) -> bool {
     let mut quote = None;
-    let mut chars = command.trim_end_matches('\n').chars().peekable();
+    let mut chars = command.trim_end_matches('\n').chars();
     while let Some(char) = chars.next() {
         match (char, quote) {
-            ('\\', None | Some('"')) => {
-                if chars.next().is_none() {
-                    return true;
-                }
-            }
+            ('\\', None | Some('"')) if chars.next().is_none() => return true,
+            ('\\', None | Some('"')) => {}
             ('\'' | '"', None) => quote = Some(char),
-            ('#', None) if quote.is_none() && command.contains(" #") => break,
+            ('#', None) if command.contains(" #") => break,
             (_, Some(open)) if char == open => quote = None,
             _ => {}
         }

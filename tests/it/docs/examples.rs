@@ -9,7 +9,7 @@ use super::root;
 use crate::support::process::Setup;
 
 /// Longest time that the client may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A Python program of `examples/`, killed when dropped.
 struct Program(Child);

@@ -56,12 +56,11 @@ impl Ids {
             pattern.push_str(&regex::escape(&shown[end..whole.start()]));
             end = whole.end();
             if token.name("id").is_some() {
-                match self.0.get(whole.as_str()) {
-                    Some(actual) => pattern.push_str(&regex::escape(actual)),
-                    None => {
-                        write!(pattern, "({UUID})").unwrap();
-                        new.push(whole.as_str().to_owned());
-                    }
+                if let Some(actual) = self.0.get(whole.as_str()) {
+                    pattern.push_str(&regex::escape(actual));
+                } else {
+                    write!(pattern, "({UUID})").unwrap();
+                    new.push(whole.as_str().to_owned());
                 }
             } else if token.name("hex").is_some() {
                 pattern.push_str("[0-9a-f]{32}");
