@@ -1,7 +1,7 @@
-//! How long is a commit, by the number of submissions in it, and what does
-//! the disk alone need for a durable write of as many bytes?
+//! Time of a commit by the number of its submissions, beside the time that the disk needs
+//! for a durable write of as many bytes.
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Bytes of one submission's rows.
+/// Bytes of the rows of one submission.
 const ROW_BYTES: usize = 600;
 
 fn commit_submissions(store: &Store, count: u64, seq: &mut Seq) {

@@ -1,10 +1,9 @@
-//! How long does the only task of a project wait beside a project with
-//! 100 000 waiting tasks? From its submission until a worker has it, with
-//! workers that are always busy; and from its submission until it is routed,
-//! with an Agent that is always busy. The limit is the same beside a project
-//! with as many waiting tasks as there are workers.
+//! Waiting time of the only task of a project beside a project with 100 000 waiting tasks:
+//! from its submission until a worker leases it, with workers that are always busy, and
+//! until it is routed, with an Agent that is always busy. The limit is the waiting time
+//! beside a project with as many waiting tasks as there are workers.
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::sync::Arc;
@@ -26,7 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const MANY: u64 = 100_000;
 const WORKERS: usize = 8;
-/// Lone tasks, one after the other.
+/// Number of lone tasks, submitted one after another.
 const LONE: usize = 200;
 const ANSWER: &str = r#"{"mode":"modify","domain":"code-general","needs_decomposition":false,
 "estimated_complexity":"small","qa_profile":"none","recommended_tier":"small","estimated_tokens":900,"confidence":0.8}"#;
@@ -34,7 +33,7 @@ const ANSWER: &str = r#"{"mode":"modify","domain":"code-general","needs_decompos
 async fn fill(engine: &Engine, count: u64) {
     for chunk in 0..count.div_ceil(1000) {
         let size = (count - chunk * 1000).min(1000);
-        let submissions = (0..size).map(|_| submission("one of many", "crowd"));
+        let submissions = (0..size).map(|_| submission("one of many", "others"));
         engine.submit(submissions.collect(), None).await.expect("room");
     }
 }
@@ -50,13 +49,13 @@ fn phase(engine: &Engine, task: TaskId) -> String {
     body["phase"].as_str().expect("a phase").to_owned()
 }
 
-/// The waits of lone tasks, each submitted when the one before has left the
-/// phases in `waiting`. The crowd is kept at its size.
-async fn waits(engine: &Engine, crowd: u64, waiting: &[&str]) -> Vec<Duration> {
+/// Measures the waiting times of lone tasks. Each is submitted when the one before has left
+/// the phases in `waiting`. The number of other tasks is kept constant.
+async fn waits(engine: &Engine, others: u64, waiting: &[&str]) -> Vec<Duration> {
     let mut waits = Vec::new();
     for _ in 0..LONE {
         let open = engine.figures().counters.open();
-        fill(engine, crowd.saturating_sub(open)).await;
+        fill(engine, others.saturating_sub(open)).await;
         let started = Stopwatch::start();
         let task = submit_lone(engine).await;
         while waiting.contains(&phase(engine, task).as_str()) {
@@ -68,11 +67,11 @@ async fn waits(engine: &Engine, crowd: u64, waiting: &[&str]) -> Vec<Duration> {
     waits
 }
 
-/// Beside `crowd` tasks that wait for slots and workers.
-async fn for_workers(crowd: u64) -> Vec<Duration> {
+/// Measures the wait for a worker beside this number of waiting tasks.
+async fn wait_for_workers(others: u64) -> Vec<Duration> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let (engine, writer) = support::engine::start_limited(&dir.path().join("data"), false);
-    fill(&engine, crowd).await;
+    fill(&engine, others).await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
@@ -83,7 +82,7 @@ async fn for_workers(crowd: u64) -> Vec<Duration> {
             }
         });
     }
-    let waits = waits(&engine, crowd, &["queued"]).await;
+    let waits = waits(&engine, others, &["queued"]).await;
     stop.store(true, Ordering::Relaxed);
     workers.abort_all();
     while workers.join_next().await.is_some() {}
@@ -92,11 +91,11 @@ async fn for_workers(crowd: u64) -> Vec<Duration> {
     waits
 }
 
-/// Beside `crowd` tasks that wait for an Agent that answers at once.
-async fn for_the_agent(crowd: u64) -> Vec<Duration> {
+/// Measures the wait for an Agent that answers at once, beside this number of waiting tasks.
+async fn wait_for_agent(others: u64) -> Vec<Duration> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let (engine, writer) = support::engine::start_limited(&dir.path().join("data"), true);
-    fill(&engine, crowd).await;
+    fill(&engine, others).await;
     let address = format!("http://{}/api/v1", bare_hyper(Bytes::from_static(ANSWER.as_bytes())));
     let agent = Service::agent(address.parse().expect("an address"));
     let settings = Settings { agent: Some(agent), ..Settings::new(vec![Tier::new("small").expect("a tier")]) };
@@ -104,7 +103,7 @@ async fn for_the_agent(crowd: u64) -> Vec<Duration> {
     let services = Arc::new(Services::new(&settings, &clock).expect("no encryption"));
     let stop = CancellationToken::new();
     let driver = tokio::spawn(Driver::new(engine.clone(), services, &settings, clock).run(stop.clone()));
-    let waits = waits(&engine, crowd, &["analyzing"]).await;
+    let waits = waits(&engine, others, &["analyzing"]).await;
     stop.cancel();
     driver.await.expect("a driver that ended");
     drop(engine);
@@ -114,7 +113,7 @@ async fn for_the_agent(crowd: u64) -> Vec<Duration> {
 
 fn print(what: &str, few: &[Duration], many: &[Duration]) {
     let at = |waits: &[Duration], percent: usize| waits[(waits.len() - 1) * percent / 100];
-    println!("\n{what}: waits of {LONE} lone tasks");
+    println!("\n{what}: waiting times of {LONE} lone tasks");
     for (name, waits) in [("beside few", few), ("beside 100000", many)] {
         println!("  {name:<14} p50 {:?}, p95 {:?}, worst {:?}", at(waits, 50), at(waits, 95), at(waits, 100));
     }
@@ -124,8 +123,8 @@ fn print(what: &str, few: &[Duration], many: &[Duration]) {
 fn main() {
     let runtime = Runtime::new().expect("a runtime");
     let few = u64::try_from(WORKERS).expect("a count");
-    let workers = (runtime.block_on(for_workers(few)), runtime.block_on(for_workers(MANY)));
-    print("until a worker has it", &workers.0, &workers.1);
-    let agent = (runtime.block_on(for_the_agent(few)), runtime.block_on(for_the_agent(MANY)));
+    let workers = (runtime.block_on(wait_for_workers(few)), runtime.block_on(wait_for_workers(MANY)));
+    print("until a worker leases it", &workers.0, &workers.1);
+    let agent = (runtime.block_on(wait_for_agent(few)), runtime.block_on(wait_for_agent(MANY)));
     print("until it is routed", &agent.0, &agent.1);
 }

@@ -1,10 +1,9 @@
-//! How far are the walks of the provenance graph from a plain breadth-first
-//! walk over compact arrays, and what do its steps cost?
+//! Walks of the provenance graph compared with a plain breadth-first walk over compact
+//! arrays, and the cost of its steps.
 //!
-//! Two shapes: records with three inputs each, from anywhere among those
-//! before them, so that nothing lies near in memory; and one chain. The limit
-//! is a breadth-first walk over one array of offsets and one of targets, with
-//! a bit set, that remembers nothing but the order.
+//! Two shapes: records with three inputs each, chosen evenly among all earlier records, so
+//! that neighbours are far apart in memory; and one chain. The limit is a breadth-first
+//! walk over an array of offsets and one of targets, with a bit set.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use uuid::Uuid;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Numbers that are the same in every run.
+/// Returns a number that looks random and is the same in every run.
 fn mixed(number: u64) -> u64 {
     let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -39,7 +38,7 @@ fn record_id(number: u64) -> RecordId {
     RecordId::new(uuid(2, number))
 }
 
-/// What a record uses, by number.
+/// Returns the numbers of the records that a record uses.
 type Shape = fn(u64) -> Vec<u64>;
 
 fn from_anywhere(number: u64) -> Vec<u64> {
@@ -73,7 +72,7 @@ fn rows(count: u64, shape: Shape) -> Vec<Restored> {
     (0..count).map(row).collect()
 }
 
-/// The dependents of each record, one after another.
+/// The dependents of all records in one array.
 struct Arrays {
     starts: Vec<u32>,
     targets: Vec<u32>,
@@ -116,7 +115,7 @@ fn index(graph: &Graph, node: Node) -> u32 {
     u32::try_from(petgraph::visit::NodeIndexable::to_index(graph, node)).expect("an index")
 }
 
-/// The median time of some runs.
+/// Returns the median time of several runs.
 fn median<T>(runs: usize, mut run: impl FnMut() -> T) -> Duration {
     let mut times: Vec<Duration> = Vec::new();
     for _ in 0..runs {
@@ -132,7 +131,7 @@ fn millis(duration: Duration) -> String {
     format!("{:.3} ms", duration.as_secs_f64() * 1000.0)
 }
 
-/// In turn, so that both meet the same weather; what counts is the ratio.
+/// Runs both in turn, so that both run under the same conditions, and prints the ratio.
 fn compare(name: &str, graph: &Graph) {
     let arrays = Arrays::of(graph);
     let root = graph.find(record_id(0)).expect("the root");
@@ -154,8 +153,8 @@ fn compare(name: &str, graph: &Graph) {
     );
 }
 
-/// Inserts records as the writer does: after each group a version is
-/// published, and a reader holds it until the next.
+/// Inserts records as the writer does: after each group a version is published, and a reader
+/// holds it until the next one.
 fn append(name: &str, graph: &Graph, count: u64, shape: Shape) {
     let (project, mut graph) = (ProjectId::new("proj-123").expect("a project"), graph.clone());
     let mut published = graph.clone();
@@ -198,7 +197,7 @@ fn built(name: &str, count: u64, shape: Shape) -> Graph {
     graph
 }
 
-fn questions(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, graph: &Graph, count: u64) {
+fn queries(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, graph: &Graph, count: u64) {
     let [first, middle, last] = [0, count / 2, count - 1].map(|it| graph.find(record_id(it)).expect("a record"));
     group.bench_function(BenchmarkId::new("dependents", name), |bencher| {
         bencher.iter(|| graph.dependents(&[first], None).len());
@@ -252,7 +251,7 @@ fn lineage(criterion: &mut Criterion) {
         let graph = built(name, count, shape);
         compare(name, &graph);
         append(name, &graph, count, shape);
-        questions(&mut group, name, &graph, count);
+        queries(&mut group, name, &graph, count);
         steps(&mut group, name, &graph);
     }
     group.finish();

@@ -1,14 +1,12 @@
-//! How long do questions about provenance take over HTTP, and what do they
-//! cost everybody else? Stores of a hundred thousand and of a million records,
-//! each made out of about three from anywhere before it; the real server; one
-//! connection that asks again as soon as it has its answer.
+//! Latency of provenance queries over HTTP, and their effect on other requests. Stores of a
+//! hundred thousand and of a million records, each with about three inputs, chosen evenly
+//! among all earlier records; the real server; one connection in a closed loop.
 //!
-//! `DATS_BENCH_RECORDS` (100000,1000000), `DATS_BENCH_ROUNDS` (30: times each
-//! question is asked), `DATS_BENCH_SECONDS` (20: for each side of the
-//! comparisons), `DATS_BENCH_DATA` (a directory where prepared stores are kept
-//! and found again).
+//! `DATS_BENCH_RECORDS` (100000,1000000), `DATS_BENCH_ROUNDS` (30: how often each query is
+//! sent), `DATS_BENCH_SECONDS` (20: for each side of the comparisons), `DATS_BENCH_DATA` (a
+//! directory in which prepared stores are kept for the next run).
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::fs::File;
@@ -36,9 +34,9 @@ use tokio::runtime::Runtime;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const JSON: &str = "application/json";
-/// The longest that an answer about a hundred thousand records may take.
+/// Longest time for an answer about a hundred thousand records.
 const LIMIT: Duration = Duration::from_secs(1);
-/// Bytes that a changed flag takes in the audit trail, about.
+/// Approximate bytes of a changed flag in the audit trail.
 const CHANGE_BYTES: usize = 6;
 
 fn main() {
@@ -55,7 +53,7 @@ fn main() {
         println!("\n{records} records, {} inputs; ready after {:.1?}", prepared.inputs, service.started_in);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let client = Client { runtime, address: service.address, rounds: setting("DATS_BENCH_ROUNDS", 30) };
-        client.questions(records);
+        client.queries(records);
         client.cascades(&prepared, dir.path());
         if prepared.is_first() {
             beside_walks(&service, records);
@@ -65,7 +63,7 @@ fn main() {
     }
 }
 
-/// What a store holds.
+/// A prepared store.
 struct Prepared {
     graph: Arc<Graph>,
     root: Node,
@@ -73,13 +71,13 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// Whether it has the size that the comparisons are made with.
+    /// Returns whether the store has the size of the comparisons.
     fn is_first(&self) -> bool {
         self.graph.len() <= 100_000
     }
 }
 
-/// Lets so many tasks live their lives, unless a run before has.
+/// Fills a store with the records of completed tasks, unless an earlier run has.
 fn prepare(data: &Path, records: u64) -> Prepared {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -91,7 +89,7 @@ fn prepare(data: &Path, records: u64) -> Prepared {
         println!("{records} records made in {:.0?}", started.elapsed());
     }
     let graph = engine.graph();
-    assert_eq!(u64::from(graph.len()), records, "{} was prepared otherwise", data.display());
+    assert_eq!(u64::from(graph.len()), records, "{} has another number of records", data.display());
     let first = Subject::Artifact(ArtifactId::new(&linked::artifact(0)).expect("an artifact"));
     let root = Engine::resolve(&graph, &first).expect("the first record");
     drop(engine);
@@ -99,11 +97,11 @@ fn prepare(data: &Path, records: u64) -> Prepared {
     Prepared { inputs: graph.edge_count(), graph, root }
 }
 
-/// Latencies of one question.
-struct Asked(Vec<Duration>);
+/// Latencies of one query.
+struct QueryTimes(Vec<Duration>);
 
-impl Asked {
-    /// The answer that so many of a hundred were not slower than.
+impl QueryTimes {
+    /// Returns the latency within which `percent` of the answers arrived.
     fn at(&self, percent: usize) -> Duration {
         self.0[(self.0.len() * percent / 100).min(self.0.len() - 1)]
     }
@@ -123,11 +121,11 @@ struct Client {
 }
 
 impl Client {
-    /// Asks something several times, after once to warm up.
+    /// Sends a query several times, after one to warm up.
     fn ask(&self, name: &str, rounds: u64, request: impl Fn(u64) -> Vec<u8>) {
         self.runtime.block_on(async {
             let mut connection = Connection::open(self.address).await.expect("a server that listens");
-            let mut asked = Asked(Vec::new());
+            let mut asked = QueryTimes(Vec::new());
             for round in 0..=rounds {
                 let request = request(round);
                 let started = Stopwatch::start();
@@ -144,8 +142,8 @@ impl Client {
         self.ask(name, self.rounds, |round| get_request(&format!("/api/v1/{}", path(round))));
     }
 
-    /// Questions that change nothing.
-    fn questions(&self, records: u64) {
+    /// Measures the queries that change nothing.
+    fn queries(&self, records: u64) {
         let any = |round| linked::artifact(mixed(round) % records);
         let (first, last) = (linked::artifact(0), linked::artifact(records - 1));
         self.get("record", |round| format!("provenance/{}", any(round)));
@@ -157,24 +155,24 @@ impl Client {
         self.get("shortest path, first to last", |_| format!("provenance/path?from={first}&to={last}"));
         for format in ["dot", "prov"] {
             self.get(&format!("export, {format}, depth 2"), |round| {
-                // Above and below it, but not more than a document holds.
+                // A record with others above and below it, but not more than a document holds.
                 let middle = linked::artifact(records / 2 + mixed(round) % 1000);
                 format!("provenance/{middle}/export?format={format}&depth=2")
             });
         }
         self.get("list, newest", |_| "provenance".to_owned());
         self.get("list, project and status", |_| "provenance?project_id=proj-3&status=passed&limit=1000".to_owned());
-        self.get("list, a model that nothing was made by", |_| "provenance?model=none".to_owned());
+        self.get("list, a model without records", |_| "provenance?model=none".to_owned());
         self.get("list, tainted (none)", |_| "provenance?tainted=true".to_owned());
         self.get("consistency of a project", |_| "projects/proj-3/consistency".to_owned());
         self.all_pages(&first, records);
     }
 
-    /// The walk and all pages of it, a thousand entries each.
+    /// Measures a walk over all pages, with a thousand entries each.
     fn all_pages(&self, first: &str, records: u64) {
         let rounds = if records > 100_000 { 3 } else { 10 };
         let path = format!("/api/v1/provenance/{first}/dependents?limit=1000");
-        let (mut whole, mut single, mut found) = (Asked(Vec::new()), Asked(Vec::new()), 0);
+        let (mut whole, mut single, mut found) = (QueryTimes(Vec::new()), QueryTimes(Vec::new()), 0);
         self.runtime.block_on(async {
             let mut connection = Connection::open(self.address).await.expect("a server that listens");
             for _ in 0..rounds {
@@ -199,7 +197,7 @@ impl Client {
         single.print("  each page of a thousand");
     }
 
-    /// One that is not measured.
+    /// Sends a request that is not measured.
     fn call(&self, request: &[u8]) -> Value {
         self.runtime.block_on(async {
             let mut connection = Connection::open(self.address).await.expect("a server that listens");
@@ -209,22 +207,23 @@ impl Client {
         })
     }
 
-    /// Taints of the first record, which nearly all depend on, and clears.
+    /// Measures taints and clears of the first record, on which nearly all others depend.
     fn cascades(&self, prepared: &Prepared, dir: &Path) {
         let last = linked::artifact(u64::from(prepared.graph.len()) - 1);
-        let dry = say("taint", &json!({"reason": "a bench", "dry_run": true}));
+        let dry = flag_request("taint", &json!({"reason": "a bench", "dry_run": true}));
         self.ask("taint of the first, dry run", self.rounds, |_| dry.clone());
-        let (mut taints, mut clears, mut bare) = (Asked(Vec::new()), Asked(Vec::new()), Asked(Vec::new()));
+        let (mut taints, mut clears, mut bare) =
+            (QueryTimes(Vec::new()), QueryTimes(Vec::new()), QueryTimes(Vec::new()));
         let mut suspects = 0;
         let arrays = Arrays::new(&prepared.graph);
-        let mut target = Asked(Vec::new());
+        let mut target = QueryTimes(Vec::new());
         for _ in 0..self.rounds.min(10) {
             let started = Stopwatch::start();
-            let answer = self.call(&say("taint", &json!({"reason": "a bench"})));
+            let answer = self.call(&flag_request("taint", &json!({"reason": "a bench"})));
             taints.0.push(started.elapsed());
             suspects = usize::try_from(answer["counts"]["suspect"].as_u64().expect("a count")).expect("a count");
             let started = Stopwatch::start();
-            self.call(&say("clear", &json!({"reason": "a bench"})));
+            self.call(&flag_request("clear", &json!({"reason": "a bench"})));
             clears.0.push(started.elapsed());
             let started = Stopwatch::start();
             let reached = arrays.walk(prepared.root);
@@ -238,15 +237,15 @@ impl Client {
         clears.print("clear of it");
         bare.print("limit: a bare walk and one durable write");
         target.print("target: five bare walks and one durable write");
-        self.call(&say("taint", &json!({"reason": "a bench"})));
+        self.call(&flag_request("taint", &json!({"reason": "a bench"})));
         self.get("root causes of the last, tainted", |_| format!("provenance/{last}/root-cause"));
         self.get("list, suspect, a thousand", |_| "provenance?suspect=true&limit=1000".to_owned());
         self.get("audit trail, newest", |_| "taint-events?limit=1000".to_owned());
-        self.call(&say("clear", &json!({"reason": "a bench"})));
+        self.call(&flag_request("clear", &json!({"reason": "a bench"})));
     }
 }
 
-/// Who depends on whom, in two arrays and nothing else.
+/// The dependents of all records in two arrays.
 struct Arrays {
     starts: Vec<usize>,
     dependents: Vec<usize>,
@@ -263,7 +262,7 @@ impl Arrays {
         Self { starts, dependents }
     }
 
-    /// How many a breadth-first walk reaches.
+    /// Returns how many records a breadth-first walk reaches.
     fn walk(&self, start: Node) -> usize {
         let start = Graph::default().to_index(start);
         let mut seen = fixedbitset::FixedBitSet::with_capacity(self.starts.len());
@@ -282,7 +281,7 @@ impl Arrays {
     }
 }
 
-/// One durable write of so many bytes: how long it took.
+/// Writes bytes durably and returns how long that took.
 fn write_durably(dir: &Path, bytes: usize) -> Duration {
     let mut file = File::create(dir.join("limit")).expect("a file");
     let content = vec![7; bytes];
@@ -292,18 +291,19 @@ fn write_durably(dir: &Path, bytes: usize) -> Duration {
     started.elapsed()
 }
 
-fn say(what: &str, body: &Value) -> Vec<u8> {
-    post_request(&format!("/api/v1/provenance/{}/{what}", linked::artifact(0)), &body.to_string(), JSON)
+fn flag_request(action: &str, body: &Value) -> Vec<u8> {
+    post_request(&format!("/api/v1/provenance/{}/{action}", linked::artifact(0)), &body.to_string(), JSON)
 }
 
-/// The text up to the next quotation mark.
+/// Returns the text after the last `before`, up to the next quotation mark.
 fn text_after(body: &[u8], before: &[u8]) -> Option<String> {
     let from = memchr::memmem::rfind(body, before)? + before.len();
     let length = memchr::memchr(b'"', &body[from..])?;
     String::from_utf8(body[from..from + length].to_vec()).ok()
 }
 
-/// Asks, beside a measurement, until that has ended; how often.
+/// Sends requests during a measurement. Returns the result of the measurement and the number of
+/// requests.
 fn beside<T>(address: SocketAddr, pause: Duration, requests: &[Vec<u8>], measure: impl FnOnce() -> T) -> (T, u64) {
     let ended = Arc::new(AtomicBool::new(false));
     let (stop, requests) = (ended.clone(), requests.to_vec());
@@ -311,7 +311,7 @@ fn beside<T>(address: SocketAddr, pause: Duration, requests: &[Vec<u8>], measure
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let (mut connection, mut count) = (Connection::open(address).await.expect("a server that listens"), 0);
-            // In whole rounds: what one request does, another undoes.
+            // In whole rounds, because one request undoes another.
             while !stop.load(Ordering::Relaxed) {
                 for request in &requests {
                     assert_eq!(connection.call(request).await.expect("a server that answers").0, 200);
@@ -324,7 +324,7 @@ fn beside<T>(address: SocketAddr, pause: Duration, requests: &[Vec<u8>], measure
     });
     let measured = measure();
     ended.store(true, Ordering::Relaxed);
-    (measured, asking.join().expect("who asked"))
+    (measured, asking.join().expect("a thread that ended"))
 }
 
 fn line(name: &str, measured: &Measured) {
@@ -338,7 +338,7 @@ fn line(name: &str, measured: &Measured) {
     );
 }
 
-/// Status reads, alone and beside a walk over everything ten times a second.
+/// Measures status reads alone, and beside a walk over all records ten times a second.
 fn beside_walks(service: &Process, records: u64) {
     let round = Duration::from_secs(setting("DATS_BENCH_SECONDS", 20)) / 4;
     let ids = linked::tasks(&service.address, records);
@@ -359,7 +359,7 @@ fn beside_walks(service: &Process, records: u64) {
     println!("\nstatus reads, 64 connections, in turn");
     let [alone, accompanied] = [alone, accompanied].map(middle);
     line("alone", &alone);
-    line(&format!("beside {walks} walks in all, one each 100 ms"), &accompanied);
+    line(&format!("beside {walks} walks in total, one each 100 ms"), &accompanied);
     let ratio = accompanied.per_second() / alone.per_second();
     println!("  ratio {ratio:.2}, target at least 0.80: {}", verdict(ratio >= 0.8));
 }
@@ -369,8 +369,7 @@ fn middle(mut rounds: Vec<Measured>) -> Measured {
     rounds.swap_remove(rounds.len() / 2)
 }
 
-/// Submissions, alone and while one taint or clear of everything follows the
-/// other.
+/// Measures submissions alone, and beside taints and clears of all records without a pause.
 fn beside_taints(service: &Process) {
     let round = Duration::from_secs(setting("DATS_BENCH_SECONDS", 20)) / 2;
     let body =
@@ -380,7 +379,7 @@ fn beside_taints(service: &Process) {
     println!("\nsubmissions, 16 connections");
     line("alone", &submissions());
     let reason = json!({"reason": "a bench"});
-    let both = [say("taint", &reason), say("clear", &reason)];
+    let both = [flag_request("taint", &reason), flag_request("clear", &reason)];
     let (measured, count) = beside(service.address, Duration::ZERO, &both, submissions);
     line(&format!("beside {count} taints and clears without pause"), &measured);
     let (p99, target) = (measured.quantile(0.99), Duration::from_millis(100));

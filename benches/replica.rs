@@ -1,15 +1,14 @@
-//! How fast does the copy follow? Rows per second, from the list of changes
-//! through snapshot, rows and JSON to a committed transaction. The limit is the
-//! bare batch upsert of the same rows, already in memory, into tables like
-//! these.
+//! Throughput of the copy in Postgres: rows a second, from the list of changes through
+//! snapshot, rows and JSON to a committed transaction. The limit is a bare batch upsert of
+//! the same rows, already in memory, into equal tables.
 //!
-//! It starts a Postgres of its own, whose commits wait for the disk, and ends
-//! it. `BENCH_DATABASE_URL` names an empty database to use instead.
+//! The bench starts and stops a private Postgres whose commits wait for the disk.
+//! `BENCH_DATABASE_URL` selects an empty database instead.
 
 #[path = "../tests/it/support/postgres.rs"]
-#[expect(clippy::unwrap_used, dead_code, reason = "made for tests, and this bench needs a part of it")]
+#[expect(clippy::unwrap_used, dead_code, reason = "written for tests, and this bench uses a part of it")]
 mod postgres;
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::time::Duration;
@@ -29,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TASKS: u64 = 20_000;
 const BATCH: usize = 1000;
-/// What is upserted bare: each has one row a task.
+/// Tables of the bare upserts; each has one row for each task.
 const TABLES: [&str; 2] = ["tasks", "provenance_records"];
 
 fn main() {
@@ -42,7 +41,7 @@ fn main() {
             return measure(&url).await;
         }
         let Some(database) = postgres::private_database().await else { return };
-        // Tests have it off; here commits are to cost what they cost.
+        // Tests turn fsync off; this bench measures real commits.
         database.execute("ALTER SYSTEM SET fsync = on").await;
         database.execute("SELECT pg_reload_conf()").await;
         measure(&database.url()).await;
@@ -75,7 +74,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// Lets the copy catch up; rows and seconds.
+/// Waits until the copy has caught up. Returns rows and seconds.
 async fn follow(engine: &Engine, url: &str, client: &Client) -> (f64, f64) {
     let settings = Settings {
         address: url.parse().expect("an address"),
@@ -92,7 +91,7 @@ async fn follow(engine: &Engine, url: &str, client: &Client) -> (f64, f64) {
     let running = tokio::spawn(replicator.run(stop.clone()));
     let goal = i64::try_from(engine.commit_number().0).expect("a number");
     let sql = "SELECT count(*) FROM replication_state WHERE commit >= $1 AND scan_table IS NULL";
-    // Before the first migration there is no such table.
+    // The table does not exist before the first migration.
     while client.query_one(sql, &[&goal]).await.map_or(0, |row| row.get::<_, i64>(0)) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -102,7 +101,7 @@ async fn follow(engine: &Engine, url: &str, client: &Client) -> (f64, f64) {
     (f64::from(u32::try_from(status.figures().rows).expect("a count")), seconds)
 }
 
-/// Upserts the same rows into tables of the same form; rows and seconds.
+/// Upserts the same rows into equal tables. Returns rows and seconds.
 async fn bare(client: &Client) -> (f64, f64) {
     let (mut rows, mut seconds) = (0.0, 0.0);
     for table in TABLES {

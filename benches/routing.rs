@@ -1,8 +1,7 @@
-//! How many tasks are routed in a second with an Agent that answers at once?
-//! The limit is the client alone, asking the same two questions for each
-//! task, with as many of them at once.
+//! Tasks routed a second with an Agent that answers at once. The limit is the client alone,
+//! which sends the same two requests for each task, with as many requests at once.
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use uuid::Uuid;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// An answer that fits every endpoint.
+/// An answer that is valid for every endpoint.
 const ANSWER: &str = r#"{"mode":"modify","domain":"code-general","needs_decomposition":false,
 "estimated_complexity":"small","qa_profile":"none","recommended_tier":"small","estimated_tokens":900,"confidence":0.8}"#;
 const DESCRIPTION: &str = "Create a Python function that calculates fibonacci numbers";
@@ -37,8 +36,8 @@ fn settings(concurrency: usize) -> Settings {
     Settings { agent: Some(agent), ..Settings::new(vec![Tier::new("small").expect("a tier")]) }
 }
 
-/// The questions of so many tasks, asked by the client alone.
-async fn asked(agent: &Arc<Agent>, concurrency: usize, count: u64) -> Duration {
+/// Sends the requests of `count` tasks with the client alone.
+async fn send_requests(agent: &Arc<Agent>, concurrency: usize, count: u64) -> Duration {
     let started = Stopwatch::start();
     let left = Arc::new(AtomicU64::new(count));
     let mut askers = JoinSet::new();
@@ -58,9 +57,8 @@ async fn asked(agent: &Arc<Agent>, concurrency: usize, count: u64) -> Duration {
     started.elapsed()
 }
 
-/// The same tasks in an engine, from the start of the driver until the last
-/// one is routed.
-async fn routed(settings: &Settings, count: u64) -> Duration {
+/// Routes `count` tasks of an engine; measured from the start of the driver.
+async fn route(settings: &Settings, count: u64) -> Duration {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let (engine, writer) = support::engine::start_with_agent(&dir.path().join("data"));
     let mut left = count;
@@ -96,10 +94,10 @@ fn routing(criterion: &mut Criterion) {
         let of_client = settings.agent.clone().expect("it is there");
         let agent = Arc::new(Agent::new(of_client, settings.tiers.clone(), Clock::new()).expect("no encryption"));
         group.bench_function(BenchmarkId::new("limit: client alone", concurrency), |bencher| {
-            bencher.iter_custom(|count| runtime.block_on(asked(&agent, concurrency, count)));
+            bencher.iter_custom(|count| runtime.block_on(send_requests(&agent, concurrency, count)));
         });
         group.bench_function(BenchmarkId::new("routed", concurrency), |bencher| {
-            bencher.iter_custom(|count| runtime.block_on(routed(&settings, count)));
+            bencher.iter_custom(|count| runtime.block_on(route(&settings, count)));
         });
     }
     group.finish();

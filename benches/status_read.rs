@@ -1,9 +1,8 @@
-//! How long does a status read take? Through the engine's handle, of tasks
-//! whose answers are in memory (hot) and of tasks that are read from the
-//! store (cold), beside a plain look-up in a `HashMap` and a copy of as many
-//! bytes; and through HTTP on one connection, beside bare hyper.
+//! Time of a status read. Through the engine's handle: for tasks whose answers are in memory
+//! (hot) and for tasks that are read from the store (cold), beside a look-up in a `HashMap`
+//! and a copy of as many bytes. Through HTTP: on one connection, beside bare hyper.
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::collections::HashMap;
@@ -25,10 +24,10 @@ use support::server::Running;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TASKS: u64 = 100_000;
-/// Room for all of them.
+/// Memory for the answers of all tasks.
 const HOT_BYTES: usize = 512 << 20;
 
-/// Uniformly chosen tasks, as far as a stride through all of them is that.
+/// Chooses tasks evenly, with a stride through all of them.
 struct Choice<'a> {
     ids: &'a [TaskId],
     at: usize,
@@ -60,7 +59,7 @@ fn status(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, engine: &Engine,
 
 fn through_http(group: &mut BenchmarkGroup<'_, WallTime>, data: &Path, ids: &[TaskId], sample: Bytes) {
     let service = Running::start(data);
-    // The service brings finished tasks back into memory first.
+    // After a start, the service loads finished tasks into memory.
     std::thread::sleep(Duration::from_secs(5));
     let ids: Arc<[TaskId]> = ids.into();
     let make: MakeRequest = Arc::new(move |number| {

@@ -1,8 +1,8 @@
-//! What does a durable submission cost through HTTP, on one connection and on
-//! 64? The limit is the same without storage: parse, one thread that makes
-//! the task, an answer, and nothing kept.
+//! Time of a durable submission through HTTP, on one connection and on 64. The limit is the
+//! same without storage: the request is parsed, one thread creates the task, and nothing is
+//! stored.
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::sync::Arc;

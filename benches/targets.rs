@@ -1,11 +1,11 @@
-//! Does the service hold its first targets? One run, one allocator, a
-//! million finished tasks and ten thousand open ones present; each limit and
-//! the service in turn, several rounds; what counts are the ratios.
+//! The performance targets of the service, with a million finished tasks and ten thousand
+//! open ones. Each limit and the service run in turn, for several rounds in one process;
+//! the targets are ratios.
 //!
 //! `DATS_BENCH_TASKS` (1000000), `DATS_BENCH_SECONDS` (30: for each side of
 //! each comparison).
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ fn main() {
     submissions(&data, dir.path(), round);
 }
 
-/// Lets tasks live their whole lives, through HTTP, and leaves some open.
+/// Completes tasks through HTTP, and leaves some open.
 fn populate(data: &Path, tasks: u64) -> Vec<String> {
     let service = Running::start(data);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -74,22 +74,21 @@ fn populate(data: &Path, tasks: u64) -> Vec<String> {
     });
     let rate = ids.len().checked_div(usize::try_from(started.elapsed().as_secs()).unwrap_or(1).max(1));
     println!(
-        "populated in {:.0?}: {} whole lives a second through HTTP in batches",
+        "populated in {:.0?}: {} completed tasks a second through HTTP in batches",
         started.elapsed(),
         rate.unwrap_or(0)
     );
     ids
 }
 
-/// The service as its own process in that state: its memory, and how long it
-/// takes to start after `kill -9`.
+/// Measures the service as a process of its own: its memory, and its start after `kill -9`.
 fn memory_and_start(data: &Path) {
     let first = Process::start(data);
     println!("\nstart after a clean stop: {:.0?}", first.started_in);
     drop(first);
     let second = Process::start(data);
     println!("start after kill -9: {:.0?} (target: under 5 s)", second.started_in);
-    // Finished tasks come back into memory in the background.
+    // Finished tasks are loaded into memory in the background.
     let mut resident = 0;
     for _ in 0..60 {
         std::thread::sleep(Duration::from_secs(1));
@@ -102,7 +101,7 @@ fn memory_and_start(data: &Path) {
     println!("resident memory: {resident} MiB (target: under 1024)");
 }
 
-/// Two sides in turn, some rounds; the median round of each.
+/// Runs both sides in turn for several rounds, and returns the median round of each.
 fn in_turn(mut limit: impl FnMut() -> Measured, mut service: impl FnMut() -> Measured) -> (Measured, Measured) {
     let (mut limits, mut services) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -135,7 +134,7 @@ fn report(name: &str, limit: &Measured, service: &Measured, target: f64) {
 
 fn status_reads(data: &Path, ids: Vec<String>, round: Duration) {
     let service = Running::start(data);
-    // The service brings finished tasks back into memory first.
+    // After a start, the service loads finished tasks into memory.
     std::thread::sleep(Duration::from_secs(20));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let sample = runtime.block_on(async {

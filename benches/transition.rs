@@ -1,8 +1,7 @@
-//! What does the pure core cost for each step of a task's life? The limit of
-//! a step is what no implementation gets round: a copy of the task and one
-//! update of a `HashMap`.
+//! Cost of the pure core for each step in the life of a task. The limit of a step is the work
+//! that every implementation must do: a copy of the task and one update of a `HashMap`.
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::collections::HashMap;
@@ -44,7 +43,7 @@ fn verdict(decision: Decision) -> Report {
     Report::Verdict(Verdict { artifact: artifact(), decision, details: "{\"score\":0.9}".to_owned() })
 }
 
-/// A life with a rejection in it: what happens, and when.
+/// Returns the steps of a life with a rejection: name, input, time.
 fn life() -> Vec<(&'static str, Input, Now)> {
     let lease = |number| LeaseId::new(Uuid::from_u128(number));
     let worker = || WorkerId::new("worker-1").expect("a worker");
@@ -63,13 +62,13 @@ fn life() -> Vec<(&'static str, Input, Now)> {
     ]
 }
 
-fn born(submission: &Submission) -> Task {
+fn submitted(submission: &Submission) -> Task {
     let qa_profile = QaProfile::new("consensus").expect("a profile");
     let id = TaskId::new(Uuid::from_u128(7));
     submit(id, submission, Resolved { qa_profile, ..resolved() }, &[], at(0), &Policy::default()).task
 }
 
-/// A copy of the task and one update of a map of many.
+/// Measures a copy of the task and one update of a map of many tasks.
 fn limit(group: &mut BenchmarkGroup<'_, WallTime>, step: &str, task: &Task) {
     let ids = (0..10_000).map(|number| TaskId::new(Uuid::from_u128(number)));
     let mut tasks: HashMap<TaskId, Task> = ids.map(|id| (id, task.clone())).collect();
@@ -83,9 +82,9 @@ fn transition(criterion: &mut Criterion) {
     let submission = submission("Create a Python function that calculates fibonacci numbers", "proj-123");
     let mut group = criterion.benchmark_group("transition");
     group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300)).sample_size(50);
-    let mut task = born(&submission);
+    let mut task = submitted(&submission);
     group.bench_function(BenchmarkId::new("submit", "core"), |bencher| {
-        bencher.iter(|| born(black_box(&submission)).version);
+        bencher.iter(|| submitted(black_box(&submission)).version);
     });
     limit(&mut group, "submit", &task);
     for (step, input, now) in life() {

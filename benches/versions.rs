@@ -1,16 +1,15 @@
-//! What has a change cost or won? This build and another one in turn, in one
-//! run, each a process of its own on a data directory of its own, and the
-//! limits beside them: submissions with their processor time and the bytes
-//! that they write, status reads, whole lives.
+//! Comparison of this build with another one: submissions with their processor time and
+//! written bytes, status reads, whole task lives. Both run in turn, each as a process of
+//! its own on a data directory of its own, with the limits beside them.
 //!
-//! `DATS_BENCH_BEFORE`: the binary of the other version (required).
-//! `DATS_BENCH_PROGRAM`: the binary of this one (the one that was built).
+//! `DATS_BENCH_BEFORE`: binary of the other version (required).
+//! `DATS_BENCH_PROGRAM`: binary of this version (default: the one that was built).
 //! `DATS_BENCH_SECONDS` (10): for each side of each round.
 //! `DATS_BENCH_ROUNDS` (3).
 //! `DATS_BENCH_TASKS` (200000): finished tasks that are read.
-//! `DATS_BENCH_ONLY`: `submissions`, `reads` or `lives`, and nothing else.
+//! `DATS_BENCH_ONLY`: only `submissions`, `reads` or `lives`.
 
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 
 use std::net::SocketAddr;
@@ -86,7 +85,8 @@ fn line(name: &str, measured: &Measured) -> String {
     )
 }
 
-/// Each round on an empty data directory, so that both sides hold the same.
+/// Compares submissions. Each round has an empty data directory, so that both sides store the
+/// same.
 fn submissions(sides: &[PathBuf; 2], connections: u64, span: Duration, rounds: usize) {
     let make: MakeRequest = Arc::new(submission_request);
     let limit = without_storage();
@@ -139,7 +139,7 @@ fn submissions_once(side: &Path, connections: u64, span: Duration, make: &MakeRe
     let service = Process::start_program(side, &dir.path().join("data"), &[]);
     let (processor, bytes) = (service.processor_time(), service.bytes_written());
     let measured = run(service.address, connections, span, 201, make);
-    // What was put off belongs to the submissions too.
+    // Deferred work belongs to the submissions, too.
     std::thread::sleep(Duration::from_secs(3));
     let count = float(measured.latencies.count());
     let processor = service.processor_time().checked_sub(processor).expect("time that goes on");
@@ -147,13 +147,13 @@ fn submissions_once(side: &Path, connections: u64, span: Duration, make: &MakeRe
     Submissions { measured, processor_micros: processor.as_secs_f64() * 1e6 / count, bytes: float(bytes) / count }
 }
 
-/// Reads of tasks that a service has finished, each side on its own directory.
+/// Compares status reads of finished tasks, each side on its own directory.
 fn status_reads(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
     let dirs = sides.each_ref().map(|_| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory"));
     let mut services = Vec::new();
     for (side, dir) in sides.iter().zip(&dirs) {
         let service = Process::start_program(side, &dir.path().join("data"), &[]);
-        let ids = lives(service.address, setting("DATS_BENCH_TASKS", 200_000), Duration::MAX).0;
+        let ids = complete_tasks(service.address, setting("DATS_BENCH_TASKS", 200_000), Duration::MAX).0;
         services.push((service, Arc::new(ids)));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -200,7 +200,7 @@ fn whole_lives(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
         for (side, found) in sides.iter().zip(&mut found) {
             let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
             let service = Process::start_program(side, &dir.path().join("data"), &[]);
-            let (ids, took) = lives(service.address, u64::MAX, span);
+            let (ids, took) = complete_tasks(service.address, u64::MAX, span);
             found.push(float(u64::try_from(ids.len()).expect("a count")) / took.as_secs_f64());
         }
     }
@@ -210,8 +210,8 @@ fn whole_lives(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
     ratio("rate to before", this / before, "at least 1.5");
 }
 
-/// Lets tasks live their whole lives until there are so many or the time is up.
-fn lives(address: SocketAddr, most: u64, span: Duration) -> (Vec<String>, Duration) {
+/// Completes tasks until there are `most` or the time is up.
+fn complete_tasks(address: SocketAddr, most: u64, span: Duration) -> (Vec<String>, Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut connection = Connection::open(address).await.expect("a server that listens");

@@ -4,65 +4,65 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 #![deny(missing_docs)]
 
-// In the order of a task's journey, from the core outwards. The blank lines
-// keep the formatter from sorting them.
+// In the order of a task's journey, from the core outwards. The blank lines keep the
+// formatter from sorting the modules.
 
-// What a task is and how it moves.
+// Tasks: states, transitions and routing rules.
 pub mod task;
 
-// Where things came from.
+// The provenance graph.
 pub mod lineage;
 
-// Where it is kept.
+// Storage.
 pub mod store;
 
-// What of it goes over the wire.
+// Types that are serialized.
 pub mod wire;
 
-// What orders, commits and shows it.
+// Orders and commits changes, and serves reads.
 pub mod engine;
 
-// How it speaks with other services.
+// Events of this and of other services.
 pub mod events;
 
-// The broker between it and them.
+// The broker.
 pub mod amqp;
 
-// Whom it asks where a task belongs.
+// Clients of Agent and RAG.
 pub mod routing;
 
-// Where its canonical copy goes.
+// The canonical copy in Postgres.
 pub mod replica;
 
-// How the world reaches it.
+// The HTTP interface.
 pub mod http;
 
-// What the program before it left behind.
+// Files of the old program.
 pub mod legacy;
 
-// How what it left goes in and out.
+// Import and export of those files.
 pub mod transfer;
 
-// A client of its HTTP interface.
+// A client of the HTTP interface.
 pub mod client;
 
-// What can be chosen.
+// Settings.
 pub mod config;
 
-// What puts the parts together.
+// Starts and stops the parts.
 pub mod service;
 
-// What a person types.
+// Commands of the user.
 pub mod cli;
 
-// Work that nobody needs, for benches and tests.
+// Synthetic work for demos, benches and tests.
 pub mod workload;
 
-// Faults for the tests of the tests.
+// Planted faults, with which the tests are tested.
 mod planted;
 
-// Leaves that others lean on: time, traces, documents from outside, how ids look to
-// tools, whom encrypted connections believe, and addresses.
+// Used by the others: clocks, logs and traces, JSON from outside, schemas of ids, trusted
+// certificates, addresses of services.
 pub mod clock;
 
 pub mod telemetry;

@@ -1,4 +1,4 @@
-//! The `dats` binary: arguments in, exit code out.
+//! The `dats` program: runs the command line and returns its exit code.
 
 use std::process::ExitCode;
 

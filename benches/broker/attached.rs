@@ -1,12 +1,11 @@
-//! What submissions at a fixed pace pay for a broker and a database: the same
-//! service without them and with both, in turn; and whether what is to be
-//! published or copied grows. All of it runs on the same cores, so there is
-//! a third side, the [control](super::control); and both once more with a
-//! broker and a database that only get what nobody else wants of the
-//! processor, since there their own work is not in the figures.
+//! Cost of a broker and a database for submissions at a fixed pace: the same service without
+//! them and with both, in turn; and whether the backlog of events and rows grows. All of it
+//! runs on the same cores, so there is a third side, the [control](super::control). Both are
+//! measured again with a broker and a database that only get idle processor time, because
+//! then their own work is not in the figures.
 //!
-//! `DATS_BENCH_ATTACH` (both): `rabbitmq` or `postgres`, to see what one of
-//! them costs; then without the control.
+//! `DATS_BENCH_ATTACH` (default: both): `rabbitmq` or `postgres`, to measure one of them; then
+//! without the control.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,24 +20,28 @@ use super::publish;
 use super::support::pace::{CONNECTIONS, run_at_pace};
 use super::support::run::{setting, verdict};
 use super::support::server::Process;
-use super::world::{ATTACHED_PER_SECOND, Peer, RabbitMq, Share, environment, give, pause, postgres};
+use super::world::{ATTACHED_PER_SECOND, Peer, RabbitMq, Share, environment, pause, postgres, set_share};
 
 const TARGET: f64 = 1.5;
 
-/// What waits for the broker, and for the database, in changes.
-type Waiting = (u64, u64);
+/// Changes that are not yet published or copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Backlog {
+    broker: u64,
+    database: u64,
+}
 
-/// What a side was measured at.
+/// The result of one side.
 struct Side {
     load: Measured,
-    /// Cores that the service has used.
+    /// Cores that the service used.
     cores: f64,
 }
 
 pub(crate) async fn measure(broker: &RabbitMq) {
     let span = Duration::from_secs(setting("DATS_BENCH_SECONDS", 10));
     let Some(first) = postgres::private_database().await else { return };
-    // Tests have it off; here commits are to cost what they cost.
+    // Tests turn fsync off; this bench measures real commits.
     first.execute("ALTER SYSTEM SET fsync = on").await;
     first.execute("SELECT pg_reload_conf()").await;
     let peer = Peer::connect(broker.address()).await.expect("a broker");
@@ -50,7 +53,7 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     for round in 0..setting("DATS_BENCH_ROUNDS", 3) {
         alone.push(side(&without, span, None).await);
         for (share, attached, control) in &mut beside {
-            give(*share, broker, &first.server);
+            set_share(*share, broker, &first.server);
             let database = postgres::Database::on(first.server.clone()).await;
             let mut settings = if only == "postgres" { without.clone() } else { environment(broker) };
             if only != "rabbitmq" {
@@ -71,7 +74,14 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     let alone = median(alone).expect("a round");
     show("alone", &alone);
     for (share, attached, control) in beside {
-        println!("  {}", if share == Share::Equal { "broker and database like anybody else" } else { "they give way" });
+        println!(
+            "  {}",
+            if share == Share::Equal {
+                "broker and database with equal priority"
+            } else {
+                "broker and database with idle time only"
+            }
+        );
         for (name, rounds, is_ours) in [("attached", attached, true), ("control", control, false)] {
             let Some(side) = median(rounds) else { continue };
             show(name, &side);
@@ -80,7 +90,7 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     }
 }
 
-/// Holds what is ours against the target.
+/// Compares the service with the target.
 fn compare(alone: &Side, side: &Side, is_ours: bool) {
     let ratio = side.load.quantile(0.95).as_secs_f64() / alone.load.quantile(0.95).as_secs_f64();
     let target =
@@ -109,11 +119,11 @@ fn median(mut rounds: Vec<Side>) -> Option<Side> {
     rounds.into_iter().nth(middle)
 }
 
-/// One side on a fresh data directory; of an attached one also what waits.
+/// Measures one side on a fresh data directory; of an attached one also the backlog.
 async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>) -> Side {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let service = Process::start_with(&dir.path().join("data"), settings);
-    // Connections, declarations and migrations come first.
+    // Time for connections, declarations and migrations.
     pause(3000).await;
     let make = |number: u64| {
         let description = "Create a Python function that calculates fibonacci numbers";
@@ -137,17 +147,20 @@ async fn side(settings: &[(&str, String)], span: Duration, attached: Option<u64>
     Side { load, cores }
 }
 
-async fn report(round: u64, service: &Process, seen: &[Waiting]) {
+async fn report(round: u64, service: &Process, seen: &[Backlog]) {
     let ended = Stopwatch::start();
     let mut connection = Connection::open(service.address).await.expect("a server that listens");
-    while waiting(&mut connection).await != (0, 0) {
-        assert!(ended.elapsed() < Duration::from_mins(1), "what waits does not go");
+    while backlog(&mut connection).await != Backlog::default() {
+        assert!(ended.elapsed() < Duration::from_mins(1), "the backlog is not processed");
         pause(20).await;
     }
     let part = |at: usize| seen.get(seen.len() * at / 4).or(seen.last()).copied().unwrap_or_default();
-    let most = (seen.iter().map(|seen| seen.0).max().unwrap_or(0), seen.iter().map(|seen| seen.1).max().unwrap_or(0));
+    let most = Backlog {
+        broker: seen.iter().map(|seen| seen.broker).max().unwrap_or(0),
+        database: seen.iter().map(|seen| seen.database).max().unwrap_or(0),
+    };
     println!(
-        "  round {round}, changes that wait for broker and database: at a quarter {:?}, half {:?}, three quarters {:?}, \
+        "  round {round}, backlog in changes: at a quarter {:?}, half {:?}, three quarters {:?}, \
          the end {:?}, most {most:?}; none {:.1?} later",
         part(1),
         part(2),
@@ -157,21 +170,21 @@ async fn report(round: u64, service: &Process, seen: &[Waiting]) {
     );
 }
 
-async fn watch(address: SocketAddr, span: Duration) -> Vec<Waiting> {
+async fn watch(address: SocketAddr, span: Duration) -> Vec<Backlog> {
     let started = Stopwatch::start();
     let mut connection = Connection::open(address).await.expect("a server that listens");
     let mut seen = Vec::new();
     while started.elapsed() < span {
         pause(250).await;
-        seen.push(waiting(&mut connection).await);
+        seen.push(backlog(&mut connection).await);
     }
     seen
 }
 
-async fn waiting(connection: &mut Connection) -> Waiting {
+async fn backlog(connection: &mut Connection) -> Backlog {
     let (_, body) = connection.call(&get_request("/api/v1/health/detailed")).await.expect("a server that answers");
     let health: Value = serde_json::from_slice(body).expect("JSON");
-    // Of what is not attached nothing waits.
+    // A service without broker or database has no such field.
     let of = |name: &str, figure: &str| health["dependencies"][name][figure].as_u64().unwrap_or(0);
-    (of("rabbitmq", "backlog_changes"), of("postgres", "lag_changes"))
+    Backlog { broker: of("rabbitmq", "backlog_changes"), database: of("postgres", "lag_changes") }
 }

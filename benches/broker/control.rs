@@ -1,7 +1,6 @@
-//! The control: what broker and database get from a service at the same pace,
-//! by bare loops of the client libraries, beside a service that has neither.
-//! What submissions pay for it is the machine's price for running three
-//! stores and a load generator on its cores, whoever feeds the other two.
+//! The control: bare loops of the client libraries that put the same load on broker and
+//! database, beside a service that has neither. Its effect on submissions is the cost of
+//! running three stores and a load generator on the same cores.
 
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
@@ -15,25 +14,26 @@ use super::support::upsert::Upserts;
 use super::world::postgres::Database;
 use super::world::{ATTACHED_PER_SECOND, Peer, pause};
 
-/// The pauses after a wave and after a transaction, as the service makes them.
-const WAVES: u64 = 25;
-const TRANSACTIONS: u64 = 250;
-/// The priority that the service gives to its own side of this work.
+/// Pause of the service after each batch of messages, in milliseconds.
+const PUBLISH_PAUSE_MS: u64 = 25;
+/// Pause of the service after each transaction, in milliseconds.
+const TRANSACTION_PAUSE_MS: u64 = 250;
+/// Priority of the service's background threads.
 const NICE: i32 = 10;
 
-/// Loops that run until they are told to end.
+/// Loops that run until [`Control::stop`].
 pub(crate) struct Control {
     stop: CancellationToken,
     threads: [JoinHandle<()>; 2],
 }
 
 impl Control {
-    /// Feeds the broker with `samples`, and with rows like those of the table of
-    /// tasks in `database` a table beside it.
+    /// Publishes `samples`, and upserts rows like those of the table of tasks into another table
+    /// of `database`.
     pub(crate) fn start(broker: SocketAddr, samples: Vec<Sample>, database: Database) -> Self {
         let stop = CancellationToken::new();
         let publishing = publish(broker, samples, stop.clone());
-        let threads = [in_the_background(publishing), in_the_background(upsert(database, stop.clone()))];
+        let threads = [spawn_background(publishing), spawn_background(upsert(database, stop.clone()))];
         Self { stop, threads }
     }
 
@@ -45,15 +45,15 @@ impl Control {
     }
 }
 
-fn in_the_background(doing: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+fn spawn_background(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     std::thread::spawn(move || {
         rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE).expect("a lower priority");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(doing);
+        runtime.expect("a runtime").block_on(task);
     })
 }
 
-/// How many are due, of so many a second.
+/// Returns how many are due since the start at a rate.
 fn due(started: &Stopwatch, per_second: u64) -> usize {
     let micros = u64::try_from(started.elapsed().as_micros()).expect("a time");
     usize::try_from(micros * per_second / 1_000_000).expect("a count")
@@ -73,7 +73,7 @@ async fn publish(broker: SocketAddr, samples: Vec<Sample>, stop: CancellationTok
         for confirm in confirms {
             assert!(confirm.await.expect("a channel").is_ack());
         }
-        pause(WAVES).await;
+        pause(PUBLISH_PAUSE_MS).await;
     }
 }
 
@@ -84,8 +84,8 @@ async fn upsert(database: Database, stop: CancellationToken) {
     let (started, mut written) = (Stopwatch::start(), 0);
     while !stop.is_cancelled() {
         let due = due(&started, u64::from(ATTACHED_PER_SECOND));
-        upserts.run_anew(&client, &statement, due - written).await;
+        upserts.run_with_new_ids(&client, &statement, due - written).await;
         written = due;
-        let _ = tokio::time::timeout(Duration::from_millis(TRANSACTIONS), stop.cancelled()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(TRANSACTION_PAUSE_MS), stop.cancelled()).await;
     }
 }

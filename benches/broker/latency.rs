@@ -1,9 +1,8 @@
-//! From an event that another service publishes to its effect over HTTP.
+//! Time from the publishing of an event by another service to its effect over HTTP.
 //!
-//! Each sample is a task of its own: somebody waits for its end over HTTP
-//! (`?wait=`), another service publishes the output that ends it, and the time
-//! runs from the start of the attempt to publish that the broker confirmed. So
-//! it has the publishing in it, too.
+//! Each sample is a task of its own: a client waits for its end over HTTP (`?wait=`), another
+//! service publishes the output that ends it, and the time runs from the start of the
+//! attempt to publish that the broker confirmed. So it includes the publishing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,12 +23,13 @@ use super::support::run::{setting, verdict};
 use super::support::server::Process;
 use super::world::{Peer, RabbitMq, environment, pause};
 
-/// Samples a second, and submissions a second beside them.
+/// Samples a second.
 const SAMPLES: u64 = 25;
+/// Submissions a second beside the samples.
 const LOAD: u32 = 2000;
 const TARGET: Duration = Duration::from_secs(2);
 
-/// A service that publishes, over connections that it makes anew.
+/// Another service, which publishes and reconnects.
 struct Publisher {
     broker: SocketAddr,
     peer: Mutex<Option<Arc<Peer>>>,
@@ -55,7 +55,7 @@ impl Publisher {
         sending.await?.await.map(|_| ())
     }
 
-    /// Publishes until the broker has confirmed; when that attempt began.
+    /// Publishes until the broker confirms. Returns when the confirmed attempt began.
     async fn publish(&self, event: &[u8], started: &Stopwatch) -> Duration {
         loop {
             let began = started.elapsed();
@@ -74,7 +74,7 @@ pub(crate) async fn measure(broker: &RabbitMq) {
     let service = Process::start_with(&dir.path().join("data"), &environment(broker));
     pause(2000).await;
     let publisher = Arc::new(Publisher { broker: broker.address(), peer: Mutex::new(None) });
-    println!("\nfrom an event's publishing to its effect over HTTP, {SAMPLES} samples a second");
+    println!("\nfrom publishing an event to its effect over HTTP, {SAMPLES} samples a second");
     report("at rest", &samples(service.address, publisher.clone(), span).await);
     let pace = Pace { per_second: LOAD, duration: span, connections: CONNECTIONS };
     let load = run_at_pace(service.address, pace, |number| submission(number, "load"));
@@ -88,10 +88,10 @@ pub(crate) async fn measure(broker: &RabbitMq) {
         });
     };
     let span = span.max(Duration::from_secs(20));
-    // A task of its own: the restart holds this thread.
+    // A separate task, because the restart blocks this thread.
     let sampling = tokio::spawn(samples(service.address, publisher.clone(), span));
     restart.await;
-    report("over a kill and a start of the broker", &sampling.await.expect("samples"));
+    report("during a kill and restart of the broker", &sampling.await.expect("samples"));
     if let Ok(peer) = Peer::connect(broker.address()).await {
         peer.purge().await;
     }
@@ -103,7 +103,7 @@ fn submission(number: u64, project: &str) -> Vec<u8> {
     post_request("/api/v1/tasks", &body.to_string(), "application/json")
 }
 
-/// Takes samples at their pace.
+/// Takes samples at a fixed pace.
 async fn samples(address: SocketAddr, publisher: Arc<Publisher>, span: Duration) -> Histogram<u64> {
     let started = Stopwatch::start();
     let mut under_way = JoinSet::new();
@@ -147,7 +147,7 @@ async fn sample(address: SocketAddr, publisher: Arc<Publisher>, started: Stopwat
         }
     };
     let (seen, began) = tokio::join!(waiting, publisher.publish(&event, &started));
-    // Of an attempt whose confirm was lost the effect may be there before.
+    // The effect of an attempt whose confirm was lost may be visible earlier.
     seen.saturating_sub(began)
 }
 

@@ -1,26 +1,23 @@
-//! What do `RabbitMQ` and Postgres cost, and how fast do events pass? Three
-//! questions, each against a broker and a database of its own, which this
-//! bench starts and ends itself:
+//! Cost of `RabbitMQ` and Postgres, and latency of events. Three measurements, against a
+//! private broker and a private database:
 //!
-//! 1. How many events a second do we publish, held against a bare loop of the
-//!    client library that sends the same messages?
-//! 2. How long from the publishing of an event by another service until its
-//!    effect can be read over HTTP: at rest, under load, over a restart of the
-//!    broker?
-//! 3. What do submissions at a fixed pace pay for both being attached, and
-//!    does either fall behind? Beside it, what they pay when bare clients do
-//!    the same to broker and database.
+//! 1. `publish`: events published a second, compared with a bare loop of the client library
+//!    that sends the same messages.
+//! 2. `latency`: time from the publishing of an event by another service until its effect
+//!    can be read over HTTP: at rest, under load, and during a restart of the broker.
+//! 3. `attached`: cost of both for submissions at a fixed pace, and whether either falls
+//!    behind, compared with bare clients that put the same load on broker and database.
 //!
-//! `DATS_BENCH_SECONDS` (10: for each side of each comparison of times),
-//! `DATS_BENCH_ROUNDS` (3), `DATS_BENCH_EVENTS` (20000: for each round of the
-//! first question), `DATS_BENCH_ONLY` (one of `publish`, `latency`, `attached`).
+//! `DATS_BENCH_SECONDS` (10: for each side of each comparison of times), `DATS_BENCH_ROUNDS`
+//! (3), `DATS_BENCH_EVENTS` (20000: for each round of `publish`), `DATS_BENCH_ONLY` (one of
+//! the three names).
 
 mod attached;
 mod control;
 mod latency;
 mod publish;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "this bench needs a part of it")]
+#[expect(dead_code, reason = "this bench uses a part of it")]
 mod support;
 mod world;
 

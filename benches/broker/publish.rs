@@ -1,5 +1,5 @@
-//! Events published a second, against a bare loop of the client library: the
-//! same messages, to the same exchange and queues, with as many on their way.
+//! Events published a second, compared with a bare loop of the client library: the same
+//! messages, to the same exchange and queues, with as many unconfirmed messages.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -32,7 +32,7 @@ const RECORDER: &str = "bench.recorder";
 pub(crate) const EVENTS: u64 = 2;
 const TARGET: f64 = 0.70;
 
-/// A message as it came to a queue.
+/// A message as a queue received it.
 pub(crate) struct Sample {
     pub(crate) key: String,
     pub(crate) properties: BasicProperties,
@@ -40,7 +40,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Sends it to where it came from; what waits for the confirm.
+    /// Publishes the message again and returns the pending confirm.
     pub(crate) async fn send(&self, channel: &Channel) -> lapin::Result<PublisherConfirm> {
         let options = BasicPublishOptions { mandatory: self.key == WORK_QUEUE, immediate: false };
         let (key, properties) = (self.key.as_str().into(), self.properties.clone());
@@ -48,7 +48,7 @@ impl Sample {
     }
 }
 
-/// The messages of some submissions, in their order.
+/// Records the messages of some submissions, in their order.
 pub(crate) async fn samples(broker: &RabbitMq) -> Vec<Sample> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let (engine, writer) = start_with_broker(&dir.path().join("data"));
@@ -124,7 +124,7 @@ async fn submit(engine: &Engine, count: u64) {
     }
 }
 
-/// Publishes what waits; events a second, from the moment of the connection.
+/// Publishes the waiting events. Returns events a second, measured from the connection on.
 async fn publish(engine: &Engine, broker: &RabbitMq, events: u64) -> f64 {
     let shown = Arc::new(Broker::new("the broker".to_owned(), Clock::new()));
     let driver = Driver::new(engine.clone(), settings(broker), shown.clone(), Clock::new());
@@ -143,10 +143,10 @@ async fn publish(engine: &Engine, broker: &RabbitMq, events: u64) -> f64 {
     f64::from(u32::try_from(events).expect("a count")) / seconds
 }
 
-/// Some of our messages, as another service gets them.
+/// Records messages of the service as another service receives them.
 async fn record(engine: &Engine, broker: &RabbitMq, peer: &Peer) -> Vec<Sample> {
     submit(engine, CHUNK).await;
-    // The first time declares the exchange.
+    // The first call declares the exchange.
     publish(engine, broker, EVENTS * CHUNK).await;
     let channel = &peer.channel;
     let recorder = || RECORDER.into();
@@ -171,7 +171,7 @@ async fn record(engine: &Engine, broker: &RabbitMq, peer: &Peer) -> Vec<Sample> 
     samples
 }
 
-/// The same messages by the client library alone; messages a second.
+/// Publishes the same messages with the client library alone. Returns messages a second.
 async fn bare(broker: &RabbitMq, samples: &[Sample], events: u64) -> f64 {
     let peer = Peer::connect(broker.address()).await.expect("a broker");
     let stopwatch = Stopwatch::start();

@@ -1,4 +1,4 @@
-//! The broker and the database of this bench, and another service at them.
+//! The broker and the database of this bench, and another service that uses the broker.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
@@ -9,10 +9,10 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 
 #[path = "../../tests/it/support/postgres.rs"]
-#[expect(clippy::unwrap_used, dead_code, reason = "made for tests, and this bench needs a part of it")]
+#[expect(clippy::unwrap_used, dead_code, reason = "written for tests, and this bench uses a part of it")]
 pub(crate) mod postgres;
 #[path = "../../tests/it/support/rabbitmq.rs"]
-#[expect(clippy::unwrap_used, dead_code, reason = "made for tests, and this bench needs a part of it")]
+#[expect(clippy::unwrap_used, dead_code, reason = "written for tests, and this bench uses a part of it")]
 pub(crate) mod rabbitmq;
 
 pub(crate) use rabbitmq::RabbitMq;
@@ -29,7 +29,7 @@ pub(crate) fn start_broker() -> RabbitMq {
     RabbitMq::start()
 }
 
-/// A service at the broker, with settings that let every task reach it.
+/// Returns the environment of a service that uses the broker and dispatches every task.
 pub(crate) fn environment(broker: &RabbitMq) -> Vec<(&'static str, String)> {
     vec![
         ("RABBITMQ_HOST", Ipv4Addr::LOCALHOST.to_string()),
@@ -39,19 +39,18 @@ pub(crate) fn environment(broker: &RabbitMq) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What broker and database get of the processor.
+/// Share of the processor time for broker and database.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
-    /// As much as anybody.
+    /// The usual priority.
     Equal,
-    /// What nobody else wants: as near as one machine comes to their having
-    /// one of their own.
+    /// Idle time only, which approximates a machine of their own.
     Rest,
 }
 
-/// Gives a share to broker and database, with all their threads; what these
-/// start later has the same.
-pub(crate) fn give(share: Share, broker: &RabbitMq, database: &postgres::Postgres) {
+/// Sets the share of broker and database, with all their threads. Threads that they start later
+/// inherit it.
+pub(crate) fn set_share(share: Share, broker: &RabbitMq, database: &postgres::Postgres) {
     let class = match share {
         Share::Equal => "--other",
         Share::Rest => "--idle",
@@ -61,12 +60,12 @@ pub(crate) fn give(share: Share, broker: &RabbitMq, database: &postgres::Postgre
     for process in group.split_whitespace().map(str::to_owned).chain(database.pids()) {
         let mut chrt = Command::new("chrt");
         chrt.args(["--all-tasks", class, "--pid", "0", &process]).stdout(Stdio::null());
-        // A process can have ended meanwhile.
+        // A process may have ended meanwhile.
         let _ = chrt.stderr(Stdio::null()).status().expect("chrt, which comes with the system");
     }
 }
 
-/// Another service: its connection, and a channel with confirms.
+/// Another service, with a connection and a channel with confirms.
 pub(crate) struct Peer {
     _connection: Connection,
     pub(crate) channel: Channel,
@@ -86,7 +85,7 @@ impl Peer {
         Ok(Self { _connection: connection, channel })
     }
 
-    /// Empties the queue of the workers, whom this bench does not have.
+    /// Empties the work queue, because this bench has no workers.
     pub(crate) async fn purge(&self) {
         self.channel.queue_purge(WORK_QUEUE.into(), QueuePurgeOptions::default()).await.expect("a queue");
     }

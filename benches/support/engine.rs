@@ -1,4 +1,4 @@
-//! The engine without HTTP, and a data directory full of finished tasks.
+//! The engine without HTTP, and data directories with finished tasks.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use dats::task::{
 use super::limits::submission;
 
 const CACHE_BYTES: usize = 128 << 20;
-/// Tasks in one commit while filling.
+/// Tasks in one commit while a store is filled.
 const CHUNK: u64 = 1000;
 
-/// The default settings, but for slots without end and no validation.
+/// Returns the default settings, but without a limit of slots and without validation.
 fn settings(hot_bytes: usize) -> Settings {
     let tier = || Tier::new("small").expect("a tier");
     let day = Duration::from_hours(24);
@@ -49,14 +49,14 @@ fn settings(hot_bytes: usize) -> Settings {
     }
 }
 
-/// Starts the engine on a data directory, with so much memory for the
-/// answers of finished tasks.
+/// Starts the engine on a data directory, with `hot_bytes` of memory for the answers of finished
+/// tasks.
 pub(crate) fn start(dir: &Path, hot_bytes: usize) -> (Engine, WriterThread) {
     let store = Store::open(dir, CACHE_BYTES).expect("a store");
     Engine::start(store, settings(hot_bytes), &Clock::new()).expect("an engine")
 }
 
-/// The same where a broker carries the tasks.
+/// As [`start`], with a broker that delivers the tasks.
 pub(crate) fn start_with_broker(dir: &Path) -> (Engine, WriterThread) {
     let store = Store::open(dir, CACHE_BYTES).expect("a store");
     let log_readers = vec![amqp::READER.to_owned()];
@@ -65,14 +65,14 @@ pub(crate) fn start_with_broker(dir: &Path) -> (Engine, WriterThread) {
     Engine::start(store, settings, &Clock::new()).expect("an engine")
 }
 
-/// The same where tasks are routed by an Agent.
+/// As [`start`], with an Agent that routes the tasks.
 pub(crate) fn start_with_agent(dir: &Path) -> (Engine, WriterThread) {
     let store = Store::open(dir, CACHE_BYTES).expect("a store");
     let policy = Policy { agent: true, ..Policy::default() };
     Engine::start(store, Settings { policy, ..settings(64 << 20) }, &Clock::new()).expect("an engine")
 }
 
-/// The same with the usual number of slots for each project.
+/// As [`start`], with the usual number of slots for each project.
 pub(crate) fn start_limited(dir: &Path, agent: bool) -> (Engine, WriterThread) {
     let store = Store::open(dir, CACHE_BYTES).expect("a store");
     let policy = Policy { agent, ..Policy::default() };
@@ -80,7 +80,7 @@ pub(crate) fn start_limited(dir: &Path, agent: bool) -> (Engine, WriterThread) {
     Engine::start(store, settings, &Clock::new()).expect("an engine")
 }
 
-/// Lets so many tasks live their whole lives; their ids.
+/// Completes `count` tasks and returns their ids.
 pub(crate) async fn finish(engine: &Engine, count: u64) -> Vec<TaskId> {
     let mut finished = Vec::new();
     for chunk in 0..count / CHUNK {
@@ -96,7 +96,7 @@ pub(crate) async fn finish(engine: &Engine, count: u64) -> Vec<TaskId> {
     finished
 }
 
-/// Works on one task, whichever is next, and gives its id.
+/// Completes the next task and returns its id.
 pub(crate) async fn work_on_one(engine: &Engine) -> Option<TaskId> {
     let request = LeaseRequest { max: 1, ..lease_request() };
     let granted = engine.lease(request).await.expect("an answer").pop()?;
@@ -115,7 +115,7 @@ pub(crate) fn lease_request() -> LeaseRequest {
     }
 }
 
-/// The task that the data of a lease names.
+/// Returns the id of the task in the data of a lease.
 pub(crate) fn id_of(task: &[u8]) -> TaskId {
     let task: serde_json::Value = serde_json::from_slice(task).expect("JSON");
     task["task_id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
@@ -142,7 +142,7 @@ fn output(task: TaskId) -> Incoming {
     }
 }
 
-/// What a worker hands in.
+/// Returns the output of a worker.
 pub(crate) fn output_of(artifact: ArtifactId, named: OutputArtifact) -> Output {
     Output {
         artifact,

@@ -1,4 +1,4 @@
-//! The limits: what the machine gives without the service's own work.
+//! The limits: the throughput of the machine without the work of the service.
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
@@ -22,12 +22,12 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// A hyper server that gives every request the same answer.
+/// Starts a hyper server that gives every request the same answer.
 pub(crate) fn bare_hyper(answer: Bytes) -> SocketAddr {
     serve(move |request: Request<Incoming>| {
         let answer = answer.clone();
         async move {
-            // Reading the body is part of any answer to a POST.
+            // Reading the body is part of every answer to a POST.
             if request.method() == http::Method::POST {
                 let _ = request.into_body().collect().await;
             }
@@ -36,9 +36,9 @@ pub(crate) fn bare_hyper(answer: Bytes) -> SocketAddr {
     })
 }
 
-/// A hyper server that takes submissions as the service does, but keeps them
-/// in memory alone: parse, a channel to one thread that makes the task and
-/// its first steps, an answer through a channel.
+/// Starts a hyper server that accepts submissions as the service does, but stores them in memory
+/// only: it parses the request, one thread creates the task, and a channel returns the
+/// answer.
 pub(crate) fn without_storage() -> SocketAddr {
     let (sender, receiver) = crossbeam_channel::bounded::<(Submission, oneshot::Sender<TaskId>)>(8192);
     std::thread::spawn(move || keep_in_memory(&receiver));
@@ -70,7 +70,7 @@ impl WireSubmission {
     }
 }
 
-/// A plain submission.
+/// Returns a submission without options.
 pub(crate) fn submission(description: &str, project: &str) -> Submission {
     Submission {
         description: description.to_owned(),
@@ -85,7 +85,7 @@ pub(crate) fn submission(description: &str, project: &str) -> Submission {
     }
 }
 
-/// What the router gives a plain submission.
+/// Returns what the router resolves for a submission without options.
 pub(crate) fn resolved() -> Resolved {
     Resolved {
         priority: Priority::Normal,
@@ -126,7 +126,7 @@ where
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            sender.send(listener.local_addr().expect("an address")).expect("somebody who asks");
+            sender.send(listener.local_addr().expect("an address")).expect("a receiver");
             tokio::spawn(accept(listener, service)).await.expect("a server");
         });
     });
@@ -146,7 +146,7 @@ where
     }
 }
 
-/// A file whose space was written before, for durable writes into it.
+/// A file with allocated space, for durable writes.
 #[derive(Debug)]
 pub(crate) struct DurableFile {
     file: File,
@@ -157,7 +157,7 @@ pub(crate) struct DurableFile {
 const BLOCKS: u64 = 4096;
 
 impl DurableFile {
-    /// A file in `dir` for blocks of `block_bytes`.
+    /// Creates the file in `dir`, for blocks of `block_bytes`.
     pub(crate) fn new(dir: &Path, block_bytes: usize) -> Self {
         let path = dir.join("durable-file");
         let file = OpenOptions::new().create(true).truncate(true).write(true).open(path).expect("a file");
@@ -174,7 +174,7 @@ impl DurableFile {
         self.file.write_all_at(&self.block, offset).expect("a write");
     }
 
-    /// One durable write: how long it took.
+    /// Writes one block durably and returns how long that took.
     pub(crate) fn write_durably(&mut self) -> Duration {
         let started = Stopwatch::start();
         self.write(self.next % BLOCKS);

@@ -1,4 +1,4 @@
-//! A store full of records that depend on one another.
+//! Stores with records that depend on one another.
 
 use std::net::SocketAddr;
 
@@ -10,16 +10,15 @@ use dats::workload::mixed;
 use super::engine::{id_of, lease_request, output_of};
 use super::limits::submission;
 
-/// Tasks in one commit while filling.
+/// Tasks in one commit while a store is filled.
 const CHUNK: u64 = 1000;
 
-/// The artifact that the record with this number made.
+/// Returns the artifact of the record with a number.
 pub(crate) fn artifact(number: u64) -> String {
     format!("artifact-{number:08}")
 }
 
-/// Lets so many tasks live their whole lives; each is made out of three that
-/// came before it, from anywhere.
+/// Completes `count` tasks. Each uses the artifacts of up to three earlier ones, chosen evenly.
 pub(crate) async fn finish(engine: &Engine, count: u64) {
     for chunk in 0..count / CHUNK {
         let project = |n: u64| format!("proj-{}", (chunk + n) % 20);
@@ -28,7 +27,7 @@ pub(crate) async fn finish(engine: &Engine, count: u64) {
         let granted = engine.lease(lease_request()).await.expect("tasks");
         let numbered = granted.iter().map(|granted| id_of(&granted.task)).zip(chunk * CHUNK..);
         let outputs: Vec<Incoming> = numbered.map(|(task, number)| output(task, number)).collect();
-        assert_eq!(u64::try_from(outputs.len()), Ok(CHUNK), "all tasks are to be had");
+        assert_eq!(u64::try_from(outputs.len()), Ok(CHUNK), "not all tasks were leased");
         let outcomes = engine.accept(outputs).await.expect("room");
         assert!(outcomes.iter().all(Result::is_ok), "an output was refused");
     }
@@ -60,7 +59,7 @@ fn output(task: TaskId, number: u64) -> Incoming {
     }
 }
 
-/// Some of the tasks that have ended, the newest thousand at most.
+/// Returns the ids of completed tasks, the newest thousand at most.
 pub(crate) fn tasks(address: &SocketAddr, records: u64) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

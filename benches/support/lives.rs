@@ -1,29 +1,28 @@
-//! The tasks that the benches over HTTP submit, and their whole lives in batches on one
-//! connection.
+//! Tasks of the benches over HTTP, submitted and completed in batches on one connection.
 
 use serde_json::{Value, json};
 
 use dats::workload::load::{Connection, post_request};
 
-/// The projects that tasks are spread over: `proj-0` and so on.
+/// Number of projects of the tasks: `proj-0` and so on.
 pub(crate) const PROJECTS: u64 = 20;
 const DESCRIPTION: &str = "Create a Python function that calculates fibonacci numbers";
 
-/// The submission with this number.
+/// Returns the submission with a number.
 pub(crate) fn submission_request(number: u64) -> Vec<u8> {
     let project = number % PROJECTS;
     let body = format!("{{\"description\":\"{DESCRIPTION}\",\"project_id\":\"proj-{project}\"}}");
     post_request("/api/v1/tasks", &body, "application/json")
 }
 
-/// Asks, and holds the status of the answer against the expected one.
+/// Sends a request, checks the status of the answer, and returns its body.
 pub(crate) async fn call(connection: &mut Connection, request: &[u8], status: u16) -> Value {
     let (found, body) = connection.call(request).await.expect("a server that answers");
     assert_eq!(found, status, "{}", String::from_utf8_lossy(body));
     serde_json::from_slice(body).unwrap_or_default()
 }
 
-/// Submits so many tasks at once.
+/// Submits `count` tasks in one batch.
 pub(crate) async fn submit_batch(connection: &mut Connection, count: u64) {
     let task = |n: u64| {
         let project = n % PROJECTS;
@@ -33,8 +32,8 @@ pub(crate) async fn submit_batch(connection: &mut Connection, count: u64) {
     call(connection, &post_request("/api/v1/tasks/batch", &body, "application/json"), 200).await;
 }
 
-/// Leases whatever waits and hands in an output for each, with a verdict where
-/// `is_judged`. The tasks.
+/// Leases all waiting tasks and sends an output for each, and a verdict if `is_judged`. Returns
+/// the ids of the tasks.
 pub(crate) async fn finish_all(connection: &mut Connection, is_judged: bool) -> Vec<String> {
     let mut finished = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The service itself, started in this process or as a process of its own.
+//! The service, in this process or as a process of its own.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 /// The service in this process, on a runtime of its own.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Where it listens.
+    /// Address of the service.
     pub(crate) address: SocketAddr,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    /// Starts it on a data directory, with the default settings.
+    /// Starts the service on a data directory, with the default settings.
     pub(crate) fn start(dir: &Path) -> Self {
         let flag = |name, key, value: &str| Flag { name, key, value: value.to_owned() };
         let flags = vec![
@@ -38,7 +38,7 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let service = Service::start(&config, Rights::default()).await.expect("a service");
-                sender.send(service.address()).expect("somebody who asks");
+                sender.send(service.address()).expect("a receiver");
                 service.run(token).await.expect("a store that holds");
             });
         });
@@ -59,24 +59,24 @@ impl Drop for Running {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// Where it listens.
+    /// Address of the service.
     pub(crate) address: SocketAddr,
-    /// From the start of the process to its readiness.
+    /// Time from the start of the process to its readiness.
     pub(crate) started_in: Duration,
 }
 
 impl Process {
-    /// Starts it and waits until it says that it is ready.
+    /// Starts the service and waits until it is ready.
     pub(crate) fn start(dir: &Path) -> Self {
         Self::start_with(dir, &[])
     }
 
-    /// The same with more settings, as its environment.
+    /// As [`Self::start`], with environment variables.
     pub(crate) fn start_with(dir: &Path, environment: &[(&str, String)]) -> Self {
         Self::start_program(Path::new(env!("CARGO_BIN_EXE_dats")), dir, environment)
     }
 
-    /// The same with another build of the service.
+    /// As [`Self::start_with`], with another binary.
     pub(crate) fn start_program(program: &Path, dir: &Path, environment: &[(&str, String)]) -> Self {
         let started = Stopwatch::start();
         let mut child = Command::new(program)
@@ -91,16 +91,16 @@ impl Process {
         BufReader::new(stdout).read_line(&mut line).expect("a line");
         let started_in = started.elapsed();
         let address = line.trim().strip_prefix("dats listening on http://").and_then(|text| text.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("it did not start: {line}"));
+        let address = address.unwrap_or_else(|| panic!("the service did not start: {line}"));
         Self { child, address, started_in }
     }
 
-    /// Its id.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its resident memory, in MiB.
+    /// Returns the resident memory, in MiB.
     pub(crate) fn resident_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
@@ -108,17 +108,17 @@ impl Process {
         kib / 1024
     }
 
-    /// The processor time it has used so far, of all its threads.
+    /// Returns the processor time used so far by all threads.
     pub(crate) fn processor_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running process");
-        // The name of the program, in brackets, may hold spaces: fields are counted behind it.
+        // The name of the program, in brackets, may contain spaces: fields are counted after it.
         let fields = stat.rsplit_once(')').expect("a name in brackets").1;
         let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
-        // A tick is 10 ms on every Linux that the service runs on (USER_HZ).
+        // A tick is 10 ms on every Linux that the service supports (USER_HZ).
         Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
-    /// The bytes it has had written to the disk so far, as the system counts them.
+    /// Returns the bytes written to the disk so far, as the system counts them.
     pub(crate) fn bytes_written(&self) -> u64 {
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).expect("a running process");
         let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));

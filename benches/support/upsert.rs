@@ -1,5 +1,5 @@
-//! Bare batch upserts: the rows of a table that the copy has filled, written
-//! again into a table like it by one statement and nothing else.
+//! Bare batch upserts: the rows of a table of the copy, written again into an equal table by
+//! one statement.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 /// The values of a column, as text.
 type Column = Vec<Option<String>>;
 
-/// Rows of a table, and the statement that upserts them into a table like it.
+/// Rows of a table, and the statement that upserts them into an equal table.
 pub(crate) struct Upserts {
     columns: Vec<String>,
     batches: Vec<Vec<Column>>,
@@ -15,8 +15,8 @@ pub(crate) struct Upserts {
 }
 
 impl Upserts {
-    /// Reads the rows of `table`, which has a column `id`, in batches, and
-    /// makes an empty table like it, without what refers to other tables.
+    /// Reads the rows of `table`, which has a column `id`, in batches, and creates an empty table
+    /// with the same columns.
     pub(crate) async fn of(client: &Client, table: &str, batch: usize) -> Self {
         let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
                    WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
@@ -33,7 +33,7 @@ impl Upserts {
         Self { columns: columns.into_iter().map(|(name, _)| name).collect(), batches, sql }
     }
 
-    /// Upserts every batch; how many rows.
+    /// Upserts every batch and returns the number of rows.
     pub(crate) async fn run(&self, client: &Client) -> f64 {
         let statement = client.prepare(&self.sql).await.expect("a statement");
         let mut rows = 0.0;
@@ -43,14 +43,14 @@ impl Upserts {
         rows
     }
 
-    /// Upserts so many rows under new ids, with the values of the first batch.
-    pub(crate) async fn run_anew(&self, client: &Client, statement: &tokio_postgres::Statement, count: usize) {
+    /// Upserts `count` rows with new ids and the values of the first batch.
+    pub(crate) async fn run_with_new_ids(&self, client: &Client, statement: &tokio_postgres::Statement, count: usize) {
         let values = self.batches.first().expect("rows");
-        let anew = |(name, values): (&String, &Column)| match name.as_str() {
+        let column = |(name, values): (&String, &Column)| match name.as_str() {
             "id" => (0..count).map(|_| Some(uuid::Uuid::now_v7().to_string())).collect(),
             _ => values.iter().cycle().take(count).cloned().collect(),
         };
-        let batch: Vec<Column> = self.columns.iter().zip(values).map(anew).collect();
+        let batch: Vec<Column> = self.columns.iter().zip(values).map(column).collect();
         execute(client, statement, &batch).await;
     }
 

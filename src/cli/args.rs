@@ -1,14 +1,14 @@
-//! Parsers for argument values.
+//! Parsers of argument values.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// Units of a duration, in seconds.
+/// Units of a duration and their length in seconds.
 const UNITS: [(&str, u64); 5] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("", 1)];
 
-/// `90`, `90s`, `15m`, `2h` or `30d`.
+/// Parses a duration such as `90`, `90s`, `15m`, `2h` or `30d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(char::is_alphabetic);
     let unit = UNITS.iter().find(|(unit, _)| *unit == &text[digits.len()..]);
@@ -16,7 +16,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(|| "expected a duration such as 90s, 15m, 2h or 30d".to_owned())
 }
 
-/// A JSON object.
+/// Parses a JSON object.
 pub(super) fn json_object(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
@@ -25,7 +25,7 @@ pub(super) fn json_object(text: &str) -> Result<Value, String> {
     }
 }
 
-/// A point in time, given as such or as a duration from now.
+/// Parses a point in time, given as an RFC 3339 time or as a duration from now.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);

@@ -1,4 +1,4 @@
-//! `dats asyncapi`: the description of the messages on the broker.
+//! `dats asyncapi`: prints the description of the messages on the broker.
 
 use super::exit::Failure;
 use super::output::line;

@@ -1,4 +1,4 @@
-//! `dats backup`: a copy of the data directory of a stopped service.
+//! `dats backup`: copies the data directory of a stopped service.
 
 use std::path::PathBuf;
 
@@ -11,10 +11,11 @@ use crate::config::Config;
 use crate::service;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats backup /backup/dats --data-dir /var/lib/dats/data")]
 pub(super) struct Arguments {
     #[command(flatten)]
     settings: Settings,
-    /// Where to: a directory that is made.
+    /// Directory of the copy, which is created.
     to: PathBuf,
 }
 

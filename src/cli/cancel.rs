@@ -1,4 +1,4 @@
-//! `dats cancel`: an open task, for good.
+//! `dats cancel`: cancels an open task.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -8,10 +8,11 @@ use super::session::Session;
 use crate::client::segment;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats cancel 01890a5d-ac96-774b-bcce-b302099a8057 --reason \"no longer needed\"")]
 pub(super) struct Arguments {
-    /// The task.
+    /// Id of the task.
     id: String,
-    /// Why, for its history.
+    /// Reason, which is recorded in the history of the task.
     #[arg(long)]
     reason: Option<String>,
 }

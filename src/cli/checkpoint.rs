@@ -1,4 +1,5 @@
-//! `dats checkpoint`: points in time that a project can be rolled back to.
+//! `dats checkpoint`: creates and lists points in time to which a project can be rolled
+//! back.
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -13,40 +14,43 @@ use crate::client::segment;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Mark this moment as a point that the project can be rolled back to.
+    /// Create a checkpoint of a project as it is now.
+    #[command(after_help = "Example:\n  dats checkpoint create billing --description \"before the migration\"")]
     Create {
-        /// The project.
+        /// Id of the project.
         project: String,
         #[command(flatten)]
         fields: Fields,
     },
-    /// List a project's checkpoints, newest first.
+    /// List the checkpoints of a project, newest first.
+    #[command(after_help = "Example:\n  dats checkpoint list billing")]
     List {
-        /// The project.
+        /// Id of the project.
         project: String,
         #[command(flatten)]
         page: Page,
     },
     /// Show a checkpoint.
+    #[command(after_help = "Example:\n  dats checkpoint show 01890a5d-ac96-774b-bcce-b302099a8057")]
     Show {
-        /// The checkpoint.
+        /// Id of the checkpoint.
         checkpoint: String,
     },
 }
 
-/// What can be said of a checkpoint.
+/// Fields of a new checkpoint.
 #[derive(Debug, Args)]
 pub(super) struct Fields {
-    /// What it is for.
+    /// Purpose of the checkpoint.
     #[arg(long)]
     description: Option<String>,
-    /// A commit or tag that belongs to it.
+    /// Commit or tag that belongs to it.
     #[arg(long, value_name = "REF")]
     git_ref: Option<String>,
-    /// A state of the RAG service that belongs to it.
+    /// State of the RAG service that belongs to it.
     #[arg(long, value_name = "REF")]
     rag_state_ref: Option<String>,
-    /// A state of the work products that belongs to it.
+    /// State of the work products that belongs to it.
     #[arg(long, value_name = "REF")]
     work_product_ref: Option<String>,
 }
@@ -65,10 +69,10 @@ impl Fields {
 }
 
 pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failure> {
-    let of = |project: &str| format!("/projects/{}/checkpoints", segment(project));
+    let path = |project: &str| format!("/projects/{}/checkpoints", segment(project));
     let answer = match action {
-        Action::List { project, page } => return show_pages(session, &of(project), Vec::new(), page, table).await,
-        Action::Create { project, fields } => session.client.post(&of(project), &fields.body()).await?,
+        Action::List { project, page } => return show_pages(session, &path(project), Vec::new(), page, table).await,
+        Action::Create { project, fields } => session.client.post(&path(project), &fields.body()).await?,
         Action::Show { checkpoint } => session.client.get(&format!("/checkpoints/{}", segment(checkpoint))).await?,
     };
     let first = ["id", "project_id", "created_at", "is_valid", "trigger", "description"];

@@ -1,4 +1,4 @@
-//! `dats completions`: scripts for shells.
+//! `dats completions`: prints completion scripts for shells.
 
 use clap::{Args, Command};
 use clap_complete::Shell;
@@ -7,8 +7,9 @@ use super::exit::Failure;
 use super::output::line;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats completions bash > /etc/bash_completion.d/dats")]
 pub(super) struct Arguments {
-    /// The shell to complete for.
+    /// Shell for which to print the script.
     #[arg(value_enum)]
     shell: Shell,
 }

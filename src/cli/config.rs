@@ -1,4 +1,4 @@
-//! `dats config`: the settings in force.
+//! `dats config`: shows or checks the settings.
 
 use clap::Subcommand;
 
@@ -10,10 +10,12 @@ use crate::service;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Print every setting with its value, and its source where it is not a
-    /// default. Secrets are shown as ***.
+    /// Print every setting with its value, and with its source if it is not a default.
+    /// Secrets are shown as ***.
+    #[command(after_help = "Example:\n  dats config show --config /etc/dats/dats.yaml")]
     Show(Settings),
-    /// Say whether the service would start with these settings.
+    /// Check whether the service would start with these settings.
+    #[command(after_help = "Example:\n  dats config check --config /etc/dats/dats.yaml")]
     Check(Settings),
 }
 
@@ -31,7 +33,7 @@ pub(super) fn run(action: &Action, screen: &Screen) -> Result<(), Failure> {
             service::check(&config).map_err(start_failure)?;
             let (listen, data) = (config.server.listen, config.engine.data_dir);
             match screen.format {
-                Format::Table => line(&format!("the settings are sound: http://{listen}, data in {}", data.display())),
+                Format::Table => line(&format!("the settings are valid: http://{listen}, data in {}", data.display())),
                 Format::Json => line(&serde_json::json!({"valid": true}).to_string()),
             }
         }

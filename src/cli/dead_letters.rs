@@ -1,4 +1,4 @@
-//! `dats dead-letters`: messages that could not be taken.
+//! `dats dead-letters`: shows, requeues and discards events that could not be applied.
 
 use std::time::Duration;
 
@@ -16,62 +16,70 @@ use crate::client::{Call, segment, with_query};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// List them with their reasons.
+    /// List dead letters with their reasons.
+    #[command(after_help = "Example:\n  dats dead-letters list --type task.validated --older-than 1h")]
     List {
         #[command(flatten)]
         filter: Filter,
         #[command(flatten)]
         page: Page,
     },
-    /// Show one, with the message as it came.
+    /// Show a dead letter with the event as received.
+    #[command(after_help = "Example:\n  dats dead-letters show 17")]
     Show {
-        /// The dead letter.
+        /// Number of the dead letter.
         id: String,
     },
-    /// Take one in again, now that its reason is gone.
+    /// Apply a dead letter again, once its reason no longer exists.
+    #[command(after_help = "Example:\n  dats dead-letters requeue 17")]
     Requeue {
-        /// The dead letter.
+        /// Number of the dead letter.
         id: String,
     },
-    /// List which are gone, and why: taken again, discarded, or dropped as the oldest of too many.
+    /// List removed dead letters, each with how it was removed: requeued, discarded, or dropped
+    /// as the oldest of too many.
+    #[command(after_help = "Example:\n  dats dead-letters removals --limit 10")]
     Removals {
         #[command(flatten)]
         page: Page,
     },
-    /// Discard some for good: by their ids, by a filter, or all of them.
+    /// Discard dead letters by their numbers, by a filter, or all of them.
+    #[command(
+        after_help = "Examples:\n  dats dead-letters discard 17 18\n  dats dead-letters discard --older-than 30d"
+    )]
     Discard {
-        /// The dead letters.
+        /// Numbers of the dead letters.
         ids: Vec<String>,
         #[command(flatten)]
         filter: Filter,
-        /// All of them.
+        /// Discard all dead letters.
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
 }
 
-/// Which dead letters; every flag narrows.
+/// Selects dead letters that match every given flag.
 #[derive(Debug, Args)]
 pub(super) struct Filter {
-    /// Only those whose reason contains this text.
+    /// Only dead letters whose reason contains this text.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Only of events of this type, such as `task.validated`.
+    /// Only events of this type, such as `task.validated`.
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// Only of events from this source, such as `/qa`.
+    /// Only events from this source, such as `/qa`.
     #[arg(long)]
     source: Option<String>,
-    /// Only those that name this task.
+    /// Only events about this task.
     #[arg(long)]
     task: Option<String>,
-    /// Only those put aside after this time.
+    /// Only dead letters created after this time.
     #[arg(long, value_name = "TIME")]
     created_after: Option<String>,
-    /// Only those put aside before this time.
+    /// Only dead letters created before this time.
     #[arg(long, value_name = "TIME")]
     created_before: Option<String>,
-    /// Only those put aside longer ago than this, such as 30d or 12h.
+    /// Only dead letters older than this, such as 30d or 12h.
     #[arg(long, value_parser = args::duration)]
     older_than: Option<Duration>,
 }
@@ -118,17 +126,18 @@ pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failur
 async fn discard(session: &Session, ids: &[String], filter: &Filter, all: bool) -> Result<(), Failure> {
     if ids.is_empty() {
         if filter.is_empty() && !all {
-            let usage = "name dead letters, a filter such as --reason or --older-than, or --all";
+            let usage =
+                "nothing selects dead letters: give their numbers, a filter such as --reason or --older-than, or --all";
             return Err(Failure::Usage(usage.to_owned()));
         }
         let mut query = filter.query();
         query.push(("all", all.then(|| "true".to_owned())));
         let call = Call::new(Method::DELETE, with_query("/dead-letters", &query));
         let answer = session.client.call(call).await?;
-        return session.screen.show(&answer, |_, told| format!("{} discarded", text(&told["discarded"])));
+        return session.screen.show(&answer, |_, report| format!("{} discarded", text(&report["discarded"])));
     }
     if !filter.is_empty() {
-        return Err(Failure::Usage("ids can't be given with a filter: the filter decides".to_owned()));
+        return Err(Failure::Usage("numbers and a filter can't be combined: give one of them".to_owned()));
     }
     for id in ids {
         session.client.call(Call::new(Method::DELETE, format!("/dead-letters/{}", segment(id)))).await?;
@@ -142,7 +151,7 @@ async fn discard(session: &Session, ids: &[String], filter: &Filter, all: bool) 
 fn removal_table(screen: &Screen, page: &Value) -> String {
     let removals = page["removals"].as_array().map_or(&[][..], Vec::as_slice);
     if removals.is_empty() {
-        return "no dead letters have gone lately".to_owned();
+        return "no removed dead letters".to_owned();
     }
     let run = |run: &Value| {
         let (first, last) = (text(&run["first"]), text(&run["last"]));

@@ -1,4 +1,4 @@
-//! `dats events`: the event log, once or as it grows.
+//! `dats events`: shows or follows the event log.
 
 use clap::Args;
 use serde_json::Value;
@@ -12,23 +12,26 @@ use crate::client::{Error, with_query};
 use crate::client::{Follower, RECONNECT_PAUSE};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  dats events --project billing --types task.finished,task.backoff\n  dats events --follow"
+)]
 pub(super) struct Arguments {
-    /// Go on as new events come, until Ctrl-C.
+    /// Print new events as they arrive, until Ctrl-C.
     #[arg(long)]
     follow: bool,
-    /// Only these types, such as task.finished, by commas.
+    /// Only events of these types, separated by commas, such as task.finished.
     #[arg(long)]
     types: Option<String>,
-    /// Only of this project.
+    /// Only events of this project.
     #[arg(long)]
     project: Option<String>,
-    /// Only of this task.
+    /// Only events of this task.
     #[arg(long)]
     task: Option<String>,
-    /// Only after this sequence number.
+    /// Only events after this sequence number.
     #[arg(long, value_name = "SEQ")]
     after: Option<u64>,
-    /// Events a page, without --follow.
+    /// Most events to print, without --follow.
     #[arg(long, conflicts_with = "follow", value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
 }
@@ -55,13 +58,13 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
 async fn follow(session: &Session, path: String) -> Result<(), Failure> {
     let mut follower = Follower::new(session.client.clone(), path, None, PATIENCE);
     loop {
-        // The end of one connection: the next call resumes.
+        // The server ended the connection; the next call resumes.
         let Some(event) = follower.next().await? else {
             tokio::time::sleep(RECONNECT_PAUSE).await;
             continue;
         };
         if event.event == "reset" {
-            warn("some events are no longer in the log; going on with what is");
+            warn("some events are no longer in the log; continuing with the oldest that is");
             continue;
         }
         if session.screen.format == Format::Json {
@@ -79,25 +82,25 @@ fn page(_: &Screen, page: &Value) -> String {
     if events.is_empty() {
         return "no events".to_owned();
     }
-    // A page holds each event beside its place in the log.
+    // Each entry holds an event and its position in the log.
     events.iter().map(|entry| event_line(&entry["event"])).collect::<Vec<_>>().join("\n")
 }
 
-/// A `CloudEvent` in aligned columns: time, type, task, the rest of its data.
+/// Formats a `CloudEvent` in aligned columns: time, type, task, remaining data.
 pub(super) fn event_line(event: &Value) -> String {
     let time = event["time"].as_str().map_or("-", clock_time);
     let name = event_name(event);
     let mut data = event["data"].clone();
     let task = data["task_id"].as_str().unwrap_or("-").to_owned();
     if let Some(fields) = data.as_object_mut() {
-        // The task has its own column; contents and contexts fill screens.
+        // The task has its own column; contents and contexts are too long for a line.
         fields.retain(|key, value| key != "task_id" && !value.is_object() && !value.is_array());
     }
     let rest: String = pairs(&data).chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect();
     format!("{time}  {name:24}  {task:36}  {rest}").trim_end().to_owned()
 }
 
-/// An event's name without the prefix that all of them share.
+/// Returns the type of an event without the common prefix.
 pub(super) fn event_name(event: &Value) -> &str {
     let name = event["type"].as_str().unwrap_or("-");
     name.strip_prefix("dats.").unwrap_or(name)

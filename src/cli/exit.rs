@@ -1,4 +1,4 @@
-//! How a command ends: its exit code and its last words.
+//! The end of a command: exit codes and error messages.
 
 use std::fmt;
 use std::io::Write as _;
@@ -10,19 +10,19 @@ use crate::workload;
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The task or check failed, or the request was refused: 1.
+    /// The task or check failed, or the request was refused: exit code 1.
     Failed(String),
-    /// Wrong usage or settings: 2.
+    /// Wrong usage or settings: exit code 2.
     Usage(String),
-    /// The server is out of reach: 3.
+    /// The server is unreachable: exit code 3.
     Unreachable(String),
-    /// The store failed: 4.
+    /// The store failed: exit code 4.
     Store(String),
-    /// Nothing more to say: the reader of the output went away.
+    /// The reader of the output has closed it: exit code 0, without a message.
     Closed,
-    /// Stopped by Ctrl-C: 130, as shells expect.
+    /// Stopped by Ctrl-C: exit code 130, as shells expect.
     Interrupted,
-    /// The service ended with this code, and its log says why.
+    /// The service ended with this code, and has logged the reason.
     Logged(u8),
 }
 
@@ -49,8 +49,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Of work on the data directory of a stopped service: the chain of causes in
-/// one line.
+/// For errors of work on the data directory of a stopped service. The message has the chain
+/// of causes in one line.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let is_of_store = error.chain().any(<dyn std::error::Error>::is::<crate::store::Error>);
@@ -63,7 +63,7 @@ impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
         match error {
             client::Error::Unreachable { .. } => Self::Unreachable(format!(
-                "{error}\nis the server running? start it with `dats serve`, or name another with --url or DATS_URL"
+                "{error}\ncheck that the server runs: start it with `dats serve`, or give its address with --url or DATS_URL"
             )),
             client::Error::Problem(_) | client::Error::Protocol(_) => Self::Failed(error.to_string()),
         }
@@ -87,7 +87,7 @@ impl From<crate::config::Error> for Failure {
     }
 }
 
-/// Says what failed, on stderr, and gives the exit code.
+/// Prints the error on stderr and returns the exit code.
 pub(super) fn report(result: Result<(), Failure>) -> ExitCode {
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
@@ -99,9 +99,9 @@ pub(super) fn report(result: Result<(), Failure>) -> ExitCode {
     ExitCode::from(failure.code())
 }
 
-/// A line for the person at the terminal, which is no part of the output.
+/// Prints a line on stderr, which is not part of the output.
 pub(super) fn warn(text: &str) {
-    // Nobody is left to tell when stderr is gone.
+    // A closed stderr can't be reported anywhere.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

@@ -1,8 +1,8 @@
-//! `dats export`: the provenance of a server as files of the old program.
+//! `dats export`: writes the provenance of a server as files of the old program.
 //!
-//! Everything is read and compared with the files that are there; what is the
-//! same is left alone, what is not there any more stays. So running it again
-//! finishes what is missing, and whoever reads the files sees whole ones.
+//! All provenance is read and compared with the existing files. Equal files are left alone,
+//! and files are never removed. So a repeated run completes an interrupted one, and readers
+//! of the directory only see complete files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::events::event_name;
 use super::exit::{Failure, warn};
-use super::local::Place;
+use super::local::StoreArguments;
 use super::output::{Format, Screen, line};
 use super::session::Session;
 use crate::client::Error;
@@ -25,43 +25,44 @@ use crate::client::SseEvent;
 use crate::client::{Follower, RECONNECT_PAUSE};
 use crate::legacy::{FolderWriter, Line, Written};
 
-/// How long changes are gathered before they are written.
-const GATHERING: Duration = Duration::from_secs(1);
-/// Some changes are no events, such as an import: look for them that often.
-const PERIOD: Duration = Duration::from_mins(1);
-/// What is said of records over HTTP is none either, but the newest entry of
-/// the audit trail tells of it: looking at that costs little.
-const LOOK: Duration = Duration::from_secs(2);
-/// One pass takes at most one part in so many of the server's time.
-const SHARE: u32 = 5;
-/// A follower bears a server that went away for as long as it takes.
-const FOR_EVER: Duration = Duration::from_hours(24 * 365);
-/// Events after which all provenance is as it was.
-const IDLE_EVENTS: [&str; 3] = ["task.created", "task.ready", "task.cancelled"];
+/// How long changes are collected before a pass.
+const COLLECT_TIME: Duration = Duration::from_secs(1);
+/// Longest time between two passes, because some changes, such as imports, publish no event.
+const PASS_INTERVAL: Duration = Duration::from_mins(1);
+/// How often the newest entry of the audit trail is read. Taints and clears over HTTP publish
+/// no event, but add an entry.
+const TRAIL_POLL: Duration = Duration::from_secs(2);
+/// A pass takes at most this part of the time: one in so many.
+const PASS_SHARE: u32 = 5;
+/// How long an unreachable server is retried: practically without a limit.
+const PATIENCE: Duration = Duration::from_hours(24 * 365);
+/// Events that do not change provenance.
+const UNRELATED_EVENTS: [&str; 3] = ["task.created", "task.ready", "task.cancelled"];
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  dats export ./provenance\n  dats export ./provenance --follow")]
 pub(super) struct Arguments {
-    /// The directory for the files; made where it is missing.
+    /// Directory for the files, which is created if missing.
     #[arg(value_name = "DIR")]
     pub(super) folder: PathBuf,
-    /// Go on as provenance changes, until Ctrl-C.
+    /// Export again whenever provenance changes, until Ctrl-C.
     #[arg(long, conflicts_with = "data_dir")]
     pub(super) follow: bool,
     #[command(flatten)]
-    pub(super) place: Place,
+    pub(super) store: StoreArguments,
 }
 
-/// What became of the files.
+/// Counts of an export.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Report {
     pub(super) records: u64,
     pub(super) taint_events: u64,
     pub(super) checkpoints: u64,
-    /// Files that were not there.
+    /// Files that did not exist.
     pub(super) created: u64,
-    /// Files that had other bytes.
+    /// Files whose content differed.
     pub(super) updated: u64,
-    /// Files that were left alone.
+    /// Files that were equal.
     pub(super) unchanged: u64,
 }
 
@@ -69,9 +70,9 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     if arguments.follow {
         return follow(session, &arguments.folder).await;
     }
-    let report = match arguments.place.open(false)? {
+    let report = match arguments.store.open(false)? {
         Some(local) => {
-            let report = written(&session.screen, &arguments.folder, local.export()).await;
+            let report = export_with_spinner(&session.screen, &arguments.folder, local.export()).await;
             local.close().await?;
             report?
         }
@@ -82,11 +83,11 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
 
 async fn pass(session: &Session, folder: &Path) -> Result<Report, Failure> {
     let lines = session.client.get_lines("/provenance/export").await?;
-    written(&session.screen, folder, lines).await
+    export_with_spinner(&session.screen, folder, lines).await
 }
 
-/// Writes lines into a folder, with a sign of life on a terminal.
-async fn written(screen: &Screen, folder: &Path, lines: Lines) -> Result<Report, Failure> {
+/// Writes lines into a folder and shows a spinner on a terminal.
+async fn export_with_spinner(screen: &Screen, folder: &Path, lines: Lines) -> Result<Report, Failure> {
     let bar = ProgressBar::new_spinner();
     if screen.format == Format::Json {
         bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -96,8 +97,8 @@ async fn written(screen: &Screen, folder: &Path, lines: Lines) -> Result<Report,
     report
 }
 
-/// Writes lines, wherever they come from, into a folder. The lists of taint
-/// events and checkpoints are replaced only when all has come.
+/// Writes lines from a server or a store into a folder. The lists of taint events and
+/// checkpoints are replaced only after the last line.
 pub(super) async fn export(folder: &Path, mut lines: Lines, bar: &ProgressBar) -> Result<Report, Failure> {
     let failed = |error: io::Error| Failure::Failed(format!("can't write into {}: {error}", folder.display()));
     let mut writer = FolderWriter::open(folder).map_err(failed)?;
@@ -120,7 +121,7 @@ pub(super) async fn export(folder: &Path, mut lines: Lines, bar: &ProgressBar) -
 }
 
 fn parse(text: &str) -> Result<Line, Error> {
-    Line::parse(text.as_bytes()).map_err(|error| Error::Protocol(format!("a line of the export is none: {error}")))
+    Line::parse(text.as_bytes()).map_err(|error| Error::Protocol(format!("a line of the export is invalid: {error}")))
 }
 
 impl Report {
@@ -141,44 +142,45 @@ impl Report {
     }
 }
 
-/// Keeps a folder current. Any event that can have changed provenance, a new
-/// entry of the audit trail, and a minute without either lead to another pass
-/// over everything: that is simple, and misses nothing, since no change needs
-/// to be understood. It costs reading all of it again, of which it takes a
-/// limited share of the time.
+/// Keeps a folder current. An event that may have changed provenance, a new entry of the
+/// audit trail, or a minute without either starts another pass over all provenance. That
+/// needs no knowledge of the changes, so it misses none; the passes are limited to a share of
+/// the time.
 async fn follow(session: &Session, folder: &Path) -> Result<(), Failure> {
-    let mut follower = Follower::new(session.client.clone(), "/events", None, FOR_EVER);
-    // From here on nothing is missed, whatever happens during the first pass.
+    let mut follower = Follower::new(session.client.clone(), "/events", None, PATIENCE);
+    // The stream is open before the first pass, so that no change during it is missed.
     follower.open().await?;
     let mut trail = newest_entry(session).await;
     let mut began = Instant::now();
     show(&session.screen, &pass(session, folder).await?)?;
     loop {
-        sleep(began.elapsed() * (SHARE - 1)).await;
+        sleep(began.elapsed() * (PASS_SHARE - 1)).await;
         wait_for_change(session, &mut follower, &mut trail).await?;
         began = Instant::now();
         match pass(session, folder).await {
             Ok(report) if report.created + report.updated > 0 => show(&session.screen, &report)?,
             Ok(_) => {}
-            Err(Failure::Unreachable(reason)) => warn(&format!("going on although the server is away: {reason}")),
+            Err(Failure::Unreachable(reason)) => {
+                warn(&format!("continuing although the server is unreachable: {reason}"))
+            }
             Err(failure) => return Err(failure),
         }
     }
 }
 
-/// Ends some time after an event or a change of the audit trail, or when it
-/// is time to look.
+/// Waits for an event, a change of the audit trail, or the end of the interval.
 async fn wait_for_change(session: &Session, follower: &mut Follower, trail: &mut Option<Value>) -> Result<(), Failure> {
     tokio::select! {
-        told = event_that_counts(follower) => told?,
-        () = change_of_trail(session, trail) => {}
-        () = sleep(PERIOD) => return Ok(()),
+        received = related_event(follower) => received?,
+        () = trail_change(session, trail) => {}
+        () = sleep(PASS_INTERVAL) => return Ok(()),
     }
-    sleep(GATHERING).await;
+    sleep(COLLECT_TIME).await;
     Ok(())
 }
 
-async fn event_that_counts(follower: &mut Follower) -> Result<(), Failure> {
+/// Waits for an event that may have changed provenance.
+async fn related_event(follower: &mut Follower) -> Result<(), Failure> {
     loop {
         if next_event(follower).await?.is_some_and(|event| may_change(&event)) {
             return Ok(());
@@ -186,9 +188,10 @@ async fn event_that_counts(follower: &mut Follower) -> Result<(), Failure> {
     }
 }
 
-async fn change_of_trail(session: &Session, trail: &mut Option<Value>) {
+/// Waits for a new entry of the audit trail.
+async fn trail_change(session: &Session, trail: &mut Option<Value>) {
     loop {
-        sleep(LOOK).await;
+        sleep(TRAIL_POLL).await;
         let newest = newest_entry(session).await;
         if newest.is_some() && newest != std::mem::replace(trail, newest.clone()) {
             return;
@@ -196,13 +199,13 @@ async fn change_of_trail(session: &Session, trail: &mut Option<Value>) {
     }
 }
 
-/// The newest entry of the audit trail, where it can be had.
+/// Returns the id of the newest entry of the audit trail; `None` if it can't be read.
 async fn newest_entry(session: &Session) -> Option<Value> {
     let answer = session.client.get("/taint-events?limit=1").await.ok()?;
     Some(answer.json["taint_events"][0]["id"].clone())
 }
 
-/// The next event; none where the connection ended, and after a pause.
+/// Waits for the next event; `None` after a pause if the connection ended.
 async fn next_event(follower: &mut Follower) -> Result<Option<SseEvent>, Failure> {
     match follower.next().await {
         Ok(Some(event)) => return Ok(Some(event)),
@@ -214,10 +217,11 @@ async fn next_event(follower: &mut Follower) -> Result<Option<SseEvent>, Failure
     Ok(None)
 }
 
+/// Returns whether an event may have changed provenance.
 fn may_change(event: &SseEvent) -> bool {
     let json: Value = serde_json::from_str(&event.data).unwrap_or_default();
     let name = event_name(&json);
-    !IDLE_EVENTS.iter().any(|idle| name == *idle || name.starts_with(&format!("{idle}.")))
+    !UNRELATED_EVENTS.iter().any(|each| name == *each || name.starts_with(&format!("{each}.")))
 }
 
 fn show(screen: &Screen, report: &Report) -> Result<(), Failure> {

@@ -1,5 +1,4 @@
-//! Following event streams over breaks in the connection, and a task to its
-//! end.
+//! Follows a task to its end.
 
 use std::time::Duration;
 
@@ -9,20 +8,19 @@ use tokio::time::sleep;
 use super::exit::Failure;
 use crate::client::{Client, Error, Follower, RECONNECT_PAUSE, segment};
 
-/// How long a command for people bears a server that went away.
+/// How long a command retries while the server is unreachable.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// One step in a task's life, from its stream.
+/// A step in the life of a task, from its stream.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// The JSON as it came.
+    /// The JSON as received.
     pub(super) text: String,
-    /// The same, parsed.
+    /// The parsed JSON.
     pub(super) json: Value,
 }
 
-/// Follows a task to its end, handing each step to `on_step`, and gives the
-/// finished task as the server shows it.
+/// Follows a task to its end, calls `on_step` with each step, and returns the finished task.
 pub(super) async fn follow_task<F>(client: &Client, id: &str, mut on_step: F) -> Result<crate::client::Answer, Failure>
 where
     F: AsyncFnMut(Step) -> Result<(), Failure>,
@@ -35,7 +33,7 @@ where
                 .map_err(|error| Error::Protocol(format!("an event is not JSON: {error}")))?;
             on_step(Step { text: event.data, json }).await?;
         }
-        // The stream also ends when the server stops: only the task knows.
+        // The stream also ends when the server stops, so the status decides.
         let answer = client.get(&path).await?;
         if is_terminal(&answer.json) {
             return Ok(answer);
@@ -44,12 +42,12 @@ where
     }
 }
 
-/// Whether a task's status is one that is never left again.
+/// Returns whether the status of a task is final.
 pub(super) fn is_terminal(task: &Value) -> bool {
     matches!(task["status"].as_str(), Some("completed" | "failed" | "cancelled"))
 }
 
-/// Whether a finished task did what was asked, for the exit code.
+/// Converts the status of a finished task to the result of a command.
 pub(super) fn outcome(task: &Value) -> Result<(), Failure> {
     let id = task["task_id"].as_str().unwrap_or("?");
     match task["status"].as_str() {
@@ -62,7 +60,7 @@ pub(super) fn outcome(task: &Value) -> Result<(), Failure> {
     }
 }
 
-/// The words of a task's `error`, which is text or an object with a message.
+/// Returns the text of a task's `error`, which is a string or an object with a message.
 pub(super) fn reason(error: &Value) -> Option<String> {
     match error {
         Value::Null => None,

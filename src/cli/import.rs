@@ -1,8 +1,8 @@
-//! `dats import`: the files of the old program into a server.
+//! `dats import`: imports the files of the old program into a server.
 //!
-//! A thread reads the files and makes lines of them, the server answers each
-//! with a result, and neither is ahead of the other by more than what their
-//! channels hold. A bad file is reported, and the others are imported.
+//! A thread converts the files to lines, and the server answers each line with a result.
+//! Bounded channels keep the reader and the server in step. An unreadable file is reported,
+//! and the others are imported.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::exit::Failure;
-use super::local::Place;
+use super::local::StoreArguments;
 use super::output::{Format, Screen, line};
 use super::session::Session;
 use crate::client::Error;
@@ -23,21 +23,24 @@ use crate::client::Lines;
 use crate::json::{minify, quoted};
 use crate::legacy::{Bad, Folder, Found};
 
-/// Bytes of lines that are gathered before they are sent.
+/// Bytes of lines in one chunk of the request.
 const CHUNK_BYTES: usize = 32 << 10;
 /// Chunks that may wait to be sent.
-const CHUNKS_AHEAD: usize = 8;
-/// Most entries that a report lists of what was not read, and of what was
-/// refused; the others it counts.
+const MAX_WAITING_CHUNKS: usize = 8;
+/// Most entries in the report, of unreadable and of refused ones each; further ones are only
+/// counted.
 const MAX_LISTED: usize = 10_000;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  dats import /var/lib/old/provenance\n  dats import /var/lib/old/provenance --data-dir ./data"
+)]
 pub(super) struct Arguments {
-    /// The directory with the files.
+    /// Directory with the files.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     #[command(flatten)]
-    place: Place,
+    store: StoreArguments,
 }
 
 pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
@@ -45,7 +48,7 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     let folder =
         Folder::open(&arguments.folder).map_err(|error| Failure::Usage(format!("can't read {shown}: {error}")))?;
     let bar = progress(&session.screen);
-    let report = if let Some(local) = arguments.place.open(true)? {
+    let report = if let Some(local) = arguments.store.open(true)? {
         let report = import(folder, bar, async |chunks| Ok(local.import(chunks))).await;
         local.close().await?;
         report?
@@ -56,17 +59,17 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     show(&session.screen, &report)?;
     match report.failed() {
         0 => Ok(()),
-        count => Err(Failure::Failed(format!("{count} of the entries in {shown} were not imported"))),
+        count => Err(Failure::Failed(format!("{count} entries in {shown} were not imported"))),
     }
 }
 
-/// What became of an import.
+/// The report of an import.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) summary: Summary,
-    /// What was not imported, and why.
+    /// Entries that were not imported, with the reasons.
     pub(super) bad: Vec<Entry>,
-    /// How many more were not imported than are listed.
+    /// Number of entries that were not imported and are not listed.
     pub(super) unlisted: u64,
 }
 
@@ -74,30 +77,30 @@ pub(super) struct Report {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Summary {
-    /// Files that were there.
+    /// Files in the directory.
     pub(super) files: u64,
     pub(super) created: u64,
     pub(super) updated: u64,
     pub(super) unchanged: u64,
-    /// What the server did not take.
+    /// Entries that the server refused.
     pub(super) refused: u64,
     /// Files and elements of files that could not be read.
     pub(super) unreadable: u64,
-    /// Records that are suspect by what they depend on, and were not before.
+    /// Records that are suspect because of their dependencies, and were not before.
     pub(super) newly_suspect: Option<u64>,
-    /// Records that were said to be suspect, and are not by what they depend on.
+    /// Records that were marked suspect, and are not because of their dependencies.
     pub(super) no_longer_suspect: Option<u64>,
 }
 
-/// Something that was not imported.
+/// An entry that was not imported.
 #[derive(Debug, Serialize)]
 pub(super) struct Entry {
     pub(super) file: String,
-    /// Where in the file, in bytes.
+    /// Offset in the file, in bytes.
     pub(super) offset: u64,
     pub(super) kind: Option<String>,
     pub(super) id: Option<String>,
-    /// A word for what is wrong.
+    /// Stable name of the reason.
     pub(super) reason: String,
     pub(super) message: String,
     #[serde(skip_serializing_if = "Value::is_null")]
@@ -110,15 +113,15 @@ impl Report {
     }
 }
 
-/// Reads a folder into whatever takes lines and answers each by one. The
-/// transport gets chunks of whole lines, and gives the results in order.
+/// Imports a folder over a transport, which takes chunks of whole lines and returns one
+/// result for each line, in order.
 pub(super) async fn import<T>(folder: Folder, bar: ProgressBar, transport: T) -> Result<Report, Failure>
 where
     T: AsyncFnOnce(mpsc::Receiver<Bytes>) -> Result<Lines, Failure>,
 {
     let files = u64::try_from(folder.file_count()).unwrap_or(u64::MAX);
     bar.set_length(files);
-    let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+    let (sender, chunks) = mpsc::channel(MAX_WAITING_CHUNKS);
     let reading = bar.clone();
     let reader = tokio::task::spawn_blocking(move || read(&folder, &sender, &reading));
     let results = match transport(chunks).await {
@@ -126,7 +129,7 @@ where
         Err(failure) => Err(failure),
     };
     bar.finish_and_clear();
-    // On a failure the reader ends by itself: nobody takes its lines.
+    // On a failure the reader ends by itself, because its channel is closed.
     let results = results?;
     let read = reader.await.map_err(|error| Failure::Failed(format!("can't read the files: {error}")))?;
     let summary = Summary { files, refused: results.count, unreadable: read.unreadable, ..results.summary };
@@ -137,19 +140,27 @@ where
     Ok(report)
 }
 
-/// What the reading thread has to tell.
+/// The result of the reading thread.
 #[derive(Debug, Default)]
 struct Read {
-    /// The names of the files that lines came from.
+    /// Names of the files with lines.
     files: Vec<String>,
-    /// For each line its file and where in it the line's object begins.
-    /// There can be a million of them.
-    sources: Vec<(u32, u64)>,
+    /// Source of each line. There may be a million lines.
+    sources: Vec<Source>,
     bad: Vec<Bad>,
     unreadable: u64,
 }
 
-/// Sends the objects of a folder, until nobody wants them.
+/// The place of a line's object.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// Index of the file in `files`.
+    file: u32,
+    /// Offset of the object in the file, in bytes.
+    offset: u64,
+}
+
+/// Sends the objects of a folder, until the end or until the receiver is dropped.
 fn read(folder: &Folder, chunks: &mpsc::Sender<Bytes>, bar: &ProgressBar) -> Read {
     let mut read = Read::default();
     let mut chunk = Vec::new();
@@ -174,7 +185,7 @@ fn read(folder: &Folder, chunks: &mpsc::Sender<Bytes>, bar: &ProgressBar) -> Rea
         }
     }
     if !chunk.is_empty() {
-        // Where nobody takes it, the failure is told elsewhere.
+        // If the receiver is gone, the transport reports why.
         let _ = chunks.blocking_send(Bytes::from(chunk));
     }
     read
@@ -186,18 +197,18 @@ impl Read {
             self.files.push(found.file.clone());
         }
         let file = u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX);
-        self.sources.push((file, found.offset));
+        self.sources.push(Source { file, offset: found.offset });
     }
 
-    /// The file of a line, which has a number from 1, and its place in there.
+    /// Returns the file of a line, whose number begins at 1, and the offset in it.
     fn source(&self, line: u64) -> Option<(&str, u64)> {
         let index = usize::try_from(line.checked_sub(1)?).ok()?;
-        let (file, offset) = self.sources.get(index)?;
-        Some((self.files.get(usize::try_from(*file).ok()?)?, *offset))
+        let source = self.sources.get(index)?;
+        Some((self.files.get(usize::try_from(source.file).ok()?)?, source.offset))
     }
 }
 
-/// One line of the answer.
+/// A line of the answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct LineResult {
@@ -212,18 +223,18 @@ struct LineResult {
     error: Option<Interruption>,
 }
 
-/// Why an import ended before its end.
+/// Why the server stopped an import.
 #[derive(Debug, Deserialize)]
 struct Interruption {
     code: String,
     detail: String,
 }
 
-/// What the answer says in all.
+/// The complete answer.
 struct Results {
     summary: Summary,
     refused: Vec<LineResult>,
-    /// How many were refused, listed or not.
+    /// Number of refused lines, listed or not.
     count: u64,
 }
 
@@ -232,10 +243,9 @@ async fn take_results(mut lines: Lines) -> Result<Results, Failure> {
     while let Some(text) = lines.recv().await {
         let text = text?;
         let outcome: LineResult = serde_json::from_str(&text)
-            .map_err(|error| Error::Protocol(format!("{} is no result of a line: {error}", quoted(&text))))?;
+            .map_err(|error| Error::Protocol(format!("{} is not the result of a line: {error}", quoted(&text))))?;
         if let Some(Interruption { code, detail }) = outcome.error {
-            let text =
-                format!("the import ended before its end: {detail} ({code}); what was taken stays, run it again");
+            let text = format!("the import stopped: {detail} ({code}); imported entries stay: run it again");
             return Err(Failure::Failed(text));
         }
         if let Some(summary) = outcome.summary {
@@ -248,7 +258,7 @@ async fn take_results(mut lines: Lines) -> Result<Results, Failure> {
             }
         }
     }
-    Err(Failure::Failed("the answer ended before the import did; what was taken stays, run it again".to_owned()))
+    Err(Failure::Failed("the answer ended before the import; imported entries stay: run it again".to_owned()))
 }
 
 fn unreadable(bad: &Bad) -> Entry {
@@ -275,7 +285,7 @@ fn refusal(outcome: LineResult, read: &Read) -> Entry {
     Entry { file, offset, kind, id, reason, message, cycle }
 }
 
-/// A bar on a terminal, for people.
+/// Returns a progress bar, hidden for JSON output.
 fn progress(screen: &Screen) -> ProgressBar {
     let bar = ProgressBar::new(0);
     if screen.format == Format::Json {
@@ -305,7 +315,7 @@ fn show(screen: &Screen, report: &Report) -> Result<(), Failure> {
     line(&screen.details(&json!(report.summary), &["files"]))
 }
 
-/// What is wrong, with the records of a cycle.
+/// Returns the message of an entry in one line, with the records of a cycle.
 fn one_line(entry: &Entry) -> String {
     let ids: Vec<&str> = entry.cycle.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let cycle = if ids.is_empty() { String::new() } else { format!(": {}", ids.join(" -> ")) };

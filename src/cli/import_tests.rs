@@ -1,4 +1,4 @@
-//! Import and export against a tiny server.
+//! Import and export against the fake server.
 
 use std::convert::Infallible;
 use std::fs;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use super::exit::Failure;
 use super::export::{self, export};
 use super::import::{Report, import};
-use super::local::Place;
+use super::local::StoreArguments;
 use super::output::{Format, Screen};
 use super::session::Session;
 use crate::client::Client;
@@ -43,7 +43,7 @@ fn event(number: usize) -> Value {
     json!({"id": format!("event-{number}"), "action": "taint", "cascade_id": "c", "artifact_id": "a"})
 }
 
-/// A folder with so many records, and lists beside them.
+/// Creates a folder with this number of records.
 fn folder_of(records: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for number in 0..records {
@@ -81,7 +81,7 @@ async fn import_into(address: &str, folder: &Path) -> Result<Report, Failure> {
 }
 
 #[tokio::test]
-async fn everything_good_is_sent_and_everything_bad_is_told_of() {
+async fn valid_entries_are_sent_and_invalid_ones_reported() {
     let asked = Arc::new(Mutex::new(String::new()));
     let address = serve({
         let asked = Arc::clone(&asked);
@@ -104,7 +104,7 @@ async fn everything_good_is_sent_and_everything_bad_is_told_of() {
     let lines: Vec<Value> = sent.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines, expected);
     let place = |text: &str| u64::try_from(events.find(text).unwrap()).unwrap();
-    // An event has its place in the list: that of its brace.
+    // The offset of an event is that of its brace in the list.
     let second = u64::try_from(events[..events.find("event-1").unwrap()].rfind('{').unwrap()).unwrap();
     let bad: Vec<_> = report.bad.iter().map(|bad| (bad.file.as_str(), bad.offset, bad.reason.as_str())).collect();
     assert_eq!(
@@ -122,8 +122,8 @@ async fn everything_good_is_sent_and_everything_bad_is_told_of() {
     assert_eq!((summary.newly_suspect, report.unlisted), (Some(3), 0));
 }
 
-/// A server that answers each line while it reads, and reads no further than
-/// its answers are taken.
+/// Starts a server that answers each line while it reads, and stops reading while its answers
+/// are not taken.
 async fn streaming_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -155,8 +155,8 @@ async fn answer_streaming(request: Request<Incoming>) -> Result<Response<LineBod
 }
 
 #[tokio::test]
-async fn answers_come_while_lines_are_sent() {
-    // More than all buffers on the way hold together.
+async fn answers_arrive_while_lines_are_sent() {
+    // More lines than all buffers between hold together.
     let folder = folder_of(3000);
     let events: Vec<Value> = (10..30_000).map(event).collect();
     fs::write(folder.path().join("taint_events.json"), json!(events).to_string()).unwrap();
@@ -166,7 +166,7 @@ async fn answers_come_while_lines_are_sent() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_told_apart() {
+async fn failures_of_the_server_are_distinguished() {
     let folder = folder_of(3);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = listener.local_addr().unwrap().to_string();
@@ -182,7 +182,9 @@ async fn a_server_that_does_not_answer_is_told_apart() {
     assert!(failure.to_string().contains("run it again"), "{failure}");
 
     let strange = serve(|_| (200, "<html>\n".to_owned())).await;
-    assert!(import_into(&strange, folder.path()).await.unwrap_err().to_string().contains("is no result of a line"));
+    assert!(
+        import_into(&strange, folder.path()).await.unwrap_err().to_string().contains("is not the result of a line")
+    );
 }
 
 fn session(address: &str) -> Session {
@@ -199,7 +201,7 @@ fn read(path: &Path) -> Value {
 }
 
 #[tokio::test]
-async fn what_a_server_has_becomes_files() {
+async fn the_provenance_of_a_server_becomes_files() {
     let checkpoint = json!({"id": "c", "created_at": "2026-01-09T18:00:00", "trigger": "auto"});
     let all = [event(0), record(0), checkpoint.clone(), record(1), event(1)].map(|line| line.to_string() + "\n");
     let address = serve(move |_| (200, all.concat())).await;
@@ -217,9 +219,9 @@ async fn what_a_server_has_becomes_files() {
     assert_eq!((second.created, second.updated, second.unchanged), (1, 1, 2));
 }
 
-/// What breaks in the middle leaves whole files, and the lists as they were.
+/// An interrupted export leaves complete files, and does not change the lists.
 #[tokio::test]
-async fn half_an_export_replaces_no_list() {
+async fn an_interrupted_export_replaces_no_list() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -243,12 +245,12 @@ async fn half_an_export_replaces_no_list() {
 }
 
 #[tokio::test]
-async fn a_follower_writes_what_changes() {
+async fn a_follower_writes_changes() {
     let exported = Arc::new(AtomicUsize::new(0));
     let address = serve({
         let exported = Arc::clone(&exported);
         move |request| match request.uri.split('?').next() {
-            // Each call gives one event more.
+            // Each call returns one event.
             Some("/api/v1/events") => {
                 (200, "id: 1\nevent: e\ndata: {\"type\": \"dats.task.validated\"}\n\n".to_owned())
             }
@@ -258,7 +260,8 @@ async fn a_follower_writes_what_changes() {
     .await;
     let folder = tempfile::tempdir().unwrap();
     let session = session(&address);
-    let arguments = export::Arguments { folder: folder.path().to_owned(), follow: true, place: Place::default() };
+    let arguments =
+        export::Arguments { folder: folder.path().to_owned(), follow: true, store: StoreArguments::default() };
     let followed = tokio::time::timeout(Duration::from_secs(10), async {
         tokio::select! {
             result = export::run(&session, &arguments) => panic!("it ended: {result:?}"),

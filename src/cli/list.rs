@@ -1,4 +1,4 @@
-//! `dats list`: tasks by filter, page by page.
+//! `dats list`: lists tasks by filter, page by page.
 
 use clap::Args;
 use comfy_table::Cell;
@@ -9,46 +9,47 @@ use super::output::{Format, Screen, line, shortened, status_cell, text};
 use super::session::Session;
 use crate::client::with_query;
 
-/// Rows a page of `--all` asks for: the most the server gives.
+/// Rows on a page with `--all`: the most that the server allows.
 const FULL_PAGE: u32 = 1000;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  dats list --project billing --status failed\n  dats list --all --output json")]
 pub(super) struct Arguments {
-    /// Only of this project.
+    /// Only tasks of this project.
     #[arg(long)]
     project: Option<String>,
-    /// Only in this status; may be given several times.
+    /// Only tasks in this status; may be given several times.
     #[arg(long, value_parser = ["pending", "running", "completed", "failed", "cancelled"])]
     status: Vec<String>,
-    /// Only children of this task.
+    /// Only subtasks of this task.
     #[arg(long, value_name = "TASK")]
     parent: Option<String>,
-    /// Only of this tier.
+    /// Only tasks of this tier.
     #[arg(long)]
     tier: Option<String>,
-    /// Only of this domain.
+    /// Only tasks of this domain.
     #[arg(long)]
     domain: Option<String>,
-    /// Only submitted after this time.
+    /// Only tasks submitted after this time.
     #[arg(long, value_name = "TIME")]
     created_after: Option<String>,
-    /// Only submitted before this time.
+    /// Only tasks submitted before this time.
     #[arg(long, value_name = "TIME")]
     created_before: Option<String>,
     #[command(flatten)]
     page: Page,
 }
 
-/// Which part of a list to show.
+/// Selects the part of a list to show.
 #[derive(Debug, Args)]
 pub(super) struct Page {
-    /// Rows a page; 50 without it.
+    /// Rows on a page; 50 if not given.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
-    /// Go on where an earlier page ended.
+    /// Continue after an earlier page.
     #[arg(long)]
     cursor: Option<String>,
-    /// Every page; JSON comes as one page a line.
+    /// Show all pages; with JSON output, one page on each line.
     #[arg(long, conflicts_with = "cursor")]
     all: bool,
 }
@@ -93,22 +94,22 @@ pub(super) async fn show_pages(
             return Ok(());
         };
         if !page.all {
-            return more(session, next);
+            return print_cursor(session, next);
         }
         query.pop();
         query.push(("cursor", Some(next.to_owned())));
     }
 }
 
-/// Tells a person that the list goes on; JSON has the cursor itself.
-fn more(session: &Session, cursor: &str) -> Result<(), Failure> {
+/// Prints how to show the next page; JSON output contains the cursor.
+fn print_cursor(session: &Session, cursor: &str) -> Result<(), Failure> {
     match session.screen.format {
         Format::Json => Ok(()),
-        Format::Table => line(&format!("\nthere are more: --cursor {cursor}, or --all")),
+        Format::Table => line(&format!("\nmore follow: use --cursor {cursor}, or --all")),
     }
 }
 
-/// Tasks as rows.
+/// Formats tasks as a table.
 pub(super) fn task_table(screen: &Screen, tasks: &[Value]) -> String {
     if tasks.is_empty() {
         return "no tasks".to_owned();

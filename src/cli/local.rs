@@ -1,5 +1,5 @@
-//! The store of a stopped service, for commands that need no server: its
-//! engine runs in this process for as long as the command does.
+//! The store of a stopped service, for commands that need no server. Its engine runs in this
+//! process until the command ends.
 
 use std::path::PathBuf;
 
@@ -15,46 +15,46 @@ use crate::config::Config;
 use crate::engine::{Engine, WriterThread};
 use crate::{service, transfer};
 
-/// Chunks that may wait on their way, in each direction.
-const CHUNKS: usize = 8;
+/// Chunks that may wait, in each direction.
+const MAX_WAITING_CHUNKS: usize = 8;
 
-/// Which store, where it is not a server's.
+/// Selects a store instead of a server.
 #[derive(Debug, Default, Args)]
-pub(super) struct Place {
-    /// Work on the data directory of a stopped service instead of talking to a server.
+pub(super) struct StoreArguments {
+    /// Use the data directory of a stopped service instead of a server.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// File with the settings of that service.
+    /// Configuration file of that service.
     #[arg(long, value_name = "FILE", requires = "data_dir")]
     config: Option<PathBuf>,
 }
 
-/// An engine that runs in this process.
+/// An engine in this process.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(super) struct LocalEngine {
     engine: Engine,
     writer: WriterThread,
 }
 
-impl Place {
-    /// Opens the store that is named, which `may_make` lets be new; `None`:
-    /// none is named.
-    pub(super) fn open(&self, may_make: bool) -> Result<Option<Local>, Failure> {
+impl StoreArguments {
+    /// Opens the store; `None` if no directory is given. With `may_create`, a missing store is
+    /// created.
+    pub(super) fn open(&self, may_create: bool) -> Result<Option<LocalEngine>, Failure> {
         let Some(data_dir) = self.data_dir.clone() else { return Ok(None) };
         let settings = serve::Settings { config: self.config.clone(), data_dir: Some(data_dir) };
         let config = Config::load(&settings.sources())?;
-        if !may_make {
+        if !may_create {
             service::require_store(&config).map_err(|error| Failure::Usage(error.to_string()))?;
         }
         let (engine, writer) = service::open(&config).map_err(start_failure)?;
-        Ok(Some(Local { engine, writer }))
+        Ok(Some(LocalEngine { engine, writer }))
     }
 }
 
-impl Local {
-    /// Imports chunks of lines; the results as they come.
+impl LocalEngine {
+    /// Imports chunks of lines and returns the results as they arrive.
     pub(super) fn import(&self, mut chunks: mpsc::Receiver<Bytes>) -> Lines {
-        let (sender, checked) = mpsc::channel(CHUNKS);
+        let (sender, checked) = mpsc::channel(MAX_WAITING_CHUNKS);
         tokio::spawn(async move {
             while let Some(chunk) = chunks.recv().await {
                 if sender.send(Ok(chunk)).await.is_err() {
@@ -62,7 +62,7 @@ impl Local {
                 }
             }
         });
-        let (results, answer) = mpsc::channel(CHUNKS);
+        let (results, answer) = mpsc::channel(MAX_WAITING_CHUNKS);
         let engine = self.engine.clone();
         tokio::spawn(
             async move { transfer::import(&engine, &transfer::ImportBudget::default(), checked, results).await },
@@ -70,15 +70,15 @@ impl Local {
         lines(answer, Ok)
     }
 
-    /// Exports everything.
+    /// Exports all provenance.
     pub(super) fn export(&self) -> Lines {
-        let (sender, chunks) = mpsc::channel(CHUNKS);
+        let (sender, chunks) = mpsc::channel(MAX_WAITING_CHUNKS);
         let engine = self.engine.clone();
         tokio::spawn(async move { transfer::export(&engine, None, sender).await });
         lines(chunks, |chunk| chunk.map_err(|broken| Error::Protocol(broken.to_string())))
     }
 
-    /// Finishes what is under way and closes the store.
+    /// Finishes the work under way and closes the store.
     pub(super) async fn close(self) -> Result<(), Failure> {
         let Self { engine, writer } = self;
         drop(engine);
@@ -88,12 +88,12 @@ impl Local {
     }
 }
 
-/// Chunks of any kind as lines.
+/// Splits chunks into lines.
 fn lines<T: Send + 'static>(
     mut chunks: mpsc::Receiver<T>,
     check: impl Fn(T) -> Result<Bytes, Error> + Send + 'static,
 ) -> Lines {
-    let (sender, checked) = mpsc::channel(CHUNKS);
+    let (sender, checked) = mpsc::channel(MAX_WAITING_CHUNKS);
     tokio::spawn(async move {
         while let Some(chunk) = chunks.recv().await {
             if sender.send(check(chunk)).await.is_err() {

@@ -1,9 +1,8 @@
-//! The `dats` command line: one file per command.
+//! The `dats` command line: one file for each command.
 //!
-//! Commands about tasks talk to a running server through its HTTP API alone,
-//! like any other client. Exit codes: 0 done, 1 the task or check failed or
-//! the request was refused, 2 wrong usage or settings, 3 server out of reach,
-//! 4 the store failed.
+//! Commands about tasks use a running server through its HTTP API, like any other client.
+//! Exit codes: 0 success, 1 the task or check failed or the request was refused, 2 wrong
+//! usage or settings, 3 the server is unreachable, 4 the store failed.
 
 mod args;
 mod asyncapi;
@@ -55,10 +54,10 @@ use exit::Failure;
 use output::{Output, Screen};
 use session::Session;
 
-/// Where commands look for a server that is not named.
-const USUAL_URL: &str = "http://127.0.0.1:8000";
+/// Address of the server if none is given.
+const DEFAULT_URL: &str = "http://127.0.0.1:8000";
 
-/// Runs the command line of this process.
+/// Runs the command line of this process and returns its exit code.
 #[must_use]
 pub fn run() -> ExitCode {
     exit::report(execute(Cli::parse()))
@@ -77,20 +76,20 @@ struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// Address of the server; without it `http://127.0.0.1:8000`, but for `bench`, which
-    /// then starts one.
+    /// Address of the server; if not given, `http://127.0.0.1:8000`, except for `bench`, which
+    /// then starts a private server.
     #[arg(long, env = "DATS_URL", global = true)]
     url: Option<String>,
-    /// Key the server asks for.
+    /// API key of the server.
     #[arg(long, env = "DATS_API_KEY", hide_env_values = true, global = true)]
     api_key: Option<Secret>,
-    /// Tables for people or the server's JSON for programs.
+    /// Form of the output: tables for people, or the server's JSON for programs.
     #[arg(long, short, value_enum, default_value = "table", global = true)]
     output: Output,
 }
 
 impl Global {
-    /// The key, where one is set.
+    /// Returns the key, if it is not empty.
     fn api_key(&self) -> Option<&Secret> {
         self.api_key.as_ref().filter(|key| !key.expose().is_empty())
     }
@@ -105,34 +104,35 @@ enum Command {
     /// Show or check the settings.
     #[command(subcommand)]
     Config(config::Action),
-    /// Remove finished tasks from a stopped service's data directory.
+    /// Remove finished tasks from the data directory of a stopped service.
     Prune(prune::Arguments),
-    /// Check every page of a stopped service's store against its checksum, and
-    /// hold the copy in the configured database against it, row by row.
+    /// Check every page of a stopped service's store against its checksum, and compare the copy
+    /// in the configured database row by row.
     Verify(verify::Arguments),
-    /// Copy a stopped service's data directory, and check the copy.
+    /// Copy the data directory of a stopped service, and check the copy.
     Backup(backup::Arguments),
-    /// Make a new data directory from a backup, or from the copy in the
-    /// configured database.
+    /// Create a data directory from a backup, or from the copy in the configured database.
     Restore(restore::Arguments),
-    /// Run a server with stand-ins for the services around it, and watch tasks live.
+    /// Run a server with stand-ins for the services around it, and show a few tasks.
     Demo(demo::Arguments),
-    /// Hold the success criteria against a server of its own, or a running one.
+    /// Measure the success criteria on a private server or a running one.
     Bench(bench::Arguments),
-    /// Print the description of the HTTP interface as JSON, for tools.
+    /// Print the OpenAPI description of the HTTP interface as JSON.
+    #[command(after_help = "Example:\n  dats openapi > openapi.json")]
     Openapi,
-    /// Print the description of the messages on the broker as JSON, for tools.
+    /// Print the AsyncAPI description of the messages on the broker as JSON.
+    #[command(after_help = "Example:\n  dats asyncapi > asyncapi.json")]
     Asyncapi,
-    /// Print completions for a shell.
+    /// Print the completion script of a shell.
     Completions(completions::Arguments),
 }
 
-/// Commands that talk to a server.
+/// Commands that use a server.
 #[derive(Debug, Subcommand)]
 enum Remote {
     /// Submit a task.
     Submit(submit::Arguments),
-    /// Show a task, or the tree it was split into.
+    /// Show a task, or the tree of its subtasks.
     Status(status::Arguments),
     /// List tasks, newest first.
     List(list::Arguments),
@@ -145,46 +145,46 @@ enum Remote {
     /// Manage projects.
     #[command(subcommand)]
     Project(project::Action),
-    /// Show the work queues, one a tier, or pause a tier.
+    /// Show the work queue of each tier, or pause a tier.
     Queues(queues::Arguments),
     /// Show or follow the event log.
     Events(events::Arguments),
-    /// Show messages that could not be taken, try them again, or discard them.
+    /// Show, requeue or discard events that could not be applied.
     #[command(subcommand)]
     DeadLetters(dead_letters::Action),
-    /// Show how results came about.
+    /// Show the dependencies and dependents of results.
     #[command(subcommand)]
     Provenance(provenance::Action),
-    /// Say that a record is bad: what was made out of it becomes suspect.
+    /// Mark a record as tainted; its dependents become suspect.
     Taint(taint::Arguments),
-    /// Say that a record may be bad.
+    /// Mark a record as suspect.
     Suspect(taint::Arguments),
-    /// Say that a record is good after all, or take a whole cascade back.
+    /// Clear the flags of a record, or undo a whole cascade.
     Clear(taint::ClearArguments),
     /// Import the provenance files of the old program.
     Import(import::Arguments),
-    /// Write provenance as files of the old program.
+    /// Export provenance as files of the old program.
     Export(export::Arguments),
-    /// Make or show points in time that a project can be rolled back to.
+    /// Create or show points in time to which a project can be rolled back.
     #[command(subcommand)]
     Checkpoint(checkpoint::Action),
-    /// Roll a project back: what was made after a checkpoint is tainted.
+    /// Roll a project back: records created after a checkpoint are tainted.
     Rollback(rollback::Arguments),
-    /// Stand in for the services around the server, for demos and load.
+    /// Run stand-ins for the services around a server, for demos and load.
     #[command(subcommand)]
     Simulate(simulate::Action),
 }
 
 fn execute(cli: Cli) -> Result<(), Failure> {
     let screen = Screen::of_stdout(cli.global.output.format());
-    let command = if cli.global.output == Output::Dot { drawn(cli.command)? } else { cli.command };
+    let command = if cli.global.output == Output::Dot { as_graph(cli.command)? } else { cli.command };
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Remote(command) => {
-            let url = cli.global.url.as_deref().unwrap_or(USUAL_URL);
+            let url = cli.global.url.as_deref().unwrap_or(DEFAULT_URL);
             let client = Client::new(url, cli.global.api_key().map(Secret::expose));
             let session = Session { client: client.map_err(Failure::Usage)?, screen };
-            signals::block_on(talk(&session, *command))
+            signals::block_on(run_remote(&session, *command))
         }
         Command::Config(action) => config::run(&action, &screen),
         Command::Prune(arguments) => prune::run(&arguments),
@@ -199,19 +199,19 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// A question about provenance, to be answered by a drawing.
-fn drawn(command: Command) -> Result<Command, Failure> {
+/// Converts a provenance command to the one that prints the same as a graph.
+fn as_graph(command: Command) -> Result<Command, Failure> {
     if let Command::Remote(remote) = command
         && let Remote::Provenance(action) = *remote
-        && let Some(action) = action.drawn()
+        && let Some(action) = action.as_graph()
     {
         return Ok(Command::Remote(Box::new(Remote::Provenance(action))));
     }
-    let place = "provenance show, dependents, dependencies and export";
-    Err(Failure::Usage(format!("--output dot is for {place}: nothing else can be drawn")))
+    let commands = "provenance show, dependents, dependencies and export";
+    Err(Failure::Usage(format!("--output dot can only be used with {commands}: use table or json")))
 }
 
-async fn talk(session: &Session, command: Remote) -> Result<(), Failure> {
+async fn run_remote(session: &Session, command: Remote) -> Result<(), Failure> {
     match command {
         Remote::Submit(arguments) => submit::run(session, &arguments).await,
         Remote::Status(arguments) => status::run(session, &arguments).await,
@@ -252,18 +252,20 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_not_shown_by_debug_output() {
+    fn debug_output_does_not_show_the_key() {
         let cli = Cli::try_parse_from(["dats", "--api-key", "hunter2", "queues"]).unwrap();
         assert!(!format!("{cli:?}").contains("hunter2"));
     }
 
     #[test]
-    fn what_is_a_graph_can_be_drawn() {
-        let drawn = |line: &str| drawn(Cli::try_parse_from(line.split(' ')).unwrap().command).is_ok();
+    fn graphs_are_printed_for_provenance_commands() {
+        let is_graph = |line: &str| as_graph(Cli::try_parse_from(line.split(' ')).unwrap().command).is_ok();
         for what in ["show a", "dependents a", "dependencies a --direct", "export a --format prov"] {
-            assert!(drawn(&format!("dats provenance {what} --output dot")), "{what}");
+            assert!(is_graph(&format!("dats provenance {what} --output dot")), "{what}");
         }
-        assert!(!drawn("dats provenance list -o dot") && !drawn("dats list -o dot") && !drawn("dats serve -o dot"));
+        assert!(
+            !is_graph("dats provenance list -o dot") && !is_graph("dats list -o dot") && !is_graph("dats serve -o dot")
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `dats openapi`: the description of the HTTP interface.
+//! `dats openapi`: prints the description of the HTTP interface.
 
 use super::exit::Failure;
 use super::output::line;

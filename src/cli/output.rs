@@ -1,5 +1,4 @@
-//! What goes to stdout: lines, tables for people, the server's JSON for
-//! programs.
+//! Output on stdout: lines and tables for people, the server's JSON for programs.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
@@ -13,19 +12,19 @@ use crate::client::Answer;
 use crate::clock::Clock;
 pub(super) use crate::workload::simulate::worker::shortened;
 
-/// Form of the output, as it is asked for.
+/// Requested form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     /// Tables and lines for people.
     Table,
-    /// The server's JSON for programs; streams as one object a line.
+    /// The server's JSON for programs; streams have one object on each line.
     Json,
-    /// A drawing for Graphviz, of `provenance show`, `dependents`, `dependencies` and `export`.
+    /// A graph for Graphviz, for `provenance show`, `dependents`, `dependencies` and `export`.
     Dot,
 }
 
 impl Output {
-    /// The form of all that is not drawn.
+    /// Returns the form of output that is not a graph.
     pub(super) const fn format(self) -> Format {
         match self {
             Self::Table => Format::Table,
@@ -39,31 +38,31 @@ impl Output {
 pub(super) enum Format {
     /// Tables and lines for people.
     Table,
-    /// The server's JSON for programs; streams as one object a line.
+    /// The server's JSON for programs; streams have one object on each line.
     Json,
 }
 
-/// How to show things to whoever reads the output.
+/// The form of the output and the properties of the terminal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Screen {
     pub(super) format: Format,
-    /// Stdout is a terminal: colours and relative times.
+    /// Whether stdout is a terminal, which gets colours and relative times.
     pub(super) is_terminal: bool,
-    /// Columns of the terminal, where known.
+    /// Columns of the terminal, if known.
     pub(super) width: Option<u16>,
-    /// What relative times refer to.
+    /// Time to which relative times refer.
     pub(super) now: Timestamp,
 }
 
 impl Screen {
     pub(super) fn of_stdout(format: Format) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
-        // A terminal that does not know its width says 0.
+        // A terminal that does not know its width reports 0.
         let width = Table::new().width().filter(|width| is_terminal && *width > 0);
         Self { format, is_terminal, width, now: now() }
     }
 
-    /// Prints an answer: as it came, or as `render` shows it.
+    /// Prints an answer, as received or as `render` formats it.
     pub(super) fn show(&self, answer: &Answer, render: impl FnOnce(&Self, &Value) -> String) -> Result<(), Failure> {
         match self.format {
             Format::Json => line(answer.text.trim_end()),
@@ -71,8 +70,8 @@ impl Screen {
         }
     }
 
-    /// A table. Where it is wider than the terminal, columns named in
-    /// `droppable` are left out, the first of them first.
+    /// Formats a table. If it is wider than the terminal, the columns in `droppable` are
+    /// omitted, in their order, until it fits.
     pub(super) fn table(&self, headers: &[&str], rows: Vec<Vec<Cell>>, droppable: &[&str]) -> String {
         let bold = |name: &&str| Cell::new(name).add_attribute(Attribute::Bold);
         let mut table = Table::new();
@@ -96,9 +95,9 @@ impl Screen {
         table.trim_fmt()
     }
 
-    /// The columns to leave out for the rest to fit.
+    /// Returns the columns to omit.
     fn dropped(&self, headers: &[&str], widths: &[u16], droppable: &[&str]) -> Vec<usize> {
-        // One space stands on each side of a cell.
+        // Each cell has a space on both sides.
         let mut total: usize = widths.iter().map(|width| usize::from(*width) + 2).sum();
         let mut dropped = Vec::new();
         for name in droppable {
@@ -113,7 +112,7 @@ impl Screen {
         dropped
     }
 
-    /// A time: relative on a terminal, as it came elsewhere.
+    /// Formats a time: relative on a terminal, as received elsewhere.
     pub(super) fn time(&self, value: &Value) -> String {
         match value.as_str() {
             Some(text) if self.is_terminal => age(self.now, text),
@@ -122,8 +121,8 @@ impl Screen {
         }
     }
 
-    /// One object as lines of key and value: `first` before the rest, what is
-    /// unknown or empty left out.
+    /// Formats an object as lines of key and value, with the keys in `first` before the
+    /// others. Empty values are omitted.
     pub(super) fn details(&self, object: &Value, first: &[&str]) -> String {
         let Some(fields) = object.as_object() else {
             return object.to_string();
@@ -140,7 +139,7 @@ impl Screen {
     }
 }
 
-/// Prints a line on stdout. A reader that went away ends the command quietly.
+/// Prints a line on stdout. If the reader has closed it, the command ends without a message.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
@@ -150,14 +149,14 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The time by the machine's clock.
+/// Returns the wall clock time.
 pub(super) fn now() -> Timestamp {
     let micros = Clock::new().wall().as_micros();
-    // Out of range only where the machine's clock is by ten thousand years.
+    // Out of range only if the clock is wrong by ten thousand years.
     Timestamp::from_microsecond(micros).unwrap_or_default()
 }
 
-/// A cell that stands out by what a status means.
+/// Returns the cell of a status, in its colour.
 pub(super) fn status_cell(task: &Value) -> Cell {
     let status = text(&task["status"]);
     let colour = match status.as_str() {
@@ -177,7 +176,7 @@ pub(super) fn status_cell(task: &Value) -> Cell {
     }
 }
 
-/// A scalar as text, `-` for nothing.
+/// Formats a scalar; `-` for null.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -186,7 +185,7 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
-/// A value in one piece: lists of scalars by commas.
+/// Formats a value: lists of scalars with commas, other lists with one entry on each line.
 fn plain(value: &Value) -> String {
     match value {
         Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
@@ -198,7 +197,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// A value in one line: an object as `key=value`, nothing as nothing.
+/// Formats a value in one line: an object as `key=value`, null as an empty text.
 pub(super) fn pairs(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -221,7 +220,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// `3m ago` or, for the future, `in 2h`; the text itself where it is no time.
+/// Formats a time relative to `now`, as `3m ago` or `in 2h`. Text that is not a time is
+/// returned as it is.
 fn age(now: Timestamp, then: &str) -> String {
     let Ok(then) = then.parse::<Timestamp>() else {
         return then.to_owned();
@@ -231,7 +231,7 @@ fn age(now: Timestamp, then: &str) -> String {
     if seconds < 0 { format!("in {span}") } else { format!("{span} ago") }
 }
 
-/// A number of seconds in its largest whole unit.
+/// Formats seconds in the largest unit of which there is at least one.
 fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_drops_what_matters_least() {
+    fn a_narrow_terminal_omits_the_least_important_columns() {
         let row = || vec![vec![Cell::new("1234567890"), Cell::new("12345"), Cell::new("123")]];
         let screen = |width| Screen { width, ..screen(false) };
         let table = |width| screen(width).table(&["A", "B", "C"], row(), &["B", "A"]);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn details_leave_out_what_is_unknown() {
+    fn details_omit_empty_values() {
         let object = json!({"b": null, "tiers": ["x", "y"], "id": "1", "list": [], "n": 0});
         assert_eq!(screen(false).details(&object, &["id"]), "id     1\ntiers  x, y\nn      0");
     }

@@ -1,4 +1,4 @@
-//! A task's steps, as lines or as a live line on a terminal.
+//! The steps of a task, as lines or as one live line on a terminal.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::output::{Format, Screen, line, pairs};
 use super::session::Session;
 use crate::client::{Answer, segment};
 
-/// Prints every step of a task on stdout until its end.
+/// Prints every step of a task on stdout until its end, and returns the finished task.
 pub(super) async fn print_steps(session: &Session, id: &str) -> Result<Answer, Failure> {
     let screen = session.screen;
     follow_task(&session.client, id, async |step: Step| match screen.format {
@@ -22,7 +22,7 @@ pub(super) async fn print_steps(session: &Session, id: &str) -> Result<Answer, F
     .await
 }
 
-/// Waits for a task's end, telling on stderr how it gets on.
+/// Waits for the end of a task with its progress on stderr, and returns the finished task.
 pub(super) async fn wait(session: &Session, id: &str) -> Result<Answer, Failure> {
     if !std::io::stderr().is_terminal() || session.screen.format == Format::Json {
         return follow_task(&session.client, id, async |step: Step| {
@@ -34,7 +34,7 @@ pub(super) async fn wait(session: &Session, id: &str) -> Result<Answer, Failure>
     let spinner = spinner();
     let path = format!("/tasks/{}", segment(id));
     let result = follow_task(&session.client, id, async |_| {
-        // Only the task itself says what it waits for.
+        // Steps do not contain what the task waits for.
         let task = session.client.get(&path).await?;
         spinner.set_message(headline(&task.json));
         Ok(())
@@ -53,7 +53,7 @@ fn spinner() -> ProgressBar {
     spinner
 }
 
-/// Phase, attempt and what the task waits for.
+/// Formats phase and attempt, and what the task waits for.
 fn headline(task: &Value) -> String {
     let attempt = match (task["attempts"].as_u64(), task["max_attempts"].as_u64()) {
         (Some(attempt @ 1..), Some(max)) => format!(", attempt {attempt} of {max}"),
@@ -61,10 +61,10 @@ fn headline(task: &Value) -> String {
         _ => String::new(),
     };
     let reason = task["waiting_for"].as_str().map(|reason| format!(" - {reason}"));
-    format!("{}{attempt}{}", place(task), reason.unwrap_or_default())
+    format!("{}{attempt}{}", status_text(task), reason.unwrap_or_default())
 }
 
-/// A step in aligned columns: time, event, place, attempt, detail.
+/// Formats a step in aligned columns: time, event, status, attempt, detail.
 pub(super) fn step_line(step: &Value) -> String {
     let time = step["time"].as_str().map_or("-", clock_time);
     let event = step["type"].as_str().map_or("-", |name| name.strip_prefix("dats.").unwrap_or(name));
@@ -73,11 +73,11 @@ pub(super) fn step_line(step: &Value) -> String {
         _ => String::new(),
     };
     let detail = pairs(&step["detail"]);
-    format!("{time}  {event:24}  {:20}  {attempt:10}  {detail}", place(step)).trim_end().to_owned()
+    format!("{time}  {event:24}  {:20}  {attempt:10}  {detail}", status_text(step)).trim_end().to_owned()
 }
 
-/// `status` or `status/phase`.
-fn place(task: &Value) -> String {
+/// Formats the status as `status` or `status/phase`.
+fn status_text(task: &Value) -> String {
     let status = task["status"].as_str().unwrap_or("-");
     match task["phase"].as_str() {
         Some(phase) if phase != status => format!("{status}/{phase}"),
@@ -85,7 +85,7 @@ fn place(task: &Value) -> String {
     }
 }
 
-/// The time of day in an RFC 3339 time, to the millisecond.
+/// Returns the time of day of an RFC 3339 time, to the millisecond.
 pub(super) fn clock_time(time: &str) -> &str {
     let Some((_, clock)) = time.split_once('T') else {
         return time;
@@ -93,7 +93,7 @@ pub(super) fn clock_time(time: &str) -> &str {
     clock.get(..12).unwrap_or(clock).trim_end_matches('Z')
 }
 
-/// The fields of a task worth seeing first.
+/// Fields of a task that are shown first.
 const TASK_FIELDS: [&str; 14] = [
     "task_id",
     "project_id",
@@ -111,7 +111,7 @@ const TASK_FIELDS: [&str; 14] = [
     "started_at",
 ];
 
-/// A task, in full.
+/// Formats all fields of a task.
 pub(super) fn task_details(screen: &Screen, task: &Value) -> String {
     screen.details(task, &TASK_FIELDS)
 }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn headline_says_what_a_task_waits_for() {
+    fn the_headline_shows_what_a_task_waits_for() {
         let task = json!({"status": "pending", "phase": "blocked", "attempts": 0, "waiting_for": "task x"});
         assert_eq!(headline(&task), "pending/blocked - task x");
         let task = json!({"status": "running", "phase": "leased", "attempts": 2, "max_attempts": 3});

@@ -1,4 +1,4 @@
-//! `dats project`: what tasks are grouped by.
+//! `dats project`: manages projects.
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -15,64 +15,72 @@ use crate::client::{Call, segment};
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// List projects.
+    #[command(after_help = "Example:\n  dats project list --all")]
     List(Page),
     /// Show a project.
+    #[command(after_help = "Example:\n  dats project show billing")]
     Show {
-        /// The project.
+        /// Id of the project.
         id: String,
     },
-    /// Make a project before its first task does.
+    /// Create a project. Its first submission would create it too, with default settings.
+    #[command(after_help = "Example:\n  dats project create billing --name Billing --max-concurrent 4")]
     Create {
-        /// Its id.
+        /// Id of the project.
         id: String,
         #[command(flatten)]
         fields: Fields,
     },
-    /// Change a project; what is not given stays.
+    /// Change the given fields of a project.
+    #[command(after_help = "Example:\n  dats project update billing --max-concurrent 8")]
     Update {
-        /// The project.
+        /// Id of the project.
         id: String,
         #[command(flatten)]
         fields: Fields,
     },
-    /// Archive a project without open tasks; its provenance stays.
+    /// Archive a project without open tasks. Its provenance stays.
+    #[command(after_help = "Example:\n  dats project delete billing")]
     Delete {
-        /// The project.
+        /// Id of the project.
         id: String,
     },
-    /// Dispatch and lease none of a project's tasks; what runs goes on.
+    /// Pause a project: none of its tasks is dispatched or leased, running ones continue.
+    #[command(after_help = "Example:\n  dats project pause billing")]
     Pause {
-        /// The project.
+        /// Id of the project.
         id: String,
     },
-    /// End a project's pause.
+    /// Resume a paused project.
+    #[command(after_help = "Example:\n  dats project resume billing")]
     Resume {
-        /// The project.
+        /// Id of the project.
         id: String,
     },
-    /// Show how a project's tasks stand.
+    /// Show the number of a project's tasks by status.
+    #[command(after_help = "Example:\n  dats project status billing")]
     Status {
-        /// The project.
+        /// Id of the project.
         id: String,
     },
 }
 
-/// What can be set on a project.
+/// Fields of a project.
 #[derive(Debug, Args)]
 pub(super) struct Fields {
-    /// Name for people.
+    /// Display name.
     #[arg(long)]
     name: Option<String>,
-    /// What it is about.
+    /// Description.
     #[arg(long)]
     description: Option<String>,
     /// QA profile of its tasks.
     #[arg(long)]
     qa_profile: Option<String>,
-    /// Rules handed to its workers, as a JSON object.
+    /// Rules for its workers, as a JSON object.
     #[arg(long, value_parser = args::json_object, value_name = "JSON")]
     constitution: Option<Value>,
-    /// Tasks at work at once.
+    /// Most tasks under way at once.
     #[arg(long)]
     max_concurrent: Option<u32>,
 }

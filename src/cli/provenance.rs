@@ -1,4 +1,4 @@
-//! `dats provenance`: how a result came about, and what was made of it.
+//! `dats provenance`: shows the inputs and the dependents of results.
 
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Cell, Color};
@@ -13,40 +13,48 @@ use crate::client::{segment, with_query};
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Show a record.
+    #[command(after_help = "Example:\n  dats provenance show report-7")]
     Show {
-        /// The record, or an artifact it made.
+        /// Id of the record, or of one of its artifacts.
         id: String,
     },
     /// List records, newest first.
+    #[command(after_help = "Example:\n  dats provenance list --project billing --tainted")]
     List(Filter),
-    /// List what was made out of a record, directly or not.
+    /// List the direct and indirect dependents of a record.
+    #[command(after_help = "Example:\n  dats provenance dependents report-7 --depth 2")]
     Dependents(Walk),
-    /// List what a record was made out of, directly or not.
+    /// List the direct and indirect dependencies of a record.
+    #[command(after_help = "Example:\n  dats provenance dependencies report-7 --direct")]
     Dependencies(Walk),
-    /// Show how far a record reaches.
+    /// Show how many records, tasks and projects depend on a record.
+    #[command(after_help = "Example:\n  dats provenance impact report-7")]
     Impact(Reach),
-    /// Show the taints that a record's suspicion comes from.
+    /// Show the tainted records because of which a record is suspect.
+    #[command(after_help = "Example:\n  dats provenance root-cause report-7")]
     RootCause(Reach),
-    /// Show the shortest path from a record to one made out of it.
+    /// Show the shortest path from a record to one of its dependents.
+    #[command(after_help = "Example:\n  dats provenance path report-7 summary-9")]
     Path {
-        /// What was used: a record, or an artifact it made.
+        /// Id of the record that was used, or of one of its artifacts.
         from: String,
-        /// What was made of it.
+        /// Id of the dependent record, or of one of its artifacts.
         to: String,
         #[command(flatten)]
         page: Page,
     },
-    /// Print a record with what is around it as a document.
+    /// Print a record with its dependencies and dependents as a document.
+    #[command(after_help = "Example:\n  dats provenance export report-7 --format dot | dot -Tsvg > report-7.svg")]
     Export {
-        /// The record, or an artifact it made.
+        /// Id of the record, or of one of its artifacts.
         id: String,
-        /// Form of the document.
+        /// Format of the document.
         #[arg(long, value_enum, default_value = "dot")]
         format: Document,
-        /// How far it goes; 3 without it.
+        /// Most steps from the record; 3 if not given.
         #[arg(long)]
         depth: Option<u32>,
-        /// Only what it was made out of, or only what was made out of it.
+        /// Restrict the document to dependencies or to dependents.
         #[arg(long, value_enum, default_value = "both")]
         direction: Direction,
     },
@@ -54,11 +62,11 @@ pub(super) enum Action {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Direction {
-    /// Both.
+    /// Dependencies and dependents.
     Both,
-    /// What it was made out of.
+    /// Dependencies only.
     Dependencies,
-    /// What was made out of it.
+    /// Dependents only.
     Dependents,
 }
 
@@ -68,18 +76,18 @@ pub(super) enum Document {
     Dot,
     /// W3C PROV-JSON.
     Prov,
-    /// The record alone, as a file of the old program.
+    /// The record only, as a file of the old program.
     Json,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Walk {
-    /// The record, or an artifact it made.
+    /// Id of the record, or of one of its artifacts.
     id: String,
-    /// How far to go; to the end without it.
+    /// Most steps from the record; without a limit if not given.
     #[arg(long)]
     depth: Option<u32>,
-    /// Only the nearest.
+    /// Show direct ones only.
     #[arg(long, conflicts_with = "depth")]
     direct: bool,
     #[command(flatten)]
@@ -88,38 +96,38 @@ pub(super) struct Walk {
 
 #[derive(Debug, Args)]
 pub(super) struct Reach {
-    /// The record, or an artifact it made.
+    /// Id of the record, or of one of its artifacts.
     id: String,
-    /// How far to go; to the end without it.
+    /// Most steps from the record; without a limit if not given.
     #[arg(long)]
     depth: Option<u32>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Filter {
-    /// Only of this project.
+    /// Only records of this project.
     #[arg(long)]
     project: Option<String>,
-    /// Only of this task.
+    /// Only records of this task.
     #[arg(long)]
     task: Option<String>,
-    /// Only with this verdict.
+    /// Only records with this verdict.
     #[arg(long, value_parser = ["pending", "passed", "failed", "human_approved"])]
     status: Option<String>,
-    /// Only tainted ones.
+    /// Only tainted records.
     #[arg(long)]
     tainted: bool,
-    /// Only suspect ones.
+    /// Only suspect records.
     #[arg(long)]
     suspect: bool,
-    /// Only made by this model.
+    /// Only records of this model.
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]
     page: Page,
 }
 
-/// The fields of a record worth seeing first.
+/// Fields of a record that are shown first.
 pub(super) const RECORD_FIELDS: [&str; 14] = [
     "id",
     "provenance_id",
@@ -145,8 +153,8 @@ pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failur
             session.screen.show(&answer, |screen, record| screen.details(record, &RECORD_FIELDS))
         }
         Action::List(filter) => show_pages(session, "/provenance", filter.query(), &filter.page, record_table).await,
-        Action::Dependents(walk) => around(session, &path(&walk.id, "/dependents"), "dependents", walk).await,
-        Action::Dependencies(walk) => around(session, &path(&walk.id, "/dependencies"), "dependencies", walk).await,
+        Action::Dependents(walk) => show_walk(session, &path(&walk.id, "/dependents"), "dependents", walk).await,
+        Action::Dependencies(walk) => show_walk(session, &path(&walk.id, "/dependencies"), "dependencies", walk).await,
         Action::Impact(reach) => {
             let answer = session.client.get(&reach.path("/impact")).await?;
             session.screen.show(&answer, |screen, impact| screen.details(impact, &RECORD_FIELDS))
@@ -179,18 +187,18 @@ pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failur
 }
 
 impl Action {
-    /// The same as a drawing; none where nothing can be drawn.
-    pub(super) fn drawn(self) -> Option<Self> {
-        let draw = |id, depth, direction| Some(Self::Export { id, format: Document::Dot, depth, direction });
+    /// Returns the action that prints the same as a graph; `None` if there is none.
+    pub(super) fn as_graph(self) -> Option<Self> {
+        let graph = |id, depth, direction| Some(Self::Export { id, format: Document::Dot, depth, direction });
         let side = |walk: Walk, direction| {
             let depth = if walk.direct { 1 } else { walk.depth.unwrap_or(u32::MAX) };
-            draw(walk.id, Some(depth), direction)
+            graph(walk.id, Some(depth), direction)
         };
         match self {
-            Self::Show { id } => draw(id, None, Direction::Both),
+            Self::Show { id } => graph(id, None, Direction::Both),
             Self::Dependents(walk) => side(walk, Direction::Dependents),
             Self::Dependencies(walk) => side(walk, Direction::Dependencies),
-            Self::Export { id, depth, direction, .. } => draw(id, depth, direction),
+            Self::Export { id, depth, direction, .. } => graph(id, depth, direction),
             Self::List(_) | Self::Impact(_) | Self::RootCause(_) | Self::Path { .. } => None,
         }
     }
@@ -217,15 +225,15 @@ impl Reach {
     }
 }
 
-async fn around(session: &Session, path: &str, name: &'static str, walk: &Walk) -> Result<(), Failure> {
+async fn show_walk(session: &Session, path: &str, name: &'static str, walk: &Walk) -> Result<(), Failure> {
     let depth = if walk.direct { Some(1) } else { walk.depth };
     let query = vec![("depth", depth.map(|depth| depth.to_string()))];
     show_pages(session, path, query, &walk.page, move |screen, page| entry_table(screen, items(&page[name]), name))
         .await
 }
 
-/// A line of ids, and how many there are in `total` beside those that an answer
-/// lists; none where there are none.
+/// Formats a line of ids, with the number of those in `total` that the answer does not list;
+/// `None` if there are none.
 pub(super) fn list_line(what: &str, listed: &[Value], total: &Value) -> Option<String> {
     let ids: Vec<String> = listed.iter().map(text).collect();
     let count = u64::try_from(ids.len()).unwrap_or(u64::MAX);
@@ -236,7 +244,7 @@ pub(super) fn list_line(what: &str, listed: &[Value], total: &Value) -> Option<S
     (count > 0).then(|| format!("{what}: {}{more}", ids.join(", ")))
 }
 
-/// The entries of a list.
+/// Returns the entries of a list; empty if it is not a list.
 pub(super) fn items(list: &Value) -> &[Value] {
     list.as_array().map_or(&[], Vec::as_slice)
 }
@@ -246,8 +254,8 @@ fn names(artifacts: &Value) -> String {
     if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }
 
-/// What a record is now, in the colour of it.
-fn flag_of(entry: &Value) -> Cell {
+/// Returns the cell of a record's flag, in its colour.
+fn flag_cell(entry: &Value) -> Cell {
     let is = |key: &str| entry[key].as_bool() == Some(true);
     if is("is_tainted") {
         Cell::new("tainted").fg(Color::Red)
@@ -266,7 +274,7 @@ fn entry_table(screen: &Screen, entries: &[Value], name: &str) -> String {
         vec![
             Cell::new(text(&entry["depth"])),
             Cell::new(names(&entry["artifacts"])),
-            flag_of(entry),
+            flag_cell(entry),
             Cell::new(text(&entry["status"])),
             Cell::new(names(&entry["through"]["artifacts"])),
             Cell::new(text(&entry["dependency_type"])),
@@ -281,14 +289,14 @@ fn entry_table(screen: &Screen, entries: &[Value], name: &str) -> String {
     )
 }
 
-/// Records whose flag changes.
+/// Formats records whose flag changes.
 pub(super) fn change_table(screen: &Screen, changes: &[Value]) -> String {
     let rows = changes.iter().map(|change| {
         vec![
             Cell::new(text(&change["depth"])),
             Cell::new(names(&change["artifacts"])),
             Cell::new(text(&change["from"])),
-            flag_of(change),
+            flag_cell(change),
             Cell::new(names(&change["through"]["artifacts"])),
             Cell::new(text(&change["project_id"])),
             Cell::new(text(&change["provenance_id"])),
@@ -308,7 +316,7 @@ fn record_table(screen: &Screen, page: &Value) -> String {
         vec![
             Cell::new(text(&record["id"])),
             Cell::new(artifacts.join(", ")),
-            flag_of(record),
+            flag_cell(record),
             Cell::new(text(&record["status"])),
             Cell::new(text(&record["model_used"])),
             Cell::new(text(&record["project_id"])),
@@ -322,7 +330,7 @@ fn record_table(screen: &Screen, page: &Value) -> String {
     )
 }
 
-/// Each record below the one that it was made out of.
+/// Formats a path as a tree, with each record below its dependency.
 fn tree(path: &[Value]) -> String {
     let line = |(depth, record): (usize, &Value)| {
         let branch = if depth == 0 { String::new() } else { format!("{}└─ ", "   ".repeat(depth - 1)) };
@@ -334,7 +342,7 @@ fn tree(path: &[Value]) -> String {
 fn causes(screen: &Screen, answer: &Value) -> String {
     let causes = items(&answer["causes"]);
     if causes.is_empty() {
-        return "nothing above it is tainted".to_owned();
+        return "none of its dependencies is tainted".to_owned();
     }
     let shown = causes.iter().map(|cause| {
         let (at, why) = (screen.time(&cause["tainted_at"]), text(&cause["tainted_reason"]));
@@ -343,7 +351,7 @@ fn causes(screen: &Screen, answer: &Value) -> String {
     });
     let mut lines: Vec<String> = shown.collect();
     if answer["truncated"].as_bool() == Some(true) {
-        lines.push(format!("{} causes in all", text(&answer["total"])));
+        lines.push(format!("{} causes in total", text(&answer["total"])));
     }
     lines.join("\n\n")
 }
@@ -361,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_says_what_it_leaves_out() {
+    fn a_list_shows_how_many_it_omits() {
         let ids = [json!("1"), json!("2")];
         assert_eq!(list_line("running", &ids, &json!(2)).unwrap(), "running: 1, 2");
         assert_eq!(list_line("running", &ids, &json!(7)).unwrap(), "running: 1, 2 and 5 more");

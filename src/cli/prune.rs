@@ -1,4 +1,4 @@
-//! `dats prune`: finished tasks out of a stopped service's store.
+//! `dats prune`: removes finished tasks from the store of a stopped service.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::config::Config;
 use crate::service;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats prune --older-than 90d --data-dir /var/lib/dats/data")]
 pub(super) struct Arguments {
     #[command(flatten)]
     settings: Settings,
-    /// Remove tasks that ended longer ago than this, such as 30d or 12h,
-    /// in place of `engine.retention_days`.
+    /// Remove tasks that ended longer ago than this, such as 30d or 12h; overrides
+    /// `engine.retention_days`.
     #[arg(long, value_parser = args::duration)]
     older_than: Option<Duration>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::load(&arguments.settings.sources())?;
-    // The chain of causes in one line.
     let report = service::prune(&config, arguments.older_than).map_err(|error| Failure::Store(format!("{error:#}")))?;
     line(&report.to_string())
 }

@@ -1,4 +1,4 @@
-//! `dats queues`: what waits for workers, and which tiers are paused.
+//! `dats queues`: shows the work queues, and pauses and resumes tiers.
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -10,6 +10,7 @@ use super::session::Session;
 use crate::client::segment;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  dats queues\n  dats queues pause frontier")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Option<Action>,
@@ -17,16 +18,19 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show the work queues; what `dats queues` alone does.
+    /// Show the work queues, as `dats queues` without a subcommand does.
+    #[command(after_help = "Example:\n  dats queues list")]
     List,
-    /// Dispatch and lease none of a tier's tasks; what runs goes on.
+    /// Pause a tier: none of its tasks is dispatched or leased, running ones continue.
+    #[command(after_help = "Example:\n  dats queues pause frontier")]
     Pause {
-        /// The tier.
+        /// Name of the tier.
         tier: String,
     },
-    /// End a tier's pause.
+    /// Resume a paused tier.
+    #[command(after_help = "Example:\n  dats queues resume frontier")]
     Resume {
-        /// The tier.
+        /// Name of the tier.
         tier: String,
     },
 }

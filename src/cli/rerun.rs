@@ -1,4 +1,4 @@
-//! `dats rerun`: a finished task once more, as a new one.
+//! `dats rerun`: submits a finished task again, as a new task.
 
 use clap::Args;
 use serde_json::json;
@@ -9,8 +9,9 @@ use super::submit::announce;
 use crate::client::segment;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats rerun 01890a5d-ac96-774b-bcce-b302099a8057")]
 pub(super) struct Arguments {
-    /// The finished task.
+    /// Id of the finished task.
     id: String,
 }
 

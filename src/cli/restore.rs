@@ -1,4 +1,4 @@
-//! `dats restore`: a new data directory in place of a lost one.
+//! `dats restore`: creates a data directory from a backup or from the database.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -14,32 +14,34 @@ use crate::config::Config;
 use crate::service;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  dats restore --from /backup/dats --data-dir /var/lib/dats/data\n  dats restore --from postgres --dry-run"
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     settings: Settings,
-    /// What to restore from: `postgres`, which is the database of
-    /// `storage.database_url`, or the directory of a backup.
+    /// Source: the directory of a backup, or `postgres` for the database of
+    /// `storage.database_url`.
     #[arg(long)]
-    from: From,
-    /// Take a copy in the database that was still being made too: what it
-    /// lacks is lost.
+    from: Source,
+    /// Accept a copy in the database that was never completed. Data that it lacks is lost.
     #[arg(long)]
     incomplete: bool,
-    /// Make nothing, only say what would be done.
+    /// Print what would be done, and create nothing.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// What can be restored from.
+/// Source of a restore.
 #[derive(Debug, Clone)]
-enum From {
+enum Source {
     /// The canonical copy.
     Postgres,
-    /// A backup.
+    /// The directory of a backup.
     Directory(PathBuf),
 }
 
-impl FromStr for From {
+impl FromStr for Source {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
@@ -51,8 +53,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::load(&arguments.settings.sources())?;
     let dir = config.engine.data_dir.display();
     let report = match &arguments.from {
-        From::Postgres => {
-            let made = signals::block_on_value(async {
+        Source::Postgres => {
+            let restored = signals::block_on_value(async {
                 let copy = service::look_at_copy(&config).await?;
                 line(&copy.describe(&config.engine.data_dir))?;
                 if arguments.dry_run {
@@ -60,22 +62,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 }
                 Ok(Some(service::restore(&config, copy, arguments.incomplete).await?))
             });
-            match made? {
+            match restored? {
                 Some(report) => report,
-                None => return line("a dry run: nothing was made"),
+                None => return line("dry run: nothing was created"),
             }
         }
-        From::Directory(from) => {
-            line(&format!("makes {dir} from the backup in {}, which stays as it is", from.display()))?;
+        Source::Directory(from) => {
+            line(&format!("creates {dir} from the backup in {}, which is not changed", from.display()))?;
             if arguments.dry_run {
-                return line("a dry run: nothing was made");
+                return line("dry run: nothing was created");
             }
             service::restore_backup(&config, from)?
         }
     };
     line(&format!("restored {dir}: {report}"))?;
-    if matches!(arguments.from, From::Directory(_)) && config.storage.replica(false).is_some() {
-        line("The copy in the database is of the directory that was lost: start once with `dats serve --adopt`.")?;
+    if matches!(arguments.from, Source::Directory(_)) && config.storage.replica(false).is_some() {
+        line(
+            "the copy in the database belongs to the lost directory: start once with `dats serve --adopt` to replace it",
+        )?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `dats rollback`: a project goes back to a checkpoint.
+//! `dats rollback`: rolls a project back to a checkpoint.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,16 +10,19 @@ use super::session::Session;
 use crate::client::segment;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  dats rollback 01890a5d-ac96-774b-bcce-b302099a8057 --reason \"wrong input\" --dry-run"
+)]
 pub(super) struct Arguments {
-    /// The checkpoint: see `dats checkpoint list`.
+    /// Id of the checkpoint; `dats checkpoint list` shows it.
     checkpoint: String,
-    /// Why, for the audit trail.
+    /// Reason, which is recorded in the audit trail.
     #[arg(long)]
     reason: String,
-    /// Change nothing, only show what would change.
+    /// Show what would change, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Submit again what has to be done again.
+    /// Submit the tasks again whose results are tainted.
     #[arg(long)]
     requeue: bool,
 }
@@ -28,23 +31,23 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     let path = format!("/checkpoints/{}/rollback", segment(&arguments.checkpoint));
     let body = json!({"reason": arguments.reason, "dry_run": arguments.dry_run, "requeue": arguments.requeue});
     let answer = session.client.post(&path, &body).await?;
-    session.screen.show(&answer, shown)
+    session.screen.show(&answer, rollback_text)
 }
 
-fn shown(screen: &Screen, rollback: &Value) -> String {
+fn rollback_text(screen: &Screen, rollback: &Value) -> String {
     let counts = &rollback["counts"];
     let number = |name: &str| text(&counts[name]);
     let is_dry = rollback["dry_run"].as_bool().unwrap_or(false);
     let mut lines = Vec::new();
-    lines.extend(is_dry.then(|| "a dry run: nothing has changed".to_owned()));
+    lines.extend(is_dry.then(|| "dry run: nothing was changed".to_owned()));
     let verb = if is_dry { "would be" } else { "were" };
     let is_empty = |count: &Value| count.as_u64() == Some(0);
     if counts.as_object().is_some_and(|counts| counts.values().all(is_empty)) {
-        lines.push("nothing is left to change".to_owned());
+        lines.push("there is nothing to change".to_owned());
         return lines.join("\n");
     }
     lines.push(format!(
-        "records of {}: {} {verb} tainted, {} suspect in {} projects, down to depth {}",
+        "records of {}: {} {verb} tainted, {} suspect in {} projects, to a depth of {}",
         text(&rollback["project_id"]),
         number("tainted"),
         number("suspect"),
@@ -52,7 +55,7 @@ fn shown(screen: &Screen, rollback: &Value) -> String {
         text(&rollback["max_depth"]),
     ));
     lines.push(format!(
-        "tasks: {} {verb} cancelled, {} of {} to do again {verb} submitted, {} can't be; checkpoints: {} {verb} invalidated",
+        "tasks: {} {verb} cancelled, {} of {} to repeat {verb} submitted, {} can't be; checkpoints: {} {verb} invalidated",
         number("cancelled"),
         number("requeued"),
         number("to_rerun"),
@@ -63,16 +66,16 @@ fn shown(screen: &Screen, rollback: &Value) -> String {
     let submitted = items(&rollback["requeued"]).iter().any(|each| each["task_id"].is_string());
     let lists = [
         ("cancelled", "cancelled"),
-        ("running on what is no longer clean", "running_tasks"),
-        ("going on, although work of theirs is tainted", "still_open"),
-        ("to do again", if submitted { "" } else { "to_rerun" }),
+        ("running with inputs that are no longer clean", "running_tasks"),
+        ("open, although an earlier result is tainted", "still_open"),
+        ("to repeat", if submitted { "" } else { "to_rerun" }),
         ("of unknown description", "not_requeued"),
     ];
     for (what, name) in lists {
         lines.extend(list_line(what, items(&rollback[name]), &counts[name]));
     }
     for each in items(&rollback["requeued"]).iter().filter(|each| each["task_id"].is_string()) {
-        lines.push(format!("{} again as {}", text(&each["rerun_of"]), text(&each["task_id"])));
+        lines.push(format!("{} submitted again as {}", text(&each["rerun_of"]), text(&each["task_id"])));
     }
     let affected = items(&rollback["affected"]);
     if !affected.is_empty() {

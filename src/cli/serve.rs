@@ -1,7 +1,8 @@
-//! `dats serve`: the service itself.
+//! `dats serve`: runs the service.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
@@ -13,37 +14,40 @@ use crate::config::{Config, Flag, LogFormat, LogLevel, Sources, Telemetry};
 use crate::service::{Rights, Service, StartError};
 use crate::telemetry::{self, Format, Log};
 
-/// How long the last line of the log has to be written.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+/// Time for the log thread to write its last line before the process exits.
+const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  dats serve --config /etc/dats/dats.yaml\n  dats serve --listen 127.0.0.1:9000 --data-dir ./data"
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     settings: Settings,
-    /// Address and port to listen on, in place of the configured one.
+    /// Address and port to listen on; overrides `server.listen`.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Write to the configured database although it holds the copy of another
-    /// data directory: that copy is replaced by one of this directory.
+    /// Replace the copy in the configured database even if it belongs to another data
+    /// directory.
     #[arg(long)]
     adopt: bool,
-    /// Take over the copy that this data directory was restored from, although
-    /// the service that owns it was seen less than a minute ago.
+    /// Take over the copy from which this data directory was restored, even if its owner was
+    /// active less than a minute ago.
     #[arg(long, conflicts_with = "adopt")]
     take_over: bool,
-    /// Go on from the wall clock although the last commit lies in its future:
-    /// what durations had left is kept, a `not_before` stays as it is.
+    /// Start even if the last commit is in the future of the wall clock. Remaining durations
+    /// are kept, `not_before` times stay as they are.
     #[arg(long)]
     accept_clock: bool,
 }
 
-/// Where settings come from; the environment always counts too.
+/// Sources of settings besides the environment.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Settings {
-    /// File with settings; without one the built-in defaults hold.
+    /// Configuration file; if not given, the built-in defaults apply.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Directory of the store, in place of the configured one.
+    /// Directory of the store; overrides `engine.data_dir`.
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
 }
@@ -70,7 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Rights { adopt: arguments.adopt, take_over: arguments.take_over, accept_clock: arguments.accept_clock };
     let served = run_service(&config, rights);
     served.map_err(|failure| {
-        // By the log, which does not wait for a reader that is stuck.
+        // Written through the log, which does not block on a stuck reader.
         log.line(&format!("error: {failure}"));
         Failure::Logged(failure.code())
     })
@@ -97,26 +101,26 @@ async fn serve(config: &Config, rights: Rights) -> Result<(), Failure> {
     ended.map_err(|error| Failure::Store(error.to_string()))
 }
 
-/// Says on stdout that the service is ready, on a thread of its own: whoever
-/// reads stdout may be stuck, or gone.
+/// Prints on stdout that the service is ready. A separate thread does it, because the reader
+/// of stdout may be stuck.
 fn announce(address: SocketAddr) {
     let ready = move || drop(line(&format!("dats listening on http://{address}")));
     if std::thread::Builder::new().name("dats-ready".to_owned()).spawn(ready).is_err() {
-        tracing::warn!(%address, "no thread is left to say on stdout that the service is ready");
+        tracing::warn!(%address, "no thread is available to report on stdout that the service is ready");
     }
 }
 
-/// Ends the process whose writer stands still: the service manager starts it
-/// again, and what was acknowledged is in the journal.
+/// Ends the process because its writer makes no progress. The service manager restarts it,
+/// and acknowledged requests are in the journal.
 fn end_stalled(stall: &str) {
-    tracing::error!(stall, "the service stands still and ends");
-    // The line is written by another thread, which may be stuck too.
-    std::thread::sleep(LAST_WORDS);
+    tracing::error!(stall, "the service makes no progress and exits");
+    // Another thread writes the line. It may be stuck, too, so the wait is limited.
+    std::thread::sleep(LOG_FLUSH_TIME);
     std::process::exit(i32::from(Failure::Store(String::new()).code()));
 }
 
-/// What a service that does not start is reported as.
-#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+/// Converts the reason for which the service did not start.
+#[expect(clippy::needless_pass_by_value, reason = "passed to map_err")]
 pub(super) fn start_failure(error: StartError) -> Failure {
     let text = error.to_string();
     match error {
@@ -126,12 +130,11 @@ pub(super) fn start_failure(error: StartError) -> Failure {
     }
 }
 
-/// Libraries whose words are about what we tell of ourselves: that of the broker
-/// calls it an error of its own when a queue is not there, that of the migrations
-/// announces each of them.
-const TOLD_BY_US: [&str; 2] = ["lapin", "refinery_core"];
+/// Libraries whose log lines repeat those of the service: the AMQP client logs a missing queue
+/// as an error, the migration library logs each migration.
+const SILENCED_LIBRARIES: [&str; 2] = ["lapin", "refinery_core"];
 
-/// Sends the log to stderr: stdout has the one line that says it is ready.
+/// Starts the log on stderr. Stdout only gets the line that reports readiness.
 pub(super) fn start_log(settings: &Telemetry) -> Log {
     let level = match settings.log_level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -141,7 +144,7 @@ pub(super) fn start_log(settings: &Telemetry) -> Log {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let libraries = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
-    let directives = TOLD_BY_US.iter().filter_map(|library| format!("{library}={libraries}").parse().ok());
+    let directives = SILENCED_LIBRARIES.iter().filter_map(|library| format!("{library}={libraries}").parse().ok());
     let filter = directives.fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive);
     let format = match settings.log_format {
         LogFormat::Text => Format::Text,

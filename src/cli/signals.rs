@@ -7,36 +7,36 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::Failure;
 
-/// Exit code of a process that a second signal stopped: 128 + SIGINT.
-const STOPPED_BY_SIGNAL: i32 = 130;
+/// Exit code after a second signal: 128 + SIGINT.
+const EXIT_CODE: i32 = 130;
 
-/// Runs a command that talks to a server; Ctrl-C drops it where it stands.
+/// Runs a command. Ctrl-C drops its future.
 pub(super) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     block_on_value(command)
 }
 
-/// The same for one that gives something.
+/// As [`block_on`], for a command with a result.
 pub(super) fn block_on_value<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     let result = runtime.block_on(async {
         tokio::select! {
             result = command => result,
-            () = stop_asked() => Err(Failure::Interrupted),
+            () = wait_for_signal() => Err(Failure::Interrupted),
         }
     });
-    // A read from stdin may still block a thread.
+    // Does not wait for a thread that may be blocked in a read from stdin.
     runtime.shutdown_background();
     result
 }
 
-/// What a runtime that can't start is reported as.
-#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+/// Converts the error of a runtime that can't start.
+#[expect(clippy::needless_pass_by_value, reason = "passed to map_err")]
 pub(super) fn no_runtime(error: std::io::Error) -> Failure {
     Failure::Failed(format!("can't start the runtime: {error}"))
 }
 
-/// Ends with the first Ctrl-C or SIGTERM.
-pub(super) async fn stop_asked() {
+/// Waits for Ctrl-C or SIGTERM.
+pub(super) async fn wait_for_signal() {
     let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
         tokio::select! {
@@ -44,20 +44,20 @@ pub(super) async fn stop_asked() {
             _ = terminate.recv() => {}
         }
     } else {
-        // Without handlers the signals end the process, as they do by default.
+        // Without handlers, the signals end the process by default.
         std::future::pending::<()>().await;
     }
 }
 
-/// A token that the first signal cancels; the second one ends the process.
+/// Returns a token that the first signal cancels. The second signal ends the process.
 pub(super) fn stop_token() -> CancellationToken {
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
-        stop_asked().await;
+        wait_for_signal().await;
         stop.cancel();
-        stop_asked().await;
-        std::process::exit(STOPPED_BY_SIGNAL);
+        wait_for_signal().await;
+        std::process::exit(EXIT_CODE);
     });
     token
 }

@@ -1,4 +1,4 @@
-//! `dats status`: one task, or the tree it was split into.
+//! `dats status`: shows a task, or the tree of its subtasks.
 
 use clap::Args;
 
@@ -10,14 +10,14 @@ use super::tree::tree_table;
 use crate::client::segment;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats status 01890a5d-ac96-774b-bcce-b302099a8057 --wait")]
 pub(super) struct Arguments {
-    /// The task.
+    /// Id of the task.
     id: String,
-    /// Wait for its end first; a task that failed or was cancelled gives
-    /// exit code 1.
+    /// Wait for the end of the task first. The exit code is 1 if it failed or was cancelled.
     #[arg(long)]
     wait: bool,
-    /// Show it with its subtasks, and theirs, each with what it waits for.
+    /// Show the task with all subtasks, each with what it waits for.
     #[arg(long)]
     tree: bool,
 }

@@ -1,4 +1,4 @@
-//! `dats submit`: one new task.
+//! `dats submit`: submits a task.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -16,63 +16,65 @@ use super::progress::{print_steps, task_details, wait};
 use super::session::Session;
 use crate::client::{Answer, Call};
 
-/// Most text read from stdin; the server takes 64 KiB of description.
+/// Most text read from stdin, in bytes; the server accepts descriptions of 64 KiB.
 const MAX_STDIN_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  dats submit \"write a parser\" --project billing --wait\n  cat task.md | dats submit - --priority high"
+)]
 pub(super) struct Arguments {
-    /// What is to be done; - reads it from stdin.
+    /// Description of the task; - reads it from stdin.
     description: String,
-    /// Wait for the end, showing how it gets on.
+    /// Wait for the end of the task, and show its progress.
     #[arg(long)]
     wait: bool,
-    /// Print every step until the end.
+    /// Print every step of the task until its end.
     #[arg(long, conflicts_with = "wait")]
     follow: bool,
-    /// Project it belongs to.
+    /// Project of the task.
     #[arg(long)]
     project: Option<String>,
-    /// How urgent it is.
+    /// Priority.
     #[arg(long, value_parser = ["low", "normal", "high"])]
     priority: Option<String>,
-    /// Tier of model, in place of what the router would choose.
+    /// Tier; overrides the choice of the router.
     #[arg(long)]
     tier: Option<String>,
-    /// Domain, in place of what the router would choose.
+    /// Domain; overrides the choice of the router.
     #[arg(long)]
     domain: Option<String>,
-    /// How the result is validated; none for not at all.
+    /// QA profile of the validation; none for no validation.
     #[arg(long)]
     qa_profile: Option<String>,
-    /// What one attempt may take, such as 90s or 15m.
+    /// Longest time of an attempt, such as 90s or 15m.
     #[arg(long, value_parser = args::duration)]
     timeout: Option<Duration>,
-    /// Attempts before it fails for good.
+    /// Most attempts before the task fails.
     #[arg(long)]
     max_attempts: Option<u32>,
-    /// Not to begin before this time, or this long from now.
+    /// Earliest start: a time, or a duration from now.
     #[arg(long, value_parser = args::time, value_name = "TIME")]
     not_before: Option<Timestamp>,
-    /// Task that must be completed first; may be given several times.
+    /// Id of a task that must complete first; may be given several times.
     #[arg(long, value_name = "TASK")]
     depends_on: Vec<String>,
-    /// Never split it into subtasks.
+    /// Do not split the task into subtasks.
     #[arg(long)]
     no_decompose: bool,
-    /// What a subtask that fails or is cancelled does to the others: cancel
-    /// them, or let them go on.
+    /// What happens to the other subtasks when one fails or is cancelled.
     #[arg(long, value_parser = ["cancel", "continue"])]
     on_child_failure: Option<String>,
-    /// Artifact the worker is to use; may be given several times.
+    /// Id of an input artifact; may be given several times.
     #[arg(long, value_name = "ARTIFACT")]
     input: Vec<String>,
-    /// Anything to keep with the task, as a JSON object.
+    /// Metadata to store with the task, as a JSON object.
     #[arg(long, value_parser = args::json_object, value_name = "JSON")]
     metadata: Option<Value>,
-    /// Whether people take part.
+    /// Whether people take part in the work.
     #[arg(long, value_parser = ["autonomous", "collaborative"])]
     mode: Option<String>,
-    /// The same key never makes a second task.
+    /// Idempotency key: a repeated submission with the same key creates no second task.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }
@@ -96,14 +98,14 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
     announce(session, &answer, &id)
 }
 
-/// Says which task a submission made.
+/// Prints the task that a submission created.
 pub(super) fn announce(session: &Session, answer: &Answer, id: &str) -> Result<(), Failure> {
     if session.screen.format == Format::Json {
         return line(answer.text.trim_end());
     }
     line(&format!("submitted task {id}"))?;
     if let Some(time) = answer.json["estimated_completion"].as_str() {
-        line(&format!("likely to be done by {time}"))?;
+        line(&format!("estimated completion: {time}"))?;
     }
     if session.screen.is_terminal {
         line(&format!("follow it with: dats watch {id}"))?;
@@ -115,7 +117,7 @@ async fn description(argument: &str) -> Result<String, Failure> {
     if argument != "-" {
         return Ok(argument.to_owned());
     }
-    // On a thread of its own: Ctrl-C must not wait for the end of the input.
+    // On a separate thread, so that Ctrl-C does not wait for the end of the input.
     let read = tokio::task::spawn_blocking(|| {
         let mut text = String::new();
         std::io::stdin().lock().take(MAX_STDIN_BYTES).read_to_string(&mut text).map(|_| text)
@@ -125,7 +127,8 @@ async fn description(argument: &str) -> Result<String, Failure> {
         .map_err(|error| Failure::Usage(format!("can't read the description from stdin: {error}")))
 }
 
-/// The request; what was not given is left to the server.
+/// Returns the request body. Options that were not given are omitted, so that the server
+/// applies its defaults.
 fn body(arguments: &Arguments, description: &str) -> Value {
     let mut options = Map::new();
     let mut set = |key: &str, value: Option<Value>| {
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_given_is_sent() {
+    fn only_given_options_are_sent() {
         assert_eq!(body_of(&["do it"]), json!({"description": "do it"}));
     }
 

@@ -1,4 +1,4 @@
-//! `dats taint`, `dats suspect` and `dats clear`: what is said of a record.
+//! `dats taint`, `dats suspect` and `dats clear`: set and clear the flags of a record.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,32 +10,34 @@ use super::session::Session;
 use crate::client::segment;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats taint report-7 --reason \"wrong figures\" --dry-run")]
 pub(super) struct Arguments {
-    /// The record, or an artifact it made.
+    /// Id of the record, or of one of its artifacts.
     id: String,
-    /// Why, for the audit trail.
+    /// Reason, which is recorded in the audit trail.
     #[arg(long)]
     reason: String,
     #[command(flatten)]
-    how: How,
+    options: CascadeOptions,
 }
 
-// How it is said. No documentation: it would be shown as what the command does.
+// Options of a cascade. Not a doc comment, because clap would show it as the description of
+// the command.
 #[derive(Debug, Args)]
-struct How {
-    /// Change nothing, only show what would change.
+struct CascadeOptions {
+    /// Show what would change, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Look only so far.
+    /// Most steps from the record to look at.
     #[arg(long, value_name = "DEPTH", requires = "dry_run")]
     max_depth: Option<u32>,
-    /// Cancel running tasks that use what is no longer clean.
+    /// Cancel running tasks whose inputs are no longer clean.
     #[arg(long, conflicts_with = "dry_run")]
     cancel_running: bool,
-    /// The record or artifact that it was concluded from.
+    /// Id of the record or artifact that is the reason.
     #[arg(long, value_name = "ID")]
     source_id: Option<String>,
-    /// The id to find it by in the audit trail.
+    /// Id of the cascade in the audit trail; if not given, a new one.
     #[arg(long, value_name = "ID")]
     cascade_id: Option<String>,
 }
@@ -43,7 +45,7 @@ struct How {
 impl Arguments {
     fn body(&self) -> Value {
         let mut body = json!({"reason": self.reason});
-        let How { dry_run, max_depth, cancel_running, source_id, cascade_id } = &self.how;
+        let CascadeOptions { dry_run, max_depth, cancel_running, source_id, cascade_id } = &self.options;
         let more = [
             ("dry_run", dry_run.then_some(Value::Bool(true))),
             ("cancel_running", cancel_running.then_some(Value::Bool(true))),
@@ -60,70 +62,73 @@ impl Arguments {
     }
 }
 
-/// What is good after all: one record, or all that a cascade said.
+/// Arguments of `dats clear`: one record, or a cascade.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  dats clear report-7 --reason \"checked again\"\n  dats clear --cascade 01890a5d-ac96-774b-bcce-b302099a8057"
+)]
 pub(super) struct ClearArguments {
-    /// The record, or an artifact it made.
+    /// Id of the record, or of one of its artifacts.
     #[arg(required_unless_present = "cascade")]
     id: Option<String>,
-    /// Take back all that this cascade or rollback said, and nothing else.
+    /// Id of a cascade or rollback: undo all of its changes, and no others.
     #[arg(
         long,
         value_name = "ID",
         conflicts_with_all = ["id", "max_depth", "cancel_running", "source_id", "cascade_id"],
     )]
     cascade: Option<String>,
-    /// Why, for the audit trail.
+    /// Reason, which is recorded in the audit trail.
     #[arg(long, required_unless_present = "cascade")]
     reason: Option<String>,
     #[command(flatten)]
-    how: How,
+    options: CascadeOptions,
 }
 
 pub(super) async fn clear(session: &Session, arguments: ClearArguments) -> Result<(), Failure> {
-    let ClearArguments { id, cascade, reason, how } = arguments;
+    let ClearArguments { id, cascade, reason, options } = arguments;
     if let Some(cascade) = cascade {
-        let mut body = json!({"dry_run": how.dry_run});
+        let mut body = json!({"dry_run": options.dry_run});
         if let Some(reason) = reason {
             body["reason"] = reason.into();
         }
         let answer = session.client.post(&format!("/cascades/{}/clear", segment(&cascade)), &body).await?;
-        return session.screen.show(&answer, taken_back);
+        return session.screen.show(&answer, undo_text);
     }
     let (id, reason) = (id.unwrap_or_default(), reason.unwrap_or_default());
-    let arguments = Arguments { id, reason, how };
+    let arguments = Arguments { id, reason, options };
     run(session, "clear", &arguments).await
 }
 
-fn taken_back(screen: &Screen, undone: &Value) -> String {
+fn undo_text(screen: &Screen, undone: &Value) -> String {
     let verb = if undone["dry_run"].as_bool() == Some(true) { "would be" } else { "were" };
-    let lists = [("verdicts", "verdicts as before"), ("checkpoints", "checkpoints valid again")];
-    let mut lines = vec![format!("{} facts {verb} taken back", text(&undone["facts"]))];
+    let lists = [("verdicts", "restored verdicts"), ("checkpoints", "valid checkpoints")];
+    let mut lines = vec![format!("{} facts {verb} undone", text(&undone["facts"]))];
     for (name, what) in lists {
         lines.extend(list_line(what, items(&undone[name]), &Value::Null));
     }
-    lines.push(shown(screen, undone));
+    lines.push(cascade_text(screen, undone));
     lines.join("\n")
 }
 
-/// `word` is the last part of the path: `taint`, `suspect` or `clear`.
-pub(super) async fn run(session: &Session, word: &str, arguments: &Arguments) -> Result<(), Failure> {
-    let path = format!("/provenance/{}/{word}", segment(&arguments.id));
+/// `action` is the last part of the path: `taint`, `suspect` or `clear`.
+pub(super) async fn run(session: &Session, action: &str, arguments: &Arguments) -> Result<(), Failure> {
+    let path = format!("/provenance/{}/{action}", segment(&arguments.id));
     let answer = session.client.post(&path, &arguments.body()).await?;
-    session.screen.show(&answer, shown)
+    session.screen.show(&answer, cascade_text)
 }
 
-fn shown(screen: &Screen, cascade: &Value) -> String {
+fn cascade_text(screen: &Screen, cascade: &Value) -> String {
     let counts = &cascade["counts"];
     let (first, verb) = match cascade["dry_run"].as_bool() {
-        Some(true) => ("a dry run: nothing has changed", "would change"),
+        Some(true) => ("dry run: nothing was changed", "would change"),
         _ => ("", "changed"),
     };
     let mut lines: Vec<String> = Vec::new();
     lines.extend((!first.is_empty()).then(|| first.to_owned()));
     let total = cascade["total"].as_u64().unwrap_or(0);
     lines.push(format!(
-        "{total} {verb}: {} tainted, {} suspect, {} cleared; {} tasks in {} projects, down to depth {}",
+        "{total} {verb}: {} tainted, {} suspect, {} cleared; {} tasks in {} projects, to a depth of {}",
         text(&counts["tainted"]),
         text(&counts["suspect"]),
         text(&counts["cleared"]),

@@ -1,4 +1,4 @@
-//! A task with its subtasks, as an indented table.
+//! The tree of a task and its subtasks, as an indented table.
 
 use comfy_table::Cell;
 use serde_json::Value;
@@ -7,20 +7,19 @@ use super::output::{Screen, shortened, status_cell, text};
 
 /// One line of the tree.
 struct Row<'a> {
-    /// What stands before the id: the branches that lead to it.
+    /// Branches before the id.
     branches: String,
     task: &'a Value,
 }
 
-/// The tree as the server gives it, a line a task, subtasks below their
-/// parents.
+/// Formats the tree with one line for each task, and subtasks below their parents.
 pub(super) fn tree_table(screen: &Screen, root: &Value) -> String {
     let headers = ["TASK", "STATUS", "TIER", "ATTEMPTS", "DESCRIPTION", "WAITING FOR"];
     let cells = |row: &Row<'_>| {
         let Row { branches, task } = row;
         let id = format!("{branches}{}", text(&task["task_id"]));
         if task.is_null() {
-            return vec![Cell::new(format!("{branches}more, not shown"))];
+            return vec![Cell::new(format!("{branches}more subtasks, not shown"))];
         }
         if task["removed"] == true {
             return vec![Cell::new(id), Cell::new("removed")];
@@ -36,33 +35,32 @@ pub(super) fn tree_table(screen: &Screen, root: &Value) -> String {
     };
     let table = screen.table(&headers, rows(root).iter().map(cells).collect(), &["ATTEMPTS", "TIER", "DESCRIPTION"]);
     if root["truncated"] == true {
-        return format!("{table}\n\nthe tree is too large to be shown whole: dats list --parent TASK shows the rest");
+        return format!("{table}\n\nthe tree is too large to show completely: dats list --parent TASK shows the rest");
     }
     table
 }
 
-/// Why a task is not moving, or why it ended badly.
+/// Returns what a task waits for, or why it failed.
 fn reason(task: &Value) -> String {
     let reason = task["waiting_for"].as_str().or_else(|| task["error"]["message"].as_str());
     reason.unwrap_or_default().to_owned()
 }
 
-/// Stands below a task whose subtasks the answer leaves out.
-static LEFT_OUT: Value = Value::Null;
+/// Placeholder below a task whose subtasks the answer omits.
+static OMITTED: Value = Value::Null;
 
 fn children(task: &Value) -> &[Value] {
     match &task["children"] {
         Value::Array(children) => children,
-        Value::Null if task.is_object() => std::slice::from_ref(&LEFT_OUT),
+        Value::Null if task.is_object() => std::slice::from_ref(&OMITTED),
         _ => &[],
     }
 }
 
-/// All tasks, each before its subtasks.
+/// Returns all tasks, each before its subtasks.
 fn rows(root: &Value) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
-    // What is still to be listed, the next one last; with it, what stands
-    // before the branches of its own subtasks.
+    // Rows that remain, the next one last, each with the prefix of the branches of its subtasks.
     let mut left = vec![(Row { branches: String::new(), task: root }, String::new())];
     while let Some((row, below)) = left.pop() {
         let children = children(row.task);
@@ -108,17 +106,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_said() {
+    fn removed_and_omitted_tasks_are_shown() {
         let mut root = task("a", "children", None, &json!([{"task_id": "b", "removed": true, "children": []}]));
         assert!(shown(&root).contains("└─ b  removed"), "{}", shown(&root));
         root = task("a", "children", None, &json!([task("b", "children", None, &Value::Null)]));
         root["truncated"] = json!(true);
         let text = shown(&root);
-        assert!(text.contains("\n   └─ more, not shown") && text.ends_with("shows the rest"), "{text}");
+        assert!(text.contains("\n   └─ more subtasks, not shown") && text.ends_with("shows the rest"), "{text}");
     }
 
     #[test]
-    fn a_failed_task_says_why() {
+    fn a_failed_task_shows_the_reason() {
         let root = json!({"task_id": "a", "status": "failed", "phase": "failed", "children": [],
             "error": {"code": "child_failed", "message": "subtask b failed: no"}});
         assert!(shown(&root).ends_with("subtask b failed: no"));

@@ -1,5 +1,4 @@
-//! `dats verify`: whether the store of a stopped service is sound, and whether
-//! its copy is the same.
+//! `dats verify`: checks the store of a stopped service, and compares its copy in the database.
 
 use clap::Args;
 
@@ -11,11 +10,11 @@ use crate::config::Config;
 use crate::service;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats verify --data-dir /var/lib/dats/data")]
 pub(super) struct Arguments {
     #[command(flatten)]
     settings: Settings,
-    /// Write to the configured database what differs there, and try again
-    /// what it has refused.
+    /// Correct rows that differ in the configured database, and retry rows that it refused.
     #[arg(long)]
     repair: bool,
 }
@@ -30,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     line(&format!("the store in {} is sound", config.engine.data_dir.display()))?;
     let Some(report) = report else { return Ok(()) };
     if report.is_sound() {
-        return line(&format!("the copy is the same: {report}"));
+        return line(&format!("the copy is equal: {report}"));
     }
-    Err(Failure::Failed(format!("the copy is not the same: {report}")))
+    Err(Failure::Failed(format!("the copy differs: {report}; correct it with --repair")))
 }

@@ -1,4 +1,4 @@
-//! `dats watch`: a task's steps, from its first to its end.
+//! `dats watch`: prints the steps of a task until its end.
 
 use clap::Args;
 
@@ -8,8 +8,9 @@ use super::progress::print_steps;
 use super::session::Session;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dats watch 01890a5d-ac96-774b-bcce-b302099a8057")]
 pub(super) struct Arguments {
-    /// The task.
+    /// Id of the task.
     id: String,
 }
 

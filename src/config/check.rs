@@ -1,5 +1,5 @@
-//! From the merged tree to the checked [`Config`]: the only place where a
-//! section is made, so that having one means its settings are sound.
+//! Converts the merged tree to the checked [`Config`]. Sections are made here only, so a
+//! section that exists holds valid settings.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,22 +12,23 @@ use crate::address::{Address, InvalidAddress};
 use crate::replica;
 
 use super::error::Problem;
+use super::origin::Origin;
 use super::rabbitmq;
 use super::reader::{NAME, Reader, shown};
 use super::rules::{self, find, one_of};
-use super::tree::{Node, Origin, Value};
-use super::{
+use super::settings::{
     Config, Engine, Events, Fallback, LogFormat, LogLevel, Routing, Security, Server, Storage, TaskManagement,
     Telemetry,
 };
+use super::tree::{Node, Value};
 
-/// A century: the longest time any setting may hold.
+/// The longest time in any setting: a century.
 const MAX_SECONDS: u64 = 100 * 366 * 86_400;
 const MAX_HOURS: u64 = MAX_SECONDS / 3600;
 const MAX_COUNT: u64 = 1 << 32;
 const MAX_MIB: u64 = 1 << 30;
 
-/// Checks every setting; the error holds all that is wrong.
+/// Checks every setting. The error holds all problems.
 pub(super) fn check(tree: &Node) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader::new(tree);
     let tiers = reader.list("routing.tiers", NAME, |name| Tier::new(name).ok());
@@ -131,17 +132,17 @@ fn task_management(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<TaskManage
     let escalate_to = escalation(reader, tiers);
     let backoff_initial = reader.seconds("task_management.backoff_initial_seconds", 0..=MAX_SECONDS);
     let backoff_max = reader.seconds("task_management.backoff_max_seconds", 0..=MAX_SECONDS);
-    not_above(
+    refuse_above(
         reader,
-        ("task_management.backoff_initial_seconds", backoff_initial),
-        ("task_management.backoff_max_seconds", backoff_max),
+        TimeSetting { path: "task_management.backoff_initial_seconds", time: backoff_initial },
+        TimeSetting { path: "task_management.backoff_max_seconds", time: backoff_max },
     );
     let lease_default = reader.seconds("task_management.lease_default_seconds", 1..=MAX_SECONDS);
     let lease_max = reader.seconds("task_management.lease_max_seconds", 1..=MAX_SECONDS);
-    not_above(
+    refuse_above(
         reader,
-        ("task_management.lease_default_seconds", lease_default),
-        ("task_management.lease_max_seconds", lease_max),
+        TimeSetting { path: "task_management.lease_default_seconds", time: lease_default },
+        TimeSetting { path: "task_management.lease_max_seconds", time: lease_max },
     );
     let max_lost_leases = reader.narrow("task_management.max_lost_leases", 1..=1000);
     let max_concurrent_per_project = reader.narrow("task_management.max_concurrent_per_project", 1..=1_000_000);
@@ -150,7 +151,7 @@ fn task_management(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<TaskManage
     let aging = reader.seconds("task_management.aging_seconds", 1..=MAX_SECONDS);
     let validation_timeout = reader.optional_seconds("task_management.validation_timeout_seconds", 1..=MAX_SECONDS);
     let review_timeout = reader.optional_seconds("task_management.review_timeout_seconds", 1..=MAX_SECONDS);
-    // Only now: every setting above was read, so that all problems are known.
+    // Returns only after every setting was read, so that all problems are collected.
     Some(TaskManagement {
         default_priority: default_priority?,
         qa_profile_default: qa_profile_default?,
@@ -169,12 +170,18 @@ fn task_management(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<TaskManage
     })
 }
 
-/// Refuses a value above its maximum; each is given with its path.
-fn not_above(reader: &mut Reader<'_>, (path, value): (&str, Duration), (max_path, max): (&str, Duration)) {
-    if value > max {
-        let node = reader.node(path);
-        let allowed = format!("no more than {max_path}, which is {}", max.as_secs());
-        reader.refuse(path, node, &allowed);
+/// A time with the path of its setting.
+struct TimeSetting<'a> {
+    path: &'a str,
+    time: Duration,
+}
+
+/// Refuses a time that is longer than its maximum.
+fn refuse_above(reader: &mut Reader<'_>, value: TimeSetting<'_>, max: TimeSetting<'_>) {
+    if value.time > max.time {
+        let node = reader.node(value.path);
+        let allowed = format!("no more than {}, which is {}", max.path, max.time.as_secs());
+        reader.refuse(value.path, node, &allowed);
     }
 }
 
@@ -193,21 +200,21 @@ fn escalation(reader: &mut Reader<'_>, tiers: &[Tier]) -> BTreeMap<Tier, Tier> {
         if let Some((from, to)) = find(tiers, &entry.key).zip(to) {
             map.insert(from, to);
         } else if entry.origin != Origin::Default {
-            // A default that the configured tiers have no use for falls away.
+            // A default that names a tier which is not configured is dropped.
             let to = shown(path, &entry.node);
-            let message = format!("can't lead from {} to {to}: expected each to be {}", entry.key, one_of(tiers));
+            let message = format!("can't lead from {} to {to}: expected both to be {}", entry.key, one_of(tiers));
             reader.problems.push(Problem::at(&entry.origin, path, message));
         }
     }
     if let Some(tier) = map.keys().find(|tier| leads_back(&map, tier)) {
-        let message = format!("leads in a circle from {tier} back to {tier}");
+        let message = format!("has a cycle that leads from {tier} back to {tier}");
         reader.problems.push(Problem::at(&node.origin, path, message));
     }
     map
 }
 
-/// Whether escalating from `start` comes back to it. No path without a repeat
-/// is longer than the map.
+/// Returns whether escalating from `start` leads back to it. A path without a repetition is
+/// never longer than the map.
 fn leads_back(map: &BTreeMap<Tier, Tier>, start: &Tier) -> bool {
     std::iter::successors(map.get(start), |tier| map.get(*tier)).take(map.len()).any(|tier| tier == start)
 }
@@ -253,13 +260,13 @@ fn routing(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Routing> {
     })
 }
 
-/// Whether one of these is to be spoken to over TLS, be its address sound or not.
+/// Returns whether one of these addresses has the scheme https, valid or not.
 fn is_encrypted(reader: &Reader<'_>, paths: &[&str]) -> bool {
     let scheme = |path: &&str| Some(reader.node(path).text()?.split_once("://")?.0);
     paths.iter().filter_map(scheme).any(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
-/// The address of a service, if it has one. `allowed` describes it in messages.
+/// Reads the address of a service, if one is set. `allowed` describes it in messages.
 fn address(reader: &mut Reader<'_>, path: &str, allowed: &str) -> Option<Address> {
     let node = reader.node(path);
     if node.value == Value::Null {
@@ -267,7 +274,7 @@ fn address(reader: &mut Reader<'_>, path: &str, allowed: &str) -> Option<Address
     }
     let message = match node.text().map(str::parse) {
         Some(Ok(address)) => return Some(address),
-        // Not repeated: it holds a password.
+        // The address is not repeated, because it contains a password.
         Some(Err(error @ InvalidAddress::Credentials)) => format!("can't be used: the address {error}"),
         Some(Err(error)) => format!("can't be {}: it {error}", shown(path, node)),
         None => {
@@ -293,8 +300,8 @@ fn storage(reader: &mut Reader<'_>) -> Storage {
     }
 }
 
-/// The address of the database, if there is one. It is never repeated: it may
-/// hold a password.
+/// Reads the address of the database, if one is set. Messages never repeat it, because it
+/// may contain a password.
 fn database(reader: &mut Reader<'_>, path: &str) -> Option<replica::Address> {
     let node = reader.node(path);
     let message = match node.text().map(str::parse) {

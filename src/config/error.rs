@@ -1,10 +1,10 @@
-//! What is wrong with the settings, and where.
+//! Problems in the settings, with their places.
 
 use std::fmt;
 
-use super::tree::Origin;
+use super::origin::Origin;
 
-/// All the problems found in the settings. Secrets are never part of them.
+/// All problems in the settings. They contain no secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     problems: Vec<Problem>,
@@ -15,7 +15,7 @@ impl Error {
         Self { problems }
     }
 
-    /// Each problem, in the order in which they were found.
+    /// Returns the problems in the order in which they were found.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -36,7 +36,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// One setting that can't be used.
+/// A setting that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     place: String,
@@ -45,16 +45,17 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Creates a problem with one setting.
     pub(super) fn at(place: &Origin, key: &str, message: impl Into<String>) -> Self {
         Self { place: place.to_string(), key: key.to_owned(), message: message.into() }
     }
 
-    /// A problem with a whole source, not with one key.
+    /// Creates a problem with a whole source, such as a file.
     pub(super) fn source(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self { place: place.into(), key: String::new(), message: message.into() }
     }
 
-    /// The dotted path of the setting; empty where the source itself is bad.
+    /// Returns the dotted path of the setting; empty if the whole source can't be used.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key

@@ -1,4 +1,4 @@
-//! The broker's section.
+//! Reads the section of the broker.
 
 use crate::amqp::{Credentials, Exchanges, QueueType, RequireConsumer, Settings, WorkQueues};
 use crate::task::Tier;
@@ -6,16 +6,15 @@ use crate::task::Tier;
 use super::reader::Reader;
 use super::tree::Value;
 
-/// Longest name of an exchange or a queue of ours, so that what is added to
-/// it still fits into the 255 bytes that the protocol has for names.
+/// Longest name of an exchange or a queue. With the suffixes that the service adds, it fits
+/// into the 255 bytes of the protocol.
 const MAX_NAME_BYTES: usize = 200;
-/// A year.
+/// Longest `unobserved_wait_seconds`: a year.
 const MAX_UNOBSERVED_SECONDS: u64 = 366 * 86_400;
 const NAME: &str = "a name of 1 to 200 printable characters without blanks";
 const WORK_QUEUE: &str = "a name of 1 to 200 printable characters with {tier} in it";
 
-/// Reads the section; `None`: the bus is embedded. What is wrong is wrong
-/// also where it would not be used.
+/// Reads the section; `None` if the bus is embedded. Invalid values are refused even then.
 pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Settings> {
     let is_wanted = is_wanted(reader);
     let host = optional_name(reader, "events.rabbitmq.host");
@@ -65,7 +64,7 @@ pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<Settings> 
     })
 }
 
-/// Whether the settings ask for the broker: by name, or by saying where it is.
+/// Returns whether the settings select the broker, by name or by its host.
 fn is_wanted(reader: &mut Reader<'_>) -> bool {
     let path = "events.bus";
     let node = reader.node(path);
@@ -90,7 +89,7 @@ fn exchanges(reader: &mut Reader<'_>) -> Option<Exchanges> {
     let mut names = reader.list(path, NAME, name).into_iter();
     match (names.next(), names.next(), names.next(), names.next()) {
         (Some(task), Some(cascade), Some(qa), None) => Some(Exchanges { task, cascade, qa }),
-        // No name at all is refused already.
+        // An empty list is refused already.
         (None, ..) => None,
         _ => {
             let node = reader.node(path);
@@ -108,6 +107,6 @@ fn optional_name(reader: &mut Reader<'_>, path: &str) -> Option<String> {
 }
 
 fn name(text: &str) -> Option<String> {
-    let fits = !text.is_empty() && text.len() <= MAX_NAME_BYTES;
-    (fits && text.chars().all(|each| !each.is_whitespace() && !each.is_control())).then(|| text.to_owned())
+    let has_length = !text.is_empty() && text.len() <= MAX_NAME_BYTES;
+    (has_length && text.chars().all(|each| !each.is_whitespace() && !each.is_control())).then(|| text.to_owned())
 }

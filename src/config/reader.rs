@@ -1,21 +1,22 @@
-//! Typed reads from the merged tree. Each refusal is noted and a harmless
-//! value stands in, so that one run reports every bad setting.
+//! Typed reads from the merged tree. A refused value is recorded as a problem and replaced
+//! by a harmless one, so that one run reports every invalid setting.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Problem;
+use super::origin::Origin;
 use super::secret::{REDACTED, Secret, without_credentials};
-use super::tree::{Node, Origin, Value};
+use super::tree::{Node, Value};
 
-/// Settings whose value is never shown.
+/// Settings whose values are never shown.
 pub(super) const SECRETS: [&str; 2] = ["security.api_key", "events.rabbitmq.password"];
 
-/// What a tier, domain or profile may be called.
+/// Description of the names of tiers, domains and profiles.
 pub(super) const NAME: &str = "a name of lowercase letters, digits, - and _, beginning with a letter";
 
-/// Reads settings by path and gathers what is wrong with them.
+/// Reads settings by path and collects the problems.
 pub(super) struct Reader<'a> {
     tree: &'a Node,
     pub(super) problems: Vec<Problem>,
@@ -26,7 +27,7 @@ impl<'a> Reader<'a> {
         Self { tree, problems: Vec::new() }
     }
 
-    /// The setting at `path`, which the default file has.
+    /// Returns the setting at `path`, which the default file must have.
     pub(super) fn node(&self, path: &str) -> &'a Node {
         match self.tree.at(path) {
             Some(node) => node,
@@ -34,12 +35,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes that `node` can't be used and what could.
+    /// Records that the value of `node` can't be used, and which values are allowed.
     pub(super) fn refuse(&mut self, path: &str, node: &Node, allowed: &str) {
         let message = format!("can't be {}: expected {allowed}", shown(path, node));
         self.problems.push(Problem::at(&node.origin, path, message));
     }
 
+    /// Reads a whole number within a range.
     pub(super) fn whole(&mut self, path: &str, range: RangeInclusive<u64>) -> u64 {
         let node = self.node(path);
         let value = as_whole(node).filter(|value| range.contains(value));
@@ -56,13 +58,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number of things that are counted in memory.
+    /// Reads a number of items in memory.
     pub(super) fn count(&mut self, path: &str, range: RangeInclusive<u64>) -> usize {
-        // Saturates on machines whose memory is smaller than the number.
+        // Saturates on machines with a smaller address space.
         usize::try_from(self.whole(path, range)).unwrap_or(usize::MAX)
     }
 
-    /// A number that fits the type; `range` must.
+    /// Reads a number of a smaller type, whose values `range` must not exceed.
     pub(super) fn narrow<T: TryFrom<u64> + Default>(&mut self, path: &str, range: RangeInclusive<u64>) -> T {
         T::try_from(self.whole(path, range)).unwrap_or_default()
     }
@@ -75,6 +77,7 @@ impl<'a> Reader<'a> {
         self.optional_whole(path, range).map(Duration::from_secs)
     }
 
+    /// Reads a number of MiB and returns bytes.
     pub(super) fn mebibytes(&mut self, path: &str, range: RangeInclusive<u64>) -> u64 {
         self.whole(path, range).saturating_mul(1 << 20)
     }
@@ -83,8 +86,8 @@ impl<'a> Reader<'a> {
         let node = self.node(path);
         match &node.value {
             Value::Bool(value) => *value,
-            Value::Text(text) if is_typed(node) && text == "true" => true,
-            Value::Text(text) if is_typed(node) && text == "false" => false,
+            Value::Text(text) if is_untyped(node) && text == "true" => true,
+            Value::Text(text) if is_untyped(node) && text == "false" => false,
             _ => {
                 self.refuse(path, node, "true or false");
                 false
@@ -92,7 +95,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of a few words, in any case.
+    /// Reads one of several words, in upper or lower case.
     pub(super) fn word<T: Copy>(&mut self, path: &str, words: &[(&str, T)]) -> Option<T> {
         let node = self.node(path);
         let found = match &node.value {
@@ -106,7 +109,7 @@ impl<'a> Reader<'a> {
         found.map(|(_, value)| *value)
     }
 
-    /// Text that `parse` takes; `allowed` says which.
+    /// Reads text and parses it. `allowed` describes the accepted text.
     pub(super) fn parsed<T>(&mut self, path: &str, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let node = self.node(path);
         let value = node.text().and_then(parse);
@@ -131,8 +134,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A file of certificates of authorities. It would be no good without
-    /// encryption; `otherwise` says why there is none.
+    /// Reads the path of a file of CA certificates, which is refused without encryption.
+    /// `otherwise` describes why there is no encryption.
     pub(super) fn ca_file(&mut self, path: &str, is_encrypted: bool, otherwise: &str) -> Option<PathBuf> {
         let node = self.node(path);
         if node.value == Value::Null {
@@ -145,7 +148,8 @@ impl<'a> Reader<'a> {
         self.parsed(path, "the path of a file", |text| (!text.is_empty()).then(|| PathBuf::from(text)))
     }
 
-    /// A list of texts that `parse` takes, at least one and none of them twice.
+    /// Reads a list of texts and parses each. It must have at least one entry and no
+    /// duplicates.
     pub(super) fn list<T: PartialEq>(
         &mut self,
         path: &str,
@@ -159,7 +163,7 @@ impl<'a> Reader<'a> {
         self.any_list(path, allowed, parse)
     }
 
-    /// A list of texts that `parse` takes, none of them twice; it may be empty.
+    /// As [`Self::list`], but the list may be empty.
     pub(super) fn any_list<T: PartialEq>(
         &mut self,
         path: &str,
@@ -168,7 +172,7 @@ impl<'a> Reader<'a> {
     ) -> Vec<T> {
         let node = self.node(path);
         let Value::List(items) = &node.value else {
-            self.refuse(path, node, &format!("a list, each of it {allowed}"));
+            self.refuse(path, node, &format!("a list, each entry {allowed}"));
             return Vec::new();
         };
         let mut list = Vec::new();
@@ -184,9 +188,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether the value was typed as mere text (environment, flag), which stands
-/// for numbers and booleans too.
-fn is_typed(node: &Node) -> bool {
+/// Returns whether the value was given as untyped text (environment, flag), which may stand
+/// for a number or a boolean.
+fn is_untyped(node: &Node) -> bool {
     matches!(node.origin, Origin::Environment(_) | Origin::Flag(_))
 }
 
@@ -194,11 +198,11 @@ fn is_plain(text: &str) -> bool {
     !text.trim().is_empty() && text.len() <= 255 && !text.chars().any(char::is_control)
 }
 
-/// A node as a whole number.
+/// Returns the value of a node as a whole number.
 pub(super) fn as_whole(node: &Node) -> Option<u64> {
     match &node.value {
         Value::Int(value) => u64::try_from(*value).ok(),
-        Value::Text(text) if is_typed(node) => text.trim().parse().ok(),
+        Value::Text(text) if is_untyped(node) => text.trim().parse().ok(),
         _ => None,
     }
 }
@@ -207,7 +211,7 @@ fn whole_number(range: &RangeInclusive<u64>) -> String {
     format!("a whole number from {} to {}", range.start(), range.end())
 }
 
-/// A value as it may be shown in a message.
+/// Returns a value for a message; secrets are redacted.
 pub(super) fn shown(path: &str, node: &Node) -> String {
     if SECRETS.contains(&path) {
         return REDACTED.to_owned();
@@ -215,7 +219,7 @@ pub(super) fn shown(path: &str, node: &Node) -> String {
     json(node).to_string()
 }
 
-/// A value without the secrets that URLs may hold.
+/// Returns a value as JSON, without the passwords that URLs may contain.
 pub(super) fn json(node: &Node) -> serde_json::Value {
     use serde_json::Value as Json;
     match &node.value {
@@ -226,7 +230,7 @@ pub(super) fn json(node: &Node) -> serde_json::Value {
             Err(_) => Json::from(value.to_string()),
         },
         Value::Float(value) => Json::from(*value),
-        Value::Text(text) if is_typed(node) => match text.parse::<serde_json::Number>() {
+        Value::Text(text) if is_untyped(node) => match text.parse::<serde_json::Number>() {
             Ok(number) => Json::Number(number),
             Err(_) => Json::from(without_credentials(text)),
         },

@@ -1,17 +1,18 @@
-//! The built-in router's rule table.
+//! Reads the rules of the built-in router.
 
 use crate::task::{Domain, Keyword, Rule, Tier};
 
+use super::origin::Origin;
 use super::reader::{NAME, Reader, as_whole};
-use super::tree::{Node, Origin, Value};
+use super::tree::{Node, Value};
 
-/// Where the rules stand in the settings.
+/// Path of the rules in the settings.
 const PATH: &str = "routing.rules";
 
-/// Keys a rule may have.
+/// Allowed keys of a rule.
 const KEYS: [&str; 5] = ["keywords", "min_length", "max_length", "domain", "tier"];
 
-/// Reads the table; each tier must be one of `tiers`.
+/// Reads the rules. Each tier must be one of `tiers`.
 pub(super) fn read(reader: &mut Reader<'_>, tiers: &[Tier]) -> Vec<Rule> {
     let node = reader.node(PATH);
     let Value::List(items) = &node.value else {
@@ -35,7 +36,7 @@ fn read_rule(reader: &mut Reader<'_>, node: &Node, tiers: &[Tier]) -> Rule {
             "min_length" => rule.min_length = length(reader, &path, value),
             "max_length" => rule.max_length = length(reader, &path, value),
             "domain" => rule.domain = parsed(reader, &path, value, NAME, |name| Domain::new(name).ok()),
-            // A default that the configured tiers have no use for falls away.
+            // A default that names a tier which is not configured is dropped.
             "tier" if value.origin == Origin::Default => {
                 rule.tier = value.text().and_then(|name| find(tiers, name));
             }
@@ -90,13 +91,13 @@ fn parsed<T>(
     value
 }
 
-/// What may stand where a tier is named.
+/// Describes the allowed names of a tier.
 pub(super) fn one_of(tiers: &[Tier]) -> String {
     let names: Vec<&str> = tiers.iter().map(Tier::as_str).collect();
     format!("one of routing.tiers ({})", names.join(", "))
 }
 
-/// The tier of that name.
+/// Finds the tier with a name.
 pub(super) fn find(tiers: &[Tier], name: &str) -> Option<Tier> {
     tiers.iter().find(|tier| tier.as_str() == name).cloned()
 }
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn default_table_sorts_common_requests() {
+    fn default_rules_route_common_requests() {
         for (description, domain, tier) in [
             ("Create a Python function for fibonacci", "code-general", "small"),
             ("Write ESP32 firmware that blinks a LED", "code-embedded", "coding"),

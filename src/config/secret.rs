@@ -1,24 +1,24 @@
-//! Text that must never be shown.
+//! Text that must not be shown.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-/// What stands in place of a secret wherever it would be printed.
+/// Printed in place of a secret.
 pub const REDACTED: &str = "***";
 
-/// A secret: printing it in any way gives [`REDACTED`].
+/// A secret. `Display` and `Debug` print [`REDACTED`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a text that must not be shown.
+    /// Wraps a text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that sends it.
+    /// Returns the text, for the code that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -45,8 +45,8 @@ impl fmt::Display for Secret {
     }
 }
 
-/// `text` as it may be shown: the user part of an URL is replaced, and a text that
-/// names a password in another way, as `host=... password=...` does, as a whole.
+/// Returns `text` without credentials: the user part of a URL is redacted. A text with a
+/// password in another form, such as `host=... password=...`, is redacted completely.
 pub(super) fn without_credentials(text: &str) -> String {
     if text.contains('=') && text.to_ascii_lowercase().contains("password") {
         return REDACTED.to_owned();
@@ -54,7 +54,7 @@ pub(super) fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
-    // Up to the last @: a password may hold @ and / unescaped.
+    // Up to the last @, because a password may contain @ and / unescaped.
     match rest.rfind('@') {
         Some(at) => format!("{scheme}://{REDACTED}@{}", &rest[at + 1..]),
         None => text.to_owned(),
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn printing_a_secret_shows_nothing_of_it() {
+    fn printing_a_secret_redacts_it() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         assert_eq!(secret.expose(), "hunter2");

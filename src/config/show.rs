@@ -1,19 +1,19 @@
-//! The settings in force, for people and programs, without the secrets.
+//! The merged settings as text, without the secrets.
 
 use std::fmt::{self, Write as _};
 
 use serde_json::Value as Json;
 
+use super::error::Error;
+use super::load::{Merged, merge};
+use super::origin::Origin;
 use super::reader::{SECRETS, json};
 use super::secret::REDACTED;
-use super::tree::{Node, Origin, Value, join};
-use super::{Error, Sources, merge};
+use super::sources::Sources;
+use super::tree::{Node, Value, join};
 
-/// The merged settings as YAML; what is not a default names its source in a
-/// comment.
-///
-/// # Errors
-/// The settings that have no place.
+/// Returns the merged settings as YAML. A comment names the source of each value that is not
+/// a default. Fails if a source has a key that does not exist.
 pub fn show_yaml(sources: &Sources) -> Result<String, Error> {
     let mut text = String::new();
     // Writing to a String can't fail.
@@ -21,16 +21,14 @@ pub fn show_yaml(sources: &Sources) -> Result<String, Error> {
     Ok(text)
 }
 
-/// The merged settings as one JSON object.
-///
-/// # Errors
-/// The settings that have no place.
+/// Returns the merged settings as one JSON object. Fails if a source has a key that does not
+/// exist.
 pub fn show_json(sources: &Sources) -> Result<Json, Error> {
     Ok(to_json(&merged(sources)?, ""))
 }
 
 fn merged(sources: &Sources) -> Result<Node, Error> {
-    let (tree, problems) = merge(sources, &mut Vec::new());
+    let Merged { tree, problems, .. } = merge(sources);
     if problems.is_empty() { Ok(tree) } else { Err(Error::new(problems)) }
 }
 

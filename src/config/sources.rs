@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::Problem;
-use super::tree::{Entry, Node, Origin, Value};
+use super::origin::Origin;
+use super::tree::{Entry, Node, Value};
 
 /// Prefix of the variables that name a setting by its path.
 const PREFIX: &str = "DATS__";
 
-/// The names DATS uses everywhere, and the settings they stand for.
+/// Variables that all DATS services share, and the settings they set.
 const COMMON: [(&str, &str); 7] = [
     ("RABBITMQ_HOST", "events.rabbitmq.host"),
     ("RABBITMQ_PORT", "events.rabbitmq.port"),
@@ -20,22 +21,22 @@ const COMMON: [(&str, &str); 7] = [
     ("OTEL_SERVICE_NAME", "telemetry.service_name"),
 ];
 
-/// Replaces only the port of `server.listen`.
+/// Variable that sets the port of `server.listen`.
 const SERVICE_PORT: &str = "SERVICE_PORT";
 
-/// Switches all of OpenTelemetry off.
+/// Variable that turns off OpenTelemetry.
 const SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
-/// Where traces go: `otlp` or `none`.
+/// Variable that selects the exporter of traces: `otlp` or `none`.
 const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
-/// Where they go by the specification when nothing else is said.
+/// Default collector of the OpenTelemetry specification.
 const DEFAULT_COLLECTOR: &str = "http://localhost:4318";
 
-/// Everything beside the defaults that settings are read from.
+/// The sources of settings besides the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The file given with `--config`.
     pub file: Option<PathBuf>,
-    /// Names and values of the environment; others than ours are passed over.
+    /// Names and values of the environment; unrelated variables are ignored.
     pub environment: Vec<(String, String)>,
     /// Command line flags.
     pub flags: Vec<Flag>,
@@ -44,16 +45,16 @@ pub struct Sources {
 /// A setting given on the command line.
 #[derive(Debug, Clone)]
 pub struct Flag {
-    /// The flag's name for messages, such as `--listen`.
+    /// Name of the flag in messages, such as `--listen`.
     pub name: &'static str,
     /// The dotted path of the setting.
     pub key: &'static str,
-    /// The value as typed.
+    /// Value as text.
     pub value: String,
 }
 
 impl Sources {
-    /// The process's environment and, if given, a file.
+    /// Returns the environment of this process and, if given, a file.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>) -> Self {
         let environment = std::env::vars_os()
@@ -62,7 +63,7 @@ impl Sources {
         Self { file, environment, flags: Vec::new() }
     }
 
-    /// Lays all layers over `tree` in their order.
+    /// Applies all layers to `tree`, in their order.
     pub(super) fn apply(&self, tree: &mut Node, problems: &mut Vec<Problem>, notices: &mut Vec<String>) {
         if let Some(path) = &self.file {
             match read_file(path) {
@@ -85,27 +86,27 @@ impl Sources {
         self.apply_trace_switches(tree, problems, notices);
     }
 
-    /// A variable that is set to a setting. For a service of the name
-    /// `rabbitmq` Kubernetes sets `RABBITMQ_PORT`, and so on, to an address:
-    /// nobody has asked for that, so it is passed over.
+    /// Returns the value of a variable that sets a setting. For a service with the name
+    /// `rabbitmq`, Kubernetes sets `RABBITMQ_PORT` to an address; such a value is ignored,
+    /// with a notice.
     fn setting(&self, name: &str, notices: &mut Vec<String>) -> Option<&str> {
         let value = self.variable(name)?;
         if name.ends_with("_PORT") && is_link(value) {
-            notices.push(format!("{name}={value} is an address that Kubernetes sets for a service, and is not used"));
+            notices.push(format!("{name}={value} is an address that Kubernetes sets for a service; it is ignored"));
             return None;
         }
         Some(value)
     }
 
-    /// What the variables of OpenTelemetry say about traces as a whole. Words
-    /// that mean nothing are passed over, as its specification asks.
+    /// Applies the variables of OpenTelemetry that turn traces on or off. Unknown values are
+    /// ignored, as its specification requires, with a notice.
     fn apply_trace_switches(&self, tree: &mut Node, problems: &mut Vec<Problem>, notices: &mut Vec<String>) {
         let is = |value: &str, word: &str| value.trim().eq_ignore_ascii_case(word);
         let mut off = None;
         match self.variable(SDK_DISABLED) {
             Some(value) if is(value, "true") => off = Some(SDK_DISABLED),
             Some(value) if !is(value, "false") => {
-                notices.push(format!("{SDK_DISABLED}={value:?} is neither true nor false, and is not used"));
+                notices.push(format!("{SDK_DISABLED}={value:?} is neither true nor false; it is ignored"));
             }
             Some(_) | None => {}
         }
@@ -113,8 +114,7 @@ impl Sources {
             self.variable(TRACES_EXPORTER).unwrap_or_default().split(',').map(str::trim).collect();
         let has = |word| exporters.iter().any(|exporter| is(exporter, word));
         for other in exporters.iter().filter(|other| !other.is_empty() && !is(other, "otlp") && !is(other, "none")) {
-            notices
-                .push(format!("{TRACES_EXPORTER} names {other:?}; only otlp and none are known, and it is not used"));
+            notices.push(format!("{TRACES_EXPORTER} names {other:?}, which is ignored: use otlp or none"));
         }
         if has("none") && !has("otlp") {
             off = off.or(Some(TRACES_EXPORTER));
@@ -132,7 +132,7 @@ impl Sources {
         }
     }
 
-    /// A variable that is set to something.
+    /// Returns the value of a variable, if it is not empty.
     fn variable(&self, name: &str) -> Option<&str> {
         let (_, value) = self.environment.iter().find(|(given, _)| given == name)?;
         Some(value.as_str()).filter(|value| !value.is_empty())
@@ -144,7 +144,7 @@ impl Sources {
         };
         let origin = Origin::Environment(SERVICE_PORT.into());
         if port.parse::<u16>().is_err() {
-            let message = format!("can't take {port:?} as its port: expected 0 to 65535");
+            let message = format!("can't have the port {port:?}: expected 0 to 65535");
             problems.push(Problem::at(&origin, "server.listen", message));
             return;
         }
@@ -173,8 +173,8 @@ impl Sources {
     }
 }
 
-/// Whether a value is the address of a service as container platforms give
-/// it, such as `tcp://10.0.0.1:5672`.
+/// Returns whether a value is the address of a service as container platforms set it, such
+/// as `tcp://10.0.0.1:5672`.
 fn is_link(value: &str) -> bool {
     let address = ["tcp://", "udp://", "sctp://"].into_iter().find_map(|scheme| value.strip_prefix(scheme));
     address
@@ -189,13 +189,13 @@ fn read_file(path: &Path) -> Result<Node, Problem> {
     let origin = |line| Origin::File { path: Arc::clone(&shown), line };
     Node::parse(&text, &origin).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
-        // Without the snippet, which could hold a secret.
+        // Without the snippet, which may contain a secret.
         let reason = error.without_snippet();
         Problem::source(format!("{shown}:{line}"), format!("is not valid YAML: {reason}"))
     })
 }
 
-/// Text as it stands, or, for lists and maps, YAML in one line.
+/// Converts the text of a variable: unchanged, or parsed as YAML for lists and maps.
 fn variable_value(text: &str, is_collection: bool, origin: &Origin) -> Result<Value, String> {
     match text.trim() {
         "" | "null" => Ok(Value::Null),
@@ -206,7 +206,7 @@ fn variable_value(text: &str, is_collection: bool, origin: &Origin) -> Result<Va
     }
 }
 
-/// A tree with one setting.
+/// Returns a tree with one setting.
 fn branch(path: &str, value: Value, origin: &Origin) -> Node {
     let leaf = Node { value, origin: origin.clone() };
     path.rsplit('.').fold(leaf, |node, key| {

@@ -1,12 +1,14 @@
-//! Finding the setting that a misspelt one probably meant.
+//! Suggestions for unknown keys.
 
-/// The known path nearest to an unknown one: the same key elsewhere, or one a
-/// few letters away.
+use strsim::levenshtein;
+
+/// Returns the known path most similar to an unknown one: the same key in another section, or
+/// a path that differs in a few letters.
 pub(super) fn nearest_path<'a>(unknown: &str, known: &'a [String]) -> Option<&'a str> {
     let key = last(unknown);
     let elsewhere = known.iter().find(|path| last(path) == key);
     let near = elsewhere.or_else(|| {
-        let rank = |path: &&String| distance(unknown, path);
+        let rank = |path: &&String| levenshtein(unknown, path);
         known.iter().min_by_key(rank).filter(|path| rank(path) <= tolerance(key))
     });
     near.map(String::as_str)
@@ -16,25 +18,9 @@ fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
-/// A third of the letters may differ, three at most.
+/// Returns how many letters may differ: a third of the key, at most three.
 fn tolerance(key: &str) -> usize {
     (key.chars().count() / 3).clamp(1, 3)
-}
-
-/// Levenshtein's distance: letters to insert, delete or replace.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]
@@ -47,11 +33,5 @@ mod tests {
         assert_eq!(nearest_path("server.lisen", &known), Some("server.listen"));
         assert_eq!(nearest_path("data_dir", &known), Some("engine.data_dir"));
         assert_eq!(nearest_path("server.colour", &known), None);
-    }
-
-    #[test]
-    fn distance_counts_edits() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
     }
 }

@@ -1,7 +1,10 @@
-//! Tests of loading as a whole.
+//! Tests of loading all sources.
 
 use std::io::Write as _;
 
+use std::path::PathBuf;
+
+use super::load::defaults;
 use super::tree::Value;
 use super::*;
 
@@ -124,7 +127,7 @@ fn every_key_changes_something() {
     for (key, _) in defaults().leaves() {
         let found = OTHER_VALUES.iter().find(|(known, _)| *known == key);
         let (_, value) = found.unwrap_or_else(|| panic!("no other value for {key}"));
-        // What is said of the broker counts where there is one, and of authorities with encryption.
+        // Settings of the broker apply with a broker, CA files with encryption.
         let mut others = Vec::new();
         if key == "events.bus" || key.starts_with("events.rabbitmq.") {
             others.push(("RABBITMQ_HOST", "broker"));
@@ -147,7 +150,7 @@ fn every_key_changes_something() {
 }
 
 #[test]
-fn an_address_of_a_collector_is_checked_and_no_password_in_it_repeated() {
+fn the_address_of_a_collector_is_checked_without_repeating_its_password() {
     for (url, what) in [
         ("http://dats:hunter2@collector:4318", "must not hold a user name or password"),
         ("https://dats:hunter2@collector:4318", "must not hold a user name or password"),
@@ -167,7 +170,7 @@ fn an_address_of_a_collector_is_checked_and_no_password_in_it_repeated() {
 }
 
 #[test]
-fn authorities_are_refused_without_encryption() {
+fn ca_files_are_refused_without_encryption() {
     let variables = [("RABBITMQ_HOST", "broker"), ("DATS__EVENTS__RABBITMQ__CA_FILE", "/etc/ca.pem")];
     let message = refusal(&environment(&variables));
     assert!(message.contains("events.rabbitmq.ca_file") && message.contains("tls is false"), "{message}");
@@ -183,7 +186,7 @@ fn authorities_are_refused_without_encryption() {
 }
 
 #[test]
-fn both_services_believe_the_same_authorities() {
+fn both_services_use_the_same_ca_file() {
     let agent = ("DATS__ROUTING__AGENT_SERVICE_URL", "https://agent");
     let rag = ("DATS__ROUTING__RAG_SERVICE_URL", "https://rag");
     let settings = Config::load(&environment(&[agent, rag, ("DATS__ROUTING__CA_FILE", "/etc/ca.pem")]));
@@ -195,7 +198,7 @@ fn both_services_believe_the_same_authorities() {
 }
 
 #[test]
-fn the_shipped_example_is_sound() {
+fn the_shipped_example_is_valid() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = path.join("config/orchestration-service.yaml");
     let config = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
@@ -203,7 +206,7 @@ fn the_shipped_example_is_sound() {
 }
 
 #[test]
-fn the_container_s_settings_are_sound() {
+fn the_settings_of_the_container_are_valid() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let compose = std::fs::read_to_string(path.join("deploy/compose.yaml")).unwrap();
     let url = compose.lines().find_map(|line| line.trim().strip_prefix("DATABASE_URL: ")).unwrap();
@@ -215,7 +218,7 @@ fn the_container_s_settings_are_sound() {
 }
 
 #[test]
-fn an_address_of_a_database_is_never_repeated() {
+fn the_address_of_a_database_is_never_repeated() {
     for (url, what) in [
         ("mysql://dats:hunter2@h/d", "must begin with postgresql://"),
         ("postgresql://dats:hunter2@h:x/d", "is not of the form"),
@@ -237,7 +240,7 @@ fn an_address_of_a_database_is_never_repeated() {
 }
 
 #[test]
-fn later_layers_win() {
+fn later_layers_override_earlier_ones() {
     with_file("server:\n  listen: 127.0.0.1:1\nengine:\n  queue_capacity: 7\n", |sources| {
         let mut sources = sources.clone();
         assert_eq!(Config::load(&sources).unwrap().server.listen.port(), 1);
@@ -283,12 +286,12 @@ fn all_problems_are_reported_at_once() {
 }
 
 #[test]
-fn bad_values_say_what_is_allowed() {
+fn messages_about_invalid_values_describe_the_allowed_ones() {
     for (key, value, expected) in [
         ("task_management.default_priority", "urgent", "one of low, normal, high"),
         ("task_management.escalate_to", "{tiny: giant}", "from tiny to \"giant\""),
-        ("task_management.escalate_to", "{tiny: small, small: tiny}", "leads in a circle"),
-        ("task_management.escalate_to", "{tiny: tiny}", "leads in a circle"),
+        ("task_management.escalate_to", "{tiny: small, small: tiny}", "has a cycle"),
+        ("task_management.escalate_to", "{tiny: tiny}", "has a cycle"),
         ("task_management.lease_default_seconds", "4000", "no more than"),
         ("routing.default_tier", "giant", "one of routing.tiers (tiny"),
         ("routing.agent_service_url", "https://-agent", "a host that a certificate can be for"),
@@ -313,7 +316,7 @@ fn bad_values_say_what_is_allowed() {
 }
 
 #[test]
-fn addresses_that_kubernetes_sets_are_passed_over() {
+fn addresses_that_kubernetes_sets_are_ignored() {
     let link = "tcp://10.96.0.7:5672";
     let config = Config::load(&environment(&[
         ("RABBITMQ_PORT", link),
@@ -331,7 +334,7 @@ fn addresses_that_kubernetes_sets_are_passed_over() {
 }
 
 #[test]
-fn the_switches_of_opentelemetry_do_what_its_specification_says() {
+fn the_switches_of_opentelemetry_follow_its_specification() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318/base");
     let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://other/traces");
     let ca_file = ("DATS__TELEMETRY__CA_FILE", "/etc/ssl/own.pem");
@@ -356,7 +359,7 @@ fn the_switches_of_opentelemetry_do_what_its_specification_says() {
 }
 
 #[test]
-fn defaults_that_name_other_tiers_fall_away() {
+fn defaults_that_name_other_tiers_are_dropped() {
     let sources = environment(&[("DATS__ROUTING__TIERS", "[local, small]"), ("DATS__ROUTING__DEFAULT_TIER", "local")]);
     let config = Config::load(&sources).unwrap();
     assert!(config.task_management.escalate_to.is_empty());
@@ -411,7 +414,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn what_is_shown_loads_to_the_same_settings() {
+fn shown_settings_load_to_the_same_settings() {
     let sources = environment(&[("DATS__ENGINE__QUEUE_CAPACITY", "77")]);
     let shown = show_yaml(&sources).unwrap();
     assert!(shown.contains("queue_capacity: 77  # environment variable DATS__ENGINE__"));
@@ -422,7 +425,7 @@ fn what_is_shown_loads_to_the_same_settings() {
 
 #[test]
 fn file_values_keep_their_type() {
-    // A number where text belongs could have lost its leading zeros.
+    // A number in place of text may have lost its leading zeros.
     with_file("security:\n  api_key: 0123\n", |sources| {
         assert!(refusal(sources).contains("in quotes"));
     });
@@ -434,7 +437,7 @@ fn file_values_keep_their_type() {
 }
 
 #[test]
-fn the_broker_is_asked_for_by_its_host_or_by_name() {
+fn the_broker_is_selected_by_its_host_or_by_name() {
     let bus = |values: &[(&str, &str)]| Config::load(&environment(values)).unwrap().events.rabbitmq;
     assert_eq!(bus(&[]), None);
     let host = ("RABBITMQ_HOST", "broker");

@@ -1,54 +1,30 @@
-//! Settings as a tree whose every node knows where it came from.
+//! Settings as a tree whose nodes know their origin.
 //!
-//! The layers (defaults, file, environment, flags) are such trees, laid one
-//! over the other. The defaults name every key there is, so they also decide
-//! which keys the other layers may use.
+//! Each layer (defaults, file, environment, flags) is such a tree, and overrides the ones
+//! below it. The defaults have every key, so they also define which keys the other layers
+//! may use.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::error::Problem;
+use super::origin::Origin;
 use super::suggest;
 
-/// Maps whose keys are data, not settings: a layer replaces them whole.
+/// Maps whose keys are data, not settings. A layer replaces them completely.
 const OPEN_MAPS: [&str; 1] = ["task_management.escalate_to"];
 
-/// Where a setting was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The compiled-in default file.
-    Default,
-    /// A line of the file given with `--config`.
-    File { path: Arc<str>, line: u64 },
-    /// A variable of the environment.
-    Environment(Arc<str>),
-    /// A command line flag.
-    Flag(Arc<str>),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => write!(f, "default"),
-            Self::File { path, line } => write!(f, "{path}:{line}"),
-            Self::Environment(name) => write!(f, "environment variable {name}"),
-            Self::Flag(name) => write!(f, "flag {name}"),
-        }
-    }
-}
-
-/// One value with its origin.
+/// A value with its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) origin: Origin,
 }
 
-/// What YAML can hold. Environment and flags give `Text` only, which the
-/// typed readers take for numbers too.
+/// A value of YAML. Environment and flags give `Text` only, which the typed readers accept
+/// for numbers and booleans too.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Null,
@@ -60,8 +36,8 @@ pub(super) enum Value {
     Map(Vec<Entry>),
 }
 
-/// A key of a map. `origin` is the key's own line, which differs from the
-/// value's where the value starts below.
+/// An entry of a map. `origin` is the line of the key, which differs from that of a value
+/// that starts below it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -70,10 +46,10 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// Parses YAML; `origin` gives the place of a line.
+    /// Parses YAML. `origin` returns the origin of a line.
     pub(super) fn parse(text: &str, origin: &dyn Fn(u64) -> Origin) -> Result<Self, serde_saphyr::Error> {
         let raw: Spanned<Raw> = serde_saphyr::from_str(text)?;
-        Ok(place(raw, origin))
+        Ok(with_origins(raw, origin))
     }
 
     pub(super) fn map(&self) -> Option<&[Entry]> {
@@ -90,7 +66,7 @@ impl Node {
         }
     }
 
-    /// The node at a dotted path.
+    /// Returns the node at a dotted path.
     pub(super) fn at(&self, path: &str) -> Option<&Self> {
         path.split('.').try_fold(self, |node, key| {
             let entry = node.map()?.iter().find(|entry| entry.key == key)?;
@@ -98,15 +74,15 @@ impl Node {
         })
     }
 
-    /// Every setting as (dotted path, node), in the order of the file.
+    /// Returns the dotted path and the node of every setting, in the order of the file.
     pub(super) fn leaves(&self) -> Vec<(String, &Self)> {
         let mut leaves = Vec::new();
         collect_leaves(self, String::new(), &mut leaves);
         leaves
     }
 
-    /// Lays `top` over this tree. What `top` names and this tree does not is a
-    /// problem: the defaults hold every key.
+    /// Overrides this tree with `top`. A key of `top` that this tree does not have is a
+    /// problem, because the defaults have every key.
     pub(super) fn overlay(&mut self, top: Self, problems: &mut Vec<Problem>) {
         let known: Vec<String> = self.leaves().into_iter().map(|(path, _)| path).collect();
         overlay(self, top, "", &known, problems);
@@ -124,7 +100,7 @@ fn collect_leaves<'a>(node: &'a Node, path: String, leaves: &mut Vec<(String, &'
     }
 }
 
-/// A dotted path one key longer.
+/// Appends a key to a dotted path.
 pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
@@ -151,7 +127,7 @@ fn overlay(base: &mut Node, top: Node, path: &str, known: &[String], problems: &
         _ => problems.push(Problem::at(
             &top.origin,
             path,
-            format!("is a section, not a value: give its keys below it ({})", names(slots)),
+            format!("is a section, not a value: set its keys ({})", names(slots)),
         )),
     }
 }
@@ -166,24 +142,24 @@ fn names(entries: &[Entry]) -> String {
     keys.join(", ")
 }
 
-/// YAML as it is read, before the lines become origins.
+/// Parsed YAML, before the lines are converted to origins.
 enum Raw {
     Scalar(Value),
     List(Vec<Spanned<Self>>),
     Map(Vec<(Spanned<String>, Spanned<Self>)>),
 }
 
-fn place(raw: Spanned<Raw>, origin: &dyn Fn(u64) -> Origin) -> Node {
+fn with_origins(raw: Spanned<Raw>, origin: &dyn Fn(u64) -> Origin) -> Node {
     let value = match raw.value {
         Raw::Scalar(value) => value,
-        Raw::List(items) => Value::List(items.into_iter().map(|item| place(item, origin)).collect()),
+        Raw::List(items) => Value::List(items.into_iter().map(|item| with_origins(item, origin)).collect()),
         Raw::Map(entries) => Value::Map(
             entries
                 .into_iter()
                 .map(|(key, node)| Entry {
                     origin: origin(key.referenced.line()),
                     key: key.value,
-                    node: place(node, origin),
+                    node: with_origins(node, origin),
                 })
                 .collect(),
         ),

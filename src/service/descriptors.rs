@@ -1,24 +1,24 @@
-//! File descriptors: one for each connection, and some for files. Systems hand
-//! out few of them unless a process asks for more.
+//! Limits of file descriptors. Each connection needs one, and files need some. The default
+//! limit of the system is usually low, so the service raises it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors for files, for the log and for other services.
-const MAX_OTHERS: usize = 256;
-/// Connections over the limits that are told so at once.
-const MAX_RESERVE: usize = 1024;
+/// Most descriptors reserved for files, the log and other services.
+const MAX_RESERVED: usize = 256;
+/// Most connections above the limit that get an answer, which refuses them.
+const MAX_EXCESS: usize = 1024;
 
-/// How many connections there can be.
+/// The number of possible connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shares {
-    /// Connections within the limits.
+    /// Connections within the limit.
     pub(super) connections: usize,
-    /// Connections over them.
+    /// Connections above the limit.
     pub(super) reserve: usize,
 }
 
-/// Raises the limit of descriptors as far as the process may, and shares them
-/// out. Says so where they do not suffice for `wanted` connections.
+/// Raises the limit of descriptors as far as allowed, and divides them. Logs a warning if they
+/// do not suffice for `wanted` connections.
 pub(super) fn share(wanted: usize) -> Shares {
     let all = raise();
     let shares = Shares::of(all, wanted);
@@ -34,19 +34,19 @@ pub(super) fn share(wanted: usize) -> Shares {
 }
 
 impl Shares {
-    /// Of few descriptors most are for connections, too.
+    /// Divides `all` descriptors. Even of few descriptors, most are for connections.
     fn of(all: usize, wanted: usize) -> Self {
-        let reserve = MAX_RESERVE.min(all / 8).max(1);
-        let left = all.saturating_sub(reserve + MAX_OTHERS.min(all / 4)).max(1);
+        let reserve = MAX_EXCESS.min(all / 8).max(1);
+        let left = all.saturating_sub(reserve + MAX_RESERVED.min(all / 4)).max(1);
         Self { connections: wanted.min(left), reserve }
     }
 }
 
-/// The limit after it was raised; without one, the largest number.
+/// Raises the limit and returns it; `usize::MAX` if there is none.
 fn raise() -> usize {
     let found = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: found.maximum, maximum: found.maximum };
-    // Where it is refused, the old limit holds.
+    // If the system refuses it, the old limit applies.
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { found.maximum } else { found.current };
     current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }

@@ -1,4 +1,4 @@
-//! What is done to the data directory of a stopped service.
+//! Commands on the data directory of a stopped service.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{MIB, engine_settings, to_usize};
+use super::settings::{MIB, engine_settings, to_usize};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine;
@@ -16,15 +16,15 @@ use crate::replica;
 use crate::store::{self, Store};
 use crate::task::Now;
 
-/// The file without which there is no store.
+/// Name of the store's file, which every data directory has.
 const STORE: &str = "dats.redb";
 
-/// What pruning has removed.
+/// Counts of a prune.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneReport {
-    /// Finished tasks.
+    /// Finished tasks that were removed.
     pub tasks: u64,
-    /// Files with contents that no record names.
+    /// Content files without a record that were removed.
     pub contents: u64,
 }
 
@@ -33,39 +33,36 @@ impl fmt::Display for PruneReport {
         write!(f, "{} finished tasks removed", self.tasks)?;
         match self.contents {
             0 => Ok(()),
-            contents => write!(f, ", {contents} contents that no record names"),
+            contents => write!(f, ", {contents} contents without a record"),
         }
     }
 }
 
-/// Removes finished tasks from the data directory of a stopped service:
-/// those that ended longer ago than `older_than`, or than the configured
-/// retention.
+/// Removes tasks that ended longer ago than `older_than`, or than the configured retention.
 pub fn prune(config: &Config, older_than: Option<Duration>) -> anyhow::Result<PruneReport> {
     let Some(age) = older_than.or(config.engine.retention) else {
-        anyhow::bail!("engine.retention_days is 0: finished tasks are kept for ever; name an age with --older-than");
+        anyhow::bail!("engine.retention_days is 0, which keeps finished tasks for ever: give an age with --older-than");
     };
     require_store(config)?;
     let store = Store::open(&config.engine.data_dir, to_usize(config.engine.store_cache_bytes))?;
-    let now = present(&store)?;
+    let now = current_time(&store)?;
     let tasks = engine::prune(&store, engine_settings(config), now.before(age), now)?;
     let contents = store.sweep_contents()?;
     Ok(PruneReport { tasks, contents })
 }
 
-/// The present as the service would see it, if it started now: a store whose last
-/// commit lies in the future is refused.
-fn present(store: &Store) -> Result<Now, store::Error> {
+/// Returns the time as the service would see it now. Fails if the last commit of the store is
+/// in the future.
+fn current_time(store: &Store) -> Result<Now, store::Error> {
     let clock = Clock::new();
     store.check_clock(clock.wall())?;
     clock.resume(store.view()?.clocks()?.last);
     Ok(clock.now())
 }
 
-/// Holds every page of the store of a stopped service, and every content
-/// beside it, against its checksum, and the copy in the configured database
-/// against the store; `None`: there is no database. `repair` makes the copy
-/// equal.
+/// Checks every page of the store and every content file against its checksum, and compares
+/// the copy in the configured database with the store. With `repair`, corrects the copy.
+/// Returns `None` without a database.
 pub async fn verify(config: &Config, repair: bool) -> anyhow::Result<Option<replica::Report>> {
     require_store(config)?;
     let (dir, cache) = (&config.engine.data_dir, to_usize(config.engine.store_cache_bytes));
@@ -78,10 +75,10 @@ pub async fn verify(config: &Config, repair: bool) -> anyhow::Result<Option<repl
     Ok(Some(report))
 }
 
-/// What a backup has copied.
+/// Counts of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackupReport {
-    /// Bytes of the store and of the contents beside it.
+    /// Bytes of the store and of the content files.
     pub bytes: u64,
 }
 
@@ -91,27 +88,27 @@ impl fmt::Display for BackupReport {
     }
 }
 
-/// Copies the data directory of a stopped service to `to`, which is made, and
-/// holds every page and content of the copy against its checksum.
+/// Copies the data directory to the new directory `to`, and checks every page and content of the
+/// copy against its checksum.
 pub fn backup(config: &Config, to: &Path) -> anyhow::Result<BackupReport> {
     require_store(config)?;
     let (dir, cache_bytes) = (&config.engine.data_dir, to_usize(config.engine.store_cache_bytes));
     let unfinished = Unfinished::new(to)?;
     if unfinished.path.canonicalize()?.starts_with(dir.canonicalize()?) {
-        anyhow::bail!("{} is inside the data directory {}: name another place", to.display(), dir.display());
+        anyhow::bail!("{} is inside the data directory {}: choose another directory", to.display(), dir.display());
     }
     let store = Store::open(dir, cache_bytes)?;
     let bytes = store.copy_to(&unfinished.path)?;
     drop(store);
-    Store::verify(&unfinished.path, cache_bytes).context("the copy is not sound, and was removed")?;
+    Store::verify(&unfinished.path, cache_bytes).context("the copy is damaged and was removed")?;
     unfinished.finish()?;
     Ok(BackupReport { bytes })
 }
 
-/// Makes a new data directory from a backup, which stays as it is.
+/// Creates a data directory from a backup, which is not changed.
 pub fn restore_backup(config: &Config, from: &Path) -> anyhow::Result<RestoreReport> {
     if !from.join(STORE).exists() {
-        anyhow::bail!("there is no store in {}", from.display());
+        anyhow::bail!("there is no store in {}: give the directory of a backup", from.display());
     }
     let cache_bytes = to_usize(config.engine.store_cache_bytes);
     let unfinished = Unfinished::new(&config.engine.data_dir)?;
@@ -127,10 +124,10 @@ pub fn restore_backup(config: &Config, from: &Path) -> anyhow::Result<RestoreRep
     Ok(RestoreReport { restored: None, begun })
 }
 
-/// Brings a copy of a store to where the store was, and holds every page and content
-/// of it against its checksum. The clock goes on from where that of the store was.
+/// Applies the journal of a copied store, and checks every page and content against its
+/// checksum. The clock continues from the last commit of the store.
 fn complete(copy: &Path, cache_bytes: usize, clock: &Clock) -> Result<(), store::Error> {
-    // It may be of an earlier format, and have a journal to be applied.
+    // The store may have an earlier format, and a journal to apply.
     let store = Store::open(copy, cache_bytes)?;
     clock.resume(store.view()?.clocks()?.last);
     store.checkpoint()?;
@@ -138,17 +135,16 @@ fn complete(copy: &Path, cache_bytes: usize, clock: &Clock) -> Result<(), store:
     Store::verify(copy, cache_bytes)
 }
 
-/// Looks at the copy in the configured database, which a data directory is to
-/// be made from. Nothing is changed.
+/// Reads the state of the copy in the configured database, before a restore. Changes nothing.
 pub async fn look_at_copy(config: &Config) -> anyhow::Result<replica::Restore> {
     let Some(settings) = config.storage.replica(false) else {
-        anyhow::bail!("storage.database_url is not set: there is nothing to restore from");
+        anyhow::bail!("storage.database_url is not set: set it to the database of the copy");
     };
     Ok(replica::Restore::look(settings).await?)
 }
 
-/// Makes a new data directory from the copy that was looked at. It takes the
-/// copy over at its first start; until then nothing in the database changes.
+/// Creates a data directory from the copy. The directory takes the copy over at its first start;
+/// until then nothing changes in the database.
 pub async fn restore(config: &Config, copy: replica::Restore, incomplete: bool) -> anyhow::Result<RestoreReport> {
     let unfinished = Unfinished::new(&config.engine.data_dir)?;
     let store = Store::open(&unfinished.path, to_usize(config.engine.store_cache_bytes))?;
@@ -156,13 +152,13 @@ pub async fn restore(config: &Config, copy: replica::Restore, incomplete: bool) 
     let (restored, claim) = copy.load(&store, incomplete, now).await?;
     let begun = engine::begin_again(&store, engine_settings(config), now)?;
     drop(store);
-    claim.save(&unfinished.path).context("failed to keep what the directory was restored from")?;
+    claim.save(&unfinished.path).context("failed to store the origin of the restored directory")?;
     unfinished.finish()?;
     Ok(RestoreReport { restored: Some(restored), begun })
 }
 
-/// A data directory that gets its name when it is complete: nobody starts on
-/// half a store. Without that it is removed.
+/// A data directory that gets its name once it is complete, so that a service can't start on an
+/// incomplete store. Removed when dropped before that.
 struct Unfinished<'a> {
     path: PathBuf,
     name: &'a Path,
@@ -171,16 +167,16 @@ struct Unfinished<'a> {
 impl<'a> Unfinished<'a> {
     fn new(name: &'a Path) -> anyhow::Result<Self> {
         if fs::read_dir(name).is_ok_and(|mut entries| entries.next().is_some()) {
-            anyhow::bail!("{} is not empty: name a directory that is new", name.display());
+            anyhow::bail!("{} is not empty: choose a new directory", name.display());
         }
         let Some(last) = name.file_name() else {
-            anyhow::bail!("{} has no name of its own: name a directory that is new", name.display());
+            anyhow::bail!("{} has no name: choose a new directory", name.display());
         };
         let path = name.with_file_name([last, ".unfinished".as_ref()].into_iter().collect::<OsString>());
         if path.exists() {
             fs::remove_dir_all(&path).with_context(|| format!("failed to remove {}", path.display()))?;
         }
-        fs::create_dir_all(&path).with_context(|| format!("failed to make {}", path.display()))?;
+        fs::create_dir_all(&path).with_context(|| format!("failed to create {}", path.display()))?;
         Ok(Self { path, name })
     }
 
@@ -191,7 +187,7 @@ impl<'a> Unfinished<'a> {
         }
         fs::rename(&self.path, self.name)
             .with_context(|| format!("failed to move {} to {name}", self.path.display()))?;
-        // The new name survives a power cut once its directory is synced.
+        // The new name survives a power failure once its directory is synced.
         let parent = self.name.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or_else(|| Path::new("."));
         let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
@@ -201,17 +197,17 @@ impl<'a> Unfinished<'a> {
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        // A finished one has another name.
+        // A finished directory has another name.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// What a restore has made.
+/// The result of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestoreReport {
-    /// What was found in the copy; `None`: it was made from a backup.
+    /// Counts of the copy; `None` if the source was a backup.
     pub restored: Option<replica::Restored>,
-    /// What was begun again.
+    /// Counts of the tasks that continue.
     pub begun: engine::Begun,
 }
 
@@ -221,14 +217,14 @@ impl fmt::Display for RestoreReport {
         if let Some(restored) = &self.restored {
             write!(f, "{restored}; ")?;
         }
-        write!(f, "{open} tasks go on, {attempts} of them with a new attempt")
+        write!(f, "{open} tasks continue, {attempts} of them with a new attempt")
     }
 }
 
-/// Refuses a data directory without a store: what only reads must not make one.
+/// Fails if the data directory has no store, for commands that must not create one.
 pub fn require_store(config: &Config) -> anyhow::Result<()> {
     if !config.engine.data_dir.join(STORE).exists() {
-        anyhow::bail!("there is no store in {}", config.engine.data_dir.display());
+        anyhow::bail!("there is no store in {}: give its directory with --data-dir", config.engine.data_dir.display());
     }
     Ok(())
 }

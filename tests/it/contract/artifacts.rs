@@ -240,7 +240,7 @@ async fn files_that_nobody_names_go() {
     drop(server);
     leave();
     let pruned = process::run("", &[], &["prune", "--data-dir", data.to_str().unwrap()]);
-    assert!(pruned.stdout.contains("2 contents that no record names"), "{} {}", pruned.stdout, pruned.stderr);
+    assert!(pruned.stdout.contains("2 contents without a record"), "{} {}", pruned.stdout, pruned.stderr);
     assert_eq!(files(&data), std::slice::from_ref(file));
 }
 

@@ -141,20 +141,16 @@ async fn the_command_line_rolls_back() {
     let listed = run(&["checkpoint", "list", "p"]);
     assert!(listed.stdout.starts_with("CHECKPOINT") && listed.stdout.contains(&id), "{}", listed.stdout);
     let dry = run(&["rollback", &id, "--reason", "bad", "--dry-run"]);
-    assert!(
-        dry.stdout.starts_with("a dry run: nothing has changed\nrecords of p: 1 would be tainted"),
-        "{}",
-        dry.stdout
-    );
+    assert!(dry.stdout.starts_with("dry run: nothing was changed\nrecords of p: 1 would be tainted"), "{}", dry.stdout);
     let done = run(&["rollback", &id, "--reason", "bad", "--requeue"]);
-    assert!(done.code == 0 && done.stdout.contains("1 of 1 to do again were submitted"), "{}", done.stdout);
+    assert!(done.code == 0 && done.stdout.contains("1 of 1 to repeat were submitted"), "{}", done.stdout);
     assert_eq!(client.get("provenance/b").await.json()["flag"], "tainted");
     leased(&client).await;
     assert_eq!(
         run(&["rollback", &id, "--reason", "bad"]).stdout.lines().next(),
         Some("records of p: 0 were tainted, 0 suspect in 0 projects, down to depth 0")
     );
-    assert_eq!(run(&["rollback", &id, "--reason", "bad"]).stdout, "nothing is left to change\n");
+    assert_eq!(run(&["rollback", &id, "--reason", "bad"]).stdout, "there is nothing to change\n");
     let refused = run(&["rollback", "none", "--reason", "bad"]);
     assert!(refused.code == 1 && refused.stderr.contains("there is no checkpoint none"), "{}", refused.stderr);
 }

@@ -187,7 +187,7 @@ async fn the_command_line() {
         ran.stdout
     };
     let dry = dats("taint b --reason odd --dry-run --max-depth 1");
-    assert!(dry.starts_with("a dry run") && dry.contains("3 would change: 1 tainted, 2 suspect"), "{dry}");
+    assert!(dry.starts_with("dry run") && dry.contains("3 would change: 1 tainted, 2 suspect"), "{dry}");
     let shown = |key: &str| {
         let record = dats("provenance show b");
         let line = record.lines().find_map(|line| line.strip_prefix(key));

@@ -92,7 +92,7 @@ async fn a_lost_directory_comes_back_as_it_was_at_the_backup() {
     let new = Setup::new();
     let restored = restore(&copy, &new.data_dir());
     assert_eq!(restored.code, 0, "{}", restored.stderr);
-    assert!(restored.stdout.contains("1 tasks go on, 1 of them with a new attempt"), "{}", restored.stdout);
+    assert!(restored.stdout.contains("1 tasks continue, 1 of them with a new attempt"), "{}", restored.stdout);
     assert_eq!(restore(&copy, &new.data_dir()).code, 1, "a directory with something in it is left alone");
     let server = new.start();
     let client = Client::new(&server.address);

@@ -187,7 +187,7 @@ async fn a_cascade_is_taken_back_by_its_id() {
     assert_eq!(client.post("events", &output).await.json()["outcome"], "applied");
     done(&server, &["taint", "made", "--reason", "bad", "--cascade-id", "c"]);
     let told = done(&server, &["clear", "--cascade", "c", "--dry-run"]);
-    assert!(told.contains("1 facts would be taken back") && told.contains("a dry run"), "{told}");
+    assert!(told.contains("1 facts would be undone") && told.contains("dry run"), "{told}");
     let undone = json(&server, &["clear", "--cascade", "c", "--reason", "a false alarm"]);
     assert_eq!((&undone["facts"], &undone["counts"]["cleared"]), (&json!(1), &json!(1)));
     assert_eq!(json(&server, &["clear", "--cascade", "c"])["facts"], 0);

@@ -242,7 +242,7 @@ async fn a_file_that_is_no_good_is_said_at_the_start() {
     for (path, reason) in [(missing, "No such file"), (empty, "there is no certificate in it")] {
         let path = path.display().to_string();
         let ended = setup.clone().with("DATS__ROUTING__CA_FILE", &path).try_start().err().expect("it started");
-        let said = format!("routing.ca_file can't be {path:?}: expected a file with certificates of authorities (PEM)");
+        let said = format!("routing.ca_file can't be {path:?}: expected a file with CA certificates (PEM)");
         assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
         assert!(ended.stderr.contains(&said) && ended.stderr.contains(reason), "{}", ended.stderr);
         let environment =
