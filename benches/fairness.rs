@@ -33,18 +33,23 @@ const ANSWER: &str = r#"{"mode":"modify","domain":"code-general","needs_decompos
 async fn fill(engine: &Engine, count: u64) {
     for chunk in 0..count.div_ceil(1000) {
         let size = (count - chunk * 1000).min(1000);
+<<<<<<< HEAD
         let submissions = (0..size).map(|_| submission("one of many", "others"));
         engine.submit(submissions.collect(), None).await.expect("room");
+=======
+        let submissions = (0..size).map(|_| submission("one of many", "crowd"));
+        engine.tasks().submit(submissions.collect(), None).await.expect("room");
+>>>>>>> 7e37dee (engine: move requests and answers to api, and handles by topic to handle)
     }
 }
 
 async fn submit_lone(engine: &Engine) -> TaskId {
-    let submitted = engine.submit(vec![submission("alone", "lone")], None).await.expect("room");
+    let submitted = engine.tasks().submit(vec![submission("alone", "lone")], None).await.expect("room");
     submitted.results[0].as_ref().expect("to be taken").task
 }
 
 fn phase(engine: &Engine, task: TaskId) -> String {
-    let answer = engine.status_now(task).expect("to read").expect("an answer in memory");
+    let answer = engine.tasks().status_now(task).expect("to read").expect("an answer in memory");
     let body: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
     body["phase"].as_str().expect("a phase").to_owned()
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dats::clock::Stopwatch;
-use dats::engine::{Engine, Subject};
+use dats::engine::Subject;
 use dats::lineage::{Graph, Node};
 use dats::task::ArtifactId;
 use dats::workload::load::{Connection, MakeRequest, Measured, get_request, post_request};
@@ -88,10 +88,15 @@ fn prepare(data: &Path, records: u64) -> Prepared {
         runtime.block_on(linked::finish(&engine, records));
         println!("{records} records made in {:.0?}", started.elapsed());
     }
+<<<<<<< HEAD
     let graph = engine.graph();
     assert_eq!(u64::from(graph.len()), records, "{} has another number of records", data.display());
+=======
+    let graph = engine.provenance().graph();
+    assert_eq!(u64::from(graph.len()), records, "{} was prepared otherwise", data.display());
+>>>>>>> 7e37dee (engine: move requests and answers to api, and handles by topic to handle)
     let first = Subject::Artifact(ArtifactId::new(&linked::artifact(0)).expect("an artifact"));
-    let root = Engine::resolve(&graph, &first).expect("the first record");
+    let root = first.resolve(&graph).expect("the first record");
     drop(engine);
     writer.stop().expect("a store that holds");
     Prepared { inputs: graph.edge_count(), graph, root }

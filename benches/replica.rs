@@ -89,7 +89,7 @@ async fn follow(engine: &Engine, url: &str, client: &Client) -> (f64, f64) {
     let (status, stop) = (replicator.status(), CancellationToken::new());
     let stopwatch = Stopwatch::start();
     let running = tokio::spawn(replicator.run(stop.clone()));
-    let goal = i64::try_from(engine.commit_number().0).expect("a number");
+    let goal = i64::try_from(engine.replication().commit_number().0).expect("a number");
     let sql = "SELECT count(*) FROM replication_state WHERE commit >= $1 AND scan_table IS NULL";
     // The table does not exist before the first migration.
     while client.query_one(sql, &[&goal]).await.map_or(0, |row| row.get::<_, i64>(0)) == 0 {

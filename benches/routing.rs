@@ -65,7 +65,7 @@ async fn route(settings: &Settings, count: u64) -> Duration {
     while left > 0 {
         let chunk = left.min(CHUNK);
         let submissions = (0..chunk).map(|number| submission(DESCRIPTION, &format!("proj-{}", number % 20)));
-        engine.submit(submissions.collect(), None).await.expect("room");
+        engine.tasks().submit(submissions.collect(), None).await.expect("room");
         left -= chunk;
     }
     let clock = Clock::new();

@@ -41,7 +41,7 @@ impl Choice<'_> {
 }
 
 fn body(engine: &Engine, id: TaskId) -> Bytes {
-    engine.status_now(id).expect("a store").expect("a task").body
+    engine.tasks().status_now(id).expect("a store").expect("a task").body
 }
 
 fn look_up(group: &mut BenchmarkGroup<'_, WallTime>, engine: &Engine, ids: &[TaskId]) {

@@ -120,7 +120,7 @@ async fn submit(engine: &Engine, count: u64) {
     for chunk in 0..count / CHUNK {
         let description = "Create a Python function that calculates fibonacci numbers";
         let submissions = (0..CHUNK).map(|n| submission(description, &format!("proj-{}", (chunk + n) % 20)));
-        engine.submit(submissions.collect(), None).await.expect("room");
+        engine.tasks().submit(submissions.collect(), None).await.expect("room");
     }
 }
 

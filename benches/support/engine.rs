@@ -86,10 +86,10 @@ pub(crate) async fn finish(engine: &Engine, count: u64) -> Vec<TaskId> {
     for chunk in 0..count / CHUNK {
         let description = "Create a Python function that calculates fibonacci numbers";
         let submissions = (0..CHUNK).map(|n| submission(description, &format!("proj-{}", (chunk + n) % 20)));
-        engine.submit(submissions.collect(), None).await.expect("room");
-        let granted = engine.lease(lease_request()).await.expect("tasks");
+        engine.tasks().submit(submissions.collect(), None).await.expect("room");
+        let granted = engine.work().lease(lease_request()).await.expect("tasks");
         let ids: Vec<TaskId> = granted.iter().map(|granted| id_of(&granted.task)).collect();
-        let outcomes = engine.accept(ids.iter().map(|id| output(*id)).collect()).await.expect("room");
+        let outcomes = engine.events().accept(ids.iter().map(|id| output(*id)).collect()).await.expect("room");
         assert!(outcomes.iter().all(Result::is_ok), "an output was refused");
         finished.extend(ids);
     }
@@ -99,9 +99,9 @@ pub(crate) async fn finish(engine: &Engine, count: u64) -> Vec<TaskId> {
 /// Completes the next task and returns its id.
 pub(crate) async fn work_on_one(engine: &Engine) -> Option<TaskId> {
     let request = LeaseRequest { max: 1, ..lease_request() };
-    let granted = engine.lease(request).await.expect("an answer").pop()?;
+    let granted = engine.work().lease(request).await.expect("an answer").pop()?;
     let id = id_of(&granted.task);
-    engine.accept(vec![output(id)]).await.expect("room");
+    engine.events().accept(vec![output(id)]).await.expect("room");
     Some(id)
 }
 

@@ -23,12 +23,12 @@ pub(crate) async fn finish(engine: &Engine, count: u64) {
     for chunk in 0..count / CHUNK {
         let project = |n: u64| format!("proj-{}", (chunk + n) % 20);
         let submissions = (0..CHUNK).map(|n| submission("Create a function", &project(n)));
-        engine.submit(submissions.collect(), None).await.expect("room");
-        let granted = engine.lease(lease_request()).await.expect("tasks");
+        engine.tasks().submit(submissions.collect(), None).await.expect("room");
+        let granted = engine.work().lease(lease_request()).await.expect("tasks");
         let numbered = granted.iter().map(|granted| id_of(&granted.task)).zip(chunk * CHUNK..);
         let outputs: Vec<Incoming> = numbered.map(|(task, number)| output(task, number)).collect();
         assert_eq!(u64::try_from(outputs.len()), Ok(CHUNK), "not all tasks were leased");
-        let outcomes = engine.accept(outputs).await.expect("room");
+        let outcomes = engine.events().accept(outputs).await.expect("room");
         assert!(outcomes.iter().all(Result::is_ok), "an output was refused");
     }
 }

@@ -243,7 +243,7 @@ impl Consumer {
             let Held { delivery, event, span } = held;
             let event = match event {
                 Event::Prepared(event) => Ok(event),
-                Event::Read(event) => match self.engine.prepare(vec![event.clone()]).await {
+                Event::Read(event) => match self.engine.events().prepare(vec![event.clone()]).await {
                     Ok(mut prepared) => prepared.pop().ok_or((event, Fault::Busy)),
                     Err(error) => Err((event, error.into())),
                 },
@@ -279,7 +279,7 @@ impl Consumer {
             }
         }
         let events: Vec<Prepared> = group.iter().map(|ready| ready.event.clone()).collect();
-        let outcomes = match self.until_taken(|| self.engine.accept_prepared(events.clone())).await {
+        let outcomes = match self.until_taken(|| self.engine.events().accept_prepared(events.clone())).await {
             Ok(outcomes) => outcomes,
             Err(Fault::Message(reason)) if group.len() == 1 => {
                 intake.untaken.extend(group.into_iter().map(|ready| ready.untaken(reason.clone())));
@@ -316,7 +316,7 @@ impl Consumer {
             raw: untaken.raw.clone(),
         });
         let letters: Vec<DeadLetter> = letters.collect();
-        if let Err(fault) = self.until_taken(|| self.engine.bury(letters.clone())).await {
+        if let Err(fault) = self.until_taken(|| self.engine.dead_letters().add(letters.clone())).await {
             self.note_fault(fault)?;
             return Ok(0);
         }

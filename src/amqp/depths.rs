@@ -95,7 +95,7 @@ pub(super) async fn watch(
                 unobserved_before,
                 rule: settings.work_queues.require_consumer,
             };
-            match engine.report_queue(report).await {
+            match engine.broker().report_queue(report).await {
                 Ok(missing) => {
                     let missing = missing.into_iter().filter(|task| !again.contains_key(task)).collect();
                     publish_again(engine, broker, &tier, missing, &mut again, now).await?;
@@ -123,8 +123,8 @@ async fn publish_again(
     }
     again.extend(missing.iter().map(|task| (*task, now)));
     let missing = missing.into_iter().map(|task| (task, Seq(u64::MAX))).collect();
-    let newest: Vec<_> = engine.newest_dispatches(missing).await?.into_iter().flatten().collect();
-    let waiting = engine.still_waiting(newest.iter().map(|(position, _)| *position).collect()).await?;
+    let newest: Vec<_> = engine.broker().newest_dispatches(missing).await?.into_iter().flatten().collect();
+    let waiting = engine.broker().still_waiting(newest.iter().map(|(position, _)| *position).collect()).await?;
     let lost = newest.into_iter().filter_map(|(position, tier)| {
         let at = waiting.get(&position).copied()?;
         Some(Lost { position, tier, at })

@@ -59,7 +59,7 @@ impl Driver {
     /// Publishes and consumes until `stop`, or until the engine stops.
     pub async fn run(self, stop: CancellationToken) {
         let Self { engine, settings, broker, clock, tracer } = self;
-        let Some(reader) = engine.log_reader(READER) else {
+        let Some(reader) = engine.log().reader(READER) else {
             tracing::error!("the log has no reader that publishes; nothing goes to the broker");
             return;
         };

@@ -135,7 +135,7 @@ impl Publisher {
     async fn serve_over(&mut self, link: &Link) -> Result<(), Error> {
         self.declare(link).await?;
         let mut channel = confirming(link).await?;
-        let mut head = self.engine.head();
+        let mut head = self.engine.log().head();
         while !self.stop.is_cancelled() {
             if !link.is_connected() || !channel.status().connected() {
                 return Err(Error::Away("the connection was lost".to_owned()));
@@ -204,7 +204,7 @@ impl Publisher {
     async fn fill(&mut self) -> Result<(), Error> {
         if self.earlier.is_none() {
             let joined = self.reader.place().joined;
-            let mut earlier = self.engine.dispatched().await?;
+            let mut earlier = self.engine.broker().dispatched().await?;
             earlier.retain(|dispatch| dispatch.position.seq <= joined);
             self.earlier = Some(earlier.len());
             for Dispatch { position, tier, at } in earlier {
@@ -213,7 +213,7 @@ impl Publisher {
         }
         while self.outbox.wants_more(self.settings.window) {
             // A group that began before now may not be committed yet.
-            let committed_at = self.engine.committed_at();
+            let committed_at = self.engine.broker().committed_at();
             let page = self.reader.page(self.outbox.read_to(), PAGE).await?;
             if page.entries.is_empty() {
                 self.outbox.note_read(page.read_to);
@@ -224,7 +224,7 @@ impl Publisher {
             // A dispatch was announced before: in another run, to workers that lease.
             let dispatches = page.entries.iter().filter(|(_, entry)| matches!(entry.change, Change::Dispatched));
             let dispatches = dispatches.filter_map(|(seq, entry)| Some((entry.task()?, *seq))).collect();
-            let announced = self.engine.newest_dispatches(dispatches).await?;
+            let announced = self.engine.broker().newest_dispatches(dispatches).await?;
             let mut announced = announced.into_iter();
             for (seq, entry) in &page.entries {
                 let is_dispatch = matches!(entry.change, Change::Dispatched) && entry.task().is_some();
@@ -259,7 +259,7 @@ impl Publisher {
                 return Ok(());
             }
             let positions = taken.iter().map(|event| event.position).collect();
-            let logged = match self.engine.events_at(positions).await {
+            let logged = match self.engine.broker().events_at(positions).await {
                 Ok(logged) => logged,
                 Err(error) => {
                     self.all_again(&taken);
@@ -332,7 +332,7 @@ impl Publisher {
         let now = self.clock.observed();
         let (mut published, mut returned, mut nacked) = (0, 0, 0);
         let back = events.iter().zip(sent).filter(|(_, sent)| matches!(sent, Sent::Returned));
-        let waiting = self.engine.still_waiting(back.map(|(event, _)| event.position).collect()).await.ok();
+        let waiting = self.engine.broker().still_waiting(back.map(|(event, _)| event.position).collect()).await.ok();
         for (event, sent) in events.iter().zip(sent) {
             match sent {
                 Sent::Confirmed => {

@@ -2,62 +2,13 @@
 //! imported, read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use super::api::{Error, Refusal};
-use super::command::Command;
-use super::handle::Engine;
-use super::import::{Import, ImportOutcome};
+use super::api::{CheckpointRules, NewCheckpoint, Refusal};
 use super::machine::Machine;
-use super::settings::CheckpointRules;
-use crate::store::{self, Batch, Checkpoint, CheckpointProgress, Page, PageBudget};
+use crate::store::{self, Batch, Checkpoint, CheckpointProgress};
 use crate::task::{CheckpointId, Moment, Now, ProjectId, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
-
-/// What somebody says of a checkpoint that is to be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NewCheckpoint {
-    /// What it is for.
-    pub description: Option<String>,
-    /// A commit or tag that belongs to it.
-    pub git_ref: Option<String>,
-    /// A state of the RAG service that belongs to it.
-    pub rag_state_ref: Option<String>,
-    /// A state of the work products that belongs to it.
-    pub work_product_ref: Option<String>,
-}
-
-impl Engine {
-    /// Marks this moment as a point that the project can be rolled back to.
-    pub async fn create_checkpoint(&self, project: ProjectId, new: NewCheckpoint) -> Result<Checkpoint, Error> {
-        self.ask(|reply| Command::CreateCheckpoint { project, new, reply }).await
-    }
-
-    /// Keeps a checkpoint that was made elsewhere; `false`: one with its id
-    /// is there already, and stays as it is.
-    pub async fn import_checkpoint(&self, checkpoint: Checkpoint) -> Result<bool, Error> {
-        let items = Arc::new(vec![Import::Checkpoint(Box::new(checkpoint))]);
-        let results = self.import(items).await?;
-        Ok(results.iter().any(|result| result.outcome == ImportOutcome::Created))
-    }
-
-    /// A checkpoint.
-    pub async fn checkpoint(&self, id: CheckpointId) -> Result<Option<Checkpoint>, Error> {
-        self.read(move |side| side.store.view()?.checkpoint(&id)).await
-    }
-
-    /// A page of the checkpoints of a project, newest first, before one of them.
-    pub async fn checkpoints(
-        &self,
-        project: ProjectId,
-        before: Option<(Timestamp, CheckpointId)>,
-        limit: usize,
-    ) -> Result<Page<Checkpoint>, Error> {
-        let budget = PageBudget::new(limit);
-        self.read(move |side| side.store.view()?.checkpoint_page(&project, before.as_ref(), budget)).await
-    }
-}
 
 /// What the writer remembers of the checkpoints that are made by themselves.
 #[derive(Debug)]

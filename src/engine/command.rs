@@ -6,20 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::api::{Answer, Error, IdempotencyKey, LeaseRequest, NewProject, ProjectPatch, Queue, Refusal, Submissions};
-use super::broker::QueueReport;
-use super::cascade::{Cascade, CascadeRequest};
-use super::checkpoint::NewCheckpoint;
-use super::contents::Prepared;
-use super::import::{Import, ImportResult};
-use super::incoming::EventOutcome;
+use super::api::{
+    Answer, Cascade, CascadeRequest, Error, EventOutcome, IdempotencyKey, Import, ImportResult, LeaseRequest,
+    NewCheckpoint, NewProject, Prepared, ProjectPatch, Queue, QueueReport, Refusal, Rollback, RollbackRequest,
+    Submissions, UndoRequest, Undone,
+};
 use super::plan::{Attempt, EventPlan};
-use super::rollback::{Rollback, RollbackRequest};
 use super::rollback_plan::RollbackPlan;
 use super::routing::TakenRouting;
 use super::taint::CascadePlan;
 use super::turns::Grant;
-use super::undo::{UndoRequest, Undone};
 use super::undo_plan::UndoPlan;
 use crate::store::{Checkpoint, Committed, DeadLetter, Project};
 use crate::task::{

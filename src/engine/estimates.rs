@@ -1,6 +1,6 @@
 //! Estimates: told at a submission, compared and learnt from at the end.
 
-use super::figures::Estimates;
+use super::api::Estimates;
 use super::machine::Machine;
 use crate::store;
 use crate::task::{Estimated, Moment, Now, Pending, State, Status, Task, TaskId};

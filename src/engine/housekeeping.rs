@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::Backlog;
+use super::api::{Backlog, Settings};
 use super::machine::Machine;
 use super::memory::Outdated;
-use super::settings::Settings;
 use super::shared::Shared;
 use crate::store::{self, CommitNumber, Store, Trim};
 use crate::task::{Moment, Now, Phase, ProjectId, Status, TaskId};

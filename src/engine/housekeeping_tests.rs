@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::IdempotencyKey;
+use super::api::{IdempotencyKey, Settings};
 use super::housekeeping::{FORGET_ROUND, ROUND};
 use super::plan_tests::World;
-use super::settings::Settings;
 use crate::task::{EventHash, Input, Now, Seq};
 
 /// One round, and its commit. Whether there is more to do.

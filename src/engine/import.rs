@@ -1,124 +1,13 @@
 //! Records and events that come from elsewhere, with all that was known of
 //! them there. They are no tasks: what is imported is provenance alone.
 
-use std::sync::Arc;
-
-use super::api::{Error, Refusal};
-use super::command::Command;
-use super::handle::Engine;
+use super::api::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult};
 use super::machine::Machine;
-use super::word::Word;
 use crate::lineage::{Action, Flag, FlagChange, Saying, Step, live};
-use crate::store::{self, CascadeRow, Cause, ChangeRow, Changes, Checkpoint, ImportedEvent, Page, PageBudget, Record};
-use crate::task::{CheckpointId, Now, RecordId, Seq};
+use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, ImportedEvent, Record};
+use crate::task::{Now, RecordId, Seq};
 
 type Stored<T> = Result<T, store::Error>;
-
-/// The id under which the audit trail has what imports say.
-pub const IMPORT_CASCADE: &str = "import";
-
-/// Something to import.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Import {
-    /// A record: its `imported` must be there.
-    Record(Box<Record>),
-    /// An entry of another audit trail.
-    Event(Box<ImportedEvent>),
-    /// A checkpoint: its `original` must be there.
-    Checkpoint(Box<Checkpoint>),
-    /// A mark or a clear of an imported record.
-    Word(Word),
-}
-
-/// What became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImportOutcome {
-    /// It is new.
-    Created,
-    /// It was here, with other values.
-    Updated,
-    /// It was here with the same values.
-    Unchanged,
-    /// It is left out, and nothing has changed.
-    Refused(ImportRefusal),
-}
-
-/// Why something is left out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ImportRefusal {
-    /// It would depend on itself: each of these records depends on the next.
-    #[error("it would close a cycle of {} records", .0.len().saturating_sub(1))]
-    Cycle(Vec<RecordId>),
-    /// The record was made here.
-    #[error("record {0} was made by a task of this service, with other values")]
-    MadeHere(RecordId),
-    /// The audit trail is append-only.
-    #[error("the audit trail has another event with the id {0}")]
-    OtherEvent(String),
-    /// A checkpoint never changes but by what is done here.
-    #[error("there is another checkpoint with the id {0}")]
-    OtherCheckpoint(CheckpointId),
-    /// Its project is new, and there is no room for one more.
-    #[error("{0}")]
-    TooManyProjects(Refusal),
-    /// It does not say what it was where it came from.
-    #[error("it does not say what it was where it came from")]
-    NoOrigin,
-}
-
-/// What became of something, and of the records that depend on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportResult {
-    /// What became of it.
-    pub outcome: ImportOutcome,
-    /// Records that became suspect by it, and were not said to be where they
-    /// came from.
-    pub newly_suspect: Vec<RecordId>,
-}
-
-impl From<ImportOutcome> for ImportResult {
-    fn from(outcome: ImportOutcome) -> Self {
-        Self { outcome, newly_suspect: Vec::new() }
-    }
-}
-
-impl Engine {
-    /// Imports all of it in one durable step, in its order. What is left out
-    /// keeps nothing else from being taken.
-    pub async fn import(&self, items: Arc<Vec<Import>>) -> Result<Vec<ImportResult>, Error> {
-        self.ask(|reply| Command::Import { items, reply }).await
-    }
-
-    /// A page of records by id, after one of them.
-    pub async fn records_after(&self, after: Option<RecordId>, budget: PageBudget) -> Result<Page<Record>, Error> {
-        self.read(move |side| side.store.view()?.records_after(after, budget)).await
-    }
-
-    /// Taints, marks and clears after one of them, in their order, with what
-    /// each has changed, at most `limit`.
-    pub async fn cascades_after(
-        &self,
-        after: Seq,
-        limit: usize,
-    ) -> Result<Vec<(Seq, CascadeRow, Vec<ChangeRow>)>, Error> {
-        self.read(move |side| side.store.view()?.cascades_after(after, limit)).await
-    }
-
-    /// A page of checkpoints by id, after one of them.
-    pub async fn checkpoints_after(
-        &self,
-        after: Option<CheckpointId>,
-        budget: PageBudget,
-    ) -> Result<Page<Checkpoint>, Error> {
-        self.read(move |side| side.store.view()?.checkpoints_after(after.as_ref(), budget)).await
-    }
-
-    /// A page of imported events in the order in which they came, after one of
-    /// them.
-    pub async fn imported_events(&self, after: u64, budget: PageBudget) -> Result<Page<(u64, ImportedEvent)>, Error> {
-        self.read(move |side| side.store.view()?.imported_events_after(after, budget)).await
-    }
-}
 
 impl Machine {
     /// Imports one thing after the other.

@@ -1,89 +1,14 @@
 //! Events of other services: known ones are told apart, the others have
 //! their effect on the task, the record or the project they are about.
 
-use super::api::Refusal;
-use super::cascade::CascadeRequest;
-use super::contents::Prepared;
+use super::api::{CascadeRequest, EventOutcome, Incoming, Message, Prepared, Refusal, RollbackRequest, Subject};
 use super::machine::Machine;
 use super::memory::event_hash;
 use super::plan::EventPlan;
-use super::provenance::named;
-use super::rollback::RollbackRequest;
 use super::rollback_plan::RollbackPlan;
 use super::taint::CascadePlan;
 use crate::store::{self, About, LogEntry};
 use crate::task::{Change, Correlation, EventHash, Input, Now, Outcome, ProjectId, RecordId, Report, Stale};
-
-/// An event from another service.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// `CloudEvents` `source` and `id`: how duplicates are known. `None`: never.
-    pub identity: Option<(String, String)>,
-    /// What it says.
-    pub message: Message,
-    /// The event itself: a structured `CloudEvent` in JSON.
-    pub raw: String,
-    /// Whether the other services have it from the bus: it is not published
-    /// there again.
-    pub on_bus: bool,
-}
-
-impl Incoming {
-    /// Whether it asks for a rollback, which is planned from what is committed.
-    pub(super) const fn is_rollback(&self) -> bool {
-        matches!(self.message, Message::Rollback(_))
-    }
-}
-
-/// What an event of another service says.
-#[derive(Debug, Clone)]
-pub enum Message {
-    /// What happened to a task.
-    Report {
-        /// The task it is about.
-        correlation: Correlation,
-        /// What it reports.
-        report: Report,
-    },
-    /// A record is bad, or may be.
-    Cascade {
-        /// The event's name.
-        name: &'static str,
-        /// What is said of it.
-        request: Box<CascadeRequest>,
-    },
-    /// A project is to be rolled back.
-    Rollback(Box<RollbackRequest>),
-}
-
-/// What came of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventOutcome {
-    /// The task took it.
-    Taken(Outcome),
-    /// It was taken before.
-    Duplicate,
-}
-
-impl EventOutcome {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Taken(outcome) => outcome.as_str(),
-            Self::Duplicate => "duplicate",
-        }
-    }
-
-    /// The outcome in words.
-    #[must_use]
-    pub const fn detail(self) -> &'static str {
-        match self {
-            Self::Taken(outcome) => outcome.detail(),
-            Self::Duplicate => "an event of the same source and id was taken before",
-        }
-    }
-}
 
 /// An accepted event as it came.
 #[derive(Debug)]
@@ -200,7 +125,7 @@ impl Machine {
         original: Original,
         now: Now,
     ) -> Stored<Result<Outcome, Refusal>> {
-        let is_unknown = |source: &&String| named(self.provenance.graph(), source).is_none();
+        let is_unknown = |source: &&String| Subject::find(self.provenance.graph(), source).is_none();
         if let Some(source) = request.source.as_ref().filter(is_unknown) {
             return Ok(Err(Refusal::SourceNotFound(source.clone())));
         }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::api::Settings;
 use super::routing::RoutingLine;
-use super::settings::Settings;
 use super::shared::ShardedMap;
 use super::supply::Supply;
 use crate::store::TierPause;

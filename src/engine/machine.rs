@@ -11,12 +11,11 @@ use std::sync::Arc;
 
 use uuid::{ContextV7, Uuid};
 
-use super::api::{ChangedAnswer, Publication, Refusal, TaskEnd, Totals, Version};
+use super::api::{ChangedAnswer, Estimates, Publication, Refusal, Settings, TaskEnd, Totals, Version};
 use super::attempts;
 use super::checkpoint::Automatic;
 use super::dead_letters::Letters;
 use super::entry::{Entry, Known};
-use super::figures::Estimates;
 use super::group::{Group, InStore};
 use super::housekeeping::Removed;
 use super::incoming::Original;
@@ -26,7 +25,6 @@ use super::open::{OpenTasks, Submitted, enter_decoded};
 use super::parking::Parking;
 use super::plan::Begun;
 use super::provenance::Provenance;
-use super::settings::Settings;
 use super::shared::{IdHash, Shared};
 use crate::planted::{self, Fault};
 use crate::store::{self, About, Batch, Counters, DeadLetter, LogEntry, Place, Recent, Recovered, Standing, Store};

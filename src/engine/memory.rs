@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::api::IdempotencyKey;
-use super::api::Version;
+use super::api::{IdempotencyKey, Version};
 use super::shared::{ChunkedQueue, ShardedMap};
 use crate::planted::{self, Fault};
 use crate::store::{Counters, Project, TakenEvents};

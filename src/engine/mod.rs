@@ -9,18 +9,13 @@
 mod after;
 mod api;
 mod attempts;
-mod audit;
 mod broker;
-mod cascade;
 mod checkpoint;
 mod command;
-mod contents;
-mod copying;
 mod dead_letters;
 mod entry;
 mod estimates;
 mod families;
-mod figures;
 mod group;
 mod handle;
 mod housekeeping;
@@ -29,7 +24,6 @@ mod housekeeping_tests;
 mod import;
 mod incoming;
 mod lines;
-mod list;
 mod machine;
 mod memory;
 mod open;
@@ -45,7 +39,6 @@ mod provenance;
 mod queue;
 mod read;
 mod readers;
-mod reading;
 mod records;
 mod rerun;
 mod restore;
@@ -53,18 +46,14 @@ mod rollback;
 mod rollback_plan;
 mod room;
 mod routing;
-mod settings;
 mod shared;
 mod shown;
-mod signals;
 mod statements;
 mod submit;
 mod supply;
 mod tables;
 mod taint;
-mod tree;
 mod turns;
-mod unclaimed;
 mod undo;
 mod undo_plan;
 mod users;
@@ -73,29 +62,19 @@ mod workers;
 mod writer;
 
 pub use api::{
-    Answer, Error, Granted, Hold, IdempotencyKey, LeaseRequest, LogPage, Logged, NewProject, PageStart, ProjectPatch,
-    ProjectStatus, Queue, Refusal, Revision, RoutingJob, Submissions, Submitted, TaskFilter, TaskPage,
-    UnknownDependency,
+    Advice, Answer, AuditEntry, AuditFilter, AuditPage, AuditPlace, Behind, Cascade, CascadeRequest, CascadeStep,
+    CascadeSummary, ChangePage, CheckpointRules, Counted, Dispatch, Error, Estimates, EventOutcome, Figures, Granted,
+    Hold, IMPORT_CASCADE, IdempotencyKey, Import, ImportOutcome, ImportRefusal, ImportResult, Incoming, LeaseRequest,
+    LetterCounts, LetterFilter, LetterHead, LetterPage, LogPage, Logged, Message, NewCheckpoint, NewProject, PageStart,
+    Position, Prepared, ProjectPatch, ProjectStatus, Queue, QueueReport, RecordCounts, RecordFilter, RecordPage,
+    Refusal, RequireConsumer, Revision, Rollback, RollbackRequest, RoutingJob, Settings, Subject, Submissions,
+    Submitted, TaskFilter, TaskPage, TreeNode, UndoRequest, Undone, UnknownDependency, Word,
 };
-pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
-pub use broker::{Dispatch, Position, QueueReport};
-pub use cascade::{Cascade, CascadeRequest, Subject};
-pub use checkpoint::NewCheckpoint;
-pub use contents::Prepared;
-pub use dead_letters::{LetterCounts, LetterFilter, LetterHead, LetterPage};
-pub use figures::{Estimates, Figures};
-pub use handle::{Engine, WriterThread};
+pub use handle::{
+    BrokerHandle, CheckpointsHandle, DeadLettersHandle, Engine, EventsHandle, LogHandle, LogReader, ProjectsHandle,
+    ProvenanceHandle, ReplicationHandle, RoutingHandle, TasksHandle, TransferHandle, WorkHandle, WriterThread,
+    on_reading_thread,
+};
 pub use housekeeping::prune;
-pub use import::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult};
-pub use incoming::{EventOutcome, Incoming, Message};
-pub use readers::{Behind, ChangePage, LogReader};
-pub use reading::on_reading_thread;
-pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
+pub use read::signals::Changed;
 pub use restore::{Begun, begin_again};
-pub use rollback::{Rollback, RollbackRequest};
-pub use settings::{CheckpointRules, RequireConsumer, Settings};
-pub use signals::Changed;
-pub use supply::Counted;
-pub use tree::TreeNode;
-pub use undo::{CascadeStep, CascadeSummary, UndoRequest, Undone};
-pub use word::Word;

@@ -3,10 +3,8 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use super::api::{Granted, LogPage, Logged, RoutingJob};
-use super::broker::Position;
+use super::api::{ChangePage, Granted, LogPage, Logged, Position, RoutingJob};
 use super::read::ReadSide;
-use super::readers::ChangePage;
 use super::routing::TakenRouting;
 use super::turns::Grant;
 use crate::store::{self, LogEntry, PageBudget, View};

@@ -12,11 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::{self as engine, Refusal, Version};
-use super::command::{Command, Reply};
-use super::contents::Prepared;
-use super::handle::Engine;
-use super::incoming::Message;
+use super::api::{Message, Version};
 use super::machine::Machine;
 use super::provenance::{Provenance, rows_of, unexpected};
 use super::read::ReadSide;
@@ -111,7 +107,7 @@ pub(super) enum EventPlan {
 impl EventPlan {
     /// Plans what an event does; `None`: it does nothing that is planned, or names
     /// something that is not there, which the writer finds as well.
-    fn of(snapshot: &Snapshot, message: &Message, router: &Router) -> Stored<Option<Self>> {
+    pub(super) fn of(snapshot: &Snapshot, message: &Message, router: &Router) -> Stored<Option<Self>> {
         Ok(match message {
             Message::Report { .. } => None,
             Message::Cascade { request, .. } => {
@@ -137,65 +133,6 @@ impl EventPlan {
             Self::Cascade(_) => None,
             Self::Rollback(plan) => Some(*plan),
         }
-    }
-}
-
-fn is_planned(event: &Prepared) -> bool {
-    !matches!(event.event().message, Message::Report { .. })
-}
-
-impl Engine {
-    /// Plans what a request does, and has the writer carry it out. A plan that is out
-    /// of date by then is made again, at most [`TRIES`] times in all: the last is
-    /// carried out in any case.
-    pub(super) async fn carry_out<P, T>(
-        &self,
-        plan: impl Fn(&ReadSide) -> Stored<Result<P, Refusal>> + Clone + Send + 'static,
-        command: impl Fn(Box<P>, bool, Reply<Attempt<T>>) -> Command,
-    ) -> Result<T, engine::Error>
-    where
-        P: Send + 'static,
-    {
-        if self.is_halted() {
-            return Err(engine::Error::NotOwner);
-        }
-        self.check_writable()?;
-        let _one_of_few = self.plans.acquire().await.map_err(|_| engine::Error::ShuttingDown)?;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let plan = plan.clone();
-            let planned = Box::new(self.read(move |side| plan(side)).await??);
-            match self.ask(|reply| command(planned, tries >= TRIES, reply)).await? {
-                Attempt::Done(done) => return Ok(*done),
-                Attempt::Stale => tracing::debug!(tries, "a plan was out of date before it was carried out"),
-            }
-        }
-    }
-
-    /// Plans the first of some events that says something of records, once: those
-    /// behind it depend on what it does, and are left to the writer.
-    pub(super) async fn plan_events(
-        &self,
-        events: Vec<Prepared>,
-    ) -> Result<(Vec<Prepared>, Option<(usize, EventPlan)>), engine::Error> {
-        let Some(place) = events.iter().position(is_planned) else { return Ok((events, None)) };
-        if self.is_halted() {
-            return Err(engine::Error::NotOwner);
-        }
-        let _one_of_few = self.plans.acquire().await.map_err(|_| engine::Error::ShuttingDown)?;
-        let settings = self.settings.clone();
-        self.read(move |side| {
-            let message = events.get(place).map(|event| &event.event().message);
-            let plan = message.map(|message| EventPlan::of(&side.snapshot()?, message, &settings.router));
-            match plan.transpose() {
-                Ok(plan) => Ok((events, plan.flatten().map(|plan| (place, plan)))),
-                // Whether it is taken all the same, the writer decides.
-                Err(error) if error.is_no_room() => Ok((events, None)),
-                Err(error) => Err(error),
-            }
-        })
-        .await
     }
 }
 

@@ -7,21 +7,17 @@ use std::time::Duration;
 
 use redb::backends::InMemoryBackend;
 
-use super::api::LeaseRequest;
-use super::cascade::{Cascade, CascadeRequest, Subject};
+use super::api::{
+    Cascade, CascadeRequest, CheckpointRules, EventOutcome, Incoming, LeaseRequest, Message, Prepared, RollbackRequest,
+    Settings, Subject, UndoRequest,
+};
 use super::command::Routed;
-use super::contents::Prepared;
-use super::handle::Engine;
-use super::incoming::{EventOutcome, Incoming, Message};
+use super::handle::{Engine, on_reading_thread};
 use super::machine::Machine;
 use super::plan::{Attempt, Validity};
-use super::reading::on_reading_thread;
-use super::rollback::RollbackRequest;
 use super::rollback_plan::RollbackPlan;
-use super::settings::{CheckpointRules, Settings};
 use super::shared::Shared;
 use super::taint::CascadePlan;
-use super::undo::UndoRequest;
 use super::undo_plan::UndoPlan;
 use crate::clock::Clock;
 use crate::lineage::{Action, Flag};
@@ -368,23 +364,23 @@ async fn tasks_behind_a_broker_are_looked_at_in_one_view() {
         rerun_of: None,
     };
     for name in ["p", "q"] {
-        engine.submit((0..200).map(|_| submission(name)).collect(), None).await.unwrap();
+        engine.tasks().submit((0..200).map(|_| submission(name)).collect(), None).await.unwrap();
     }
     on_reading_thread(async {
-        let mut dispatched = engine.dispatched().await.unwrap();
+        let mut dispatched = engine.broker().dispatched().await.unwrap();
         while dispatched.len() < 400 {
-            dispatched = engine.dispatched().await.unwrap();
+            dispatched = engine.broker().dispatched().await.unwrap();
         }
         let before = counted::VIEWS.get();
-        let dispatched = engine.dispatched().await.unwrap();
+        let dispatched = engine.broker().dispatched().await.unwrap();
         let positions: Vec<_> = dispatched.iter().map(|dispatch| dispatch.position).collect();
         assert_eq!(
-            engine.still_waiting(positions).await.unwrap(),
+            engine.broker().still_waiting(positions).await.unwrap(),
             dispatched.iter().map(|it| (it.position, it.at)).collect()
         );
         let tasks =
             dispatched.iter().filter_map(|dispatch| Some((dispatch.position.task?, crate::task::Seq(u64::MAX))));
-        let newest = engine.newest_dispatches(tasks.collect()).await.unwrap();
+        let newest = engine.broker().newest_dispatches(tasks.collect()).await.unwrap();
         assert!(newest.iter().zip(&dispatched).all(|(newest, dispatch)| {
             newest.as_ref().map(|(position, tier)| (position, tier)) == Some((&dispatch.position, &dispatch.tier))
         }));

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::handle::Engine;
 use crate::clock::Stopwatch;
+use crate::store::Room;
 
 /// How often the watchdog looks.
 const LOOK: Duration = Duration::from_secs(5);
@@ -162,27 +162,26 @@ impl Watchdog {
     }
 }
 
-impl Engine {
-    /// Watches the writer and the thread of the tables from a thread of its
-    /// own, until they end. `on_stall` is called with where each stands once
-    /// one of them has work and has made no step for 30 s in two looks in a
-    /// row: it is expected to end the process.
-    pub fn watch(&self, on_stall: impl FnOnce(&str) + Send + 'static) -> io::Result<()> {
-        let (progress, room) = (Arc::clone(&self.read.progress), Arc::clone(self.read.store.room()));
-        let run = move || {
-            let (started, mut watchdog) = (Stopwatch::start(), Watchdog::default());
-            loop {
-                thread::sleep(LOOK);
-                if progress.stopped.load(Ordering::Acquire) {
-                    return;
-                }
-                if let Some(stall) = watchdog.look(&progress, room.is_waiting(), started.elapsed()) {
-                    return on_stall(&stall);
-                }
+/// Watches the writer and the thread of the tables from a thread of its own, until
+/// they end. Calls `on_stall` with a description of both once one of them stalls.
+pub(super) fn watch(
+    progress: Arc<Progress>,
+    room: Arc<Room>,
+    on_stall: impl FnOnce(&str) + Send + 'static,
+) -> io::Result<()> {
+    let run = move || {
+        let (started, mut watchdog) = (Stopwatch::start(), Watchdog::default());
+        loop {
+            thread::sleep(LOOK);
+            if progress.stopped.load(Ordering::Acquire) {
+                return;
             }
-        };
-        thread::Builder::new().name("dats-watchdog".to_owned()).spawn(run).map(drop)
-    }
+            if let Some(stall) = watchdog.look(&progress, room.is_waiting(), started.elapsed()) {
+                return on_stall(&stall);
+            }
+        }
+    };
+    thread::Builder::new().name("dats-watchdog".to_owned()).spawn(run).map(drop)
 }
 
 #[cfg(test)]

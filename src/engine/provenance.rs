@@ -6,10 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use uuid::Uuid;
 
-use super::cascade::Subject;
-use super::import::IMPORT_CASCADE;
+use super::api::{IMPORT_CASCADE, RecordCounts};
 use super::plan::{FlagCounts, PlannedStep};
-use super::records::RecordCounts;
 use super::shared::IdHash;
 use crate::lineage::{self, Action, Began, Edge, Error, Fact, Flag, Graph, Known, Node, Project, Step};
 use crate::store::{self, Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput};
@@ -342,26 +340,4 @@ fn outputs(graph: &Graph, node: Node) -> u64 {
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn unexpected(error: Error) -> store::Error {
     store::Error::Corrupt { table: "lineage", detail: error.to_string() }
-}
-
-/// The record that a subject names: by its id, or the one that made the
-/// artifact, which is the newest that has not failed, else the newest.
-#[must_use]
-pub(super) fn resolve(graph: &Graph, subject: &Subject) -> Option<Node> {
-    match subject {
-        Subject::Record(id) => graph.find(*id),
-        Subject::Artifact(id) => graph.maker(graph.find_artifact(id)?),
-    }
-}
-
-/// What an id names: a record, or the record that made an artifact.
-#[must_use]
-pub(super) fn named(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
-    // An artifact first: its id is a text as it stands, that of a record may
-    // be one from which the record's own is derived.
-    let record = id.parse().ok().map(Subject::Record);
-    let artifact = ArtifactId::new(id).ok().map(Subject::Artifact);
-    let imported = artifact.is_some().then(|| Subject::Record(RecordId::of_text(id)));
-    let mut subjects = [record, artifact, imported].into_iter().flatten();
-    subjects.find_map(|subject| resolve(graph, &subject).map(|node| (subject, node)))
 }

@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
-use super::api::Refusal;
+use super::api::{Refusal, Settings};
 use super::machine::Machine;
-use super::settings::Settings;
 use super::shared::Shared;
 use crate::store::{self, Store};
 use crate::task::{End, Input, Now, Outcome, State, Status, Task, TaskId};

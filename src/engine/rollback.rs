@@ -10,106 +10,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::api::Error;
-use super::command::Command;
-use super::handle::Engine;
+use super::api::{Rollback, RollbackRequest};
 use super::machine::Machine;
 use super::plan::{PlannedStep, Validity};
-use super::read::ReadSide;
 use super::rerun::depend_on;
 use super::rollback_plan::{Renewal, RollbackPlan, TaskPlan};
 use super::statements::{NewStatement, told};
 use crate::lineage::{Action, Graph, Step};
 use crate::store::{self, CascadeRow, Cause, Changes, Checkpoint, RollbackRow};
-use crate::task::{CheckpointId, Now, ProjectId, RecordId, TaskId};
+use crate::task::{Now, RecordId, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
-
-/// A project is to be rolled back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RollbackRequest {
-    /// To this checkpoint.
-    pub checkpoint: CheckpointId,
-    /// The project whose checkpoint it must be, where that is said.
-    pub project: Option<ProjectId>,
-    /// Why.
-    pub reason: String,
-    /// Whether what has to be done again is submitted again.
-    pub requeue: bool,
-    /// Change nothing, only find out what would change.
-    pub dry_run: bool,
-}
-
-/// What a rollback did, or would.
-#[derive(Debug, Clone)]
-pub struct Rollback {
-    /// Its id in the audit trail.
-    pub cascade_id: String,
-    /// The checkpoint.
-    pub checkpoint: Checkpoint,
-    /// The graph that the places in `step` are places of.
-    pub graph: Graph,
-    /// The flags that change.
-    pub step: Step,
-    /// How many records it names that no rollback to this checkpoint has named before.
-    pub named: usize,
-    /// Later checkpoints that can't be rolled back to any more.
-    pub invalidated: Vec<CheckpointId>,
-    /// Tasks of the project from after the checkpoint that were cancelled: those with
-    /// an open attempt, and open ones that are parts of what is undone or depend on it.
-    pub cancelled: Vec<TaskId>,
-    /// Other running tasks that use what is no longer clean.
-    pub running: Vec<TaskId>,
-    /// Tasks from before the checkpoint that go on, although work of theirs
-    /// was tainted.
-    pub still_open: Vec<TaskId>,
-    /// Tasks that have to be done again.
-    pub to_rerun: Vec<TaskId>,
-    /// Those of them that were submitted again, and what they became; in a
-    /// dry run they have become nothing.
-    pub requeued: Vec<(TaskId, Option<TaskId>)>,
-    /// Those of them that can't be submitted again: their description is not
-    /// known, or a task that they depend on did not complete and is not done
-    /// again either.
-    pub not_requeued: Vec<TaskId>,
-}
-
-impl Rollback {
-    /// Whether anything was left to change.
-    #[must_use]
-    pub fn is_change(&self) -> bool {
-        let untouched = self.step.flags.is_empty()
-            && self.named == 0
-            && self.invalidated.is_empty()
-            && self.cancelled.is_empty()
-            && self.requeued.is_empty();
-        !untouched
-    }
-}
-
-impl Engine {
-    /// Rolls a project back to a checkpoint, in one durable step; in a dry run
-    /// the same is found out, and nothing changes.
-    ///
-    /// What it does is planned beside the writer, anew where the project has changed
-    /// meanwhile. Where that happens each time, the writer plans the last try itself.
-    pub async fn rollback(&self, request: RollbackRequest) -> Result<Rollback, Error> {
-        let settings = self.settings.clone();
-        if request.dry_run {
-            let planned = self.read(move |side| RollbackPlan::new(&side.snapshot()?, &request, &settings.router, true));
-            return Ok(preview(planned.await??));
-        }
-        let planned = request.clone();
-        let plan = move |side: &ReadSide| RollbackPlan::new(&side.snapshot()?, &planned, &settings.router, true);
-        self.carry_out(plan, |plan, is_last, reply| Command::Rollback {
-            request: Box::new(request.clone()),
-            plan,
-            is_last,
-            reply,
-        })
-        .await
-    }
-}
 
 /// What a rollback would do.
 pub(super) fn preview(plan: RollbackPlan) -> Rollback {

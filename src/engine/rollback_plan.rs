@@ -4,13 +4,12 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::after::{Point, made_after, to_cancel};
-use super::api::{Refusal, Version};
+use super::api::{Refusal, RollbackRequest, Version};
 use super::command::Routed;
 use super::families::{Roots, Tasks, ended_by};
 use super::machine::Machine;
 use super::plan::{PlannedStep, Planning, Snapshot, Validity};
 use super::rerun::{self, Fate, Successor};
-use super::rollback::RollbackRequest;
 use super::statements::{InView, NewStatement, unsaid};
 use super::users::Users;
 use crate::lineage::Action;

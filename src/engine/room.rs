@@ -4,14 +4,9 @@
 //! still be finished: leases, renewals, cancels and small events go on down to
 //! the low mark. The room that a command takes is set aside until it is answered.
 
-use super::api::Error;
+use super::api::{Error, Import, Message, Prepared};
 use super::command::{Command, Routed};
-use super::contents::Prepared;
-use super::handle::Engine;
-use super::import::Import;
-use super::incoming::Message;
-use crate::store::{Admission, DeadLetter, RoomState, Shortage};
-use crate::task::Report;
+use crate::store::{DeadLetter, Shortage};
 
 const MIB: u64 = 1024 * 1024;
 /// Largest event, in bytes, that does not count as growth.
@@ -106,45 +101,6 @@ impl From<Shortage> for Error {
     }
 }
 
-impl Engine {
-    /// Whether there is room to write more.
-    pub fn check_writable(&self) -> Result<(), Error> {
-        self.read.store.room().admit(0, 0).map(drop).map_err(Error::from)
-    }
-
-    /// How much room there is on the disk of the store.
-    #[must_use]
-    pub fn room(&self) -> RoomState {
-        self.read.store.room().state()
-    }
-
-    /// Sets room aside for contents of so many bytes.
-    pub(super) fn admit_contents(&self, bytes: u64) -> Result<Admission, Error> {
-        Ok(self.read.store.room().admit(1, bytes)?)
-    }
-
-    /// Sets room aside for a command, until what this returns is dropped.
-    pub(super) fn admit(&self, command: &Command) -> Result<Option<Admission>, Error> {
-        let room = self.read.store.room();
-        match Growth::of_command(command) {
-            Growth::None => Ok(None),
-            Growth::Small => Ok(room.admit_small().map(|()| None)?),
-            Growth::Large { items, bytes } => Ok(Some(room.admit(items, bytes)?)),
-        }
-    }
-}
-
-/// Bytes of the contents of an event that go into files, or may.
-pub(super) fn content_bytes(event: &Message) -> u64 {
-    match event {
-        Message::Report { report: Report::Output(output), .. } => {
-            let texts = output.contents.values().filter_map(|content| content.text());
-            texts.fold(0, |bytes, text| bytes.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX)))
-        }
-        Message::Report { .. } | Message::Cascade { .. } | Message::Rollback(_) => 0,
-    }
-}
-
 impl Command {
     /// Tells the caller that there is no room: nothing has changed.
     pub(super) fn refuse(self, error: Error) {
@@ -180,10 +136,9 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cascade::{CascadeRequest, Subject};
-    use crate::engine::incoming::Incoming;
+    use crate::engine::api::{CascadeRequest, Incoming, Subject};
     use crate::lineage::Action;
-    use crate::task::{ArtifactId, Correlation, Failure, Holder};
+    use crate::task::{ArtifactId, Correlation, Failure, Holder, Report};
 
     fn event(message: Message) -> Prepared {
         let event = Incoming { identity: None, message, raw: "{}".to_owned(), on_bus: false };

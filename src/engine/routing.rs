@@ -9,14 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use super::api::{Error, RoutingJob};
-use super::command::Command;
-use super::handle::Engine;
+use super::api::Settings;
 use super::machine::Machine;
-use super::outgoing;
-use super::settings::Settings;
 use super::shared::ChunkedQueue;
 use crate::store;
 use crate::task::{
@@ -172,37 +166,6 @@ pub(super) fn since(task: &Task) -> Option<Moment> {
 }
 
 type Stored<T> = Result<T, store::Error>;
-
-impl Engine {
-    /// Hands out tasks that are to be routed, at most `max`, in turns between
-    /// projects. Each is out until it is answered or returned.
-    pub async fn take_routing(&self, max: usize) -> Result<Vec<RoutingJob>, Error> {
-        let taken = self.ask(|reply| Command::TakeRouting { max, reply }).await?;
-        self.read(move |side| {
-            let view = side.store.view()?;
-            taken.into_iter().map(|taken| outgoing::routing_job(&view, taken)).collect()
-        })
-        .await
-    }
-
-    /// Changes whenever a task may have become ready to be routed.
-    #[must_use]
-    pub fn routing_waits(&self) -> watch::Receiver<u64> {
-        self.read.routing()
-    }
-
-    /// Takes a finding about a task. When the task has moved on meanwhile,
-    /// nothing changes.
-    pub async fn route(&self, task: TaskId, step: RoutingStep, finding: Finding) -> Result<Outcome, Error> {
-        let finding = Box::new(finding);
-        self.ask(|reply| Command::Route { task, step, finding, reply }).await
-    }
-
-    /// Gives a job back, to be handed out again at `until`.
-    pub async fn return_routing(&self, task: TaskId, until: Moment) -> Result<(), Error> {
-        self.ask(|reply| Command::ReturnRouting { task, until, reply }).await
-    }
-}
 
 impl Machine {
     /// Hands out tasks that are to be routed, at most `max`.

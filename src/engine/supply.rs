@@ -1,17 +1,8 @@
 //! What is known of the workers of a tier behind a broker: from its work queue
 //! and from what they report.
 
-use super::settings::RequireConsumer;
+use super::api::{Counted, RequireConsumer};
 use crate::store::TierPause;
-
-/// A work queue as it was counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
-    /// Messages that no worker has.
-    pub ready: usize,
-    /// Consumers that are there.
-    pub consumers: u32,
-}
 
 /// What is known of the workers of a tier behind a broker.
 #[derive(Debug, Clone, Copy, Default)]

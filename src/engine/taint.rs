@@ -1,12 +1,10 @@
 //! Taints, marks and clears: planned beside the writer, and carried out by it with
 //! what the plan has found, where that still holds.
 
-use super::api::Refusal;
-use super::cascade::{Cascade, CascadeRequest};
+use super::api::{Cascade, CascadeRequest, Refusal};
 use super::group::InStore;
 use super::machine::Machine;
 use super::plan::{Attempt, PlannedStep, Planning, Snapshot, Validity};
-use super::provenance::resolve;
 use super::statements::{InView, NewStatement, unsaid};
 use super::undo_plan::details_of;
 use super::users::Users;
@@ -49,7 +47,7 @@ impl CascadePlan {
         with_users: bool,
     ) -> Stored<Result<Self, Refusal>> {
         let graph = &*snapshot.graph;
-        let Some(known) = resolve(graph, &request.subject).and_then(|node| graph.record(node)) else {
+        let Some(known) = request.subject.resolve(graph).and_then(|node| graph.record(node)) else {
             return Ok(Err(Refusal::SubjectNotFound(request.subject.clone())));
         };
         let mut planning = Planning::on(graph);
@@ -104,7 +102,7 @@ impl Machine {
         now: Now,
     ) -> Stored<Result<Cascade, Refusal>> {
         let graph = self.provenance.graph();
-        let Some(known) = resolve(graph, &request.subject).and_then(|node| graph.record(node)) else {
+        let Some(known) = request.subject.resolve(graph).and_then(|node| graph.record(node)) else {
             return Ok(Err(Refusal::SubjectNotFound(request.subject)));
         };
         // An event neither cancels them nor has an answer that names them.

@@ -2,26 +2,13 @@
 //! from. They count here as far as its file agrees with them, and nothing
 //! newer speaks against them.
 
-use super::import::IMPORT_CASCADE;
+use super::api::{IMPORT_CASCADE, Word};
 use super::machine::Machine;
 use crate::lineage::{Action, Fact, Flag, Known};
 use crate::store::{self, CascadeRow, Cause, Changes, Record};
-use crate::task::{RecordId, Seq, Timestamp};
+use crate::task::{Seq, Timestamp};
 
 type Stored<T> = Result<T, store::Error>;
-
-/// A mark or a clear of an imported record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// The record.
-    pub record: RecordId,
-    /// It was cleared; else it was marked as suspect.
-    pub is_good: bool,
-    /// When.
-    pub at: Timestamp,
-    /// Why.
-    pub reason: String,
-}
 
 impl Machine {
     /// Applies a word; whether that has changed anything. A clear counts

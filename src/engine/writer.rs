@@ -10,10 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::api::{Answer, LeaseRequest, Refusal};
+use super::api::{Answer, EventOutcome, LeaseRequest, Prepared, Refusal};
 use super::command::{Command, EventAnswers, Held, Reply, hold};
-use super::contents::Prepared;
-use super::incoming::EventOutcome;
 use super::machine::Machine;
 use super::plan::EventPlan;
 use super::progress::Doing;

@@ -319,7 +319,7 @@ pub async fn take_over(
 
 /// Returns the positions of an engine's store.
 pub(super) async fn local(engine: &crate::engine::Engine) -> Result<Local, Error> {
-    let look = engine.look(move |view, _| Ok((view.commit_number()?, view.changes_from()?)));
+    let look = engine.replication().read(move |view, _| Ok((view.commit_number()?, view.changes_from()?)));
     let (newest, listed_from) = look.await?;
     Ok(Local { store: engine.store_id(), newest, listed_from: listed_from.unwrap_or(newest) })
 }

@@ -124,7 +124,7 @@ impl Replicator {
                 }
                 signed = Some(Stopwatch::start());
             }
-            self.engine.copied(at.commit);
+            self.engine.replication().confirm(at.commit);
             self.status.record_position(&at);
             let _ = timeout(std::mem::take(&mut gather), stop.cancelled()).await;
             match self.step(&mut session, &mut at, &mut ahead).await {
@@ -187,7 +187,7 @@ impl Replicator {
 
     async fn read(&self, from: Position) -> Result<Option<Portion>, Error> {
         let limits = Limits { rows: self.rows, contents: self.settings.contents };
-        let read = self.engine.look(move |view, graph| {
+        let read = self.engine.replication().read(move |view, graph| {
             let reader = Reader::new(view, graph, limits)?;
             match from.scan.clone() {
                 Some((phase, after)) => reader.scan(&from, phase, after.as_deref()).map(Some),
@@ -213,7 +213,7 @@ impl Replicator {
         (stop, signed): (&CancellationToken, Option<&Stopwatch>),
     ) -> Result<(), Error> {
         let is_due = || signed.is_none_or(|signed| signed.elapsed() >= HEARTBEAT);
-        while self.engine.commit_number() <= at.commit && !stop.is_cancelled() && !is_due() {
+        while self.engine.replication().commit_number() <= at.commit && !stop.is_cancelled() && !is_due() {
             if session.client.is_closed() {
                 return Err(Error::Away("the database has closed the connection".to_owned()));
             }
@@ -228,7 +228,7 @@ impl Replicator {
 async fn watch(engine: &Engine, status: &Status) {
     loop {
         let at = status.at();
-        let look = engine.look(move |view, _| {
+        let look = engine.replication().read(move |view, _| {
             let at = match at {
                 Some(at) => at,
                 None => view.changes_from()?.unwrap_or_default(),

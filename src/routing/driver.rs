@@ -79,7 +79,7 @@ impl Driver {
     /// Routes tasks until `stop`, or until the engine stops. What is under
     /// way then is given up; the engine hands it out again after its start.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut waits = self.carrier.engine.routing_waits();
+        let mut waits = self.carrier.engine.routing().ready();
         let mut calls = JoinSet::new();
         loop {
             waits.borrow_and_update();
@@ -124,7 +124,7 @@ impl Driver {
                 }
             },
         };
-        let jobs = self.carrier.engine.take_routing(most).await?;
+        let jobs = self.carrier.engine.routing().take(most).await?;
         let may_be_more = jobs.len() == most;
         let all_begun = self.begin(jobs, intake, free, calls).await;
         if intake == Intake::Probe && self.probe.is_none() {

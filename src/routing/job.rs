@@ -193,7 +193,7 @@ impl Carrier {
     /// Brings a finding to the engine; whether it got there.
     async fn deliver(&self, job: &RoutingJob, finding: Finding) -> bool {
         loop {
-            match self.engine.route(job.task, job.step, finding.clone()).await {
+            match self.engine.routing().submit_finding(job.task, job.step, finding.clone()).await {
                 Ok(_) => {
                     self.failures().forget(job.task);
                     self.services.note_routed();
@@ -209,7 +209,7 @@ impl Carrier {
 
     /// Gives a job back, to come again at `until`.
     pub(super) async fn give_back(&self, task: TaskId, until: Moment) {
-        while let Err(error) = self.engine.return_routing(task, until).await {
+        while let Err(error) = self.engine.routing().return_job(task, until).await {
             let Some(pause) = pause_after(&error, task) else { return };
             sleep(pause).await;
         }

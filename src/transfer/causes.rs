@@ -36,7 +36,7 @@ impl Causes {
         if let Some(known) = self.known.get(&step) {
             return Ok(known.clone());
         }
-        let cause = engine.cascade_row(step).await?.map(|row| Cause {
+        let cause = engine.provenance().cascade_row(step).await?.map(|row| Cause {
             at: row.at,
             by: row
                 .source

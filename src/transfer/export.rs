@@ -29,7 +29,7 @@ pub struct ExportFailed;
 
 /// Renders a record in the form of the old program, with its present verdict and flags.
 pub async fn record_json(engine: &Engine, record: &Record) -> Result<Value, Error> {
-    to_json(engine, &engine.graph(), record, &mut Causes::default()).await
+    to_json(engine, &engine.provenance().graph(), record, &mut Causes::default()).await
 }
 
 /// Exports all records, or those of one project, until the reader goes away.
@@ -77,10 +77,10 @@ impl Export<'_> {
     async fn records(&mut self) -> Result<(), End> {
         let (mut after, mut causes) = (None, Causes::default());
         loop {
-            let page = self.engine.records_after(after, PageBudget::new(PAGE)).await?.entries;
+            let page = self.engine.transfer().records(after, PageBudget::new(PAGE)).await?.entries;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.id);
-            let graph = self.engine.graph();
+            let graph = self.engine.provenance().graph();
             let project = self.project;
             for record in page.iter().filter(|record| project.is_none_or(|project| record.project == *project)) {
                 let object = to_json(self.engine, &graph, record, &mut causes).await?;
@@ -92,10 +92,10 @@ impl Export<'_> {
     async fn imported_events(&mut self) -> Result<(), End> {
         let mut after = 0;
         loop {
-            let page = self.engine.imported_events(after, PageBudget::new(PAGE)).await?.entries;
+            let page = self.engine.transfer().events(after, PageBudget::new(PAGE)).await?.entries;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
-            let graph = self.engine.graph();
+            let graph = self.engine.provenance().graph();
             for (_, event) in &page {
                 if self.is_wanted(&graph, event.record)
                     && let Some(event) = imported_event(event)
@@ -109,10 +109,10 @@ impl Export<'_> {
     async fn own_events(&mut self) -> Result<(), End> {
         let (store, mut after) = (self.engine.store_id(), Seq(0));
         loop {
-            let page = self.engine.cascades_after(after, CASCADES).await?;
+            let page = self.engine.transfer().cascades(after, CASCADES).await?;
             let Some((last, ..)) = page.last() else { return Ok(()) };
             after = *last;
-            let graph = self.engine.graph();
+            let graph = self.engine.provenance().graph();
             // Flag changes caused by an import are not events of this service: the imported events
             // tell of them.
             for (step, cascade, changes) in
@@ -132,7 +132,7 @@ impl Export<'_> {
     async fn checkpoints(&mut self) -> Result<(), End> {
         let mut after = None;
         loop {
-            let page = self.engine.checkpoints_after(after, PageBudget::new(PAGE)).await?.entries;
+            let page = self.engine.transfer().checkpoints(after, PageBudget::new(PAGE)).await?.entries;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.id.clone());
             let project = self.project;

@@ -382,7 +382,7 @@ impl Session<'_> {
             return Ok(Vec::new());
         }
         let mut results = loop {
-            match self.engine.import(items.clone()).await {
+            match self.engine.transfer().import(items.clone()).await {
                 Err(Error::Overloaded) => tokio::time::sleep(BUSY_PAUSE).await,
                 other => break other?,
             }
@@ -414,15 +414,15 @@ impl Session<'_> {
 
     /// Returns whether a line equals the export of the local record.
     async fn is_own_record(&self, line: &Record) -> Result<bool, Error> {
-        let Some(record) = self.engine.record(line.id).await? else { return Ok(false) };
-        let own = to_json(self.engine, &self.engine.graph(), &record, &mut Causes::default()).await?;
+        let Some(record) = self.engine.provenance().record(line.id).await? else { return Ok(false) };
+        let own = to_json(self.engine, &self.engine.provenance().graph(), &record, &mut Causes::default()).await?;
         let own = own.as_object().map(digest);
         Ok(own.is_some() && own == line.imported.as_ref().map(|imported| imported.digest))
     }
 
     /// Returns whether a line equals the export of the local checkpoint.
     async fn is_own_checkpoint(&self, line: &Checkpoint) -> Result<bool, Error> {
-        let Some(here) = self.engine.checkpoint(line.id.clone()).await? else { return Ok(false) };
+        let Some(here) = self.engine.checkpoints().get(line.id.clone()).await? else { return Ok(false) };
         let line = line.original.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         Ok(line == Some(checkpoint::checkpoint_json(&here)))
     }
@@ -440,7 +440,7 @@ impl Session<'_> {
     }
 
     fn summary(&mut self) -> Vec<u8> {
-        let graph = self.engine.graph();
+        let graph = self.engine.provenance().graph();
         self.summary.newly_suspect = self.unstated.count(&graph, Flag::Suspect);
         self.summary.no_longer_suspect = self.stated.count(&graph, Flag::Clean);
         let mut text = Vec::new();

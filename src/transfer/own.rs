@@ -18,13 +18,13 @@ impl OwnTrail {
     /// changed the ids, by its contents.
     pub(super) async fn has(&mut self, engine: &Engine, event: &ImportedEvent) -> Result<bool, Error> {
         let store = engine.store_id();
-        if own_step(store, &event.id).is_some_and(|step| step <= engine.graph().newest()) {
+        if own_step(store, &event.id).is_some_and(|step| step <= engine.provenance().graph().newest()) {
             return Ok(true);
         }
         let stated = place_of(&event.id).and_then(|place| Some((place, imported_event(event)?)));
         let Some((place, stated)) = stated else { return Ok(false) };
         let is_of = |row: &CascadeRow| row.cascade_id == stated.cascade && Some(row.at) == stated.timestamp;
-        if !engine.cascade_row(place.step).await?.is_some_and(|row| is_of(&row)) {
+        if !engine.provenance().cascade_row(place.step).await?.is_some_and(|row| is_of(&row)) {
             return Ok(false);
         }
         self.look_at(engine, place.step).await?;
@@ -33,7 +33,7 @@ impl OwnTrail {
 
     async fn look_at(&mut self, engine: &Engine, step: Seq) -> Result<(), Error> {
         if self.0.as_ref().is_none_or(|(looked_at, ..)| *looked_at != step) {
-            let next = engine.cascades_after(Seq(step.0.saturating_sub(1)), 1).await?;
+            let next = engine.transfer().cascades(Seq(step.0.saturating_sub(1)), 1).await?;
             self.0 = next.into_iter().find(|(next, ..)| *next == step);
         }
         Ok(())
@@ -41,7 +41,7 @@ impl OwnTrail {
 
     fn entry(&self, engine: &Engine, store: Uuid, place: AuditPlace) -> Option<TaintEvent> {
         let (_, cascade, changes) = self.0.as_ref()?;
-        Some(taint_event(&engine.graph(), store, place, (cascade, changes.get(place.index)?), None))
+        Some(taint_event(&engine.provenance().graph(), store, place, (cascade, changes.get(place.index)?), None))
     }
 }
 

@@ -36,9 +36,9 @@ async fn filled() -> (TempDir, Snapshot) {
     let (engine, writer) = Engine::start(store, settings(), &Clock::new()).expect("to start");
     for number in 0..60 {
         let batch = (0..5).map(|each| submission(&format!("p{}", each % 3), &format!("task {number} {each}")));
-        let submitted = engine.submit(batch.collect(), None).await.expect("to submit").results;
+        let submitted = engine.tasks().submit(batch.collect(), None).await.expect("to submit").results;
         let task = submitted[0].as_ref().expect("to be taken").task;
-        engine.cancel(task, Some("for a test".to_owned())).await.expect("to cancel");
+        engine.tasks().cancel(task, Some("for a test".to_owned())).await.expect("to cancel");
     }
     drop(engine);
     writer.stop().expect("to stop");

@@ -14,7 +14,7 @@ impl Publisher {
             return Ok(());
         }
         let (joined, mut count) = (self.reader.place().joined, 0);
-        for Dispatch { position, tier, at } in self.engine.dispatched().await? {
+        for Dispatch { position, tier, at } in self.engine.broker().dispatched().await? {
             if position.seq > self.outbox.read_to() || !self.emptied.contains(&tier) {
                 continue;
             }
@@ -42,7 +42,7 @@ impl Publisher {
         }
         let positions = lost.iter().map(|lost| lost.position).collect();
         // Where that can't be looked up now, it is later.
-        let Ok(waiting) = self.engine.still_waiting(positions).await else { return };
+        let Ok(waiting) = self.engine.broker().still_waiting(positions).await else { return };
         for lost in lost.iter().filter(|lost| waiting.contains_key(&lost.position)) {
             let (position, joined) = (lost.position, self.reader.place().joined);
             // Until it is out its deadline must not run, so it has the time of its dispatch.

@@ -18,7 +18,8 @@ impl Publisher {
             self.posts.extend(posts);
             return;
         }
-        let waiting = self.engine.still_waiting(wave.events.iter().map(|event| event.position).collect()).await.ok();
+        let waiting =
+            self.engine.broker().still_waiting(wave.events.iter().map(|event| event.position).collect()).await.ok();
         for (event, message) in wave.events.iter().zip(&wave.messages) {
             let is_needed = waiting.as_ref().is_none_or(|waiting| waiting.contains_key(&event.position));
             if event.is_refused && event.ready.is_some() && !is_needed {

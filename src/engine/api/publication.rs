@@ -2,10 +2,10 @@
 //!
 //! It is plain data, so that the read side depends on nothing that the writer owns.
 
-use super::{Backlog, Queue};
-use crate::engine::dead_letters::LetterCounts;
-use crate::engine::figures::Estimates;
-use crate::engine::records::RecordCounts;
+use super::dead_letters::LetterCounts;
+use super::figures::{Backlog, Estimates};
+use super::records::RecordCounts;
+use super::work::Queue;
 use crate::lineage::Graph;
 use crate::store::{Counters, Project};
 use crate::task::{Moment, ProjectId, Seq, Status, TaskId, Tier};

@@ -1,12 +1,9 @@
 //! Plans that were made beside the writer: carried out where they still hold.
 
 use super::Writer;
-use crate::engine::api::Refusal;
-use crate::engine::contents::Prepared;
+use crate::engine::api::{Prepared, Refusal, Rollback, RollbackRequest, UndoRequest, Undone};
 use crate::engine::plan::{Attempt, EventPlan, Validity};
-use crate::engine::rollback::{Rollback, RollbackRequest};
 use crate::engine::rollback_plan::RollbackPlan;
-use crate::engine::undo::{UndoRequest, Undone};
 use crate::engine::undo_plan::UndoPlan;
 use crate::store;
 use crate::task::Now;

@@ -122,7 +122,7 @@ impl Client {
         // Sometimes what was sent before, whatever came of it, is sent again.
         let again = if self.random.chance(25) { self.journal.any_keyed(&mut self.random) } else { None };
         let request = again.unwrap_or(fresh);
-        let answer = self.engine.submit(request.submissions.clone(), request.key).await;
+        let answer = self.engine.tasks().submit(request.submissions.clone(), request.key).await;
         match answer {
             Ok(answer) => {
                 if let Some(first) = &request.results {
@@ -143,7 +143,7 @@ impl Client {
     async fn cancel(&mut self) -> Result<bool> {
         let Some(task) = self.journal.any_task(&mut self.random) else { return Ok(true) };
         let reason = self.marker();
-        match self.engine.cancel(task, Some(reason.clone())).await {
+        match self.engine.tasks().cancel(task, Some(reason.clone())).await {
             Ok(answer) => {
                 ensure!(answer.ended, "a cancelled task has not ended");
                 self.journal.add(Acknowledged::Cancel { task });
@@ -184,7 +184,7 @@ impl Client {
             events.push((id.clone(), event(&id, task, self.any_report(task))));
         }
         let (ids, events): (Vec<String>, Vec<_>) = events.into_iter().unzip();
-        match self.engine.accept(events).await {
+        match self.engine.events().accept(events).await {
             Ok(answers) => {
                 ensure!(answers.len() == ids.len(), "not one answer for each event");
                 self.journal.add(Acknowledged::Events(ids.into_iter().zip(answers).collect()));
@@ -198,15 +198,15 @@ impl Client {
         let mut request = lease_request(if self.random.chance(70) { "small" } else { "large" }, 2);
         request.lease = Duration::from_millis(10 + self.random.below(500));
         request.wait = Duration::from_millis(self.random.below(4));
-        let granted = match self.engine.lease(request).await {
+        let granted = match self.engine.work().lease(request).await {
             Ok(granted) => granted,
             Err(error) => return self.journal.failed(error, Lost::Other),
         };
         for granted in granted {
             self.journal.add(Acknowledged::Lease { lease: granted.lease });
             let answer = match self.random.below(4) {
-                0 => self.engine.release(granted.lease).await.map(|()| None),
-                1 => self.engine.renew(granted.lease, Duration::from_mins(10)).await.map(Some),
+                0 => self.engine.work().release(granted.lease).await.map(|()| None),
+                1 => self.engine.work().renew(granted.lease, Duration::from_mins(10)).await.map(Some),
                 _ => continue,
             };
             match answer {
@@ -234,14 +234,14 @@ impl Client {
                 constitution: None,
                 max_concurrent: None,
             };
-            self.engine.create_project(new).await
+            self.engine.projects().create(new).await
         } else {
             let patch = ProjectPatch {
                 name: Some(marker.clone()),
                 max_concurrent: Some(Some(limit)),
                 ..ProjectPatch::default()
             };
-            self.engine.update_project(project(CHANGING), patch, None).await
+            self.engine.projects().update(project(CHANGING), patch, None).await
         };
         match answer {
             Ok(project) => {
@@ -254,7 +254,7 @@ impl Client {
 
     async fn mark(&mut self) -> Result<bool> {
         let name = project(PROJECTS[self.random.index(PROJECTS.len())]);
-        match self.engine.create_checkpoint(name, NewCheckpoint::default()).await {
+        match self.engine.checkpoints().create(name, NewCheckpoint::default()).await {
             Ok(checkpoint) => {
                 self.journal.add(Acknowledged::Checkpoint(checkpoint));
                 Ok(true)
@@ -267,7 +267,7 @@ impl Client {
         let Some(checkpoint) = self.journal.any_checkpoint(&mut self.random) else { return Ok(true) };
         let (requeue, reason) = (self.random.chance(50), self.marker());
         let request = RollbackRequest { checkpoint, project: None, reason, requeue, dry_run: false };
-        match self.engine.rollback(request).await {
+        match self.engine.checkpoints().roll_back(request).await {
             Ok(rollback) => {
                 self.journal.add(Acknowledged::Rollback(Box::new(rollback)));
                 Ok(true)
@@ -280,7 +280,7 @@ impl Client {
     async fn look(&mut self) -> Result<bool> {
         let Some(task) = self.journal.any_task(&mut self.random) else { return Ok(true) };
         let had_ended = self.journal.saw_end(task);
-        match self.engine.status(task).await {
+        match self.engine.tasks().status(task).await {
             Ok(Some(answer)) => self.journal.see(task, had_ended, &answer).map(|()| true),
             Ok(None) => anyhow::bail!("task {task} was acknowledged and is not there"),
             // A dead disk can't be read either.

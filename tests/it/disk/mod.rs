@@ -158,17 +158,17 @@ async fn a_panic_of_the_database_ends_the_writer_in_order() {
     let disk = Disk::new(1, SMALL_JOURNAL);
     let store = disk.open_store(CACHE_BYTES).unwrap();
     let (engine, writer) = Engine::start(store, tuned(Sizes::Small), &Clock::new()).unwrap();
-    let task = engine.submit(vec![submission("p", "d")], None).await.unwrap().results[0].clone().unwrap().task;
+    let task = engine.tasks().submit(vec![submission("p", "d")], None).await.unwrap().results[0].clone().unwrap().task;
     let waiting = engine.clone();
-    let waiting = tokio::spawn(async move { waiting.wait(task, None, Duration::from_mins(1)).await });
+    let waiting = tokio::spawn(async move { waiting.tasks().wait(task, None, Duration::from_mins(1)).await });
     let mut request = lease_request("large", 1);
     request.wait = Duration::from_mins(1);
     let worker = engine.clone();
-    let worker = tokio::spawn(async move { worker.lease(request).await });
+    let worker = tokio::spawn(async move { worker.work().lease(request).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     disk.panic_next();
     let all = async {
-        let failed = engine.cancel(task, None).await;
+        let failed = engine.tasks().cancel(task, None).await;
         assert!(matches!(failed, Err(Error::Unknown)), "{failed:?}");
         assert!(matches!(worker.await.unwrap(), Err(Error::ShuttingDown)));
         assert!(waiting.await.unwrap().is_ok());

@@ -22,22 +22,22 @@ async fn look(engine: &Engine, task: TaskId, of_client: usize, turn: usize, stat
     for place in (0..4).map(|place| (place + turn) % 4) {
         match place {
             0 => {
-                let answer = engine.status(task).await.unwrap().expect("an answer");
+                let answer = engine.tasks().status(task).await.unwrap().expect("an answer");
                 let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
                 assert_eq!(body["status"], status.as_str());
             }
             1 => {
-                let page = engine.history(task, Seq(0), 10).await.unwrap().expect("a history").entries;
-                assert!(page.iter().all(|entry| entry.seq <= *engine.head().borrow()), "the log ends before it");
+                let page = engine.tasks().history(task, Seq(0), 10).await.unwrap().expect("a history").entries;
+                assert!(page.iter().all(|entry| entry.seq <= *engine.log().head().borrow()), "the log ends before it");
                 assert!(!page.is_empty());
             }
             2 => {
                 let project = Some(project(&format!("p{of_client}")));
                 let filter = TaskFilter { project, statuses: vec![status], ..TaskFilter::default() };
-                let page = engine.tasks(filter, PageStart::Offset(0), 1).await.unwrap();
+                let page = engine.tasks().list(filter, PageStart::Offset(0), 1).await.unwrap();
                 assert_eq!(page.tasks.first().map(|answer| answer.ended), Some(status.is_terminal()), "{task}");
             }
-            _ => assert!(!engine.tree(task, 1).await.unwrap().is_empty()),
+            _ => assert!(!engine.tasks().tree(task, 1).await.unwrap().is_empty()),
         }
     }
 }
@@ -47,17 +47,17 @@ async fn watch(engine: Engine, client: usize) {
     for life in 0..LIVES {
         let mut new = submission(&format!("p{client}"), "look at once");
         new.options.tier = Some(tier(&own));
-        let submitted = engine.submit(vec![new], None).await.unwrap();
+        let submitted = engine.tasks().submit(vec![new], None).await.unwrap();
         let task = submitted.results[0].as_ref().unwrap().task;
         look(&engine, task, client, life, Status::Pending).await;
-        let leased = engine.lease(lease_request(&own, 1)).await.unwrap();
+        let leased = engine.work().lease(lease_request(&own, 1)).await.unwrap();
         let data: serde_json::Value = serde_json::from_slice(&leased[0].task).unwrap();
         assert_eq!(data["task_id"], task.to_string());
         assert!(data["deadline"].is_string(), "told of as it was before its lease");
         let name = format!("made {client} {life}");
         let report = event(&name, task, output_report(&name));
-        engine.accept(vec![report]).await.unwrap().remove(0).unwrap();
-        let record = engine.record_of_artifact(artifact(&name)).await.unwrap();
+        engine.events().accept(vec![report]).await.unwrap().remove(0).unwrap();
+        let record = engine.provenance().record_of_artifact(artifact(&name)).await.unwrap();
         assert_eq!(record.map(|record| record.task), Some(task));
         look(&engine, task, client, life, Status::Completed).await;
     }
@@ -86,14 +86,14 @@ async fn a_lease_does_not_wait_for_the_tables() {
     let (engine, writer) = Engine::start(store.clone(), settings(), &Clock::new()).unwrap();
     let mut early = false;
     for _ in 0..100 {
-        let submitted = engine.submit(vec![submission("p", "d")], None).await.unwrap();
+        let submitted = engine.tasks().submit(vec![submission("p", "d")], None).await.unwrap();
         store.wait().unwrap();
-        let leased = engine.lease(lease_request("small", 1)).await.unwrap();
+        let leased = engine.work().lease(lease_request("small", 1)).await.unwrap();
         let data: serde_json::Value = serde_json::from_slice(&leased[0].task).unwrap();
         assert_eq!(data["description"], "d");
         // Batches gather while nobody wants to read from the tables.
         early |= store.view_now().unwrap().is_none();
-        engine.cancel(submitted.results[0].as_ref().unwrap().task, None).await.unwrap();
+        engine.tasks().cancel(submitted.results[0].as_ref().unwrap().task, None).await.unwrap();
     }
     assert!(early, "every lease was answered after the tables had it");
     writer.stop().unwrap();
@@ -114,9 +114,9 @@ async fn a_lease_tells_of_a_task_and_a_constitution_that_the_tables_do_not_have_
             constitution: Some(format!("{{\"turn\":{turn}}}")),
             max_concurrent: None,
         };
-        engine.create_project(new).await.unwrap();
-        engine.submit(vec![submission(&name, "d")], None).await.unwrap();
-        let leased = engine.lease(lease_request("small", 1)).await.unwrap();
+        engine.projects().create(new).await.unwrap();
+        engine.tasks().submit(vec![submission(&name, "d")], None).await.unwrap();
+        let leased = engine.work().lease(lease_request("small", 1)).await.unwrap();
         let data: serde_json::Value = serde_json::from_slice(&leased[0].task).unwrap();
         assert_eq!((&data["project_id"], &data["constitution"]["turn"]), (&name.into(), &turn.into()));
     }

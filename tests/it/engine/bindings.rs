@@ -16,13 +16,13 @@ async fn make(service: &mut Service, project: &str, made: &str, inputs: &[&str],
     let Report::Output(mut output) = output_report(made) else { panic!("an output") };
     output.inputs_consumed = inputs.iter().map(|input| artifact(input)).collect();
     service.report(task, Report::Output(output)).await;
-    let record = service.engine().records_of_task(task, 1).await.unwrap()[0];
+    let record = service.engine().provenance().records_of_task(task, 1).await.unwrap()[0];
     (task, record)
 }
 
 /// The record that an input of a record is bound to.
 fn bound(service: &Service, record: RecordId, input: &str) -> Option<RecordId> {
-    let graph = service.engine().graph();
+    let graph = service.engine().provenance().graph();
     let input = graph.find_artifact(&artifact(input)).unwrap();
     let found = graph.inputs(graph.find(record).unwrap()).find(|(name, ..)| *name == input);
     match found.unwrap().2 {
@@ -40,11 +40,11 @@ async fn taint(service: &Service, record: RecordId) {
         cascade_id: record.to_string(),
         cancel_running: false,
     };
-    service.engine().cascade(request).await.unwrap();
+    service.engine().provenance().cascade(request).await.unwrap();
 }
 
 fn flag(service: &Service, record: RecordId) -> Flag {
-    let graph = service.engine().graph();
+    let graph = service.engine().provenance().graph();
     graph.record(graph.find(record).unwrap()).unwrap().flag
 }
 
@@ -116,17 +116,17 @@ async fn work_that_began_before_a_start_does_not_use_what_came_after_it() {
     wanted.options.qa_profile = Some(QaProfile::new("none").unwrap());
     let later_task = service.submit(wanted).await;
     let lease = service.lease("small").await.unwrap().lease;
-    let position = service.engine().graph().newest();
+    let position = service.engine().provenance().graph().newest();
     assert_eq!(position, Seq(2), "the record and its verdict");
 
     let mut service = service.restart();
-    assert_eq!(service.engine().graph().newest(), position);
+    assert_eq!(service.engine().provenance().graph().newest(), position);
     let (_, later) = make(&mut service, "p", "x", &[], "none").await;
     let Report::Output(mut output) = output_report("made of x") else { panic!("an output") };
     output.inputs_consumed = vec![artifact("x")];
     output.sender.lease = Some(lease);
     assert_eq!(service.report(later_task, Report::Output(output)).await, Outcome::Applied);
-    let user = service.engine().records_of_task(later_task, 1).await.unwrap()[0];
+    let user = service.engine().provenance().records_of_task(later_task, 1).await.unwrap()[0];
     assert_eq!(bound(&service, user, "x"), Some(maker), "{maker} was used, {later} came later");
     taint(&service, maker).await;
     assert_eq!((flag(&service, user), flag(&service, later)), (Flag::Suspect, Flag::Clean));
@@ -146,5 +146,5 @@ async fn steps_go_on_behind_those_that_open_tasks_name() {
         batch.put_task(Some(task.status()), &task).unwrap();
         batch.commit(store, Now::aligned(task.updated_at)).unwrap();
     });
-    assert_eq!(service.engine().graph().newest(), Seq(50));
+    assert_eq!(service.engine().provenance().graph().newest(), Seq(50));
 }

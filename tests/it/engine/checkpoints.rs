@@ -36,26 +36,26 @@ async fn imported_ones_are_kept_once() {
     let first = imported("c-1", "p", 10);
     let others = [imported("c-3", "p", 10), imported("c-2", "p", -5), imported("c-4", "q", 20)];
     for new in [&first].into_iter().chain(&others) {
-        assert!(service.engine().import_checkpoint(new.clone()).await.unwrap());
+        assert!(service.engine().checkpoints().import(new.clone()).await.unwrap());
     }
     let again = Checkpoint { project: project("other"), ..imported("c-1", "p", 99) };
-    assert!(!service.engine().import_checkpoint(again).await.unwrap());
+    assert!(!service.engine().checkpoints().import(again).await.unwrap());
     let service = service.restart();
     let engine = service.engine();
-    assert_eq!(engine.checkpoint(first.id.clone()).await.unwrap(), Some(first.clone()));
-    assert_eq!(engine.checkpoint(CheckpointId::new("c-9").unwrap()).await.unwrap(), None);
+    assert_eq!(engine.checkpoints().get(first.id.clone()).await.unwrap(), Some(first.clone()));
+    assert_eq!(engine.checkpoints().get(CheckpointId::new("c-9").unwrap()).await.unwrap(), None);
     // Newest first, of the same time the larger id first, page by page.
     let mut listed = Vec::new();
     let mut before = None;
     loop {
-        let page = engine.checkpoints(project("p"), before, 1).await.unwrap().entries;
+        let page = engine.checkpoints().list(project("p"), before, 1).await.unwrap().entries;
         let Some(last) = page.last() else { break };
         before = Some(last.place());
         listed.extend(page);
     }
     assert_eq!(listed, [others[0].clone(), first, others[1].clone()]);
-    assert!(engine.checkpoints(project("other"), None, 9).await.unwrap().entries.is_empty());
-    assert!(engine.project(project("q")).await.unwrap().is_some());
+    assert!(engine.checkpoints().list(project("other"), None, 9).await.unwrap().entries.is_empty());
+    assert!(engine.projects().get(project("q")).await.unwrap().is_some());
 }
 
 /// Tasks of a project that complete at once.
@@ -69,7 +69,7 @@ async fn complete(service: &mut Service, count: usize) {
 }
 
 async fn made(service: &Service) -> Vec<Checkpoint> {
-    service.engine().checkpoints(project("p"), None, 100).await.unwrap().entries
+    service.engine().checkpoints().list(project("p"), None, 100).await.unwrap().entries
 }
 
 #[tokio::test]
@@ -84,11 +84,17 @@ async fn enough_completed_tasks_make_one_and_so_many_are_kept() {
     complete(&mut service, 1).await;
     let [first] = &made(&service).await[..] else { panic!("one") };
     assert_eq!((first.trigger.as_str(), first.provenance_count, first.artifact_count), ("auto", 3, 3));
-    let newest = service.engine().graph().nodes().last().and_then(|node| service.engine().graph().record(node));
+    let newest = service
+        .engine()
+        .provenance()
+        .graph()
+        .nodes()
+        .last()
+        .and_then(|node| service.engine().provenance().graph().record(node));
     assert_eq!(first.last_provenance_id, newest.map(|known| known.id.to_string()));
     // One that somebody makes begins the count anew, and is kept.
     complete(&mut service, 2).await;
-    let manual = service.engine().create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap();
+    let manual = service.engine().checkpoints().create(project("p"), NewCheckpoint::default()).await.unwrap();
     complete(&mut service, 2).await;
     assert_eq!(made(&service).await.len(), 2);
     complete(&mut service, 1).await;

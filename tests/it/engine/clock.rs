@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_hours(1);
 /// Some groups of the writer later.
 async fn a_while(service: &Service) {
     for _ in 0..5 {
-        service.engine().take_routing(0).await.expect("an answer");
+        service.engine().routing().take(0).await.expect("an answer");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -164,9 +164,9 @@ async fn one_start_with_a_clock_years_ahead_forgets_nothing() {
     keeping.retention = Some(Duration::from_hours(720));
     let mut service = Service::new(keeping);
     let key = IdempotencyKey { key: [7; 16], body: [8; 16] };
-    let first = service.engine().submit(vec![submission("p", "once")], Some(key)).await.unwrap();
+    let first = service.engine().tasks().submit(vec![submission("p", "once")], Some(key)).await.unwrap();
     let task = first.results[0].as_ref().unwrap().task;
-    service.engine().cancel(task, None).await.unwrap();
+    service.engine().tasks().cancel(task, None).await.unwrap();
     // It comes too late, and is known all the same.
     let taken = service.send(event("e", task, verdict_report("x", true))).await;
     let log = service.engine().figures().tail;
@@ -174,7 +174,7 @@ async fn one_start_with_a_clock_years_ahead_forgets_nothing() {
         service = service.restart_at(seconds);
         tokio::time::sleep(Duration::from_millis(1200)).await;
         assert_eq!(service.phase(task), "cancelled");
-        let again = service.engine().submit(vec![submission("p", "once")], Some(key)).await.unwrap();
+        let again = service.engine().tasks().submit(vec![submission("p", "once")], Some(key)).await.unwrap();
         assert!(again.replayed && again.results == first.results);
         assert!(matches!(taken, Ok(EventOutcome::Taken(_))));
         let again = service.send(event("e", task, verdict_report("x", true))).await;
@@ -183,8 +183,8 @@ async fn one_start_with_a_clock_years_ahead_forgets_nothing() {
     }
     // Time that goes by removes them all the same.
     service.advance(Duration::from_hours(721));
-    service.soon("retention", || service.engine().status_now(task).is_ok_and(|found| found.is_none())).await;
-    let submitted = service.engine().submit(vec![submission("p", "once")], Some(key)).await.unwrap();
+    service.soon("retention", || service.engine().tasks().status_now(task).is_ok_and(|found| found.is_none())).await;
+    let submitted = service.engine().tasks().submit(vec![submission("p", "once")], Some(key)).await.unwrap();
     assert!(!submitted.replayed);
 }
 
@@ -216,9 +216,9 @@ async fn a_rollback_undoes_what_came_after_the_checkpoint_in_the_log() {
         let open_before = service.submit(submission("p", "open before")).await;
         service.set_wall(step);
         let new = dats::engine::NewCheckpoint::default();
-        let checkpoint = service.engine().create_checkpoint(project("p"), new.clone()).await.unwrap();
+        let checkpoint = service.engine().checkpoints().create(project("p"), new.clone()).await.unwrap();
         service.set_wall(-step / 2);
-        let later = service.engine().create_checkpoint(project("p"), new).await.unwrap();
+        let later = service.engine().checkpoints().create(project("p"), new).await.unwrap();
         service.set_wall(-step);
         let after = submit_unchecked(&service).await;
         let mut granted = Vec::new();
@@ -231,7 +231,8 @@ async fn a_rollback_undoes_what_came_after_the_checkpoint_in_the_log() {
         service.lease("small").await.expect("it");
         let rollback = service
             .engine()
-            .rollback(dats::engine::RollbackRequest {
+            .checkpoints()
+            .roll_back(dats::engine::RollbackRequest {
                 checkpoint: checkpoint.id,
                 project: None,
                 reason: "wrong".to_owned(),
@@ -273,7 +274,7 @@ async fn inputs_bind_by_the_order_of_the_log() {
         };
         service.report(user, report).await;
         let record = |task: TaskId| service.status(task)["provenance_id"].as_str().unwrap().parse().unwrap();
-        let graph = service.engine().graph();
+        let graph = service.engine().provenance().graph();
         let node = graph.find(record(user)).unwrap();
         let above: Vec<_> = graph.dependencies(&[node], None).iter().collect();
         assert_eq!(above.len(), 1);
@@ -289,7 +290,7 @@ async fn a_refused_renewal_is_not_brought_back_by_the_clock() {
     service.advance(Duration::from_secs(61));
     service.phase_becomes(task, "queued").await;
     service.set_wall(-YEAR);
-    let renewed = service.engine().renew(granted.lease, HOUR).await;
+    let renewed = service.engine().work().renew(granted.lease, HOUR).await;
     assert!(matches!(renewed, Err(dats::engine::Error::Refused(Refusal::LeaseLost(_)))), "{renewed:?}");
     // What the answer shows is a calendar time of the present.
     let granted = service.lease("small").await.expect("it");

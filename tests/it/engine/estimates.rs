@@ -16,13 +16,21 @@ fn unchecked(project_name: &str) -> Submission {
 }
 
 async fn submit(service: &Service, wanted: Submission) -> Submitted {
-    service.engine().submit(vec![wanted], None).await.expect("to submit").results.remove(0).expect("to be taken")
+    service
+        .engine()
+        .tasks()
+        .submit(vec![wanted], None)
+        .await
+        .expect("to submit")
+        .results
+        .remove(0)
+        .expect("to be taken")
 }
 
 /// How long after its submission a task should be done.
 async fn foretold(service: &Service, wanted: Submission) -> Option<Duration> {
     let submitted = submit(service, wanted).await;
-    service.engine().cancel(submitted.task, None).await.expect("to cancel");
+    service.engine().tasks().cancel(submitted.task, None).await.expect("to cancel");
     submitted.estimated_completion.map(|at| at.since(submitted.created_at))
 }
 
@@ -98,13 +106,13 @@ async fn the_first_answer_is_given_again_with_its_estimate() {
     complete(&mut service, first).await;
     let key = Some(IdempotencyKey { key: [1; 16], body: [2; 16] });
     let batch = vec![unchecked("p"), unchecked("p")];
-    let made = service.engine().submit(batch.clone(), key).await.unwrap();
+    let made = service.engine().tasks().submit(batch.clone(), key).await.unwrap();
     assert!(made.results.iter().all(|result| result.as_ref().is_ok_and(|task| task.estimated_completion.is_some())));
-    let again = service.engine().submit(batch.clone(), key).await.unwrap();
+    let again = service.engine().tasks().submit(batch.clone(), key).await.unwrap();
     assert_eq!((again.replayed, &again.results), (true, &made.results));
     let service = service.restart();
-    assert_eq!(service.engine().submit(batch, key).await.unwrap().results, made.results);
-    let (rerun, _) = service.engine().rerun(first, None).await.unwrap();
+    assert_eq!(service.engine().tasks().submit(batch, key).await.unwrap().results, made.results);
+    let (rerun, _) = service.engine().tasks().rerun(first, None).await.unwrap();
     assert!(rerun.estimated_completion.is_some());
 }
 
@@ -116,18 +124,18 @@ async fn nobody_foretells_the_end_of_a_pause_and_nothing_is_learnt_from_one() {
     let before = foretold(&service, unchecked("q")).await;
     assert!(before.is_some());
     let held = submit(&service, unchecked("p")).await.task;
-    service.engine().pause_project(project("p")).await.unwrap();
+    service.engine().projects().pause(project("p")).await.unwrap();
     assert_eq!(foretold(&service, unchecked("p")).await, None);
     assert_eq!(foretold(&service, unchecked("q")).await, before);
     let without_ground = submit(&service, unchecked("p")).await.task;
     let mut after_it = unchecked("q");
     after_it.options.depends_on = vec![without_ground];
     assert_eq!(foretold(&service, after_it).await, None, "nor of what waits for it");
-    service.engine().cancel(without_ground, None).await.unwrap();
+    service.engine().tasks().cancel(without_ground, None).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    service.engine().resume_project(project("p")).await.unwrap();
+    service.engine().projects().resume(project("p")).await.unwrap();
     complete(&mut service, held).await;
     assert_eq!(foretold(&service, unchecked("p")).await, before);
-    service.engine().pause_tier(tier("small")).await.unwrap();
+    service.engine().work().pause_tier(tier("small")).await.unwrap();
     assert_eq!(foretold(&service, unchecked("q")).await, None);
 }

@@ -19,7 +19,7 @@ async fn an_event_is_taken_once() {
     let task = service.submit(submission("p", "d")).await;
     // Within one commit, after it, and after a restart.
     let twice = vec![event("1", task, output_report("a")), event("1", task, output_report("a"))];
-    let outcomes = service.engine().accept(twice).await.unwrap();
+    let outcomes = service.engine().events().accept(twice).await.unwrap();
     assert_eq!(outcomes, [Ok(APPLIED), Ok(EventOutcome::Duplicate)]);
     assert_eq!(service.send(event("1", task, output_report("a"))).await, Ok(EventOutcome::Duplicate));
     let service = service.restart();
@@ -75,25 +75,29 @@ async fn a_verdict_that_waits_in_vain_becomes_a_dead_letter_that_can_be_taken_ag
     assert_eq!(service.send(verdict()).await, Ok(PARKED));
     service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
     let (number, letter) =
-        service.engine().dead_letters(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
+        service.engine().dead_letters().list(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     assert_eq!((letter.task, letter.raw), (Some(task), verdict().raw));
     service.report(task, output_report("a")).await;
     assert_eq!(service.phase(task), "validating");
     // Two at once: one takes it, one is told that it is gone.
     let engine = service.engine();
-    let (first, second) = tokio::join!(engine.requeue(number, verdict()), engine.requeue(number, verdict()));
+    let (first, second) = tokio::join!(
+        engine.dead_letters().requeue(number, verdict()),
+        engine.dead_letters().requeue(number, verdict())
+    );
     assert_eq!(first.unwrap(), APPLIED);
     assert!(matches!(second, Err(Error::Refused(Refusal::DeadLetterNotFound(gone))) if gone == number));
     assert_eq!(service.phase(task), "completed");
     assert_eq!(engine.figures().dead_letters.kept, 0);
-    assert!(engine.dead_letter(number).await.unwrap().is_none());
-    assert!(engine.dead_letters(LetterFilter::default(), None, 10).await.unwrap().entries.is_empty());
+    assert!(engine.dead_letters().get(number).await.unwrap().is_none());
+    assert!(engine.dead_letters().list(LetterFilter::default(), None, 10).await.unwrap().entries.is_empty());
     // Numbers are not given again, not even after a restart.
     let mut service = service.reopen(|_| ());
     let task = service.submit(submission("p", "d")).await;
     service.report(task, verdict_report("a", true)).await;
     service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
-    let (newer, _) = service.engine().dead_letters(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
+    let (newer, _) =
+        service.engine().dead_letters().list(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     assert!(newer > number);
 }
 
@@ -103,10 +107,11 @@ async fn a_refused_requeue_keeps_the_dead_letter() {
     let task = service.submit(submission("p", "d")).await;
     service.report(task, verdict_report("a", true)).await;
     service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
-    let (number, _) = service.engine().dead_letters(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
+    let (number, _) =
+        service.engine().dead_letters().list(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     let nobody = event("x", TaskId::from_bytes([9; 16]), verdict_report("a", true));
-    assert!(service.engine().requeue(number, nobody).await.is_err());
-    assert!(service.engine().dead_letter(number).await.unwrap().is_some());
+    assert!(service.engine().dead_letters().requeue(number, nobody).await.is_err());
+    assert!(service.engine().dead_letters().get(number).await.unwrap().is_some());
     service.restart();
 }
 
@@ -158,7 +163,7 @@ async fn a_key_gives_the_first_answer_again() {
     let all: Vec<_> = (0..50)
         .map(|_| {
             let engine = service.engine().clone();
-            tokio::spawn(async move { engine.submit(wanted(), Some(key)).await.expect("an answer") })
+            tokio::spawn(async move { engine.tasks().submit(wanted(), Some(key)).await.expect("an answer") })
         })
         .collect();
     let mut answers = Vec::new();
@@ -168,11 +173,11 @@ async fn a_key_gives_the_first_answer_again() {
     assert!(answers.iter().all(|answer| answer.results == answers[0].results));
     assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
     let service = service.restart();
-    let again = service.engine().submit(wanted(), Some(key)).await.unwrap();
+    let again = service.engine().tasks().submit(wanted(), Some(key)).await.unwrap();
     assert!(again.replayed && again.results == answers[0].results);
     assert_eq!(service.engine().figures().counters.total(), 2);
     let other = IdempotencyKey { body: [3; 16], ..key };
-    let refused = service.engine().submit(wanted(), Some(other)).await.unwrap_err();
+    let refused = service.engine().tasks().submit(wanted(), Some(other)).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::IdempotencyKeyReused)));
 }
 
@@ -181,7 +186,8 @@ async fn a_key_gives_the_first_answer_again() {
 async fn a_key_is_honoured_while_the_disk_is_nearly_full() {
     let service = Service::new(settings());
     let key = IdempotencyKey { key: [1; 16], body: [2; 16] };
-    let submit = async |service: &Service, key| service.engine().submit(vec![submission("p", "d")], Some(key)).await;
+    let submit =
+        async |service: &Service, key| service.engine().tasks().submit(vec![submission("p", "d")], Some(key)).await;
     let first = submit(&service, key).await.unwrap();
     // No disk has so much room.
     let service = service.reopen(|settings| settings.min_free_mib = 1 << 40);
@@ -199,11 +205,11 @@ async fn a_key_is_forgotten_in_time() {
     short.idempotency = Duration::from_millis(50);
     let service = Service::new(short);
     let key = IdempotencyKey { key: [1; 16], body: [2; 16] };
-    service.engine().submit(vec![submission("p", "one")], Some(key)).await.unwrap();
+    service.engine().tasks().submit(vec![submission("p", "one")], Some(key)).await.unwrap();
     let mut replayed = true;
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        replayed = service.engine().submit(vec![submission("p", "one")], Some(key)).await.unwrap().replayed;
+        replayed = service.engine().tasks().submit(vec![submission("p", "one")], Some(key)).await.unwrap().replayed;
         if !replayed {
             break;
         }
@@ -218,10 +224,10 @@ async fn a_batch_takes_what_it_can() {
     let mut lost = submission("new-project", "two");
     lost.options.depends_on = vec![TaskId::from_bytes([9; 16])];
     let key = IdempotencyKey { key: [1; 16], body: [2; 16] };
-    let refused = service.engine().submit(vec![lost.clone()], Some(key)).await.unwrap();
+    let refused = service.engine().tasks().submit(vec![lost.clone()], Some(key)).await.unwrap();
     assert!(refused.results[0].is_err());
     // Nothing was taken: the key is free, and no project was made.
-    let again = service.engine().submit(vec![submission("p", "one"), lost], Some(key)).await.unwrap();
+    let again = service.engine().tasks().submit(vec![submission("p", "one"), lost], Some(key)).await.unwrap();
     assert!(!again.replayed && again.results[0].is_ok());
     assert_eq!(again.results[1].as_ref().unwrap_err().index, 0);
     assert_eq!(service.engine().figures().projects, 1);
@@ -263,17 +269,17 @@ async fn no_dead_letter_has_the_number_of_another_one() {
         raw: "garbage".to_owned(),
     };
     let numbers = async |service: &Service| -> Vec<u64> {
-        let page = service.engine().dead_letters(LetterFilter::default(), None, 100).await.unwrap();
+        let page = service.engine().dead_letters().list(LetterFilter::default(), None, 100).await.unwrap();
         page.entries.iter().map(|(number, _)| *number).collect()
     };
-    service.engine().bury(vec![letter(), letter(), letter()]).await.unwrap();
+    service.engine().dead_letters().add(vec![letter(), letter(), letter()]).await.unwrap();
     let first = numbers(&service).await;
-    assert_eq!(service.engine().discard_matching(LetterFilter::default()).await.unwrap(), 3);
+    assert_eq!(service.engine().dead_letters().discard_matching(LetterFilter::default()).await.unwrap(), 3);
     let service = service.restart();
-    service.engine().bury(vec![letter()]).await.unwrap();
+    service.engine().dead_letters().add(vec![letter()]).await.unwrap();
     let second = numbers(&service).await;
     assert!(second.len() == 1 && second[0] > first[0], "{second:?} after {first:?}");
-    let (trail, more) = service.engine().letter_removals(None, 10).await.unwrap();
+    let (trail, more) = service.engine().dead_letters().removals(None, 10).await.unwrap();
     assert!(trail.len() == 1 && trail[0].1.count() == 3 && !more, "{trail:?}");
     service.restart();
 }
@@ -284,14 +290,14 @@ async fn the_trail_of_dead_letters_ends_with_the_log() {
     let mut service = Service::new(settings());
     let letter = |at| DeadLetter { at, task: None, reason: "r".to_owned(), raw: "x".to_owned() };
     for _ in 0..3 {
-        service.engine().bury(vec![letter(Timestamp::default())]).await.unwrap();
-        service.engine().discard_matching(LetterFilter::default()).await.unwrap();
+        service.engine().dead_letters().add(vec![letter(Timestamp::default())]).await.unwrap();
+        service.engine().dead_letters().discard_matching(LetterFilter::default()).await.unwrap();
     }
-    assert_eq!(service.engine().letter_removals(None, 10).await.unwrap().0.len(), 3);
+    assert_eq!(service.engine().dead_letters().removals(None, 10).await.unwrap().0.len(), 3);
     service.advance(Duration::from_hours(73));
     let mut left = 3;
     for _ in 0..200 {
-        left = service.engine().letter_removals(None, 10).await.unwrap().0.len();
+        left = service.engine().dead_letters().removals(None, 10).await.unwrap().0.len();
         if left == 1 {
             break;
         }

@@ -110,7 +110,7 @@ impl Life {
             _ => {
                 let id = self.tasks.last().copied();
                 if let Some(id) = id {
-                    self.service.engine().tree(id, 100).await.expect("a tree");
+                    self.service.engine().tasks().tree(id, 100).await.expect("a tree");
                 }
             }
         }
@@ -138,16 +138,22 @@ impl Life {
 
     /// Asks about some tasks; what is found comes twice now and then.
     async fn route(&mut self, max: usize) {
-        for job in self.service.engine().take_routing(max).await.expect("jobs") {
+        for job in self.service.engine().routing().take(max).await.expect("jobs") {
             if self.random.chance(10) {
                 let until = self.now.after(Duration::from_millis(self.random.below(3)));
-                self.service.engine().return_routing(job.task, until).await.expect("to return");
+                self.service.engine().routing().return_job(job.task, until).await.expect("to return");
                 continue;
             }
             let finding = random_finding(&job, &mut self.random);
-            self.service.engine().route(job.task, job.step, finding.clone()).await.expect("to route");
+            self.service
+                .engine()
+                .routing()
+                .submit_finding(job.task, job.step, finding.clone())
+                .await
+                .expect("to route");
             if self.random.chance(10) {
-                let again = self.service.engine().route(job.task, RoutingStep::Analyze, finding).await;
+                let again =
+                    self.service.engine().routing().submit_finding(job.task, RoutingStep::Analyze, finding).await;
                 assert_eq!(again.expect("an answer"), Outcome::Unchanged, "a finding was taken twice");
             }
         }
@@ -176,13 +182,13 @@ impl Life {
         let children: Vec<TaskId> = serde_json::from_value(children).expect("ids");
         let victim = if children.is_empty() { task } else { *self.random.pick(&children) };
         // One that has ended refuses, which is fine.
-        let _ = self.service.engine().cancel(victim, None).await;
+        let _ = self.service.engine().tasks().cancel(victim, None).await;
     }
 
     async fn mark(&mut self) {
         let name = project(PROJECTS[self.random.index(PROJECTS.len())]);
         // Without a task there is no project yet.
-        let made = self.service.engine().create_checkpoint(name, NewCheckpoint::default()).await;
+        let made = self.service.engine().checkpoints().create(name, NewCheckpoint::default()).await;
         self.checkpoints.extend(made.map(|checkpoint| checkpoint.id));
     }
 
@@ -193,7 +199,7 @@ impl Life {
         let checkpoint = self.random.pick(some).clone();
         let reason = "it went wrong".to_owned();
         let request = RollbackRequest { checkpoint, project: None, reason, requeue: true, dry_run: false };
-        let Ok(done) = self.service.engine().rollback(request).await else { return };
+        let Ok(done) = self.service.engine().checkpoints().roll_back(request).await else { return };
         for task in &done.to_rerun {
             let status = self.service.status(*task);
             assert!(["completed", "failed", "cancelled"].contains(&status["status"].as_str().unwrap()), "{status}");
@@ -211,7 +217,7 @@ impl Life {
 
     /// Jobs that nobody answers are handed out again after a restart.
     async fn lose_jobs(&mut self) {
-        drop(self.service.engine().take_routing(2).await.expect("jobs"));
+        drop(self.service.engine().routing().take(2).await.expect("jobs"));
     }
 
     /// From here on nothing goes wrong: everything must come to its end.
@@ -221,14 +227,14 @@ impl Life {
             if counters.open() == 0 {
                 return;
             }
-            for job in self.service.engine().take_routing(16).await.expect("jobs") {
+            for job in self.service.engine().routing().take(16).await.expect("jobs") {
                 let finding = match job.step {
                     RoutingStep::Analyze => analysis(false),
                     RoutingStep::Decompose { .. } => decomposition(Vec::new()),
                     RoutingStep::Estimate => estimate(),
                     RoutingStep::Context => Finding::Builtin { context: None },
                 };
-                self.service.engine().route(job.task, job.step, finding).await.expect("to route");
+                self.service.engine().routing().submit_finding(job.task, job.step, finding).await.expect("to route");
             }
             for tier in ["small", "large"] {
                 while let Some(granted) = self.service.lease(tier).await {
@@ -248,7 +254,7 @@ async fn a_parent_begins_with_the_first_part_that_a_worker_got() {
     let service = Service::new(routed());
     let parent = service.submit(submission("p", "build it")).await;
     loop {
-        let jobs = service.engine().take_routing(4).await.expect("jobs");
+        let jobs = service.engine().routing().take(4).await.expect("jobs");
         for job in &jobs {
             let finding = match job.step {
                 RoutingStep::Analyze => analysis(true),
@@ -258,7 +264,7 @@ async fn a_parent_begins_with_the_first_part_that_a_worker_got() {
                 RoutingStep::Estimate => estimate(),
                 RoutingStep::Context => Finding::Builtin { context: None },
             };
-            service.engine().route(job.task, job.step, finding).await.expect("to route");
+            service.engine().routing().submit_finding(job.task, job.step, finding).await.expect("to route");
         }
         if jobs.is_empty() {
             break;

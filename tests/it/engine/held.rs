@@ -76,7 +76,7 @@ impl StorageBackend for Held {
 }
 
 async fn submit(engine: &Engine) -> TaskId {
-    let submitted = engine.submit(vec![submission("p", "d")], None).await.expect("to submit");
+    let submitted = engine.tasks().submit(vec![submission("p", "d")], None).await.expect("to submit");
     submitted.results[0].as_ref().expect("to be taken").task
 }
 
@@ -89,7 +89,7 @@ async fn queues_projects_and_figures_are_told_while_the_writer_is_held_up() {
     for _ in 0..3 {
         submit(&engine).await;
     }
-    assert_eq!(engine.lease(lease_request("small", 1)).await.unwrap().len(), 1);
+    assert_eq!(engine.work().lease(lease_request("small", 1)).await.unwrap().len(), 1);
     gate.set(true);
     let held = tokio::spawn({
         let engine = engine.clone();
@@ -97,13 +97,13 @@ async fn queues_projects_and_figures_are_told_while_the_writer_is_held_up() {
     });
     gate.wait_for_one_held();
     let told = async {
-        let queues = engine.queues();
+        let queues = engine.work().queues();
         let small = queues.iter().find(|queue| queue.tier.as_str() == "small").expect("a queue");
         assert_eq!((queues.len(), small.depth, small.leased), (2, 2, 1));
-        let status = engine.project_status(project("p")).await.expect("a status");
+        let status = engine.projects().status(project("p")).await.expect("a status");
         assert_eq!((status.counters.open(), status.slots_in_use, status.limit), (3, 1, 10));
         assert!(status.oldest_pending_at.is_some());
-        assert!(engine.project_status(project("q")).await.is_err(), "there is no such project");
+        assert!(engine.projects().status(project("q")).await.is_err(), "there is no such project");
         let figures = engine.figures();
         assert_eq!((figures.counters.phase(Phase::Queued), figures.queues), (2, queues));
     };
@@ -111,8 +111,8 @@ async fn queues_projects_and_figures_are_told_while_the_writer_is_held_up() {
     assert!(!held.is_finished(), "the writer was not held up");
     gate.set(false);
     held.await.unwrap();
-    assert_eq!(engine.project_status(project("p")).await.unwrap().counters.open(), 4);
-    assert_eq!(engine.queues()[1].depth, 3);
+    assert_eq!(engine.projects().status(project("p")).await.unwrap().counters.open(), 4);
+    assert_eq!(engine.work().queues()[1].depth, 3);
     drop(engine);
     writer.stop().unwrap();
 }

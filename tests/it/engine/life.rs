@@ -30,7 +30,7 @@ async fn from_submission_to_completion() {
     output.inputs_consumed = vec![artifact("input")];
     assert_eq!(service.report(task, Report::Output(output)).await, Outcome::Applied);
     assert_eq!(service.phase(task), "validating");
-    let record = service.engine().record_of_artifact(artifact("art")).await.unwrap().unwrap();
+    let record = service.engine().provenance().record_of_artifact(artifact("art")).await.unwrap().unwrap();
     assert_eq!((record.status, record.attempt), (RecordStatus::Pending, Some(1)));
     assert!(matches!(&record.inputs[..], [RecordInput { artifact: input, .. }] if input.as_str() == "input"));
     assert_eq!(service.report(task, verdict_report("art", true)).await, Outcome::Applied);
@@ -38,15 +38,15 @@ async fn from_submission_to_completion() {
     assert_eq!(status["status"], "completed");
     assert_eq!(status["artifacts"][0]["id"], "art");
     assert_eq!(status["provenance_id"], record.id.to_string());
-    let record = service.engine().record(record.id).await.unwrap().unwrap();
+    let record = service.engine().provenance().record(record.id).await.unwrap().unwrap();
     assert_eq!(record.status, RecordStatus::Passed);
-    let content = service.engine().content(record.outputs[0].content.unwrap()).await.unwrap().unwrap();
+    let content = service.engine().provenance().content(record.outputs[0].content.unwrap()).await.unwrap().unwrap();
     assert_eq!(content.into_bytes().unwrap(), b"fn main() {}");
     let names = service.history_names(task).await;
     let expected =
         ["task.created", "task.ready", "task.leased", "task.output.created", "task.validated", "task.finished"];
     assert_eq!(names, expected);
-    let page = service.engine().log(Seq(0), 100, |_| true).await.unwrap();
+    let page = service.engine().log().page(Seq(0), 100, |_| true).await.unwrap();
     let published: Vec<&str> = page.entries.iter().map(|logged| logged.entry.change.name()).collect();
     assert_eq!(published, ["task.created", "task.ready", "task.output.created", "task.validated", "task.finished"]);
     assert!(page.reset.is_none());
@@ -66,7 +66,7 @@ async fn a_rejection_escalates_and_tells_the_next_worker_why() {
     assert_eq!(previous["attempt"], 1);
     assert_eq!(previous["artifacts"], json!(["first"]));
     assert_eq!(previous["verification"]["issues"], json!(["one"]));
-    let record = service.engine().record_of_artifact(artifact("first")).await.unwrap().unwrap();
+    let record = service.engine().provenance().record_of_artifact(artifact("first")).await.unwrap().unwrap();
     assert_eq!(record.status, RecordStatus::Failed);
     service.report(task, output_report("second")).await;
     service.report(task, verdict_report("second", true)).await;
@@ -99,14 +99,14 @@ async fn late_outputs_are_kept_with_their_attempt() {
     let mut service = Service::new(settings());
     let task = service.submit(submission("p", "d")).await;
     service.lease("small").await.unwrap();
-    service.engine().cancel(task, None).await.unwrap();
+    service.engine().tasks().cancel(task, None).await.unwrap();
     assert_eq!(service.report(task, output_report("late")).await, Outcome::Stale(Stale::Ended));
     assert_eq!(service.report(task, output_report("later")).await, Outcome::Stale(Stale::Ended));
-    let record = service.engine().record_of_artifact(artifact("late")).await.unwrap().unwrap();
+    let record = service.engine().provenance().record_of_artifact(artifact("late")).await.unwrap().unwrap();
     assert_eq!((record.task, record.status, record.outputs.len()), (task, RecordStatus::Failed, 2));
-    let before = service.engine().status(task).await.unwrap().unwrap();
+    let before = service.engine().tasks().status(task).await.unwrap().unwrap();
     let service = service.restart();
-    assert_eq!(service.engine().status(task).await.unwrap().unwrap().body, before.body);
+    assert_eq!(service.engine().tasks().status(task).await.unwrap().unwrap().body, before.body);
     assert_eq!(service.status(task)["status"], "cancelled");
 }
 
@@ -124,18 +124,18 @@ async fn without_validation_an_output_completes() {
 async fn cancelling_twice_changes_nothing_and_ended_tasks_refuse() {
     let mut service = Service::new(settings());
     let task = service.submit(submission("p", "d")).await;
-    let first = service.engine().cancel(task, Some("enough".to_owned())).await.unwrap();
-    let second = service.engine().cancel(task, Some("again".to_owned())).await.unwrap();
+    let first = service.engine().tasks().cancel(task, Some("enough".to_owned())).await.unwrap();
+    let second = service.engine().tasks().cancel(task, Some("again".to_owned())).await.unwrap();
     assert_eq!(first.body, second.body);
     assert_eq!(service.status(task)["error"]["message"], "enough");
     let other = service.submit(submission("p", "d")).await;
     service.lease("small").await.expect("it waits for a worker");
     service.report(other, failure_report(false)).await;
-    let refused = service.engine().cancel(other, None).await.unwrap_err();
+    let refused = service.engine().tasks().cancel(other, None).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::Task(_))), "{refused}");
-    let rerun = service.engine().rerun(other, None).await.unwrap().0.task;
+    let rerun = service.engine().tasks().rerun(other, None).await.unwrap().0.task;
     assert_eq!(service.status(rerun)["rerun_of"], other.to_string());
-    let refused = service.engine().rerun(rerun, None).await.unwrap_err();
+    let refused = service.engine().tasks().rerun(rerun, None).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::NotEnded(_))), "{refused}");
 }
 
@@ -145,15 +145,15 @@ async fn a_lease_that_runs_out_gives_the_same_attempt_back() {
     let task = service.submit(submission("p", "d")).await;
     let mut request = lease_request("small", 1);
     request.lease = Duration::from_millis(20);
-    let lost = service.engine().lease(request).await.unwrap().remove(0);
+    let lost = service.engine().work().lease(request).await.unwrap().remove(0);
     let granted = service.lease_soon("small").await;
     assert_eq!((task_of(&granted), &data_of(&granted.task)["attempt"]), (task, &json!(1)));
-    let refused = service.engine().renew(lost.lease, Duration::from_secs(1)).await.unwrap_err();
+    let refused = service.engine().work().renew(lost.lease, Duration::from_secs(1)).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::LeaseLost(_))));
-    assert!(service.engine().release(lost.lease).await.is_err());
-    let until = service.engine().renew(granted.lease, Duration::from_secs(90)).await.unwrap();
+    assert!(service.engine().work().release(lost.lease).await.is_err());
+    let until = service.engine().work().renew(granted.lease, Duration::from_secs(90)).await.unwrap();
     assert!(until > granted.until);
-    service.engine().release(granted.lease).await.unwrap();
+    service.engine().work().release(granted.lease).await.unwrap();
     let names = service.history_names(task).await;
     let expected = ["task.created", "task.ready", "task.leased", "task.lease_expired", "task.leased", "task.released"];
     assert_eq!(names, expected);
@@ -208,7 +208,7 @@ async fn a_long_chain_fails_as_one() {
         wanted.options.depends_on = vec![last];
         last = service.submit(wanted).await;
     }
-    service.engine().cancel(first, None).await.unwrap();
+    service.engine().tasks().cancel(first, None).await.unwrap();
     assert_eq!(service.status(last)["status"], "failed");
     service.restart();
 }
@@ -233,15 +233,15 @@ async fn long_polls_end_with_the_change_the_end_or_the_time() {
     let mut service = Service::new(settings());
     let task = service.submit(submission("p", "d")).await;
     let engine = service.engine().clone();
-    let version = engine.status(task).await.unwrap().unwrap().version;
+    let version = engine.tasks().status(task).await.unwrap().unwrap().version;
     let seen = |version| Some(Revision { version, hold: None });
-    let still = engine.wait(task, seen(version), Duration::from_millis(30)).await.unwrap().unwrap();
+    let still = engine.tasks().wait(task, seen(version), Duration::from_millis(30)).await.unwrap().unwrap();
     assert_eq!(still.version, version);
-    let known = engine.wait(task, seen(version - 1), Duration::from_secs(10)).await.unwrap().unwrap();
+    let known = engine.tasks().wait(task, seen(version - 1), Duration::from_secs(10)).await.unwrap().unwrap();
     assert_eq!(known.version, version);
     let other = engine.clone();
-    let changed = tokio::spawn(async move { other.wait(task, seen(version), Duration::from_secs(10)).await });
-    let ended = tokio::spawn(async move { engine.wait(task, None, Duration::from_secs(10)).await });
+    let changed = tokio::spawn(async move { other.tasks().wait(task, seen(version), Duration::from_secs(10)).await });
+    let ended = tokio::spawn(async move { engine.tasks().wait(task, None, Duration::from_secs(10)).await });
     service.report(task, output_report("a")).await;
     assert_eq!(changed.await.unwrap().unwrap().unwrap().version, version + 1);
     service.report(task, verdict_report("a", true)).await;

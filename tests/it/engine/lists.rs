@@ -30,7 +30,7 @@ async fn filled(random: &mut Random) -> (Service, Vec<Value>) {
         wanted.options.domain = random.chance(30).then(|| Domain::new("documentation").expect("a domain"));
         let task = service.submit(wanted).await;
         match random.below(5) {
-            0 => drop(service.engine().cancel(task, None).await.expect("to cancel")),
+            0 => drop(service.engine().tasks().cancel(task, None).await.expect("to cancel")),
             1 if service.phase(task) == "queued" => drop(service.report(task, failure_report(false)).await),
             2 if service.phase(task) == "queued" => {
                 service.report(task, output_report("a")).await;
@@ -78,7 +78,7 @@ async fn pages_are_what_the_model_says() {
         let expected: Vec<&Value> = tasks.iter().filter(|task| matches(&filter, task)).collect();
         let limit = 1 + random.index(30);
         let offset = random.index(10);
-        let page = service.engine().tasks(filter.clone(), PageStart::Offset(offset), limit).await.unwrap();
+        let page = service.engine().tasks().list(filter.clone(), PageStart::Offset(offset), limit).await.unwrap();
         let listed: Vec<Value> = page.tasks.iter().map(parsed).collect();
         assert!(listed.iter().eq(expected.iter().skip(offset).take(limit).copied()), "{filter:?}");
         if let Some(total) = page.total {
@@ -88,7 +88,7 @@ async fn pages_are_what_the_model_says() {
         let mut start = PageStart::Offset(0);
         let mut walked = Vec::new();
         loop {
-            let page = service.engine().tasks(filter.clone(), start, limit).await.unwrap();
+            let page = service.engine().tasks().list(filter.clone(), start, limit).await.unwrap();
             walked.extend(page.tasks.iter().map(parsed));
             let Some(next) = page.next else { break };
             start = PageStart::After(next);
@@ -109,7 +109,7 @@ async fn new_tasks_move_no_page_that_follows_a_cursor() {
     let mut walked = Vec::new();
     let mut start = PageStart::Offset(0);
     loop {
-        let page = service.engine().tasks(TaskFilter::default(), start, 7).await.unwrap();
+        let page = service.engine().tasks().list(TaskFilter::default(), start, 7).await.unwrap();
         walked.extend(page.tasks.iter().map(|task| id_of(&parsed(task))));
         service.submit(submission("p", "new")).await;
         let Some(next) = page.next else { break };

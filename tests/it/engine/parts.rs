@@ -29,18 +29,18 @@ pub(super) async fn split(service: &Service, task: TaskId, parts: Vec<Subtask>) 
         acceptance_criteria: None,
     });
     let engine = service.engine();
-    let _ = engine.route(task, RoutingStep::Analyze, analysis).await.unwrap();
+    let _ = engine.routing().submit_finding(task, RoutingStep::Analyze, analysis).await.unwrap();
     let found = decomposition(parts);
     for max_depth in [5, 4] {
-        engine.route(task, RoutingStep::Decompose { max_depth }, found.clone()).await.unwrap();
+        engine.routing().submit_finding(task, RoutingStep::Decompose { max_depth }, found.clone()).await.unwrap();
     }
     serde_json::from_value(service.status(task)["children"].clone()).unwrap()
 }
 
 pub(super) async fn by_rules(service: &Service, task: TaskId) {
     let finding = Finding::Builtin { context: None };
-    service.engine().route(task, RoutingStep::Estimate, finding.clone()).await.unwrap();
-    service.engine().route(task, RoutingStep::Analyze, finding).await.unwrap();
+    service.engine().routing().submit_finding(task, RoutingStep::Estimate, finding.clone()).await.unwrap();
+    service.engine().routing().submit_finding(task, RoutingStep::Analyze, finding).await.unwrap();
 }
 
 fn data(granted: &Granted) -> Value {
@@ -69,7 +69,7 @@ async fn parts_of_a_part_get_what_it_waited_for() {
     assert_eq!(data["context"]["dependencies"][0]["artifacts"][0]["id"], "made-by-a");
     assert_eq!(service.phase(task), "completed");
     // The same again, alone, is given the same.
-    let again = service.engine().rerun(inner[0], None).await.unwrap().0.task;
+    let again = service.engine().tasks().rerun(inner[0], None).await.unwrap().0.task;
     by_rules(&service, again).await;
     let data = complete(&mut service, again, "made-again").await;
     assert_eq!(data["inputs"], json!(["made-by-a"]));
@@ -90,7 +90,7 @@ async fn what_is_cancelled_with_its_parent_is_not_failed_by_a_sibling() {
             parts.iter().map(|part| service.phase(*part)).collect()
         };
         if on_child_failure.is_none() {
-            service.engine().cancel(task, None).await.unwrap();
+            service.engine().tasks().cancel(task, None).await.unwrap();
             assert_eq!(phases(&service, &parts), ["cancelled"; 5]);
         } else {
             by_rules(&service, parts[4]).await;
@@ -129,7 +129,7 @@ async fn a_family_is_listed_and_shown_as_a_tree() {
     complete(&mut service, parts[0], "made-by-a").await;
     let list = async |statuses: Vec<Status>| {
         let filter = TaskFilter { parent: Some(task), statuses, ..TaskFilter::default() };
-        let page = service.engine().tasks(filter, PageStart::Offset(0), 10).await.unwrap();
+        let page = service.engine().tasks().list(filter, PageStart::Offset(0), 10).await.unwrap();
         let ids: Vec<Value> = page
             .tasks
             .iter()
@@ -140,11 +140,11 @@ async fn a_family_is_listed_and_shown_as_a_tree() {
     assert_eq!(list(Vec::new()).await, (Some(2), vec![json!(parts[1]), json!(parts[0])]));
     assert_eq!(list(vec![Status::Completed]).await, (Some(1), vec![json!(parts[0])]));
     assert_eq!(list(vec![Status::Failed]).await, (Some(0), Vec::new()));
-    let tree = service.engine().tree(task, 100).await.unwrap();
+    let tree = service.engine().tasks().tree(task, 100).await.unwrap();
     let ids: Vec<TaskId> = tree.iter().map(|node| node.task).collect();
     assert_eq!(ids, [task, parts[0], parts[1], inner[0]]);
     assert_eq!((tree[0].children.clone(), tree[2].children.clone()), (Some(1..3), Some(3..4)));
-    let cut = service.engine().tree(task, 3).await.unwrap();
+    let cut = service.engine().tasks().tree(task, 3).await.unwrap();
     assert_eq!((cut.len(), cut[2].children.clone()), (3, None), "what finds no room is not half there");
 }
 
@@ -158,7 +158,7 @@ async fn tasks_of_an_agent_that_is_gone_still_get_their_context() {
     let service = service.restart_as(|settings| settings.policy.agent = false);
     let mut jobs = Vec::new();
     for _ in 0..1000 {
-        jobs = service.engine().take_routing(10).await.unwrap();
+        jobs = service.engine().routing().take(10).await.unwrap();
         if !jobs.is_empty() {
             break;
         }
@@ -219,7 +219,7 @@ async fn a_worker_is_told_of_many_large_dependencies_in_a_bounded_message() {
     }
     // What is published is the same.
     let after = Seq(service.engine().figures().head - 6);
-    let page = service.engine().log(after, 10_000, |entry| entry.change.name() == "task.ready").await.unwrap();
+    let page = service.engine().log().page(after, 10_000, |entry| entry.change.name() == "task.ready").await.unwrap();
     let ready = page.entries.iter().find(|each| each.entry.task() == Some(task)).and_then(|each| each.data.clone());
     let ready: Value = serde_json::from_slice(&ready.unwrap()).unwrap();
     assert_eq!(ready["context"], *context);

@@ -37,7 +37,7 @@ async fn make(engine: Engine, seed: u64, next: Arc<AtomicUsize>) {
         if random.chance(50) && made > 0 {
             wanted.options.inputs = vec![artifact(&name(random.index(made)))];
         }
-        let submitted = engine.submit(vec![wanted], None).await.expect("to submit");
+        let submitted = engine.tasks().submit(vec![wanted], None).await.expect("to submit");
         let task = submitted.results[0].as_ref().expect("to be taken").task;
         let Report::Output(mut output) = output_report(&name(made)) else { panic!("an output") };
         // Often of what comes only later.
@@ -45,13 +45,13 @@ async fn make(engine: Engine, seed: u64, next: Arc<AtomicUsize>) {
         output.inputs_consumed = inputs.map(|input| artifact(&name(input))).collect();
         output.inputs_consumed.sort_unstable();
         output.inputs_consumed.dedup();
-        let _ = engine.accept(vec![event(&format!("made-{made}"), task, Report::Output(output))]).await;
+        let _ = engine.events().accept(vec![event(&format!("made-{made}"), task, Report::Output(output))]).await;
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
 }
 
 fn any_record(engine: &Engine, random: &mut Random) -> Option<RecordId> {
-    let graph = engine.graph();
+    let graph = engine.provenance().graph();
     let count = graph.nodes().count();
     let node = graph.nodes().nth(random.index(count.max(1)))?;
     graph.record(node).map(|known| known.id)
@@ -60,7 +60,7 @@ fn any_record(engine: &Engine, random: &mut Random) -> Option<RecordId> {
 /// The changes that the trail tells of under a cascade.
 async fn audited(engine: &Engine, cascade: &str) -> Vec<(RecordId, Flag, Flag)> {
     let filter = AuditFilter { cascade: Some(cascade.to_owned()), ..AuditFilter::default() };
-    let page = engine.audit(filter, None, 10_000).await.expect("a page");
+    let page = engine.provenance().audit(filter, None, 10_000).await.expect("a page");
     let changes = page.entries.iter().filter_map(|entry| match entry {
         AuditEntry::Own { change, .. } => Some((change.record, change.from, change.to)),
         AuditEntry::Imported { .. } => None,
@@ -95,9 +95,9 @@ async fn say(engine: Engine, seed: u64, is_over: Arc<AtomicBool>) -> usize {
             let message = Message::Cascade { name: event_name, request: Box::new(request) };
             let raw = "{}".to_owned();
             let event = Incoming { identity: None, message, raw, on_bus: false };
-            engine.accept(vec![event]).await.expect("an answer").remove(0).expect("a known record");
+            engine.events().accept(vec![event]).await.expect("an answer").remove(0).expect("a known record");
         } else {
-            let cascade = engine.cascade(request).await.expect("a known record");
+            let cascade = engine.provenance().cascade(request).await.expect("a known record");
             let id = |node| cascade.graph.record(node).expect("a record").id;
             let mut told: Vec<_> =
                 cascade.step.flags.iter().map(|change| (id(change.record), change.from, change.to)).collect();
@@ -110,7 +110,7 @@ async fn say(engine: Engine, seed: u64, is_over: Arc<AtomicBool>) -> usize {
         if random.chance(20) && !cascades.is_empty() {
             let cascade_id = cascades.swap_remove(random.index(cascades.len()));
             let request = UndoRequest { cascade_id, reason: "a mistake".to_owned(), dry_run: random.chance(20) };
-            engine.undo(request).await.expect("to be taken back");
+            engine.provenance().undo(request).await.expect("to be taken back");
         }
     }
     said
@@ -122,7 +122,7 @@ async fn go_back(engine: Engine, seed: u64, is_over: Arc<AtomicBool>) -> usize {
     let mut gone_back = 0;
     while !is_over.load(Ordering::Relaxed) {
         let name = project(PROJECTS[random.index(PROJECTS.len())]);
-        let Ok(checkpoint) = engine.create_checkpoint(name, NewCheckpoint::default()).await else {
+        let Ok(checkpoint) = engine.checkpoints().create(name, NewCheckpoint::default()).await else {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
@@ -134,7 +134,7 @@ async fn go_back(engine: Engine, seed: u64, is_over: Arc<AtomicBool>) -> usize {
             requeue: random.chance(30),
             dry_run: false,
         };
-        match engine.rollback(request).await {
+        match engine.checkpoints().roll_back(request).await {
             Ok(_) => gone_back += 1,
             Err(Error::Refused(Refusal::CheckpointInvalid(_))) => {}
             Err(error) => panic!("{error}"),
@@ -145,7 +145,7 @@ async fn go_back(engine: Engine, seed: u64, is_over: Arc<AtomicBool>) -> usize {
 
 async fn work(engine: Engine, is_over: Arc<AtomicBool>) {
     while !is_over.load(Ordering::Relaxed) {
-        engine.lease(lease_request("small", 2)).await.expect("to lease");
+        engine.work().lease(lease_request("small", 2)).await.expect("to lease");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -175,7 +175,7 @@ fn exposure(graph: &Graph, node: Node, known: &mut HashMap<Node, u64>) -> u64 {
 
 /// Holds every flag and every count against the rule.
 async fn check(engine: &Engine) -> usize {
-    let graph = engine.graph();
+    let graph = engine.provenance().graph();
     let (mut exposures, mut counts) = (HashMap::new(), HashMap::<&str, RecordCounts>::new());
     let mut spoilt = 0;
     for node in graph.nodes() {
@@ -195,7 +195,7 @@ async fn check(engine: &Engine) -> usize {
         spoilt += usize::from(flag != Flag::Clean);
     }
     for (name, counts) in counts {
-        assert_eq!(engine.project_status(project(name)).await.expect("a status").records, counts, "{name}");
+        assert_eq!(engine.projects().status(project(name)).await.expect("a status").records, counts, "{name}");
     }
     spoilt
 }
@@ -226,13 +226,13 @@ async fn flags_follow_from_the_facts_whatever_came_while_they_were_planned() {
     println!("{said} cascades, {gone_back} rollbacks, {spoilt} records are not clean");
     assert!(said > 5 && gone_back > 0 && spoilt > 0);
     // The trail, the statements and the rows agree with what is in memory.
-    let graph = service.engine().graph();
+    let graph = service.engine().provenance().graph();
     let flags = |graph: &Graph| -> Vec<_> {
         graph.nodes().map(|node| graph.record(node).unwrap()).map(|known| (known.id, known.fact, known.flag)).collect()
     };
     let mut before = flags(&graph);
     let service = service.restart();
-    let mut after = flags(&service.engine().graph());
+    let mut after = flags(&service.engine().provenance().graph());
     before.sort_unstable_by_key(|(id, ..)| *id);
     after.sort_unstable_by_key(|(id, ..)| *id);
     assert_eq!(before, after);

@@ -20,14 +20,14 @@ fn new(name: &str) -> NewProject {
 #[tokio::test]
 async fn made_changed_deleted_and_used_again() {
     let mut service = Service::new(settings());
-    let made = service.engine().create_project(new("p")).await.unwrap();
+    let made = service.engine().projects().create(new("p")).await.unwrap();
     assert_eq!((made.name.as_str(), made.version), ("p", 1));
-    let again = service.engine().create_project(new("p")).await.unwrap_err();
+    let again = service.engine().projects().create(new("p")).await.unwrap_err();
     assert!(matches!(again, Error::Refused(Refusal::ProjectExists(_))));
     let task = service.submit(submission("p", "d")).await;
     let leased = service.lease("small").await.unwrap();
     assert!(String::from_utf8_lossy(&leased.task).contains("\"constitution\":{\"be\":\"kind\"}"));
-    let refused = service.engine().delete_project(project("p"), None).await.unwrap_err();
+    let refused = service.engine().projects().delete(project("p"), None).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::ProjectHasOpenTasks { open: 1, .. })), "{refused}");
     // The project says that nobody validates.
     service.report(task, output_report("a")).await;
@@ -39,23 +39,23 @@ async fn made_changed_deleted_and_used_again() {
         max_concurrent: Some(None),
         ..ProjectPatch::default()
     };
-    let changed = service.engine().update_project(project("p"), patch, None).await.unwrap();
+    let changed = service.engine().projects().update(project("p"), patch, None).await.unwrap();
     assert_eq!((changed.version, changed.description, changed.max_concurrent), (2, None, None));
     assert_eq!(changed.constitution, made.constitution);
-    let status = service.engine().project_status(project("p")).await.unwrap();
+    let status = service.engine().projects().status(project("p")).await.unwrap();
     assert_eq!((status.completed, status.failed, status.limit), ((1, 1), (0, 0), 10));
-    service.engine().delete_project(project("p"), None).await.unwrap();
+    service.engine().projects().delete(project("p"), None).await.unwrap();
     let service = service.restart();
-    assert!(service.engine().project(project("p")).await.unwrap().is_none());
-    assert_eq!(service.engine().projects(0, None, 10).await.unwrap().1, 0);
-    let patched = service.engine().update_project(project("p"), ProjectPatch::default(), None).await.unwrap_err();
+    assert!(service.engine().projects().get(project("p")).await.unwrap().is_none());
+    assert_eq!(service.engine().projects().list(0, None, 10).await.unwrap().1, 0);
+    let patched = service.engine().projects().update(project("p"), ProjectPatch::default(), None).await.unwrap_err();
     assert!(matches!(patched, Error::Refused(Refusal::ProjectNotFound(_))));
-    assert!(service.engine().delete_project(project("p"), None).await.is_err());
-    assert!(service.engine().project_status(project("p")).await.is_err());
+    assert!(service.engine().projects().delete(project("p"), None).await.is_err());
+    assert!(service.engine().projects().status(project("p")).await.is_err());
     // Its tasks stay, and a submission makes it again, as new.
     assert_eq!(service.phase(task), "completed");
     service.submit(submission("p", "d")).await;
-    let project = service.engine().project(project("p")).await.unwrap().unwrap();
+    let project = service.engine().projects().get(project("p")).await.unwrap().unwrap();
     assert_eq!((project.name.as_str(), project.constitution, project.archived_at), ("p", None, None));
     assert_eq!(service.engine().figures().projects, 1);
     service.restart();
@@ -67,16 +67,16 @@ async fn a_lowered_limit_takes_no_slot_and_a_raised_one_gives_some() {
     for _ in 0..20 {
         service.submit(submission("p", "d")).await;
     }
-    assert_eq!(service.engine().lease(lease_request("small", 20)).await.unwrap().len(), 10);
+    assert_eq!(service.engine().work().lease(lease_request("small", 20)).await.unwrap().len(), 10);
     let limit = async |limit| {
         let patch = ProjectPatch { max_concurrent: Some(limit), ..ProjectPatch::default() };
-        service.engine().update_project(project("p"), patch, None).await.expect("to change");
-        let status = service.engine().project_status(project("p")).await.expect("to read");
+        service.engine().projects().update(project("p"), patch, None).await.expect("to change");
+        let status = service.engine().projects().status(project("p")).await.expect("to read");
         (status.slots_in_use, status.limit)
     };
     assert_eq!(limit(Some(3)).await, (10, 3));
     assert_eq!(limit(Some(12)).await.1, 12);
-    assert_eq!(service.engine().lease(lease_request("small", 20)).await.unwrap().len(), 2);
+    assert_eq!(service.engine().work().lease(lease_request("small", 20)).await.unwrap().len(), 2);
     assert_eq!(service.engine().figures().counters.status(dats::task::Status::Running), 12);
     assert_eq!(limit(None).await, (12, 10));
     service.restart();
@@ -86,11 +86,11 @@ async fn a_lowered_limit_takes_no_slot_and_a_raised_one_gives_some() {
 async fn pages_of_projects_go_by_their_id() {
     let service = Service::new(settings());
     for name in ["c", "a", "e", "b", "d"] {
-        service.engine().create_project(new(name)).await.unwrap();
+        service.engine().projects().create(new(name)).await.unwrap();
     }
-    service.engine().delete_project(project("b"), None).await.unwrap();
+    service.engine().projects().delete(project("b"), None).await.unwrap();
     let ids = async |offset, after: Option<&str>, limit| {
-        let (page, total) = service.engine().projects(offset, after.map(project), limit).await.expect("a page");
+        let (page, total) = service.engine().projects().list(offset, after.map(project), limit).await.expect("a page");
         (page.entries.into_iter().map(|project| project.id.to_string()).collect::<String>(), total)
     };
     assert_eq!(ids(0, None, 10).await, ("acde".to_owned(), 4));
@@ -102,13 +102,13 @@ async fn pages_of_projects_go_by_their_id() {
 #[tokio::test]
 async fn the_oldest_pending_task_is_told() {
     let service = Service::new(settings());
-    service.engine().create_project(NewProject { max_concurrent: Some(1), ..new("p") }).await.unwrap();
+    service.engine().projects().create(NewProject { max_concurrent: Some(1), ..new("p") }).await.unwrap();
     service.submit(submission("p", "runs")).await;
-    assert_eq!(service.engine().lease(lease_request("small", 1)).await.unwrap().len(), 1);
+    assert_eq!(service.engine().work().lease(lease_request("small", 1)).await.unwrap().len(), 1);
     let waits = service.submit(submission("p", "waits")).await;
     service.submit(submission("p", "waits longer")).await;
-    let status = service.engine().project_status(project("p")).await.unwrap();
+    let status = service.engine().projects().status(project("p")).await.unwrap();
     let created: Timestamp = service.status(waits)["created_at"].as_str().unwrap().parse().unwrap();
     assert_eq!(status.oldest_pending_at, Some(created));
-    assert!(service.engine().lease(lease_request("nowhere", 1)).await.is_err(), "there is no such tier");
+    assert!(service.engine().work().lease(lease_request("nowhere", 1)).await.is_err(), "there is no such tier");
 }

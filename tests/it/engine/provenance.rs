@@ -109,7 +109,7 @@ fn differences(before: &Flags, after: &Flags) -> Vec<(RecordId, Flag, Flag)> {
 /// besides are records that were named, and whose flag stays.
 async fn audited(engine: &Engine, cascade: &str, after: Seq) -> Vec<(RecordId, Flag, Flag)> {
     let filter = AuditFilter { cascade: Some(cascade.to_owned()), ..AuditFilter::default() };
-    let page = engine.audit(filter, None, 1000).await.unwrap();
+    let page = engine.provenance().audit(filter, None, 1000).await.unwrap();
     let entries = page.entries.iter().filter(|entry| entry.place().step > after).map(own);
     let mut audited: Vec<_> = entries
         .inspect(|(_, it)| assert!(it.from != it.to || it.depth == 0, "{it:?}"))
@@ -127,7 +127,7 @@ async fn say(service: &Service, rules: &mut Rules, random: &mut Random) {
     let action = *random.pick(&[Action::Taint, Action::Taint, Action::Mark, Action::Clear, Action::Clear]);
     let again = random.chance(25) && !rules.cascades.is_empty();
     let cascade_id = if again { random.pick(&rules.cascades).clone() } else { format!("c-{}", rules.step) };
-    let after = service.engine().graph().newest();
+    let after = service.engine().provenance().graph().newest();
     let request = CascadeRequest {
         action,
         subject: Subject::Record(record),
@@ -137,19 +137,20 @@ async fn say(service: &Service, rules: &mut Rules, random: &mut Random) {
         cancel_running: false,
     };
     let engine = service.engine();
-    let before = flags_of(&engine.graph());
+    let before = flags_of(&engine.provenance().graph());
     if action != Action::Clear && random.chance(40) {
         let name = if action == Action::Taint { "artifact.tainted" } else { "artifact.suspect" };
         let message = Message::Cascade { name, request: Box::new(request) };
         let event_id = format!("e-{}", rules.step);
         let outcome = service.send(event_of(&event_id, message.clone())).await.unwrap();
-        let known = engine.graph().find(record).and_then(|node| engine.graph().record(node)).unwrap();
+        let known =
+            engine.provenance().graph().find(record).and_then(|node| engine.provenance().graph().record(node)).unwrap();
         assert_eq!(service.send(event_of(&event_id, message)).await, Ok(EventOutcome::Duplicate));
         let changed = outcome == EventOutcome::Taken(Outcome::Applied);
-        assert!(changed || flags_of(&engine.graph()) == before, "{known:?}");
+        assert!(changed || flags_of(&engine.provenance().graph()) == before, "{known:?}");
         assert!(changed || outcome == EventOutcome::Taken(Outcome::Stale(Stale::AlreadySo)), "{outcome:?}");
     } else {
-        let cascade = engine.cascade(request).await.unwrap();
+        let cascade = engine.provenance().cascade(request).await.unwrap();
         let id = |node| cascade.graph.record(node).unwrap().id;
         let flags = cascade.step.flags.iter();
         let mut told: Vec<_> = flags.map(|change| (id(change.record), change.from, change.to)).collect();
@@ -160,7 +161,10 @@ async fn say(service: &Service, rules: &mut Rules, random: &mut Random) {
     if rules.said.values().flatten().any(|each| each.cascade == cascade_id) {
         rules.cascades.push(cascade_id.clone());
     }
-    assert_eq!(audited(engine, &cascade_id, after).await, differences(&before, &flags_of(&engine.graph())));
+    assert_eq!(
+        audited(engine, &cascade_id, after).await,
+        differences(&before, &flags_of(&engine.provenance().graph()))
+    );
 }
 
 /// Takes a cascade back, sometimes one that was taken back before.
@@ -171,15 +175,15 @@ async fn take_back(service: &Service, rules: &mut Rules, random: &mut Random) {
     let cascade_id = random.pick(&rules.cascades).clone();
     let request = |dry_run| UndoRequest { cascade_id: cascade_id.clone(), reason: "a mistake".to_owned(), dry_run };
     let engine = service.engine();
-    let (before, after) = (flags_of(&engine.graph()), engine.graph().newest());
+    let (before, after) = (flags_of(&engine.provenance().graph()), engine.provenance().graph().newest());
     // A timer may bring one from a phase to the next; none ends, and none begins again.
     let tasks = || {
         let counters = engine.figures().counters;
         (counters.open(), counters.status(Status::Cancelled), counters.total())
     };
     let totals = tasks();
-    let foretold = engine.undo(request(true)).await.unwrap();
-    assert_eq!((flags_of(&engine.graph()), engine.graph().newest()), (before.clone(), after));
+    let foretold = engine.provenance().undo(request(true)).await.unwrap();
+    assert_eq!((flags_of(&engine.provenance().graph()), engine.provenance().graph().newest()), (before.clone(), after));
     let told = |undone: &Undone| {
         let id = |node| undone.graph.record(node).unwrap().id;
         let flags = undone.step.flags.iter().map(|change| (id(change.record), change.from, change.to));
@@ -187,19 +191,19 @@ async fn take_back(service: &Service, rules: &mut Rules, random: &mut Random) {
         flags.sort_unstable();
         (flags, undone.facts, undone.verdicts.clone(), undone.checkpoints.clone())
     };
-    let undone = engine.undo(request(false)).await.unwrap();
+    let undone = engine.provenance().undo(request(false)).await.unwrap();
     assert_eq!(told(&foretold), told(&undone));
     let (facts, verdicts) = rules.undo(&cascade_id);
     assert_eq!((undone.facts, &undone.verdicts), (facts, &verdicts.keys().copied().collect()));
     for (record, status) in verdicts {
-        assert_eq!(engine.record(record).await.unwrap().unwrap().status, status);
+        assert_eq!(engine.provenance().record(record).await.unwrap().unwrap().status, status);
     }
-    let now = flags_of(&engine.graph());
+    let now = flags_of(&engine.provenance().graph());
     assert_eq!(audited(engine, &cascade_id, after).await, differences(&before, &now));
     assert_eq!(tasks(), totals, "a task has moved");
-    let again = engine.undo(request(false)).await.unwrap();
-    assert_eq!((told(&again).1, again.step.flags.len(), flags_of(&engine.graph())), (0, 0, now));
-    let summary = engine.cascade_summary(cascade_id, Seq(0), 100).await.unwrap().unwrap();
+    let again = engine.provenance().undo(request(false)).await.unwrap();
+    assert_eq!((told(&again).1, again.step.flags.len(), flags_of(&engine.provenance().graph())), (0, 0, now));
+    let summary = engine.provenance().cascade_summary(cascade_id, Seq(0), 100).await.unwrap().unwrap();
     assert_eq!((summary.standing, summary.invalidated), (0, Vec::new()));
 }
 
@@ -211,8 +215,8 @@ fn event_of(id: &str, message: Message) -> Incoming {
 
 async fn mark(engine: &Engine, rules: &mut Rules, random: &mut Random) {
     let name = project(PROJECTS[random.index(PROJECTS.len())]);
-    if engine.project(name.clone()).await.unwrap().is_some() {
-        let checkpoint = engine.create_checkpoint(name.clone(), NewCheckpoint::default()).await.unwrap();
+    if engine.projects().get(name.clone()).await.unwrap().is_some() {
+        let checkpoint = engine.checkpoints().create(name.clone(), NewCheckpoint::default()).await.unwrap();
         let records = rules.records.values().filter(|record| record.project == name).count();
         assert_eq!(checkpoint.provenance_count, u64::try_from(records).unwrap());
         rules.checkpoints.push(checkpoint);
@@ -229,8 +233,8 @@ async fn roll_back(service: &Service, rules: &mut Rules, random: &mut Random) {
     let reason = "because".to_owned();
     let request = RollbackRequest { checkpoint: checkpoint.id.clone(), project: None, reason, requeue, dry_run };
     let engine = service.engine();
-    let (before, newest) = (flags_of(&engine.graph()), engine.graph().newest());
-    let rollback = match engine.rollback(request).await {
+    let (before, newest) = (flags_of(&engine.provenance().graph()), engine.provenance().graph().newest());
+    let rollback = match engine.checkpoints().roll_back(request).await {
         Ok(rollback) => rollback,
         Err(error) => {
             assert!(
@@ -245,10 +249,10 @@ async fn roll_back(service: &Service, rules: &mut Rules, random: &mut Random) {
     let mut told: Vec<_> = flags.map(|change| (id(change.record), change.from, change.to)).collect();
     told.sort_unstable();
     if dry_run {
-        assert_eq!(flags_of(&engine.graph()), before);
+        assert_eq!(flags_of(&engine.provenance().graph()), before);
         return;
     }
-    let after = flags_of(&engine.graph());
+    let after = flags_of(&engine.provenance().graph());
     assert_eq!(told, differences(&before, &after));
     assert_eq!(audited(engine, &rollback.cascade_id, newest).await, told);
     let later = |at| at > checkpoint.created_at;
@@ -270,7 +274,7 @@ async fn roll_back(service: &Service, rules: &mut Rules, random: &mut Random) {
 }
 
 async fn trail(engine: &Engine) -> Vec<(String, RecordId, Flag)> {
-    let page = engine.audit(AuditFilter::default(), None, 100_000).await.unwrap();
+    let page = engine.provenance().audit(AuditFilter::default(), None, 100_000).await.unwrap();
     page.entries.iter().map(own).map(|(cascade, it)| (cascade.cascade_id.clone(), it.record, it.to)).collect()
 }
 

@@ -19,20 +19,20 @@ async fn a_hundred_thousand_waiting_tasks_delay_no_other_project() {
     let service = Service::new(settings());
     let waiting: Vec<_> = (0..5000).map(|_| submission("many", "d")).collect();
     for _ in 0..20 {
-        service.engine().submit(waiting.clone(), None).await.unwrap();
+        service.engine().tasks().submit(waiting.clone(), None).await.unwrap();
     }
     assert_eq!(service.engine().figures().counters.phase(Phase::Queued), 100_000);
     let few = service.submit(submission("few", "d")).await;
     assert_eq!(service.phase(few), "queued");
     // Its turn at a worker comes at once, however many were there before.
-    let turns = service.engine().lease(lease_request("small", 2)).await.unwrap();
+    let turns = service.engine().work().lease(lease_request("small", 2)).await.unwrap();
     assert!(turns.iter().any(|granted| task_of(granted) == few), "it has to wait for others");
     // What was in the way is still there, and so it is after a restart.
     let service = service.reopen(|_| ());
     let fewer = service.submit(submission("fewer", "d")).await;
-    let turns = service.engine().lease(lease_request("small", 2)).await.unwrap();
+    let turns = service.engine().work().lease(lease_request("small", 2)).await.unwrap();
     assert!(turns.iter().any(|granted| task_of(granted) == fewer), "it has to wait for others");
-    assert_eq!(service.engine().queues()[1].leased, 4);
+    assert_eq!(service.engine().work().queues()[1].leased, 4);
 }
 
 /// Works off what it can get, with validation left out.
@@ -41,7 +41,7 @@ async fn worker(engine: dats::engine::Engine, name: usize) -> usize {
     loop {
         let mut request = lease_request("small", 3);
         request.wait = Duration::from_millis(200);
-        let granted = engine.lease(request).await.expect("to lease");
+        let granted = engine.work().lease(request).await.expect("to lease");
         if granted.is_empty() {
             return done;
         }
@@ -49,13 +49,13 @@ async fn worker(engine: dats::engine::Engine, name: usize) -> usize {
             let task = task_of(&granted);
             if done % 7 == 3 {
                 // It is lost if somebody has cancelled the task meanwhile.
-                let released = engine.release(granted.lease).await;
+                let released = engine.work().release(granted.lease).await;
                 assert!(matches!(released, Ok(()) | Err(Error::Refused(Refusal::LeaseLost(_)))), "{released:?}");
                 done += 1;
                 continue;
             }
             let id = format!("{name} {}", granted.lease);
-            let answers = engine.accept(vec![event(&id, task, output_report(&task.to_string()))]).await;
+            let answers = engine.events().accept(vec![event(&id, task, output_report(&task.to_string()))]).await;
             assert!(answers.expect("an answer")[0].is_ok());
             done += 1;
         }
@@ -68,7 +68,7 @@ async fn limits_hold_at_every_moment_under_load() {
     for (name, limit) in [("a", 1), ("b", 5)] {
         service.submit(submission(name, "first")).await;
         let patch = ProjectPatch { max_concurrent: Some(Some(limit)), ..ProjectPatch::default() };
-        service.engine().update_project(project(name), patch, None).await.unwrap();
+        service.engine().projects().update(project(name), patch, None).await.unwrap();
     }
     let submitters: Vec<_> = (0..4)
         .map(|number| {
@@ -77,10 +77,10 @@ async fn limits_hold_at_every_moment_under_load() {
                 for each in 0..60 {
                     let mut wanted = submission(["a", "b", "c"][each % 3], &format!("{number} {each}"));
                     wanted.options.qa_profile = Some(QaProfile::new("none").expect("a profile"));
-                    let task = engine.submit(vec![wanted], None).await.expect("to submit").results.remove(0);
+                    let task = engine.tasks().submit(vec![wanted], None).await.expect("to submit").results.remove(0);
                     if each % 10 == 0 {
                         // Whoever is first: it was completed, or it is cancelled.
-                        let _ = engine.cancel(task.expect("to be taken").task, None).await;
+                        let _ = engine.tasks().cancel(task.expect("to be taken").task, None).await;
                     }
                 }
             })
@@ -114,7 +114,7 @@ async fn a_lease_to_a_worker_that_has_gone_is_given_back() {
         let impatient = tokio::spawn(async move {
             let mut request = lease_request("small", 1);
             request.wait = Duration::from_secs(30);
-            tokio::time::timeout(Duration::from_micros(round * 20), engine.lease(request)).await
+            tokio::time::timeout(Duration::from_micros(round * 20), engine.work().lease(request)).await
         });
         tasks.insert(service.submit(submission("p", "d")).await);
         if let Ok(granted) = impatient.await.unwrap() {
@@ -175,7 +175,7 @@ async fn leases_that_the_answer_has_no_room_for_are_as_if_they_had_not_been_give
     for _ in 0..60 {
         tasks.push(service.submit(submission("p", &large)).await);
     }
-    let granted = service.engine().lease(lease_request("small", 100)).await.unwrap();
+    let granted = service.engine().work().lease(lease_request("small", 100)).await.unwrap();
     let bytes: usize = granted.iter().map(|granted| granted.task.len()).sum();
     assert!((PAGE_BYTES - (64 << 10)..=PAGE_BYTES).contains(&bytes), "{bytes}");
     assert_eq!(granted.iter().map(task_of).collect::<Vec<_>>(), tasks[..granted.len()], "the first of them");
@@ -203,7 +203,7 @@ async fn who_waits_first_is_served_first_and_the_end_of_service_wakes_all() {
         let engine = service.engine().clone();
         let mut request = lease_request("small", 1);
         request.wait = Duration::from_secs(30);
-        tokio::spawn(async move { engine.lease(request).await })
+        tokio::spawn(async move { engine.work().lease(request).await })
     };
     let first = wait(&service);
     service.soon("the first waits", || service.engine().figures().commands >= 1).await;
@@ -215,10 +215,10 @@ async fn who_waits_first_is_served_first_and_the_end_of_service_wakes_all() {
     service.stop_writer();
     let ended = tokio::time::timeout(Duration::from_secs(5), second).await.expect("it must not hang").unwrap();
     assert!(matches!(ended, Err(Error::ShuttingDown)), "{ended:?}");
-    let refused = service.engine().submit(vec![submission("p", "d")], None).await.unwrap_err();
+    let refused = service.engine().tasks().submit(vec![submission("p", "d")], None).await.unwrap_err();
     assert!(matches!(refused, Error::ShuttingDown));
     assert!(!service.engine().is_accepting());
-    let seen = service.engine().wait(task, None, Duration::from_secs(5)).await.unwrap().unwrap();
+    let seen = service.engine().tasks().wait(task, None, Duration::from_secs(5)).await.unwrap().unwrap();
     assert!(!seen.ended, "reads go on");
 }
 
@@ -230,7 +230,7 @@ async fn a_full_queue_is_told_and_changes_nothing() {
     let all: Vec<_> = (0..200)
         .map(|_| {
             let engine = service.engine().clone();
-            tokio::spawn(async move { engine.submit(vec![submission("p", "d")], None).await })
+            tokio::spawn(async move { engine.tasks().submit(vec![submission("p", "d")], None).await })
         })
         .collect();
     let (mut taken, mut overloaded) = (0, 0);
@@ -258,7 +258,7 @@ async fn a_cancel_passes_the_batches_that_wait() {
         .map(|_| {
             let (engine, batch, answered) = (service.engine().clone(), batch.clone(), answered.clone());
             tokio::spawn(async move {
-                let result = engine.submit(batch, None).await;
+                let result = engine.tasks().submit(batch, None).await;
                 answered.fetch_add(usize::from(result.is_ok()), Ordering::SeqCst);
                 result
             })
@@ -268,7 +268,7 @@ async fn a_cancel_passes_the_batches_that_wait() {
         tokio::task::yield_now().await;
     }
     let before = answered.load(Ordering::SeqCst);
-    service.engine().cancel(task, None).await.unwrap();
+    service.engine().tasks().cancel(task, None).await.unwrap();
     let after = answered.load(Ordering::SeqCst);
     assert!(after - before <= 8, "{} batches were answered before the cancel", after - before);
     for each in batches {

@@ -16,7 +16,7 @@ fn with_reader(name: &str) -> Service {
 }
 
 fn reader(service: &Service, name: &str) -> LogReader {
-    service.engine().log_reader(name).expect("it is configured")
+    service.engine().log().reader(name).expect("it is configured")
 }
 
 fn behind(service: &Service, name: &str) -> Option<(u64, bool)> {
@@ -28,7 +28,7 @@ fn behind(service: &Service, name: &str) -> Option<(u64, bool)> {
 #[tokio::test]
 async fn the_log_waits_for_a_reader_and_a_place_survives() {
     let service = with_reader("copy");
-    assert!(service.engine().log_reader("other").is_none());
+    assert!(service.engine().log().reader("other").is_none());
     for _ in 0..10 {
         service.submit(submission("p", "d")).await;
     }
@@ -69,7 +69,7 @@ async fn a_reader_that_is_not_configured_any_more_gives_up_its_place() {
     }
     let service = service.reopen(|settings| settings.log_readers = vec!["other".to_owned()]);
     let head = service.engine().figures().head;
-    assert!(service.engine().log_reader("copy").is_none());
+    assert!(service.engine().log().reader("copy").is_none());
     assert_eq!(reader(&service, "other").place().joined, Seq(head));
     service.soon("nothing holds the log", || service.engine().figures().tail == head).await;
     let service = service.reopen(|settings| settings.log_readers = vec!["copy".to_owned()]);

@@ -20,7 +20,7 @@ fn plain(description: &str, depends_on: &[TaskId]) -> Submission {
 
 /// Fails a task for good that a worker can take, or has.
 async fn fail(service: &mut Service, task: TaskId) {
-    service.engine().lease(lease_request("small", 10)).await.unwrap();
+    service.engine().work().lease(lease_request("small", 10)).await.unwrap();
     service.report(task, failure_report(false)).await;
     assert_eq!(service.phase(task), "failed");
 }
@@ -37,11 +37,11 @@ fn inputs_of(granted: &Granted) -> Value {
 }
 
 async fn rerun(service: &Service, task: TaskId) -> TaskId {
-    service.engine().rerun(task, None).await.unwrap().0.task
+    service.engine().tasks().rerun(task, None).await.unwrap().0.task
 }
 
 async fn refusal(service: &Service, task: TaskId) -> Refusal {
-    match service.engine().rerun(task, None).await.unwrap_err() {
+    match service.engine().tasks().rerun(task, None).await.unwrap_err() {
         Error::Refused(refusal) => refusal,
         error => panic!("{error}"),
     }
@@ -111,13 +111,13 @@ async fn a_key_gives_the_first_answer_whatever_became_of_the_dependency() {
     fail(&mut service, a).await;
     let a2 = rerun(&service, a).await;
     let key = Some(IdempotencyKey { key: [1; 16], body: [2; 16] });
-    let (first, replayed) = service.engine().rerun(b, key).await.unwrap();
+    let (first, replayed) = service.engine().tasks().rerun(b, key).await.unwrap();
     assert!(!replayed);
     fail(&mut service, a2).await;
-    assert_eq!(service.engine().rerun(b, key).await.unwrap(), (first, true));
+    assert_eq!(service.engine().tasks().rerun(b, key).await.unwrap(), (first, true));
     let other = Some(IdempotencyKey { key: [3; 16], body: [2; 16] });
     assert!(matches!(
-        service.engine().rerun(b, other).await,
+        service.engine().tasks().rerun(b, other).await,
         Err(Error::Refused(Refusal::DependencyNotCompleted { .. }))
     ));
 }
@@ -127,7 +127,7 @@ async fn a_rollback_follows_dependencies_to_what_they_became() {
     let mut service = Service::new(settings());
     let failed = service.submit(plain("fails before", &[])).await;
     fail(&mut service, failed).await;
-    let first = service.engine().create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap();
+    let first = service.engine().checkpoints().create(project("p"), NewCheckpoint::default()).await.unwrap();
     let a = rerun(&service, failed).await;
     let b = service.submit(plain("b", &[a])).await;
     complete(&mut service, a, "a", &[]).await;
@@ -148,14 +148,14 @@ async fn a_rollback_follows_dependencies_to_what_they_became() {
 async fn a_rollback_lists_what_has_nothing_to_depend_on() {
     let mut service = Service::new(settings());
     service.submit(submission("p", "makes the project")).await;
-    let first = service.engine().create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap();
+    let first = service.engine().checkpoints().create(project("p"), NewCheckpoint::default()).await.unwrap();
     let a = service.submit(plain("a", &[])).await;
     let b = service.submit(plain("b", &[a])).await;
     let c = service.submit(plain("c", &[b])).await;
     complete(&mut service, a, "a", &[]).await;
-    service.engine().lease(lease_request("small", 10)).await.unwrap();
+    service.engine().work().lease(lease_request("small", 10)).await.unwrap();
     let service = service.reopen(|settings| settings.retention = Some(Duration::from_millis(1)));
-    service.soon("removal", || service.engine().status_now(a).unwrap().is_none()).await;
+    service.soon("removal", || service.engine().tasks().status_now(a).unwrap().is_none()).await;
     let done = roll_back(&service, &first).await;
     assert_eq!((done.cancelled.as_slice(), done.requeued.as_slice()), (&[b, c][..], &[][..]));
     assert_eq!((done.not_requeued.as_slice(), done.to_rerun.as_slice()), (&[a, b, c][..], &[a, b, c][..]));
@@ -170,9 +170,9 @@ async fn roll_back(service: &Service, checkpoint: &Checkpoint) -> Rollback {
         requeue: true,
         dry_run: true,
     };
-    let foretold = service.engine().rollback(request.clone()).await.unwrap();
+    let foretold = service.engine().checkpoints().roll_back(request.clone()).await.unwrap();
     request.dry_run = false;
-    let done = service.engine().rollback(request).await.unwrap();
+    let done = service.engine().checkpoints().roll_back(request).await.unwrap();
     assert_eq!((&foretold.not_requeued, &foretold.to_rerun), (&done.not_requeued, &done.to_rerun));
     let again = |rollback: &Rollback| rollback.requeued.iter().map(|(task, _)| *task).collect::<Vec<_>>();
     assert_eq!(again(&foretold), again(&done));

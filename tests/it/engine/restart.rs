@@ -36,7 +36,7 @@ async fn one_in_each_phase(service: &mut Service) -> BTreeMap<String, TaskId> {
     service.lease("large").await.expect("the failing one");
     service.report(failing, failure_report(false)).await;
     tasks.push(failing);
-    service.engine().cancel(tasks[6], Some("enough".to_owned())).await.expect("to cancel");
+    service.engine().tasks().cancel(tasks[6], Some("enough".to_owned())).await.expect("to cancel");
     let mut scheduled = submission("p", "scheduled");
     scheduled.options.not_before = Some(Timestamp::from_micros(i64::MAX));
     tasks.push(service.submit(scheduled).await);
@@ -65,7 +65,7 @@ async fn every_phase_comes_back_byte_by_byte() {
     let mut holder = submission("q", "holds the slot");
     holder.options.tier = Some(tier("large"));
     let holder = service.submit(holder).await;
-    service.engine().update_project(dats::task::ProjectId::new("q").unwrap(), limited, None).await.unwrap();
+    service.engine().projects().update(dats::task::ProjectId::new("q").unwrap(), limited, None).await.unwrap();
     let granted = service.lease("large").await.expect("the only task of its tier");
     assert_eq!(task_of(&granted), holder);
     let tasks = one_in_each_phase(&mut service).await;
@@ -73,13 +73,13 @@ async fn every_phase_comes_back_byte_by_byte() {
     let answers = |service: &Service| -> Vec<_> { tasks.values().map(|task| service.answer(*task).body).collect() };
     let before = answers(&service);
     let figures = service.engine().figures();
-    let queues = service.engine().queues();
+    let queues = service.engine().work().queues();
     for _ in 0..3 {
         service = service.restart();
         assert_eq!(answers(&service), before);
         let now = service.engine().figures();
         assert_eq!((now.counters, now.head, now.projects), (figures.counters, figures.head, figures.projects));
-        assert_eq!(service.engine().queues(), queues);
+        assert_eq!(service.engine().work().queues(), queues);
     }
     // And it goes on from there.
     let held = tasks["leased"];
@@ -102,7 +102,7 @@ async fn lines_keep_their_order() {
     }
     expected.sort();
     let take = async |service: &Service, count: usize| {
-        let granted = service.engine().lease(lease_request("small", count)).await.expect("to lease");
+        let granted = service.engine().work().lease(lease_request("small", count)).await.expect("to lease");
         granted.iter().map(task_of).collect::<Vec<_>>()
     };
     let mut leased = take(&service, 7).await;
@@ -118,7 +118,7 @@ async fn leases_outlive_a_restart_and_still_run_out() {
     let lease = async |service: &Service, milliseconds: u64| -> Granted {
         let mut request = lease_request("small", 1);
         request.lease = Duration::from_millis(milliseconds);
-        service.engine().lease(request).await.expect("to lease").remove(0)
+        service.engine().work().lease(request).await.expect("to lease").remove(0)
     };
     let (gone, kept) = (lease(&service, 300).await, lease(&service, 60_000).await);
     let service = service.restart();
@@ -127,8 +127,8 @@ async fn leases_outlive_a_restart_and_still_run_out() {
     let expired = service.history(short).await.pop().unwrap();
     assert!(expired.at >= gone.until, "it ran out early");
     assert_eq!(service.phase(long), "leased");
-    assert!(service.engine().renew(gone.lease, Duration::from_secs(1)).await.is_err());
-    service.engine().renew(kept.lease, Duration::from_secs(1)).await.unwrap();
+    assert!(service.engine().work().renew(gone.lease, Duration::from_secs(1)).await.is_err());
+    service.engine().work().renew(kept.lease, Duration::from_secs(1)).await.unwrap();
     service.restart();
 }
 
@@ -160,7 +160,7 @@ async fn workers_that_say_when_they_begin_are_known_after_a_restart() {
             unobserved_before: None,
             rule: RequireConsumer::Auto,
         };
-        service.engine().report_queue(report).await.expect("an answer");
+        service.engine().broker().report_queue(report).await.expect("an answer");
     };
     let [inferred, told] = ["inferred", "told"].map(|name| submission("p", name));
     let (inferred, told) = (service.submit(inferred).await, service.submit(told).await);

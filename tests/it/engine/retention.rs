@@ -20,7 +20,7 @@ async fn finished_tasks_leave_and_their_provenance_stays() {
             event(&format!("o{number}"), task, output_report(&name)),
             event(&format!("v{number}"), task, verdict_report(&name, true)),
         ];
-        service.engine().accept(events).await.unwrap();
+        service.engine().events().accept(events).await.unwrap();
         ended.push(task);
     }
     let mut dependent = submission("p", "after all of them");
@@ -29,20 +29,21 @@ async fn finished_tasks_leave_and_their_provenance_stays() {
     let service = service.restart_as(|settings| settings.retention = Some(Duration::from_millis(20)));
     service.soon("they leave", || service.engine().figures().counters.total() == 2).await;
     for (number, task) in ended.iter().enumerate() {
-        assert!(service.engine().status(*task).await.unwrap().is_none());
-        assert!(service.engine().history(*task, Seq(0), 10).await.unwrap().is_none());
-        let record = service.engine().record_of_artifact(artifact(&format!("art {number}"))).await.unwrap();
+        assert!(service.engine().tasks().status(*task).await.unwrap().is_none());
+        assert!(service.engine().tasks().history(*task, Seq(0), 10).await.unwrap().is_none());
+        let record =
+            service.engine().provenance().record_of_artifact(artifact(&format!("art {number}"))).await.unwrap();
         assert_eq!(record.unwrap().task, *task);
         assert!(service.send(event("late", *task, output_report("late"))).await.is_err());
     }
-    let page = service.engine().tasks(TaskFilter::default(), PageStart::Offset(0), 10).await.unwrap();
+    let page = service.engine().tasks().list(TaskFilter::default(), PageStart::Offset(0), 10).await.unwrap();
     assert_eq!((page.tasks.len(), page.total), (2, Some(2)));
     assert_eq!((service.phase(open), service.phase(dependent)), ("queued".into(), "queued".into()));
     // Those that ended before the start and were in memory are gone there, too.
     let service = service.reopen(|settings| settings.retention = None);
     assert_eq!(service.engine().figures().counters.total(), 2);
     for task in ended {
-        assert!(service.engine().status(task).await.unwrap().is_none());
+        assert!(service.engine().tasks().status(task).await.unwrap().is_none());
     }
 }
 
@@ -58,16 +59,16 @@ async fn a_trimmed_log_says_so_and_its_numbers_go_on() {
     assert!(before > 400);
     // All is old, and only the newest entry stays: it tells where to go on.
     service.soon("the log is trimmed", || service.engine().figures().tail == before).await;
-    let page = service.engine().log(Seq(0), 100, |_| true).await.unwrap();
+    let page = service.engine().log().page(Seq(0), 100, |_| true).await.unwrap();
     assert_eq!((page.reset, page.read_to), (Some(Seq(before)), Seq(before)));
     for after in [before - 1, before, before + 7, u64::MAX] {
-        assert_eq!(service.engine().log(Seq(after), 100, |_| true).await.unwrap().reset, None);
+        assert_eq!(service.engine().log().page(Seq(after), 100, |_| true).await.unwrap().reset, None);
     }
     let service = service.reopen(|settings| settings.log_retention = Duration::from_hours(1));
     let figures = service.engine().figures();
     assert_eq!((figures.head, figures.tail), (before, before), "the sequence begins anew");
     let task = service.submit(submission("p", "d")).await;
-    let first = service.engine().history(task, Seq(0), 1).await.unwrap().unwrap().entries[0].seq;
+    let first = service.engine().tasks().history(task, Seq(0), 1).await.unwrap().unwrap().entries[0].seq;
     assert_eq!(first, Seq(before + 1));
 }
 
@@ -107,7 +108,7 @@ async fn memory_for_answers_is_bounded_and_reads_do_not_depend_on_it() {
     let mut tasks = Vec::new();
     for _ in 0..200 {
         let task = service.submit(submission("p", "d")).await;
-        service.engine().cancel(task, None).await.unwrap();
+        service.engine().tasks().cancel(task, None).await.unwrap();
         // Late outputs change it again: it must not count twice.
         service.report(task, output_report("late")).await;
         service.report(task, output_report("later")).await;
@@ -130,7 +131,7 @@ async fn projects_have_a_bound() {
     let service = Service::new(few);
     let submit = |projects: &[&str]| {
         let submissions = projects.iter().map(|project| submission(project, "d")).collect();
-        service.engine().submit(submissions, None)
+        service.engine().tasks().submit(submissions, None)
     };
     submit(&["a"]).await.unwrap();
     let refused = submit(&["a", "b", "c"]).await.unwrap_err();
@@ -140,9 +141,9 @@ async fn projects_have_a_bound() {
     assert!(submit(&["c"]).await.is_err());
     // A deleted one still counts, and comes back on its next use.
     let created = service.submit(submission("b", "d")).await;
-    assert!(service.engine().status(created).await.unwrap().is_some());
+    assert!(service.engine().tasks().status(created).await.unwrap().is_some());
     let service = service.restart();
-    let again = service.engine().submit(vec![submission("c", "d")], None).await.unwrap_err();
+    let again = service.engine().tasks().submit(vec![submission("c", "d")], None).await.unwrap_err();
     assert!(matches!(again, Error::Refused(Refusal::TooManyProjects { .. })), "{again}");
 }
 
@@ -155,7 +156,7 @@ async fn idempotency_keys_have_a_bound_and_none_is_forgotten_early() {
     few.idempotency = Duration::from_secs(2);
     let service = Service::new(few);
     let key = |n: u8| Some(IdempotencyKey { key: [n; 16], body: [n; 16] });
-    let submit = |n| service.engine().submit(vec![submission("p", "d")], key(n));
+    let submit = |n| service.engine().tasks().submit(vec![submission("p", "d")], key(n));
     let mut first = Vec::new();
     for n in 0..3 {
         first.push(submit(n).await.unwrap().results);
@@ -168,7 +169,7 @@ async fn idempotency_keys_have_a_bound_and_none_is_forgotten_early() {
         let again = submit(n).await.unwrap();
         assert!(again.replayed && again.results == *first);
     }
-    service.engine().submit(vec![submission("p", "d")], None).await.unwrap();
+    service.engine().tasks().submit(vec![submission("p", "d")], None).await.unwrap();
     // As soon as the oldest has had its time there is room again.
     let taken = async {
         while submit(3).await.is_err() {

@@ -33,7 +33,7 @@ fn request(checkpoint: &Checkpoint) -> RollbackRequest {
 }
 
 async fn checkpoint(service: &Service, name: &str) -> Checkpoint {
-    service.engine().create_checkpoint(project(name), NewCheckpoint::default()).await.unwrap()
+    service.engine().checkpoints().create(project(name), NewCheckpoint::default()).await.unwrap()
 }
 
 /// A task whose output is taken as it is.
@@ -48,7 +48,7 @@ async fn make(service: &mut Service, project: &str, made: &str, inputs: &[&str])
 }
 
 fn flag(service: &Service, name: &str) -> Flag {
-    let graph = service.engine().graph();
+    let graph = service.engine().provenance().graph();
     let made = graph.producers(graph.find_artifact(&artifact(name)).unwrap()).last().unwrap();
     graph.record(made).unwrap().flag
 }
@@ -86,11 +86,12 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     assert_eq!(task_of(&service.lease("large").await.expect("a worker has it")), uses);
 
     let dry = RollbackRequest { dry_run: true, requeue: true, ..request(&first) };
-    let before = service.engine().head().borrow().0;
-    let foretold = service.engine().rollback(dry).await.unwrap();
+    let before = service.engine().log().head().borrow().0;
+    let foretold = service.engine().checkpoints().roll_back(dry).await.unwrap();
     assert_eq!((flag(&service, "b"), service.phase(open).as_str()), (Flag::Clean, "leased"));
-    assert_eq!(service.engine().head().borrow().0, before);
-    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
+    assert_eq!(service.engine().log().head().borrow().0, before);
+    let done =
+        service.engine().checkpoints().roll_back(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
     assert_eq!(numbers(&foretold), numbers(&done));
     assert!(foretold.requeued.iter().all(|(_, made)| made.is_none()));
 
@@ -106,12 +107,12 @@ async fn what_came_after_is_undone_and_what_was_before_stays() {
     assert_eq!(done.invalidated, std::slice::from_ref(&second.id));
     let service = service.restart();
     let engine = service.engine();
-    assert!(!engine.checkpoint(second.id.clone()).await.unwrap().unwrap().is_valid);
-    assert!(engine.checkpoint(elsewhere.id).await.unwrap().unwrap().is_valid);
-    let refused = engine.rollback(request(&second)).await.unwrap_err();
+    assert!(!engine.checkpoints().get(second.id.clone()).await.unwrap().unwrap().is_valid);
+    assert!(engine.checkpoints().get(elsewhere.id).await.unwrap().unwrap().is_valid);
+    let refused = engine.checkpoints().roll_back(request(&second)).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::CheckpointInvalid(id)) if id == second.id));
     let filter = AuditFilter { cascade: Some(done.cascade_id), ..AuditFilter::default() };
-    let trail = engine.audit(filter, None, 10).await.unwrap().entries;
+    let trail = engine.provenance().audit(filter, None, 10).await.unwrap().entries;
     let reason = format!("Rollback to checkpoint {}", first.id);
     assert!(
         trail.len() == 3
@@ -130,19 +131,19 @@ async fn the_same_request_twice_changes_nothing() {
         service.lease("small").await.expect("a worker has it");
         checkpoint(&service, "p").await;
         let request = RollbackRequest { requeue, ..request(&first) };
-        let done = service.engine().rollback(request.clone()).await.unwrap();
+        let done = service.engine().checkpoints().roll_back(request.clone()).await.unwrap();
         assert!(done.is_change() && done.requeued.len() == if requeue { 2 } else { 0 });
         let mut service = service.restart();
         // What was submitted again may be under way meanwhile.
         let running: Vec<TaskId> = service.lease("small").await.iter().map(task_of).collect();
         assert_eq!(running.len(), usize::from(requeue));
-        let head = service.engine().head().borrow().0;
-        let again = service.engine().rollback(request.clone()).await.unwrap();
+        let head = service.engine().log().head().borrow().0;
+        let again = service.engine().checkpoints().roll_back(request.clone()).await.unwrap();
         assert!(!again.is_change() && again.to_rerun.is_empty(), "{again:?}");
-        assert_eq!(service.engine().head().borrow().0, head);
+        assert_eq!(service.engine().log().head().borrow().0, head);
         // Without a wish to do them again, they are what was made after it.
         let stop = RollbackRequest { requeue: false, ..request.clone() };
-        let stopped = service.engine().rollback(stop).await.unwrap();
+        let stopped = service.engine().checkpoints().roll_back(stop).await.unwrap();
         assert_eq!(stopped.cancelled, running);
         for made in done.requeued.iter().filter_map(|(_, made)| *made) {
             assert_eq!(service.phase(made), if running.contains(&made) { "cancelled" } else { "queued" });
@@ -154,10 +155,10 @@ async fn the_same_request_twice_changes_nothing() {
 
 /// A checkpoint of a project that has nothing yet.
 async fn checkpoint_in_new(service: &Service) -> Checkpoint {
-    let refused = service.engine().create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap_err();
+    let refused = service.engine().checkpoints().create(project("p"), NewCheckpoint::default()).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::ProjectNotFound(_))));
     let imported = the_beginning();
-    assert!(service.engine().import_checkpoint(imported.clone()).await.unwrap());
+    assert!(service.engine().checkpoints().import(imported.clone()).await.unwrap());
     imported
 }
 
@@ -206,7 +207,8 @@ async fn tasks_that_wait_stay_unless_they_depend_on_what_is_undone() {
         let mut elsewhere = submission("q", "of another project");
         elsewhere.options.depends_on = vec![runs];
         let elsewhere = service.submit(elsewhere).await;
-        let done = service.engine().rollback(RollbackRequest { requeue, ..request(&first) }).await.unwrap();
+        let done =
+            service.engine().checkpoints().roll_back(RollbackRequest { requeue, ..request(&first) }).await.unwrap();
         assert_eq!(done.cancelled, [runs, got_inputs, behind_running, behind_that]);
         assert_eq!(done.to_rerun, [undone, runs, got_inputs, behind_running, behind_that]);
         assert_eq!(done.requeued.len(), if requeue { 5 } else { 0 });
@@ -232,7 +234,8 @@ async fn what_depended_on_each_other_does_so_again() {
     let mut third = submission("p", "after b");
     third.options.depends_on = vec![b];
     let c = service.submit(third).await;
-    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
+    let done =
+        service.engine().checkpoints().roll_back(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
     let made: Vec<TaskId> = done.requeued.iter().map(|(_, made)| made.unwrap()).collect();
     assert_eq!(done.to_rerun, [a, b, c]);
     let [a2, b2, c2] = made[..] else { panic!("{made:?}") };
@@ -261,13 +264,23 @@ async fn a_family_is_done_again_from_its_top() {
     assert_eq!(task_of(&granted), children[1]);
     service.report(children[1], output_report("made-by-b")).await;
     // Parent and part are from before this one, so they go on.
-    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&after_split) }).await.unwrap();
+    let done = service
+        .engine()
+        .checkpoints()
+        .roll_back(RollbackRequest { requeue: true, ..request(&after_split) })
+        .await
+        .unwrap();
     assert_eq!((done.still_open.as_slice(), done.cancelled.len(), done.requeued.len()), (&[task][..], 0, 0));
     assert_eq!((flag(&service, "made-by-a"), flag(&service, "made-by-b")), (Flag::Clean, Flag::Tainted));
     // The part is from after this one; without it the parent can't go on.
     let dry = RollbackRequest { requeue: true, dry_run: true, ..request(&before_split) };
-    let foretold = service.engine().rollback(dry).await.unwrap();
-    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&before_split) }).await.unwrap();
+    let foretold = service.engine().checkpoints().roll_back(dry).await.unwrap();
+    let done = service
+        .engine()
+        .checkpoints()
+        .roll_back(RollbackRequest { requeue: true, ..request(&before_split) })
+        .await
+        .unwrap();
     assert_eq!(numbers(&foretold), numbers(&done));
     assert_eq!((done.cancelled.as_slice(), done.to_rerun.as_slice()), (&children[1..], &[task][..]));
     assert_eq!((service.phase(task).as_str(), done.requeued.len()), ("failed", 1));
@@ -286,13 +299,14 @@ async fn what_is_not_known_any_more_is_listed() {
     let first = checkpoint_in_new(&service).await;
     let task = make(&mut service, "p", "a", &[]).await;
     let service = service.reopen(|settings| settings.retention = Some(Duration::from_millis(1)));
-    service.soon("removal", || service.engine().status_now(task).unwrap().is_none()).await;
+    service.soon("removal", || service.engine().tasks().status_now(task).unwrap().is_none()).await;
     for requeue in [false, true] {
         let dry = RollbackRequest { requeue, dry_run: true, ..request(&first) };
-        let foretold = service.engine().rollback(dry).await.unwrap();
+        let foretold = service.engine().checkpoints().roll_back(dry).await.unwrap();
         assert_eq!((foretold.not_requeued.as_slice(), foretold.to_rerun.as_slice()), (&[task][..], &[task][..]));
     }
-    let done = service.engine().rollback(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
+    let done =
+        service.engine().checkpoints().roll_back(RollbackRequest { requeue: true, ..request(&first) }).await.unwrap();
     assert_eq!((done.not_requeued.as_slice(), done.requeued.len()), (&[task][..], 0));
     assert_eq!(flag(&service, "a"), Flag::Tainted);
 }
@@ -323,16 +337,16 @@ async fn an_event_does_the_same() {
     let same = RollbackRequest { project: Some(project("p")), ..request(&first) };
     let (submitted, answered) = tokio::join!(
         service.submit(submission("p", "in the same commit, perhaps")),
-        service.engine().accept(vec![event("1", request(&first)), event("2", same.clone()), event("2", same)]),
+        service.engine().events().accept(vec![event("1", request(&first)), event("2", same.clone()), event("2", same)]),
     );
     let outcomes: Vec<_> = answered.unwrap().into_iter().map(Result::unwrap).collect();
     assert_eq!((outcomes[0], outcomes[2]), (EventOutcome::Duplicate, EventOutcome::Duplicate));
     assert_eq!(outcomes[1], EventOutcome::Taken(Outcome::Applied));
     assert_eq!(flag(&service, "a"), Flag::Tainted);
-    service.engine().cancel(submitted, None).await.unwrap();
+    service.engine().tasks().cancel(submitted, None).await.unwrap();
     let service = service.restart();
     assert_eq!(service.send(event("3", request(&first))).await, Ok(UNCHANGED));
-    let page = service.engine().log(Seq(0), 100, |entry| entry.about == About::Project).await.unwrap();
+    let page = service.engine().log().page(Seq(0), 100, |entry| entry.about == About::Project).await.unwrap();
     let told: Vec<_> = page.entries.iter().map(|it| (it.entry.change.name(), it.entry.project.as_str())).collect();
     assert_eq!(told, [("rollback.requested", "p"); 3]);
 }
@@ -353,19 +367,19 @@ async fn a_hundred_thousand_records_in_one_step() {
         requeue: true,
         dry_run: false,
     };
-    let foretold = engine.rollback(RollbackRequest { dry_run: true, ..request.clone() }).await.unwrap();
-    let done = engine.rollback(request.clone()).await.unwrap();
+    let foretold = engine.checkpoints().roll_back(RollbackRequest { dry_run: true, ..request.clone() }).await.unwrap();
+    let done = engine.checkpoints().roll_back(request.clone()).await.unwrap();
     let count = usize::try_from(COUNT).unwrap();
     assert_eq!((done.step.flags.len(), done.not_requeued.len()), (count + 1, count));
     assert_eq!(foretold.step.flags, done.step.flags);
     drop(engine);
     writer.stop().unwrap();
     let (engine, writer) = start();
-    let graph = engine.graph();
+    let graph = engine.provenance().graph();
     let flags = graph.nodes().map(|node| graph.record(node).unwrap().flag);
     let tainted = flags.filter(|flag| *flag == Flag::Tainted).count();
     assert_eq!(tainted, count);
-    assert!(!engine.rollback(request).await.unwrap().is_change());
+    assert!(!engine.checkpoints().roll_back(request).await.unwrap().is_change());
     drop(engine);
     writer.stop().unwrap();
 }

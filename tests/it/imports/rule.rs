@@ -150,7 +150,7 @@ fn flags(world: &[Plain]) -> BTreeMap<RecordId, Flag> {
 }
 
 fn found(engine: &Engine) -> BTreeMap<RecordId, Flag> {
-    let graph = engine.graph();
+    let graph = engine.provenance().graph();
     graph.nodes().filter_map(|node| graph.record(node)).map(|known| (known.id, known.flag)).collect()
 }
 
@@ -182,7 +182,7 @@ async fn import_once(engine: &Engine, random: &mut Random, order: &[Plain]) -> (
         let (group, others) = rest.split_at(1 + random.index(rest.len().min(60)));
         rest = others;
         let items = group.iter().map(|plain| Import::Record(Box::new(plain.record()))).collect();
-        for (plain, result) in group.iter().zip(engine.import(Arc::new(items)).await.unwrap()) {
+        for (plain, result) in group.iter().zip(engine.transfer().import(Arc::new(items)).await.unwrap()) {
             match result.outcome {
                 ImportOutcome::Created => counts[0] += 1,
                 ImportOutcome::Updated => counts[1] += 1,
@@ -230,7 +230,7 @@ async fn no_order_of_arrival_changes_a_flag() {
                 world[number] = before;
             }
         }
-        let counts = service.engine().project_status(project("a")).await.unwrap().records;
+        let counts = service.engine().projects().status(project("a")).await.unwrap().records;
         let of_a = world.iter().filter(|plain| plain.number.is_multiple_of(3)).collect::<Vec<_>>();
         let expected = flags(&world);
         assert_eq!(found(service.engine()), expected);
@@ -257,12 +257,12 @@ async fn the_newest_record_of_a_project_is_known_whatever_comes_again() {
         record.project = project(["a", "b"][random.index(2)]);
         record.imported.as_mut().unwrap().digest = Sha256::digest(format!("{step}")).into();
         let items = Arc::new(vec![Import::Record(Box::new(record.clone()))]);
-        service.engine().import(items).await.unwrap();
+        service.engine().transfer().import(items).await.unwrap();
         known.insert(number, record);
         for name in ["a", "b"] {
             let of_project = known.values().filter(|record| record.project == project(name));
             let newest = of_project.map(|record| (record.created_at, record.id)).max();
-            let made = service.engine().create_checkpoint(project(name), NewCheckpoint::default()).await;
+            let made = service.engine().checkpoints().create(project(name), NewCheckpoint::default()).await;
             let Ok(checkpoint) = made else { continue };
             assert_eq!(checkpoint.last_provenance_id, newest.map(|(_, id)| id.to_string()), "{name} after step {step}");
         }

@@ -128,8 +128,8 @@ async fn ids_go_on_above_those_of_the_lost_store() {
         clock.step_wall(7_200 * 1_000_000);
         let store = Store::open(&lost.data_dir(), CACHE_BYTES).unwrap();
         let (engine, writer) = Engine::start(store, settings(), &clock).unwrap();
-        engine.submit(vec![submission("p", "made ahead")], None).await.unwrap();
-        let checkpoint = engine.create_checkpoint(project("p"), NewCheckpoint::default()).await.unwrap();
+        engine.tasks().submit(vec![submission("p", "made ahead")], None).await.unwrap();
+        let checkpoint = engine.checkpoints().create(project("p"), NewCheckpoint::default()).await.unwrap();
         drop(engine);
         writer.stop().unwrap();
         checkpoint

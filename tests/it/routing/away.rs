@@ -239,7 +239,7 @@ async fn cancelled_while_it_is_asked_about() {
     let world = World::new(settings(Some(&process), None));
     let task = world.submit("work").await;
     hangs(&world, 1).await;
-    world.service.engine().cancel(task, None).await.unwrap();
+    world.service.engine().tasks().cancel(task, None).await.unwrap();
     world.soon("to be answered", || world.services.figures().routed == 1).await;
     assert_eq!(world.service.status(task)["status"], "cancelled");
     assert_eq!((world.count().await, world.services.figures().in_flight), (1, 0));

@@ -162,7 +162,7 @@ async fn an_engine_with_hardly_a_moment_gets_everything_in_the_end() {
     let busy = dats::engine::Settings { queue_capacity: 1, ..settings_of_engine() };
     let world = World::with(settings(Some(&agent), None), busy);
     let submissions = (0..100).map(|number| submission("p-1", &format!("work {number}"))).collect();
-    let submitted = world.service.engine().submit(submissions, None).await.unwrap();
+    let submitted = world.service.engine().tasks().submit(submissions, None).await.unwrap();
     for result in submitted.results {
         world.routed(result.unwrap().task).await;
     }

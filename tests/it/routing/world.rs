@@ -107,7 +107,7 @@ impl World {
 
     /// All tasks there are.
     pub(super) async fn count(&self) -> usize {
-        let page = self.service.engine().tasks(TaskFilter::default(), PageStart::Offset(0), 1000).await.unwrap();
+        let page = self.service.engine().tasks().list(TaskFilter::default(), PageStart::Offset(0), 1000).await.unwrap();
         page.tasks.len()
     }
 

@@ -121,7 +121,7 @@ impl Service {
     }
 
     pub(crate) async fn submit(&self, submission: Submission) -> TaskId {
-        let submitted = self.engine().submit(vec![submission], None).await.expect("to submit");
+        let submitted = self.engine().tasks().submit(vec![submission], None).await.expect("to submit");
         submitted.results[0].as_ref().expect("to be taken").task
     }
 
@@ -136,20 +136,20 @@ impl Service {
     }
 
     pub(crate) async fn send(&self, event: Incoming) -> Result<EventOutcome, Refusal> {
-        self.engine().accept(vec![event]).await.expect("an answer").remove(0)
+        self.engine().events().accept(vec![event]).await.expect("an answer").remove(0)
     }
 
     pub(crate) async fn lease(&self, tier: &str) -> Option<Granted> {
         let mut request = lease_request(tier, 1);
         request.wait = Duration::from_millis(1);
-        self.engine().lease(request).await.expect("to lease").pop()
+        self.engine().work().lease(request).await.expect("to lease").pop()
     }
 
     /// Leases as soon as there is something to lease.
     pub(crate) async fn lease_soon(&self, tier: &str) -> Granted {
         let mut request = lease_request(tier, 1);
         request.wait = PATIENCE;
-        self.engine().lease(request).await.expect("to lease").pop().expect("something to lease")
+        self.engine().work().lease(request).await.expect("to lease").pop().expect("something to lease")
     }
 
     /// Leases a task whose worker goes away before it has the answer: the lease goes
@@ -157,14 +157,14 @@ impl Service {
     pub(crate) async fn lease_undelivered(&self, name: &str) -> impl Future<Output = ()> + use<> {
         let (engine, mut request) = (self.engine().clone(), lease_request(name, 1));
         request.wait = PATIENCE;
-        let mut asked = Box::pin(async move { drop(engine.lease(request).await) });
+        let mut asked = Box::pin(async move { drop(engine.work().lease(request).await) });
         // Nothing is given before the worker waits, and nothing is taken after.
-        self.engine().pause_tier(tier(name)).await.expect("to pause");
+        self.engine().work().pause_tier(tier(name)).await.expect("to pause");
         let waits = tokio::time::timeout(Duration::ZERO, &mut asked).await;
         assert!(waits.is_err(), "nothing is given while the tier is paused");
-        self.engine().resume_tier(tier(name)).await.expect("to resume");
+        self.engine().work().resume_tier(tier(name)).await.expect("to resume");
         // Another answer of the writer: what it gives was sent before.
-        self.engine().take_routing(0).await.expect("an answer");
+        self.engine().routing().take(0).await.expect("an answer");
         asked
     }
 
@@ -172,7 +172,7 @@ impl Service {
     pub(crate) fn answer(&self, task: TaskId) -> Answer {
         let started = Stopwatch::start();
         loop {
-            match self.engine().status_now(task).expect("to read") {
+            match self.engine().tasks().status_now(task).expect("to read") {
                 Some(answer) => return answer,
                 // The tables may just be following a commit.
                 None => assert!(started.elapsed() < PATIENCE, "there is no task {task}"),
@@ -206,7 +206,8 @@ impl Service {
     }
 
     pub(crate) async fn history(&self, task: TaskId) -> Vec<LogEntry> {
-        let history = self.engine().history(task, Seq(0), 1000).await.expect("to read").expect("a task").entries;
+        let history =
+            self.engine().tasks().history(task, Seq(0), 1000).await.expect("to read").expect("a task").entries;
         history.into_iter().map(|each| each.entry).collect()
     }
 

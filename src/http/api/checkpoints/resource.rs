@@ -119,7 +119,7 @@ pub(in crate::http) async fn create(mut call: Call) -> Reply {
     let project = resource::project_id(&call)?;
     let (body, errors) = call.optional_json().await?;
     let new = check(body, errors)?;
-    let checkpoint = call.app.engine.create_checkpoint(project, new).await?;
+    let checkpoint = call.app.engine.checkpoints().create(project, new).await?;
     Ok(reply::created(&format!("{BASE}/checkpoints/{}", checkpoint.id), &CheckpointWire::new(&checkpoint)))
 }
 
@@ -146,7 +146,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let limit = query.limit();
     let before = query.cursor(&scope, |place| decode(&place));
     query.finish()?;
-    let page = call.app.engine.checkpoints(project, before, limit).await?;
+    let page = call.app.engine.checkpoints().list(project, before, limit).await?;
     let mut checkpoints = Entries::new(limit);
     let shown = checkpoints.take(page.entries.iter().map(CheckpointWire::new));
     let next_cursor = page.after(shown).map(|checkpoint| cursor::encode(&scope, &encode(checkpoint)));
@@ -178,7 +178,7 @@ pub(in crate::http) fn not_found(id: &str) -> Problem {
 pub(in crate::http) async fn get(call: Call) -> Reply {
     call.no_query()?;
     let id = checkpoint_id(&call)?;
-    let checkpoint = call.app.engine.checkpoint(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))?;
+    let checkpoint = call.app.engine.checkpoints().get(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))?;
     Ok(reply::json(StatusCode::OK, &CheckpointWire::new(&checkpoint)))
 }
 

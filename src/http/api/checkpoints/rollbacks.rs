@@ -155,7 +155,7 @@ pub(in crate::http) async fn rollback(mut call: Call) -> Reply {
     let (wire, errors) = call.json().await?;
     let asked = check(id, wire, errors)?;
     let dry_run = asked.dry_run;
-    let mut rollback = call.app.engine.rollback(asked).await?;
+    let mut rollback = call.app.engine.checkpoints().roll_back(asked).await?;
     let changes = std::mem::take(&mut rollback.step.flags);
     let page = Walks::first(Found { graph: rollback.graph.clone().into(), what: What::Changes(changes) });
     let found = page.found.clone();

@@ -90,7 +90,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let (filter, scope) = filter(&mut query, call.app.clock.wall());
     let before = query.cursor(&scope, cursor::number);
     query.finish()?;
-    let page = call.app.engine.dead_letters(filter, before, limit).await?;
+    let page = call.app.engine.dead_letters().list(filter, before, limit).await?;
     let mut dead_letters = Entries::new(limit);
     let shown = dead_letters.take(page.entries.iter().map(|(id, letter)| LetterWire::new(*id, letter)));
     // Where fewer are shown than were read, the next page begins behind the last that is.
@@ -166,7 +166,7 @@ pub(in crate::http) async fn removals(call: Call) -> Reply {
     let (limit, scope) = (query.limit(), "dead letter removals");
     let before = query.cursor(scope, cursor::number);
     query.finish()?;
-    let (entries, more) = call.app.engine.letter_removals(before, limit).await?;
+    let (entries, more) = call.app.engine.dead_letters().removals(before, limit).await?;
     let mut removals = Entries::new(limit);
     let shown = removals.take(entries.iter().map(|(id, removal)| RemovalWire::new(*id, removal)));
     let last = entries.get(..shown).and_then(<[_]>::last).filter(|_| more || shown < entries.len());
@@ -196,7 +196,7 @@ pub(in crate::http) async fn discard_matching(call: Call) -> Reply {
     if all && !filter.is_empty() {
         return Err(Problem::invalid_field("all", "can't be given with a filter: the filter decides"));
     }
-    let discarded = call.app.engine.discard_matching(filter).await?;
+    let discarded = call.app.engine.dead_letters().discard_matching(filter).await?;
     Ok(reply::json(StatusCode::OK, &DiscardedWire { discarded }))
 }
 
@@ -205,7 +205,7 @@ pub(in crate::http) async fn discard(call: Call) -> Reply {
     call.no_query()?;
     let text = call.id();
     let id = text.parse().map_err(|_| Problem::not_found("dead_letter_not_found", "dead letter", &text))?;
-    call.app.engine.discard(id).await?;
+    call.app.engine.dead_letters().discard(id).await?;
     Ok(reply::no_content())
 }
 
@@ -215,7 +215,7 @@ pub(in crate::http) async fn show(call: Call) -> Reply {
     let text = call.id();
     let missing = || Problem::not_found("dead_letter_not_found", "dead letter", &text);
     let id = text.parse().map_err(|_| missing())?;
-    let letter = call.app.engine.dead_letter(id).await?.ok_or_else(missing)?;
+    let letter = call.app.engine.dead_letters().get(id).await?.ok_or_else(missing)?;
     Ok(reply::json(StatusCode::OK, &LetterWire::new(id, &letter)))
 }
 
@@ -246,8 +246,8 @@ pub(in crate::http) async fn requeue(mut call: Call) -> Reply {
         return Err(Problem::invalid(errors));
     }
     let missing = || Problem::not_found("dead_letter_not_found", "dead letter", &text);
-    let letter = call.app.engine.dead_letter(id).await?.ok_or_else(missing)?;
+    let letter = call.app.engine.dead_letters().get(id).await?.ok_or_else(missing)?;
     let event = events::read(letter.raw.as_bytes())?;
-    let outcome = call.app.engine.requeue(id, event.incoming).await?;
+    let outcome = call.app.engine.dead_letters().requeue(id, event.incoming).await?;
     Ok(reply::json(StatusCode::OK, &RequeuedWire { id, outcome: outcome.as_str(), detail: outcome.detail() }))
 }

@@ -304,7 +304,7 @@ impl Pump {
     /// Ends when nobody follows any more, having ended the feed as well (`true`),
     /// or when the log can't be read.
     async fn run(&self) -> bool {
-        let mut head = self.engine.head();
+        let mut head = self.engine.log().head();
         {
             let mut state = self.feed.state();
             state.read_to = *head.borrow();
@@ -337,7 +337,7 @@ impl Pump {
     /// Takes a page of the log; `None`: it can't be read.
     async fn read(&self, after: Seq) -> Option<()> {
         let feed = self.feed.clone();
-        let read = self.engine.log(after, CHUNK, move |entry| feed.is_wanted(entry)).await;
+        let read = self.engine.log().page(after, CHUNK, move |entry| feed.is_wanted(entry)).await;
         let page = read.inspect_err(|error| tracing::warn!(%error, "event streams end: the log can't be read")).ok()?;
         let events: Vec<Event> = page.entries.into_iter().filter_map(|logged| self.event(logged)).collect();
         let mut state = self.feed.state();

@@ -84,7 +84,7 @@ fn stream(call: &Call) -> Reply {
     query.finish()?;
     // A browser that comes back knows better than the address it was given.
     let after = last_event_id(call.headers())?.or(after);
-    let after = after.map_or_else(|| *call.app.engine.head().borrow(), Seq);
+    let after = after.map_or_else(|| *call.app.engine.log().head().borrow(), Seq);
     let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.ending().clone())?;
     tokio::spawn(tell(Arc::clone(&call.app), call.stopping.clone(), wanted, after, stream));
     Ok(response)
@@ -100,7 +100,7 @@ async fn tell(
     mut after: Seq,
     mut stream: Stream,
 ) -> Result<(), Over> {
-    let head = *app.engine.head().borrow();
+    let head = *app.engine.log().head().borrow();
     if after > head {
         // The position is of another log, such as one before a restore.
         after = head;
@@ -140,7 +140,7 @@ async fn tell_log(
         let page = {
             let _reading = app.streams.reading().await;
             let budget = PageBudget::with_bytes(CHUNK, CHUNK_BYTES);
-            app.engine.log(*after, budget, move |entry| filter.wants(entry)).await.map_err(|_| Over)?
+            app.engine.log().page(*after, budget, move |entry| filter.wants(entry)).await.map_err(|_| Over)?
         };
         if let Some(first) = page.reset {
             reset(stream, first).await?;
@@ -204,9 +204,9 @@ async fn page(call: &Call) -> Reply {
     let limit = query.limit();
     let after = start(&mut query, &scope);
     query.finish()?;
-    let newest = *call.app.engine.head().borrow();
-    let mut page = call.app.engine.log(after, limit, move |entry| wanted.wants(entry)).await?;
-    let head = *call.app.engine.head().borrow();
+    let newest = *call.app.engine.log().head().borrow();
+    let mut page = call.app.engine.log().page(after, limit, move |entry| wanted.wants(entry)).await?;
+    let head = *call.app.engine.log().head().borrow();
     if page.read_to > head {
         // The position is of another log, as it is told to streams.
         page.read_to = head;

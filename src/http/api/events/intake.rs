@@ -128,7 +128,7 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(&str, String)>, Invalid> {
 }
 
 async fn take_one(call: &Call, received: Received) -> Reply {
-    let mut outcomes = call.app.engine.accept(vec![received.incoming]).await?;
+    let mut outcomes = call.app.engine.events().accept(vec![received.incoming]).await?;
     let outcome = outcomes.pop().ok_or(crate::engine::Error::Unknown)??;
     Ok(reply::json(StatusCode::OK, &OutcomeWire::new(&received.id, outcome)))
 }
@@ -157,7 +157,7 @@ async fn take_batch(call: &Call, items: Vec<Result<Received, InvalidEvent>>) -> 
         })
     });
     let ids: Vec<Result<String, InvalidEvent>> = items.collect();
-    let outcomes = if valid.is_empty() { Vec::new() } else { call.app.engine.accept(valid).await? };
+    let outcomes = if valid.is_empty() { Vec::new() } else { call.app.engine.events().accept(valid).await? };
     let results = merged(ids, outcomes);
     let path = call.head.uri.path();
     let results = results.iter().map(|(id, result)| match result {

@@ -176,7 +176,7 @@ pub(in crate::http) async fn create(mut call: Call) -> Reply {
     call.no_query()?;
     let (body, errors) = call.json().await?;
     let project = new_project(body, Findings::from_errors(errors), &call.app.clock)?;
-    let project = call.app.engine.create_project(project).await?;
+    let project = call.app.engine.projects().create(project).await?;
     let id = percent_encoding::utf8_percent_encode(project.id.as_str(), percent_encoding::NON_ALPHANUMERIC);
     let response = reply::created(&format!("{BASE}/projects/{id}"), &ProjectWire::new(&project));
     Ok(reply::with(response, ETAG, headers::etag(project.version)))
@@ -194,7 +194,7 @@ fn not_found(id: &str) -> Problem {
 
 pub(in crate::http) async fn existing(call: &Call) -> Result<Project, Problem> {
     let id = project_id(call)?;
-    call.app.engine.project(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))
+    call.app.engine.projects().get(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))
 }
 
 /// `GET /projects/{id}`
@@ -228,7 +228,7 @@ pub(in crate::http) async fn update(mut call: Call) -> Reply {
         return Err(Problem::invalid(found.into_errors()));
     }
     let if_version = precondition(&call).await?;
-    let project = call.app.engine.update_project(id, patch, if_version).await?;
+    let project = call.app.engine.projects().update(id, patch, if_version).await?;
     Ok(shown(&project))
 }
 
@@ -237,20 +237,20 @@ pub(in crate::http) async fn delete(call: Call) -> Reply {
     call.no_query()?;
     let id = project_id(&call)?;
     let if_version = precondition(&call).await?;
-    call.app.engine.delete_project(id, if_version).await?;
+    call.app.engine.projects().delete(id, if_version).await?;
     Ok(reply::no_content())
 }
 
 /// `POST /projects/{id}/pause`
 pub(in crate::http) async fn pause(mut call: Call) -> Reply {
     let id = asked_project(&mut call).await?;
-    Ok(shown(&call.app.engine.pause_project(id).await?))
+    Ok(shown(&call.app.engine.projects().pause(id).await?))
 }
 
 /// `POST /projects/{id}/resume`
 pub(in crate::http) async fn resume(mut call: Call) -> Reply {
     let id = asked_project(&mut call).await?;
-    Ok(shown(&call.app.engine.resume_project(id).await?))
+    Ok(shown(&call.app.engine.projects().resume(id).await?))
 }
 
 /// The project of a request that has nothing else to say.
@@ -303,7 +303,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let after = query.cursor(SCOPE, |place| ProjectId::new(std::str::from_utf8(&place).ok()?).ok());
     query.finish()?;
     let skip = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
-    let (page, total) = call.app.engine.projects(skip, after, limit).await?;
+    let (page, total) = call.app.engine.projects().list(skip, after, limit).await?;
     let mut projects = Entries::new(limit);
     let shown = projects.take(page.entries.iter().map(ProjectWire::new));
     let next_cursor = page.after(shown).map(|project| cursor::encode(SCOPE, project.id.as_str().as_bytes()));
@@ -394,7 +394,7 @@ impl<'a> StatusWire<'a> {
 /// `GET /projects/{id}/status`
 pub(in crate::http) async fn status(call: Call) -> Reply {
     call.no_query()?;
-    let status = call.app.engine.project_status(project_id(&call)?).await?;
+    let status = call.app.engine.projects().status(project_id(&call)?).await?;
     Ok(reply::json(StatusCode::OK, &StatusWire::new(&status)))
 }
 
@@ -418,7 +418,7 @@ pub(in crate::http) struct ConsistencyWire<'a> {
 /// `GET /projects/{id}/consistency`
 pub(in crate::http) async fn consistency(call: Call) -> Reply {
     call.no_query()?;
-    let status = call.app.engine.project_status(project_id(&call)?).await?;
+    let status = call.app.engine.projects().status(project_id(&call)?).await?;
     let RecordCounts { records, tainted, suspect } = status.records;
     let advice = status.records.advice().as_str();
     let project_id = &status.project.id;

@@ -106,14 +106,14 @@ fn missing(id: &str) -> Problem {
 /// The artifact that an id names, and the record that it stands for.
 fn bound(graph: &Graph, id: &str) -> Result<(ArtifactId, Known), Problem> {
     let artifact = ArtifactId::new(id).map_err(|_| missing(id))?;
-    let node = Engine::resolve(graph, &Subject::Artifact(artifact.clone()));
+    let node = Subject::Artifact(artifact.clone()).resolve(graph);
     let known = node.and_then(|node| graph.record(node)).ok_or_else(|| missing(id))?;
     Ok((artifact, known))
 }
 
 /// What a record says of an artifact.
 async fn output(engine: &Engine, record: RecordId, artifact: &ArtifactId) -> Result<Option<RecordOutput>, Problem> {
-    let outputs = engine.record(record).await?.map(|record| record.outputs).unwrap_or_default();
+    let outputs = engine.provenance().record(record).await?.map(|record| record.outputs).unwrap_or_default();
     Ok(outputs.into_iter().find(|output| output.artifact.id == *artifact))
 }
 
@@ -138,7 +138,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     let before = query.cursor(&scope, |place| place.try_into().ok().map(RecordId::from_bytes));
     query.finish()?;
     let engine = &call.app.engine;
-    let graph = engine.graph();
+    let graph = engine.provenance().graph();
     let (artifact, known) = bound(&graph, &id)?;
     let output = output(engine, known.id, &artifact).await?.ok_or_else(|| missing(&id))?;
     let content = content_of(engine, &output).await?;
@@ -172,7 +172,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
 
 async fn content_of(engine: &Engine, output: &RecordOutput) -> Result<Option<ContentWire>, Problem> {
     let Some(sha256) = output.content else { return Ok(None) };
-    let length = engine.content_length(sha256).await?;
+    let length = engine.provenance().content_length(sha256).await?;
     let id = utf8_percent_encode(output.artifact.id.as_str(), NON_ALPHANUMERIC);
     Ok(length.map(|size_bytes| ContentWire {
         href: format!("/api/v1/artifacts/{id}/content"),
@@ -190,7 +190,7 @@ pub(in crate::http) async fn content(call: Call) -> Reply {
     query.finish()?;
     let id = call.id();
     let engine = &call.app.engine;
-    let (artifact, known) = bound(&engine.graph(), &id)?;
+    let (artifact, known) = bound(&engine.provenance().graph(), &id)?;
     let output = output(engine, record.unwrap_or(known.id), &artifact).await?;
     let none = || Problem::not_found("content_not_found", "kept content of an artifact", &id);
     let output = output.ok_or_else(none)?;
@@ -199,7 +199,7 @@ pub(in crate::http) async fn content(call: Call) -> Reply {
     if call.if_none_match().is_some_and(|known| headers::matches(known, &etag)) {
         return Ok(reply::not_modified(etag));
     }
-    let content = engine.content(sha256).await?.ok_or_else(none)?;
+    let content = engine.provenance().content(sha256).await?.ok_or_else(none)?;
     let length = match &content {
         KeptContent::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
         KeptContent::File(_, length) => *length,

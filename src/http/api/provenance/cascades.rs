@@ -94,7 +94,8 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     let limit = query.limit();
     let after = query.cursor(&scope, cursor::number);
     query.finish()?;
-    let found = call.app.engine.cascade_summary(cascade_id.clone(), Seq(after.unwrap_or(0)), limit).await?;
+    let found =
+        call.app.engine.provenance().cascade_summary(cascade_id.clone(), Seq(after.unwrap_or(0)), limit).await?;
     let CascadeSummary { steps, mut next, count, standing, invalidated } =
         found.ok_or_else(|| not_found(&cascade_id))?;
     let (mut entries, mut last) = (Entries::new(limit), None);
@@ -186,7 +187,8 @@ pub(in crate::http) async fn clear(mut call: Call) -> Reply {
     let (wire, errors) = call.optional_json().await?;
     let request = check(call.id(), wire, errors)?;
     let dry_run = request.dry_run;
-    let Undone { cascade_id, graph, step, facts, verdicts, checkpoints } = call.app.engine.undo(request).await?;
+    let Undone { cascade_id, graph, step, facts, verdicts, checkpoints } =
+        call.app.engine.provenance().undo(request).await?;
     let page = Walks::first(Found { graph: graph.into(), what: What::Changes(step.flags) });
     let summary = flags::summary_of_committed(page.found.clone(), limit).await;
     let is_cut = summary.is_cut() || verdicts.len().max(checkpoints.len()) > limit;

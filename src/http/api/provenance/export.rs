@@ -38,7 +38,7 @@ const LOCAL_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 /// The record in the form of the old program's files.
 async fn file(call: &Call, id: RecordId) -> Reply {
     let engine = &call.app.engine;
-    let record = engine.record(id).await?.ok_or_else(|| Problem::provenance_not_found(&call.id()))?;
+    let record = engine.provenance().record(id).await?.ok_or_else(|| Problem::provenance_not_found(&call.id()))?;
     Ok(reply::json(StatusCode::OK, &transfer::record_json(engine, &record).await?))
 }
 
@@ -54,7 +54,7 @@ pub(in crate::http) async fn export(call: Call) -> Reply {
     }
     query.finish()?;
     let depth = u32::try_from(depth).unwrap_or(u32::MAX);
-    let graph = call.app.engine.graph();
+    let graph = call.app.engine.provenance().graph();
     let (of, about) = known(&graph, &call.id())?;
     if format.as_deref() == Some("json") {
         return file(&call, about.id).await;
@@ -75,7 +75,7 @@ pub(in crate::http) async fn export(call: Call) -> Reply {
     let mut document = Document::new(&graph);
     for (node, known) in nodes.iter().filter_map(|node| Some((*node, graph.record(*node)?))) {
         // One after the other: the row of a record can be larger than all that is said of it.
-        if let Some(record) = call.app.engine.record(known.id).await?
+        if let Some(record) = call.app.engine.provenance().record(known.id).await?
             && !document.add(&record, node, known.flag)
         {
             return Err(too_large());

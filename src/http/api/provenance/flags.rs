@@ -303,7 +303,7 @@ async fn say(mut call: Call, action: Action) -> Reply {
     let asked = check(wire, errors)?;
     let id = call.id();
     let engine = &call.app.engine;
-    let graph = engine.graph();
+    let graph = engine.provenance().graph();
     let (named, node) = subject(&graph, &id).ok_or_else(|| Problem::provenance_not_found(&id))?;
     let cascade_id = asked.cascade_id;
     if let Some(source) = asked.source.as_deref().filter(|source| subject(&graph, source).is_none()) {
@@ -318,7 +318,7 @@ async fn say(mut call: Call, action: Action) -> Reply {
     let Asked { reason, source, cancel_running, .. } = asked;
     let cascade_id = cascade_id.unwrap_or_else(|| made_id(call.app.clock.wall()).to_string());
     let request = CascadeRequest { action, subject: named, reason, source, cascade_id, cancel_running };
-    let cascade = engine.cascade(request).await?;
+    let cascade = engine.provenance().cascade(request).await?;
     let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
     let page = Walks::first(found);
     let outcome = Outcome {
@@ -349,7 +349,7 @@ async fn preview(call: &Call, graph: Arc<Graph>, asked: Preview) -> Reply {
     // The record is there, and nothing else can be refused.
     let step = step.await??.map_err(|_| Problem::provenance_not_found(&call.id()))?;
     let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
-    let running = call.app.engine.running_users(graph.clone(), worse.collect()).await?;
+    let running = call.app.engine.provenance().running_users(graph.clone(), worse.collect()).await?;
     let page = Walks::first(Found { graph, what: What::Changes(step.flags) });
     let found = page.found.clone();
     let summary = call.app.walks.run(move |_| summary(&found, limit)).await?;

@@ -101,7 +101,7 @@ impl Standing {
     /// That of a record of the graph.
     pub(in crate::http) async fn of(engine: &Engine, known: &Known) -> Result<Self, Problem> {
         let taint = match known.fact {
-            Some(Fact::Tainted(step)) => engine.cascade_row(step).await?,
+            Some(Fact::Tainted(step)) => engine.provenance().cascade_row(step).await?,
             Some(Fact::Marked(_) | Fact::Cleared(_)) | None => None,
         };
         let (tainted_at, tainted_reason) = taint.map(|row| (row.at, row.reason)).unzip();
@@ -206,8 +206,8 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     let id = call.id();
     let missing = || Problem::provenance_not_found(&id);
     let engine = &call.app.engine;
-    let (_, known) = walks::known(&engine.graph(), &id)?;
-    let record = engine.record(known.id).await?.ok_or_else(missing)?;
+    let (_, known) = walks::known(&engine.provenance().graph(), &id)?;
+    let record = engine.provenance().record(known.id).await?.ok_or_else(missing)?;
     let standing = Standing::of_record(engine, &known, &record).await?;
     // A record has no version of its own: its bytes tell it apart.
     let body = serde_json::to_vec(&RecordWire::new(&record, &standing)).unwrap_or_default();

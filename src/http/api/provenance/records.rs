@@ -59,7 +59,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let before = query.cursor(&scope, |place| place.try_into().ok().map(RecordPlace::from_bytes));
     query.finish()?;
     let engine = &call.app.engine;
-    let page = engine.records(filter, before, limit).await?;
+    let page = engine.provenance().records(filter, before, limit).await?;
     let (mut records, mut next, mut last) = (Entries::new(limit), page.next, None);
     for (place, record, known) in &page.records {
         let standing = Standing::of_record(engine, known, record).await?;

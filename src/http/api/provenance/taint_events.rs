@@ -113,8 +113,8 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     query.finish()?;
     let engine = &call.app.engine;
     let wanted = filter.artifact.clone();
-    let page = engine.audit(filter, from, limit).await?;
-    let graph = engine.graph();
+    let page = engine.provenance().audit(filter, from, limit).await?;
+    let graph = engine.provenance().graph();
     let (mut taint_events, mut next) = (Entries::new(limit), page.next);
     for entry in &page.entries {
         let event = event(&graph, engine.store_id(), entry, wanted.as_ref());

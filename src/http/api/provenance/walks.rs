@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::engine::{Engine, Subject};
+use crate::engine::Subject;
 use crate::http::api::provenance::record::Standing;
 use crate::http::api::provenance::results::{self, Found, Page, Place, Stop, Walks, What};
 use crate::http::entries::Entries;
@@ -21,7 +21,7 @@ const MOST_OF_PATH: usize = 100;
 
 /// What an id names: a record, or the record that made an artifact.
 pub(in crate::http) fn subject(graph: &Graph, id: &str) -> Option<(Subject, Node)> {
-    Engine::named(graph, id)
+    Subject::find(graph, id)
 }
 
 pub(in crate::http) fn node(graph: &Graph, id: &str) -> Result<Node, Problem> {
@@ -179,7 +179,7 @@ pub(in crate::http) async fn page(
     if let Some(place) = place {
         return walks.later(place);
     }
-    let graph = call.app.engine.graph();
+    let graph = call.app.engine.provenance().graph();
     let found = walks.run(move |stop| find(&graph, stop).map(|what| Found { graph, what }));
     Ok(Walks::first(found.await??))
 }
@@ -331,7 +331,7 @@ pub(in crate::http) async fn impact(call: Call) -> Reply {
     };
     let (of, known) = known(graph, &id)?;
     let reached = impact.walk.iter().map(|found| found.record).chain([of]).collect();
-    let running = call.app.engine.running_users(graph.clone(), reached).await?;
+    let running = call.app.engine.provenance().running_users(graph.clone(), reached).await?;
     let projects = part(&impact.projects, page.offset, limit).iter().filter_map(|project| graph.project_id(*project));
     let counts = ImpactCounts {
         records: impact.walk.len(),
@@ -404,7 +404,7 @@ pub(in crate::http) async fn root_cause(call: Call) -> Reply {
     let (limit, depth) = (query.limit(), depth(&mut query));
     query.finish()?;
     let id = call.id();
-    let graph = call.app.engine.graph();
+    let graph = call.app.engine.provenance().graph();
     let (of, known) = known(&graph, &id)?;
     let searched = graph.clone();
     let paths = call.app.walks.run(move |stop| {
@@ -423,7 +423,7 @@ pub(in crate::http) async fn root_cause(call: Call) -> Reply {
         let Some((cause, known)) = path.first().and_then(|cause| Some((*cause, graph.record(*cause)?))) else {
             continue;
         };
-        let Some(record) = call.app.engine.record(known.id).await? else { continue };
+        let Some(record) = call.app.engine.provenance().record(known.id).await? else { continue };
         let standing = Standing::of_record(&call.app.engine, &known, &record).await?;
         let Standing { tainted_at, tainted_reason, .. } = standing;
         let wire = CauseWire {

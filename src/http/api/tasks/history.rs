@@ -129,7 +129,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let after = query.cursor(&scope, cursor::number);
     query.finish()?;
     let after = Seq(after.unwrap_or(0));
-    let read = call.app.engine.history(id, after, limit).await?;
+    let read = call.app.engine.tasks().history(id, after, limit).await?;
     let page = read.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
     let mut events = Entries::new(limit);
     let shown = events.take_known(page.entries.iter().map(EntryWire::new));
@@ -143,7 +143,7 @@ pub(in crate::http) async fn stream(call: Call) -> Reply {
     call.no_query()?;
     let id = task_id(&call.raw_id)?;
     let after = Seq(crate::http::api::events::follow::last_event_id(call.headers())?.unwrap_or(0));
-    if call.app.engine.history(id, after, 1).await?.is_none() {
+    if call.app.engine.tasks().history(id, after, 1).await?.is_none() {
         return Err(Problem::task_not_found(&call.raw_id));
     }
     let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.ending().clone())?;
@@ -155,12 +155,16 @@ pub(in crate::http) async fn stream(call: Call) -> Reply {
 async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: Stream) -> Result<(), Over> {
     loop {
         // Asked before reading, so that no change falls between the two.
-        let changed = app.engine.changed(task);
-        let ended = app.engine.status(task).await.map_err(|_| Over)?.is_none_or(|answer| answer.ended);
+        let changed = app.engine.tasks().changed(task);
+        let ended = app.engine.tasks().status(task).await.map_err(|_| Over)?.is_none_or(|answer| answer.ended);
         loop {
             let read = {
                 let _reading = app.streams.reading().await;
-                app.engine.history(task, after, PageBudget::with_bytes(CHUNK, CHUNK_BYTES)).await.map_err(|_| Over)?
+                app.engine
+                    .tasks()
+                    .history(task, after, PageBudget::with_bytes(CHUNK, CHUNK_BYTES))
+                    .await
+                    .map_err(|_| Over)?
             };
             // Retention may have removed the task.
             let Some(page) = read else { return Ok(()) };

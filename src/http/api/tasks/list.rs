@@ -31,7 +31,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let scope = format!("tasks {filter:?}");
     let (start, offset) = start(&mut query, &scope);
     query.finish()?;
-    let page = call.app.engine.tasks(filter, start, limit).await?;
+    let page = call.app.engine.tasks().list(filter, start, limit).await?;
     Ok(reply::rendered(StatusCode::OK, render(&page, &scope, limit, offset)))
 }
 

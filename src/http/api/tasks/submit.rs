@@ -118,7 +118,7 @@ pub(in crate::http) async fn submit(mut call: Call) -> Reply {
         Ok::<_, Problem>((submission, key.map(|key| key.of(&raw))))
     };
     let (submission, key) = call.app.decoding.run(length, read).await??;
-    let Submissions { mut results, replayed } = call.app.engine.submit(vec![submission], key).await?;
+    let Submissions { mut results, replayed } = call.app.engine.tasks().submit(vec![submission], key).await?;
     let response = match results.pop() {
         Some(Ok(task)) => submitted(&task),
         Some(Err(unknown)) => return Err(unknown_dependency(&unknown)),
@@ -197,7 +197,7 @@ pub(in crate::http) async fn submit_batch(mut call: Call) -> Reply {
     let taken = if valid.is_empty() {
         Submissions { results: Vec::new(), replayed: false }
     } else {
-        call.app.engine.submit(valid, key).await?
+        call.app.engine.tasks().submit(valid, key).await?
     };
     let (mut made, mut left) = (taken.results.into_iter(), problem::MAX_BATCH_ERRORS);
     let results = checked.into_iter().enumerate().map(|(index, item)| {
@@ -264,7 +264,7 @@ pub(in crate::http) const MAX_RECORDS: usize = 100;
 /// it was imported or is gone.
 async fn missing(app: &App, raw_id: &str) -> Problem {
     let id = decode_id(raw_id).unwrap_or_else(|| raw_id.to_owned());
-    match app.engine.records_of_task(TaskId::of_text(&id), MAX_RECORDS).await {
+    match app.engine.provenance().records_of_task(TaskId::of_text(&id), MAX_RECORDS).await {
         Ok(records) if records.is_empty() => Problem::task_not_found(&id),
         Ok(records) => Problem::task_elsewhere(&id, records),
         Err(error) => error.into(),
@@ -279,7 +279,7 @@ pub(in crate::http) fn read(
     known: Option<&HeaderValue>,
 ) -> Result<Option<Response<Body>>, Problem> {
     let Ok(id) = task_id(raw_id) else { return Ok(None) };
-    Ok(app.engine.status_now(id)?.map(|answer| reply::task(answer, known)))
+    Ok(app.engine.tasks().status_now(id)?.map(|answer| reply::task(answer, known)))
 }
 
 /// `GET /tasks/{id}` with a query: `wait`, in seconds.
@@ -289,7 +289,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     query.finish()?;
     let known = call.if_none_match();
     let found = match task_id(&call.raw_id) {
-        Ok(id) => call.app.engine.status(id).await?.map(|now| (id, now)),
+        Ok(id) => call.app.engine.tasks().status(id).await?.map(|now| (id, now)),
         Err(_) => None,
     };
     let Some((id, now)) = found else { return Err(missing(&call.app, &call.raw_id).await) };
@@ -298,10 +298,10 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
         Awaited::End => None,
         Awaited::OtherThan(revision) => Some(revision),
     };
-    let waiting = call.app.engine.wait(id, revision, Duration::from_secs(seconds));
+    let waiting = call.app.engine.tasks().wait(id, revision, Duration::from_secs(seconds));
     let answer = tokio::select! {
         answer = waiting => answer?,
-        () = call.ending().cancelled() => call.app.engine.status(id).await?,
+        () = call.ending().cancelled() => call.app.engine.tasks().status(id).await?,
     };
     Ok(reply::task(answer.ok_or_else(|| Problem::task_not_found(&call.raw_id))?, known))
 }
@@ -350,7 +350,7 @@ pub(in crate::http) async fn cancel(mut call: Call) -> Reply {
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
-    Ok(reply::task(call.app.engine.cancel(id, wire.reason).await?, None))
+    Ok(reply::task(call.app.engine.tasks().cancel(id, wire.reason).await?, None))
 }
 
 /// `POST /tasks/{id}/rerun`
@@ -360,7 +360,7 @@ pub(in crate::http) async fn rerun(mut call: Call) -> Reply {
     call.nothing().await?;
     // The key is one for this task's re-run, whatever the empty body looks like.
     let key = headers::idempotency_key(call.headers(), &format!("/tasks/{id}/rerun"))?.map(|key| key.of(b""));
-    let (task, replayed) = call.app.engine.rerun(id, key).await?;
+    let (task, replayed) = call.app.engine.tasks().rerun(id, key).await?;
     Ok(marked(submitted(&task), replayed))
 }
 

@@ -16,7 +16,7 @@ const MOST: usize = 1000;
 pub(in crate::http) async fn get(call: Call) -> Reply {
     call.no_query()?;
     let id = task_id(&call.raw_id)?;
-    let nodes = call.app.engine.tree(id, MOST).await?;
+    let nodes = call.app.engine.tasks().tree(id, MOST).await?;
     match nested(&nodes) {
         Some(tree) => Ok(reply::json(StatusCode::OK, &tree)),
         None => Err(Problem::task_not_found(&call.raw_id)),

@@ -68,7 +68,7 @@ pub(in crate::http) struct QueuesWire<'a> {
 /// `GET /queues`
 pub(in crate::http) fn queues(call: &Call) -> Reply {
     call.no_query()?;
-    let queues = call.app.engine.queues();
+    let queues = call.app.engine.work().queues();
     let now = call.app.clock.now();
     let queues = queues.iter().map(|queue| QueueWire::new(queue, now)).collect();
     Ok(reply::json(StatusCode::OK, &QueuesWire { queues }))
@@ -77,13 +77,13 @@ pub(in crate::http) fn queues(call: &Call) -> Reply {
 /// `POST /queues/{tier}/pause`
 pub(in crate::http) async fn pause(mut call: Call) -> Reply {
     let tier = asked_tier(&mut call).await?;
-    Ok(shown(&call, &call.app.engine.pause_tier(tier).await?))
+    Ok(shown(&call, &call.app.engine.work().pause_tier(tier).await?))
 }
 
 /// `POST /queues/{tier}/resume`
 pub(in crate::http) async fn resume(mut call: Call) -> Reply {
     let tier = asked_tier(&mut call).await?;
-    Ok(shown(&call, &call.app.engine.resume_tier(tier).await?))
+    Ok(shown(&call, &call.app.engine.work().resume_tier(tier).await?))
 }
 
 /// The tier of a request that has nothing else to say.
@@ -201,7 +201,7 @@ pub(in crate::http) async fn lease(mut call: Call) -> Reply {
     // It may wait for long, and has no use for its body any more.
     call.share = Share::default();
     let granted = tokio::select! {
-        granted = call.app.engine.lease(request) => granted?,
+        granted = call.app.engine.work().lease(request) => granted?,
         () = call.ending().cancelled() => Vec::new(),
     };
     Ok(reply::json(StatusCode::OK, &LeasesWire { leases: granted.iter().map(granted_wire).collect() }))
@@ -250,7 +250,7 @@ pub(in crate::http) async fn renew(mut call: Call) -> Reply {
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
-    let expires_at = Shown(call.app.engine.renew(lease_id, duration).await?);
+    let expires_at = Shown(call.app.engine.work().renew(lease_id, duration).await?);
     Ok(reply::json(StatusCode::OK, &RenewedWire { lease_id, expires_at }))
 }
 
@@ -268,7 +268,7 @@ pub(in crate::http) async fn release(mut call: Call) -> Reply {
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    call.app.engine.release(lease_id).await?;
+    call.app.engine.work().release(lease_id).await?;
     Ok(reply::no_content())
 }
 

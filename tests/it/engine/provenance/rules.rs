@@ -74,7 +74,7 @@ impl Rules {
     }
 
     async fn read_records(&mut self, engine: &Engine) {
-        let page = engine.records(RecordFilter::default(), None, 1000).await.unwrap();
+        let page = engine.provenance().records(RecordFilter::default(), None, 1000).await.unwrap();
         assert_eq!((page.total, page.next), (u64::try_from(page.records.len()).ok(), None));
         self.records = page.records.into_iter().map(|(_, record, _)| (record.id, record)).collect();
         self.arrived.extend(self.records.keys().filter(|id| !self.arrived.contains(id)).copied().collect::<Vec<_>>());
@@ -194,7 +194,7 @@ impl Rules {
 
     pub(super) async fn check(&mut self, engine: &Engine) {
         self.read_records(engine).await;
-        let graph = engine.graph();
+        let graph = engine.provenance().graph();
         let edges: BTreeMap<_, _> = self.edges.iter().map(|(key, (maker, _))| (key.clone(), *maker)).collect();
         let found = edges_of(&graph);
         if let Some((key, maker)) = edges.iter().find(|(key, maker)| found.get(*key) != Some(*maker)) {
@@ -215,11 +215,11 @@ impl Rules {
             counts.suspect += u64::from(flag == Flag::Suspect);
         }
         for checkpoint in &self.checkpoints {
-            let known = engine.checkpoint(checkpoint.id.clone()).await.unwrap().unwrap();
+            let known = engine.checkpoints().get(checkpoint.id.clone()).await.unwrap().unwrap();
             assert_eq!(known.is_valid, self.is_valid(&known.id), "{} at step {}", known.id, self.step);
         }
         for (name, counts) in counts {
-            assert_eq!(engine.project_status(project(name)).await.unwrap().records, counts);
+            assert_eq!(engine.projects().status(project(name)).await.unwrap().records, counts);
         }
     }
 }

@@ -1,101 +1,21 @@
-//! The audit trail of all flags, one entry for each record that a taint, a
-//! mark or a clear has changed.
+//! Pages of the audit trail of flags.
 
 use std::sync::Arc;
 
-use super::api::Error;
-use super::handle::Engine;
-use super::read::ReadSide;
+use super::ReadSide;
+use crate::engine::api::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 use crate::lineage::{Graph, Node};
-use crate::store::{self, CascadeRow, Cause, ChangeRow, ImportedEvent, PageBudget};
-use crate::task::{ArtifactId, RecordId, Seq};
+use crate::store::{self, CascadeRow, Cause, ImportedEvent, PageBudget};
+use crate::task::{ArtifactId, Seq};
 
-/// Most entries that one page looks at; a page that stops here says so.
+/// Most entries that one page looks at. A page that stops there is marked as truncated.
 const MAX_LOOKED_AT: usize = 500_000;
 
-/// What an entry takes of an answer beside its texts, about.
+/// About how many bytes an entry takes of a response, apart from its texts.
 const ENTRY_BYTES: usize = 400;
 
-/// Which entries to list; every field narrows.
-#[derive(Debug, Clone, Default)]
-pub struct AuditFilter {
-    /// Of records that name this artifact as an output.
-    pub artifact: Option<ArtifactId>,
-    /// Of this record.
-    pub record: Option<RecordId>,
-    /// Of this cascade.
-    pub cascade: Option<String>,
-}
-
-/// An entry's place in the trail: the step, and its place in there. Imported
-/// events come after all steps, at step zero, each with its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AuditPlace {
-    /// The step.
-    pub step: Seq,
-    /// The place among the changes of the step.
-    pub index: usize,
-}
-
-/// An entry of the trail.
-#[derive(Debug, Clone)]
-pub enum AuditEntry {
-    /// What was done here.
-    Own {
-        /// Where it stands.
-        place: AuditPlace,
-        /// The step that made the change.
-        cascade: Arc<CascadeRow>,
-        /// The change.
-        change: ChangeRow,
-    },
-    /// What was done elsewhere.
-    Imported {
-        /// The number of the event.
-        number: u64,
-        /// The event, as it came.
-        event: Box<ImportedEvent>,
-    },
-}
-
-impl AuditEntry {
-    /// Where it stands in the trail.
-    #[must_use]
-    pub fn place(&self) -> AuditPlace {
-        match self {
-            Self::Own { place, .. } => *place,
-            Self::Imported { number, .. } => AuditPlace::of_imported(*number),
-        }
-    }
-}
-
-impl AuditPlace {
-    fn of_imported(number: u64) -> Self {
-        Self { step: Seq(0), index: usize::try_from(number).unwrap_or(usize::MAX) }
-    }
-}
-
-/// A page of the trail, the newest step first; within a step what is nearest
-/// to where it began.
-#[derive(Debug, Clone)]
-pub struct AuditPage {
-    /// The entries.
-    pub entries: Vec<AuditEntry>,
-    /// Where the next page begins.
-    pub next: Option<AuditPlace>,
-    /// The page ends before its number of entries: it is full of bytes, or the
-    /// search stopped before it had looked at the whole trail.
-    pub truncated: bool,
-}
-
-impl Engine {
-    /// The audit trail from a place on.
-    pub async fn audit(&self, filter: AuditFilter, from: Option<AuditPlace>, limit: usize) -> Result<AuditPage, Error> {
-        self.read(move |side| page(side, &filter, from, limit)).await
-    }
-}
-
-fn page(
+/// Returns the entries that match a filter, from a place on.
+pub(in crate::engine) fn page(
     side: &ReadSide,
     filter: &AuditFilter,
     from: Option<AuditPlace>,
@@ -146,7 +66,7 @@ fn page(
     let from = from.filter(|from| from.step == Seq(0)).map_or(u64::MAX, |from| number(from.index));
     for event in side.store.view()?.imported_events_from(from)? {
         let (number, event) = event?;
-        let is_wanted = filter.fits(&event);
+        let is_wanted = filter.matches(&event);
         let is_full = page.entries.len() == limit || looked_at >= MAX_LOOKED_AT;
         if is_full || is_wanted && !budget.admit(ENTRY_BYTES + event.original.len()) {
             page.next = Some(AuditPlace::of_imported(number));
@@ -161,7 +81,7 @@ fn page(
     Ok(page)
 }
 
-/// What an entry of our own takes of an answer, about.
+/// Returns about how many bytes an entry of this service takes of a response.
 fn own_bytes(cascade: &CascadeRow) -> usize {
     let why = match &cascade.cause {
         Cause::Rollback { why, .. } => why.len(),
@@ -180,7 +100,7 @@ fn number(index: usize) -> u64 {
 }
 
 impl AuditFilter {
-    /// The steps that brought the records that entries are wanted of; `None`: of all.
+    /// Returns the steps that added the records that the filter names; `None`: it names none.
     fn steps(&self, graph: &Graph) -> Option<Vec<Seq>> {
         let of_record = self.record.map(|record| Vec::from_iter(graph.find(record)));
         let of_artifact = self.artifact.as_ref().map(|artifact| producers(graph, artifact));
@@ -191,7 +111,7 @@ impl AuditFilter {
         Some(nodes.into_iter().filter_map(|node| graph.brought_by(node)).collect())
     }
 
-    fn fits(&self, event: &ImportedEvent) -> bool {
+    fn matches(&self, event: &ImportedEvent) -> bool {
         self.artifact.as_ref().is_none_or(|artifact| event.artifact.as_ref() == Some(artifact))
             && self.record.is_none_or(|record| event.record == Some(record))
             && self.cascade.as_ref().is_none_or(|cascade| event.cascade == *cascade)

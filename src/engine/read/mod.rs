@@ -1,5 +1,15 @@
 //! The read side: what readers use without ever waiting for the writer.
 
+pub(super) mod audit;
+pub(super) mod cascades;
+pub(super) mod dead_letters;
+pub(super) mod dispatches;
+pub(super) mod list;
+mod reader_places;
+pub(super) mod records;
+pub(super) mod signals;
+pub(super) mod tree;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,14 +19,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::api::{Answer, Backlog, ChangedAnswer, Publication, Totals, Version};
-use super::figures::Figures;
+use reader_places::ReaderPlaces;
+use signals::Signals;
+
+use super::api::{Answer, Backlog, ChangedAnswer, Figures, Publication, Totals, Version};
 use super::pause::Pauses;
 use super::progress::Progress;
-use super::readers::Places;
 use super::shared::Shared;
 use super::shown::Shown;
-use super::signals::Signals;
 use crate::clock::Clock;
 use crate::lineage::Graph;
 use crate::store::{self, Place, StatusView, Store, View, guarded};
@@ -50,7 +60,7 @@ pub(super) struct ReadSide {
     version: AtomicU64,
     head: watch::Sender<Seq>,
     /// Where the readers of the log are.
-    pub(super) places: Places,
+    pub(super) places: ReaderPlaces,
     /// Counts the commits after which a task waited to be routed.
     routing: watch::Sender<u64>,
     figures: Mutex<Figures>,
@@ -100,7 +110,7 @@ impl ReadSide {
             shown: Shown::default(),
             version: AtomicU64::new(0),
             head,
-            places: Places::new(readers),
+            places: ReaderPlaces::new(readers),
             routing,
             figures: Mutex::default(),
             commands: AtomicU64::new(0),

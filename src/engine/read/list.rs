@@ -1,15 +1,17 @@
-//! Pages of tasks: indexes narrow the search, the rest of a filter is held
-//! against each task found.
+//! Pages of tasks. Indexes narrow the search; the rest of a filter is checked on
+//! each task found.
 
-use super::api::{PageStart, TaskFilter, TaskPage};
-use super::read::ReadSide;
+use super::ReadSide;
+use crate::engine::api::{PageStart, TaskFilter, TaskPage};
 use crate::store::{self, Counters, PageBudget, Scan, ScanFilter, View};
 use crate::task::{Status, Task, TaskId};
 
-/// Most tasks that one page looks at; a page that stops here says so.
+/// Most tasks that one page looks at. A page that stops there is marked as truncated.
 const MAX_LOOKED_AT: usize = 50_000;
 
-pub(super) fn page(
+/// Returns the tasks that match a filter, newest first. `all` counts the tasks of all
+/// projects.
+pub(in crate::engine) fn page(
     side: &ReadSide,
     filter: &TaskFilter,
     start: PageStart,
@@ -21,7 +23,7 @@ pub(super) fn page(
         PageStart::After(task) => (Some(task), 0),
     };
     let view = side.store.view()?;
-    // Each status once, or its tasks would be listed and counted twice.
+    // A status that is named twice would list and count its tasks twice.
     let mut statuses = filter.statuses.clone();
     statuses.sort_unstable();
     statuses.dedup();
@@ -61,7 +63,7 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// The subtasks of a task that a scan would find, newest first.
+/// Returns the children of a task that match a scan's filter, newest first.
 fn children(view: &View, parent: TaskId, scan: &ScanFilter) -> Result<Vec<TaskId>, store::Error> {
     let mut found = Vec::new();
     for id in view.task(parent)?.map(|task| task.children).unwrap_or_default() {
@@ -91,7 +93,8 @@ fn matches(filter: &TaskFilter, task: &Task) -> bool {
         && filter.created_before.is_none_or(|before| task.created_at < before)
 }
 
-/// Exact where counters give it: by project, status and parent.
+/// Returns the number of matching tasks; `None` where neither counters nor a parent's
+/// children give it.
 fn total(view: &View, filter: &TaskFilter, statuses: &[Status], all: &Counters) -> Result<Option<u64>, store::Error> {
     if needs_task(filter) {
         return Ok(None);

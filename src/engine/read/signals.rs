@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use super::shared::IdHash;
+use crate::engine::shared::IdHash;
 use crate::planted::{self, Fault};
 use crate::task::TaskId;
 
@@ -23,7 +23,7 @@ type Shard = Mutex<HashMap<TaskId, Waiters, IdHash>>;
 /// The signals of all tasks that are waited for. There are as many entries as
 /// waits at most, and each wait belongs to a connection.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(in crate::engine) struct Signals {
     shards: Vec<Shard>,
 }
 
@@ -43,7 +43,7 @@ pub struct Changed {
 }
 
 impl Signals {
-    pub(super) fn new() -> Arc<Self> {
+    pub(in crate::engine) fn new() -> Arc<Self> {
         Arc::new(Self { shards: (0..SHARDS).map(|_| Shard::default()).collect() })
     }
 
@@ -56,7 +56,7 @@ impl Signals {
     }
 
     /// Wakes those who wait for the task.
-    pub(super) fn wake(&self, task: TaskId) {
+    pub(in crate::engine) fn wake(&self, task: TaskId) {
         let notify = self.shard(task).and_then(|shard| shard.get(&task).map(|waiters| waiters.notify.clone()));
         if let Some(notify) = notify.filter(|_| !planted::is_now(Fault::WakeDropped)) {
             notify.notify_waiters();
@@ -64,7 +64,7 @@ impl Signals {
     }
 
     /// Wakes everybody.
-    pub(super) fn wake_all(&self) {
+    pub(in crate::engine) fn wake_all(&self) {
         for shard in &self.shards {
             for waiters in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
                 waiters.notify.notify_waiters();
@@ -73,7 +73,7 @@ impl Signals {
     }
 
     /// Completes with the next [`Self::wake`] of the task after this call.
-    pub(super) fn changed(self: &Arc<Self>, task: TaskId) -> Changed {
+    pub(in crate::engine) fn changed(self: &Arc<Self>, task: TaskId) -> Changed {
         let notify = self.shard(task).map_or_else(Arc::default, |mut shard| {
             let waiters = shard.entry(task).or_insert_with(|| Waiters { notify: Arc::default(), count: 0 });
             waiters.count += 1;

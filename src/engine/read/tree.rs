@@ -1,45 +1,30 @@
 //! A task with the tasks it was split into, level by level.
 
-use std::ops::Range;
-
-use super::api::Answer;
-use super::read::ReadSide;
+use super::ReadSide;
+use crate::engine::api::{Answer, TreeNode};
 use crate::store::{self, PageBudget};
 use crate::task::TaskId;
 
-/// One task of a tree.
-#[derive(Debug, Clone)]
-pub struct TreeNode {
-    /// The task.
-    pub task: TaskId,
-    /// Its status answer; `None`: it was removed.
-    pub answer: Option<Answer>,
-    /// The tasks it was split into.
-    pub child_ids: Vec<TaskId>,
-    /// Where those stand in the tree; `None`: there was no room for them.
-    pub children: Option<Range<usize>>,
-}
-
 impl TreeNode {
-    /// What it takes of an answer, about.
+    /// Returns about how many bytes the node takes of a response.
     fn bytes(&self) -> usize {
         64 + self.answer.as_ref().map_or(0, |answer| answer.body.len())
     }
 }
 
-/// The task and what is below it, parents before their children, at most
-/// `most` tasks and about [`store::PAGE_BYTES`]; the first is the task itself.
+/// Returns a task and all tasks below it, parents before their children, at most
+/// `most` tasks and about [`store::PAGE_BYTES`]. The first node is the task itself.
 /// Empty: there is no such task.
-pub(super) fn tree(side: &ReadSide, root: TaskId, most: usize) -> Result<Vec<TreeNode>, store::Error> {
+pub(in crate::engine) fn tree(side: &ReadSide, root: TaskId, most: usize) -> Result<Vec<TreeNode>, store::Error> {
     let view = side.store.view()?;
-    let Some(node) = read(side, &view, root)? else { return Ok(Vec::new()) };
+    let Some(node) = read_node(side, &view, root)? else { return Ok(Vec::new()) };
     let mut budget = PageBudget::new(most);
     budget.admit(node.bytes());
     let mut nodes = vec![node];
     let mut next = 0;
     while let Some(children) = nodes.get(next).map(|node| node.child_ids.clone()) {
         let left = most.saturating_sub(nodes.len());
-        if let Some(family) = family(side, &view, &children, left, &mut budget)? {
+        if let Some(family) = read_children(side, &view, &children, left, &mut budget)? {
             let first = nodes.len();
             nodes.extend(family);
             let range = first..nodes.len();
@@ -52,8 +37,8 @@ pub(super) fn tree(side: &ReadSide, root: TaskId, most: usize) -> Result<Vec<Tre
     Ok(nodes)
 }
 
-/// All children of a task; `None`: there is no room for all of them.
-fn family(
+/// Returns all children of a task; `None`: they do not all fit.
+fn read_children(
     side: &ReadSide,
     view: &store::View,
     children: &[TaskId],
@@ -66,7 +51,7 @@ fn family(
     let (mut family, mut left) = (Vec::with_capacity(children.len()), *budget);
     for &id in children {
         let removed = TreeNode { task: id, answer: None, child_ids: Vec::new(), children: Some(0..0) };
-        let child = read(side, view, id)?.unwrap_or(removed);
+        let child = read_node(side, view, id)?.unwrap_or(removed);
         if !left.admit(child.bytes()) {
             return Ok(None);
         }
@@ -76,7 +61,7 @@ fn family(
     Ok(Some(family))
 }
 
-fn read(side: &ReadSide, view: &store::View, id: TaskId) -> Result<Option<TreeNode>, store::Error> {
+fn read_node(side: &ReadSide, view: &store::View, id: TaskId) -> Result<Option<TreeNode>, store::Error> {
     let Some(task) = view.task(id)? else { return Ok(None) };
     let answer: Option<Answer> = side.status(id)?;
     Ok(answer.map(|answer| TreeNode { task: id, answer: Some(answer), child_ids: task.children, children: None }))

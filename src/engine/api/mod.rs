@@ -1,0 +1,46 @@
+//! Requests to the engine and its answers, by topic.
+//!
+//! These types know tasks, provenance and stored rows only: no channel, no
+//! thread and nothing of the writer's state. The handles in `handle` take and
+//! return them, and `mod.rs` of the engine re-exports them.
+
+mod audit;
+mod broker;
+mod cascades;
+mod checkpoints;
+mod dead_letters;
+mod error;
+mod events;
+mod figures;
+mod import;
+mod log;
+mod projects;
+mod publication;
+mod records;
+mod routing;
+mod settings;
+mod tasks;
+mod work;
+
+pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
+pub use broker::{Counted, Dispatch, Position, QueueReport};
+pub use cascades::{Cascade, CascadeRequest, CascadeStep, CascadeSummary, Subject, UndoRequest, Undone};
+pub use checkpoints::{NewCheckpoint, Rollback, RollbackRequest};
+pub use dead_letters::{LetterCounts, LetterFilter, LetterHead, LetterPage};
+pub use error::{Error, Refusal};
+pub use events::{EventOutcome, Incoming, Message, Prepared};
+pub(super) use figures::Backlog;
+pub use figures::{Estimates, Figures};
+pub use import::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult, Word};
+pub use log::{Behind, ChangePage, LogPage, Logged};
+pub use projects::{NewProject, ProjectPatch, ProjectStatus};
+pub(super) use publication::{
+    ChangedAnswer, PauseChange, ProjectChange, ProjectFigures, Publication, TaskEnd, Totals, Version,
+};
+pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
+pub use routing::RoutingJob;
+pub use settings::{CheckpointRules, RequireConsumer, Settings};
+pub use tasks::{IdempotencyKey, PageStart, Submissions, Submitted, TaskFilter, TaskPage, TreeNode, UnknownDependency};
+pub use work::{Granted, LeaseRequest, Queue};
+
+pub use crate::wire::{Answer, Hold, Revision};

@@ -1,0 +1,66 @@
+//! The counterpart of a message broker: events to publish, and the work queues of
+//! the tiers as the broker counts them.
+
+use std::collections::HashMap;
+
+use super::Engine;
+use crate::engine::api::{Dispatch, Error, Logged, Position, QueueReport};
+use crate::engine::command::Command;
+use crate::engine::read::dispatches;
+use crate::task::{Moment, Seq, TaskId, Tier};
+
+/// The counterpart of a message broker, by [`Engine::broker`].
+#[derive(Debug, Clone, Copy)]
+pub struct BrokerHandle<'a>(pub(super) &'a Engine);
+
+impl BrokerHandle<'_> {
+    /// Returns the events at these positions, in the same order, also where the log
+    /// has been trimmed.
+    ///
+    /// `None` stands for an event whose task was removed. The result ends early when
+    /// the events are large.
+    pub async fn events_at(self, positions: Vec<Position>) -> Result<Vec<Option<Logged>>, Error> {
+        self.0.read(move |side| dispatches::events_at(&side.store.view()?, positions)).await
+    }
+
+    /// Returns the newest attempt of every task that waits for a worker, in order.
+    pub async fn dispatched(self) -> Result<Vec<Dispatch>, Error> {
+        self.0.read(|side| dispatches::all(&side.store)).await
+    }
+
+    /// Returns the newest `task.ready` of each task before a position, with the tier
+    /// that it names, in the order of the tasks. All are looked up in one view.
+    pub async fn newest_dispatches(self, tasks: Vec<(TaskId, Seq)>) -> Result<Vec<Option<(Position, Tier)>>, Error> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.0.read(move |side| dispatches::newest_before(&side.store.view()?, tasks)).await
+    }
+
+    /// Returns the time of the last group of commands that was committed: everything
+    /// that was dispatched before it is in the log. Groups under way have the same
+    /// time or a later one.
+    #[must_use]
+    pub fn committed_at(self) -> Moment {
+        self.0.read.committed_at()
+    }
+
+    /// Returns those of some attempts that still wait for a worker, each with the time
+    /// of its dispatch: the newest attempt of its task, neither ended nor with an
+    /// output. All are looked up in one view.
+    pub async fn still_waiting(self, positions: Vec<Position>) -> Result<HashMap<Position, Moment>, Error> {
+        if positions.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.0.read(move |side| dispatches::still_waiting(&side.store.view()?, positions)).await
+    }
+
+    /// Reports the state of a tier's work queue.
+    ///
+    /// Tasks that must be with workers by this count are taken from now on. Returns the
+    /// tasks that have gone from the queue although no worker can have taken them,
+    /// oldest first.
+    pub async fn report_queue(self, report: QueueReport) -> Result<Vec<TaskId>, Error> {
+        self.0.ask(|reply| Command::ReportQueue { report, reply }).await
+    }
+}

@@ -1,0 +1,68 @@
+//! Plans for taints, clears, undos and rollbacks: made outside the writer, and
+//! carried out by it.
+
+use super::Engine;
+use crate::engine::api::{Error, Message, Prepared, Refusal};
+use crate::engine::command::{Command, Reply};
+use crate::engine::plan::{Attempt, EventPlan, TRIES};
+use crate::engine::read::ReadSide;
+use crate::store;
+
+fn is_planned(event: &Prepared) -> bool {
+    !matches!(event.event().message, Message::Report { .. })
+}
+
+impl Engine {
+    /// Plans the effect of a request and has the writer carry it out. An outdated plan
+    /// is made again, at most [`TRIES`] times in all; the writer brings the last one up
+    /// to date itself.
+    pub(super) async fn carry_out<P, T>(
+        &self,
+        plan: impl Fn(&ReadSide) -> Result<Result<P, Refusal>, store::Error> + Clone + Send + 'static,
+        command: impl Fn(Box<P>, bool, Reply<Attempt<T>>) -> Command,
+    ) -> Result<T, Error>
+    where
+        P: Send + 'static,
+    {
+        if self.is_halted() {
+            return Err(Error::NotOwner);
+        }
+        self.check_writable()?;
+        let _permit = self.plans.acquire().await.map_err(|_| Error::ShuttingDown)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let plan = plan.clone();
+            let planned = Box::new(self.read(move |side| plan(side)).await??);
+            match self.ask(|reply| command(planned, tries >= TRIES, reply)).await? {
+                Attempt::Done(done) => return Ok(*done),
+                Attempt::Stale => tracing::debug!(tries, "a plan was out of date before it was carried out"),
+            }
+        }
+    }
+
+    /// Plans the first of some events that makes statements of records. The plans of
+    /// later events would depend on its effect: the writer makes them itself.
+    pub(super) async fn plan_events(
+        &self,
+        events: Vec<Prepared>,
+    ) -> Result<(Vec<Prepared>, Option<(usize, EventPlan)>), Error> {
+        let Some(index) = events.iter().position(is_planned) else { return Ok((events, None)) };
+        if self.is_halted() {
+            return Err(Error::NotOwner);
+        }
+        let _permit = self.plans.acquire().await.map_err(|_| Error::ShuttingDown)?;
+        let settings = self.settings.clone();
+        self.read(move |side| {
+            let message = events.get(index).map(|event| &event.event().message);
+            let plan = message.map(|message| EventPlan::of(&side.snapshot()?, message, &settings.router));
+            match plan.transpose() {
+                Ok(plan) => Ok((events, plan.flatten().map(|plan| (index, plan)))),
+                // The writer decides whether it accepts the event all the same.
+                Err(error) if error.is_no_room() => Ok((events, None)),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+}
