@@ -33,13 +33,8 @@ const ANSWER: &str = r#"{"mode":"modify","domain":"code-general","needs_decompos
 async fn fill(engine: &Engine, count: u64) {
     for chunk in 0..count.div_ceil(1000) {
         let size = (count - chunk * 1000).min(1000);
-<<<<<<< HEAD
         let submissions = (0..size).map(|_| submission("one of many", "others"));
-        engine.submit(submissions.collect(), None).await.expect("room");
-=======
-        let submissions = (0..size).map(|_| submission("one of many", "crowd"));
         engine.tasks().submit(submissions.collect(), None).await.expect("room");
->>>>>>> 7e37dee (engine: move requests and answers to api, and handles by topic to handle)
     }
 }
 

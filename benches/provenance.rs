@@ -88,13 +88,8 @@ fn prepare(data: &Path, records: u64) -> Prepared {
         runtime.block_on(linked::finish(&engine, records));
         println!("{records} records made in {:.0?}", started.elapsed());
     }
-<<<<<<< HEAD
-    let graph = engine.graph();
-    assert_eq!(u64::from(graph.len()), records, "{} has another number of records", data.display());
-=======
     let graph = engine.provenance().graph();
-    assert_eq!(u64::from(graph.len()), records, "{} was prepared otherwise", data.display());
->>>>>>> 7e37dee (engine: move requests and answers to api, and handles by topic to handle)
+    assert_eq!(u64::from(graph.len()), records, "{} has another number of records", data.display());
     let first = Subject::Artifact(ArtifactId::new(&linked::artifact(0)).expect("an artifact"));
     let root = first.resolve(&graph).expect("the first record");
     drop(engine);
