@@ -335,7 +335,7 @@ impl Session<'_> {
             self.note(item, result);
             let derived = match item {
                 Import::Record(record) if record.id.to_string() != id => Some(record.id),
-                Import::Record(_) | Import::Event(_) | Import::Checkpoint(_) | Import::Word(_) => None,
+                Import::Record(_) | Import::Event(_) | Import::Checkpoint(_) | Import::ManualMark(_) => None,
             };
             answers.add(number, &LineResult::new((number, kind, &id), derived, result));
         }
@@ -408,7 +408,7 @@ impl Session<'_> {
     async fn is_own_event(&mut self, item: &Import) -> Result<bool, Error> {
         match item {
             Import::Event(event) => self.trail.has(self.engine, event).await,
-            Import::Record(_) | Import::Checkpoint(_) | Import::Word(_) => Ok(false),
+            Import::Record(_) | Import::Checkpoint(_) | Import::ManualMark(_) => Ok(false),
         }
     }
 

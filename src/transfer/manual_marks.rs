@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::engine::{Import, Word};
+use crate::engine::{Import, ManualMark};
 use crate::legacy::{Action, TaintEvent};
 use crate::task::{RecordId, Timestamp};
 
@@ -83,7 +83,7 @@ impl ManualMarks {
         let newest = std::mem::take(&mut self.newest).into_values();
         let import = |entry: ManualEntry| {
             let is_good = entry.is_good?;
-            Some(Import::Word(Word { record: entry.record, is_good, at: entry.at.0, reason: entry.reason }))
+            Some(Import::ManualMark(ManualMark { record: entry.record, is_good, at: entry.at.0, reason: entry.reason }))
         };
         newest.filter_map(import).collect()
     }
@@ -101,7 +101,7 @@ mod tests {
     fn applied(entry: &[ManualEntry]) -> Vec<bool> {
         let mut marks = ManualMarks::default();
         entry.iter().cloned().for_each(|entry| marks.add(entry));
-        let word = |item| if let Import::Word(word) = item { word.is_good } else { panic!("{item:?}") };
+        let word = |item| if let Import::ManualMark(word) = item { word.is_good } else { panic!("{item:?}") };
         marks.take().into_iter().map(word).collect()
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cascades::Subject;
-use crate::store;
+use crate::store::{self, Shortage};
 use crate::task::{self, CheckpointId, LeaseId, ProjectId, Status, TaskId, Tier};
 
 /// The reason why the engine did not carry out a request.
@@ -139,4 +139,12 @@ pub enum Refusal {
     /// The task's state does not allow the request.
     #[error(transparent)]
     Task(#[from] task::Refusal),
+}
+
+const MIB: u64 = 1024 * 1024;
+
+impl From<Shortage> for Error {
+    fn from(shortage: Shortage) -> Self {
+        Self::DiskFull { free_mib: shortage.available / MIB, reserve_mib: shortage.mark / MIB }
+    }
 }

@@ -56,8 +56,8 @@ pub struct Figures {
     pub longest_step_micros: u64,
     /// Commands that wait for the writer.
     pub queued_commands: u64,
-    /// Events accepted since the start, by outcome: applied, stale, parked, duplicate.
-    pub events: [u64; 4],
+    /// Events accepted since the start, by outcome.
+    pub events: EventCounts,
     /// Figures of the dead letters.
     pub dead_letters: LetterCounts,
     /// Bytes of the store's file.
@@ -94,4 +94,31 @@ pub(in crate::engine) struct Backlog {
     pub(in crate::engine) oldest_queued: Option<Moment>,
     /// Lag of the readers of the log.
     pub(in crate::engine) readers: Vec<Behind>,
+}
+
+impl Estimates {
+    /// Upper bounds of the classes of actual against estimated time. Ratios above the last
+    /// bound are in a class of their own.
+    pub const BOUNDS: [f64; 9] = [0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 4.0];
+}
+
+/// Events accepted since the start, by outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EventCounts {
+    /// Events that changed a task, a record or a project, or that agreed with its state.
+    pub applied: u64,
+    /// Events about something that had moved on already.
+    pub stale: u64,
+    /// Verdicts that wait for their outputs.
+    pub parked: u64,
+    /// Events that were accepted before.
+    pub duplicates: u64,
+}
+
+impl EventCounts {
+    /// Returns the counts by the name of the outcome.
+    #[must_use]
+    pub const fn by_outcome(&self) -> [(&'static str, u64); 4] {
+        [("applied", self.applied), ("stale", self.stale), ("parked", self.parked), ("duplicate", self.duplicates)]
+    }
 }

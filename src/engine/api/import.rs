@@ -17,14 +17,14 @@ pub enum Import {
     /// A checkpoint. Its `original` must be set.
     Checkpoint(Box<Checkpoint>),
     /// A mark or a clear of an imported record.
-    Word(Word),
+    ManualMark(ManualMark),
 }
 
 /// A mark or a clear that was made by hand where an imported record comes from.
 /// It counts as far as the imported record agrees with it and no newer statement
 /// contradicts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct ManualMark {
     /// The record.
     pub record: RecordId,
     /// Whether the record was cleared; otherwise it was marked as suspect.

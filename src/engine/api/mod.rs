@@ -17,6 +17,7 @@ mod log;
 mod projects;
 mod publication;
 mod records;
+mod restore;
 mod routing;
 mod settings;
 mod tasks;
@@ -30,17 +31,20 @@ pub use dead_letters::{LetterCounts, LetterFilter, LetterHead, LetterPage};
 pub use error::{Error, Refusal};
 pub use events::{EventOutcome, Incoming, Message, Prepared};
 pub(super) use figures::Backlog;
-pub use figures::{Estimates, Figures};
-pub use import::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult, Word};
+pub use figures::{Estimates, EventCounts, Figures};
+pub use import::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult, ManualMark};
 pub use log::{Behind, ChangePage, LogPage, Logged};
 pub use projects::{NewProject, ProjectPatch, ProjectStatus};
 pub(super) use publication::{
     ChangedAnswer, PauseChange, ProjectChange, ProjectFigures, Publication, TaskEnd, Totals, Version,
 };
 pub use records::{Advice, RecordCounts, RecordFilter, RecordPage};
+pub use restore::Begun;
 pub use routing::RoutingJob;
+pub(super) use routing::TakenRouting;
 pub use settings::{CheckpointRules, RequireConsumer, Settings};
 pub use tasks::{IdempotencyKey, PageStart, Submissions, Submitted, TaskFilter, TaskPage, TreeNode, UnknownDependency};
+pub(super) use work::Grant;
 pub use work::{Granted, LeaseRequest, Queue};
 
 pub use crate::wire::{Answer, Hold, Revision};

@@ -1,6 +1,6 @@
 //! Routing: what the driver is to find out about a task.
 
-use crate::task::{Domain, Moment, ProjectId, RoutingStep, TaskId};
+use crate::task::{Domain, Moment, ProjectId, RoutingStep, Task, TaskId};
 
 /// A task that is to be routed, with what the Agent and RAG need to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,4 +21,13 @@ pub struct RoutingJob {
     pub since: Moment,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
+}
+
+/// A task that is handed out to be routed.
+#[derive(Debug)]
+pub(crate) struct TakenRouting {
+    pub(crate) task: Task,
+    /// Since when the task waits to be routed.
+    pub(crate) since: Moment,
+    pub(crate) step: RoutingStep,
 }

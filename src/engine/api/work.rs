@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::task::{LeaseId, Moment, Tier, Timestamp, WorkerId};
+use crate::task::{Lease, LeaseId, Moment, Task, Tier, Timestamp, WorkerId};
 
 /// A worker's request for tasks.
 #[derive(Debug, Clone)]
@@ -45,4 +45,17 @@ pub struct Queue {
     pub oldest_ready: Option<Moment>,
     /// Time of the pause; `None`: the tier is not paused.
     pub paused_at: Option<Timestamp>,
+}
+
+/// A lease that was granted.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) lease: Lease,
+    /// Until when the lease is held unless renewed, by the wall clock.
+    pub(crate) until: Timestamp,
+    /// When the attempt has executed for too long, by the wall clock.
+    pub(crate) deadline: Timestamp,
+    pub(crate) task: Task,
+    /// The version of the project, where the project has a constitution.
+    pub(crate) constituted: Option<u64>,
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use super::Engine;
 use crate::engine::api::{Dispatch, Error, Logged, Position, QueueReport};
-use crate::engine::command::Command;
 use crate::engine::read::dispatches;
+use crate::engine::writer::Command;
 use crate::task::{Moment, Seq, TaskId, Tier};
 
 /// The counterpart of a message broker, by [`Engine::broker`].
@@ -62,5 +62,57 @@ impl BrokerHandle<'_> {
     /// oldest first.
     pub async fn report_queue(self, report: QueueReport) -> Result<Vec<TaskId>, Error> {
         self.0.ask(|reply| Command::ReportQueue { report, reply }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::engine::on_reading_thread;
+    use crate::engine::state::testing::{settings, store};
+    use crate::store::counted;
+    use crate::task::{Bus, ExecutionMode, Options, ProjectId, Submission};
+
+    #[tokio::test]
+    async fn tasks_behind_a_broker_are_looked_at_in_one_view() {
+        let (engine, writer) = Engine::start(store(), settings(Bus::Broker), &Clock::new()).unwrap();
+        let submission = |project: &str| Submission {
+            description: "d".to_owned(),
+            project: ProjectId::new(project).unwrap(),
+            priority: None,
+            options: Options::default(),
+            metadata: None,
+            execution_mode: ExecutionMode::Autonomous,
+            constitution_override: None,
+            traceparent: None,
+            rerun_of: None,
+        };
+        for name in ["p", "q"] {
+            engine.tasks().submit((0..200).map(|_| submission(name)).collect(), None).await.unwrap();
+        }
+        on_reading_thread(async {
+            let mut dispatched = engine.broker().dispatched().await.unwrap();
+            while dispatched.len() < 400 {
+                dispatched = engine.broker().dispatched().await.unwrap();
+            }
+            let before = counted::VIEWS.get();
+            let dispatched = engine.broker().dispatched().await.unwrap();
+            let positions: Vec<_> = dispatched.iter().map(|dispatch| dispatch.position).collect();
+            assert_eq!(
+                engine.broker().still_waiting(positions).await.unwrap(),
+                dispatched.iter().map(|it| (it.position, it.at)).collect()
+            );
+            let tasks =
+                dispatched.iter().filter_map(|dispatch| Some((dispatch.position.task?, crate::task::Seq(u64::MAX))));
+            let newest = engine.broker().newest_dispatches(tasks.collect()).await.unwrap();
+            assert!(newest.iter().zip(&dispatched).all(|(newest, dispatch)| {
+                newest.as_ref().map(|(position, tier)| (position, tier)) == Some((&dispatch.position, &dispatch.tier))
+            }));
+            assert_eq!(counted::VIEWS.get() - before, 3);
+        })
+        .await;
+        drop(engine);
+        writer.stop().unwrap();
     }
 }

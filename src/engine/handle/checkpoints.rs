@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::plans::snapshot;
 use crate::engine::api::{Error, Import, ImportOutcome, NewCheckpoint, Rollback, RollbackRequest};
-use crate::engine::command::Command;
 use crate::engine::read::ReadSide;
-use crate::engine::rollback;
-use crate::engine::rollback_plan::RollbackPlan;
+use crate::engine::state::{self, RollbackPlan};
+use crate::engine::writer::Command;
 use crate::store::{Checkpoint, Page, PageBudget};
 use crate::task::{CheckpointId, ProjectId, Timestamp};
 
@@ -53,11 +53,11 @@ impl CheckpointsHandle<'_> {
     pub async fn roll_back(self, request: RollbackRequest) -> Result<Rollback, Error> {
         let settings = self.0.settings.clone();
         if request.dry_run {
-            let plan = move |side: &ReadSide| RollbackPlan::new(&side.snapshot()?, &request, &settings.router, true);
-            return Ok(rollback::preview(self.0.read(plan).await??));
+            let plan = move |side: &ReadSide| RollbackPlan::new(&snapshot(side)?, &request, &settings.router, true);
+            return Ok(state::preview_rollback(self.0.read(move |side| state::answer(plan(side))).await??));
         }
         let planned = request.clone();
-        let plan = move |side: &ReadSide| RollbackPlan::new(&side.snapshot()?, &planned, &settings.router, true);
+        let plan = move |side: &ReadSide| RollbackPlan::new(&snapshot(side)?, &planned, &settings.router, true);
         self.0
             .carry_out(plan, |plan, is_last, reply| Command::Rollback {
                 request: Box::new(request.clone()),

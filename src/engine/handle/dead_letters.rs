@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::engine::api::{Error, EventOutcome, Incoming, LetterFilter, LetterPage, Refusal};
-use crate::engine::command::Command;
 use crate::engine::read::dead_letters;
+use crate::engine::writer::Command;
 use crate::store::{self, DeadLetter, LetterRemoval};
 
 /// Dead letters that one commit discards.
@@ -38,7 +38,7 @@ impl DeadLettersHandle<'_> {
 
     /// Stores messages that could not be taken, durably.
     pub async fn add(self, letters: Vec<DeadLetter>) -> Result<(), Error> {
-        self.0.ask(|reply| Command::Bury { letters, reply }).await
+        self.0.ask(|reply| Command::PutDeadLetters { letters, reply }).await
     }
 
     /// Accepts a dead letter again as the event that it holds, and removes the letter
@@ -55,7 +55,7 @@ impl DeadLettersHandle<'_> {
 
     /// Discards a dead letter for good.
     pub async fn discard(self, number: u64) -> Result<(), Error> {
-        let discarded = self.0.ask(|reply| Command::Discard { numbers: vec![number], reply }).await?;
+        let discarded = self.0.ask(|reply| Command::DiscardDeadLetters { numbers: vec![number], reply }).await?;
         if discarded == 0 { Err(Refusal::DeadLetterNotFound(number).into()) } else { Ok(()) }
     }
 
@@ -69,7 +69,7 @@ impl DeadLettersHandle<'_> {
             let page = self.list(filter.clone(), before, ROUND).await?;
             let numbers: Vec<u64> = page.entries.iter().map(|(number, _)| *number).collect();
             if !numbers.is_empty() {
-                discarded += self.0.ask(|reply| Command::Discard { numbers, reply }).await?;
+                discarded += self.0.ask(|reply| Command::DiscardDeadLetters { numbers, reply }).await?;
             }
             before = page.next;
             if before.is_none() {

@@ -2,7 +2,7 @@
 
 use super::{Engine, contents};
 use crate::engine::api::{Error, EventOutcome, Incoming, Prepared, Refusal};
-use crate::engine::command::Command;
+use crate::engine::writer::Command;
 
 /// Incoming events, by [`Engine::events`].
 #[derive(Debug, Clone, Copy)]

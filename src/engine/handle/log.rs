@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use super::Engine;
 use crate::engine::api::{ChangePage, Error, LogPage};
-use crate::engine::outgoing;
+use crate::engine::read::log;
 use crate::store::{LogEntry, PageBudget, Place};
 use crate::task::Seq;
 
@@ -22,7 +22,7 @@ impl LogHandle<'_> {
         keep: impl Fn(&LogEntry) -> bool + Send + 'static,
     ) -> Result<LogPage, Error> {
         let budget = budget.into();
-        self.0.read(move |side| outgoing::log_page(side, after, budget, &keep)).await
+        self.0.read(move |side| log::log_page(side, after, budget, &keep)).await
     }
 
     /// Returns the newest position of the log, and a signal when it moves.
@@ -82,7 +82,7 @@ impl LogReader {
     /// Returns the changes after a position, in order: at most `limit`, and about a
     /// mebibyte of events.
     pub async fn page(&self, after: Seq, limit: usize) -> Result<ChangePage, Error> {
-        self.engine.read(move |side| outgoing::change_page(side, after, limit)).await
+        self.engine.read(move |side| log::change_page(side, after, limit)).await
     }
 
     /// Records that the reader has processed everything from before it joined.

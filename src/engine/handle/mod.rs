@@ -19,6 +19,7 @@ mod checkpoints;
 mod contents;
 mod dead_letters;
 mod events;
+mod granted;
 mod log;
 mod plans;
 mod projects;
@@ -52,13 +53,11 @@ pub use tasks::TasksHandle;
 pub use transfer::TransferHandle;
 pub use work::WorkHandle;
 
-use super::api::{Error, Figures, Settings};
-use super::machine::Machine;
-use super::queue::{self, CommandSender};
+use super::api::{Error, Figures, Settings, TaskEnd};
 use super::read::ReadSide;
-use super::shared::Shared;
-use super::writer::Writer;
-use super::{plan, progress};
+use super::shared::{self, Shared};
+use super::state::{self, Machine};
+use super::writer::{self, CommandSender, Writer};
 use crate::clock::Clock;
 use crate::store::{self, Room, RoomState, Store, panic_message};
 use crate::task::Now;
@@ -131,23 +130,26 @@ impl Engine {
         let settings = Arc::new(settings);
         let store_id = store.id();
         let shared = Shared::new(settings.hot_bytes);
+        let clocks_found = recovered.clocks.last;
         let recent_ends = std::mem::take(&mut recovered.recent_ends);
+        let recent_ends =
+            recent_ends.into_iter().map(|(at, status, project)| (project, TaskEnd { at, status })).collect();
         let mut machine = Machine::recovered(settings.clone(), store.clone(), recovered, shared.clone())?;
         machine.register_readers(clock.now())?;
-        machine.change_bus(clock.now())?;
+        state::change_bus(&mut machine, clock.now())?;
         let first = machine.first_publication(recent_ends)?;
-        let readers = machine.readers.clone();
+        let readers = machine.places().clone();
         let room = Arc::clone(store.room());
         let read = Arc::new(ReadSide::new(store, shared, first, readers, clock.clone())?);
-        let (commands, queue) = queue::lanes(settings.queue_capacity);
-        let writer = Writer::new(machine, queue, read.clone(), clock.clone())?;
+        let (commands, queue) = writer::lanes(settings.queue_capacity);
+        let writer = Writer::new(machine, queue, read.clone(), clock.clone(), clocks_found)?;
         let spawned = |source| store::Error::Io { action: "start the thread", path: "dats-writer".into(), source };
         let thread =
             thread::Builder::new().name("dats-writer".to_owned()).spawn(move || writer.run()).map_err(spawned)?;
         let warm = read.clone();
         let warmer = thread::Builder::new().name("dats-warmer".to_owned()).spawn(move || run_warmer(&warm));
         let warmer = Mutex::new(warmer.ok());
-        let plans = Arc::new(Semaphore::new(plan::AT_ONCE));
+        let plans = Arc::new(Semaphore::new(plans::AT_ONCE));
         let engine = Self { commands: commands.clone(), read, settings, plans, store_id };
         Ok((engine, WriterThread { thread, warmer, commands, room }))
     }
@@ -279,7 +281,7 @@ impl Engine {
     /// makes no step for 30 s, seen in two checks in a row. The callback is
     /// expected to end the process.
     pub fn watch(&self, on_stall: impl FnOnce(&str) + Send + 'static) -> io::Result<()> {
-        progress::watch(Arc::clone(&self.read.progress), Arc::clone(self.read.store.room()), on_stall)
+        shared::watch(Arc::clone(&self.read.progress), Arc::clone(self.read.store.room()), on_stall)
     }
 }
 

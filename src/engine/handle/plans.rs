@@ -2,11 +2,25 @@
 //! carried out by it.
 
 use super::Engine;
-use crate::engine::api::{Error, Message, Prepared, Refusal};
-use crate::engine::command::{Command, Reply};
-use crate::engine::plan::{Attempt, EventPlan, TRIES};
+use crate::engine::api::{Error, Message, Prepared};
 use crate::engine::read::ReadSide;
-use crate::store;
+use crate::engine::state::{Attempt, EventPlan, Failure, Snapshot, Stored, answer};
+use crate::engine::writer::{Command, Reply};
+
+/// How often a plan is made outside the writer. The last one is carried out in any case: the
+/// writer brings it up to date.
+const TRIES: u32 = 3;
+/// Most plans that are made at once. Each can hold changes of a hundred thousand records.
+pub(super) const AT_ONCE: usize = 4;
+
+/// Takes a snapshot to plan from. Blocks until the tables have the last commit.
+pub(super) fn snapshot(side: &ReadSide) -> Stored<Snapshot> {
+    // In this order: see [`Snapshot`].
+    let version = side.version();
+    let graph = side.graph();
+    let given = side.shared.given.ids();
+    Ok(Snapshot { version, graph, view: side.store.view()?, given })
+}
 
 fn is_planned(event: &Prepared) -> bool {
     !matches!(event.event().message, Message::Report { .. })
@@ -18,7 +32,7 @@ impl Engine {
     /// to date itself.
     pub(super) async fn carry_out<P, T>(
         &self,
-        plan: impl Fn(&ReadSide) -> Result<Result<P, Refusal>, store::Error> + Clone + Send + 'static,
+        plan: impl Fn(&ReadSide) -> Result<P, Failure> + Clone + Send + 'static,
         command: impl Fn(Box<P>, bool, Reply<Attempt<T>>) -> Command,
     ) -> Result<T, Error>
     where
@@ -33,7 +47,7 @@ impl Engine {
         loop {
             tries += 1;
             let plan = plan.clone();
-            let planned = Box::new(self.read(move |side| plan(side)).await??);
+            let planned = Box::new(self.read(move |side| answer(plan(side))).await??);
             match self.ask(|reply| command(planned, tries >= TRIES, reply)).await? {
                 Attempt::Done(done) => return Ok(*done),
                 Attempt::Stale => tracing::debug!(tries, "a plan was out of date before it was carried out"),
@@ -55,7 +69,7 @@ impl Engine {
         let settings = self.settings.clone();
         self.read(move |side| {
             let message = events.get(index).map(|event| &event.event().message);
-            let plan = message.map(|message| EventPlan::of(&side.snapshot()?, message, &settings.router));
+            let plan = message.map(|message| EventPlan::of(&snapshot(side)?, message, &settings.router));
             match plan.transpose() {
                 Ok(plan) => Ok((events, plan.flatten().map(|plan| (index, plan)))),
                 // The writer decides whether it accepts the event all the same.

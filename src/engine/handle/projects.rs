@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::engine::api::{Error, NewProject, ProjectPatch, ProjectStatus};
-use crate::engine::command::Command;
+use crate::engine::writer::Command;
 use crate::store::{Page, PageBudget, Project};
 use crate::task::ProjectId;
 

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::plans::snapshot;
 use crate::engine::api::{
     AuditFilter, AuditPage, AuditPlace, Cascade, CascadeRequest, CascadeSummary, Error, RecordFilter, RecordPage,
     Subject, UndoRequest, Undone,
 };
-use crate::engine::command::Command;
 use crate::engine::read::{ReadSide, audit, cascades, records};
-use crate::engine::taint::CascadePlan;
-use crate::engine::undo_plan::UndoPlan;
-use crate::engine::{undo, users};
+use crate::engine::state::{self, CascadePlan, UndoPlan};
+use crate::engine::writer::Command;
 use crate::lineage::{Graph, Node};
 use crate::store::{CascadeRow, KeptContent, Record, RecordPlace};
 use crate::task::{ArtifactId, RecordId, Seq, TaskId};
@@ -77,7 +76,7 @@ impl ProvenanceHandle<'_> {
     /// meanwhile. The writer makes the step of the last of several plans itself.
     pub async fn cascade(self, request: CascadeRequest) -> Result<Cascade, Error> {
         let planned = request.clone();
-        let plan = move |side: &ReadSide| CascadePlan::new(&side.snapshot()?, &planned, true);
+        let plan = move |side: &ReadSide| CascadePlan::new(&snapshot(side)?, &planned, true);
         self.0
             .carry_out(plan, |plan, is_last, reply| Command::Cascade {
                 request: Box::new(request.clone()),
@@ -95,10 +94,10 @@ impl ProvenanceHandle<'_> {
     /// have changed meanwhile. The writer makes the last of several plans itself.
     pub async fn undo(self, request: UndoRequest) -> Result<Undone, Error> {
         let cascade_id = request.cascade_id.clone();
-        let plan = move |side: &ReadSide| UndoPlan::new(&side.snapshot()?, &cascade_id);
+        let plan = move |side: &ReadSide| UndoPlan::new(&snapshot(side)?, &cascade_id);
         if request.dry_run {
-            let planned = self.0.read(move |side| plan(side)).await??;
-            return Ok(undo::preview(planned, request.cascade_id));
+            let planned = self.0.read(move |side| state::answer(plan(side))).await??;
+            return Ok(state::preview_undo(planned, request.cascade_id));
         }
         self.0
             .carry_out(plan, |plan, is_last, reply| Command::Undo {
@@ -136,7 +135,7 @@ impl ProvenanceHandle<'_> {
         self.0
             .read(move |side| {
                 let given = side.shared.given.ids();
-                users::running_users_in(&side.store.view()?, &given, &graph, &records)
+                state::running_users_in(&side.store.view()?, &given, &graph, &records)
             })
             .await
     }

@@ -4,9 +4,9 @@ use tokio::sync::oneshot;
 
 use super::{Engine, reading};
 use crate::engine::api::Error;
-use crate::engine::command::{Command, Reply};
 use crate::engine::read::ReadSide;
-use crate::engine::room::Growth;
+use crate::engine::writer::Growth;
+use crate::engine::writer::{Command, Reply};
 use crate::store::{self, Admission, guarded, panic_message};
 
 impl Engine {

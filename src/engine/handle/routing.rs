@@ -2,10 +2,9 @@
 
 use tokio::sync::watch;
 
-use super::Engine;
+use super::{Engine, granted};
 use crate::engine::api::{Error, RoutingJob};
-use crate::engine::command::Command;
-use crate::engine::outgoing;
+use crate::engine::writer::Command;
 use crate::task::{Finding, Moment, Outcome, RoutingStep, TaskId};
 
 /// Tasks that are to be routed, by [`Engine::routing`].
@@ -20,7 +19,7 @@ impl RoutingHandle<'_> {
         self.0
             .read(move |side| {
                 let view = side.store.view()?;
-                taken.into_iter().map(|taken| outgoing::routing_job(&view, taken)).collect()
+                taken.into_iter().map(|taken| granted::routing_job(&view, taken)).collect()
             })
             .await
     }

@@ -7,10 +7,10 @@ use super::Engine;
 use crate::engine::api::{
     Answer, Error, IdempotencyKey, PageStart, Refusal, Revision, Submissions, Submitted, TaskFilter, TaskPage, TreeNode,
 };
-use crate::engine::command::{Command, Routed};
 use crate::engine::read::signals::Changed;
 use crate::engine::read::{list, tree};
-use crate::engine::rerun;
+use crate::engine::state::{self, Routed};
+use crate::engine::writer::Command;
 use crate::store::{HistoryEntry, Page, PageBudget};
 use crate::task::{Seq, Submission, TaskId};
 
@@ -53,11 +53,11 @@ impl TasksHandle<'_> {
     /// A repeated request with the same key gets the first answer, in which case the
     /// second value is `true`.
     pub async fn rerun(self, task: TaskId, key: Option<IdempotencyKey>) -> Result<(Submitted, bool), Error> {
-        let found = self.0.read(move |side| rerun::again(&side.store.view()?, task)).await?;
-        let submission = match found.ok_or(Refusal::TaskNotFound(task)) {
-            Ok(Ok(submission)) => vec![submission],
+        let found = self.0.read(move |side| state::answer(state::rerun(&side.store.view()?, task))).await?;
+        let submission = match found {
+            Ok(submission) => vec![submission],
             // A re-run that is impossible now may have succeeded earlier, under this key.
-            Err(refusal) | Ok(Err(refusal)) => {
+            Err(refusal) => {
                 let first = self.replayed(key).await?.and_then(|first| first.results.into_iter().next()?.ok());
                 return first.map(|submitted| (submitted, true)).ok_or_else(|| refusal.into());
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::engine::api::{Error, Import, ImportResult};
-use crate::engine::command::Command;
+use crate::engine::writer::Command;
 use crate::store::{CascadeRow, ChangeRow, Checkpoint, ImportedEvent, Page, PageBudget, Record};
 use crate::task::{CheckpointId, RecordId, Seq};
 

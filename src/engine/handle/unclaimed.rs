@@ -2,9 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use crate::engine::api::Error;
-use crate::engine::queue::CommandSender;
-use crate::engine::turns::Grant;
+use crate::engine::api::{Error, Grant};
+use crate::engine::writer::CommandSender;
 use crate::task::LeaseId;
 
 /// The answer to a worker that may disconnect while it waits. Dropping it releases

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Engine;
+use super::granted;
 use super::unclaimed::Unclaimed;
 use crate::engine::api::{Error, Granted, LeaseRequest, Queue};
-use crate::engine::command::Command;
-use crate::engine::outgoing;
+use crate::engine::writer::Command;
 use crate::store::guarded;
 use crate::task::{LeaseId, Tier, Timestamp};
 
@@ -42,10 +42,10 @@ impl WorkHandle<'_> {
         unclaimed.leases = grants.iter().map(|grant| grant.lease.id).collect();
         // The rows that a lease needs are mostly in the tables since the submission.
         // If not, another thread waits for them.
-        let now = guarded(|| outgoing::granted_now(&engine.read.store.view_of_tables()?, &grants))?;
+        let now = guarded(|| granted::granted_now(&engine.read.store.view_of_tables()?, &grants))?;
         let granted = match now {
             Some(granted) => granted,
-            None => engine.read(move |side| outgoing::granted(&side.store.view()?, &grants)).await?,
+            None => engine.read(move |side| granted::granted(&side.store.view()?, &grants)).await?,
         };
         // The leases that do not fit into the answer are released.
         unclaimed.leases.drain(..granted.len());

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::engine::api::{CascadeStep, CascadeSummary};
-use crate::engine::statements::statements_in;
-use crate::engine::undo_plan::named_by;
+use crate::engine::shared::{named_by, statements_in};
 use crate::lineage::{Graph, live};
 use crate::store::{self, Cause, View};
 use crate::task::Seq;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::log;
 use crate::engine::api::{Dispatch, Logged, Position};
-use crate::engine::outgoing;
 use crate::store::{self, Store, View};
 use crate::task::{Change, Moment, Pending, Seq, State, Task, TaskId, Tier};
 
@@ -17,8 +17,8 @@ pub(in crate::engine) fn events_at(view: &View, positions: Vec<Position>) -> Res
     let mut found = Vec::with_capacity(positions.len());
     let mut bytes = 0;
     for position in positions {
-        let logged = outgoing::logged_at(view, position)?;
-        bytes += logged.as_ref().map_or(0, outgoing::size);
+        let logged = log::logged_at(view, position)?;
+        bytes += logged.as_ref().map_or(0, log::size);
         found.push(logged);
         if bytes >= MAX_EVENT_BYTES {
             break;

@@ -5,8 +5,11 @@ pub(super) mod cascades;
 pub(super) mod dead_letters;
 pub(super) mod dispatches;
 pub(super) mod list;
+pub(super) mod log;
+mod pauses;
 mod reader_places;
 pub(super) mod records;
+mod shown;
 pub(super) mod signals;
 pub(super) mod tree;
 
@@ -19,14 +22,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use pauses::Pauses;
 use reader_places::ReaderPlaces;
+use shown::Shown;
 use signals::Signals;
 
-use super::api::{Answer, Backlog, ChangedAnswer, Figures, Publication, Totals, Version};
-use super::pause::Pauses;
-use super::progress::Progress;
-use super::shared::Shared;
-use super::shown::Shown;
+use super::api::{Answer, Backlog, ChangedAnswer, EventCounts, Figures, Publication, Totals, Version};
+use super::shared::{Progress, Shared};
 use crate::clock::Clock;
 use crate::lineage::Graph;
 use crate::store::{self, Place, StatusView, Store, View, guarded};
@@ -126,12 +128,12 @@ impl ReadSide {
             halted: AtomicBool::new(false),
             progress: Arc::default(),
         };
-        read.publish(first, [0; 4], false);
+        read.publish(first, EventCounts::default(), false);
         Ok(read)
     }
 
     /// Shows what a committed group has changed, and wakes those who wait for it.
-    pub(super) fn publish(&self, publication: Publication, events: [u64; 4], wrote: bool) {
+    pub(super) fn publish(&self, publication: Publication, events: EventCounts, wrote: bool) {
         if wrote {
             // First of all: an answer that leaves memory must be found there.
             self.cold.store(Arc::default());
@@ -152,9 +154,9 @@ impl ReadSide {
         for task in publication.removed {
             hot.remove(task);
         }
-        self.note_totals(publication.head, &publication.totals, events, wrote);
+        self.record_totals(publication.head, &publication.totals, events, wrote);
         if let Some(backlog) = publication.backlog {
-            self.note_backlog(backlog);
+            self.record_backlog(backlog);
         }
         self.shown.show(publication.projects, publication.queues);
         if let Some(graph) = publication.graph {
@@ -191,12 +193,12 @@ impl ReadSide {
     /// The tables have what was published: those who follow what is in them go on.
     pub(super) fn publish_tables(&self) {
         if self.lists_changes {
-            self.note_commit_number();
+            self.record_commit_number();
         }
         self.head.send_modify(|_| ());
     }
 
-    fn note_commit_number(&self) {
+    fn record_commit_number(&self) {
         match self.store.view_of_tables().and_then(|view| view.commit_number()) {
             Ok(number) => self.published.store(number.0, Ordering::Release),
             // Who brings the next batch into the tables meets it too; until then the copy waits.
@@ -204,14 +206,14 @@ impl ReadSide {
         }
     }
 
-    fn note_backlog(&self, backlog: Backlog) {
+    fn record_backlog(&self, backlog: Backlog) {
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         figures.oldest_analyzing = backlog.oldest_analyzing;
         figures.oldest_queued = backlog.oldest_queued;
         figures.readers = backlog.readers;
     }
 
-    fn note_totals(&self, head: Seq, totals: &Totals, events: [u64; 4], wrote: bool) {
+    fn record_totals(&self, head: Seq, totals: &Totals, events: EventCounts, wrote: bool) {
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         figures.commits += u64::from(wrote);
         figures.head = head.0;
@@ -225,14 +227,14 @@ impl ReadSide {
     }
 
     /// Counts a group that took `busy`, of which `committing` went by until it was durable.
-    pub(super) fn note_group(&self, commands: u64, busy: Duration, committing: Duration) {
+    pub(super) fn record_group(&self, commands: u64, busy: Duration, committing: Duration) {
         self.commands.fetch_add(commands, Ordering::Relaxed);
         self.busy_micros.fetch_add(micros(busy), Ordering::Relaxed);
         self.longest_step_micros.fetch_max(micros(busy.saturating_sub(committing)), Ordering::Relaxed);
     }
 
     /// A group of this time is committed.
-    pub(super) fn note_committed(&self, at: Moment) {
+    pub(super) fn record_committed(&self, at: Moment) {
         self.committed_at.fetch_max(at.as_micros(), Ordering::AcqRel);
     }
 
@@ -243,7 +245,7 @@ impl ReadSide {
 
     /// Everybody waits for a commit: one that takes long should not have to
     /// be guessed at.
-    pub(super) fn note_commit(&self, took: Duration) {
+    pub(super) fn record_commit_time(&self, took: Duration) {
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.longest_commit_ms.fetch_max(took_ms, Ordering::Relaxed);
         if took >= SLOW_COMMIT {

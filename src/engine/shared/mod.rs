@@ -1,15 +1,19 @@
-//! What the writer's state and the read side both hold: the answers in memory and the
-//! set of tasks that were given artifacts; and the maps that they are made of.
+//! What the writer and the read side both use: the answers in memory, the set of tasks that
+//! were given artifacts, the maps that these are made of, and the progress of the threads.
 
 use std::sync::Arc;
 
 mod given;
 mod hot;
+mod progress;
 mod sharded;
+mod statements;
 
 pub(super) use given::Given;
 pub(super) use hot::{HotTasks, IdHash};
+pub(super) use progress::{Activity, Progress, watch};
 pub(super) use sharded::{ChunkedQueue, ShardedMap};
+pub(super) use statements::{named_by, statements_in, statements_of_fact};
 
 /// The maps that the writer changes while the read side reads them.
 #[derive(Debug, Clone)]

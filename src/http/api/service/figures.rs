@@ -55,7 +55,7 @@ impl Collector for EngineFigures {
         counter(&mut encoder, "engine_commits", "Commits since the start", figures.commits)?;
         counter(&mut encoder, "engine_commands", "Commands since the start", figures.commands)?;
         let mut events = encoder.encode_descriptor("events_taken", "Events by outcome", None, MetricType::Counter)?;
-        for (outcome, count) in ["applied", "stale", "parked", "duplicate"].into_iter().zip(figures.events) {
+        for (outcome, count) in figures.events.by_outcome() {
             ConstCounter::new(count).encode(events.encode_family(&[("outcome", outcome)])?)?;
         }
         let help = "Dead letters that are no longer kept, by why";

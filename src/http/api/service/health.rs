@@ -181,8 +181,8 @@ fn replica_wire(replica: &replica::Figures, now: Now) -> Value {
 
 fn figures_wire(figures: &Figures) -> Value {
     let phases = Phase::ALL.map(|phase| (phase.as_str().to_owned(), figures.counters.phase(phase).into()));
-    let outcomes = ["applied", "stale", "parked", "duplicate"].map(str::to_owned);
-    let events: Map<String, Value> = outcomes.into_iter().zip(figures.events.map(Value::from)).collect();
+    let events = figures.events.by_outcome().map(|(outcome, count)| (outcome.to_owned(), Value::from(count)));
+    let events: Map<String, Value> = events.into_iter().collect();
     json!({
         "tasks": phases.into_iter().collect::<Map<String, Value>>(),
         "projects": figures.projects,

@@ -1,0 +1,78 @@
+//! What workers get for their leases, and the driver of routing for its jobs.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::engine::api::{Grant, Granted, RoutingJob, TakenRouting};
+use crate::store::{self, PageBudget, View};
+use crate::wire::{context, has_context, leased_task};
+
+type Stored<T> = Result<T, store::Error>;
+
+/// What a worker gets for the leases that it was given, in order: it ends at about
+/// [`store::PAGE_BYTES`], after at least one of them.
+pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
+    let data = |grant: &Grant| {
+        let submission = view.submission(grant.task.id)?;
+        let context = context(view, &grant.task, grant.task.newest_record())?;
+        let project = grant.constituted.map(|_| view.project(&grant.task.project)).transpose()?.flatten();
+        let constitution = project.and_then(|project| project.constitution);
+        Ok(Some(leased_task(&grant.task, grant.deadline, submission.as_ref(), &context, constitution)))
+    };
+    Ok(granted_with(grants, data)?.unwrap_or_default())
+}
+
+/// As [`granted`], from tables that may lag the journal; `None` where they may lack
+/// something.
+///
+/// A task without context needs its submission, which never changes once it is in
+/// the tables, and the constitution of its project as it was at the lease.
+pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Granted>>> {
+    if grants.iter().any(|grant| has_context(&grant.task)) {
+        return Ok(None);
+    }
+    let (submissions, empty) = (view.submissions()?, json!({}));
+    let data = |grant: &Grant| {
+        let Some(submission) = submissions.get(grant.task.id)? else { return Ok(None) };
+        let mut constitution = None;
+        if let Some(version) = grant.constituted {
+            let project = view.project(&grant.task.project)?.filter(|project| project.version == version);
+            let Some(project) = project else { return Ok(None) };
+            constitution = project.constitution;
+        }
+        Ok(Some(leased_task(&grant.task, grant.deadline, Some(&submission), &empty, constitution)))
+    };
+    granted_with(grants, data)
+}
+
+/// Leases with the data of their tasks; `None` where `data` has none of one.
+fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>) -> Stored<Option<Vec<Granted>>> {
+    let mut budget = PageBudget::new(usize::MAX);
+    let mut granted = Vec::with_capacity(grants.len());
+    for grant in grants {
+        let Some(task) = store::guarded(|| data(grant))? else { return Ok(None) };
+        if !budget.admit(task.len()) {
+            break;
+        }
+        granted.push(Granted { lease: grant.lease.id, until: grant.until, task });
+    }
+    Ok(Some(granted))
+}
+
+/// What is to be known to ask about a task.
+pub(super) fn routing_job(view: &View, taken: TakenRouting) -> Stored<RoutingJob> {
+    let TakenRouting { task, since, step } = taken;
+    let missing = || store::Error::Corrupt { table: "submissions", detail: format!("task {} has none", task.id) };
+    let submission = view.submission(task.id)?.ok_or_else(missing)?;
+    let parent = task.parent.map(|parent| view.submission(parent)).transpose()?.flatten();
+    Ok(RoutingJob {
+        task: task.id,
+        project: task.project,
+        description: submission.description,
+        parent_description: parent.map(|parent| parent.description),
+        domain: task.domain,
+        step,
+        since,
+        traceparent: submission.traceparent,
+    })
+}

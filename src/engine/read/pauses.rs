@@ -1,0 +1,59 @@
+//! What is paused, for readers: shown without rendering the answer of every task that a pause
+//! holds back again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::engine::api::{Hold, PauseChange};
+use crate::task::Phase;
+use crate::wire::Compact;
+
+/// What is paused, for readers. Names are kept as the answers have them: as
+/// JSON text.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Pauses {
+    /// How many there are in all: with none, a read asks for nothing more.
+    count: AtomicUsize,
+    projects: papaya::HashSet<Vec<u8>>,
+    tiers: papaya::HashSet<Vec<u8>>,
+    /// Tiers whose work queue has lost its consumers.
+    unattended: papaya::HashSet<Vec<u8>>,
+}
+
+impl Pauses {
+    /// Applies a change, after its commit. Only one thread may call it.
+    pub(in crate::engine) fn change(&self, change: &PauseChange) {
+        let (set, name, paused) = match change {
+            PauseChange::Project { project, is_paused } => (&self.projects, project.as_str(), *is_paused),
+            PauseChange::Tier { tier, is_paused } => (&self.tiers, tier.as_str(), *is_paused),
+            PauseChange::Consumers { tier, are_missing } => (&self.unattended, tier.as_str(), *are_missing),
+        };
+        // Text always has a JSON form.
+        let name = serde_json::to_vec(name).unwrap_or_default();
+        if paused && set.pin().insert(name.clone()) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        } else if !paused && set.pin().remove(&name) {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The pause that holds a task back. Who was told of a pause sees it: the
+    /// change comes before the reply, so a relaxed read is enough.
+    pub(in crate::engine) fn holding(&self, answer: &Compact) -> Option<Hold> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let (project, tier, phase) = answer.standing()?;
+        let phase = phase.get(1..phase.len().saturating_sub(1)).unwrap_or_default();
+        if phase != Phase::Queued.as_str().as_bytes() {
+            None
+        } else if self.projects.pin().contains(project) {
+            Some(Hold::Project)
+        } else if self.tiers.pin().contains(tier) {
+            Some(Hold::Tier)
+        } else if self.unattended.pin().contains(tier) {
+            Some(Hold::Workers)
+        } else {
+            None
+        }
+    }
+}
