@@ -1,54 +1,55 @@
-//! Planted faults: each breaks one promise in one place, so that a test which is there
-//! for that promise can be seen to fail (`scripts/planted`).
+//! Planted faults: each breaks one promise in one place, so that the test that guards the promise
+//! can be seen to fail (`scripts/planted`).
 //!
-//! They exist in a build with the feature `planted` alone, which is never a default, and
-//! act in a process whose environment names one in `DATS_PLANTED`. In any other build
-//! [`is`] is a constant `false`, and neither names nor faults are in the program.
+//! The faults exist only in a build with the feature `planted`, which is never a default, and act
+//! only in a process whose environment variable `DATS_PLANTED` names one. In any other build [`is`]
+//! is a constant `false`, and neither names nor faults are part of the program.
 
 /// A fault that can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Every 64th turn between projects is lost.
     TurnLost,
-    /// Answers leave before the journal is written.
+    /// Answers are sent before the journal is written.
     AnsweredBeforeWritten,
-    /// Every 16th wake-up of those who follow the log is dropped.
+    /// Every 16th wake-up of the readers that follow the log is dropped.
     WakeDropped,
     /// Ids of events are not remembered.
     DuplicatesTaken,
-    /// The counters do not follow when a task fails.
+    /// The counters are not updated when a task fails.
     CounterNotMoved,
-    /// An event that is published again has another id.
+    /// An event that is published again gets another id.
     EventIdChanges,
-    /// The copy's position moves before the rows are written.
+    /// The position of the replica moves before the rows are written.
     WatermarkAhead,
     /// A taint reaches the dependents of two levels only.
     TaintStopsEarly,
-    /// Records of the journal above 16 KiB are not synced.
+    /// Journal records above 16 KiB are not synced.
     LargeRecordUnsynced,
-    /// The bytes of a content's file are not synced.
+    /// The bytes of a content file are not synced.
     ContentUnsynced,
-    /// The directory of a content's file is not synced.
+    /// The directory of a content file is not synced.
     ContentNameUnsynced,
-    /// A batch does not hold the files of the contents that it names.
+    /// A batch does not hold the content files that it names.
     ContentReleasedEarly,
-    /// Of new directories above the data directory only the nearest is synced.
+    /// Of new directories above the data directory only the nearest one is synced.
     DirectoryUnsynced,
-    /// A view is waited for under the lock of the contents.
+    /// The lock of the contents is held during the wait for a view.
     LockHeldWhileWaiting,
     /// A message is acknowledged to the broker before its event is committed.
     MessageAcknowledgedEarly,
-    /// A stream goes on one event too far.
+    /// A stream resumes one event too late.
     StreamSkipsOne,
-    /// A page of records goes on behind all that have the same time as its last one.
+    /// A page of records resumes after all records with the same time as the last one of the page
+    /// before.
     EqualTimesSkipped,
-    /// A failure counts whoever reports it.
+    /// A failure counts whichever worker reports it.
     ZombieCounts,
 }
 
 #[cfg(feature = "planted")]
 impl Fault {
-    /// Its name in the environment.
+    /// Name of the fault in `DATS_PLANTED`.
     const fn name(self) -> &'static str {
         match self {
             Self::TurnLost => "turn-lost",
@@ -73,7 +74,7 @@ impl Fault {
     }
 }
 
-/// The name in the environment of this process, read once.
+/// Name of the fault chosen in the environment of this process, read once.
 #[cfg(feature = "planted")]
 fn chosen() -> Option<&'static str> {
     static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
@@ -87,15 +88,15 @@ pub(crate) fn is(fault: Fault) -> bool {
     chosen() == Some(fault.name())
 }
 
-/// Whether this fault is planted: never, in this build.
+/// Always false in this build.
 #[cfg(not(feature = "planted"))]
 #[must_use]
 pub(crate) const fn is(_: Fault) -> bool {
     false
 }
 
-/// True at every 64th call with this fault, where it is planted; of wake-ups at every
-/// 16th, since most are followed by another one that makes good for it.
+/// Returns true at every 64th call if this fault is planted; for wake-ups at every 16th, because
+/// the next wake-up mostly makes up for a dropped one.
 #[cfg(feature = "planted")]
 #[must_use]
 pub(crate) fn is_now(fault: Fault) -> bool {
@@ -105,21 +106,21 @@ pub(crate) fn is_now(fault: Fault) -> bool {
     is(fault) && CALLS.fetch_add(1, Ordering::Relaxed) % every == every - 1
 }
 
-/// True now and then where this fault is planted: never, in this build.
+/// Always false in this build.
 #[cfg(not(feature = "planted"))]
 #[must_use]
 pub(crate) const fn is_now(_: Fault) -> bool {
     false
 }
 
-/// What the journal gets for a record: that record.
+/// Returns the record, which the journal writes.
 #[cfg(not(feature = "planted"))]
 pub(crate) const fn late(_: Fault, record: Vec<u8>) -> Vec<u8> {
     record
 }
 
-/// What the journal gets for a record: where this fault is planted, the record before it,
-/// so that a crash loses one whose answers have left.
+/// Returns the record that the journal writes: the previous one if this fault is planted, so that a
+/// crash loses one whose answers were sent.
 #[cfg(feature = "planted")]
 pub(crate) fn late(fault: Fault, record: Vec<u8>) -> Vec<u8> {
     static HELD: std::sync::Mutex<Option<Vec<u8>>> = std::sync::Mutex::new(None);
@@ -130,7 +131,7 @@ pub(crate) fn late(fault: Fault, record: Vec<u8>) -> Vec<u8> {
     before.unwrap_or(record)
 }
 
-/// What a child process needs to have the same fault.
+/// The environment variable that plants the same fault in a child process.
 #[must_use]
 pub(crate) fn environment() -> Option<(&'static str, String)> {
     #[cfg(feature = "planted")]

@@ -8,36 +8,35 @@ use super::line::{Line, Place, rank};
 use super::moment::Moment;
 use super::request::Priority;
 
-/// The slots and the waiting tasks of all projects.
+/// Slots and waiting tasks of all projects.
 ///
-/// A project has a line for each tier. Whoever has workers, or places at a
-/// broker, to give asks for the next task and names the tiers that are open: a
-/// tier without workers, or a paused one, costs nothing and is in nobody's
-/// way. Projects take turns at each tier: the one that was served there longest
-/// ago is next, and within it the best of the heads of its open lines. Where that
-/// is another line than the one whose turn it was, both have had their turn: so a
-/// project that is served at one tier loses nothing at the others, and no project
-/// is passed twice by another one where it waits. A project whose last waiting task
-/// leaves a line gives up its turn there: the next one to come waits behind the others.
+/// A project has one line for each tier. The caller, which has workers or places at a broker to
+/// assign, asks for the next task on the tiers that are open: a tier without workers or a paused
+/// tier costs nothing and blocks nothing. Projects take turns on each tier: the project served
+/// longest ago on that tier is next, and within it the best of the heads of its open lines. If that
+/// head stands in another line than the one whose turn it was, both lines have had their turn. So a
+/// project that is served on one tier loses nothing on the others, and no project is passed twice
+/// by another one on a tier where it waits. A project whose last waiting task leaves a line loses
+/// its turn there: its next task waits behind the other projects.
 ///
-/// Every call costs the number of tiers, times the logarithm of what waits and of how
-/// many projects there are: nothing is moved when it grows.
+/// Every call costs the number of tiers times the logarithm of the number of waiting tasks and
+/// projects. No container moves its content when it grows.
 #[derive(Debug, Clone)]
 pub struct Admission {
     aging: Duration,
     default_limit: u32,
     lanes: BTreeMap<ProjectId, Lane>,
     tiers: BTreeMap<Tier, TierLine>,
-    /// The turn that is given next: a project with a lower one goes first.
+    /// The next turn to assign. A project with a lower turn goes first.
     next_turn: u64,
 }
 
-/// What waits on a tier.
+/// The waiting tasks of a tier.
 #[derive(Debug, Clone, Default)]
 struct TierLine {
-    /// Projects that have both a waiting task here and a free slot, by their turns.
+    /// Projects that have both a waiting task on this tier and a free slot, by turn.
     turns: BTreeSet<(u64, ProjectId)>,
-    /// All tasks that wait here, the oldest first.
+    /// All tasks waiting on this tier, oldest first.
     waiting: BTreeSet<Place>,
 }
 
@@ -45,17 +44,17 @@ struct TierLine {
 struct Lane {
     limit: u32,
     in_use: u32,
-    /// There are few tiers.
+    /// One line for each tier; there are few tiers.
     lines: Vec<LaneLine>,
     is_paused: bool,
 }
 
-/// What waits of a project on one tier.
+/// The waiting tasks of a project on one tier.
 #[derive(Debug, Clone)]
 struct LaneLine {
     tier: Tier,
     line: Line,
-    /// Its place among the projects, while it stands among their turns.
+    /// The project's turn on this tier while it has one.
     turn: Option<u64>,
 }
 
@@ -69,12 +68,12 @@ impl Lane {
         &mut self.lines[place].line
     }
 
-    /// Whether a waiting task of it could get a slot.
+    /// Whether a waiting task of the project can get a slot.
     const fn has_slot(&self) -> bool {
         !self.is_paused && self.in_use < self.limit
     }
 
-    /// The tier, class and place of the task that is next on the open tiers.
+    /// Tier, class and place of the next task on the open tiers.
     fn first(&self, is_open: &impl Fn(&Tier) -> bool, now: Moment, aging: Duration) -> Option<(Tier, Priority, Place)> {
         let open = self.lines.iter().filter(|each| is_open(&each.tier));
         let heads = open.filter_map(|each| Some((&each.tier, each.line.first(now, aging)?)));
@@ -85,7 +84,7 @@ impl Lane {
 }
 
 impl Admission {
-    /// Nothing waits. A project that was given no limit gets `default_limit`.
+    /// An empty admission. Projects without a limit of their own get `default_limit`.
     #[must_use]
     pub fn new(aging: Duration, default_limit: u32) -> Self {
         Self { aging, default_limit, lanes: BTreeMap::new(), tiers: BTreeMap::new(), next_turn: 0 }
@@ -101,8 +100,7 @@ impl Admission {
         })
     }
 
-    /// Brings the project's places among the turns up to date. At the tiers
-    /// `served` it has just had its turn.
+    /// Updates the project's turns. On the tiers in `served` it has just had its turn.
     fn refresh(&mut self, project: &ProjectId, served: &[&Tier]) {
         let Some(lane) = self.lanes.get_mut(project) else { return };
         let has_slot = lane.has_slot();
@@ -130,28 +128,27 @@ impl Admission {
         }
     }
 
-    /// Sets a project's limit; `None` is the default. Lowering it takes no
-    /// slot from anyone.
+    /// Sets the limit of a project; `None` is the default. A lower limit takes no slot away.
     pub fn set_limit(&mut self, project: &ProjectId, limit: Option<u32>) {
         let limit = limit.unwrap_or(self.default_limit);
         self.lane(project).limit = limit;
         self.refresh(project, &[]);
     }
 
-    /// A paused project gets no slots; it keeps those it has.
+    /// Pauses or resumes a project. A paused project gets no new slots and keeps those it has.
     pub fn set_paused(&mut self, project: &ProjectId, paused: bool) {
         self.lane(project).is_paused = paused;
         self.refresh(project, &[]);
     }
 
-    /// A task joins the line of its project.
+    /// Adds a task to the line of its project.
     pub fn enqueue(&mut self, project: &ProjectId, tier: &Tier, priority: Priority, place: Place) {
         self.lane(project).line(tier).insert(priority, place);
         self.tiers.entry(tier.clone()).or_default().waiting.insert(place);
         self.refresh(project, &[]);
     }
 
-    /// A waiting task leaves the line.
+    /// Removes a waiting task from its line.
     pub fn withdraw(&mut self, project: &ProjectId, tier: &Tier, priority: Priority, place: Place) {
         if self.lane(project).line(tier).remove(priority, place) {
             self.tiers.entry(tier.clone()).or_default().waiting.remove(&place);
@@ -159,21 +156,21 @@ impl Admission {
         }
     }
 
-    /// A task holds a slot from now on.
+    /// Counts a slot as used by a task.
     pub fn occupy(&mut self, project: &ProjectId) {
         self.lane(project).in_use += 1;
         self.refresh(project, &[]);
     }
 
-    /// A task no longer holds its slot.
+    /// Counts a slot as free again.
     pub fn release(&mut self, project: &ProjectId) {
         let lane = self.lane(project);
         lane.in_use = lane.in_use.saturating_sub(1);
         self.refresh(project, &[]);
     }
 
-    /// Takes the next task out of its line, of those that wait on an open tier
-    /// and whose project has a free slot. The caller lets it have the slot.
+    /// Removes and returns the next task that waits on an open tier and whose project has a free
+    /// slot. The caller must give it the slot.
     pub fn take_next(&mut self, is_open: impl Fn(&Tier) -> bool, now: Moment) -> Option<(TaskId, Tier)> {
         let open = self.tiers.iter().filter(|(tier, _)| is_open(tier));
         let firsts = open.filter_map(|(tier, line)| line.turns.first().map(|(turn, project)| (turn, project, tier)));
@@ -187,38 +184,38 @@ impl Admission {
         Some((place.task, tier))
     }
 
-    /// Whether [`Self::take_next`] would find a task.
+    /// Whether [`Self::take_next`] would return a task.
     #[must_use]
     pub fn has_next(&self, is_open: impl Fn(&Tier) -> bool) -> bool {
         self.tiers.iter().any(|(tier, line)| !line.turns.is_empty() && is_open(tier))
     }
 
-    /// Slots in use and the limit of a project.
+    /// Slots in use, and the limit of a project.
     #[must_use]
     pub fn slots(&self, project: &ProjectId) -> (u32, u32) {
         self.lanes.get(project).map_or((0, self.default_limit), |lane| (lane.in_use, lane.limit))
     }
 
-    /// How many tasks of a project, by tier, a new one of `priority` has
-    /// before it in its line.
+    /// Number of tasks, by tier, that stand before a new task of `priority` in the line of a
+    /// project.
     pub fn ahead(&self, project: &ProjectId, priority: Priority) -> impl Iterator<Item = (&Tier, usize)> {
         let lines = self.lanes.get(project).map_or(&[][..], |lane| lane.lines.as_slice());
         lines.iter().map(move |each| (&each.tier, each.line.len_from(priority)))
     }
 
-    /// Since when the oldest of all tasks waits.
+    /// Since when the oldest of all tasks has waited.
     #[must_use]
     pub fn oldest(&self) -> Option<Moment> {
         self.tiers.values().filter_map(|line| line.waiting.first()).map(|place| place.since).min()
     }
 
-    /// Since when the oldest task of a project waits.
+    /// Since when the oldest task of a project has waited.
     #[must_use]
     pub fn oldest_waiting(&self, project: &ProjectId) -> Option<Moment> {
         self.lanes.get(project).and_then(|lane| lane.lines.iter().filter_map(|each| each.line.oldest()).min())
     }
 
-    /// How many tasks wait on a tier, and since when the oldest does.
+    /// Number of tasks waiting on a tier, and since when the oldest has waited.
     #[must_use]
     pub fn waiting(&self, tier: &Tier) -> (usize, Option<Moment>) {
         let waiting = self.tiers.get(tier).map(|line| &line.waiting);
@@ -258,7 +255,7 @@ mod tests {
         let mut admitted = Vec::new();
         while let Some((task, _)) = admission.take_next(is_open, now) {
             let number = u128::from_be_bytes(task.to_bytes());
-            // Its project's name is told by its number.
+            // The task's number gives its project.
             admission.occupy(&project(if number < 100 { "a" } else { "b" }));
             admitted.push(number);
         }

@@ -1,42 +1,41 @@
-//! What the Agent and the RAG service find out about a task, after the wire
-//! form was checked.
+//! Answers of the Agent and the RAG service about a task, parsed and checked.
 
 use serde::{Deserialize, Serialize};
 
 use super::id::{ArtifactId, Domain, Mode, QaProfile, Tier};
 
-/// Deepest nesting of subtasks that the Agent promises to respect.
+/// Deepest nesting of subtasks that the Agent promises.
 pub const MAX_DEPTH: u32 = 5;
-/// Most subtasks of one task that the Agent promises to respect.
+/// Largest number of subtasks of one task that the Agent promises.
 pub const MAX_SUBTASKS: usize = 20;
 
 /// The answer of `/analyze`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Analysis {
-    /// What kind of request it is: `new_project`, `fix_bug`, ...
+    /// The kind of request: `new_project`, `fix_bug`, ...
     pub mode: Mode,
     /// The kind of work.
     pub domain: Domain,
-    /// The tier that its complexity asks for.
+    /// The tier that the complexity calls for.
     pub tier: Tier,
-    /// Whether it should be split into subtasks.
+    /// Whether the task should be split into subtasks.
     pub needs_decomposition: bool,
-    /// How its output should be validated.
+    /// How outputs should be validated.
     pub qa_profile: Option<QaProfile>,
-    /// What a good output fulfils: any JSON value, as compact JSON text.
+    /// Criteria for a good output: any JSON value, as compact JSON text.
     pub acceptance_criteria: Option<String>,
 }
 
-/// One part of the answer of `/decompose`. Its ids are local to that answer.
+/// One part in the answer of `/decompose`. Ids are local to that answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subtask {
-    /// Its id among its siblings.
+    /// Id among the siblings.
     pub id: String,
-    /// What is to be done, in words.
+    /// The work in words.
     pub description: String,
-    /// The kind of work; `None`: that of the parent.
+    /// The kind of work; `None` takes over the parent's.
     pub domain: Option<Domain>,
-    /// Whether it can be done as it is; otherwise it is split again.
+    /// Whether the part can be executed as it is; otherwise it is split again.
     pub is_atomic: bool,
     /// Siblings that must complete first.
     pub dependencies: Vec<String>,
@@ -47,30 +46,30 @@ pub struct Subtask {
 pub struct Decomposition {
     /// The parts, in the Agent's order.
     pub subtasks: Vec<Subtask>,
-    /// How deep the Agent says that it has thought; `None` when it does not say.
+    /// Levels of subtasks that the Agent planned, if it says so.
     pub depth: Option<u32>,
 }
 
 /// The answer of `/estimate`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// The tier to do it on.
+    /// The tier to use.
     pub tier: Tier,
-    /// How its output should be validated.
+    /// How outputs should be validated.
     pub qa_profile: Option<QaProfile>,
-    /// Tokens that it will take.
+    /// Tokens that the task is expected to need.
     pub tokens: Option<u64>,
-    /// From 0 to 1.
+    /// The Agent's confidence, from 0 to 1.
     pub confidence: Option<f64>,
-    /// Why, in words.
+    /// The reasoning in words.
     pub reasoning: Option<String>,
 }
 
-/// The answer of `/query`: text that may help, and where it comes from.
+/// The answer of `/query`: text that may help a worker, and its sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// The text.
     pub text: String,
-    /// The artifacts it was taken from, most relevant first.
+    /// Artifacts that the text was taken from, most relevant first.
     pub sources: Vec<ArtifactId>,
 }

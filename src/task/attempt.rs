@@ -1,4 +1,4 @@
-//! An attempt at a task: who has it, how far it is, and what it has produced.
+//! An attempt at a task: the worker that has it, its progress, and its output.
 
 use std::time::Duration;
 
@@ -10,39 +10,39 @@ use super::id::{ArtifactId, LeaseId, RecordId, ReviewId, Tier, WorkerId};
 use super::moment::{Moment, Now};
 use super::time::Timestamp;
 
-/// An attempt that is open.
+/// An open attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
-    /// When it was opened: at its first lease, at the dispatch to a broker, or
-    /// by an output.
+    /// When the attempt was opened: at its first lease, at its dispatch to a broker, or by an
+    /// output.
     pub opened_at: Timestamp,
-    /// When a worker first had it, as far as is known.
+    /// When a worker first had the attempt, as far as is known.
     pub started_at: Option<Timestamp>,
-    /// Since when the task waited for it: its age, should it wait again.
+    /// Since when the task had waited. This age is kept if the task has to wait again.
     pub queued_since: Moment,
-    /// Execution that earlier leases of this attempt already used.
+    /// Execution time used by earlier leases of the attempt.
     pub executed: Duration,
-    /// Whether it holds a slot of its project.
+    /// Whether the attempt holds a slot of its project.
     pub has_slot: bool,
-    /// How many workers have held it, one after the other.
+    /// How many workers have held the attempt, one after the other.
     pub holders: u32,
-    /// How many leases of it have run out.
+    /// How many leases of the attempt have expired.
     pub lost_leases: u32,
-    /// How often a worker gave it back.
+    /// How often a worker has released the attempt.
     pub releases: u32,
-    /// What came from workers that did not hold it.
+    /// Outputs of workers that did not hold the attempt.
     pub foreign: Option<Box<ForeignOutput>>,
 }
 
-/// Outputs of workers that did not hold the attempt while another one did:
-/// kept with the attempt, and never validated.
+/// Outputs of workers that did not hold the attempt while another worker did. They are kept with
+/// the attempt and never validated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignOutput {
-    /// The record that was made for the first of them.
+    /// The record made for the first of these outputs.
     pub record: RecordId,
-    /// Their artifacts, the main one of the first output first.
+    /// Artifacts of all of them; the main artifact of the first output comes first.
     pub artifacts: Vec<ArtifactId>,
 }
 
@@ -64,108 +64,107 @@ impl Attempt {
         }
     }
 
-    /// When a worker began, or else when the attempt was opened.
+    /// When a worker started, or else when the attempt was opened.
     #[must_use]
     pub fn began_at(&self) -> Timestamp {
         self.started_at.unwrap_or(self.opened_at)
     }
 }
 
-/// How far an attempt is that a worker has, or has had.
+/// The progress of an attempt that a worker has or has had.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Progress {
-    /// A worker has taken it from a broker.
+    /// A worker has taken the attempt from a broker.
     Started {
-        /// The worker, where it has said so.
+        /// The worker; `None` until it has sent its id.
         worker: Option<WorkerId>,
-        /// Since when its execution counts.
+        /// Start of the execution time.
         since: Moment,
-        /// Whether that is only inferred from what waits at the broker.
+        /// Whether the start was only inferred from the depth of the broker's queue.
         inferred: bool,
     },
-    /// A worker holds it.
+    /// A worker holds a lease.
     Leased {
-        /// The hold.
+        /// The lease.
         lease: Lease,
-        /// When its execution has lasted too long.
+        /// When the execution time is used up.
         deadline: Moment,
     },
-    /// QA has the output.
+    /// The QA service has the output.
     Validating {
         /// The output.
         product: Product,
-        /// When validation has lasted too long, where configured.
+        /// When the validation times out; `None` if no timeout is configured.
         deadline: Option<Moment>,
     },
-    /// A person has the output.
+    /// A reviewer has the output.
     Reviewing {
         /// The output.
         product: Product,
-        /// The review.
+        /// The review in progress.
         review: ReviewId,
-        /// When the review has lasted too long, where configured.
+        /// When the review times out; `None` if no timeout is configured.
         deadline: Option<Moment>,
     },
 }
 
-/// A worker's hold on an attempt.
+/// A worker's lease on an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Its id: who renews or releases must name it.
+    /// Id that renewals and releases must name.
     pub id: LeaseId,
-    /// The holder.
+    /// The worker that holds the lease.
     pub worker: WorkerId,
-    /// Since when.
+    /// When the lease was granted.
     pub since: Moment,
-    /// Until when, unless renewed.
+    /// When the lease expires unless it is renewed.
     pub until: Moment,
 }
 
-/// What an attempt produced.
+/// The output of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
-    /// Its provenance record.
+    /// The provenance record of the output.
     pub record: RecordId,
     /// The artifact that verdicts name.
     pub artifact: ArtifactId,
     /// All artifacts of the output.
     pub artifacts: Vec<OutputArtifact>,
-    /// The worker that sent it.
+    /// The worker that sent the output.
     pub sender: Holder,
-    /// Artifacts of other outputs of the same attempt: verdicts on these are
-    /// stale.
+    /// Artifacts of later outputs of the same attempt. Verdicts on them are stale.
     pub late: Vec<ArtifactId>,
-    /// Reviews of it besides the one under way.
+    /// Earlier reviews of the output, without the one in progress.
     pub reviews: Vec<ReviewId>,
 }
 
 impl Product {
-    /// Whether the output consists of this artifact, among others.
+    /// Whether the artifact is part of the output.
     #[must_use]
     pub(super) fn has_artifact(&self, artifact: &ArtifactId) -> bool {
         self.artifact == *artifact || self.artifacts.iter().any(|each| each.id == *artifact)
     }
 }
 
-/// An attempt that did not complete its task.
+/// An attempt that ended without completing its task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedAttempt {
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
-    /// The tier it ran on.
+    /// The tier on which it ran.
     pub tier: Tier,
-    /// When a worker began, or else when the attempt was opened. Copies of
-    /// earlier formats have it under another name.
+    /// When a worker started, or else when the attempt was opened. Copies in earlier formats use
+    /// another name.
     #[serde(alias = "dispatched_at")]
     pub began_at: Timestamp,
-    /// When it ended.
+    /// When the attempt was closed.
     pub closed_at: Timestamp,
-    /// Why it ended.
+    /// Why the attempt was closed.
     pub error: TaskError,
-    /// Its record and the artifact, if it produced something.
+    /// Record and main artifact of its output, if it has one.
     pub product: Option<(RecordId, ArtifactId)>,
-    /// The ids of all its artifacts, late ones too: verdicts on them are stale.
+    /// Ids of all its artifacts, late ones included. Verdicts on them are stale.
     pub artifacts: Vec<ArtifactId>,
-    /// The reviews of its output: what else comes of them is stale.
+    /// Reviews of its output. Further events of these reviews are stale.
     pub reviews: Vec<ReviewId>,
 }

@@ -1,5 +1,5 @@
-//! What a step did: the entries of a task's history and of the log, and the
-//! effects that the engine carries out for the core.
+//! The results of a step: entries of the task's history and of the log, and effects that the engine
+//! carries out.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,121 +11,120 @@ use super::routing::Findings;
 use super::status::Status;
 use super::time::Timestamp;
 
-/// One thing that happened to a task, in the words of the event catalogue
-/// where it goes out, in our own where it is only history.
+/// A change of a task. Published changes use the names of the event catalogue; the others appear in
+/// the history alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Change {
-    /// It was submitted. Published as `task.created`.
+    /// The task was submitted. Published as `task.created`.
     Created,
-    /// An attempt waits for a worker. Published as `task.ready.{tier}`, once
-    /// an attempt.
+    /// An attempt waits for a worker. Published as `task.ready.{tier}`, once for each attempt.
     Ready {
-        /// The attempt, from 1.
+        /// Number of the attempt, from 1.
         attempt: u32,
         /// Its tier.
         tier: Tier,
         /// The kind of work.
         domain: Domain,
-        /// The newest record of an earlier attempt, whose artifact and issues
-        /// go into the context.
+        /// The newest record of an earlier attempt, whose artifact and issues become part of the
+        /// context.
         previous: Option<RecordId>,
     },
-    /// Somebody ended it. Published as `task.cancelled`.
+    /// The task was cancelled. Published as `task.cancelled`.
     Cancelled {
-        /// Why, where it was said.
+        /// The reason the client gave.
         reason: Option<String>,
     },
-    /// It reached an end. Published as `task.finished`.
+    /// The task reached a final state. Published as `task.finished`.
     Finished {
-        /// Which end.
+        /// The final status.
         status: Status,
-        /// Why, unless it ended well.
+        /// Why it did not complete.
         error: Option<TaskError>,
-        /// What it produced, if it ended well.
+        /// The record of its output if it completed.
         record: Option<RecordId>,
     },
-    /// An event of a worker or of QA was taken.
+    /// An event of a worker or of QA was accepted.
     Accepted {
-        /// The event's name, such as `task.validated`.
+        /// Name of the event, such as `task.validated`.
         name: String,
-        /// What came of it.
+        /// What the event did.
         outcome: Outcome,
     },
-    /// Its time has come, but it still waits for other tasks.
+    /// The time `not_before` has come, but dependencies have not completed.
     Blocked,
-    /// The Agent or the RAG service is asked about it.
+    /// Routing began.
     Analyzing,
-    /// The Agent has said what it is.
+    /// The Agent analysed the task.
     Analyzed {
-        /// What kind of request.
+        /// The kind of request.
         mode: Mode,
-        /// Whether it is split next.
+        /// Whether the task is split next.
         split: bool,
     },
-    /// It was split.
+    /// The task was split.
     Split {
-        /// Its subtasks, in order.
+        /// Subtasks in the order of the decomposition.
         children: Vec<TaskId>,
     },
-    /// A subtask has ended.
+    /// A subtask ended.
     ChildEnded {
-        /// That task.
+        /// The subtask.
         task: TaskId,
-        /// How.
+        /// Its final status.
         status: Status,
     },
-    /// Its domain and its tier are decided.
+    /// Domain and tier are decided.
     Routed {
         /// The kind of work.
         domain: Domain,
         /// The tier.
         tier: Tier,
-        /// Who decided.
+        /// What decided them.
         by: RoutedBy,
     },
-    /// It waits for a slot of its project, and then goes to the broker.
+    /// The task waits for a slot of its project, and is handed to the broker then.
     Queued,
-    /// A worker took it.
+    /// A worker leased the task.
     Leased {
-        /// The hold.
+        /// The lease.
         lease: LeaseId,
-        /// The holder.
+        /// The worker.
         worker: WorkerId,
-        /// Until when, unless renewed.
+        /// When the lease expires unless it is renewed.
         until: Timestamp,
     },
-    /// A worker has taken it from a broker, as far as can be inferred.
+    /// A worker has taken the task from the broker, as the depth of the queue shows.
     Taken,
-    /// The worker gave it back.
+    /// The worker released the task.
     Released,
-    /// The worker did not renew its hold.
+    /// The lease expired.
     LeaseExpired,
-    /// The attempt ended badly; another one follows.
+    /// The attempt failed, and another one follows.
     Backoff {
-        /// When.
+        /// When the next attempt may start.
         until: Timestamp,
-        /// Why the attempt ended.
+        /// Why the attempt failed.
         error: TaskError,
     },
-    /// A task it waits for has completed.
+    /// A dependency completed.
     DependencyCompleted {
-        /// That task.
+        /// The dependency.
         task: TaskId,
     },
-    /// A report waited too long for its output and became a dead letter.
+    /// A parked report waited too long for its output and became a dead letter.
     ParkedExpired {
-        /// The report's event name.
+        /// Name of the report's event.
         name: String,
     },
-    // Stored by its place here: a new one goes last.
-    /// The `task.ready` of an attempt that was announced before is handed to
-    /// the broker again, under its id.
+    // Stored by its position, so a new variant goes last.
+    /// The `task.ready` of an attempt that was announced before is handed to the broker again, with
+    /// the same event id.
     Dispatched,
 }
 
 impl Change {
-    /// Its name in a task's history; for what is published or was accepted,
-    /// the event's name.
+    /// The name in the history of the task; for published and accepted events the name of the
+    /// event.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -152,7 +151,7 @@ impl Change {
         }
     }
 
-    /// Whether it goes out to the other services.
+    /// Whether the change is published to other services.
     #[must_use]
     pub const fn is_published(&self) -> bool {
         match self {
@@ -177,10 +176,10 @@ impl Change {
     }
 }
 
-/// Who decided about a task's domain and tier.
+/// What decided the domain and the tier of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RoutedBy {
-    /// The request itself, and its project.
+    /// The request and its project.
     Request,
     /// The Agent.
     Agent,
@@ -189,7 +188,7 @@ pub enum RoutedBy {
 }
 
 impl RoutedBy {
-    /// The word on the wire.
+    /// The word as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -200,21 +199,21 @@ impl RoutedBy {
     }
 }
 
-/// What came of an input.
+/// What an input did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It had its effect.
+    /// The input had its effect.
     Applied,
-    /// What it asks for already is so.
+    /// The requested state was already reached.
     Unchanged,
-    /// It came too late; recorded, nothing else.
+    /// The input came too late. It is recorded and has no other effect.
     Stale(Stale),
-    /// It waits for the output it is about.
+    /// The report waits for the output it is about.
     Parked,
 }
 
 impl Outcome {
-    /// The word on the wire.
+    /// The word as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -225,7 +224,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome in words.
+    /// The outcome as a sentence for people.
     #[must_use]
     pub const fn detail(self) -> &'static str {
         match self {
@@ -242,20 +241,20 @@ impl Outcome {
 pub enum Stale {
     /// The task had ended.
     Ended,
-    /// The attempt it is about had been closed.
+    /// The attempt was closed.
     ClosedAttempt,
-    /// The attempt had its output already.
+    /// The attempt already had an output.
     SecondOutput,
-    /// A person is looking at the output already.
+    /// A review of the output is in progress.
     UnderReview,
-    /// It is about another review than the one under way.
+    /// Another review is in progress.
     OtherReview,
-    /// No attempt was under way that could fail.
+    /// No attempt was open that could have failed.
     NothingRunning,
-    /// What it says of records, or asks for, was so already.
+    /// The state of the records was already as requested.
     AlreadySo,
-    // Stored by its place here: a new one goes last.
-    /// It came from a worker that does not hold the attempt.
+    // Stored by its position, so a new variant goes last.
+    /// The sender does not hold the attempt.
     NotHolder,
 }
 
@@ -276,22 +275,22 @@ impl Stale {
     }
 }
 
-/// The verdict that a provenance record carries.
+/// The verdict of a provenance record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordStatus {
     /// No verdict yet.
     Pending,
-    /// Good.
+    /// QA accepted the output.
     Passed,
-    /// Not good: no input for others.
+    /// The output was rejected, so it is no input for others.
     Failed,
-    /// A person found it good.
+    /// A reviewer accepted the output.
     HumanApproved,
 }
 
 impl RecordStatus {
-    /// The word on the wire.
+    /// The word as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -303,70 +302,69 @@ impl RecordStatus {
     }
 }
 
-/// What the engine is asked to do besides keeping the task's new state.
+/// What the engine must do besides storing the new state of the task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Append to the history and the log.
     Log(Change),
-    /// Make the provenance record of an attempt.
+    /// Create the provenance record of an attempt.
     StoreRecord(Box<NewRecord>),
-    /// Make the record that an output of another worker began the record of
-    /// the output that counts.
+    /// Complete the record that an output of another worker created with the output that counts.
     FillRecord(Box<NewRecord>),
-    /// Add a late output's artifacts to the record of its attempt.
+    /// Add the artifacts of a late output to the record of its attempt.
     ExtendRecord {
         /// That record.
         record: RecordId,
         /// The late output.
         output: Box<Output>,
     },
-    /// Put a verdict into a record.
+    /// Store a verdict in a record.
     JudgeRecord {
         /// That record.
         record: RecordId,
         /// The verdict.
         status: RecordStatus,
-        /// What QA or the reviewer said, as JSON text of an object.
+        /// Details from QA or the reviewer, as the JSON text of an object.
         verification: Option<String>,
     },
-    /// Keep findings for the task's workers, beside those that are kept.
+    /// Add findings to those stored for the task's workers.
     KeepFindings(Box<Findings>),
-    /// Make subtasks.
+    /// Create subtasks.
     Spawn(Vec<Child>),
-    /// Cancel another task, a subtask of this one.
+    /// Cancel a subtask of this task.
     Cancel {
-        /// That task.
+        /// The subtask.
         task: TaskId,
-        /// Why.
+        /// The reason in words.
         reason: String,
     },
-    /// Keep a report that can't be taken.
+    /// Store a report that cannot be applied as a dead letter.
     DeadLetter {
-        /// The event as it came.
+        /// The event as it was received.
         raw: String,
-        /// What it was known by; it is so no longer.
+        /// Hash by which the event was recognised; it is forgotten now.
         event: Option<EventHash>,
-        /// Why it can't be taken.
+        /// Why the report cannot be applied.
         reason: String,
     },
 }
 
-/// The provenance record of an attempt, as the core asks for it.
+/// A provenance record to be created for an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewRecord {
-    /// Its id.
+    /// Id of the record.
     pub id: RecordId,
-    /// The attempt, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// The tier it ran on.
+    /// The tier on which it ran.
     pub tier: Tier,
     /// The kind of work.
     pub domain: Domain,
-    /// When a worker began with the attempt, or else when it was opened.
+    /// When a worker started the attempt, or else when it was opened.
     pub began_at: Timestamp,
-    /// When the output came.
+    /// When the output arrived.
     pub completed_at: Timestamp,
-    /// Its first verdict.
+    /// The first verdict.
     pub status: RecordStatus,
     /// The output.
     pub output: Box<Output>,

@@ -1,5 +1,5 @@
-//! Parents and their subtasks: what a parent keeps, what a subtask is made of, and how a task ends for
-//! those that wait for it.
+//! Parents and subtasks: what a parent keeps, what a subtask is created from, and how a task ends
+//! for the tasks that wait for it.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,47 +10,48 @@ use super::request::OnChildFailure;
 use super::routing::Routing;
 use super::status::Status;
 
-/// A parent whose subtasks run. It holds no slot of its project: they do.
+/// State of a parent whose subtasks run. The subtasks hold slots of the project, the parent holds
+/// none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Children {
     /// Subtasks that have not ended; never empty.
     pub open: Vec<TaskId>,
-    /// What the completed ones produced.
+    /// Artifacts of the completed subtasks.
     pub produced: Vec<(TaskId, Vec<OutputArtifact>)>,
-    /// Why the first one that did not complete did not.
+    /// Why the first subtask failed or was cancelled.
     pub failure: Option<TaskError>,
-    /// What that does to the others.
+    /// What a failure does to the other subtasks.
     pub on_failure: OnChildFailure,
 }
 
-/// A subtask to be made.
+/// A subtask to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Child {
-    /// Its id.
+    /// Id of the subtask.
     pub id: TaskId,
-    /// What is to be done, in words.
+    /// The work in words.
     pub description: String,
-    /// The kind of work.
+    /// The kind of work; `None` takes over the parent's.
     pub domain: Option<Domain>,
-    /// What has to be found out about it.
+    /// The routing that the subtask needs; `None` if it needs none.
     pub routing: Option<Routing>,
     /// Siblings that must complete first.
     pub depends_on: Vec<TaskId>,
 }
 
-/// How a task that others wait for has ended.
+/// How a task ended, for the tasks that wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// Well.
+    /// The task completed.
     Completed {
-        /// What it produced.
+        /// Its artifacts.
         artifacts: Vec<OutputArtifact>,
     },
-    /// Badly.
+    /// The task failed or was cancelled.
     Lost {
         /// `failed` or `cancelled`.
         status: Status,
-        /// Why, in words.
+        /// The reason in words.
         reason: String,
     },
 }

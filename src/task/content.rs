@@ -1,11 +1,11 @@
-//! Contents of artifacts, known by their SHA-256.
+//! Contents of artifacts, identified by their SHA-256.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The content of an artifact, as an output carried it.
+/// The content of an artifact as an output carried it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     sha256: [u8; 32],
@@ -13,31 +13,31 @@ pub struct Content {
 }
 
 impl Content {
-    /// The content that is this text.
+    /// Wraps a text and computes its hash.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self { sha256: Sha256::digest(&text).into(), text: Some(text) }
     }
 
-    /// The SHA-256 of its bytes.
+    /// SHA-256 of the bytes.
     #[must_use]
     pub const fn sha256(&self) -> [u8; 32] {
         self.sha256
     }
 
-    /// Its text; `None` once somebody else keeps it.
+    /// The text; `None` once it is stored elsewhere.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
     }
 
-    /// Leaves the text to who keeps it from now on.
-    pub fn leave(&mut self) {
+    /// Drops the text after it was stored elsewhere.
+    pub fn drop_text(&mut self) {
         self.text = None;
     }
 
-    /// What a checksum says against this content: the SHA-256 that it names
-    /// is another one. Checksums of other kinds say nothing.
+    /// Describes the mismatch if the checksum names another SHA-256. Checksums of other kinds match
+    /// any content.
     #[must_use]
     pub fn contradiction(&self, checksum: &str) -> Option<String> {
         let said = named_sha256(checksum)?;
@@ -47,7 +47,7 @@ impl Content {
     }
 }
 
-/// The SHA-256 in hexadecimal that a checksum names, bare or behind `sha256:`.
+/// The hexadecimal SHA-256 that a checksum names, bare or after `sha256:`.
 fn named_sha256(checksum: &str) -> Option<&str> {
     let checksum = checksum.trim();
     let hex = match checksum.split_once(':') {
@@ -58,11 +58,11 @@ fn named_sha256(checksum: &str) -> Option<&str> {
     (hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(hex)
 }
 
-/// Bytes in hexadecimal.
+/// Formats bytes as hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

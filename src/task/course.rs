@@ -1,30 +1,29 @@
-//! The steps of a task's life in observed time, beside the calendar times that
-//! people see: what took how long is known also where the wall clock stepped
-//! meanwhile.
+//! When a task changed, in observed time, beside the calendar times that people see. Durations are
+//! known also if the wall clock stepped meanwhile.
 
 use serde::{Deserialize, Serialize};
 
 use super::id::Seq;
 use super::moment::{Moment, Now};
 
-/// When a task began and ended, and after what its attempts began. All of it is
-/// empty in rows that were written before it was kept.
+/// Observed times of a task, and the graph positions at which its attempts started. All fields are
+/// empty in rows written before these fields existed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Course {
-    /// When a worker first took it.
+    /// When a worker first had the task.
     pub started: Option<Moment>,
-    /// When it ended.
+    /// When the task ended.
     pub ended: Option<Moment>,
-    /// When anything about it last changed: with the calendar time of the same
-    /// change it tells how the two related then.
+    /// When the task last changed. Together with the calendar time of the same change it shows how
+    /// the two axes related.
     pub updated: Option<Moment>,
-    /// After which step of the provenance graph each attempt began, by its
-    /// number, ascending.
+    /// For each attempt, by number and ascending, the position of the provenance graph at which it
+    /// started.
     pub attempts: Vec<(u32, Seq)>,
 }
 
 impl Course {
-    /// Of a task that is submitted now; `has_ended` if it fails at once.
+    /// Times of a task that is submitted at `now`. `has_ended` if the task fails at once.
     pub(super) fn submitted(has_ended: bool, now: Now) -> Self {
         Self { ended: has_ended.then_some(now.observed), updated: Some(now.observed), ..Self::default() }
     }

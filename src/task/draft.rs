@@ -1,4 +1,4 @@
-//! A step while it is made: the task as it becomes, and the effects that are collected.
+//! A step in the making: the task as it will be, and the effects collected so far.
 
 use super::attempt::{Attempt, ClosedAttempt, Product};
 use super::change::{Change, Effect, Outcome, RoutedBy, Stale};
@@ -12,44 +12,44 @@ use super::state::{Completion, Pending, Queued, State, Task};
 use super::status::{Phase, Status};
 use super::time::Timestamp;
 
-/// What an input did.
+/// The result of an input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The task afterwards: to be kept whatever the outcome, since a parked
-    /// report, a late artifact or a renewed lease is no visible change.
+    /// The task afterwards. It must be stored whatever the outcome is, because a parked report, a
+    /// late artifact or a renewed lease is no visible change.
     pub task: Task,
-    /// What came of the input.
+    /// What the input did.
     pub outcome: Outcome,
-    /// What else is to be done, in order.
+    /// What the engine has to do besides storing the task, in this order.
     pub effects: Vec<Effect>,
 }
 
-/// Why an input was not taken: the caller's fault. Nothing has changed.
+/// Why an input was refused. The caller is at fault, and nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Completed and failed tasks stay what they are.
+    /// The task has completed or failed, which is final.
     #[error("the task has already {}", ended_word(*.0))]
     AlreadyEnded(Status),
-    /// The task is not waiting for a worker.
+    /// The task does not wait for a worker.
     #[error("the task is {}, not queued", .0.as_str())]
     NotQueued(Phase),
-    /// The task is not with the broker.
+    /// The task was not handed to the broker.
     #[error("the task is {}, not dispatched", .0.as_str())]
     NotDispatched(Phase),
-    /// The hold has run out, was given back, or ended with its attempt.
+    /// The lease has expired, was released, or ended with its attempt.
     #[error("the lease is no longer held")]
     LeaseLost,
     /// The report names an attempt that was never announced.
     #[error("attempt {given} was never announced, the newest is {newest}")]
     UnknownAttempt {
-        /// The attempt it names.
+        /// The attempt that the report names.
         given: u32,
-        /// The newest one; 0 when there is none.
+        /// The newest attempt; 0 if there is none.
         newest: u32,
     },
 }
 
-/// Most artifacts that a task gets from those it depends on.
+/// Largest number of artifacts that a task takes over from its dependencies.
 pub const MAX_INPUTS: usize = 1024;
 
 const fn ended_word(status: Status) -> &'static str {
@@ -61,7 +61,7 @@ const fn ended_word(status: Status) -> &'static str {
     }
 }
 
-/// A step being made.
+/// The task and the effects of a step while the step is computed.
 pub(super) struct Draft<'a> {
     pub(super) task: Task,
     pub(super) now: Now,
@@ -69,14 +69,14 @@ pub(super) struct Draft<'a> {
     pub(super) effects: Vec<Effect>,
 }
 
-/// What follows an attempt that ended badly.
+/// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// Another attempt on the same tier, while there are any left.
+    /// Another attempt on the same tier if any attempts are left.
     Same,
-    /// Another attempt one tier up, while there are any left.
+    /// Another attempt one tier up if any attempts are left.
     Escalate,
-    /// None.
+    /// The task fails.
     Never,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Draft<'a> {
         Self { task: task.clone(), now, policy, effects: Vec::new() }
     }
 
-    /// The visible state has changed.
+    /// Ends the step with a change of the visible state.
     pub(super) fn applied(mut self) -> Step {
         self.touch();
         self.done(Outcome::Applied)
@@ -98,7 +98,7 @@ impl<'a> Draft<'a> {
         self.task.course.updated = Some(self.now.observed);
     }
 
-    /// A worker has the task from now on, unless one had it before.
+    /// Records that a worker has the task, unless a worker had it before.
     pub(super) const fn start(&mut self) {
         if self.task.started_at.is_none() {
             self.task.started_at = Some(self.now.wall);
@@ -106,13 +106,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A worker has the attempt from now on; it may not be the first one.
+    /// Records that a worker has the attempt. It need not be the first worker that has it.
     pub(super) fn begin(&mut self, attempt: &mut Attempt) {
         attempt.started_at = attempt.started_at.or(Some(self.now.wall));
         self.start();
     }
 
-    /// No worker has had the task, if the one that took it at this time never did.
+    /// Clears the start of the task if it is the one recorded at this time, because the worker
+    /// never received the task.
     pub(super) fn take_back_start(&mut self, at: Option<Timestamp>, observed: Moment) {
         let Task { started_at, course, .. } = &mut self.task;
         if *started_at == at && course.started.is_none_or(|started| started == observed) {
@@ -120,7 +121,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The visible state is as it was.
+    /// Ends the step without a change of the visible state.
     pub(super) fn done(self, outcome: Outcome) -> Step {
         Step { task: self.task, outcome, effects: self.effects }
     }
@@ -133,7 +134,7 @@ impl<'a> Draft<'a> {
         self.effects.push(Effect::Log(change));
     }
 
-    /// Nothing holds the task back any more: it is routed, or waits for a slot.
+    /// Continues after the last obstacle: the task is routed, or waits for a slot.
     pub(super) fn proceed(&mut self) {
         if self.task.routing.is_some() {
             self.task.state = State::Pending(Pending::Analyzing { since: self.now.observed });
@@ -143,8 +144,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The task waits for a worker and a slot from now on. Workers that lease
-    /// learn of it now, those behind a broker when it is dispatched.
+    /// Lets the task wait for a worker and a slot. Workers that lease learn of it now, workers
+    /// behind a broker when it is dispatched.
     pub(super) fn queue(&mut self) {
         let announced = self.policy.announces_early();
         let queued = Queued { since: self.now.observed, announced, not_before: None, attempt: None };
@@ -156,7 +157,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Only the tier and the context of the task are still open.
+    /// Leaves the task unsplit: only its tier and its context remain to be found.
     pub(super) fn choose_tier(&mut self, routing: Routing) {
         self.task.routing = routing.last_step(self.policy);
         if self.task.routing.is_none() {
@@ -164,19 +165,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Nothing is left to find out: the task waits for a slot.
+    /// Ends the routing of the task, which waits for a slot from now on.
     pub(super) fn finish_routing(&mut self, by: RoutedBy) {
         self.task.routing = None;
         self.log(Change::Routed { domain: self.task.domain.clone(), tier: self.task.tier.clone(), by });
         self.queue();
     }
 
-    /// Tells the workers of the next attempt.
+    /// Announces the next attempt to workers.
     pub(super) fn announce(&mut self) {
         let ready = ready(&self.task);
         self.log(ready);
     }
 
+    /// Keeps what late reports about the attempt are recognised by.
     pub(super) fn remember(&mut self, attempt: &Attempt, product: Option<&Product>, error: TaskError) {
         let (mut artifacts, mut reviews) = (Vec::new(), Vec::new());
         remember_ids(&mut reviews, self.task.review().cloned());
@@ -200,13 +202,13 @@ impl<'a> Draft<'a> {
         });
     }
 
-    /// The task ends badly.
+    /// Ends the task as failed.
     pub(super) fn fail(&mut self, error: TaskError) {
         self.task.state = State::Failed { at: self.now.wall, error: error.clone() };
         self.end(Status::Failed, Some(error), None);
     }
 
-    /// The task ends well.
+    /// Completes the task with the output of an attempt.
     pub(super) fn complete(&mut self, attempt: &Attempt, product: Product) {
         let record = product.record;
         let by = Completion::Attempt { number: attempt.number, product };
@@ -214,7 +216,7 @@ impl<'a> Draft<'a> {
         self.end(Status::Completed, None, Some(record));
     }
 
-    /// The task ends well with its subtasks.
+    /// Completes the task with the artifacts of its subtasks.
     pub(super) fn complete_with(&mut self, artifacts: Vec<OutputArtifact>) {
         self.task.state = State::Completed { at: self.now.wall, by: Completion::Children { artifacts } };
         self.end(Status::Completed, None, None);
@@ -227,7 +229,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// What is told of a task that was just made.
+/// Effects of the creation of a task.
 pub(super) fn first_effects(task: &Task) -> Vec<Effect> {
     let mut effects = vec![Effect::Log(Change::Created)];
     if matches!(task.state, State::Pending(Pending::Queued(Queued { announced: true, .. }))) {
@@ -236,7 +238,7 @@ pub(super) fn first_effects(task: &Task) -> Vec<Effect> {
     effects
 }
 
-/// What tells workers of the next attempt of `task`.
+/// The change that announces the next attempt of `task`.
 pub(super) fn ready(task: &Task) -> Change {
     Change::Ready {
         attempt: task.attempts() + 1,
@@ -246,7 +248,7 @@ pub(super) fn ready(task: &Task) -> Change {
     }
 }
 
-/// Artifacts that a task may consume, each once.
+/// Adds artifacts that the task may consume, each once and at most [`MAX_INPUTS`] in all.
 pub(super) fn add_inputs(inputs: &mut Vec<ArtifactId>, more: impl IntoIterator<Item = ArtifactId>) {
     for artifact in more {
         if inputs.len() < MAX_INPUTS && !inputs.contains(&artifact) {
@@ -255,9 +257,9 @@ pub(super) fn add_inputs(inputs: &mut Vec<ArtifactId>, more: impl IntoIterator<I
     }
 }
 
-/// Most artifacts and most reviews of one attempt that are remembered for the
-/// sake of late verdicts. A verdict on an artifact beyond them waits in vain
-/// and becomes a dead letter instead of being stale.
+/// Largest number of artifacts and of reviews remembered for one attempt, so that late verdicts are
+/// recognised. A verdict on a forgotten artifact is parked in vain and becomes a dead letter
+/// instead of being stale.
 const MAX_REMEMBERED: usize = 256;
 
 pub(super) fn remember_ids<T: PartialEq>(known: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
@@ -268,7 +270,7 @@ pub(super) fn remember_ids<T: PartialEq>(known: &mut Vec<T>, more: impl IntoIter
     }
 }
 
-/// The ids that verdicts on an output may name.
+/// Ids that verdicts on an output may name.
 pub(super) fn artifact_ids<'a>(
     artifact: &'a ArtifactId,
     artifacts: &'a [OutputArtifact],

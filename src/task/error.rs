@@ -1,15 +1,15 @@
-//! Why an attempt or a task ended badly.
+//! Why an attempt or a task failed.
 
 use serde::{Deserialize, Serialize};
 
-/// Why an attempt or a task ended badly.
+/// Why an attempt or a task failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskError {
-    /// The kind, for programs.
+    /// The kind of error, for programs.
     pub code: ErrorCode,
     /// The cause in words, for people.
     pub message: String,
-    /// The attempt it happened in, if in one.
+    /// Number of the attempt that failed, from 1; `None` if no attempt was involved.
     pub attempt: Option<u32>,
 }
 
@@ -17,34 +17,34 @@ pub struct TaskError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// A worker said that it failed.
+    /// A worker reported that it failed.
     WorkerFailed,
-    /// The output was not good enough.
+    /// QA or a reviewer rejected the output.
     Rejected,
     /// Execution took longer than `timeout_seconds`.
     DeadlineExceeded,
-    /// QA took longer than configured.
+    /// QA took longer than the configured timeout.
     ValidationTimeout,
-    /// A person took longer than configured.
+    /// A review took longer than the configured timeout.
     ReviewTimeout,
-    /// A task it depends on failed or was cancelled.
+    /// A dependency failed or was cancelled.
     DependencyFailed,
-    /// It was cancelled while the attempt ran.
+    /// The task was cancelled during the attempt.
     Cancelled,
-    /// The Agent split it in a way that can't be carried out.
+    /// The Agent's decomposition is not valid.
     DecompositionFailed,
-    /// One of its subtasks failed or was cancelled.
+    /// A subtask failed or was cancelled.
     ChildFailed,
-    /// The service was restored from its copy while the attempt ran.
+    /// The service was restored from its replica during the attempt.
     Restored,
-    /// Its workers let their leases run out too often.
+    /// Too many leases of the attempt expired.
     WorkerLost,
-    /// Its workers gave it back too often.
+    /// Workers released the attempt too often.
     ReleasedTooOften,
 }
 
 impl ErrorCode {
-    /// All of them.
+    /// Every code, in the order of declaration.
     pub const ALL: [Self; 12] = [
         Self::WorkerFailed,
         Self::Rejected,
@@ -60,7 +60,7 @@ impl ErrorCode {
         Self::ReleasedTooOften,
     ];
 
-    /// The word on the wire.
+    /// The code as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

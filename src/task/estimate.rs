@@ -1,32 +1,32 @@
-//! The prediction of when a task completes, as it is kept with the task.
+//! The predicted completion of a task, as it is stored with the task.
 
 use serde::{Deserialize, Serialize};
 
 use super::id::{Domain, Tier};
 use super::moment::Moment;
 
-/// What was foretold of a task when it was submitted.
+/// The prediction made when a task was submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Estimated {
-    /// Since when its time counts: its submission, its `not_before`, or when
-    /// the tasks it depends on were thought to be done.
+    /// Start of the predicted time: the submission, `not_before`, or the predicted completion of
+    /// the dependencies.
     pub from: Moment,
-    /// Wait and work as predicted, before the factor, in milliseconds.
+    /// Predicted wait and execution before the factor is applied, in milliseconds.
     pub base_ms: u64,
-    /// By when it should be done.
+    /// Predicted completion, the factor included.
     pub at: Moment,
-    /// What it was told from. Routing can find that the task is of another
-    /// kind than it seemed.
+    /// The cohort that the prediction was made from. Routing may later find that the task is of
+    /// another kind.
     pub cohort: Cohort,
 }
 
-/// Tasks that are looked at together.
+/// Tasks that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cohort {
-    /// All.
+    /// All tasks.
     All,
-    /// Those of a tier.
+    /// The tasks of a tier.
     Tier(Tier),
-    /// Those of a tier and a domain.
+    /// The tasks of a tier and a domain.
     Kind(Tier, Domain),
 }

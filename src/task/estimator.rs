@@ -1,16 +1,13 @@
-//! When a task will be done: the time by which four of five such tasks are.
+//! Predicts when a task completes: the time by which four of five such tasks are done.
 //!
-//! What a task takes is predicted from what such tasks took lately (a mean in
-//! which the newest weigh most) and from what stands before it in its line.
-//! How far such predictions were off lately then says how much to add: the
-//! factor is a quantile of the last ratios of what it took to what was
-//! predicted, so that no shape of their distribution is assumed (split
-//! conformal prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in
-//! a Random World", 2005; the rank with its finite-sample correction as in Lei
-//! et al., "Distribution-Free Predictive Inference for Regression", 2018).
-//! Which quantile is corrected by each estimate that was kept or missed, so
-//! that the share of those kept also holds while times drift (Gibbs and
-//! Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021).
+//! The execution time is predicted by the recent mean of such tasks, in which the newest weigh
+//! most, and the wait by the tasks ahead in the same line. The prediction is multiplied by a
+//! factor: a quantile of the recent ratios of actual to predicted times, so that no shape of their
+//! distribution is assumed (split conformal prediction: Vovk, Gammerman and Shafer, "Algorithmic
+//! Learning in a Random World", 2005; the rank with its finite-sample correction as in Lei et al.,
+//! "Distribution-Free Predictive Inference for Regression", 2018). Each prediction that was kept or
+//! missed moves the quantile, so that the share of kept predictions also holds while times drift
+//! (Gibbs and Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -22,39 +19,39 @@ use super::id::{Domain, Tier};
 use super::moment::Moment;
 use super::state::{State, Task};
 
-/// The share of estimates that may be missed.
+/// Target share of missed predictions.
 const MISSES: f64 = 0.2;
-/// How far one estimate that was kept or missed moves the quantile.
+/// How far one kept or missed prediction moves the quantile.
 const STEP: f64 = 0.02;
-/// The quantile is never further from the share wanted than this.
+/// Bounds of the quantile.
 const MISSES_RANGE: (f64, f64) = (0.02, 0.5);
-/// How many of the last ratios are kept.
+/// How many recent ratios are kept.
 const RATIOS: usize = 64;
-/// The weight of the newest time in the mean, once there are enough of them.
+/// Weight of the newest time in the mean once enough times are known.
 const WEIGHT: f64 = 1.0 / 32.0;
-/// Tasks that a kind or a tier must have completed to be gone by.
+/// Completed tasks that a kind or a tier needs before predictions use it.
 const ENOUGH: u32 = 5;
-/// A time counts as at most so many means: one worker that was away for a
-/// night says little about the next task.
+/// A time counts as at most so many means, because a worker that was away for a night says little
+/// about the next task.
 const MOST_MEANS: f64 = 8.0;
-/// Without any ratio: the quantile of times that are spread like those
-/// between random arrivals.
+/// Factor without any ratio: the quantile for times that are distributed like the intervals of
+/// random arrivals.
 const FIRST_FACTOR: f64 = 1.6;
-/// Most kinds of tasks that are kept apart; the one unused for longest goes.
+/// Largest number of kinds counted separately; the kind unused for longest is dropped.
 const MAX_KINDS: usize = 1024;
 
-/// What the tasks of a cohort took lately.
+/// Recent execution times of a cohort.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
-    /// How many there were.
+    /// Completed tasks.
     count: u32,
-    /// Mean seconds from when a worker took it to the end, the newest weighing most.
+    /// Weighted mean of the seconds from the first worker to the end.
     mean_seconds: f64,
-    /// The share of estimates that the factor lets be missed.
+    /// Share of predictions that the factor allows to be missed.
     misses: f64,
-    /// What it took against what was predicted, oldest first.
+    /// Ratios of actual to predicted times, oldest first.
     ratios: VecDeque<f32>,
-    /// When the last one ended.
+    /// End of the last completed task.
     last_at: Moment,
 }
 
@@ -83,7 +80,7 @@ impl Statistics {
         }
     }
 
-    /// The quantile of the ratios; `None` without any.
+    /// The quantile of the ratios; `None` without any ratio.
     fn factor(&self) -> Option<f64> {
         let mut sorted: Vec<f32> = self.ratios.iter().copied().collect();
         sorted.sort_unstable_by(f32::total_cmp);
@@ -98,7 +95,7 @@ impl Statistics {
     }
 }
 
-/// What tasks took lately, by their kind.
+/// Recent execution times by cohort, and the predictions made from them.
 #[derive(Debug, Clone, Default)]
 pub struct Estimator {
     cohorts: HashMap<Cohort, Known>,
@@ -106,7 +103,7 @@ pub struct Estimator {
     changed: BTreeSet<Cohort>,
 }
 
-/// A cohort and what follows from it.
+/// Statistics of a cohort, and the factor derived from them.
 #[derive(Debug, Clone)]
 struct Known {
     statistics: Statistics,
@@ -114,7 +111,7 @@ struct Known {
 }
 
 impl Estimator {
-    /// As it was when these were kept.
+    /// Restores an estimator from stored statistics.
     #[must_use]
     pub fn recovered(rows: impl IntoIterator<Item = (Cohort, Statistics)>) -> Self {
         let mut estimator = Self::default();
@@ -126,8 +123,8 @@ impl Estimator {
         estimator
     }
 
-    /// The cohorts that have changed since this was last asked, with what is
-    /// to be kept of them; `None`: nothing any more.
+    /// Returns the cohorts that changed since the last call, with the statistics to store. `None`
+    /// means that the stored row is to be deleted.
     pub fn take_changed(&mut self) -> Vec<(Cohort, Option<Statistics>)> {
         let changed = std::mem::take(&mut self.changed).into_iter();
         changed
@@ -135,9 +132,10 @@ impl Estimator {
             .collect()
     }
 
-    /// Foretells a task of this kind whose time counts from `from`. `ahead`
-    /// are the tasks before it in its line, by tier; `slots` those in use and
-    /// those there are. `None` as long as nothing was completed.
+    /// Predicts the completion of a task whose time counts from `from`.
+    ///
+    /// `ahead` gives the tasks before it in its line by tier, `slots` the slots in use and the
+    /// limit. Returns `None` until a task has completed.
     #[must_use]
     pub fn estimate<'a>(
         &self,
@@ -167,9 +165,8 @@ impl Estimator {
         Some(Estimated { from, base_ms, at: from.after(whole), cohort })
     }
 
-    /// The seconds until a worker and a slot are free for a task that has so
-    /// many before it: all that are at work together work off what is ahead, one
-    /// mean time each.
+    /// Seconds until a worker and a slot are free: all tasks in execution together work off what is
+    /// ahead, one mean time each.
     fn wait<'a>(&self, ahead: impl IntoIterator<Item = (&'a Tier, usize)>, slots: (u32, u32), own: f64) -> f64 {
         let (in_use, limit) = slots;
         let (mut count, mut work) = (0.0, 0.0);
@@ -183,20 +180,20 @@ impl Estimator {
         if in_use >= limit {
             return (count + 1.0) * mean / f64::from(limit.max(1));
         }
-        // Tasks that wait although slots are free wait for workers: there are
-        // about as many as tasks that they have.
+        // Tasks that wait although slots are free wait for workers. There are about as many workers
+        // as tasks in execution.
         count * mean / f64::from(in_use.max(1))
     }
 
-    /// Learns from a task that completed. Others teach nothing: how long it
-    /// takes to give up says nothing about how long it takes to succeed, and
-    /// a run of quick failures would promise too much.
+    /// Learns from a completed task. Failed and cancelled tasks are ignored: the time until a
+    /// failure says nothing about the time until success, and a run of quick failures would promise
+    /// too much.
     pub fn learn(&mut self, task: &Task) {
         let State::Completed { .. } = &task.state else { return };
         let (Some(ended), Some(started)) = (task.ended(), task.started()) else { return };
-        // The time of one that was split is that of its parts.
+        // The execution time of a parent is that of its parts.
         if task.children.is_empty() {
-            // It was submitted for the tier of its first attempt.
+            // The prediction was made for the tier of the first attempt.
             let tier = task.closed.first().map_or(&task.tier, |closed| &closed.tier);
             let kind = Cohort::Kind(tier.clone(), task.domain.clone());
             for cohort in [Cohort::All, Cohort::Tier(tier.clone()), kind] {
@@ -204,13 +201,13 @@ impl Estimator {
                 self.changed.insert(cohort);
             }
         }
-        // What a task waited for others is not its own doing.
+        // The wait for dependencies is not part of the task's own time.
         if let Some(estimate) = task.estimate.as_ref().filter(|_| task.depends_on.is_empty()) {
             self.compare(estimate, ended);
         }
     }
 
-    /// A task with this estimate has completed.
+    /// Compares a prediction with the actual completion.
     fn compare(&mut self, estimate: &Estimated, at: Moment) {
         let base = Duration::from_millis(estimate.base_ms.max(1));
         let known = self.cohort(&estimate.cohort);

@@ -1,4 +1,4 @@
-//! What workers and QA report about a task, after the wire form was checked.
+//! Reports of workers and of the QA service about a task, parsed and checked.
 
 use std::collections::BTreeMap;
 
@@ -8,66 +8,66 @@ use super::content::Content;
 use super::id::{ArtifactId, LeaseId, ReviewId, TaskId, WorkerId};
 use super::time::Timestamp;
 
-/// One artifact that an output names.
+/// One artifact of an output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputArtifact {
-    /// The artifact's id.
+    /// The id that the worker gave the artifact.
     pub id: ArtifactId,
     /// `code`, `document`, `config`, `analysis`, `architecture` or another word.
     pub kind: Option<String>,
-    /// Where the worker put it (`path` or `location` on the wire).
+    /// Where the worker stored the artifact (`path` or `location` on the wire).
     pub path: Option<String>,
-    /// The language of code.
+    /// Programming language of code.
     pub language: Option<String>,
-    /// The worker's checksum of it.
+    /// Checksum as computed by the worker.
     pub checksum: Option<String>,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size_bytes: Option<u64>,
 }
 
-/// Most artifacts of an output, and most that it says it used.
+/// Largest number of artifacts in an output, and of artifacts that it names as consumed.
 pub const MAX_OUTPUT_ARTIFACTS: usize = 1024;
 
-/// A worker, as far as it is known: by its lease, its own id, or neither.
+/// A worker as far as it is known: by its lease, by its own id, or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The lease.
+    /// The lease that the worker named or holds.
     pub lease: Option<LeaseId>,
-    /// The worker.
+    /// The id that the worker gave itself.
     pub worker: Option<WorkerId>,
 }
 
-/// `task.output.created`.
+/// The event `task.output.created`: a worker delivers the output of an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// The artifact that verdicts will name.
     pub artifact: ArtifactId,
-    /// The attempt it belongs to; `None` means the current one.
+    /// The attempt, from 1; `None` means the current one.
     pub attempt: Option<u32>,
-    /// The contents of artifacts, where the worker sent them.
+    /// Contents of artifacts, if the worker sent them.
     pub contents: BTreeMap<ArtifactId, Content>,
-    /// What the output consists of.
+    /// The artifacts that the output consists of.
     pub artifacts: Vec<OutputArtifact>,
-    /// Artifacts that were used.
+    /// Artifacts that the worker used.
     pub inputs_consumed: Vec<ArtifactId>,
-    /// The model that made it.
+    /// The model that produced the output.
     pub model_used: Option<String>,
-    /// The worker that made it, and the lease under which it did.
+    /// The worker that sent the output, and its lease.
     pub sender: Holder,
-    /// Tokens read.
+    /// Tokens read by the model.
     pub tokens_input: Option<u64>,
-    /// Tokens written.
+    /// Tokens written by the model.
     pub tokens_output: Option<u64>,
-    /// The worker's own measure, in milliseconds.
+    /// Execution time as measured by the worker, in milliseconds.
     pub execution_time_ms: Option<u64>,
-    /// From 0 to 1.
+    /// The worker's confidence, from 0 to 1.
     pub confidence: Option<f64>,
-    /// When the worker started.
+    /// When the worker started, by its own clock.
     pub started_at: Option<Timestamp>,
 }
 
 impl Output {
-    /// All artifacts of the output; the one that verdicts name first, if the
+    /// Returns all artifacts of the output. The artifact that verdicts name comes first if the
     /// worker did not list it.
     #[must_use]
     pub fn all_artifacts(&self) -> Vec<OutputArtifact> {
@@ -84,78 +84,78 @@ impl Output {
     }
 }
 
-/// A verdict about an artifact, which may arrive before the artifact does.
+/// A verdict on an artifact. It may arrive before the artifact does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// The artifact it is about.
+    /// The artifact that was checked.
     pub artifact: ArtifactId,
-    /// What was decided.
+    /// Whether the artifact passed.
     pub decision: Decision,
-    /// The rest of the event's data as compact JSON text: score, profile,
-    /// validators, issues. It goes into the record's `verification`.
+    /// The rest of the event's data as compact JSON text: score, profile, validators, issues. It is
+    /// stored in the record's `verification`.
     pub details: String,
 }
 
 /// The decision of a [`Verdict`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decision {
-    /// `task.validated`.
+    /// The event `task.validated`.
     Validated,
-    /// `task.rejected`, with the reason in words.
+    /// The event `task.rejected`.
     Rejected {
-        /// The first issue or the given reason.
+        /// The given reason, or else the first issue.
         reason: String,
     },
 }
 
-/// `task.failed`.
+/// The event `task.failed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What went wrong, in words.
+    /// The cause in words.
     pub error: String,
     /// Whether another attempt may succeed.
     pub retryable: bool,
-    /// The attempt it belongs to; `None` means the current one.
+    /// The attempt, from 1; `None` means the current one.
     pub attempt: Option<u32>,
-    /// The worker that failed, and the lease under which it did.
+    /// The worker that failed, and its lease.
     pub sender: Holder,
-    /// Whether the event came from a QA service.
+    /// Whether the QA service sent the event.
     pub from_qa: bool,
 }
 
-/// `task.started`: a worker begins.
+/// The event `task.started`: a worker starts an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
-    /// The attempt it belongs to; `None` means the current one.
+    /// The attempt, from 1; `None` means the current one.
     pub attempt: Option<u32>,
-    /// The worker that begins, and the lease under which it does.
+    /// The worker that starts, and its lease.
     pub sender: Holder,
 }
 
-/// `review.requested`.
+/// The event `review.requested`: a person is asked to look at an output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReviewRequest {
-    /// The review's id.
+    /// The id that the QA service gave the review.
     pub review: ReviewId,
-    /// Why a person is asked.
+    /// Why a review is needed, in words.
     pub reason: String,
-    /// The artifact to look at, where named.
+    /// The artifact to review; `None` if the event names none.
     pub artifact: Option<ArtifactId>,
 }
 
-/// How a person decided.
+/// The decision of a reviewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReviewDecision {
-    /// The output is good.
+    /// The output is accepted.
     Approved,
-    /// The output is not good.
+    /// The output is rejected.
     Rejected,
-    /// The output needs changes: another attempt.
+    /// The output needs changes, which another attempt makes.
     ChangesRequested,
 }
 
 impl ReviewDecision {
-    /// The word on the wire.
+    /// The decision as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -166,40 +166,40 @@ impl ReviewDecision {
     }
 }
 
-/// `review.completed`.
+/// The event `review.completed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Review {
-    /// The review's id.
+    /// The id that the QA service gave the review.
     pub review: ReviewId,
-    /// The decision.
+    /// The reviewer's decision.
     pub decision: ReviewDecision,
-    /// Who decided.
+    /// Id of the reviewer.
     pub reviewer: Option<String>,
-    /// The artifact it is about, where named.
+    /// The artifact that was reviewed; `None` if the event names none.
     pub artifact: Option<ArtifactId>,
-    /// What the reviewer said.
+    /// The reviewer's comments.
     pub comments: Option<String>,
 }
 
-/// What happened to a task, as a worker or QA reports it.
+/// A report of a worker or of the QA service about a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Report {
-    /// `task.output.created`
+    /// `task.output.created`.
     Output(Box<Output>),
-    /// `task.validated` and `task.rejected`
+    /// `task.validated` or `task.rejected`.
     Verdict(Verdict),
-    /// `task.failed`
+    /// `task.failed`.
     Failed(Failure),
-    /// `task.started`
+    /// `task.started`.
     Started(Started),
-    /// `review.requested`
+    /// `review.requested`.
     ReviewRequested(ReviewRequest),
-    /// `review.completed`
+    /// `review.completed`.
     ReviewCompleted(Review),
 }
 
 impl Report {
-    /// The event's name in the catalogue.
+    /// The name of the event in the catalogue.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -214,14 +214,14 @@ impl Report {
     }
 }
 
-/// How a report names its task: by id, or, for reviews that do not carry
-/// it, by artifact or review.
+/// How a report identifies its task: by the task's id, or, for reviews that do not carry it, by an
+/// artifact or a review.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correlation {
-    /// The task, where named.
+    /// The task, if the report names it.
     pub task: Option<TaskId>,
-    /// The artifact, where named.
+    /// The artifact, if the report names it.
     pub artifact: Option<ArtifactId>,
-    /// The review, where named.
+    /// The review, if the report names it.
     pub review: Option<ReviewId>,
 }

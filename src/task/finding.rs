@@ -8,20 +8,20 @@ use super::routing::{Finding, Findings, Routing, RoutingStep};
 use super::split;
 use super::state::{Pending, State};
 
-/// Takes a finding. One for a step that the task is not at has come too late
-/// and changes nothing. `ids` are for subtasks, at least as many as it has.
+/// Applies a finding. A finding for a step that the task is no longer at is late and changes
+/// nothing. `ids` are for subtasks, at least as many as the finding has.
 pub(super) fn apply(mut draft: Draft<'_>, step: RoutingStep, finding: Finding, ids: &[TaskId]) -> Step {
     let waits = matches!(draft.task.state, State::Pending(Pending::Analyzing { .. }));
     let Some(routing) = draft.task.routing.filter(|routing| waits && routing.step == step) else {
         return draft.done(Outcome::Unchanged);
     };
     match (step, finding) {
-        (RoutingStep::Analyze, Finding::Analyzed(analysis)) => analyzed(&mut draft, routing, analysis),
+        (RoutingStep::Analyze, Finding::Analyzed(analysis)) => apply_analysis(&mut draft, routing, analysis),
         (RoutingStep::Decompose { max_depth }, Finding::Decomposed(decomposition)) => {
             split::split(&mut draft, routing, &decomposition, max_depth, ids);
         }
         (RoutingStep::Estimate, Finding::Estimated { estimate, context }) => {
-            estimated(&mut draft, routing, estimate, context);
+            apply_estimate(&mut draft, routing, estimate, context);
         }
         (_, Finding::Builtin { context }) => {
             let by = match step {
@@ -31,9 +31,9 @@ pub(super) fn apply(mut draft: Draft<'_>, step: RoutingStep, finding: Finding, i
                 }
             };
             let unasked = context.is_none() && !draft.policy.agent && draft.policy.rag;
-            keep(&mut draft, Findings { context, ..Findings::default() });
+            keep_findings(&mut draft, Findings { context, ..Findings::default() });
             if unasked && step != RoutingStep::Context {
-                // The Agent is gone from the configuration, RAG is not.
+                // The Agent was removed from the configuration, the RAG service was not.
                 draft.task.routing = Some(Routing { step: RoutingStep::Context, ..routing });
             } else {
                 draft.finish_routing(by);
@@ -46,7 +46,7 @@ pub(super) fn apply(mut draft: Draft<'_>, step: RoutingStep, finding: Finding, i
     draft.applied()
 }
 
-fn analyzed(draft: &mut Draft<'_>, routing: Routing, analysis: Analysis) {
+fn apply_analysis(draft: &mut Draft<'_>, routing: Routing, analysis: Analysis) {
     let task = &mut draft.task;
     task.mode = Some(analysis.mode.clone());
     if !routing.chosen.domain {
@@ -61,7 +61,7 @@ fn analyzed(draft: &mut Draft<'_>, routing: Routing, analysis: Analysis) {
     let max_depth = draft.policy.max_depth.saturating_sub(task.depth);
     let split = analysis.needs_decomposition && routing.decompose && max_depth > 0;
     draft.log(Change::Analyzed { mode: analysis.mode, split });
-    keep(draft, Findings { acceptance_criteria: analysis.acceptance_criteria, ..Findings::default() });
+    keep_findings(draft, Findings { acceptance_criteria: analysis.acceptance_criteria, ..Findings::default() });
     if split {
         draft.task.routing = Some(Routing { step: RoutingStep::Decompose { max_depth }, ..routing });
     } else {
@@ -69,18 +69,18 @@ fn analyzed(draft: &mut Draft<'_>, routing: Routing, analysis: Analysis) {
     }
 }
 
-fn estimated(draft: &mut Draft<'_>, routing: Routing, estimate: Estimate, context: Option<Context>) {
+fn apply_estimate(draft: &mut Draft<'_>, routing: Routing, estimate: Estimate, context: Option<Context>) {
     if !routing.chosen.tier {
         draft.task.tier = estimate.tier.clone();
     }
     if let Some(qa_profile) = estimate.qa_profile.clone().filter(|_| !routing.chosen.qa_profile) {
         draft.task.qa_profile = qa_profile;
     }
-    keep(draft, Findings { estimate: Some(estimate), context, ..Findings::default() });
+    keep_findings(draft, Findings { estimate: Some(estimate), context, ..Findings::default() });
     draft.finish_routing(RoutedBy::Agent);
 }
 
-fn keep(draft: &mut Draft<'_>, findings: Findings) {
+fn keep_findings(draft: &mut Draft<'_>, findings: Findings) {
     if !findings.is_empty() {
         draft.task.has_findings = true;
         draft.effects.push(Effect::KeepFindings(Box::new(findings)));

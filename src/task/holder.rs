@@ -1,5 +1,4 @@
-//! Results are bound to their holder: which worker has an attempt, and what
-//! its reports do that are no outputs.
+//! The holder of an attempt: which worker has it, and what reports other than outputs do.
 
 use super::attempt::{Attempt, Progress};
 use super::change::{Outcome, Stale};
@@ -10,53 +9,53 @@ use super::state::{Pending, State, Task};
 use super::verdict::{self, close};
 use crate::planted::{self, Fault};
 
-/// The attempt a report is about, seen from the newest one that workers know.
-pub(super) enum About {
+/// The attempt that a report is about, relative to the newest one that workers know.
+pub(super) enum ReportedAttempt {
     Newest,
     Earlier(u32),
 }
 
-/// The attempt that a report is about. One that names none is about the open
-/// one, else about the last one that was closed, else about the one to come.
-pub(super) fn about(task: &Task, given: Option<u32>) -> Result<About, Refusal> {
+/// Determines the attempt that a report is about. A report that names none is about the open
+/// attempt, else the last closed one, else the next one.
+pub(super) fn reported_attempt(task: &Task, given: Option<u32>) -> Result<ReportedAttempt, Refusal> {
     let newest = task.newest_attempt();
     let is_queued = matches!(task.state, State::Pending(Pending::Queued(_)));
-    // Until the next attempt is announced the newest that workers know is closed.
+    // Until the next attempt is announced, the newest one that workers know is closed.
     let closed = if is_queued && task.open_attempt().is_none() { task.attempts() } else { 0 };
     match given {
         Some(given) if given > newest || given == 0 => Err(Refusal::UnknownAttempt { given, newest }),
-        Some(given) if given < newest || given == closed => Ok(About::Earlier(given)),
+        Some(given) if given < newest || given == closed => Ok(ReportedAttempt::Earlier(given)),
         None if newest == 0 && !is_queued => Err(Refusal::UnknownAttempt { given: 1, newest }),
-        None if closed > 0 => Ok(About::Earlier(closed)),
-        Some(_) | None => Ok(About::Newest),
+        None if closed > 0 => Ok(ReportedAttempt::Earlier(closed)),
+        Some(_) | None => Ok(ReportedAttempt::Newest),
     }
 }
 
-/// What a sender is to the holder of an attempt.
+/// How the sender of a report relates to the holder of the attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relation {
     Same,
     Other,
-    /// One of the two has not said who it is.
+    /// One of the two has not identified itself.
     Unknown,
 }
 
 fn relation(sender: &Holder, holder: &Holder) -> Relation {
-    let told = |same: bool| if same { Relation::Same } else { Relation::Other };
+    let known = |same: bool| if same { Relation::Same } else { Relation::Other };
     match (&sender.lease, &holder.lease, &sender.worker, &holder.worker) {
-        (Some(sender), Some(holder), _, _) => told(sender == holder),
-        (_, _, Some(sender), Some(holder)) => told(sender == holder),
+        (Some(sender), Some(holder), _, _) => known(sender == holder),
+        (_, _, Some(sender), Some(holder)) => known(sender == holder),
         (_, _, _, _) => Relation::Unknown,
     }
 }
 
-/// Whether a sender is known to be another worker than the holder.
+/// Whether the sender is known to be another worker than the holder.
 pub(super) fn is_other(sender: &Holder, holder: &Holder) -> bool {
     relation(sender, holder) == Relation::Other
 }
 
-/// Whether a report counts as one of the holder. One that says nothing of its
-/// sender does, until the attempt has had two holders.
+/// Whether a report counts as one of the holder. A report that does not identify its sender does,
+/// until the attempt has had two holders.
 fn counts_as_holder(sender: &Holder, holder: &Holder, attempt: &Attempt) -> bool {
     match relation(sender, holder) {
         Relation::Same => true,
@@ -65,7 +64,7 @@ fn counts_as_holder(sender: &Holder, holder: &Holder, attempt: &Attempt) -> bool
     }
 }
 
-/// The worker that has the running attempt or has sent its output.
+/// The worker that executes the running attempt or has sent its output.
 fn holder_of(progress: &Progress) -> Holder {
     match progress {
         Progress::Started { worker, .. } => Holder { lease: None, worker: worker.clone() },
@@ -74,15 +73,15 @@ fn holder_of(progress: &Progress) -> Holder {
     }
 }
 
-/// A worker says that it begins. Behind a broker it holds the attempt from now
-/// on, and its time counts from now on; a lease has said both already.
-pub(super) fn started(draft: Draft<'_>, started: &Started) -> Result<Step, Refusal> {
+/// Applies `task.started`. Behind a broker the sender holds the attempt from now on, and its
+/// execution time starts; a lease has determined both already.
+pub(super) fn apply_started(draft: Draft<'_>, started: &Started) -> Result<Step, Refusal> {
     if draft.task.status().is_terminal() {
         return Ok(draft.stale(Stale::Ended));
     }
-    match about(&draft.task, started.attempt)? {
-        About::Newest => {}
-        About::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
+    match reported_attempt(&draft.task, started.attempt)? {
+        ReportedAttempt::Newest => {}
+        ReportedAttempt::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
     }
     match draft.task.state.clone() {
         State::Pending(Pending::Dispatched { attempt, .. }) => Ok(take_over(draft, attempt, started)),
@@ -92,7 +91,7 @@ pub(super) fn started(draft: Draft<'_>, started: &Started) -> Result<Step, Refus
             Ok(draft.done(Outcome::Unchanged))
         }
         State::Running { mut attempt, progress: Progress::Started { worker, inferred, .. } } => {
-            // The first word of a worker is about itself, not about another one.
+            // The first report of a worker is about itself, not about another worker.
             if inferred || worker == started.sender.worker {
                 attempt.holders = attempt.holders.saturating_sub(1);
             }
@@ -119,15 +118,14 @@ fn take_over(mut draft: Draft<'_>, mut attempt: Attempt, started: &Started) -> S
     draft.applied()
 }
 
-/// A worker says that it has failed, or a QA service that the output is no
-/// good.
-pub(super) fn failed(mut draft: Draft<'_>, failure: &Failure) -> Result<Step, Refusal> {
+/// Applies `task.failed`: a worker failed, or a QA service found the output unusable.
+pub(super) fn apply_failed(mut draft: Draft<'_>, failure: &Failure) -> Result<Step, Refusal> {
     // Before the first attempt nothing can have failed.
     let announced = draft.task.newest_attempt() > 0 || failure.attempt.is_some();
     if announced && !draft.task.status().is_terminal() {
-        match about(&draft.task, failure.attempt)? {
-            About::Newest => {}
-            About::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
+        match reported_attempt(&draft.task, failure.attempt)? {
+            ReportedAttempt::Newest => {}
+            ReportedAttempt::Earlier(_) => return Ok(draft.stale(Stale::ClosedAttempt)),
         }
     }
     match draft.task.state.clone() {

@@ -1,11 +1,10 @@
-//! Identifiers. Each is its own type, validated where it is made, so that a
-//! task id can't be passed where a lease id is meant.
+//! Identifiers. Each is a type of its own and validated when it is created, so that a task id
+//! cannot be passed where a lease id is expected.
 //!
-//! Ids this service makes are UUIDs (version 7: they sort by creation time,
-//! which keeps rows of one period together on disk). Ids that others bring
-//! are text of 1 to 255 bytes without control characters. Tasks and records
-//! that were imported have ids of others: a text that is no UUID stands for
-//! one that is derived from it.
+//! Ids made by this service are UUIDs of version 7, which sort by creation time and so keep rows of
+//! one period together on disk. Ids from outside are text of 1 to 255 bytes without control
+//! characters. Imported tasks and records have ids from outside: a text that is no UUID stands for
+//! a UUID derived from it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,25 +15,25 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// Longest id that others may bring, in bytes.
+/// Longest id from outside, in bytes.
 pub const MAX_ID_BYTES: usize = 255;
 
 /// Why a text is no valid id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// The text has no bytes at all.
+    /// The text is empty.
     #[error("must not be empty")]
     Empty,
-    /// The text is longer than [`MAX_ID_BYTES`].
+    /// The text is longer than [`MAX_ID_BYTES`]; holds its length in bytes.
     #[error("must be at most {MAX_ID_BYTES} bytes, was {0}")]
     TooLong(usize),
     /// The text has a control character.
     #[error("must not contain control characters")]
     Control,
-    /// The text is not a UUID, where only ids made by this service are valid.
+    /// The text is not a UUID, and the id is of a kind that this service makes.
     #[error("must be a UUID")]
     NotUuid,
-    /// The text has a character that the kind of name does not allow.
+    /// The text has a character that this kind of name does not allow.
     #[error("must have only lowercase letters, digits, `-`, `_`, starting with a letter")]
     NotAName,
 }
@@ -60,7 +59,7 @@ fn check_name(text: &str) -> Result<(), InvalidId> {
     if first_is_letter && rest_fits { Ok(()) } else { Err(InvalidId::NotAName) }
 }
 
-/// Reads an id out of a text, of which no copy is made.
+/// Deserializes an id from a borrowed text, without a copy of the text.
 struct OfText<T>(PhantomData<T>);
 
 impl<T: FromStr<Err = InvalidId>> Visitor<'_> for OfText<T> {
@@ -82,7 +81,7 @@ macro_rules! text_id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks `text` and makes the id of it.
+            /// Validates `text` and makes an id of it.
             pub fn new(text: &str) -> Result<Self, InvalidId> {
                 $check(text)?;
                 Ok(Self(Arc::from(text)))
@@ -136,25 +135,25 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Wraps a UUID that was made for this purpose.
+            /// Wraps a UUID made for this purpose.
             #[must_use]
             pub const fn new(uuid: Uuid) -> Self {
                 Self(uuid)
             }
 
-            /// The 16 bytes in the order in which ids sort.
+            /// The 16 bytes, which sort like the ids.
             #[must_use]
             pub fn to_bytes(self) -> [u8; 16] {
                 self.0.into_bytes()
             }
 
-            /// The id as text, written into `buffer`.
+            /// Writes the id as text into `buffer`.
             #[must_use]
             pub fn to_text(self, buffer: &mut [u8; 36]) -> &str {
                 self.0.hyphenated().encode_lower(buffer)
             }
 
-            /// The reverse of [`Self::to_bytes`].
+            /// Reverses [`Self::to_bytes`].
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
@@ -194,17 +193,17 @@ uuid_id! {
     /// A provenance record: one for each attempt that produced something.
     RecordId
 }
-/// The names from which ids are derived.
+/// Namespace of derived ids.
 const NAMED: Uuid = uuid::uuid!("6f4b5a1e-8f57-4b0c-9d0a-2b6c1c7f3e11");
 
-/// The id that a text stands for: the text itself where it is a UUID, else
-/// one that is derived from it, always the same.
+/// The UUID that a text stands for: the text itself if it is a UUID, else a UUID derived from it,
+/// always the same.
 fn of_text(text: &str) -> Uuid {
     Uuid::try_parse(text).unwrap_or_else(|_| Uuid::new_v5(&NAMED, text.as_bytes()))
 }
 
 impl TaskId {
-    /// The id of a task that others know by this text.
+    /// The id of a task that is known outside by this text.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
         Self(of_text(text))
@@ -212,7 +211,7 @@ impl TaskId {
 }
 
 impl RecordId {
-    /// The id of a record that others know by this text.
+    /// The id of a record that is known outside by this text.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
         Self(of_text(text))
@@ -260,37 +259,36 @@ text_id! {
 }
 
 impl QaProfile {
-    /// Whether an output completes its task without any validation.
+    /// Whether outputs complete their task without validation.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.as_str() == "none"
     }
 }
 
-/// What a taken event is known by: a hash over its source and its id.
+/// Hash over the source and the id of an event, by which repeated deliveries are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventHash(pub [u8; 16]);
 
-/// Positions of one epoch: more than any store will ever use.
+/// Bits of a position within its epoch: more positions than a store will ever use.
 const EPOCH_BITS: u32 = 32;
 
-/// The position of a change in the log: one sequence without gaps.
+/// Position of a change in the log: a sequence without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// The position after this one. Clients name positions too, also the
-    /// largest number there is, behind which nothing comes.
+    /// The next position, saturating: clients may name the largest number, after which nothing
+    /// follows.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The first position of the epoch after this one's. A store that was made
-    /// from another begins there: no position behind it was ever one of the
-    /// other's, which may have gone on.
+    /// The first position of the next epoch. A store created from another one starts there, so that
+    /// none of its positions was ever used by the other store, which may have continued.
     #[must_use]
     pub const fn next_epoch(self) -> Self {
         Self(((self.0 >> EPOCH_BITS) + 1) << EPOCH_BITS)

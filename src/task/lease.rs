@@ -1,5 +1,4 @@
-//! A worker and its attempt: leases, attempts taken from a broker, and the
-//! timers of an attempt.
+//! Workers and attempts: leases, attempts taken from a broker, and the timers of an attempt.
 
 use std::time::Duration;
 
@@ -13,22 +12,22 @@ use super::policy::{Bus, release_pause};
 use super::state::{Pending, Queued, State};
 use super::verdict::{close, reject};
 
-/// Releases of one attempt after which it fails.
+/// Number of releases after which an attempt fails.
 const MOST_RELEASES: u32 = 100;
 
-/// Whether a timer of the running attempt was due.
+/// Handles the timers of the running attempt. Returns whether one was due.
 pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) -> bool {
     let now = draft.now.observed;
     let number = attempt.number;
     let error = |code, message: &str| TaskError { code, message: message.to_owned(), attempt: Some(number) };
     match progress {
-        // The earlier one: after a long stop both can be in the past.
+        // The earlier timer wins: after a long stop both can be in the past.
         Progress::Leased { lease, deadline } if lease.until < deadline && lease.until <= now => {
             draft.log(Change::LeaseExpired);
-            lost(draft, attempt, &lease);
+            handle_lost_lease(draft, attempt, &lease);
         }
-        Progress::Started { since, .. } if since.after(draft.task.timeout()) <= now => overdue(draft, &attempt),
-        Progress::Leased { deadline, .. } if deadline <= now => overdue(draft, &attempt),
+        Progress::Started { since, .. } if since.after(draft.task.timeout()) <= now => close_overdue(draft, &attempt),
+        Progress::Leased { deadline, .. } if deadline <= now => close_overdue(draft, &attempt),
         Progress::Validating { product, deadline: Some(deadline) } if deadline <= now => {
             let error = error(ErrorCode::ValidationTimeout, "validation took longer than configured");
             reject(draft, &attempt, &product, error, None, Retry::Same);
@@ -47,19 +46,19 @@ pub(super) fn tick(draft: &mut Draft<'_>, attempt: Attempt, progress: Progress) 
     true
 }
 
-/// The attempt has executed for longer than it may.
-fn overdue(draft: &mut Draft<'_>, attempt: &Attempt) {
+/// Closes an attempt that has executed for too long.
+fn close_overdue(draft: &mut Draft<'_>, attempt: &Attempt) {
     let message = format!("execution took longer than {} s", draft.task.timeout_seconds);
     let error = TaskError { code: ErrorCode::DeadlineExceeded, message, attempt: Some(attempt.number) };
     close(draft, attempt, None, error, Retry::Same);
 }
 
-/// The worker has let its lease run out.
-fn lost(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
+/// Handles an expired lease: the attempt waits again, or fails after too many.
+fn handle_lost_lease(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
     attempt.lost_leases = attempt.lost_leases.saturating_add(1);
     let count = attempt.lost_leases;
     if count < draft.policy.max_lost_leases {
-        wait_again(draft, attempt, lease, lease.until, None);
+        requeue(draft, attempt, lease, lease.until, None);
         return;
     }
     let message = format!("{count} leases of the attempt ran out, the last one of worker {}", lease.worker);
@@ -67,35 +66,34 @@ fn lost(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
     close(draft, &attempt, None, error, Retry::Same);
 }
 
-/// Back to `queued`: same attempt, same age, no slot. What was executed until
-/// `end` is kept, so that the deadline counts execution and not waiting.
-fn wait_again(draft: &mut Draft<'_>, attempt: Attempt, lease: &Lease, end: Moment, not_before: Option<Moment>) {
+/// Puts the task back into its line with the same attempt and age, without a slot. The execution
+/// until `end` is kept, so that the deadline counts execution and not waiting.
+fn requeue(draft: &mut Draft<'_>, attempt: Attempt, lease: &Lease, end: Moment, not_before: Option<Moment>) {
     let executed = attempt.executed.saturating_add(end.since(lease.since));
     put_back(draft, Attempt { executed, ..attempt }, not_before);
 }
 
-/// An attempt that no worker has any more waits for another one.
+/// Queues an attempt that no worker has any more.
 fn put_back(draft: &mut Draft<'_>, attempt: Attempt, not_before: Option<Moment>) {
     let attempt = Attempt { has_slot: false, ..attempt };
     let queued = Queued { since: attempt.queued_since, announced: true, not_before, attempt: Some(attempt) };
     draft.task.state = State::Pending(Pending::Queued(queued));
 }
 
-/// The same where no worker has had it: the next one opens it.
+/// Queues a task whose attempt no worker has had: the next lease opens the attempt.
 fn put_back_unopened(draft: &mut Draft<'_>, attempt: &Attempt) {
     let queued = Queued { since: attempt.queued_since, announced: true, not_before: None, attempt: None };
     draft.task.state = State::Pending(Pending::Queued(queued));
 }
 
-/// The attempt that a worker or the broker gets: the open one, or a new one.
-/// It holds a slot.
-fn with_slot(draft: &Draft<'_>, queued: Queued) -> Attempt {
+/// The attempt to hand out, with a slot: the open one, or a new one.
+fn attempt_with_slot(draft: &Draft<'_>, queued: Queued) -> Attempt {
     let new = || Attempt::open(draft.task.attempts() + 1, queued.since, draft.now);
     Attempt { has_slot: true, ..queued.attempt.unwrap_or_else(new) }
 }
 
-/// The queued task, unless it is in another phase.
-fn queued(draft: &Draft<'_>) -> Result<Queued, Refusal> {
+/// Returns the queued state, or refuses in any other phase.
+fn require_queued(draft: &Draft<'_>) -> Result<Queued, Refusal> {
     match &draft.task.state {
         State::Pending(Pending::Queued(queued)) => Ok(queued.clone()),
         State::Pending(
@@ -115,24 +113,24 @@ fn queued(draft: &Draft<'_>) -> Result<Queued, Refusal> {
 
 /// Hands the attempt to the broker.
 pub(super) fn dispatch(mut draft: Draft<'_>) -> Result<Step, Refusal> {
-    let queued = queued(&draft)?;
+    let queued = require_queued(&draft)?;
     if queued.announced {
         draft.log(Change::Dispatched);
     } else {
         draft.announce();
     }
-    let attempt = with_slot(&draft, queued);
+    let attempt = attempt_with_slot(&draft, queued);
     draft.task.state = State::Pending(Pending::Dispatched { attempt, at: draft.now.observed });
     Ok(draft.applied())
 }
 
 /// Gives the attempt to a worker.
 pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: Moment) -> Result<Step, Refusal> {
-    let queued = queued(&draft)?;
+    let queued = require_queued(&draft)?;
     if !queued.announced {
         draft.announce();
     }
-    let mut attempt = with_slot(&draft, queued);
+    let mut attempt = attempt_with_slot(&draft, queued);
     attempt.holders = attempt.holders.saturating_add(1);
     draft.begin(&mut attempt);
     let deadline = draft.now.after(draft.task.timeout().saturating_sub(attempt.executed));
@@ -142,8 +140,7 @@ pub(super) fn lease(mut draft: Draft<'_>, id: LeaseId, worker: WorkerId, until: 
     Ok(draft.applied())
 }
 
-/// A worker has taken the attempt from the broker, as is inferred: its
-/// execution counts from now on.
+/// Records that a worker has taken the attempt from the broker. Its execution time starts now.
 pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
         State::Pending(Pending::Dispatched { mut attempt, .. }) => {
@@ -164,6 +161,7 @@ pub(super) fn take(mut draft: Draft<'_>) -> Result<Step, Refusal> {
     }
 }
 
+/// Extends the lease.
 pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Moment) -> Result<Step, Refusal> {
     match &mut draft.task.state {
         State::Running { progress: Progress::Leased { lease, .. }, .. } if lease.id == id => lease.until = until,
@@ -177,8 +175,7 @@ pub(super) fn renew(mut draft: Draft<'_>, id: LeaseId, until: Moment) -> Result<
     Ok(draft.done(Outcome::Applied))
 }
 
-/// The holder gives the attempt back, or, where the lease was not delivered, never
-/// had it.
+/// Ends a lease: the holder returns the attempt, or never had it if the lease was not delivered.
 pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Result<Step, Refusal> {
     match draft.task.state.clone() {
         State::Running { attempt, progress: Progress::Leased { lease, .. } } if lease.id == id && !delivered => {
@@ -189,17 +186,16 @@ pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Res
             let now = draft.now.observed;
             draft.log(Change::Released);
             attempt.releases = attempt.releases.saturating_add(1);
-            // A timer that is late must not leave the next worker an attempt
-            // without any time.
+            // A late timer must not leave the next worker an attempt without any time.
             if deadline <= now {
-                overdue(&mut draft, &attempt);
+                close_overdue(&mut draft, &attempt);
             } else if attempt.releases >= MOST_RELEASES {
                 let message = format!("workers gave the attempt back {MOST_RELEASES} times");
                 let error = TaskError { code: ErrorCode::ReleasedTooOften, message, attempt: Some(attempt.number) };
                 close(&mut draft, &attempt, None, error, Retry::Same);
             } else {
                 let not_before = now.after(release_pause(attempt.releases));
-                wait_again(&mut draft, attempt, &lease, now, Some(not_before));
+                requeue(&mut draft, attempt, &lease, now, Some(not_before));
             }
         }
         State::Pending(_)
@@ -212,9 +208,8 @@ pub(super) fn release(mut draft: Draft<'_>, id: LeaseId, delivered: bool) -> Res
     Ok(draft.applied())
 }
 
-/// A lease never reached its worker: the task is as if it had not been leased. An
-/// attempt that no other worker has had is not open, unless an output of a stranger
-/// is kept with it.
+/// Undoes a lease that never reached its worker. An attempt that no other worker has had is no
+/// longer open, unless it keeps an output of a worker that did not hold it.
 fn take_back(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
     attempt.holders = attempt.holders.saturating_sub(1);
     if attempt.holders > 0 {
@@ -231,9 +226,8 @@ fn take_back(draft: &mut Draft<'_>, mut attempt: Attempt, lease: &Lease) {
     }
 }
 
-/// Brings a task that waits into the form that the configured bus knows, after
-/// a start on another one, or of data from before the forms were told apart.
-/// Leases go on until they end.
+/// Converts a waiting task to the configured bus, after a start on another bus or with data written
+/// before the two were distinguished. Leases continue until they end.
 pub(super) fn change_bus(mut draft: Draft<'_>) -> Step {
     let by_broker = draft.policy.bus == Bus::Broker;
     match draft.task.state.clone() {
@@ -242,7 +236,7 @@ pub(super) fn change_bus(mut draft: Draft<'_>) -> Step {
             draft.task.state = State::Pending(Pending::Queued(Queued { announced: true, ..queued }));
             draft.done(Outcome::Applied)
         }
-        // Not taken by anybody: the attempt is opened by the worker that leases it.
+        // No worker has taken it, so the worker that leases it opens the attempt.
         State::Pending(Pending::Dispatched { attempt, .. }) if !by_broker => {
             draft.log(Change::Queued);
             if attempt.started_at.is_none() && attempt.foreign.is_none() {
@@ -256,7 +250,7 @@ pub(super) fn change_bus(mut draft: Draft<'_>) -> Step {
             draft.log(Change::Queued);
             let left = draft.task.timeout().saturating_sub(Duration::from_secs(1));
             let executed = attempt.executed.saturating_add(draft.now.since(since));
-            // Whoever takes it next has some time, however long the service was stopped.
+            // The next worker gets some time, however long the service was stopped.
             attempt.executed = executed.min(left);
             put_back(&mut draft, attempt, None);
             draft.applied()

@@ -1,5 +1,4 @@
-//! Waiting lines: within a project by priority with aging, between projects
-//! in turns.
+//! Waiting lines: within a project by priority with aging, between projects in turns.
 
 use crate::planted::{self, Fault};
 use std::cmp::Reverse;
@@ -13,34 +12,34 @@ use super::request::Priority;
 /// A place in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Since when the task waits: its age counts from here.
+    /// Start of the wait, from which the task's age counts.
     pub since: Moment,
-    /// The task.
+    /// The waiting task.
     pub task: TaskId,
 }
 
-/// The waiting tasks of one project: highest class first, then oldest, and a
-/// task rises one class for each `aging` it has waited.
+/// The waiting tasks of one project: highest class first, then oldest. A task rises one class for
+/// each `aging` that it has waited.
 ///
-/// Within one class the oldest is also the one that has risen most, so only
-/// the heads of the three classes can be next.
+/// Within a class the oldest task is also the one that has risen most, so only the heads of the
+/// three classes can be next.
 #[derive(Debug, Clone, Default)]
 pub struct Line {
     classes: [BTreeSet<Place>; 3],
 }
 
 impl Line {
-    /// Joins the line; false when it stood there already.
+    /// Adds a place. Returns false if it was there already.
     pub fn insert(&mut self, priority: Priority, place: Place) -> bool {
         self.classes.get_mut(priority.class()).is_some_and(|class| class.insert(place))
     }
 
-    /// Leaves the line; whether it stood there.
+    /// Removes a place. Returns whether it was there.
     pub fn remove(&mut self, priority: Priority, place: Place) -> bool {
         self.classes.get_mut(priority.class()).is_some_and(|class| class.remove(&place))
     }
 
-    /// Who is next at `now`.
+    /// The next task at `now`, with its class.
     #[must_use]
     pub fn first(&self, now: Moment, aging: Duration) -> Option<(Priority, Place)> {
         let heads = Priority::ALL.into_iter().filter_map(|priority| {
@@ -50,37 +49,37 @@ impl Line {
         heads.max_by_key(|(priority, place)| rank(*priority, *place, now, aging))
     }
 
-    /// How many wait in the class of `priority` or above.
+    /// Number of tasks in the class of `priority` and above.
     #[must_use]
     pub fn len_from(&self, priority: Priority) -> usize {
         self.classes.get(priority.class()..).map_or(0, |classes| classes.iter().map(BTreeSet::len).sum())
     }
 
-    /// How many wait.
+    /// Number of waiting tasks.
     #[must_use]
     pub fn len(&self) -> usize {
         self.classes.iter().map(BTreeSet::len).sum()
     }
 
-    /// Whether nobody waits.
+    /// Whether no task waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.classes.iter().all(BTreeSet::is_empty)
     }
 
-    /// Since when the oldest waits.
+    /// Since when the oldest task has waited.
     #[must_use]
     pub fn oldest(&self) -> Option<Moment> {
         self.classes.iter().filter_map(|class| class.first().map(|place| place.since)).min()
     }
 }
 
-/// Who goes first at `now`: the higher class, then the longer wait.
+/// Orders tasks at `now`: the higher class first, then the longer wait.
 pub(super) fn rank(priority: Priority, place: Place, now: Moment, aging: Duration) -> (u128, Reverse<Place>) {
     (risen_class(priority, now.since(place.since), aging), Reverse(place))
 }
 
-/// The class after `waited`, at most the highest.
+/// The class after a wait of `waited`, at most the highest.
 fn risen_class(priority: Priority, waited: Duration, aging: Duration) -> u128 {
     let steps = if aging.is_zero() { 0 } else { waited.as_micros() / aging.as_micros() };
     let class = match priority {
@@ -91,9 +90,9 @@ fn risen_class(priority: Priority, waited: Duration, aging: Duration) -> u128 {
     (class + steps).min(2)
 }
 
-/// Lines of many projects that take turns, so that a long one delays no
-/// other: the tasks of one tier that wait for a worker. A project that is held
-/// takes no turn, and its tasks keep their places.
+/// The tasks of one tier that wait for a worker, in lines of many projects that take turns, so that
+/// a long line delays no other project. A held project takes no turn, and its tasks keep their
+/// places.
 #[derive(Debug, Clone, Default)]
 pub struct FairLine {
     lines: BTreeMap<ProjectId, Turn>,
@@ -102,7 +101,7 @@ pub struct FairLine {
     len: usize,
 }
 
-/// The line of one project, and whether it stands among the turns.
+/// The line of one project, and whether the project stands among the turns.
 #[derive(Debug, Clone, Default)]
 struct Turn {
     line: Line,
@@ -110,7 +109,7 @@ struct Turn {
 }
 
 impl FairLine {
-    /// Joins the line of its project.
+    /// Adds a task to the line of its project.
     pub fn insert(&mut self, project: &ProjectId, priority: Priority, place: Place) {
         let turn = self.lines.entry(project.clone()).or_default();
         if turn.line.insert(priority, place) {
@@ -119,7 +118,7 @@ impl FairLine {
         self.take_turn(project);
     }
 
-    /// Leaves the line of its project.
+    /// Removes a task from the line of its project.
     pub fn remove(&mut self, project: &ProjectId, priority: Priority, place: Place) {
         let Some(turn) = self.lines.get_mut(project) else { return };
         if turn.line.remove(priority, place) {
@@ -127,7 +126,7 @@ impl FairLine {
         }
     }
 
-    /// Holds the tasks of a project back, or lets them go on.
+    /// Holds the tasks of a project back, or lets them continue.
     pub fn set_held(&mut self, project: &ProjectId, held: bool) {
         if held {
             self.held.insert(project.clone());
@@ -136,7 +135,7 @@ impl FairLine {
         }
     }
 
-    /// Puts a project among the turns, unless it is there or held.
+    /// Puts a project among the turns unless it is there already or held.
     fn take_turn(&mut self, project: &ProjectId) {
         let Some(turn) = self.lines.get_mut(project).filter(|turn| !turn.has_turn) else { return };
         if !self.held.contains(project) && !planted::is_now(Fault::TurnLost) {
@@ -145,7 +144,7 @@ impl FairLine {
         }
     }
 
-    /// Takes who is next: the first of the project whose turn it is.
+    /// Removes and returns the next task: the first of the project whose turn it is.
     pub fn pop(&mut self, now: Moment, aging: Duration) -> Option<TaskId> {
         loop {
             let project = self.turns.pop_front()?;
@@ -165,25 +164,25 @@ impl FairLine {
         }
     }
 
-    /// Whether somebody may be next; when not, nobody is.
+    /// Whether a project stands among the turns. If none does, [`Self::pop`] returns `None`.
     #[must_use]
     pub fn has_turns(&self) -> bool {
         !self.turns.is_empty()
     }
 
-    /// How many wait.
+    /// Number of waiting tasks.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nobody waits.
+    /// Whether no task waits.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Since when the oldest waits.
+    /// Since when the oldest task has waited.
     #[must_use]
     pub fn oldest(&self) -> Option<Moment> {
         self.lines.values().filter_map(|turn| turn.line.oldest()).min()

@@ -1,18 +1,18 @@
-//! Arithmetic of microseconds, for both kinds of time.
+//! Saturating arithmetic on microseconds, for both kinds of time.
 
 use std::time::Duration;
 
-/// So much later.
+/// Adds a duration.
 pub(super) fn later(micros: i64, duration: Duration) -> i64 {
     micros.saturating_add(whole(duration))
 }
 
-/// So much earlier.
+/// Subtracts a duration.
 pub(super) fn earlier(micros: i64, duration: Duration) -> i64 {
     micros.saturating_sub(whole(duration))
 }
 
-/// How long after `earlier` this is; zero when it is not after it.
+/// Time since `earlier`; zero if `earlier` is later.
 pub(super) fn since(micros: i64, earlier: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros.saturating_sub(earlier)).unwrap_or(0))
 }

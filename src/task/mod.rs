@@ -1,14 +1,21 @@
-//! The pure core: what a task is and how it moves.
+//! The pure core: what a task is and how its state changes.
 //!
-//! Nothing here reads a clock, does I/O or knows of storage, HTTP or threads;
-//! nothing here imports another module of this crate. State, input and the
-//! time go in; a new state and the effects to carry out come back.
+//! A transition takes a task, an input and the time, and returns the new task and the effects to
+//! carry out. Nothing in this module reads a clock, does I/O or names another module of the crate.
 //!
-//! * [`submit`] begins a life, [`apply`] is every step after it.
-//! * [`Admission`] decides which waiting task gets the next free slot, and with
-//!   it a worker or a place at the broker.
-//! * [`Estimator`] foretells when a task is done.
-//! * [`Router`] gives a domain and a tier where a request names none.
+//! * [`submit`] creates a task, [`apply`] makes every later transition.
+//! * [`Admission`] decides which waiting task gets the next free slot of its project.
+//! * [`Estimator`] predicts when a task completes.
+//! * [`Router`] chooses a domain and a tier where a request names none.
+//!
+//! ```
+//! use dats::task::{Domain, Keyword, Router, Rule, Tier};
+//!
+//! let (domain, tier) = (Domain::new("code-general").unwrap(), Tier::new("small").unwrap()); let
+//! docs = Rule { keywords: vec![Keyword::new("readme").unwrap()], min_length: None, max_length:
+//! None, domain: Some(Domain::new("documentation").unwrap()), tier: None }; let router =
+//! Router::new(vec![docs], domain, tier).unwrap(); assert_eq!(router.route("Write a
+//! README").0.as_str(), "documentation"); ```
 
 mod admission;
 mod analysis;

@@ -1,10 +1,9 @@
-//! Observed time: what durations and expiries count.
+//! Observed time, in which durations and expiries are counted.
 //!
-//! A [`Moment`] is a point on the store's own time axis, which only ever counts
-//! forward and which nobody can set. A [`Timestamp`] is a calendar time by the
-//! wall clock, which can step either way. The two are separate types, so that an
-//! expiry that is compared with the wall clock does not compile. [`Now`] has
-//! both, and is what the core is told instead of reading a clock.
+//! A [`Moment`] is a point on the store's own time axis, which only counts forward and cannot be
+//! set. A [`Timestamp`] is a calendar time of the wall clock, which can step either way. They are
+//! separate types, so that comparing an expiry with the wall clock does not compile. [`Now`] holds
+//! both, and is passed to the core instead of a clock.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,15 +13,14 @@ use serde::{Deserialize, Serialize};
 use super::micros;
 use super::time::Timestamp;
 
-/// A point in observed time, in whole microseconds. The axis begins where the
-/// wall clock stood when the store was made, so until the first step of the
-/// wall clock the two have the same number.
+/// A point in observed time, in whole microseconds. The axis starts at the wall clock's reading
+/// when the store was created, so both have the same number until the wall clock first steps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Moment(i64);
 
 impl Moment {
-    /// From microseconds on the axis, kept at zero or above.
+    /// From microseconds on the axis; negative numbers become zero.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(if micros < 0 { 0 } else { micros })
@@ -40,26 +38,26 @@ impl Moment {
         self.0.unsigned_abs() / 1000
     }
 
-    /// The moment with the number of a calendar time: what that time was on the
-    /// axis before the wall clock ever stepped.
+    /// The moment with the same number as a calendar time, which is the moment of that time if the
+    /// wall clock never stepped.
     #[must_use]
     pub const fn aligned(time: Timestamp) -> Self {
         Self(time.as_micros())
     }
 
-    /// This moment and `duration` later.
+    /// The moment `duration` later, saturating.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(micros::later(self.0, duration))
     }
 
-    /// This moment and `duration` earlier, at least zero.
+    /// The moment `duration` earlier, at least zero.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         Self::from_micros(micros::earlier(self.0, duration))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// Time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         micros::since(self.0, earlier.0)
@@ -68,7 +66,7 @@ impl Moment {
 
 impl fmt::Debug for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Readable in tests, where the axis is mostly aligned with the calendar.
+        // Readable in tests, in which the axis is mostly aligned with the calendar.
         write!(f, "~{}", Timestamp::from_micros(self.0))
     }
 }
@@ -76,47 +74,46 @@ impl fmt::Debug for Moment {
 /// The present: observed time, and the wall clock's reading of the same instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Now {
-    /// Observed time: for durations and expiries.
+    /// Observed time, for durations and expiries.
     pub observed: Moment,
-    /// The wall clock: for `not_before` and every time that people see.
+    /// The wall clock, for `not_before` and all times that people see.
     pub wall: Timestamp,
 }
 
 impl Now {
-    /// The present where observed time and the wall clock have the same number.
+    /// A present in which observed time and the wall clock have the same number.
     #[must_use]
     pub const fn aligned(wall: Timestamp) -> Self {
         Self { observed: Moment::aligned(wall), wall }
     }
 
-    /// The moment that is `duration` from now.
+    /// The moment `duration` from now.
     #[must_use]
     pub fn after(self, duration: Duration) -> Moment {
         self.observed.after(duration)
     }
 
-    /// The moment that was `duration` ago.
+    /// The moment `duration` ago.
     #[must_use]
     pub fn before(self, duration: Duration) -> Moment {
         self.observed.before(duration)
     }
 
-    /// How long ago `earlier` was; zero when it is ahead.
+    /// Time since `earlier`; zero if `earlier` is in the future.
     #[must_use]
     pub fn since(self, earlier: Moment) -> Duration {
         self.observed.since(earlier)
     }
 
-    /// What the wall clock shows at `moment`, or showed, if it does not step:
-    /// for people.
+    /// The wall clock's reading at `moment`, assuming that the wall clock does not step. For
+    /// display only.
     #[must_use]
     pub fn calendar(self, moment: Moment) -> Timestamp {
         let distance = moment.as_micros().saturating_sub(self.observed.as_micros());
         Timestamp::from_micros(self.wall.as_micros().saturating_add(distance))
     }
 
-    /// The moment at which the wall clock shows `time`, or showed it, if it does
-    /// not step.
+    /// The moment at which the wall clock reads `time`, assuming that the wall clock does not step.
     #[must_use]
     pub fn moment_of(self, time: Timestamp) -> Moment {
         let distance = time.as_micros().saturating_sub(self.wall.as_micros());

@@ -1,29 +1,27 @@
-//! What outputs do to a task: the one that counts, later ones, and those of
-//! workers that no longer hold the attempt.
+//! Outputs: the one that counts, later ones, and outputs of workers that do not hold the attempt.
 
 use super::attempt::{Attempt, ForeignOutput, Product, Progress};
 use super::change::{Effect, NewRecord, RecordStatus, Stale};
 use super::draft::{Draft, Refusal, Step, artifact_ids, remember_ids};
 use super::event::{Holder, Output};
-use super::holder::{self, About};
+use super::holder::{self, ReportedAttempt};
 use super::id::{ArtifactId, RecordId};
 use super::state::{Completion, Pending, Queued, State};
 use super::verdict::apply_parked;
 
-/// Applies an output. `record` is the id for a provenance record, should one
-/// be made.
+/// Applies an output. `record` is the id for a provenance record in case one is created.
 pub(super) fn apply(mut draft: Draft<'_>, output: Box<Output>, record: RecordId) -> Result<Step, Refusal> {
-    let earlier = match holder::about(&draft.task, output.attempt) {
-        Ok(About::Newest) => None,
-        Ok(About::Earlier(number)) => Some(number),
-        // After the end everything is stale, however wrong.
+    let earlier = match holder::reported_attempt(&draft.task, output.attempt) {
+        Ok(ReportedAttempt::Newest) => None,
+        Ok(ReportedAttempt::Earlier(number)) => Some(number),
+        // After the end of the task every output is stale, even one that names an unknown attempt.
         Err(_) if draft.task.status().is_terminal() => return Ok(draft.stale(Stale::Ended)),
         Err(refusal) => return Err(refusal),
     };
     match (draft.task.state.clone(), earlier) {
         (State::Running { attempt, progress: Progress::Leased { lease, .. } }, None) => {
             let holder = Holder { lease: Some(lease.id), worker: Some(lease.worker) };
-            // A worker that names neither its lease nor itself counts as the holder.
+            // An output that names neither a lease nor a worker counts as the holder's.
             if holder::is_other(&output.sender, &holder) {
                 return Ok(foreign_output(draft, attempt, output, record));
             }
@@ -76,7 +74,7 @@ pub(super) fn apply(mut draft: Draft<'_>, output: Box<Output>, record: RecordId)
     }
 }
 
-/// The first output of the open attempt that counts.
+/// Takes the first output of the open attempt, which is the one that counts.
 fn take_output(draft: &mut Draft<'_>, mut attempt: Attempt, output: Box<Output>, record: RecordId, sender: Holder) {
     draft.begin(&mut attempt);
     let foreign = attempt.foreign.take();
@@ -112,8 +110,8 @@ fn take_output(draft: &mut Draft<'_>, mut attempt: Attempt, output: Box<Output>,
     apply_parked(draft);
 }
 
-/// An output of a worker that does not hold the attempt, while another one
-/// does: it is kept with the attempt, the task does not move.
+/// Keeps an output of a worker that does not hold the attempt, without a change of the task's
+/// state.
 fn foreign_output(mut draft: Draft<'_>, mut attempt: Attempt, output: Box<Output>, record: RecordId) -> Step {
     let ids: Vec<ArtifactId> = artifact_ids(&output.artifact, &output.artifacts).collect();
     if let Some(foreign) = &mut attempt.foreign {
@@ -142,7 +140,7 @@ fn foreign_output(mut draft: Draft<'_>, mut attempt: Attempt, output: Box<Output
     draft.stale(Stale::NotHolder)
 }
 
-/// Another output of the running attempt: the first one stands.
+/// Adds another output of the running attempt to its record. The first output stands.
 fn second_output(mut draft: Draft<'_>, record: RecordId, output: Box<Output>) -> Step {
     if let State::Running {
         progress: Progress::Validating { product, .. } | Progress::Reviewing { product, .. }, ..
@@ -157,10 +155,9 @@ fn second_output(mut draft: Draft<'_>, record: RecordId, output: Box<Output>) ->
     draft.stale(Stale::SecondOutput)
 }
 
-/// An output of attempt `number`, which is closed: its artifacts are kept
-/// with that attempt, the task does not move. The attempt's first record is
-/// a visible change all the same: it counts as a version, so that whoever
-/// copies tasks by version copies this one.
+/// Keeps an output of the closed attempt `number` with that attempt, without a change of the task's
+/// state. The first record of the attempt still counts as a new version, so that replicas that copy
+/// tasks by version copy this one.
 fn late_output(mut draft: Draft<'_>, number: u32, output: Box<Output>, record: RecordId, why: Stale) -> Step {
     let domain = draft.task.domain.clone();
     let now = draft.now.wall;

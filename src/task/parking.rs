@@ -1,4 +1,4 @@
-//! Reports that came before the output they are about, when they wait no longer.
+//! Parked reports, which arrived before their output: when they expire and what becomes of them.
 
 use super::change::{Change, Effect, Outcome};
 use super::draft::{Draft, Step};
@@ -6,14 +6,13 @@ use super::moment::Now;
 use super::policy::Policy;
 use super::state::{Parked, Task};
 
-/// Most reports that wait for outputs of one task: beyond that the oldest one
-/// becomes a dead letter.
+/// Largest number of parked reports of one task. Beyond it the oldest becomes a dead letter.
 pub const MAX_PARKED: usize = 8;
-/// Most bytes of them, as they came.
+/// Largest total size of the parked reports of one task, in bytes as received.
 pub const MAX_PARKED_BYTES: usize = 2 * 1024 * 1024;
 
-/// Too many reports wait for their outputs in all: the one of this task that has
-/// waited longest becomes a dead letter.
+/// Turns the oldest parked report of a task into a dead letter, because too many are parked in all
+/// tasks together.
 #[must_use]
 pub fn give_up_oldest_parked(task: &Task, now: Now, policy: &Policy) -> Step {
     let mut draft = Draft::new(task, now, policy);
@@ -25,7 +24,7 @@ pub fn give_up_oldest_parked(task: &Task, now: Now, policy: &Policy) -> Step {
     draft.done(Outcome::Applied)
 }
 
-/// Reports whose time has come become dead letters; whether any did.
+/// Turns parked reports whose time is over into dead letters. Returns whether there were any.
 pub(super) fn expire(draft: &mut Draft<'_>) -> bool {
     let now = draft.now.observed;
     let parked = std::mem::take(&mut draft.task.parked);
@@ -38,7 +37,7 @@ pub(super) fn expire(draft: &mut Draft<'_>) -> bool {
     any
 }
 
-/// A report that waited becomes a dead letter.
+/// Turns a parked report into a dead letter.
 pub(super) fn give_up(draft: &mut Draft<'_>, parked: Parked, why: &str) {
     let name = parked.report.name();
     draft.log(Change::ParkedExpired { name: name.to_owned() });

@@ -10,38 +10,38 @@ use super::moment::Moment;
 /// How tasks reach their workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bus {
-    /// Workers lease them from this service.
+    /// Workers lease tasks from this service.
     Embedded,
-    /// A broker carries `task.ready`, and workers take it from there.
+    /// Workers take tasks from a broker that carries `task.ready`.
     Broker,
 }
 
 /// The configured choices that transitions need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Wait before the second attempt; doubles with each further one.
+    /// Wait before the second attempt. It doubles with each further attempt.
     pub backoff_initial: Duration,
     /// Longest wait between attempts.
     pub backoff_max: Duration,
-    /// The tier after a rejection, by the tier that was rejected.
+    /// The next tier after a rejection, by the rejected tier.
     pub escalate_to: BTreeMap<Tier, Tier>,
-    /// How long a report waits for the output it is about.
+    /// How long a report waits for its output.
     pub park: Duration,
-    /// Longest validation; `None`: QA may take any time.
+    /// Longest validation; `None` sets no limit.
     pub validation_timeout: Option<Duration>,
-    /// Longest review; `None`: a person may take any time.
+    /// Longest review; `None` sets no limit.
     pub review_timeout: Option<Duration>,
     /// How tasks reach their workers.
     pub bus: Bus,
-    /// Leases of one attempt that may run out before the attempt fails, from 1.
+    /// Number of expired leases that fails an attempt, from 1.
     pub max_lost_leases: u32,
-    /// Whether there is an Agent service to ask.
+    /// Whether an Agent service is configured.
     pub agent: bool,
-    /// Whether there is a RAG service to ask.
+    /// Whether a RAG service is configured.
     pub rag: bool,
-    /// Most levels of subtasks below a submitted task.
+    /// Largest number of levels of subtasks below a submitted task.
     pub max_depth: u32,
-    /// Most subtasks of one task.
+    /// Largest number of subtasks of one task.
     pub max_subtasks: usize,
 }
 
@@ -65,8 +65,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Whether workers learn of an attempt when its task joins the line, and
-    /// not only when it gets a slot.
+    /// Whether an attempt is announced when its task joins the line, and not only when it gets a
+    /// slot.
     pub(super) fn announces_early(&self) -> bool {
         self.bus == Bus::Embedded
     }
@@ -77,9 +77,10 @@ impl Policy {
         self.escalate_to.get(tier).unwrap_or(tier).clone()
     }
 
-    /// When the attempt after `closed_attempt` may start. Exponential with
-    /// jitter between one half and the whole of the step; the jitter comes
-    /// from the task's id, so that a replay gives the same times.
+    /// When the attempt after `closed_attempt` may start.
+    ///
+    /// The wait grows exponentially, with a jitter between one half and the whole of the step. The
+    /// jitter is derived from the task's id, so that a replay gives the same times.
     #[must_use]
     pub fn next_attempt_at(&self, task: TaskId, closed_attempt: u32, now: Moment) -> Moment {
         let doublings = closed_attempt.saturating_sub(1).min(30);
@@ -91,8 +92,8 @@ impl Policy {
     }
 }
 
-/// How long a task waits before it is leased again after a worker has given
-/// it back `releases` times: twice as long each time, from 0.1 s to 10 s.
+/// How long a task waits before its next lease after `releases` releases: from 0.1 s, doubling up
+/// to 10 s.
 #[must_use]
 pub(super) fn release_pause(releases: u32) -> Duration {
     let doublings = releases.saturating_sub(1).min(16);
@@ -102,8 +103,7 @@ pub(super) fn release_pause(releases: u32) -> Duration {
 /// First and longest wait after a release.
 const RELEASE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// A number from 0 to 1023 that depends on the task and the attempt alone:
-/// FNV-1a over both.
+/// A number from 0 to 1023 that depends only on the task and the attempt: FNV-1a over both.
 fn jitter(task: TaskId, attempt: u32) -> u32 {
     let bytes = task.to_bytes().into_iter().chain(attempt.to_be_bytes());
     let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));

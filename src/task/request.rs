@@ -1,4 +1,4 @@
-//! What a client asked for: checked once at the edge, never changed after.
+//! The client's request: checked once at the edge, never changed afterwards.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use super::time::Timestamp;
 pub const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
 /// Largest `metadata` object, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
-/// Most ids in `depends_on` and in `inputs`.
+/// Largest number of ids in `depends_on` and in `inputs`.
 pub const MAX_REFERENCES: usize = 256;
-/// Most attempts a request may ask for.
+/// Largest number of attempts that a request may ask for.
 pub const MAX_ATTEMPTS: u32 = 20;
-/// Longest execution deadline a request may ask for: 30 days.
+/// Longest execution limit that a request may ask for: 30 days.
 pub const MAX_TIMEOUT: Duration = Duration::from_hours(30 * 24);
 
-/// How urgent a task is among the waiting ones of its project.
+/// Priority class of a task among the waiting tasks of its project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// After everything else.
+    /// After all other classes.
     Low,
-    /// The usual class.
+    /// The default class.
     Normal,
-    /// Before everything else.
+    /// Before all other classes.
     High,
 }
 
 impl Priority {
-    /// All classes, lowest first.
+    /// Every class, lowest first.
     pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
 
-    /// The word on the wire.
+    /// The word as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Priority {
         }
     }
 
-    /// 0 for low, 2 for high.
+    /// Index of the class: 0 for low, 2 for high.
     #[must_use]
     pub const fn class(self) -> usize {
         match self {
@@ -59,14 +59,14 @@ impl Priority {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExecutionMode {
-    /// The workers decide alone.
+    /// Workers decide alone.
     Autonomous,
-    /// The workers may ask a person.
+    /// Workers may ask a person.
     Collaborative,
 }
 
 impl ExecutionMode {
-    /// The word on the wire.
+    /// The word as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -76,18 +76,18 @@ impl ExecutionMode {
     }
 }
 
-/// What a parent does when a child fails for good.
+/// What a parent does when a subtask fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnChildFailure {
-    /// The other children are cancelled and the parent fails.
+    /// The other subtasks are cancelled, and the parent fails.
     Cancel,
-    /// The other children go on; the parent fails when all have ended.
+    /// The other subtasks continue, and the parent fails when all have ended.
     Continue,
 }
 
 impl OnChildFailure {
-    /// The word on the wire.
+    /// The word as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -97,44 +97,44 @@ impl OnChildFailure {
     }
 }
 
-/// The options of a submission as the client gave them: `None` where it
-/// left the choice to the project or the configuration.
+/// The options of a submission as the client gave them. `None` leaves the choice to the project or
+/// the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Options {
     /// Whether the task may be split into subtasks.
     pub decompose: Option<bool>,
-    /// How its output is validated.
+    /// How outputs are validated.
     pub qa_profile: Option<QaProfile>,
-    /// The class of models that shall do it.
+    /// The class of models for the task.
     pub tier: Option<Tier>,
-    /// The kind of work it is.
+    /// The kind of work.
     pub domain: Option<Domain>,
-    /// Deadline of one attempt's execution, in seconds.
+    /// Execution limit of one attempt, in seconds.
     pub timeout_seconds: Option<u32>,
-    /// Attempts before the task fails for good.
+    /// Attempts after which the task fails.
     pub max_attempts: Option<u32>,
-    /// Not to be started before this time.
+    /// Earliest start.
     pub not_before: Option<Timestamp>,
     /// Tasks that must complete first.
     pub depends_on: Vec<TaskId>,
-    /// What happens to its siblings when a child fails.
+    /// What happens to the siblings of a failed subtask.
     pub on_child_failure: Option<OnChildFailure>,
-    /// Artifacts it may consume.
+    /// Artifacts that the task may consume.
     pub inputs: Vec<ArtifactId>,
 }
 
 /// A checked submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
-    /// What is to be done, in words; at most [`MAX_DESCRIPTION_BYTES`].
+    /// The work in words; at most [`MAX_DESCRIPTION_BYTES`].
     pub description: String,
-    /// The project it belongs to; made on first use.
+    /// The project, which is created on first use.
     pub project: ProjectId,
-    /// `None`: the configured default.
+    /// Priority class; `None` is the configured default.
     pub priority: Option<Priority>,
-    /// The rest of the client's choices.
+    /// The other choices of the client.
     pub options: Options,
-    /// Any JSON object of the client's, as compact JSON text.
+    /// Any JSON object of the client, as compact JSON text.
     pub metadata: Option<String>,
     /// Whether people take part.
     pub execution_mode: ExecutionMode,
@@ -142,6 +142,6 @@ pub struct Submission {
     pub constitution_override: Option<String>,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
-    /// The finished task this one repeats.
+    /// The finished task that this one repeats.
     pub rerun_of: Option<TaskId>,
 }

@@ -1,34 +1,32 @@
-//! The built-in router: a small rule table that gives a domain and a tier
-//! where a request names none.
+//! The built-in router: a small table of rules that chooses a domain and a tier where a request
+//! names none.
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 
 use super::id::{Domain, Tier};
 
-/// One rule. It matches when one of its keywords stands in the description
-/// as a whole word (or it has none) and the length fits.
+/// A rule. It matches if the length fits and the description has one of the keywords as whole
+/// words, or if the rule has no keywords.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// One of them is enough.
+    /// Keywords of which one is enough.
     pub keywords: Vec<Keyword>,
-    /// Shortest description that matches, in characters.
+    /// Shortest matching description, in characters.
     pub min_length: Option<usize>,
-    /// Longest description that matches, in characters.
+    /// Longest matching description, in characters.
     pub max_length: Option<usize>,
-    /// The domain it gives, if it gives one.
+    /// The domain that the rule chooses, if any.
     pub domain: Option<Domain>,
-    /// The tier it gives, if it gives one.
+    /// The tier that the rule chooses, if any.
     pub tier: Option<Tier>,
 }
 
-/// Words that must follow one another in a description, whatever their case
-/// and what stands between them.
+/// Words that must follow one another in a description, in any case and with any separators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyword(String);
 
 impl Keyword {
-    /// `None` for a text without any letter or digit, which would match
-    /// everything.
+    /// Returns `None` for a text without a letter or digit, which would match everything.
     #[must_use]
     pub fn new(words: &str) -> Option<Self> {
         let text = Words::of(words).text;
@@ -36,7 +34,7 @@ impl Keyword {
     }
 }
 
-/// The rule table and what holds when no rule gives an answer.
+/// The rules, and the defaults for descriptions that no rule matches.
 #[derive(Debug, Clone)]
 pub struct Router {
     rules: Vec<Rule>,
@@ -44,13 +42,13 @@ pub struct Router {
     default_tier: Tier,
     /// Finds the keywords of all rules in one pass over a description.
     keywords: AhoCorasick,
-    /// The rule of each keyword of `keywords`.
+    /// Index of the rule of each keyword.
     rule_of_keyword: Vec<usize>,
 }
 
 impl PartialEq for Router {
     fn eq(&self, other: &Self) -> bool {
-        // The search for keywords follows from the rules.
+        // The keyword search is derived from the rules.
         let Self { rules, default_domain, default_tier, keywords: _, rule_of_keyword: _ } = self;
         (rules, default_domain, default_tier) == (&other.rules, &other.default_domain, &other.default_tier)
     }
@@ -59,11 +57,10 @@ impl PartialEq for Router {
 impl Eq for Router {}
 
 impl Router {
-    /// A router with rules in order: the first one that gives a domain gives the
-    /// domain, the first one that gives a tier gives the tier. The defaults hold
-    /// where no rule that matches gives one.
+    /// Builds a router with rules in order: the first matching rule with a domain gives the domain,
+    /// the first one with a tier gives the tier, and the defaults apply otherwise.
     ///
-    /// `None` where the keywords are too many to be searched for: about a gigabyte.
+    /// Returns `None` if the keywords are too large to be searched for, at about a gigabyte.
     #[must_use]
     pub fn new(rules: Vec<Rule>, default_domain: Domain, default_tier: Tier) -> Option<Self> {
         let all = rules.iter().enumerate();
@@ -73,7 +70,7 @@ impl Router {
         Some(Self { rules, default_domain, default_tier, keywords, rule_of_keyword })
     }
 
-    /// The domain and tier of a description.
+    /// The domain and tier for a description.
     #[must_use]
     pub fn route(&self, description: &str) -> (Domain, Tier) {
         let words = Words::of(description);
@@ -108,7 +105,7 @@ impl Words {
     fn of(description: &str) -> Self {
         let mut words = Self { text: String::with_capacity(description.len() + 2), length: 0 };
         words.text.push(' ');
-        // Most descriptions are ASCII, whose case takes no table.
+        // Most descriptions are ASCII, whose lower case needs no table.
         if description.is_ascii() {
             words.length = description.len();
             description
@@ -131,7 +128,7 @@ impl Words {
         }
     }
 
-    /// Whether their length is one that the rule matches.
+    /// Whether the length is in the rule's range.
     fn fit(&self, rule: &Rule) -> bool {
         rule.min_length.is_none_or(|min| self.length >= min) && rule.max_length.is_none_or(|max| self.length <= max)
     }

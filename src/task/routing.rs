@@ -1,6 +1,5 @@
-//! Routing: what has to be found out about a task before it can wait for a
-//! slot, and what a finding does to it. Who is asked, and how, is decided
-//! outside.
+//! Routing: what must be found out about a task before it waits for a slot. The module
+//! `crate::routing` decides which service is asked and how.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,47 +7,47 @@ use super::analysis::{Analysis, Context, Decomposition, Estimate};
 use super::policy::Policy;
 use super::request::OnChildFailure;
 
-/// What has to be found out next.
+/// The next thing to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RoutingStep {
-    /// What the task is, and whether it should be split: the Agent's `/analyze`.
+    /// The kind of work, and whether to split it: the Agent's `/analyze`.
     Analyze,
-    /// Its parts: the Agent's `/decompose`.
+    /// The parts of the task: the Agent's `/decompose`.
     Decompose {
-        /// How many levels of subtasks may still come.
+        /// How many levels of subtasks are still allowed.
         max_depth: u32,
     },
-    /// Its tier: the Agent's `/estimate`; its context meanwhile.
+    /// The tier, from the Agent's `/estimate`, and meanwhile the context.
     Estimate,
-    /// Its context alone: the RAG service's `/query`.
+    /// The context alone: the RAG service's `/query`.
     Context,
 }
 
-/// What the request or the project has decided, which nobody else overrules.
+/// Which choices the request or the project has made, so that no finding overrides them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Chosen {
-    /// The kind of work.
+    /// Whether the domain is chosen.
     pub domain: bool,
-    /// The tier.
+    /// Whether the tier is chosen.
     pub tier: bool,
-    /// How outputs are validated.
+    /// Whether the QA profile is chosen.
     pub qa_profile: bool,
 }
 
-/// What routing has still to find out about a task.
+/// What routing still has to find out about a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routing {
-    /// What comes next.
+    /// The next step.
     pub step: RoutingStep,
-    /// What is not to be touched.
+    /// The choices that findings must not change.
     pub chosen: Chosen,
     /// Whether the task may be split.
     pub decompose: bool,
-    /// What a failing subtask does to its siblings.
+    /// What a failed subtask does to its siblings.
     pub on_child_failure: OnChildFailure,
 }
 
-/// What came of a [`RoutingStep`].
+/// The result of a [`RoutingStep`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// The Agent's answer to `/analyze`.
@@ -57,31 +56,31 @@ pub enum Finding {
     Decomposed(Decomposition),
     /// The Agent's answer to `/estimate`.
     Estimated {
-        /// The answer.
+        /// The estimate.
         estimate: Estimate,
-        /// What RAG had to say meanwhile.
+        /// The answer of the RAG service; `None` if it gave none.
         context: Option<Context>,
     },
-    /// The built-in rules shall decide what is still open.
+    /// The built-in rules decide what is still open.
     Builtin {
-        /// What RAG had to say.
+        /// The answer of the RAG service; `None` if it gave none.
         context: Option<Context>,
     },
 }
 
-/// What is kept of findings for the workers of a task.
+/// Findings that are kept for the workers of a task.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Findings {
-    /// What a good output fulfils: any JSON value, as compact JSON text.
+    /// Criteria for a good output: any JSON value, as compact JSON text.
     pub acceptance_criteria: Option<String>,
     /// The Agent's estimate.
     pub estimate: Option<Estimate>,
-    /// Text that may help.
+    /// Context from the RAG service.
     pub context: Option<Context>,
 }
 
 impl Findings {
-    /// Takes over what newer ones say.
+    /// Takes over the fields that `newer` has.
     pub fn merge(&mut self, newer: Self) {
         self.acceptance_criteria = newer.acceptance_criteria.or(self.acceptance_criteria.take());
         self.estimate = newer.estimate.or(self.estimate.take());
@@ -94,7 +93,7 @@ impl Findings {
 }
 
 impl Routing {
-    /// What has to be found out about a new submission; `None`: nothing.
+    /// Routing of a new submission; `None` if there is nothing to find out.
     #[must_use]
     pub const fn of_submission(
         chosen: Chosen,
@@ -113,7 +112,8 @@ impl Routing {
         Some(Self { step, chosen, decompose, on_child_failure })
     }
 
-    /// The step that chooses the tier, or what is left without one.
+    /// The step that chooses the tier, or else the step that fetches the context; `None` if there
+    /// is nothing to find out.
     pub(super) const fn last_step(self, policy: &Policy) -> Option<Self> {
         let known = self.chosen.tier && self.chosen.qa_profile;
         let step = if policy.agent && !known {

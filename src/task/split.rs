@@ -1,4 +1,4 @@
-//! Decomposition: a task becomes the parent of others, and ends with them.
+//! Decomposition: a task becomes the parent of subtasks and ends with them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use super::state::{Completion, Pending, Queued, State, Task};
 use super::status::Status;
 
 impl End {
-    /// How `task` has ended; `None`: it has not.
+    /// How `task` ended; `None` if it has not ended.
     #[must_use]
     pub fn of(task: &Task) -> Option<Self> {
         let lost = |status, reason: &str| Self::Lost { status, reason: reason.to_owned() };
@@ -37,8 +37,8 @@ impl End {
     }
 }
 
-/// Makes the task the parent of its parts; or fails it, naming the part that
-/// can't be.
+/// Makes the task the parent of the parts of `decomposition`, or fails it with a message that names
+/// the part that is not valid.
 pub(super) fn split(
     draft: &mut Draft<'_>,
     routing: Routing,
@@ -65,7 +65,7 @@ pub(super) fn split(
             description: subtask.description.clone(),
             domain: subtask.domain.clone().filter(|_| !routing.chosen.domain),
             routing: part_routing(routing, subtask, max_depth, draft.policy),
-            depends_on: of_siblings(subtask, &by_name),
+            depends_on: sibling_ids(subtask, &by_name),
         })
         .collect();
     let open: Vec<TaskId> = children.iter().map(|child| child.id).collect();
@@ -77,7 +77,7 @@ pub(super) fn split(
     draft.effects.push(Effect::Spawn(children));
 }
 
-fn of_siblings(subtask: &Subtask, by_name: &HashMap<&str, TaskId>) -> Vec<TaskId> {
+fn sibling_ids(subtask: &Subtask, by_name: &HashMap<&str, TaskId>) -> Vec<TaskId> {
     let mut depends_on = Vec::new();
     for id in subtask.dependencies.iter().filter_map(|name| by_name.get(name.as_str())) {
         if !depends_on.contains(id) {
@@ -87,7 +87,7 @@ fn of_siblings(subtask: &Subtask, by_name: &HashMap<&str, TaskId>) -> Vec<TaskId
     depends_on
 }
 
-/// A part that is not atomic is split again, as long as there is a level left.
+/// Routing of a part. A part that is not atomic is split again if a level is left.
 fn part_routing(routing: Routing, subtask: &Subtask, max_depth: u32, policy: &Policy) -> Option<Routing> {
     let left = max_depth.saturating_sub(1);
     if subtask.is_atomic || left == 0 {
@@ -96,7 +96,7 @@ fn part_routing(routing: Routing, subtask: &Subtask, max_depth: u32, policy: &Po
     Some(Routing { step: RoutingStep::Decompose { max_depth: left }, ..routing })
 }
 
-/// What is wrong with a decomposition, in words that name the offender.
+/// Validates a decomposition. The error names the part that is not valid.
 fn check(decomposition: &Decomposition, max_depth: u32, max_subtasks: usize) -> Result<(), String> {
     let subtasks = &decomposition.subtasks;
     if let Some(extra) = subtasks.get(max_subtasks) {
@@ -124,7 +124,7 @@ fn check(decomposition: &Decomposition, max_depth: u32, max_subtasks: usize) -> 
     }
 }
 
-/// The ids of a circle of dependencies, the first one again at its end.
+/// Ids of a cycle of dependencies; the first id is repeated at the end.
 fn cycle(subtasks: &[Subtask]) -> Option<Vec<String>> {
     let mut left: HashMap<&str, &Subtask> = subtasks.iter().map(|subtask| (subtask.id.as_str(), subtask)).collect();
     loop {
@@ -140,7 +140,7 @@ fn cycle(subtasks: &[Subtask]) -> Option<Vec<String>> {
             left.remove(id);
         }
     }
-    // Each one that is left depends on another one that is left.
+    // Each subtask that is left depends on another one that is left.
     let mut path = vec![subtasks.iter().find(|subtask| left.contains_key(subtask.id.as_str()))?];
     loop {
         let last = path.last()?;
@@ -153,7 +153,7 @@ fn cycle(subtasks: &[Subtask]) -> Option<Vec<String>> {
     }
 }
 
-/// Makes a subtask of `parent`. Its siblings are made with it.
+/// Creates a subtask of `parent`. Its siblings are created in the same commit.
 #[must_use]
 pub fn spawn(parent: &Task, child: &Child, now: Now, policy: &Policy) -> Step {
     let state = if !child.depends_on.is_empty() {
@@ -182,7 +182,7 @@ pub fn spawn(parent: &Task, child: &Child, now: Now, policy: &Policy) -> Step {
         depends_on: child.depends_on.clone(),
         routing: child.routing,
         has_findings: false,
-        // What was foretold was foretold of the whole.
+        // The prediction was made for the whole task.
         estimate: None,
         closed: Vec::new(),
         parked: Vec::new(),
@@ -194,7 +194,7 @@ pub fn spawn(parent: &Task, child: &Child, now: Now, policy: &Policy) -> Step {
     Step { task, outcome: Outcome::Applied, effects }
 }
 
-/// A worker has taken a subtask: the parent runs since the first one.
+/// Records that a worker has started a subtask. The parent runs from the first such start on.
 pub(super) fn child_started(mut draft: Draft<'_>) -> Step {
     if draft.task.started_at.is_some() || !matches!(draft.task.state, State::Children(_)) {
         return draft.done(Outcome::Unchanged);
@@ -203,7 +203,8 @@ pub(super) fn child_started(mut draft: Draft<'_>) -> Step {
     draft.applied()
 }
 
-/// A subtask was not taken after all: work began with the first of the others that was.
+/// Corrects the start of the parent after a lease that never reached its worker: the parent started
+/// when the first other subtask did.
 pub(super) fn child_taken_back(mut draft: Draft<'_>, first: Option<Now>) -> Step {
     let first_at = first.map(|first| first.wall);
     if draft.task.started_at == first_at || !matches!(draft.task.state, State::Children(_)) {
@@ -214,7 +215,7 @@ pub(super) fn child_taken_back(mut draft: Draft<'_>, first: Option<Now>) -> Step
     draft.applied()
 }
 
-/// A subtask has ended.
+/// Records the end of a subtask.
 pub(super) fn child_ended(mut draft: Draft<'_>, child: TaskId, end: End) -> Step {
     let State::Children(mut children) = draft.task.state.clone() else { return draft.done(Outcome::Unchanged) };
     let Some(place) = children.open.iter().position(|open| *open == child) else {
@@ -228,25 +229,25 @@ pub(super) fn child_ended(mut draft: Draft<'_>, child: TaskId, end: End) -> Step
         }
         End::Lost { status, reason } => {
             draft.log(Change::ChildEnded { task: child, status });
-            let message = format!("subtask {child} {}: {reason}", lost_word(status));
+            let message = format!("subtask {child} {}: {reason}", verb_of(status));
             let error = TaskError { code: ErrorCode::ChildFailed, message, attempt: None };
             children.failure = children.failure.or(Some(error));
         }
     }
-    join(&mut draft, children);
+    finish_if_ended(&mut draft, children);
     draft.applied()
 }
 
-const fn lost_word(status: Status) -> &'static str {
+const fn verb_of(status: Status) -> &'static str {
     match status {
         Status::Cancelled => "was cancelled",
         Status::Failed | Status::Pending | Status::Running | Status::Completed => "failed",
     }
 }
 
-/// Ends the parent when its children have ended, or when one of them has
-/// taken the others with it.
-fn join(draft: &mut Draft<'_>, children: Children) {
+/// Ends the parent when all its subtasks have ended, or when one of them failed and cancels the
+/// others.
+fn finish_if_ended(draft: &mut Draft<'_>, children: Children) {
     match &children.failure {
         Some(error) if children.on_failure == OnChildFailure::Cancel || children.open.is_empty() => {
             let error = error.clone();

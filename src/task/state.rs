@@ -1,6 +1,5 @@
-//! A task and the states it can be in. Each state carries exactly its own
-//! data, so that an illegal one can't be written down; `status` and `phase`
-//! are derived from it here and nowhere else.
+//! A task and its states. Each state carries exactly its own data, so that an illegal state cannot
+//! be written down. `status` and `phase` are derived here and nowhere else.
 
 use std::time::Duration;
 
@@ -20,101 +19,99 @@ use super::routing::Routing;
 use super::status::{Phase, Status};
 use super::time::Timestamp;
 
-/// One task: everything about it that changes, and the few resolved choices
-/// that its transitions need. What the client asked for stays in its
-/// [`Submission`](super::Submission).
+/// Everything about a task that changes, and the resolved choices that transitions need. The
+/// client's request is kept in the [`Submission`](super::Submission).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// Its id.
+    /// Id assigned at submission.
     pub id: TaskId,
-    /// Its project.
+    /// The project that the task belongs to.
     pub project: ProjectId,
-    /// Its class among the waiting tasks of its project.
+    /// Priority class among the waiting tasks of its project.
     pub priority: Priority,
-    /// The tier of the next or current attempt.
+    /// Tier of the next or current attempt.
     pub tier: Tier,
     /// The kind of work.
     pub domain: Domain,
-    /// How its outputs are validated.
+    /// How outputs are validated.
     pub qa_profile: QaProfile,
-    /// Deadline of one attempt's execution, in seconds.
+    /// Execution limit of one attempt, in seconds.
     pub timeout_seconds: u32,
-    /// Attempts before it fails for good.
+    /// Attempts after which the task fails.
     pub max_attempts: u32,
-    /// When it was submitted.
+    /// When the task was submitted.
     pub created_at: Timestamp,
-    /// When anything about it last changed.
+    /// When the task last changed.
     pub updated_at: Timestamp,
-    /// Counts its visible changes, from 1.
+    /// Number of visible changes, from 1.
     pub version: u64,
-    /// When a worker first took it; of a parent: when one was first known to
-    /// have taken one of its subtasks.
+    /// When a worker first had the task. For a parent: when the first subtask was started.
     pub started_at: Option<Timestamp>,
-    /// The finished task that it repeats.
+    /// The finished task that this one repeats.
     pub rerun_of: Option<TaskId>,
-    /// The task that it is a part of.
+    /// The task that this one is a subtask of.
     pub parent: Option<TaskId>,
-    /// How many parents stand above it.
+    /// Number of ancestors.
     pub depth: u32,
-    /// The tasks that it was split into, in order.
+    /// Subtasks in the order of the decomposition.
     pub children: Vec<TaskId>,
-    /// Tasks that must complete before it, as submitted.
+    /// Tasks that must complete first, as submitted.
     pub depends_on: Vec<TaskId>,
-    /// What those that have completed produced: inputs of this one.
+    /// Artifacts of completed dependencies, which the task may consume.
     pub inputs: Vec<ArtifactId>,
-    /// What kind of request it is, once the Agent has said so.
+    /// The kind of request as found by the Agent.
     pub mode: Option<Mode>,
-    /// What routing has still to find out; `None`: nothing.
+    /// What routing still has to find out; `None` if nothing.
     pub routing: Option<Routing>,
-    /// Whether findings of the Agent or of RAG are kept for its workers.
+    /// Whether findings of the Agent or the RAG service are stored for its workers.
     pub has_findings: bool,
-    /// What was foretold when it was submitted, if there was anything to go by.
+    /// Prediction made at submission, if there was data for one.
     pub estimate: Option<Estimated>,
-    /// Attempts that ended without completing it, oldest first.
+    /// Attempts that ended without completing the task, oldest first.
     pub closed: Vec<ClosedAttempt>,
-    /// Reports that came before the output they are about.
+    /// Reports that arrived before the output they are about.
     pub parked: Vec<Parked>,
-    /// Where it is.
+    /// The current state with its data.
     pub state: State,
-    /// When it began and ended in observed time. The last field: rows of the
-    /// first versions of format 6 end before it.
+    /// Observed times. This field must stay the last one, because rows of the first versions of
+    /// format 6 end before it.
     #[serde(default)]
     pub course: Course,
 }
 
-/// Where a task is.
+/// The state of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum State {
-    /// No attempt is under way.
+    /// No attempt is in execution.
     Pending(Pending),
-    /// An attempt is under way.
+    /// An attempt is in execution, or its output is judged.
     Running {
-        /// The attempt.
+        /// The open attempt.
         attempt: Attempt,
-        /// How far it is.
+        /// Its progress.
         progress: Progress,
     },
-    /// Its subtasks run.
+    /// The subtasks run.
     Children(Children),
-    /// It ended well.
+    /// The task completed.
     Completed {
-        /// When.
+        /// When it completed.
         at: Timestamp,
-        /// By what.
+        /// What completed it.
         by: Completion,
     },
-    /// It ended badly.
+    /// The task failed.
     Failed {
-        /// When.
+        /// When it failed.
         at: Timestamp,
-        /// Why.
+        /// Why it failed.
         error: TaskError,
     },
-    /// Somebody ended it.
+    /// The task was cancelled.
     Cancelled {
-        /// When.
+        /// When it was cancelled.
         at: Timestamp,
-        /// Why, where it was said.
+        /// The reason the client gave.
         reason: Option<String>,
     },
 }
@@ -122,52 +119,52 @@ pub enum State {
 /// What completed a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Completion {
-    /// An attempt of its own.
+    /// An attempt of the task itself.
     Attempt {
-        /// Its number, from 1.
+        /// Number of the attempt, from 1.
         number: u32,
-        /// What it produced.
+        /// Its output.
         product: Product,
     },
-    /// Its subtasks.
+    /// The subtasks.
     Children {
-        /// What they produced, in their order.
+        /// Artifacts of the subtasks, in the order of the subtasks.
         artifacts: Vec<OutputArtifact>,
     },
 }
 
-/// Why no attempt is under way.
+/// Why no attempt is in execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pending {
-    /// Its `not_before` is ahead.
+    /// The time `not_before` has not come.
     Scheduled {
-        /// The time it waits for.
+        /// The time `not_before`.
         until: Timestamp,
-        /// Tasks it then still waits for.
+        /// Dependencies that have not completed.
         waits_for: Vec<TaskId>,
     },
-    /// Other tasks must complete first; never empty.
+    /// Dependencies have not completed.
     Blocked {
-        /// Those tasks.
+        /// Those dependencies; never empty.
         waits_for: Vec<TaskId>,
     },
-    /// Its [`Task::routing`] is being found out.
+    /// Routing carries out [`Task::routing`].
     Analyzing {
-        /// Since when.
+        /// When the routing began.
         since: Moment,
     },
-    /// It waits for a worker and a slot of its project.
+    /// The task waits for a worker and a slot of its project.
     Queued(Queued),
-    /// It waits for its next attempt.
+    /// The task waits for its next attempt.
     Backoff {
-        /// The time of the next attempt.
+        /// When the next attempt may start.
         until: Moment,
     },
-    /// Its `task.ready` is with the broker, and no worker is known to have it.
+    /// The broker has the `task.ready` event, and no worker is known to have the task.
     Dispatched {
-        /// The attempt, which is open and holds a slot.
+        /// The open attempt, which holds a slot.
         attempt: Attempt,
-        /// When it was handed to the broker.
+        /// When the task was handed to the broker.
         at: Moment,
     },
 }
@@ -175,31 +172,31 @@ pub enum Pending {
 /// A task that waits for a worker and a slot of its project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
-    /// Since when: the age that its place in the line comes from.
+    /// Start of the wait, from which the task's place in its line follows.
     pub since: Moment,
-    /// Whether the `task.ready` of its attempt is in the log.
+    /// Whether the `task.ready` event of its attempt is in the log.
     pub announced: bool,
-    /// The time before which no worker gets it, after a release.
+    /// Earliest time of the next lease, set by a release.
     pub not_before: Option<Moment>,
-    /// The attempt that is still open, where a worker lost or released it.
+    /// The attempt that is still open after a lost or released lease.
     pub attempt: Option<Attempt>,
 }
 
-/// A report that came before the output it is about.
+/// A report that arrived before the output it is about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parked {
-    /// When it becomes a dead letter.
+    /// When the report becomes a dead letter.
     pub until: Moment,
-    /// The report.
+    /// The parsed report.
     pub report: Report,
-    /// The event it came in, as it came: what a dead letter keeps.
+    /// The event as it was received, which a dead letter keeps.
     pub raw: String,
-    /// What that event is known by, if it has an id.
+    /// Hash by which repeated deliveries are recognised; `None` if the event has no id.
     pub event: Option<EventHash>,
 }
 
 impl Task {
-    /// What the outside sees first.
+    /// The status that clients see first.
     #[must_use]
     pub const fn status(&self) -> Status {
         match &self.state {
@@ -211,7 +208,7 @@ impl Task {
         }
     }
 
-    /// Where inside its status it is.
+    /// The phase within the status.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         match &self.state {
@@ -234,7 +231,7 @@ impl Task {
         }
     }
 
-    /// The attempt that is open, in whatever phase.
+    /// The open attempt, in whatever phase it is.
     #[must_use]
     pub const fn open_attempt(&self) -> Option<&Attempt> {
         match &self.state {
@@ -253,8 +250,8 @@ impl Task {
         }
     }
 
-    /// Whether a task in this phase can go on where `bus` carries tasks to
-    /// their workers. Leases go on everywhere until they end.
+    /// Whether a task in this phase can continue on `bus`. Leases continue on every bus until they
+    /// end.
     #[must_use]
     pub fn fits(&self, bus: Bus) -> bool {
         match &self.state {
@@ -279,13 +276,13 @@ impl Task {
         }
     }
 
-    /// Whether it counts against its project's limit.
+    /// Whether the task counts against the limit of its project.
     #[must_use]
     pub fn holds_slot(&self) -> bool {
         self.open_attempt().is_some_and(|attempt| attempt.has_slot)
     }
 
-    /// When it ended, if it did.
+    /// When the task ended; `None` if it has not.
     #[must_use]
     pub const fn ended_at(&self) -> Option<Timestamp> {
         match &self.state {
@@ -294,7 +291,7 @@ impl Task {
         }
     }
 
-    /// How many attempts were opened.
+    /// Number of attempts opened so far.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         let closed = || self.closed.last().map_or(0, |closed| closed.number);
@@ -309,8 +306,8 @@ impl Task {
         }
     }
 
-    /// The newest attempt that workers know of: one that was opened, or one
-    /// whose `task.ready` is out.
+    /// Number of the newest attempt known to workers: one that was opened, or one whose
+    /// `task.ready` is in the log.
     #[must_use]
     pub fn newest_attempt(&self) -> u32 {
         match &self.state {
@@ -324,7 +321,7 @@ impl Task {
         }
     }
 
-    /// What the current attempt has produced.
+    /// The output of the current attempt.
     #[must_use]
     pub const fn product(&self) -> Option<&Product> {
         match &self.state {
@@ -342,7 +339,7 @@ impl Task {
         }
     }
 
-    /// The review under way.
+    /// The review in progress.
     #[must_use]
     pub const fn review(&self) -> Option<&ReviewId> {
         match &self.state {
@@ -359,7 +356,7 @@ impl Task {
         }
     }
 
-    /// The record of the newest attempt that produced something.
+    /// The record of the newest attempt that has an output.
     #[must_use]
     pub fn newest_record(&self) -> Option<RecordId> {
         let foreign = || Some(self.open_attempt()?.foreign.as_ref()?.record);
@@ -367,7 +364,7 @@ impl Task {
         self.product().map(|product| product.record).or_else(foreign).or_else(earlier)
     }
 
-    /// The tasks it still waits for.
+    /// Dependencies that have not completed.
     #[must_use]
     pub fn waits_for(&self) -> &[TaskId] {
         match &self.state {
@@ -383,14 +380,14 @@ impl Task {
         }
     }
 
-    /// The longest execution of one attempt.
+    /// Execution limit of one attempt.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(u64::from(self.timeout_seconds))
     }
 
-    /// The next moment at which something happens by itself: the one timer in
-    /// observed time that the engine keeps for it.
+    /// The next moment at which the task changes by itself. The engine keeps this one timer in
+    /// observed time for each task.
     #[must_use]
     pub fn next_timer(&self) -> Option<Moment> {
         let state = match &self.state {

@@ -1,29 +1,28 @@
-//! The words for where a task is: `status`, which the outside sees first, and
-//! `phase` inside it. Both are derived from the state, never kept.
+//! Status and phase of a task. Both are derived from the state and never stored with it.
 
 use serde::{Deserialize, Serialize};
 
-/// What the outside sees first of a task.
+/// The status of a task, which clients see first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// No worker has it yet, or again.
+    /// No worker has the task.
     Pending,
-    /// A worker has it, or its output is looked at, or its subtasks run.
+    /// A worker has the task, its output is judged, or its subtasks run.
     Running,
-    /// It ended well.
+    /// The task completed.
     Completed,
-    /// It ended badly.
+    /// The task failed.
     Failed,
-    /// Somebody ended it.
+    /// The task was cancelled.
     Cancelled,
 }
 
 impl Status {
-    /// All of them, in the order of a life.
+    /// Every status, in the order of a task's life.
     pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
 
-    /// The word on the wire.
+    /// The word as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,13 +34,13 @@ impl Status {
         }
     }
 
-    /// Whether it is never left again.
+    /// Whether the status is final.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// Its place in [`Self::ALL`], which is also its code in stored keys.
+    /// Position in [`Self::ALL`], which is also the code in stored keys.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -54,43 +53,43 @@ impl Status {
     }
 }
 
-/// Where inside its status a task is.
+/// The phase of a task within its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Its time has not come.
+    /// The time `not_before` has not come.
     Scheduled,
-    /// It waits for other tasks.
+    /// Dependencies have not completed.
     Blocked,
-    /// The Agent or the RAG service is asked about it.
+    /// Routing is in progress.
     Analyzing,
-    /// It waits for a worker and a slot of its project.
+    /// The task waits for a worker and a slot of its project.
     Queued,
-    /// It waits for its next attempt.
+    /// The task waits for its next attempt.
     Backoff,
-    /// Its `task.ready` is with the broker, no worker is known to have it.
+    /// The broker has the `task.ready` event, and no worker is known to have the task.
     Dispatched,
-    /// A worker holds it.
+    /// A worker holds a lease.
     Leased,
-    /// Its output is with QA.
+    /// The QA service has the output.
     Validating,
-    /// Its output is with a person.
+    /// A reviewer has the output.
     Reviewing,
-    /// Its subtasks run.
+    /// The subtasks run.
     Children,
-    /// It ended well.
+    /// The task completed.
     Completed,
-    /// It ended badly.
+    /// The task failed.
     Failed,
-    /// Somebody ended it.
+    /// The task was cancelled.
     Cancelled,
-    // Stored by its place here: a new one goes last.
-    /// A worker has taken it from the broker.
+    // Stored by its position, so a new variant goes last.
+    /// A worker has taken the task from the broker.
     Started,
 }
 
 impl Phase {
-    /// All of them, in the order of a life.
+    /// Every phase, in the order of a task's life.
     pub const ALL: [Self; 14] = [
         Self::Scheduled,
         Self::Blocked,
@@ -108,7 +107,7 @@ impl Phase {
         Self::Cancelled,
     ];
 
-    /// The word on the wire.
+    /// The word as it appears on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

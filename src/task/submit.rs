@@ -1,4 +1,4 @@
-//! The beginning of a life: from a checked submission to a task.
+//! Creation of a task from a checked submission.
 
 use super::change::{Change, Effect, Outcome};
 use super::course::Course;
@@ -12,39 +12,40 @@ use super::routing::Routing;
 use super::state::{Pending, Queued, State, Task};
 use super::status::Status;
 
-/// The choices that the client left open, made by the project, the router
-/// and the configuration.
+/// The choices that the client left open, made by the project, the router and the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// The class among waiting tasks.
+    /// Priority class among waiting tasks.
     pub priority: Priority,
-    /// The tier of the first attempt.
+    /// Tier of the first attempt.
     pub tier: Tier,
     /// The kind of work.
     pub domain: Domain,
     /// How outputs are validated.
     pub qa_profile: QaProfile,
-    /// Deadline of one attempt's execution, in seconds.
+    /// Execution limit of one attempt, in seconds.
     pub timeout_seconds: u32,
-    /// Attempts before the task fails for good.
+    /// Attempts after which the task fails.
     pub max_attempts: u32,
-    /// What routing has to find out; `None`: nothing.
+    /// What routing has to find out; `None` if nothing.
     pub routing: Option<Routing>,
 }
 
-/// How far a task that another one depends on is.
+/// State of a task that another one depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dependency {
     /// Not ended.
     Open,
-    /// Ended well, with these artifacts.
+    /// Completed, with these artifacts.
     Completed(Vec<ArtifactId>),
     /// Failed or cancelled.
     Lost,
 }
 
-/// Makes a task. `dependencies` tells how far each of the submission's
-/// `depends_on` is; one that is lost fails the task at once.
+/// Creates a task.
+///
+/// `dependencies` gives the state of each of the submission's `depends_on`. A lost dependency fails
+/// the task at once.
 #[must_use]
 pub fn submit(
     id: TaskId,

@@ -1,5 +1,4 @@
-//! Points in time, as microseconds since 1970 in UTC: what Postgres keeps and
-//! what the wire shows. The core never asks what time it is; it is told.
+//! Calendar times as microseconds since 1970 in UTC, as Postgres stores them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,21 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use super::micros;
 
-/// A point in time, in whole microseconds. Shown as RFC 3339 with `Z`.
+/// A calendar time in whole microseconds. Displayed as RFC 3339 with `Z`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
-/// Latest time the wire form can show: the end of the year 9999.
+/// Latest time that can be displayed: the end of the year 9999.
 const MAX_MICROS: i64 = 253_402_207_200_000_000;
 
-/// The text is not an RFC 3339 time between 1970 and 9999.
+/// A text that is no RFC 3339 time between 1970 and 9999.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 time from 1970 to 9999-12-30, such as 2026-01-09T18:00:00Z")]
 pub struct InvalidTime;
 
 impl Timestamp {
-    /// From microseconds since 1970, kept within 1970 and 9999.
+    /// From microseconds since 1970, clamped to 1970 and 9999.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         if micros < 0 {
@@ -47,19 +46,19 @@ impl Timestamp {
         self.0.unsigned_abs() / 1000
     }
 
-    /// This time and `duration` later, at most the end of 9999.
+    /// The time `duration` later, at most the end of 9999.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self::from_micros(micros::later(self.0, duration))
     }
 
-    /// This time and `duration` earlier, at least 1970.
+    /// The time `duration` earlier, at least 1970.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         Self::from_micros(micros::earlier(self.0, duration))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// Time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         micros::since(self.0, earlier.0)
@@ -67,16 +66,16 @@ impl Timestamp {
 }
 
 impl Timestamp {
-    /// The longest text, in bytes.
+    /// Length of the longest text, in bytes.
     pub const TEXT_BYTES: usize = 27;
 
-    /// The time as RFC 3339 text, written into `buffer`: with as many digits
-    /// of a second's fraction as it needs. Status answers have several, and
-    /// this is a few times faster than a general formatter.
+    /// Writes the time as RFC 3339 text into `buffer`, with as many digits of the fraction as
+    /// needed. Status answers hold several times, and this is a few times faster than a general
+    /// formatter.
     #[must_use]
     pub fn to_text(self, buffer: &mut [u8; Self::TEXT_BYTES]) -> &str {
         *buffer = *b"0000-00-00T00:00:00.000000Z";
-        // Both are within what jiff can hold, and the text is ASCII.
+        // Every value is in jiff's range, and the text is ASCII.
         let time = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX);
         let time = jiff::tz::Offset::UTC.to_datetime(time);
         let parts = [time.month(), time.day(), time.hour(), time.minute(), time.second()];
@@ -98,7 +97,7 @@ impl Timestamp {
     }
 }
 
-/// Writes a number over the zeros of `digits`.
+/// Adds a number to the ASCII zeros in `digits`.
 fn write_digits(digits: &mut [u8], mut number: u32) {
     for digit in digits.iter_mut().rev() {
         *digit += (number % 10).to_le_bytes()[0];
@@ -121,7 +120,7 @@ impl fmt::Debug for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidTime;
 
-    /// Reads RFC 3339 with any offset; fractions finer than microseconds are cut.
+    /// Parses RFC 3339 with any offset. Fractions finer than a microsecond are cut.
     fn from_str(text: &str) -> Result<Self, InvalidTime> {
         let time: jiff::Timestamp = text.parse().map_err(|_| InvalidTime)?;
         let micros = time.as_microsecond();

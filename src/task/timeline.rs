@@ -1,4 +1,4 @@
-//! When the steps of a task happened, in observed time, and how to bring them onto another axis.
+//! Observed times of a task, and their conversion to another time axis.
 
 use std::time::Duration;
 
@@ -9,35 +9,35 @@ use super::moment::{Moment, Now};
 use super::state::{Completion, Pending, State, Task};
 use super::time::Timestamp;
 
-/// How far the same time lies apart on two axes that count as one.
+/// Two axes count as the same if the same time differs by less than this.
 const SAME_AXIS: Duration = Duration::from_mins(1);
 
 impl Task {
-    /// When a worker first took it, in observed time.
+    /// When a worker first had the task, in observed time.
     #[must_use]
     pub fn started(&self) -> Option<Moment> {
         self.course.started.or_else(|| self.started_at.map(Moment::aligned))
     }
 
-    /// When it ended, in observed time.
+    /// When the task ended, in observed time.
     #[must_use]
     pub fn ended(&self) -> Option<Moment> {
         self.course.ended.or_else(|| self.ended_at().map(Moment::aligned))
     }
 
-    /// How long it was at work, from the first worker to its end.
+    /// Time from the first worker to the end.
     #[must_use]
     pub fn execution(&self) -> Option<Duration> {
         Some(self.ended()?.since(self.started()?))
     }
 
-    /// The calendar time that it waits for.
+    /// The calendar time at which the task becomes ready; `None` unless it is scheduled.
     #[must_use]
     pub const fn scheduled_for(&self) -> Option<Timestamp> {
         if let State::Pending(Pending::Scheduled { until, .. }) = &self.state { Some(*until) } else { None }
     }
 
-    /// The attempt that a worker has, or whose output is judged.
+    /// Number of the attempt that a worker executes or whose output is judged.
     #[must_use]
     pub const fn attempt_at_work(&self) -> Option<u32> {
         match &self.state {
@@ -50,8 +50,8 @@ impl Task {
         }
     }
 
-    /// The attempt that a worker has, whose output is judged, or that has completed
-    /// the task.
+    /// Number of the attempt that a worker executes, whose output is judged, or that completed the
+    /// task.
     #[must_use]
     pub const fn attempt_begun(&self) -> Option<u32> {
         if let State::Completed { by: Completion::Attempt { number, .. }, .. } = &self.state {
@@ -61,33 +61,33 @@ impl Task {
         }
     }
 
-    /// The step of the provenance graph after which an attempt began, where it
-    /// is known.
+    /// Position of the provenance graph at which an attempt started, if known.
     #[must_use]
     pub fn began_after(&self, attempt: u32) -> Option<Seq> {
         self.course.attempts.iter().find(|(number, _)| *number == attempt).map(|(_, step)| *step)
     }
 
-    /// The newest step of the provenance graph after which one of its attempts began;
-    /// zero where none is known.
+    /// The newest position of the provenance graph at which an attempt started; zero if none is
+    /// known.
     #[must_use]
     pub fn newest_began_after(&self) -> Seq {
         self.course.attempts.iter().map(|(_, step)| *step).max().unwrap_or_default()
     }
 
-    /// Keeps the step of the provenance graph after which an attempt began. A
-    /// step that is known already stays.
+    /// Stores the position of the provenance graph at which an attempt started. A stored position
+    /// is kept.
     pub fn set_began_after(&mut self, attempt: u32, step: Seq) {
         if self.began_after(attempt).is_none() {
             self.course.attempts.push((attempt, step));
         }
     }
 
-    /// Brings the moments of a task that was written with another axis of
-    /// observed time onto that of `now`: how its last change related to the wall
-    /// clock tells where they lie in the calendar, and `now` where that is here.
-    /// What came before the axis began is its begin. Returns whether the two axes
-    /// differ; where they are the same, nothing changes.
+    /// Converts the moments of a task that was written on another axis of observed time to the axis
+    /// of `now`.
+    ///
+    /// The last change, known on both the old axis and the wall clock, gives the calendar time of
+    /// each moment; `now` gives its place on this axis. Moments before the start of this axis
+    /// become its start. Returns whether the axes differ; nothing changes if they are the same.
     pub fn realign(&mut self, now: Now) -> bool {
         let written = self.course.updated.unwrap_or(Moment::aligned(self.updated_at));
         let written = Now { observed: written, wall: self.updated_at };

@@ -1,7 +1,7 @@
-//! The transition function: `(task, input, now) -> step` or a typed refusal.
-//! The only place where a task's state changes. It reads no clock and does
-//! no I/O; every input has a defined answer in every phase, and a refusal
-//! leaves no trace.
+//! The transition function: `(task, input, now)` gives a step or a typed refusal.
+//!
+//! This is the only place where the state of a task changes. Every input has a defined result in
+//! every phase, and a refusal changes nothing.
 
 use super::change::{Change, Outcome};
 use super::children::End;
@@ -25,90 +25,91 @@ use super::verdict;
 /// Everything that can happen to a task after its submission.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// It gets a slot of its project and is handed to the broker.
+    /// The task gets a slot of its project and is handed to the broker.
     Dispatch,
-    /// A task it depends on has ended.
+    /// A task that this one depends on has ended.
     DependencyEnded {
-        /// That task.
+        /// The dependency.
         task: TaskId,
-        /// How.
+        /// How the dependency ended.
         end: End,
     },
-    /// A subtask of it has ended.
+    /// A subtask of this task has ended.
     ChildEnded {
-        /// That task.
+        /// The subtask.
         task: TaskId,
-        /// How.
+        /// How the subtask ended.
         end: End,
     },
-    /// A worker has taken one of its subtasks.
+    /// A worker has started one of the subtasks.
     ChildStarted,
-    /// The worker for which a subtask was leased never got it.
+    /// A lease of a subtask never reached its worker.
     ChildTakenBack {
-        /// When a worker first took another one of its subtasks, if one did.
+        /// When a worker first started another subtask; `None` if none was started.
         first: Option<Now>,
     },
-    /// Routing has found something out.
+    /// Routing delivers a finding.
     Route {
-        /// What was asked.
+        /// The step that was carried out.
         step: RoutingStep,
-        /// What came of it.
+        /// The result of the step.
         finding: Finding,
-        /// Ids for subtasks, should it be split: as many as there are.
+        /// Ids for subtasks in case the task is split: at least as many as there are parts.
         ids: Vec<TaskId>,
     },
-    /// Time has passed; a timer may be due.
+    /// Time has passed, so a timer may be due.
     Tick,
-    /// A worker gets it, and with it a slot of its project.
+    /// A worker leases the task, and the task gets a slot of its project.
     Lease {
-        /// The hold's new id.
+        /// Id of the new lease.
         id: LeaseId,
-        /// The worker.
+        /// The worker that holds the lease.
         worker: WorkerId,
-        /// Until when, unless renewed.
+        /// When the lease expires unless it is renewed.
         until: Moment,
     },
-    /// A worker has taken it from the broker, as is inferred.
+    /// The depth of the broker's queue shows that a worker has taken the task.
     Take,
-    /// The service was started on the configured bus, which may be another one
-    /// than that of the run before.
+    /// The service was started on the configured bus, which may differ from the bus of the previous
+    /// run.
     ChangeBus,
-    /// The holder wants to keep it.
+    /// The holder extends its lease.
     Renew {
-        /// The hold.
+        /// The lease.
         id: LeaseId,
-        /// Until when.
+        /// The new expiry.
         until: Moment,
     },
-    /// The holder gives it back.
+    /// The holder returns the task.
     Release {
-        /// The hold.
+        /// The lease.
         id: LeaseId,
-        /// Whether the worker ever had it.
+        /// Whether the lease had reached the worker.
         delivered: bool,
     },
-    /// A worker or QA reports.
+    /// A worker or the QA service reports on the task.
     Report {
-        /// What is reported.
+        /// The content of the report.
         report: Report,
-        /// The id for a record, should one be made.
+        /// Id for a provenance record in case the report creates one.
         record: RecordId,
-        /// The event as it came, for a dead letter, should it become one.
+        /// The event as it was received, kept in case it becomes a dead letter.
         raw: String,
-        /// What it is known by, if it has an id.
+        /// Hash by which repeated deliveries are recognised; `None` if the event has no id.
         event: Option<EventHash>,
     },
-    /// Somebody ends it.
+    /// A client cancels the task, or its parent does.
     Cancel {
-        /// Why, where it was said.
+        /// The reason the client gave.
         reason: Option<String>,
     },
-    /// Its attempt is lost: the state is that of a copy, and what has become
-    /// of the attempt since is not known.
+    /// The task was restored from the replica, so the outcome of its open attempt is unknown.
     BeginAgain,
 }
 
 /// Applies `input` to `task` at the time `now`.
+///
+/// Returns a refusal, and changes nothing, if the input is not valid in the task's phase.
 pub fn apply(task: &Task, input: Input, now: Now, policy: &Policy) -> Result<Step, Refusal> {
     let draft = Draft::new(task, now, policy);
     match input {
@@ -126,8 +127,8 @@ pub fn apply(task: &Task, input: Input, now: Now, policy: &Policy) -> Result<Ste
         Input::Release { id, delivered } => lease::release(draft, id, delivered),
         Input::Report { report, record, raw, event } => match report {
             Report::Output(output) => output::apply(draft, output, record),
-            Report::Failed(failure) => holder::failed(draft, &failure),
-            Report::Started(started) => holder::started(draft, &started),
+            Report::Failed(failure) => holder::apply_failed(draft, &failure),
+            Report::Started(started) => holder::apply_started(draft, &started),
             Report::Verdict(_) | Report::ReviewRequested(_) | Report::ReviewCompleted(_) => {
                 Ok(verdict::apply(draft, report, &raw, event))
             }
@@ -216,9 +217,8 @@ fn tick(mut draft: Draft<'_>) -> Step {
     }
 }
 
-/// Closes the attempt under way, which costs the task none of those it has
-/// left, and waits for a slot: the next one has a number of its own, so that
-/// what still comes of this one is stale.
+/// Closes the open attempt without counting it against the attempts that are left, and queues the
+/// task. The next attempt has a number of its own, so later reports about this one are stale.
 fn begin_again(mut draft: Draft<'_>) -> Step {
     let Some(attempt) = draft.task.open_attempt().cloned() else { return draft.done(Outcome::Unchanged) };
     let product = draft.task.product().cloned();

@@ -1,5 +1,5 @@
-//! What verdicts and reviews do to a task, also those that come before the
-//! output they are about.
+//! Verdicts and reviews: their effect on a task, also when they arrive before the output they are
+//! about.
 
 use super::attempt::{Attempt, ClosedAttempt, Product, Progress};
 use super::change::{Change, Effect, Outcome, RecordStatus, Stale};
@@ -10,9 +10,8 @@ use super::id::{ArtifactId, EventHash, ReviewId};
 use super::parking::{MAX_PARKED, MAX_PARKED_BYTES, give_up};
 use super::state::{Parked, Pending, State, Task};
 
-/// Reports that waited for an output are looked at again, in the order in
-/// which they came: some have their effect now, some have become stale, the
-/// rest waits on.
+/// Looks at the parked reports again, in the order of their arrival. Some have their effect now,
+/// some have become stale, the others stay parked.
 pub(super) fn apply_parked(draft: &mut Draft<'_>) {
     for parked in std::mem::take(&mut draft.task.parked) {
         match settle(draft, &parked.report) {
@@ -22,7 +21,7 @@ pub(super) fn apply_parked(draft: &mut Draft<'_>) {
     }
 }
 
-/// Closes `attempt`, and goes on to the next one or to the end.
+/// Closes `attempt`, and schedules the next one or fails the task.
 pub(super) fn close(
     draft: &mut Draft<'_>,
     attempt: &Attempt,
@@ -41,12 +40,11 @@ pub(super) fn close(
     let until = draft.policy.next_attempt_at(draft.task.id, attempt.number, draft.now.observed);
     draft.task.state = State::Pending(Pending::Backoff { until });
     draft.log(Change::Backoff { until: draft.now.calendar(until), error });
-    // A parked review that names no artifact was about this attempt, not
-    // about the next one.
+    // A parked review that names no artifact was about this attempt, not about the next one.
     apply_parked(draft);
 }
 
-/// The output is not good: its record fails and the attempt is closed.
+/// Rejects an output: its record fails, and its attempt is closed.
 pub(super) fn reject(
     draft: &mut Draft<'_>,
     attempt: &Attempt,
@@ -60,17 +58,17 @@ pub(super) fn reject(
     close(draft, attempt, Some(product), error, retry);
 }
 
-/// What a report about an output comes to.
+/// What becomes of a report about an output.
 enum Settled {
     /// It had its effect.
     Applied,
     /// It came too late.
     Late(Stale),
-    /// Its output has not come yet.
+    /// Its output has not arrived yet.
     Early,
 }
 
-/// A verdict or a review: it has its effect, is stale, or is parked.
+/// Applies a verdict or a review: it has its effect, is stale, or is parked.
 pub(super) fn apply(mut draft: Draft<'_>, report: Report, raw: &str, event: Option<EventHash>) -> Step {
     match settle(&mut draft, &report) {
         Settled::Applied => draft.applied(),
@@ -81,24 +79,24 @@ pub(super) fn apply(mut draft: Draft<'_>, report: Report, raw: &str, event: Opti
 
 fn settle(draft: &mut Draft<'_>, report: &Report) -> Settled {
     match report {
-        Report::Verdict(verdict) => self::verdict(draft, verdict),
+        Report::Verdict(verdict) => apply_verdict(draft, verdict),
         Report::ReviewRequested(request) => {
-            let settled = review_requested(draft, request);
+            let settled = begin_review(draft, request);
             remember_if_late(&mut draft.task, &settled, &request.review, request.artifact.as_ref());
             settled
         }
         Report::ReviewCompleted(review) => {
-            let settled = review_completed(draft, review);
+            let settled = complete_review(draft, review);
             remember_if_late(&mut draft.task, &settled, &review.review, review.artifact.as_ref());
             settled
         }
-        // These are about an attempt, not about an output, and never wait.
+        // These reports are about an attempt, not about an output, and are never parked.
         Report::Output(_) | Report::Failed(_) | Report::Started(_) => Settled::Late(Stale::ClosedAttempt),
     }
 }
 
-/// A review that came too late for one attempt must not be taken for one of
-/// the next, should more of it come without an artifact's name.
+/// Remembers a review that came too late, so that further events of it without an artifact are not
+/// taken for the next attempt.
 fn remember_if_late(task: &mut Task, settled: &Settled, review: &ReviewId, artifact: Option<&ArtifactId>) {
     match settled {
         Settled::Late(_) => {}
@@ -136,15 +134,15 @@ fn park(mut draft: Draft<'_>, report: Report, raw: &str, event: Option<EventHash
     draft.done(Outcome::Parked)
 }
 
-/// The output that is under validation or review.
-struct Open {
+/// The output under validation or review.
+struct OpenOutput {
     attempt: Attempt,
     product: Product,
     review: Option<ReviewId>,
 }
 
-/// The output that a report is about, or what becomes of the report without.
-fn find(task: &Task, artifact: Option<&ArtifactId>, review: Option<&ReviewId>) -> Result<Open, Settled> {
+/// Finds the output that a report is about, or says what becomes of the report without one.
+fn find_output(task: &Task, artifact: Option<&ArtifactId>, review: Option<&ReviewId>) -> Result<OpenOutput, Settled> {
     let open = match &task.state {
         State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } => {
             return Err(Settled::Late(Stale::Ended));
@@ -158,18 +156,18 @@ fn find(task: &Task, artifact: Option<&ArtifactId>, review: Option<&ReviewId>) -
         | State::Pending(_) => None,
     };
     let Some(artifact) = artifact else {
-        // What only names a review is about the output that is here, unless
-        // that review was about an earlier one.
+        // A report that names only a review is about the current output, unless the review was
+        // about an earlier one.
         if review.is_some_and(|review| task.closed.iter().any(|closed| closed.reviews.contains(review))) {
             return Err(Settled::Late(Stale::ClosedAttempt));
         }
-        // Nobody can have looked at the output of an attempt yet to come.
+        // The output of an attempt that was never announced cannot have been reviewed.
         let is_out = task.open_attempt().is_some() || matches!(task.state, State::Pending(Pending::Queued(_)));
         let other = if is_out { Settled::Early } else { Settled::Late(Stale::NothingRunning) };
-        return open.map(Open::new).ok_or(other);
+        return open.map(OpenOutput::new).ok_or(other);
     };
     match open {
-        Some(open) if open.1.has_artifact(artifact) => Ok(Open::new(open)),
+        Some(open) if open.1.has_artifact(artifact) => Ok(OpenOutput::new(open)),
         Some((_, product, _)) if product.late.contains(artifact) => Err(Settled::Late(Stale::SecondOutput)),
         Some(_) | None if is_foreign(task, artifact) => Err(Settled::Late(Stale::NotHolder)),
         Some(_) | None if task.closed.iter().any(|closed| closed.artifacts.contains(artifact)) => {
@@ -185,14 +183,14 @@ fn is_foreign(task: &Task, artifact: &ArtifactId) -> bool {
     foreign.is_some_and(|foreign| foreign.artifacts.contains(artifact))
 }
 
-impl Open {
+impl OpenOutput {
     fn new((attempt, product, review): (&Attempt, &Product, Option<&ReviewId>)) -> Self {
         Self { attempt: attempt.clone(), product: product.clone(), review: review.cloned() }
     }
 }
 
-fn verdict(draft: &mut Draft<'_>, verdict: &Verdict) -> Settled {
-    let Open { attempt, product, .. } = match find(&draft.task, Some(&verdict.artifact), None) {
+fn apply_verdict(draft: &mut Draft<'_>, verdict: &Verdict) -> Settled {
+    let OpenOutput { attempt, product, .. } = match find_output(&draft.task, Some(&verdict.artifact), None) {
         Ok(open) => open,
         Err(settled) => return settled,
     };
@@ -200,14 +198,14 @@ fn verdict(draft: &mut Draft<'_>, verdict: &Verdict) -> Settled {
     match &verdict.decision {
         Decision::Validated => approve(draft, &attempt, product, RecordStatus::Passed, verification),
         Decision::Rejected { reason } => {
-            let error = rejected(&attempt, reason.clone());
+            let error = rejection(&attempt, reason.clone());
             reject(draft, &attempt, &product, error, verification, Retry::Escalate);
         }
     }
     Settled::Applied
 }
 
-fn rejected(attempt: &Attempt, message: String) -> TaskError {
+fn rejection(attempt: &Attempt, message: String) -> TaskError {
     TaskError { code: ErrorCode::Rejected, message, attempt: Some(attempt.number) }
 }
 
@@ -222,24 +220,25 @@ fn approve(
     draft.complete(attempt, product);
 }
 
-fn review_requested(draft: &mut Draft<'_>, request: &ReviewRequest) -> Settled {
-    let Open { attempt, product, review } = match find(&draft.task, request.artifact.as_ref(), Some(&request.review)) {
-        Ok(open) => open,
-        Err(settled) => return settled,
-    };
+fn begin_review(draft: &mut Draft<'_>, request: &ReviewRequest) -> Settled {
+    let OpenOutput { attempt, product, review } =
+        match find_output(&draft.task, request.artifact.as_ref(), Some(&request.review)) {
+            Ok(open) => open,
+            Err(settled) => return settled,
+        };
     if review.is_some() {
         return Settled::Late(Stale::UnderReview);
     }
     let deadline = draft.policy.review_timeout.map(|timeout| draft.now.after(timeout));
-    // A person may take days.
+    // A review may take days, so the task holds no slot meanwhile.
     let attempt = Attempt { has_slot: false, ..attempt };
     let progress = Progress::Reviewing { product, review: request.review.clone(), deadline };
     draft.task.state = State::Running { attempt, progress };
     Settled::Applied
 }
 
-fn review_completed(draft: &mut Draft<'_>, review: &Review) -> Settled {
-    let open = match find(&draft.task, review.artifact.as_ref(), Some(&review.review)) {
+fn complete_review(draft: &mut Draft<'_>, review: &Review) -> Settled {
+    let open = match find_output(&draft.task, review.artifact.as_ref(), Some(&review.review)) {
         Ok(open) => open,
         Err(settled) => return settled,
     };
@@ -259,9 +258,9 @@ fn review_completed(draft: &mut Draft<'_>, review: &Review) -> Settled {
         ReviewDecision::Rejected | ReviewDecision::ChangesRequested => {
             let decision = review.decision.as_str();
             let message = review.comments.clone().unwrap_or_else(|| format!("review {decision}"));
-            let error = rejected(&attempt, message);
+            let error = rejection(&attempt, message);
             reject(draft, &attempt, &product, error, verification, Retry::Escalate);
-            // Nobody may have announced it.
+            // The review may not have been announced before.
             if let Some(closed) = draft.task.closed.last_mut() {
                 remember_ids(&mut closed.reviews, [review.review.clone()]);
             }
