@@ -7,11 +7,13 @@
 
 use std::sync::Arc;
 
-use super::choice::Producers;
+use super::choice;
+use super::cycle;
 use super::graph::Graph;
 use super::lists::{List, Lists};
 use super::pages::{PAGE, place};
 use super::record::{Link, Node};
+use super::rows::Producers;
 use super::rows::{ArtifactPage, DependentPage, Input};
 
 /// Lists of any length, one behind another.
@@ -91,87 +93,85 @@ fn grouped<I: Iterator<Item = (u32, u32)>>(count: usize, pairs: impl Fn() -> I) 
     Flat { items, ends: next }
 }
 
-impl Graph {
-    /// Gives the records, which came sorted by age and have none yet, their
-    /// inputs and outputs, and links all inputs but those that `is_held` names.
-    pub(super) fn link_all(
-        &mut self,
-        mut inputs: Flat<Input>,
-        outputs: &Flat<u32>,
-        is_held: impl Fn(u32, u32) -> bool,
-    ) {
-        let makers = self.makers(outputs).sorted(|list| self.sort_producers(list));
-        let by_project = self.makers(outputs).sorted(|list| self.sort_by_project(list));
-        for consumer in 0..self.len {
-            for at in inputs.bounds(place(consumer)) {
-                let input = &mut inputs.items[at];
-                if is_held(consumer, input.artifact()) {
-                    continue;
-                }
-                let artifact = place(input.artifact());
-                let [all, by_project] = [&makers, &by_project].map(|lists| List::Short(lists.get(artifact)));
-                let producer = self.choose(consumer, Producers { by_project, all });
-                *input = input.linked(producer.map_or(Link::Waiting, |node| Link::Bound(Node(node))));
-                let Some(producer) = producer else { continue };
-                self.edges += 1;
-                // Sorted by age: a larger number is a younger record.
-                if producer > consumer {
-                    self.cross(consumer, producer);
-                    Arc::make_mut(&mut self.cover).add_edge();
-                }
+/// Gives the records, which came sorted by age and have none yet, their
+/// inputs and outputs, and links all inputs but those that `is_held` names.
+pub(super) fn link_all(
+    graph: &mut Graph,
+    mut inputs: Flat<Input>,
+    outputs: &Flat<u32>,
+    is_held: impl Fn(u32, u32) -> bool,
+) {
+    let makers = producers_by_artifact(graph, outputs).sorted(|list| choice::sort_producers(graph, list));
+    let by_project = producers_by_artifact(graph, outputs).sorted(|list| choice::sort_by_project(graph, list));
+    for consumer in 0..graph.records.len {
+        for at in inputs.bounds(place(consumer)) {
+            let input = &mut inputs.items[at];
+            if is_held(consumer, input.artifact()) {
+                continue;
+            }
+            let artifact = place(input.artifact());
+            let [all, by_project] = [&makers, &by_project].map(|lists| List::Short(lists.get(artifact)));
+            let producer = choice::choose(graph, consumer, Producers { by_project, all });
+            *input = input.linked(producer.map_or(Link::Waiting, |node| Link::Bound(Node(node))));
+            let Some(producer) = producer else { continue };
+            graph.links.edges += 1;
+            // Sorted by age: a larger number is a younger record.
+            if producer > consumer {
+                cycle::cross(graph, consumer, producer);
+                Arc::make_mut(&mut graph.links.cover).add_edge();
             }
         }
-        self.fill_artifacts(&makers, &by_project, &inputs);
-        self.fill_dependents(&inputs);
-        for page in 0..outputs.pages() {
-            *self.outputs.get_mut(page) = Lists::of(outputs.page(page));
-            self.inputs.get_mut(page).lists = Lists::of(inputs.page(page));
-        }
     }
-
-    /// For each artifact the records that name it as output.
-    fn makers(&self, outputs: &Flat<u32>) -> Flat<u32> {
-        let pairs = || (0..self.len).flat_map(|node| outputs.get(place(node)).iter().map(move |of| (*of, node)));
-        grouped(place(self.names.len()), pairs)
+    fill_artifacts(graph, &makers, &by_project, &inputs);
+    fill_dependents(graph, &inputs);
+    for page in 0..outputs.pages() {
+        *graph.links.outputs.get_mut(page) = Lists::of(outputs.page(page));
+        graph.links.inputs.get_mut(page).lists = Lists::of(inputs.page(page));
     }
+}
 
-    fn fill_artifacts(&mut self, makers: &Flat<u32>, by_project: &Flat<u32>, inputs: &Flat<Input>) {
-        let users = |is_one: &dyn Fn(u32, &Input) -> bool| {
-            grouped(place(self.names.len()), || {
-                let of = |node| {
-                    let ones = inputs.get(place(node)).iter().filter(move |input| is_one(node, input));
-                    ones.map(move |input| (input.artifact(), node))
-                };
-                (0..self.len).flat_map(of)
-            })
-        };
-        let waiting = users(&|_, input| input.bound().is_none() && !input.is_new());
-        let late = users(&|node, input| input.bound().is_some_and(|producer| !self.is_before(producer, node)));
-        for page in 0..makers.pages() {
-            self.artifacts.reach(page);
-            *self.artifacts.get_mut(page) = ArtifactPage {
-                producers: Lists::of(makers.page(page)),
-                by_project: Lists::of(by_project.page(page)),
-                waiting: Lists::of(waiting.page(page)),
-                late: Lists::of(late.page(page)),
+/// For each artifact the records that name it as output.
+fn producers_by_artifact(graph: &Graph, outputs: &Flat<u32>) -> Flat<u32> {
+    let pairs = || (0..graph.records.len).flat_map(|node| outputs.get(place(node)).iter().map(move |of| (*of, node)));
+    grouped(place(graph.artifacts.names.len()), pairs)
+}
+
+fn fill_artifacts(graph: &mut Graph, makers: &Flat<u32>, by_project: &Flat<u32>, inputs: &Flat<Input>) {
+    let users = |is_one: &dyn Fn(u32, &Input) -> bool| {
+        grouped(place(graph.artifacts.names.len()), || {
+            let of = |node| {
+                let ones = inputs.get(place(node)).iter().filter(move |input| is_one(node, input));
+                ones.map(move |input| (input.artifact(), node))
             };
-        }
+            (0..graph.records.len).flat_map(of)
+        })
+    };
+    let waiting = users(&|_, input| input.bound().is_none() && !input.is_new());
+    let late = users(&|node, input| input.bound().is_some_and(|producer| !choice::is_before(graph, producer, node)));
+    for page in 0..makers.pages() {
+        graph.artifacts.pages.reach(page);
+        *graph.artifacts.pages.get_mut(page) = ArtifactPage {
+            producers: Lists::of(makers.page(page)),
+            by_project: Lists::of(by_project.page(page)),
+            waiting: Lists::of(waiting.page(page)),
+            late: Lists::of(late.page(page)),
+        };
     }
+}
 
-    fn fill_dependents(&mut self, inputs: &Flat<Input>) {
-        let dependents = grouped(place(self.len), || {
-            let of = |node| inputs.get(place(node)).iter().filter_map(|input| input.bound()).map(move |to| (to, node));
-            (0..self.len).flat_map(of)
-        });
-        for page in 0..dependents.pages() {
-            let mut filled = DependentPage::of(Lists::of(dependents.page(page)));
-            for (slot, list) in dependents.page(page).enumerate() {
-                if filled.lists.get(slot).is_long() {
-                    let latest = list.iter().map(|node| self.row(*node).started_at).max();
-                    filled.set_latest_start(slot, latest.unwrap_or_default());
-                }
+fn fill_dependents(graph: &mut Graph, inputs: &Flat<Input>) {
+    let dependents = grouped(place(graph.records.len), || {
+        let of = |node| inputs.get(place(node)).iter().filter_map(|input| input.bound()).map(move |to| (to, node));
+        (0..graph.records.len).flat_map(of)
+    });
+    for page in 0..dependents.pages() {
+        let mut filled = DependentPage::of(Lists::of(dependents.page(page)));
+        for (slot, list) in dependents.page(page).enumerate() {
+            if filled.lists.get(slot).is_long() {
+                let latest = list.iter().map(|node| graph.row(*node).started_at).max();
+                filled.set_latest_start(slot, latest.unwrap_or_default());
             }
-            *self.dependents.get_mut(page) = filled;
         }
+        *graph.links.dependents.get_mut(page) = filled;
     }
 }

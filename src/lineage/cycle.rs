@@ -11,128 +11,79 @@
 //! When a backward edge goes, its span stays until the last one has gone: too
 //! large a span makes a search longer, never wrong.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use petgraph::Direction;
 
+use super::cancellation::Pace;
+use super::cover::Age;
 use super::graph::Graph;
-use super::link::Asked;
-use super::pace::{Pace, Questions};
 use super::pages::place;
+use super::queries::Questions;
 use super::record::Node;
+use super::rows::Asked;
 use super::rows::Input;
 use super::visit::Neighbors;
-use crate::task::{RecordId, Timestamp};
 
-type Age = (Timestamp, RecordId);
-
-/// The ages that backward edges cross.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cover {
-    spans: BTreeMap<Age, Age>,
-    edges: u64,
+/// Whether an edge between these records points to the younger one.
+pub(super) fn is_backward(graph: &Graph, dependent: u32, dependency: u32) -> bool {
+    graph.row(dependency).age() > graph.row(dependent).age()
 }
 
-impl Cover {
-    /// A backward edge was made.
-    pub(super) fn add_edge(&mut self) {
-        self.edges += 1;
-    }
-
-    /// A backward edge has gone.
-    pub(super) fn remove_edge(&mut self) {
-        self.edges = self.edges.saturating_sub(1);
-        if self.edges == 0 {
-            self.spans.clear();
-        }
-    }
-
-    /// Joins a span with all that it meets.
-    fn cross(&mut self, mut from: Age, mut to: Age) {
-        while let Some((&start, &end)) = self.spans.range(..=to).next_back().filter(|(_, end)| **end >= from) {
-            self.spans.remove(&start);
-            from = from.min(start);
-            to = to.max(end);
-        }
-        self.spans.insert(from, to);
-    }
-
-    /// The joined span around both ages.
-    fn around(&self, one: Age, other: Age) -> Option<(Age, Age)> {
-        let span = self.spans.range(..=one.min(other)).next_back();
-        span.map(|(from, to)| (*from, *to)).filter(|(_, to)| one.max(other) <= *to)
+/// Remembers the ages that an edge crosses, if it is a backward one.
+pub(super) fn cross(graph: &mut Graph, dependent: u32, dependency: u32) {
+    let (low, high) = (graph.row(dependent).age(), graph.row(dependency).age());
+    if low < high {
+        Arc::make_mut(&mut graph.links.cover).cross(low, high);
     }
 }
 
-impl Graph {
-    /// Whether an edge between these records points to the younger one.
-    pub(super) fn is_backward(&self, dependent: u32, dependency: u32) -> bool {
-        self.row(dependency).age() > self.row(dependent).age()
+/// Whether `dependency` already depends on `dependent`.
+pub(super) fn closes_cycle(graph: &mut Graph, dependent: u32, dependency: u32) -> bool {
+    cross(graph, dependent, dependency);
+    if graph.dependents_of(dependent).is_empty() {
+        return false;
     }
+    let span = graph.links.cover.around(graph.row(dependent).age(), graph.row(dependency).age());
+    span.is_some_and(|span| depends_within(graph, dependency, dependent, span))
+}
 
-    /// Remembers the ages that an edge crosses, if it is a backward one.
-    pub(super) fn cross(&mut self, dependent: u32, dependency: u32) {
-        let (low, high) = (self.row(dependent).age(), self.row(dependency).age());
-        if low < high {
-            Arc::make_mut(&mut self.cover).cross(low, high);
+/// The edges between records that are in a cycle or below one, found in
+/// one pass over the graph: for many edges that were made unasked.
+pub(super) fn edges_in_cycles(graph: &Graph) -> Vec<Asked> {
+    if graph.links.cover.is_empty() {
+        return Vec::new();
+    }
+    let mut pending: Vec<usize> =
+        (0..graph.records.len).map(|node| graph.inputs_of(node).iter().filter_map(Input::bound).count()).collect();
+    let mut ready: Vec<u32> = (0..graph.records.len).filter(|node| pending[place(*node)] == 0).collect();
+    while let Some(node) = ready.pop() {
+        for dependent in graph.dependents_of(node).iter() {
+            pending[place(dependent)] -= 1;
+            if pending[place(dependent)] == 0 {
+                ready.push(dependent);
+            }
         }
     }
+    let left = (0..graph.records.len).filter(|node| pending[place(*node)] > 0);
+    let bound = left.flat_map(|node| graph.inputs_of(node).iter().map(move |input| (node, input)));
+    let among = bound.filter(|(_, input)| input.bound().is_some_and(|above| pending[place(above)] > 0));
+    among.map(|(node, input)| (node, input.artifact())).collect()
+}
 
-    /// Whether `dependency` already depends on `dependent`.
-    pub(super) fn closes_cycle(&mut self, dependent: u32, dependency: u32) -> bool {
-        self.cross(dependent, dependency);
-        if self.dependents_of(dependent).is_empty() {
+/// Whether `from` depends on `to` by records whose ages are in `span`:
+/// a search from both ends that goes on at the smaller one.
+fn depends_within(graph: &Graph, from: u32, to: u32, span: (Age, Age)) -> bool {
+    let mut up = Front::new(from, Direction::Outgoing);
+    let mut down = Front::new(to, Direction::Incoming);
+    loop {
+        let (front, other) = if up.edge.len() <= down.edge.len() { (&mut up, &down) } else { (&mut down, &up) };
+        if front.edge.is_empty() {
             return false;
         }
-        let span = self.cover.around(self.row(dependent).age(), self.row(dependency).age());
-        span.is_some_and(|span| self.depends_within(dependency, dependent, span))
-    }
-
-    /// A shortest path from a record down to one that depends on it, where an edge
-    /// back would close a cycle. Looks only at records that such a cycle can have.
-    #[must_use]
-    pub fn path_in_cycle(&self, from: Node, to: Node) -> Option<Vec<Node>> {
-        let Ok(path) = self.ask().path_in_cycle(from, to);
-        path
-    }
-
-    /// The edges between records that are in a cycle or below one, found in
-    /// one pass over the graph: for many edges that were made unasked.
-    pub(super) fn edges_in_cycles(&self) -> Vec<Asked> {
-        if self.cover.edges == 0 {
-            return Vec::new();
-        }
-        let mut pending: Vec<usize> =
-            (0..self.len).map(|node| self.inputs_of(node).iter().filter_map(Input::bound).count()).collect();
-        let mut ready: Vec<u32> = (0..self.len).filter(|node| pending[place(*node)] == 0).collect();
-        while let Some(node) = ready.pop() {
-            for dependent in self.dependents_of(node).iter() {
-                pending[place(dependent)] -= 1;
-                if pending[place(dependent)] == 0 {
-                    ready.push(dependent);
-                }
-            }
-        }
-        let left = (0..self.len).filter(|node| pending[place(*node)] > 0);
-        let bound = left.flat_map(|node| self.inputs_of(node).iter().map(move |input| (node, input)));
-        let among = bound.filter(|(_, input)| input.bound().is_some_and(|above| pending[place(above)] > 0));
-        among.map(|(node, input)| (node, input.artifact())).collect()
-    }
-
-    /// Whether `from` depends on `to` by records whose ages are in `span`:
-    /// a search from both ends that goes on at the smaller one.
-    fn depends_within(&self, from: u32, to: u32, span: (Age, Age)) -> bool {
-        let mut up = Front::new(from, Direction::Outgoing);
-        let mut down = Front::new(to, Direction::Incoming);
-        loop {
-            let (front, other) = if up.edge.len() <= down.edge.len() { (&mut up, &down) } else { (&mut down, &up) };
-            if front.edge.is_empty() {
-                return false;
-            }
-            if front.advance(self, span, other) {
-                return true;
-            }
+        if front.advance(graph, span, other) {
+            return true;
         }
     }
 }
@@ -145,7 +96,7 @@ impl<P: Pace> Questions<'_, P> {
         }
         let age = |node| self.graph.row(node).age();
         // Spans are forgotten with the last backward edge: then any record may be on the way.
-        let span = self.graph.cover.around(age(from.0), age(to.0));
+        let span = self.graph.links.cover.around(age(from.0), age(to.0));
         self.path_through(from, to, None, |node| span.is_none_or(|span| (span.0..=span.1).contains(&age(node))))
     }
 }

@@ -14,9 +14,10 @@ use std::collections::hash_map::Entry;
 use fixedbitset::FixedBitSet;
 use serde::{Deserialize, Serialize};
 
+use super::cancellation::{Endless, Pace, STRIDE};
 use super::graph::Graph;
-use super::pace::{Endless, Pace, Questions, STRIDE};
 use super::pages::place;
+use super::queries::Questions;
 use super::record::{Edge, Error, Fact, Flag, FlagChange, Node, Step};
 use crate::planted::{self, Fault};
 use crate::task::{RecordId, Seq};
@@ -55,280 +56,249 @@ impl Reached {
     }
 }
 
-impl Graph {
-    /// Says the same of all these records in one step, and gives exactly the
-    /// flags that change. Saying it twice changes no flag.
-    pub fn apply(&mut self, action: Action, ids: &[RecordId], seq: Seq) -> Result<Step, Error> {
-        self.check(seq, 0)?;
-        let nodes = self.each_once(ids)?;
-        self.newest = seq;
-        let Ok(step) = self.say(action, &nodes, seq, None, &Endless);
-        Ok(step)
+/// Sets the facts of these records and brings all flags up to date.
+pub(super) fn restate(graph: &mut Graph, facts: Vec<(u32, Option<Fact>)>) -> Step {
+    let mut step = Step::default();
+    let (mut below, mut grows) = (Vec::new(), false);
+    for (node, fact) in facts {
+        let before = graph.marks.fact(node);
+        if fact == before {
+            continue;
+        }
+        let (reached, brought) = (Reached { node, depth: 0, through: None }, graph.marks.passed_on(node));
+        step.flags.extend(reached.change(graph.marks.set_fact(node, fact)));
+        graph.tainted = graph.tainted - is_taint(before) + is_taint(fact);
+        step.facts.push((Node(node), fact));
+        let brings = graph.marks.passed_on(node);
+        if brings != brought {
+            grows |= brings > brought;
+            below.extend(dependents_below(graph, reached));
+        }
     }
+    // What has no exposure until now can get one from a taint that is back.
+    let Ok(()) = settle(graph, below, grows, &mut step.flags, &Endless);
+    step.join();
+    step.flags.sort_by_key(|change| change.depth);
+    step
+}
 
-    /// Gives records other facts, which follow when something that was said is
-    /// taken back: their positions may be of any earlier step. Gives exactly the
-    /// flags that change.
-    pub fn restate(&mut self, facts: &[(RecordId, Option<Fact>)], seq: Seq) -> Result<Step, Error> {
-        self.check(seq, 0)?;
-        let facts: Vec<_> =
-            facts.iter().map(|(id, fact)| Ok((self.known(*id)?, *fact))).collect::<Result<_, Error>>()?;
-        self.newest = seq;
-        let mut step = Step::default();
-        let (mut below, mut grows) = (Vec::new(), false);
-        for (node, fact) in facts {
-            let before = self.marks.fact(node);
-            if fact == before {
-                continue;
+pub(super) fn apply_to<P: Pace>(
+    graph: &mut Graph,
+    action: Action,
+    nodes: &[u32],
+    seq: Seq,
+    limit: Option<u32>,
+    pace: &P,
+) -> Result<Step, P::Stopped> {
+    let mut step = Step::default();
+    let mut changed = Vec::new();
+    for &node in nodes {
+        let before = graph.marks.fact(node);
+        let fact = next_fact(action, before, graph.marks.flag(node), seq);
+        if fact == before {
+            continue;
+        }
+        let reached = Reached { node, depth: 0, through: None };
+        step.flags.extend(reached.change(graph.marks.set_fact(node, fact)));
+        graph.tainted = graph.tainted - is_taint(before) + is_taint(fact);
+        step.facts.push((Node(node), fact));
+        changed.push((reached, before));
+    }
+    match action {
+        Action::Taint => {
+            let reached = changed.into_iter().map(|(reached, _)| reached).collect();
+            spread(graph, reached, seq.0, limit, &mut step.flags, pace)?;
+        }
+        Action::Mark => {}
+        Action::Clear => {
+            let withdrawn = changed.iter().filter(|(_, before)| matches!(before, Some(Fact::Tainted(_))));
+            let below: Vec<_> = withdrawn.flat_map(|(reached, _)| dependents_below(graph, *reached)).collect();
+            settle(graph, below, false, &mut step.flags, pace)?;
+            if nodes.len() > 1 {
+                step.join();
             }
-            let (reached, brought) = (Reached { node, depth: 0, through: None }, self.marks.passed_on(node));
-            step.flags.extend(reached.change(self.marks.set_fact(node, fact)));
-            self.tainted = self.tainted - is_taint(before) + is_taint(fact);
-            step.facts.push((Node(node), fact));
-            let brings = self.marks.passed_on(node);
-            if brings != brought {
-                grows |= brings > brought;
-                below.extend(self.below(reached));
+            step.flags.sort_by_key(|change| change.depth);
+        }
+    }
+    Ok(step)
+}
+
+fn dependents_below(graph: &Graph, reached: Reached) -> impl Iterator<Item = Reached> {
+    graph.dependents_of(reached.node).iter().map(move |dependent| reached.below(dependent))
+}
+
+/// New edges bring what their dependencies pass on.
+pub(super) fn raise(graph: &mut Graph, seq: Seq, step: &mut Step) {
+    let mut reached = Vec::new();
+    for edge in &step.bound {
+        let (node, through) = (edge.dependent.0, edge.dependency.0);
+        if graph.marks.passed_on(through) > 0 && graph.marks.exposure(node) != seq.0 {
+            let dependent = Reached { node, depth: 1, through: Some(through) };
+            step.flags.extend(dependent.change(graph.marks.set_exposure(node, seq.0)));
+            reached.push(dependent);
+        }
+    }
+    let Ok(()) = spread(graph, reached, seq.0, None, &mut step.flags, &Endless);
+}
+
+/// Edges that are gone bring nothing any more.
+pub(super) fn lower(graph: &mut Graph, gone: &[Edge], flags: &mut Vec<FlagChange>) {
+    let brought = gone.iter().filter(|edge| graph.marks.passed_on(edge.dependency.0) > 0);
+    let of = |edge: &Edge| Reached { node: edge.dependent.0, depth: 1, through: Some(edge.dependency.0) };
+    let reached = brought.map(of).collect();
+    let Ok(()) = settle(graph, reached, false, flags, &Endless);
+}
+
+/// Gives everything below an exposure: the newest position, or none where
+/// nothing is tainted any more. First all is found, as any walk finds it;
+/// then it is changed in the order in which it lies in memory.
+fn spread<P: Pace>(
+    graph: &mut Graph,
+    mut queue: Vec<Reached>,
+    exposure: u64,
+    limit: Option<u32>,
+    flags: &mut Vec<FlagChange>,
+    pace: &P,
+) -> Result<(), P::Stopped> {
+    if queue.is_empty() {
+        return Ok(());
+    }
+    let mut seen = FixedBitSet::with_capacity(place(graph.records.len));
+    // What has it already was told of before. A start that has not is one
+    // like the others, where it is also below another start.
+    let has = queue.iter().map(|start| start.node).filter(|node| graph.marks.exposure(*node) == exposure);
+    seen.extend(has.map(place));
+    let starts = queue.len();
+    let mut next = 0;
+    while let Some(&reached) = queue.get(next) {
+        if next.is_multiple_of(STRIDE) {
+            pace.go_on()?;
+        }
+        next += 1;
+        let is_planted = planted::is(Fault::TaintStopsEarly) && reached.depth >= 2;
+        if is_planted || limit.is_some_and(|limit| reached.depth >= limit) {
+            break;
+        }
+        for &node in graph.dependents_of(reached.node).chunks().flatten() {
+            if !seen.put(place(node)) {
+                queue.push(reached.below(node));
             }
         }
-        // What has no exposure until now can get one from a taint that is back.
-        let Ok(()) = self.settle(below, grows, &mut step.flags, &Endless);
-        step.join();
-        step.flags.sort_by_key(|change| change.depth);
-        Ok(step)
     }
+    let before = graph.marks.clone();
+    graph.marks.set_exposures(&seen, exposure);
+    let flag_of = |node| (before.flag(node), graph.marks.flag(node));
+    flags.extend(queue[starts..].iter().filter_map(|reached| reached.change(flag_of(reached.node))));
+    Ok(())
+}
 
-    /// What [`Self::apply`] would change; with a limit only as far away as that.
-    pub fn preview(&self, action: Action, ids: &[RecordId], limit: Option<u32>) -> Result<Step, Error> {
-        let Ok(step) = self.ask().preview(action, ids, limit);
-        step
+/// Computes exposures again, of the given records and all below them;
+/// `everything`: also of those that have none until now.
+fn settle<P: Pace>(
+    graph: &mut Graph,
+    starts: Vec<Reached>,
+    everything: bool,
+    flags: &mut Vec<FlagChange>,
+    pace: &P,
+) -> Result<(), P::Stopped> {
+    if starts.is_empty() {
+        return Ok(());
     }
-
-    fn each_once(&self, ids: &[RecordId]) -> Result<Vec<u32>, Error> {
-        let mut nodes = ids.iter().map(|id| self.known(*id)).collect::<Result<Vec<_>, _>>()?;
-        nodes.sort_unstable();
-        nodes.dedup();
-        Ok(nodes)
+    if graph.tainted == 0 {
+        return spread_none(graph, starts, flags, pace);
     }
-
-    fn say<P: Pace>(
-        &mut self,
-        action: Action,
-        nodes: &[u32],
-        seq: Seq,
-        limit: Option<u32>,
-        pace: &P,
-    ) -> Result<Step, P::Stopped> {
-        let mut step = Step::default();
-        let mut changed = Vec::new();
-        for &node in nodes {
-            let before = self.marks.fact(node);
-            let fact = next_fact(action, before, self.marks.flag(node), seq);
-            if fact == before {
-                continue;
-            }
-            let reached = Reached { node, depth: 0, through: None };
-            step.flags.extend(reached.change(self.marks.set_fact(node, fact)));
-            self.tainted = self.tainted - is_taint(before) + is_taint(fact);
-            step.facts.push((Node(node), fact));
-            changed.push((reached, before));
+    let Region { reached, places, mut pending } = region(graph, starts, everything, pace)?;
+    let mut ready: Vec<usize> = (0..reached.len()).filter(|at| pending[*at] == 0).collect();
+    let mut settled = 0_usize;
+    while let Some(at) = ready.pop() {
+        settled += 1;
+        if settled.is_multiple_of(STRIDE) {
+            pace.go_on()?;
         }
-        match action {
-            Action::Taint => {
-                let reached = changed.into_iter().map(|(reached, _)| reached).collect();
-                self.spread(reached, seq.0, limit, &mut step.flags, pace)?;
-            }
-            Action::Mark => {}
-            Action::Clear => {
-                let withdrawn = changed.iter().filter(|(_, before)| matches!(before, Some(Fact::Tainted(_))));
-                let below: Vec<_> = withdrawn.flat_map(|(reached, _)| self.below(*reached)).collect();
-                self.settle(below, false, &mut step.flags, pace)?;
-                if nodes.len() > 1 {
-                    step.join();
-                }
-                step.flags.sort_by_key(|change| change.depth);
-            }
+        let node = reached[at].node;
+        let exposure = derive_exposure(graph, node);
+        if exposure != graph.marks.exposure(node) {
+            flags.extend(reached[at].change(graph.marks.set_exposure(node, exposure)));
         }
-        Ok(step)
-    }
-
-    fn below(&self, reached: Reached) -> impl Iterator<Item = Reached> {
-        self.dependents_of(reached.node).iter().map(move |dependent| reached.below(dependent))
-    }
-
-    /// New edges bring what their dependencies pass on.
-    pub(super) fn raise(&mut self, seq: Seq, step: &mut Step) {
-        let mut reached = Vec::new();
-        for edge in &step.bound {
-            let (node, through) = (edge.dependent.0, edge.dependency.0);
-            if self.marks.passed_on(through) > 0 && self.marks.exposure(node) != seq.0 {
-                let dependent = Reached { node, depth: 1, through: Some(through) };
-                step.flags.extend(dependent.change(self.marks.set_exposure(node, seq.0)));
-                reached.push(dependent);
-            }
-        }
-        let Ok(()) = self.spread(reached, seq.0, None, &mut step.flags, &Endless);
-    }
-
-    /// Edges that are gone bring nothing any more.
-    pub(super) fn lower(&mut self, gone: &[Edge], flags: &mut Vec<FlagChange>) {
-        let brought = gone.iter().filter(|edge| self.marks.passed_on(edge.dependency.0) > 0);
-        let of = |edge: &Edge| Reached { node: edge.dependent.0, depth: 1, through: Some(edge.dependency.0) };
-        let reached = brought.map(of).collect();
-        let Ok(()) = self.settle(reached, false, flags, &Endless);
-    }
-
-    /// Gives everything below an exposure: the newest position, or none where
-    /// nothing is tainted any more. First all is found, as any walk finds it;
-    /// then it is changed in the order in which it lies in memory.
-    fn spread<P: Pace>(
-        &mut self,
-        mut queue: Vec<Reached>,
-        exposure: u64,
-        limit: Option<u32>,
-        flags: &mut Vec<FlagChange>,
-        pace: &P,
-    ) -> Result<(), P::Stopped> {
-        if queue.is_empty() {
-            return Ok(());
-        }
-        let mut seen = FixedBitSet::with_capacity(place(self.len));
-        // What has it already was told of before. A start that has not is one
-        // like the others, where it is also below another start.
-        let has = queue.iter().map(|start| start.node).filter(|node| self.marks.exposure(*node) == exposure);
-        seen.extend(has.map(place));
-        let starts = queue.len();
-        let mut next = 0;
-        while let Some(&reached) = queue.get(next) {
-            if next.is_multiple_of(STRIDE) {
-                pace.go_on()?;
-            }
-            next += 1;
-            let is_planted = planted::is(Fault::TaintStopsEarly) && reached.depth >= 2;
-            if is_planted || limit.is_some_and(|limit| reached.depth >= limit) {
-                break;
-            }
-            for &node in self.dependents_of(reached.node).chunks().flatten() {
-                if !seen.put(place(node)) {
-                    queue.push(reached.below(node));
-                }
-            }
-        }
-        let before = self.marks.clone();
-        self.marks.set_exposures(&seen, exposure);
-        let flag_of = |node| (before.flag(node), self.marks.flag(node));
-        flags.extend(queue[starts..].iter().filter_map(|reached| reached.change(flag_of(reached.node))));
-        Ok(())
-    }
-
-    /// Computes exposures again, of the given records and all below them;
-    /// `everything`: also of those that have none until now.
-    fn settle<P: Pace>(
-        &mut self,
-        starts: Vec<Reached>,
-        everything: bool,
-        flags: &mut Vec<FlagChange>,
-        pace: &P,
-    ) -> Result<(), P::Stopped> {
-        if starts.is_empty() {
-            return Ok(());
-        }
-        if self.tainted == 0 {
-            return self.spread_none(starts, flags, pace);
-        }
-        let Region { reached, places, mut pending } = self.region(starts, everything, pace)?;
-        let mut ready: Vec<usize> = (0..reached.len()).filter(|at| pending[*at] == 0).collect();
-        let mut settled = 0_usize;
-        while let Some(at) = ready.pop() {
-            settled += 1;
-            if settled.is_multiple_of(STRIDE) {
-                pace.go_on()?;
-            }
-            let node = reached[at].node;
-            let exposure = self.derive_exposure(node);
-            if exposure != self.marks.exposure(node) {
-                flags.extend(reached[at].change(self.marks.set_exposure(node, exposure)));
-            }
-            for dependent in self.dependents_of(node).iter() {
-                if let Some(at) = place(places[place(dependent)]).checked_sub(1) {
-                    pending[at] -= 1;
-                    if pending[at] == 0 {
-                        ready.push(at);
-                    }
+        for dependent in graph.dependents_of(node).iter() {
+            if let Some(at) = place(places[place(dependent)]).checked_sub(1) {
+                pending[at] -= 1;
+                if pending[at] == 0 {
+                    ready.push(at);
                 }
             }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Takes their exposure from these records and all below them: nothing is
-    /// tainted any more.
-    fn spread_none<P: Pace>(
-        &mut self,
-        mut starts: Vec<Reached>,
-        flags: &mut Vec<FlagChange>,
-        pace: &P,
-    ) -> Result<(), P::Stopped> {
-        starts.retain(|start| {
-            let exposed = self.marks.exposure(start.node) > 0;
-            if exposed {
-                flags.extend(start.change(self.marks.set_exposure(start.node, 0)));
-            }
-            exposed
-        });
-        self.spread(starts, 0, None, flags, pace)
-    }
-
-    /// The records whose exposure may change, nearest first.
-    fn region<P: Pace>(&self, starts: Vec<Reached>, everything: bool, pace: &P) -> Result<Region, P::Stopped> {
-        let mut places = vec![0; place(self.len)];
-        let (mut reached, mut pending) = (Vec::new(), Vec::new());
-        let mut add = |it: Reached, reached: &mut Vec<Reached>, pending: &mut Vec<u32>| {
-            let known = &mut places[place(it.node)];
-            if *known == 0 && (everything || self.marks.exposure(it.node) > 0) {
-                reached.push(it);
-                pending.push(0);
-                *known = u32::try_from(reached.len()).unwrap_or(u32::MAX);
-            }
-            place(*known).checked_sub(1)
-        };
-        for start in starts {
-            add(start, &mut reached, &mut pending);
+/// Takes their exposure from these records and all below them: nothing is
+/// tainted any more.
+fn spread_none<P: Pace>(
+    graph: &mut Graph,
+    mut starts: Vec<Reached>,
+    flags: &mut Vec<FlagChange>,
+    pace: &P,
+) -> Result<(), P::Stopped> {
+    starts.retain(|start| {
+        let exposed = graph.marks.exposure(start.node) > 0;
+        if exposed {
+            flags.extend(start.change(graph.marks.set_exposure(start.node, 0)));
         }
-        let mut next = 0;
-        while let Some(&it) = reached.get(next) {
-            if next.is_multiple_of(STRIDE) {
-                pace.go_on()?;
-            }
-            next += 1;
-            for below in self.below(it) {
-                if let Some(at) = add(below, &mut reached, &mut pending) {
-                    pending[at] += 1;
-                }
-            }
-        }
-        Ok(Region { reached, places, pending })
-    }
+        exposed
+    });
+    spread(graph, starts, 0, None, flags, pace)
+}
 
-    /// A record's exposure, from what its dependencies pass on.
-    fn derive_exposure(&self, node: u32) -> u64 {
-        let mut exposure = 0;
-        for input in self.inputs_of(node).iter() {
-            let Some(producer) = input.bound() else { continue };
-            let passed_on = self.marks.passed_on(producer);
-            if passed_on > 0 {
-                exposure = exposure.max(passed_on).max(self.bound_at(node, input.artifact(), producer).0);
+/// The records whose exposure may change, nearest first.
+fn region<P: Pace>(graph: &Graph, starts: Vec<Reached>, everything: bool, pace: &P) -> Result<Region, P::Stopped> {
+    let mut places = vec![0; place(graph.records.len)];
+    let (mut reached, mut pending) = (Vec::new(), Vec::new());
+    let mut add = |it: Reached, reached: &mut Vec<Reached>, pending: &mut Vec<u32>| {
+        let known = &mut places[place(it.node)];
+        if *known == 0 && (everything || graph.marks.exposure(it.node) > 0) {
+            reached.push(it);
+            pending.push(0);
+            *known = u32::try_from(reached.len()).unwrap_or(u32::MAX);
+        }
+        place(*known).checked_sub(1)
+    };
+    for start in starts {
+        add(start, &mut reached, &mut pending);
+    }
+    let mut next = 0;
+    while let Some(&it) = reached.get(next) {
+        if next.is_multiple_of(STRIDE) {
+            pace.go_on()?;
+        }
+        next += 1;
+        for below in dependents_below(graph, it) {
+            if let Some(at) = add(below, &mut reached, &mut pending) {
+                pending[at] += 1;
             }
         }
-        exposure
     }
+    Ok(Region { reached, places, pending })
+}
 
-    /// Derives all flags from facts and edges.
-    pub(super) fn derive_flags(&mut self, tainted: &[u32]) {
-        let reached = tainted.iter().map(|&node| Reached { node, depth: 0, through: None });
-        let below = reached.flat_map(|reached| self.below(reached)).collect();
-        let Ok(()) = self.settle(below, true, &mut Vec::new(), &Endless);
+/// A record's exposure, from what its dependencies pass on.
+fn derive_exposure(graph: &Graph, node: u32) -> u64 {
+    let mut exposure = 0;
+    for input in graph.inputs_of(node).iter() {
+        let Some(producer) = input.bound() else { continue };
+        let passed_on = graph.marks.passed_on(producer);
+        if passed_on > 0 {
+            exposure = exposure.max(passed_on).max(graph.bound_at(node, input.artifact(), producer).0);
+        }
     }
+    exposure
+}
+
+/// Derives all flags from facts and edges.
+pub(super) fn derive_flags(graph: &mut Graph, tainted: &[u32]) {
+    let reached = tainted.iter().map(|&node| Reached { node, depth: 0, through: None });
+    let below = reached.flat_map(|reached| dependents_below(graph, reached)).collect();
+    let Ok(()) = settle(graph, below, true, &mut Vec::new(), &Endless);
 }
 
 impl<P: Pace> Questions<'_, P> {
@@ -343,7 +313,8 @@ impl<P: Pace> Questions<'_, P> {
             Ok(nodes) => nodes,
             Err(error) => return Ok(Err(error)),
         };
-        let mut step = self.graph.clone().say(action, &nodes, self.graph.newest.next(), limit, &self.pace)?;
+        let seq = self.graph.newest.next();
+        let mut step = apply_to(&mut self.graph.clone(), action, &nodes, seq, limit, &self.pace)?;
         step.flags.retain(|change| limit.is_none_or(|limit| change.depth <= limit));
         Ok(Ok(step))
     }

@@ -3,39 +3,59 @@
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use super::cycle::Cover;
+use super::cover::Cover;
 use super::lists::{List, Lists};
+use super::marks::Marks;
 use super::names::{Index, Names};
 use super::pages::{Pages, split};
 use super::record::{Artifact, Began, Error, Fact, Flag, Link, Node, Project, Relationship};
-use super::rows::{ArtifactPage, DependentPage, Input, InputPage, MOST, Marks, Origin, Row, RowPage};
+use super::rows::{ArtifactPage, Asked, DependentPage, Input, InputPage, MOST, Origin, Producers, Row, RowPage};
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// One version of the provenance graph. A clone is another version that
 /// shares its pages and costs a dozen reference counts.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
-    pub(super) len: u32,
-    pub(super) edges: u64,
+    /// The position of the last step.
     pub(super) newest: Seq,
     /// How many records are tainted.
     pub(super) tainted: u32,
-    pub(super) rows: Pages<RowPage>,
+    pub(super) records: Records,
     pub(super) marks: Marks,
-    pub(super) inputs: Pages<InputPage>,
-    pub(super) outputs: Pages<Lists<u32>>,
-    pub(super) dependents: Pages<DependentPage>,
-    pub(super) ids: Index,
-    pub(super) names: Names,
-    pub(super) artifacts: Pages<ArtifactPage>,
+    pub(super) links: Links,
+    pub(super) artifacts: Artifacts,
     pub(super) projects: Names,
-    pub(super) cover: Arc<Cover>,
-    /// Inputs whose edge would close a cycle: record and artifact.
-    pub(super) refused: Arc<Vec<(u32, u32)>>,
+}
+
+/// What never changes about the records, and the index of their ids.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Records {
+    pub(super) len: u32,
+    pub(super) rows: Pages<RowPage>,
+    pub(super) ids: Index,
     /// The newest time of the records that were made here.
     pub(super) newest_own: Option<Timestamp>,
     /// The newest time of those whose order is known by times alone.
     pub(super) timed_until: Option<Timestamp>,
+}
+
+/// Inputs, outputs and edges of all records.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Links {
+    pub(super) edges: u64,
+    pub(super) inputs: Pages<InputPage>,
+    pub(super) outputs: Pages<Lists<u32>>,
+    pub(super) dependents: Pages<DependentPage>,
+    pub(super) cover: Arc<Cover>,
+    /// Inputs whose edge would close a cycle: record and artifact.
+    pub(super) refused: Arc<Vec<Asked>>,
+}
+
+/// Artifacts by their names, and who produces and uses each.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Artifacts {
+    pub(super) names: Names,
+    pub(super) pages: Pages<ArtifactPage>,
 }
 
 /// What the graph knows of a record.
@@ -78,19 +98,19 @@ impl Graph {
     /// The number of records.
     #[must_use]
     pub fn len(&self) -> u32 {
-        self.len
+        self.records.len
     }
 
     /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.records.len == 0
     }
 
     /// The number of edges.
     #[must_use]
     pub fn edge_count(&self) -> u64 {
-        self.edges
+        self.links.edges
     }
 
     /// The position of the last step.
@@ -101,7 +121,7 @@ impl Graph {
 
     /// All records, in the order of their places.
     pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
-        (0..self.len).map(Node)
+        (0..self.records.len).map(Node)
     }
 
     /// All projects, by number.
@@ -112,13 +132,13 @@ impl Graph {
     /// The record with this id.
     #[must_use]
     pub fn find(&self, id: RecordId) -> Option<Node> {
-        self.ids.find(self.ids.hasher.hash_one(id), |node| self.row(node).id == id).map(Node)
+        self.records.ids.find(self.records.ids.hasher.hash_one(id), |node| self.row(node).id == id).map(Node)
     }
 
     /// The artifact with this id, if any record names it.
     #[must_use]
     pub fn find_artifact(&self, id: &ArtifactId) -> Option<Artifact> {
-        self.names.find(id.as_str()).map(Artifact)
+        self.artifacts.names.find(id.as_str()).map(Artifact)
     }
 
     /// The project with this id, if it has a record.
@@ -130,7 +150,7 @@ impl Graph {
     /// The id of an artifact; `None`: it came after this version.
     #[must_use]
     pub fn artifact_id(&self, artifact: Artifact) -> Option<&str> {
-        (artifact.0 < self.names.len()).then(|| self.names.text(artifact.0))
+        (artifact.0 < self.artifacts.names.len()).then(|| self.artifacts.names.text(artifact.0))
     }
 
     /// The id of a project; `None`: it came after this version.
@@ -197,16 +217,8 @@ impl Graph {
     /// then those that have not; imported ones before those made here, and
     /// each kind from the oldest to the newest.
     pub fn producers(&self, artifact: Artifact) -> impl Iterator<Item = Node> {
-        let known = (artifact.0 < self.names.len()).then(|| self.producers_of(artifact.0).all);
+        let known = (artifact.0 < self.artifacts.names.len()).then(|| self.producers_of(artifact.0).all);
         known.into_iter().flat_map(List::iter).map(Node)
-    }
-
-    /// The record that made an artifact: of several the newest that has not
-    /// failed, else the newest.
-    #[must_use]
-    pub fn maker(&self, artifact: Artifact) -> Option<Node> {
-        let known = (artifact.0 < self.names.len()).then(|| self.producers_of(artifact.0))?;
-        self.newest_of(known).map(Node)
     }
 
     /// The artifacts through which one record depends directly on another.
@@ -220,7 +232,7 @@ impl Graph {
     #[must_use]
     pub fn rebound_at(&self, node: Node, artifact: Artifact) -> Option<Seq> {
         let (page, slot) = split(node.0);
-        self.holds(node).then(|| self.inputs.get(page).rebound_at(slot, artifact.0)).flatten()
+        self.holds(node).then(|| self.links.inputs.get(page).rebound_at(slot, artifact.0)).flatten()
     }
 
     /// The position of the newest path from a tainted ancestor: of the taint
@@ -235,51 +247,57 @@ impl Graph {
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         let pages = |bytes: usize| bytes + 2 * size_of::<usize>();
-        let rows: usize = self.rows.iter().map(RowPage::heap_bytes).sum();
-        let outputs: usize = self.outputs.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes()).sum();
-        let inputs = self.inputs.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
-        let dependents = self.dependents.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
-        let artifacts = self.artifacts.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
+        let rows: usize = self.records.rows.iter().map(RowPage::heap_bytes).sum();
+        let outputs: usize = self.links.outputs.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes()).sum();
+        let inputs = self.links.inputs.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
+        let dependents = self.links.dependents.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
+        let artifacts = self.artifacts.pages.iter().map(|page| pages(size_of_val(page)) + page.heap_bytes());
         Footprint {
-            records: rows + outputs + self.marks.bytes() + self.ids.heap_bytes(),
+            records: rows + outputs + self.marks.bytes() + self.records.ids.heap_bytes(),
             edges: inputs.sum::<usize>() + dependents.sum::<usize>(),
-            artifacts: artifacts.sum::<usize>() + self.names.heap_bytes() + self.projects.heap_bytes(),
+            artifacts: artifacts.sum::<usize>() + self.artifacts.names.heap_bytes() + self.projects.heap_bytes(),
         }
     }
 
     pub(super) fn holds(&self, node: Node) -> bool {
-        node.0 < self.len
+        node.0 < self.records.len
     }
 
     pub(super) fn row(&self, node: u32) -> &Row {
         let (page, slot) = split(node);
-        self.rows.get(page).get(slot)
+        self.records.rows.get(page).get(slot)
     }
 
     /// The position at which a record came.
     pub(super) fn seq(&self, node: u32) -> Seq {
         let (page, slot) = split(node);
-        self.rows.get(page).seq(slot)
+        self.records.rows.get(page).seq(slot)
     }
 
     pub(super) fn project(&self, node: u32) -> u32 {
         let (page, slot) = split(node);
-        self.rows.get(page).project(slot)
+        self.records.rows.get(page).project(slot)
     }
 
     pub(super) fn inputs_of(&self, node: u32) -> List<'_, Input> {
         let (page, slot) = split(node);
-        self.inputs.get(page).lists.get(slot)
+        self.links.inputs.get(page).lists.get(slot)
     }
 
     pub(super) fn outputs_of(&self, node: u32) -> List<'_, u32> {
         let (page, slot) = split(node);
-        self.outputs.get(page).get(slot)
+        self.links.outputs.get(page).get(slot)
+    }
+
+    pub(super) fn producers_of(&self, artifact: u32) -> Producers<'_> {
+        let (page, slot) = split(artifact);
+        let page = self.artifacts.pages.get(page);
+        Producers { by_project: page.by_project.get(slot), all: page.producers.get(slot) }
     }
 
     pub(super) fn dependents_of(&self, node: u32) -> List<'_, u32> {
         let (page, slot) = split(node);
-        self.dependents.get(page).lists.get(slot)
+        self.links.dependents.get(page).lists.get(slot)
     }
 
     /// The input of a record that names an artifact, with its place in the list.
@@ -292,42 +310,76 @@ impl Graph {
     /// The position at which an edge was bound.
     pub(super) fn bound_at(&self, dependent: u32, artifact: u32, dependency: u32) -> Seq {
         let (page, slot) = split(dependent);
-        let page = self.inputs.get(page);
+        let page = self.links.inputs.get(page);
         let later = if page.rebound.is_empty() { None } else { page.rebound_at(slot, artifact) };
         later.unwrap_or_else(|| self.seq(dependent).max(self.seq(dependency)))
     }
 
+    pub(super) fn known(&self, id: RecordId) -> Result<u32, Error> {
+        self.find(id).map(|node| node.0).ok_or(Error::NotThere(id))
+    }
+
+    pub(super) fn check_new(&self, id: RecordId) -> Result<(), Error> {
+        self.find(id).map_or(Ok(()), |_| Err(Error::AlreadyThere(id)))
+    }
+
+    pub(super) fn each_once(&self, ids: &[RecordId]) -> Result<Vec<u32>, Error> {
+        let mut nodes = ids.iter().map(|id| self.known(*id)).collect::<Result<Vec<_>, _>>()?;
+        nodes.sort_unstable();
+        nodes.dedup();
+        Ok(nodes)
+    }
+
     /// Adds a record without inputs and outputs.
     pub(super) fn append(&mut self, row: Row, origin: Origin, status: RecordStatus) -> u32 {
-        let node = self.len;
+        let node = self.records.len;
         let (page, slot) = split(node);
         if slot == 0 {
-            self.rows.reach(page);
+            self.records.rows.reach(page);
             self.marks.reach(page);
-            self.inputs.reach(page);
-            self.outputs.reach(page);
-            self.dependents.reach(page);
+            self.links.inputs.reach(page);
+            self.links.outputs.reach(page);
+            self.links.dependents.reach(page);
         }
         let id = row.id;
-        self.rows.get_mut(page).push(row, origin);
+        self.records.rows.get_mut(page).push(row, origin);
         self.marks.set_status(node, status);
-        self.len += 1;
-        let (rows, hasher) = (&self.rows, self.ids.hasher.clone());
+        self.records.len += 1;
+        let (rows, hasher) = (&self.records.rows, self.records.ids.hasher.clone());
         let hash = hasher.hash_one(id);
-        self.ids.insert(hash, node, |other| {
+        self.records.ids.insert(hash, node, |other| {
             let (page, slot) = split(other);
             hasher.hash_one(rows.get(page).get(slot).id)
         });
         node
     }
 
+    /// The time of a new record in the order of all. Those that were made here
+    /// are later than all before them, also where the clock was set back.
+    pub(super) fn place_in_time(&self, mut row: Row) -> Row {
+        if row.began() != Began::Elsewhere {
+            row.created_at = self.records.newest_own.map_or(row.created_at, |newest| newest.max(row.created_at));
+        }
+        row
+    }
+
+    /// Takes note of a record's times.
+    pub(super) fn note_times(&mut self, row: &Row) {
+        if row.began() != Began::Elsewhere {
+            self.records.newest_own = self.records.newest_own.max(Some(row.created_at));
+        }
+        if !matches!(row.began(), Began::After(_)) {
+            self.records.timed_until = self.records.timed_until.max(Some(row.started_at.max(row.created_at)));
+        }
+    }
+
     /// The number of an artifact, with a row if it is new.
     pub(super) fn artifact(&mut self, id: &ArtifactId) -> u32 {
-        let known = self.names.len();
-        let artifact = self.names.number(id.as_str());
+        let known = self.artifacts.names.len();
+        let artifact = self.artifacts.names.number(id.as_str());
         if artifact == known {
             let (page, _) = split(artifact);
-            self.artifacts.reach(page);
+            self.artifacts.pages.reach(page);
         }
         artifact
     }
@@ -343,8 +395,8 @@ impl Graph {
 
     /// Whether so many artifacts more, and one record and project, have room.
     pub(super) fn check_room(&self, artifacts: usize) -> Result<(), Error> {
-        let room = usize::try_from(MOST.saturating_sub(self.names.len())).unwrap_or(usize::MAX);
-        let full = artifacts >= room || self.len >= MOST - 1 || self.projects.len() >= MOST - 1;
+        let room = usize::try_from(MOST.saturating_sub(self.artifacts.names.len())).unwrap_or(usize::MAX);
+        let full = artifacts >= room || self.records.len >= MOST - 1 || self.projects.len() >= MOST - 1;
         if full { Err(Error::Full(MOST)) } else { Ok(()) }
     }
 }

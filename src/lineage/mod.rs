@@ -63,26 +63,31 @@
 //! that have any. [`Graph::footprint`] counts, and a test holds the figures.
 
 mod bulk;
+mod cancellation;
 mod choice;
+mod cover;
 mod cycle;
 mod flags;
 mod graph;
 mod link;
 mod lists;
+mod marks;
 mod names;
-mod pace;
 mod pages;
+mod queries;
 mod record;
 mod restore;
 mod revise;
 mod rows;
 mod statements;
+mod update;
 mod visit;
 mod walk;
 
+pub use cancellation::{Endless, Pace, Stopped, Until};
 pub use flags::Action;
 pub use graph::{Footprint, Graph, Known};
-pub use pace::{Endless, Pace, Questions, Stopped, Until};
+pub use queries::Questions;
 pub use record::{
     Artifact, Began, Edge, Error, Fact, Flag, FlagChange, Link, Node, Project, Record, Relationship, Step,
 };

@@ -8,12 +8,16 @@
 
 use std::collections::HashSet;
 
+use super::bulk;
 use super::bulk::Flat;
+use super::cycle;
+use super::flags;
 use super::graph::Graph;
-use super::link::{Asked, Binding};
+use super::link::{self, Binding};
 use super::names::{Index, Numbering};
 use super::pages::{place, split};
 use super::record::{Artifact, Edge, Error, Fact, Link, Node, Record, Step};
+use super::rows::Asked;
 use super::rows::{Input, MOST, Origin, Row};
 use crate::task::{ArtifactId, RecordStatus, Seq};
 
@@ -105,76 +109,65 @@ impl Gathered {
     }
 }
 
-impl Graph {
-    /// Builds the graph from rows in any order. `newest` is the position of
-    /// the last step. The step that is given back is empty unless the rows
-    /// contradict themselves: edges among them that would close a cycle are
-    /// reported as refused, and refused ones that no longer close one as bound.
-    pub fn restore(rows: impl IntoIterator<Item = Restored>, newest: Seq) -> Result<(Self, Step), Error> {
-        let mut graph = Self { newest, ..Self::default() };
-        let (mut gathered, mut step) = (Gathered::default(), Step::default());
-        for row in rows {
-            gathered.add(row, &mut graph)?;
-        }
-        graph.names = std::mem::take(&mut gathered.names).finish();
-        gathered.place_in_time(&mut graph);
-        let nodes = gathered.sort();
-        let tainted = graph.append_all(&gathered)?;
-        let held: HashSet<Asked> = gathered.refused.iter().map(|(at, artifact)| (nodes[*at], *artifact)).collect();
-        graph.link_all(gathered.inputs, &gathered.outputs, |node, artifact| held.contains(&(node, artifact)));
-        for (at, artifact, seq) in gathered.rebound {
-            let (page, slot) = split(nodes[at]);
-            graph.inputs.get_mut(page).set_rebound(slot, artifact, Some(seq));
-        }
-        graph.retry(&held, &mut step);
-        graph.derive_flags(&tainted);
-        Ok((graph, step))
+/// Builds a graph of `rows`, see [`Graph::restore`].
+pub(super) fn build(rows: impl IntoIterator<Item = Restored>, newest: Seq) -> Result<(Graph, Step), Error> {
+    let mut graph = Graph { newest, ..Graph::default() };
+    let (mut gathered, mut step) = (Gathered::default(), Step::default());
+    for row in rows {
+        gathered.add(row, &mut graph)?;
     }
-
-    /// Says that the last step was at `newest`, where that is known only once
-    /// all rows have been read. Positions never go back.
-    pub fn continue_after(&mut self, newest: Seq) {
-        self.newest = self.newest.max(newest);
+    graph.artifacts.names = std::mem::take(&mut gathered.names).finish();
+    gathered.place_in_time(&mut graph);
+    let nodes = gathered.sort();
+    let tainted = append_all(&mut graph, &gathered)?;
+    let held: HashSet<Asked> = gathered.refused.iter().map(|(at, artifact)| (nodes[*at], *artifact)).collect();
+    bulk::link_all(&mut graph, gathered.inputs, &gathered.outputs, |node, artifact| held.contains(&(node, artifact)));
+    for (at, artifact, seq) in gathered.rebound {
+        let (page, slot) = split(nodes[at]);
+        graph.links.inputs.get_mut(page).set_rebound(slot, artifact, Some(seq));
     }
+    retry(&mut graph, &held, &mut step);
+    flags::derive_flags(&mut graph, &tainted);
+    Ok((graph, step))
+}
 
-    /// Adds the records without links; those that are tainted.
-    fn append_all(&mut self, gathered: &Gathered) -> Result<Vec<u32>, Error> {
-        self.ids = Index::with_room(gathered.rows.len());
-        let mut tainted = Vec::new();
-        for (row, (origin, status, fact)) in gathered.rows.iter().zip(&gathered.said) {
-            self.check_room(0)?;
-            self.check_new(row.id)?;
-            let node = self.append(*row, *origin, *status);
-            if let Some(fact) = fact {
-                self.marks.set_fact(node, Some(*fact));
-                tainted.extend(matches!(fact, Fact::Tainted(_)).then_some(node));
-            }
+/// Adds the records without links; those that are tainted.
+fn append_all(graph: &mut Graph, gathered: &Gathered) -> Result<Vec<u32>, Error> {
+    graph.records.ids = Index::with_room(gathered.rows.len());
+    let mut tainted = Vec::new();
+    for (row, (origin, status, fact)) in gathered.rows.iter().zip(&gathered.said) {
+        graph.check_room(0)?;
+        graph.check_new(row.id)?;
+        let node = graph.append(*row, *origin, *status);
+        if let Some(fact) = fact {
+            graph.marks.set_fact(node, Some(*fact));
+            tainted.extend(matches!(fact, Fact::Tainted(_)).then_some(node));
         }
-        self.tainted = u32::try_from(tainted.len()).unwrap_or(u32::MAX);
-        Ok(tainted)
     }
+    graph.tainted = u32::try_from(tainted.len()).unwrap_or(u32::MAX);
+    Ok(tainted)
+}
 
-    /// Looks for cycles in what was linked, and marks what was refused before.
-    fn retry(&mut self, held: &HashSet<Asked>, step: &mut Step) {
-        let contradictory = self.edges_in_cycles();
-        self.unbind(&contradictory, step);
-        let mut arrived = Vec::new();
-        for asked in contradictory {
-            arrived.extend(self.fasten(asked, Binding::Restored, step));
-        }
-        (step.bound, step.unbound) = (Vec::new(), Vec::new());
-        step.refused = self.refused.iter().filter_map(|asked| self.refused_edge(*asked)).collect();
-        for asked in held {
-            arrived.extend(self.fasten(*asked, Binding::Restored, step));
-        }
-        step.refused.retain(|edge| !held.contains(&(edge.dependent.0, edge.artifact.0)));
-        self.stop_waiting(&arrived);
+/// Looks for cycles in what was linked, and marks what was refused before.
+fn retry(graph: &mut Graph, held: &HashSet<Asked>, step: &mut Step) {
+    let contradictory = cycle::edges_in_cycles(graph);
+    link::unbind(graph, &contradictory, step);
+    let mut arrived = Vec::new();
+    for asked in contradictory {
+        arrived.extend(link::fasten(graph, asked, Binding::Restored, step));
     }
+    (step.bound, step.unbound) = (Vec::new(), Vec::new());
+    step.refused = graph.links.refused.iter().filter_map(|asked| refused_edge(graph, *asked)).collect();
+    for asked in held {
+        arrived.extend(link::fasten(graph, *asked, Binding::Restored, step));
+    }
+    step.refused.retain(|edge| !held.contains(&(edge.dependent.0, edge.artifact.0)));
+    link::stop_waiting(graph, &arrived);
+}
 
-    fn refused_edge(&self, (node, artifact): Asked) -> Option<Edge> {
-        match self.input(node, artifact)?.1.link() {
-            Link::Refused(dependency) => Some(Edge { dependent: Node(node), artifact: Artifact(artifact), dependency }),
-            Link::Waiting | Link::Bound(_) => None,
-        }
+fn refused_edge(graph: &Graph, (node, artifact): Asked) -> Option<Edge> {
+    match graph.input(node, artifact)?.1.link() {
+        Link::Refused(dependency) => Some(Edge { dependent: Node(node), artifact: Artifact(artifact), dependency }),
+        Link::Waiting | Link::Bound(_) => None,
     }
 }

@@ -1,11 +1,9 @@
 //! What a page holds for each record and each artifact.
 
-use fixedbitset::FixedBitSet;
-
-use super::lists::Lists;
-use super::pages::{PAGE, Pages, split};
-use super::record::{Began, Fact, Flag, Link, Node, Record, Relationship};
-use crate::task::{RecordId, RecordStatus, Seq, TaskId, Timestamp};
+use super::lists::{List, Lists};
+use super::pages::PAGE;
+use super::record::{Began, Link, Node, Record, Relationship};
+use crate::task::{RecordId, Seq, TaskId, Timestamp};
 
 /// Most records, artifacts and projects: the highest bit of an index is used
 /// for marks, and the two largest numbers for links to nothing.
@@ -103,6 +101,9 @@ impl Input {
     }
 }
 
+/// An input that has to be asked again: record and artifact.
+pub(super) type Asked = (u32, u32);
+
 /// An edge that was bound later than both of its records came.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rebound {
@@ -134,10 +135,19 @@ impl InputPage {
     }
 }
 
+/// The producers of one artifact.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Producers<'a> {
+    /// By project, then as in `all`.
+    pub(super) by_project: List<'a, u32>,
+    /// Those that have failed first, then imported ones, then by age.
+    pub(super) all: List<'a, u32>,
+}
+
 /// Who produces and who uses an artifact.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ArtifactPage {
-    /// The records that name it as output, as [`Producers`](super::choice::Producers) says.
+    /// The records that name it as output, as [`Producers`] says.
     pub(super) producers: Lists<u32>,
     /// The same by project.
     pub(super) by_project: Lists<u32>,
@@ -235,151 +245,5 @@ impl RowPage {
         self.rows.capacity() * size_of::<Row>()
             + self.seqs.capacity() * size_of::<Seq>()
             + self.projects.capacity() * size_of::<u32>()
-    }
-}
-
-const STATUS: u8 = 0b11;
-const TAINTED: u8 = 0b100;
-const SUSPECT: u8 = 0b1000;
-
-/// What changes about a record. Numbers that most records never need take no
-/// room until a record of the page needs one.
-#[derive(Debug, Clone)]
-struct MarkPage {
-    bits: [u8; PAGE],
-    facts: Option<Box<[u64; PAGE]>>,
-    exposures: Option<Box<[u64; PAGE]>>,
-}
-
-impl Default for MarkPage {
-    fn default() -> Self {
-        Self { bits: [0; PAGE], facts: None, exposures: None }
-    }
-}
-
-fn number_at(numbers: Option<&[u64; PAGE]>, slot: usize) -> u64 {
-    numbers.map_or(0, |numbers| numbers[slot])
-}
-
-/// Verdicts, facts and flags of all records.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Marks(Pages<MarkPage>);
-
-impl Marks {
-    /// Makes room for a record.
-    pub(super) fn reach(&mut self, page: usize) {
-        self.0.reach(page);
-    }
-
-    pub(super) fn status(&self, node: u32) -> RecordStatus {
-        let (page, slot) = split(node);
-        match self.0.get(page).bits[slot] & STATUS {
-            0 => RecordStatus::Pending,
-            1 => RecordStatus::Passed,
-            2 => RecordStatus::HumanApproved,
-            _ => RecordStatus::Failed,
-        }
-    }
-
-    pub(super) fn set_status(&mut self, node: u32, status: RecordStatus) {
-        let (page, slot) = split(node);
-        let code = match status {
-            RecordStatus::Pending => 0,
-            RecordStatus::Passed => 1,
-            RecordStatus::HumanApproved => 2,
-            RecordStatus::Failed => 3,
-        };
-        let bits = &mut self.0.get_mut(page).bits[slot];
-        *bits = *bits & !STATUS | code;
-    }
-
-    pub(super) fn flag(&self, node: u32) -> Flag {
-        let (page, slot) = split(node);
-        flag_of(self.0.get(page).bits[slot])
-    }
-
-    pub(super) fn fact(&self, node: u32) -> Option<Fact> {
-        let (page, slot) = split(node);
-        Fact::unpack(number_at(self.0.get(page).facts.as_deref(), slot))
-    }
-
-    /// The position of the newest path from a tainted ancestor; zero: there is none.
-    pub(super) fn exposure(&self, node: u32) -> u64 {
-        let (page, slot) = split(node);
-        number_at(self.0.get(page).exposures.as_deref(), slot)
-    }
-
-    /// What a record passes on to those that depend on it: its exposure, or
-    /// its own taint, whichever is newer; zero: nothing.
-    pub(super) fn passed_on(&self, node: u32) -> u64 {
-        let (page, slot) = split(node);
-        let page = self.0.get(page);
-        let exposure = number_at(page.exposures.as_deref(), slot);
-        if page.bits[slot] & TAINTED == 0 {
-            return exposure;
-        }
-        match Fact::unpack(number_at(page.facts.as_deref(), slot)) {
-            Some(Fact::Tainted(at)) => at.0.max(exposure),
-            _ => exposure,
-        }
-    }
-
-    /// Gives the flags before and after.
-    pub(super) fn set_fact(&mut self, node: u32, fact: Option<Fact>) -> (Flag, Flag) {
-        let (page, slot) = split(node);
-        let page = self.0.get_mut(page);
-        page.facts.get_or_insert_with(|| Box::new([0; PAGE]))[slot] = Fact::pack(fact);
-        page.derive(slot)
-    }
-
-    /// Gives the flags before and after.
-    pub(super) fn set_exposure(&mut self, node: u32, exposure: u64) -> (Flag, Flag) {
-        let (page, slot) = split(node);
-        let page = self.0.get_mut(page);
-        page.exposures.get_or_insert_with(|| Box::new([0; PAGE]))[slot] = exposure;
-        page.derive(slot)
-    }
-
-    /// Gives all of these records the same exposure.
-    pub(super) fn set_exposures(&mut self, nodes: &FixedBitSet, exposure: u64) {
-        let mut nodes = nodes.ones().peekable();
-        while let Some(number) = nodes.peek().map(|node| node / PAGE) {
-            let page = self.0.get_mut(number);
-            while let Some(node) = nodes.next_if(|node| node / PAGE == number) {
-                page.exposures.get_or_insert_with(|| Box::new([0; PAGE]))[node % PAGE] = exposure;
-                page.derive(node % PAGE);
-            }
-        }
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        let numbers = |numbers: &Option<Box<[u64; PAGE]>>| numbers.as_ref().map_or(0, |_| size_of::<[u64; PAGE]>());
-        self.0.iter().map(|page| size_of_val(page) + numbers(&page.facts) + numbers(&page.exposures)).sum()
-    }
-}
-
-impl MarkPage {
-    /// The rule of suspicion, for one record.
-    fn derive(&mut self, slot: usize) -> (Flag, Flag) {
-        let before = flag_of(self.bits[slot]);
-        let exposure = number_at(self.exposures.as_deref(), slot);
-        let flag = match Fact::unpack(number_at(self.facts.as_deref(), slot)) {
-            Some(Fact::Tainted(_)) => TAINTED,
-            Some(Fact::Cleared(at)) if exposure <= at.0 => 0,
-            None if exposure == 0 => 0,
-            Some(Fact::Marked(_) | Fact::Cleared(_)) | None => SUSPECT,
-        };
-        self.bits[slot] = self.bits[slot] & STATUS | flag;
-        (before, flag_of(flag))
-    }
-}
-
-fn flag_of(bits: u8) -> Flag {
-    if bits & TAINTED != 0 {
-        Flag::Tainted
-    } else if bits & SUSPECT != 0 {
-        Flag::Suspect
-    } else {
-        Flag::Clean
     }
 }

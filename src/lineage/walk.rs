@@ -9,10 +9,13 @@ use std::collections::BTreeSet;
 use fixedbitset::FixedBitSet;
 use petgraph::Direction;
 
+use super::cancellation::{Pace, STRIDE};
+use super::choice;
 use super::graph::Graph;
 use super::lists::List;
-use super::pace::{Pace, Questions, STRIDE};
 use super::pages::place;
+use super::queries::Questions;
+use super::record::Artifact;
 use super::record::{Flag, Node, Project};
 use super::rows::Input;
 use crate::task::TaskId;
@@ -182,6 +185,22 @@ impl Graph {
     #[must_use]
     pub fn path(&self, from: Node, to: Node, limit: Option<u32>) -> Option<Vec<Node>> {
         let Ok(path) = self.ask().path(from, to, limit);
+        path
+    }
+
+    /// The record that made an artifact: of several the newest that has not
+    /// failed, else the newest.
+    #[must_use]
+    pub fn maker(&self, artifact: Artifact) -> Option<Node> {
+        let known = (artifact.0 < self.artifacts.names.len()).then(|| self.producers_of(artifact.0))?;
+        choice::newest_of(self, known).map(Node)
+    }
+
+    /// A shortest path from a record down to one that depends on it, where an edge
+    /// back would close a cycle. Looks only at records that such a cycle can have.
+    #[must_use]
+    pub fn path_in_cycle(&self, from: Node, to: Node) -> Option<Vec<Node>> {
+        let Ok(path) = self.ask().path_in_cycle(from, to);
         path
     }
 }

@@ -2,8 +2,6 @@
 
 use std::convert::Infallible;
 
-use super::graph::Graph;
-
 /// Steps between two looks at whether to go on: about a tenth of a millisecond.
 pub(super) const STRIDE: usize = 4096;
 
@@ -42,23 +40,5 @@ impl<F: Fn() -> bool> Pace for Until<F> {
 
     fn go_on(&self) -> Result<(), Stopped> {
         if (self.0)() { Err(Stopped) } else { Ok(()) }
-    }
-}
-
-/// Questions about one version of the graph, at some pace.
-#[derive(Debug, Clone, Copy)]
-pub struct Questions<'a, P> {
-    pub(super) graph: &'a Graph,
-    pub(super) pace: P,
-}
-
-impl Graph {
-    /// Questions that have no answer once `stop` says so.
-    pub fn until<F: Fn() -> bool>(&self, stop: F) -> Questions<'_, Until<F>> {
-        Questions { graph: self, pace: Until(stop) }
-    }
-
-    pub(super) fn ask(&self) -> Questions<'_, Endless> {
-        Questions { graph: self, pace: Endless }
     }
 }
