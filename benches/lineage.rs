@@ -11,7 +11,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use dats::clock::Stopwatch;
-use dats::lineage::{Action, Began, Graph, Node, Record, Relationship, Restored};
+use dats::lineage::{Action, Graph, Node, Record, Relationship, RestoredRecord, WorkStart};
 use dats::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 use fixedbitset::FixedBitSet;
 use uuid::Uuid;
@@ -57,17 +57,17 @@ fn record(number: u64, project: &ProjectId, shape: Shape) -> Record {
         status: RecordStatus::Passed,
         created_at: Timestamp::from_micros(i64::try_from(number).expect("a time") * 1000),
         started_at: None,
-        began: Began::After(Seq(number)),
+        began: WorkStart::After(Seq(number)),
         inputs: shape(number).into_iter().map(|input| (artifact(input), Relationship::Consumed)).collect(),
         outputs: vec![artifact(number)],
     }
 }
 
-fn rows(count: u64, shape: Shape) -> Vec<Restored> {
+fn rows(count: u64, shape: Shape) -> Vec<RestoredRecord> {
     let project = ProjectId::new("proj-123").expect("a project");
     let row = |number| {
         let record = record(number, &project, shape);
-        Restored { record, seq: Seq(number + 1), fact: None, rebound: Vec::new(), refused: Vec::new() }
+        RestoredRecord { record, seq: Seq(number + 1), fact: None, rebound: Vec::new(), refused: Vec::new() }
     };
     (0..count).map(row).collect()
 }

@@ -18,7 +18,7 @@ use super::body::Body;
 use crate::engine::{self, Refusal};
 use crate::events::InvalidEvent;
 use crate::json::{self, FieldError, Invalid};
-use crate::lineage::Stopped;
+use crate::lineage::Cancelled;
 use crate::store;
 use crate::task::{self, RecordId};
 
@@ -349,9 +349,9 @@ impl From<InvalidEvent> for Problem {
     }
 }
 
-impl From<Stopped> for Problem {
+impl From<Cancelled> for Problem {
     /// Nobody waits for it any more.
-    fn from(stopped: Stopped) -> Self {
+    fn from(stopped: Cancelled) -> Self {
         let title = "The answer takes too long";
         Self::new(StatusCode::GATEWAY_TIMEOUT, "walk_timeout", title, stopped.to_string())
     }

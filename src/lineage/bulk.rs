@@ -1,9 +1,8 @@
 //! Links of all records at once, for a graph that is built from rows.
 //!
-//! Record by record, each link is an insertion into pages that have it in
-//! their middle. Here everything is known before the first link is made, so
-//! links are counted, then put where they belong, and pages are filled from
-//! the front to the back.
+//! Record by record, each link is an insertion into the middle of pages. Here everything is known
+//! before the first link is made, so links are counted and then put in their places, and pages are
+//! filled from front to back.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use super::record::{Link, Node};
 use super::rows::Producers;
 use super::rows::{ArtifactPage, DependentPage, Input};
 
-/// Lists of any length, one behind another.
+/// Lists of any length, one after another.
 #[derive(Debug)]
 pub(super) struct Flat<T> {
     items: Vec<T>,
@@ -58,7 +57,7 @@ impl<T: Copy> Flat<T> {
         (from..(from + PAGE).min(self.ends.len())).map(|at| self.get(at))
     }
 
-    /// The same lists, each in the order that `sort` gives it.
+    /// The same lists, each sorted by `sort`.
     fn sorted(mut self, sort: impl Fn(&mut [T])) -> Self {
         for at in 0..self.ends.len() {
             let bounds = self.bounds(at);
@@ -72,8 +71,8 @@ impl<T: Copy> Flat<T> {
     }
 }
 
-/// Pairs by their first half: for each of `count` keys the values that it
-/// has, in the order in which they come. The pairs are gone over twice.
+/// Groups pairs by their first half: for each of `count` keys its values in the order of the pairs,
+/// which are visited twice.
 fn grouped<I: Iterator<Item = (u32, u32)>>(count: usize, pairs: impl Fn() -> I) -> Flat<u32> {
     let mut next = vec![0_usize; count];
     for (key, _) in pairs() {
@@ -89,12 +88,12 @@ fn grouped<I: Iterator<Item = (u32, u32)>>(count: usize, pairs: impl Fn() -> I) 
         items[*at] = value;
         *at += 1;
     }
-    // Each list is full now: where its next item would be, it ends.
+    // Each list is full now, so the place of its next item is its end.
     Flat { items, ends: next }
 }
 
-/// Gives the records, which came sorted by age and have none yet, their
-/// inputs and outputs, and links all inputs but those that `is_held` names.
+/// Gives the records, which are sorted by age and have no inputs and outputs yet, their inputs and
+/// outputs, and links all inputs except those for which `is_held` returns true.
 pub(super) fn link_all(
     graph: &mut Graph,
     mut inputs: Flat<Input>,
@@ -115,7 +114,7 @@ pub(super) fn link_all(
             *input = input.linked(producer.map_or(Link::Waiting, |node| Link::Bound(Node(node))));
             let Some(producer) = producer else { continue };
             graph.links.edges += 1;
-            // Sorted by age: a larger number is a younger record.
+            // Sorted by age, so a larger number is a younger record.
             if producer > consumer {
                 cycle::cross(graph, consumer, producer);
                 Arc::make_mut(&mut graph.links.cover).add_edge();
@@ -130,7 +129,7 @@ pub(super) fn link_all(
     }
 }
 
-/// For each artifact the records that name it as output.
+/// For each artifact, the records that name it as output.
 fn producers_by_artifact(graph: &Graph, outputs: &Flat<u32>) -> Flat<u32> {
     let pairs = || (0..graph.records.len).flat_map(|node| outputs.get(place(node)).iter().map(move |of| (*of, node)));
     grouped(place(graph.artifacts.names.len()), pairs)

@@ -1,44 +1,44 @@
-//! How long questions go on: to their end, or until somebody stops them.
+//! How a query is cancelled before its end.
 
 use std::convert::Infallible;
 
-/// Steps between two looks at whether to go on: about a tenth of a millisecond.
+/// Steps between two checks: about a tenth of a millisecond.
 pub(super) const STRIDE: usize = 4096;
 
-/// A question was stopped before its end, and has no answer.
+/// A query was cancelled before its end and has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stopped before the end")]
-pub struct Stopped;
+pub struct Cancelled;
 
-/// Asked now and then whether to go on.
-pub trait Pace {
-    /// Why not.
-    type Stopped;
+/// Decides whether a query is cancelled.
+pub trait Cancellation {
+    /// The error of a cancelled query; [`Infallible`] if queries are never cancelled.
+    type Cancelled;
 
-    /// Whether to go on.
-    fn go_on(&self) -> Result<(), Self::Stopped>;
+    /// Returns an error once the query is cancelled. Queries call it regularly.
+    fn check(&self) -> Result<(), Self::Cancelled>;
 }
 
-/// To the end.
+/// Runs queries to their end.
 #[derive(Debug, Clone, Copy)]
-pub struct Endless;
+pub struct NeverCancelled;
 
-impl Pace for Endless {
-    type Stopped = Infallible;
+impl Cancellation for NeverCancelled {
+    type Cancelled = Infallible;
 
-    fn go_on(&self) -> Result<(), Infallible> {
+    fn check(&self) -> Result<(), Infallible> {
         Ok(())
     }
 }
 
-/// Until what it holds says so.
+/// Cancels queries once the function returns true.
 #[derive(Debug, Clone, Copy)]
-pub struct Until<F>(pub F);
+pub struct CancelWhen<F>(pub F);
 
-impl<F: Fn() -> bool> Pace for Until<F> {
-    type Stopped = Stopped;
+impl<F: Fn() -> bool> Cancellation for CancelWhen<F> {
+    type Cancelled = Cancelled;
 
-    fn go_on(&self) -> Result<(), Stopped> {
-        if (self.0)() { Err(Stopped) } else { Ok(()) }
+    fn check(&self) -> Result<(), Cancelled> {
+        if (self.0)() { Err(Cancelled) } else { Ok(()) }
     }
 }

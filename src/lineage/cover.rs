@@ -6,7 +6,7 @@ use crate::task::{RecordId, Timestamp};
 
 pub(super) type Age = (Timestamp, RecordId);
 
-/// The ages that backward edges cross.
+/// Joined spans of ages, and the number of backward edges.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cover {
     spans: BTreeMap<Age, Age>,
@@ -14,12 +14,12 @@ pub(super) struct Cover {
 }
 
 impl Cover {
-    /// A backward edge was made.
+    /// Counts a new backward edge.
     pub(super) fn add_edge(&mut self) {
         self.edges += 1;
     }
 
-    /// A backward edge has gone.
+    /// Counts a removed backward edge.
     pub(super) fn remove_edge(&mut self) {
         self.edges = self.edges.saturating_sub(1);
         if self.edges == 0 {
@@ -32,7 +32,7 @@ impl Cover {
         self.edges == 0
     }
 
-    /// Joins a span with all that it meets.
+    /// Adds a span, joined with all spans that it overlaps.
     pub(super) fn cross(&mut self, mut from: Age, mut to: Age) {
         while let Some((&start, &end)) = self.spans.range(..=to).next_back().filter(|(_, end)| **end >= from) {
             self.spans.remove(&start);
@@ -42,7 +42,7 @@ impl Cover {
         self.spans.insert(from, to);
     }
 
-    /// The joined span around both ages.
+    /// The joined span that contains both ages.
     pub(super) fn around(&self, one: Age, other: Age) -> Option<(Age, Age)> {
         let span = self.spans.range(..=one.min(other)).next_back();
         span.map(|(from, to)| (*from, *to)).filter(|(_, to)| one.max(other) <= *to)

@@ -1,29 +1,28 @@
 //! Whether a new edge would close a cycle.
 //!
-//! Age orders the records: an edge normally points from a record to an older
-//! one, and edges that all do so close no cycle. So only *backward* edges, to
-//! a younger record, are remembered, as the span of ages that they cross, and
-//! spans that meet are joined. Every cycle climbs, by backward edges, over all
-//! the ages that it falls back through; so all of it lies inside one joined
-//! span. An edge whose ends are not in the same one is made without a look at
-//! the graph, and otherwise the search keeps to records of that span.
+//! Records are ordered by age. An edge normally points from a record to an older one, and such
+//! edges alone close no cycle. So only *backward* edges, to a younger record, are remembered, as
+//! the span of ages that they cross, and overlapping spans are joined
+//! ([`Cover`](super::cover::Cover)). Every cycle climbs by backward edges over all the ages that it
+//! falls back through, so all of it lies inside one joined span. An edge whose ends are not in the
+//! same span is made without a search, and otherwise the search is limited to records of that span.
 //!
-//! When a backward edge goes, its span stays until the last one has gone: too
-//! large a span makes a search longer, never wrong.
+//! When a backward edge is removed, its span stays until the last one is removed: a span that is
+//! too large makes a search longer, never wrong.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use petgraph::Direction;
 
-use super::cancellation::Pace;
+use super::cancellation::Cancellation;
 use super::cover::Age;
 use super::graph::Graph;
 use super::pages::place;
-use super::queries::Questions;
+use super::queries::Queries;
 use super::record::Node;
-use super::rows::Asked;
 use super::rows::Input;
+use super::rows::InputKey;
 use super::visit::Neighbors;
 
 /// Whether an edge between these records points to the younger one.
@@ -31,7 +30,7 @@ pub(super) fn is_backward(graph: &Graph, dependent: u32, dependency: u32) -> boo
     graph.row(dependency).age() > graph.row(dependent).age()
 }
 
-/// Remembers the ages that an edge crosses, if it is a backward one.
+/// Remembers the ages that an edge crosses if it is a backward edge.
 pub(super) fn cross(graph: &mut Graph, dependent: u32, dependency: u32) {
     let (low, high) = (graph.row(dependent).age(), graph.row(dependency).age());
     if low < high {
@@ -49,9 +48,9 @@ pub(super) fn closes_cycle(graph: &mut Graph, dependent: u32, dependency: u32) -
     span.is_some_and(|span| depends_within(graph, dependency, dependent, span))
 }
 
-/// The edges between records that are in a cycle or below one, found in
-/// one pass over the graph: for many edges that were made unasked.
-pub(super) fn edges_in_cycles(graph: &Graph) -> Vec<Asked> {
+/// Finds the edges between records that are in a cycle or below one, in one pass over the graph.
+/// For many edges that were made without a check.
+pub(super) fn edges_in_cycles(graph: &Graph) -> Vec<InputKey> {
     if graph.links.cover.is_empty() {
         return Vec::new();
     }
@@ -72,8 +71,8 @@ pub(super) fn edges_in_cycles(graph: &Graph) -> Vec<Asked> {
     among.map(|(node, input)| (node, input.artifact())).collect()
 }
 
-/// Whether `from` depends on `to` by records whose ages are in `span`:
-/// a search from both ends that goes on at the smaller one.
+/// Whether `from` depends on `to` through records whose ages are in `span`: a search from both ends
+/// that continues at the smaller one.
 fn depends_within(graph: &Graph, from: u32, to: u32, span: (Age, Age)) -> bool {
     let mut up = Front::new(from, Direction::Outgoing);
     let mut down = Front::new(to, Direction::Incoming);
@@ -88,14 +87,14 @@ fn depends_within(graph: &Graph, from: u32, to: u32, span: (Age, Age)) -> bool {
     }
 }
 
-impl<P: Pace> Questions<'_, P> {
+impl<C: Cancellation> Queries<'_, C> {
     /// See [`Graph::path_in_cycle`].
-    pub fn path_in_cycle(&self, from: Node, to: Node) -> Result<Option<Vec<Node>>, P::Stopped> {
+    pub fn path_in_cycle(&self, from: Node, to: Node) -> Result<Option<Vec<Node>>, C::Cancelled> {
         if !self.graph.holds(from) || !self.graph.holds(to) {
             return Ok(None);
         }
         let age = |node| self.graph.row(node).age();
-        // Spans are forgotten with the last backward edge: then any record may be on the way.
+        // Spans are dropped with the last backward edge. Then any record may be on the path.
         let span = self.graph.links.cover.around(age(from.0), age(to.0));
         self.path_through(from, to, None, |node| span.is_none_or(|span| (span.0..=span.1).contains(&age(node))))
     }
@@ -113,7 +112,7 @@ impl Front {
         Self { direction, edge: vec![start], seen: HashSet::from([start]) }
     }
 
-    /// One level further; true when it meets the other side.
+    /// Advances one level. Returns true when it meets the other side.
     fn advance(&mut self, graph: &Graph, span: (Age, Age), other: &Self) -> bool {
         for node in std::mem::take(&mut self.edge) {
             for Node(next) in Neighbors::of(graph, Node(node), self.direction) {

@@ -1,12 +1,10 @@
-//! Taint, marks and clears, and the suspicion that follows from them.
+//! Taints, marks and clears, and the suspicion that follows from them.
 //!
-//! What is kept for each record besides its own fact is its *exposure*: the
-//! position of the newest path from a tainted ancestor. Whatever is new, a
-//! taint or an edge, has the highest position of all, so everything below it
-//! gets that position in one breadth-first pass, and a clear is void exactly
-//! where that pass goes. What goes away, by a clear or by an edge that is
-//! bound elsewhere, makes the records below it compute their exposure from
-//! their inputs once more, dependencies first.
+//! For each record, its *exposure* is stored beside its own fact: the position of the newest path
+//! from a tainted ancestor. A new taint or edge has the highest position of all, so everything
+//! below it gets that position in one breadth-first pass, and a clear is void exactly where that
+//! pass goes. After a clear or the removal of an edge, the records below compute their exposure
+//! from their inputs again, dependencies first.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,30 +12,29 @@ use std::collections::hash_map::Entry;
 use fixedbitset::FixedBitSet;
 use serde::{Deserialize, Serialize};
 
-use super::cancellation::{Endless, Pace, STRIDE};
+use super::cancellation::{Cancellation, NeverCancelled, STRIDE};
 use super::graph::Graph;
 use super::pages::place;
-use super::queries::Questions;
+use super::queries::Queries;
 use super::record::{Edge, Error, Fact, Flag, FlagChange, Node, Step};
 use crate::planted::{self, Fault};
 use crate::task::{RecordId, Seq};
 
-/// What is said about a record.
+/// A statement about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// It is bad. One that is tainted already is tainted anew: what was
-    /// cleared below it since is suspect again.
+    /// The record is bad. A tainted record is tainted anew: records below it that were cleared
+    /// since are suspect again.
     Taint,
-    /// It may be bad. One that is tainted or marked already stays as it is.
+    /// The record may be bad. A tainted or marked record stays as it is.
     Mark,
-    /// It is good. A taint is withdrawn, and what stands above the record
-    /// still counts; suspicion is lifted, whatever stands above it until now;
-    /// a clean one stays as it is.
+    /// The record is good. A taint is withdrawn, and taints above the record still count; suspicion
+    /// is lifted, whatever is above it until now; a clean record stays as it is.
     Clear,
 }
 
-/// Where a change of flags has come to.
+/// A record that a change of flags has reached.
 #[derive(Debug, Clone, Copy)]
 struct Reached {
     node: u32,
@@ -56,8 +53,8 @@ impl Reached {
     }
 }
 
-/// Sets the facts of these records and brings all flags up to date.
-pub(super) fn restate(graph: &mut Graph, facts: Vec<(u32, Option<Fact>)>) -> Step {
+/// Sets the facts of these records and updates all flags.
+pub(super) fn set_facts(graph: &mut Graph, facts: Vec<(u32, Option<Fact>)>) -> Step {
     let mut step = Step::default();
     let (mut below, mut grows) = (Vec::new(), false);
     for (node, fact) in facts {
@@ -75,21 +72,21 @@ pub(super) fn restate(graph: &mut Graph, facts: Vec<(u32, Option<Fact>)>) -> Ste
             below.extend(dependents_below(graph, reached));
         }
     }
-    // What has no exposure until now can get one from a taint that is back.
-    let Ok(()) = settle(graph, below, grows, &mut step.flags, &Endless);
+    // Records without an exposure can get one from a restored taint.
+    let Ok(()) = recompute(graph, below, grows, &mut step.flags, &NeverCancelled);
     step.join();
     step.flags.sort_by_key(|change| change.depth);
     step
 }
 
-pub(super) fn apply_to<P: Pace>(
+pub(super) fn apply_to<C: Cancellation>(
     graph: &mut Graph,
     action: Action,
     nodes: &[u32],
     seq: Seq,
     limit: Option<u32>,
-    pace: &P,
-) -> Result<Step, P::Stopped> {
+    cancellation: &C,
+) -> Result<Step, C::Cancelled> {
     let mut step = Step::default();
     let mut changed = Vec::new();
     for &node in nodes {
@@ -107,13 +104,13 @@ pub(super) fn apply_to<P: Pace>(
     match action {
         Action::Taint => {
             let reached = changed.into_iter().map(|(reached, _)| reached).collect();
-            spread(graph, reached, seq.0, limit, &mut step.flags, pace)?;
+            propagate(graph, reached, seq.0, limit, &mut step.flags, cancellation)?;
         }
         Action::Mark => {}
         Action::Clear => {
             let withdrawn = changed.iter().filter(|(_, before)| matches!(before, Some(Fact::Tainted(_))));
             let below: Vec<_> = withdrawn.flat_map(|(reached, _)| dependents_below(graph, *reached)).collect();
-            settle(graph, below, false, &mut step.flags, pace)?;
+            recompute(graph, below, false, &mut step.flags, cancellation)?;
             if nodes.len() > 1 {
                 step.join();
             }
@@ -127,8 +124,8 @@ fn dependents_below(graph: &Graph, reached: Reached) -> impl Iterator<Item = Rea
     graph.dependents_of(reached.node).iter().map(move |dependent| reached.below(dependent))
 }
 
-/// New edges bring what their dependencies pass on.
-pub(super) fn raise(graph: &mut Graph, seq: Seq, step: &mut Step) {
+/// Gives the dependents of new edges the exposure that their dependencies pass on.
+pub(super) fn propagate_bound(graph: &mut Graph, seq: Seq, step: &mut Step) {
     let mut reached = Vec::new();
     for edge in &step.bound {
         let (node, through) = (edge.dependent.0, edge.dependency.0);
@@ -138,41 +135,40 @@ pub(super) fn raise(graph: &mut Graph, seq: Seq, step: &mut Step) {
             reached.push(dependent);
         }
     }
-    let Ok(()) = spread(graph, reached, seq.0, None, &mut step.flags, &Endless);
+    let Ok(()) = propagate(graph, reached, seq.0, None, &mut step.flags, &NeverCancelled);
 }
 
-/// Edges that are gone bring nothing any more.
-pub(super) fn lower(graph: &mut Graph, gone: &[Edge], flags: &mut Vec<FlagChange>) {
+/// Recomputes the exposures below removed edges.
+pub(super) fn propagate_unbound(graph: &mut Graph, gone: &[Edge], flags: &mut Vec<FlagChange>) {
     let brought = gone.iter().filter(|edge| graph.marks.passed_on(edge.dependency.0) > 0);
     let of = |edge: &Edge| Reached { node: edge.dependent.0, depth: 1, through: Some(edge.dependency.0) };
     let reached = brought.map(of).collect();
-    let Ok(()) = settle(graph, reached, false, flags, &Endless);
+    let Ok(()) = recompute(graph, reached, false, flags, &NeverCancelled);
 }
 
-/// Gives everything below an exposure: the newest position, or none where
-/// nothing is tainted any more. First all is found, as any walk finds it;
-/// then it is changed in the order in which it lies in memory.
-fn spread<P: Pace>(
+/// Sets the exposure of everything below: the newest position, or none if nothing is tainted any
+/// more. First all records are found, as in any walk; then they are changed in memory order.
+fn propagate<C: Cancellation>(
     graph: &mut Graph,
     mut queue: Vec<Reached>,
     exposure: u64,
     limit: Option<u32>,
     flags: &mut Vec<FlagChange>,
-    pace: &P,
-) -> Result<(), P::Stopped> {
+    cancellation: &C,
+) -> Result<(), C::Cancelled> {
     if queue.is_empty() {
         return Ok(());
     }
     let mut seen = FixedBitSet::with_capacity(place(graph.records.len));
-    // What has it already was told of before. A start that has not is one
-    // like the others, where it is also below another start.
+    // Records that already have it were reported before. A start that does not have it is like any
+    // other record if it is also below another start.
     let has = queue.iter().map(|start| start.node).filter(|node| graph.marks.exposure(*node) == exposure);
     seen.extend(has.map(place));
     let starts = queue.len();
     let mut next = 0;
     while let Some(&reached) = queue.get(next) {
         if next.is_multiple_of(STRIDE) {
-            pace.go_on()?;
+            cancellation.check()?;
         }
         next += 1;
         let is_planted = planted::is(Fault::TaintStopsEarly) && reached.depth >= 2;
@@ -192,28 +188,28 @@ fn spread<P: Pace>(
     Ok(())
 }
 
-/// Computes exposures again, of the given records and all below them;
-/// `everything`: also of those that have none until now.
-fn settle<P: Pace>(
+/// Recomputes the exposures of the given records and all below them. With `everything`, also of
+/// those that have none.
+fn recompute<C: Cancellation>(
     graph: &mut Graph,
     starts: Vec<Reached>,
     everything: bool,
     flags: &mut Vec<FlagChange>,
-    pace: &P,
-) -> Result<(), P::Stopped> {
+    cancellation: &C,
+) -> Result<(), C::Cancelled> {
     if starts.is_empty() {
         return Ok(());
     }
     if graph.tainted == 0 {
-        return spread_none(graph, starts, flags, pace);
+        return clear_exposures(graph, starts, flags, cancellation);
     }
-    let Region { reached, places, mut pending } = region(graph, starts, everything, pace)?;
+    let Region { reached, places, mut pending } = region(graph, starts, everything, cancellation)?;
     let mut ready: Vec<usize> = (0..reached.len()).filter(|at| pending[*at] == 0).collect();
     let mut settled = 0_usize;
     while let Some(at) = ready.pop() {
         settled += 1;
         if settled.is_multiple_of(STRIDE) {
-            pace.go_on()?;
+            cancellation.check()?;
         }
         let node = reached[at].node;
         let exposure = derive_exposure(graph, node);
@@ -232,14 +228,13 @@ fn settle<P: Pace>(
     Ok(())
 }
 
-/// Takes their exposure from these records and all below them: nothing is
-/// tainted any more.
-fn spread_none<P: Pace>(
+/// Clears the exposures of these records and all below them, because nothing is tainted any more.
+fn clear_exposures<C: Cancellation>(
     graph: &mut Graph,
     mut starts: Vec<Reached>,
     flags: &mut Vec<FlagChange>,
-    pace: &P,
-) -> Result<(), P::Stopped> {
+    cancellation: &C,
+) -> Result<(), C::Cancelled> {
     starts.retain(|start| {
         let exposed = graph.marks.exposure(start.node) > 0;
         if exposed {
@@ -247,11 +242,16 @@ fn spread_none<P: Pace>(
         }
         exposed
     });
-    spread(graph, starts, 0, None, flags, pace)
+    propagate(graph, starts, 0, None, flags, cancellation)
 }
 
 /// The records whose exposure may change, nearest first.
-fn region<P: Pace>(graph: &Graph, starts: Vec<Reached>, everything: bool, pace: &P) -> Result<Region, P::Stopped> {
+fn region<C: Cancellation>(
+    graph: &Graph,
+    starts: Vec<Reached>,
+    everything: bool,
+    cancellation: &C,
+) -> Result<Region, C::Cancelled> {
     let mut places = vec![0; place(graph.records.len)];
     let (mut reached, mut pending) = (Vec::new(), Vec::new());
     let mut add = |it: Reached, reached: &mut Vec<Reached>, pending: &mut Vec<u32>| {
@@ -269,7 +269,7 @@ fn region<P: Pace>(graph: &Graph, starts: Vec<Reached>, everything: bool, pace: 
     let mut next = 0;
     while let Some(&it) = reached.get(next) {
         if next.is_multiple_of(STRIDE) {
-            pace.go_on()?;
+            cancellation.check()?;
         }
         next += 1;
         for below in dependents_below(graph, it) {
@@ -281,7 +281,7 @@ fn region<P: Pace>(graph: &Graph, starts: Vec<Reached>, everything: bool, pace: 
     Ok(Region { reached, places, pending })
 }
 
-/// A record's exposure, from what its dependencies pass on.
+/// The exposure of a record, from what its dependencies pass on.
 fn derive_exposure(graph: &Graph, node: u32) -> u64 {
     let mut exposure = 0;
     for input in graph.inputs_of(node).iter() {
@@ -298,23 +298,23 @@ fn derive_exposure(graph: &Graph, node: u32) -> u64 {
 pub(super) fn derive_flags(graph: &mut Graph, tainted: &[u32]) {
     let reached = tainted.iter().map(|&node| Reached { node, depth: 0, through: None });
     let below = reached.flat_map(|reached| dependents_below(graph, reached)).collect();
-    let Ok(()) = settle(graph, below, true, &mut Vec::new(), &Endless);
+    let Ok(()) = recompute(graph, below, true, &mut Vec::new(), &NeverCancelled);
 }
 
-impl<P: Pace> Questions<'_, P> {
+impl<C: Cancellation> Queries<'_, C> {
     /// See [`Graph::preview`].
     pub fn preview(
         &self,
         action: Action,
         ids: &[RecordId],
         limit: Option<u32>,
-    ) -> Result<Result<Step, Error>, P::Stopped> {
-        let nodes = match self.graph.each_once(ids) {
+    ) -> Result<Result<Step, Error>, C::Cancelled> {
+        let nodes = match self.graph.require_all(ids) {
             Ok(nodes) => nodes,
             Err(error) => return Ok(Err(error)),
         };
         let seq = self.graph.newest.next();
-        let mut step = apply_to(&mut self.graph.clone(), action, &nodes, seq, limit, &self.pace)?;
+        let mut step = apply_to(&mut self.graph.clone(), action, &nodes, seq, limit, &self.cancellation)?;
         step.flags.retain(|change| limit.is_none_or(|limit| change.depth <= limit));
         Ok(Ok(step))
     }
@@ -327,9 +327,9 @@ fn is_taint(fact: Option<Fact>) -> u32 {
 /// Records in the order in which they were reached.
 struct Region {
     reached: Vec<Reached>,
-    /// For each record of the graph its place in `reached`, from one; zero: it is not there.
+    /// For each record of the graph its place in `reached`, from one; zero if it is not there.
     places: Vec<u32>,
-    /// For each place the edges from records that are there too.
+    /// For each place the number of edges from records in the region.
     pending: Vec<u32>,
 }
 
@@ -345,8 +345,7 @@ fn next_fact(action: Action, fact: Option<Fact>, flag: Flag, seq: Seq) -> Option
 }
 
 impl Step {
-    /// Makes one change of several for the same record: what the first one
-    /// says, up to where the last one ends.
+    /// Joins several changes of the same record into one, from the first flag to the last.
     pub fn join(&mut self) {
         let mut first = HashMap::with_capacity(self.flags.len());
         let mut joined: Vec<FlagChange> = Vec::with_capacity(self.flags.len());

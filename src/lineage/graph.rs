@@ -1,4 +1,4 @@
-//! The graph as a value: what it consists of and what can be read of one record.
+//! The graph as a value: its parts, and what can be read about one record.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use super::lists::{List, Lists};
 use super::marks::Marks;
 use super::names::{Index, Names};
 use super::pages::{Pages, split};
-use super::record::{Artifact, Began, Error, Fact, Flag, Link, Node, Project, Relationship};
-use super::rows::{ArtifactPage, Asked, DependentPage, Input, InputPage, MOST, Origin, Producers, Row, RowPage};
+use super::record::{Artifact, Error, Fact, Flag, Link, Node, Project, Relationship, WorkStart};
+use super::rows::{ArtifactPage, DependentPage, Input, InputKey, InputPage, MOST, Origin, Producers, Row, RowPage};
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
-/// One version of the provenance graph. A clone is another version that
-/// shares its pages and costs a dozen reference counts.
+/// One version of the provenance graph. A clone is another version that shares its pages and costs
+/// a dozen reference counts.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
-    /// The position of the last step.
+    /// Position of the last step.
     pub(super) newest: Seq,
-    /// How many records are tainted.
+    /// Number of tainted records.
     pub(super) tainted: u32,
     pub(super) records: Records,
     pub(super) marks: Marks,
@@ -27,15 +27,15 @@ pub struct Graph {
     pub(super) projects: Names,
 }
 
-/// What never changes about the records, and the index of their ids.
+/// The immutable parts of the records, and the index of their ids.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Records {
     pub(super) len: u32,
     pub(super) rows: Pages<RowPage>,
     pub(super) ids: Index,
-    /// The newest time of the records that were made here.
+    /// Newest time of the records made here.
     pub(super) newest_own: Option<Timestamp>,
-    /// The newest time of those whose order is known by times alone.
+    /// Newest time of the records whose order is known by times alone.
     pub(super) timed_until: Option<Timestamp>,
 }
 
@@ -47,11 +47,11 @@ pub(super) struct Links {
     pub(super) outputs: Pages<Lists<u32>>,
     pub(super) dependents: Pages<DependentPage>,
     pub(super) cover: Arc<Cover>,
-    /// Inputs whose edge would close a cycle: record and artifact.
-    pub(super) refused: Arc<Vec<Asked>>,
+    /// Inputs whose edge would close a cycle.
+    pub(super) refused: Arc<Vec<InputKey>>,
 }
 
-/// Artifacts by their names, and who produces and uses each.
+/// Artifacts by name, with the records that produce and use each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Artifacts {
     pub(super) names: Names,
@@ -60,30 +60,30 @@ pub(super) struct Artifacts {
 
 /// What the graph knows of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// Its id.
+pub struct RecordState {
+    /// Id of the record.
     pub id: RecordId,
-    /// The task it was made for.
+    /// The task that it was made for.
     pub task: TaskId,
-    /// The project.
+    /// The project of the task.
     pub project: Project,
     /// The verdict.
     pub status: RecordStatus,
-    /// When it was made.
+    /// When the record was made.
     pub created_at: Timestamp,
     /// When the work on it began.
     pub started_at: Timestamp,
-    /// Where its order among others is known from.
-    pub began: Began,
-    /// The position at which it came.
+    /// How its order among other records is known.
+    pub began: WorkStart,
+    /// Position of the step that brought it.
     pub seq: Seq,
-    /// What was said about it, if anything.
+    /// The fact of its own, if any.
     pub fact: Option<Fact>,
-    /// What follows from all facts.
+    /// The flag that follows from all facts.
     pub flag: Flag,
 }
 
-/// Bytes in memory, by what they are for.
+/// Bytes in memory by purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
     /// Records with their ids, verdicts, flags and outputs.
@@ -95,7 +95,7 @@ pub struct Footprint {
 }
 
 impl Graph {
-    /// The number of records.
+    /// Number of records.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.records.len
@@ -107,13 +107,13 @@ impl Graph {
         self.records.len == 0
     }
 
-    /// The number of edges.
+    /// Number of edges.
     #[must_use]
     pub fn edge_count(&self) -> u64 {
         self.links.edges
     }
 
-    /// The position of the last step.
+    /// Position of the last step.
     #[must_use]
     pub fn newest(&self) -> Seq {
         self.newest
@@ -129,41 +129,41 @@ impl Graph {
         (0..self.projects.len()).map(Project)
     }
 
-    /// The record with this id.
+    /// Finds the record with this id.
     #[must_use]
     pub fn find(&self, id: RecordId) -> Option<Node> {
         self.records.ids.find(self.records.ids.hasher.hash_one(id), |node| self.row(node).id == id).map(Node)
     }
 
-    /// The artifact with this id, if any record names it.
+    /// Finds the artifact with this id; `None` if no record names it.
     #[must_use]
     pub fn find_artifact(&self, id: &ArtifactId) -> Option<Artifact> {
         self.artifacts.names.find(id.as_str()).map(Artifact)
     }
 
-    /// The project with this id, if it has a record.
+    /// Finds the project with this id; `None` if it has no record.
     #[must_use]
     pub fn find_project(&self, id: &ProjectId) -> Option<Project> {
         self.projects.find(id.as_str()).map(Project)
     }
 
-    /// The id of an artifact; `None`: it came after this version.
+    /// Id of an artifact; `None` if it is newer than this version.
     #[must_use]
     pub fn artifact_id(&self, artifact: Artifact) -> Option<&str> {
         (artifact.0 < self.artifacts.names.len()).then(|| self.artifacts.names.text(artifact.0))
     }
 
-    /// The id of a project; `None`: it came after this version.
+    /// Id of a project; `None` if it is newer than this version.
     #[must_use]
     pub fn project_id(&self, project: Project) -> Option<&str> {
         (project.0 < self.projects.len()).then(|| self.projects.text(project.0))
     }
 
-    /// What is known of a record; `None`: it came after this version.
+    /// State of a record; `None` if it is newer than this version.
     #[must_use]
-    pub fn record(&self, node: Node) -> Option<Known> {
+    pub fn record(&self, node: Node) -> Option<RecordState> {
         let row = self.holds(node).then(|| self.row(node.0))?;
-        Some(Known {
+        Some(RecordState {
             id: row.id,
             task: row.task,
             project: Project(self.project(node.0)),
@@ -177,73 +177,71 @@ impl Graph {
         })
     }
 
-    /// The id and the project of a record: all that a walk over many of them
-    /// needs to name them.
+    /// Id and project of a record, which is all that a walk over many records needs to name them.
     #[must_use]
-    pub fn named(&self, node: Node) -> Option<(RecordId, Project)> {
+    pub fn id_and_project(&self, node: Node) -> Option<(RecordId, Project)> {
         self.holds(node).then(|| (self.row(node.0).id, Project(self.project(node.0))))
     }
 
-    /// The project of a record.
+    /// Project of a record.
     #[must_use]
     pub fn project_of(&self, node: Node) -> Option<Project> {
         self.holds(node).then(|| Project(self.project(node.0)))
     }
 
-    /// The task and the project that a record was made for.
+    /// The task that a record was made for, and its project.
     #[must_use]
-    pub fn made_for(&self, node: Node) -> Option<(TaskId, Project)> {
+    pub fn task_and_project(&self, node: Node) -> Option<(TaskId, Project)> {
         self.holds(node).then(|| (self.row(node.0).task, Project(self.project(node.0))))
     }
 
-    /// The position at which a record came: no other record has it.
+    /// Position of the step that brought a record. No other record has it.
     #[must_use]
-    pub fn brought_by(&self, node: Node) -> Option<Seq> {
+    pub fn position_of(&self, node: Node) -> Option<Seq> {
         self.holds(node).then(|| self.seq(node.0))
     }
 
-    /// What a record used, with what it is linked to, in a fixed order.
+    /// Artifacts that a record used, with their links, in a fixed order.
     pub fn inputs(&self, node: Node) -> impl Iterator<Item = (Artifact, Relationship, Link)> {
         let inputs = self.holds(node).then(|| self.inputs_of(node.0).iter());
         inputs.into_iter().flatten().map(|input| (Artifact(input.artifact()), input.relationship(), input.link()))
     }
 
-    /// What a record produced.
+    /// Artifacts that a record produced.
     pub fn outputs(&self, node: Node) -> impl Iterator<Item = Artifact> {
         self.holds(node).then(|| self.outputs_of(node.0).iter()).into_iter().flatten().map(Artifact)
     }
 
-    /// The records that name an artifact as output: those that have failed,
-    /// then those that have not; imported ones before those made here, and
-    /// each kind from the oldest to the newest.
+    /// Records that name an artifact as output: failed records first, then the others; imported
+    /// ones before those made here, and each kind from the oldest to the newest.
     pub fn producers(&self, artifact: Artifact) -> impl Iterator<Item = Node> {
         let known = (artifact.0 < self.artifacts.names.len()).then(|| self.producers_of(artifact.0).all);
         known.into_iter().flat_map(List::iter).map(Node)
     }
 
-    /// The artifacts through which one record depends directly on another.
+    /// Artifacts through which one record depends directly on another.
     pub fn between(&self, dependent: Node, dependency: Node) -> impl Iterator<Item = Artifact> {
         let bound = move |(artifact, _, link)| (link == Link::Bound(dependency)).then_some(artifact);
         self.inputs(dependent).filter_map(bound)
     }
 
-    /// The position at which an input was bound, where that was later than
-    /// the coming of both records: what [`super::Restored`] needs again.
+    /// Position at which an input was bound, if that was later than the arrival of both records.
+    /// [`super::RestoredRecord`] needs it again.
     #[must_use]
     pub fn rebound_at(&self, node: Node, artifact: Artifact) -> Option<Seq> {
         let (page, slot) = split(node.0);
         self.holds(node).then(|| self.links.inputs.get(page).rebound_at(slot, artifact.0)).flatten()
     }
 
-    /// The position of the newest path from a tainted ancestor: of the taint
-    /// or of an edge, whichever is newer. `None`: there is no such path.
+    /// Position of the newest path from a tainted ancestor: of the taint or of an edge, whichever
+    /// is newer. `None` if there is no such path.
     #[must_use]
     pub fn exposed_at(&self, node: Node) -> Option<Seq> {
         let exposure = self.holds(node).then(|| self.marks.exposure(node.0));
         exposure.filter(|exposure| *exposure > 0).map(Seq)
     }
 
-    /// Bytes in memory, counted by going over all pages.
+    /// Counts bytes in memory by visiting all pages.
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         let pages = |bytes: usize| bytes + 2 * size_of::<usize>();
@@ -268,7 +266,7 @@ impl Graph {
         self.records.rows.get(page).get(slot)
     }
 
-    /// The position at which a record came.
+    /// Position of the step that brought a record.
     pub(super) fn seq(&self, node: u32) -> Seq {
         let (page, slot) = split(node);
         self.records.rows.get(page).seq(slot)
@@ -300,14 +298,14 @@ impl Graph {
         self.links.dependents.get(page).lists.get(slot)
     }
 
-    /// The input of a record that names an artifact, with its place in the list.
+    /// Finds the input of a record that names an artifact, with its index in the list.
     pub(super) fn input(&self, node: u32, artifact: u32) -> Option<(usize, Input)> {
         let inputs = self.inputs_of(node);
         let at = inputs.partition_point(|input| input.artifact() < artifact);
         inputs.get(at).filter(|input| input.artifact() == artifact).map(|input| (at, input))
     }
 
-    /// The position at which an edge was bound.
+    /// Position at which an edge was bound.
     pub(super) fn bound_at(&self, dependent: u32, artifact: u32, dependency: u32) -> Seq {
         let (page, slot) = split(dependent);
         let page = self.links.inputs.get(page);
@@ -315,7 +313,7 @@ impl Graph {
         later.unwrap_or_else(|| self.seq(dependent).max(self.seq(dependency)))
     }
 
-    pub(super) fn known(&self, id: RecordId) -> Result<u32, Error> {
+    pub(super) fn require(&self, id: RecordId) -> Result<u32, Error> {
         self.find(id).map(|node| node.0).ok_or(Error::NotThere(id))
     }
 
@@ -323,8 +321,8 @@ impl Graph {
         self.find(id).map_or(Ok(()), |_| Err(Error::AlreadyThere(id)))
     }
 
-    pub(super) fn each_once(&self, ids: &[RecordId]) -> Result<Vec<u32>, Error> {
-        let mut nodes = ids.iter().map(|id| self.known(*id)).collect::<Result<Vec<_>, _>>()?;
+    pub(super) fn require_all(&self, ids: &[RecordId]) -> Result<Vec<u32>, Error> {
+        let mut nodes = ids.iter().map(|id| self.require(*id)).collect::<Result<Vec<_>, _>>()?;
         nodes.sort_unstable();
         nodes.dedup();
         Ok(nodes)
@@ -354,26 +352,26 @@ impl Graph {
         node
     }
 
-    /// The time of a new record in the order of all. Those that were made here
-    /// are later than all before them, also where the clock was set back.
+    /// Adjusts the time of a new record to the order of all. Records made here are later than all
+    /// before them, even if the clock was set back.
     pub(super) fn place_in_time(&self, mut row: Row) -> Row {
-        if row.began() != Began::Elsewhere {
+        if row.began() != WorkStart::Elsewhere {
             row.created_at = self.records.newest_own.map_or(row.created_at, |newest| newest.max(row.created_at));
         }
         row
     }
 
-    /// Takes note of a record's times.
-    pub(super) fn note_times(&mut self, row: &Row) {
-        if row.began() != Began::Elsewhere {
+    /// Updates the newest known times with those of a record.
+    pub(super) fn record_times(&mut self, row: &Row) {
+        if row.began() != WorkStart::Elsewhere {
             self.records.newest_own = self.records.newest_own.max(Some(row.created_at));
         }
-        if !matches!(row.began(), Began::After(_)) {
+        if !matches!(row.began(), WorkStart::After(_)) {
             self.records.timed_until = self.records.timed_until.max(Some(row.started_at.max(row.created_at)));
         }
     }
 
-    /// The number of an artifact, with a row if it is new.
+    /// Number of an artifact, with a row if it is new.
     pub(super) fn artifact(&mut self, id: &ArtifactId) -> u32 {
         let known = self.artifacts.names.len();
         let artifact = self.artifacts.names.number(id.as_str());
@@ -384,7 +382,8 @@ impl Graph {
         artifact
     }
 
-    /// Whether a step at `position` that adds so many artifacts can be taken.
+    /// Refuses a step at `position` that adds so many artifacts if it is out of order or there is
+    /// no room.
     pub(super) fn check(&self, position: Seq, artifacts: usize) -> Result<(), Error> {
         let first = self.newest.next();
         if position < first || position.0 > Fact::LAST {
@@ -393,7 +392,7 @@ impl Graph {
         self.check_room(artifacts)
     }
 
-    /// Whether so many artifacts more, and one record and project, have room.
+    /// Refuses to add so many artifacts, one record and one project if there is no room.
     pub(super) fn check_room(&self, artifacts: usize) -> Result<(), Error> {
         let room = usize::try_from(MOST.saturating_sub(self.artifacts.names.len())).unwrap_or(usize::MAX);
         let full = artifacts >= room || self.records.len >= MOST - 1 || self.projects.len() >= MOST - 1;

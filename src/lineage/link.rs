@@ -1,7 +1,7 @@
 //! How links follow every change.
 //!
-//! Which record an input should be bound to says [`Graph::wish`]. A change asks
-//! again only those inputs whose answer can be another one.
+//! [`choice::resolve`] determines the record an input should be bound to. A change resolves only
+//! those inputs again whose result may differ.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,58 +12,58 @@ use super::flags;
 use super::graph::Graph;
 use super::pages::split;
 use super::record::{Artifact, Edge, Link, Node, Record, Relationship, Step};
-use super::rows::Asked;
+use super::rows::InputKey;
 use super::rows::{Input, Origin, Row};
 use crate::task::{ArtifactId, Seq};
 
 /// How an edge is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Binding {
-    /// In a step, at its position.
+    /// In a step at this position.
     At(Seq),
     /// From rows: as old as the younger of its records.
-    Restored,
+    RestoredRecord,
 }
 
 pub(super) fn append_record(graph: &mut Graph, record: &Record, seq: Seq) -> u32 {
     let project = graph.projects.number(record.project.as_str());
     let row = graph.place_in_time(Row::of(record));
-    graph.note_times(&row);
+    graph.record_times(&row);
     graph.append(row, Origin { seq, project }, record.status)
 }
 
-/// Adds inputs and outputs to a record, and gives the inputs to be asked.
-pub(super) fn name(
+/// Adds inputs and outputs to a record, and returns the inputs to resolve.
+pub(super) fn add_inputs_and_outputs(
     graph: &mut Graph,
     node: u32,
     inputs: &[(ArtifactId, Relationship)],
     outputs: &[ArtifactId],
-) -> Vec<Asked> {
-    let mut asked = add_inputs(graph, node, inputs);
+) -> Vec<InputKey> {
+    let mut affected = add_inputs(graph, node, inputs);
     let (page, slot) = split(node);
     for id in outputs {
         let artifact = graph.artifact(id);
         if graph.outputs_of(node).iter().all(|other| other != artifact) {
             graph.links.outputs.get_mut(page).push(slot, artifact);
-            choice::offer(graph, node, artifact, &mut asked);
+            choice::add_producer(graph, node, artifact, &mut affected);
         }
     }
-    asked
+    affected
 }
 
-fn add_inputs(graph: &mut Graph, node: u32, inputs: &[(ArtifactId, Relationship)]) -> Vec<Asked> {
+fn add_inputs(graph: &mut Graph, node: u32, inputs: &[(ArtifactId, Relationship)]) -> Vec<InputKey> {
     let mut numbers: Vec<_> = inputs.iter().map(|(id, how)| (graph.artifact(id), *how)).collect();
     numbers.sort_unstable();
     numbers.dedup_by_key(|(artifact, _)| *artifact);
     let (page, slot) = split(node);
-    let mut asked = Vec::with_capacity(numbers.len());
+    let mut affected = Vec::with_capacity(numbers.len());
     for (artifact, how) in numbers {
         match graph.input(node, artifact) {
             None => {
                 let lists = &mut graph.links.inputs.get_mut(page).lists;
                 let at = lists.get(slot).partition_point(|input| input.artifact() < artifact);
                 lists.insert(slot, at, Input::new(artifact, how));
-                asked.push((node, artifact));
+                affected.push((node, artifact));
             }
             Some((at, input)) if how == Relationship::Consumed => {
                 let input = Input::new(artifact, how).linked(input.link());
@@ -72,48 +72,48 @@ fn add_inputs(graph: &mut Graph, node: u32, inputs: &[(ArtifactId, Relationship)
             Some(_) => {}
         }
     }
-    asked
+    affected
 }
 
-/// Links every asked input anew where the rule says so.
-pub(super) fn relink(graph: &mut Graph, mut asked: Vec<Asked>, seq: Seq) -> Step {
+/// Resolves every affected input again.
+pub(super) fn relink(graph: &mut Graph, mut affected: Vec<InputKey>, seq: Seq) -> Step {
     let mut step = Step::default();
-    asked.sort_unstable();
-    asked.dedup();
-    loosen(graph, &asked, &mut step);
-    flags::lower(graph, &step.unbound, &mut step.flags);
+    affected.sort_unstable();
+    affected.dedup();
+    unbind_changed(graph, &affected, &mut step);
+    flags::propagate_unbound(graph, &step.unbound, &mut step.flags);
     let mut arrived = Vec::new();
-    for (consumer, artifact) in asked {
-        arrived.extend(fasten(graph, (consumer, artifact), Binding::At(seq), &mut step));
+    for (consumer, artifact) in affected {
+        arrived.extend(bind(graph, (consumer, artifact), Binding::At(seq), &mut step));
     }
     if !step.unbound.is_empty() {
         for refused in graph.links.refused.as_ref().clone() {
-            arrived.extend(fasten(graph, refused, Binding::At(seq), &mut step));
+            arrived.extend(bind(graph, refused, Binding::At(seq), &mut step));
         }
     }
     stop_waiting(graph, &arrived);
-    flags::raise(graph, seq, &mut step);
+    flags::propagate_bound(graph, seq, &mut step);
     if !step.unbound.is_empty() {
         step.join();
     }
     step
 }
 
-/// Removes the edges of asked inputs that should have another one.
-pub(super) fn loosen(graph: &mut Graph, asked: &[Asked], step: &mut Step) {
-    let mut others = asked.to_vec();
+/// Removes the edges of affected inputs that should have another one.
+pub(super) fn unbind_changed(graph: &mut Graph, affected: &[InputKey], step: &mut Step) {
+    let mut others = affected.to_vec();
     others.retain(|&(consumer, artifact)| {
         let bound = graph.input(consumer, artifact).and_then(|(_, input)| input.bound());
-        bound.is_some_and(|bound| choice::wish(graph, consumer, artifact) != Some(bound))
+        bound.is_some_and(|bound| choice::resolve(graph, consumer, artifact) != Some(bound))
     });
     unbind(graph, &others, step);
 }
 
 /// Removes the edges of these inputs, which wait from now on.
-pub(super) fn unbind(graph: &mut Graph, asked: &[Asked], step: &mut Step) {
+pub(super) fn unbind(graph: &mut Graph, affected: &[InputKey], step: &mut Step) {
     let mut gone: HashMap<u32, HashMap<u32, usize>> = HashMap::new();
     let mut late: HashMap<u32, HashSet<u32>> = HashMap::new();
-    for &(consumer, artifact) in asked {
+    for &(consumer, artifact) in affected {
         let Some((at, input)) = graph.input(consumer, artifact) else { continue };
         let Some(producer) = input.bound() else { continue };
         set_link(graph, consumer, (at, input), Link::Waiting);
@@ -150,16 +150,16 @@ pub(super) fn unbind(graph: &mut Graph, asked: &[Asked], step: &mut Step) {
     }
 }
 
-/// Makes the edge that an input should have, unless that closes a cycle.
-/// Gives the input back if it is bound now and waited before.
-pub(super) fn fasten(
+/// Makes the edge that an input should have, unless it closes a cycle. Returns the input if it is
+/// bound now and waited before.
+pub(super) fn bind(
     graph: &mut Graph,
-    (consumer, artifact): Asked,
+    (consumer, artifact): InputKey,
     binding: Binding,
     step: &mut Step,
-) -> Option<Asked> {
+) -> Option<InputKey> {
     let (at, input) = graph.input(consumer, artifact).filter(|(_, input)| input.bound().is_none())?;
-    let Some(producer) = choice::wish(graph, consumer, artifact) else {
+    let Some(producer) = choice::resolve(graph, consumer, artifact) else {
         start_waiting(graph, (consumer, artifact), input);
         if input.link() != Link::Waiting {
             Arc::make_mut(&mut graph.links.refused).retain(|refused| *refused != (consumer, artifact));
@@ -211,7 +211,7 @@ fn add_dependent(graph: &mut Graph, producer: u32, consumer: u32) {
     graph.links.dependents.get_mut(page).set_latest_start(slot, latest);
 }
 
-fn start_waiting(graph: &mut Graph, (consumer, artifact): Asked, input: Input) {
+fn start_waiting(graph: &mut Graph, (consumer, artifact): InputKey, input: Input) {
     if input.is_new() {
         let (page, slot) = split(artifact);
         graph.artifacts.pages.get_mut(page).waiting.push(slot, consumer);
@@ -223,10 +223,10 @@ fn refuse(graph: &mut Graph, edge: Edge, place: (usize, Input), step: &mut Step)
     if place.1.link() == refused {
         return;
     }
-    let asked = (edge.dependent.0, edge.artifact.0);
+    let affected = (edge.dependent.0, edge.artifact.0);
     if place.1.link() == Link::Waiting {
-        Arc::make_mut(&mut graph.links.refused).push(asked);
-        start_waiting(graph, asked, place.1);
+        Arc::make_mut(&mut graph.links.refused).push(affected);
+        start_waiting(graph, affected, place.1);
     }
     set_link(graph, edge.dependent.0, place, refused);
     step.refused.push(edge);
@@ -237,8 +237,8 @@ pub(super) fn set_link(graph: &mut Graph, consumer: u32, (at, input): (usize, In
     graph.links.inputs.get_mut(page).lists.set(slot, at, input.linked(link));
 }
 
-/// Takes inputs that are bound now from those that wait.
-pub(super) fn stop_waiting(graph: &mut Graph, bound: &[Asked]) {
+/// Removes bound inputs from the lists of waiting ones.
+pub(super) fn stop_waiting(graph: &mut Graph, bound: &[InputKey]) {
     let mut by_artifact: HashMap<u32, HashSet<u32>> = HashMap::new();
     for (consumer, artifact) in bound {
         let (page, slot) = split(*artifact);

@@ -1,13 +1,13 @@
-//! The lists of a page, one a slot, packed one behind another: a compressed
-//! adjacency for 256 records.
+//! The lists of a page, one for each slot, packed one after another: a compressed adjacency for 256
+//! records.
 //!
-//! A list that grows long leaves the page and becomes a tree of its own, so
-//! that a record with a million dependents neither makes its neighbours slow
-//! nor is copied as a whole when one more comes.
+//! A list that grows long leaves the page and becomes a tree of its own, so that a record with a
+//! million dependents neither slows its neighbours down nor is copied as a whole when one more
+//! arrives.
 
 use super::pages::{PAGE, Pages};
 
-/// Longest list inside a page. 256 of them fit the 16 bits of a start.
+/// Longest list inside a page. 256 such lists fit the 16 bits of a start.
 const LONGEST: usize = 128;
 
 /// Items in a chunk of a long list.
@@ -27,12 +27,12 @@ impl<T> Default for Lists<T> {
     }
 }
 
-/// Room for an eighth more: doubling would waste half of every page.
+/// Capacity for an eighth more items; doubling would waste half of every page.
 fn with_room(len: usize) -> usize {
     len + len / 8 + 8
 }
 
-/// A copy is made to be changed, so it has room at once.
+/// A copy is made to be changed, so it has capacity at once.
 impl<T: Copy> Clone for Lists<T> {
     fn clone(&self) -> Self {
         let mut items = Vec::with_capacity(with_room(self.items.len()));
@@ -59,7 +59,7 @@ impl<T: Copy> Lists<T> {
         self.long.iter_mut().find(|(of, _)| *of == slot).map(|(_, long)| long)
     }
 
-    /// The lists of the slots from the first on, as they are to be.
+    /// Builds the lists of the first slots.
     pub(super) fn of<'a>(lists: impl Iterator<Item = &'a [T]> + Clone) -> Self
     where
         T: 'a,
@@ -105,7 +105,7 @@ impl<T: Copy> Lists<T> {
         self.starts[slot + 1..].iter_mut().for_each(|start| *start += 1);
     }
 
-    /// Takes the items of a short list out of the page.
+    /// Removes the items of a short list from the page.
     fn take(&mut self, slot: usize) -> Vec<T> {
         let (from, to) = self.bounds(slot);
         let count = self.starts[slot + 1] - self.starts[slot];
@@ -123,7 +123,7 @@ impl<T: Copy> Lists<T> {
         }
     }
 
-    /// Keeps the items for which `keep` says so, in their order.
+    /// Keeps the items for which `keep` returns true, in their order.
     pub(super) fn retain(&mut self, slot: usize, mut keep: impl FnMut(T) -> bool) {
         if let Some(long) = self.long_mut(slot) {
             *long = long.iter().filter(|item| keep(*item)).collect();
@@ -143,7 +143,7 @@ impl<T: Copy> Lists<T> {
     }
 }
 
-/// One list, to be read.
+/// One list, for reading.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum List<'a, T> {
     Short(&'a [T]),
@@ -173,7 +173,7 @@ impl<'a, T: Copy> List<'a, T> {
         }
     }
 
-    /// The list as slices, for loops that must be fast.
+    /// The list as slices, for tight loops.
     pub(super) fn chunks(self) -> impl Iterator<Item = &'a [T]> + Clone {
         (0..).map_while(move |chunk| match self {
             Self::Short(items) => (chunk == 0).then_some(items),
@@ -185,8 +185,7 @@ impl<'a, T: Copy> List<'a, T> {
         self.chunks().flatten().copied()
     }
 
-    /// The number of items at the front for which `is_front` holds, in a list
-    /// that is sorted so.
+    /// Number of leading items for which `is_front` holds, in a list sorted by it.
     pub(super) fn partition_point(self, mut is_front: impl FnMut(T) -> bool) -> usize {
         let (mut from, mut to) = (0, self.len());
         while from < to {
@@ -220,7 +219,7 @@ impl<T: Copy> Long<T> {
         self.len += 1;
     }
 
-    /// At the end it costs little; elsewhere it moves all that follow.
+    /// Inserts an item. At the end this is cheap; elsewhere all following items move.
     fn insert(&mut self, at: usize, item: T) {
         if at >= self.len {
             return self.push(item);

@@ -10,8 +10,8 @@ const STATUS: u8 = 0b11;
 const TAINTED: u8 = 0b100;
 const SUSPECT: u8 = 0b1000;
 
-/// What changes about a record. Numbers that most records never need take no
-/// room until a record of the page needs one.
+/// The mutable part of the records of a page. Numbers that most records never need are allocated
+/// when a record of the page needs one.
 #[derive(Debug, Clone)]
 struct MarkPage {
     bits: [u8; PAGE],
@@ -34,7 +34,7 @@ fn number_at(numbers: Option<&[u64; PAGE]>, slot: usize) -> u64 {
 pub(super) struct Marks(Pages<MarkPage>);
 
 impl Marks {
-    /// Makes room for a record.
+    /// Makes room for the records of a page.
     pub(super) fn reach(&mut self, page: usize) {
         self.0.reach(page);
     }
@@ -71,14 +71,14 @@ impl Marks {
         Fact::unpack(number_at(self.0.get(page).facts.as_deref(), slot))
     }
 
-    /// The position of the newest path from a tainted ancestor; zero: there is none.
+    /// Position of the newest path from a tainted ancestor; zero if there is none.
     pub(super) fn exposure(&self, node: u32) -> u64 {
         let (page, slot) = split(node);
         number_at(self.0.get(page).exposures.as_deref(), slot)
     }
 
-    /// What a record passes on to those that depend on it: its exposure, or
-    /// its own taint, whichever is newer; zero: nothing.
+    /// The position that a record passes on to its dependents: its exposure or its own taint,
+    /// whichever is newer; zero if neither exists.
     pub(super) fn passed_on(&self, node: u32) -> u64 {
         let (page, slot) = split(node);
         let page = self.0.get(page);
@@ -92,7 +92,7 @@ impl Marks {
         }
     }
 
-    /// Gives the flags before and after.
+    /// Sets the fact and returns the flags before and after.
     pub(super) fn set_fact(&mut self, node: u32, fact: Option<Fact>) -> (Flag, Flag) {
         let (page, slot) = split(node);
         let page = self.0.get_mut(page);
@@ -100,7 +100,7 @@ impl Marks {
         page.derive(slot)
     }
 
-    /// Gives the flags before and after.
+    /// Sets the exposure and returns the flags before and after.
     pub(super) fn set_exposure(&mut self, node: u32, exposure: u64) -> (Flag, Flag) {
         let (page, slot) = split(node);
         let page = self.0.get_mut(page);
@@ -108,7 +108,7 @@ impl Marks {
         page.derive(slot)
     }
 
-    /// Gives all of these records the same exposure.
+    /// Sets the same exposure for many records.
     pub(super) fn set_exposures(&mut self, nodes: &FixedBitSet, exposure: u64) {
         let mut nodes = nodes.ones().peekable();
         while let Some(number) = nodes.peek().map(|node| node / PAGE) {
@@ -127,7 +127,8 @@ impl Marks {
 }
 
 impl MarkPage {
-    /// The rule of suspicion, for one record.
+    /// Derives the flag of one record from its fact and exposure, and returns the flags before and
+    /// after.
     fn derive(&mut self, slot: usize) -> (Flag, Flag) {
         let before = flag_of(self.bits[slot]);
         let exposure = number_at(self.exposures.as_deref(), slot);

@@ -1,5 +1,4 @@
-//! Names as numbers: each text gets an index of 32 bits when it is first
-//! seen, and keeps it.
+//! Names as numbers: each text gets an index of 32 bits when it is first seen, and keeps it.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -7,16 +6,15 @@ use hashbrown::HashTable;
 
 use super::pages::{PAGE, Pages, split};
 
-/// Parts of an index. Each is a small table that grows on its own, so neither
-/// a change nor growth ever copies more than a few kilobytes.
+/// Shards of an index. Each is a small table that grows on its own, so no change copies more than a
+/// few kilobytes.
 const SHARDS: usize = 4096;
 
-/// From the hash of a key to the number that has it. Keys themselves are kept
-/// by the owner.
+/// Maps the hash of a key to the number that has the key. The owner stores the keys.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
     shards: Pages<HashTable<u32>>,
-    /// Keyed at random: names come from outside, and must not be able to collide on purpose.
+    /// Keyed at random, because names come from outside and must not collide on purpose.
     pub(super) hasher: RandomState,
 }
 
@@ -34,10 +32,10 @@ fn shard_of(hash: u64) -> usize {
 }
 
 impl Index {
-    /// An empty one with room for so many.
+    /// An empty index with capacity for `count` numbers.
     pub(super) fn with_room(count: usize) -> Self {
         let mut index = Self::default();
-        // Parts are not filled evenly.
+        // Shards are not filled evenly.
         let each = count / SHARDS + count / SHARDS / 8;
         for shard in 0..SHARDS {
             index.shards.get_mut(shard).reserve(each, |_| 0);
@@ -49,7 +47,7 @@ impl Index {
         self.shards.get(shard_of(hash)).find(hash, |number| is_it(*number)).copied()
     }
 
-    /// Adds a number that is not there yet.
+    /// Adds a number that is not in the index yet.
     pub(super) fn insert(&mut self, hash: u64, number: u32, hash_of: impl Fn(u32) -> u64) {
         let shard = self.shards.get_mut(shard_of(hash));
         shard.insert_unique(hash, number, |number| hash_of(*number));
@@ -68,10 +66,9 @@ pub(super) struct Names {
     len: u32,
 }
 
-/// Names that get their numbers all at once, before anybody asks for one: in
-/// one flat table, by 128 bits of hash with a key of its own. Comparing texts
-/// would cost most of a start, as they lie all over memory, and of a million
-/// million names no two are likely to be taken for one.
+/// Names that get their numbers all at once, before any look-up: one flat table, by 128 bits of
+/// hash with a key of its own. Comparing texts would take most of a start, because they lie all
+/// over memory, and of a million million names no two are likely to have the same hash.
 #[derive(Debug, Default)]
 pub(super) struct Numbering {
     table: HashTable<(u64, u64, u32)>,
@@ -84,7 +81,7 @@ impl Numbering {
         self.names.len
     }
 
-    /// The number of a text, new if it was not known.
+    /// Number of a text, which is new if the text is unknown.
     pub(super) fn number(&mut self, text: &str) -> u32 {
         let [first, second] = [0, 1].map(|at: usize| self.hashers[at].hash_one(text));
         let known = self.table.find(first, |(one, other, _)| (*one, *other) == (first, second));
@@ -96,7 +93,7 @@ impl Numbering {
         number
     }
 
-    /// The names, to be found by their texts.
+    /// The names, indexed by their texts.
     pub(super) fn finish(self) -> Names {
         let mut names = self.names;
         names.index = Index::with_room(usize::try_from(names.len).unwrap_or(0));
@@ -112,7 +109,7 @@ impl Numbering {
 #[derive(Debug, Clone, Default)]
 struct NamePage {
     text: String,
-    /// Where each name ends. 256 names of at most 255 bytes fit 16 bits.
+    /// End of each name. 256 names of at most 255 bytes fit 16 bits.
     ends: Vec<u16>,
 }
 
@@ -128,7 +125,7 @@ impl Names {
         self.len
     }
 
-    /// The text of a number that was given here.
+    /// Text of a number assigned by this collection.
     pub(super) fn text(&self, number: u32) -> &str {
         text_at(&self.pages, number)
     }
@@ -138,7 +135,7 @@ impl Names {
         self.index.find(hash, |number| text_at(&self.pages, number) == text)
     }
 
-    /// The number of a text, new if it was not known.
+    /// Number of a text, which is new if the text is unknown.
     pub(super) fn number(&mut self, text: &str) -> u32 {
         let hash = self.index.hasher.hash_one(text);
         let known = self.index.find(hash, |number| text_at(&self.pages, number) == text);
@@ -152,7 +149,7 @@ impl Names {
         number
     }
 
-    /// Gives a text the next number, under which it is not found yet.
+    /// Assigns the next number to a text, without an entry in the index yet.
     fn push(&mut self, text: &str) -> u32 {
         let number = self.len;
         let (page, _) = split(number);

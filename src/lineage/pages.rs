@@ -1,10 +1,9 @@
 //! Pages that several versions of the graph share.
 //!
-//! A tree with a small fan-out. A copy of the whole costs one reference
-//! count. A change copies the page that it touches and the few pointers above
-//! it, unless nobody else holds them: then it writes in place. What a copy of
-//! a pointer costs is the reference count behind it, most likely not in any
-//! cache: that is why the fan-out is small.
+//! A tree with a small fan-out. A copy of the whole costs one reference count. A change copies the
+//! page that it touches and the few pointers above it, unless no other version holds them: then it
+//! writes in place. Copying a pointer costs the reference count behind it, which is most likely in
+//! no cache, so the fan-out is small.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ const FAN: usize = 16;
 type Twig<P> = Arc<[Arc<P>; FAN]>;
 type Branch<P> = Arc<[Twig<P>; FAN]>;
 
-/// An index as a place in an array. Indices have 32 bits to keep edges small.
+/// An index as a `usize`. Indices have 32 bits to keep edges small.
 pub(super) fn place(index: u32) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
@@ -41,7 +40,7 @@ impl<P> Default for Pages<P> {
 }
 
 impl<P: Clone + Default> Pages<P> {
-    /// Makes sure that `page` is there, empty if it is new.
+    /// Makes sure that `page` exists; a new one is empty.
     pub(super) fn reach(&mut self, page: usize) {
         while self.branches.len() * FAN * FAN <= page {
             let empty = Arc::new(P::default());
@@ -55,14 +54,14 @@ impl<P: Clone + Default> Pages<P> {
         &self.branches[page / (FAN * FAN)][page / FAN % FAN][page % FAN]
     }
 
-    /// The page to be changed: a copy, if another version of the graph has it too.
+    /// The page for changing: a copy if another version of the graph also holds it.
     pub(super) fn get_mut(&mut self, page: usize) -> &mut P {
         let branch = Arc::make_mut(&mut Arc::make_mut(&mut self.branches)[page / (FAN * FAN)]);
         let twig = Arc::make_mut(&mut branch[page / FAN % FAN]);
         Arc::make_mut(&mut twig[page % FAN])
     }
 
-    /// All pages that were reached, and with them empty ones behind the last.
+    /// All pages that exist, and empty ones after the last.
     pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
         let twigs = self.branches.iter().flat_map(|branch| branch.iter());
         twigs.flat_map(|twig| twig.iter().map(AsRef::as_ref))

@@ -1,22 +1,22 @@
-//! Queries of one version of the graph, which may be cancelled.
+//! Queries of one version of the graph.
 
-use super::cancellation::{Endless, Until};
+use super::cancellation::{CancelWhen, NeverCancelled};
 use super::graph::Graph;
 
-/// Questions about one version of the graph, at some pace.
+/// Queries of one version of the graph that `cancellation` can end early.
 #[derive(Debug, Clone, Copy)]
-pub struct Questions<'a, P> {
+pub struct Queries<'a, C> {
     pub(super) graph: &'a Graph,
-    pub(super) pace: P,
+    pub(super) cancellation: C,
 }
 
 impl Graph {
-    /// Questions that have no answer once `stop` says so.
-    pub fn until<F: Fn() -> bool>(&self, stop: F) -> Questions<'_, Until<F>> {
-        Questions { graph: self, pace: Until(stop) }
+    /// Queries that are cancelled once `stop` returns true.
+    pub fn cancellable<F: Fn() -> bool>(&self, stop: F) -> Queries<'_, CancelWhen<F>> {
+        Queries { graph: self, cancellation: CancelWhen(stop) }
     }
 
-    pub(super) fn ask(&self) -> Questions<'_, Endless> {
-        Questions { graph: self, pace: Endless }
+    pub(super) fn queries(&self) -> Queries<'_, NeverCancelled> {
+        Queries { graph: self, cancellation: NeverCancelled }
     }
 }

@@ -1,12 +1,11 @@
-//! What goes into the graph and what comes out: records, links, facts, flags.
+//! Input and output of the graph: records, links, facts, flags.
 
 use serde::{Deserialize, Serialize};
 
 use super::pages::place;
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
-/// A record's place in the graph. It never changes, and is the same in every
-/// later version.
+/// A record's place in the graph. It never changes and is the same in all later versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node(pub(super) u32);
 
@@ -19,38 +18,37 @@ pub struct Artifact(pub(super) u32);
 pub struct Project(pub(super) u32);
 
 impl Project {
-    /// Its number: they are counted from zero, without gaps.
+    /// Number of the project. Projects are numbered from zero without gaps.
     #[must_use]
     pub fn number(self) -> usize {
         place(self.0)
     }
 }
 
-/// How an artifact was used.
+/// How a record used an artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Relationship {
-    /// The worker says that it used it.
+    /// The worker says that it used the artifact.
     Consumed,
-    /// It was offered as context.
+    /// The artifact was offered as context.
     Referenced,
 }
 
-/// Where the order of a record among others is known from.
+/// How the order of a record among other records is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub enum Began {
-    /// It was made here; when the work on it began is known by its time alone.
-    /// First, since rows of earlier formats, which do not say it, are read so.
+pub enum WorkStart {
+    /// Made here; the start of the work is known by its time alone. The first variant, because rows
+    /// of earlier formats, which lack the field, are read as this one.
     #[default]
     Unknown,
-    /// It was made here, and the work on it began when the graph had come to
-    /// this step.
+    /// Made here; the work began when the graph was at this step.
     After(Seq),
-    /// It was imported: only its times say when it was made and begun.
+    /// Imported: only its times say when it was made and started.
     Elsewhere,
 }
 
-impl Began {
+impl WorkStart {
     pub(super) const fn pack(self) -> u64 {
         match self {
             Self::After(step) => step.0 << 2,
@@ -68,43 +66,42 @@ impl Began {
     }
 }
 
-/// A record as it is put into the graph.
+/// A record to be added to the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its id.
+    /// Id of the record.
     pub id: RecordId,
-    /// The task it was made for.
+    /// The task that it was made for.
     pub task: TaskId,
-    /// The project.
+    /// The project of the task.
     pub project: ProjectId,
     /// The verdict.
     pub status: RecordStatus,
-    /// When it was made.
+    /// When the record was made.
     pub created_at: Timestamp,
-    /// When the work on it began; where that is not known, `created_at` counts.
+    /// When the work on it began; `None` counts as `created_at`.
     pub started_at: Option<Timestamp>,
-    /// Where its order among others is known from.
-    pub began: Began,
-    /// What it used. An artifact named twice counts once, consumed before referenced.
+    /// How its order among other records is known.
+    pub began: WorkStart,
+    /// Artifacts that it used. An artifact named twice counts once, consumed before referenced.
     pub inputs: Vec<(ArtifactId, Relationship)>,
-    /// What it produced.
+    /// Artifacts that it produced.
     pub outputs: Vec<ArtifactId>,
 }
 
-/// What was said about a record itself. A newer fact takes the place of the
-/// one before.
+/// The fact of a record's own. A newer fact replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {
-    /// It was tainted, at this position.
+    /// Tainted at this position.
     Tainted(Seq),
-    /// It was marked as suspect by hand.
+    /// Marked as suspect by hand at this position.
     Marked(Seq),
-    /// It was found good, whatever stood above it until then.
+    /// Cleared at this position, whatever stood above it until then.
     Cleared(Seq),
 }
 
 impl Fact {
-    /// Largest position that a fact can have.
+    /// Largest position of a fact.
     pub(super) const LAST: u64 = u64::MAX >> 2;
 
     pub(super) fn pack(fact: Option<Self>) -> u64 {
@@ -131,22 +128,22 @@ impl Fact {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Flag {
-    /// Nothing speaks against it.
+    /// No taint or mark applies.
     Clean,
-    /// It was marked by hand, or something above it is tainted, and it was not cleared since.
+    /// Marked by hand, or below a tainted record, and not cleared since.
     Suspect,
-    /// It is tainted itself.
+    /// Tainted itself.
     Tainted,
 }
 
-/// What an input is linked to.
+/// The link of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Link {
-    /// Nobody else has produced the artifact, or all who did have failed.
+    /// No other record has produced the artifact.
     Waiting,
-    /// The record whose product was used.
+    /// The record whose output was used.
     Bound(Node),
-    /// The record whose product would have been used, had that not closed a cycle.
+    /// The record whose output would be used if that did not close a cycle.
     Refused(Node),
 }
 
@@ -166,49 +163,50 @@ pub struct Edge {
 pub struct FlagChange {
     /// The record.
     pub record: Node,
-    /// Its flag before the step.
+    /// The flag before the step.
     pub from: Flag,
-    /// Its flag after the step.
+    /// The flag after the step.
     pub to: Flag,
-    /// How far it is from where the change began; zero for the record itself.
+    /// Distance from the origin of the change; zero for the origin itself.
     pub depth: u32,
-    /// The record through which the change reached it.
+    /// The record through which the change reached this one.
     pub through: Option<Node>,
 }
 
-/// What one step has changed.
+/// The changes of one step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Step {
     /// New edges.
     pub bound: Vec<Edge>,
-    /// Edges that are no more.
+    /// Removed edges.
     pub unbound: Vec<Edge>,
-    /// Edges that were not made because they would have closed a cycle.
+    /// Edges that were refused because they would have closed a cycle.
     pub refused: Vec<Edge>,
-    /// Facts that have changed, as they are now.
+    /// Records whose fact changed, with the new fact.
     pub facts: Vec<(Node, Option<Fact>)>,
-    /// Flags that have changed, each record once.
+    /// Flags that changed, each record once.
     pub flags: Vec<FlagChange>,
 }
 
-/// Why a step was not taken. Nothing was changed then.
+/// Why a step was refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A record with this id is in the graph already.
+    /// A record with this id is already in the graph.
     #[error("record {0} is in the graph already")]
     AlreadyThere(RecordId),
     /// No record has this id.
     #[error("record {0} is not in the graph")]
     NotThere(RecordId),
-    /// Each step has a position behind the one before, so that of two facts one is newer.
+    /// Each step must have a higher position than the one before, so that of two facts one is
+    /// newer.
     #[error("position {position} is not from {first} to {}", Fact::LAST)]
     OutOfOrder {
-        /// The position that was given.
+        /// The position given.
         position: Seq,
-        /// The first that would be valid.
+        /// The first valid position.
         first: Seq,
     },
-    /// There are as many records or names as the graph can hold.
+    /// The graph holds as many records or names as it can.
     #[error("the graph is full: it holds at most {0} records, artifacts and projects each")]
     Full(u32),
 }

@@ -1,9 +1,8 @@
-//! The graph from its rows.
+//! Builds a graph of stored rows.
 //!
-//! Bindings follow from the records, in whatever order they come; flags
-//! follow from facts and edges. What does not follow is kept with a record:
-//! its fact, the edges that were bound later than both of their records came,
-//! and the edges that were refused, since which edge of a cycle is refused
+//! Bindings follow from the records in any order, and flags follow from facts and edges. Stored
+//! with a record is what does not follow: its fact, the edges that were bound later than both of
+//! their records arrived, and the edges that were refused, because which edge of a cycle is refused
 //! depends on which came last.
 
 use std::collections::HashSet;
@@ -17,26 +16,27 @@ use super::link::{self, Binding};
 use super::names::{Index, Numbering};
 use super::pages::{place, split};
 use super::record::{Artifact, Edge, Error, Fact, Link, Node, Record, Step};
-use super::rows::Asked;
+use super::rows::InputKey;
 use super::rows::{Input, MOST, Origin, Row};
 use crate::task::{ArtifactId, RecordStatus, Seq};
 
 /// A record with everything about it that does not follow from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restored {
-    /// The record as it is now, with all its inputs and outputs.
+pub struct RestoredRecord {
+    /// The current record with all its inputs and outputs.
     pub record: Record,
-    /// The position at which it came.
+    /// Position of the step that brought it.
     pub seq: Seq,
-    /// What was said about it.
+    /// The fact of its own, if any.
     pub fact: Option<Fact>,
-    /// Inputs whose edge was bound later than both records came, and when.
+    /// Inputs whose edge was bound later than both records arrived, with the position.
     pub rebound: Vec<(ArtifactId, Seq)>,
     /// Inputs whose edge was refused.
     pub refused: Vec<ArtifactId>,
 }
 
-/// Rows as they come, before each record has its place: places go by age.
+/// Rows in the order of their arrival, before each record has its place, which follows from its
+/// age.
 #[derive(Debug, Default)]
 struct Gathered {
     names: Numbering,
@@ -44,13 +44,13 @@ struct Gathered {
     said: Vec<(Origin, RecordStatus, Option<Fact>)>,
     inputs: Flat<Input>,
     outputs: Flat<u32>,
-    /// By the order of the rows: the row, an artifact, and when or nothing.
+    /// Index of the row, artifact and position.
     rebound: Vec<(usize, u32, Seq)>,
     refused: Vec<(usize, u32)>,
 }
 
 impl Gathered {
-    fn add(&mut self, row: Restored, graph: &mut Graph) -> Result<(), Error> {
+    fn add(&mut self, row: RestoredRecord, graph: &mut Graph) -> Result<(), Error> {
         let (record, at) = (row.record, self.rows.len());
         let room = place(MOST.saturating_sub(self.names.len()));
         if record.inputs.len() + record.outputs.len() >= room {
@@ -78,8 +78,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Gives the records that were made here, in the order in which they came,
-    /// their times in the order of all.
+    /// Adjusts the times of records made here to the order of their arrival.
     fn place_in_time(&mut self, graph: &mut Graph) {
         let mut order: Vec<usize> = (0..self.rows.len()).collect();
         if !order.is_sorted_by_key(|at| self.said[*at].0.seq) {
@@ -87,11 +86,11 @@ impl Gathered {
         }
         for at in order {
             self.rows[at] = graph.place_in_time(self.rows[at]);
-            graph.note_times(&self.rows[at]);
+            graph.record_times(&self.rows[at]);
         }
     }
 
-    /// Sorts the records by age; where each has gone.
+    /// Sorts the records by age, and returns the new place of each.
     fn sort(&mut self) -> Vec<u32> {
         let count = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         let mut order: Vec<u32> = (0..count).collect();
@@ -109,8 +108,8 @@ impl Gathered {
     }
 }
 
-/// Builds a graph of `rows`, see [`Graph::restore`].
-pub(super) fn build(rows: impl IntoIterator<Item = Restored>, newest: Seq) -> Result<(Graph, Step), Error> {
+/// Builds a graph of `rows`; see [`Graph::restore`].
+pub(super) fn build(rows: impl IntoIterator<Item = RestoredRecord>, newest: Seq) -> Result<(Graph, Step), Error> {
     let mut graph = Graph { newest, ..Graph::default() };
     let (mut gathered, mut step) = (Gathered::default(), Step::default());
     for row in rows {
@@ -120,7 +119,7 @@ pub(super) fn build(rows: impl IntoIterator<Item = Restored>, newest: Seq) -> Re
     gathered.place_in_time(&mut graph);
     let nodes = gathered.sort();
     let tainted = append_all(&mut graph, &gathered)?;
-    let held: HashSet<Asked> = gathered.refused.iter().map(|(at, artifact)| (nodes[*at], *artifact)).collect();
+    let held: HashSet<InputKey> = gathered.refused.iter().map(|(at, artifact)| (nodes[*at], *artifact)).collect();
     bulk::link_all(&mut graph, gathered.inputs, &gathered.outputs, |node, artifact| held.contains(&(node, artifact)));
     for (at, artifact, seq) in gathered.rebound {
         let (page, slot) = split(nodes[at]);
@@ -131,7 +130,7 @@ pub(super) fn build(rows: impl IntoIterator<Item = Restored>, newest: Seq) -> Re
     Ok((graph, step))
 }
 
-/// Adds the records without links; those that are tainted.
+/// Adds the records without links, and returns those that are tainted.
 fn append_all(graph: &mut Graph, gathered: &Gathered) -> Result<Vec<u32>, Error> {
     graph.records.ids = Index::with_room(gathered.rows.len());
     let mut tainted = Vec::new();
@@ -148,24 +147,24 @@ fn append_all(graph: &mut Graph, gathered: &Gathered) -> Result<Vec<u32>, Error>
     Ok(tainted)
 }
 
-/// Looks for cycles in what was linked, and marks what was refused before.
-fn retry(graph: &mut Graph, held: &HashSet<Asked>, step: &mut Step) {
+/// Resolves cycles among the new links, and tries the edges that were refused before.
+fn retry(graph: &mut Graph, held: &HashSet<InputKey>, step: &mut Step) {
     let contradictory = cycle::edges_in_cycles(graph);
     link::unbind(graph, &contradictory, step);
     let mut arrived = Vec::new();
-    for asked in contradictory {
-        arrived.extend(link::fasten(graph, asked, Binding::Restored, step));
+    for affected in contradictory {
+        arrived.extend(link::bind(graph, affected, Binding::RestoredRecord, step));
     }
     (step.bound, step.unbound) = (Vec::new(), Vec::new());
-    step.refused = graph.links.refused.iter().filter_map(|asked| refused_edge(graph, *asked)).collect();
-    for asked in held {
-        arrived.extend(link::fasten(graph, *asked, Binding::Restored, step));
+    step.refused = graph.links.refused.iter().filter_map(|affected| refused_edge(graph, *affected)).collect();
+    for affected in held {
+        arrived.extend(link::bind(graph, *affected, Binding::RestoredRecord, step));
     }
     step.refused.retain(|edge| !held.contains(&(edge.dependent.0, edge.artifact.0)));
     link::stop_waiting(graph, &arrived);
 }
 
-fn refused_edge(graph: &Graph, (node, artifact): Asked) -> Option<Edge> {
+fn refused_edge(graph: &Graph, (node, artifact): InputKey) -> Option<Edge> {
     match graph.input(node, artifact)?.1.link() {
         Link::Refused(dependency) => Some(Edge { dependent: Node(node), artifact: Artifact(artifact), dependency }),
         Link::Waiting | Link::Bound(_) => None,

@@ -1,24 +1,24 @@
-//! What a page holds for each record and each artifact.
+//! Rows of records and artifacts in a page.
 
 use super::lists::{List, Lists};
 use super::pages::PAGE;
-use super::record::{Began, Link, Node, Record, Relationship};
+use super::record::{Link, Node, Record, Relationship, WorkStart};
 use crate::task::{RecordId, Seq, TaskId, Timestamp};
 
-/// Most records, artifacts and projects: the highest bit of an index is used
-/// for marks, and the two largest numbers for links to nothing.
+/// Largest number of records, artifacts and projects: the highest bit of an index is used for
+/// marks, and the two largest numbers for links to nothing.
 pub(super) const MOST: u32 = (u32::MAX >> 1) - 1;
 
-/// A link to nothing, of an input that nobody has asked about yet.
+/// Link of an input that is neither bound nor listed as waiting yet.
 const NEW: u32 = u32::MAX - 1;
 
-/// A link to nothing, of an input that its artifact knows to be waiting.
+/// Link of an input that is listed as waiting at its artifact.
 const WAITING: u32 = u32::MAX;
 
 /// The highest bit: an input that is only referenced, or a link that was refused.
 const MARK: u32 = 1 << 31;
 
-/// What never changes about a record.
+/// The immutable part of a record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     pub(super) id: RecordId,
@@ -28,7 +28,7 @@ pub(super) struct Row {
     began: u64,
 }
 
-/// Where a record belongs: the step that brought it, and its project.
+/// The step that brought a record, and its project.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
     pub(super) seq: Seq,
@@ -41,18 +41,18 @@ impl Row {
         Self { id: record.id, task: record.task, created_at: record.created_at, started_at, began: record.began.pack() }
     }
 
-    pub(super) fn began(&self) -> Began {
-        Began::unpack(self.began)
+    pub(super) fn began(&self) -> WorkStart {
+        WorkStart::unpack(self.began)
     }
 
-    /// What decides which of two records is newer. Ids make it a strict order
-    /// that does not depend on the order of arrival.
+    /// What decides which of two records is newer. Ids make it a strict order that does not depend
+    /// on the order of arrival.
     pub(super) fn age(&self) -> (Timestamp, RecordId) {
         (self.created_at, self.id)
     }
 }
 
-/// An artifact that a record used, and what it is linked to: 8 bytes.
+/// An artifact that a record used, and its link: 8 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Input {
     artifact: u32,
@@ -60,7 +60,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Not linked to anything, and not yet among those that wait.
+    /// An input that is not linked and not listed as waiting.
     pub(super) fn new(artifact: u32, relationship: Relationship) -> Self {
         let mark = if relationship == Relationship::Referenced { MARK } else { 0 };
         Self { artifact: artifact | mark, link: NEW }
@@ -86,7 +86,7 @@ impl Input {
         }
     }
 
-    /// The producer, if the edge was made.
+    /// The producer if the edge exists.
     pub(super) fn bound(self) -> Option<u32> {
         (self.link & MARK == 0).then_some(self.link)
     }
@@ -101,10 +101,10 @@ impl Input {
     }
 }
 
-/// An input that has to be asked again: record and artifact.
-pub(super) type Asked = (u32, u32);
+/// An input: record and artifact.
+pub(super) type InputKey = (u32, u32);
 
-/// An edge that was bound later than both of its records came.
+/// An edge that was bound later than both of its records arrived.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rebound {
     pub(super) slot: usize,
@@ -112,7 +112,7 @@ pub(super) struct Rebound {
     pub(super) seq: Seq,
 }
 
-/// The inputs of a page's records, each list sorted by artifact.
+/// Inputs of the records of a page, each list sorted by artifact.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InputPage {
     pub(super) lists: Lists<Input>,
@@ -128,7 +128,8 @@ impl InputPage {
         self.lists.heap_bytes() + self.rebound.capacity() * size_of::<Rebound>()
     }
 
-    /// `None`: the edge is as old as the younger of its records, or is no more.
+    /// Sets the position of an edge. `None` means that the edge is as old as the younger of its
+    /// records, or was removed.
     pub(super) fn set_rebound(&mut self, slot: usize, artifact: u32, seq: Option<Seq>) {
         self.rebound.retain(|it| it.slot != slot || it.artifact != artifact);
         self.rebound.extend(seq.map(|seq| Rebound { slot, artifact, seq }));
@@ -140,20 +141,20 @@ impl InputPage {
 pub(super) struct Producers<'a> {
     /// By project, then as in `all`.
     pub(super) by_project: List<'a, u32>,
-    /// Those that have failed first, then imported ones, then by age.
+    /// Failed records first, then imported ones, then by age.
     pub(super) all: List<'a, u32>,
 }
 
-/// Who produces and who uses an artifact.
+/// Producers and users of the artifacts of a page.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ArtifactPage {
-    /// The records that name it as output, as [`Producers`] says.
+    /// Records that name the artifact as output, in the order of [`Producers`].
     pub(super) producers: Lists<u32>,
     /// The same by project.
     pub(super) by_project: Lists<u32>,
-    /// The records that use it and are not bound.
+    /// Records that use the artifact and are not bound.
     pub(super) waiting: Lists<u32>,
-    /// The records that use it and are bound to one that came after they started.
+    /// Records that use the artifact and are bound to a producer that came after they started.
     pub(super) late: Lists<u32>,
 }
 
@@ -163,12 +164,12 @@ impl ArtifactPage {
     }
 }
 
-/// Who depends on the records of a page.
+/// Dependents of the records of a page.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DependentPage {
     pub(super) lists: Lists<u32>,
-    /// For long lists: a time that no dependent started after. A newer
-    /// producer than that wins none of them, so none needs to be asked.
+    /// For long lists, an upper bound of the start of all dependents. A producer newer than the
+    /// bound wins none of them, so none needs to be resolved again.
     latest_starts: Vec<(usize, Timestamp)>,
 }
 
@@ -177,7 +178,7 @@ impl DependentPage {
         Self { lists, latest_starts: Vec::new() }
     }
 
-    /// `None`: nobody has kept it.
+    /// The bound; `None` if none is kept.
     pub(super) fn latest_start(&self, slot: usize) -> Option<Timestamp> {
         self.latest_starts.iter().find(|(of, _)| *of == slot).map(|(_, latest)| *latest)
     }
@@ -192,9 +193,9 @@ impl DependentPage {
     }
 }
 
-/// The rows of a page. A copy is made to be added to, so it has room at once.
-/// Steps and projects stand apart: what a step changes is told and counted by
-/// them alone, for up to a million records in any order.
+/// Rows of a page. A copy is made to be extended, so it has capacity at once. Steps and projects
+/// are stored apart, because the changes of a step are reported and counted by them alone, for up
+/// to a million records in any order.
 #[derive(Debug, Default)]
 pub(super) struct RowPage {
     rows: Vec<Row>,

@@ -1,41 +1,40 @@
-//! What was said of a record, and the fact that follows from all of it.
+//! Statements about a record, and the fact that follows from them.
 //!
-//! Several cascades can name the same record. Each leaves a statement, so that
-//! one of them can be taken back without the others: the fact of a record is a
-//! function of the statements that stand.
+//! Several cascades can name the same record. Each leaves a statement, so that one of them can be
+//! undone without the others: the fact of a record is a function of the statements that stand.
 
 use serde::{Deserialize, Serialize};
 
 use super::record::Fact;
 use crate::task::{RecordStatus, Seq};
 
-/// What one step said of a record.
+/// A statement that one step made about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
-    /// The step.
+    /// Position of the step.
     pub step: Seq,
-    /// What it said.
-    pub kind: Saying,
-    /// The verdict that it has replaced by `passed`, where it did.
-    pub replaced: Option<Replaced>,
+    /// What was stated.
+    pub kind: StatementKind,
+    /// The verdict that the step replaced by `passed`, if any.
+    pub replaced: Option<ReplacedVerdict>,
 }
 
-/// What was said.
+/// The kinds of statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Saying {
-    /// It is bad.
+pub enum StatementKind {
+    /// The record is bad.
     Taint,
-    /// It may be bad.
+    /// The record may be bad.
     Mark,
-    /// It is good, whatever stands above it until then: a clear of a suspect.
+    /// The record is good, whatever is above it until then: the clear of a suspect record.
     Clear,
-    /// What was said of it before does not hold: a clear of a tainted record,
-    /// which leaves what stands above it.
+    /// Earlier statements no longer hold: the clear of a tainted record, below which taints above
+    /// still count.
     Withdraw,
 }
 
-impl Saying {
-    /// Whether what was said before counts no longer.
+impl StatementKind {
+    /// Whether earlier statements no longer count.
     #[must_use]
     pub const fn is_clear(self) -> bool {
         matches!(self, Self::Clear | Self::Withdraw)
@@ -44,50 +43,55 @@ impl Saying {
 
 /// A verdict that was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replaced {
-    /// The verdict.
+pub struct ReplacedVerdict {
+    /// The replaced verdict.
     pub status: RecordStatus,
-    /// Tells the details that the record's verdict had then from others.
+    /// Distinguishes the details of the replaced verdict from others.
     pub details: u64,
 }
 
-/// The statements that still count, oldest first: those since the newest clear.
+/// The statements that still count, oldest first: those from the newest clear on.
 #[must_use]
-pub fn live(statements: &[Statement]) -> &[Statement] {
+pub fn since_last_clear(statements: &[Statement]) -> &[Statement] {
     let from = statements.iter().rposition(|statement| statement.kind.is_clear()).unwrap_or(0);
     statements.get(from..).unwrap_or(&[])
 }
 
-/// The fact that follows from statements, which are in the order of their steps:
-/// of several taints the newest, since each voids the clears below it; of
-/// several marks the oldest.
+/// The fact that follows from statements in the order of their steps: of several taints the newest,
+/// because each voids the clears below it; of several marks the oldest.
 #[must_use]
 pub fn fact_of(statements: &[Statement]) -> Option<Fact> {
-    let live = live(statements);
-    let newest = |kind| live.iter().rev().find(|statement| statement.kind == kind).map(|statement| statement.step);
-    let oldest = |kind| live.iter().find(|statement| statement.kind == kind).map(|statement| statement.step);
-    let tainted = newest(Saying::Taint).map(Fact::Tainted);
-    tainted.or_else(|| oldest(Saying::Mark).map(Fact::Marked)).or_else(|| newest(Saying::Clear).map(Fact::Cleared))
+    let since_last_clear = since_last_clear(statements);
+    let newest =
+        |kind| since_last_clear.iter().rev().find(|statement| statement.kind == kind).map(|statement| statement.step);
+    let oldest =
+        |kind| since_last_clear.iter().find(|statement| statement.kind == kind).map(|statement| statement.step);
+    let tainted = newest(StatementKind::Taint).map(Fact::Tainted);
+    tainted
+        .or_else(|| oldest(StatementKind::Mark).map(Fact::Marked))
+        .or_else(|| newest(StatementKind::Clear).map(Fact::Cleared))
 }
 
-/// The statements that a fact stands for, where nothing else is known of a record.
+/// The statements that a fact stands for if nothing else is known of a record.
 #[must_use]
 pub fn statements_of(fact: Option<Fact>) -> Vec<Statement> {
     let (step, kind) = match fact {
         None => return Vec::new(),
-        Some(Fact::Tainted(step)) => (step, Saying::Taint),
-        Some(Fact::Marked(step)) => (step, Saying::Mark),
-        Some(Fact::Cleared(step)) => (step, Saying::Clear),
+        Some(Fact::Tainted(step)) => (step, StatementKind::Taint),
+        Some(Fact::Marked(step)) => (step, StatementKind::Mark),
+        Some(Fact::Cleared(step)) => (step, StatementKind::Clear),
     };
     vec![Statement { step, kind, replaced: None }]
 }
 
-/// Takes the statements of some steps away: what is left, and the verdict that
-/// counts again, if one does. A verdict that a clear has replaced is handed on
-/// to a later clear that stands.
+/// Removes the statements of some steps. Returns the others, and the verdict that counts again, if
+/// any. A verdict replaced by a removed clear is handed on to a later clear.
 #[must_use]
-pub fn without(statements: &[Statement], is_gone: impl Fn(Seq) -> bool) -> (Vec<Statement>, Option<Replaced>) {
-    let (mut left, mut carried) = (Vec::with_capacity(statements.len()), None::<Replaced>);
+pub fn remove_steps(
+    statements: &[Statement],
+    is_gone: impl Fn(Seq) -> bool,
+) -> (Vec<Statement>, Option<ReplacedVerdict>) {
+    let (mut left, mut carried) = (Vec::with_capacity(statements.len()), None::<ReplacedVerdict>);
     for statement in statements {
         let mut statement = *statement;
         if is_gone(statement.step) {
@@ -95,7 +99,7 @@ pub fn without(statements: &[Statement], is_gone: impl Fn(Seq) -> bool) -> (Vec<
             continue;
         }
         if statement.kind.is_clear() {
-            // One that has replaced a verdict itself found another one than the one before.
+            // A clear that replaced a verdict itself found another verdict than the removed one.
             let handed_on = carried.take();
             statement.replaced = statement.replaced.or(handed_on);
         }
@@ -108,15 +112,16 @@ pub fn without(statements: &[Statement], is_gone: impl Fn(Seq) -> bool) -> (Vec<
 mod tests {
     use super::*;
 
-    fn said(step: u64, kind: Saying) -> Statement {
+    fn said(step: u64, kind: StatementKind) -> Statement {
         Statement { step: Seq(step), kind, replaced: None }
     }
 
     #[test]
     fn a_fact_follows_from_what_stands() {
-        use Saying::{Clear, Mark, Taint, Withdraw};
-        let fact =
-            |all: &[(u64, Saying)]| fact_of(&all.iter().map(|(step, kind)| said(*step, *kind)).collect::<Vec<_>>());
+        use StatementKind::{Clear, Mark, Taint, Withdraw};
+        let fact = |all: &[(u64, StatementKind)]| {
+            fact_of(&all.iter().map(|(step, kind)| said(*step, *kind)).collect::<Vec<_>>())
+        };
         assert_eq!(fact(&[]), None);
         assert_eq!(fact(&[(1, Taint), (2, Taint)]), Some(Fact::Tainted(Seq(2))));
         assert_eq!(fact(&[(1, Taint), (2, Mark)]), Some(Fact::Tainted(Seq(1))));
@@ -130,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_single_statement_is_what_its_fact_stands_for() {
-        for kind in [Saying::Taint, Saying::Mark, Saying::Clear] {
+        for kind in [StatementKind::Taint, StatementKind::Mark, StatementKind::Clear] {
             assert_eq!(statements_of(fact_of(&[said(3, kind)])), [said(3, kind)]);
         }
         assert_eq!(statements_of(None), []);
@@ -138,16 +143,16 @@ mod tests {
 
     #[test]
     fn a_verdict_is_handed_on_to_the_clear_that_stands() {
-        let replaced = |status| Some(Replaced { status, details: 7 });
-        let clear = |step, replaced| Statement { replaced, ..said(step, Saying::Clear) };
+        let replaced = |status| Some(ReplacedVerdict { status, details: 7 });
+        let clear = |step, replaced| Statement { replaced, ..said(step, StatementKind::Clear) };
         let (failed, pending) = (replaced(RecordStatus::Failed), replaced(RecordStatus::Pending));
-        let all = [clear(1, failed), clear(2, None), said(3, Saying::Taint)];
-        assert_eq!(without(&all, |step| step == Seq(1)), (vec![clear(2, failed), all[2]], None));
-        assert_eq!(without(&all, |step| step.0 < 3), (vec![all[2]], failed));
-        assert_eq!(without(&all, |step| step == Seq(3)), (all[..2].to_vec(), None));
+        let all = [clear(1, failed), clear(2, None), said(3, StatementKind::Taint)];
+        assert_eq!(remove_steps(&all, |step| step == Seq(1)), (vec![clear(2, failed), all[2]], None));
+        assert_eq!(remove_steps(&all, |step| step.0 < 3), (vec![all[2]], failed));
+        assert_eq!(remove_steps(&all, |step| step == Seq(3)), (all[..2].to_vec(), None));
         // Its verdict had changed in between.
         let all = [clear(1, failed), clear(2, pending)];
-        assert_eq!(without(&all, |step| step == Seq(1)), (vec![clear(2, pending)], None));
-        assert_eq!(without(&all, |step| step == Seq(2)), (vec![clear(1, failed)], pending));
+        assert_eq!(remove_steps(&all, |step| step == Seq(1)), (vec![clear(2, pending)], None));
+        assert_eq!(remove_steps(&all, |step| step == Seq(2)), (vec![clear(1, failed)], pending));
     }
 }

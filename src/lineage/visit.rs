@@ -1,6 +1,6 @@
-//! The graph as petgraph sees it: its traits over our storage, so that its
-//! algorithms run on it. An edge points from a record to one that it depends
-//! on: `Outgoing` leads to dependencies, `Incoming` to dependents.
+//! The graph as petgraph sees it: its traits over this storage, so that its algorithms run on it.
+//! An edge points from a record to one that it depends on: `Outgoing` leads to dependencies,
+//! `Incoming` to dependents.
 
 use fixedbitset::FixedBitSet;
 use petgraph::Direction;
@@ -15,8 +15,8 @@ use super::pages::place;
 use super::record::{Artifact, Node};
 use super::rows::Input;
 
-/// The records that one depends on, or that depend on it. A record comes as
-/// often as there are artifacts between the two.
+/// The dependencies or dependents of a record. A record appears once for each artifact between the
+/// two.
 #[derive(Debug, Clone)]
 pub struct Neighbors<'a> {
     of: Side<'a>,
@@ -60,11 +60,11 @@ impl Iterator for Neighbors<'_> {
     }
 }
 
-/// The records that a search has seen: one bit each.
+/// The records that a search has visited: one bit each.
 #[derive(Debug, Clone, Default)]
-pub struct Seen(FixedBitSet);
+pub struct Visited(FixedBitSet);
 
-impl VisitMap<Node> for Seen {
+impl VisitMap<Node> for Visited {
     fn visit(&mut self, node: Node) -> bool {
         !self.0.put(place(node.0))
     }
@@ -87,13 +87,13 @@ impl GraphBase for Graph {
 }
 
 impl Visitable for Graph {
-    type Map = Seen;
+    type Map = Visited;
 
-    fn visit_map(&self) -> Seen {
-        Seen(FixedBitSet::with_capacity(place(self.len())))
+    fn visit_map(&self) -> Visited {
+        Visited(FixedBitSet::with_capacity(place(self.len())))
     }
 
-    fn reset_map(&self, map: &mut Seen) {
+    fn reset_map(&self, map: &mut Visited) {
         *map = self.visit_map();
     }
 }

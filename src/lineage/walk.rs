@@ -1,38 +1,38 @@
-//! Questions that follow edges: who depends on a record, on what it depends,
-//! how far it reaches, where a taint came from, how two records are connected.
+//! Queries that follow edges: dependents, dependencies, impact, root causes, and paths between two
+//! records.
 //!
-//! All go breadth first over one version of the graph, so depths are shortest
-//! distances, and nothing recurses. A depth limit is part of the question.
+//! All are breadth-first over one version of the graph, so depths are shortest distances, and
+//! nothing recurses. A depth limit is part of the query.
 
 use std::collections::BTreeSet;
 
 use fixedbitset::FixedBitSet;
 use petgraph::Direction;
 
-use super::cancellation::{Pace, STRIDE};
+use super::cancellation::{Cancellation, STRIDE};
 use super::choice;
 use super::graph::Graph;
 use super::lists::List;
 use super::pages::place;
-use super::queries::Questions;
+use super::queries::Queries;
 use super::record::Artifact;
 use super::record::{Flag, Node, Project};
 use super::rows::Input;
 use crate::task::TaskId;
 
-/// A record that a walk has found.
+/// A record found by a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct WalkEntry {
     /// The record.
     pub record: Node,
-    /// Its distance from the nearest start.
+    /// Distance from the nearest start.
     pub depth: u32,
-    /// The record through which it was found, one step nearer. The artifacts
-    /// are [`Graph::between`] the two.
+    /// The record through which it was found, one step nearer. [`Graph::between`] gives the
+    /// artifacts between the two.
     pub through: Node,
 }
 
-/// What a walk has found, nearest first: 12 bytes a record.
+/// The records found by a walk, nearest first: 12 bytes for each record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walk {
     visits: Vec<Visit>,
@@ -42,7 +42,7 @@ pub struct Walk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Visit {
     node: u32,
-    /// The place of the visit from which this one was found.
+    /// Index of the visit from which this one was found.
     parent: u32,
     depth: u32,
 }
@@ -52,7 +52,7 @@ fn number(place: usize) -> u32 {
 }
 
 impl Walk {
-    /// How many records were found. The starts are not counted.
+    /// Number of records found, without the starts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.visits.len() - self.starts
@@ -64,26 +64,26 @@ impl Walk {
         self.len() == 0
     }
 
-    /// The distance of the record that is farthest away.
+    /// Distance of the farthest record.
     #[must_use]
     pub fn max_depth(&self) -> u32 {
         self.visits.last().map_or(0, |visit| visit.depth)
     }
 
-    /// What was found at a place.
+    /// The entry at an index.
     #[must_use]
-    pub fn get(&self, at: usize) -> Option<Found> {
+    pub fn get(&self, at: usize) -> Option<WalkEntry> {
         let visit = self.visits.get(self.starts.saturating_add(at))?;
         let through = self.visits.get(place(visit.parent))?;
-        Some(Found { record: Node(visit.node), depth: visit.depth, through: Node(through.node) })
+        Some(WalkEntry { record: Node(visit.node), depth: visit.depth, through: Node(through.node) })
     }
 
-    /// All that was found, nearest first.
-    pub fn iter(&self) -> impl Iterator<Item = Found> {
+    /// All entries, nearest first.
+    pub fn iter(&self) -> impl Iterator<Item = WalkEntry> {
         (0..self.len()).filter_map(|at| self.get(at))
     }
 
-    /// The records from what stands at a place of `visits` back to its start.
+    /// The records from the visit at an index back to its start.
     fn back_from(&self, at: usize) -> Vec<Node> {
         let mut path = Vec::new();
         let mut at = Some(at);
@@ -95,7 +95,7 @@ impl Walk {
     }
 }
 
-/// How far a record reaches.
+/// The reach of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Impact {
     /// The records that depend on it.
@@ -106,7 +106,7 @@ pub struct Impact {
     pub projects: Vec<Project>,
 }
 
-/// Where the suspicion or taint of a record comes from.
+/// The origins of the suspicion or taint of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootCauses {
     walk: Walk,
@@ -114,27 +114,26 @@ pub struct RootCauses {
 }
 
 impl RootCauses {
-    /// How many there are.
+    /// Number of root causes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.roots.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no root causes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
     }
 
-    /// The tainted records with nothing tainted above them, and their
-    /// distances, nearest first.
+    /// The tainted records without a tainted ancestor, with their distances, nearest first.
     pub fn iter(&self) -> impl Iterator<Item = (Node, u32)> {
         let visits = self.roots.iter().filter_map(|at| self.walk.visits.get(*at));
         visits.map(|visit| (Node(visit.node), visit.depth))
     }
 
-    /// A shortest path from a cause, by its place in [`Self::iter`], down to
-    /// the record that was asked for.
+    /// A shortest path from the cause at an index of [`Self::iter`] down to the record of the
+    /// query.
     #[must_use]
     pub fn path(&self, at: usize) -> Vec<Node> {
         self.roots.get(at).map(|at| self.walk.back_from(*at)).unwrap_or_default()
@@ -142,86 +141,85 @@ impl RootCauses {
 }
 
 impl Graph {
-    /// The records that depend on any of these, directly or not.
+    /// The records that depend on any of these, directly or indirectly.
     #[must_use]
     pub fn dependents(&self, of: &[Node], limit: Option<u32>) -> Walk {
-        let Ok(walk) = self.ask().dependents(of, limit);
+        let Ok(walk) = self.queries().dependents(of, limit);
         walk
     }
 
-    /// The records that any of these depends on, directly or not.
+    /// The records that any of these depends on, directly or indirectly.
     #[must_use]
     pub fn dependencies(&self, of: &[Node], limit: Option<u32>) -> Walk {
-        let Ok(walk) = self.ask().dependencies(of, limit);
+        let Ok(walk) = self.queries().dependencies(of, limit);
         walk
     }
 
-    /// The dependents with the tasks and projects that they belong to.
+    /// The dependents, with their tasks and projects.
     #[must_use]
     pub fn impact(&self, of: &[Node], limit: Option<u32>) -> Impact {
-        let Ok(impact) = self.ask().impact(of, limit);
+        let Ok(impact) = self.queries().impact(of, limit);
         impact
     }
 
-    /// The tainted ancestors of a record that have no tainted ancestor
-    /// themselves; the record itself, if it is such a one.
+    /// The tainted ancestors of a record that have no tainted ancestor themselves; the record
+    /// itself if it is such a one.
     #[must_use]
     pub fn root_causes(&self, of: Node, limit: Option<u32>) -> RootCauses {
-        let Ok(causes) = self.ask().root_causes(of, limit);
+        let Ok(causes) = self.queries().root_causes(of, limit);
         causes
     }
 
-    /// The tainted records that a record depends on, nearest first. Looks only at
-    /// those that are tainted or have something tainted above them.
+    /// The tainted records that a record depends on, nearest first. Visits only records that are
+    /// tainted or below a tainted one.
     #[must_use]
     pub fn tainted_dependencies(&self, of: Node) -> Vec<Node> {
-        let Ok(found) = self.ask().tainted_dependencies(of);
+        let Ok(found) = self.queries().tainted_dependencies(of);
         found
     }
 
-    /// A shortest path from a record down to one that depends on it, both
-    /// included: a search from both ends. `None`: there is none of at most
-    /// `limit` edges.
+    /// A shortest path from a record down to one that depends on it, both included, by a search
+    /// from both ends. `None` if there is none of at most `limit` edges.
     #[must_use]
     pub fn path(&self, from: Node, to: Node, limit: Option<u32>) -> Option<Vec<Node>> {
-        let Ok(path) = self.ask().path(from, to, limit);
+        let Ok(path) = self.queries().path(from, to, limit);
         path
     }
 
-    /// The record that made an artifact: of several the newest that has not
-    /// failed, else the newest.
+    /// The record that made an artifact: of several the newest that has not failed, else the
+    /// newest.
     #[must_use]
-    pub fn maker(&self, artifact: Artifact) -> Option<Node> {
+    pub fn producer_of(&self, artifact: Artifact) -> Option<Node> {
         let known = (artifact.0 < self.artifacts.names.len()).then(|| self.producers_of(artifact.0))?;
         choice::newest_of(self, known).map(Node)
     }
 
-    /// A shortest path from a record down to one that depends on it, where an edge
-    /// back would close a cycle. Looks only at records that such a cycle can have.
+    /// A shortest path from a record down to one that depends on it, if an edge back would close a
+    /// cycle. Visits only records that such a cycle can contain.
     #[must_use]
     pub fn path_in_cycle(&self, from: Node, to: Node) -> Option<Vec<Node>> {
-        let Ok(path) = self.ask().path_in_cycle(from, to);
+        let Ok(path) = self.queries().path_in_cycle(from, to);
         path
     }
 }
 
-impl<P: Pace> Questions<'_, P> {
+impl<C: Cancellation> Queries<'_, C> {
     /// See [`Graph::dependents`].
-    pub fn dependents(&self, of: &[Node], limit: Option<u32>) -> Result<Walk, P::Stopped> {
+    pub fn dependents(&self, of: &[Node], limit: Option<u32>) -> Result<Walk, C::Cancelled> {
         self.walk(of, Direction::Incoming, limit, |_| true)
     }
 
     /// See [`Graph::dependencies`].
-    pub fn dependencies(&self, of: &[Node], limit: Option<u32>) -> Result<Walk, P::Stopped> {
+    pub fn dependencies(&self, of: &[Node], limit: Option<u32>) -> Result<Walk, C::Cancelled> {
         self.walk(of, Direction::Outgoing, limit, |_| true)
     }
 
     /// See [`Graph::impact`].
-    pub fn impact(&self, of: &[Node], limit: Option<u32>) -> Result<Impact, P::Stopped> {
+    pub fn impact(&self, of: &[Node], limit: Option<u32>) -> Result<Impact, C::Cancelled> {
         let walk = self.dependents(of, limit)?;
         let found = || walk.visits.iter().skip(walk.starts).map(|visit| visit.node);
         let mut tasks: Vec<TaskId> = found().map(|node| self.graph.row(node).task).collect();
-        self.pace.go_on()?;
+        self.cancellation.check()?;
         tasks.sort_unstable();
         tasks.dedup();
         let projects: BTreeSet<u32> = found().map(|node| self.graph.project(node)).collect();
@@ -229,7 +227,7 @@ impl<P: Pace> Questions<'_, P> {
     }
 
     /// See [`Graph::root_causes`].
-    pub fn root_causes(&self, of: Node, limit: Option<u32>) -> Result<RootCauses, P::Stopped> {
+    pub fn root_causes(&self, of: Node, limit: Option<u32>) -> Result<RootCauses, C::Cancelled> {
         let marks = &self.graph.marks;
         let walk = self.walk_to_taints(of, limit)?;
         let is_root = |visit: &Visit| marks.flag(visit.node) == Flag::Tainted && marks.exposure(visit.node) == 0;
@@ -238,31 +236,31 @@ impl<P: Pace> Questions<'_, P> {
     }
 
     /// See [`Graph::tainted_dependencies`].
-    pub fn tainted_dependencies(&self, of: Node) -> Result<Vec<Node>, P::Stopped> {
+    pub fn tainted_dependencies(&self, of: Node) -> Result<Vec<Node>, C::Cancelled> {
         let walk = self.walk_to_taints(of, None)?;
         let found = walk.iter().map(|found| found.record);
         Ok(found.filter(|node| self.graph.marks.flag(node.0) == Flag::Tainted).collect())
     }
 
-    /// A walk up that enters only what is tainted or has something tainted above it.
-    fn walk_to_taints(&self, of: Node, limit: Option<u32>) -> Result<Walk, P::Stopped> {
+    /// A walk up that visits only records that are tainted or below a tainted one.
+    fn walk_to_taints(&self, of: Node, limit: Option<u32>) -> Result<Walk, C::Cancelled> {
         let is_on_the_way = |node| self.graph.marks.passed_on(node) > 0;
         self.walk(&[of], Direction::Outgoing, limit, is_on_the_way)
     }
 
     /// See [`Graph::path`].
-    pub fn path(&self, from: Node, to: Node, limit: Option<u32>) -> Result<Option<Vec<Node>>, P::Stopped> {
+    pub fn path(&self, from: Node, to: Node, limit: Option<u32>) -> Result<Option<Vec<Node>>, C::Cancelled> {
         self.path_through(from, to, limit, |_| true)
     }
 
-    /// The same among the records that are to be entered.
+    /// As [`Self::path`], through the records for which `enter` returns true.
     pub(super) fn path_through(
         &self,
         from: Node,
         to: Node,
         limit: Option<u32>,
         enter: impl Fn(u32) -> bool,
-    ) -> Result<Option<Vec<Node>>, P::Stopped> {
+    ) -> Result<Option<Vec<Node>>, C::Cancelled> {
         if !self.graph.holds(from) || !self.graph.holds(to) {
             return Ok(None);
         }
@@ -277,7 +275,7 @@ impl<P: Pace> Questions<'_, P> {
             if front.edge().is_empty() {
                 return Ok(None);
             }
-            front.advance(&enter, &self.pace)?;
+            front.advance(&enter, &self.cancellation)?;
             if let Some((at, met)) = front.meets(other) {
                 let (above, below) = if down_is_smaller { (at, met) } else { (met, at) };
                 let mut path = down.walk.back_from(above);
@@ -295,10 +293,10 @@ impl<P: Pace> Questions<'_, P> {
         direction: Direction,
         limit: Option<u32>,
         enter: impl Fn(u32) -> bool,
-    ) -> Result<Walk, P::Stopped> {
+    ) -> Result<Walk, C::Cancelled> {
         let mut search = Search::new(self.graph, of, direction);
         while !search.edge().is_empty() && limit.is_none_or(|limit| search.depth < limit) {
-            search.advance(&enter, &self.pace)?;
+            search.advance(&enter, &self.cancellation)?;
         }
         Ok(search.walk)
     }
@@ -310,7 +308,7 @@ struct Search<'a> {
     direction: Direction,
     walk: Walk,
     seen: FixedBitSet,
-    /// Where the last level begins.
+    /// Index at which the last level begins.
     level: usize,
     depth: u32,
 }
@@ -329,14 +327,14 @@ impl<'a> Search<'a> {
         &self.walk.visits[self.level..]
     }
 
-    /// One level further.
-    fn advance<P: Pace>(&mut self, enter: impl Fn(u32) -> bool, pace: &P) -> Result<(), P::Stopped> {
+    /// Advances one level.
+    fn advance<C: Cancellation>(&mut self, enter: impl Fn(u32) -> bool, cancellation: &C) -> Result<(), C::Cancelled> {
         let Self { graph, walk: Walk { visits, .. }, seen, depth, .. } = self;
         *depth = depth.saturating_add(1);
         let end = visits.len();
         for parent in self.level..end {
             if parent.is_multiple_of(STRIDE) {
-                pace.go_on()?;
+                cancellation.check()?;
             }
             let node = visits[parent].node;
             let mut visit = |node: u32| {
@@ -346,7 +344,7 @@ impl<'a> Search<'a> {
             };
             match self.direction {
                 Direction::Incoming => match graph.dependents_of(node) {
-                    // Nearly all lists are short, and a slice is the fastest to go over.
+                    // Nearly all lists are short, and iterating over a slice is fastest.
                     List::Short(dependents) => dependents.iter().for_each(|node| visit(*node)),
                     dependents @ List::Long(_) => dependents.iter().for_each(visit),
                 },
@@ -357,12 +355,11 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// A place in the last level that another search has seen too, and its
-    /// place there.
+    /// An index in the last level that the other search has also visited, and the index there.
     fn meets(&self, other: &Self) -> Option<(usize, usize)> {
         let at = self.level + self.edge().iter().position(|visit| other.seen.contains(place(visit.node)))?;
         let node = self.walk.visits[at].node;
-        // Only the other's last level can have it: a level before would have met sooner.
+        // Only the other's last level can have it: an earlier level would have met sooner.
         other.walk.visits.iter().rposition(|visit| visit.node == node).map(|there| (at, there))
     }
 }

@@ -10,7 +10,7 @@ use super::codec::{decode, encode};
 use super::rows::RecordInput;
 use super::trail::Changes;
 use super::{Error, tables};
-use crate::lineage::{self, Action, Artifact, Began, Fact, Flag, Graph, Link, Node, Restored};
+use crate::lineage::{self, Action, Artifact, Fact, Flag, Graph, Link, Node, RestoredRecord, WorkStart};
 use crate::task::{ArtifactId, CheckpointId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
 /// A record as the graph knows it, with what does not follow from others.
@@ -33,7 +33,7 @@ pub struct LineageRow {
     /// Where its order among others is known from. Copies of earlier formats
     /// do not say it.
     #[serde(default)]
-    began: Began,
+    began: WorkStart,
 }
 
 /// A step that changed flags: the head of its entries in the audit trail.
@@ -205,7 +205,7 @@ impl LineageRow {
     /// The row of a record that was imported, whatever it says itself.
     #[must_use]
     pub fn imported(self) -> Self {
-        Self { began: Began::Elsewhere, ..self }
+        Self { began: WorkStart::Elsewhere, ..self }
     }
 
     /// The step that brought the record.
@@ -220,14 +220,14 @@ impl LineageRow {
             Fact::Tainted(at) | Fact::Marked(at) | Fact::Cleared(at) => at,
         });
         let began = match self.began {
-            Began::After(step) => Some(step),
-            Began::Unknown | Began::Elsewhere => None,
+            WorkStart::After(step) => Some(step),
+            WorkStart::Unknown | WorkStart::Elsewhere => None,
         };
         let rebound = self.rebound.iter().map(|(_, at)| *at);
         rebound.chain(fact).chain(began).fold(self.seq, Seq::max)
     }
 
-    pub(super) fn restored(self, id: RecordId) -> Restored {
+    pub(super) fn restored(self, id: RecordId) -> RestoredRecord {
         let inputs = self.inputs.into_iter().map(|input| (input.artifact, input.relationship));
         let record = lineage::Record {
             id,
@@ -240,6 +240,6 @@ impl LineageRow {
             inputs: inputs.collect(),
             outputs: self.outputs,
         };
-        Restored { record, seq: self.seq, fact: self.fact, rebound: self.rebound, refused: self.refused }
+        RestoredRecord { record, seq: self.seq, fact: self.fact, rebound: self.rebound, refused: self.refused }
     }
 }

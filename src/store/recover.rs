@@ -15,7 +15,7 @@ use super::readers::Place;
 use super::rows::{Counters, Project, TierPause, task_of_row};
 use super::tables::{self, number_of};
 use super::{Error, View};
-use crate::lineage::{self, Graph, Restored};
+use crate::lineage::{self, Graph, RestoredRecord};
 use crate::task::{
     Cohort, EventHash, Moment, Parked, ProjectId, RecordId, Seq, Statistics, Status, Task, TaskId, Tier, Timestamp,
 };
@@ -162,7 +162,7 @@ const CHUNK: usize = 1024;
 /// Chunks that are read ahead.
 const AHEAD: usize = 16;
 
-type Chunk = (Vec<Restored>, Seq);
+type Chunk = (Vec<RestoredRecord>, Seq);
 
 /// Builds the graph while another thread reads its rows: each takes about
 /// half of the time.

@@ -74,9 +74,9 @@ impl Changes {
         for change in flags {
             if change.through != node {
                 node = change.through;
-                through = node.and_then(|node| graph.brought_by(node));
+                through = node.and_then(|node| graph.position_of(node));
             }
-            let Some(record) = graph.brought_by(change.record) else { continue };
+            let Some(record) = graph.position_of(change.record) else { continue };
             changes.push(StepChange { record, from: change.from, to: change.to, depth: change.depth, through });
         }
         changes

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::causes::{Cause, Causes};
 use crate::engine::{Engine, Error};
 use crate::legacy::{self, Line, Taint};
-use crate::lineage::{Fact, Flag, Graph, Known, Relationship};
+use crate::lineage::{Fact, Flag, Graph, RecordState, Relationship};
 use crate::store::{Imported, ImportedTaint, Record, RecordInput, RecordOutput};
 use crate::task::{TaskId, WorkerId};
 
@@ -90,7 +90,7 @@ pub(super) async fn to_json(
 async fn taint(
     engine: &Engine,
     graph: &Graph,
-    (record, known): (&Record, &Known),
+    (record, known): (&Record, &RecordState),
     before: &Taint,
     causes: &mut Causes,
 ) -> Result<Taint, Error> {

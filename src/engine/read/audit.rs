@@ -108,7 +108,7 @@ impl AuditFilter {
             (Some(record), Some(producers)) => record.into_iter().filter(|node| producers.contains(node)).collect(),
             (of_record, of_artifact) => of_record.or(of_artifact)?,
         };
-        Some(nodes.into_iter().filter_map(|node| graph.brought_by(node)).collect())
+        Some(nodes.into_iter().filter_map(|node| graph.position_of(node)).collect())
     }
 
     fn matches(&self, event: &ImportedEvent) -> bool {

@@ -16,7 +16,7 @@ use super::super::lineage::{CascadeRow, Cause, LineageRow};
 use super::super::trail::{self, Changes, StepChange};
 use super::super::{Changed, Error, Record, chains, changes, tables};
 use super::decode_grown;
-use crate::lineage::{Artifact, Flag, Graph, Link, Node, Restored};
+use crate::lineage::{Artifact, Flag, Graph, Link, Node, RestoredRecord};
 use crate::task::{RecordId, RecordStatus, Seq, Submission, TaskId, Timestamp};
 
 /// Converts everything about provenance.
@@ -61,7 +61,7 @@ fn rebuild(transaction: &WriteTransaction, rows: Vec<(RecordId, LineageRow)>) ->
     let newest = rows.iter().map(|(_, row)| row.newest()).max().unwrap_or_default().max(Seq(newest_step));
     let upgrade = newest.next();
     let restored = |rows: &[(RecordId, LineageRow)]| {
-        let rows: Vec<Restored> = rows.iter().map(|(id, row)| row.clone().restored(*id)).collect();
+        let rows: Vec<RestoredRecord> = rows.iter().map(|(id, row)| row.clone().restored(*id)).collect();
         let corrupt = |error: crate::lineage::Error| Error::Corrupt { table: "lineage", detail: error.to_string() };
         Graph::restore(rows, newest).map(|(graph, _)| graph).map_err(corrupt)
     };
@@ -81,12 +81,12 @@ fn rebuild(transaction: &WriteTransaction, rows: Vec<(RecordId, LineageRow)>) ->
         let mut table = transaction.open_table(tables::LINEAGE)?;
         for node in graph.nodes() {
             let Some(row) = LineageRow::of(&graph, node) else { continue };
-            let Some((id, _)) = graph.named(node) else { continue };
+            let Some((id, _)) = graph.id_and_project(node) else { continue };
             table.insert(&id.to_bytes(), &encode("lineage", &row)?[..])?;
         }
     }
     // Every row says more than before.
-    let records = graph.nodes().filter_map(|node| graph.named(node)).map(|(id, _)| id).collect();
+    let records = graph.nodes().filter_map(|node| graph.id_and_project(node)).map(|(id, _)| id).collect();
     let is_audited = audit(transaction, &graph, upgrade)?;
     let cascades = is_audited.then_some(upgrade).into_iter().collect();
     changes::list_upgraded(transaction, &Changed { records, cascades, ..Changed::default() })

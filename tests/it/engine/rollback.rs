@@ -397,7 +397,7 @@ fn fill(store: &Store, count: u32) {
             status: RecordStatus::Passed,
             created_at: made,
             started_at: None,
-            began: dats::lineage::Began::Elsewhere,
+            began: dats::lineage::WorkStart::Elsewhere,
             inputs: number
                 .checked_sub(1)
                 .map(|before| (artifact(&format!("a-{before}")), Relationship::Consumed))

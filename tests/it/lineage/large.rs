@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 
-use dats::lineage::{Action, Began, Flag, Graph, Link, Record, Relationship, Restored, Step, Stopped};
+use dats::lineage::{Action, Cancelled, Flag, Graph, Link, Record, Relationship, RestoredRecord, Step, WorkStart};
 use dats::task::{ArtifactId, ProjectId, RecordStatus, Seq, Timestamp};
 
 use super::model::{artifact, at, project, record_id, task_id};
@@ -21,15 +21,15 @@ fn record(number: usize, project: &ProjectId, inputs: &[usize]) -> Record {
         status: RecordStatus::Passed,
         created_at,
         started_at: None,
-        began: Began::After(Seq(u64::try_from(number).unwrap())),
+        began: WorkStart::After(Seq(u64::try_from(number).unwrap())),
         inputs: inputs.iter().map(|input| (artifact(*input), Relationship::Consumed)).collect(),
         outputs: vec![artifact(number)],
     }
 }
 
-fn restored(record: Record, number: usize) -> Restored {
+fn restored(record: Record, number: usize) -> RestoredRecord {
     let seq = Seq(u64::try_from(number).unwrap() + 1);
-    Restored { record, seq, fact: None, rebound: Vec::new(), refused: Vec::new() }
+    RestoredRecord { record, seq, fact: None, rebound: Vec::new(), refused: Vec::new() }
 }
 
 fn seq(number: usize) -> Seq {
@@ -77,7 +77,7 @@ fn questions_can_be_stopped() {
     for most in [0, 1, 7] {
         let looks = Cell::new(0);
         let stop = || looks.replace(looks.get() + 1) >= most;
-        let questions = graph.until(stop);
+        let questions = graph.cancellable(stop);
         let stopped = [
             questions.dependents(&[first], None).err(),
             questions.dependencies(&[last], None).err(),
@@ -86,11 +86,11 @@ fn questions_can_be_stopped() {
             questions.path(first, last, None).err(),
             questions.preview(Action::Clear, &[record_id(0)], None).err(),
         ];
-        assert_eq!(stopped, [Some(Stopped); 6], "{most}");
+        assert_eq!(stopped, [Some(Cancelled); 6], "{most}");
         assert_eq!(looks.get(), most + 6);
     }
     let looks = Cell::new(0);
-    let questions = graph.until(|| looks.replace(looks.get() + 1) > LEN);
+    let questions = graph.cancellable(|| looks.replace(looks.get() + 1) > LEN);
     assert_eq!(questions.dependents(&[first], None).unwrap(), graph.dependents(&[first], None));
     assert!((LEN / 5000..LEN / 1000).contains(&looks.get()), "{looks:?}");
     let preview = |action| questions.preview(action, &[record_id(0)], None).unwrap().unwrap();
@@ -117,7 +117,7 @@ fn clean_dependencies_are_not_walked() {
     let [tainted, last] = [0, LEN].map(|number| graph.find(record_id(number)).unwrap());
     assert_eq!(graph.dependencies(&[last], None).len(), LEN);
     let looks = Cell::new(0);
-    let questions = graph.until(|| looks.replace(looks.get() + 1) > LEN);
+    let questions = graph.cancellable(|| looks.replace(looks.get() + 1) > LEN);
     assert_eq!(questions.tainted_dependencies(last), Ok(vec![tainted]));
     assert!(looks.get() <= 2, "{} looks at whether to go on", looks.get());
 }
@@ -145,7 +145,7 @@ fn a_cycle_is_told_without_a_walk_around_it() {
     let (graph, _) = Graph::restore(rows, seq(2 * MANY)).unwrap();
     let node = |number| graph.find(record_id(number)).unwrap();
     let looks = Cell::new(0);
-    let questions = graph.until(|| looks.replace(looks.get() + 1) > MANY);
+    let questions = graph.cancellable(|| looks.replace(looks.get() + 1) > MANY);
     let expected: Vec<_> = (begin..=end).rev().map(node).collect();
     assert_eq!(questions.path(node(end), node(begin), None).unwrap().as_ref(), Some(&expected));
     assert!(looks.replace(0) > 5, "it does not go around the cycle");
@@ -229,11 +229,11 @@ fn an_artifact_that_everybody_uses() {
     // A version from the middle of time takes over the later half, and gives it back.
     let mut version = record(USERS + 1, &project, &[]);
     (version.created_at, version.outputs) = (at(u64::try_from(USERS).unwrap() * 3 / 4 + 1), vec![artifact(0)]);
-    version.began = Began::Elsewhere;
+    version.began = WorkStart::Elsewhere;
     let step = graph.insert(&version, at_next()).unwrap();
     assert_eq!((step.bound.len(), step.unbound.len()), (USERS / 4, USERS / 4));
     graph.apply(Action::Taint, &[version.id], at_next()).unwrap();
-    let step = graph.judge(version.id, RecordStatus::Failed, at_next()).unwrap();
+    let step = graph.set_status(version.id, RecordStatus::Failed, at_next()).unwrap();
     assert_eq!((step.bound.len(), step.unbound.len(), step.flags.len()), (USERS / 4, USERS / 4, USERS / 4));
     assert_eq!(graph.dependents(&[root], None).len(), USERS);
 }
@@ -268,7 +268,7 @@ fn long_histories_follow_from_their_rows() {
                     let record = random.index(records.len());
                     let status = *random.pick(&[RecordStatus::Passed, RecordStatus::Failed]);
                     records[record].status = status;
-                    graph.judge(record_id(record), status, Seq(step + 1)).unwrap();
+                    graph.set_status(record_id(record), status, Seq(step + 1)).unwrap();
                 }
                 taint => {
                     let action = if taint < 94 { Action::Taint } else { Action::Clear };
@@ -296,7 +296,7 @@ fn shuffled<T>(mut items: Vec<T>, random: &mut Random) -> Vec<T> {
 }
 
 /// The row that a store would have kept, from what the graph says.
-fn row_of(graph: &Graph, record: &Record) -> Restored {
+fn row_of(graph: &Graph, record: &Record) -> RestoredRecord {
     let node = graph.find(record.id).unwrap();
     let known = graph.record(node).unwrap();
     let (mut rebound, mut refused) = (Vec::new(), Vec::new());
@@ -307,7 +307,7 @@ fn row_of(graph: &Graph, record: &Record) -> Restored {
             refused.push(artifact);
         }
     }
-    Restored { record: record.clone(), seq: known.seq, fact: known.fact, rebound, refused }
+    RestoredRecord { record: record.clone(), seq: known.seq, fact: known.fact, rebound, refused }
 }
 
 /// A reader goes on in its version while the writer goes on in the next.
@@ -339,7 +339,7 @@ fn records_of_one_second_in_any_order() {
     const LEN: usize = 50_000;
     let mut random = Random::new(from_environment("DATS_SEED", 1));
     let project = project(1);
-    let mut rows: Vec<Restored> = (0..LEN)
+    let mut rows: Vec<RestoredRecord> = (0..LEN)
         .map(|number| {
             let inputs: Vec<usize> = (0..number.min(3)).map(|_| number - 1 - random.index(number.min(40))).collect();
             let mut record = record(number, &project, &inputs);

@@ -12,7 +12,7 @@ mod walks;
 
 use std::collections::BTreeMap;
 
-use dats::lineage::{Action, Began, Error, Fact, Flag, Graph, Record, Relationship, Step};
+use dats::lineage::{Action, Error, Fact, Flag, Graph, Record, Relationship, Step, WorkStart};
 use dats::task::{ArtifactId, RecordStatus, Seq};
 
 use self::model::{Edges, Known, Model, artifact, at, project, record_id, task_id};
@@ -99,9 +99,9 @@ impl History {
             _ => Some(at(created - self.random.below(created.min(5) + 1))),
         };
         let began = match self.random.below(10) {
-            0..4 => Began::Elsewhere,
-            4 => Began::Unknown,
-            _ => Began::After(Seq(self.seq - 1 - self.random.below(self.seq.min(8)))),
+            0..4 => WorkStart::Elsewhere,
+            4 => WorkStart::Unknown,
+            _ => WorkStart::After(Seq(self.seq - 1 - self.random.below(self.seq.min(8)))),
         };
         Record {
             id: record_id(number),
@@ -128,11 +128,11 @@ impl History {
     /// Another record in the place of an imported one; sometimes the same one again.
     fn revise(&mut self) -> Step {
         let number = self.pick();
-        if self.model.records[number].record.began != Began::Elsewhere {
+        if self.model.records[number].record.began != WorkStart::Elsewhere {
             return self.insert();
         }
         let again = self.random.chance(20);
-        let new = Record { began: Began::Elsewhere, ..self.record(number) };
+        let new = Record { began: WorkStart::Elsewhere, ..self.record(number) };
         let record = if again { self.model.records[number].record.clone() } else { new };
         let step = self.graph.revise(&record, Seq(self.seq)).unwrap();
         if again {
@@ -155,7 +155,7 @@ impl History {
         let number = self.pick();
         let status = *self.random.pick(&STATUSES);
         self.model.records[number].record.status = status;
-        self.graph.judge(record_id(number), status, Seq(self.seq)).unwrap()
+        self.graph.set_status(record_id(number), status, Seq(self.seq)).unwrap()
     }
 
     fn say(&mut self, action: Action) -> Step {
@@ -203,7 +203,7 @@ impl History {
             facts.insert(self.pick(), fact);
         }
         let named: Vec<_> = facts.iter().map(|(number, fact)| (record_id(*number), *fact)).collect();
-        let step = self.graph.restate(&named, Seq(self.seq)).unwrap();
+        let step = self.graph.set_facts(&named, Seq(self.seq)).unwrap();
         for (number, fact) in facts {
             met.restated += usize::from(self.model.records[number].fact != fact);
             self.model.records[number].fact = fact;
@@ -386,7 +386,7 @@ fn steps_that_can_not_be_taken_change_nothing() {
         status,
         created_at,
         started_at: None,
-        began: Began::Elsewhere,
+        began: WorkStart::Elsewhere,
         inputs,
         outputs,
     };
@@ -394,7 +394,7 @@ fn steps_that_can_not_be_taken_change_nothing() {
     graph.insert(&record, Seq(5)).unwrap();
     let missing = Err(Error::NotThere(record_id(2)));
     assert_eq!(graph.apply(Action::Taint, &[record.id, record_id(2)], Seq(6)), missing);
-    assert_eq!(graph.judge(record_id(2), status, Seq(6)), missing);
+    assert_eq!(graph.set_status(record_id(2), status, Seq(6)), missing);
     assert_eq!(graph.extend(record_id(2), &[], &[], Seq(6)), missing);
     assert_eq!(graph.revise(&Record { id: record_id(2), ..record.clone() }, Seq(6)), missing);
     let backwards = Err(Error::OutOfOrder { position: Seq(5), first: Seq(6) });

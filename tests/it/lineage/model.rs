@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dats::lineage::{Began, Fact, Flag, Graph, Link, Node, Record, Relationship, Restored};
+use dats::lineage::{Fact, Flag, Graph, Link, Node, Record, Relationship, RestoredRecord, WorkStart};
 use dats::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 use uuid::Uuid;
 
@@ -104,12 +104,12 @@ impl Model {
     }
 
     fn is_imported(&self, number: usize) -> bool {
-        self.records[number].record.began == Began::Elsewhere
+        self.records[number].record.began == WorkStart::Elsewhere
     }
 
     fn is_before(&self, producer: usize, consumer: usize) -> bool {
         match self.records[consumer].record.began {
-            Began::After(step) if !self.is_imported(producer) => self.records[producer].seq <= step.0,
+            WorkStart::After(step) if !self.is_imported(producer) => self.records[producer].seq <= step.0,
             _ => self.moment(producer).0 <= self.started(consumer),
         }
     }
@@ -269,14 +269,14 @@ impl Model {
     }
 
     /// The rows that a store would have kept.
-    pub(super) fn rows(&self) -> Vec<Restored> {
+    pub(super) fn rows(&self) -> Vec<RestoredRecord> {
         let row = |(number, known): (usize, &Known)| {
             let own = |of: &usize| *of == number;
             let later = self
                 .edges
                 .iter()
                 .filter(|((from, _), (to, bound))| own(from) && *bound != known.seq.max(self.records[*to].seq));
-            Restored {
+            RestoredRecord {
                 record: known.record.clone(),
                 seq: Seq(known.seq),
                 fact: known.fact,

@@ -27,7 +27,7 @@ use crate::http::problem::Problem;
 use crate::http::range;
 use crate::http::reply::{self, Reply, Shown, Time};
 use crate::http::request::Call;
-use crate::lineage::{Graph, Known, Node};
+use crate::lineage::{Graph, Node, RecordState};
 use crate::store::{KeptContent, RecordOutput};
 use crate::task::{ArtifactId, RecordId, hex};
 
@@ -93,7 +93,7 @@ pub(in crate::http) struct MadeWire<'a> {
 }
 
 impl<'a> MadeWire<'a> {
-    fn new(graph: &'a Graph, known: &Known) -> Self {
+    fn new(graph: &'a Graph, known: &RecordState) -> Self {
         let about = About::new(graph, known);
         Self { provenance_id: known.id, created_at: Shown(known.created_at), about }
     }
@@ -104,7 +104,7 @@ fn missing(id: &str) -> Problem {
 }
 
 /// The artifact that an id names, and the record that it stands for.
-fn bound(graph: &Graph, id: &str) -> Result<(ArtifactId, Known), Problem> {
+fn bound(graph: &Graph, id: &str) -> Result<(ArtifactId, RecordState), Problem> {
     let artifact = ArtifactId::new(id).map_err(|_| missing(id))?;
     let node = Subject::Artifact(artifact.clone()).resolve(graph);
     let known = node.and_then(|node| graph.record(node)).ok_or_else(|| missing(id))?;

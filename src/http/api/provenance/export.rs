@@ -19,7 +19,7 @@ use crate::http::query::Query;
 use crate::http::reply::{self, Reply};
 use crate::http::request::Call;
 use crate::json;
-use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship, Stopped};
+use crate::lineage::{Cancelled, Flag, Graph, Link, Node, RecordState, Relationship};
 use crate::store::Record;
 use crate::task::{ArtifactId, RecordId, Timestamp};
 use crate::transfer;
@@ -107,8 +107,8 @@ fn around(
     depth: u32,
     sides: [bool; 2],
     stop: &Stop,
-) -> Result<Result<Vec<Node>, usize>, Stopped> {
-    let questions = graph.until(|| stop.is_set());
+) -> Result<Result<Vec<Node>, usize>, Cancelled> {
+    let questions = graph.cancellable(|| stop.is_set());
     let [above, below] = sides.map(|is_shown| Some(if is_shown { depth } else { 0 }));
     let above = questions.dependencies(&[of], above)?;
     let below = questions.dependents(&[of], below)?;
@@ -152,7 +152,7 @@ fn dot(graph: &Graph, of: Node, nodes: &[Node]) -> Option<String> {
     Some(out)
 }
 
-fn label(graph: &Graph, node: Node, known: &Known) -> String {
+fn label(graph: &Graph, node: Node, known: &RecordState) -> String {
     match artifacts(graph, node).as_slice() {
         [] => known.id.to_string(),
         [only] => (*only).to_owned(),

@@ -236,7 +236,7 @@ pub(in crate::http) fn summary(found: &Found, limit: usize) -> Summary {
         }
     }
     let (mut tasks, mut seen) = (Vec::with_capacity(all.len()), FixedBitSet::with_capacity(graph.projects().count()));
-    for (task, project) in changed.ones().filter_map(|at| graph.made_for(graph.from_index(at))) {
+    for (task, project) in changed.ones().filter_map(|at| graph.task_and_project(graph.from_index(at))) {
         tasks.push(task);
         seen.insert(project.number());
     }
@@ -345,7 +345,7 @@ struct Preview {
 async fn preview(call: &Call, graph: Arc<Graph>, asked: Preview) -> Reply {
     let Preview { action, record, max_depth, cascade_id, limit } = asked;
     let of = graph.clone();
-    let step = call.app.walks.run(move |stop| of.until(|| stop.is_set()).preview(action, &[record], max_depth));
+    let step = call.app.walks.run(move |stop| of.cancellable(|| stop.is_set()).preview(action, &[record], max_depth));
     // The record is there, and nothing else can be refused.
     let step = step.await??.map_err(|_| Problem::provenance_not_found(&call.id()))?;
     let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);

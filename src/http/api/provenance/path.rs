@@ -66,7 +66,7 @@ pub(in crate::http) async fn path(call: Call) -> Reply {
     let place = results::place(&mut query, &scope);
     query.finish()?;
     let page = page(&call, place, move |graph, stop| {
-        let path = graph.until(|| stop.is_set()).path(node(graph, &from)?, node(graph, &to)?, depth)?;
+        let path = graph.cancellable(|| stop.is_set()).path(node(graph, &from)?, node(graph, &to)?, depth)?;
         path.map(What::Path).ok_or_else(|| Problem::no_path(&from, &to))
     });
     let page = page.await?;

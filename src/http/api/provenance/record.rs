@@ -13,7 +13,7 @@ use crate::http::headers;
 use crate::http::problem::Problem;
 use crate::http::reply::{self, Reply, Shown, Time};
 use crate::http::request::Call;
-use crate::lineage::{Fact, Flag, Known, Relationship};
+use crate::lineage::{Fact, Flag, RecordState, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp, WorkerId, hex};
 
@@ -88,7 +88,11 @@ pub(in crate::http) struct Standing {
 
 impl Standing {
     /// That of a record of the graph, whose row is known.
-    pub(in crate::http) async fn of_record(engine: &Engine, known: &Known, record: &Record) -> Result<Self, Problem> {
+    pub(in crate::http) async fn of_record(
+        engine: &Engine,
+        known: &RecordState,
+        record: &Record,
+    ) -> Result<Self, Problem> {
         if let Some(Fact::Tainted(step)) = known.fact
             && let Some(taint) = record.taint_brought_in(step)
         {
@@ -99,7 +103,7 @@ impl Standing {
     }
 
     /// That of a record of the graph.
-    pub(in crate::http) async fn of(engine: &Engine, known: &Known) -> Result<Self, Problem> {
+    pub(in crate::http) async fn of(engine: &Engine, known: &RecordState) -> Result<Self, Problem> {
         let taint = match known.fact {
             Some(Fact::Tainted(step)) => engine.provenance().cascade_row(step).await?,
             Some(Fact::Marked(_) | Fact::Cleared(_)) | None => None,

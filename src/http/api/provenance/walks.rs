@@ -13,7 +13,7 @@ use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::{self, Reply, Shown, Time};
 use crate::http::request::Call;
-use crate::lineage::{Flag, Graph, Known, Link, Node, Relationship, Stopped};
+use crate::lineage::{Cancelled, Flag, Graph, Link, Node, RecordState, Relationship};
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, TaskId};
 
 /// Most records of a path within another answer.
@@ -29,7 +29,7 @@ pub(in crate::http) fn node(graph: &Graph, id: &str) -> Result<Node, Problem> {
 }
 
 /// What is known of the record that an id names.
-pub(in crate::http) fn known(graph: &Graph, id: &str) -> Result<(Node, Known), Problem> {
+pub(in crate::http) fn known(graph: &Graph, id: &str) -> Result<(Node, RecordState), Problem> {
     let node = node(graph, id)?;
     Ok((node, graph.record(node).ok_or_else(|| Problem::provenance_not_found(id))?))
 }
@@ -82,7 +82,7 @@ pub(in crate::http) struct About<'a> {
 }
 
 impl<'a> About<'a> {
-    pub(in crate::http) fn new(graph: &'a Graph, known: &Known) -> Self {
+    pub(in crate::http) fn new(graph: &'a Graph, known: &RecordState) -> Self {
         Self {
             task_id: known.task,
             project_id: graph.project_id(known.project).unwrap_or_default(),
@@ -127,7 +127,7 @@ impl Side {
         }
     }
 
-    fn entry(self, graph: &Graph, found: crate::lineage::Found) -> Option<EntryWire<'_>> {
+    fn entry(self, graph: &Graph, found: crate::lineage::WalkEntry) -> Option<EntryWire<'_>> {
         let known = graph.record(found.record)?;
         let (dependent, dependency) = match self {
             Self::Dependents => (found.record, found.through),
@@ -233,7 +233,7 @@ async fn around(call: Call, side: Side) -> Reply {
     let wanted = id.clone();
     let page = page(&call, place, move |graph, stop| {
         let start = [node(graph, &wanted)?];
-        let questions = graph.until(|| stop.is_set());
+        let questions = graph.cancellable(|| stop.is_set());
         Ok(What::Walk(match side {
             Side::Dependents => questions.dependents(&start, depth)?,
             Side::Dependencies => questions.dependencies(&start, depth)?,
@@ -322,7 +322,7 @@ pub(in crate::http) async fn impact(call: Call) -> Reply {
     query.finish()?;
     let wanted = id.clone();
     let page = page(&call, place, move |graph, stop| {
-        let impact = graph.until(|| stop.is_set()).impact(&[node(graph, &wanted)?], depth)?;
+        let impact = graph.cancellable(|| stop.is_set()).impact(&[node(graph, &wanted)?], depth)?;
         Ok(What::Impact(impact))
     });
     let page = page.await?;
@@ -408,14 +408,14 @@ pub(in crate::http) async fn root_cause(call: Call) -> Reply {
     let (of, known) = known(&graph, &id)?;
     let searched = graph.clone();
     let paths = call.app.walks.run(move |stop| {
-        let causes = searched.until(|| stop.is_set()).root_causes(of, depth)?;
+        let causes = searched.cancellable(|| stop.is_set()).root_causes(of, depth)?;
         let nearest = causes.iter().take(limit).enumerate().map(|(at, (_, depth))| {
             let mut path = causes.path(at);
             path.truncate(MOST_OF_PATH);
             path.shrink_to_fit();
             (path, depth)
         });
-        Ok::<_, Stopped>((nearest.collect::<Vec<_>>(), causes.len()))
+        Ok::<_, Cancelled>((nearest.collect::<Vec<_>>(), causes.len()))
     });
     let (paths, total) = paths.await??;
     let mut causes = Entries::new(limit);
