@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::cautious::Cautious;
 use super::changes::CommitNumber;
 use super::contents::{self, copy_files};
-use super::directory::{FILE, JOURNAL, generation, lock, lock_unchanged, make_journal, system};
+use super::directory::{FILE, JOURNAL, format_of, generation, lock, lock_unchanged, make_journal, system};
 use super::files::{copy_file, failed, sync_directory};
 use super::journal::JOURNAL_BYTES;
 use super::tables::{self, STORE_ID_KEY};
@@ -96,7 +96,7 @@ fn renew_id(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
     transaction.open_table(tables::META)?.insert(STORE_ID_KEY, &id.into_bytes()[..])?;
     transaction.commit()?;
     // The journal of a copy has nothing. One of an earlier format names no store.
-    if upgrade::format_of(&database)? == Some(tables::FORMAT) {
+    if format_of(&database)? == Some(tables::FORMAT) {
         make_journal(&files, &dir.join(JOURNAL), JOURNAL_BYTES, id, generation(&database)?)?;
     }
     Ok(database.close()?)

@@ -7,44 +7,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::changes::Listing;
-use super::checkpoint::CheckpointRows;
+use super::batch_rows::{IdempotencyRow, LogRow, Look, RemovedTask, TaskRow, Trim};
+use super::cascade_rows::CascadeRows;
+use super::cascades::CascadeRow;
+use super::changes::{CommitNumber, Listing};
+use super::checkpoint::{Checkpoint, CheckpointProgress, CheckpointRows};
 use super::codec::{RowBuffer, decode_grown, encode, encode_large};
 use super::contents::{ContentFile, NewContents};
-use super::durable::Durable;
-use super::letters::RemovalRows;
-use super::lineage::{CascadeRow, CascadeRows, LineageRow};
+use super::error::Error;
+use super::letters::{LetterRemoval, RemovalRows, row_bytes};
+use super::lineage::LineageRow;
+use super::readers::Place;
 use super::records::RecordRows;
-use super::recover::TakenEvents;
-use super::rows::{Counters, LogEntry, Project, TierPause};
-use super::statements::StatementRows;
+use super::rows::{Counters, DeadLetter, ImportedEvent, LogEntry, Project, Record, TierPause};
+use super::statements::{RollbackRow, StatementRows};
+use super::taken_events::TakenEvents;
 use super::trail::Changes;
-use super::{Error, Store};
+use crate::lineage::Statement;
 use crate::task::{
-    Cohort, Findings, Moment, Now, Parked, ProjectId, RecordId, Seq, Statistics, Status, Submission, Task, TaskId,
-    Tier, Timestamp,
+    CheckpointId, Cohort, Findings, Moment, Now, Parked, ProjectId, RecordId, Seq, Statistics, Status, Submission,
+    Task, TaskId, Tier, Timestamp,
 };
 
 /// What a row takes in a record of the journal, about.
 const JOURNAL_ROW_BYTES: usize = 192;
-
-/// The proof that a batch is on disk. A reply that tells of a change can only
-/// be released with it.
-#[derive(Debug)]
-pub struct Committed(());
-
-/// What an idempotency key led to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdempotencyRow {
-    /// When the key was used.
-    pub at: Moment,
-    /// Hash over endpoint and key.
-    pub key: [u8; 16],
-    /// Hash over the request's body.
-    pub body: [u8; 16],
-    /// The answer, in the engine's own form.
-    pub answer: Vec<u8>,
-}
 
 /// The rows of one group of commands.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -94,64 +80,6 @@ pub struct Batch {
     /// Where its rows are encoded.
     #[serde(skip)]
     pub(super) rows: RowBuffer,
-}
-
-/// Why a batch keeps the clocks alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Look {
-    /// Observed time has gone on without any commit.
-    Idle,
-    /// An operator has accepted the wall clock: it counts as the time of the
-    /// last commit.
-    Accepted,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct TaskRow {
-    pub(super) id: TaskId,
-    pub(super) project: ProjectId,
-    pub(super) before: Option<Status>,
-    pub(super) after: Status,
-    pub(super) ended: Option<Moment>,
-    pub(super) bytes: Bytes,
-}
-
-/// An entry of the log and, where it is about a task, of its history.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct LogRow {
-    pub(super) seq: Seq,
-    pub(super) task: Option<TaskId>,
-    pub(super) bytes: Bytes,
-    /// What the history has in its place: the entry without the event that it
-    /// came in. Most came in none, and are the same in both.
-    pub(super) without_event: Option<Bytes>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RemovedTask {
-    pub(super) id: TaskId,
-    pub(super) project: ProjectId,
-    pub(super) status: Status,
-    pub(super) ended_at_ms: u64,
-}
-
-/// Up to where, exclusively, old rows are removed.
-#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
-pub struct Trim {
-    /// Of the log.
-    pub log: Option<Seq>,
-    /// Of the taken events.
-    pub taken_events: Option<Seq>,
-    /// Of the idempotency keys.
-    pub idempotency: Option<Seq>,
-}
-
-impl Trim {
-    /// Whether nothing is removed.
-    pub(super) const fn is_empty(self) -> bool {
-        let Self { log, taken_events, idempotency } = self;
-        log.is_none() && taken_events.is_none() && idempotency.is_none()
-    }
 }
 
 impl Batch {
@@ -361,27 +289,102 @@ impl Batch {
         self.trim = trim;
     }
 
-    /// Makes the batch durable: all of it or, after a crash, nothing. It is
-    /// to be applied then. When this fails with [`Error::Unknown`] the outcome
-    /// is unknown, and the caller must stop writing.
-    pub fn make_durable(mut self, store: &Store, now: Now) -> Result<Durable, Error> {
-        if self.is_empty() {
-            return Ok(Durable::in_tables(Committed(())));
-        }
-        (self.at, self.observed) = (now.wall, now.observed);
-        self.tasks.sort_unstable_by_key(|row| row.id);
-        self.contents.name_files();
-        let generation = store.journal_or_apply(&self)?;
-        let committed = Committed(());
-        Ok(match generation {
-            Some(generation) => Durable::in_journal(store.tables(), self, generation, committed),
-            None => Durable::in_tables(committed),
-        })
+    /// Takes commits up to here from the list of changes.
+    pub fn trim_changes(&mut self, until: CommitNumber) {
+        self.listing.trim = Some(until);
     }
 
-    /// Makes the batch durable, and visible.
-    pub fn commit(self, store: &Store, now: Now) -> Result<(), Error> {
-        store.apply([self.make_durable(store, now)?])
+    /// Begins the numbers of commits and the positions of the log behind
+    /// others, which another store has used up.
+    pub fn begin_after(&mut self, commit: CommitNumber, log: Seq) {
+        self.listing.begin_after = Some((commit, log));
+    }
+
+    /// Keeps an event that could not be taken. Returns the bytes of its row.
+    pub fn put_dead_letter(&mut self, number: u64, letter: &DeadLetter) -> Result<u64, Error> {
+        let row = encode("dead_letters", letter)?;
+        let bytes = row_bytes(&row);
+        self.dead_letters.push((number, row.into()));
+        Ok(bytes)
+    }
+
+    /// Removes a dead letter.
+    pub fn remove_dead_letter(&mut self, number: u64) {
+        self.removed_dead_letters.push(number);
+    }
+
+    /// Appends to the audit trail of dead letters.
+    pub fn put_letter_removal(&mut self, number: u64, removal: &LetterRemoval) -> Result<(), Error> {
+        self.letter_removals.put(number, removal)
+    }
+
+    /// Removes the entries of that trail before a number.
+    pub const fn trim_letter_removals(&mut self, until: u64) {
+        self.letter_removals.trim(until);
+    }
+
+    /// Keeps the place of a reader; `None`: it has none any more.
+    pub fn put_log_reader(&mut self, name: &str, place: Option<&Place>) -> Result<(), Error> {
+        let row = place.map(|place| encode("log_readers", place)).transpose()?;
+        self.log_readers.push((name.to_owned(), row.map(Into::into)));
+        Ok(())
+    }
+
+    /// Keeps a provenance record, and finds it by its artifacts, its task and
+    /// its time.
+    pub fn put_record(&mut self, record: &Record) -> Result<(), Error> {
+        self.records.push((record.id, self.rows.encode("records", record)?));
+        self.record_rows.put(record);
+        Ok(())
+    }
+
+    /// Forgets by what a record was found until now. Needed before a record
+    /// is put again with another task or time, or without one of its artifacts.
+    pub fn unlist_record(&mut self, before: &Record) {
+        self.record_rows.unlist(before);
+    }
+
+    /// Keeps an event of another audit trail.
+    pub fn put_imported_event(&mut self, number: u64, event: &ImportedEvent) -> Result<(), Error> {
+        self.record_rows.put_event(number, event)
+    }
+
+    /// Keeps a checkpoint, new or changed; project and time never change.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.checkpoints.put(checkpoint)
+    }
+
+    /// Removes a checkpoint.
+    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
+        self.checkpoints.remove(project, at, id);
+    }
+
+    /// Keeps what has completed in a project since its newest checkpoint.
+    pub fn put_checkpoint_progress(
+        &mut self,
+        project: &ProjectId,
+        progress: Option<CheckpointProgress>,
+    ) -> Result<(), Error> {
+        self.checkpoints.put_progress(project, progress)
+    }
+
+    /// Keeps what was said of a record, oldest first; none: its fact says it all.
+    pub fn put_statements(&mut self, id: RecordId, statements: &[Statement]) -> Result<(), Error> {
+        self.statements.put(id, statements)
+    }
+
+    /// Keeps what a rollback did to checkpoints.
+    pub fn put_rollback(&mut self, step: Seq, row: &RollbackRow) -> Result<(), Error> {
+        self.statements.put_rollback(step, row)
+    }
+
+    /// What the clocks showed at its commit.
+    pub(super) fn present(&self) -> Now {
+        if self.observed == Moment::default() {
+            Now::aligned(self.at)
+        } else {
+            Now { observed: self.observed, wall: self.at }
+        }
     }
 
     /// The batch as a record of the journal.

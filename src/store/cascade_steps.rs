@@ -8,10 +8,10 @@
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 
+use super::Error;
+use super::cascades::{CascadeRow, Cause};
 use super::codec::decode;
-use super::lineage::{CascadeRow, Cause};
 use super::tables::{self, CASCADES_INDEXED_KEY};
-use super::{Error, View};
 use crate::task::Seq;
 
 /// Steps that one transaction adds.
@@ -73,22 +73,12 @@ pub(super) fn complete(database: &Database) -> Result<(), Error> {
     }
 }
 
-impl View {
-    /// The steps of a cascade after one of them, oldest first, without those of
-    /// imports.
-    pub fn cascade_steps(&self, cascade_id: &str, after: Seq) -> Result<Vec<Seq>, Error> {
-        let Some(table) = self.table_if_made(tables::CASCADE_STEPS)? else { return Ok(Vec::new()) };
-        let range = (cascade_id, after.next().0)..=(cascade_id, u64::MAX);
-        table.range(range)?.map(|row| Ok(Seq(row?.0.value().1))).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::*;
-    use crate::store::{Batch, Changes, Store};
+    use crate::store::{Batch, Changes, Store, View};
     use crate::task::{Now, RecordId, Timestamp};
 
     fn said(cascade_id: &str, cause: Cause) -> CascadeRow {

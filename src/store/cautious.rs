@@ -28,7 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-use super::room::{Room, is_full};
+use super::error::is_full;
+use super::room::Room;
 
 /// What is kept of a full disk's file, in pieces of this size: that of a page.
 const BLOCK: usize = 4096;

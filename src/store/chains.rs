@@ -7,7 +7,7 @@
 
 use redb::{ReadableTable, WriteTransaction};
 
-use super::{Error, View, tables};
+use super::{Error, tables};
 use crate::task::TaskId;
 
 /// Lists a re-run and the task that it repeats under the first of their chain.
@@ -39,19 +39,4 @@ pub(super) fn unlist(transaction: &WriteTransaction, tasks: impl Iterator<Item =
         }
     }
     Ok(())
-}
-
-impl View {
-    /// The re-runs of a task that came after it, also those of re-runs, newest
-    /// first. With a re-run, those of the chain that it is in.
-    pub fn reruns(&self, task: TaskId) -> Result<impl Iterator<Item = Result<TaskId, Error>> + use<>, Error> {
-        let task = task.to_bytes();
-        let first = self.table(tables::RERUN_CHAIN)?.get(&task)?.map_or(task, |first| *first.value());
-        let range = (&first, &task)..=(&first, &[0xff; 16]);
-        let rows = self.table(tables::CHAIN_RERUNS)?.range(range)?;
-        Ok(rows.rev().map(|row| Ok(TaskId::from_bytes(*row?.0.value().1))).filter(move |rerun| {
-            // The range begins with the task itself, where that is a re-run.
-            !matches!(rerun, Ok(rerun) if rerun.to_bytes() == task)
-        }))
-    }
 }

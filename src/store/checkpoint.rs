@@ -1,16 +1,13 @@
 //! Checkpoints: points in time of one project, with what is kept about them.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
-use redb::{AccessGuard, ReadableTable as _, WriteTransaction};
+use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::codec::{decode, encode};
-use super::page::{Page, PageBudget, read_page};
+use super::Error;
+use super::codec::encode;
 use super::tables::{self, CHECKPOINTS, CHECKPOINTS_BY_PROJECT};
-use super::{Batch, Error, View};
-use crate::task::{CheckpointId, InvalidId, Moment, ProjectId, Timestamp};
+use crate::task::{CheckpointId, Moment, ProjectId, Timestamp};
 
 /// A point in time of one project. What was made here comes after it in the log;
 /// what was imported has a `created_at` that is strictly later.
@@ -155,118 +152,5 @@ impl CheckpointRows {
             by_project.remove((project.as_str(), *at, id.as_str()))?;
         }
         Ok(())
-    }
-}
-
-impl Batch {
-    /// Keeps a checkpoint, new or changed; project and time never change.
-    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        self.checkpoints.put(checkpoint)
-    }
-
-    /// Removes a checkpoint.
-    pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
-        self.checkpoints.remove(project, at, id);
-    }
-
-    /// Keeps what has completed in a project since its newest checkpoint.
-    pub fn put_checkpoint_progress(
-        &mut self,
-        project: &ProjectId,
-        progress: Option<CheckpointProgress>,
-    ) -> Result<(), Error> {
-        self.checkpoints.put_progress(project, progress)
-    }
-}
-
-impl View {
-    /// A checkpoint.
-    pub fn checkpoint(&self, id: &CheckpointId) -> Result<Option<Checkpoint>, Error> {
-        let row = self.table(tables::CHECKPOINTS)?.get(id.as_str())?;
-        row.map(|row| decode("checkpoints", row.value())).transpose()
-    }
-
-    /// The checkpoints of a project, newest first, before one of them.
-    pub fn checkpoints_of(
-        &self,
-        project: &ProjectId,
-        before: Option<&(Timestamp, CheckpointId)>,
-    ) -> Result<impl Iterator<Item = Result<Checkpoint, Error>> + use<>, Error> {
-        Ok(self.checkpoint_rows_of(project, before)?.map(|row| decode("checkpoints", row?.value())))
-    }
-
-    /// A page of the checkpoints of a project, newest first, before one of them.
-    pub fn checkpoint_page(
-        &self,
-        project: &ProjectId,
-        before: Option<&(Timestamp, CheckpointId)>,
-        mut budget: PageBudget,
-    ) -> Result<Page<Checkpoint>, Error> {
-        let mut page = Page::empty();
-        for row in self.checkpoint_rows_of(project, before)? {
-            let row = row?;
-            if !page.has_room(&mut budget, row.value().len()) {
-                break;
-            }
-            page.entries.push(decode("checkpoints", row.value())?);
-        }
-        Ok(page)
-    }
-
-    fn checkpoint_rows_of(
-        &self,
-        project: &ProjectId,
-        before: Option<&(Timestamp, CheckpointId)>,
-    ) -> Result<impl Iterator<Item = Result<AccessGuard<'static, tables::Bytes>, Error>> + use<>, Error> {
-        let (project, rows) = (project.as_str(), self.table(tables::CHECKPOINTS)?);
-        let by_project = self.table(tables::CHECKPOINTS_BY_PROJECT)?;
-        let keys = match before {
-            Some((at, id)) => by_project.range((project, i64::MIN, "")..(project, at.as_micros(), id.as_str()))?,
-            // No text is empty, and no time is the last one.
-            None => by_project.range((project, i64::MIN, "")..(project, i64::MAX, ""))?,
-        };
-        Ok(keys.rev().map(move |key| {
-            let (key, _) = key?;
-            let (_, _, id) = key.value();
-            let missing = || Error::Corrupt { table: "checkpoints", detail: format!("checkpoint {id} has no row") };
-            rows.get(id)?.ok_or_else(missing)
-        }))
-    }
-
-    /// What has completed since the newest checkpoints, by project.
-    pub fn checkpoint_progress(&self) -> Result<Vec<(ProjectId, CheckpointProgress)>, Error> {
-        let corrupt = |error: InvalidId| Error::Corrupt { table: "checkpoint_progress", detail: error.to_string() };
-        let mut progress = Vec::new();
-        for row in self.table(tables::CHECKPOINT_PROGRESS)?.iter()? {
-            let (key, value) = row?;
-            let project = ProjectId::new(key.value()).map_err(corrupt)?;
-            progress.push((project, decode("checkpoint_progress", value.value())?));
-        }
-        Ok(progress)
-    }
-
-    /// A page of checkpoints by id, after one of them.
-    pub fn checkpoints_after(
-        &self,
-        after: Option<&CheckpointId>,
-        budget: PageBudget,
-    ) -> Result<Page<Checkpoint>, Error> {
-        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
-        let rows = self.table(tables::CHECKPOINTS)?.range::<&str>((start, Bound::Unbounded))?;
-        read_page(rows, budget, |_, row| decode("checkpoints", row))
-    }
-
-    /// The ids of checkpoints after one of them, in their order, at most `limit`.
-    pub fn checkpoint_ids_after(&self, after: Option<&CheckpointId>, limit: usize) -> Result<Vec<CheckpointId>, Error> {
-        let corrupt = |error: InvalidId| Error::Corrupt { table: "checkpoints", detail: error.to_string() };
-        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
-        let rows = self.table(tables::CHECKPOINTS)?.range::<&str>((start, Bound::Unbounded))?;
-        rows.take(limit).map(|row| CheckpointId::new(row?.0.value()).map_err(corrupt)).collect()
-    }
-
-    /// Every checkpoint, by id.
-    pub fn checkpoints(&self) -> Result<impl Iterator<Item = Result<Checkpoint, Error>> + use<>, Error> {
-        let rows = self.table(tables::CHECKPOINTS)?.range::<&str>(..)?;
-        Ok(rows.map(|row| decode("checkpoints", row?.1.value())))
     }
 }

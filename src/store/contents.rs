@@ -1,7 +1,7 @@
 //! Large contents: each in a file under its SHA-256, `contents/ab/cdef…`.
 //!
 //! A file is complete and durable before the commit that names it (see
-//! [`Store::keep_content`]), so what was acknowledged has its content. The
+//! [`Store::keep_content`](super::Store::keep_content)), so what was acknowledged has its content. The
 //! caller that has written one holds it, and hands it to the batch that names
 //! it. A file that no row names and nobody holds was left by a crash or a
 //! refused event: it is removed when the next content comes, at a start, or by
@@ -18,16 +18,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{ReadableTable, WriteTransaction};
+use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::files::{FileSystem, copy_file, failed, sync_directory};
-use super::read::View;
 use super::room::Room;
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, MutexGuard, PoisonError};
-use super::{Error, Store, tables};
+use super::{Error, tables};
 use crate::planted::{self, Fault};
 use crate::task::hex;
 
@@ -43,18 +42,18 @@ const PIECE: usize = 64 * 1024;
 /// The files of a data directory.
 #[derive(Debug)]
 pub(super) struct ContentFiles {
-    files: Arc<dyn FileSystem>,
-    dir: PathBuf,
+    pub(super) files: Arc<dyn FileSystem>,
+    pub(super) dir: PathBuf,
     room: Arc<Room>,
     held: Mutex<Held>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
-    files: HashMap<[u8; 32], Hold>,
+pub(super) struct Held {
+    pub(super) files: HashMap<[u8; 32], Hold>,
     /// Files that were held and that no batch was to name: removed as soon as
     /// somebody has looked whether a row names them all the same.
-    released: Vec<[u8; 32]>,
+    pub(super) released: Vec<[u8; 32]>,
     /// Directories whose own entry is durable, by the first byte of the names.
     directories: HashSet<u8>,
     /// Tells unfinished files apart.
@@ -63,7 +62,7 @@ struct Held {
 
 /// How a file is held.
 #[derive(Debug, Default)]
-struct Hold {
+pub(super) struct Hold {
     count: usize,
     /// It is on disk, written by one of those who hold it.
     is_durable: bool,
@@ -197,18 +196,18 @@ impl ContentFiles {
         Arc::new(Self { files, dir: data_dir.join(DIRECTORY), room, held: Mutex::default() })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn path(&self, sha256: [u8; 32]) -> PathBuf {
+    pub(super) fn path(&self, sha256: [u8; 32]) -> PathBuf {
         let name = hex(&sha256);
         let (directory, name) = name.split_at(2);
         self.dir.join(directory).join(name)
     }
 
     /// Holds a file, and tells whether another holder has brought it to disk.
-    fn hold(self: &Arc<Self>, sha256: [u8; 32], length: u64) -> (ContentFile, bool) {
+    pub(super) fn hold(self: &Arc<Self>, sha256: [u8; 32], length: u64) -> (ContentFile, bool) {
         let is_durable = {
             let mut files = self.held();
             let hold = files.files.entry(sha256).or_default();
@@ -219,7 +218,7 @@ impl ContentFiles {
     }
 
     /// Writes a content, unless it is there, and makes it durable.
-    fn write(&self, sha256: [u8; 32], content: &[u8]) -> Result<(), Error> {
+    pub(super) fn write(&self, sha256: [u8; 32], content: &[u8]) -> Result<(), Error> {
         let path = self.path(sha256);
         let directory = path.parent().unwrap_or(&self.dir);
         // Another thread may have made the directory a moment ago: it is there,
@@ -291,59 +290,11 @@ impl ContentFiles {
         file.seek(SeekFrom::Start(0)).map_err(failed("read", &path))?;
         Ok(KeptContent::File(file, length))
     }
-
-    /// Removes what was released and no row names. What can't be removed now
-    /// is left to the next start.
-    fn remove_released(&self, store: &Store) {
-        let released = std::mem::take(&mut self.held().released);
-        for sha256 in released {
-            if let Err(error) = self.remove_unnamed(store, sha256, &self.path(sha256)) {
-                tracing::warn!(%error, "a content that nothing names could not be removed");
-            }
-        }
-    }
-
-    /// Removes a file of a content, unless it is held or a row names the
-    /// content; whether it did.
-    fn remove_unnamed(&self, store: &Store, sha256: [u8; 32], path: &Path) -> Result<bool, Error> {
-        // Under the lock nobody begins to hold it. What is not held and has been
-        // named is in the tables, since a batch is dropped after it is there. A
-        // store that has failed has dropped batches that are not.
-        let held = self.held();
-        if held.files.contains_key(&sha256) || store.tables().has_failed() {
-            return Ok(false);
-        }
-        let is_unfinished = path.extension().is_some();
-        let view = if planted::is(Fault::LockHeldWhileWaiting) { store.view() } else { store.view_of_tables() };
-        if !is_unfinished && view?.has_content_file(sha256)? {
-            return Ok(false);
-        }
-        match self.files.remove(path) {
-            // It may never have been written.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
-            Ok(()) | Err(_) => Ok(true),
-        }
-    }
-
-    /// Removes the files of one directory that no row names and nobody holds.
-    fn sweep(&self, store: &Store, directory: &Path) -> Result<u64, Error> {
-        let mut removed = 0;
-        let view = store.view()?;
-        for path in entries(&*self.files, directory)? {
-            let Some(sha256) = named(directory, &path) else { continue };
-            // A row that names a content is never removed.
-            if path.extension().is_none() && view.has_content_file(sha256)? {
-                continue;
-            }
-            removed += u64::from(self.remove_unnamed(store, sha256, &path)?);
-        }
-        Ok(removed)
-    }
 }
 
 /// The SHA-256 that the name of a file stands for, complete or not; what is
 /// called otherwise is none of ours.
-fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
+pub(super) fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
     let hex = [directory.file_name()?.to_str()?, path.file_stem()?.to_str()?.split('.').next()?].concat();
     let is_hex = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut sha256 = [0; 32];
@@ -351,33 +302,6 @@ fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
     }
     is_hex.then_some(sha256)
-}
-
-impl Store {
-    /// Keeps a content in a file: it is durable when this returns, before any
-    /// row names it. `None`: the store has no directory.
-    pub fn keep_content(&self, sha256: [u8; 32], content: &[u8]) -> Result<Option<ContentFile>, Error> {
-        let Some(files) = self.content_files() else { return Ok(None) };
-        // Held before it is looked for: from here on nobody removes it.
-        let (file, is_durable) = files.hold(sha256, u64::try_from(content.len()).unwrap_or(u64::MAX));
-        files.remove_released(self);
-        if !is_durable {
-            files.write(sha256, content)?;
-        }
-        Ok(Some(file))
-    }
-
-    /// Removes every file of a content that no row names; how many.
-    pub fn sweep_contents(&self) -> Result<u64, Error> {
-        let Some(files) = self.content_files() else { return Ok(0) };
-        let mut removed = 0;
-        for directory in entries(&*files.files, &files.dir)? {
-            if files.files.is_directory(&directory) {
-                removed += files.sweep(self, &directory)?;
-            }
-        }
-        Ok(removed)
-    }
 }
 
 /// Copies the files of a data directory that are complete; their bytes.
@@ -399,62 +323,9 @@ pub(super) fn copy_files(files: &dyn FileSystem, from: &Path, to: &Path) -> Resu
 }
 
 /// What is in a directory; nothing is in one that is not there.
-fn entries(files: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn entries(files: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>, Error> {
     match files.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         entries => entries.map_err(failed("list", dir)),
     }
-}
-
-impl View {
-    /// A content by its SHA-256, all of it.
-    pub fn content(&self, sha256: [u8; 32]) -> Result<Option<Vec<u8>>, Error> {
-        let Some(content) = self.open_content(sha256)? else { return Ok(None) };
-        content.into_bytes().map(Some).map_err(failed("read", Path::new(DIRECTORY)))
-    }
-
-    /// A content by its SHA-256, to be read. One that is damaged is an error.
-    pub fn open_content(&self, sha256: [u8; 32]) -> Result<Option<KeptContent>, Error> {
-        if let Some(row) = self.table(tables::CONTENTS)?.get(&sha256)? {
-            let found: [u8; 32] = Sha256::digest(row.value()).into();
-            let detail = || format!("the content {} hashes to {}", hex(&sha256), hex(&found));
-            let sound = found == sha256;
-            return if sound { Ok(Some(KeptContent::Bytes(row.value().to_vec()))) } else { Err(corrupt(detail())) };
-        }
-        let Some(length) = self.table(tables::CONTENT_FILES)?.get(&sha256)?.map(|row| row.value()) else {
-            return Ok(None);
-        };
-        match self.files() {
-            Some(files) => files.open(sha256, length).map(Some),
-            None => Err(corrupt(format!("the content {} is in a file, the store in none", hex(&sha256)))),
-        }
-    }
-
-    /// The length of a content, which is not read.
-    pub fn content_length(&self, sha256: [u8; 32]) -> Result<Option<u64>, Error> {
-        if let Some(length) = self.table(tables::CONTENT_FILES)?.get(&sha256)? {
-            return Ok(Some(length.value()));
-        }
-        let row = self.table(tables::CONTENTS)?.get(&sha256)?;
-        Ok(row.map(|row| u64::try_from(row.value().len()).unwrap_or(u64::MAX)))
-    }
-
-    fn has_content_file(&self, sha256: [u8; 32]) -> Result<bool, Error> {
-        Ok(self.table(tables::CONTENT_FILES)?.get(&sha256)?.is_some())
-    }
-
-    /// Holds every content against its SHA-256.
-    pub(super) fn check_contents(&self) -> Result<(), Error> {
-        for row in self.table(tables::CONTENTS)?.iter()? {
-            self.open_content(*row?.0.value())?;
-        }
-        for row in self.table(tables::CONTENT_FILES)?.iter()? {
-            self.open_content(*row?.0.value())?;
-        }
-        Ok(())
-    }
-}
-
-fn corrupt(detail: String) -> Error {
-    Error::Corrupt { table: "contents", detail }
 }

@@ -17,7 +17,7 @@ use super::journal::Journal;
 use super::journal_file::JournalFile;
 use super::room::Room;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
-use super::{Error, guarded, upgrade};
+use super::{Error, guarded};
 use crate::planted::{self, Fault};
 
 pub(super) const FILE: &str = "dats.redb";
@@ -32,6 +32,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// What every redb file begins with.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
+/// The formats that can be upgraded: only the one before this version's.
+pub(super) const UPGRADED: u32 = 5;
 /// The files of the operating system.
 pub(super) fn system() -> Arc<dyn FileSystem> {
     Arc::new(SystemFiles)
@@ -262,24 +264,34 @@ pub(super) fn open_database(
     Ok((database.map_err(|error| refuse(error.to_string()))?, file))
 }
 
+/// The format that the tables say they have; `None`: they say nothing.
+pub(super) fn format_of(database: &Database) -> Result<Option<u32>, Error> {
+    let meta = match database.begin_read()?.open_table(tables::META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(meta.get(FORMAT_KEY)?.and_then(|value| value.value().try_into().ok().map(u32::from_le_bytes)))
+}
+
 /// Checks the format and reads the store's id.
 pub(super) fn identify(database: &Database, path: Option<&Path>) -> Result<Uuid, Error> {
     let refuse = |detail: &str| match path {
         Some(path) => Error::NotAStore { path: path.to_owned(), detail: detail.to_owned() },
         None => Error::Corrupt { table: "meta", detail: detail.to_owned() },
     };
-    let format = match upgrade::format_of(database) {
+    let format = match format_of(database) {
         Err(error) if path.is_some() => return Err(refuse(&error.to_string())),
         format => format?,
     };
     match format {
         Some(FORMAT) => {}
         Some(found) if found > FORMAT => return Err(Error::NewerFormat { found, supported: FORMAT }),
-        Some(found) if found == upgrade::UPGRADED => return Err(Error::OlderFormat { found, supported: FORMAT }),
+        Some(found) if found == UPGRADED => return Err(Error::OlderFormat { found, supported: FORMAT }),
         Some(found) => {
             let detail = format!(
                 "it has format {found}, which no release has written; this version reads {FORMAT} and upgrades {}",
-                upgrade::UPGRADED
+                UPGRADED
             );
             return Err(refuse(&detail));
         }

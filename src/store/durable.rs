@@ -10,7 +10,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::Committed;
 use super::room::{self, Room};
 use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -151,6 +150,11 @@ impl Tables {
     }
 }
 
+/// The proof that a batch is on disk. A reply that tells of a change can only
+/// be released with it.
+#[derive(Debug)]
+pub struct Committed(());
+
 /// A batch that is durable. Until it is applied, every view waits: whoever
 /// holds it must not open one.
 #[derive(Debug)]
@@ -175,15 +179,15 @@ pub(super) struct Waiting {
 
 impl Durable {
     /// A batch that the journal has, and the tables not yet.
-    pub(super) fn in_journal(tables: &Arc<Tables>, batch: Batch, generation: u64, committed: Committed) -> Self {
+    pub(super) fn in_journal(tables: &Arc<Tables>, batch: Batch, generation: u64) -> Self {
         let number = tables.durable.fetch_add(1, Ordering::AcqRel) + 1;
         let waiting = Waiting { tables: tables.clone(), batch, number, generation, applied: false };
-        Self { waiting: Some(waiting), committed }
+        Self { waiting: Some(waiting), committed: Committed(()) }
     }
 
     /// A batch that the tables have.
-    pub(super) const fn in_tables(committed: Committed) -> Self {
-        Self { waiting: None, committed }
+    pub(super) const fn in_tables() -> Self {
+        Self { waiting: None, committed: Committed(()) }
     }
 
     /// The batch, if the tables do not have it yet, and its number.

@@ -1,11 +1,10 @@
 //! What can go wrong with the store, each class kept.
 
 use std::any::Any;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::room::is_full;
 use crate::task::Timestamp;
 
 /// Why the store did not do what it was asked.
@@ -153,6 +152,11 @@ impl Error {
             error => error,
         }
     }
+}
+
+/// Whether this error says that the disk, or what we may use of it, is full.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// A damaged file can make redb panic while it repairs or reads: that

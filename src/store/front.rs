@@ -13,8 +13,9 @@ use redb::StorageBackend;
 use uuid::Uuid;
 
 use super::Error;
-use super::journal::{BLOCK, begin};
 
+/// Records begin at multiples of it: the largest block that a disk tears.
+pub(super) const BLOCK: u64 = 4096;
 /// Bytes in front of the records of a half.
 pub(super) const FRONT: u64 = 2 * BLOCK;
 const NAME: [u8; 8] = *b"datsname";
@@ -40,6 +41,11 @@ pub(super) fn write_names(file: &dyn StorageBackend, length: u64, store: Uuid) -
 /// Writes the stamp of a generation.
 pub(super) fn write_stamp(file: &dyn StorageBackend, half: u64, store: Uuid, generation: u64) -> io::Result<()> {
     file.write(begin(generation, half) + BLOCK, &block(STAMP, store, generation))
+}
+
+/// Where the half of a generation begins.
+pub(super) const fn begin(generation: u64, half: u64) -> u64 {
+    if generation.is_multiple_of(2) { 0 } else { half }
 }
 
 fn block(magic: [u8; 8], store: Uuid, number: u64) -> Vec<u8> {

@@ -8,12 +8,13 @@
 
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
-use super::batch::TaskRow;
-use super::codec::{decode, decode_with_rest};
-use super::read::View;
-use super::tables::{self, Bytes, IdSeq, id_then, number_after_id};
-use super::{Batch, Error, LogEntry, Page, PageBudget};
-use crate::task::{Change, Seq, TaskId};
+use super::Error;
+use super::batch::Batch;
+use super::batch_rows::TaskRow;
+use super::codec::decode_with_rest;
+use super::rows::LogEntry;
+use super::tables::{self, Bytes, IdSeq, id_then};
+use crate::task::{Change, Seq};
 
 /// Entries at the beginning that always stay.
 const FIRST_KEPT: usize = 100;
@@ -101,44 +102,9 @@ const fn is_needed(change: &Change) -> bool {
 }
 
 /// An entry and its ordinal.
-fn read(row: &[u8]) -> Result<(LogEntry, Option<u32>), Error> {
+pub(super) fn read(row: &[u8]) -> Result<(LogEntry, Option<u32>), Error> {
     let (entry, rest) = decode_with_rest("history", row)?;
     Ok((entry, rest.try_into().ok().map(u32::from_le_bytes)))
-}
-
-impl View {
-    /// A page of the history of a task after a position, in order.
-    pub fn history(&self, id: TaskId, after: Seq, mut budget: PageBudget) -> Result<Page<HistoryEntry>, Error> {
-        let id = id.to_bytes();
-        // After the last position there is nothing, and no number above it.
-        let Some(first) = after.0.checked_add(1) else { return Ok(Page::empty()) };
-        let table = self.table(tables::HISTORY)?;
-        let before = table.range::<&[u8; 24]>(&id_then(id, 0)..&id_then(id, first))?.next_back().transpose()?;
-        let mut before = match before {
-            Some((_, row)) => read(row.value())?.1,
-            None => None,
-        };
-        let mut page = Page::empty();
-        for row in table.range::<&[u8; 24]>(&id_then(id, first)..=&id_then(id, u64::MAX))? {
-            let (key, value) = row?;
-            let bytes = value.value();
-            if !page.has_room(&mut budget, bytes.len()) {
-                break;
-            }
-            let (entry, ordinal) = read(bytes)?;
-            let left_out = before.zip(ordinal).map_or(0, |(before, now)| now.saturating_sub(before.saturating_add(1)));
-            before = ordinal;
-            let seq = Seq(number_after_id(key.value()));
-            page.entries.push(HistoryEntry { seq, left_out: u64::from(left_out), entry });
-        }
-        Ok(page)
-    }
-
-    /// An entry of a task's history.
-    pub fn history_entry(&self, task: TaskId, seq: Seq) -> Result<Option<LogEntry>, Error> {
-        let row = self.table(tables::HISTORY)?.get(&id_then(task.to_bytes(), seq.0))?;
-        row.map(|row| decode("history", row.value())).transpose()
-    }
 }
 
 #[cfg(test)]
@@ -146,7 +112,9 @@ mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::*;
+    use crate::store::PageBudget;
     use crate::store::codec::encode;
+    use crate::store::tables::number_after_id;
     use crate::store::{About, Standing, Store};
     use crate::task::{Moment, Now, Outcome, Phase, ProjectId, Stale, Status, TaskError, Timestamp};
 

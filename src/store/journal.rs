@@ -34,11 +34,9 @@ use redb::StorageBackend;
 use uuid::Uuid;
 
 use super::Error;
-use super::front::{FRONT, Front, write_names, write_stamp};
+use super::front::{BLOCK, FRONT, Front, begin, write_names, write_stamp};
 use crate::planted::{self, Fault};
 
-/// Records begin at multiples of it: the largest block that a disk tears.
-pub(super) const BLOCK: u64 = 4096;
 /// Size of the journal, of both halves. A larger one makes checkpoints rarer
 /// and longer, and a start after a crash slower: replaying one half takes about
 /// a second.
@@ -260,11 +258,6 @@ impl Found {
         refuse_gap(half, &found, store, generation)?;
         Ok(found)
     }
-}
-
-/// Where the half of a generation begins.
-pub(super) const fn begin(generation: u64, half: u64) -> u64 {
-    if generation.is_multiple_of(2) { 0 } else { half }
 }
 
 fn failed(source: io::Error) -> Error {

@@ -2,12 +2,11 @@
 //! become of them.
 
 use bytes::Bytes;
-use redb::{ReadableTable as _, WriteTransaction};
+use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::codec::{decode, encode};
-use super::rows::DeadLetter;
-use super::{Batch, Error, View, tables};
+use super::codec::encode;
+use super::{Error, tables};
 use crate::task::{Moment, Timestamp};
 
 /// Why a dead letter is no longer kept.
@@ -86,6 +85,17 @@ impl RemovalRows {
         rows.is_empty() && trim.is_none()
     }
 
+    /// Appends to the audit trail.
+    pub(super) fn put(&mut self, number: u64, removal: &LetterRemoval) -> Result<(), Error> {
+        self.rows.push((number, encode("dead_letter_removals", removal)?.into()));
+        Ok(())
+    }
+
+    /// Removes the entries before a number.
+    pub(super) const fn trim(&mut self, until: u64) {
+        self.trim = Some(until);
+    }
+
     pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         if self.is_empty() {
             return Ok(());
@@ -101,115 +111,8 @@ impl RemovalRows {
     }
 }
 
-impl Batch {
-    /// Keeps an event that could not be taken. Returns the bytes of its row.
-    pub fn put_dead_letter(&mut self, number: u64, letter: &DeadLetter) -> Result<u64, Error> {
-        let row = encode("dead_letters", letter)?;
-        let bytes = row_bytes(&row);
-        self.dead_letters.push((number, row.into()));
-        Ok(bytes)
-    }
-
-    /// Removes a dead letter.
-    pub fn remove_dead_letter(&mut self, number: u64) {
-        self.removed_dead_letters.push(number);
-    }
-
-    /// Appends to the audit trail of dead letters.
-    pub fn put_letter_removal(&mut self, number: u64, removal: &LetterRemoval) -> Result<(), Error> {
-        self.letter_removals.rows.push((number, encode("dead_letter_removals", removal)?.into()));
-        Ok(())
-    }
-
-    /// Removes the entries of that trail before a number.
-    pub const fn trim_letter_removals(&mut self, until: u64) {
-        self.letter_removals.trim = Some(until);
-    }
-
-    /// Writes what it does to dead letters. The last number that was given is kept
-    /// beside them, since all of them may be gone.
-    pub(super) fn write_dead_letters(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        self.letter_removals.write(transaction)?;
-        if self.dead_letters.is_empty() && self.removed_dead_letters.is_empty() {
-            return Ok(());
-        }
-        let mut table = transaction.open_table(tables::DEAD_LETTERS)?;
-        for (number, bytes) in &self.dead_letters {
-            table.insert(*number, &bytes[..])?;
-        }
-        for number in &self.removed_dead_letters {
-            table.remove(*number)?;
-        }
-        if let Some(last) = self.dead_letters.iter().map(|(number, _)| *number).max() {
-            let mut meta = transaction.open_table(tables::META)?;
-            meta.insert(tables::LAST_DEAD_LETTER_KEY, &last.to_le_bytes()[..])?;
-        }
-        Ok(())
-    }
-}
-
-fn row_bytes(row: &[u8]) -> u64 {
+pub(super) fn row_bytes(row: &[u8]) -> u64 {
     u64::try_from(row.len()).unwrap_or(u64::MAX)
-}
-
-impl View {
-    /// Dead letters with their numbers, newest first, before one of them.
-    pub fn dead_letters_before(
-        &self,
-        before: Option<u64>,
-    ) -> Result<impl Iterator<Item = Result<(u64, DeadLetter), Error>> + use<>, Error> {
-        let rows = self.table(tables::DEAD_LETTERS)?.range(..before.unwrap_or(u64::MAX))?;
-        Ok(rows.rev().map(|row| {
-            let (number, row) = row?;
-            Ok((number.value(), decode("dead_letters", row.value())?))
-        }))
-    }
-
-    /// The numbers of all dead letters, oldest first, each with the bytes of its row.
-    pub(super) fn dead_letter_sizes(&self) -> Result<Vec<(u64, u64)>, Error> {
-        let rows = self.table(tables::DEAD_LETTERS)?;
-        rows.iter()?
-            .map(|row| {
-                let (number, row) = row?;
-                Ok((number.value(), row_bytes(row.value())))
-            })
-            .collect()
-    }
-
-    /// The last number that a dead letter was given; zero in a store of an earlier
-    /// version, which has not kept it.
-    pub(super) fn last_dead_letter(&self) -> Result<u64, Error> {
-        let row = self.table(tables::META)?.get(tables::LAST_DEAD_LETTER_KEY)?;
-        let Some(row) = row else { return Ok(0) };
-        let number = row.value().try_into().map(u64::from_le_bytes);
-        let corrupt = |_| Error::Corrupt { table: "meta", detail: "`last_dead_letter` is no number".to_owned() };
-        number.map_err(corrupt)
-    }
-
-    /// The entries of the audit trail of dead letters with their numbers, newest
-    /// first, before one of them.
-    pub fn letter_removals_before(
-        &self,
-        before: Option<u64>,
-    ) -> Result<impl Iterator<Item = Result<(u64, LetterRemoval), Error>> + use<>, Error> {
-        let table = self.table_if_made(tables::DEAD_LETTER_REMOVALS)?;
-        let rows = table.map(|table| table.range(..before.unwrap_or(u64::MAX))).transpose()?;
-        Ok(rows.into_iter().flat_map(Iterator::rev).map(|row| {
-            let (number, row) = row?;
-            Ok((number.value(), decode("dead_letter_removals", row.value())?))
-        }))
-    }
-
-    /// The numbers of these entries, oldest first, each with its time.
-    pub(super) fn letter_removal_times(&self) -> Result<Vec<(u64, Moment)>, Error> {
-        let mut times = Vec::new();
-        for entry in self.letter_removals_before(None)? {
-            let (number, removal) = entry?;
-            times.push((number, removal.observed));
-        }
-        times.reverse();
-        Ok(times)
-    }
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@
 
 use redb::{ReadableTable as _, WriteTransaction};
 
+use super::batch::Batch;
 use super::codec::{decode, decode_with_rest};
-use super::read::View;
 use super::rows::LogEntry;
-use super::{Batch, Error, tables};
+use super::{Error, tables};
 use crate::task::{Moment, Seq};
 
 /// The first byte of a row of several entries.
@@ -83,7 +83,7 @@ fn corrupt(detail: &str) -> Error {
 
 /// The entries of a row of several that follow a position; they are decoded as they
 /// are taken.
-struct Entries {
+pub(super) struct Entries {
     row: Vec<u8>,
     moment: Moment,
     at: usize,
@@ -91,14 +91,14 @@ struct Entries {
 }
 
 /// The entries of a row that follow a position.
-enum Row {
+pub(super) enum Row {
     One(Option<Result<(Seq, LogEntry), Error>>),
     Several(Entries),
 }
 
 impl Row {
     /// Of a row and its key.
-    fn read(key: u64, row: &[u8], after: Seq) -> Result<Self, Error> {
+    pub(super) fn read(key: u64, row: &[u8], after: Seq) -> Result<Self, Error> {
         if row.first() == Some(&SEVERAL) {
             let moment = row.get(1..HEAD).and_then(|bytes| bytes.try_into().ok());
             let moment = Moment::from_micros(i64::from_le_bytes(moment.ok_or_else(|| corrupt("a row is cut"))?));
@@ -152,59 +152,13 @@ fn first_entry(rest: &[u8]) -> Option<(Seq, &[u8])> {
     Some((Seq(u64::from_le_bytes(*seq)), rest.get(..length)?))
 }
 
-impl View {
-    /// The newest position of the log.
-    pub fn log_head(&self) -> Result<Seq, Error> {
-        let last = self.table(tables::LOG)?.last()?.map(|(key, _)| Seq(key.value()));
-        last.map_or_else(|| self.log_begin(), Ok)
-    }
-
-    /// The first position that the log still has, if it has any.
-    pub fn log_tail(&self) -> Result<Option<Seq>, Error> {
-        let table = self.table(tables::LOG)?;
-        let Some((key, row)) = table.first()? else { return Ok(None) };
-        let entry = Row::read(key.value(), row.value(), Seq(0))?.next().transpose()?;
-        Ok(entry.map(|(seq, _)| seq))
-    }
-
-    /// The log after a position, in order, at most `limit` entries.
-    pub fn log(
-        &self,
-        after: Seq,
-        limit: usize,
-    ) -> Result<impl Iterator<Item = Result<(Seq, LogEntry), Error>> + use<>, Error> {
-        let rows = self.table(tables::LOG)?.range(after.0.saturating_add(1)..)?;
-        let entries = rows.flat_map(move |row| {
-            let read = row.map_err(Error::from).and_then(|(key, row)| Row::read(key.value(), row.value(), after));
-            read.unwrap_or_else(|error| Row::One(Some(Err(error))))
-        });
-        Ok(entries.take(limit))
-    }
-
-    /// The position before which the log's entries are older than `before`,
-    /// looking at no more than `limit` rows.
-    pub fn log_older_than(&self, before: Moment, limit: usize) -> Result<Option<Seq>, Error> {
-        let mut until = None;
-        for row in self.table(tables::LOG)?.iter()?.take(limit) {
-            let (key, row) = row?;
-            // The entries of a row are of one commit.
-            let first = Row::read(key.value(), row.value(), Seq(0))?.next().transpose()?;
-            if first.is_some_and(|(_, entry)| entry.moment() >= before) {
-                break;
-            }
-            until = Some(Seq(key.value()).next());
-        }
-        Ok(until)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::*;
     use crate::store::codec::encode;
-    use crate::store::{About, Store};
+    use crate::store::{About, Store, View};
     use crate::task::{Change, Now, ProjectId, Timestamp};
 
     fn entry(event: Option<String>) -> LogEntry {

@@ -18,10 +18,10 @@ use super::directory::{
 use super::durable::{Durable, Tables, Waiting};
 use super::files::{FileLock, FileSystem, failed};
 use super::journal::{JOURNAL_BYTES, Journal};
-use super::read::View;
 use super::room::{Room, StopSignal, Wait};
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::tables::{self, GENERATION_KEY};
+use super::view::View;
 use super::{Batch, Error, Recovered, guarded, upgrade, write};
 use crate::planted::{self, Fault};
 

@@ -2,7 +2,9 @@
 //! bytes, whichever comes first. Rows are counted before they are decoded, so
 //! that a reader never holds more than one page and one row.
 
-use redb::{AccessGuard, Key, StorageError};
+use std::ops::Bound;
+
+use redb::{AccessGuard, Key, ReadOnlyTable, ReadableTable as _, StorageError, Value};
 
 use super::{Error, tables};
 
@@ -115,6 +117,19 @@ pub(super) fn read_page<'a, K: Key + 'static, T>(
         page.entries.push(read(key.value(), bytes)?);
     }
     Ok(page)
+}
+
+/// Ids in the order of a table, after one of them, at most `limit`.
+pub(super) fn ids_after<V: Value + 'static>(
+    table: &ReadOnlyTable<tables::Id, V>,
+    after: Option<[u8; 16]>,
+    limit: usize,
+) -> Result<Vec<[u8; 16]>, Error> {
+    let rows = match &after {
+        Some(after) => table.range::<&[u8; 16]>((Bound::Excluded(after), Bound::Unbounded))?,
+        None => table.iter()?,
+    };
+    rows.take(limit).map(|row| Ok(*row?.0.value())).collect()
 }
 
 #[cfg(test)]

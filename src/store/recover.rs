@@ -6,18 +6,19 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use redb::{ReadOnlyTable, ReadableTable};
 
-use super::batch::IdempotencyRow;
+use super::batch_rows::IdempotencyRow;
 use super::checkpoint::{Checkpoint, CheckpointProgress};
 use super::clocks::Clocks;
 use super::codec::decode;
 use super::lineage::LineageRow;
 use super::readers::Place;
-use super::rows::{Counters, Project, TierPause, task_of_row};
+use super::rows::{Counters, Project, TierPause, ended_as, project_id, task_of_row};
 use super::tables::{self, number_of};
+use super::taken_events::TakenEvents;
 use super::{Error, View};
 use crate::lineage::{self, Graph, RestoredRecord};
 use crate::task::{
-    Cohort, EventHash, Moment, Parked, ProjectId, RecordId, Seq, Statistics, Status, Task, TaskId, Tier, Timestamp,
+    Cohort, Moment, Parked, ProjectId, RecordId, Seq, Statistics, Status, Task, TaskId, Tier, Timestamp,
 };
 
 type LineageTable = ReadOnlyTable<tables::Id, tables::Bytes>;
@@ -90,40 +91,6 @@ impl OpenRow {
 /// Decodes a row of the table of open tasks, which [`Batch::put_task`](super::Batch::put_task) returns.
 pub fn open_task(row: &[u8]) -> Result<Task, Error> {
     task_of_row("open_tasks", row)
-}
-
-/// The events that one commit took and forgot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenEvents {
-    /// The last position of the commit.
-    pub seq: Seq,
-    /// When they were taken.
-    pub at: Moment,
-    /// What they are known by.
-    pub hashes: Vec<EventHash>,
-    /// What earlier commits took and this one forgot, before it took its own.
-    pub forgotten: Vec<EventHash>,
-}
-
-impl TakenEvents {
-    pub(super) fn to_row(&self) -> Vec<u8> {
-        let forgotten = u32::try_from(self.forgotten.len()).unwrap_or(u32::MAX);
-        let mut row = self.at.as_micros().to_le_bytes().to_vec();
-        row.extend(forgotten.to_le_bytes());
-        row.extend(self.forgotten.iter().chain(&self.hashes).flat_map(|hash| hash.0));
-        row
-    }
-
-    pub(super) fn of_row(seq: Seq, row: &[u8]) -> Result<Self, Error> {
-        let corrupt = || Error::Corrupt { table: "taken_events", detail: "a row that is cut short".to_owned() };
-        let (micros, rest) = row.split_first_chunk().ok_or_else(corrupt)?;
-        let (count, rest) = rest.split_first_chunk().ok_or_else(corrupt)?;
-        let all: Vec<EventHash> = rest.as_chunks().0.iter().copied().map(EventHash).collect();
-        let count = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(usize::MAX);
-        let (forgotten, hashes) = all.split_at_checked(count).ok_or_else(corrupt)?;
-        let at = Moment::from_micros(i64::from_le_bytes(*micros));
-        Ok(Self { seq, at, hashes: hashes.to_vec(), forgotten: forgotten.to_vec() })
-    }
 }
 
 impl Recovered {
@@ -295,10 +262,6 @@ fn automatic_checkpoints(view: &View) -> Result<Vec<Checkpoint>, Error> {
     Ok(checkpoints)
 }
 
-fn project_id(table: &'static str, text: &str) -> Result<ProjectId, Error> {
-    ProjectId::new(text).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
-}
-
 fn idempotency(view: &View) -> Result<Vec<(Seq, IdempotencyRow)>, Error> {
     let mut rows = Vec::new();
     for row in view.table(tables::IDEMPOTENCY)?.iter()? {
@@ -319,16 +282,6 @@ fn recent_ends(view: &View, last: Moment) -> Result<Vec<(Moment, Status, Project
         ends.push((Moment::from_micros(millis.saturating_mul(1000)), status, project));
     }
     Ok(ends)
-}
-
-/// The status and project of a row of `finished_by_end`.
-pub(super) fn ended_as(value: &[u8]) -> Result<(Status, ProjectId), Error> {
-    let corrupt = |detail: &str| Error::Corrupt { table: "finished_by_end", detail: detail.to_owned() };
-    let (code, project) = value.split_first().ok_or_else(|| corrupt("an empty row"))?;
-    let status = Status::ALL.into_iter().find(|status| status.code() == *code);
-    let status = status.ok_or_else(|| corrupt("an unknown status"))?;
-    let project = std::str::from_utf8(project).map_err(|_| corrupt("a project that is no text"))?;
-    Ok((status, project_id("finished_by_end", project)?))
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::Error;
 use super::ballast::Ballast;
+use super::error::{Error, is_full};
 
 /// Largest low mark, and largest ballast, in bytes: the tables of one journal.
 pub(super) const MOST_KEPT: u64 = 64 * 1024 * 1024;
@@ -148,11 +148,6 @@ pub fn wait_for_room_on_this_thread() {
 /// Whether the calling thread waits for tables that wait for room.
 pub(super) fn may_wait() -> bool {
     MAY_WAIT.get()
-}
-
-/// Whether this error says that the disk, or what we may use of it, is full.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// The low mark that belongs to a reserve; the ballast is as large.

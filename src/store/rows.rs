@@ -328,3 +328,18 @@ pub struct DeadLetter {
     /// The event as it came.
     pub raw: String,
 }
+
+/// The status and project of a row of `finished_by_end`.
+pub(super) fn ended_as(value: &[u8]) -> Result<(Status, ProjectId), Error> {
+    let corrupt = |detail: &str| Error::Corrupt { table: "finished_by_end", detail: detail.to_owned() };
+    let (code, project) = value.split_first().ok_or_else(|| corrupt("an empty row"))?;
+    let status = Status::ALL.into_iter().find(|status| status.code() == *code);
+    let status = status.ok_or_else(|| corrupt("an unknown status"))?;
+    let project = std::str::from_utf8(project).map_err(|_| corrupt("a project that is no text"))?;
+    Ok((status, project_id("finished_by_end", project)?))
+}
+
+/// Reads a project's id out of a key.
+pub(super) fn project_id(table: &'static str, text: &str) -> Result<ProjectId, Error> {
+    ProjectId::new(text).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
+}

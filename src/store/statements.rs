@@ -2,14 +2,12 @@
 //! record has, and what rollbacks have done besides. Both are what taking a
 //! cascade back needs.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
-use redb::{ReadableTable as _, WriteTransaction};
+use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::codec::{decode, encode};
-use super::{Batch, Error, View, tables};
+use super::codec::encode;
+use super::{Error, tables};
 use crate::lineage::Statement;
 use crate::task::{CheckpointId, ProjectId, RecordId, Seq, Timestamp};
 
@@ -58,6 +56,17 @@ impl StatementRows {
         self.rollbacks.iter().map(|(step, _)| *step)
     }
 
+    pub(super) fn put(&mut self, id: RecordId, statements: &[Statement]) -> Result<(), Error> {
+        let row = if statements.is_empty() { None } else { Some(encode("statements", &statements)?.into()) };
+        self.statements.push((id, row));
+        Ok(())
+    }
+
+    pub(super) fn put_rollback(&mut self, step: Seq, row: &RollbackRow) -> Result<(), Error> {
+        self.rollbacks.push((step, encode("rollbacks", row)?.into()));
+        Ok(())
+    }
+
     pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Error> {
         if !self.statements.is_empty() {
             let mut table = transaction.open_table(tables::STATEMENTS)?;
@@ -78,56 +87,9 @@ impl StatementRows {
     }
 }
 
-impl Batch {
-    /// Keeps what was said of a record, oldest first; none: its fact says it all.
-    pub fn put_statements(&mut self, id: RecordId, statements: &[Statement]) -> Result<(), Error> {
-        let row = if statements.is_empty() { None } else { Some(encode("statements", &statements)?.into()) };
-        self.statements.statements.push((id, row));
-        Ok(())
-    }
-
-    /// Keeps what a rollback did to checkpoints.
-    pub fn put_rollback(&mut self, step: Seq, row: &RollbackRow) -> Result<(), Error> {
-        self.statements.rollbacks.push((step, encode("rollbacks", row)?.into()));
-        Ok(())
-    }
-}
-
-impl View {
-    /// What was said of a record, oldest first; `None`: its fact says it all.
-    pub fn statements(&self, id: RecordId) -> Result<Option<Vec<Statement>>, Error> {
-        let Some(table) = self.table_if_made(tables::STATEMENTS)? else { return Ok(None) };
-        table.get(&id.to_bytes())?.map(|row| decode("statements", row.value())).transpose()
-    }
-
-    /// The records whose fact does not say all that was said of them.
-    pub fn stated_records(&self) -> Result<HashSet<RecordId>, Error> {
-        let Some(table) = self.table_if_made(tables::STATEMENTS)? else { return Ok(HashSet::new()) };
-        table.iter()?.map(|row| Ok(RecordId::from_bytes(*row?.0.value()))).collect()
-    }
-
-    /// What a rollback did to checkpoints; `None`: it was made by a version that did not keep it.
-    pub fn rollback(&self, step: Seq) -> Result<Option<RollbackRow>, Error> {
-        let Some(table) = self.table_if_made(tables::ROLLBACKS)? else { return Ok(None) };
-        table.get(step.0)?.map(|row| decode("rollbacks", row.value())).transpose()
-    }
-
-    /// All rollbacks, in the order of their steps.
-    pub fn rollbacks(&self) -> Result<Vec<(Seq, RollbackRow)>, Error> {
-        let Some(table) = self.table_if_made(tables::ROLLBACKS)? else { return Ok(Vec::new()) };
-        table
-            .iter()?
-            .map(|row| {
-                let (step, row) = row?;
-                Ok((Seq(step.value()), decode("rollbacks", row.value())?))
-            })
-            .collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::Batch;
 
     #[test]
     fn a_journal_from_before_there_were_statements_is_read() {

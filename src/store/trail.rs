@@ -13,10 +13,9 @@
 //! record, any, or none. Then: the record, as the difference from the one
 //! before; the difference in depth; the difference in through.
 
-use super::lineage::ChangeRow;
-use super::{Error, View, tables};
+use super::Error;
 use crate::lineage::{Flag, FlagChange, Graph};
-use crate::task::{RecordId, Seq};
+use crate::task::Seq;
 
 const DEEPER: u8 = 1 << 4;
 const THROUGH: u8 = 0b11 << 5;
@@ -24,10 +23,6 @@ const SAME: u8 = 0;
 const AHEAD: u8 = 1 << 5;
 const ANY: u8 = 2 << 5;
 const NONE: u8 = 3 << 5;
-
-/// Of how many records a range of the table is read as a whole, for one that
-/// is looked up: reading the next row costs a tenth of finding one.
-const NEAR: u64 = 10;
 
 /// A flag that changed; records are named by the steps that brought them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,61 +201,6 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
         }
         shift += 7;
     }
-}
-
-impl View {
-    /// The flags that a step has changed, their records by the steps that
-    /// brought them.
-    pub fn step_changes(&self, step: Seq) -> Result<Vec<StepChange>, Error> {
-        let row = self.table(tables::CASCADE_CHANGES)?.get(step.0)?;
-        row.map_or(Ok(Vec::new()), |row| decode(row.value()))
-    }
-
-    /// The flags that a step has changed.
-    pub fn cascade_changes(&self, step: Seq) -> Result<Vec<ChangeRow>, Error> {
-        self.named(&self.step_changes(step)?)
-    }
-
-    /// The same changes with the ids of their records.
-    pub fn named(&self, changes: &[StepChange]) -> Result<Vec<ChangeRow>, Error> {
-        let mut steps: Vec<Seq> = changes.iter().flat_map(|it| [Some(it.record), it.through]).flatten().collect();
-        steps.sort_unstable();
-        steps.dedup();
-        let ids = self.brought_by(&steps)?;
-        let id =
-            |step: Seq| steps.binary_search(&step).ok().and_then(|at| ids.get(at)).copied().ok_or_else(|| lost(step));
-        let named = |it: &StepChange| {
-            let through = it.through.map(id).transpose()?;
-            Ok(ChangeRow { record: id(it.record)?, from: it.from, to: it.to, depth: it.depth, through })
-        };
-        changes.iter().map(named).collect()
-    }
-
-    /// The records that steps have brought, in the order of the steps.
-    fn brought_by(&self, steps: &[Seq]) -> Result<Vec<RecordId>, Error> {
-        let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Ok(Vec::new()) };
-        let table = self.table(tables::RECORDS_BY_STEP)?;
-        let mut ids = Vec::with_capacity(steps.len());
-        if (last.0 - first.0) / NEAR > u64::try_from(steps.len()).unwrap_or(u64::MAX) {
-            for step in steps {
-                let id = table.get(step.0)?.ok_or_else(|| lost(*step))?;
-                ids.push(RecordId::from_bytes(*id.value()));
-            }
-            return Ok(ids);
-        }
-        let mut wanted = steps.iter().peekable();
-        for row in table.range(first.0..=last.0)? {
-            let (step, id) = row?;
-            if wanted.next_if(|wanted| wanted.0 == step.value()).is_some() {
-                ids.push(RecordId::from_bytes(*id.value()));
-            }
-        }
-        wanted.next().map_or(Ok(ids), |step| Err(lost(*step)))
-    }
-}
-
-fn lost(step: Seq) -> Error {
-    Error::Corrupt { table: "records_by_step", detail: format!("no record came by step {step}") }
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use redb::WriteTransaction;
 
-use super::batch::{Batch, Look, TaskRow};
-use super::changes::write_changes;
+use super::batch::Batch;
+use super::batch_rows::{Look, TaskRow};
 use super::tables::{self, id_then, then_id};
+use super::write_changes::write_changes;
 use super::{Error, chains, clocks, history, log};
 use crate::task::{Status, TaskId};
 
@@ -215,6 +216,41 @@ impl Batch {
         self.cascades.write(transaction)?;
         self.statements.write(transaction)?;
         self.contents.write(transaction)
+    }
+
+    /// Writes what it does to dead letters. The last number that was given is kept
+    /// beside them, since all of them may be gone.
+    fn write_dead_letters(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        self.letter_removals.write(transaction)?;
+        if self.dead_letters.is_empty() && self.removed_dead_letters.is_empty() {
+            return Ok(());
+        }
+        let mut table = transaction.open_table(tables::DEAD_LETTERS)?;
+        for (number, bytes) in &self.dead_letters {
+            table.insert(*number, &bytes[..])?;
+        }
+        for number in &self.removed_dead_letters {
+            table.remove(*number)?;
+        }
+        if let Some(last) = self.dead_letters.iter().map(|(number, _)| *number).max() {
+            let mut meta = transaction.open_table(tables::META)?;
+            meta.insert(tables::LAST_DEAD_LETTER_KEY, &last.to_le_bytes()[..])?;
+        }
+        Ok(())
+    }
+
+    fn write_log_readers(&self, transaction: &WriteTransaction) -> Result<(), Error> {
+        if self.log_readers.is_empty() {
+            return Ok(());
+        }
+        let mut table = transaction.open_table(tables::LOG_READERS)?;
+        for (name, row) in &self.log_readers {
+            match row {
+                Some(row) => drop(table.insert(name.as_str(), &row[..])?),
+                None => drop(table.remove(name.as_str())?),
+            }
+        }
+        Ok(())
     }
 
     fn write_identities(&self, transaction: &WriteTransaction) -> Result<(), Error> {

@@ -11,6 +11,7 @@
 //! The copies stay: they are for an operator who has to go back, and can be
 //! deleted at any time.
 
+mod rewrite;
 mod v5;
 mod v5_journal;
 mod v5_lineage;
@@ -22,34 +23,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, Key, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
+use redb::{Database, StorageBackend};
 use uuid::Uuid;
 
 use super::cautious::Cautious;
-use super::codec::decode_grown;
-use super::directory::{FILE, JOURNAL, generation, make_journal, open_journal, store_id};
+use super::directory::{FILE, JOURNAL, UPGRADED, format_of, generation, make_journal, open_journal, store_id};
 use super::files::{FileSystem, copy_file, failed, sync_directory};
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY};
 use super::{Error, write};
 
-/// The formats that can be upgraded: only the one before this version's.
-pub(super) const UPGRADED: u32 = 5;
 /// The new journal until the upgrade has committed.
 pub(super) const NEW_JOURNAL: &str = "dats.journal.new";
-/// What a table is called while its rows are converted.
-const CONVERTED: &str = "converted";
-
-/// The format that the tables say they have; `None`: they say nothing.
-pub(super) fn format_of(database: &Database) -> Result<Option<u32>, Error> {
-    let meta = match database.begin_read()?.open_table(tables::META) {
-        Ok(meta) => meta,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(meta.get(FORMAT_KEY)?.and_then(|value| value.value().try_into().ok().map(u32::from_le_bytes)))
-}
-
 /// Upgrades the store in `dir`, if it has an earlier format that is known.
 /// One of another format is left to the check that follows. `file` is not
 /// released yet, so nothing of the directory has been changed.
@@ -163,24 +148,5 @@ pub(super) fn remove_copies(files: &dyn FileSystem, dir: &Path) -> Result<(), Er
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(())
-}
-
-/// Converts every row of a table: `convert` is given its key and the old row.
-fn rewrite<K: Key + 'static>(
-    transaction: &WriteTransaction,
-    table: TableDefinition<'_, K, tables::Bytes>,
-    mut convert: impl FnMut(&K::SelfType<'_>, &[u8]) -> Result<Vec<u8>, Error>,
-) -> Result<(), Error> {
-    let old = TableDefinition::<K, tables::Bytes>::new(CONVERTED);
-    transaction.rename_table(table, old)?;
-    {
-        let (old, mut new) = (transaction.open_table(old)?, transaction.open_table(table)?);
-        for row in old.iter()? {
-            let (key, row) = row?;
-            new.insert(key.value(), &convert(&key.value(), row.value())?[..])?;
-        }
-    }
-    transaction.delete_table(old)?;
     Ok(())
 }

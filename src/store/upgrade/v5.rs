@@ -23,11 +23,13 @@ use std::collections::BTreeMap;
 
 use redb::{ReadableTable, WriteTransaction};
 
+use super::super::codec::decode_grown;
 use super::super::codec::{decode, encode};
 use super::super::rows::{Counters, TierPause};
 use super::super::{Changed, Error, changes, tables};
+use super::rewrite::rewrite;
+use super::v5_lineage;
 use super::v5_tasks::TaskV5;
-use super::{decode_grown, rewrite, v5_lineage};
 use crate::task::{ProjectId, Task, TaskId};
 
 /// What an upgrade has done.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::super::codec::decode_grown;
 use super::super::{Batch, Error, Trim, codec};
-use super::decode_grown;
 use crate::task::{CheckpointId, ProjectId, RecordId, Seq, Status, TaskId, Tier, Timestamp};
 
 /// Size of a journal of format 5, in bytes.

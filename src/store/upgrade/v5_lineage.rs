@@ -11,11 +11,12 @@ use std::collections::HashMap;
 
 use redb::{ReadableTable, WriteTransaction};
 
+use super::super::cascades::{CascadeRow, Cause};
+use super::super::codec::decode_grown;
 use super::super::codec::encode;
-use super::super::lineage::{CascadeRow, Cause, LineageRow};
+use super::super::lineage::LineageRow;
 use super::super::trail::{self, Changes, StepChange};
 use super::super::{Changed, Error, Record, chains, changes, tables};
-use super::decode_grown;
 use crate::lineage::{Artifact, Flag, Graph, Link, Node, RestoredRecord};
 use crate::task::{RecordId, RecordStatus, Seq, Submission, TaskId, Timestamp};
 

@@ -1,0 +1,87 @@
+//! Keeping contents in files, and the removal of files that no row names.
+
+use std::io;
+use std::path::Path;
+
+use super::Error;
+use super::contents::{ContentFile, ContentFiles, entries, named};
+use super::files::failed;
+use super::open::Store;
+use crate::planted::{self, Fault};
+
+impl ContentFiles {
+    /// Removes what was released and no row names. What can't be removed now
+    /// is left to the next start.
+    fn remove_released(&self, store: &Store) {
+        let released = std::mem::take(&mut self.held().released);
+        for sha256 in released {
+            if let Err(error) = self.remove_unnamed(store, sha256, &self.path(sha256)) {
+                tracing::warn!(%error, "a content that nothing names could not be removed");
+            }
+        }
+    }
+
+    /// Removes a file of a content, unless it is held or a row names the
+    /// content; whether it did.
+    fn remove_unnamed(&self, store: &Store, sha256: [u8; 32], path: &Path) -> Result<bool, Error> {
+        // Under the lock nobody begins to hold it. What is not held and has been
+        // named is in the tables, since a batch is dropped after it is there. A
+        // store that has failed has dropped batches that are not.
+        let held = self.held();
+        if held.files.contains_key(&sha256) || store.tables().has_failed() {
+            return Ok(false);
+        }
+        let is_unfinished = path.extension().is_some();
+        let view = if planted::is(Fault::LockHeldWhileWaiting) { store.view() } else { store.view_of_tables() };
+        if !is_unfinished && view?.has_content_file(sha256)? {
+            return Ok(false);
+        }
+        match self.files.remove(path) {
+            // It may never have been written.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+            Ok(()) | Err(_) => Ok(true),
+        }
+    }
+
+    /// Removes the files of one directory that no row names and nobody holds.
+    fn sweep(&self, store: &Store, directory: &Path) -> Result<u64, Error> {
+        let mut removed = 0;
+        let view = store.view()?;
+        for path in entries(&*self.files, directory)? {
+            let Some(sha256) = named(directory, &path) else { continue };
+            // A row that names a content is never removed.
+            if path.extension().is_none() && view.has_content_file(sha256)? {
+                continue;
+            }
+            removed += u64::from(self.remove_unnamed(store, sha256, &path)?);
+        }
+        Ok(removed)
+    }
+}
+
+impl Store {
+    /// Keeps a content in a file: it is durable when this returns, before any
+    /// row names it. `None`: the store has no directory.
+    pub fn keep_content(&self, sha256: [u8; 32], content: &[u8]) -> Result<Option<ContentFile>, Error> {
+        let Some(files) = self.content_files() else { return Ok(None) };
+        // Held before it is looked for: from here on nobody removes it.
+        let (file, is_durable) = files.hold(sha256, u64::try_from(content.len()).unwrap_or(u64::MAX));
+        files.remove_released(self);
+        if !is_durable {
+            files.write(sha256, content)?;
+        }
+        Ok(Some(file))
+    }
+
+    /// Removes every file of a content that no row names; how many.
+    pub fn sweep_contents(&self) -> Result<u64, Error> {
+        let Some(files) = self.content_files() else { return Ok(0) };
+        let mut removed = 0;
+        for directory in entries(&*files.files, &files.dir)? {
+            if files.files.is_directory(&directory) {
+                removed += files.sweep(self, &directory)?;
+            }
+        }
+        Ok(removed)
+    }
+}
