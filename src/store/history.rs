@@ -116,7 +116,7 @@ mod tests {
     use crate::store::codec::encode;
     use crate::store::tables::number_after_id;
     use crate::store::{About, Standing, Store};
-    use crate::task::{Moment, Now, Outcome, Phase, ProjectId, Stale, Status, TaskError, Timestamp};
+    use crate::task::{Moment, Now, Outcome, Phase, ProjectId, Stale, Status, TaskError, TaskId, Timestamp};
 
     const TASK: TaskId = TaskId::from_bytes([7; 16]);
 
