@@ -9,7 +9,7 @@ use super::position::{Phase, Position};
 use super::rows::{self, Dependency};
 use super::tables::{Row, Table};
 use crate::lineage::Graph;
-use crate::store::{self, CascadeRow, ChangeRow, Changed, CommitNumber, View};
+use crate::store::{self, CascadeRow, ChangeRow, ChangedKeys, CommitNumber, View};
 use crate::task::{CheckpointId, Moment, ProjectId, RecordId, Seq, TaskId, Tier};
 
 type Stored<T> = Result<T, store::Error>;
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
 
     /// Returns the keys that a commit changed, always in the same order. Large steps are split into
     /// one key for each flag change.
-    pub(super) fn keys(&mut self, changed: Changed) -> Stored<Vec<Key>> {
+    pub(super) fn keys(&mut self, changed: ChangedKeys) -> Stored<Vec<Key>> {
         let mut keys: Vec<Key> = changed.projects.into_iter().map(Key::Project).collect();
         keys.extend(changed.tiers.into_iter().map(Key::Tier));
         keys.extend(changed.tasks.into_iter().map(Key::Task));

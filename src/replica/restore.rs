@@ -18,7 +18,7 @@ use super::tables::{Cell, Row, Table};
 use super::{Error, cells};
 use crate::lineage::{Flag, Statement};
 use crate::store::{
-    Batch, CascadeRow, Changes, Checkpoint, Counters, ImportedEvent, LineageRow, MAX_ROW_BYTES, Project, Record,
+    Batch, CascadeRow, Checkpoint, Counters, FlagChanges, ImportedEvent, LineageRow, MAX_ROW_BYTES, Project, Record,
     RollbackRow, StepChange, Store, TierPause, task_of_document,
 };
 use crate::task::{ArtifactId, Findings, Now, ProjectId, RecordId, Seq, Submission, Task, TaskId, Tier, Timestamp};
@@ -87,7 +87,7 @@ const ROUND: usize = 256;
 
 impl Restore {
     /// Opens the copy and reads one consistent state of it from here on, regardless of the owner's
-    /// writes. Changes nothing in the database.
+    /// writes. FlagChanges nothing in the database.
     pub async fn look(settings: Settings) -> Result<Self, Error> {
         let session = Session::open_to_read(Arc::new(settings)).await?;
         let found = if session.has_table("replication_state") { state::load(&session.client).await? } else { None };
@@ -349,11 +349,11 @@ impl Loader<'_> {
     }
 
     /// Reads the flag changes of a step, without those of records that the copy lacks.
-    async fn changes(&self, step: u64) -> Result<Changes, Error> {
+    async fn changes(&self, step: u64) -> Result<FlagChanges, Error> {
         let sql = "SELECT record_id, from_flag, to_flag, depth, through FROM taint_events \
                    WHERE position = $1 ORDER BY place";
         let rows = self.session.client.query(sql, &[&signed(step)]).await?;
-        let mut changes = Changes::with_capacity(rows.len());
+        let mut changes = FlagChanges::with_capacity(rows.len());
         let brought_by = |id: Uuid| self.steps.get(&RecordId::new(id)).copied();
         for row in rows {
             let (from, to): (String, String) = (row.try_get(1)?, row.try_get(2)?);

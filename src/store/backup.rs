@@ -7,21 +7,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cautious::Cautious;
 use super::changes::CommitNumber;
 use super::contents::{self, copy_files};
 use super::directory::{FILE, JOURNAL, format_of, generation, lock, lock_unchanged, make_journal, system};
 use super::files::{copy_file, failed, sync_directory};
 use super::journal::JOURNAL_BYTES;
+use super::table_file::TableFile;
 use super::tables::{self, STORE_ID_KEY};
 use super::{Batch, Error, Store, Trim, guarded, upgrade};
 use crate::task::Now;
 
 impl Store {
-    /// Copies the files of the store in `from`, which nobody has open, into the
-    /// directory `to`, which is there and empty. Nothing of the store is opened, and
-    /// nothing in `from` is written: the copy is to be checked. Returns how many bytes
-    /// were copied.
+    /// Copies the files of the store in `from`, which no process has open, into the empty directory
+    /// `to`. Opens nothing and writes nothing in `from`, because the copy is to be checked. Returns
+    /// the number of bytes copied.
     pub fn copy_files(from: &Path, to: &Path) -> Result<u64, Error> {
         let files = system();
         let _lock = lock_unchanged(&*files, from)?;
@@ -33,11 +32,11 @@ impl Store {
             }
             bytes += copy_file(&*files, &path, &to.join(name))?;
         }
-        // An upgrade may have died before it gave the journal its name.
+        // An upgrade may have been interrupted before it renamed the journal.
         if files.exists(&from.join(upgrade::NEW_JOURNAL)) {
             bytes += copy_file(&*files, &from.join(upgrade::NEW_JOURNAL), &to.join(upgrade::NEW_JOURNAL))?;
         }
-        // Where it is missing and is needed, the store is refused.
+        // If it is missing and needed, opening refuses the store.
         let contents = from.join(contents::DIRECTORY);
         if files.is_directory(&contents) {
             bytes += copy_files(&*files, &contents, &to.join(contents::DIRECTORY))?;
@@ -46,9 +45,8 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Copies the store into the directory `to`, which is there and empty:
-    /// everything that is committed, and every content. Nobody may write
-    /// meanwhile. How many bytes were copied.
+    /// Copies the store into the empty directory `to`: everything that is committed, and every
+    /// content. No thread may write meanwhile. Returns the number of bytes copied.
     pub fn copy_to(&self, to: &Path) -> Result<u64, Error> {
         let Some(dir) = self.dir() else { return Ok(0) };
         // From here on the file alone has everything.
@@ -61,8 +59,8 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Opens the store in `dir`, which is a copy, as one of its own: with
-    /// another id, a log that begins anew, and without readers of it.
+    /// Opens the store in `dir`, which is a copy, as a store of its own: with another id, a new
+    /// log, and without readers of it.
     pub fn open_as_another(dir: &Path, cache_bytes: usize, now: Now) -> Result<Self, Error> {
         guarded(|| renew_id(dir, cache_bytes))?;
         let store = Self::open(dir, cache_bytes)?;
@@ -88,14 +86,14 @@ fn renew_id(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
     upgrade::remove_copies(&*files, dir)?;
     let path = dir.join(FILE);
     let backend = files.open_storage(&path).map_err(failed("open", &path))?;
-    let backend = Cautious::over(backend, Arc::default());
+    let backend = TableFile::over(backend, Arc::default());
     backend.release().map_err(failed("open", &path))?;
     let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?;
     let transaction = database.begin_write()?;
     let id = uuid::Uuid::now_v7();
     transaction.open_table(tables::META)?.insert(STORE_ID_KEY, &id.into_bytes()[..])?;
     transaction.commit()?;
-    // The journal of a copy has nothing. One of an earlier format names no store.
+    // The journal of a copy is empty. A journal of an earlier format names no store.
     if format_of(&database)? == Some(tables::FORMAT) {
         make_journal(&files, &dir.join(JOURNAL), JOURNAL_BYTES, id, generation(&database)?)?;
     }

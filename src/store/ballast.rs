@@ -1,7 +1,6 @@
-//! A file beside the store that holds nothing but space. It is given up when
-//! the disk has no room for what was acknowledged: so the tables can take what
-//! the journal has, a start goes through on a full disk, and old tasks can be
-//! pruned. It is made again when there is room.
+//! The ballast: a file beside the store that only occupies space. It is released when the disk has
+//! no room for acknowledged data, so that the tables can take the contents of the journal, a start
+//! succeeds on a full disk, and old tasks can be pruned. It is created again when there is room.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,18 +10,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// Its name inside the data directory.
+/// Name in the data directory.
 pub(super) const BALLAST: &str = "dats.ballast";
-/// Bytes written at once where the system can't set space aside.
+/// Bytes written at once if the system cannot allocate space.
 const PIECE: usize = 1024 * 1024;
 
 /// The ballast of a data directory.
 #[derive(Debug)]
 pub(super) struct Ballast {
     path: PathBuf,
-    /// How large it is to be, in bytes.
+    /// Wanted size, in bytes.
     size: AtomicU64,
-    /// How much of that it lacks, in bytes.
+    /// Missing part of that size, in bytes.
     missing: AtomicU64,
     is_being_made: AtomicBool,
     /// Held while the file changes.
@@ -44,7 +43,7 @@ impl Ballast {
         self.path.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// Sets how large it is to be. A larger one is cut, 0 removes it.
+    /// Sets the wanted size. A larger file is truncated; 0 removes it.
     pub(super) fn set_size(&self, size: u64) {
         let _changing = self.changing();
         let length = self.length();
@@ -59,19 +58,19 @@ impl Ballast {
         self.missing.store(size.saturating_sub(length), Ordering::Release);
     }
 
-    /// How much of it is missing, in bytes.
+    /// Missing part of the wanted size, in bytes.
     pub(super) fn missing(&self) -> u64 {
         self.missing.load(Ordering::Acquire)
     }
 
-    /// Gives it up; whether there was something to give up.
+    /// Releases the space. Returns whether there was any.
     pub(super) fn release(&self) -> bool {
         let _changing = self.changing();
         let length = self.length();
         if length == 0 {
             return false;
         }
-        // On some file systems a file that is cut first can be removed without room.
+        // On some file systems a file that is truncated first can be removed without room.
         let cut = OpenOptions::new().write(true).open(&self.path).and_then(|file| file.set_len(0));
         let removed = fs::remove_file(&self.path);
         if let Err(error) = cut.and(removed) {
@@ -85,7 +84,7 @@ impl Ballast {
         is_released
     }
 
-    /// Whether the caller is the one to make it.
+    /// Returns true for the one caller that is to create the file.
     pub(super) fn begin_making(&self) -> bool {
         !self.is_being_made.swap(true, Ordering::AcqRel)
     }
@@ -94,7 +93,7 @@ impl Ballast {
         self.is_being_made.store(false, Ordering::Release);
     }
 
-    /// Makes what is missing. What can't be made is tried again later.
+    /// Allocates the missing part. After a failure it is tried again later.
     pub(super) fn make(&self) {
         {
             let _changing = self.changing();
@@ -112,7 +111,7 @@ impl Ballast {
     }
 }
 
-/// Sets space aside in a file from a length to another.
+/// Allocates space in a file from one length to another.
 fn set_aside(path: &Path, from: u64, to: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     match fallocate(&file, FallocateFlags::empty(), from, to.saturating_sub(from)) {
@@ -121,7 +120,7 @@ fn set_aside(path: &Path, from: u64, to: u64) -> io::Result<()> {
     }
 }
 
-/// The same where the system has no call for it.
+/// Writes zeros, for systems that cannot allocate space.
 fn fill(file: &mut File, mut bytes: u64) -> io::Result<()> {
     let zeros = vec![0; PIECE];
     while bytes > 0 {

@@ -1,30 +1,29 @@
-//! Rows and orders that a batch consists of.
+//! Rows and instructions of a batch.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::task::{Moment, ProjectId, Seq, Status, TaskId};
 
-/// What an idempotency key led to.
+/// The result of an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyRow {
     /// When the key was used.
     pub at: Moment,
     /// Hash over endpoint and key.
     pub key: [u8; 16],
-    /// Hash over the request's body.
+    /// Hash over the request body.
     pub body: [u8; 16],
     /// The answer, in the engine's own form.
     pub answer: Vec<u8>,
 }
 
-/// Why a batch keeps the clocks alone.
+/// Why a batch stores the clocks alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Look {
-    /// Observed time has gone on without any commit.
+pub enum ClockUpdate {
+    /// Observed time has passed without a commit.
     Idle,
-    /// An operator has accepted the wall clock: it counts as the time of the
-    /// last commit.
+    /// An operator has accepted the wall clock, which counts as the time of the last commit.
     Accepted,
 }
 
@@ -38,14 +37,14 @@ pub(super) struct TaskRow {
     pub(super) bytes: Bytes,
 }
 
-/// An entry of the log and, where it is about a task, of its history.
+/// An entry of the log and, if it is about a task, of its history.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LogRow {
     pub(super) seq: Seq,
     pub(super) task: Option<TaskId>,
     pub(super) bytes: Bytes,
-    /// What the history has in its place: the entry without the event that it
-    /// came in. Most came in none, and are the same in both.
+    /// The entry of the history, which lacks the event. `None` if there was no event, so that both
+    /// are the same.
     pub(super) without_event: Option<Bytes>,
 }
 
@@ -57,14 +56,14 @@ pub(super) struct RemovedTask {
     pub(super) ended_at_ms: u64,
 }
 
-/// Up to where, exclusively, old rows are removed.
+/// Exclusive upper bounds of the rows to remove.
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct Trim {
-    /// Of the log.
+    /// Position in the log.
     pub log: Option<Seq>,
-    /// Of the taken events.
+    /// Position up to which accepted events are forgotten.
     pub taken_events: Option<Seq>,
-    /// Of the idempotency keys.
+    /// Position up to which idempotency keys are forgotten.
     pub idempotency: Option<Seq>,
 }
 

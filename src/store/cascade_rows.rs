@@ -4,14 +4,14 @@ use bytes::Bytes;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
+use super::cascade_changes::FlagChanges;
 use super::cascade_steps;
 use super::cascades::CascadeRow;
 use super::codec::{decode, encode};
-use super::trail::Changes;
 use super::{Error, tables};
 use crate::task::Seq;
 
-/// The cascades of a batch, each with what it changed.
+/// Cascades of a batch, each with its encoded changes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct CascadeRows(Vec<(Seq, Bytes, Bytes)>);
 
@@ -20,7 +20,7 @@ impl CascadeRows {
         self.0.is_empty()
     }
 
-    /// The bytes of their changes together.
+    /// Total size of the changes, in bytes.
     pub(super) fn change_bytes(&self) -> usize {
         self.0.iter().map(|(_, _, changes)| changes.len()).sum()
     }
@@ -29,7 +29,7 @@ impl CascadeRows {
         self.0.iter().map(|(step, _, _)| *step)
     }
 
-    pub(super) fn put(&mut self, step: Seq, row: &CascadeRow, changes: Changes) -> Result<(), Error> {
+    pub(super) fn put(&mut self, step: Seq, row: &CascadeRow, changes: FlagChanges) -> Result<(), Error> {
         self.0.push((step, encode("cascades", row)?.into(), changes.into_bytes().into()));
         Ok(())
     }

@@ -1,10 +1,9 @@
 //! The steps of each cascade, found by its id.
 //!
-//! The audit trail is in the order of steps. Beside it a table lists the steps
-//! under their cascades, so that looking at a cascade costs what the cascade has,
-//! and not what the trail has. Versions that knew no such table have left steps
-//! out of it: a row of `meta` says up to which step it is complete, and opening a
-//! store adds the others.
+//! The audit trail is in the order of steps. A second table lists the steps under their cascades,
+//! so that showing a cascade costs as much as the cascade has, and not as much as the trail has.
+//! Versions without this table have left steps out of it: a row of `meta` says up to which step it
+//! is complete, and opening a store adds the others.
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 
@@ -17,7 +16,7 @@ use crate::task::Seq;
 /// Steps that one transaction adds.
 const PORTION: usize = 16_384;
 
-/// Lists steps under their cascades. They have to come in order.
+/// Lists steps, which must come in order, under their cascades.
 pub(super) fn add(
     transaction: &WriteTransaction,
     rows: impl Iterator<Item = Result<(Seq, CascadeRow), Error>>,
@@ -27,7 +26,7 @@ pub(super) fn add(
     for row in rows {
         let (step, row) = row?;
         last = last.max(Some(step));
-        // These have one id in all imports: nobody looks for them by it.
+        // Imports have one id in common, which is never looked up.
         if !matches!(row.cause, Cause::Import(_)) {
             steps.insert((row.cascade_id.as_str(), step.0), ())?;
         }
@@ -44,8 +43,8 @@ fn number(value: Option<&[u8]>) -> u64 {
     value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-/// Adds the steps that an earlier version has left out. They become durable with
-/// the next checkpoint; a crash before it leaves them to the next start.
+/// Adds the steps that an earlier version has left out. They become durable with the next
+/// checkpoint; after a crash before it, the next start adds them.
 pub(super) fn complete(database: &Database) -> Result<(), Error> {
     let mut added = 0;
     loop {
@@ -78,7 +77,7 @@ mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::*;
-    use crate::store::{Batch, Changes, Store, View};
+    use crate::store::{Batch, FlagChanges, Store, View};
     use crate::task::{Now, RecordId, Timestamp};
 
     fn said(cascade_id: &str, cause: Cause) -> CascadeRow {
@@ -98,7 +97,7 @@ mod tests {
             said("b", Cause::Undo),
         ];
         for (step, row) in (1..).zip(&rows) {
-            batch.put_cascade(Seq(step), row, Changes::default()).unwrap();
+            batch.put_cascade(Seq(step), row, FlagChanges::default()).unwrap();
         }
         batch.commit(&store, Now::aligned(Timestamp::from_micros(1))).unwrap();
         store

@@ -1,4 +1,4 @@
-//! Entries of the audit trail: steps that changed flags, why, and what each has changed.
+//! Entries of the audit trail: steps that changed flags, their causes, and the changes of each.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,53 +8,52 @@ use crate::task::{ArtifactId, CheckpointId, RecordId, Timestamp};
 /// A step that changed flags: the head of its entries in the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CascadeRow {
-    /// When.
+    /// When the step was made.
     pub at: Timestamp,
-    /// The id under which whoever asked for it knows it.
+    /// Id by which its requester knows it.
     pub cascade_id: String,
-    /// What brought it about.
+    /// What caused it.
     pub cause: Cause,
-    /// Why, in words.
+    /// The reason in words.
     pub reason: String,
-    /// What it was concluded from, where that was told.
+    /// What it was concluded from, if given.
     pub source: Option<String>,
 }
 
-/// What brings about that flags change.
+/// What caused a change of flags.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
-    /// Something was said of a record.
+    /// A taint, mark or clear of a record.
     Said {
-        /// What.
+        /// The action.
         action: Action,
-        /// Of which record.
+        /// The record.
         record: RecordId,
-        /// The artifact by which it was named, if it was.
+        /// The artifact by which the record was named, if any.
         artifact: Option<ArtifactId>,
     },
-    /// A project was rolled back.
+    /// A rollback of a project.
     Rollback {
-        /// To this checkpoint.
+        /// The checkpoint.
         checkpoint: CheckpointId,
-        /// Why.
+        /// The reason in words.
         why: String,
     },
-    /// A record came, or more of what it has produced: its own inputs were
-    /// bound, and inputs that waited for it.
+    /// The arrival of a record, or of more outputs of it: its inputs were bound, and inputs that
+    /// waited for it.
     Arrival(RecordId),
-    /// A record got another verdict: it is an input of others now, or no
-    /// longer.
+    /// Another verdict of a record, which is an input of others now, or no longer.
     Verdict(RecordId),
-    /// A record was imported, with what was said of it where it came from.
+    /// The import of a record with its statements.
     Import(RecordId),
-    /// The store was brought to a newer format, whose rules differ.
+    /// An upgrade of the store to a newer format with other rules.
     Upgrade,
-    /// The cascade of the same id was taken back.
+    /// The undo of the cascade with the same id.
     Undo,
 }
 
 impl Cause {
-    /// The artifact by which its record was named, if it was.
+    /// The artifact by which the record was named, if any.
     #[must_use]
     pub const fn artifact(&self) -> Option<&ArtifactId> {
         match self {
@@ -68,7 +67,7 @@ impl Cause {
         }
     }
 
-    /// The record that it is about, unless it is about a whole project.
+    /// The record that the cause is about, unless it is about a whole project.
     #[must_use]
     pub const fn record(&self) -> Option<RecordId> {
         match self {
@@ -80,7 +79,7 @@ impl Cause {
     }
 }
 
-/// A flag that changed.
+/// A changed flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeRow {
     /// The record.
@@ -89,7 +88,7 @@ pub struct ChangeRow {
     pub from: Flag,
     /// Its flag after.
     pub to: Flag,
-    /// How far from where the change began.
+    /// Distance from the origin of the change.
     pub depth: u32,
     /// The record through which the change reached it.
     pub through: Option<RecordId>,

@@ -1,8 +1,8 @@
-//! What each commit has changed, by key: what a copy elsewhere follows.
+//! The keys that each commit has changed, which the replica follows.
 //!
-//! The list is made from the batch itself, in the transaction that applies
-//! it, so no table can be written without its rows being named here. It is
-//! kept only while somebody follows it, and trimmed up to where they are.
+//! The list is derived from the batch itself, in the transaction that applies it, so no table can
+//! be written without its rows being named here. It is kept only while there is a replica, and
+//! trimmed up to its position.
 
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -12,46 +12,46 @@ use super::codec::encode;
 use super::tables::{self, CHANGES_FROM_KEY, CHANGES_KEY};
 use crate::task::{CheckpointId, Moment, ProjectId, RecordId, Seq, TaskId, Tier};
 
-/// The number of a commit that changed something that is copied: one
-/// sequence, which grows as long as the store lives.
+/// The number of a commit that changed replicated data: one sequence, which grows for as long as
+/// the store lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CommitNumber(pub u64);
 
 impl CommitNumber {
-    /// The number after this one.
+    /// The following number.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 }
 
-/// The keys of the rows that one commit has written or removed.
+/// Keys of the rows that one commit has written or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Changed {
-    /// When it was made.
+pub struct ChangedKeys {
+    /// Observed time of the commit.
     pub at: Moment,
-    /// Projects.
+    /// Changed projects.
     pub projects: Vec<ProjectId>,
     /// Tiers that were paused or resumed.
     pub tiers: Vec<Tier>,
     /// Tasks that changed or were removed.
     pub tasks: Vec<TaskId>,
-    /// Provenance records whose row, links or fact changed. Those whose flag
-    /// changed are named by `cascades`: every change of a flag is.
+    /// Provenance records whose row, links or fact changed. Records whose flag changed are covered
+    /// by `cascades`.
     pub records: Vec<RecordId>,
     /// Steps of the audit trail.
     pub cascades: Vec<Seq>,
     /// Checkpoints that changed or were removed.
     pub checkpoints: Vec<CheckpointId>,
-    /// Contents, by their SHA-256.
+    /// Contents, by SHA-256.
     pub contents: Vec<[u8; 32]>,
-    /// Entries of other audit trails that were imported, by their number.
+    /// Imported entries of other audit trails, by number.
     pub imported_events: Vec<u64>,
 }
 
-impl Changed {
-    /// Puts each list in order, every key once.
+impl ChangedKeys {
+    /// Sorts each list and removes repeated keys.
     pub(super) fn sort(&mut self) {
         let Self { at: _, projects, tiers, tasks, records, cascades, checkpoints, contents, imported_events } = self;
         sort(projects);
@@ -77,14 +77,14 @@ impl Changed {
     }
 }
 
-/// What a batch does to the list itself.
+/// Changes of the list itself.
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Listing {
-    /// Whether it is kept from now on.
+    /// Whether the list is kept from now on.
     pub(super) list: Option<bool>,
-    /// Up to where it is trimmed.
+    /// Up to which commit it is trimmed.
     pub(super) trim: Option<CommitNumber>,
-    /// Behind which numbers this store begins.
+    /// Numbers after which this store begins.
     pub(super) begin_after: Option<(CommitNumber, Seq)>,
 }
 
@@ -95,8 +95,8 @@ impl Listing {
     }
 }
 
-/// Lists what an upgrade has changed, if a list is kept.
-pub(super) fn list_upgraded(transaction: &WriteTransaction, changed: &Changed) -> Result<(), Error> {
+/// Lists what an upgrade has changed, if there is a list.
+pub(super) fn list_upgraded(transaction: &WriteTransaction, changed: &ChangedKeys) -> Result<(), Error> {
     let mut meta = transaction.open_table(tables::META)?;
     let is_listed = meta.get(CHANGES_FROM_KEY)?.is_some();
     if !is_listed || changed.is_empty() {

@@ -1,4 +1,4 @@
-//! Checkpoints: points in time of one project, with what is kept about them.
+//! Checkpoints: points in time of one project.
 
 use bytes::Bytes;
 use redb::WriteTransaction;
@@ -9,23 +9,23 @@ use super::codec::encode;
 use super::tables::{self, CHECKPOINTS, CHECKPOINTS_BY_PROJECT};
 use crate::task::{CheckpointId, Moment, ProjectId, Timestamp};
 
-/// A point in time of one project. What was made here comes after it in the log;
-/// what was imported has a `created_at` that is strictly later.
+/// A point in time of one project. Records made here belong after it if they follow it in the log,
+/// imported records if their `created_at` is strictly later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// Its id.
+    /// Id of the checkpoint.
     pub id: CheckpointId,
-    /// The project it is of.
+    /// The project that it belongs to.
     pub project: ProjectId,
     /// The point in time.
     pub created_at: Timestamp,
     /// A commit or tag that belongs to it.
     pub git_ref: Option<String>,
-    /// Provenance records of the project at that time.
+    /// Number of provenance records of the project at that time.
     pub provenance_count: u64,
-    /// Outputs of these records.
+    /// Number of outputs of these records.
     pub artifact_count: u64,
-    /// The newest of these records. Text, since imported ids can be any.
+    /// Id of the newest of these records, as text because imported ids can have any form.
     pub last_provenance_id: Option<String>,
     /// The task of that record.
     pub last_task_id: Option<String>,
@@ -33,31 +33,31 @@ pub struct Checkpoint {
     pub rag_state_ref: Option<String>,
     /// A state of the work products that belongs to it.
     pub work_product_ref: Option<String>,
-    /// What it is for.
+    /// Its purpose in words.
     pub description: Option<String>,
-    /// What made it: `auto`, `manual`, or the word of an imported one.
+    /// What caused it: `auto`, `manual`, or the word of an imported checkpoint.
     pub trigger: String,
-    /// Whether it can be rolled back to.
+    /// Whether a rollback to it is possible.
     pub is_valid: bool,
     /// When the project was last rolled back to it.
     pub rolled_back_at: Option<Timestamp>,
-    /// The object as it came, as JSON text, for an imported one.
+    /// For an imported checkpoint, the JSON object as it was imported.
     pub original: Option<String>,
 }
 
 impl Checkpoint {
-    /// The `trigger` of those that the service makes by itself.
+    /// The `trigger` of checkpoints that the service makes by itself.
     pub const AUTOMATIC: &'static str = "auto";
-    /// The `trigger` of those that somebody has asked for.
+    /// The `trigger` of checkpoints that a client requested.
     pub const MANUAL: &'static str = "manual";
 
-    /// Whether the service made it by itself, here.
+    /// Whether this service made it by itself.
     #[must_use]
     pub fn is_automatic(&self) -> bool {
         self.trigger == Self::AUTOMATIC && self.original.is_none()
     }
 
-    /// Its id as bytes, where it was made here: such ids grow with the log.
+    /// Its id as bytes if it was made here: such ids grow with the log.
     #[must_use]
     pub fn own_id(&self) -> Option<[u8; 16]> {
         let id = uuid::Uuid::try_parse(self.id.as_str()).ok().filter(|_| self.original.is_none())?;
@@ -71,19 +71,19 @@ impl Checkpoint {
     }
 }
 
-/// What has completed in a project since its newest checkpoint.
+/// Tasks completed in a project since its newest checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointProgress {
-    /// Tasks.
+    /// Number of these tasks.
     pub completed: u64,
-    /// When the first of them did, in observed time.
+    /// When the first of them completed, in observed time.
     pub since: Moment,
 }
 
-/// A key of the table by project.
+/// Key of the table by project.
 type Key = (ProjectId, i64, CheckpointId);
 
-/// The checkpoints of a batch: kept ones, and removed ones.
+/// Checkpoints that a batch stores and removes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct CheckpointRows {
     kept: Vec<(Key, Bytes)>,

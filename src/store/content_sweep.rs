@@ -1,4 +1,4 @@
-//! Keeping contents in files, and the removal of files that no row names.
+//! How contents are kept in files, and the removal of files that no row names.
 
 use std::io;
 use std::path::Path;
@@ -10,8 +10,8 @@ use super::open::Store;
 use crate::planted::{self, Fault};
 
 impl ContentFiles {
-    /// Removes what was released and no row names. What can't be removed now
-    /// is left to the next start.
+    /// Removes released files that no row names. What cannot be removed now is left to the next
+    /// start.
     fn remove_released(&self, store: &Store) {
         let released = std::mem::take(&mut self.held().released);
         for sha256 in released {
@@ -21,12 +21,11 @@ impl ContentFiles {
         }
     }
 
-    /// Removes a file of a content, unless it is held or a row names the
-    /// content; whether it did.
+    /// Removes a content file unless it is held or a row names the content. Returns whether it did.
     fn remove_unnamed(&self, store: &Store, sha256: [u8; 32], path: &Path) -> Result<bool, Error> {
-        // Under the lock nobody begins to hold it. What is not held and has been
-        // named is in the tables, since a batch is dropped after it is there. A
-        // store that has failed has dropped batches that are not.
+        // While the lock is held, no thread can start to hold the file. A file that is not held and
+        // was named is in the tables, because a batch is dropped after it was applied. A store that
+        // has failed has dropped batches that were not.
         let held = self.held();
         if held.files.contains_key(&sha256) || store.tables().has_failed() {
             return Ok(false);
@@ -37,13 +36,13 @@ impl ContentFiles {
             return Ok(false);
         }
         match self.files.remove(path) {
-            // It may never have been written.
+            // The file may never have been written.
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
             Ok(()) | Err(_) => Ok(true),
         }
     }
 
-    /// Removes the files of one directory that no row names and nobody holds.
+    /// Removes the files of one directory that no row names and no thread holds.
     fn sweep(&self, store: &Store, directory: &Path) -> Result<u64, Error> {
         let mut removed = 0;
         let view = store.view()?;
@@ -60,11 +59,11 @@ impl ContentFiles {
 }
 
 impl Store {
-    /// Keeps a content in a file: it is durable when this returns, before any
-    /// row names it. `None`: the store has no directory.
+    /// Keeps a content in a file, which is durable when this returns, before any row names it.
+    /// Returns `None` if the store has no directory.
     pub fn keep_content(&self, sha256: [u8; 32], content: &[u8]) -> Result<Option<ContentFile>, Error> {
         let Some(files) = self.content_files() else { return Ok(None) };
-        // Held before it is looked for: from here on nobody removes it.
+        // Held before the existing file is looked for, so that it is not removed from here on.
         let (file, is_durable) = files.hold(sha256, u64::try_from(content.len()).unwrap_or(u64::MAX));
         files.remove_released(self);
         if !is_durable {
@@ -73,7 +72,7 @@ impl Store {
         Ok(Some(file))
     }
 
-    /// Removes every file of a content that no row names; how many.
+    /// Removes every content file that no row names and returns their number.
     pub fn sweep_contents(&self) -> Result<u64, Error> {
         let Some(files) = self.content_files() else { return Ok(0) };
         let mut removed = 0;

@@ -1,15 +1,14 @@
-//! Large contents: each in a file under its SHA-256, `contents/ab/cdef…`.
+//! Large contents, each in a file named after its SHA-256: `contents/ab/cdef…`.
 //!
 //! A file is complete and durable before the commit that names it (see
-//! [`Store::keep_content`](super::Store::keep_content)), so what was acknowledged has its content. The
-//! caller that has written one holds it, and hands it to the batch that names
-//! it. A file that no row names and nobody holds was left by a crash or a
-//! refused event: it is removed when the next content comes, at a start, or by
-//! `dats prune`.
+//! [`Store::keep_content`](super::Store::keep_content)), so acknowledged changes have their
+//! contents. The caller that has written a file holds it, and passes it to the batch that names it.
+//! A file that no row names and no caller holds was left by a crash or a refused event: it is
+//! removed when the next content arrives, at a start, or by `dats prune`.
 //!
-//! The lock of this module is the innermost of the store: it is taken when a
-//! batch is dropped, so nothing that waits for another thread may be called
-//! under it. A look into the tables under it is one that does not wait.
+//! The lock of this module is the innermost of the store: it is taken when a batch is dropped, so
+//! nothing that waits for another thread may be called while it is held. Reading the tables while
+//! it is held must not block.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -30,16 +29,16 @@ use super::{Error, tables};
 use crate::planted::{self, Fault};
 use crate::task::hex;
 
-/// The directory inside the data directory.
+/// Name of the directory in the data directory.
 pub(super) const DIRECTORY: &str = "contents";
-/// Largest content that is a row of the store.
+/// Largest content that is stored as a row, in bytes.
 pub const MAX_ROW_BYTES: usize = 64 * 1024;
-/// What a file is called until it is complete.
+/// Extension of a file until it is complete.
 const UNFINISHED: &str = ".new";
-/// Bytes that are read at once.
+/// Bytes read at once.
 const PIECE: usize = 64 * 1024;
 
-/// The files of a data directory.
+/// The content files of a data directory.
 #[derive(Debug)]
 pub(super) struct ContentFiles {
     pub(super) files: Arc<dyn FileSystem>,
@@ -51,12 +50,12 @@ pub(super) struct ContentFiles {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) files: HashMap<[u8; 32], Hold>,
-    /// Files that were held and that no batch was to name: removed as soon as
-    /// somebody has looked whether a row names them all the same.
+    /// Files that were held and that no batch named: removed once it is certain that no row names
+    /// them.
     pub(super) released: Vec<[u8; 32]>,
-    /// Directories whose own entry is durable, by the first byte of the names.
+    /// First bytes of the names whose directory has a durable entry.
     directories: HashSet<u8>,
-    /// Tells unfinished files apart.
+    /// Distinguishes unfinished files.
     made: u64,
 }
 
@@ -64,24 +63,24 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Hold {
     count: usize,
-    /// It is on disk, written by one of those who hold it.
+    /// Whether one of the holders has written it to the disk.
     is_durable: bool,
 }
 
-/// A content in a file, which stays there as long as this lives; afterwards,
-/// if a batch was to name it.
+/// A content in a file. The file stays at least as long as this value; it stays afterwards if a
+/// batch named it.
 #[derive(Debug)]
 pub struct ContentFile {
     files: Arc<ContentFiles>,
     pub(super) sha256: [u8; 32],
     pub(super) length: u64,
-    /// A batch that names it has been given to the journal: whatever becomes
-    /// of that, the file is not removed before the next start.
+    /// Whether a batch that names it was given to the journal. Whatever becomes of that batch, the
+    /// file is not removed before the next start.
     named: AtomicBool,
 }
 
 impl ContentFile {
-    /// The SHA-256 that it is kept under.
+    /// SHA-256 of the content.
     #[must_use]
     pub const fn sha256(&self) -> [u8; 32] {
         self.sha256
@@ -108,7 +107,7 @@ impl Drop for ContentFile {
 pub(super) struct NewContents {
     rows: Vec<([u8; 32], Bytes)>,
     files: Vec<([u8; 32], u64)>,
-    /// Nobody may remove these files before the commit has ended.
+    /// Keeps the files from being removed before the commit has ended.
     #[serde(skip)]
     held: Vec<Arc<ContentFile>>,
 }
@@ -131,22 +130,23 @@ impl NewContents {
         rows.is_empty() && files.is_empty()
     }
 
-    /// The batch is about to become durable: its files stay from here on.
+    /// Marks the files as named, because the batch is about to become durable. They stay from here
+    /// on.
     pub(super) fn name_files(&self) {
         self.held.iter().for_each(|file| file.named.store(true, Ordering::Release));
     }
 
-    /// How many of them are in files.
+    /// Number of contents in files.
     pub(super) fn file_count(&self) -> u64 {
         u64::try_from(self.files.len()).unwrap_or(u64::MAX)
     }
 
-    /// The SHA-256 of each.
+    /// SHA-256 of each content.
     pub(super) fn keys(&self) -> impl Iterator<Item = [u8; 32]> {
         self.rows.iter().map(|(sha256, _)| *sha256).chain(self.files.iter().map(|(sha256, _)| *sha256))
     }
 
-    /// Holds the files against their SHA-256.
+    /// Checks the files against their SHA-256.
     pub(super) fn check(&self, files: &ContentFiles) -> Result<(), Error> {
         self.files.iter().try_for_each(|(sha256, length)| files.open(*sha256, *length).map(drop))
     }
@@ -168,17 +168,17 @@ impl NewContents {
     }
 }
 
-/// A content to be read, held against its SHA-256 before.
+/// A content that was checked against its SHA-256.
 #[derive(Debug)]
 pub enum KeptContent {
-    /// All of it.
+    /// The whole content.
     Bytes(Vec<u8>),
-    /// A file, and its length.
+    /// An open file, and its length in bytes.
     File(File, u64),
 }
 
 impl KeptContent {
-    /// All of it.
+    /// Reads the whole content.
     pub fn into_bytes(self) -> io::Result<Vec<u8>> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -206,7 +206,7 @@ impl ContentFiles {
         self.dir.join(directory).join(name)
     }
 
-    /// Holds a file, and tells whether another holder has brought it to disk.
+    /// Holds a file, and tells whether another holder has written it to the disk.
     pub(super) fn hold(self: &Arc<Self>, sha256: [u8; 32], length: u64) -> (ContentFile, bool) {
         let is_durable = {
             let mut files = self.held();
@@ -217,12 +217,12 @@ impl ContentFiles {
         (ContentFile { files: Arc::clone(self), sha256, length, named: AtomicBool::new(false) }, is_durable)
     }
 
-    /// Writes a content, unless it is there, and makes it durable.
+    /// Writes a content unless its file exists, and makes it durable.
     pub(super) fn write(&self, sha256: [u8; 32], content: &[u8]) -> Result<(), Error> {
         let path = self.path(sha256);
         let directory = path.parent().unwrap_or(&self.dir);
-        // Another thread may have made the directory a moment ago: it is there,
-        // and its entry is not durable yet.
+        // Another thread may have created the directory a moment ago: it exists, and its entry is
+        // not durable yet.
         if !self.held().directories.contains(&sha256[0]) {
             self.files.create_directory(directory).map_err(failed("create", directory))?;
             for made in [Some(self.dir.as_path()), self.dir.parent()].into_iter().flatten() {
@@ -230,8 +230,8 @@ impl ContentFiles {
             }
             self.held().directories.insert(sha256[0]);
         }
-        // One that is there and whole may still be on its way to the disk,
-        // written by another thread a moment ago: the directory is synced anyway.
+        // A complete file may still be on its way to the disk, written by another thread a moment
+        // ago. The directory is synced in any case.
         if self.files.read(&path).ok().as_deref() != Some(content) {
             let number = {
                 let mut held = self.held();
@@ -249,7 +249,7 @@ impl ContentFiles {
                 self.room.spend(u64::try_from(content.len()).unwrap_or(u64::MAX));
             } else {
                 self.room.look();
-                // On a full disk half a file is in the way of others.
+                // On a full disk a partial file takes room from others.
                 let _ = self.files.remove(&unfinished);
             }
             renamed?;
@@ -263,7 +263,7 @@ impl ContentFiles {
         Ok(())
     }
 
-    /// Opens a content after holding all of it against its SHA-256.
+    /// Opens a content after checking all of it against its SHA-256.
     pub(super) fn open(&self, sha256: [u8; 32], length: u64) -> Result<KeptContent, Error> {
         let path = self.path(sha256);
         let damaged = |detail: String| Error::DamagedContent { path: path.clone(), detail };
@@ -292,8 +292,7 @@ impl ContentFiles {
     }
 }
 
-/// The SHA-256 that the name of a file stands for, complete or not; what is
-/// called otherwise is none of ours.
+/// The SHA-256 in the name of a complete or unfinished file; `None` for foreign files.
 pub(super) fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
     let hex = [directory.file_name()?.to_str()?, path.file_stem()?.to_str()?.split('.').next()?].concat();
     let is_hex = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -304,7 +303,7 @@ pub(super) fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
     is_hex.then_some(sha256)
 }
 
-/// Copies the files of a data directory that are complete; their bytes.
+/// Copies the complete files of a data directory and returns their size in bytes.
 pub(super) fn copy_files(files: &dyn FileSystem, from: &Path, to: &Path) -> Result<u64, Error> {
     let mut bytes = 0;
     files.create_directory(to).map_err(failed("create", to))?;
@@ -322,7 +321,7 @@ pub(super) fn copy_files(files: &dyn FileSystem, from: &Path, to: &Path) -> Resu
     Ok(bytes)
 }
 
-/// What is in a directory; nothing is in one that is not there.
+/// The entries of a directory; none if it is missing.
 pub(super) fn entries(files: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>, Error> {
     match files.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -1,5 +1,5 @@
-//! The files of a data directory: how they are made, and what is refused
-//! before any of them is changed.
+//! The files of a data directory: how they are created, and what is refused before any of them is
+//! changed.
 
 use std::fs::TryLockError;
 use std::io::{self, Read};
@@ -11,50 +11,49 @@ use redb::{Database, ReadableDatabase, StorageBackend};
 use uuid::Uuid;
 
 use super::ballast::BALLAST;
-use super::cautious::Cautious;
 use super::files::{FileLock, FileSystem, SystemFiles, failed, sync_directory};
 use super::journal::Journal;
 use super::journal_file::JournalFile;
 use super::room::Room;
+use super::table_file::TableFile;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY, STORE_ID_KEY};
 use super::{Error, guarded};
 use crate::planted::{self, Fault};
 
 pub(super) const FILE: &str = "dats.redb";
-/// The file while it is being made: it gets its name when it is complete.
+/// Name of the tables while they are created; they get their name when they are complete.
 const NEW_FILE: &str = "dats.redb.new";
-/// The journal: see [`super::journal`].
+/// Name of the journal; see [`super::journal`].
 pub(super) const JOURNAL: &str = "dats.journal";
 const LOCK: &str = "dats.lock";
-/// How often, and after what pause, a lock that is taken is tried again.
+/// How often a held lock is tried again, and the pause before each attempt.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// What every redb file begins with.
+/// The first bytes of every redb file.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
-/// The formats that can be upgraded: only the one before this version's.
+/// The format that can be upgraded: the one before this version's.
 pub(super) const UPGRADED: u32 = 5;
 /// The files of the operating system.
 pub(super) fn system() -> Arc<dyn FileSystem> {
     Arc::new(SystemFiles)
 }
 
-/// Makes the data directory, and those above it that are missing.
+/// Creates the data directory and its missing parents.
 pub(super) fn create(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
     files.create_directory(dir).map_err(failed("create", dir))?;
     let count = if planted::is(Fault::DirectoryUnsynced) { 1 } else { usize::MAX };
     for above in dir.ancestors().skip(1).take(count) {
-        // A new directory survives a power loss once the one above it is synced,
-        // which may be new as well. Not every directory may be opened, and an old
-        // one does not need it.
+        // A new directory survives a power loss once its parent is synced, which may be new as
+        // well. Some directories may not be opened, and old ones do not need it.
         let is_here = above.as_os_str().is_empty();
         let _ = files.sync_directory(if is_here { Path::new(".") } else { above });
     }
     Ok(())
 }
 
-/// A directory without a store must not hold other things: it may have been
-/// named by mistake.
+/// Refuses a directory without a store that holds other files, because it may have been named by
+/// mistake.
 pub(super) fn refuse_foreign(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
     for path in files.list(dir).map_err(failed("list", dir))? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -70,8 +69,8 @@ pub(super) fn lock(files: &dyn FileSystem, dir: &Path) -> Result<FileLock, Error
     take_lock(dir, || files.lock(&path))
 }
 
-/// As [`lock`], of a directory that is not to be written to. `None` where no store was
-/// ever opened in it: then no process has it open.
+/// As [`lock`], for a directory that must not be written. `None` if no store was ever opened in it,
+/// so that no process has it open.
 pub(super) fn lock_unchanged(files: &dyn FileSystem, dir: &Path) -> Result<Option<FileLock>, Error> {
     let path = dir.join(LOCK);
     match files.open(&path) {
@@ -85,8 +84,8 @@ pub(super) fn lock_unchanged(files: &dyn FileSystem, dir: &Path) -> Result<Optio
 }
 
 fn take_lock<T>(dir: &Path, mut take: impl FnMut() -> Result<T, TryLockError>) -> Result<T, Error> {
-    // A process that is just being started has its parent's open files for a
-    // moment, and with them a lock that the parent has given up.
+    // A process that is just being started has its parent's open files for a moment, and with them
+    // a lock that the parent has released.
     for _ in 0..LOCK_TRIES {
         match take() {
             Ok(taken) => return Ok(taken),
@@ -97,8 +96,8 @@ fn take_lock<T>(dir: &Path, mut take: impl FnMut() -> Result<T, TryLockError>) -
     Err(Error::InUse(dir.to_owned()))
 }
 
-/// Makes a complete store under another name, then gives it its own: a crash
-/// in between leaves no half-made one.
+/// Creates a complete store under another name, then renames it, so that a crash leaves no partial
+/// store.
 pub(super) fn make(
     files: &Arc<dyn FileSystem>,
     dir: &Path,
@@ -106,27 +105,27 @@ pub(super) fn make(
     journal_bytes: u64,
 ) -> Result<(), Error> {
     let new = dir.join(NEW_FILE);
-    // Before anything is removed: the lost tables could be the file itself.
+    // Before anything is removed, because the lost tables could be that file.
     refuse_lost_tables(&**files, dir)?;
     match files.remove(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("create", &new)(error)),
         Ok(()) | Err(_) => {}
     }
-    let tables = Cautious::over(files.create_storage(&new).map_err(failed("create", &new))?, Arc::default());
+    let tables = TableFile::over(files.create_storage(&new).map_err(failed("create", &new))?, Arc::default());
     tables.release().map_err(failed("create", &new))?;
     let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(tables)?;
     initialize(&database)?;
     let id = identify(&database, None)?;
     database.close()?;
-    // Before the tables get their name, so that they are never without it.
+    // Before the tables get their name, so that they are never without a journal.
     make_journal(files, &dir.join(JOURNAL), journal_bytes, id, 0)?;
     sync_directory(&**files, dir)?;
     files.rename(&new, &dir.join(FILE)).map_err(failed("create", &new))?;
     sync_directory(&**files, dir)
 }
 
-/// Refuses to make a store beside a journal that was in use: its tables are
-/// missing. A journal without a record was left by a start that did not end.
+/// Refuses to create a store beside a journal that was in use, because its tables are missing. A
+/// journal without a record was left by an interrupted start.
 fn refuse_lost_tables(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
     let path = dir.join(JOURNAL);
     let file = match files.open_storage(&path) {
@@ -140,8 +139,7 @@ fn refuse_lost_tables(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes the journal of a store whose tables are at a generation. Its name is
-/// not durable yet.
+/// Creates the journal of a store whose tables are at a generation. Its name is not durable yet.
 pub(super) fn make_journal(
     files: &Arc<dyn FileSystem>,
     path: &Path,
@@ -171,8 +169,8 @@ pub(super) fn generation(database: &Database) -> Result<u64, Error> {
 
 /// Gives a new store its tables, its format and its id.
 pub(super) fn initialize(database: &Database) -> Result<(), Error> {
-    // Only a table that is not there makes it a new one: a failure to read it
-    // must not give an old store a new id.
+    // Only a missing table makes a store new: a failure to read it must not give an old store a new
+    // id.
     match database.begin_read()?.open_table(tables::META) {
         Ok(_) => return Ok(()),
         Err(redb::TableError::TableDoesNotExist(_)) => {}
@@ -226,7 +224,7 @@ pub(super) fn initialize(database: &Database) -> Result<(), Error> {
     transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))
 }
 
-/// A damaged file can make redb panic: then it is none of ours.
+/// Treats a panic of redb as a damaged file, which is no store.
 pub(super) fn refuse_panics<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     guarded(work).map_err(|error| match error {
         Error::Panicked(detail) => Error::NotAStore { path: path.to_owned(), detail },
@@ -234,8 +232,8 @@ pub(super) fn refuse_panics<T>(path: &Path, work: impl FnOnce() -> Result<T, Err
     })
 }
 
-/// Refuses a file with a page that does not match its checksum, which redb
-/// does not look at while it opens.
+/// Refuses a file with a page that does not match its checksum, which redb does not check when it
+/// opens a file.
 pub(super) fn check_pages(database: &mut Database, path: &Path) -> Result<(), Error> {
     let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
     match database.check_integrity() {
@@ -245,13 +243,13 @@ pub(super) fn check_pages(database: &mut Database, path: &Path) -> Result<(), Er
     }
 }
 
-/// Opens the file, which stays as it is until it is released.
+/// Opens the file, which is not changed until it is released.
 pub(super) fn open_database(
     files: &dyn FileSystem,
     path: &Path,
     cache_bytes: usize,
     room: &Arc<Room>,
-) -> Result<(Database, Cautious), Error> {
+) -> Result<(Database, TableFile), Error> {
     let refuse = |detail: String| Error::NotAStore { path: path.to_owned(), detail };
     let mut head = [0; MAGIC.len()];
     files.open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| refuse(error.to_string()))?;
@@ -259,12 +257,12 @@ pub(super) fn open_database(
         return Err(refuse("it does not begin like a redb file".to_owned()));
     }
     let file = files.open_storage(path).map_err(|error| refuse(error.to_string()))?;
-    let file = Cautious::over(file, Arc::clone(room));
+    let file = TableFile::over(file, Arc::clone(room));
     let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(file.clone());
     Ok((database.map_err(|error| refuse(error.to_string()))?, file))
 }
 
-/// The format that the tables say they have; `None`: they say nothing.
+/// The format named by the tables; `None` if they name none.
 pub(super) fn format_of(database: &Database) -> Result<Option<u32>, Error> {
     let meta = match database.begin_read()?.open_table(tables::META) {
         Ok(meta) => meta,
@@ -274,7 +272,7 @@ pub(super) fn format_of(database: &Database) -> Result<Option<u32>, Error> {
     Ok(meta.get(FORMAT_KEY)?.and_then(|value| value.value().try_into().ok().map(u32::from_le_bytes)))
 }
 
-/// Checks the format and reads the store's id.
+/// Checks the format and reads the id of the store.
 pub(super) fn identify(database: &Database, path: Option<&Path>) -> Result<Uuid, Error> {
     let refuse = |detail: &str| match path {
         Some(path) => Error::NotAStore { path: path.to_owned(), detail: detail.to_owned() },
@@ -300,7 +298,7 @@ pub(super) fn identify(database: &Database, path: Option<&Path>) -> Result<Uuid,
     store_id(database)?.ok_or_else(|| refuse("it has no id"))
 }
 
-/// The id that the tables have.
+/// The id in the tables.
 pub(super) fn store_id(database: &Database) -> Result<Option<Uuid>, Error> {
     let meta = database.begin_read()?.open_table(tables::META)?;
     Ok(meta.get(STORE_ID_KEY)?.and_then(|value| Uuid::from_slice(value.value()).ok()))

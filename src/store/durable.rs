@@ -1,11 +1,10 @@
-//! The time between a batch's being durable and its being in the tables.
+//! The time between the commit of a batch and its application to the tables.
 //!
-//! What is acknowledged has to survive, and for that the journal is enough:
-//! the answer need not wait for the tables as well, which take about as long
-//! again. So a commit has two halves. The first is the writer's; the second may
-//! be made by another thread, in the same order, and for several batches at
-//! once. In between a view waits: whoever has had an answer finds in the tables
-//! what it told of.
+//! The journal makes an acknowledged change survive, so the answer need not wait for the tables as
+//! well, which take about as long again. A commit therefore has two halves. The writer makes the
+//! first; another thread may make the second, in the same order, and for several batches at once.
+//! In between a view waits, so that a client that has an answer finds in the tables what the answer
+//! says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,33 +14,33 @@ use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::{Batch, Error};
 
-/// How often who waits for the tables looks whether these wait for room.
+/// How often a thread that waits for the tables checks whether these wait for room.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How often it looks before it gives up on a full disk.
+/// How many such checks a thread makes before it gives up on a full disk.
 const LOOKS: u32 = 20;
 
-/// How far the tables are.
+/// Progress of the tables.
 #[derive(Debug, Default)]
-pub(super) struct Tables {
-    /// Batches that are durable, since the store was opened.
+pub(super) struct TableProgress {
+    /// Batches that have become durable since the store was opened.
     durable: AtomicU64,
-    /// Those of them that are in the tables.
+    /// Batches of these that are in the tables.
     applied: AtomicU64,
     /// The generation of the journal that follows the last checkpoint.
     generation: AtomicU64,
-    /// A batch did not get there: only the next start brings it.
+    /// Whether a batch was not applied, so that only the next start applies it.
     failed: AtomicBool,
-    /// How many wait for them.
+    /// Number of threads that wait for the tables.
     waiting: Mutex<usize>,
-    moved: Condvar,
+    changed: Condvar,
     wanted: Condvar,
-    /// What they wait for when the disk is full.
+    /// The room that the tables wait for when the disk is full.
     room: Arc<Room>,
 }
 
-impl Tables {
-    /// Those of a store whose last checkpoint is followed by this generation.
+impl TableProgress {
+    /// Progress of a store whose last checkpoint is followed by this generation.
     pub(super) fn at(generation: u64, room: Arc<Room>) -> Self {
         Self { generation: AtomicU64::new(generation), room, ..Self::default() }
     }
@@ -50,33 +49,33 @@ impl Tables {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes who waits for what has just changed.
-    fn moved(&self) {
-        // Who has seen the old state and not gone to sleep yet holds the lock.
+    /// Wakes all waiters after a state change.
+    fn notify_waiters(&self) {
+        // A waiter that has seen the old state and does not sleep yet holds the lock.
         drop(self.waiting());
-        self.moved.notify_all();
+        self.changed.notify_all();
     }
 
-    /// They do not go on: a batch did not get there, or will not.
+    /// Stops the tables because a batch was not applied or will not be.
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
-        self.moved();
+        self.notify_waiters();
     }
 
-    /// Whether a batch did not get there.
+    /// Whether a batch was not applied.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Batches that are in the tables, since the store was opened.
+    /// Batches in the tables since the store was opened.
     pub(super) fn applied(&self) -> u64 {
         self.applied.load(Ordering::Acquire)
     }
 
-    /// The tables have so many batches more.
-    pub(super) fn note_applied(&self, batches: u64) {
+    /// Records that the tables have this many more batches.
+    pub(super) fn record_applied(&self, batches: u64) {
         self.applied.fetch_add(batches, Ordering::AcqRel);
-        self.moved();
+        self.notify_waiters();
     }
 
     /// The generation that follows the last checkpoint.
@@ -84,11 +83,11 @@ impl Tables {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A checkpoint is durable.
-    pub(super) fn note_checkpoint(&self, generation: u64) {
+    /// Records a durable checkpoint.
+    pub(super) fn record_checkpoint(&self, generation: u64) {
         self.generation.store(generation, Ordering::Release);
         self.room.flushed_before(generation);
-        self.moved();
+        self.notify_waiters();
     }
 
     fn reached(&self, reached: impl Fn() -> bool) -> Result<bool, Error> {
@@ -102,14 +101,14 @@ impl Tables {
         let mut waiting = self.waiting();
         *waiting += 1;
         self.wanted.notify_one();
-        // Usually the tables go on while the disk is full, in memory: only who has
-        // waited in vain is told that there is no room.
+        // Usually the tables continue in memory while the disk is full. A thread gets an error only
+        // after it has waited in vain.
         let mut looks = 0;
         let result = loop {
             looks += 1;
             match self.reached(&reached) {
                 Ok(false) if looks > LOOKS && self.room.is_waiting() && !room::may_wait() => break Err(Error::NoRoom),
-                Ok(false) => waiting = self.wait_for_move(waiting),
+                Ok(false) => waiting = self.wait_for_change(waiting),
                 Ok(true) => break Ok(()),
                 Err(error) => break Err(error),
             }
@@ -118,70 +117,68 @@ impl Tables {
         result
     }
 
-    /// Waits until something has changed, or until it is time to look whether the
-    /// disk is full, which no one tells of.
-    fn wait_for_move<'a>(&self, waiting: MutexGuard<'a, usize>) -> MutexGuard<'a, usize> {
-        let waited = self.moved.wait_timeout(waiting, LOOK);
+    /// Waits for a state change, or until it is time to check whether the disk is full, about which
+    /// no thread notifies.
+    fn wait_for_change<'a>(&self, waiting: MutexGuard<'a, usize>) -> MutexGuard<'a, usize> {
+        let waited = self.changed.wait_timeout(waiting, LOOK);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Waits until somebody waits for them, at most so long; whether somebody does.
+    /// Blocks until a thread waits for the tables, at most for this time. Returns whether one does.
     pub(super) fn wait_for_reader(&self, at_most: Duration) -> bool {
         let nobody = |waiting: &mut usize| *waiting == 0;
         let waited = self.wanted.wait_timeout_while(self.waiting(), at_most, nobody);
         *waited.unwrap_or_else(PoisonError::into_inner).0 > 0
     }
 
-    /// Whether they have all that is durable; an error once they can't.
+    /// Whether the tables have all durable batches. Fails once they cannot.
     pub(super) fn are_current(&self) -> Result<bool, Error> {
         let durable = self.durable.load(Ordering::Acquire);
         self.reached(|| self.applied.load(Ordering::Acquire) >= durable)
     }
 
-    /// Waits until they have all that is durable now.
+    /// Blocks until the tables have all batches that are durable now.
     pub(super) fn wait(&self) -> Result<(), Error> {
         let durable = self.durable.load(Ordering::Acquire);
         self.wait_until(|| self.applied.load(Ordering::Acquire) >= durable)
     }
 
-    /// Waits for the checkpoint that is followed by this generation.
+    /// Blocks until the checkpoint that this generation follows is durable.
     pub(super) fn wait_for_checkpoint(&self, generation: u64) -> Result<(), Error> {
         self.wait_until(|| self.generation() >= generation)
     }
 }
 
-/// The proof that a batch is on disk. A reply that tells of a change can only
-/// be released with it.
+/// The proof that a batch is on disk. An answer about a change can only be released with it.
 #[derive(Debug)]
 pub struct Committed(());
 
-/// A batch that is durable. Until it is applied, every view waits: whoever
-/// holds it must not open one.
+/// A durable batch. Every view waits until it is applied, so its holder must not open one.
 #[derive(Debug)]
 #[must_use = "views wait until it is applied"]
 pub struct Durable {
-    /// `None`: the tables have it.
-    waiting: Option<Waiting>,
+    /// `None` if the tables have the batch.
+    waiting: Option<PendingBatch>,
     committed: Committed,
 }
 
-/// A batch that the journal has, and the tables not yet.
+/// A batch that the journal has, and the tables do not have yet.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    tables: Arc<Tables>,
+pub(super) struct PendingBatch {
+    tables: Arc<TableProgress>,
     pub(super) batch: Batch,
-    /// Counts the batches since the store was opened, from 1.
+    /// Number of the batch since the store was opened, from 1.
     number: u64,
-    /// The generation of the journal that its record is in.
+    /// The generation of the journal that contains its record.
     pub(super) generation: u64,
     applied: bool,
 }
 
 impl Durable {
-    /// A batch that the journal has, and the tables not yet.
-    pub(super) fn in_journal(tables: &Arc<Tables>, batch: Batch, generation: u64) -> Self {
+    /// A batch that the journal has, and the tables do not have yet.
+    pub(super) fn in_journal(tables: &Arc<TableProgress>, batch: Batch, generation: u64) -> Self {
         let number = tables.durable.fetch_add(1, Ordering::AcqRel) + 1;
-        let waiting = Waiting { tables: tables.clone(), batch, number, generation, applied: false };
+        let waiting = PendingBatch { tables: tables.clone(), batch, number, generation, applied: false };
         Self { waiting: Some(waiting), committed: Committed(()) }
     }
 
@@ -190,39 +187,39 @@ impl Durable {
         Self { waiting: None, committed: Committed(()) }
     }
 
-    /// The batch, if the tables do not have it yet, and its number.
+    /// The batch with its number, unless the tables have it already.
     pub(super) fn numbered(&self) -> Option<(u64, &Batch)> {
         self.waiting.as_ref().map(|waiting| (waiting.number, &waiting.batch))
     }
 
-    /// How many rows of tasks and of the log it brings into the tables.
+    /// Number of rows of tasks and of the log that it adds to the tables.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.waiting.as_ref().map_or(0, |waiting| waiting.batch.row_count())
     }
 
-    /// What releases answers.
+    /// The proof that releases answers.
     #[must_use]
     pub const fn committed(&self) -> &Committed {
         &self.committed
     }
 
-    /// What is to be applied.
-    pub(super) fn into_waiting(self) -> Option<Waiting> {
+    /// The batch to be applied.
+    pub(super) fn into_waiting(self) -> Option<PendingBatch> {
         self.waiting
     }
 }
 
-impl Waiting {
-    /// The tables have the batch.
+impl PendingBatch {
+    /// Records that the tables have the batch.
     pub(super) fn mark_applied(&mut self) {
         self.applied = true;
     }
 }
 
-impl Drop for Waiting {
-    /// A batch that is never applied is durable all the same, and the next
-    /// start brings it; this store shows nothing any more.
+impl Drop for PendingBatch {
+    /// A batch that is never applied makes this store unreadable. It is durable all the same, and
+    /// the next start applies it.
     fn drop(&mut self) {
         if !self.applied {
             self.tables.fail();

@@ -1,13 +1,11 @@
-//! The file operations that the store makes, and the system's own.
+//! The file operations of the store, and their implementation by the operating system.
 //!
-//! All files of a store are reached through [`FileSystem`], except for the
-//! ballast, which holds nothing. So tests run the store on a simulated disk that
-//! loses power.
+//! All files of a store are accessed through [`FileSystem`], except for the ballast, which holds
+//! nothing. Tests therefore run the store on a simulated disk that loses power.
 //!
-//! An operation promises what POSIX promises, and no more. The bytes of a file
-//! survive a power loss once the file is synced. Its name, a new name, or the
-//! removal of a name survives once the directory is synced; until then each of
-//! them may be lost without the others.
+//! An operation promises what POSIX promises, and no more. The bytes of a file survive a power loss
+//! once the file is synced. Its name, a new name, or the removal of a name survives once the
+//! directory is synced; until then each of them may be lost without the others.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -20,20 +18,20 @@ use redb::backends::FileBackend;
 use rustix::fs::{Advice, fadvise};
 
 use super::Error;
-use super::direct::DirectFile;
+use super::direct_file::DirectFile;
 
 /// The bit of a file's mode that lets its owner write.
 const OWNER_WRITES: u32 = 0o200;
 
-/// A lock on a file, which is released when this is dropped.
+/// A lock on a file, released when it is dropped.
 pub type FileLock = Box<dyn fmt::Debug + Send + Sync>;
 
-/// The file operations that a store makes.
+/// The file operations of a store.
 pub trait FileSystem: fmt::Debug + Send + Sync {
-    /// Makes a directory, and those above it that are missing.
+    /// Creates a directory and its missing parents.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Returns the paths of what is in a directory, in any order.
+    /// Returns the paths of a directory's entries, in any order.
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
 
     /// Whether a file or a directory has this path.
@@ -45,53 +43,52 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Returns the length of a file, in bytes.
     fn length(&self, path: &Path) -> io::Result<u64>;
 
-    /// Makes the names in a directory durable, and the removal of others.
+    /// Makes added and removed names of a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the bytes of a file durable.
     fn sync_file(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a file of these bytes, in place of one that has the path.
+    /// Writes a file of these bytes, replacing an existing one.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
-    /// Copies the bytes of a file to a path, as [`Self::write`]; how many. The copy
-    /// can be written.
+    /// Copies the bytes of a file to a path like [`Self::write`] and returns their number. The copy
+    /// is writable.
     fn copy(&self, from: &Path, to: &Path) -> io::Result<u64>;
 
-    /// Renames a file within its directory. A file that has the new name is
-    /// replaced in the same step.
+    /// Renames a file within its directory. Atomically replaces a file that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Removes a file.
+    /// Removes the file at this path.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Opens a file to be read from its beginning.
+    /// Opens a file for reading from its beginning.
     fn open(&self, path: &Path) -> io::Result<File>;
 
-    /// Reads all of a file.
+    /// Reads a whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.open(path)?.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Opens a file to be read and written at any place.
+    /// Opens a file for reading and writing at any offset.
     fn open_storage(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>>;
 
-    /// As [`Self::open_storage`], of a file of which whole blocks are written and hardly
-    /// anything is read: if possible past the system's cache.
+    /// As [`Self::open_storage`], for a file of which whole blocks are written and little is read:
+    /// if possible without the system's page cache.
     fn open_uncached(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
         self.open_storage(path)
     }
 
-    /// As [`Self::open_storage`], of a new file, which is empty.
+    /// As [`Self::open_storage`], for a new, empty file.
     fn create_storage(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>>;
 
-    /// Drops what is cached of a file and is on disk. This is advice: without it
-    /// everything works as well.
+    /// Drops the file's pages from the page cache if they are on disk. Only advice: everything
+    /// works without it.
     fn drop_cached(&self, path: &Path);
 
-    /// Takes the lock of a file, which is made if it is missing; does not wait.
+    /// Locks a file, which is created if it is missing. Does not block.
     fn lock(&self, path: &Path) -> Result<FileLock, TryLockError>;
 }
 
@@ -134,7 +131,7 @@ impl FileSystem for SystemFiles {
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<u64> {
         let bytes = fs::copy(from, to)?;
-        // The copy of a file that nobody may write is to be written all the same.
+        // The copy of a read-only file must be writable.
         let mut permissions = fs::metadata(to)?.permissions();
         if permissions.readonly() {
             permissions.set_mode(permissions.mode() | OWNER_WRITES);
@@ -188,13 +185,13 @@ pub(super) fn sync_directory(files: &dyn FileSystem, path: &Path) -> Result<(), 
     files.sync_directory(path).map_err(failed("sync", path))
 }
 
-/// Copies a file, durably; its length in bytes.
+/// Copies a file durably and returns its length in bytes.
 pub(super) fn copy_file(files: &dyn FileSystem, from: &Path, to: &Path) -> Result<u64, Error> {
     let copied = files.copy(from, to).and_then(|bytes| files.sync_file(to).map(|()| bytes));
     copied.map_err(failed("copy to", to))
 }
 
-/// The error of an operation on a file.
+/// Wraps the error of an operation on a file.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
     let path = path.to_owned();
     move |source| Error::Io { action, path, source }

@@ -1,10 +1,9 @@
-//! The histories of tasks, each of a bounded length: a worker that reports the same
-//! failure for days must not grow one without end.
+//! Histories of tasks, each of bounded length, so that a worker that reports the same failure for
+//! days cannot grow one without limit.
 //!
-//! A row is the entry with its ordinal behind it: its place among all that the task ever
-//! had, from 0, as four bytes in little-endian order. Rows of before have none, and take
-//! the place that a count gives. Where ordinals are missing between two rows, entries
-//! were left out.
+//! A row is the entry followed by its ordinal: its place among all entries that the task ever had,
+//! from 0, as four bytes in little-endian order. Rows of earlier versions have no ordinal, and take
+//! the place that a count gives. Missing ordinals between two rows mean that entries were left out.
 
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
@@ -27,13 +26,13 @@ const KEPT: usize = FIRST_KEPT + NEWEST_KEPT;
 pub struct HistoryEntry {
     /// Its position in the log.
     pub seq: Seq,
-    /// Entries between the one before and this one that are not kept any more.
+    /// Number of entries left out between the previous entry and this one.
     pub left_out: u64,
-    /// The change.
+    /// The entry of the log, without its event.
     pub entry: LogEntry,
 }
 
-/// Appends what a run of batches has for histories.
+/// Appends the entries of several batches to the histories.
 pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
     let rows = run.iter().flat_map(|batch| &batch.log);
     let entries = rows.filter_map(|row| Some((row.task?, row.seq, row.without_event.as_ref().unwrap_or(&row.bytes))));
@@ -66,7 +65,7 @@ pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(
     Ok(())
 }
 
-/// The ordinal of the entry that a history gets next.
+/// The ordinal of the next entry of a history.
 fn next_ordinal(table: &Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<u32, Error> {
     let (first, last) = (id_then(task, 0), id_then(task, u64::MAX));
     let mut rows = table.range::<&[u8; 24]>(&first..=&last)?;
@@ -78,7 +77,7 @@ fn next_ordinal(table: &Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<u32, 
     })
 }
 
-/// Removes the oldest entry behind the first ones that nothing needs any more.
+/// Removes the oldest entry after the first ones that is not needed.
 fn leave_one_out(table: &mut Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<(), Error> {
     let (first, last) = (id_then(task, 0), id_then(task, u64::MAX));
     let mut oldest = None;
@@ -95,13 +94,13 @@ fn leave_one_out(table: &mut Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<
     Ok(())
 }
 
-/// The end of a task is what its history is asked for, and what is handed to a broker
-/// is read from it (`engine/outgoing.rs`). A task has few of either.
+/// Whether an entry must stay: a history must show the end of its task, and the broker's events are
+/// read from it (`engine/outgoing.rs`). A task has few of either.
 const fn is_needed(change: &Change) -> bool {
     matches!(change, Change::Ready { .. } | Change::Finished { .. } | Change::Cancelled { .. })
 }
 
-/// An entry and its ordinal.
+/// Decodes an entry and its ordinal.
 pub(super) fn read(row: &[u8]) -> Result<(LogEntry, Option<u32>), Error> {
     let (entry, rest) = decode_with_rest("history", row)?;
     Ok((entry, rest.try_into().ok().map(u32::from_le_bytes)))

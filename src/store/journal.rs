@@ -1,32 +1,26 @@
-//! The journal: where a batch becomes durable.
+//! The journal, in which a batch becomes durable.
 //!
-//! Each batch is appended as one record and synced; only then it is applied
-//! to redb, by a commit that redb does not sync. The records of a generation
-//! are in one half of the journal. When it is full, the next generation begins
-//! in the other half, and what the full one has is made durable in redb
-//! meanwhile, by one commit that redb does sync: the checkpoint. From then on
-//! nobody needs that half. After a crash redb is at the last checkpoint, and
-//! the records of its generation, and of the next if it had begun, are applied
-//! again.
+//! Each batch is appended as one record and synced; then it is applied to redb, by a commit that
+//! redb does not sync. The records of a generation are in one half of the journal. When the half is
+//! full, the next generation begins in the other half, and meanwhile the contents of the full half
+//! are made durable in redb by one commit that redb does sync: the checkpoint. From then on that
+//! half is no longer needed. After a crash redb is at the last checkpoint, and the records of its
+//! generation, and of the next if it had begun, are applied again.
 //!
-//! A record begins at a multiple of [`BLOCK`], so a torn write never touches
-//! a block that holds something acknowledged. The journal's space is written
-//! in advance, which makes a sync twice as fast as one that also grows the
-//! file.
+//! A record begins at a multiple of [`BLOCK`], so a torn write never touches a block that holds
+//! something acknowledged. The journal's space is written in advance, which makes a sync twice as
+//! fast as one that also grows the file.
 //!
-//! Each half begins with two blocks of its own ([`Front`]). One names the store
-//! and the journal's length: it is written when the journal is made, and never
-//! again. The other is the stamp: the newest generation of that half which
-//! begins without a record to show for it, since a checkpoint of everything
-//! came before. The stamp of a generation is durable before its checkpoint, and
-//! so is the first record of a generation that begins because a half was full:
-//! so a journal that knows nothing of the generation that the tables are at is
-//! not theirs, or has lost something that was acknowledged.
+//! Each half begins with two blocks of its own ([`JournalHeader`]). The first names the store and
+//! the journal's length; it is written when the journal is created, and never again. The second is
+//! the stamp: the newest generation of that half that begins without a record, because a checkpoint
+//! of everything preceded it. The stamp of a generation is durable before its checkpoint, and so is
+//! the first record of a generation that begins because a half was full. So a journal that does not
+//! know the generation of the tables belongs to other tables, or has lost something acknowledged.
 //!
-//! A record, numbers little-endian: magic (8 bytes), id of the store (16),
-//! generation (8), number (8), length of the payload (4), CRC-32 of all of
-//! these and the payload (4), payload. Numbers go on from one half to the
-//! other, so that nothing can be missing between them.
+//! A record, numbers little-endian: magic (8 bytes), id of the store (16), generation (8), number
+//! (8), length of the payload (4), CRC-32 of all of these and the payload (4), payload. Numbers
+//! continue from one half to the other, so that a missing record between them is noticed.
 
 use std::io;
 
@@ -34,30 +28,29 @@ use redb::StorageBackend;
 use uuid::Uuid;
 
 use super::Error;
-use super::front::{BLOCK, FRONT, Front, begin, write_names, write_stamp};
+use super::journal_header::{BLOCK, FRONT, JournalHeader, begin, write_names, write_stamp};
 use crate::planted::{self, Fault};
 
-/// Size of the journal, of both halves. A larger one makes checkpoints rarer
-/// and longer, and a start after a crash slower: replaying one half takes about
-/// a second.
+/// Size of the journal, of both halves. A larger journal makes checkpoints rarer and longer, and a
+/// start after a crash slower: replaying one half takes about a second.
 pub(super) const JOURNAL_BYTES: u64 = 32 * 1024 * 1024;
 const MAGIC: &[u8; 8] = b"datsjrnl";
 const HEAD: usize = 48;
 
-/// The open journal.
+/// An open journal and the position of its next record.
 #[derive(Debug)]
 pub(super) struct Journal {
     file: Box<dyn StorageBackend>,
     store: Uuid,
     generation: u64,
     number: u64,
-    /// Where the next record begins in the half of the generation.
+    /// Offset of the next record in the half of the generation.
     offset: u64,
     /// Size of a half.
     half: u64,
-    /// Bytes of it in front of its records.
+    /// Bytes in front of the records of a half.
     front: u64,
-    /// The record being written, kept to be filled again.
+    /// Buffer of the record being written, reused.
     record: Vec<u8>,
 }
 
@@ -70,8 +63,8 @@ struct Head {
 }
 
 impl Journal {
-    /// Makes a new journal of a store, which begins with a generation: writes
-    /// its space, `bytes` in whole blocks, and names the store in it.
+    /// Creates the journal of a store, which begins with a generation: writes its space, `bytes` in
+    /// whole blocks, and names the store in it.
     pub(super) fn make(file: &dyn StorageBackend, bytes: u64, store: Uuid, generation: u64) -> io::Result<()> {
         let zeros = vec![0; blocks(1) * 16];
         let step = as_u64(zeros.len());
@@ -82,25 +75,25 @@ impl Journal {
         }
         write_stamp(file, bytes / 2, store, generation)?;
         file.sync_data()?;
-        // One that has its name is complete.
+        // A journal that has its name is complete.
         write_names(file, bytes, store)?;
         file.sync_data()
     }
 
-    /// Whether it was made to its end: then it names its store.
+    /// Whether the journal was created completely; then it names its store.
     pub(super) fn is_whole(file: &dyn StorageBackend) -> io::Result<bool> {
-        Front::read(file).map(|front| front.is_named())
+        JournalHeader::read(file).map(|front| front.is_named())
     }
 
-    /// Whether it was made for this store, to begin with this generation.
+    /// Whether the journal was created for this store, to begin with this generation.
     pub(super) fn is_made_for(file: &dyn StorageBackend, store: Option<Uuid>, generation: u64) -> io::Result<bool> {
-        let front = Front::read(file)?;
+        let front = JournalHeader::read(file)?;
         let is_stamped = front.newest_stamp() == Some(generation);
         Ok(is_stamped && store.is_some_and(|store| front.of(store).is_ok()))
     }
 
-    /// Whether a batch was ever given to this journal, in whatever format: a
-    /// new one has no record, and no generation but the first.
+    /// Whether a batch was ever written to this journal, in any format. A new journal has no
+    /// record, and no generation but the first.
     pub(super) fn was_used(file: &dyn StorageBackend) -> io::Result<bool> {
         let length = file.len()?;
         for offset in [0, FRONT, length / 2, length / 2 + FRONT] {
@@ -112,25 +105,25 @@ impl Journal {
                 return Ok(true);
             }
         }
-        Ok(Front::read(file)?.newest_stamp() > Some(0))
+        Ok(JournalHeader::read(file)?.newest_stamp() > Some(0))
     }
 
-    /// Opens the journal of a store whose tables are at the given generation,
-    /// and reads the records of that generation and of the next. One that is
-    /// not the journal of these tables is refused. Nothing is written.
+    /// Opens the journal of a store whose tables are at the given generation, and reads the records
+    /// of that generation and of the next. Refuses a journal that does not belong to these tables.
+    /// Writes nothing.
     pub(super) fn open(
         file: Box<dyn StorageBackend>,
         store: Uuid,
         generation: u64,
     ) -> Result<(Self, Vec<Vec<u8>>), Error> {
         let capacity = file.len().map_err(failed)? / 2;
-        let front = Front::read(&*file).map_err(failed)?.of(store)?;
+        let front = JournalHeader::read(&*file).map_err(failed)?.of(store)?;
         let (journal, records, newest) = Self::open_behind(FRONT, file, store, generation, capacity)?;
         front.check(generation, newest, !records.is_empty())?;
         Ok((journal, records))
     }
 
-    /// As [`Self::open`], of a journal of format 5, which names no store.
+    /// As [`Self::open`], for a journal of format 5, which names no store.
     pub(super) fn open_unnamed(
         file: Box<dyn StorageBackend>,
         store: Uuid,
@@ -141,8 +134,8 @@ impl Journal {
         Ok((journal, records))
     }
 
-    /// Reads the records, which begin `front` bytes behind the begin of each
-    /// half; also the newest generation that a half begins with.
+    /// Reads the records, which begin `front` bytes after the beginning of each half. Also returns
+    /// the newest generation with which a half begins.
     fn open_behind(
         front: u64,
         file: Box<dyn StorageBackend>,
@@ -180,18 +173,18 @@ impl Journal {
         self.half.saturating_sub(self.front)
     }
 
-    /// Whether a payload of so many bytes has room in the half.
+    /// Whether a payload of this size has room in the rest of the half.
     pub(super) fn fits(&self, bytes: usize) -> bool {
         self.offset + as_u64(blocks(HEAD + bytes)) <= self.capacity()
     }
 
-    /// Whether it would have room in an empty half.
+    /// Whether a payload of this size has room in an empty half.
     pub(super) fn can_hold(&self, bytes: usize) -> bool {
         as_u64(blocks(HEAD + bytes)) <= self.capacity()
     }
 
-    /// Appends a record and syncs it: on return it survives a crash. After
-    /// an error nobody knows.
+    /// Appends a record and syncs it, so that it survives a crash. After an error the outcome is
+    /// unknown.
     pub(super) fn append(&mut self, payload: &[u8]) -> io::Result<()> {
         let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
         self.record.clear();
@@ -213,22 +206,22 @@ impl Journal {
         Ok(())
     }
 
-    /// The half is full: the next generation begins in the other one, which
-    /// nobody may need any more.
+    /// Begins the next generation in the other half because this one is full. The other half must
+    /// no longer be needed.
     pub(super) fn turn(&mut self) {
         self.generation += 1;
         self.offset = 0;
     }
 
-    /// A checkpoint of everything is about to be made, behind which this
-    /// generation begins: the journal knows of it first.
+    /// Announces a generation that begins after a checkpoint of everything. The stamp is durable
+    /// before the checkpoint.
     pub(super) fn stamp(&self, generation: u64) -> io::Result<()> {
         write_stamp(&*self.file, self.half, self.store, generation)?;
         self.file.sync_data()
     }
 
-    /// A checkpoint of everything is durable: a generation begins, and nobody
-    /// needs the other half.
+    /// Begins a generation after a durable checkpoint of everything. The other half is no longer
+    /// needed.
     pub(super) fn restart(&mut self, generation: u64) {
         self.generation = generation;
         self.number = 0;
@@ -236,7 +229,7 @@ impl Journal {
     }
 }
 
-/// The whole records of a generation, and what comes behind them.
+/// The complete records of a generation, and the position after them.
 struct Found {
     records: Vec<Vec<u8>>,
     number: u64,
@@ -244,8 +237,7 @@ struct Found {
 }
 
 impl Found {
-    /// Reads a half. `number` is that of its first record; `None` where nothing
-    /// came before it.
+    /// Reads a half. `number` is that of its first record; `None` if nothing precedes it.
     fn read(half: &[u8], store: Uuid, generation: u64, number: Option<u64>) -> Result<Self, Error> {
         let at_begin = || head_at(half, 0, store).filter(|head| head.generation == generation).map(|head| head.number);
         let number = number.or_else(at_begin).unwrap_or(0);
@@ -268,7 +260,7 @@ fn as_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// The length of the blocks that hold so many bytes.
+/// The length of the blocks that hold this number of bytes.
 fn blocks(bytes: usize) -> usize {
     bytes.next_multiple_of(usize::try_from(BLOCK).unwrap_or(usize::MAX))
 }
@@ -280,7 +272,7 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The head of a record of this store at an offset, if there is one.
+/// Decodes the head of a record of this store at an offset.
 fn head_at(content: &[u8], offset: usize, store: Uuid) -> Option<Head> {
     let head: &[u8; HEAD] = content.get(offset..)?.first_chunk()?;
     let (magic, rest) = head.split_first_chunk::<8>()?;

@@ -1,13 +1,12 @@
-//! The file of the journal. What was read or written is not kept in the
-//! system's page cache: it is not read again while the service runs. Records pass it by
-//! where the file system can do that (`direct.rs`).
+//! The file of the journal. Its pages are dropped from the system's page cache, because they are
+//! not read again while the service runs. Records bypass the cache if the file system supports that
+//! (`direct_file.rs`).
 //!
-//! Where it can't, the cache holds the file in pieces as large as what was read or written
-//! at once. Where a large piece is left over, writing a small record into it marks
-//! all of it as changed.
+//! Otherwise the cache holds the file in pieces as large as what was read or written at once, and
+//! writing a small record into a large cached piece marks all of it as changed.
 //!
-//! Its space is written in advance. Where the file system needs room all the same
-//! to write it again, a write waits for room.
+//! The file's space is written in advance. If the file system still needs room to overwrite it, a
+//! write waits for room.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,18 +24,18 @@ pub(super) struct JournalFile {
     backend: Box<dyn StorageBackend>,
     files: Arc<dyn FileSystem>,
     path: PathBuf,
-    /// Where the last write began.
+    /// Offset of the last write.
     last_write: AtomicU64,
     room: Arc<Room>,
 }
 
 impl JournalFile {
-    /// Opens the file.
+    /// Opens an existing file.
     pub(super) fn open(files: &Arc<dyn FileSystem>, path: &Path, room: Arc<Room>) -> io::Result<Self> {
         Ok(Self::over(files.open_uncached(path)?, files, path, room))
     }
 
-    /// Makes the file, which is empty.
+    /// Creates an empty file.
     pub(super) fn create(files: &Arc<dyn FileSystem>, path: &Path) -> io::Result<Self> {
         Ok(Self::over(files.create_storage(path)?, files, path, Arc::default()))
     }
@@ -66,7 +65,7 @@ impl StorageBackend for JournalFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        // The other half begins: what is cached of it is from long ago.
+        // The other half begins, and its cached pages are old.
         if offset < self.last_write.swap(offset, Ordering::Relaxed) {
             self.files.drop_cached(&self.path);
         }

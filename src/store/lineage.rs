@@ -1,5 +1,4 @@
-//! What the provenance graph is built from at start: everything about a
-//! record that the graph needs, and nothing else of it.
+//! What the graph is built from at start: the parts of a record that the graph needs.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +6,7 @@ use super::rows::RecordInput;
 use crate::lineage::{self, Artifact, Fact, Graph, Link, Node, RestoredRecord, WorkStart};
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, Seq, TaskId, Timestamp};
 
-/// A record as the graph knows it, with what does not follow from others.
+/// A record as the graph knows it, with everything that does not follow from other records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineageRow {
     task: TaskId,
@@ -20,18 +19,17 @@ pub struct LineageRow {
     /// The step that brought it.
     seq: Seq,
     fact: Option<Fact>,
-    /// Inputs that were bound later than both records came, and by which step.
+    /// Inputs that were bound later than both records arrived, with the step.
     rebound: Vec<(ArtifactId, Seq)>,
     /// Inputs whose edge would close a cycle.
     refused: Vec<ArtifactId>,
-    /// Where its order among others is known from. Copies of earlier formats
-    /// do not say it.
+    /// How its order among other records is known. Copies in earlier formats lack the field.
     #[serde(default)]
     began: WorkStart,
 }
 
 impl LineageRow {
-    /// The row of a record in the graph; `None`: it is not there.
+    /// The row of a record in the graph; `None` if the graph does not have it.
     #[must_use]
     pub fn of(graph: &Graph, node: Node) -> Option<Self> {
         let known = graph.record(node)?;
@@ -61,14 +59,14 @@ impl LineageRow {
         })
     }
 
-    /// Says that an input was bound at this step, later than both records came.
+    /// Records that an input was bound at this step, later than both records arrived.
     pub(super) fn bind_at(&mut self, graph: &Graph, artifact: Artifact, step: Seq) {
         let Some(id) = graph.artifact_id(artifact).and_then(|id| ArtifactId::new(id).ok()) else { return };
         self.rebound.retain(|(known, _)| *known != id);
         self.rebound.push((id, step));
     }
 
-    /// The row of a record that was imported, whatever it says itself.
+    /// The same row for an imported record, whatever the row says about its origin.
     #[must_use]
     pub fn imported(self) -> Self {
         Self { began: WorkStart::Elsewhere, ..self }
@@ -80,7 +78,7 @@ impl LineageRow {
         self.seq
     }
 
-    /// The newest step that the row tells of.
+    /// The newest step named in the row.
     pub(super) fn newest(&self) -> Seq {
         let fact = self.fact.map(|fact| match fact {
             Fact::Tainted(at) | Fact::Marked(at) | Fact::Cleared(at) => at,

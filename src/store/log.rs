@@ -1,15 +1,14 @@
-//! The log: what happened, in order, a few entries to a row.
+//! The log: all changes in order, several entries to a row.
 //!
-//! The entries of a commit lie together, so most of what a row costs in a tree of the
-//! tables is paid once for many of them. A row has the position of its last entry as
-//! its key, so that the first row at or behind a position is the one to read from.
+//! The entries of a commit are adjacent, so most of the cost of a row in a tree of the tables is
+//! shared by many of them. The key of a row is the position of its last entry, so that the first
+//! row at or after a position is the one to read from.
 //!
-//! There are two forms of a row, told apart by the first byte. Form 1 is one entry, in
-//! the form of [`codec`](super::codec), and behind it the moment of its commit, which
-//! the oldest rows lack. Form 2 is what is written now: the byte 2, the moment of the
-//! commit (i64 microseconds of observed time), and for each entry its position (u64),
-//! its length in bytes (u32) and the entry in the form of `codec`. Numbers are
-//! little-endian.
+//! There are two forms of a row, distinguished by the first byte. Form 1 is one entry, in the form
+//! of [`codec`](super::codec), followed by the moment of its commit, which the oldest rows lack.
+//! Form 2 is written now: the byte 2, the moment of the commit (i64 microseconds of observed time),
+//! and for each entry its position (u64), its length in bytes (u32) and the entry in the form of
+//! `codec`. Numbers are little-endian.
 
 use redb::{ReadableTable as _, WriteTransaction};
 
@@ -19,17 +18,17 @@ use super::rows::LogEntry;
 use super::{Error, tables};
 use crate::task::{Moment, Seq};
 
-/// The first byte of a row of several entries.
+/// First byte of a row of several entries.
 const SEVERAL: u8 = 2;
-/// Entries of a row, at most.
+/// Largest number of entries in a row.
 const ROW_ENTRIES: usize = 64;
-/// Bytes after which a row gets no further entry: a page of the tables has room for it.
+/// Size after which a row gets no further entry: a page of the tables has room for it.
 const ROW_BYTES: usize = 3072;
 /// Bytes in front of the entries of a row, and in front of each entry.
 const HEAD: usize = 1 + size_of::<i64>();
 const ENTRY_HEAD: usize = size_of::<u64>() + size_of::<u32>();
 
-/// Appends what a run of batches has for the log.
+/// Appends the entries of several batches to the log.
 pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
     if run.iter().all(|batch| batch.log.is_empty()) {
         return Ok(());
@@ -59,7 +58,7 @@ pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(
     Ok(())
 }
 
-/// Removes the entries before a position. The row that has it inside is cut.
+/// Removes the entries before a position. The row that contains the position is cut.
 pub(super) fn trim(transaction: &WriteTransaction, until: Seq) -> Result<(), Error> {
     let mut table = transaction.open_table(tables::LOG)?;
     table.retain_in(..until.0, |_, _| false)?;
@@ -81,8 +80,7 @@ fn corrupt(detail: &str) -> Error {
     Error::Corrupt { table: "log", detail: detail.to_owned() }
 }
 
-/// The entries of a row of several that follow a position; they are decoded as they
-/// are taken.
+/// The entries of a row of several that follow a position, decoded one by one.
 pub(super) struct Entries {
     row: Vec<u8>,
     moment: Moment,
@@ -97,7 +95,7 @@ pub(super) enum Row {
 }
 
 impl Row {
-    /// Of a row and its key.
+    /// Reads a row with its key.
     pub(super) fn read(key: u64, row: &[u8], after: Seq) -> Result<Self, Error> {
         if row.first() == Some(&SEVERAL) {
             let moment = row.get(1..HEAD).and_then(|bytes| bytes.try_into().ok());
@@ -144,7 +142,7 @@ impl Iterator for Entries {
     }
 }
 
-/// The position and the bytes of the entry that a slice of a row begins with.
+/// Position and bytes of the first entry in a slice of a row.
 fn first_entry(rest: &[u8]) -> Option<(Seq, &[u8])> {
     let (seq, rest) = rest.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;

@@ -1,10 +1,9 @@
-//! The hand-over between the writer, the thread of the tables, views and
-//! contents, run by shuttle in a thousand orders of its threads:
-//! `cargo test --lib --features model store::model`.
+//! The hand-over between the writer, the thread of the tables, views and contents, run by shuttle
+//! in a thousand orders of its threads: `cargo test --lib --features model store::model`.
 //!
-//! Shuttle finds a deadlock as soon as no thread can go on. The store is the
-//! real one, over backends in memory and files in a temporary directory; its
-//! locks and atomics are shuttle's (`sync.rs`).
+//! Shuttle reports a deadlock as soon as no thread can continue. The store is the real one, over
+//! backends in memory and files in a temporary directory; its locks and atomics are shuttle's
+//! (`sync.rs`).
 
 use redb::backends::InMemoryBackend;
 use sha2::{Digest, Sha256};
@@ -15,13 +14,13 @@ use shuttle::thread;
 use super::{Batch, ContentFile, Durable, Store};
 use crate::task::{Now, Timestamp};
 
-/// The smallest journal: behind its front, a half has room for six blocks.
+/// The smallest journal: after its header, a half has room for six blocks.
 const JOURNAL_BYTES: u64 = 2 * 8 * 4096;
-/// With so many bytes a record takes five blocks, and a half has room for one,
-/// so that the writer has to wait for checkpoints too.
+/// Size that makes a record take five blocks, so that a half has room for one and the writer has to
+/// wait for checkpoints too.
 const FILLER_BYTES: usize = 4 * 4096;
 const ORDERS: usize = 1000;
-/// The stack of a modelled thread: shuttle's own is too small for the database.
+/// Stack of a modelled thread: shuttle's own is too small for the database.
 const STACK_BYTES: usize = 4 << 20;
 
 fn content(number: u8) -> (Vec<u8>, [u8; 32]) {
@@ -36,7 +35,7 @@ fn keep(store: &Store, number: u8) -> std::sync::Arc<ContentFile> {
     std::sync::Arc::new(file.expect("a store with a directory"))
 }
 
-/// Commits what comes, each in a batch of its own, as the writer does.
+/// Commits each file in a batch of its own, as the writer does.
 fn write(store: &Store, events: &mpsc::Receiver<std::sync::Arc<ContentFile>>, tables: &mpsc::SyncSender<Durable>) {
     let filler = vec![0_u8; FILLER_BYTES];
     for file in events {
@@ -48,16 +47,15 @@ fn write(store: &Store, events: &mpsc::Receiver<std::sync::Arc<ContentFile>>, ta
     }
 }
 
-/// Applies what comes, several batches at once where there are, as the thread
-/// of the tables does.
+/// Applies batches as the thread of the tables does, several at once if they are there.
 fn follow(store: &Store, batches: &mpsc::Receiver<Durable>) {
     while let Ok(first) = batches.recv() {
         store.apply(std::iter::once(first).chain(batches.try_iter())).unwrap();
     }
 }
 
-/// Where the files of contents are: in memory where that is possible, since a sync to
-/// a disk takes much longer than all else here.
+/// Directory of the content files: in memory if possible, because a sync to a disk takes much
+/// longer than everything else here.
 fn directory() -> std::path::PathBuf {
     let memory = std::path::PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }
@@ -110,7 +108,7 @@ fn hand_over() {
     }
 }
 
-/// A batch that becomes durable just now is applied only once the reader has gone on.
+/// A batch that has just become durable is applied only after the reader has continued.
 fn view_without_waiting() {
     let (database, journal) = (InMemoryBackend::new(), InMemoryBackend::new());
     let store = Store::open_backends(database, journal, JOURNAL_BYTES, 1 << 20).unwrap();

@@ -1,4 +1,4 @@
-//! An open store: its journal, its tables, and how a batch gets into both.
+//! An open store: its journal, its tables, and how a batch reaches both.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTableMetadata, Storag
 use uuid::Uuid;
 
 use super::cascade_steps;
-use super::cautious::Cautious;
 use super::contents::{self, ContentFiles};
 use super::directory::{
     FILE, JOURNAL, check_pages, create, generation, identify, initialize, lock, make, open_database, open_journal,
     refuse_foreign, refuse_panics, system,
 };
-use super::durable::{Durable, Tables, Waiting};
+use super::durable::{Durable, PendingBatch, TableProgress};
 use super::files::{FileLock, FileSystem, failed};
 use super::journal::{JOURNAL_BYTES, Journal};
 use super::room::{Room, StopSignal, Wait};
 use super::sync::{Mutex, MutexGuard, PoisonError};
+use super::table_file::TableFile;
 use super::tables::{self, GENERATION_KEY};
 use super::view::View;
-use super::{Batch, Error, Recovered, guarded, upgrade, write};
+use super::{Batch, Error, Recovered, apply, guarded, upgrade};
 use crate::planted::{self, Fault};
 
 /// An open store. Clones share it.
@@ -35,66 +35,65 @@ pub struct Store {
 struct Inner {
     database: Database,
     journal: Mutex<Journal>,
-    tables: Arc<Tables>,
+    tables: Arc<TableProgress>,
     id: Uuid,
-    /// The generation behind the last checkpoint, if the disk has no room for it:
-    /// it is not durable yet.
+    /// The generation after the last checkpoint while that is not durable yet because the disk has
+    /// no room.
     unsettled: Mutex<Option<u64>>,
-    place: Place,
+    place: Location,
 }
 
-/// Where a store is; one over backends alone is nowhere.
+/// Where a store is; a store over backends alone has no directory.
 #[derive(Debug)]
-struct Place {
+struct Location {
     files: Arc<dyn FileSystem>,
     dir: Option<PathBuf>,
     room: Arc<Room>,
     /// The file of the tables.
-    file: Option<Cautious>,
+    file: Option<TableFile>,
     contents: Option<Arc<ContentFiles>>,
-    /// Released when the last clone of the store goes.
+    /// Released when the last clone of the store is dropped.
     _lock: Option<FileLock>,
 }
 
 /// How a data directory is opened.
 #[derive(Debug, Clone, Copy)]
 struct Opening {
-    /// Most bytes that redb keeps in memory.
+    /// Largest memory of redb, in bytes.
     cache_bytes: usize,
-    /// Length of a new journal.
+    /// Size of a new journal, in bytes.
     journal_bytes: u64,
-    /// Every page is held against its checksum.
+    /// Whether every page is checked against its checksum.
     verify: bool,
 }
 
-impl Place {
+impl Location {
     fn nowhere() -> Self {
         Self { files: system(), dir: None, room: Arc::default(), file: None, contents: None, _lock: None }
     }
 }
 
 impl Store {
-    /// Opens the store in `dir`, or makes one if the directory is new or
-    /// empty. `cache_bytes` is the most that redb keeps in memory.
+    /// Opens the store in `dir`, or creates one if the directory is new or empty. redb uses at most
+    /// `cache_bytes` of memory.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
         Self::open_in_system(dir, cache_bytes, false, None)
     }
 
-    /// As [`Self::open`], but reads the whole file first and holds every page
-    /// against its checksum: a single wrong bit is refused.
+    /// As [`Self::open`], but first reads the whole file and checks every page against its
+    /// checksum, so that a single wrong bit is refused.
     pub fn open_verified(dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
         Self::open_in_system(dir, cache_bytes, true, None)
     }
 
-    /// As [`Self::open`] or, with `verify`, [`Self::open_verified`], but on a disk
-    /// without room for what the journal has it waits for room, until `stop` says
-    /// that nobody wants the store any more.
+    /// As [`Self::open`] or, with `verify`, [`Self::open_verified`]. On a disk without room for the
+    /// contents of the journal it blocks until there is room, or until `stop` returns true.
     pub fn open_for_service(dir: &Path, cache_bytes: usize, verify: bool, stop: StopSignal) -> Result<Self, Error> {
         Self::open_in_system(dir, cache_bytes, verify, Some(stop))
     }
 
-    /// As [`Self::open`], with the files of another file system, which has room
-    /// without end. A new journal has at least `journal_bytes`.
+    /// As [`Self::open`], on another file system with unlimited room. A new journal has at least
+    /// `journal_bytes`.
     pub fn open_on(
         files: &Arc<dyn FileSystem>,
         dir: &Path,
@@ -110,9 +109,8 @@ impl Store {
         Self::open_with(&system(), dir, opening, || Room::of(dir, stop))
     }
 
-    /// Holds every page of the store in `dir`, which no service has open,
-    /// against its checksum, reads its journal, and holds every content
-    /// against its SHA-256. Nothing is written.
+    /// Checks the store in `dir`, which no service has open: every page against its checksum, the
+    /// journal, and every content against its SHA-256. Writes nothing.
     pub fn verify(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
         let files = system();
         let _lock = lock(&*files, dir)?;
@@ -128,7 +126,7 @@ impl Store {
             let (_, records) = Journal::open(journal, id, generation)?;
             let contents = ContentFiles::new(files, dir, room);
             View::new(database.begin_read()?, Some(contents.clone())).check_contents()?;
-            // What came after the last checkpoint is in the journal alone.
+            // Batches after the last checkpoint are in the journal alone.
             records.iter().try_for_each(|record| Batch::of_journal(record)?.contents.check(&contents))
         })
     }
@@ -161,25 +159,25 @@ impl Store {
             let journal = Journal::open(journal, id, generation(&database)?)?;
             let refused = refuse_lost_contents(&**files, dir, &database, &journal.1);
             refused.map_err(|error| error.of_damaged(&path))?;
-            // Everything belongs together: from here on it may be written to.
+            // Everything belongs together, so the file may be written from here on.
             file.release().map_err(failed("open", &path))?;
             let (dir, files) = (Some(dir.to_owned()), Arc::clone(files));
             let contents = dir.as_deref().map(|dir| ContentFiles::new(files.clone(), dir, Arc::clone(&room)));
-            let place = Place { files, dir, room, file: Some(file), contents, _lock: Some(lock) };
+            let place = Location { files, dir, room, file: Some(file), contents, _lock: Some(lock) };
             Self::replay(database, journal, id, place)
         })
         .map_err(|error| if error.is_no_room() { Error::DiskFull(dir.to_owned()) } else { error })
     }
 
-    /// Opens the store that two backends hold, or makes one if they are empty,
-    /// with a journal of at least `journal_bytes`.
+    /// Opens the store that two backends hold, or creates one if they are empty, with a journal of
+    /// at least `journal_bytes`.
     pub fn open_backends(
         database: impl StorageBackend,
         journal: impl StorageBackend,
         journal_bytes: u64,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
-        Self::open_in(database, journal, journal_bytes, cache_bytes, Place::nowhere())
+        Self::open_in(database, journal, journal_bytes, cache_bytes, Location::nowhere())
     }
 
     /// As [`Self::open_backends`], with large contents in files below `dir`.
@@ -191,7 +189,7 @@ impl Store {
         dir: &Path,
     ) -> Result<Self, Error> {
         let contents = Some(ContentFiles::new(system(), dir, Arc::default()));
-        let place = Place { contents, ..Place::nowhere() };
+        let place = Location { contents, ..Location::nowhere() };
         Self::open_in(database, journal, journal_bytes, cache_bytes, place)
     }
 
@@ -200,14 +198,14 @@ impl Store {
         journal: impl StorageBackend,
         journal_bytes: u64,
         cache_bytes: usize,
-        place: Place,
+        place: Location,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Io { action: "create", path: JOURNAL.into(), source };
         guarded(|| {
             let database = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(database)?;
             initialize(&database)?;
             let id = identify(&database, None)?;
-            // As a directory whose making was interrupted: the journal is made again.
+            // As for a directory whose creation was interrupted, the journal is created again.
             let is_new = generation(&database)? == 0 && !Journal::is_whole(&journal).map_err(failed)?;
             if is_new && !Journal::was_used(&journal).map_err(failed)? {
                 Journal::make(&journal, journal_bytes, id, 0).map_err(failed)?;
@@ -217,20 +215,19 @@ impl Store {
         })
     }
 
-    /// Brings redb from its last checkpoint to the last batch that was
-    /// acknowledged.
+    /// Brings redb from its last checkpoint to the last acknowledged batch.
     fn replay(
         database: Database,
         (journal, records): (Journal, Vec<Vec<u8>>),
         id: Uuid,
-        place: Place,
+        place: Location,
     ) -> Result<Self, Error> {
         let generation = generation(&database)?;
-        let tables = Arc::new(Tables::at(generation, Arc::clone(&place.room)));
+        let tables = Arc::new(TableProgress::at(generation, Arc::clone(&place.room)));
         let (journal, unsettled) = (Mutex::new(journal), Mutex::new(None));
         let inner = Inner { database, journal, tables, id, unsettled, place };
         let store = Self { inner: Arc::new(inner) };
-        // Before the journal: what it brings counts as indexed.
+        // Before the journal is replayed, because its cascades count as indexed.
         cascade_steps::complete(&store.inner.database)?;
         if !records.is_empty() {
             let batches: Result<Vec<_>, _> = records.iter().map(|record| Batch::of_journal(record)).collect();
@@ -240,12 +237,12 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes a batch to the journal: on return it survives a crash, and the
-    /// tables are to follow. The generation of its record; `None` for one that
-    /// has no room there at all, and is in the tables when this returns.
+    /// Writes a batch to the journal, so that it survives a crash; the tables are to follow.
+    /// Returns the generation of its record, or `None` for a batch too large for the journal, which
+    /// is in the tables when this returns.
     ///
-    /// Where the other half of the journal has to be taken, and is still needed,
-    /// this waits for a checkpoint.
+    /// If the other half of the journal must be used and is still needed, this blocks until a
+    /// checkpoint.
     pub(super) fn journal_or_apply(&self, batch: &Batch) -> Result<Option<u64>, Error> {
         let record = planted::late(Fault::AnsweredBeforeWritten, batch.to_journal()?);
         let mut journal = loop {
@@ -262,23 +259,22 @@ impl Store {
                 journal.turn();
                 break journal;
             }
-            // The checkpoint is another thread's: no lock is held meanwhile.
+            // Another thread makes the checkpoint, so no lock is held meanwhile.
             drop(journal);
             self.inner.tables.wait_for_checkpoint(generation)?;
         };
-        // Up to here nothing has happened: an error leaves no trace.
+        // Up to here nothing has happened, so an error leaves no trace.
         journal.append(&record).map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
         let bytes = u64::try_from(record.len()).unwrap_or(u64::MAX);
         self.room().add_unflushed(journal.generation(), bytes);
         Ok(Some(journal.generation()))
     }
 
-    /// Brings batches into the tables, in the order in which they became
-    /// durable. With the first of a generation goes the checkpoint behind which
-    /// it begins. After an error the store shows nothing any more; what is
-    /// durable is brought by the next start.
+    /// Applies batches to the tables, in the order in which they became durable. The first batch of
+    /// a generation is preceded by the checkpoint after which the generation begins. After an error
+    /// the store is unreadable; the next start applies what is durable.
     pub fn apply(&self, batches: impl IntoIterator<Item = Durable>) -> Result<(), Error> {
-        let mut waiting: Vec<Waiting> = batches.into_iter().filter_map(Durable::into_waiting).collect();
+        let mut waiting: Vec<PendingBatch> = batches.into_iter().filter_map(Durable::into_waiting).collect();
         for batches in waiting.chunk_by(|one, next| one.generation == next.generation) {
             let Some(generation) = batches.first().map(|first| first.generation) else { continue };
             let last = self.unsettled().unwrap_or(0).max(self.inner.tables.generation());
@@ -288,13 +284,13 @@ impl Store {
             let mut transaction = self.inner.database.begin_write()?;
             transaction.set_durability(Durability::None)?;
             let all: Vec<&Batch> = batches.iter().map(|waiting| &waiting.batch).collect();
-            write::apply(&all, &transaction)?;
+            apply::apply(&all, &transaction)?;
             transaction.commit()?;
         }
         let count = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
-        waiting.iter_mut().for_each(Waiting::mark_applied);
-        // Views go on before the batches are dropped: their files take a lock.
-        self.inner.tables.note_applied(count);
+        waiting.iter_mut().for_each(PendingBatch::mark_applied);
+        // Views continue before the batches are dropped, because dropping their files takes a lock.
+        self.inner.tables.record_applied(count);
         Ok(())
     }
 
@@ -303,8 +299,7 @@ impl Store {
         self.checkpoint_with(&[])
     }
 
-    /// Applies batches in a checkpoint, and begins a new generation of the
-    /// journal with it.
+    /// Applies batches in a checkpoint, and begins a new generation of the journal with it.
     fn checkpoint_with(&self, batches: &[Batch]) -> Result<(), Error> {
         self.wait()?;
         let next = self.journal().generation() + 1;
@@ -320,33 +315,32 @@ impl Store {
         Ok(())
     }
 
-    /// Applies batches in a commit that redb syncs, and that is followed by a
-    /// generation of the journal. It is durable when this returns, unless the disk
-    /// has no room for it: then it is once the store is settled.
+    /// Applies batches in a commit that redb syncs and that a generation of the journal follows.
+    /// The commit is durable when this returns, unless the disk has no room; then it is durable
+    /// once the store is settled.
     fn write_checkpoint(&self, batches: &[Batch], generation: u64) -> Result<(), Error> {
         let mut transaction = self.inner.database.begin_write()?;
-        // It also keeps the free pages, so that a start after a crash need
-        // not look for them.
+        // This also stores the free pages, so that a start after a crash need not search for them.
         transaction.set_quick_repair(true);
-        write::apply(&batches.iter().collect::<Vec<_>>(), &transaction)?;
+        apply::apply(&batches.iter().collect::<Vec<_>>(), &transaction)?;
         transaction.open_table(tables::META)?.insert(GENERATION_KEY, &generation.to_le_bytes()[..])?;
         transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
         *self.unsettled() = Some(generation);
-        if self.inner.place.file.as_ref().is_none_or(Cautious::is_settled) {
-            self.note_settled();
+        if self.inner.place.file.as_ref().is_none_or(TableFile::is_settled) {
+            self.record_settled();
         }
         Ok(())
     }
 
-    /// The generation behind a checkpoint that is not durable yet.
+    /// The generation after a checkpoint that is not durable yet.
     fn unsettled(&self) -> MutexGuard<'_, Option<u64>> {
         self.inner.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_settled(&self) {
+    fn record_settled(&self) {
         let generation = self.unsettled().take();
         if let Some(generation) = generation {
-            self.inner.tables.note_checkpoint(generation);
+            self.inner.tables.record_checkpoint(generation);
         }
     }
 
@@ -360,13 +354,13 @@ impl Store {
         self.room().wait()
     }
 
-    /// Makes the last checkpoint durable where the disk had no room for it; false
-    /// where it still has none. Readers go on meanwhile.
+    /// Makes the last checkpoint durable if the disk had no room for it. Returns false if it still
+    /// has none. Readers continue meanwhile.
     pub(crate) fn settle(&self) -> Result<bool, Error> {
         let Some(file) = self.inner.place.file.as_ref().filter(|_| !self.is_settled()) else { return Ok(true) };
         let is_settled = file.settle().map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
         if is_settled {
-            self.note_settled();
+            self.record_settled();
         }
         Ok(is_settled)
     }
@@ -375,13 +369,13 @@ impl Store {
         self.inner.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The id of this store, made with it: event ids are derived from it.
+    /// Id of this store, created with it. Event ids are derived from it.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.inner.id
     }
 
-    pub(super) fn tables(&self) -> &Arc<Tables> {
+    pub(super) fn tables(&self) -> &Arc<TableProgress> {
         &self.inner.tables
     }
 
@@ -389,31 +383,32 @@ impl Store {
         self.inner.place.contents.as_ref()
     }
 
-    /// The data directory; `None` when the store is not a file.
+    /// The data directory; `None` if the store is not a file.
     pub(super) fn dir(&self) -> Option<&Path> {
         self.inner.place.dir.as_deref()
     }
 
-    /// The files that the store is among.
+    /// The file system of the store.
     pub(super) fn files(&self) -> &Arc<dyn FileSystem> {
         &self.inner.place.files
     }
 
-    /// Size of the store's file, in bytes; 0 when it is not a file.
+    /// Size of the store's file, in bytes; 0 if it is not a file.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.dir().and_then(|dir| self.files().length(&dir.join(FILE)).ok()).unwrap_or(0)
     }
 
-    /// How much room there is on the disk of the store.
+    /// Room on the disk of the store.
     #[must_use]
     pub fn room(&self) -> &Arc<Room> {
         &self.inner.place.room
     }
 
-    /// A consistent view of what is committed now. Not to be kept long: the
-    /// file grows while one is open.
-    /// Waits while the tables follow what is durable; [`Error::NoRoom`] while they
+    /// Opens a consistent view of what is committed now. The file grows while a view is open, so it
+    /// should not be kept long.
+    ///
+    /// Blocks while the tables lag behind what is durable. Returns [`Error::NoRoom`] while they
     /// wait for room on the disk and the thread does not (see
     /// [`super::wait_for_room_on_this_thread`]).
     pub fn view(&self) -> Result<View, Error> {
@@ -421,32 +416,32 @@ impl Store {
         self.view_of_tables()
     }
 
-    /// As [`Self::view`], of what the tables have, be it behind what is durable:
-    /// for who brings them on.
+    /// Like [`Self::view`], but does not wait for pending batches, so it may lag behind the
+    /// journal. For the thread that applies batches.
     pub fn view_of_tables(&self) -> Result<View, Error> {
         Ok(View::new(self.inner.database.begin_read()?, self.inner.place.contents.clone()))
     }
 
-    /// Waits until somebody waits for the tables, at most so long; whether somebody
-    /// does. Until then there is time to bring more into them at once.
+    /// Blocks until a thread waits for the tables, at most for this time, and returns whether one
+    /// does. Until then there is time to gather more batches.
     #[must_use]
     pub fn wait_for_reader(&self, at_most: Duration) -> bool {
         self.inner.tables.wait_for_reader(at_most)
     }
 
-    /// Waits until the tables have all that is durable.
+    /// Blocks until the tables have all that is durable.
     pub fn wait(&self) -> Result<(), Error> {
         self.inner.tables.wait()
     }
 
-    /// As [`Self::view`]; `None` where that would wait.
+    /// Like [`Self::view`], but returns `None` instead of blocking.
     pub fn view_now(&self) -> Result<Option<View>, Error> {
-        // What becomes durable from here on was not asked for, and is not waited for.
+        // Batches that become durable from here on are not waited for.
         if self.inner.tables.are_current()? { self.view_of_tables().map(Some) } else { Ok(None) }
     }
 
-    /// The thread that brings batches into the tables has ended by an error: whoever
-    /// waits for them, or will, gets [`Error::TablesBehind`].
+    /// Reports that the thread that applies batches has ended with an error. Threads that wait for
+    /// the tables, now or later, get [`Error::TablesBehind`].
     pub(crate) fn fail_tables(&self) {
         self.inner.tables.fail();
     }
@@ -457,8 +452,8 @@ impl Store {
     }
 }
 
-/// Refuses a directory whose files of large contents are gone, all of them,
-/// although its tables or its journal name some.
+/// Refuses a directory in which all files of large contents are missing although its tables or its
+/// journal name some.
 fn refuse_lost_contents(
     files: &dyn FileSystem,
     dir: &Path,

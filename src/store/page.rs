@@ -1,6 +1,5 @@
-//! Where a page of rows ends: after a number of entries, or after a number of
-//! bytes, whichever comes first. Rows are counted before they are decoded, so
-//! that a reader never holds more than one page and one row.
+//! Pages of rows. A page ends after a number of entries or bytes, whichever comes first. Rows are
+//! counted before they are decoded, so that a reader never holds more than one page and one row.
 
 use std::ops::Bound;
 
@@ -8,11 +7,11 @@ use redb::{AccessGuard, Key, ReadOnlyTable, ReadableTable as _, StorageError, Va
 
 use super::{Error, tables};
 
-/// Bytes of rows after which a page ends.
+/// Size of the rows of a page, in bytes.
 pub const PAGE_BYTES: usize = 1 << 20;
 
-/// The room that is left on a page. The first entry always finds room, or a
-/// list could never get past an entry that is larger than a page.
+/// The remaining room of a page. The first entry always finds room, because a list could otherwise
+/// never get past an entry larger than a page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageBudget {
     entries: usize,
@@ -22,22 +21,22 @@ pub struct PageBudget {
 }
 
 impl PageBudget {
-    /// Room for everything: for checks that go through a whole table.
+    /// No limit, for checks that read a whole table.
     pub const UNLIMITED: Self = Self::with_bytes(usize::MAX, usize::MAX);
 
-    /// Room for `entries` entries of [`PAGE_BYTES`] together.
+    /// Room for `entries` entries of [`PAGE_BYTES`] in all.
     #[must_use]
     pub const fn new(entries: usize) -> Self {
         Self::with_bytes(entries, PAGE_BYTES)
     }
 
-    /// Room for `entries` entries of `bytes` together.
+    /// Room for `entries` entries of `bytes` in all.
     #[must_use]
     pub const fn with_bytes(entries: usize, bytes: usize) -> Self {
         Self { entries, bytes, is_empty: true, is_truncated: false }
     }
 
-    /// Takes room for an entry; `false`: the page ends before it.
+    /// Takes room for an entry. Returns false if the page ends before it.
     pub const fn admit(&mut self, bytes: usize) -> bool {
         if self.entries == 0 {
             return false;
@@ -52,7 +51,7 @@ impl PageBudget {
         true
     }
 
-    /// Whether an entry was turned away because of its bytes.
+    /// Whether an entry was refused because of its size.
     #[must_use]
     pub const fn is_truncated(&self) -> bool {
         self.is_truncated
@@ -65,32 +64,33 @@ impl From<usize> for PageBudget {
     }
 }
 
-/// A page of a table.
+/// A page of a list.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
     /// The entries, in the order of the list.
     pub entries: Vec<T>,
-    /// Whether there are entries after these.
+    /// Whether the list has entries after these.
     pub has_more: bool,
-    /// Whether the page ends because of its bytes, before its number of entries.
+    /// Whether the page ended by its bytes before its number of entries.
     pub is_truncated: bool,
 }
 
 impl<T> Page<T> {
-    /// The last of the first `shown` entries, where the list goes on behind it:
-    /// the next page begins after this one.
+    /// The last of the first `shown` entries if the list continues after it. The next page begins
+    /// after this entry.
     #[must_use]
     pub fn after(&self, shown: usize) -> Option<&T> {
         let has_more = self.has_more || shown < self.entries.len();
         self.entries.get(..shown)?.last().filter(|_| has_more)
     }
 
-    /// A page without entries, behind which there is nothing.
+    /// A page without entries at the end of a list.
     pub(super) const fn empty() -> Self {
         Self { entries: Vec::new(), has_more: false, is_truncated: false }
     }
 
-    /// Takes room for an entry; `false`: the page ends before it, and says so.
+    /// Takes room for an entry. If there is none, records that the page ends before it and returns
+    /// false.
     pub(super) const fn has_room(&mut self, budget: &mut PageBudget, bytes: usize) -> bool {
         let fits = budget.admit(bytes);
         if !fits {
@@ -119,7 +119,7 @@ pub(super) fn read_page<'a, K: Key + 'static, T>(
     Ok(page)
 }
 
-/// Ids in the order of a table, after one of them, at most `limit`.
+/// Up to `limit` ids after one of them, in the order of the table.
 pub(super) fn ids_after<V: Value + 'static>(
     table: &ReadOnlyTable<tables::Id, V>,
     after: Option<[u8; 16]>,

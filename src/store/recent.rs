@@ -1,6 +1,5 @@
-//! What the tables do not have yet: rows of batches that are durable and wait
-//! for the thread that applies batches. With them the writer reads what it has
-//! written without waiting for that thread.
+//! Rows of durable batches that the tables do not have yet. With them the writer reads its own
+//! writes without waiting for the thread that applies batches.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -12,10 +11,10 @@ use super::rows::Record;
 use super::{Durable, Error, Store, View};
 use crate::task::{Findings, RecordId, Submission, Task, TaskId};
 
-/// What stands for the row of a task that was removed: no row is empty.
+/// Stands for the row of a removed task; no row is empty.
 const REMOVED: &[u8] = &[];
 
-/// Rows by key, each with the number of the batch that it is in.
+/// Rows by key, each with the number of its batch.
 #[derive(Debug)]
 struct Rows<K> {
     rows: HashMap<K, (u64, Bytes)>,
@@ -30,7 +29,7 @@ impl<K: Eq + Hash> Rows<K> {
         self.rows.insert(key, (number, bytes.clone()));
     }
 
-    /// A later batch may have written the row again: then it stays.
+    /// Removes a row unless a later batch has written it again.
     fn remove(&mut self, key: &K, number: u64) {
         if self.rows.get(key).is_some_and(|(of, _)| *of == number) {
             self.rows.remove(key);
@@ -53,20 +52,19 @@ struct Keys {
     findings: Vec<TaskId>,
 }
 
-/// Rows that can change and that the tables may not have yet: ended tasks,
-/// provenance records and findings. Owned by the thread that makes batches
-/// durable.
+/// Changeable rows that the tables may not have yet: ended tasks, provenance records and findings.
+/// Owned by the thread that makes batches durable.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct RecentRows {
     ended: Rows<TaskId>,
     records: Rows<RecordId>,
     findings: Rows<TaskId>,
     batches: VecDeque<Keys>,
 }
 
-impl Recent {
-    /// Keeps the rows of a batch, which was just made durable, until the tables
-    /// have it, and forgets those of batches that they have.
+impl RecentRows {
+    /// Keeps the rows of a batch that was just made durable until the tables have it, and drops
+    /// those of applied batches.
     pub fn keep(&mut self, store: &Store, durable: &Durable) {
         let applied = store.tables().applied();
         while self.batches.front().is_some_and(|keys| keys.number <= applied) {
@@ -107,7 +105,7 @@ impl Recent {
         }
     }
 
-    /// A provenance record.
+    /// Reads a provenance record.
     pub fn record(&self, store: &Store, id: RecordId) -> Result<Option<Record>, Error> {
         match self.records.get(&id) {
             Some(row) => decode("records", row).map(Some),
@@ -115,7 +113,7 @@ impl Recent {
         }
     }
 
-    /// What the Agent and RAG said for the workers of a task.
+    /// Findings of the Agent and the RAG service for the workers of a task.
     pub fn findings(&self, store: &Store, id: TaskId) -> Result<Option<Findings>, Error> {
         match self.findings.get(&id) {
             Some(row) => decode("findings", row).map(Some),
@@ -123,8 +121,8 @@ impl Recent {
         }
     }
 
-    /// What a client asked for. It never changes, so the tables are waited for
-    /// only where they do not have it.
+    /// The client's request. It never changes, so this waits for the tables only if they do not
+    /// have it.
     pub fn submission(store: &Store, id: TaskId) -> Result<Option<Submission>, Error> {
         let of = |view: View| view.submission(id);
         match of(store.view_of_tables()?)? {
@@ -155,7 +153,7 @@ mod tests {
     #[test]
     fn a_row_is_read_at_once_and_forgotten_when_the_tables_have_its_last_version() {
         let (store, task) = (store(), TaskId::from_bytes([1; 16]));
-        let mut recent = Recent::default();
+        let mut recent = RecentRows::default();
         let (first, second) = (Findings::default(), Findings::default());
         let one = durable(&store, &first);
         recent.keep(&store, &one);

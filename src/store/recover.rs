@@ -1,4 +1,4 @@
-//! What the engine reads back at start.
+//! What the engine reads at start.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::checkpoint::{Checkpoint, CheckpointProgress};
 use super::clocks::Clocks;
 use super::codec::decode;
 use super::lineage::LineageRow;
-use super::readers::Place;
+use super::log_readers::ReaderPosition;
 use super::rows::{Counters, Project, TierPause, ended_as, project_id, task_of_row};
 use super::tables::{self, number_of};
 use super::taken_events::TakenEvents;
@@ -25,35 +25,35 @@ type LineageTable = ReadOnlyTable<tables::Id, tables::Bytes>;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// What the engine keeps in memory, as it was at the last commit.
+/// The engine's memory as of the last commit.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Every task that has not ended.
+    /// Tasks that have not ended.
     pub open: Vec<OpenRow>,
-    /// Verdicts that wait for an output, by task; the rows of `open` lack them.
+    /// Parked reports by task; the rows of `open` lack them.
     pub parked: Vec<(TaskId, Vec<Parked>)>,
-    /// Every project.
+    /// All projects.
     pub projects: Vec<Project>,
-    /// Tasks by phase, for each project that ever had one.
+    /// Number of tasks by phase, for each project that ever had one.
     pub counters: HashMap<ProjectId, Counters>,
     /// Tiers that are or were paused.
     pub tier_pauses: Vec<(Tier, TierPause)>,
-    /// What tasks took lately.
+    /// Statistics of execution times.
     pub estimates: Vec<(Cohort, Statistics)>,
-    /// The provenance of everything.
+    /// The provenance graph.
     pub graph: Graph,
-    /// The records whose fact does not say all that was said of them.
+    /// Records about which their fact does not say everything.
     pub stated: HashSet<RecordId>,
-    /// The checkpoints that the service made by itself, oldest first.
+    /// Checkpoints that the service made by itself, oldest first.
     pub automatic_checkpoints: Vec<Checkpoint>,
-    /// What has completed since the newest checkpoints, by project.
+    /// Tasks completed since the newest checkpoints, by project.
     pub checkpoint_progress: Vec<(ProjectId, CheckpointProgress)>,
-    /// The position of the last change.
+    /// Position of the last change.
     pub head: Seq,
-    /// The first position that the log still has.
+    /// First position that the log still has.
     pub tail: Seq,
-    /// The readers of the log and their places.
-    pub log_readers: Vec<(String, Place)>,
+    /// Readers of the log with their positions.
+    pub log_readers: Vec<(String, ReaderPosition)>,
     /// Events that were taken, by commit, oldest first.
     pub taken_events: Vec<TakenEvents>,
     /// Idempotency keys, oldest first.
@@ -65,7 +65,7 @@ pub struct Recovered {
     /// The last number that a dead letter was given.
     pub last_dead_letter: u64,
     /// The entries of the audit trail of dead letters, oldest first, each with its time.
-    pub letter_removals: Vec<(u64, Moment)>,
+    pub dead_letter_removals: Vec<(u64, Moment)>,
     /// When the last commit was made.
     pub last_commit_at: Timestamp,
     /// What the clocks showed when they were last kept.
@@ -117,7 +117,7 @@ impl Recovered {
             recent_ends: recent_ends(view, clocks.last.observed)?,
             dead_letters: view.dead_letter_sizes()?,
             last_dead_letter: view.last_dead_letter()?,
-            letter_removals: view.letter_removal_times()?,
+            dead_letter_removals: view.dead_letter_removal_times()?,
             last_commit_at,
             clocks,
         })
@@ -131,8 +131,7 @@ const AHEAD: usize = 16;
 
 type Chunk = (Vec<RestoredRecord>, Seq);
 
-/// Builds the graph while another thread reads its rows: each takes about
-/// half of the time.
+/// Builds the graph while another thread reads its rows; each takes about half of the time.
 fn graph(view: &View) -> Result<Graph, Error> {
     let table = view.table(tables::LINEAGE)?;
     let (mut newest, mut failed) = (Seq(0), None);
@@ -144,7 +143,7 @@ fn graph(view: &View) -> Result<Graph, Error> {
                 newest = newest.max(position);
                 Some(rows)
             }
-            // The first row that can't be read ends it.
+            // The first row that cannot be read ends the iteration.
             Err(error) => {
                 failed = Some(error);
                 None
@@ -161,21 +160,20 @@ fn graph(view: &View) -> Result<Graph, Error> {
         let (refused, bound) = (step.refused.len(), step.bound.len());
         tracing::warn!(refused, bound, "links between provenance records were not as stored, and were made again");
     }
-    // A clear can leave no trace in any record, but no step may have its position again.
+    // A clear can leave no trace in any record, but no later step may have its position.
     let last_cascade = view.table(tables::CASCADES)?.last()?.map_or(0, |(key, _)| key.value());
     graph.continue_after(newest.max(Seq(last_cascade)).max(newest_step(view)?));
     Ok(graph)
 }
 
-/// The newest step of the graph, as it was kept. A verdict can leave no trace of its
-/// step, although attempts say that they began after it.
+/// The stored newest step of the graph. A verdict can leave no trace of its step, although attempts
+/// say that they began after it.
 fn newest_step(view: &View) -> Result<Seq, Error> {
     let corrupt = || Error::Corrupt { table: "meta", detail: "the newest step has not 8 bytes".to_owned() };
     if let Some(step) = view.table(tables::META)?.get(tables::NEWEST_STEP_KEY)? {
         return step.value().try_into().map(|step| Seq(u64::from_le_bytes(step))).map_err(|_| corrupt());
     }
-    // An earlier version did not keep it, nor does a copy elsewhere. What the open
-    // tasks say is read with them.
+    // Earlier versions and replicas do not store it. The open tasks are read elsewhere.
     let mut newest = Seq(0);
     for row in view.table(tables::FINISHED_TASKS)?.iter()? {
         let task = task_of_row("finished_tasks", row?.1.value())?;
@@ -202,7 +200,7 @@ fn read_lineage(table: &LineageTable, chunks: &Sender<Result<Chunk, Error>>) {
         }
         Ok(())
     });
-    // Who has stopped to build needs no more.
+    // If the builder has stopped, it needs no more rows.
     let _ = chunks.send(result.map(|()| chunk));
 }
 

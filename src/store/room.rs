@@ -1,15 +1,14 @@
-//! Room on the disk: how much the store may still take, and what happens when
-//! the disk has nothing left.
+//! Room on the disk: how much the store may still write, and what happens when the disk is full.
 //!
-//! Two marks divide the free space. Below the reserve nothing is taken that
-//! makes the store grow; below the low mark nothing is written at all. What was
-//! accepted and is not on the disk yet counts as used: requests under way, and
-//! records of the journal that the tables have in memory alone.
+//! Two marks divide the free space. Below the reserve nothing is accepted that makes the store
+//! grow; below the low mark nothing is written at all. What was accepted and is not on the disk yet
+//! counts as used: requests in progress, and records of the journal that the tables hold in memory
+//! alone.
 //!
-//! Somebody else can fill the disk between two looks. So a write that finds no
-//! room does not fail: first the ballast is given up ([`Ballast`]), then what was
-//! to be written waits until there is room again, that of the tables in memory
-//! (`cautious.rs`). That is a named state ([`RoomState::Waiting`]).
+//! Other processes can fill the disk between two checks. A write that finds no room therefore does
+//! not fail: first the ballast is released ([`Ballast`]), then the write waits until there is room
+//! again, and writes of the tables are kept in memory (`table_file.rs`). That is a state of its own
+//! ([`RoomState::Waiting`]).
 
 use std::cell::Cell;
 use std::fmt;
@@ -26,38 +25,38 @@ use super::error::{Error, is_full};
 
 /// Largest low mark, and largest ballast, in bytes: the tables of one journal.
 pub(super) const MOST_KEPT: u64 = 64 * 1024 * 1024;
-/// Bytes that a byte of a request can take in the tables: redb keeps a large
-/// value in a page whose size is a power of two.
+/// Bytes that a byte of a request can take in the tables: redb stores a large value in a page whose
+/// size is a power of two.
 const TABLE_FACTOR: u64 = 2;
-/// Bytes that an item of a request takes in the tables beside its own, about.
+/// Approximate bytes that an item of a request takes in the tables besides its own.
 const ITEM_BYTES: u64 = 4096;
-/// Least that a checkpoint must make durable to be worth while for room, in bytes.
+/// Smallest number of bytes for which a checkpoint is made to regain room.
 const MIN_FLUSH: u64 = 1024 * 1024;
 /// How long a thread that waits for room sleeps before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Decides whether a start that waits for room is given up.
+/// Returns true when a start that waits for room should be abandoned.
 pub type StopSignal = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// How much room there is on the disk of the store.
+/// How much room the disk of the store has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RoomState {
-    /// Everything is taken.
+    /// Everything is accepted.
     #[default]
     Enough,
-    /// Less than the reserve is free: nothing is taken that makes the store grow.
+    /// Less than the reserve is free: nothing is accepted that makes the store grow.
     NearlyFull,
     /// Less than the low mark is free: nothing is written.
     Full,
-    /// The disk has no room for what was acknowledged: a thread waits for room.
+    /// The disk has no room for acknowledged data, and a thread waits for room.
     Waiting,
 }
 
 impl RoomState {
-    /// All of them.
+    /// Every state, from most to least room.
     pub const ALL: [Self; 4] = [Self::Enough, Self::NearlyFull, Self::Full, Self::Waiting];
 
-    /// Its name in answers and metrics.
+    /// The name in answers and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,49 +67,49 @@ impl RoomState {
         }
     }
 
-    /// Whether small changes are refused, too.
+    /// Whether small changes are also refused.
     #[must_use]
     pub const fn stands_still(self) -> bool {
         matches!(self, Self::Full | Self::Waiting)
     }
 }
 
-/// Why something is not taken: too little is free.
+/// A refusal because too little is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
-    /// Free bytes, less what was accepted and is not on the disk yet.
+    /// Free bytes without what was accepted and is not on the disk yet.
     pub available: u64,
     /// Bytes that must stay free.
     pub mark: u64,
 }
 
-/// How much room there is, and who waits for some. Sizes are in bytes.
+/// How much room there is, and how many threads wait for some. Sizes are in bytes.
 #[derive(Default)]
 pub struct Room {
-    /// The data directory, open; a store without one has room without end.
+    /// The open data directory; a store without one has unlimited room.
     dir: Option<File>,
     ballast: Option<Ballast>,
-    /// What must stay free; 0: nothing is kept.
+    /// What must stay free; 0 keeps nothing.
     reserve: AtomicU64,
-    /// What was free at the last look.
+    /// Free bytes at the last check.
     free: AtomicU64,
-    /// Written to files since the last look.
+    /// Bytes written to files since the last check.
     spent: AtomicU64,
-    /// What accepted requests under way will take.
+    /// Bytes that accepted requests in progress will take.
     in_flight: AtomicU64,
-    /// What the tables take for the records of the journal that no checkpoint
-    /// has made durable, by the parity of their generation.
+    /// Bytes of the tables for the records of the journal that no checkpoint has made durable, by
+    /// the parity of their generation.
     unflushed: [AtomicU64; 2],
     /// Threads that wait for room.
     waiting: AtomicUsize,
-    /// A checkpoint would show that there is room.
+    /// Whether a checkpoint would show that there is room.
     flush_wanted: AtomicBool,
-    /// A thread that finds no room waits; otherwise it fails.
+    /// Whether a thread that finds no room waits; otherwise it fails.
     patient: AtomicBool,
     given_up: AtomicBool,
     stop: Option<StopSignal>,
     looking: Mutex<()>,
-    /// What is free is what a test says.
+    /// Whether a test sets the free bytes.
     #[cfg(test)]
     is_simulated: bool,
 }
@@ -121,15 +120,15 @@ impl fmt::Debug for Room {
     }
 }
 
-/// Room that is set aside for a request, until this is dropped.
+/// Room that is reserved for a request until this is dropped.
 #[derive(Debug)]
 #[must_use = "the room is given back when it is dropped"]
-pub struct Admission {
+pub struct RoomReservation {
     room: Arc<Room>,
     cost: u64,
 }
 
-impl Drop for Admission {
+impl Drop for RoomReservation {
     fn drop(&mut self) {
         self.room.in_flight.fetch_sub(self.cost, Ordering::AcqRel);
     }
@@ -139,8 +138,8 @@ thread_local! {
     static MAY_WAIT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The calling thread waits for the tables also while they wait for room. Other
-/// threads get [`super::Error::NoRoom`] then.
+/// Lets the calling thread wait for the tables even while they wait for room. Other threads get
+/// [`super::Error::NoRoom`] then.
 pub fn wait_for_room_on_this_thread() {
     MAY_WAIT.set(true);
 }
@@ -150,14 +149,14 @@ pub(super) fn may_wait() -> bool {
     MAY_WAIT.get()
 }
 
-/// The low mark that belongs to a reserve; the ballast is as large.
+/// The low mark for a reserve; the ballast has the same size.
 const fn low_mark(reserve: u64) -> u64 {
     if reserve / 4 < MOST_KEPT { reserve / 4 } else { MOST_KEPT }
 }
 
 impl Room {
-    /// The room of a data directory. `stop` ends the wait of a start; without
-    /// it, what finds no room fails until [`Self::be_patient`].
+    /// The room of a data directory. `stop` ends the wait of a start; without it, writes that find
+    /// no room fail until [`Self::keep`].
     pub(super) fn of(dir: &Path, stop: Option<StopSignal>) -> Arc<Self> {
         let patient = AtomicBool::new(stop.is_some());
         let (dir, ballast) = (File::open(dir).ok(), Some(Ballast::new(dir)));
@@ -166,8 +165,8 @@ impl Room {
         Arc::new(room)
     }
 
-    /// Sets how much must stay free, makes the ballast that belongs to it in the
-    /// background, and from now on lets threads wait that find no room.
+    /// Sets how much must stay free, creates the ballast for it in the background, and from now on
+    /// lets threads wait for room.
     pub fn keep(self: &Arc<Self>, reserve: u64) {
         self.reserve.store(reserve, Ordering::Release);
         self.patient.store(true, Ordering::Release);
@@ -177,13 +176,13 @@ impl Room {
         self.restore_ballast();
     }
 
-    /// What must stay free.
+    /// Bytes that must stay free.
     #[must_use]
     pub fn reserve(&self) -> u64 {
         self.reserve.load(Ordering::Acquire)
     }
 
-    /// What was free at the last look.
+    /// Free bytes at the last check.
     #[must_use]
     pub fn free(&self) -> u64 {
         #[cfg(test)]
@@ -193,8 +192,7 @@ impl Room {
         if self.dir.is_some() { self.free.load(Ordering::Acquire) } else { u64::MAX }
     }
 
-    /// Asks the system how much is free. Where it does not say, what it said last
-    /// holds.
+    /// Asks the system how much is free. If the system does not say, the last value stands.
     pub fn look(&self) {
         let Some(dir) = &self.dir else { return };
         let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,7 +203,7 @@ impl Room {
         }
     }
 
-    /// What is free behind the ballast, which comes first where it is missing.
+    /// Free bytes without a missing ballast, which comes first.
     fn free_behind_ballast(&self) -> u64 {
         self.free().saturating_sub(self.ballast.as_ref().map_or(0, Ballast::missing))
     }
@@ -215,14 +213,14 @@ impl Room {
         self.unflushed.iter().fold(0, sum)
     }
 
-    /// What is free, less what was accepted and is not on the disk yet.
+    /// Free bytes without what was accepted and is not on the disk yet.
     #[must_use]
     pub fn available(&self) -> u64 {
         let accepted = [self.spent.load(Ordering::Acquire), self.in_flight.load(Ordering::Acquire), self.unflushed()];
         accepted.into_iter().fold(self.free_behind_ballast(), u64::saturating_sub)
     }
 
-    /// How much room there is, as of the last look.
+    /// How much room there is, as of the last check.
     #[must_use]
     pub fn state(&self) -> RoomState {
         let (available, reserve) = (self.available(), self.reserve());
@@ -243,24 +241,23 @@ impl Room {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Sets room aside for a request of so many items, which have so many bytes
-    /// in all.
-    pub fn admit(self: &Arc<Self>, items: u64, bytes: u64) -> Result<Admission, Shortage> {
+    /// Reserves room for a request of this number of items and bytes.
+    pub fn admit(self: &Arc<Self>, items: u64, bytes: u64) -> Result<RoomReservation, Shortage> {
         let cost = bytes.saturating_mul(TABLE_FACTOR).saturating_add(items.saturating_mul(ITEM_BYTES));
         self.in_flight.fetch_add(cost, Ordering::AcqRel);
-        // Dropped, and with it the room given back, where there is none.
-        let admission = Admission { room: Arc::clone(self), cost };
+        // If there is no room, the reservation is dropped and thereby undone.
+        let admission = RoomReservation { room: Arc::clone(self), cost };
         self.require(self.reserve()).map(|()| admission)
     }
 
-    /// Whether there is room for a change that is small.
+    /// Refuses a small change if there is no room for it.
     pub fn admit_small(&self) -> Result<(), Shortage> {
         self.require(low_mark(self.reserve()))
     }
 
     fn require(&self, mark: u64) -> Result<(), Shortage> {
-        // Between two looks others can use the disk, too: at most an eighth of the
-        // reserve is given away unseen.
+        // Other processes can use the disk between two checks: at most an eighth of the reserve is
+        // given away unchecked.
         if self.spent.load(Ordering::Acquire) > self.reserve() / 8 || self.available() < mark {
             self.look();
         }
@@ -278,8 +275,8 @@ impl Room {
         Shortage { available: self.available(), mark: low_mark(self.reserve()) }
     }
 
-    /// A checkpoint is wanted where it would show that there is room. It is sure
-    /// to have room itself.
+    /// Requests a checkpoint if it would show that there is room and is certain to have room
+    /// itself.
     fn want_flush(&self, mark: u64) {
         let unflushed = self.unflushed();
         if unflushed >= MIN_FLUSH && !self.is_waiting() && self.free_behind_ballast() >= mark.max(unflushed) {
@@ -287,7 +284,7 @@ impl Room {
         }
     }
 
-    /// Whether a checkpoint would show that there is room; asked once.
+    /// Whether a checkpoint would show that there is room. Resets the request.
     pub fn take_flush_wanted(&self) -> bool {
         if self.state().stands_still() {
             self.want_flush(low_mark(self.reserve()));
@@ -295,18 +292,18 @@ impl Room {
         self.flush_wanted.swap(false, Ordering::AcqRel)
     }
 
-    /// Bytes were written to a file of a content.
+    /// Counts bytes written to a content file.
     pub(super) fn spend(&self, bytes: u64) {
         self.spent.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    /// A record was written to the journal, whose space is its own: what the
-    /// tables make of it is not on the disk yet.
+    /// Counts a record of the journal, whose space is its own: the resulting changes of the tables
+    /// are not on the disk yet.
     pub(super) fn add_unflushed(&self, generation: u64, bytes: u64) {
         self.of_generation(generation).fetch_add(bytes.saturating_mul(TABLE_FACTOR), Ordering::AcqRel);
     }
 
-    /// A checkpoint is durable, which is followed by this generation.
+    /// Records a durable checkpoint, which this generation follows.
     pub(super) fn flushed_before(&self, generation: u64) {
         self.look();
         self.of_generation(generation.wrapping_sub(1)).store(0, Ordering::Release);
@@ -317,7 +314,7 @@ impl Room {
         if generation.is_multiple_of(2) { even } else { odd }
     }
 
-    /// From now on nobody waits for room: what waits fails.
+    /// Makes all waits for room fail from now on.
     pub fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
     }
@@ -328,7 +325,7 @@ impl Room {
         self.patient.load(Ordering::Acquire) && !self.given_up.load(Ordering::Acquire) && !is_stopped
     }
 
-    /// Makes the ballast again once there is room for it, on a thread of its own.
+    /// Creates the ballast again once there is room for it, on a thread of its own.
     pub fn restore_ballast(self: &Arc<Self>) {
         let Some(ballast) = &self.ballast else { return };
         let missing = ballast.missing();
@@ -348,7 +345,7 @@ impl Room {
         }
     }
 
-    /// Gives the ballast up; whether there was one.
+    /// Releases the ballast. Returns whether there was one.
     pub(super) fn release_ballast(&self) -> bool {
         self.look();
         let is_released = self.ballast.as_ref().is_some_and(Ballast::release);
@@ -356,7 +353,7 @@ impl Room {
         is_released
     }
 
-    /// Does something that writes, again and again while it finds no room.
+    /// Repeats a write while it finds no room.
     pub(super) fn retry<T>(&self, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let mut wait = self.wait();
         loop {
@@ -367,21 +364,21 @@ impl Room {
         }
     }
 
-    /// Begins to do something that may have to wait for room.
+    /// Starts an operation that may have to wait for room.
     pub(crate) const fn wait(&self) -> Wait<'_> {
         Wait { room: self, is_counted: false }
     }
 }
 
-/// Something that may have to wait for room.
+/// An operation that may have to wait for room.
 pub(crate) struct Wait<'a> {
     room: &'a Room,
     is_counted: bool,
 }
 
 impl Wait<'_> {
-    /// The write has found no room: returns when it may be tried again. Gives
-    /// the error back where nobody waits.
+    /// Returns when a write that found no room may be tried again. Returns the error if threads do
+    /// not wait.
     pub(super) fn pause(&mut self, error: io::Error) -> io::Result<()> {
         if self.room.release_ballast() {
             return Ok(());
@@ -391,14 +388,13 @@ impl Wait<'_> {
         Ok(())
     }
 
-    /// The wait for room for a checkpoint begins, or goes on; an error where nobody
-    /// waits.
+    /// Begins or continues the wait for room for a checkpoint. Fails if threads do not wait.
     pub(crate) fn go_on(&mut self) -> Result<(), Error> {
         let full = io::Error::from(ErrorKind::StorageFull);
         self.begin(full).map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))
     }
 
-    /// The wait begins, or goes on. Gives the error back where nobody waits.
+    /// Begins or continues the wait. Returns the error if threads do not wait.
     fn begin(&mut self, error: io::Error) -> io::Result<()> {
         if !self.room.may_pause() {
             return Err(error);

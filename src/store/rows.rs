@@ -1,5 +1,5 @@
-//! The values that tables hold, beside [`Task`](crate::task::Task) and
-//! [`Submission`](crate::task::Submission), which are values themselves.
+//! Values of the tables, besides [`Task`](crate::task::Task) and
+//! [`Submission`](crate::task::Submission), which are stored as they are.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,37 +11,36 @@ use crate::task::{
     Status, Task, TaskId, Tier, Timestamp, WorkerId,
 };
 
-/// One change, as the log and a task's history keep it.
+/// A change as stored in the log and in the history of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
-    /// When it happened.
+    /// When the change happened.
     pub at: Timestamp,
-    /// The project it happened in.
+    /// The project in which it happened.
     pub project: ProjectId,
-    /// What it happened to.
+    /// The task, record or project that changed.
     pub about: About,
-    /// What happened.
+    /// The change.
     pub change: Change,
-    /// For an accepted event: the event itself, a structured `CloudEvent` in
-    /// JSON. Kept in the log alone, not in the history.
+    /// For an accepted event: the event itself, a structured `CloudEvent` in JSON. Stored in the
+    /// log, not in the history.
     pub event: Option<String>,
-    /// Whether that event was on the bus before it was accepted: it is not
-    /// published there again.
+    /// Whether the event was on the bus before it was accepted, so that it is not published there
+    /// again.
     pub on_bus: bool,
-    /// The same time in observed time: the age of an entry of the log counts from
-    /// here. It stands behind the row, in the log alone; zero where it does not.
+    /// The same time in observed time, from which the age of a log entry counts. It is stored after
+    /// the row, in the log alone; zero otherwise.
     #[serde(skip)]
     pub observed: Moment,
 }
 
-/// A row of `open_tasks` or `finished_tasks`.
+/// Decodes a row of `open_tasks` or `finished_tasks`.
 pub(super) fn task_of_row(table: &'static str, row: &[u8]) -> Result<Task, Error> {
-    // Without `course`: three times `None`, and an empty list.
+    // Without `course`, which is three times `None` and an empty list.
     decode_added(table, row, 4)
 }
 
-/// What an entry of the log is about. Histories have entries about their task
-/// alone.
+/// The subject of a log entry. Histories have entries about their task alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum About {
     /// A task.
@@ -52,7 +51,7 @@ pub enum About {
     Project,
 }
 
-/// A task, and where it stands after what happened.
+/// The state of a task after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The task.
@@ -63,18 +62,18 @@ pub struct Standing {
     pub status: Status,
     /// Its phase.
     pub phase: Phase,
-    /// Attempts opened so far.
+    /// Number of attempts opened so far.
     pub attempt: u32,
 }
 
 impl LogEntry {
-    /// When it happened, in observed time.
+    /// When the change happened, in observed time.
     #[must_use]
     pub fn moment(&self) -> Moment {
         if self.observed == Moment::default() { Moment::aligned(self.at) } else { self.observed }
     }
 
-    /// Where the task stands that the entry is about, if it is about one.
+    /// The state of the task after the change, if the entry is about a task.
     #[must_use]
     pub const fn standing(&self) -> Option<Standing> {
         match self.about {
@@ -83,7 +82,7 @@ impl LogEntry {
         }
     }
 
-    /// The task that the entry is about, if it is about one.
+    /// The task that the entry is about, if any.
     #[must_use]
     pub fn task(&self) -> Option<TaskId> {
         self.standing().map(|standing| standing.task)
@@ -93,25 +92,25 @@ impl LogEntry {
 /// A project: defaults and limits for its tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
-    /// Its id.
+    /// Id chosen by the client.
     pub id: ProjectId,
-    /// A name for people.
+    /// Name for people.
     pub name: String,
-    /// What it is about.
+    /// Description for people.
     pub description: Option<String>,
-    /// How its outputs are validated, unless a submission says otherwise.
+    /// How outputs are validated if the submission does not say.
     pub qa_profile: Option<QaProfile>,
     /// Any JSON object for the workers, as compact JSON text.
     pub constitution: Option<String>,
-    /// Most tasks that hold a slot at once; `None`: the configured default.
+    /// Largest number of tasks that hold a slot at once; `None` is the configured default.
     pub max_concurrent: Option<u32>,
-    /// When it was made.
+    /// When the project was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Counts its changes, from 1.
+    /// Number of changes, from 1.
     pub version: u64,
-    /// When it was deleted; its tasks and provenance stay.
+    /// When it was deleted. Its tasks and provenance stay.
     pub archived_at: Option<Timestamp>,
     /// Since when it is paused: none of its tasks is dispatched or leased.
     pub paused_at: Option<Timestamp>,
@@ -122,34 +121,34 @@ pub struct Project {
 /// Whether the tasks of a tier are dispatched and leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TierPause {
-    /// Since when it is paused.
+    /// Since when the tier is paused.
     pub paused_at: Option<Timestamp>,
     /// When its last pause ended.
     pub resumed_at: Option<Timestamp>,
     /// Whether its work queue at the broker ever had a consumer.
     pub had_consumer: bool,
-    /// Whether a worker of it ever said that it begins. The last field: rows of the
-    /// first versions of format 6 end before it.
+    /// Whether a worker of the tier ever sent `task.started`. This field must stay the last one,
+    /// because rows of the first versions of format 6 end before it.
     #[serde(default)]
     pub tells_starts: bool,
 }
 
-/// How many tasks of a project are in which phase, in the order of
-/// [`Phase::ALL`]; equal to what a full scan gives.
+/// Number of a project's tasks by phase, in the order of [`Phase::ALL`]; equal to the result of a
+/// full scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
-    /// Tasks by phase.
+    /// Number of tasks by phase.
     pub by_phase: [u64; 14],
 }
 
 impl Counters {
-    /// How many tasks are in `phase`.
+    /// Number of tasks in `phase`.
     #[must_use]
     pub fn phase(&self, phase: Phase) -> u64 {
         Phase::ALL.iter().zip(self.by_phase).find(|(each, _)| **each == phase).map_or(0, |(_, count)| count)
     }
 
-    /// How many tasks are in `status`.
+    /// Number of tasks in `status`.
     #[must_use]
     pub fn status(&self, status: Status) -> u64 {
         let phases: &[Phase] = match status {
@@ -164,13 +163,13 @@ impl Counters {
         phases.iter().map(|phase| self.phase(*phase)).sum()
     }
 
-    /// How many tasks have not ended.
+    /// Number of tasks that have not ended.
     #[must_use]
     pub fn open(&self) -> u64 {
         self.status(Status::Pending) + self.status(Status::Running)
     }
 
-    /// All tasks.
+    /// Number of all tasks.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.by_phase.iter().sum()
@@ -181,8 +180,7 @@ impl Counters {
         self.by_phase.iter_mut().zip(other.by_phase).for_each(|(count, more)| *count += more);
     }
 
-    /// One task moved from a phase (`None`: it is new) to another (`None`:
-    /// it was removed).
+    /// Moves one task from a phase (`None` if it is new) to another (`None` if it was removed).
     pub fn moved(&mut self, from: Option<Phase>, to: Option<Phase>) {
         for (phase, count) in Phase::ALL.iter().zip(&mut self.by_phase) {
             if from == Some(*phase) {
@@ -207,80 +205,78 @@ pub struct RecordInput {
 /// An artifact that a record produced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordOutput {
-    /// What the worker said of it.
+    /// The artifact as the worker described it.
     pub artifact: OutputArtifact,
-    /// The key of its content, where the output carried it.
+    /// SHA-256 of its content, if the output carried it.
     pub content: Option<[u8; 32]>,
 }
 
-/// A provenance record: what one attempt produced, from what, and how it
-/// was judged.
+/// A provenance record: what one attempt produced, from what, and its verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its id.
+    /// Id of the record.
     pub id: RecordId,
-    /// The task.
+    /// The task of the attempt.
     pub task: TaskId,
-    /// The project.
+    /// The project of the task.
     pub project: ProjectId,
-    /// The attempt, from 1; records of the old program have none.
+    /// Number of the attempt, from 1; records of the old program have none.
     pub attempt: Option<u32>,
     /// The verdict.
     pub status: RecordStatus,
-    /// The model that made it.
+    /// The model that produced the output.
     pub model_used: Option<String>,
-    /// The worker that made it.
+    /// The worker that sent the output.
     pub worker: Option<WorkerId>,
-    /// The tier it was made on; records of the old program have none.
+    /// The tier of the attempt; records of the old program have none.
     pub tier: Option<Tier>,
     /// The kind of work; records of the old program have none.
     pub domain: Option<Domain>,
     /// When the record was made.
     pub created_at: Timestamp,
-    /// When the work began, where known.
+    /// When the work began, if known.
     pub started_at: Option<Timestamp>,
-    /// When the output came, where known.
+    /// When the output arrived, if known.
     pub completed_at: Option<Timestamp>,
-    /// Tokens read.
+    /// Tokens read by the model.
     pub tokens_input: Option<u64>,
-    /// Tokens written.
+    /// Tokens written by the model.
     pub tokens_output: Option<u64>,
-    /// How long the work took, in milliseconds.
+    /// Execution time in milliseconds.
     pub execution_time_ms: Option<u64>,
-    /// From 0 to 1.
+    /// The worker's confidence, from 0 to 1.
     pub confidence: Option<f64>,
-    /// What it produced.
+    /// Artifacts that it produced.
     pub outputs: Vec<RecordOutput>,
-    /// What it used.
+    /// Artifacts that it used.
     pub inputs: Vec<RecordInput>,
-    /// What QA or a reviewer said: JSON text of an object.
+    /// Details from QA or a reviewer, as the JSON text of an object.
     pub verification: Option<String>,
-    /// Of a record that was imported: what it was where it came from.
+    /// For an imported record: its form at its origin.
     pub imported: Option<Box<Imported>>,
 }
 
-/// What an imported record was where it came from.
+/// The form of an imported record at its origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imported {
-    /// Its id there: the record's id, or the text that it is derived from.
+    /// Its id there: the record's id, or the text that the id is derived from.
     pub id: String,
-    /// Its task there; empty where none was named.
+    /// Its task there; empty if none was named.
     pub task: String,
-    /// Tells a changed record from an unchanged one.
+    /// Distinguishes a changed record from an unchanged one.
     pub digest: [u8; 32],
-    /// Whether it was said to be suspect.
+    /// Whether it was suspect there.
     pub was_suspect: bool,
-    /// What was said of its taint, if it was tainted.
+    /// Its taint there, if it was tainted.
     pub taint: Option<ImportedTaint>,
-    /// The step in which the import made that a fact.
+    /// The step in which the import made that taint a fact.
     pub tainted_in: Option<Seq>,
-    /// All of it: the JSON object as it came.
+    /// The whole JSON object as it was imported.
     pub original: String,
 }
 
 impl Record {
-    /// What was said of its taint where it came from, if the taint of this
-    /// step is that one.
+    /// The taint from the origin, if the taint of this step is that one.
     #[must_use]
     pub fn taint_brought_in(&self, step: Seq) -> Option<&ImportedTaint> {
         let imported = self.imported.as_ref().filter(|imported| imported.tainted_in == Some(step))?;
@@ -288,48 +284,48 @@ impl Record {
     }
 }
 
-/// A taint that was there before the import.
+/// A taint that existed before the import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportedTaint {
-    /// Since when.
+    /// When the record was tainted.
     pub at: Option<Timestamp>,
-    /// Why.
+    /// The reason in words.
     pub reason: Option<String>,
     /// The task, artifact or record that caused it.
     pub by: Option<String>,
 }
 
-/// An entry of another audit trail of taints, marks and clears, imported.
+/// An imported entry of another audit trail of taints, marks and clears.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportedEvent {
     /// Its id there.
     pub id: String,
-    /// The artifact it is about, where it names one.
+    /// The artifact that it names, if any.
     pub artifact: Option<ArtifactId>,
-    /// The record it is about, where it names one.
+    /// The record that it names, if any.
     pub record: Option<RecordId>,
-    /// What belongs together; empty where nothing was named.
+    /// Id of its cascade; empty if it names none.
     pub cascade: String,
-    /// Tells another event from the same one.
+    /// Distinguishes another event from the same one.
     pub digest: [u8; 32],
-    /// All of it: the JSON object as it came.
+    /// The whole JSON object as it was imported.
     pub original: String,
 }
 
-/// An event that could not be taken.
+/// An event that could not be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// When it was given up.
+    /// When it became a dead letter.
     pub at: Timestamp,
-    /// The task it was about, where known.
+    /// The task that it was about, if known.
     pub task: Option<TaskId>,
-    /// Why it could not be taken.
+    /// Why it could not be applied.
     pub reason: String,
-    /// The event as it came.
+    /// The event as it was received.
     pub raw: String,
 }
 
-/// The status and project of a row of `finished_by_end`.
+/// Decodes the status and project of a row of `finished_by_end`.
 pub(super) fn ended_as(value: &[u8]) -> Result<(Status, ProjectId), Error> {
     let corrupt = |detail: &str| Error::Corrupt { table: "finished_by_end", detail: detail.to_owned() };
     let (code, project) = value.split_first().ok_or_else(|| corrupt("an empty row"))?;
@@ -339,7 +335,7 @@ pub(super) fn ended_as(value: &[u8]) -> Result<(Status, ProjectId), Error> {
     Ok((status, project_id("finished_by_end", project)?))
 }
 
-/// Reads a project's id out of a key.
+/// Decodes a project id in a key or value of `table`.
 pub(super) fn project_id(table: &'static str, text: &str) -> Result<ProjectId, Error> {
     ProjectId::new(text).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
 }

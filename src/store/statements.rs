@@ -1,6 +1,5 @@
-//! What cascades have said of records, beyond the one fact that the row of a
-//! record has, and what rollbacks have done besides. Both are what taking a
-//! cascade back needs.
+//! Statements of cascades about records, beyond the one fact in the row of a record, and effects of
+//! rollbacks. Undoing a cascade needs both.
 
 use bytes::Bytes;
 use redb::WriteTransaction;
@@ -11,31 +10,31 @@ use super::{Error, tables};
 use crate::lineage::Statement;
 use crate::task::{CheckpointId, ProjectId, RecordId, Seq, Timestamp};
 
-/// What a rollback did to checkpoints.
+/// The effect of a rollback on checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackRow {
-    /// The id under which the audit trail has it.
+    /// Its id in the audit trail.
     pub cascade_id: String,
-    /// The checkpoint that was gone back to.
+    /// The checkpoint that was rolled back to.
     pub checkpoint: CheckpointId,
-    /// Its project.
+    /// The project of the checkpoint.
     pub project: ProjectId,
-    /// When.
+    /// When the rollback was made.
     pub at: Timestamp,
     /// When the project had been rolled back to that checkpoint before.
     pub rolled_back_before: Option<Timestamp>,
     /// Later checkpoints that were valid until then.
     pub invalidated: Vec<CheckpointId>,
-    /// Later checkpoints that were not valid any more.
+    /// Later checkpoints that were already invalid.
     pub covered: Vec<CheckpointId>,
-    /// Whether it was taken back.
+    /// Whether the rollback was undone.
     pub is_undone: bool,
 }
 
-/// The rows of a batch.
+/// Statements and rollbacks of a batch.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct StatementRows {
-    /// `None`: the fact of the record says it all.
+    /// `None` if the fact of the record says everything.
     statements: Vec<(RecordId, Option<Bytes>)>,
     rollbacks: Vec<(Seq, Bytes)>,
 }
@@ -46,12 +45,12 @@ impl StatementRows {
         statements.is_empty() && rollbacks.is_empty()
     }
 
-    /// Records that more, or less, was said of.
+    /// Records whose statements changed.
     pub(super) fn records(&self) -> impl Iterator<Item = RecordId> {
         self.statements.iter().map(|(id, _)| *id)
     }
 
-    /// The steps of rollbacks.
+    /// Steps of rollbacks.
     pub(super) fn steps(&self) -> impl Iterator<Item = Seq> {
         self.rollbacks.iter().map(|(step, _)| *step)
     }

@@ -1,13 +1,13 @@
-//! The schema: above each table its key, its value, and who reads it.
+//! The schema: above each table its key, its value, and what reads it.
 //!
-//! Numbers in keys are big-endian, so that keys sort as numbers. Task and
-//! record ids are UUIDs of version 7: rows made together lie together. Values
-//! are rows in the form of [`codec`](super::codec) unless said otherwise.
+//! Numbers in keys are big-endian, so that keys sort as numbers. Task and record ids are UUIDs of
+//! version 7, so rows made together lie together. Values are rows in the form of
+//! [`codec`](super::codec) unless the comment says otherwise.
 
 use redb::TableDefinition;
 
-/// The format that this version writes. It is raised with every change of a
-/// table or a row that older versions can't read; see [`super::upgrade`].
+/// The format that this version writes. It is raised with every change of a table or a row that
+/// older versions cannot read; see [`super::upgrade`].
 pub(super) const FORMAT: u32 = 6;
 
 pub(super) type Id = &'static [u8; 16];
@@ -36,12 +36,12 @@ pub(super) const COUNTERS: TableDefinition<'_, &'static str, Bytes> = TableDefin
 /// Tier → `TierPause`, for tiers that are or were paused. Read at start.
 pub(super) const TIER_PAUSES: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("tier_pauses");
 
-/// `Cohort` of tasks → `Statistics`: what estimates go by, both in the form of
+/// `Cohort` → `Statistics`, from which completions are predicted; both in the form of
 /// [`codec`](super::codec). Read at start.
 pub(super) const ESTIMATES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("estimates");
 
-/// Task id → `Submission`: what the client asked for, never changed. Read for
-/// status answers, dispatch and re-runs; its keys are the list of all tasks.
+/// Task id → `Submission`: the client's request, never changed. Read for status answers, dispatch
+/// and re-runs; its keys are the list of all tasks.
 pub(super) const SUBMISSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("submissions");
 
 /// Task id → `Task`, for tasks that have not ended: small, often changed.
@@ -60,34 +60,33 @@ pub(super) const FINISHED_BY_END: TableDefinition<'_, SeqId, Bytes> = TableDefin
 pub(super) const TASKS_BY_PROJECT: TableDefinition<'_, (&'static str, u8, Id), ()> =
     TableDefinition::new("tasks_by_project");
 
-/// Task id of a re-run → id of the first task of its chain: the one that is no
-/// re-run itself. Read where a chain is looked for.
+/// Task id of a re-run → id of the first task of its chain, which is no re-run itself. Read to find
+/// the chain of a task.
 pub(super) const RERUN_CHAIN: TableDefinition<'_, Id, Id> = TableDefinition::new("rerun_chain");
 
-/// Id of the first task of a chain and the id of one of its re-runs → nothing.
-/// Read by re-runs, to find what has become of the tasks they depend on.
+/// Id of the first task of a chain and id of one of its re-runs → nothing. Read by re-runs to find
+/// the current form of their dependencies.
 pub(super) const CHAIN_RERUNS: TableDefinition<'_, (Id, Id), ()> = TableDefinition::new("chain_reruns");
 
 /// Task id and log position → `LogEntry` without its event. Read for a task's
 /// history; lives as long as the task.
 pub(super) const HISTORY: TableDefinition<'_, IdSeq, Bytes> = TableDefinition::new("history");
 
-/// Position of the last entry of a row → some `LogEntry`s (see [`log`](super::log)).
-/// Read by event streams and by the readers of `log_readers`; trimmed by age and by
-/// what these have taken.
+/// Position of the last entry of a row → several `LogEntry`s (see [`log`](super::log)). Read by
+/// event streams and by the readers of `log_readers`; trimmed by age and by the positions of these
+/// readers.
 pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
 
-/// Name of a reader of the log → `Place`: what it has taken. Read at start.
+/// Name of a reader of the log → `ReaderPosition`. Read at start.
 pub(super) const LOG_READERS: TableDefinition<'_, &'static str, Bytes> = TableDefinition::new("log_readers");
 
-/// Number of a commit → `Changed`: the keys of what it changed. Read by the
-/// copy in Postgres; kept only while there is one, and trimmed by what it has.
+/// Number of a commit → `ChangedKeys`: the keys of the rows it changed. Read by the replica in
+/// Postgres; kept only while there is one, and trimmed by its position.
 pub(super) const CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("changes");
 
-/// Last log position of a commit → the moment (i64 microseconds of observed time), how many
-/// events it forgot (u32), and 16-byte hashes one after the other: first of
-/// those it forgot, then of those it took; numbers little-endian. Read at
-/// start.
+/// Last log position of a commit → the moment (i64 microseconds of observed time), the number of
+/// events it forgot (u32), and 16-byte hashes: first of the forgotten events, then of the accepted
+/// ones; numbers little-endian. Read at start.
 pub(super) const TAKEN_EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("taken_events");
 
 /// First log position of a submission → `IdempotencyRow`. Read at start.
@@ -104,28 +103,26 @@ pub(super) const LINEAGE: TableDefinition<'_, Id, Bytes> = TableDefinition::new(
 /// by its lists, and for the reason and time of a taint.
 pub(super) const CASCADES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascades");
 
-/// Cascade id and step of the graph → nothing: the steps of each cascade, without
-/// those of imports, which all have one id. Read where a cascade is looked at or
-/// taken back. A start adds what an earlier version has left out
-/// (see [`cascade_steps`](super::cascade_steps)).
+/// Cascade id and step of the graph → nothing: the steps of each cascade, without those of imports,
+/// which all have one id. Read to show or undo a cascade. A start adds the steps that an earlier
+/// version left out (see [`cascade_steps`](super::cascade_steps)).
 pub(super) const CASCADE_STEPS: TableDefinition<'_, (&'static str, u64), ()> = TableDefinition::new("cascade_steps");
 
-/// Record id → list of `Statement`: what was said of it, where the fact in its
-/// `LineageRow` does not say it all. No row: that fact alone. Its keys are read
-/// at start; a row is read when something is said of the record or taken back.
+/// Record id → list of `Statement`, for records about which the fact in `LineageRow` does not say
+/// everything; without a row the fact says everything. Its keys are read at start; a row is read
+/// when a statement is made or undone.
 pub(super) const STATEMENTS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("statements");
 
-/// Step of the graph → `RollbackRow`: what the rollback of that step did to
-/// checkpoints. Read when a cascade is taken back.
+/// Step of the graph → `RollbackRow`: the effect of the rollback of that step on checkpoints. Read
+/// when a cascade is undone.
 pub(super) const ROLLBACKS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("rollbacks");
 
-/// Step of the graph → the flags that it changed, which can be many, in the
-/// form of [`trail`](super::trail).
-/// Read by the lists of the audit trail.
+/// Step of the graph → the flags that it changed, which can be many, in the form of
+/// [`cascade_changes`](super::cascade_changes). Read by the lists of the audit trail.
 pub(super) const CASCADE_CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("cascade_changes");
 
-/// Step of the graph → id of the record that it brought. Read where steps
-/// stand for records: by the audit trail.
+/// Step of the graph → id of the record that it brought. Read where steps stand for records, which
+/// is in the audit trail.
 pub(super) const RECORDS_BY_STEP: TableDefinition<'_, u64, Id> = TableDefinition::new("records_by_step");
 
 /// Artifact id and the id of a record that names it as an output → nothing.
@@ -157,34 +154,32 @@ pub(super) const CHECKPOINTS: TableDefinition<'_, &'static str, Bytes> = TableDe
 pub(super) const CHECKPOINTS_BY_PROJECT: TableDefinition<'_, (&'static str, i64, &'static str), ()> =
     TableDefinition::new("checkpoints_by_project");
 
-/// Project id → `CheckpointProgress`: what has completed since its newest
-/// checkpoint; no row: nothing. Read at start.
+/// Project id → `CheckpointProgress`: tasks completed since its newest checkpoint; no row means
+/// none. Read at start.
 pub(super) const CHECKPOINT_PROGRESS: TableDefinition<'_, &'static str, Bytes> =
     TableDefinition::new("checkpoint_progress");
 
-/// Task id → `Findings`: what the Agent and RAG said for its workers. Read
-/// for dispatch and when an output comes; lives as long as the task.
+/// Task id → `Findings` of the Agent and the RAG service for its workers. Read for dispatch and
+/// when an output arrives; lives as long as the task.
 pub(super) const FINDINGS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("findings");
 
-/// SHA-256 of a content → the content itself. Read when an artifact's content
-/// is asked for.
+/// SHA-256 of a content → the content itself. Read when a client fetches an artifact's content.
 pub(super) const CONTENTS: TableDefinition<'_, &'static [u8; 32], Bytes> = TableDefinition::new("contents");
 
-/// SHA-256 of a content that is too large for a row → its length in bytes. The
-/// content itself is in a file (see [`contents`](super::contents)). Read like
-/// `contents`, and to tell which files are wanted.
+/// SHA-256 of a content that is too large for a row → its length in bytes. The content is in a file
+/// (see [`contents`](super::contents)). Read like `contents`, and to determine which files are
+/// needed.
 pub(super) const CONTENT_FILES: TableDefinition<'_, &'static [u8; 32], u64> = TableDefinition::new("content_files");
 
-/// Task id → list of `Parked`: verdicts that came before the output they are
-/// about, for open tasks that have any. Read at start.
+/// Task id → list of `Parked`, for open tasks with parked reports. Read at start.
 pub(super) const PARKED: TableDefinition<'_, Id, Bytes> = TableDefinition::new("parked");
 
-/// Number → `DeadLetter`. Read by the dead-letter list.
+/// Number → `DeadLetter`. Read by the list of dead letters.
 pub(super) const DEAD_LETTERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letters");
 
-/// Number, in the order of their ends → `LetterRemoval`: dead letters that were taken
-/// again, discarded or dropped. Read by its list; trimmed by age and number. A store
-/// of an earlier version lacks it.
+/// Number in order of the removals → `DeadLetterRemoval`: dead letters that were requeued,
+/// discarded or dropped. Read by the list of removals; trimmed by age and number. Stores of earlier
+/// versions lack the table.
 pub(super) const DEAD_LETTER_REMOVALS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("dead_letter_removals");
 
 pub(super) const FORMAT_KEY: &str = "format";
@@ -199,7 +194,7 @@ pub(super) const CASCADES_INDEXED_KEY: &str = "cascades_indexed";
 pub(super) const LAST_DEAD_LETTER_KEY: &str = "last_dead_letter";
 pub(super) const NEWEST_STEP_KEY: &str = "newest_step";
 
-/// A task id and a number after it, as one key.
+/// Key of a task id followed by a number.
 pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {
     let mut key = [0; 24];
     key[..16].copy_from_slice(&id);
@@ -207,7 +202,7 @@ pub(super) fn id_then(id: [u8; 16], number: u64) -> [u8; 24] {
     key
 }
 
-/// A number and a task id after it, as one key.
+/// Key of a number followed by a task id.
 pub(super) fn then_id(number: u64, id: [u8; 16]) -> [u8; 24] {
     let mut key = [0; 24];
     key[..8].copy_from_slice(&number.to_be_bytes());
@@ -220,12 +215,12 @@ pub(super) fn number_of(key: &[u8; 24]) -> u64 {
     key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The number behind an id.
+/// The number after an id.
 pub(super) fn number_after_id(key: &[u8; 24]) -> u64 {
     key.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The id behind a number.
+/// The id after a number.
 pub(super) fn id_after_number(key: &[u8; 24]) -> [u8; 16] {
     key.last_chunk().copied().unwrap_or_default()
 }

@@ -1,18 +1,18 @@
-//! The events that one commit has taken and forgotten, as a row.
+//! Events that one commit has accepted and forgotten.
 
 use super::error::Error;
 use crate::task::{EventHash, Moment, Seq};
 
-/// The events that one commit took and forgot.
+/// Events that one commit has accepted and forgotten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenEvents {
     /// The last position of the commit.
     pub seq: Seq,
-    /// When they were taken.
+    /// When they were accepted.
     pub at: Moment,
-    /// What they are known by.
+    /// Hashes of the accepted events.
     pub hashes: Vec<EventHash>,
-    /// What earlier commits took and this one forgot, before it took its own.
+    /// Hashes of events of earlier commits that this commit forgot before it accepted its own.
     pub forgotten: Vec<EventHash>,
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dats::clock::Clock;
-use dats::store::{Batch, Error, Look, Store};
+use dats::store::{Batch, ClockUpdate, Error, Store};
 use dats::task::{Now, Timestamp};
 
 use crate::support::client::Client;
@@ -15,7 +15,7 @@ use crate::support::fixtures::CACHE_BYTES;
 use crate::support::process::{Setup, run_in};
 
 /// Makes a commit at which the wall clock shows this.
-fn commit_at(data: &Path, wall: Timestamp, look: Look) {
+fn commit_at(data: &Path, wall: Timestamp, look: ClockUpdate) {
     let store = Store::open(data, CACHE_BYTES).unwrap();
     let observed = store.view().unwrap().clocks().unwrap().last.observed;
     let mut batch = Batch::default();
@@ -35,7 +35,7 @@ async fn a_last_commit_in_the_future_is_refused_unless_the_clock_is_accepted() {
         submitted
     };
     let future = Clock::new().wall().after(Duration::from_hours(24));
-    commit_at(&setup.data_dir(), future, Look::Accepted);
+    commit_at(&setup.data_dir(), future, ClockUpdate::Accepted);
     for _ in 0..2 {
         let ended = setup.try_start().err().expect("to be refused");
         assert_eq!(ended.status.code(), Some(4), "{}", ended.stderr);
@@ -66,7 +66,7 @@ fn five_minutes_are_within_reason_and_a_run_without_a_commit_is_none() {
     let now = Timestamp::from_micros(1_800_000_000_000_000);
     let check = |now| Store::open(dir.path(), CACHE_BYTES).unwrap().check_clock(now);
     check(now).expect("a new store has no last commit");
-    commit_at(dir.path(), now, Look::Accepted);
+    commit_at(dir.path(), now, ClockUpdate::Accepted);
     check(now).unwrap();
     check(now.before(Duration::from_mins(5))).unwrap();
     let early = now.before(Duration::from_mins(5)).before(Duration::from_micros(1));
@@ -75,7 +75,7 @@ fn five_minutes_are_within_reason_and_a_run_without_a_commit_is_none() {
         other => panic!("{other:?}"),
     }
     // The service ran with a wrong clock, and nothing happened.
-    commit_at(dir.path(), now.after(Duration::from_hours(9000)), Look::Idle);
+    commit_at(dir.path(), now.after(Duration::from_hours(9000)), ClockUpdate::Idle);
     check(now).unwrap();
 }
 

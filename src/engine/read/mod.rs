@@ -31,7 +31,7 @@ use super::api::{Answer, Backlog, ChangedAnswer, EventCounts, Figures, Publicati
 use super::shared::{Progress, Shared};
 use crate::clock::Clock;
 use crate::lineage::Graph;
-use crate::store::{self, Place, StatusView, Store, View, guarded};
+use crate::store::{self, ReaderPosition, StatusView, Store, View, guarded};
 use crate::task::{Moment, Now, Seq, TaskId};
 use crate::wire::{self, Fixed};
 
@@ -93,7 +93,7 @@ impl ReadSide {
         store: Store,
         shared: Shared,
         first: Publication,
-        readers: BTreeMap<String, Place>,
+        readers: BTreeMap<String, ReaderPosition>,
         clock: Clock,
     ) -> Result<Self, store::Error> {
         let (head, _) = watch::channel(first.head);

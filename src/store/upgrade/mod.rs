@@ -1,15 +1,14 @@
 //! Upgrades a data directory of an earlier format when it is opened.
 //!
-//! Before anything is changed, the files that the upgrade rewrites are copied
-//! durably: `dats.redb` to `dats.redb.format-5`, the journal likewise. A journal that names its store is made beside. Then
-//! one transaction of redb replays the old journal, converts the rows
-//! (`v5.rs`, where the next conversion is to be added) and sets the new
-//! format. A crash before its commit is durable leaves the old directory, which
-//! the next start upgrades from the beginning; after it the directory is a new
-//! one. On a full disk a start waits for room before the new journal takes the
-//! place of the old one.
-//! The copies stay: they are for an operator who has to go back, and can be
-//! deleted at any time.
+//! Before anything is changed, the files that the upgrade rewrites are copied durably: `dats.redb`
+//! to `dats.redb.format-5`, and the journal likewise. A journal that names its store is created
+//! beside them. Then one transaction of redb replays the old journal, converts the rows (`v5.rs`,
+//! where the next conversion is to be added) and sets the new format. A crash before its commit is
+//! durable leaves the old directory, which the next start upgrades from the beginning; after it the
+//! directory is a new one. On a full disk a start waits for room before the new journal replaces
+//! the old one.
+//!
+//! The copies stay for an operator who has to go back, and can be deleted at any time.
 
 mod rewrite;
 mod v5;
@@ -26,19 +25,19 @@ use std::sync::Arc;
 use redb::{Database, StorageBackend};
 use uuid::Uuid;
 
-use super::cautious::Cautious;
 use super::directory::{FILE, JOURNAL, UPGRADED, format_of, generation, make_journal, open_journal, store_id};
 use super::files::{FileSystem, copy_file, failed, sync_directory};
 use super::journal::{JOURNAL_BYTES, Journal};
+use super::table_file::TableFile;
 use super::tables::{self, FORMAT, FORMAT_KEY, GENERATION_KEY};
-use super::{Error, write};
+use super::{Error, apply};
 
-/// The new journal until the upgrade has committed.
+/// Name of the new journal until the upgrade has committed.
 pub(super) const NEW_JOURNAL: &str = "dats.journal.new";
-/// Upgrades the store in `dir`, if it has an earlier format that is known.
-/// One of another format is left to the check that follows. `file` is not
-/// released yet, so nothing of the directory has been changed.
-pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSystem>, dir: &Path) -> Result<(), Error> {
+/// Upgrades the store in `dir` if it has an earlier format that can be upgraded. Other formats are
+/// left to the check that follows. `file` is not released yet, so nothing in the directory has been
+/// changed.
+pub(super) fn run(database: &Database, file: &TableFile, files: &Arc<dyn FileSystem>, dir: &Path) -> Result<(), Error> {
     match format_of(database)? {
         Some(UPGRADED) => {}
         Some(FORMAT) => return finish(database, files, dir),
@@ -48,7 +47,7 @@ pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSyst
     let journal = open_journal(files, &dir.join(JOURNAL), &Arc::default())?;
     refuse_foreign_journal(&*journal, &dir.join(JOURNAL))?;
     let (journal, records) = Journal::open_unnamed(journal, id, generation(database)?)?;
-    // What the old journal has belongs to earlier generations.
+    // The old journal belongs to earlier generations.
     let next = journal.generation() + 1;
     let batches = records.iter().map(|record| v5_journal::batch(record)).collect::<Result<Vec<_>, _>>()?;
     tracing::info!(from = UPGRADED, to = FORMAT, commits = batches.len(), "upgrading the data directory");
@@ -58,7 +57,7 @@ pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSyst
     file.release().map_err(failed("open", &dir.join(FILE)))?;
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    write::apply(&batches.iter().collect::<Vec<_>>(), &transaction)?;
+    apply::apply(&batches.iter().collect::<Vec<_>>(), &transaction)?;
     let converted = v5::convert(&transaction)?;
     {
         let mut meta = transaction.open_table(tables::META)?;
@@ -66,8 +65,8 @@ pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSyst
         meta.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
     }
     transaction.commit().map_err(|error| Error::Unknown(Box::new(error.into())))?;
-    // On a full disk the commit is in memory alone until it is settled. Without it
-    // the tables have the old format, and need the old journal.
+    // On a full disk the commit is in memory alone until it is settled. Until then the tables have
+    // the old format and need the old journal.
     file.settle_waiting().map_err(|error| Error::Unknown(Box::new(redb::Error::Io(error))))?;
     finish(database, files, dir)?;
     let [tables, journal] = copies.map(|path| path.display().to_string());
@@ -82,8 +81,8 @@ pub(super) fn run(database: &Database, file: &Cautious, files: &Arc<dyn FileSyst
     Ok(())
 }
 
-/// Refuses a journal that no version with this format has written beside the
-/// tables: nothing in it would be found, and what the right one has would be lost.
+/// Refuses a journal that no version with this format has written beside the tables: nothing in it
+/// would be found, and the contents of the right journal would be lost.
 fn refuse_foreign_journal(journal: &dyn StorageBackend, path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "read", path: path.to_owned(), source };
     let bytes = journal.len().map_err(failed)?;
@@ -100,10 +99,9 @@ fn refuse_foreign_journal(journal: &dyn StorageBackend, path: &Path) -> Result<(
     Err(Error::NotAStore { path: path.to_owned(), detail })
 }
 
-/// Gives the new journal its name, where an upgrade has committed and did not
-/// come to it: then the one that has the name is still the old one, which
-/// names no store. Syncs the directory in any case, because a start that was
-/// killed may have renamed a file and not synced the directory.
+/// Renames the new journal after a committed upgrade that was interrupted before the rename; the
+/// journal in place is then still the old one, which names no store. Syncs the directory in any
+/// case, because an interrupted start may have renamed a file without syncing the directory.
 fn finish(database: &Database, files: &Arc<dyn FileSystem>, dir: &Path) -> Result<(), Error> {
     let (new, journal) = (dir.join(NEW_JOURNAL), dir.join(JOURNAL));
     if !files.exists(&new) {
@@ -122,9 +120,8 @@ fn finish(database: &Database, files: &Arc<dyn FileSystem>, dir: &Path) -> Resul
     sync_directory(&**files, dir)
 }
 
-/// Copies a file of the directory beside itself, durably. A copy that is there
-/// was made by an upgrade that did not end, or by one of older data, and is
-/// replaced: only the file itself is sure to have everything.
+/// Copies a file of the directory durably. An existing copy was made by an interrupted upgrade or
+/// by one of older data, and is replaced, because only the file itself is certain to be complete.
 fn keep_copy(files: &dyn FileSystem, dir: &Path, name: &str) -> Result<PathBuf, Error> {
     let copy = copy_of(dir, name);
     let unfinished = dir.join(format!("{name}.format-{UPGRADED}.new"));
@@ -140,7 +137,7 @@ fn copy_of(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.format-{UPGRADED}"))
 }
 
-/// Removes the copies that an upgrade has kept, for a directory that is a copy itself.
+/// Removes the copies kept by an upgrade, for a directory that is a copy itself.
 pub(super) fn remove_copies(files: &dyn FileSystem, dir: &Path) -> Result<(), Error> {
     for path in [FILE, JOURNAL].map(|name| copy_of(dir, name)) {
         match files.remove(&path) {

@@ -1,13 +1,13 @@
-//! Converts the rows of a table.
+//! Conversion of all rows of a table.
 
 use redb::{Key, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::super::{Error, tables};
 
-/// What a table is called while its rows are converted.
+/// Name of a table while its rows are converted.
 const CONVERTED: &str = "converted";
 
-/// Converts every row of a table: `convert` is given its key and the old row.
+/// Converts every row of a table. `convert` gets the key and the old row.
 pub(super) fn rewrite<K: Key + 'static>(
     transaction: &WriteTransaction,
     table: TableDefinition<'_, K, tables::Bytes>,

@@ -1,23 +1,21 @@
-//! From format 5 to this version's: one function for each table whose rows
+//! Conversion from format 5 to the format of this version: one function for each table whose rows
 //! or keys have changed.
 //!
-//! **To change a row**: copy its struct, as it was in format 5, into this file
-//! (`TaskV5` and so on, with everything in it that changes), write
-//! `impl From<TaskV5> for Task`, and call [`rewrite`] on its table in a
-//! function that [`convert`] calls. A row that only gains fields at its end,
-//! and whose older rows are to read them as zero, empty or `None`, needs no
-//! copy: decode it with [`decode_grown`] and encode it again. New variants of
-//! an enum go to its end, and then nothing is to be done here.
+//! **To change a row**: copy its struct as of format 5 into this file (`TaskV5` and so on, with
+//! everything in it that changes), write `impl From<TaskV5> for Task`, and call [`rewrite`] on its
+//! table in a function that [`convert`] calls. A row that only gains fields at its end, which are
+//! read from older rows as zero, empty or `None`, needs no copy: decode it with [`decode_grown`]
+//! and encode it again. New variants of an enum go to its end, and then nothing is needed here.
 //!
-//! **To change what rows say** (a phase, a deadline): do it between decoding
-//! and encoding, raise the row's `version`, and push its id to
-//! [`Converted::changed`], so that the copy in Postgres gets it.
+//! **To change the values of rows** (a phase, a deadline): do it between decoding and encoding,
+//! raise the row's `version`, and push its id to [`Converted::changed`], so that the replica in
+//! Postgres gets it.
 //!
-//! **To change a part of a batch** see `v5_journal.rs`: the records of the
-//! old journal are in the tables when [`convert`] is called.
+//! **To change a part of a batch** see `v5_journal.rs`: the records of the old journal are in the
+//! tables when [`convert`] is called.
 //!
-//! Counters, and the index of tasks by project and status, are always built
-//! again from the converted tasks.
+//! Counters, and the index of tasks by project and status, are always built again from the
+//! converted tasks.
 
 use std::collections::BTreeMap;
 
@@ -26,18 +24,18 @@ use redb::{ReadableTable, WriteTransaction};
 use super::super::codec::decode_grown;
 use super::super::codec::{decode, encode};
 use super::super::rows::{Counters, TierPause};
-use super::super::{Changed, Error, changes, tables};
+use super::super::{ChangedKeys, Error, changes, tables};
 use super::rewrite::rewrite;
 use super::v5_lineage;
 use super::v5_tasks::TaskV5;
 use crate::task::{ProjectId, Task, TaskId};
 
-/// What an upgrade has done.
+/// The result of an upgrade.
 #[derive(Debug, Default)]
 pub(super) struct Converted {
-    /// How many tasks there are.
+    /// Number of tasks.
     pub(super) tasks: u64,
-    /// Those whose rows have changed: all of them, since the form of a task has.
+    /// Tasks whose rows have changed: all of them, because the form of a task has changed.
     pub(super) changed: Vec<TaskId>,
 }
 
@@ -49,7 +47,7 @@ pub(super) fn convert(transaction: &WriteTransaction) -> Result<Converted, Error
     tier_pauses(transaction)?;
     index_tasks(transaction, &mut converted)?;
     v5_lineage::convert(transaction)?;
-    changes::list_upgraded(transaction, &Changed { tasks: converted.changed.clone(), ..Changed::default() })?;
+    changes::list_upgraded(transaction, &ChangedKeys { tasks: converted.changed.clone(), ..ChangedKeys::default() })?;
     Ok(converted)
 }
 
@@ -75,7 +73,7 @@ fn finished_tasks(transaction: &WriteTransaction, converted: &mut Converted) -> 
     })
 }
 
-/// A tier's pause knows today whether its work queue ever had a consumer.
+/// Adds to each tier whether its work queue ever had a consumer.
 fn tier_pauses(transaction: &WriteTransaction) -> Result<(), Error> {
     rewrite(transaction, tables::TIER_PAUSES, |_, row| {
         let pause: TierPause = decode_grown("tier_pauses", row)?;

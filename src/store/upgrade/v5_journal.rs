@@ -1,10 +1,8 @@
-//! Records of the journal as format 5 has them: the form of a batch then, and
-//! how it becomes one of today. The rows in it are those of format 5; they are
-//! converted with the tables they go into.
+//! Records of the journal in format 5, and their conversion to a batch. The rows in them are of
+//! format 5 and are converted with the tables that they belong to.
 //!
-//! The structs here are frozen. A part of [`Batch`] that has only gained fields
-//! at its end since then is read by [`grown`]; one that changed otherwise is
-//! converted here.
+//! The structs here are frozen. A part of [`Batch`] that has only gained fields at its end since
+//! then is read by [`grown`]; other changes are converted here.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -114,7 +112,7 @@ struct ListingV5 {
     begin_after: Option<(u64, Seq)>,
 }
 
-/// The batch of a record that format 5 has written.
+/// The batch of a record in format 5.
 pub(super) fn batch(record: &[u8]) -> Result<Batch, Error> {
     let old: BatchV5 = codec::decode("journal", record)?;
     Ok(Batch {
@@ -145,7 +143,7 @@ pub(super) fn batch(record: &[u8]) -> Result<Batch, Error> {
     })
 }
 
-/// A part that may have gained fields at its end.
+/// Converts a part that may have gained fields at its end.
 fn grown<Old: Serialize, New: DeserializeOwned>(old: &Old) -> Result<New, Error> {
     decode_grown("journal", &codec::encode("journal", old)?)
 }

@@ -1,22 +1,20 @@
-//! What format 5 has of provenance: rows that do not say where the order of a
-//! record is known from, no list of the re-runs of a task, and links by an older
-//! rule.
+//! Provenance in format 5: rows that do not say how the order of a record is known, no list of the
+//! re-runs of a task, and links by an older rule.
 //!
-//! Links and flags follow from the rows, so they change by themselves. What the
-//! trail has to tell is how flags change: an entry of the upgrade. An edge that
-//! the older rule did not make is as new as the upgrade, so that it voids the
-//! clears below it.
+//! Links and flags follow from the rows, so they change by themselves. The audit trail has to show
+//! how flags change, in an entry of the upgrade. An edge that the older rule did not make is as new
+//! as the upgrade, so that it voids the clears below it.
 
 use std::collections::HashMap;
 
 use redb::{ReadableTable, WriteTransaction};
 
+use super::super::cascade_changes::{self, FlagChanges, StepChange};
 use super::super::cascades::{CascadeRow, Cause};
 use super::super::codec::decode_grown;
 use super::super::codec::encode;
 use super::super::lineage::LineageRow;
-use super::super::trail::{self, Changes, StepChange};
-use super::super::{Changed, Error, Record, chains, changes, tables};
+use super::super::{ChangedKeys, Error, Record, changes, rerun_chains, tables};
 use crate::lineage::{Artifact, Flag, Graph, Link, Node, RestoredRecord};
 use crate::task::{RecordId, RecordStatus, Seq, Submission, TaskId, Timestamp};
 
@@ -36,11 +34,11 @@ fn list_reruns(transaction: &WriteTransaction) -> Result<(), Error> {
     }
     transaction.open_table(tables::RERUN_CHAIN)?;
     transaction.open_table(tables::CHAIN_RERUNS)?;
-    // Ids are in the order of time: a task comes before its re-runs.
-    chains::list(transaction, &reruns)
+    // Ids are in the order of time, so a task comes before its re-runs.
+    rerun_chains::list(transaction, &reruns)
 }
 
-/// The rows of all records, with what was not said of them before.
+/// The rows of all records, with the fields that format 5 lacks.
 fn lineage_rows(transaction: &WriteTransaction) -> Result<Vec<(RecordId, LineageRow)>, Error> {
     let records = transaction.open_table(tables::RECORDS)?;
     let mut rows = Vec::new();
@@ -86,15 +84,15 @@ fn rebuild(transaction: &WriteTransaction, rows: Vec<(RecordId, LineageRow)>) ->
             table.insert(&id.to_bytes(), &encode("lineage", &row)?[..])?;
         }
     }
-    // Every row says more than before.
+    // Every row has more fields than before.
     let records = graph.nodes().filter_map(|node| graph.id_and_project(node)).map(|(id, _)| id).collect();
     let is_audited = audit(transaction, &graph, upgrade)?;
     let cascades = is_audited.then_some(upgrade).into_iter().collect();
-    changes::list_upgraded(transaction, &Changed { records, cascades, ..Changed::default() })
+    changes::list_upgraded(transaction, &ChangedKeys { records, cascades, ..ChangedKeys::default() })
 }
 
-/// The rule of format 5: of the records that have not failed the newest that
-/// was made no later than the consumer started, else the earliest.
+/// The rule of format 5: of the records that have not failed, the newest made no later than the
+/// consumer started, else the earliest.
 fn older_choice(graph: &Graph, consumer: Node, artifact: Artifact) -> Option<Node> {
     let started = graph.record(consumer)?.started_at;
     let known = graph.producers(artifact).filter(|node| *node != consumer);
@@ -107,15 +105,15 @@ fn older_choice(graph: &Graph, consumer: Node, artifact: Artifact) -> Option<Nod
     newest.or(sound.first()).map(|(.., node)| *node)
 }
 
-/// Tells in the trail which flags the upgrade has changed; whether any.
+/// Adds the flags changed by the upgrade to the audit trail. Returns whether there are any.
 fn audit(transaction: &WriteTransaction, graph: &Graph, upgrade: Seq) -> Result<bool, Error> {
     let mut before: HashMap<Seq, Flag> = HashMap::new();
     for row in transaction.open_table(tables::CASCADE_CHANGES)?.iter()? {
-        for change in trail::decode(row?.1.value())? {
+        for change in cascade_changes::decode(row?.1.value())? {
             before.insert(change.record, change.to);
         }
     }
-    let mut changes = Changes::default();
+    let mut changes = FlagChanges::default();
     let mut records = 0_usize;
     for known in graph.nodes().filter_map(|node| graph.record(node)) {
         let from = before.get(&known.seq).copied().unwrap_or(Flag::Clean);

@@ -1,11 +1,11 @@
-//! Tasks as format 5 has them, frozen, and what they are today: a task was
-//! `running` from the moment it got a slot, whether a worker had it or not.
+//! Tasks in format 5, frozen, and their conversion: a task was `running` from the moment it got a
+//! slot, whether or not a worker had it.
 //!
-//! Its times are those of the wall clock. Of what counts observed time today the
-//! numbers stay: the axis of observed time begins where the wall clock stood.
+//! Its times are those of the wall clock. Fields that are in observed time today keep their
+//! numbers, because the axis of observed time starts at the reading of the wall clock.
 //!
-//! What is converted fits both buses: the engine brings tasks that its bus
-//! does not know in their phase into one that it knows, when it starts.
+//! Converted tasks fit both buses: at a start the engine moves tasks in a phase that its bus does
+//! not have into one that it has.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(super) struct TaskV5 {
     routing: Option<Routing>,
     has_findings: bool,
     estimate: Option<Estimated>,
-    /// In today's form: only the name of a field has changed.
+    /// In the current form: only the name of a field has changed.
     closed: Vec<ClosedAttempt>,
     parked: Vec<Parked>,
     state: StateV5,
@@ -101,24 +101,24 @@ enum CompletionV5 {
 impl From<ProductV5> for Product {
     fn from(old: ProductV5) -> Self {
         let ProductV5 { record, artifact, artifacts, late, reviews } = old;
-        // Format 5 does not say which worker sent it.
+        // Format 5 does not store the worker that sent it.
         Self { record, artifact, artifacts, sender: Holder::default(), late, reviews }
     }
 }
 
 impl AttemptV5 {
-    /// The attempt as it is open today.
+    /// The open attempt in the current form.
     fn opened(self, started_at: Option<Timestamp>, has_slot: bool) -> Attempt {
         let opened = Attempt::open(self.number, Moment::aligned(self.dispatched_at), Now::aligned(self.dispatched_at));
         Attempt { started_at, executed: self.executed, has_slot, holders: u32::from(started_at.is_some()), ..opened }
     }
 }
 
-/// An attempt under way. One that no worker has taken waits; the wait counts
-/// from its dispatch, since format 5 forgets when it began to wait for a slot.
+/// An attempt in progress. An attempt that no worker has taken waits, since its dispatch, because
+/// format 5 does not store when it began to wait for a slot.
 fn running(attempt: AttemptV5, progress: ProgressV5) -> State {
     let dispatched_at = attempt.dispatched_at;
-    // An attempt whose lease was lost has been executed before.
+    // An attempt whose lease expired has been executed before.
     let was_executed = (attempt.executed > Duration::ZERO).then_some(dispatched_at);
     let began = attempt.taken_at.or(was_executed).unwrap_or(dispatched_at);
     match progress {
@@ -181,8 +181,8 @@ impl From<StateV5> for State {
 }
 
 impl From<TaskV5> for Task {
-    /// The version counts one more where the task says something else than
-    /// before: a dispatched one that no worker has is `pending` today.
+    /// Raises the version if the visible state differs: a dispatched task that no worker has is
+    /// `pending` today.
     fn from(old: TaskV5) -> Self {
         let state = State::from(old.state);
         let is_dispatched = matches!(state, State::Pending(Pending::Dispatched { .. }));
@@ -229,8 +229,8 @@ impl From<TaskV5> for Task {
     }
 }
 
-/// Reads a task that this version, or one of format 5, has written as JSON:
-/// a copy elsewhere can have rows of both.
+/// Parses a task written as JSON by this version or by one of format 5. A replica can have rows of
+/// both.
 pub fn task_of_document(text: &str) -> Result<Task, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| serde_json::from_str::<TaskV5>(text).map(Task::from).map_err(|_| error))
 }

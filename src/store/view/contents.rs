@@ -17,13 +17,13 @@ use crate::store::tables;
 use crate::task::{CheckpointId, InvalidId, ProjectId, Timestamp, hex};
 
 impl View {
-    /// A content by its SHA-256, all of it.
+    /// Reads a whole content by its SHA-256.
     pub fn content(&self, sha256: [u8; 32]) -> Result<Option<Vec<u8>>, Error> {
         let Some(content) = self.open_content(sha256)? else { return Ok(None) };
         content.into_bytes().map(Some).map_err(failed("read", Path::new(DIRECTORY)))
     }
 
-    /// A content by its SHA-256, to be read. One that is damaged is an error.
+    /// Opens a content by its SHA-256. Fails if it is damaged.
     pub fn open_content(&self, sha256: [u8; 32]) -> Result<Option<KeptContent>, Error> {
         if let Some(row) = self.table(tables::CONTENTS)?.get(&sha256)? {
             let found: [u8; 32] = Sha256::digest(row.value()).into();
@@ -40,7 +40,7 @@ impl View {
         }
     }
 
-    /// The length of a content, which is not read.
+    /// Length of a content in bytes, without reading it.
     pub fn content_length(&self, sha256: [u8; 32]) -> Result<Option<u64>, Error> {
         if let Some(length) = self.table(tables::CONTENT_FILES)?.get(&sha256)? {
             return Ok(Some(length.value()));
@@ -53,7 +53,7 @@ impl View {
         Ok(self.table(tables::CONTENT_FILES)?.get(&sha256)?.is_some())
     }
 
-    /// Holds every content against its SHA-256.
+    /// Checks every content against its SHA-256.
     pub(in crate::store) fn check_contents(&self) -> Result<(), Error> {
         for row in self.table(tables::CONTENTS)?.iter()? {
             self.open_content(*row?.0.value())?;
@@ -64,7 +64,7 @@ impl View {
         Ok(())
     }
 
-    /// Contents after one of them, by their SHA-256: rows and files.
+    /// SHA-256 of contents after one of them, in rows and files.
     pub fn contents_after(&self, after: Option<[u8; 32]>, limit: usize) -> Result<Vec<[u8; 32]>, Error> {
         let mut hashes = hashes_after(&self.table(tables::CONTENTS)?, after, limit)?;
         hashes.extend(hashes_after(&self.table(tables::CONTENT_FILES)?, after, limit)?);
@@ -74,7 +74,7 @@ impl View {
         Ok(hashes)
     }
 
-    /// A checkpoint.
+    /// Reads a checkpoint.
     pub fn checkpoint(&self, id: &CheckpointId) -> Result<Option<Checkpoint>, Error> {
         let row = self.table(tables::CHECKPOINTS)?.get(id.as_str())?;
         row.map(|row| decode("checkpoints", row.value())).transpose()
@@ -116,7 +116,7 @@ impl View {
         let by_project = self.table(tables::CHECKPOINTS_BY_PROJECT)?;
         let keys = match before {
             Some((at, id)) => by_project.range((project, i64::MIN, "")..(project, at.as_micros(), id.as_str()))?,
-            // No text is empty, and no time is the last one.
+            // No id is empty, and no checkpoint has the largest time.
             None => by_project.range((project, i64::MIN, "")..(project, i64::MAX, ""))?,
         };
         Ok(keys.rev().map(move |key| {
@@ -127,7 +127,7 @@ impl View {
         }))
     }
 
-    /// What has completed since the newest checkpoints, by project.
+    /// Tasks completed since the newest checkpoints, by project.
     pub fn checkpoint_progress(&self) -> Result<Vec<(ProjectId, CheckpointProgress)>, Error> {
         let corrupt = |error: InvalidId| Error::Corrupt { table: "checkpoint_progress", detail: error.to_string() };
         let mut progress = Vec::new();
@@ -150,7 +150,7 @@ impl View {
         read_page(rows, budget, |_, row| decode("checkpoints", row))
     }
 
-    /// The ids of checkpoints after one of them, in their order, at most `limit`.
+    /// Up to `limit` ids of checkpoints after one of them, in order.
     pub fn checkpoint_ids_after(&self, after: Option<&CheckpointId>, limit: usize) -> Result<Vec<CheckpointId>, Error> {
         let corrupt = |error: InvalidId| Error::Corrupt { table: "checkpoints", detail: error.to_string() };
         let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
@@ -158,7 +158,7 @@ impl View {
         rows.take(limit).map(|row| CheckpointId::new(row?.0.value()).map_err(corrupt)).collect()
     }
 
-    /// Every checkpoint, by id.
+    /// All checkpoints, by id.
     pub fn checkpoints(&self) -> Result<impl Iterator<Item = Result<Checkpoint, Error>> + use<>, Error> {
         let rows = self.table(tables::CHECKPOINTS)?.range::<&str>(..)?;
         Ok(rows.map(|row| decode("checkpoints", row?.1.value())))

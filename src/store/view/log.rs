@@ -4,14 +4,14 @@ use redb::ReadableTable;
 
 use super::snapshot::View;
 use crate::store::batch_rows::IdempotencyRow;
-use crate::store::changes::{Changed, CommitNumber, number};
+use crate::store::changes::{ChangedKeys, CommitNumber, number};
 use crate::store::clocks::{self, Clocks};
 use crate::store::codec::decode;
+use crate::store::dead_letters::{DeadLetterRemoval, row_bytes};
 use crate::store::error::Error;
-use crate::store::letters::{LetterRemoval, row_bytes};
 use crate::store::log::Row;
+use crate::store::log_readers::ReaderPosition;
 use crate::store::page::{Page, PageBudget, read_page};
-use crate::store::readers::Place;
 use crate::store::rows::{DeadLetter, LogEntry};
 use crate::store::tables::{
     self, CHANGES_FROM_KEY, CHANGES_KEY, CLOCKS_KEY, LAST_COMMIT_KEY, id_then, number_after_id,
@@ -20,13 +20,13 @@ use crate::store::taken_events::TakenEvents;
 use crate::task::{Change, Moment, Now, Seq, TaskId, Timestamp};
 
 impl View {
-    /// The newest position of the log.
+    /// Newest position of the log.
     pub fn log_head(&self) -> Result<Seq, Error> {
         let last = self.table(tables::LOG)?.last()?.map(|(key, _)| Seq(key.value()));
         last.map_or_else(|| self.log_begin(), Ok)
     }
 
-    /// The first position that the log still has, if it has any.
+    /// First position that the log still has.
     pub fn log_tail(&self) -> Result<Option<Seq>, Error> {
         let table = self.table(tables::LOG)?;
         let Some((key, row)) = table.first()? else { return Ok(None) };
@@ -34,7 +34,7 @@ impl View {
         Ok(entry.map(|(seq, _)| seq))
     }
 
-    /// The log after a position, in order, at most `limit` entries.
+    /// Up to `limit` entries of the log after a position, in order.
     pub fn log(
         &self,
         after: Seq,
@@ -48,13 +48,13 @@ impl View {
         Ok(entries.take(limit))
     }
 
-    /// The position before which the log's entries are older than `before`,
-    /// looking at no more than `limit` rows.
+    /// The position before which all entries of the log are older than `before`, found by reading
+    /// at most `limit` rows.
     pub fn log_older_than(&self, before: Moment, limit: usize) -> Result<Option<Seq>, Error> {
         let mut until = None;
         for row in self.table(tables::LOG)?.iter()?.take(limit) {
             let (key, row) = row?;
-            // The entries of a row are of one commit.
+            // All entries of a row are of one commit.
             let first = Row::read(key.value(), row.value(), Seq(0))?.next().transpose()?;
             if first.is_some_and(|(_, entry)| entry.moment() >= before) {
                 break;
@@ -68,26 +68,26 @@ impl View {
         Ok(self.table(tables::META)?.get(key)?.and_then(|value| number(&value)))
     }
 
-    /// The number of the last commit that changed something.
+    /// Number of the last commit that changed something.
     pub fn commit_number(&self) -> Result<CommitNumber, Error> {
         Ok(CommitNumber(self.meta_number(CHANGES_KEY)?.unwrap_or(0)))
     }
 
-    /// The list has every commit after this one; `None`: there is no list.
+    /// The commit after which the list has all commits; `None` if there is no list.
     pub fn changes_from(&self) -> Result<Option<CommitNumber>, Error> {
         Ok(self.meta_number(CHANGES_FROM_KEY)?.map(CommitNumber))
     }
 
-    /// Positions of the log up to this one are of an earlier store.
+    /// Positions of the log up to this one belong to an earlier store.
     pub(in crate::store) fn log_begin(&self) -> Result<Seq, Error> {
         Ok(Seq(self.meta_number(tables::LOG_BEGIN_KEY)?.unwrap_or(0)))
     }
 
-    /// What was changed after a commit, in order.
+    /// Keys changed after a commit, in order.
     pub fn changes(
         &self,
         after: CommitNumber,
-    ) -> Result<impl Iterator<Item = Result<(CommitNumber, Changed), Error>> + use<>, Error> {
+    ) -> Result<impl Iterator<Item = Result<(CommitNumber, ChangedKeys), Error>> + use<>, Error> {
         let rows = self.table(tables::CHANGES)?.range(after.next().0..)?;
         Ok(rows.map(|row| {
             let (key, value) = row?;
@@ -95,7 +95,7 @@ impl View {
         }))
     }
 
-    /// The position of a task's newest dispatch before a position.
+    /// Position of the newest dispatch of a task before a position.
     pub fn newest_dispatch(&self, task: TaskId, before: Seq) -> Result<Option<Seq>, Error> {
         let id = task.to_bytes();
         let (first, last) = (id_then(id, 0), id_then(id, before.0));
@@ -109,8 +109,8 @@ impl View {
         Ok(None)
     }
 
-    /// Every reader that has a place in the log.
-    pub fn log_readers(&self) -> Result<Vec<(String, Place)>, Error> {
+    /// All readers with a position in the log.
+    pub fn log_readers(&self) -> Result<Vec<(String, ReaderPosition)>, Error> {
         let mut readers = Vec::new();
         for row in self.table(tables::LOG_READERS)?.iter()? {
             let (name, place) = row?;
@@ -119,14 +119,14 @@ impl View {
         Ok(readers)
     }
 
-    /// When the last commit was made, by the wall clock; zero in a new store.
+    /// Wall-clock time of the last commit; zero in a new store.
     pub fn last_commit_at(&self) -> Result<Timestamp, Error> {
         let meta = self.table(tables::META)?;
         let micros = meta.get(LAST_COMMIT_KEY)?.and_then(|value| value.value().try_into().ok().map(i64::from_le_bytes));
         Ok(Timestamp::from_micros(micros.unwrap_or(0)))
     }
 
-    /// What the clocks showed when something was last kept.
+    /// The clocks at the last commit.
     pub fn clocks(&self) -> Result<Clocks, Error> {
         if let Some(row) = self.table(tables::META)?.get(CLOCKS_KEY)? {
             return clocks::of_row(row.value());
@@ -136,8 +136,7 @@ impl View {
         Ok(Clocks { last: Now::aligned(last), ids_until_ms: last.as_millis() })
     }
 
-    /// Events that were taken by commits from a position on and before another one,
-    /// oldest first.
+    /// Events accepted by the commits in a range of positions, oldest first.
     pub fn taken_events(&self, from: Seq, before: Seq) -> Result<Vec<TakenEvents>, Error> {
         let mut commits = Vec::new();
         for row in self.table(tables::TAKEN_EVENTS)?.range(from.0..before.0)? {
@@ -147,13 +146,13 @@ impl View {
         Ok(commits)
     }
 
-    /// What an idempotency key led to.
+    /// The result of an idempotency key.
     pub fn idempotency(&self, seq: Seq) -> Result<Option<IdempotencyRow>, Error> {
         let row = self.table(tables::IDEMPOTENCY)?.get(seq.0)?;
         row.map(|row| decode("idempotency", row.value())).transpose()
     }
 
-    /// A dead letter.
+    /// Reads a dead letter.
     pub fn dead_letter(&self, number: u64) -> Result<Option<DeadLetter>, Error> {
         let row = self.table(tables::DEAD_LETTERS)?.get(number)?;
         row.map(|row| decode("dead_letters", row.value())).transpose()
@@ -177,7 +176,7 @@ impl View {
         }))
     }
 
-    /// The numbers of all dead letters, oldest first, each with the bytes of its row.
+    /// Numbers of all dead letters, oldest first, each with the size of its row in bytes.
     pub(in crate::store) fn dead_letter_sizes(&self) -> Result<Vec<(u64, u64)>, Error> {
         let rows = self.table(tables::DEAD_LETTERS)?;
         rows.iter()?
@@ -188,8 +187,8 @@ impl View {
             .collect()
     }
 
-    /// The last number that a dead letter was given; zero in a store of an earlier
-    /// version, which has not kept it.
+    /// The last number assigned to a dead letter; zero in a store of an earlier version, which did
+    /// not store it.
     pub(in crate::store) fn last_dead_letter(&self) -> Result<u64, Error> {
         let row = self.table(tables::META)?.get(tables::LAST_DEAD_LETTER_KEY)?;
         let Some(row) = row else { return Ok(0) };
@@ -198,12 +197,12 @@ impl View {
         number.map_err(corrupt)
     }
 
-    /// The entries of the audit trail of dead letters with their numbers, newest
-    /// first, before one of them.
-    pub fn letter_removals_before(
+    /// Entries of the audit trail of dead letters with their numbers, newest first, before one of
+    /// them.
+    pub fn dead_letter_removals_before(
         &self,
         before: Option<u64>,
-    ) -> Result<impl Iterator<Item = Result<(u64, LetterRemoval), Error>> + use<>, Error> {
+    ) -> Result<impl Iterator<Item = Result<(u64, DeadLetterRemoval), Error>> + use<>, Error> {
         let table = self.table_if_made(tables::DEAD_LETTER_REMOVALS)?;
         let rows = table.map(|table| table.range(..before.unwrap_or(u64::MAX))).transpose()?;
         Ok(rows.into_iter().flat_map(Iterator::rev).map(|row| {
@@ -212,10 +211,10 @@ impl View {
         }))
     }
 
-    /// The numbers of these entries, oldest first, each with its time.
-    pub(in crate::store) fn letter_removal_times(&self) -> Result<Vec<(u64, Moment)>, Error> {
+    /// Numbers of these entries, oldest first, each with its time.
+    pub(in crate::store) fn dead_letter_removal_times(&self) -> Result<Vec<(u64, Moment)>, Error> {
         let mut times = Vec::new();
-        for entry in self.letter_removals_before(None)? {
+        for entry in self.dead_letter_removals_before(None)? {
             let (number, removal) = entry?;
             times.push((number, removal.observed));
         }

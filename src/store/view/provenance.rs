@@ -8,32 +8,32 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use super::snapshot::View;
 use crate::lineage::Statement;
 use crate::planted::{self, Fault};
+use crate::store::cascade_changes::{self, StepChange};
 use crate::store::cascades::{CascadeRow, ChangeRow};
 use crate::store::codec::decode;
 use crate::store::error::Error;
 use crate::store::lineage::LineageRow;
 use crate::store::page::{Page, PageBudget, ids_after, read_page};
-use crate::store::records::{RecordPlace, time_key};
+use crate::store::record_index::{RecordPlace, time_key};
 use crate::store::rows::{ImportedEvent, Record};
 use crate::store::statements::RollbackRow;
 use crate::store::tables;
-use crate::store::trail::{self, StepChange};
 use crate::task::{ArtifactId, RecordId, Seq, TaskId, Timestamp};
 
-/// Of how many records a range of the table is read as a whole, for one that
-/// is looked up: reading the next row costs a tenth of finding one.
+/// Ratio of the range of steps to the number of records up to which the range is read as a whole:
+/// reading the next row costs a tenth of finding one.
 const NEAR: u64 = 10;
 
 const NO_ID: [u8; 16] = [0; 16];
 const LAST_ID: [u8; 16] = [0xff; 16];
 
 impl View {
-    /// A provenance record.
+    /// Reads a provenance record.
     pub fn record(&self, id: RecordId) -> Result<Option<Record>, Error> {
         Ok(self.sized_record(id)?.map(|(record, _)| record))
     }
 
-    /// A provenance record, and the bytes of its row.
+    /// A provenance record, and the size of its row in bytes.
     pub fn sized_record(&self, id: RecordId) -> Result<Option<(Record, usize)>, Error> {
         let row = self.table(tables::RECORDS)?.get(&id.to_bytes())?;
         row.map(|row| Ok((decode("records", row.value())?, row.value().len()))).transpose()
@@ -50,15 +50,13 @@ impl View {
         newest.map_or(Ok(None), |id| self.record(id))
     }
 
-    /// What was said or done in a step, without the flags that it changed:
-    /// they can be many.
+    /// The head of a step, without the flags that it changed, which can be many.
     pub fn cascade(&self, step: Seq) -> Result<Option<CascadeRow>, Error> {
         let row = self.table(tables::CASCADES)?.get(step.0)?;
         row.map(|row| decode("cascades", row.value())).transpose()
     }
 
-    /// The steps that changed flags, newest first, before one of them, without
-    /// what each has changed.
+    /// Heads of the steps that changed flags, newest first, before one of them.
     pub fn cascades(
         &self,
         before: Option<Seq>,
@@ -70,7 +68,7 @@ impl View {
         }))
     }
 
-    /// Every provenance record, by id.
+    /// All provenance records, by id.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record, Error>> + use<>, Error> {
         let rows = self.table(tables::RECORDS)?.range::<&[u8; 16]>(..)?;
         Ok(rows.map(|row| decode("records", row?.1.value())))
@@ -83,20 +81,19 @@ impl View {
         rows.map(|row| Ok(RecordId::from_bytes(*row?.0.value().1))).collect()
     }
 
-    /// What the graph is built from of a record.
+    /// The parts of a record from which the graph is built.
     pub fn lineage(&self, id: RecordId) -> Result<Option<LineageRow>, Error> {
         let row = self.table(tables::LINEAGE)?.get(&id.to_bytes())?;
         row.map(|row| decode("lineage", row.value())).transpose()
     }
 
-    /// The ids of provenance records after one of them.
+    /// Ids of provenance records after one of them.
     pub fn record_ids_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>, Error> {
         let ids = ids_after(&self.table(tables::RECORDS)?, after.map(RecordId::to_bytes), limit)?;
         Ok(ids.into_iter().map(RecordId::from_bytes).collect())
     }
 
-    /// Steps of the audit trail after one of them, oldest first, without what
-    /// each has changed.
+    /// Heads of the steps of the audit trail after one of them, oldest first.
     pub fn cascade_heads_after(
         &self,
         after: Seq,
@@ -108,8 +105,8 @@ impl View {
         }))
     }
 
-    /// Places of records made at `from` or later and before `until`, before
-    /// one of them, the newest first.
+    /// Places of records made at `from` or later and before `until`, before one of them, newest
+    /// first.
     pub fn records_by_time(
         &self,
         from: Option<Timestamp>,
@@ -119,14 +116,14 @@ impl View {
         let first = from.map_or([0; 24], |from| time_key(from, NO_ID));
         let until = until.map(|until| time_key(until, NO_ID));
         let end = before.map(RecordPlace::to_bytes).map(planted_end).into_iter().chain(until).min();
-        // An empty range, where the bounds would cross.
+        // Bounds that would cross give an empty range.
         let end = end.map(|end| end.max(first));
         let bounds = (Bound::Included(&first), end.as_ref().map_or(Bound::Unbounded, Bound::Excluded));
         let rows = self.table(tables::RECORDS_BY_TIME)?.range::<&[u8; 24]>(bounds)?;
         Ok(rows.rev().map(|row| Ok(RecordPlace::from_bytes(*row?.0.value()))))
     }
 
-    /// The records of a task, the largest id first.
+    /// The records of a task, largest id first.
     pub fn records_of_task(
         &self,
         task: TaskId,
@@ -144,8 +141,7 @@ impl View {
         read_page(rows, budget, |_, row| decode("records", row))
     }
 
-    /// Taints, marks and clears after one of them, in their order, with what
-    /// each has changed, at most `limit`.
+    /// Up to `limit` steps after one of them, in order, each with its changes.
     pub fn cascades_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, CascadeRow, Vec<ChangeRow>)>, Error> {
         let heads = self.cascade_heads_after(after)?.take(limit);
         heads
@@ -170,26 +166,24 @@ impl View {
         row.map(|row| decode("imported_events", row.value())).transpose()
     }
 
-    /// The number of the newest imported event; zero: there is none.
+    /// Number of the newest imported event; zero if there is none.
     pub fn last_imported_event(&self) -> Result<u64, Error> {
         Ok(self.table(tables::IMPORTED_EVENTS)?.last()?.map_or(0, |(key, _)| key.value()))
     }
 
-    /// A page of imported events after one of them, in the order in which they
-    /// came.
+    /// A page of imported events after one of them, in the order of their arrival.
     pub fn imported_events_after(&self, after: u64, budget: PageBudget) -> Result<Page<(u64, ImportedEvent)>, Error> {
         let rows = self.table(tables::IMPORTED_EVENTS)?.range(after.saturating_add(1)..)?;
         read_page(rows, budget, |number, row| Ok((number, decode("imported_events", row)?)))
     }
 
-    /// The numbers of imported events after one of them, in their order, at most
-    /// `limit`.
+    /// Up to `limit` numbers of imported events after one of them, in order.
     pub fn imported_event_numbers_after(&self, after: u64, limit: usize) -> Result<Vec<u64>, Error> {
         let rows = self.table(tables::IMPORTED_EVENTS)?.range(after.saturating_add(1)..)?;
         rows.take(limit).map(|row| Ok(row?.0.value())).collect()
     }
 
-    /// Imported events from one of them back, the newest first.
+    /// Imported events from one of them back, newest first.
     pub fn imported_events_from(
         &self,
         from: u64,
@@ -201,8 +195,8 @@ impl View {
         }))
     }
 
-    /// How many rows the lists of records have, by time and by task, and how
-    /// many imported events there are, by number and by id.
+    /// Number of rows in the lists of records by time and by task, and number of imported events by
+    /// number and by id.
     pub fn list_sizes(&self) -> Result<[u64; 4], Error> {
         Ok([
             self.table(tables::RECORDS_BY_TIME)?.len()?,
@@ -212,11 +206,10 @@ impl View {
         ])
     }
 
-    /// The flags that a step has changed, their records by the steps that
-    /// brought them.
+    /// The flags that a step has changed; records are named by the steps that brought them.
     pub fn step_changes(&self, step: Seq) -> Result<Vec<StepChange>, Error> {
         let row = self.table(tables::CASCADE_CHANGES)?.get(step.0)?;
-        row.map_or(Ok(Vec::new()), |row| trail::decode(row.value()))
+        row.map_or(Ok(Vec::new()), |row| cascade_changes::decode(row.value()))
     }
 
     /// The flags that a step has changed.
@@ -239,7 +232,7 @@ impl View {
         changes.iter().map(named).collect()
     }
 
-    /// The records that steps have brought, in the order of the steps.
+    /// The records that these steps have brought, in the order of the steps.
     fn brought_by(&self, steps: &[Seq]) -> Result<Vec<RecordId>, Error> {
         let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Ok(Vec::new()) };
         let table = self.table(tables::RECORDS_BY_STEP)?;
@@ -261,27 +254,27 @@ impl View {
         wanted.next().map_or(Ok(ids), |step| Err(lost(*step)))
     }
 
-    /// The steps of a cascade after one of them, oldest first, without those of
-    /// imports.
+    /// The steps of a cascade after one of them, oldest first, without those of imports.
     pub fn cascade_steps(&self, cascade_id: &str, after: Seq) -> Result<Vec<Seq>, Error> {
         let Some(table) = self.table_if_made(tables::CASCADE_STEPS)? else { return Ok(Vec::new()) };
         let range = (cascade_id, after.next().0)..=(cascade_id, u64::MAX);
         table.range(range)?.map(|row| Ok(Seq(row?.0.value().1))).collect()
     }
 
-    /// What was said of a record, oldest first; `None`: its fact says it all.
+    /// Statements about a record, oldest first; `None` if its fact says everything.
     pub fn statements(&self, id: RecordId) -> Result<Option<Vec<Statement>>, Error> {
         let Some(table) = self.table_if_made(tables::STATEMENTS)? else { return Ok(None) };
         table.get(&id.to_bytes())?.map(|row| decode("statements", row.value())).transpose()
     }
 
-    /// The records whose fact does not say all that was said of them.
+    /// Records about which their fact does not say everything.
     pub fn stated_records(&self) -> Result<HashSet<RecordId>, Error> {
         let Some(table) = self.table_if_made(tables::STATEMENTS)? else { return Ok(HashSet::new()) };
         table.iter()?.map(|row| Ok(RecordId::from_bytes(*row?.0.value()))).collect()
     }
 
-    /// What a rollback did to checkpoints; `None`: it was made by a version that did not keep it.
+    /// The effect of a rollback on checkpoints; `None` if an earlier version made it without
+    /// storing it.
     pub fn rollback(&self, step: Seq) -> Result<Option<RollbackRow>, Error> {
         let Some(table) = self.table_if_made(tables::ROLLBACKS)? else { return Ok(None) };
         table.get(step.0)?.map(|row| decode("rollbacks", row.value())).transpose()
@@ -300,7 +293,7 @@ impl View {
     }
 }
 
-/// The end of a page that goes on at a key: that key, unless a fault is planted.
+/// The end of a page that continues at a key: that key, unless a fault is planted.
 fn planted_end(mut key: [u8; 24]) -> [u8; 24] {
     if planted::is(Fault::EqualTimesSkipped) {
         key[8..].fill(0);

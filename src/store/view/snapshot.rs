@@ -19,8 +19,7 @@ pub struct View {
     files: Option<Arc<ContentFiles>>,
 }
 
-/// The tables that a status answer is made from, opened once: for many reads
-/// of one commit.
+/// The tables of status answers, opened once for many reads of one commit.
 pub struct StatusView {
     finished: ReadOnlyTable<tables::Id, tables::Bytes>,
     open: ReadOnlyTable<tables::Id, tables::Bytes>,
@@ -34,7 +33,7 @@ impl fmt::Debug for StatusView {
 }
 
 impl StatusView {
-    /// A task and what its client asked for; `None`: there is no such task.
+    /// The task and its submission; `None` if there is no such task.
     pub fn task(&self, id: TaskId) -> Result<Option<(Task, Submission)>, Error> {
         let key = id.to_bytes();
         // Of a million tasks nearly all have ended.
@@ -50,7 +49,7 @@ impl StatusView {
     }
 }
 
-/// What clients asked for: a table that is opened once for many reads.
+/// The table of submissions, opened once for many reads.
 pub struct SubmissionView {
     submissions: ReadOnlyTable<tables::Id, tables::Bytes>,
 }
@@ -62,7 +61,7 @@ impl fmt::Debug for SubmissionView {
 }
 
 impl SubmissionView {
-    /// What the client asked for; `None`: there is no such task.
+    /// The client's request; `None` if there is no such task.
     pub fn get(&self, id: TaskId) -> Result<Option<Submission>, Error> {
         let row = self.submissions.get(&id.to_bytes())?;
         row.map(|row| decode("submissions", row.value())).transpose()
@@ -87,7 +86,7 @@ impl View {
         Ok(self.transaction.open_table(definition)?)
     }
 
-    /// The same of a table that a store of an earlier version may lack.
+    /// Opens a table that a store of an earlier version may lack.
     pub(in crate::store) fn table_if_made<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'_, K, V>,
@@ -99,7 +98,7 @@ impl View {
         }
     }
 
-    /// The tables of status answers.
+    /// Opens the tables of status answers.
     pub fn statuses(&self) -> Result<StatusView, Error> {
         Ok(StatusView {
             finished: self.table(tables::FINISHED_TASKS)?,
@@ -118,13 +117,13 @@ impl View {
         row.map(|row| task_of_row("open_tasks", row.value())).transpose()
     }
 
-    /// What the client asked for.
+    /// The client's request.
     pub fn submission(&self, id: TaskId) -> Result<Option<Submission>, Error> {
         let row = self.table(tables::SUBMISSIONS)?.get(&id.to_bytes())?;
         row.map(|row| decode("submissions", row.value())).transpose()
     }
 
-    /// As [`Self::submission`], for many of them.
+    /// As [`Self::submission`], for many reads.
     pub fn submissions(&self) -> Result<SubmissionView, Error> {
         Ok(SubmissionView { submissions: self.table(tables::SUBMISSIONS)? })
     }
@@ -134,7 +133,7 @@ impl View {
         Ok(self.table(tables::SUBMISSIONS)?.get(&id.to_bytes())?.is_some())
     }
 
-    /// How many tasks there are.
+    /// Number of tasks.
     pub fn task_count(&self) -> Result<u64, Error> {
         Ok(self.table(tables::SUBMISSIONS)?.len()?)
     }

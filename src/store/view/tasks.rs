@@ -13,48 +13,48 @@ use crate::store::rows::{Counters, LogEntry, Project, TierPause, ended_as, task_
 use crate::store::tables::{self, id_after_number, id_then, number_after_id, number_of, then_id};
 use crate::task::{Findings, Moment, ProjectId, Seq, Status, Task, TaskId, Tier};
 
-/// Which tasks a scan looks at; the rest of a filter needs the task itself.
+/// The tasks that a scan visits; further filters need the task itself.
 #[derive(Debug, Clone, Default)]
 pub struct ScanFilter {
-    /// Of this project.
+    /// Tasks of this project.
     pub project: Option<ProjectId>,
-    /// In these statuses; empty: in any.
+    /// Tasks in these statuses; empty for any status.
     pub statuses: Vec<Status>,
-    /// Ids below this one; `None`: from the newest.
+    /// Tasks with ids below this one; `None` starts at the newest.
     pub below: Option<TaskId>,
 }
 
-/// How many rows each table has.
+/// Number of rows in each table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// What clients asked for.
+    /// Requests of clients.
     pub submissions: u64,
     /// Tasks that have not ended.
     pub open_tasks: u64,
     /// Tasks that have ended.
     pub finished_tasks: u64,
-    /// The same in order of their end.
+    /// Tasks that have ended, by their end.
     pub finished_by_end: u64,
     /// Tasks by project and status.
     pub tasks_by_project: u64,
     /// Entries of all histories.
     pub history: u64,
-    /// Entries of the log.
+    /// Rows of the log.
     pub log: u64,
     /// Provenance records.
     pub records: u64,
     /// Outputs of all records.
     pub records_by_artifact: u64,
-    /// Checkpoints.
+    /// Checkpoints by id.
     pub checkpoints: u64,
-    /// The same by project and time.
+    /// Checkpoints by project and time.
     pub checkpoints_by_project: u64,
 }
 
-/// A task that a scan found.
+/// A task found by a scan.
 pub type Scan = Result<TaskId, Error>;
 
-/// Past the largest id there can be.
+/// The largest id.
 const LAST_ID: [u8; 16] = [0xff; 16];
 
 impl View {
@@ -72,7 +72,7 @@ impl View {
         }
     }
 
-    /// The merge of one descending range for each project and status.
+    /// Merges one descending range for each project and status.
     fn scan_projects(
         &self,
         projects: &[ProjectId],
@@ -101,14 +101,13 @@ impl View {
         Ok(ids)
     }
 
-    /// A project, deleted ones too.
+    /// A project, including deleted ones.
     pub fn project(&self, id: &ProjectId) -> Result<Option<Project>, Error> {
         let row = self.table(tables::PROJECTS)?.get(id.as_str())?;
         row.map(|row| decode("projects", row.value())).transpose()
     }
 
-    /// A page of projects by id, after one of them, without deleted ones; and
-    /// how many there are in all.
+    /// A page of projects by id, after one of them and without deleted ones; and the number of all.
     pub fn projects(
         &self,
         offset: usize,
@@ -136,7 +135,7 @@ impl View {
         Ok((page, total))
     }
 
-    /// When the oldest pending task of a project was submitted.
+    /// The oldest pending task of a project.
     pub fn oldest_pending(&self, project: &ProjectId) -> Result<Option<TaskId>, Error> {
         let (project, code) = (project.as_str(), Status::Pending.code());
         let table = self.table(tables::TASKS_BY_PROJECT)?;
@@ -144,19 +143,19 @@ impl View {
         Ok(first.map(|(key, _)| TaskId::from_bytes(*key.value().2)))
     }
 
-    /// What the Agent and RAG said for the workers of a task.
+    /// Findings of the Agent and the RAG service for the workers of a task.
     pub fn findings(&self, id: TaskId) -> Result<Option<Findings>, Error> {
         let row = self.table(tables::FINDINGS)?.get(&id.to_bytes())?;
         row.map(|row| decode("findings", row.value())).transpose()
     }
 
-    /// Tasks that ended before `before`, oldest first: id, project, how, and
-    /// when in milliseconds.
+    /// Tasks that ended before `before`, oldest first: id, project, final status, and end in
+    /// milliseconds.
     pub fn ended_before(&self, before: Moment, limit: usize) -> Result<Vec<(TaskId, ProjectId, Status, u64)>, Error> {
         self.ended_between(0, before, limit)
     }
 
-    /// The same, of those that ended in the millisecond `from_ms` or later.
+    /// As [`Self::ended_before`], for tasks that ended at `from_ms` milliseconds or later.
     pub fn ended_between(
         &self,
         from_ms: u64,
@@ -177,8 +176,7 @@ impl View {
         Ok(ended)
     }
 
-    /// Finished tasks before one of them, newest end first: the key of the
-    /// end and the id.
+    /// Finished tasks before one of them, newest end first: the key of the end, and the id.
     pub fn newest_finished(&self, before: Option<[u8; 24]>, limit: usize) -> Result<Vec<([u8; 24], TaskId)>, Error> {
         let end = before.unwrap_or([0xff; 24]);
         let mut finished = Vec::new();
@@ -189,7 +187,7 @@ impl View {
         Ok(finished)
     }
 
-    /// How many rows there are, for checks that no table has one too many.
+    /// Number of rows, for checks that no table has one too many.
     pub fn sizes(&self) -> Result<Sizes, Error> {
         Ok(Sizes {
             submissions: self.task_count()?,
@@ -224,7 +222,7 @@ impl View {
         Ok(ids.into_iter().map(TaskId::from_bytes).collect())
     }
 
-    /// Tasks that have not ended after one of them, by id.
+    /// Tasks that have not ended, after one of them, by id.
     pub fn open_tasks_after(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Task>, Error> {
         let (table, after) = (self.table(tables::OPEN_TASKS)?, after.map(TaskId::to_bytes));
         let rows = match &after {
@@ -234,7 +232,7 @@ impl View {
         rows.take(limit).map(|row| task_of_row("open_tasks", row?.1.value())).collect()
     }
 
-    /// Projects after one of them, by id, deleted ones too.
+    /// Projects after one of them, by id, including deleted ones.
     pub fn projects_after(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Project>, Error> {
         let table = self.table(tables::PROJECTS)?;
         let rows = match after.map(ProjectId::as_str) {
@@ -259,7 +257,7 @@ impl View {
     /// A page of the history of a task after a position, in order.
     pub fn history(&self, id: TaskId, after: Seq, mut budget: PageBudget) -> Result<Page<HistoryEntry>, Error> {
         let id = id.to_bytes();
-        // After the last position there is nothing, and no number above it.
+        // Nothing follows the largest position.
         let Some(first) = after.0.checked_add(1) else { return Ok(Page::empty()) };
         let table = self.table(tables::HISTORY)?;
         let before = table.range::<&[u8; 24]>(&id_then(id, 0)..&id_then(id, first))?.next_back().transpose()?;
@@ -289,15 +287,15 @@ impl View {
         row.map(|row| decode("history", row.value())).transpose()
     }
 
-    /// The re-runs of a task that came after it, also those of re-runs, newest
-    /// first. With a re-run, those of the chain that it is in.
+    /// Re-runs of a task after it, including re-runs of re-runs, newest first. For a re-run, those
+    /// of its chain.
     pub fn reruns(&self, task: TaskId) -> Result<impl Iterator<Item = Result<TaskId, Error>> + use<>, Error> {
         let task = task.to_bytes();
         let first = self.table(tables::RERUN_CHAIN)?.get(&task)?.map_or(task, |first| *first.value());
         let range = (&first, &task)..=(&first, &[0xff; 16]);
         let rows = self.table(tables::CHAIN_RERUNS)?.range(range)?;
         Ok(rows.rev().map(|row| Ok(TaskId::from_bytes(*row?.0.value().1))).filter(move |rerun| {
-            // The range begins with the task itself, where that is a re-run.
+            // The range begins with the task itself if that is a re-run.
             !matches!(rerun, Ok(rerun) if rerun.to_bytes() == task)
         }))
     }

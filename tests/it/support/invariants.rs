@@ -302,7 +302,7 @@ fn dead_letters(recovered: &Recovered, view: &View) -> Result<()> {
     ensure!(kept == known, "dead letters {kept:?}, {known:?} counted");
     // No number is given twice: what is gone stays gone.
     let last = recovered.last_dead_letter;
-    for entry in view.letter_removals_before(None)? {
+    for entry in view.dead_letter_removals_before(None)? {
         let (_, removal) = entry?;
         for (first, end) in removal.runs {
             let back = kept.iter().find(|number| (first..=end).contains(*number));

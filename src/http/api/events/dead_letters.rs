@@ -16,7 +16,7 @@ use crate::http::query::Query;
 use crate::http::reply::{self, Reply, Shown, Time};
 use crate::http::request::Call;
 use crate::schema::{described, word};
-use crate::store::{DeadLetter, LetterEnd, LetterRemoval};
+use crate::store::{DeadLetter, DeadLetterEnd, DeadLetterRemoval};
 use crate::task::{TaskId, Timestamp};
 
 /// An event that could not be taken.
@@ -128,7 +128,7 @@ pub(in crate::http) struct RemovalWire {
 }
 
 impl RemovalWire {
-    fn new(id: u64, removal: &LetterRemoval) -> Self {
+    fn new(id: u64, removal: &DeadLetterRemoval) -> Self {
         let dead_letters = removal.runs.iter().map(|(first, last)| RunWire { first: *first, last: *last });
         let (time, end) = (Shown(removal.at), removal.end.as_str());
         Self { id, time, end, count: removal.count(), dead_letters: dead_letters.collect() }
@@ -141,7 +141,7 @@ pub(in crate::http) struct LetterEndWord;
 described! {
     LetterEndWord, "DeadLetterEnd": word(
         "Why dead letters left: taken again, discarded by a client, or dropped as the oldest of too many.",
-        LetterEnd::ALL.map(LetterEnd::as_str),
+        DeadLetterEnd::ALL.map(DeadLetterEnd::as_str),
     );
 }
 

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
 use crate::engine::{Behind, Engine, Estimates, Figures, Queue};
-use crate::store::LetterEnd;
+use crate::store::DeadLetterEnd;
 use crate::store::RoomState;
 use crate::task::{Now, Phase};
 
@@ -60,7 +60,7 @@ impl Collector for EngineFigures {
         }
         let help = "Dead letters that are no longer kept, by why";
         let mut ended = encoder.encode_descriptor("dead_letters_ended", help, None, MetricType::Counter)?;
-        for (end, count) in LetterEnd::ALL.iter().zip(figures.dead_letters.ended) {
+        for (end, count) in DeadLetterEnd::ALL.iter().zip(figures.dead_letters.ended) {
             ConstCounter::new(count).encode(ended.encode_family(&[("end", end.as_str())])?)?;
         }
         let mut tasks = encoder.encode_descriptor("tasks", "Tasks by phase", None, MetricType::Gauge)?;

@@ -1,17 +1,16 @@
-//! The flags that a step has changed, in few bytes: a taint can change a
-//! hundred thousand, and all of them are in the commit that makes it durable.
+//! The flags that a step has changed, in few bytes: a taint can change a hundred thousand flags,
+//! and all of them are part of the commit that makes it durable.
 //!
-//! A record is named by the step that brought it, which is its own for good
-//! and near to its neighbours', where ids are random. What a step changes
-//! mostly spreads from record to record, so most entries repeat what stands
-//! before them: about six bytes are left of one.
+//! A record is named by the step that brought it, which never changes and is close to the steps of
+//! its neighbours, while ids are random. The changes of a step mostly propagate from record to
+//! record, so most entries repeat parts of the previous one and take about six bytes.
 //!
-//! An entry is a head, then the numbers that the head announces, as LEB128.
-//! Bits of the head: 0 and 1 the flag before, 2 and 3 the flag after, 4 that
-//! the depth is another one than before, 5 and 6 the record it was reached
-//! through: as before, the entry so many behind that of the last such
-//! record, any, or none. Then: the record, as the difference from the one
-//! before; the difference in depth; the difference in through.
+//! An entry is a head, then the numbers that the head announces, as LEB128. Bits of the head: 0 and
+//! 1 the flag before, 2 and 3 the flag after, 4 that the depth differs from the previous one, 5 and
+//! 6 the record through which it was reached: the same as before, the entry so many places after
+//! that of the last such record, any, or none. Then follow: the record, as the difference from the
+//! previous one; the difference in depth; the difference in the record through which it was
+//! reached.
 
 use super::Error;
 use crate::lineage::{Flag, FlagChange, Graph};
@@ -24,7 +23,7 @@ const AHEAD: u8 = 1 << 5;
 const ANY: u8 = 2 << 5;
 const NONE: u8 = 3 << 5;
 
-/// A flag that changed; records are named by the steps that brought them.
+/// A changed flag; records are named by the steps that brought them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepChange {
     /// The record.
@@ -33,35 +32,35 @@ pub struct StepChange {
     pub from: Flag,
     /// Its flag after.
     pub to: Flag,
-    /// How far from where the change began.
+    /// Distance from the origin of the change.
     pub depth: u32,
     /// The record through which the change reached it.
     pub through: Option<Seq>,
 }
 
-/// What a step has changed, as it is written.
+/// The encoded changes of a step.
 #[derive(Debug, Clone, Default)]
-pub struct Changes {
+pub struct FlagChanges {
     bytes: Vec<u8>,
     records: Vec<Seq>,
     last: Last,
-    /// Entries that may still be looked at for what a record was reached
-    /// through: where that is hardly ever found, it is no longer looked for.
+    /// Entries that may still be searched for the record through which a change came. If such
+    /// searches hardly ever succeed, they stop.
     looks: usize,
 }
 
-/// What the next entry is told by.
+/// The state from which the next entry is encoded.
 #[derive(Debug, Clone, Copy, Default)]
 struct Last {
     record: Seq,
     depth: u32,
     through: Option<Seq>,
-    /// The entry of the last record that another one was reached through.
+    /// Index of the entry of the last record through which another one was reached.
     place: usize,
 }
 
-impl Changes {
-    /// Changes of flags in this version of the graph.
+impl FlagChanges {
+    /// Encodes changes of flags in this version of the graph.
     #[must_use]
     pub fn of(graph: &Graph, flags: &[FlagChange]) -> Self {
         let mut changes = Self::with_capacity(flags.len());
@@ -77,14 +76,14 @@ impl Changes {
         changes
     }
 
-    /// Room for so many.
+    /// Allocates room for this number of changes.
     #[must_use]
     pub fn with_capacity(count: usize) -> Self {
         let (bytes, records) = (Vec::with_capacity(count * 8), Vec::with_capacity(count));
         Self { bytes, records, last: Last::default(), looks: count * 2 + 64 }
     }
 
-    /// Adds one.
+    /// Adds a change.
     pub fn push(&mut self, change: StepChange) {
         let through = self.through(change.through);
         let mut head = code(change.from) | code(change.to) << 2 | through.0;
@@ -103,7 +102,7 @@ impl Changes {
         self.last = Last { record: change.record, depth: change.depth, through: change.through, ..self.last };
     }
 
-    /// How a record that another was reached through is told.
+    /// Encodes the record through which a change came.
     fn through(&mut self, through: Option<Seq>) -> (u8, Option<u64>) {
         if through == self.last.through {
             return (SAME, None);
@@ -133,7 +132,7 @@ impl Changes {
     }
 }
 
-/// The difference between two numbers as a number that is small where they are near.
+/// The difference between two numbers, as a number that is small if they are close.
 fn zigzag(from: u64, to: u64) -> u64 {
     let difference = to.wrapping_sub(from);
     if to >= from { difference << 1 } else { (difference.wrapping_neg() << 1) - 1 }
@@ -160,7 +159,7 @@ const fn flag(code: u8) -> Option<Flag> {
     }
 }
 
-/// The entries of a row.
+/// Decodes a row.
 pub(super) fn decode(mut bytes: &[u8]) -> Result<Vec<StepChange>, Error> {
     let detail = || Error::Corrupt { table: "cascade_changes", detail: "an entry ends too early".to_owned() };
     let (mut changes, mut last) = (Vec::<StepChange>::with_capacity(bytes.len() / 4), Last::default());
@@ -212,7 +211,7 @@ mod tests {
     }
 
     fn written(changes: &[StepChange]) -> Vec<u8> {
-        let mut written = Changes::with_capacity(changes.len());
+        let mut written = FlagChanges::with_capacity(changes.len());
         for change in changes {
             written.push(*change);
         }

@@ -1,5 +1,4 @@
-//! By what records are found beside their id, and the events of other audit
-//! trails: what a batch keeps of them, and how a view reads them.
+//! Indexes by which records are found besides their id, and events of other audit trails.
 
 use bytes::Bytes;
 use redb::WriteTransaction;
@@ -11,7 +10,7 @@ use super::rows::{ImportedEvent, Record};
 use super::tables::{self, id_after_number, then_id};
 use crate::task::{RecordId, TaskId, Timestamp};
 
-/// The rows of a batch by which records are found, and imported events.
+/// Index entries and imported events of a batch.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct RecordRows {
     unlisted: Vec<Listed>,
@@ -19,7 +18,7 @@ pub(super) struct RecordRows {
     events: Vec<(u64, String, Bytes)>,
 }
 
-/// By what a record is found.
+/// The keys by which a record is found.
 #[derive(Debug, Serialize, Deserialize)]
 struct Listed {
     id: RecordId,
@@ -54,7 +53,7 @@ impl RecordRows {
         Ok(())
     }
 
-    /// The numbers of the imported events.
+    /// Numbers of the imported events.
     pub(super) fn event_numbers(&self) -> impl Iterator<Item = u64> {
         self.events.iter().map(|(number, ..)| *number)
     }
@@ -94,12 +93,12 @@ impl RecordRows {
     }
 }
 
-/// Times are from 1970 on.
+/// Key of a record in the list by time, which starts in 1970.
 pub(super) fn time_key(at: Timestamp, id: [u8; 16]) -> [u8; 24] {
     then_id(u64::try_from(at.as_micros()).unwrap_or(0), id)
 }
 
-/// A record's place in the list of all records by time.
+/// Place of a record in the list of all records by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordPlace([u8; 24]);
 
@@ -110,19 +109,19 @@ impl RecordPlace {
         Self(time_key(created_at, id.to_bytes()))
     }
 
-    /// As bytes, for a cursor.
+    /// The place as bytes, for a cursor.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 24] {
         self.0
     }
 
-    /// The reverse of [`Self::to_bytes`].
+    /// Reverses [`Self::to_bytes`].
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 24]) -> Self {
         Self(bytes)
     }
 
-    /// The record.
+    /// Id of the record.
     #[must_use]
     pub fn id(self) -> RecordId {
         RecordId::from_bytes(id_after_number(&self.0))

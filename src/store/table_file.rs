@@ -1,25 +1,21 @@
-//! The file of the tables: it is left alone until it is known, and goes on where
-//! the disk is full.
+//! The file of the tables: it is not changed until it is known to be ours, and it continues to work
+//! on a full disk.
 //!
-//! It stays as it is until it is known to be a store of ours. While redb opens
-//! a file it repairs and marks it. If what it opened turns out to be damaged or
-//! something else, the file must be as before. So what is written while it opens
-//! is kept in memory, and reaches the file when [`Cautious::release`] says so.
+//! While redb opens a file, it repairs and marks it. If the opened file turns out to be damaged or
+//! foreign, it must be as before. Writes are therefore kept in memory until [`TableFile::release`].
 //!
-//! From then on everything goes straight through, unless the disk is full: redb
-//! takes no write any more after one has failed, and reads nothing from the file
-//! either. So a write for which the disk has no room is kept in memory, and reads
-//! find it there. The next sync brings it to the disk. Where that has no room
-//! either, the sync says that it was made all the same, and from there on nothing
-//! at all is written to the file ([`Cautious::is_settled`]): redb may now use
-//! pages again that the file as it is still needs. What comes is kept in layers,
-//! one for each such sync, and goes to the file in their order, each synced, once
-//! there is room ([`Cautious::settle`]). A crash before leaves the file at the last
-//! checkpoint that is durable, and the journal has everything behind it: nobody
-//! may take a checkpoint for durable before the file is settled.
+//! After the release all operations go directly to the file unless the disk is full. redb accepts
+//! no write after one has failed, and also reads nothing from the file any more. So a write for
+//! which the disk has no room is kept in memory, where reads find it, and the next sync writes it
+//! to the disk. If there is still no room, the sync reports success, and from then on nothing is
+//! written to the file ([`TableFile::is_settled`]), because redb may now reuse pages that the file
+//! still needs. Later writes are kept in layers, one for each such sync, and are written to the
+//! file in this order, each synced, once there is room ([`TableFile::settle`]). A crash before that
+//! leaves the file at the last durable checkpoint, and the journal holds everything after it: no
+//! checkpoint counts as durable before the file is settled.
 //!
-//! What is kept so is at most what the tables make of one journal, since the
-//! writer stands still meanwhile.
+//! The kept writes are at most what the tables need for one journal, because the writer stands
+//! still meanwhile.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,51 +27,50 @@ use redb::StorageBackend;
 use super::error::is_full;
 use super::room::Room;
 
-/// What is kept of a full disk's file, in pieces of this size: that of a page.
+/// Size of the kept blocks: that of a page.
 const BLOCK: usize = 4096;
 
 /// The file of the tables. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Cautious(Arc<Inner>);
+pub(super) struct TableFile(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     file: Box<dyn StorageBackend>,
     room: Arc<Room>,
-    /// Nothing is kept: reads and writes go to the file.
+    /// Whether nothing is kept, so that reads and writes go to the file.
     direct: AtomicBool,
-    /// The file has grown, and was not synced since. redb syncs at once after it
-    /// has made the file larger, so that its length is durable: for that nothing
-    /// need be written that is kept.
+    /// Whether the file has grown since its last sync. redb syncs right after it has enlarged the
+    /// file, so that the length is durable; no kept block need be written for that.
     grown: AtomicBool,
     kept: Mutex<Kept>,
 }
 
-/// What was written and is not in the file.
+/// Writes that are not in the file.
 #[derive(Debug, Default)]
 struct Kept {
     released: bool,
-    /// Before the release: the length that was set, and the writes. Afterwards,
-    /// while nothing is written: the length that the file is to have.
+    /// Before the release: the length that was set. Afterwards, while nothing is written: the
+    /// length that the file will have.
     length: Option<u64>,
     writes: Vec<(u64, Vec<u8>)>,
-    /// Blocks that the disk had no room for, by their number; oldest layer first.
-    /// Between two layers there was a sync.
+    /// Blocks that the disk had no room for, by number; oldest layer first. There was a sync
+    /// between two layers.
     layers: Vec<BTreeMap<u64, Vec<u8>>>,
-    /// A sync was said to be made that was not: nothing is written to the file.
+    /// Whether a sync reported success without being made, so that nothing is written to the file.
     is_holding: bool,
 }
 
-impl Cautious {
-    /// Leaves a file as it is until it is released.
+impl TableFile {
+    /// Wraps a file, which is not changed until it is released.
     pub(super) fn over(file: Box<dyn StorageBackend>, room: Arc<Room>) -> Self {
         let (direct, grown) = (AtomicBool::new(false), AtomicBool::new(false));
         Self(Arc::new(Inner { file, room, direct, grown, kept: Mutex::default() }))
     }
 
-    /// Writes what was kept; from now on the file is written to directly. Waits
-    /// for room. Does nothing once the file is released: what a full disk has kept
-    /// since then stays kept.
+    /// Writes the kept writes; from now on the file is written directly. Blocks until there is
+    /// room. Does nothing once the file is released, even if a full disk has caused writes to be
+    /// kept since then.
     pub(super) fn release(&self) -> io::Result<()> {
         let (length, writes) = {
             let mut kept = self.kept();
@@ -106,12 +101,12 @@ impl Cautious {
         file.sync_data()
     }
 
-    /// Whether every sync that was said to be made was made.
+    /// Whether every sync that reported success was made.
     pub(super) fn is_settled(&self) -> bool {
         self.keeping().is_none_or(|kept| !kept.is_holding)
     }
 
-    /// Brings to the file what it lacks; false where the disk has no room for it.
+    /// Writes what the file lacks. Returns false if the disk has no room.
     pub(super) fn settle(&self) -> io::Result<bool> {
         let Some(mut kept) = self.keeping().filter(|kept| kept.released) else { return Ok(true) };
         match kept.drain(&*self.0.file) {
@@ -124,7 +119,7 @@ impl Cautious {
         }
     }
 
-    /// As [`Self::settle`], but waits for room; an error where nobody waits.
+    /// As [`Self::settle`], but blocks until there is room. Fails if threads do not wait for room.
     pub(super) fn settle_waiting(&self) -> io::Result<()> {
         let mut wait = self.0.room.wait();
         while !self.settle()? {
@@ -137,7 +132,7 @@ impl Cautious {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is kept, unless everything goes to the file.
+    /// The kept writes, unless all operations go to the file.
     fn keeping(&self) -> Option<MutexGuard<'_, Kept>> {
         if self.0.direct.load(Ordering::Acquire) {
             return None;
@@ -151,11 +146,11 @@ impl Cautious {
         kept.put(&*self.0.file, offset, data)
     }
 
-    /// A sync while something is kept: made, or said to be made where threads wait
+    /// Syncs while writes are kept: makes the sync, or reports success without it if threads wait
     /// for room.
     fn sync_kept(&self) -> io::Result<()> {
         if self.settle()? || (self.0.room.release_ballast() && self.settle()?) {
-            // Another thread may have settled it before what is to be synced now came.
+            // Another thread may have settled the file before the writes to be synced came.
             return self.0.file.sync_data();
         }
         self.0.room.look();
@@ -170,12 +165,12 @@ impl Cautious {
 }
 
 impl Kept {
-    /// What is kept of a block, the newest first.
+    /// The newest kept version of a block.
     fn block(&self, number: u64) -> Option<&Vec<u8>> {
         self.layers.iter().rev().find_map(|layer| layer.get(&number))
     }
 
-    /// Keeps a write: whole blocks, filled up from what is there.
+    /// Keeps a write as whole blocks, completed from the existing bytes.
     fn put(&mut self, file: &dyn StorageBackend, offset: u64, data: &[u8]) -> io::Result<()> {
         if self.layers.is_empty() {
             self.layers.push(BTreeMap::new());
@@ -202,8 +197,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Forgets blocks that a write has brought to the file; those that it covers
-    /// in part are kept with it.
+    /// Drops blocks that a write has brought to the file. Blocks that it covers in part are kept
+    /// with it.
     fn written(&mut self, file: &dyn StorageBackend, offset: u64, data: &[u8]) -> io::Result<()> {
         let end = offset.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
         let Some(newest) = self.layers.last_mut() else { return Ok(()) };
@@ -218,8 +213,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Writes the layers to the file in their order, each synced, as far as there
-    /// is room.
+    /// Writes the layers to the file in their order, each synced, as far as there is room.
     fn drain(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
         let length = file.len()?;
         while let Some(layer) = self.layers.first_mut() {
@@ -239,7 +233,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Puts what is kept over what was read from the file.
+    /// Lays the kept writes over bytes read from the file.
     fn lay_over(&self, offset: u64, out: &mut [u8]) {
         for (at, data) in &self.writes {
             overlay(offset, out, *at, data);
@@ -250,8 +244,8 @@ impl Kept {
         }
     }
 
-    /// Sets the length of a file that is not written to: a larger one at once,
-    /// which harms nothing, a smaller one later.
+    /// Sets the length of a file that is not written: a larger length at once, which is harmless, a
+    /// smaller one later.
     fn set_held_len(&mut self, file: &dyn StorageBackend, length: u64) -> io::Result<()> {
         if length > file.len()? {
             file.set_len(length)?;
@@ -266,7 +260,7 @@ fn touched(layer: &BTreeMap<u64, Vec<u8>>, offset: u64, end: u64) -> impl Iterat
     layer.range(offset / block_bytes()..end.div_ceil(block_bytes()))
 }
 
-/// The number of the block at an offset, and where in it that is.
+/// The number of the block at an offset, and the offset within it.
 fn place(offset: u64) -> (u64, usize) {
     (offset / block_bytes(), usize::try_from(offset % block_bytes()).unwrap_or(0))
 }
@@ -275,7 +269,7 @@ fn block_bytes() -> u64 {
     u64::try_from(BLOCK).unwrap_or(u64::MAX)
 }
 
-/// Reads what the file has at an offset; zeros behind its end.
+/// Reads the file's bytes at an offset; zeros after its end.
 fn read_there(file: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
     let there = file.len()?.saturating_sub(offset);
     let there = usize::try_from(there).unwrap_or(usize::MAX).min(out.len());
@@ -284,7 +278,7 @@ fn read_there(file: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> io::Res
     if old.is_empty() { Ok(()) } else { file.read(offset, old) }
 }
 
-impl StorageBackend for Cautious {
+impl StorageBackend for TableFile {
     fn len(&self) -> io::Result<u64> {
         match self.keeping().and_then(|kept| kept.length) {
             Some(length) => Ok(length),
@@ -356,8 +350,7 @@ impl StorageBackend for Cautious {
     }
 }
 
-/// Copies the part of `data`, which stands at `at`, that lies within `out`,
-/// which stands at `offset`.
+/// Copies the part of `data`, located at `at`, that lies within `out`, located at `offset`.
 fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
     let skip_out = usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
     let skip_data = usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX).min(data.len());
@@ -366,5 +359,5 @@ fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
 }
 
 #[cfg(test)]
-#[path = "cautious_tests.rs"]
+#[path = "table_file_tests.rs"]
 mod tests;

@@ -1,11 +1,10 @@
-//! What stands in front of the records of each half of the journal: by what
-//! the journal is known to be the one of the tables beside it.
+//! The header of each half of the journal, which identifies the journal that belongs to the tables
+//! beside it.
 //!
-//! First a block with the name: magic (8 bytes), id of the store (16), length
-//! of the journal (8), CRC-32 of these (4). Then a block with the stamp: magic
-//! (8), id (16), generation (8), CRC-32 (4). A stamp is written in the half of
-//! its generation, so a torn one leaves the one before it. Numbers are
-//! little-endian.
+//! The first block holds the name: magic (8 bytes), id of the store (16), length of the journal
+//! (8), CRC-32 of these (4). The second block holds the stamp: magic (8), id (16), generation (8),
+//! CRC-32 (4). A stamp is written in the half of its generation, so a torn stamp leaves the
+//! previous one intact. Numbers are little-endian.
 
 use std::io;
 
@@ -14,7 +13,7 @@ use uuid::Uuid;
 
 use super::Error;
 
-/// Records begin at multiples of it: the largest block that a disk tears.
+/// Alignment of records: the largest block that a disk tears.
 pub(super) const BLOCK: u64 = 4096;
 /// Bytes in front of the records of a half.
 pub(super) const FRONT: u64 = 2 * BLOCK;
@@ -23,16 +22,16 @@ const STAMP: [u8; 8] = *b"datsgen1";
 /// Bytes of a name or a stamp.
 const BYTES: usize = 36;
 
-/// What a journal says of itself.
+/// The headers of both halves.
 #[derive(Debug)]
-pub(super) struct Front {
-    /// Of each half: the store and the length that it names.
+pub(super) struct JournalHeader {
+    /// For each half the store and the length that it names.
     names: [Option<(Uuid, u64)>; 2],
     stamps: [Option<(Uuid, u64)>; 2],
     length: u64,
 }
 
-/// Names the store in both halves.
+/// Writes the name of the store into both halves.
 pub(super) fn write_names(file: &dyn StorageBackend, length: u64, store: Uuid) -> io::Result<()> {
     let name = block(NAME, store, length);
     [0, length / 2].into_iter().try_for_each(|offset| file.write(offset, &name))
@@ -43,7 +42,7 @@ pub(super) fn write_stamp(file: &dyn StorageBackend, half: u64, store: Uuid, gen
     file.write(begin(generation, half) + BLOCK, &block(STAMP, store, generation))
 }
 
-/// Where the half of a generation begins.
+/// Offset of the half that holds a generation.
 pub(super) const fn begin(generation: u64, half: u64) -> u64 {
     if generation.is_multiple_of(2) { 0 } else { half }
 }
@@ -55,8 +54,8 @@ fn block(magic: [u8; 8], store: Uuid, number: u64) -> Vec<u8> {
     block
 }
 
-impl Front {
-    /// Reads it.
+impl JournalHeader {
+    /// Reads both headers.
     pub(super) fn read(file: &dyn StorageBackend) -> io::Result<Self> {
         let length = file.len()?;
         let read = |magic, offset: u64| {
@@ -75,18 +74,17 @@ impl Front {
         })
     }
 
-    /// Whether it names a store, in both halves.
+    /// Whether both halves name a store.
     pub(super) const fn is_named(&self) -> bool {
         self.names[0].is_some() && self.names[1].is_some()
     }
 
-    /// The newest generation that a checkpoint was announced for.
+    /// The newest generation announced by a checkpoint.
     pub(super) fn newest_stamp(&self) -> Option<u64> {
         self.stamps.into_iter().flatten().map(|(_, stamp)| stamp).max()
     }
 
-    /// Refuses a journal that is not of this store, or has another length than
-    /// it was made with.
+    /// Refuses a journal of another store, or one whose length has changed since it was created.
     pub(super) fn of(self, store: Uuid) -> Result<Self, Error> {
         for (found, length) in self.names.into_iter().flatten() {
             if found != store {
@@ -99,13 +97,12 @@ impl Front {
         if self.is_named() { Ok(self) } else { Err(refused("it names no store".to_owned())) }
     }
 
-    /// Refuses a journal of another time than the tables, which are at
-    /// `generation`. `newest` is the newest generation that begins with a
-    /// record, if that is newer; `has_records`: of the tables' generation or
-    /// the next.
+    /// Refuses a journal that is older or newer than the tables, which are at `generation`.
+    /// `newest` is the newest generation that begins with a record, if that is newer; `has_records`
+    /// tells whether there are records of the tables' generation or the next.
     pub(super) fn check(&self, generation: u64, newest: u64, has_records: bool) -> Result<(), Error> {
         let stamps = || self.stamps.into_iter().flatten().map(|(_, stamp)| stamp);
-        // A stamp is there before its checkpoint is.
+        // A stamp is written before its checkpoint.
         let stamped = stamps().max().filter(|stamp| *stamp > newest.saturating_add(1));
         let newer = Some(newest).filter(|newest| *newest > generation.saturating_add(1)).max(stamped);
         if let Some(newer) = newer {

@@ -24,7 +24,7 @@ fn the_file_changes_when_it_is_released() {
     let path = tempfile::NamedTempFile::new().unwrap();
     let file = |write: bool| std::fs::OpenOptions::new().read(true).write(write).open(path.path()).unwrap();
     std::fs::write(path.path(), b"old content").unwrap();
-    let cautious = Cautious::over(Box::new(FileBackend::new(file(true)).unwrap()), Arc::default());
+    let cautious = TableFile::over(Box::new(FileBackend::new(file(true)).unwrap()), Arc::default());
     cautious.set_len(14).unwrap();
     cautious.write(0, b"new").unwrap();
     let mut out = [9; 14];
@@ -101,8 +101,8 @@ fn patient_room() -> Arc<Room> {
     room
 }
 
-fn on(disk: &SmallDisk, room: &Arc<Room>) -> Cautious {
-    let cautious = Cautious::over(Box::new(disk.clone()), Arc::clone(room));
+fn on(disk: &SmallDisk, room: &Arc<Room>) -> TableFile {
+    let cautious = TableFile::over(Box::new(disk.clone()), Arc::clone(room));
     cautious.release().unwrap();
     cautious
 }

@@ -1,17 +1,16 @@
-//! Chains of re-runs: which tasks repeat the same work.
+//! Chains of re-runs: tasks that repeat the same work.
 //!
-//! A re-run names the task that it repeats. Here each re-run is listed under
-//! the first task of its chain, so the later ones of any task are a range of
-//! one table, however long the chain is. The entries of a chain stay while its
-//! re-runs do, also after its first task was removed.
+//! A re-run names the task that it repeats. Each re-run is listed under the first task of its
+//! chain, so the later re-runs of any task are a range of one table, however long the chain is. The
+//! entries of a chain stay as long as its re-runs, even after its first task was removed.
 
 use redb::{ReadableTable, WriteTransaction};
 
 use super::{Error, tables};
 use crate::task::TaskId;
 
-/// Lists a re-run and the task that it repeats under the first of their chain.
-/// Re-runs have to come after the tasks that they repeat.
+/// Lists a re-run under the first task of its chain. Re-runs must come after the tasks that they
+/// repeat.
 pub(super) fn list(transaction: &WriteTransaction, reruns: &[(TaskId, TaskId)]) -> Result<(), Error> {
     if reruns.is_empty() {
         return Ok(());
@@ -27,7 +26,7 @@ pub(super) fn list(transaction: &WriteTransaction, reruns: &[(TaskId, TaskId)]) 
     Ok(())
 }
 
-/// Forgets that these tasks are re-runs, where they are.
+/// Removes re-runs from their chains.
 pub(super) fn unlist(transaction: &WriteTransaction, tasks: impl Iterator<Item = TaskId>) -> Result<(), Error> {
     let mut firsts = transaction.open_table(tables::RERUN_CHAIN)?;
     let mut chains = transaction.open_table(tables::CHAIN_RERUNS)?;

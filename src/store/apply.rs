@@ -1,15 +1,15 @@
-//! Batches on their way into the tables. Rows of the same key that several of
-//! them have are written once: the last one of each.
+//! Applies batches to the tables. Rows of the same key in several batches are written once: the
+//! last one of each.
 
 use std::collections::BTreeMap;
 
 use redb::WriteTransaction;
 
 use super::batch::Batch;
-use super::batch_rows::{Look, TaskRow};
+use super::batch_rows::{ClockUpdate, TaskRow};
+use super::list_changes::write_changes;
 use super::tables::{self, id_then, then_id};
-use super::write_changes::write_changes;
-use super::{Error, chains, clocks, history, log};
+use super::{Error, clocks, history, log, rerun_chains};
 use crate::task::{Status, TaskId};
 
 /// Applies batches to the tables, in the order in which they became durable.
@@ -24,8 +24,8 @@ pub(super) fn apply(batches: &[&Batch], transaction: &WriteTransaction) -> Resul
         if let Some(step) = batches.iter().filter_map(|batch| batch.newest_step).max() {
             meta.insert(tables::NEWEST_STEP_KEY, &step.0.to_le_bytes()[..])?;
         }
-        // That the service ran is no commit, whatever its clock has shown.
-        let commits = batches.iter().rev().find(|batch| batch.look != Some(Look::Idle));
+        // A mark that the service ran is no commit, whatever its clock showed.
+        let commits = batches.iter().rev().find(|batch| batch.look != Some(ClockUpdate::Idle));
         if let Some(last) = commits {
             meta.insert(tables::LAST_COMMIT_KEY, &last.at.as_micros().to_le_bytes()[..])?;
         }
@@ -56,18 +56,18 @@ fn write(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
     write_changes(run, transaction)
 }
 
-/// What a run of batches does to a task: where it was before the first of them,
-/// and its row after the last.
-struct Net<'a> {
+/// The net effect of several batches on a task: its status before the first of them, and its row
+/// after the last.
+struct NetChange<'a> {
     before: Option<Status>,
     row: &'a TaskRow,
 }
 
-/// The net effect of a run on each task, in the order of the tables.
-fn net_tasks<'a>(run: &[&'a Batch]) -> BTreeMap<TaskId, Net<'a>> {
-    let mut tasks = BTreeMap::<TaskId, Net<'a>>::new();
+/// The net effect of several batches on each task, in the order of the tables.
+fn net_tasks<'a>(run: &[&'a Batch]) -> BTreeMap<TaskId, NetChange<'a>> {
+    let mut tasks = BTreeMap::<TaskId, NetChange<'a>>::new();
     for row in run.iter().flat_map(|batch| &batch.tasks) {
-        tasks.entry(row.id).and_modify(|net| net.row = row).or_insert(Net { before: row.before, row });
+        tasks.entry(row.id).and_modify(|net| net.row = row).or_insert(NetChange { before: row.before, row });
     }
     tasks
 }
@@ -80,7 +80,7 @@ fn write_submissions(run: &[&Batch], transaction: &WriteTransaction) -> Result<(
         }
     }
     for batch in run {
-        chains::list(transaction, &batch.reruns)?;
+        rerun_chains::list(transaction, &batch.reruns)?;
     }
     if run.iter().any(|batch| !batch.findings.is_empty()) {
         let mut table = transaction.open_table(tables::FINDINGS)?;
@@ -99,7 +99,7 @@ fn write_tasks(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Err
     let mut open = transaction.open_table(tables::OPEN_TASKS)?;
     let mut finished = transaction.open_table(tables::FINISHED_TASKS)?;
     let mut by_end = transaction.open_table(tables::FINISHED_BY_END)?;
-    for (id, Net { before, row }) in &tasks {
+    for (id, NetChange { before, row }) in &tasks {
         let id = id.to_bytes();
         if let Some(ended) = row.ended {
             if before.is_some() {
@@ -114,10 +114,10 @@ fn write_tasks(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Err
         }
     }
     let mut moved: Vec<_> = tasks.into_iter().filter(|(_, net)| net.before != Some(net.row.after)).collect();
-    // Rows of one project lie together.
+    // Rows of one project are adjacent.
     moved.sort_by(|(_, one), (_, other)| one.row.project.cmp(&other.row.project));
     let mut by_project = transaction.open_table(tables::TASKS_BY_PROJECT)?;
-    for (id, Net { before, row }) in moved {
+    for (id, NetChange { before, row }) in moved {
         let (id, project) = (id.to_bytes(), row.project.as_str());
         if let Some(before) = before {
             by_project.remove((project, before.code(), &id))?;
@@ -183,9 +183,8 @@ fn write_estimates(run: &[&Batch], transaction: &WriteTransaction) -> Result<(),
 }
 
 impl Batch {
-    /// Whether it can be written as one with the batches before and behind it:
-    /// it removes nothing that another of them may write, and leaves the list
-    /// of changes as it is.
+    /// Whether the batch can be written together with the batches before and after it: it removes
+    /// nothing that another of them may write, and does not change the list of changes.
     fn is_mergeable(&self) -> bool {
         let Self { removed_dead_letters, removed_tasks, trim, listing, checkpoints, log_readers, .. } = self;
         removed_dead_letters.is_empty()
@@ -218,10 +217,10 @@ impl Batch {
         self.contents.write(transaction)
     }
 
-    /// Writes what it does to dead letters. The last number that was given is kept
-    /// beside them, since all of them may be gone.
+    /// Writes changes of dead letters. The last assigned number is stored beside them, because all
+    /// of them may be removed.
     fn write_dead_letters(&self, transaction: &WriteTransaction) -> Result<(), Error> {
-        self.letter_removals.write(transaction)?;
+        self.dead_letter_removals.write(transaction)?;
         if self.dead_letters.is_empty() && self.removed_dead_letters.is_empty() {
             return Ok(());
         }
@@ -285,7 +284,7 @@ impl Batch {
             by_project.remove((task.project.as_str(), task.status.code(), &id))?;
             history.retain_in::<&[u8; 24], _>(&id_then(id, 0)..=&id_then(id, u64::MAX), |_, _| false)?;
         }
-        chains::unlist(transaction, self.removed_tasks.iter().map(|task| task.id))
+        rerun_chains::unlist(transaction, self.removed_tasks.iter().map(|task| task.id))
     }
 
     fn write_trim(&self, transaction: &WriteTransaction) -> Result<(), Error> {

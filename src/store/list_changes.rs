@@ -1,16 +1,16 @@
-//! The list of changes: what a run of batches adds to it, and what a batch does to the list itself.
+//! The list of changes: the keys that batches add to it, and changes of the list itself.
 
 use redb::{ReadableTable, WriteTransaction};
 
 use super::Error;
 use super::batch::Batch;
-use super::changes::{Changed, number_at};
+use super::changes::{ChangedKeys, number_at};
 use super::codec::encode;
 use super::tables::{self, CHANGES_FROM_KEY, CHANGES_KEY};
 
 impl Batch {
-    /// Adds the keys of its rows to the list of what a run of batches changed.
-    fn add_changed(&self, changed: &mut Changed) {
+    /// Adds the keys of the batch's rows to those of several batches.
+    fn add_changed(&self, changed: &mut ChangedKeys) {
         let tasks = self.submissions.iter().chain(&self.findings).map(|(id, _)| *id);
         let tasks = tasks.chain(self.tasks.iter().map(|row| row.id)).chain(self.removed_tasks.iter().map(|row| row.id));
         let records = self.records.iter().map(|(id, _)| *id).chain(self.lineage.iter().map(|(id, ..)| *id));
@@ -26,7 +26,7 @@ impl Batch {
         changed.imported_events.extend(self.record_rows.event_numbers());
     }
 
-    /// What it does to the list of changes itself, and the number after that.
+    /// Changes the list itself. Returns the last number, and whether there is a list.
     fn write_listing(&self, transaction: &WriteTransaction) -> Result<(u64, bool), Error> {
         let mut meta = transaction.open_table(tables::META)?;
         let mut last = number_at(meta.get(CHANGES_KEY)?).unwrap_or(0);
@@ -37,8 +37,8 @@ impl Batch {
             meta.insert(tables::LOG_BEGIN_KEY, &log.0.to_le_bytes()[..])?;
         }
         if let Some(list) = self.listing.list {
-            // One number is left out: who had followed to the last one must
-            // not take what happened in between for nothing.
+            // One number is skipped, so that a reader that had followed to the last one does not
+            // miss what happened in between unnoticed.
             last += 1;
             listed = list;
             meta.insert(CHANGES_KEY, &last.to_le_bytes()[..])?;
@@ -63,21 +63,20 @@ impl Batch {
     }
 }
 
-/// Adds what a run of batches changes to the list, if one is kept. Several
-/// batches have one row, under the number of the last of them: however they
-/// are gathered when they are applied again after a crash, a number names
-/// at least the changes that it named before.
+/// Adds the changes of several batches to the list, if there is one. They have one row, under the
+/// number of the last batch: however batches are gathered when they are applied again after a
+/// crash, a number covers at least the changes that it covered before.
 pub(super) fn write_changes(run: &[&Batch], transaction: &WriteTransaction) -> Result<(), Error> {
     let Some(first) = run.first() else { return Ok(()) };
-    // Only a batch that is written alone does something to the list itself.
+    // Only a batch that is written alone changes the list itself.
     let (mut last, listed) = first.write_listing(transaction)?;
     if !listed {
         return Ok(());
     }
-    let mut changed = Changed::default();
+    let mut changed = ChangedKeys::default();
     let mut count = 0;
     for batch in run {
-        let mut own = Changed::default();
+        let mut own = ChangedKeys::default();
         batch.add_changed(&mut own);
         if !own.is_empty() {
             count += 1;

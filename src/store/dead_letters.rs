@@ -1,5 +1,4 @@
-//! Dead letters: messages that could not be taken, and the audit trail of what has
-//! become of them.
+//! Dead letters: events that could not be applied, and the audit trail of their removal.
 
 use bytes::Bytes;
 use redb::WriteTransaction;
@@ -9,22 +8,22 @@ use super::codec::encode;
 use super::{Error, tables};
 use crate::task::{Moment, Timestamp};
 
-/// Why a dead letter is no longer kept.
+/// Why a dead letter was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LetterEnd {
-    /// It was taken again.
+pub enum DeadLetterEnd {
+    /// It was applied again.
     Requeued,
-    /// A client has discarded it.
+    /// A client discarded it.
     Discarded,
     /// It was the oldest when there were too many.
     Dropped,
 }
 
-impl LetterEnd {
-    /// All of them.
+impl DeadLetterEnd {
+    /// Every variant.
     pub const ALL: [Self; 3] = [Self::Requeued, Self::Discarded, Self::Dropped];
 
-    /// The word for metrics and on the wire.
+    /// The word in metrics and on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,22 +34,21 @@ impl LetterEnd {
     }
 }
 
-/// Dead letters that are no longer kept: an entry of their audit trail.
+/// An entry of the audit trail: dead letters that were removed together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LetterRemoval {
+pub struct DeadLetterRemoval {
     /// When, by the wall clock.
     pub at: Timestamp,
-    /// When, in observed time: the entry is removed by its age.
+    /// When, in observed time, from which the entry's age counts.
     pub observed: Moment,
-    /// Why.
-    pub end: LetterEnd,
-    /// Their numbers, as runs without gaps: the first and the last of each, the
-    /// lowest run first.
+    /// Why they were removed.
+    pub end: DeadLetterEnd,
+    /// Their numbers as runs without gaps, lowest run first: the first and the last of each run.
     pub runs: Vec<(u64, u64)>,
 }
 
-impl LetterRemoval {
-    /// The runs of these numbers.
+impl DeadLetterRemoval {
+    /// Groups numbers into runs.
     #[must_use]
     pub fn runs_of(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
         numbers.sort_unstable();
@@ -64,29 +62,29 @@ impl LetterRemoval {
         runs
     }
 
-    /// How many dead letters it is about.
+    /// Number of dead letters in the entry.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.runs.iter().map(|(first, last)| last.saturating_sub(*first).saturating_add(1)).sum()
     }
 }
 
-/// What a batch does to the audit trail of dead letters.
+/// Changes of the audit trail in a batch.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct RemovalRows {
+pub(super) struct DeadLetterRemovalRows {
     rows: Vec<(u64, Bytes)>,
     /// Entries before this number are too old or too many.
     trim: Option<u64>,
 }
 
-impl RemovalRows {
+impl DeadLetterRemovalRows {
     pub(super) fn is_empty(&self) -> bool {
         let Self { rows, trim } = self;
         rows.is_empty() && trim.is_none()
     }
 
     /// Appends to the audit trail.
-    pub(super) fn put(&mut self, number: u64, removal: &LetterRemoval) -> Result<(), Error> {
+    pub(super) fn put(&mut self, number: u64, removal: &DeadLetterRemoval) -> Result<(), Error> {
         self.rows.push((number, encode("dead_letter_removals", removal)?.into()));
         Ok(())
     }
@@ -121,11 +119,11 @@ mod tests {
 
     #[test]
     fn numbers_without_gaps_are_one_run() {
-        let runs = LetterRemoval::runs_of(vec![9, 3, 4, 5, 11, 10]);
+        let runs = DeadLetterRemoval::runs_of(vec![9, 3, 4, 5, 11, 10]);
         assert_eq!(runs, [(3, 5), (9, 11)]);
         let at = Timestamp::default();
-        let removal = LetterRemoval { at, observed: Moment::default(), end: LetterEnd::Dropped, runs };
+        let removal = DeadLetterRemoval { at, observed: Moment::default(), end: DeadLetterEnd::Dropped, runs };
         assert_eq!(removal.count(), 6);
-        assert!(LetterRemoval::runs_of(Vec::new()).is_empty());
+        assert!(DeadLetterRemoval::runs_of(Vec::new()).is_empty());
     }
 }

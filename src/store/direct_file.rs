@@ -1,8 +1,8 @@
-//! A file that is written past the system's page cache, where its file system can.
+//! A file that is written without the system's page cache, if its file system supports that.
 //!
-//! A small durable write takes less time so, and less of the processor: nothing is copied
-//! into the cache, marked as changed there and looked for again by the sync. The sync is as
-//! necessary as ever: what a disk has in a cache of its own is not durable.
+//! A small durable write takes less time and less of the processor this way: nothing is copied into
+//! the cache, marked as changed there and searched for by the sync. The sync is still necessary,
+//! because the contents of a disk's own cache are not durable.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,26 +17,26 @@ use rustix::io::Errno;
 
 use super::sync::{Mutex, PoisonError};
 
-/// Of what the place in the file, the length and the place in memory must be multiples:
-/// the largest block of the usual disks, and a page.
+/// Alignment of the file offset, the length and the memory address of a direct write: the largest
+/// block of common disks, and a page.
 const ALIGNMENT: usize = 4096;
-/// A larger buffer is not kept for the next write, in bytes.
+/// Largest buffer that is kept for the next write, in bytes.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// The open file. What is read, and what does not begin and end with a block, goes
-/// through the cache, which the system keeps in step with the rest.
+/// The open file. Reads, and writes that do not start and end at a block, use the cache, which the
+/// system keeps coherent with direct writes.
 #[derive(Debug)]
 pub(super) struct DirectFile {
     cached: FileBackend,
     direct: File,
     works: AtomicBool,
-    /// Holds what is written at a place in memory as the system wants it.
+    /// Holds written bytes at an aligned address.
     buffer: Mutex<Vec<u8>>,
 }
 
 impl DirectFile {
-    /// Opens a file to be read and written. An error may be that the file system has no
-    /// such writes.
+    /// Opens a file for reading and writing. Fails if the file system does not support direct
+    /// writes, among other reasons.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let open = |flags: OFlags| {
             let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
@@ -84,7 +84,8 @@ impl StorageBackend for DirectFile {
             && usize::try_from(offset).is_ok_and(|offset| offset.is_multiple_of(ALIGNMENT));
         if is_aligned && self.works.load(Ordering::Relaxed) {
             match self.write_direct(offset, data) {
-                // Its blocks are larger, or it has no such writes after all.
+                // The blocks are larger, or the file system does not support direct writes after
+                // all.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
                     self.works.store(false, Ordering::Relaxed);
                     tracing::debug!(%error, "the journal is written through the page cache");
