@@ -147,12 +147,12 @@ pub enum Link {
     Refused(Node),
 }
 
-/// A change of a link.
+/// An edge of the graph, new or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Edge {
     /// The record that used the artifact.
     pub dependent: Node,
-    /// The artifact.
+    /// The artifact through which the dependent depends on the dependency.
     pub artifact: Artifact,
     /// The record that produced it.
     pub dependency: Node,
@@ -161,7 +161,7 @@ pub struct Edge {
 /// A change of a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlagChange {
-    /// The record.
+    /// The record whose flag changed.
     pub record: Node,
     /// The flag before the step.
     pub from: Flag,

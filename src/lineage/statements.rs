@@ -13,7 +13,7 @@ use crate::task::{RecordStatus, Seq};
 pub struct Statement {
     /// Position of the step.
     pub step: Seq,
-    /// What was stated.
+    /// Taint, mark, clear or withdrawal.
     pub kind: StatementKind,
     /// The verdict that the step replaced by `passed`, if any.
     pub replaced: Option<ReplacedVerdict>,

@@ -23,7 +23,7 @@ use crate::task::TaskId;
 /// A record found by a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalkEntry {
-    /// The record.
+    /// The record that was reached.
     pub record: Node,
     /// Distance from the nearest start.
     pub depth: u32,

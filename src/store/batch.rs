@@ -352,7 +352,7 @@ impl Batch {
         self.checkpoints.put(checkpoint)
     }
 
-    /// Removes a checkpoint.
+    /// Removes a checkpoint and its entry in the list of its project.
     pub fn remove_checkpoint(&mut self, project: &ProjectId, (at, id): (Timestamp, CheckpointId)) {
         self.checkpoints.remove(project, at, id);
     }

@@ -26,7 +26,7 @@ const NONE: u8 = 3 << 5;
 /// A changed flag; records are named by the steps that brought them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepChange {
-    /// The record.
+    /// The step that brought the record whose flag changed.
     pub record: Seq,
     /// Its flag before.
     pub from: Flag,
@@ -34,7 +34,7 @@ pub struct StepChange {
     pub to: Flag,
     /// Distance from the origin of the change.
     pub depth: u32,
-    /// The record through which the change reached it.
+    /// The step that brought the record through which the change reached it.
     pub through: Option<Seq>,
 }
 

@@ -12,7 +12,7 @@ pub struct CascadeRow {
     pub at: Timestamp,
     /// Id by which its requester knows it.
     pub cascade_id: String,
-    /// What caused it.
+    /// The request, arrival or import behind the step.
     pub cause: Cause,
     /// The reason in words.
     pub reason: String,
@@ -25,16 +25,16 @@ pub struct CascadeRow {
 pub enum Cause {
     /// A taint, mark or clear of a record.
     Said {
-        /// The action.
+        /// Taint, mark or clear.
         action: Action,
-        /// The record.
+        /// The record that the request named, or the producer of the named artifact.
         record: RecordId,
         /// The artifact by which the record was named, if any.
         artifact: Option<ArtifactId>,
     },
     /// A rollback of a project.
     Rollback {
-        /// The checkpoint.
+        /// The checkpoint that the project was rolled back to.
         checkpoint: CheckpointId,
         /// The reason in words.
         why: String,
@@ -79,10 +79,10 @@ impl Cause {
     }
 }
 
-/// A changed flag.
+/// A changed flag, with records by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeRow {
-    /// The record.
+    /// The record whose flag changed.
     pub record: RecordId,
     /// Its flag before.
     pub from: Flag,

@@ -32,7 +32,7 @@ pub struct Recovered {
     pub open: Vec<OpenRow>,
     /// Parked reports by task; the rows of `open` lack them.
     pub parked: Vec<(TaskId, Vec<Parked>)>,
-    /// All projects.
+    /// Every project, including deleted ones.
     pub projects: Vec<Project>,
     /// Number of tasks by phase, for each project that ever had one.
     pub counters: HashMap<ProjectId, Counters>,
@@ -56,7 +56,7 @@ pub struct Recovered {
     pub log_readers: Vec<(String, ReaderPosition)>,
     /// Events that were taken, by commit, oldest first.
     pub taken_events: Vec<TakenEvents>,
-    /// Idempotency keys, oldest first.
+    /// Id in the key of the row.
     pub idempotency: Vec<(Seq, IdempotencyRow)>,
     /// Tasks that ended in the day before the last commit: when, how, where.
     pub recent_ends: Vec<(Moment, Status, ProjectId)>,
@@ -75,7 +75,7 @@ pub struct Recovered {
 /// A task that has not ended, as its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRow {
-    /// The task.
+    /// Decodes the row into the task.
     pub id: TaskId,
     /// Its row in the table of open tasks.
     pub bytes: Box<[u8]>,

@@ -20,7 +20,7 @@ pub struct LogEntry {
     pub project: ProjectId,
     /// The task, record or project that changed.
     pub about: About,
-    /// The change.
+    /// What happened, in the terms of the core.
     pub change: Change,
     /// For an accepted event: the event itself, a structured `CloudEvent` in JSON. Stored in the
     /// log, not in the history.
@@ -43,7 +43,7 @@ pub(super) fn task_of_row(table: &'static str, row: &[u8]) -> Result<Task, Error
 /// The subject of a log entry. Histories have entries about their task alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum About {
-    /// A task.
+    /// A task, with its state after the change.
     Task(Standing),
     /// A provenance record.
     Record(RecordId),
@@ -54,13 +54,13 @@ pub enum About {
 /// The state of a task after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// The task.
+    /// Id of the task that changed.
     pub task: TaskId,
-    /// Its version.
+    /// Number of visible changes, this one included.
     pub version: u64,
-    /// Its status.
+    /// Status after the change.
     pub status: Status,
-    /// Its phase.
+    /// Phase after the change.
     pub phase: Phase,
     /// Number of attempts opened so far.
     pub attempt: u32,
@@ -196,7 +196,7 @@ impl Counters {
 /// An artifact that a record used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordInput {
-    /// The artifact.
+    /// Id as the worker or the client named it.
     pub artifact: ArtifactId,
     /// How it was used.
     pub relationship: Relationship,

@@ -68,7 +68,7 @@ pub struct Estimate {
 /// The answer of `/query`: text that may help a worker, and its sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
-    /// The text.
+    /// Text for the worker's prompt.
     pub text: String,
     /// Artifacts that the text was taken from, most relevant first.
     pub sources: Vec<ArtifactId>,

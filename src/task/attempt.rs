@@ -85,7 +85,7 @@ pub enum Progress {
     },
     /// A worker holds a lease.
     Leased {
-        /// The lease.
+        /// The worker's lease, which also names the worker.
         lease: Lease,
         /// When the execution time is used up.
         deadline: Moment,

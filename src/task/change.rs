@@ -21,7 +21,7 @@ pub enum Change {
     Ready {
         /// Number of the attempt, from 1.
         attempt: u32,
-        /// Its tier.
+        /// The tier on which it will run.
         tier: Tier,
         /// The kind of work.
         domain: Domain,
@@ -77,7 +77,7 @@ pub enum Change {
     Routed {
         /// The kind of work.
         domain: Domain,
-        /// The tier.
+        /// The tier of the first attempt.
         tier: Tier,
         /// What decided them.
         by: RoutedBy,
@@ -86,9 +86,9 @@ pub enum Change {
     Queued,
     /// A worker leased the task.
     Leased {
-        /// The lease.
+        /// Id that renewals and releases name.
         lease: LeaseId,
-        /// The worker.
+        /// The worker that holds the lease.
         worker: WorkerId,
         /// When the lease expires unless it is renewed.
         until: Timestamp,
@@ -97,7 +97,7 @@ pub enum Change {
     Taken,
     /// The worker released the task.
     Released,
-    /// The lease expired.
+    /// The worker did not renew its lease in time.
     LeaseExpired,
     /// The attempt failed, and another one follows.
     Backoff {
@@ -106,7 +106,7 @@ pub enum Change {
         /// Why the attempt failed.
         error: TaskError,
     },
-    /// A dependency completed.
+    /// A task that this one depends on has completed.
     DependencyCompleted {
         /// The dependency.
         task: TaskId,
@@ -181,7 +181,7 @@ impl Change {
 pub enum RoutedBy {
     /// The request and its project.
     Request,
-    /// The Agent.
+    /// The Agent's analysis or estimate.
     Agent,
     /// The built-in rules.
     Builtin,
@@ -313,14 +313,14 @@ pub enum Effect {
     FillRecord(Box<NewRecord>),
     /// Add the artifacts of a late output to the record of its attempt.
     ExtendRecord {
-        /// That record.
+        /// The record of the attempt.
         record: RecordId,
         /// The late output.
         output: Box<Output>,
     },
     /// Store a verdict in a record.
     JudgeRecord {
-        /// That record.
+        /// The record of the judged output.
         record: RecordId,
         /// The verdict.
         status: RecordStatus,
@@ -366,6 +366,6 @@ pub struct NewRecord {
     pub completed_at: Timestamp,
     /// The first verdict.
     pub status: RecordStatus,
-    /// The output.
+    /// The output, with its contents and metadata.
     pub output: Box<Output>,
 }

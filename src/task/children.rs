@@ -44,7 +44,7 @@ pub struct Child {
 pub enum End {
     /// The task completed.
     Completed {
-        /// Its artifacts.
+        /// All artifacts of its output or of its subtasks.
         artifacts: Vec<OutputArtifact>,
     },
     /// The task failed or was cancelled.

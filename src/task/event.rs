@@ -21,7 +21,7 @@ pub struct OutputArtifact {
     pub language: Option<String>,
     /// Checksum as computed by the worker.
     pub checksum: Option<String>,
-    /// Size in bytes.
+    /// Size of the artifact as the worker stated it.
     pub size_bytes: Option<u64>,
 }
 
@@ -192,9 +192,9 @@ pub enum Report {
     Failed(Failure),
     /// `task.started`.
     Started(Started),
-    /// `review.requested`.
+    /// A person is asked to review: `review.requested`.
     ReviewRequested(ReviewRequest),
-    /// `review.completed`.
+    /// A person has decided: `review.completed`.
     ReviewCompleted(Review),
 }
 

@@ -56,7 +56,7 @@ pub enum Finding {
     Decomposed(Decomposition),
     /// The Agent's answer to `/estimate`.
     Estimated {
-        /// The estimate.
+        /// Tier, QA profile and expected tokens.
         estimate: Estimate,
         /// The answer of the RAG service; `None` if it gave none.
         context: Option<Context>,

@@ -88,7 +88,7 @@ pub enum State {
     Running {
         /// The open attempt.
         attempt: Attempt,
-        /// Its progress.
+        /// Where the attempt is between its start and its verdict.
         progress: Progress,
     },
     /// The subtasks run.
@@ -97,7 +97,7 @@ pub enum State {
     Completed {
         /// When it completed.
         at: Timestamp,
-        /// What completed it.
+        /// An attempt, or the subtasks.
         by: Completion,
     },
     /// The task failed.

@@ -75,14 +75,14 @@ pub enum Input {
     ChangeBus,
     /// The holder extends its lease.
     Renew {
-        /// The lease.
+        /// Id of the lease that the caller holds.
         id: LeaseId,
         /// The new expiry.
         until: Moment,
     },
     /// The holder returns the task.
     Release {
-        /// The lease.
+        /// Id of the lease that the caller holds.
         id: LeaseId,
         /// Whether the lease had reached the worker.
         delivered: bool,

@@ -184,10 +184,12 @@ fn a_large_struct_that_two_files_change() {
 }
 
 #[test]
-fn a_short_doc_comment() {
-    let source = "/// Its id.\nid: u8,\n/// The id that the\n/// client chose.\nname: u8,\n";
+fn a_doc_comment_that_repeats_the_name() {
+    let source = "/// Its id.\npub id: u8,\n/// When.\npub at: u8,\n/// The verdict.\npub status: u8,\n\
+                  /// The id that the\n/// client chose.\npub id: u8,\n/// Removes rows.\npub fn remove_rows();\n";
     let sources = Sources::from([("src/low.rs".to_owned(), source.to_owned())]);
-    assert_eq!(doc_comments::short_doc_comments(&sources), ["src/low.rs:1: Its id."]);
+    let expected = ["src/low.rs:1: Its id.", "src/low.rs:3: When.", "src/low.rs:10: Removes rows."];
+    assert_eq!(doc_comments::repeated_names(&sources), expected);
 }
 
 const MAP: &str = "
