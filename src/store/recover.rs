@@ -75,7 +75,7 @@ pub struct Recovered {
 /// A task that has not ended, as its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRow {
-    /// Decodes the row into the task.
+    /// Id in the key of the row.
     pub id: TaskId,
     /// Its row in the table of open tasks.
     pub bytes: Box<[u8]>,

@@ -93,7 +93,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 /// Fields that are calendar times by their meaning: what people see, and what a
 /// client has asked for.
 const CALENDAR: [(&str, &str); 8] = [
-    ("store/records.rs", "until: Option<Timestamp>"),
+    ("store/view/provenance.rs", "until: Option<Timestamp>"),
     ("task/state.rs", "until: Timestamp"),
     ("task/change.rs", "until: Timestamp"),
     ("engine/turns.rs", "until: Timestamp"),

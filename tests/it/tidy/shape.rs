@@ -19,7 +19,7 @@ fn the_core_reads_no_clock_and_does_no_io() {
 fn the_store_makes_its_file_operations_in_one_place() {
     // The ballast holds nothing, the room is the free space of the real disk, and the file
     // past the cache is one of the system's own.
-    let own = ["/files.rs", "/direct.rs", "/ballast.rs", "/room.rs"];
+    let own = ["/files.rs", "/direct_file.rs", "/ballast.rs", "/room.rs"];
     for (path, source) in sources() {
         let is_own = own.iter().any(|name| path.ends_with(name)) || path.ends_with("tests.rs");
         if path.starts_with("src/store/") && !is_own {
