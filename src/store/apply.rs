@@ -80,7 +80,7 @@ fn write_submissions(run: &[&Batch], transaction: &WriteTransaction) -> Result<(
         }
     }
     for batch in run {
-        rerun_chains::list(transaction, &batch.reruns)?;
+        rerun_chains::insert(transaction, &batch.reruns)?;
     }
     if run.iter().any(|batch| !batch.findings.is_empty()) {
         let mut table = transaction.open_table(tables::FINDINGS)?;
@@ -284,7 +284,7 @@ impl Batch {
             by_project.remove((task.project.as_str(), task.status.code(), &id))?;
             history.retain_in::<&[u8; 24], _>(&id_then(id, 0)..=&id_then(id, u64::MAX), |_, _| false)?;
         }
-        rerun_chains::unlist(transaction, self.removed_tasks.iter().map(|task| task.id))
+        rerun_chains::remove(transaction, self.removed_tasks.iter().map(|task| task.id))
     }
 
     fn write_trim(&self, transaction: &WriteTransaction) -> Result<(), Error> {

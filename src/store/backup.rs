@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::changes::CommitNumber;
 use super::contents::{self, copy_files};
-use super::directory::{FILE, JOURNAL, format_of, generation, lock, lock_unchanged, make_journal, system};
+use super::directory::{FILE, JOURNAL, format_of, generation, lock, lock_unchanged, make_journal, system_files};
 use super::files::{copy_file, failed, sync_directory};
 use super::journal::JOURNAL_BYTES;
 use super::table_file::TableFile;
@@ -22,7 +22,7 @@ impl Store {
     /// `to`. Opens nothing and writes nothing in `from`, because the copy is to be checked. Returns
     /// the number of bytes copied.
     pub fn copy_files(from: &Path, to: &Path) -> Result<u64, Error> {
-        let files = system();
+        let files = system_files();
         let _lock = lock_unchanged(&*files, from)?;
         let mut bytes = 0;
         for name in [FILE, JOURNAL] {
@@ -81,7 +81,7 @@ impl Store {
 }
 
 fn renew_id(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
-    let files = system();
+    let files = system_files();
     let _lock = lock(&*files, dir)?;
     upgrade::remove_copies(&*files, dir)?;
     let path = dir.join(FILE);

@@ -52,7 +52,7 @@ impl Ballast {
             let cut = OpenOptions::new().write(true).open(&self.path).and_then(|file| file.set_len(size));
             let removed = if size == 0 { fs::remove_file(&self.path) } else { Ok(()) };
             if let Err(error) = cut.and(removed) {
-                tracing::warn!(%error, path = %self.path.display(), "the ballast could not be made smaller");
+                tracing::warn!(%error, path = %self.path.display(), "ballast could not be truncated");
             }
         }
         self.missing.store(size.saturating_sub(length), Ordering::Release);
@@ -74,12 +74,12 @@ impl Ballast {
         let cut = OpenOptions::new().write(true).open(&self.path).and_then(|file| file.set_len(0));
         let removed = fs::remove_file(&self.path);
         if let Err(error) = cut.and(removed) {
-            tracing::error!(%error, path = %self.path.display(), "the ballast could not be given up");
+            tracing::error!(%error, path = %self.path.display(), "ballast could not be released");
         }
         let is_released = self.length() < length;
         if is_released {
             self.missing.store(self.size.load(Ordering::Acquire), Ordering::Release);
-            tracing::warn!(bytes = length, "the disk is full: the ballast was given up");
+            tracing::warn!(bytes = length, "disk full, ballast released");
         }
         is_released
     }
@@ -101,7 +101,7 @@ impl Ballast {
             match set_aside(&self.path, self.length(), size) {
                 Ok(()) => self.missing.store(0, Ordering::Release),
                 Err(error) => {
-                    tracing::warn!(%error, path = %self.path.display(), "the ballast could not be made");
+                    tracing::warn!(%error, path = %self.path.display(), "ballast could not be created");
                     let _ = fs::remove_file(&self.path);
                     self.missing.store(size, Ordering::Release);
                 }

@@ -45,6 +45,6 @@ impl CascadeRows {
             of_cascades.insert(step.0, &changes[..])?;
         }
         let rows = self.0.iter().map(|(step, head, _)| Ok((*step, decode("cascades", head)?)));
-        cascade_steps::add(transaction, rows)
+        cascade_steps::index(transaction, rows)
     }
 }

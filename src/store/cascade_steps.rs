@@ -17,7 +17,7 @@ use crate::task::Seq;
 const PORTION: usize = 16_384;
 
 /// Lists steps, which must come in order, under their cascades.
-pub(super) fn add(
+pub(super) fn index(
     transaction: &WriteTransaction,
     rows: impl Iterator<Item = Result<(Seq, CascadeRow), Error>>,
 ) -> Result<(), Error> {
@@ -45,7 +45,7 @@ fn number(value: Option<&[u8]>) -> u64 {
 
 /// Adds the steps that an earlier version has left out. They become durable with the next
 /// checkpoint; after a crash before it, the next start adds them.
-pub(super) fn complete(database: &Database) -> Result<(), Error> {
+pub(super) fn index_missing(database: &Database) -> Result<(), Error> {
     let mut added = 0;
     loop {
         let read = database.begin_read()?;
@@ -60,14 +60,14 @@ pub(super) fn complete(database: &Database) -> Result<(), Error> {
         let rows: Vec<(Seq, CascadeRow)> = rows.collect::<Result<_, Error>>()?;
         if rows.is_empty() {
             if added > 0 {
-                tracing::info!(steps = added, "the steps of the audit trail were listed under their cascades");
+                tracing::info!(steps = added, "audit trail indexed by cascade");
             }
             return Ok(());
         }
         added += rows.len();
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::None)?;
-        add(&transaction, rows.into_iter().map(Ok))?;
+        index(&transaction, rows.into_iter().map(Ok))?;
         transaction.commit()?;
     }
 }
@@ -127,14 +127,14 @@ mod tests {
         let steps = |id: &str| View::new(database.begin_read().unwrap(), None).cascade_steps(id, Seq(0)).unwrap();
         write(1, &said("a", Cause::Undo));
         assert_eq!(steps("a"), []);
-        complete(&database).unwrap();
+        index_missing(&database).unwrap();
         assert_eq!(steps("a"), [Seq(1)]);
         // An earlier version goes on with the store, then this one again.
         let bytes = crate::store::codec::encode("cascades", &said("a", Cause::Upgrade)).unwrap();
         let transaction = database.begin_write().unwrap();
         transaction.open_table(tables::CASCADES).unwrap().insert(2, &bytes[..]).unwrap();
         transaction.commit().unwrap();
-        complete(&database).unwrap();
+        index_missing(&database).unwrap();
         assert_eq!(steps("a"), [Seq(1), Seq(2)]);
     }
 }

@@ -59,7 +59,7 @@ impl Store {
         if last_commit <= now.wall {
             return Ok(());
         }
-        tracing::warn!(%last_commit, now = %now.wall, "the wall clock is accepted, although the last commit lies ahead");
+        tracing::warn!(%last_commit, now = %now.wall, "wall clock accepted although the last commit lies in its future");
         let mut batch = Batch::default();
         batch.keep_clocks(ClockUpdate::Accepted);
         batch.commit(self, now)

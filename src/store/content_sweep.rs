@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::Error;
-use super::contents::{ContentFile, ContentFiles, entries, named};
+use super::contents::{ContentFile, ContentFiles, hash_in_name, list_entries};
 use super::files::failed;
 use super::open::Store;
 use crate::planted::{self, Fault};
@@ -16,7 +16,7 @@ impl ContentFiles {
         let released = std::mem::take(&mut self.held().released);
         for sha256 in released {
             if let Err(error) = self.remove_unnamed(store, sha256, &self.path(sha256)) {
-                tracing::warn!(%error, "a content that nothing names could not be removed");
+                tracing::warn!(%error, "unreferenced content file could not be removed");
             }
         }
     }
@@ -46,8 +46,8 @@ impl ContentFiles {
     fn sweep(&self, store: &Store, directory: &Path) -> Result<u64, Error> {
         let mut removed = 0;
         let view = store.view()?;
-        for path in entries(&*self.files, directory)? {
-            let Some(sha256) = named(directory, &path) else { continue };
+        for path in list_entries(&*self.files, directory)? {
+            let Some(sha256) = hash_in_name(directory, &path) else { continue };
             // A row that names a content is never removed.
             if path.extension().is_none() && view.has_content_file(sha256)? {
                 continue;
@@ -76,7 +76,7 @@ impl Store {
     pub fn sweep_contents(&self) -> Result<u64, Error> {
         let Some(files) = self.content_files() else { return Ok(0) };
         let mut removed = 0;
-        for directory in entries(&*files.files, &files.dir)? {
+        for directory in list_entries(&*files.files, &files.dir)? {
             if files.files.is_directory(&directory) {
                 removed += files.sweep(self, &directory)?;
             }

@@ -130,7 +130,7 @@ impl NewContents {
         rows.is_empty() && files.is_empty()
     }
 
-    /// Marks the files as named, because the batch is about to become durable. They stay from here
+    /// Marks the files as hash_in_name, because the batch is about to become durable. They stay from here
     /// on.
     pub(super) fn name_files(&self) {
         self.held.iter().for_each(|file| file.named.store(true, Ordering::Release));
@@ -293,7 +293,7 @@ impl ContentFiles {
 }
 
 /// The SHA-256 in the name of a complete or unfinished file; `None` for foreign files.
-pub(super) fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
+pub(super) fn hash_in_name(directory: &Path, path: &Path) -> Option<[u8; 32]> {
     let hex = [directory.file_name()?.to_str()?, path.file_stem()?.to_str()?.split('.').next()?].concat();
     let is_hex = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut sha256 = [0; 32];
@@ -307,11 +307,11 @@ pub(super) fn named(directory: &Path, path: &Path) -> Option<[u8; 32]> {
 pub(super) fn copy_files(files: &dyn FileSystem, from: &Path, to: &Path) -> Result<u64, Error> {
     let mut bytes = 0;
     files.create_directory(to).map_err(failed("create", to))?;
-    for directory in entries(files, from)?.into_iter().filter(|path| files.is_directory(path)) {
+    for directory in list_entries(files, from)?.into_iter().filter(|path| files.is_directory(path)) {
         let copy = to.join(directory.file_name().unwrap_or_default());
         files.create_directory(&copy).map_err(failed("create", &copy))?;
-        for file in entries(files, &directory)? {
-            if file.extension().is_none() && named(&directory, &file).is_some() {
+        for file in list_entries(files, &directory)? {
+            if file.extension().is_none() && hash_in_name(&directory, &file).is_some() {
                 bytes += copy_file(files, &file, &copy.join(file.file_name().unwrap_or_default()))?;
             }
         }
@@ -322,7 +322,7 @@ pub(super) fn copy_files(files: &dyn FileSystem, from: &Path, to: &Path) -> Resu
 }
 
 /// The entries of a directory; none if it is missing.
-pub(super) fn entries(files: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn list_entries(files: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>, Error> {
     match files.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         entries => entries.map_err(failed("list", dir)),

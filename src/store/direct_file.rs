@@ -88,7 +88,7 @@ impl StorageBackend for DirectFile {
                 // all.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
                     self.works.store(false, Ordering::Relaxed);
-                    tracing::debug!(%error, "the journal is written through the page cache");
+                    tracing::debug!(%error, "journal writes use the page cache");
                 }
                 written => return written,
             }

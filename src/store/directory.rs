@@ -35,7 +35,7 @@ const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 /// The format that can be upgraded: the one before this version's.
 pub(super) const UPGRADED: u32 = 5;
 /// The files of the operating system.
-pub(super) fn system() -> Arc<dyn FileSystem> {
+pub(super) fn system_files() -> Arc<dyn FileSystem> {
     Arc::new(SystemFiles)
 }
 
@@ -98,7 +98,7 @@ fn take_lock<T>(dir: &Path, mut take: impl FnMut() -> Result<T, TryLockError>) -
 
 /// Creates a complete store under another name, then renames it, so that a crash leaves no partial
 /// store.
-pub(super) fn make(
+pub(super) fn create_files(
     files: &Arc<dyn FileSystem>,
     dir: &Path,
     cache_bytes: usize,

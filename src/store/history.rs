@@ -57,7 +57,7 @@ pub(super) fn append(run: &[&Batch], transaction: &WriteTransaction) -> Result<(
             row.extend_from_slice(&ordinal.to_le_bytes());
             table.insert(&id_then(task, seq.0), &row[..])?;
             if usize::try_from(ordinal).unwrap_or(usize::MAX) >= KEPT {
-                leave_one_out(&mut table, task)?;
+                remove_oldest_unneeded(&mut table, task)?;
             }
             ordinal = ordinal.saturating_add(1);
         }
@@ -78,7 +78,7 @@ fn next_ordinal(table: &Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<u32, 
 }
 
 /// Removes the oldest entry after the first ones that is not needed.
-fn leave_one_out(table: &mut Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<(), Error> {
+fn remove_oldest_unneeded(table: &mut Table<'_, IdSeq, Bytes>, task: [u8; 16]) -> Result<(), Error> {
     let (first, last) = (id_then(task, 0), id_then(task, u64::MAX));
     let mut oldest = None;
     for row in table.range::<&[u8; 24]>(&first..=&last)?.skip(FIRST_KEPT) {

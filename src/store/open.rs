@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::cascade_steps;
 use super::contents::{self, ContentFiles};
 use super::directory::{
-    FILE, JOURNAL, check_pages, create, generation, identify, initialize, lock, make, open_database, open_journal,
-    refuse_foreign, refuse_panics, system,
+    FILE, JOURNAL, check_pages, create, create_files, generation, identify, initialize, lock, open_database,
+    open_journal, refuse_foreign, refuse_panics, system_files,
 };
 use super::durable::{Durable, PendingBatch, TableProgress};
 use super::files::{FileLock, FileSystem, failed};
@@ -69,7 +69,7 @@ struct Opening {
 
 impl Location {
     fn nowhere() -> Self {
-        Self { files: system(), dir: None, room: Arc::default(), file: None, contents: None, _lock: None }
+        Self { files: system_files(), dir: None, room: Arc::default(), file: None, contents: None, _lock: None }
     }
 }
 
@@ -106,13 +106,13 @@ impl Store {
 
     fn open_in_system(dir: &Path, cache_bytes: usize, verify: bool, stop: Option<StopSignal>) -> Result<Self, Error> {
         let opening = Opening { cache_bytes, journal_bytes: JOURNAL_BYTES, verify };
-        Self::open_with(&system(), dir, opening, || Room::of(dir, stop))
+        Self::open_with(&system_files(), dir, opening, || Room::of(dir, stop))
     }
 
     /// Checks the store in `dir`, which no service has open: every page against its checksum, the
     /// journal, and every content against its SHA-256. Writes nothing.
     pub fn verify(dir: &Path, cache_bytes: usize) -> Result<(), Error> {
-        let files = system();
+        let files = system_files();
         let _lock = lock(&*files, dir)?;
         let path = dir.join(FILE);
         refuse_panics(&path, || {
@@ -145,7 +145,7 @@ impl Store {
         }
         let lock = lock(&**files, dir)?;
         if !files.exists(&path) {
-            make(files, dir, cache_bytes, journal_bytes)?;
+            create_files(files, dir, cache_bytes, journal_bytes)?;
         }
         let room = room();
         refuse_panics(&path, || {
@@ -188,7 +188,7 @@ impl Store {
         cache_bytes: usize,
         dir: &Path,
     ) -> Result<Self, Error> {
-        let contents = Some(ContentFiles::new(system(), dir, Arc::default()));
+        let contents = Some(ContentFiles::new(system_files(), dir, Arc::default()));
         let place = Location { contents, ..Location::nowhere() };
         Self::open_in(database, journal, journal_bytes, cache_bytes, place)
     }
@@ -228,11 +228,11 @@ impl Store {
         let inner = Inner { database, journal, tables, id, unsettled, place };
         let store = Self { inner: Arc::new(inner) };
         // Before the journal is replayed, because its cascades count as indexed.
-        cascade_steps::complete(&store.inner.database)?;
+        cascade_steps::index_missing(&store.inner.database)?;
         if !records.is_empty() {
             let batches: Result<Vec<_>, _> = records.iter().map(|record| Batch::of_journal(record)).collect();
             store.checkpoint_with(&batches?)?;
-            tracing::info!(commits = records.len(), "the last run did not end in order; its journal was applied again");
+            tracing::info!(commits = records.len(), "journal replayed after an unclean stop");
         }
         Ok(store)
     }

@@ -158,7 +158,7 @@ fn graph(view: &View) -> Result<Graph, Error> {
     let (mut graph, step) = built.map_err(corrupt)?;
     if !step.refused.is_empty() || !step.bound.is_empty() {
         let (refused, bound) = (step.refused.len(), step.bound.len());
-        tracing::warn!(refused, bound, "links between provenance records were not as stored, and were made again");
+        tracing::warn!(refused, bound, "provenance links differed from the stored ones and were rebuilt");
     }
     // A clear can leave no trace in any record, but no later step may have its position.
     let last_cascade = view.table(tables::CASCADES)?.last()?.map_or(0, |(key, _)| key.value());

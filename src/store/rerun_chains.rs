@@ -11,7 +11,7 @@ use crate::task::TaskId;
 
 /// Lists a re-run under the first task of its chain. Re-runs must come after the tasks that they
 /// repeat.
-pub(super) fn list(transaction: &WriteTransaction, reruns: &[(TaskId, TaskId)]) -> Result<(), Error> {
+pub(super) fn insert(transaction: &WriteTransaction, reruns: &[(TaskId, TaskId)]) -> Result<(), Error> {
     if reruns.is_empty() {
         return Ok(());
     }
@@ -27,7 +27,7 @@ pub(super) fn list(transaction: &WriteTransaction, reruns: &[(TaskId, TaskId)]) 
 }
 
 /// Removes re-runs from their chains.
-pub(super) fn unlist(transaction: &WriteTransaction, tasks: impl Iterator<Item = TaskId>) -> Result<(), Error> {
+pub(super) fn remove(transaction: &WriteTransaction, tasks: impl Iterator<Item = TaskId>) -> Result<(), Error> {
     let mut firsts = transaction.open_table(tables::RERUN_CHAIN)?;
     let mut chains = transaction.open_table(tables::CHAIN_RERUNS)?;
     for task in tasks {

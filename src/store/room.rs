@@ -402,7 +402,7 @@ impl Wait<'_> {
         if !self.is_counted {
             self.is_counted = true;
             self.room.waiting.fetch_add(1, Ordering::AcqRel);
-            tracing::warn!(%error, "the disk has no room for what was acknowledged; waiting for room");
+            tracing::warn!(%error, "disk full, waiting for room for acknowledged changes");
         }
         Ok(())
     }
@@ -412,7 +412,7 @@ impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if self.is_counted {
             self.room.waiting.fetch_sub(1, Ordering::AcqRel);
-            tracing::info!("no longer waiting for room on the disk");
+            tracing::info!("disk has room again");
         }
     }
 }

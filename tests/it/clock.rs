@@ -57,7 +57,7 @@ async fn a_last_commit_in_the_future_is_refused_unless_the_clock_is_accepted() {
         assert_eq!(task["created_at"], submitted["created_at"]);
         server.kill();
     }
-    assert!(setup.log().contains("the wall clock is accepted"));
+    assert!(setup.log().contains("wall clock accepted"));
 }
 
 #[test]

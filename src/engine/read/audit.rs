@@ -54,7 +54,7 @@ pub(in crate::engine) fn page(
             }
         }
         let (places, changes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-        for (place, change) in places.into_iter().zip(view.named(&changes)?) {
+        for (place, change) in places.into_iter().zip(view.with_record_ids(&changes)?) {
             page.entries.push(AuditEntry::Own { place, cascade: cascade.clone(), change });
         }
         if next.is_some() {

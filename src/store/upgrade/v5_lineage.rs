@@ -35,7 +35,7 @@ fn list_reruns(transaction: &WriteTransaction) -> Result<(), Error> {
     transaction.open_table(tables::RERUN_CHAIN)?;
     transaction.open_table(tables::CHAIN_RERUNS)?;
     // Ids are in the order of time, so a task comes before its re-runs.
-    rerun_chains::list(transaction, &reruns)
+    rerun_chains::insert(transaction, &reruns)
 }
 
 /// The rows of all records, with the fields that format 5 lacks.
@@ -137,6 +137,6 @@ fn audit(transaction: &WriteTransaction, graph: &Graph, upgrade: Seq) -> Result<
     };
     transaction.open_table(tables::CASCADES)?.insert(upgrade.0, &encode("cascades", &row)?[..])?;
     transaction.open_table(tables::CASCADE_CHANGES)?.insert(upgrade.0, &changes.into_bytes()[..])?;
-    tracing::info!(records, "flags of provenance records changed with the rule that links them");
+    tracing::info!(records, "provenance flags changed by the new linking rule");
     Ok(true)
 }

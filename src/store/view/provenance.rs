@@ -214,11 +214,11 @@ impl View {
 
     /// The flags that a step has changed.
     pub fn cascade_changes(&self, step: Seq) -> Result<Vec<ChangeRow>, Error> {
-        self.named(&self.step_changes(step)?)
+        self.with_record_ids(&self.step_changes(step)?)
     }
 
     /// The same changes with the ids of their records.
-    pub fn named(&self, changes: &[StepChange]) -> Result<Vec<ChangeRow>, Error> {
+    pub fn with_record_ids(&self, changes: &[StepChange]) -> Result<Vec<ChangeRow>, Error> {
         let mut steps: Vec<Seq> = changes.iter().flat_map(|it| [Some(it.record), it.through]).flatten().collect();
         steps.sort_unstable();
         steps.dedup();
