@@ -30,7 +30,7 @@ impl Subject {
     pub fn resolve(&self, graph: &Graph) -> Option<Node> {
         match self {
             Self::Record(id) => graph.find(*id),
-            Self::Artifact(id) => graph.maker(graph.find_artifact(id)?),
+            Self::Artifact(id) => graph.producer_of(graph.find_artifact(id)?),
         }
     }
 

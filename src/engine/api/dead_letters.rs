@@ -96,7 +96,7 @@ pub struct LetterCounts {
     /// Bytes of their rows.
     pub bytes: u64,
     /// Number of letters removed since the start, in the order of
-    /// [`LetterEnd::ALL`](crate::store::LetterEnd::ALL).
+    /// [`DeadLetterEnd::ALL`](crate::store::DeadLetterEnd::ALL).
     pub ended: [u64; 3],
 }
 

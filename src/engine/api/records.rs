@@ -1,6 +1,6 @@
 //! Provenance records: filters, pages and counts by flag.
 
-use crate::lineage::Known;
+use crate::lineage::RecordState;
 use crate::store::{Record, RecordPlace};
 use crate::task::{Domain, ProjectId, RecordStatus, TaskId, Tier, Timestamp};
 
@@ -82,7 +82,7 @@ pub struct RecordFilter {
 #[derive(Debug, Clone)]
 pub struct RecordPage {
     /// The records, each with its place in the list and its node's data in the graph.
-    pub records: Vec<(RecordPlace, Record, Known)>,
+    pub records: Vec<(RecordPlace, Record, RecordState)>,
     /// The next page holds the records before this place.
     pub next: Option<RecordPlace>,
     /// Number of matching records on all pages; `None` where the graph alone can't tell.

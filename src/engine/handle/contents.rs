@@ -38,7 +38,7 @@ pub(super) fn prepare(side: &ReadSide, mut event: Incoming) -> Result<Prepared, 
             let Some(text) = content.text() else { continue };
             // A store without a directory keeps all contents in rows.
             let Some(file) = side.store.keep_content(content.sha256(), text.as_bytes())? else { continue };
-            content.leave();
+            content.drop_text();
             files.push(Arc::new(file));
         }
     }

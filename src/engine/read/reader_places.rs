@@ -3,27 +3,27 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::store::Place;
+use crate::store::ReaderPosition;
 
 /// Places of the readers by name, ahead of the stored ones.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct ReaderPlaces(Mutex<BTreeMap<String, Place>>);
+pub(in crate::engine) struct ReaderPlaces(Mutex<BTreeMap<String, ReaderPosition>>);
 
 impl ReaderPlaces {
-    pub(in crate::engine) fn new(places: BTreeMap<String, Place>) -> Self {
+    pub(in crate::engine) fn new(places: BTreeMap<String, ReaderPosition>) -> Self {
         Self(Mutex::new(places))
     }
 
-    pub(in crate::engine) fn all(&self) -> BTreeMap<String, Place> {
+    pub(in crate::engine) fn all(&self) -> BTreeMap<String, ReaderPosition> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(in crate::engine) fn get(&self, name: &str) -> Option<Place> {
+    pub(in crate::engine) fn get(&self, name: &str) -> Option<ReaderPosition> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 
     /// Changes the place of a reader, if it is configured.
-    pub(in crate::engine) fn change(&self, name: &str, change: impl FnOnce(&mut Place)) {
+    pub(in crate::engine) fn change(&self, name: &str, change: impl FnOnce(&mut ReaderPosition)) {
         if let Some(place) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
             change(place);
         }

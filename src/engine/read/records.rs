@@ -3,7 +3,7 @@
 
 use super::ReadSide;
 use crate::engine::api::{RecordFilter, RecordPage};
-use crate::lineage::{Flag, Graph, Known, Project};
+use crate::lineage::{Flag, Graph, Project, RecordState};
 use crate::store::{self, PageBudget, Record, RecordPlace, View};
 
 /// Most records that one page looks at. A page that stops there is marked as truncated.
@@ -81,7 +81,7 @@ fn places(
 impl RecordFilter {
     /// Returns whether a record matches by its data in the graph. `project` is the
     /// filter's project there.
-    fn matches_node(&self, known: &Known, project: Option<Project>) -> bool {
+    fn matches_node(&self, known: &RecordState, project: Option<Project>) -> bool {
         project.is_none_or(|project| known.project == project)
             && self.task.is_none_or(|task| known.task == task)
             && self.status.is_none_or(|status| known.status == status)
