@@ -4,7 +4,7 @@ use super::Engine;
 use crate::engine::api::{Error, EventOutcome, Incoming, LetterFilter, LetterPage, Refusal};
 use crate::engine::read::dead_letters;
 use crate::engine::writer::Command;
-use crate::store::{self, DeadLetter, LetterRemoval};
+use crate::store::{self, DeadLetter, DeadLetterRemoval};
 
 /// Dead letters that one commit discards.
 const ROUND: usize = 256;
@@ -26,10 +26,14 @@ impl DeadLettersHandle<'_> {
 
     /// Returns entries of the audit trail of dead letters, newest first, before one
     /// of them, and whether there are more.
-    pub async fn removals(self, before: Option<u64>, limit: usize) -> Result<(Vec<(u64, LetterRemoval)>, bool), Error> {
+    pub async fn removals(
+        self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<(u64, DeadLetterRemoval)>, bool), Error> {
         self.0
             .read(move |side| {
-                let mut rows = side.store.view()?.letter_removals_before(before)?;
+                let mut rows = side.store.view()?.dead_letter_removals_before(before)?;
                 let entries = rows.by_ref().take(limit).collect::<Result<Vec<_>, store::Error>>()?;
                 Ok((entries, rows.next().is_some()))
             })

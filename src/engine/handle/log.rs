@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::Engine;
 use crate::engine::api::{ChangePage, Error, LogPage};
 use crate::engine::read::log;
-use crate::store::{LogEntry, PageBudget, Place};
+use crate::store::{LogEntry, PageBudget, ReaderPosition};
 use crate::task::Seq;
 
 /// The log, by [`Engine::log`].
@@ -47,7 +47,7 @@ impl LogHandle<'_> {
 /// it a place, and removes that of a reader that is no longer configured. A reader
 /// always does the same:
 ///
-/// 1. It gets its handle by [`LogHandle::reader`] and looks at its [`Place`]. If it has
+/// 1. It gets its handle by [`LogHandle::reader`] and looks at its [`ReaderPosition`]. If it has
 ///    not `begun`, it reads the tables for everything from before it joined, at its
 ///    own pace, and calls [`LogReader::begin`]. Meanwhile the log from `joined` on
 ///    is kept for it.
@@ -69,13 +69,13 @@ pub struct LogReader {
     engine: Engine,
     name: String,
     /// The place when the handle was made.
-    found: Place,
+    found: ReaderPosition,
 }
 
 impl LogReader {
     /// Returns the reader's place.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> ReaderPosition {
         self.engine.read.places.get(&self.name).unwrap_or(self.found)
     }
 

@@ -7,7 +7,7 @@ use crate::engine::api::Error;
 use crate::engine::read::ReadSide;
 use crate::engine::writer::Growth;
 use crate::engine::writer::{Command, Reply};
-use crate::store::{self, Admission, guarded, panic_message};
+use crate::store::{self, RoomReservation, guarded, panic_message};
 
 impl Engine {
     /// Sends a command to the writer and waits for its answer, which is released
@@ -47,7 +47,7 @@ impl Engine {
     }
 
     /// Reserves disk space for a command until the returned value is dropped.
-    pub(super) fn admit(&self, command: &Command) -> Result<Option<Admission>, Error> {
+    pub(super) fn admit(&self, command: &Command) -> Result<Option<RoomReservation>, Error> {
         let room = self.read.store.room();
         match Growth::of_command(command) {
             Growth::None => Ok(None),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::engine::api::{CascadeStep, CascadeSummary};
 use crate::engine::shared::{named_by, statements_in};
-use crate::lineage::{Graph, live};
+use crate::lineage::{Graph, since_last_clear};
 use crate::store::{self, Cause, View};
 use crate::task::Seq;
 
@@ -42,7 +42,7 @@ pub(in crate::engine) fn summary(
     let mut standing = 0;
     for id in named_by(view, &stating)? {
         let statements = statements_in(view, graph, id)?;
-        standing += live(&statements).iter().filter(|statement| stating.contains(&statement.step)).count();
+        standing += since_last_clear(&statements).iter().filter(|statement| stating.contains(&statement.step)).count();
     }
     let mut invalidated = Vec::new();
     for step in &stating {

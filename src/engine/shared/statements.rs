@@ -26,7 +26,7 @@ pub(crate) fn named_by(view: &View, steps: &BTreeSet<Seq>) -> Result<BTreeSet<Re
     for step in steps {
         let changes = view.step_changes(*step)?;
         let own: Vec<_> = changes.into_iter().filter(|change| change.depth == 0).collect();
-        named.extend(view.named(&own)?.into_iter().map(|change| change.record));
+        named.extend(view.with_record_ids(&own)?.into_iter().map(|change| change.record));
         let said = view.cascade(*step)?.map(|row| row.cause);
         if let Some(Cause::Said { record, .. }) = said {
             named.insert(record);

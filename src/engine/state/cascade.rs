@@ -9,8 +9,8 @@ use super::snapshot::{Attempt, Snapshot};
 use super::storage::Storage;
 use super::transitions::EngineState;
 use crate::engine::api::{Cascade, CascadeRequest, Refusal, Subject};
-use crate::lineage::{Action, Flag, Known, Replaced, Step};
-use crate::store::{CascadeRow, Cause, Changes};
+use crate::lineage::{Action, Flag, RecordState, ReplacedVerdict, Step};
+use crate::store::{CascadeRow, Cause, FlagChanges};
 use crate::task::{Input, Now, RecordId, RecordStatus, Seq, TaskId};
 
 /// What a taint, a mark or a clear does.
@@ -30,12 +30,12 @@ struct SaidNow {
     seq: Seq,
     step: Step,
     is_change: bool,
-    changes: Changes,
+    changes: FlagChanges,
 }
 
 /// Whether a request gives the record the verdict `passed`: a record that is found good after
 /// another look counts as validated.
-fn is_judged(action: Action, known: &Known) -> bool {
+fn is_judged(action: Action, known: &RecordState) -> bool {
     action == Action::Clear && known.flag != Flag::Clean && known.status != RecordStatus::HumanApproved
 }
 
@@ -71,7 +71,7 @@ impl CascadePlan {
 }
 
 /// The record that a subject names.
-fn find(graph: &crate::lineage::Graph, subject: &Subject) -> Result<Known, Refusal> {
+fn find(graph: &crate::lineage::Graph, subject: &Subject) -> Result<RecordState, Refusal> {
     let known = subject.resolve(graph).and_then(|node| graph.record(node));
     known.ok_or_else(|| Refusal::SubjectNotFound(subject.clone()))
 }
@@ -143,7 +143,7 @@ fn say_as_planned(
     planned: PlannedStep,
 ) -> Stored<SaidNow> {
     let Some(id) = new.first().map(|new| new.id) else {
-        let (seq, changes) = (planned.base, Changes::default());
+        let (seq, changes) = (planned.base, FlagChanges::default());
         return Ok(SaidNow { seq, step: Step::default(), is_change: false, changes });
     };
     let (seq, step, changes) = provenance.say_as_planned(planned, new, &request.cascade_id);
@@ -153,7 +153,12 @@ fn say_as_planned(
     Ok(SaidNow { seq, step, is_change: true, changes })
 }
 
-fn say_now(provenance: &mut Provenance, storage: &Storage, request: &CascadeRequest, known: &Known) -> Stored<SaidNow> {
+fn say_now(
+    provenance: &mut Provenance,
+    storage: &Storage,
+    request: &CascadeRequest,
+    known: &RecordState,
+) -> Stored<SaidNow> {
     let mut said = provenance.say(storage, request.action, &[known.id], &request.cascade_id)?;
     if is_judged(request.action, known) {
         let more = provenance.judge_within(known.id, RecordStatus::Passed)?.flags;
@@ -175,7 +180,7 @@ fn set_passed(provenance: &mut Provenance, storage: &Storage, id: RecordId) -> S
     let (status, details) = (record.status, details_hash(record.verification.as_deref()));
     record.status = RecordStatus::Passed;
     if status != RecordStatus::Passed {
-        provenance.keep_replaced_verdict(id, Replaced { status, details });
+        provenance.keep_replaced_verdict(id, ReplacedVerdict { status, details });
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::failure::Stored;
 use crate::engine::api::LetterCounts;
-use crate::store::{Batch, DeadLetter, LetterEnd, LetterRemoval};
+use crate::store::{Batch, DeadLetter, DeadLetterEnd, DeadLetterRemoval};
 use crate::task::{Moment, Now, Seq};
 
 /// Most dead letters that are kept.
@@ -85,32 +85,32 @@ impl DeadLetters {
         while numbers.len() < ROUND {
             let Some(number) = self.excess() else { break };
             numbers.push(number);
-            self.remove_row(batch, number, LetterEnd::Dropped);
+            self.remove_row(batch, number, DeadLetterEnd::Dropped);
         }
         let count = numbers.len();
         if let (Some(first), Some(last)) = (numbers.first(), numbers.last()) {
             tracing::warn!(count, first, last, "dropped the oldest dead letters, because there were too many");
         }
-        self.record_removal(batch, numbers, LetterEnd::Dropped, now)?;
+        self.record_removal(batch, numbers, DeadLetterEnd::Dropped, now)?;
         Ok(count == ROUND)
     }
 
     /// Discards dead letters. Returns how many of them there were.
     pub(super) fn discard(&mut self, batch: &mut Batch, numbers: Vec<u64>, now: Now) -> Stored<u64> {
         let mut discarded = numbers;
-        discarded.retain(|number| self.remove_row(batch, *number, LetterEnd::Discarded));
+        discarded.retain(|number| self.remove_row(batch, *number, DeadLetterEnd::Discarded));
         let count = discarded.len();
         if count > 0 {
             tracing::info!(count, "discarded dead letters");
         }
-        self.record_removal(batch, discarded, LetterEnd::Discarded, now)?;
+        self.record_removal(batch, discarded, DeadLetterEnd::Discarded, now)?;
         Ok(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     /// Removes a dead letter that was requeued.
     pub(super) fn remove_requeued(&mut self, batch: &mut Batch, number: u64, now: Now) -> Stored<()> {
-        if self.remove_row(batch, number, LetterEnd::Requeued) {
-            self.record_removal(batch, vec![number], LetterEnd::Requeued, now)?;
+        if self.remove_row(batch, number, DeadLetterEnd::Requeued) {
+            self.record_removal(batch, vec![number], DeadLetterEnd::Requeued, now)?;
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ impl DeadLetters {
     pub(super) fn trim_removals(&mut self, batch: &mut Batch, before: Moment) -> bool {
         let outdated = self.drop_outdated_removals(before, ROUND);
         if let Some(outdated) = outdated {
-            batch.trim_letter_removals(outdated.until);
+            batch.trim_dead_letter_removals(outdated.until);
         }
         outdated.is_some_and(|outdated| outdated.has_more)
     }
@@ -133,7 +133,7 @@ impl DeadLetters {
     }
 
     /// Removes a letter and its row. Returns whether it was there.
-    fn remove_row(&mut self, batch: &mut Batch, number: u64, end: LetterEnd) -> bool {
+    fn remove_row(&mut self, batch: &mut Batch, number: u64, end: DeadLetterEnd) -> bool {
         let was_there = self.remove(number, end);
         if was_there {
             batch.remove_dead_letter(number);
@@ -142,11 +142,11 @@ impl DeadLetters {
     }
 
     /// Removes a letter. Returns whether it was there.
-    fn remove(&mut self, number: u64, end: LetterEnd) -> bool {
+    fn remove(&mut self, number: u64, end: DeadLetterEnd) -> bool {
         let Some(bytes) = self.sizes.remove(&number) else { return false };
         self.counts.kept = self.counts.kept.saturating_sub(1);
         self.counts.bytes = self.counts.bytes.saturating_sub(bytes);
-        for (each, count) in LetterEnd::ALL.iter().zip(&mut self.counts.ended) {
+        for (each, count) in DeadLetterEnd::ALL.iter().zip(&mut self.counts.ended) {
             *count += u64::from(*each == end);
         }
         true
@@ -160,14 +160,14 @@ impl DeadLetters {
     }
 
     /// Writes into the audit trail which dead letters were removed, and how.
-    fn record_removal(&mut self, batch: &mut Batch, numbers: Vec<u64>, end: LetterEnd, now: Now) -> Stored<()> {
+    fn record_removal(&mut self, batch: &mut Batch, numbers: Vec<u64>, end: DeadLetterEnd, now: Now) -> Stored<()> {
         if numbers.is_empty() {
             return Ok(());
         }
         let number = self.next_removal(now.observed);
         let (at, observed) = (now.wall, now.observed);
-        let removal = LetterRemoval { at, observed, end, runs: LetterRemoval::runs_of(numbers) };
-        batch.put_letter_removal(number, &removal)
+        let removal = DeadLetterRemoval { at, observed, end, runs: DeadLetterRemoval::runs_of(numbers) };
+        batch.put_dead_letter_removal(number, &removal)
     }
 
     /// Returns the number of the next entry of the audit trail.
@@ -203,7 +203,7 @@ mod tests {
         let recovered = |rows: Vec<(u64, u64)>| DeadLetters::recovered(rows, 0, Vec::new());
         let mut letters = recovered((1..=3).map(|number| (number, MAX_DEAD_LETTER_BYTES / 2)).collect());
         assert_eq!(letters.excess(), Some(1));
-        assert!(letters.remove(1, LetterEnd::Dropped) && !letters.remove(1, LetterEnd::Dropped));
+        assert!(letters.remove(1, DeadLetterEnd::Dropped) && !letters.remove(1, DeadLetterEnd::Dropped));
         assert_eq!((letters.excess(), letters.counts().kept, letters.counts().ended), (None, 2, [0, 0, 1]));
         let most = u64::try_from(MAX_DEAD_LETTERS).unwrap();
         assert_eq!(recovered((1..=most + 1).map(|number| (number, 1)).collect()).excess(), Some(1));

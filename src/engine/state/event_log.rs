@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::failure::Stored;
 use super::storage::Storage;
 use crate::engine::api::Behind;
-use crate::store::{Batch, LogEntry, Place};
+use crate::store::{Batch, LogEntry, ReaderPosition};
 use crate::task::{Now, Seq};
 
 /// The positions of the log, and the places of its readers as they are on disk.
@@ -13,11 +13,11 @@ use crate::task::{Now, Seq};
 pub(super) struct EventLog {
     head: Seq,
     tail: Seq,
-    readers: BTreeMap<String, Place>,
+    readers: BTreeMap<String, ReaderPosition>,
 }
 
 impl EventLog {
-    pub(super) fn recovered(head: Seq, tail: Seq, readers: BTreeMap<String, Place>) -> Self {
+    pub(super) fn recovered(head: Seq, tail: Seq, readers: BTreeMap<String, ReaderPosition>) -> Self {
         Self { head, tail, readers }
     }
 
@@ -54,7 +54,7 @@ impl EventLog {
     }
 
     /// The places of the readers as they are on disk.
-    pub(super) const fn places(&self) -> &BTreeMap<String, Place> {
+    pub(super) const fn places(&self) -> &BTreeMap<String, ReaderPosition> {
         &self.readers
     }
 
@@ -68,7 +68,7 @@ impl EventLog {
         }
         for name in configured {
             if !self.readers.contains_key(name) {
-                let place = Place::joining(self.head, now.wall);
+                let place = ReaderPosition::joining(self.head, now.wall);
                 batch.put_log_reader(name, Some(&place))?;
                 self.readers.insert(name.clone(), place);
             }
@@ -77,7 +77,7 @@ impl EventLog {
     }
 
     /// Stores the places of readers that have moved.
-    pub(super) fn keep_places(&mut self, batch: &mut Batch, moved: BTreeMap<String, Place>) -> Stored<()> {
+    pub(super) fn keep_places(&mut self, batch: &mut Batch, moved: BTreeMap<String, ReaderPosition>) -> Stored<()> {
         for (name, place) in moved {
             if let Some(kept) = self.readers.get_mut(&name).filter(|kept| **kept != place) {
                 *kept = place;

@@ -11,8 +11,8 @@ use super::projects::Projects;
 use super::provenance::Provenance;
 use super::storage::Storage;
 use crate::engine::api::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult, ManualMark};
-use crate::lineage::{Action, Fact, Flag, FlagChange, Known, Saying, Step, live};
-use crate::store::{CascadeRow, Cause, Changes, Checkpoint, ImportedEvent, Record};
+use crate::lineage::{Action, Fact, Flag, FlagChange, RecordState, StatementKind, Step, since_last_clear};
+use crate::store::{CascadeRow, Cause, Checkpoint, FlagChanges, ImportedEvent, Record};
 use crate::task::{Now, RecordId, Seq, Timestamp};
 
 /// The imported events of one group.
@@ -83,7 +83,7 @@ impl ImportCommands<'_> {
     fn import_taint(&mut self, record: &mut Record, before: Option<&Record>, step: &mut Step, now: Now) -> Stored<()> {
         let Some(imported) = &mut record.imported else { return Ok(()) };
         let statements = self.provenance.statements(self.storage, record.id)?;
-        let standing = live(&statements).iter().filter(|statement| statement.kind == Saying::Taint);
+        let standing = since_last_clear(&statements).iter().filter(|statement| statement.kind == StatementKind::Taint);
         let standing: Vec<Seq> = standing.map(|statement| statement.step).collect();
         let said_before = before.and_then(|before| before.imported.as_ref()?.tainted_in);
         let said_before = said_before.filter(|step| standing.contains(step));
@@ -113,7 +113,7 @@ impl ImportCommands<'_> {
             reason: reason.unwrap_or_else(|| "it came so with an import".to_owned()),
             source,
         };
-        let changes = Changes::of(self.provenance.graph(), &said.flags);
+        let changes = FlagChanges::of(self.provenance.graph(), &said.flags);
         self.group.batch.put_cascade(seq, &row, changes)?;
         step.flags.extend(said.flags);
         step.join();
@@ -225,7 +225,7 @@ impl ImportCommands<'_> {
     }
 
     /// Whether the newest statement about a record was made by a time, if there is one.
-    fn was_said_by(&self, known: &Known, time: Timestamp) -> Stored<bool> {
+    fn was_said_by(&self, known: &RecordState, time: Timestamp) -> Stored<bool> {
         let Some(Fact::Tainted(step) | Fact::Marked(step) | Fact::Cleared(step)) = known.fact else {
             return Ok(true);
         };

@@ -56,7 +56,7 @@ use crate::engine::api::{
     RollbackRequest, Settings, Submissions, TakenRouting, TaskEnd, Totals, UndoRequest, Undone,
 };
 use crate::engine::shared::Shared;
-use crate::store::{Batch, Checkpoint, DeadLetter, Durable, Place, Project, Recovered, Room, Store};
+use crate::store::{Batch, Checkpoint, DeadLetter, Durable, Project, ReaderPosition, Recovered, Room, Store};
 use crate::task::{
     Estimator, Finding, Input, LeaseId, Moment, Now, Outcome, ProjectId, RoutingStep, TaskId, Tier, Timestamp,
 };
@@ -115,7 +115,7 @@ impl Machine {
                 dead_letters: DeadLetters::recovered(
                     recovered.dead_letters,
                     recovered.last_dead_letter,
-                    recovered.letter_removals,
+                    recovered.dead_letter_removals,
                 ),
             },
             checkpoints: Checkpoints::new(automatic),
@@ -159,7 +159,7 @@ impl Machine {
     }
 
     /// The places of the log's readers, as they are on disk.
-    pub(crate) const fn places(&self) -> &BTreeMap<String, Place> {
+    pub(crate) const fn places(&self) -> &BTreeMap<String, ReaderPosition> {
         self.state.log.places()
     }
 
@@ -455,7 +455,7 @@ impl Machine {
     }
 
     /// Stores the places of readers that have moved.
-    pub(crate) fn keep_places(&mut self, moved: BTreeMap<String, Place>) -> Stored<()> {
+    pub(crate) fn keep_places(&mut self, moved: BTreeMap<String, ReaderPosition>) -> Stored<()> {
         let EngineState { log, group, .. } = &mut self.state;
         log.keep_places(&mut group.batch, moved)
     }

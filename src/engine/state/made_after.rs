@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::failure::Stored;
 use super::families::{Roots, ViewedTasks};
 use super::provenance::RolledBack;
-use crate::lineage::{Began, Flag, Graph, Known};
+use crate::lineage::{Flag, Graph, RecordState, WorkStart};
 use crate::store::{Checkpoint, ScanFilter, View};
 use crate::task::{RecordId, Status, TaskId, Timestamp};
 
@@ -21,8 +21,8 @@ pub(super) fn made_after(
     let (mut records, mut tasks) = (Vec::new(), BTreeSet::new());
     let Some(project) = graph.find_project(&checkpoint.project) else { return Ok((records, tasks)) };
     let known = graph.nodes().filter_map(|node| graph.record(node));
-    let own_id = |known: &Known| (known.began != Began::Elsewhere).then(|| known.id.to_bytes());
-    let is_after = |known: &Known| point.is_before(own_id(known), known.created_at);
+    let own_id = |known: &RecordState| (known.began != WorkStart::Elsewhere).then(|| known.id.to_bytes());
+    let is_after = |known: &RecordState| point.is_before(own_id(known), known.created_at);
     let after = known.filter(|known| known.project == project && is_after(known));
     let mut rolled_back = RolledBack::new(view, &checkpoint.id);
     for known in after {

@@ -1,6 +1,6 @@
 //! Verdicts that a clear has replaced, and that an undo gives back.
 
-use crate::lineage::Replaced;
+use crate::lineage::ReplacedVerdict;
 use crate::task::RecordStatus;
 
 /// Returns a hash that tells the details of a verdict from others. It is stored, so it must
@@ -12,7 +12,7 @@ pub(super) fn details_hash(verification: Option<&str>) -> u64 {
 }
 
 /// Whether the verdict that a clear has made is still the last one of its record.
-pub(super) fn is_still_last(status: RecordStatus, verification: Option<&str>, replaced: &Replaced) -> bool {
+pub(super) fn is_still_last(status: RecordStatus, verification: Option<&str>, replaced: &ReplacedVerdict) -> bool {
     status == RecordStatus::Passed && details_hash(verification) == replaced.details
 }
 

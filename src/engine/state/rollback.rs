@@ -20,7 +20,7 @@ use super::submit::submit_one;
 use super::transitions::EngineState;
 use crate::engine::api::{Rollback, RollbackRequest, Settings};
 use crate::lineage::{Action, Graph, Step};
-use crate::store::{CascadeRow, Cause, Changes, Checkpoint, RollbackRow};
+use crate::store::{CascadeRow, Cause, Checkpoint, FlagChanges, RollbackRow};
 use crate::task::{Now, RecordId, TaskId};
 
 /// Returns what a rollback would do.
@@ -151,7 +151,7 @@ impl RollbackCommands<'_> {
             let named: Vec<RecordId> = new.iter().map(|new| new.id).collect();
             let (seq, step) = provenance.say_new(Action::Taint, new, cascade_id)?;
             let graph = provenance.graph();
-            let changes = Changes::of(graph, &with_named(graph, &named, &step.flags));
+            let changes = FlagChanges::of(graph, &with_named(graph, &named, &step.flags));
             (seq, step, changes)
         };
         let row = CascadeRow {

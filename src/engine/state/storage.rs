@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use super::failure::Stored;
-use crate::store::{Durable, Recent, Record, Room, Store, View};
+use crate::store::{Durable, RecentRows, Record, Room, Store, View};
 use crate::task::{Findings, RecordId, Submission, Task, TaskId};
 
 /// The store, and the rows of recent commits that its tables do not have yet.
 #[derive(Debug)]
 pub(super) struct Storage {
     store: Store,
-    recent: Recent,
+    recent: RecentRows,
 }
 
 impl Storage {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, recent: Recent::default() }
+        Self { store, recent: RecentRows::default() }
     }
 
     pub(super) const fn store(&self) -> &Store {
@@ -50,7 +50,7 @@ impl Storage {
     }
 
     pub(super) fn submission(&self, task: TaskId) -> Stored<Option<Submission>> {
-        Recent::submission(&self.store, task)
+        RecentRows::submission(&self.store, task)
     }
 
     /// Keeps the rows of a commit in memory until the tables have them.

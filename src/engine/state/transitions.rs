@@ -16,7 +16,7 @@ use super::snapshot::Snapshot;
 use super::storage::Storage;
 use super::tasks::{Entry, Tasks};
 use crate::engine::api::{Refusal, TaskEnd};
-use crate::lineage::Began;
+use crate::lineage::WorkStart;
 use crate::planted::{self, Fault};
 use crate::store::{self, About, DeadLetter, LogEntry, Standing};
 use crate::task::{
@@ -223,7 +223,7 @@ impl EngineState {
                 Effect::Log(change) => self.log(task, change, None, now)?,
                 Effect::StoreRecord(new) => {
                     self.projects.touch(&task.project, self.group.version);
-                    let began = task.began_after(new.attempt).map_or(Began::Unknown, Began::After);
+                    let began = task.began_after(new.attempt).map_or(WorkStart::Unknown, WorkStart::After);
                     self.provenance.make_record(&self.storage, &mut self.group.batch, task, &new, began)?;
                 }
                 Effect::FillRecord(new) => {

@@ -12,8 +12,8 @@ use super::replaced_verdicts::is_still_last;
 use super::storage::Storage;
 use super::undo_plan::{UndoChanges, UndoPlan};
 use crate::engine::api::{UndoRequest, Undone};
-use crate::lineage::{Replaced, Step};
-use crate::store::{CascadeRow, Cause, Changes};
+use crate::lineage::{ReplacedVerdict, Step};
+use crate::store::{CascadeRow, Cause, FlagChanges};
 use crate::task::{Now, RecordId, Seq};
 
 /// Returns what the undo of a cascade would change.
@@ -37,7 +37,7 @@ struct Restated {
     seq: Seq,
     step: Step,
     verdicts: Vec<RecordId>,
-    changes: Changes,
+    changes: FlagChanges,
 }
 
 impl UndoCommands<'_> {
@@ -100,12 +100,12 @@ impl UndoCommands<'_> {
         let verdicts = self.restore_verdicts(&last)?;
         let named: Vec<RecordId> = changed.records.iter().map(|left| left.id).collect();
         let graph = self.provenance.graph();
-        let changes = Changes::of(graph, &with_named(graph, &named, &step.flags));
+        let changes = FlagChanges::of(graph, &with_named(graph, &named, &step.flags));
         Ok(Restated { seq, step, verdicts, changes })
     }
 
     /// Gives records the verdicts back that clears have replaced.
-    fn restore_verdicts(&mut self, verdicts: &[(RecordId, Replaced)]) -> Stored<Vec<RecordId>> {
+    fn restore_verdicts(&mut self, verdicts: &[(RecordId, ReplacedVerdict)]) -> Stored<Vec<RecordId>> {
         for (id, replaced) in verdicts {
             if let Some(record) = self.provenance.records.get_mut(self.storage, *id)? {
                 record.status = replaced.status;

@@ -10,7 +10,7 @@ use super::replaced_verdicts::is_still_last;
 use super::snapshot::Snapshot;
 use crate::engine::api::{Refusal, Version};
 use crate::engine::shared::{named_by, statements_in};
-use crate::lineage::{Fact, Graph, Replaced, Statement, Step, fact_of, without};
+use crate::lineage::{Fact, Graph, ReplacedVerdict, Statement, Step, fact_of, remove_steps};
 use crate::store::{Cause, Checkpoint, RollbackRow, View};
 use crate::task::{CheckpointId, RecordId, Seq};
 
@@ -20,7 +20,7 @@ pub(crate) struct UndoPlan {
     version: Version,
     pub(super) changes: UndoChanges,
     /// Records that get the verdict back that they had before the cascade.
-    pub(super) verdicts: Vec<(RecordId, Replaced)>,
+    pub(super) verdicts: Vec<(RecordId, ReplacedVerdict)>,
     pub(super) step: PlannedStep,
 }
 
@@ -35,7 +35,7 @@ impl UndoPlan {
         let mut planning = Planning::on(graph);
         let (mut step, mut verdicts) = (Step::default(), Vec::new());
         if !changes.is_empty() {
-            step = planning.change(|graph, seq| graph.restate(&changes.facts(), seq))?;
+            step = planning.change(|graph, seq| graph.set_facts(&changes.facts(), seq))?;
             for (id, replaced) in changes.verdicts() {
                 let record = view.record(id)?;
                 if record.is_some_and(|it| is_still_last(it.status, it.verification.as_deref(), &replaced)) {
@@ -79,7 +79,7 @@ pub(super) struct RecordLeft {
     pub(super) statements: Vec<Statement>,
     fact: Option<Fact>,
     /// The verdict that it gets back, if that still holds.
-    verdict: Option<Replaced>,
+    verdict: Option<ReplacedVerdict>,
     /// How many statements go.
     gone: usize,
 }
@@ -99,7 +99,7 @@ impl UndoChanges {
         let mut records = Vec::new();
         for id in named_by(view, steps)? {
             let statements = statements_in(view, graph, id)?;
-            let (left, verdict) = without(&statements, |step| steps.contains(&step));
+            let (left, verdict) = remove_steps(&statements, |step| steps.contains(&step));
             let gone = statements.len() - left.len();
             if gone > 0 {
                 records.push(RecordLeft { id, fact: fact_of(&left), statements: left, verdict, gone });
@@ -169,7 +169,7 @@ impl UndoChanges {
     }
 
     /// Records whose verdict a clear of the cascade has replaced.
-    pub(super) fn verdicts(&self) -> impl Iterator<Item = (RecordId, Replaced)> {
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = (RecordId, ReplacedVerdict)> {
         self.records.iter().filter_map(|left| Some((left.id, left.verdict?)))
     }
 

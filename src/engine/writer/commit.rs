@@ -12,7 +12,7 @@ use crate::engine::api::{Error, EventCounts, EventOutcome, Refusal};
 use crate::engine::read::ReadSide;
 use crate::engine::shared::Activity;
 use crate::engine::state::{Failure, Machine, Stored, answer};
-use crate::store::Look;
+use crate::store::ClockUpdate;
 use crate::task::{LeaseId, Now, Outcome};
 
 /// How often the clocks are stored while nothing changes.
@@ -96,7 +96,7 @@ impl Committer {
     pub(super) fn commit(&mut self, is_last: bool, now: Now) -> Stored<()> {
         let (mut batch, publication) = self.machine.finish(now)?;
         if batch.is_empty() && self.is_look_due(is_last, now) {
-            batch.keep_clocks(Look::Idle);
+            batch.keep_clocks(ClockUpdate::Idle);
         }
         let wrote = !batch.is_empty();
         if wrote {

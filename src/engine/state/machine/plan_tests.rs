@@ -27,7 +27,7 @@ impl World {
 
     fn flag(&self, name: &str) -> Flag {
         let graph = self.machine.state.provenance.graph();
-        graph.record(graph.maker(graph.find_artifact(&artifact(name)).unwrap()).unwrap()).unwrap().flag
+        graph.record(graph.producer_of(graph.find_artifact(&artifact(name)).unwrap()).unwrap()).unwrap().flag
     }
 
     fn checkpoint(&mut self, project: &str) -> Checkpoint {

@@ -10,8 +10,8 @@ use super::record_counts::{self, FlagCounts, change_flag};
 use crate::engine::api::{IMPORT_CASCADE, RecordCounts};
 use crate::engine::shared::IdHash;
 use crate::engine::state::failure::Stored;
-use crate::lineage::{self, Action, Began, Edge, Fact, Flag, Graph, Known, Node, Project, Step};
-use crate::store::{Batch, CascadeRow, Cause, Changes, LineageRow, Record, RecordInput};
+use crate::lineage::{self, Action, Edge, Fact, Flag, Graph, Node, Project, RecordState, Step, WorkStart};
+use crate::store::{Batch, CascadeRow, Cause, FlagChanges, LineageRow, Record, RecordInput};
 use crate::task::{ArtifactId, Now, Output, ProjectId, RecordId, RecordStatus, Seq, Timestamp};
 
 /// The graph, and what the next commit has to write of it.
@@ -61,7 +61,7 @@ struct DerivedStep {
     seq: Seq,
     cause: Cause,
     reason: String,
-    changes: Changes,
+    changes: FlagChanges,
 }
 
 impl ProvenanceGraph {
@@ -129,7 +129,7 @@ impl ProvenanceGraph {
     }
 
     /// Inserts a record whose work began when the graph had reached a step.
-    pub(super) fn insert(&mut self, record: &Record, began: Began) -> Stored<()> {
+    pub(super) fn insert(&mut self, record: &Record, began: WorkStart) -> Stored<()> {
         let step = self.graph.insert(&of_record(record, began), self.next()).map_err(unexpected)?;
         if let Some((node, known)) = self.known(record.id) {
             let outputs = count_outputs(&self.graph, node);
@@ -145,7 +145,7 @@ impl ProvenanceGraph {
     pub(super) fn import(&mut self, record: &Record) -> Stored<Result<Step, Vec<RecordId>>> {
         let before = self.graph.clone();
         let known = before.find(record.id).and_then(|node| before.record(node));
-        let (new, seq) = (of_record(record, Began::Elsewhere), self.next());
+        let (new, seq) = (of_record(record, WorkStart::Elsewhere), self.next());
         let inserted = if known.is_none() { self.graph.insert(&new, seq) } else { self.graph.revise(&new, seq) };
         let step = inserted.map_err(unexpected)?;
         if let Some(edge) = step.refused.first() {
@@ -198,12 +198,12 @@ impl ProvenanceGraph {
     /// Gives a record another verdict, as a part of a step that has its own entry in the
     /// audit trail.
     pub(super) fn judge_within(&mut self, record: RecordId, status: RecordStatus) -> Stored<Step> {
-        let step = self.graph.judge(record, status, self.next()).map_err(unexpected)?;
+        let step = self.graph.set_status(record, status, self.next()).map_err(unexpected)?;
         self.record_step_of(record, &step);
         Ok(step)
     }
 
-    fn known(&self, record: RecordId) -> Option<(Node, Known)> {
+    fn known(&self, record: RecordId) -> Option<(Node, RecordState)> {
         let node = self.graph.find(record)?;
         Some((node, self.graph.record(node)?))
     }
@@ -211,7 +211,7 @@ impl ProvenanceGraph {
     /// Adds a step to the audit trail if it has changed a flag.
     fn record_derived(&mut self, cause: Cause, reason: String, step: &Step) {
         if !step.flags.is_empty() {
-            let changes = Changes::of(&self.graph, &step.flags);
+            let changes = FlagChanges::of(&self.graph, &step.flags);
             self.derived.push(DerivedStep { seq: self.graph.newest(), cause, reason, changes });
         }
     }
@@ -228,14 +228,14 @@ impl ProvenanceGraph {
     /// Gives records other facts, because something that was said of them is taken back.
     pub(super) fn restate(&mut self, facts: &[(RecordId, Option<Fact>)]) -> Stored<(Seq, Step)> {
         let seq = self.next();
-        let step = self.graph.restate(facts, seq).map_err(unexpected)?;
+        let step = self.graph.set_facts(facts, seq).map_err(unexpected)?;
         self.said_until = seq;
         self.record_step(&step);
         Ok((seq, step))
     }
 
     /// Adopts a step that was planned on the graph as it is.
-    pub(super) fn adopt(&mut self, planned: PlannedStep) -> (Seq, Step, Changes) {
+    pub(super) fn adopt(&mut self, planned: PlannedStep) -> (Seq, Step, FlagChanges) {
         let (seq, PlannedStep { after, step, counts, rows, refused, changes, .. }) = (planned.seq(), planned);
         self.graph = after;
         self.said_until = seq;
@@ -299,7 +299,7 @@ impl ProvenanceGraph {
 }
 
 /// A record in the form in which the graph takes it.
-fn of_record(record: &Record, began: Began) -> lineage::Record {
+fn of_record(record: &Record, began: WorkStart) -> lineage::Record {
     lineage::Record {
         id: record.id,
         task: record.task,
@@ -315,17 +315,17 @@ fn of_record(record: &Record, began: Began) -> lineage::Record {
 
 impl ProjectTally {
     /// Removes a record that moves to another project, or is imported again.
-    fn remove(&mut self, known: &Known, outputs: u64) {
+    fn remove(&mut self, known: &RecordState, outputs: u64) {
         record_counts::remove(&mut self.counts, known.flag);
         self.outputs = self.outputs.saturating_sub(outputs);
         self.imported.remove(&(known.created_at, known.id));
     }
 
-    fn add(&mut self, known: &Known, outputs: u64) {
+    fn add(&mut self, known: &RecordState, outputs: u64) {
         self.counts.records += 1;
         self.outputs += outputs;
         let age = (known.created_at, known.id);
-        if known.began == Began::Elsewhere {
+        if known.began == WorkStart::Elsewhere {
             self.imported.insert(age);
         } else {
             self.newest_own = self.newest_own.max(Some(age));

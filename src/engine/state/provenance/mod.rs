@@ -21,8 +21,8 @@ pub(super) use statements::{NewStatement, RolledBack, StatementLookup, new_state
 
 use super::failure::Stored;
 use super::storage::Storage;
-use crate::lineage::{Action, Began, Fact, Graph, Replaced, Statement, Step, fact_of};
-use crate::store::{Batch, Changes, Record};
+use crate::lineage::{Action, Fact, Graph, ReplacedVerdict, Statement, Step, WorkStart, fact_of};
+use crate::store::{Batch, FlagChanges, Record};
 use crate::task::{NewRecord, Now, Output, ProjectId, RecordId, RecordStatus, Seq, Task};
 
 /// Provenance: the graph, the rows of its records, and what is said of them.
@@ -46,8 +46,8 @@ pub(super) struct Said {
 
 impl Said {
     /// The entries of the audit trail.
-    pub(super) fn changes(&self, graph: &Graph) -> Changes {
-        Changes::of(graph, &with_named(graph, &self.named, &self.step.flags))
+    pub(super) fn changes(&self, graph: &Graph) -> FlagChanges {
+        FlagChanges::of(graph, &with_named(graph, &self.named, &self.step.flags))
     }
 }
 
@@ -102,7 +102,7 @@ impl Provenance {
         batch: &mut Batch,
         task: &Task,
         new: &NewRecord,
-        began: Began,
+        began: WorkStart,
     ) -> Stored<()> {
         let record = self.records.make(storage, batch, task, new)?;
         self.graph.insert(record, began)
@@ -194,20 +194,20 @@ impl Provenance {
         planned: PlannedStep,
         new: Vec<NewStatement>,
         cascade: &str,
-    ) -> (Seq, Step, Changes) {
+    ) -> (Seq, Step, FlagChanges) {
         let (seq, step, changes) = self.graph.adopt(planned);
         self.statements.record(seq, new, cascade);
         (seq, step, changes)
     }
 
     /// Adopts a step that takes something back and was planned on the graph as it is.
-    pub(super) fn adopt(&mut self, planned: PlannedStep) -> (Seq, Step, Changes) {
+    pub(super) fn adopt(&mut self, planned: PlannedStep) -> (Seq, Step, FlagChanges) {
         self.graph.adopt(planned)
     }
 
     /// Takes back what a step has said of a record.
     pub(super) fn retract(&mut self, storage: &Storage, id: RecordId, step: Seq) -> Stored<(Seq, Step)> {
-        let (left, _) = crate::lineage::without(&self.statements(storage, id)?, |gone| gone == step);
+        let (left, _) = crate::lineage::remove_steps(&self.statements(storage, id)?, |gone| gone == step);
         let restated = self.graph.restate(&[(id, fact_of(&left))])?;
         self.statements.replace(id, left);
         Ok(restated)
@@ -224,7 +224,7 @@ impl Provenance {
     }
 
     /// Keeps with the newest statement of a record the verdict that it has replaced.
-    pub(super) fn keep_replaced_verdict(&mut self, id: RecordId, replaced: Replaced) {
+    pub(super) fn keep_replaced_verdict(&mut self, id: RecordId, replaced: ReplacedVerdict) {
         if let Some(statement) = self.statements.last_mut(id) {
             statement.replaced = Some(replaced);
         }

@@ -11,7 +11,7 @@ use super::record_counts::FlagCounts;
 use crate::clock::Stopwatch;
 use crate::engine::state::failure::Stored;
 use crate::lineage::{Edge, Error, FlagChange, Graph, Project, Step};
-use crate::store::{self, Changes};
+use crate::store::{self, FlagChanges};
 use crate::task::{RecordId, RecordStatus, Seq};
 
 /// A step that took less than this to plan is not worth another try: the writer makes it
@@ -57,7 +57,7 @@ pub(crate) struct PlannedStep {
     /// Inputs whose edge would close a cycle.
     pub(super) refused: Vec<Edge>,
     /// Its changes in the audit trail.
-    pub(super) changes: Changes,
+    pub(super) changes: FlagChanges,
     /// Whether the writer makes it itself where the graph has another version.
     pub(in crate::engine::state) is_small: bool,
 }
@@ -103,7 +103,7 @@ impl Planning {
         status: RecordStatus,
         step: &mut Step,
     ) -> Stored<()> {
-        let more = self.change(|graph, seq| graph.judge(id, status, seq))?;
+        let more = self.change(|graph, seq| graph.set_status(id, status, seq))?;
         self.rows.push(id);
         self.refused.extend(more.refused);
         step.flags.extend(more.flags);
@@ -117,7 +117,7 @@ impl Planning {
         step.join();
         step.flags.sort_by_key(|change| change.depth);
         let counts = FlagCounts::of(&after, &step.flags);
-        let changes = Changes::of(&after, &with_named(&after, named, &step.flags));
+        let changes = FlagChanges::of(&after, &with_named(&after, named, &step.flags));
         let is_small = started.elapsed() <= SMALL;
         PlannedStep { base, after, step, counts, rows, refused, changes, is_small }
     }
@@ -127,7 +127,7 @@ impl Planning {
 pub(super) fn rows_of(graph: &Graph, step: &Step) -> impl Iterator<Item = RecordId> {
     let edges = step.bound.iter().chain(&step.unbound).chain(&step.refused).map(|edge| edge.dependent);
     let nodes = edges.chain(step.facts.iter().map(|(node, _)| *node));
-    nodes.filter_map(|node| graph.named(node)).map(|(id, _)| id)
+    nodes.filter_map(|node| graph.id_and_project(node)).map(|(id, _)| id)
 }
 
 /// Returns changes of flags with an entry for each of the named records, whether or not its

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::engine::shared::{statements_in, statements_of_fact};
 use crate::engine::state::failure::Stored;
 use crate::engine::state::storage::Storage;
-use crate::lineage::{Action, Flag, Graph, Saying, Statement, fact_of, live, statements_of};
+use crate::lineage::{Action, Flag, Graph, Statement, StatementKind, fact_of, since_last_clear, statements_of};
 use crate::store::{Batch, Cause, View};
 use crate::task::{CheckpointId, RecordId, Seq};
 
@@ -26,7 +26,8 @@ impl<'a> RolledBack<'a> {
     /// Whether a rollback to the checkpoint has tainted a record, and that stands.
     pub(in crate::engine::state) fn has_named(&mut self, graph: &Graph, id: RecordId) -> Stored<bool> {
         let statements = statements_in(self.view, graph, id)?;
-        for statement in live(&statements).iter().filter(|statement| statement.kind == Saying::Taint) {
+        for statement in since_last_clear(&statements).iter().filter(|statement| statement.kind == StatementKind::Taint)
+        {
             let is_same = if let Some(known) = self.known.get(&statement.step) {
                 *known
             } else {
@@ -123,7 +124,7 @@ fn opened<'a>(view: &'a mut Option<View>, storage: &Storage) -> Stored<&'a View>
 #[derive(Debug)]
 pub(in crate::engine::state) struct NewStatement {
     pub(in crate::engine::state) id: RecordId,
-    kind: Saying,
+    kind: StatementKind,
     /// What was said of the record before.
     before: Vec<Statement>,
 }
@@ -142,10 +143,10 @@ pub(in crate::engine::state) fn new_statements(
         let Some(known) = graph.find(id).and_then(|node| graph.record(node)) else { continue };
         let kind = match (action, known.flag) {
             (Action::Clear, Flag::Clean) => continue,
-            (Action::Clear, Flag::Tainted) => Saying::Withdraw,
-            (Action::Clear, Flag::Suspect) => Saying::Clear,
-            (Action::Taint, _) => Saying::Taint,
-            (Action::Mark, _) => Saying::Mark,
+            (Action::Clear, Flag::Tainted) => StatementKind::Withdraw,
+            (Action::Clear, Flag::Suspect) => StatementKind::Clear,
+            (Action::Taint, _) => StatementKind::Taint,
+            (Action::Mark, _) => StatementKind::Mark,
         };
         let before = lookup.statements(id)?;
         if !is_said(&before, kind, cascade, lookup)? {
@@ -155,11 +156,16 @@ pub(in crate::engine::state) fn new_statements(
     Ok(new)
 }
 
-fn is_said(statements: &[Statement], kind: Saying, cascade: &str, lookup: &mut StatementLookup<'_>) -> Stored<bool> {
+fn is_said(
+    statements: &[Statement],
+    kind: StatementKind,
+    cascade: &str,
+    lookup: &mut StatementLookup<'_>,
+) -> Stored<bool> {
     if kind.is_clear() {
         return Ok(false);
     }
-    for statement in live(statements).iter().filter(|statement| statement.kind == kind) {
+    for statement in since_last_clear(statements).iter().filter(|statement| statement.kind == kind) {
         if lookup.is_of(statement.step, cascade)? {
             return Ok(true);
         }
