@@ -85,7 +85,9 @@ impl Session {
 
     /// Writes a file into the working directory.
     pub(super) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.directory.path().join("work").join(name), text).unwrap();
+        let path = self.directory.path().join("work").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
 
     /// Runs a command and waits until it has ended and `is_complete` holds for its output:
@@ -99,7 +101,7 @@ impl Session {
         let deadline = Instant::now() + PATIENCE;
         let (mut bytes, mut ended) = (Vec::new(), None);
         loop {
-            let patience = if ended.is_some() { Duration::from_secs(10) } else { PATIENCE };
+            let patience = if ended.is_some() { Duration::from_secs(30) } else { PATIENCE };
             match self.output.recv_timeout(patience.min(deadline.duration_since(Instant::now()))) {
                 Ok(more) => bytes.extend(more),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
