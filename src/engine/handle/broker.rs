@@ -3,15 +3,15 @@
 
 use std::collections::HashMap;
 
-use super::Engine;
+use super::client::Client;
 use crate::engine::api::{Dispatch, Error, Logged, Position, QueueReport};
 use crate::engine::read::dispatches;
 use crate::engine::writer::Command;
 use crate::task::{Moment, Seq, TaskId, Tier};
 
-/// The counterpart of a message broker, by [`Engine::broker`].
+/// The counterpart of a message broker, by [`Engine::broker`](crate::engine::Engine::broker).
 #[derive(Debug, Clone, Copy)]
-pub struct BrokerHandle<'a>(pub(super) &'a Engine);
+pub struct BrokerHandle<'a>(pub(super) &'a Client);
 
 impl BrokerHandle<'_> {
     /// Returns the events at these positions, in the same order, also where the log
@@ -42,7 +42,7 @@ impl BrokerHandle<'_> {
     /// time or a later one.
     #[must_use]
     pub fn committed_at(self) -> Moment {
-        self.0.read.committed_at()
+        self.0.read.activity.committed_at()
     }
 
     /// Returns those of some attempts that still wait for a worker, each with the time
@@ -69,8 +69,8 @@ impl BrokerHandle<'_> {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::engine::on_reading_thread;
     use crate::engine::state::testing::{settings, store};
+    use crate::engine::{Engine, on_reading_thread};
     use crate::store::counted;
     use crate::task::{Bus, ExecutionMode, Options, ProjectId, Submission};
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::client::Client;
 use super::plans::snapshot;
+use super::transfer::TransferHandle;
 use crate::engine::api::{Error, Import, ImportOutcome, NewCheckpoint, Rollback, RollbackRequest};
 use crate::engine::read::ReadSide;
 use crate::engine::state::{self, RollbackPlan};
@@ -11,9 +12,9 @@ use crate::engine::writer::Command;
 use crate::store::{Checkpoint, Page, PageBudget};
 use crate::task::{CheckpointId, ProjectId, Timestamp};
 
-/// Checkpoints, by [`Engine::checkpoints`].
+/// Checkpoints, by [`Engine::checkpoints`](crate::engine::Engine::checkpoints).
 #[derive(Debug, Clone, Copy)]
-pub struct CheckpointsHandle<'a>(pub(super) &'a Engine);
+pub struct CheckpointsHandle<'a>(pub(super) &'a Client);
 
 impl CheckpointsHandle<'_> {
     /// Creates a checkpoint of the project's present state.
@@ -25,7 +26,7 @@ impl CheckpointsHandle<'_> {
     /// then the stored checkpoint stays as it is.
     pub async fn import(self, checkpoint: Checkpoint) -> Result<bool, Error> {
         let items = Arc::new(vec![Import::Checkpoint(Box::new(checkpoint))]);
-        let results = self.0.transfer().import(items).await?;
+        let results = TransferHandle(self.0).import(items).await?;
         Ok(results.iter().any(|result| result.outcome == ImportOutcome::Created))
     }
 

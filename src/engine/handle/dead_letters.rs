@@ -1,6 +1,7 @@
 //! Messages that could not be taken.
 
-use super::Engine;
+use super::client::Client;
+use super::events::EventsHandle;
 use crate::engine::api::{Error, EventOutcome, Incoming, LetterFilter, LetterPage, Refusal};
 use crate::engine::read::dead_letters;
 use crate::engine::writer::Command;
@@ -9,9 +10,9 @@ use crate::store::{self, DeadLetter, DeadLetterRemoval};
 /// Dead letters that one commit discards.
 const ROUND: usize = 256;
 
-/// Dead letters, by [`Engine::dead_letters`].
+/// Dead letters, by [`Engine::dead_letters`](crate::engine::Engine::dead_letters).
 #[derive(Debug, Clone, Copy)]
-pub struct DeadLettersHandle<'a>(pub(super) &'a Engine);
+pub struct DeadLettersHandle<'a>(pub(super) &'a Client);
 
 impl DeadLettersHandle<'_> {
     /// Returns a page of dead letters, newest first, before one of them.
@@ -48,7 +49,7 @@ impl DeadLettersHandle<'_> {
     /// Accepts a dead letter again as the event that it holds, and removes the letter
     /// unless the event is refused.
     pub async fn requeue(self, number: u64, event: Incoming) -> Result<EventOutcome, Error> {
-        let prepared = self.0.events().prepare(vec![event]).await?;
+        let prepared = EventsHandle(self.0).prepare(vec![event]).await?;
         let (mut events, plan) = self.0.plan_events(prepared).await?;
         let Some(event) = events.pop().map(Box::new) else {
             return Err(Refusal::DeadLetterNotFound(number).into());

@@ -1,12 +1,13 @@
 //! Events of other services, on their way in.
 
-use super::{Engine, contents};
+use super::client::Client;
+use super::contents;
 use crate::engine::api::{Error, EventOutcome, Incoming, Prepared, Refusal};
 use crate::engine::writer::Command;
 
-/// Incoming events, by [`Engine::events`].
+/// Incoming events, by [`Engine::events`](crate::engine::Engine::events).
 #[derive(Debug, Clone, Copy)]
-pub struct EventsHandle<'a>(pub(super) &'a Engine);
+pub struct EventsHandle<'a>(pub(super) &'a Client);
 
 impl EventsHandle<'_> {
     /// Accepts events in order, in one durable commit. Returns one result for each.

@@ -1,4 +1,4 @@
-//! What workers get for their leases, and the driver of routing for its jobs.
+//! Data of leased tasks for workers, and of routing jobs for their driver.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -9,8 +9,8 @@ use crate::wire::{context, has_context, leased_task};
 
 type Stored<T> = Result<T, store::Error>;
 
-/// What a worker gets for the leases that it was given, in order: it ends at about
-/// [`store::PAGE_BYTES`], after at least one of them.
+/// Returns leases with the data of their tasks, in order. The result ends at about
+/// [`store::PAGE_BYTES`], after at least one lease.
 pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
     let data = |grant: &Grant| {
         let submission = view.submission(grant.task.id)?;
@@ -22,11 +22,11 @@ pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
     Ok(granted_with(grants, data)?.unwrap_or_default())
 }
 
-/// As [`granted`], from tables that may lag the journal; `None` where they may lack
-/// something.
+/// Like [`granted`], but reads tables that may lag the journal. Returns `None` where they
+/// may lack a row.
 ///
-/// A task without context needs its submission, which never changes once it is in
-/// the tables, and the constitution of its project as it was at the lease.
+/// A task without context needs two rows: its submission, which never changes once it is
+/// in the tables, and its project in the version that it had at the lease.
 pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Granted>>> {
     if grants.iter().any(|grant| has_context(&grant.task)) {
         return Ok(None);
@@ -45,7 +45,7 @@ pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Gr
     granted_with(grants, data)
 }
 
-/// Leases with the data of their tasks; `None` where `data` has none of one.
+/// Returns leases with the data of their tasks; `None` where `data` returns `None`.
 fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>) -> Stored<Option<Vec<Granted>>> {
     let mut budget = PageBudget::new(usize::MAX);
     let mut granted = Vec::with_capacity(grants.len());
@@ -59,7 +59,7 @@ fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>
     Ok(Some(granted))
 }
 
-/// What is to be known to ask about a task.
+/// Returns a routing job with the texts that the services are asked about.
 pub(super) fn routing_job(view: &View, taken: TakenRouting) -> Stored<RoutingJob> {
     let TakenRouting { task, since, step } = taken;
     let missing = || store::Error::Corrupt { table: "submissions", detail: format!("task {} has none", task.id) };

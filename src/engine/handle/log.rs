@@ -2,15 +2,15 @@
 
 use tokio::sync::watch;
 
-use super::Engine;
+use super::client::Client;
 use crate::engine::api::{ChangePage, Error, LogPage};
 use crate::engine::read::log;
 use crate::store::{LogEntry, PageBudget, ReaderPosition};
 use crate::task::Seq;
 
-/// The log, by [`Engine::log`].
+/// The log, by [`Engine::log`](crate::engine::Engine::log).
 #[derive(Debug, Clone, Copy)]
-pub struct LogHandle<'a>(pub(super) &'a Engine);
+pub struct LogHandle<'a>(pub(super) &'a Client);
 
 impl LogHandle<'_> {
     /// Returns a page of the published and accepted events after a position that
@@ -35,7 +35,7 @@ impl LogHandle<'_> {
     #[must_use]
     pub fn reader(self, name: &str) -> Option<LogReader> {
         let found = self.0.read.places.get(name)?;
-        Some(LogReader { engine: self.0.clone(), name: name.to_owned(), found })
+        Some(LogReader { client: self.0.clone(), name: name.to_owned(), found })
     }
 }
 
@@ -66,7 +66,7 @@ impl LogHandle<'_> {
 /// bounded by the disk: submissions are refused while little space is free.
 #[derive(Debug, Clone)]
 pub struct LogReader {
-    engine: Engine,
+    client: Client,
     name: String,
     /// The place when the handle was made.
     found: ReaderPosition,
@@ -76,24 +76,24 @@ impl LogReader {
     /// Returns the reader's place.
     #[must_use]
     pub fn place(&self) -> ReaderPosition {
-        self.engine.read.places.get(&self.name).unwrap_or(self.found)
+        self.client.read.places.get(&self.name).unwrap_or(self.found)
     }
 
     /// Returns the changes after a position, in order: at most `limit`, and about a
     /// mebibyte of events.
     pub async fn page(&self, after: Seq, limit: usize) -> Result<ChangePage, Error> {
-        self.engine.read(move |side| log::change_page(side, after, limit)).await
+        self.client.read(move |side| log::change_page(side, after, limit)).await
     }
 
     /// Records that the reader has processed everything from before it joined.
     pub fn begin(&self) {
-        self.engine.read.places.change(&self.name, |place| place.begun = true);
+        self.client.read.places.change(&self.name, |place| place.begun = true);
     }
 
     /// Records that the reader has processed everything up to a position. The place
     /// never moves back, nor beyond the head of the log.
     pub fn move_to(&self, position: Seq) {
-        let position = position.min(*self.engine.log().head().borrow());
-        self.engine.read.places.change(&self.name, |place| place.read_to = place.read_to.max(position));
+        let position = position.min(*self.client.read.head().borrow());
+        self.client.read.places.change(&self.name, |place| place.read_to = place.read_to.max(position));
     }
 }

@@ -1,7 +1,7 @@
 //! Plans for taints, clears, undos and rollbacks: made outside the writer, and
 //! carried out by it.
 
-use super::Engine;
+use super::client::Client;
 use crate::engine::api::{Error, Message, Prepared};
 use crate::engine::read::ReadSide;
 use crate::engine::state::{Attempt, EventPlan, Failure, Snapshot, Stored, answer};
@@ -26,7 +26,7 @@ fn is_planned(event: &Prepared) -> bool {
     !matches!(event.event().message, Message::Report { .. })
 }
 
-impl Engine {
+impl Client {
     /// Plans the effect of a request and has the writer carry it out. An outdated plan
     /// is made again, at most [`TRIES`] times in all; the writer brings the last one up
     /// to date itself.
@@ -38,10 +38,10 @@ impl Engine {
     where
         P: Send + 'static,
     {
-        if self.is_halted() {
+        if self.read.is_halted() {
             return Err(Error::NotOwner);
         }
-        self.check_writable()?;
+        drop(self.read.store.room().admit(0, 0)?);
         let _permit = self.plans.acquire().await.map_err(|_| Error::ShuttingDown)?;
         let mut tries = 0;
         loop {
@@ -62,7 +62,7 @@ impl Engine {
         events: Vec<Prepared>,
     ) -> Result<(Vec<Prepared>, Option<(usize, EventPlan)>), Error> {
         let Some(index) = events.iter().position(is_planned) else { return Ok((events, None)) };
-        if self.is_halted() {
+        if self.read.is_halted() {
             return Err(Error::NotOwner);
         }
         let _permit = self.plans.acquire().await.map_err(|_| Error::ShuttingDown)?;

@@ -1,14 +1,14 @@
 //! Projects and their figures.
 
-use super::Engine;
+use super::client::Client;
 use crate::engine::api::{Error, NewProject, ProjectPatch, ProjectStatus};
 use crate::engine::writer::Command;
 use crate::store::{Page, PageBudget, Project};
 use crate::task::ProjectId;
 
-/// Projects, by [`Engine::projects`].
+/// Projects, by [`Engine::projects`](crate::engine::Engine::projects).
 #[derive(Debug, Clone, Copy)]
-pub struct ProjectsHandle<'a>(pub(super) &'a Engine);
+pub struct ProjectsHandle<'a>(pub(super) &'a Client);
 
 impl ProjectsHandle<'_> {
     /// Creates a project.
@@ -62,7 +62,7 @@ impl ProjectsHandle<'_> {
 
     /// Returns a project with its current figures.
     pub async fn status(self, project: ProjectId) -> Result<ProjectStatus, Error> {
-        let status = self.0.read.shown.status(&project, self.0.read.now())?;
+        let status = self.0.read.projects.status(&project, self.0.read.now())?;
         let oldest = self.0.read(move |side| {
             let view = side.store.view()?;
             let Some(oldest) = view.oldest_pending(&project)? else { return Ok(None) };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::client::Client;
 use super::plans::snapshot;
 use crate::engine::api::{
     AuditFilter, AuditPage, AuditPlace, Cascade, CascadeRequest, CascadeSummary, Error, RecordFilter, RecordPage,
@@ -15,9 +15,9 @@ use crate::lineage::{Graph, Node};
 use crate::store::{CascadeRow, KeptContent, Record, RecordPlace};
 use crate::task::{ArtifactId, RecordId, Seq, TaskId};
 
-/// Provenance, by [`Engine::provenance`].
+/// Provenance, by [`Engine::provenance`](crate::engine::Engine::provenance).
 #[derive(Debug, Clone, Copy)]
-pub struct ProvenanceHandle<'a>(pub(super) &'a Engine);
+pub struct ProvenanceHandle<'a>(pub(super) &'a Client);
 
 impl ProvenanceHandle<'_> {
     /// Returns the provenance graph as of the last commit. It is immutable: later

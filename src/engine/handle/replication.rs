@@ -1,16 +1,14 @@
 //! The counterpart of a copy of the store elsewhere: consistent reads, and how far
 //! the copy is.
 
-use std::sync::atomic::Ordering;
-
-use super::Engine;
+use super::client::Client;
 use crate::engine::api::Error;
 use crate::lineage::Graph;
 use crate::store::{self, CommitNumber, View};
 
-/// The counterpart of a copy of the store, by [`Engine::replication`].
+/// The counterpart of a copy of the store, by [`Engine::replication`](crate::engine::Engine::replication).
 #[derive(Debug, Clone, Copy)]
-pub struct ReplicationHandle<'a>(pub(super) &'a Engine);
+pub struct ReplicationHandle<'a>(pub(super) &'a Client);
 
 impl ReplicationHandle<'_> {
     /// Reads committed rows, and a graph that is no older than the rows. Other readers
@@ -31,12 +29,12 @@ impl ReplicationHandle<'_> {
     /// Records that the copy has every commit up to this one: the list of changes can
     /// be trimmed.
     pub fn confirm(self, until: CommitNumber) {
-        self.0.read.copied.fetch_max(until.0, Ordering::AcqRel);
+        self.0.read.copy.confirm(until);
     }
 
     /// Returns the number of the last commit that changed rows, once readers see it.
     #[must_use]
     pub fn commit_number(self) -> CommitNumber {
-        CommitNumber(self.0.read.published.load(Ordering::Acquire))
+        self.0.read.copy.published()
     }
 }

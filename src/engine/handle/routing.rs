@@ -2,14 +2,15 @@
 
 use tokio::sync::watch;
 
-use super::{Engine, granted};
+use super::client::Client;
+use super::granted;
 use crate::engine::api::{Error, RoutingJob};
 use crate::engine::writer::Command;
 use crate::task::{Finding, Moment, Outcome, RoutingStep, TaskId};
 
-/// Tasks that are to be routed, by [`Engine::routing`].
+/// Tasks that are to be routed, by [`Engine::routing`](crate::engine::Engine::routing).
 #[derive(Debug, Clone, Copy)]
-pub struct RoutingHandle<'a>(pub(super) &'a Engine);
+pub struct RoutingHandle<'a>(pub(super) &'a Client);
 
 impl RoutingHandle<'_> {
     /// Hands out tasks that are to be routed, at most `max`, in turns between

@@ -3,7 +3,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use super::Engine;
+use super::client::Client;
 use crate::engine::api::{
     Answer, Error, IdempotencyKey, PageStart, Refusal, Revision, Submissions, Submitted, TaskFilter, TaskPage, TreeNode,
 };
@@ -14,9 +14,9 @@ use crate::engine::writer::Command;
 use crate::store::{HistoryEntry, Page, PageBudget};
 use crate::task::{Seq, Submission, TaskId};
 
-/// Tasks, by [`Engine::tasks`].
+/// Tasks, by [`Engine::tasks`](crate::engine::Engine::tasks).
 #[derive(Debug, Clone, Copy)]
-pub struct TasksHandle<'a>(pub(super) &'a Engine);
+pub struct TasksHandle<'a>(pub(super) &'a Client);
 
 impl TasksHandle<'_> {
     /// Submits tasks in one durable commit. A repeated request with the same key
@@ -78,16 +78,16 @@ impl TasksHandle<'_> {
 
     /// Returns the status answer of a task; `None`: there is no such task.
     pub async fn status(self, task: TaskId) -> Result<Option<Answer>, Error> {
-        match self.0.read.status_now(task)? {
+        match self.0.read.statuses.get_now(task)? {
             Poll::Ready(answer) => Ok(answer),
-            Poll::Pending => self.0.read(move |side| side.status(task)).await,
+            Poll::Pending => self.0.read(move |side| side.statuses.get(task)).await,
         }
     }
 
     /// Returns the status answer without waiting. `None`: there is no such task, or
     /// only [`Self::status`] can read its answer.
     pub fn status_now(self, task: TaskId) -> Result<Option<Answer>, Error> {
-        match self.0.read.status_now(task)? {
+        match self.0.read.statuses.get_now(task)? {
             Poll::Ready(answer) => Ok(answer),
             Poll::Pending => Ok(None),
         }
@@ -125,7 +125,7 @@ impl TasksHandle<'_> {
 
     /// Returns a page of tasks, newest first.
     pub async fn list(self, filter: TaskFilter, start: PageStart, limit: usize) -> Result<TaskPage, Error> {
-        let counters = self.0.figures().counters;
+        let counters = self.0.read.figures().counters;
         self.0.read(move |side| list::page(side, &filter, start, limit, &counters)).await
     }
 

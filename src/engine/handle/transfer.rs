@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::client::Client;
 use crate::engine::api::{Error, Import, ImportResult};
 use crate::engine::writer::Command;
 use crate::store::{CascadeRow, ChangeRow, Checkpoint, ImportedEvent, Page, PageBudget, Record};
 use crate::task::{CheckpointId, RecordId, Seq};
 
-/// Bulk import and export, by [`Engine::transfer`].
+/// Bulk import and export, by [`Engine::transfer`](crate::engine::Engine::transfer).
 #[derive(Debug, Clone, Copy)]
-pub struct TransferHandle<'a>(pub(super) &'a Engine);
+pub struct TransferHandle<'a>(pub(super) &'a Client);
 
 impl TransferHandle<'_> {
     /// Imports items in order, in one durable step. An item that is left out does not

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::Engine;
+use super::client::Client;
 use super::granted;
 use super::unclaimed::Unclaimed;
 use crate::engine::api::{Error, Granted, LeaseRequest, Queue};
@@ -12,9 +12,9 @@ use crate::engine::writer::Command;
 use crate::store::guarded;
 use crate::task::{LeaseId, Tier, Timestamp};
 
-/// Leases and work queues, by [`Engine::work`].
+/// Leases and work queues, by [`Engine::work`](crate::engine::Engine::work).
 #[derive(Debug, Clone, Copy)]
-pub struct WorkHandle<'a>(pub(super) &'a Engine);
+pub struct WorkHandle<'a>(pub(super) &'a Client);
 
 impl WorkHandle<'_> {
     /// Leases waiting tasks of a tier to a worker, and waits for the first one if
@@ -24,17 +24,17 @@ impl WorkHandle<'_> {
     /// at least one task. Dropping the future ends the wait; leases that were granted
     /// by then are released.
     pub async fn lease(self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
-        let Self(engine) = self;
-        if engine.read.is_halted() {
+        let Self(client) = self;
+        if client.read.is_halted() {
             return Err(Error::NotOwner);
         }
         let (reply, answer) = oneshot::channel();
         let command = Command::Lease { request, reply };
         // A lease is small, and may wait for long: it reserves nothing.
-        let _none = engine.admit(&command)?;
-        engine.commands.send(command)?;
-        let mut unclaimed = Unclaimed { answer, leases: Vec::new(), commands: engine.commands.clone() };
-        let grants = if engine.read.is_stopped() {
+        let _none = client.admit(&command)?;
+        client.commands.send(command)?;
+        let mut unclaimed = Unclaimed { answer, leases: Vec::new(), commands: client.commands.clone() };
+        let grants = if client.read.is_stopped() {
             unclaimed.answer.try_recv().unwrap_or(Err(Error::ShuttingDown))?
         } else {
             (&mut unclaimed.answer).await.unwrap_or(Err(Error::ShuttingDown))?
@@ -42,10 +42,10 @@ impl WorkHandle<'_> {
         unclaimed.leases = grants.iter().map(|grant| grant.lease.id).collect();
         // The rows that a lease needs are mostly in the tables since the submission.
         // If not, another thread waits for them.
-        let now = guarded(|| granted::granted_now(&engine.read.store.view_of_tables()?, &grants))?;
+        let now = guarded(|| granted::granted_now(&client.read.store.view_of_tables()?, &grants))?;
         let granted = match now {
             Some(granted) => granted,
-            None => engine.read(move |side| granted::granted(&side.store.view()?, &grants)).await?,
+            None => client.read(move |side| granted::granted(&side.store.view()?, &grants)).await?,
         };
         // The leases that do not fit into the answer are released.
         unclaimed.leases.drain(..granted.len());
@@ -65,7 +65,7 @@ impl WorkHandle<'_> {
     /// Returns the work queue of every configured tier.
     #[must_use]
     pub fn queues(self) -> Vec<Queue> {
-        self.0.read.shown.queues()
+        self.0.read.projects.queues()
     }
 
     /// Pauses a tier: its tasks are no longer dispatched or leased, and running ones

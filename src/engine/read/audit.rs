@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ReadSide;
+use super::side::ReadSide;
 use crate::engine::api::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
 use crate::lineage::{Graph, Node};
 use crate::store::{self, CascadeRow, Cause, ImportedEvent, PageBudget};

@@ -1,7 +1,7 @@
 //! Pages of tasks. Indexes narrow the search; the rest of a filter is checked on
 //! each task found.
 
-use super::ReadSide;
+use super::side::ReadSide;
 use crate::engine::api::{PageStart, TaskFilter, TaskPage};
 use crate::store::{self, Counters, PageBudget, Scan, ScanFilter, View};
 use crate::task::{Status, Task, TaskId};
@@ -50,7 +50,7 @@ pub(in crate::engine) fn page(
             (skip, last) = (skip - 1, Some(id));
             continue;
         }
-        if let Some(answer) = side.status(id)? {
+        if let Some(answer) = side.statuses.get(id)? {
             if !budget.admit(answer.body.len()) {
                 page.next = last;
                 page.truncated = true;

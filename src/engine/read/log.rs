@@ -1,9 +1,9 @@
-//! Pages of the log. The data of events is made from what is stored when it is asked for, so
-//! that the log holds no text twice.
+//! Pages of the log. The data of events is rendered from stored rows on each read, so that
+//! the log holds no text twice.
 
 use bytes::Bytes;
 
-use super::ReadSide;
+use super::side::ReadSide;
 use crate::engine::api::{ChangePage, LogPage, Logged, Position};
 use crate::store::{self, LogEntry, PageBudget, View};
 use crate::task::{Change, Seq};
@@ -11,12 +11,12 @@ use crate::wire::published_data;
 
 /// Most log entries that one page looks at.
 const MAX_LOOKED_AT: usize = 1024;
-/// A page ends after so many bytes of events, however few they are.
+/// Bytes of events after which a page of changes ends.
 const PAGE_BYTES: usize = 1024 * 1024;
 
 type Stored<T> = Result<T, store::Error>;
 
-/// A page of the events of the log after a position.
+/// Returns a page of the events after a position that `keep` accepts.
 pub(in crate::engine) fn log_page(
     side: &ReadSide,
     after: Seq,
@@ -46,13 +46,13 @@ pub(in crate::engine) fn log_page(
     Ok(page)
 }
 
-/// How large an event is, about.
+/// Returns about how many bytes an event takes.
 pub(in crate::engine) fn size(logged: &Logged) -> usize {
     logged.data.as_ref().map_or(0, Bytes::len) + logged.entry.event.as_ref().map_or(0, String::len)
 }
 
-/// The event at a position: from the log, or, once that is trimmed, from the
-/// task's history.
+/// Returns the event at a position: from the log, or, once the log is trimmed, from the
+/// history of its task.
 pub(in crate::engine) fn logged_at(view: &View, Position { seq, task }: Position) -> Stored<Option<Logged>> {
     let in_log = view.log(Seq(seq.0.saturating_sub(1)), 1)?.next().transpose()?;
     let entry = match in_log.filter(|(found, _)| *found == seq) {
@@ -64,7 +64,7 @@ pub(in crate::engine) fn logged_at(view: &View, Position { seq, task }: Position
     Ok(Some(logged).filter(|logged| logged.data.is_some() || logged.entry.event.is_some()))
 }
 
-/// An entry with the data of its event, if it is one.
+/// Adds the data of the event to an entry, if it is published.
 fn logged(view: &View, seq: Seq, entry: LogEntry) -> Stored<Logged> {
     let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
     let data = published_data(view, &entry, submission.as_ref())?;
@@ -72,7 +72,7 @@ fn logged(view: &View, seq: Seq, entry: LogEntry) -> Stored<Logged> {
     Ok(Logged { seq, entry, data, traceparent })
 }
 
-/// Every change of the log after a position.
+/// Returns a page of all changes after a position.
 pub(in crate::engine) fn change_page(side: &ReadSide, after: Seq, limit: usize) -> Stored<ChangePage> {
     let view = side.store.view()?;
     let reset = view.log_tail()?.filter(|tail| after.0.saturating_add(1) < tail.0);

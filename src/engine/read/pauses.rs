@@ -1,5 +1,5 @@
-//! What is paused, for readers: shown without rendering the answer of every task that a pause
-//! holds back again.
+//! Pauses of projects and tiers, as readers see them. A pause does not rewrite the
+//! status answers of the tasks that it holds back: it is looked up when they are read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,11 +7,10 @@ use crate::engine::api::{Hold, PauseChange};
 use crate::task::Phase;
 use crate::wire::Compact;
 
-/// What is paused, for readers. Names are kept as the answers have them: as
-/// JSON text.
+/// Paused projects and tiers, by name in the form that status answers hold: as JSON text.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Pauses {
-    /// How many there are in all: with none, a read asks for nothing more.
+    /// Number of all entries. While it is zero, a read looks no further.
     count: AtomicUsize,
     projects: papaya::HashSet<Vec<u8>>,
     tiers: papaya::HashSet<Vec<u8>>,
@@ -20,7 +19,7 @@ pub(in crate::engine) struct Pauses {
 }
 
 impl Pauses {
-    /// Applies a change, after its commit. Only one thread may call it.
+    /// Applies a change after its commit. Only one thread may call it.
     pub(in crate::engine) fn change(&self, change: &PauseChange) {
         let (set, name, paused) = match change {
             PauseChange::Project { project, is_paused } => (&self.projects, project.as_str(), *is_paused),
@@ -36,8 +35,8 @@ impl Pauses {
         }
     }
 
-    /// The pause that holds a task back. Who was told of a pause sees it: the
-    /// change comes before the reply, so a relaxed read is enough.
+    /// Returns the pause that holds a task back. A client that has the reply to a pause
+    /// sees its effect: the change precedes the reply, so a relaxed load is enough.
     pub(in crate::engine) fn holding(&self, answer: &Compact) -> Option<Hold> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;

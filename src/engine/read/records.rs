@@ -1,7 +1,7 @@
 //! Pages of provenance records. The graph decides first; a row is read only where
 //! the graph is not enough.
 
-use super::ReadSide;
+use super::side::ReadSide;
 use crate::engine::api::{RecordFilter, RecordPage};
 use crate::lineage::{Flag, Graph, Project, RecordState};
 use crate::store::{self, PageBudget, Record, RecordPlace, View};

@@ -1,6 +1,6 @@
 //! A task with the tasks it was split into, level by level.
 
-use super::ReadSide;
+use super::side::ReadSide;
 use crate::engine::api::{Answer, TreeNode};
 use crate::store::{self, PageBudget};
 use crate::task::TaskId;
@@ -63,6 +63,6 @@ fn read_children(
 
 fn read_node(side: &ReadSide, view: &store::View, id: TaskId) -> Result<Option<TreeNode>, store::Error> {
     let Some(task) = view.task(id)? else { return Ok(None) };
-    let answer: Option<Answer> = side.status(id)?;
+    let answer: Option<Answer> = side.statuses.get(id)?;
     Ok(answer.map(|answer| TreeNode { task: id, answer: Some(answer), child_ids: task.children, children: None }))
 }

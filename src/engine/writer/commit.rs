@@ -106,7 +106,7 @@ impl Committer {
         self.enter(Activity::Committing);
         let durable = batch.make_durable(self.machine.store(), now)?;
         self.committing += stopwatch.elapsed();
-        self.read.record_committed(now.observed);
+        self.read.activity.record_committed(now.observed);
         self.machine.keep_recent(&durable);
         // Answers leave before the tables have what they tell of, because a client that reads
         // from the tables waits for them. From here to `take` no view may be opened.
@@ -116,7 +116,7 @@ impl Committer {
         for held in self.held.drain(..) {
             self.unclaimed.extend(held.release(durable.committed()));
         }
-        self.read.record_commit_time(stopwatch.elapsed());
+        self.read.activity.record_commit_time(stopwatch.elapsed());
         self.enter(Activity::HandingOver);
         let taken = if wrote { self.tables.take(durable) } else { Ok(()) };
         // A group can commit before its end.

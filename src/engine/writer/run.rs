@@ -1,7 +1,6 @@
 //! The writer's loop.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::apply::apply;
@@ -121,7 +120,7 @@ impl Writer {
             let took = started.elapsed();
             self.commands.observe(&taken, took);
             let committing = self.committer.take_committing();
-            self.committer.read.record_group(taken.commands, took, committing);
+            self.committer.read.activity.record_group(taken.commands, took, committing);
             if is_last {
                 return self.finish();
             }
@@ -260,7 +259,7 @@ impl Writer {
     fn run_housekeeping(&mut self, now: Now) -> Stored<()> {
         let Committer { machine, read, .. } = &mut self.committer;
         machine.keep_places(read.places.all())?;
-        machine.trim_changes(read.copied.load(Ordering::Acquire))?;
+        machine.trim_changes(read.copy.copied())?;
         let has_more = machine.run_housekeeping(now)?;
         self.next_housekeeping = if has_more { now.observed } else { now.after(Duration::from_secs(1)) };
         machine.room().look();

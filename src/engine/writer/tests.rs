@@ -62,11 +62,11 @@ fn a_group_that_is_not_committed_does_not_count_as_read() {
     let read = read_side(&mut machine, &clock);
     let (_commands, queue) = queue::lanes(16);
     let mut writer = Writer::new(machine, queue, read.clone(), clock, Now::default()).unwrap();
-    let before = read.committed_at();
+    let before = read.activity.committed_at();
     assert!(before < now.observed);
     writer.settle(false, now).unwrap();
-    assert_eq!(read.committed_at(), before);
+    assert_eq!(read.activity.committed_at(), before);
     writer.commit(now).unwrap();
-    assert_eq!(read.committed_at(), now.observed);
+    assert_eq!(read.activity.committed_at(), now.observed);
     writer.finish_tables().unwrap();
 }

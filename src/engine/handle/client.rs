@@ -1,15 +1,26 @@
-//! How handles reach the writer and the read side.
+//! The way from the handles to the writer and the read side.
 
-use tokio::sync::oneshot;
+use std::sync::Arc;
 
-use super::{Engine, reading};
-use crate::engine::api::Error;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::reading;
+use crate::engine::api::{Error, Settings};
 use crate::engine::read::ReadSide;
-use crate::engine::writer::Growth;
-use crate::engine::writer::{Command, Reply};
+use crate::engine::writer::{Command, CommandSender, Growth, Reply};
 use crate::store::{self, RoomReservation, guarded, panic_message};
 
-impl Engine {
+/// Sends commands to the writer and runs reads. Every handle borrows it.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) commands: CommandSender,
+    pub(super) read: Arc<ReadSide>,
+    pub(super) settings: Arc<Settings>,
+    /// Limits the plans that are made at once.
+    pub(super) plans: Arc<Semaphore>,
+}
+
+impl Client {
     /// Sends a command to the writer and waits for its answer, which is released
     /// after the commit.
     pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
