@@ -8,5 +8,5 @@ pub struct Begun {
     /// Tasks whose attempt was lost and that wait for a new one.
     pub attempts: u64,
     /// Ends of other tasks of which tasks have learned.
-    pub told: u64,
+    pub notified: u64,
 }

@@ -1,6 +1,6 @@
 //! The tasks that may use artifacts of others.
 
-use super::IdHash;
+use super::id_hash::IdHash;
 use crate::task::TaskId;
 
 /// The tasks with an open attempt that were or may have been given artifacts.

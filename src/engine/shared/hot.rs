@@ -1,42 +1,18 @@
-//! The read side of tasks: their answers by id, for readers that never wait
-//! for the writer.
+//! The status answers that are in memory, by task, for readers that never wait for the writer.
 
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use super::ChunkedQueue;
+use super::id_hash::IdHash;
+use super::sharded::ChunkedQueue;
 use crate::engine::api::{Answer, Hold};
 use crate::task::TaskId;
 use crate::wire::{Compact, Fixed};
 
-/// Task ids are made here and end in random bits: eight of their bytes are
-/// a hash already.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(tail) = bytes.last_chunk() {
-            self.0 = u64::from_le_bytes(*tail).rotate_left(17);
-        }
-    }
-
-    fn write_usize(&mut self, _length: usize) {}
-}
-
-/// Builds hashers for maps whose keys are made here or are hashes themselves.
-pub(crate) type IdHash = BuildHasherDefault<IdHasher>;
-
-/// What one entry costs beside the answer: key, pointers and the slots of
-/// the map.
+/// Bytes of an entry besides the answer: the key, pointers and the slots of the map.
 const ENTRY_BYTES: usize = 96;
 
-/// Answers by task. Those of open tasks always stay; of the finished ones
-/// the newest, up to a number of bytes.
+/// Status answers by task. Those of open tasks always stay; of the finished tasks the newest
+/// stay, up to a number of bytes.
 #[derive(Debug)]
 pub(crate) struct HotTasks {
     answers: papaya::HashMap<TaskId, Compact, IdHash>,
@@ -61,7 +37,7 @@ impl HotTasks {
         self.answers.pin().get(&task).map(|answer| answer.answer(task, hold(answer)))
     }
 
-    /// The part of an open task's answer that never changes, if it is in memory.
+    /// Returns the fixed part of an open task's answer, which never changes, if it is in memory.
     pub(crate) fn fixed(&self, task: TaskId) -> Option<Fixed> {
         self.answers.pin().get(&task).and_then(Compact::fixed)
     }
@@ -70,14 +46,14 @@ impl HotTasks {
         self.answers.pin().insert(task, answer);
     }
 
-    /// Puts the answer of a finished task; older ones make room.
+    /// Inserts the answer of a finished task. Older ones make room for it.
     pub(crate) fn put_finished(&self, task: TaskId, answer: Compact) {
         let answer = answer.joined();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = self.answers.pin();
         finished.bytes += answer.len() + ENTRY_BYTES;
         finished.order.push_back(task);
-        // A late output changes a finished task: then its old answer goes.
+        // A late output changes a finished task, whose old answer then goes.
         if let Some(old) = answers.insert(task, answer).filter(|old| old.ended()) {
             finished.bytes = finished.bytes.saturating_sub(old.len() + ENTRY_BYTES);
         }
@@ -89,8 +65,8 @@ impl HotTasks {
         }
     }
 
-    /// Puts the answer of a task that finished before the start, behind all
-    /// that are there; `false` when there is no room for it.
+    /// Inserts the answer of a task that finished before the start as the oldest of all.
+    /// Returns `false` if there is no room for it.
     pub(crate) fn put_older(&self, task: TaskId, answer: Compact) -> bool {
         let answer = answer.joined();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,15 +81,15 @@ impl HotTasks {
         true
     }
 
-    /// Forgets the answer of a task, which is then read from the store.
+    /// Removes the answer of a task, which is then read from the store.
     pub(crate) fn remove(&self, task: TaskId) {
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = self.answers.pin();
         if let Some(answer) = answers.remove(&task).filter(|answer| answer.ended()) {
             finished.bytes = finished.bytes.saturating_sub(answer.len() + ENTRY_BYTES);
         }
-        // It keeps its place in the order, where it no longer counts, until
-        // it is the oldest: the oldest are also the first to be removed.
+        // The task keeps its place in the order, where it no longer counts, until it is the
+        // oldest: the oldest are also the first to be removed.
         while finished.order.front().is_some_and(|oldest| !answers.contains_key(oldest)) {
             finished.order.pop_front();
         }

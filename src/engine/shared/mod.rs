@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 mod given;
 mod hot;
+mod id_hash;
 mod progress;
 mod sharded;
 mod statements;
 
 pub(super) use given::Given;
-pub(super) use hot::{HotTasks, IdHash};
+pub(super) use hot::HotTasks;
+pub(super) use id_hash::IdHash;
 pub(super) use progress::{Activity, Progress, watch};
 pub(super) use sharded::{ChunkedQueue, ShardedMap};
 pub(super) use statements::{named_by, statements_in, statements_of_fact};

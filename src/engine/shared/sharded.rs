@@ -1,21 +1,21 @@
-//! Containers that never move more than a small part of what they hold: the
-//! writer must not stand still while one of them grows.
+//! Containers that never move more than a small part of their entries, so that the writer never
+//! stands still while one of them grows.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use super::IdHash;
+use super::id_hash::IdHash;
 use crate::task::{LeaseId, TaskId};
 
-/// Number of shards: with two million entries each has about 500, and growing
-/// one of them takes some microseconds.
+/// Number of shards. With two million entries each has about 500, and growing one of them takes
+/// some microseconds.
 const SHARDS: usize = 4096;
 /// Entries of a chunk of a queue.
 const CHUNK: usize = 1024;
 
-/// A key of sixteen bytes, of which the last six are as good as random: a hash
-/// or an id that is made here.
+/// A key of sixteen bytes, of which the last six are as good as random: a hash, or an id that is
+/// made here.
 pub(crate) trait ScatteredKey: Eq + Hash {
     /// Its bytes.
     fn bytes(&self) -> [u8; 16];
@@ -78,7 +78,7 @@ impl<K: ScatteredKey, V> ShardedMap<K, V> {
         old
     }
 
-    /// The value of a key, which is made if there is none.
+    /// Returns the value of a key, which is made if there is none.
     pub(crate) fn entry_or_default(&mut self, key: K) -> &mut V
     where
         V: Default,

@@ -9,7 +9,7 @@ use super::snapshot::{Attempt, Snapshot};
 use super::storage::Storage;
 use super::transitions::EngineState;
 use crate::engine::api::{Cascade, CascadeRequest, Refusal, Subject};
-use crate::lineage::{Action, Flag, RecordState, ReplacedVerdict, Step};
+use crate::lineage::{Action, Flag, Graph, RecordState, ReplacedVerdict, Step};
 use crate::store::{CascadeRow, Cause, FlagChanges};
 use crate::task::{Input, Now, RecordId, RecordStatus, Seq, TaskId};
 
@@ -25,8 +25,8 @@ pub(crate) struct CascadePlan {
     affected: Option<AffectedTasks>,
 }
 
-/// What a step has said.
-struct SaidNow {
+/// A step that was made or adopted.
+struct AppliedStep {
     seq: Seq,
     step: Step,
     is_change: bool,
@@ -71,7 +71,7 @@ impl CascadePlan {
 }
 
 /// The record that a subject names.
-fn find(graph: &crate::lineage::Graph, subject: &Subject) -> Result<RecordState, Refusal> {
+fn find(graph: &Graph, subject: &Subject) -> Result<RecordState, Refusal> {
     let known = subject.resolve(graph).and_then(|node| graph.record(node));
     known.ok_or_else(|| Refusal::SubjectNotFound(subject.clone()))
 }
@@ -108,10 +108,10 @@ pub(super) fn apply(
     let (said, affected, is_planned) = match plan {
         Some(plan) if plan.record == known.id && provenance.validity(&plan.step) == Validity::Whole => {
             let affected = plan.affected;
-            let said = say_as_planned(provenance, storage, &request, plan.new, plan.is_judged, plan.step)?;
+            let said = apply_planned(provenance, storage, &request, plan.new, plan.is_judged, plan.step)?;
             (said, affected, true)
         }
-        plan => (say_now(provenance, storage, &request, &known)?, plan.and_then(|plan| plan.affected), false),
+        plan => (apply_now(provenance, storage, &request, &known)?, plan.and_then(|plan| plan.affected), false),
     };
     let running =
         if wants_affected { running_users(state, &said.step, affected.as_ref(), is_planned)? } else { Vec::new() };
@@ -134,32 +134,32 @@ pub(super) fn apply(
     Ok(Cascade { cascade_id, record: known.id, graph, step: said.step, is_change, running, cancelled })
 }
 
-fn say_as_planned(
+fn apply_planned(
     provenance: &mut Provenance,
     storage: &Storage,
     request: &CascadeRequest,
     new: Vec<NewStatement>,
     is_judged: bool,
     planned: PlannedStep,
-) -> Stored<SaidNow> {
+) -> Stored<AppliedStep> {
     let Some(id) = new.first().map(|new| new.id) else {
         let (seq, changes) = (planned.base, FlagChanges::default());
-        return Ok(SaidNow { seq, step: Step::default(), is_change: false, changes });
+        return Ok(AppliedStep { seq, step: Step::default(), is_change: false, changes });
     };
-    let (seq, step, changes) = provenance.say_as_planned(planned, new, &request.cascade_id);
+    let (seq, step, changes) = provenance.adopt_statements(planned, new, &request.cascade_id);
     if is_judged {
         set_passed(provenance, storage, id)?;
     }
-    Ok(SaidNow { seq, step, is_change: true, changes })
+    Ok(AppliedStep { seq, step, is_change: true, changes })
 }
 
-fn say_now(
+fn apply_now(
     provenance: &mut Provenance,
     storage: &Storage,
     request: &CascadeRequest,
     known: &RecordState,
-) -> Stored<SaidNow> {
-    let mut said = provenance.say(storage, request.action, &[known.id], &request.cascade_id)?;
+) -> Stored<AppliedStep> {
+    let mut said = provenance.make_statements(storage, request.action, &[known.id], &request.cascade_id)?;
     if is_judged(request.action, known) {
         let more = provenance.judge_within(known.id, RecordStatus::Passed)?.flags;
         if !more.is_empty() {
@@ -170,7 +170,7 @@ fn say_now(
         set_passed(provenance, storage, known.id)?;
     }
     let changes = said.changes(provenance.graph());
-    Ok(SaidNow { seq: said.seq, is_change: !said.named.is_empty(), step: said.step, changes })
+    Ok(AppliedStep { seq: said.seq, is_change: !said.named.is_empty(), step: said.step, changes })
 }
 
 /// Gives a record that was cleared the verdict `passed`, and keeps the one that it had. A

@@ -9,7 +9,7 @@ pub(crate) type Stored<T> = Result<T, store::Error>;
 /// Why a command had no effect.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The caller's fault. Nothing has changed, and the writer goes on.
+    /// The caller's fault. Nothing has changed, and the writer continues.
     Refused(Refusal),
     /// The store failed. The writer stops.
     Store(store::Error),

@@ -79,22 +79,23 @@ impl ImportCommands<'_> {
     }
 
     /// Makes a fact of the taint that a record came with, and takes back the taint that it
-    /// came with before and no longer has. A taint that was said here stays.
+    /// came with before and no longer has. A taint that was stated here stays.
     fn import_taint(&mut self, record: &mut Record, before: Option<&Record>, step: &mut Step, now: Now) -> Stored<()> {
         let Some(imported) = &mut record.imported else { return Ok(()) };
         let statements = self.provenance.statements(self.storage, record.id)?;
         let standing = since_last_clear(&statements).iter().filter(|statement| statement.kind == StatementKind::Taint);
         let standing: Vec<Seq> = standing.map(|statement| statement.step).collect();
-        let said_before = before.and_then(|before| before.imported.as_ref()?.tainted_in);
-        let said_before = said_before.filter(|step| standing.contains(step));
+        let stated_before = before.and_then(|before| before.imported.as_ref()?.tainted_in);
+        let stated_before = stated_before.filter(|step| standing.contains(step));
         let taint = imported.taint.clone();
-        let (seq, said) = match (&taint, said_before) {
+        let (seq, said) = match (&taint, stated_before) {
             (Some(_), said) if said.is_some() || !standing.is_empty() => {
                 imported.tainted_in = said;
                 return Ok(());
             }
             (Some(_), _) => {
-                let said = self.provenance.say(self.storage, Action::Taint, &[record.id], IMPORT_CASCADE)?;
+                let said =
+                    self.provenance.make_statements(self.storage, Action::Taint, &[record.id], IMPORT_CASCADE)?;
                 imported.tainted_in = Some(said.seq);
                 (said.seq, said.step)
             }
@@ -198,17 +199,17 @@ impl ImportCommands<'_> {
             (false, true, Flag::Clean | Flag::Suspect) => Action::Mark,
             _ => return Ok(false),
         };
-        if !self.was_said_by(&known, mark.at)? {
+        if !self.was_stated_by(&known, mark.at)? {
             return Ok(false);
         }
         if action == Action::Clear {
             for above in graph.tainted_dependencies(node).into_iter().filter_map(|node| graph.record(node)) {
-                if !self.was_said_by(&above, mark.at)? {
+                if !self.was_stated_by(&above, mark.at)? {
                     return Ok(false);
                 }
             }
         }
-        let said = self.provenance.say(self.storage, action, &[mark.record], IMPORT_CASCADE)?;
+        let said = self.provenance.make_statements(self.storage, action, &[mark.record], IMPORT_CASCADE)?;
         if said.named.is_empty() {
             return Ok(false);
         }
@@ -225,7 +226,7 @@ impl ImportCommands<'_> {
     }
 
     /// Whether the newest statement about a record was made by a time, if there is one.
-    fn was_said_by(&self, known: &RecordState, time: Timestamp) -> Stored<bool> {
+    fn was_stated_by(&self, known: &RecordState, time: Timestamp) -> Stored<bool> {
         let Some(Fact::Tainted(step) | Fact::Marked(step) | Fact::Cleared(step)) = known.fact else {
             return Ok(true);
         };

@@ -46,7 +46,7 @@ pub fn begin_again(store: &Store, settings: Settings, now: Now) -> Stored<Begun>
     for round in tasks.chunks(ROUND) {
         for id in round {
             begun.attempts += u64::from(machine.begin_again(*id, now)?);
-            begun.told += machine.catch_up(*id, now)?;
+            begun.notified += machine.catch_up(*id, now)?;
         }
         commit(&mut machine, store, now)?;
     }

@@ -146,10 +146,10 @@ impl RollbackCommands<'_> {
         let provenance = &mut self.state.provenance;
         let cascade_id = &rollback.cascade_id;
         let (seq, step, changes) = if provenance.validity(&planned) == Validity::Whole {
-            provenance.say_as_planned(planned, new, cascade_id)
+            provenance.adopt_statements(planned, new, cascade_id)
         } else {
             let named: Vec<RecordId> = new.iter().map(|new| new.id).collect();
-            let (seq, step) = provenance.say_new(Action::Taint, new, cascade_id)?;
+            let (seq, step) = provenance.make_new_statements(Action::Taint, new, cascade_id)?;
             let graph = provenance.graph();
             let changes = FlagChanges::of(graph, &with_named(graph, &named, &step.flags));
             (seq, step, changes)

@@ -5,7 +5,7 @@
 //!
 //! Two versions are enough. Every step of the graph has a position, so the newest one
 //! identifies the graph that a plan was made on, and the writer knows the newest step that
-//! said something of a record. Whatever else a plan depends on (the checkpoints, the tasks of
+//! made or took back a statement about a record. Whatever else a plan depends on (the checkpoints, the tasks of
 //! some projects, the tasks that use artifacts) has the [`Version`] of the group that changed
 //! it last.
 

@@ -60,7 +60,7 @@ impl UndoPlan {
     }
 }
 
-/// The steps of a cascade that said something of records, up to one of them.
+/// The steps of a cascade that made statements, up to one of them.
 fn steps_of(view: &View, cascade_id: &str, until: Seq) -> Stored<BTreeSet<Seq>> {
     let mut steps = BTreeSet::new();
     for step in view.cascade_steps(cascade_id, Seq(0))?.into_iter().take_while(|step| *step <= until) {

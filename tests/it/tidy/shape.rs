@@ -55,19 +55,23 @@ const STATE_OF_THE_WRITER: [&str; 3] = ["src/engine/", "src/task/admission.rs", 
 
 /// Fields, or all fields of a struct, that may be containers which move all their content when
 /// they grow: they stay small, or live for a moment.
-const SMALL_CONTAINERS: [&str; 17] = [
+const SMALL_CONTAINERS: [&str; 21] = [
     // Changes of one group of commands, and of one plan; the trail of removed dead letters, with
     // at most 10 000 entries.
-    "Group",
-    "Machine.changed",
-    "Provenance.changed",
-    "Letters.removals",
-    "Begun.tasks",
-    "Removed.ids",
-    "Users.by_artifact",
+    "IdempotencyKeys.new_answers",
+    "ImportedEvents.digests",
+    "Projects.counted",
+    "ProvenanceGraph.changed",
+    "Records",
+    "Statements",
+    "Tasks.changed",
+    "Tasks.stored",
+    "DeadLetters.removals",
+    "RecentUsers.tasks",
+    "RemovedTasks.ids",
+    "AffectedTasks.by_artifact",
     // Values looked up by one walk or one preview.
-    "InGroup.is_same",
-    "InView.is_same",
+    "StatementLookup.is_same",
     "RolledBack.known",
     "Roots.known",
     // At most 4096 tasks.

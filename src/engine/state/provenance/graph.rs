@@ -22,9 +22,8 @@ pub(in crate::engine::state) struct ProvenanceGraph {
     changed: HashSet<RecordId, IdHash>,
     /// Whether the group has changed the graph.
     has_moved: bool,
-    /// The newest step that said something of a record, took something back, or imported
-    /// something.
-    said_until: Seq,
+    /// The newest step that made or took back a statement, or imported something.
+    stated_until: Seq,
     tallies: BTreeMap<Project, ProjectTally>,
     /// Projects whose tallies have changed in this group.
     recounted: BTreeSet<Project>,
@@ -70,7 +69,7 @@ impl ProvenanceGraph {
             graph: Graph::default(),
             changed: HashSet::default(),
             has_moved: false,
-            said_until: graph.newest(),
+            stated_until: graph.newest(),
             tallies: BTreeMap::new(),
             recounted: BTreeSet::new(),
             derived: Vec::new(),
@@ -100,7 +99,7 @@ impl ProvenanceGraph {
     pub(super) fn validity(&self, planned: &PlannedStep) -> Validity {
         if self.graph.newest() == planned.base {
             Validity::Whole
-        } else if self.said_until <= planned.base {
+        } else if self.stated_until <= planned.base {
             Validity::AllButStep
         } else {
             Validity::Gone
@@ -116,7 +115,7 @@ impl ProvenanceGraph {
     /// Continues steps behind this one, which a task from before the start names.
     pub(super) fn continue_after(&mut self, step: Seq) {
         self.graph.continue_after(step);
-        self.said_until = self.said_until.max(step);
+        self.stated_until = self.stated_until.max(step);
     }
 
     fn next(&self) -> Seq {
@@ -155,7 +154,7 @@ impl ProvenanceGraph {
             self.graph = before;
             return Ok(Err(cycle));
         }
-        self.said_until = seq;
+        self.stated_until = seq;
         if let Some(known) = known {
             let outputs = before.find(record.id).map_or(0, |node| count_outputs(&before, node));
             self.tally_mut(known.project).remove(&known, outputs);
@@ -216,20 +215,20 @@ impl ProvenanceGraph {
         }
     }
 
-    /// Says the same of all these records.
+    /// Makes the same statement about all these records.
     pub(super) fn apply(&mut self, action: Action, records: &[RecordId]) -> Stored<(Seq, Step)> {
         let seq = self.next();
         let step = self.graph.apply(action, records, seq).map_err(unexpected)?;
-        self.said_until = seq;
+        self.stated_until = seq;
         self.record_step(&step);
         Ok((seq, step))
     }
 
-    /// Gives records other facts, because something that was said of them is taken back.
+    /// Gives records other facts, because statements about them are taken back.
     pub(super) fn restate(&mut self, facts: &[(RecordId, Option<Fact>)]) -> Stored<(Seq, Step)> {
         let seq = self.next();
         let step = self.graph.set_facts(facts, seq).map_err(unexpected)?;
-        self.said_until = seq;
+        self.stated_until = seq;
         self.record_step(&step);
         Ok((seq, step))
     }
@@ -238,7 +237,7 @@ impl ProvenanceGraph {
     pub(super) fn adopt(&mut self, planned: PlannedStep) -> (Seq, Step, FlagChanges) {
         let (seq, PlannedStep { after, step, counts, rows, refused, changes, .. }) = (planned.seq(), planned);
         self.graph = after;
-        self.said_until = seq;
+        self.stated_until = seq;
         self.has_moved = true;
         self.count_flags(&counts);
         self.changed.extend(rows);

@@ -1,5 +1,5 @@
-//! Provenance as the writer changes it: the graph, the rows of its records, and what is said
-//! of them.
+//! Provenance as the writer changes it: the graph, the rows of its records, and the statements
+//! about them.
 
 mod graph;
 mod planned;
@@ -25,7 +25,7 @@ use crate::lineage::{Action, Fact, Graph, ReplacedVerdict, Statement, Step, Work
 use crate::store::{Batch, FlagChanges, Record};
 use crate::task::{NewRecord, Now, Output, ProjectId, RecordId, RecordStatus, Seq, Task};
 
-/// Provenance: the graph, the rows of its records, and what is said of them.
+/// Provenance: the graph, the rows of its records, and the statements about them.
 #[derive(Debug)]
 pub(super) struct Provenance {
     graph: ProvenanceGraph,
@@ -34,17 +34,17 @@ pub(super) struct Provenance {
     statements: Statements,
 }
 
-/// What a step says of records.
+/// A step that makes statements about records.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct StatementStep {
     pub(super) seq: Seq,
     /// What has changed in the graph.
     pub(super) step: Step,
-    /// The records of which it says something new.
+    /// The records about which it makes new statements.
     pub(super) named: Vec<RecordId>,
 }
 
-impl Said {
+impl StatementStep {
     /// The entries of the audit trail.
     pub(super) fn changes(&self, graph: &Graph) -> FlagChanges {
         FlagChanges::of(graph, &with_named(graph, &self.named, &self.step.flags))
@@ -162,34 +162,45 @@ impl Provenance {
         self.graph.import(record)
     }
 
-    /// Returns what was said of a record, oldest first, as it is in this group.
+    /// Returns the statements about a record, oldest first, as they are in this group.
     pub(super) fn statements(&self, storage: &Storage, id: RecordId) -> Stored<Vec<Statement>> {
         StatementLookup::in_group(&self.statements, storage, self.graph()).statements(id)
     }
 
-    /// Says something of records, for a cascade: of each record of which the cascade has not
-    /// said it already, as far as that stands.
-    pub(super) fn say(&mut self, storage: &Storage, action: Action, ids: &[RecordId], cascade: &str) -> Stored<Said> {
+    /// Makes a statement about each of some records for a cascade, unless one that the cascade
+    /// made already stands.
+    pub(super) fn make_statements(
+        &mut self,
+        storage: &Storage,
+        action: Action,
+        ids: &[RecordId],
+        cascade: &str,
+    ) -> Stored<StatementStep> {
         let mut lookup = StatementLookup::in_group(&self.statements, storage, self.graph.graph());
         let new = new_statements(action, ids, cascade, &mut lookup)?;
         if new.is_empty() {
-            return Ok(Said::default());
+            return Ok(StatementStep::default());
         }
         let named: Vec<RecordId> = new.iter().map(|new| new.id).collect();
-        let (seq, step) = self.say_new(action, new, cascade)?;
-        Ok(Said { seq, step, named })
+        let (seq, step) = self.make_new_statements(action, new, cascade)?;
+        Ok(StatementStep { seq, step, named })
     }
 
-    /// Says something of records of which the cascade has not said it already.
-    pub(super) fn say_new(&mut self, action: Action, new: Vec<NewStatement>, cascade: &str) -> Stored<(Seq, Step)> {
+    /// Makes statements that the cascade has not made already.
+    pub(super) fn make_new_statements(
+        &mut self,
+        action: Action,
+        new: Vec<NewStatement>,
+        cascade: &str,
+    ) -> Stored<(Seq, Step)> {
         let named: Vec<RecordId> = new.iter().map(|new| new.id).collect();
         let (seq, step) = self.graph.apply(action, &named)?;
         self.statements.record(seq, new, cascade);
         Ok((seq, step))
     }
 
-    /// Adopts a step of a cascade that was planned on the graph as it is, and what it says.
-    pub(super) fn say_as_planned(
+    /// Adopts a step of a cascade that was planned on the graph as it is, with its statements.
+    pub(super) fn adopt_statements(
         &mut self,
         planned: PlannedStep,
         new: Vec<NewStatement>,
@@ -205,7 +216,7 @@ impl Provenance {
         self.graph.adopt(planned)
     }
 
-    /// Takes back what a step has said of a record.
+    /// Takes back the statement of a step about a record.
     pub(super) fn retract(&mut self, storage: &Storage, id: RecordId, step: Seq) -> Stored<(Seq, Step)> {
         let (left, _) = crate::lineage::remove_steps(&self.statements(storage, id)?, |gone| gone == step);
         let restated = self.graph.restate(&[(id, fact_of(&left))])?;
@@ -213,12 +224,12 @@ impl Provenance {
         Ok(restated)
     }
 
-    /// Gives records other facts, because something that was said of them is taken back.
+    /// Gives records other facts, because statements about them are taken back.
     pub(super) fn restate(&mut self, facts: &[(RecordId, Option<Fact>)]) -> Stored<(Seq, Step)> {
         self.graph.restate(facts)
     }
 
-    /// Replaces what is said of a record.
+    /// Replaces the statements about a record.
     pub(super) fn replace_statements(&mut self, id: RecordId, statements: Vec<Statement>) {
         self.statements.replace(id, statements);
     }

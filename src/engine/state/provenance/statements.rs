@@ -1,4 +1,4 @@
-//! What is said of records, kept so that one cascade can be undone without the others: see
+//! The statements about records, kept so that one cascade can be undone without the others. See
 //! [`crate::lineage`] for what follows from several statements.
 
 use std::collections::{BTreeSet, HashMap};
@@ -45,8 +45,8 @@ impl<'a> RolledBack<'a> {
     }
 }
 
-/// Looks up what was said of records: in the store for a plan, and in the group under way
-/// before that for the writer.
+/// Looks up statements about records: for a plan in the store, and for the writer in the group
+/// under way first.
 pub(in crate::engine::state) struct StatementLookup<'a> {
     graph: &'a Graph,
     source: Source<'a>,
@@ -75,7 +75,7 @@ impl<'a> StatementLookup<'a> {
         Self { graph, source: Source::Group { statements, storage, view: None }, is_same: HashMap::new() }
     }
 
-    /// Returns what was said of a record, oldest first.
+    /// Returns the statements about a record, oldest first.
     pub(super) fn statements(&mut self, id: RecordId) -> Stored<Vec<Statement>> {
         match &mut self.source {
             Source::View(view) => statements_in(view, self.graph, id),
@@ -120,17 +120,17 @@ fn opened<'a>(view: &'a mut Option<View>, storage: &Storage) -> Stored<&'a View>
     }
 }
 
-/// Something that is said of a record for the first time.
+/// A statement about a record that its cascade has not made already.
 #[derive(Debug)]
 pub(in crate::engine::state) struct NewStatement {
     pub(in crate::engine::state) id: RecordId,
     kind: StatementKind,
-    /// What was said of the record before.
+    /// The statements about the record before it.
     before: Vec<Statement>,
 }
 
-/// Returns what a cascade says of records and has not said of them already, as far as that
-/// stands.
+/// Returns the statements of a cascade about records, without those that it has made already
+/// and that stand.
 pub(in crate::engine::state) fn new_statements(
     action: Action,
     ids: &[RecordId],
@@ -149,14 +149,14 @@ pub(in crate::engine::state) fn new_statements(
             (Action::Mark, _) => StatementKind::Mark,
         };
         let before = lookup.statements(id)?;
-        if !is_said(&before, kind, cascade, lookup)? {
+        if !is_stated(&before, kind, cascade, lookup)? {
             new.push(NewStatement { id, kind, before });
         }
     }
     Ok(new)
 }
 
-fn is_said(
+fn is_stated(
     statements: &[Statement],
     kind: StatementKind,
     cascade: &str,
@@ -176,7 +176,7 @@ fn is_said(
 /// The statements that this group changes.
 #[derive(Debug)]
 pub(super) struct Statements {
-    /// Records of which more was said than their fact tells: the store has a row of each.
+    /// Records whose statements are more than their fact tells: the store has a row of each.
     stored: BTreeSet<RecordId>,
     changed: HashMap<RecordId, Vec<Statement>>,
     /// The cascades of the steps of this group.
@@ -188,7 +188,7 @@ impl Statements {
         Self { stored, changed: HashMap::new(), cascades: HashMap::new() }
     }
 
-    /// Records what a step of a cascade says.
+    /// Adds the statements that a step of a cascade makes.
     pub(super) fn record(&mut self, seq: Seq, new: Vec<NewStatement>, cascade: &str) {
         for NewStatement { id, kind, before } in new {
             let mut statements = before;
@@ -198,18 +198,18 @@ impl Statements {
         self.cascades.insert(seq, cascade.to_owned());
     }
 
-    /// Replaces what is said of a record.
+    /// Replaces the statements about a record.
     pub(super) fn replace(&mut self, id: RecordId, statements: Vec<Statement>) {
         self.changed.insert(id, statements);
     }
 
-    /// The newest statement of a record, if this group has changed what is said of it.
+    /// The newest statement about a record, if this group has changed its statements.
     pub(super) fn last_mut(&mut self, id: RecordId) -> Option<&mut Statement> {
         self.changed.get_mut(&id)?.last_mut()
     }
 
-    /// Ends the group: stages what was said where the fact of a record does not tell all of
-    /// it.
+    /// Ends the group: stages the statements about records whose fact does not tell all of
+    /// them.
     pub(super) fn finish(&mut self, batch: &mut Batch) -> Stored<()> {
         self.cascades.clear();
         for (id, statements) in std::mem::take(&mut self.changed) {
