@@ -12,34 +12,15 @@
 //! Reading the status of a task is the hot path: it takes no task, no box
 //! and no lock of its own, only a look-up in the engine's map.
 
-mod accept;
 mod api;
-mod auth;
-mod body;
-mod connections;
-mod cursor;
-mod decoding;
-mod edge;
-mod entries;
-mod exchange;
-mod guard;
-mod headers;
 mod openapi;
-mod patient;
-mod places;
-mod probe;
-mod problem;
-mod query;
-mod range;
-mod reads;
-mod reply;
-mod request;
-mod socket;
-mod spans;
-mod sse;
-mod timer;
+mod server;
+
+use server::{
+    body, cursor, decoding, entries, exchange, guard, headers, problem, query, range, reads, reply, request, sse,
+};
 
 pub use api::app::{App, Others};
 pub use api::settings::{ApiKey, Limits, Settings};
-pub use connections::serve;
 pub use openapi::openapi_text;
+pub use server::connections::serve;

@@ -11,19 +11,19 @@ use crate::store::PageBudget;
 
 /// Rendered entries, at most about [`crate::store::PAGE_BYTES`] of them.
 #[derive(Debug)]
-pub(super) struct Entries {
+pub(in crate::http) struct Entries {
     rendered: Vec<Box<RawValue>>,
     budget: PageBudget,
 }
 
 impl Entries {
     /// Room for a page of `limit` entries.
-    pub(super) const fn new(limit: usize) -> Self {
+    pub(in crate::http) const fn new(limit: usize) -> Self {
         Self { rendered: Vec::new(), budget: PageBudget::new(limit) }
     }
 
     /// Adds an entry; `false`: the page is full, and ends before it.
-    pub(super) fn push(&mut self, entry: &impl Serialize) -> bool {
+    pub(in crate::http) fn push(&mut self, entry: &impl Serialize) -> bool {
         // Our own types have only text keys and finite numbers.
         let Ok(rendered) = to_raw_value(entry) else { return true };
         let fits = self.budget.admit(rendered.get().len());
@@ -34,23 +34,23 @@ impl Entries {
     }
 
     /// Adds entries until the page is full; how many found room.
-    pub(super) fn take(&mut self, entries: impl IntoIterator<Item = impl Serialize>) -> usize {
+    pub(in crate::http) fn take(&mut self, entries: impl IntoIterator<Item = impl Serialize>) -> usize {
         entries.into_iter().take_while(|entry| self.push(entry)).count()
     }
 
     /// The same of entries that may be unknown by now: those take no room.
-    pub(super) fn take_known<T: Serialize>(&mut self, entries: impl IntoIterator<Item = Option<T>>) -> usize {
+    pub(in crate::http) fn take_known<T: Serialize>(&mut self, entries: impl IntoIterator<Item = Option<T>>) -> usize {
         let fits = |entry: &Option<T>| entry.as_ref().is_none_or(|entry| self.push(entry));
         entries.into_iter().take_while(fits).count()
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::http) fn len(&self) -> usize {
         self.rendered.len()
     }
 
     /// Whether an entry was turned away because of its bytes.
-    pub(super) const fn is_truncated(&self) -> bool {
+    pub(in crate::http) const fn is_truncated(&self) -> bool {
         self.budget.is_truncated()
     }
 }

@@ -11,14 +11,14 @@ use hyper::rt;
 
 /// A timer for deadlines of which one is waited for at a time.
 #[derive(Debug, Clone)]
-pub(super) struct ConnectionTimer {
+pub(in crate::http) struct ConnectionTimer {
     alarm: Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>,
 }
 
 impl ConnectionTimer {
     /// First set to fire after `first`: the deadlines to come are best not
     /// before it.
-    pub(super) fn new(first: Duration) -> Self {
+    pub(in crate::http) fn new(first: Duration) -> Self {
         Self { alarm: Arc::new(Mutex::new(Box::pin(tokio::time::sleep(first)))) }
     }
 }

@@ -11,7 +11,7 @@ use crate::transfer::ExportFailed;
 
 /// The body of an answer.
 #[derive(Debug)]
-pub(super) enum Body {
+pub(in crate::http) enum Body {
     /// All of it at once.
     Full(Bytes),
     /// As it comes, from the task that makes it; it is dropped together with
@@ -27,12 +27,12 @@ pub(super) enum Body {
 
 impl Body {
     /// All of it at once.
-    pub(super) const fn full(bytes: Bytes) -> Self {
+    pub(in crate::http) const fn full(bytes: Bytes) -> Self {
         Self::Full(bytes)
     }
 
     /// Nothing.
-    pub(super) const fn empty() -> Self {
+    pub(in crate::http) const fn empty() -> Self {
         Self::Full(Bytes::new())
     }
 }

@@ -15,12 +15,12 @@ use crate::engine::Answer;
 use crate::task::Timestamp;
 
 /// What a handler gives back.
-pub(super) type Reply = Result<Response<Body>, Problem>;
+pub(in crate::http) type Reply = Result<Response<Body>, Problem>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Shows an id or a time as text.
-pub(super) struct Shown<T>(pub(super) T);
+pub(in crate::http) struct Shown<T>(pub(super) T);
 
 impl<T: Display> Serialize for Shown<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -29,10 +29,10 @@ impl<T: Display> Serialize for Shown<T> {
 }
 
 /// A time in an answer.
-pub(super) type Time = Shown<Timestamp>;
+pub(in crate::http) type Time = Shown<Timestamp>;
 
 /// JSON that is rendered already.
-pub(super) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> Response<Body> {
+pub(in crate::http) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::full(json.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
@@ -40,7 +40,7 @@ pub(super) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> Response<B
 }
 
 /// A value as JSON.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(in crate::http) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     // Room for most answers, so that few are moved while they grow.
     let mut body = Vec::with_capacity(1024);
     // Our own types have only text keys and finite numbers.
@@ -49,7 +49,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 }
 
 /// A made resource and where it is.
-pub(super) fn created(location: &str, value: &impl Serialize) -> Response<Body> {
+pub(in crate::http) fn created(location: &str, value: &impl Serialize) -> Response<Body> {
     let response = json(StatusCode::CREATED, value);
     match HeaderValue::from_str(location) {
         Ok(location) => with(response, LOCATION, location),
@@ -58,20 +58,20 @@ pub(super) fn created(location: &str, value: &impl Serialize) -> Response<Body> 
 }
 
 /// Nothing to say.
-pub(super) fn no_content() -> Response<Body> {
+pub(in crate::http) fn no_content() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
 /// With one more header.
-pub(super) fn with(mut response: Response<Body>, name: HeaderName, value: HeaderValue) -> Response<Body> {
+pub(in crate::http) fn with(mut response: Response<Body>, name: HeaderName, value: HeaderValue) -> Response<Body> {
     response.headers_mut().insert(name, value);
     response
 }
 
 /// The status answer of a task, or that the client has it already.
-pub(super) fn task(answer: Answer, if_none_match: Option<&HeaderValue>) -> Response<Body> {
+pub(in crate::http) fn task(answer: Answer, if_none_match: Option<&HeaderValue>) -> Response<Body> {
     let etag = headers::task_etag(answer.revision());
     if if_none_match.is_some_and(|known| headers::matches(known, &etag)) {
         return not_modified(etag);
@@ -80,7 +80,7 @@ pub(super) fn task(answer: Answer, if_none_match: Option<&HeaderValue>) -> Respo
 }
 
 /// A resource with its version, or that the client has it already.
-pub(super) fn versioned(
+pub(in crate::http) fn versioned(
     value: &impl Serialize,
     etag: HeaderValue,
     if_none_match: Option<&HeaderValue>,
@@ -93,7 +93,7 @@ pub(super) fn versioned(
 
 /// A document that changes with the program alone, or that the client has it
 /// already.
-pub(super) fn document(call: &Call, bytes: &Bytes, etag: &HeaderValue) -> Response<Body> {
+pub(in crate::http) fn document(call: &Call, bytes: &Bytes, etag: &HeaderValue) -> Response<Body> {
     if call.if_none_match().is_some_and(|known| headers::matches(known, etag)) {
         return not_modified(etag.clone());
     }
@@ -101,7 +101,7 @@ pub(super) fn document(call: &Call, bytes: &Bytes, etag: &HeaderValue) -> Respon
 }
 
 /// The client has it already.
-pub(super) fn not_modified(etag: HeaderValue) -> Response<Body> {
+pub(in crate::http) fn not_modified(etag: HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     with(response, ETAG, etag)

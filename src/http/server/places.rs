@@ -10,7 +10,7 @@ use crate::http::api::settings::Limits;
 
 /// Places for connections, in all and by address.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(in crate::http) struct Places {
     all: Arc<Semaphore>,
     by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
     per_address: usize,
@@ -18,20 +18,20 @@ pub(super) struct Places {
 
 /// A place, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in crate::http) struct Place {
     _permit: OwnedSemaphorePermit,
     places: Places,
     address: IpAddr,
 }
 
 impl Places {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(in crate::http) fn new(limits: &Limits) -> Self {
         let all = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         Self { all, by_address: Arc::default(), per_address: limits.connections_per_address }
     }
 
     /// A place for a connection from `peer`; `None` over a limit.
-    pub(super) fn take(&self, peer: SocketAddr) -> Option<Place> {
+    pub(in crate::http) fn take(&self, peer: SocketAddr) -> Option<Place> {
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let address = peer.ip().to_canonical();
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);

@@ -32,7 +32,7 @@ const NOT_OF_PROBES: [&str; 4] = ["content-length", "transfer-encoding", "expect
 
 /// What a client sends next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(in crate::http) enum Next {
     /// A probe, its head of so many bytes.
     Probe(Probe),
     /// Something else, or not all of a head yet.
@@ -43,13 +43,13 @@ pub(super) enum Next {
 
 /// The head of a probe, which is still in the socket.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Probe {
+pub(in crate::http) struct Probe {
     head: Vec<u8>,
     closes: bool,
 }
 
 /// Waits for the next bytes of a client and looks at them.
-pub(super) async fn next(stream: &TcpStream) -> io::Result<Next> {
+pub(in crate::http) async fn next(stream: &TcpStream) -> io::Result<Next> {
     // The bytes are on the stack for as long as they are looked at: a
     // connection that says nothing costs none.
     poll_fn(|cx| {
@@ -93,7 +93,7 @@ impl Probe {
 
     /// Answers by `service`. Returns whether the connection goes on; with
     /// `is_last` it does not.
-    pub(super) async fn answer<S>(self, stream: &mut TcpStream, service: S, is_last: bool) -> io::Result<bool>
+    pub(in crate::http) async fn answer<S>(self, stream: &mut TcpStream, service: S, is_last: bool) -> io::Result<bool>
     where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
         S::Future: Unpin,
@@ -132,7 +132,7 @@ where
 
 /// Ends a connection so that what was sent last arrives: closing with unread
 /// bytes would take it back.
-pub(super) async fn leave(stream: &mut TcpStream) -> io::Result<()> {
+pub(in crate::http) async fn leave(stream: &mut TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut unread = [0; 4096];
     while stream.read(&mut unread).await? > 0 {}

@@ -14,22 +14,22 @@ use crate::json;
 use crate::telemetry::TraceParent;
 
 /// `X-Request-Id`.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `Idempotent-Replayed`.
-pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(in crate::http) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-pub(super) const MAX_REQUEST_ID_BYTES: usize = 128;
-pub(super) const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+pub(in crate::http) const MAX_REQUEST_ID_BYTES: usize = 128;
+pub(in crate::http) const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// A version as an entity tag.
-pub(super) fn etag(version: u64) -> HeaderValue {
+pub(in crate::http) fn etag(version: u64) -> HeaderValue {
     text(format_args!("\"{version}\""))
 }
 
 /// What tells a task's answer from its other ones, as an entity tag: its
 /// version, and the pause that holds it back, which is no change of the task.
-pub(super) fn task_etag(revision: Revision) -> HeaderValue {
+pub(in crate::http) fn task_etag(revision: Revision) -> HeaderValue {
     let Revision { version, hold } = revision;
     match hold {
         None => etag(version),
@@ -40,14 +40,14 @@ pub(super) fn task_etag(revision: Revision) -> HeaderValue {
 }
 
 /// Bytes by their hash as an entity tag.
-pub(super) fn etag_of(bytes: &[u8]) -> HeaderValue {
+pub(in crate::http) fn etag_of(bytes: &[u8]) -> HeaderValue {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     let half = digest.iter().take(16).fold(0_u128, |sum, byte| (sum << 8) | u128::from(*byte));
     text(format_args!("\"{half:032x}\""))
 }
 
 /// A tag that is this text.
-pub(super) fn quoted(tag: &str) -> HeaderValue {
+pub(in crate::http) fn quoted(tag: &str) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("-"))
 }
 
@@ -67,7 +67,7 @@ fn text(text: std::fmt::Arguments<'_>) -> HeaderValue {
 
 /// Whether an `If-None-Match` or `If-Match` names this tag; weak tags count
 /// as strong ones.
-pub(super) fn matches(known: &HeaderValue, etag: &HeaderValue) -> bool {
+pub(in crate::http) fn matches(known: &HeaderValue, etag: &HeaderValue) -> bool {
     if known == etag {
         return true;
     }
@@ -78,18 +78,18 @@ pub(super) fn matches(known: &HeaderValue, etag: &HeaderValue) -> bool {
 /// Makes ids for requests that bring none: a random part for the process
 /// and a number.
 #[derive(Debug)]
-pub(super) struct RequestIds {
+pub(in crate::http) struct RequestIds {
     process: String,
     next: AtomicU64,
 }
 
 impl RequestIds {
-    pub(super) fn new() -> Self {
+    pub(in crate::http) fn new() -> Self {
         Self { process: format!("{:016x}", rand::random::<u64>()), next: AtomicU64::new(1) }
     }
 
     /// The id the client gave, or a new one.
-    pub(super) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+    pub(in crate::http) fn of(&self, headers: &HeaderMap) -> HeaderValue {
         let given = headers.get(REQUEST_ID).filter(|id| is_visible(id.as_bytes(), MAX_REQUEST_ID_BYTES));
         given.cloned().unwrap_or_else(|| self.make())
     }
@@ -105,29 +105,29 @@ fn is_visible(text: &[u8], most: usize) -> bool {
 }
 
 /// The trace a request belongs to, when its `traceparent` is valid.
-pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub(in crate::http) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     text.parse::<TraceParent>().is_ok().then(|| text.to_owned())
 }
 
 /// The same as the parent of what happens here.
-pub(super) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+pub(in crate::http) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
     headers.get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
 /// A key that a client gave for a request to an endpoint: a hash of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct GivenKey([u8; 16]);
+pub(in crate::http) struct GivenKey([u8; 16]);
 
 impl GivenKey {
     /// The key under which the answer to this body is kept.
-    pub(super) fn of(self, body: &[u8]) -> IdempotencyKey {
+    pub(in crate::http) fn of(self, body: &[u8]) -> IdempotencyKey {
         IdempotencyKey { key: self.0, body: half_digest(&[body]) }
     }
 }
 
 /// The key of a request, if the client gave one: bare, or quoted as in the draft.
-pub(super) fn idempotency_key(headers: &HeaderMap, endpoint: &str) -> Result<Option<GivenKey>, Problem> {
+pub(in crate::http) fn idempotency_key(headers: &HeaderMap, endpoint: &str) -> Result<Option<GivenKey>, Problem> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = given.next() else { return Ok(None) };
     let text = first.as_bytes();
@@ -151,14 +151,14 @@ fn half_digest(parts: &[&[u8]]) -> [u8; 16] {
 }
 
 /// The media type of a body without its parameters, in lower case.
-pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(in crate::http) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or_default();
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 /// A body must say what it is: what says nothing can be sent by a page of any
 /// site, without the browser asking first.
-pub(super) fn require_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(in crate::http) fn require_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(CONTENT_TYPE) {
         return Ok(());
     }
@@ -166,7 +166,7 @@ pub(super) fn require_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The body must be JSON as it is; without a body, that may be left unsaid.
-pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+pub(in crate::http) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     require_plain(headers)?;
     match media_type(headers) {
         Some(other) if other != "application/json" && !other.ends_with("+json") => {
@@ -178,7 +178,7 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The body must be lines of JSON.
-pub(super) fn require_lines(headers: &HeaderMap) -> Result<(), Problem> {
+pub(in crate::http) fn require_lines(headers: &HeaderMap) -> Result<(), Problem> {
     require_plain(headers)?;
     match media_type(headers) {
         Some(other)
@@ -192,7 +192,7 @@ pub(super) fn require_lines(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The body must not be compressed.
-pub(super) fn require_plain(headers: &HeaderMap) -> Result<(), Problem> {
+pub(in crate::http) fn require_plain(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
             Err(Problem::unsupported_media_type("bodies must come without Content-Encoding".to_owned()))

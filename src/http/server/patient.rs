@@ -26,7 +26,7 @@ const LEAVE_LONGEST: Duration = Duration::from_secs(30);
 
 /// A stream with a limit on the time in which it takes nothing.
 #[derive(Debug)]
-pub(super) struct Patient<S> {
+pub(in crate::http) struct Patient<S> {
     stream: S,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
@@ -45,7 +45,7 @@ struct Leaving {
 
 impl<S> Patient<S> {
     /// Waits at most `patience` for each write.
-    pub(super) const fn new(stream: S, patience: Duration, exchange: Arc<Exchange>) -> Self {
+    pub(in crate::http) const fn new(stream: S, patience: Duration, exchange: Arc<Exchange>) -> Self {
         Self { stream, patience, waiting: None, exchange, has_ended: false, leaving: None }
     }
 
@@ -143,7 +143,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::http::socket::Client;
+    use crate::http::server::socket::Client;
 
     fn exchange() -> Arc<Exchange> {
         Exchange::new(CancellationToken::new(), Client::default())

@@ -9,20 +9,20 @@ use super::problem::Problem;
 use crate::json::{self, FieldError, Findings};
 
 /// Most entries of a page.
-pub(super) const MAX_LIMIT: u64 = 1000;
+pub(in crate::http) const MAX_LIMIT: u64 = 1000;
 /// Entries of a page when the client does not say.
-pub(super) const DEFAULT_LIMIT: u64 = 50;
+pub(in crate::http) const DEFAULT_LIMIT: u64 = 50;
 
 /// A parsed query.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(in crate::http) struct Query {
     pairs: Vec<(String, String)>,
     found: Findings,
 }
 
 impl Query {
     /// Takes a query apart; only the names in `known` are allowed.
-    pub(super) fn new(raw: Option<&str>, known: &[&str]) -> Self {
+    pub(in crate::http) fn new(raw: Option<&str>, known: &[&str]) -> Self {
         let pairs = form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).into_owned();
         let mut found = Findings::default();
         let (pairs, unknown): (Vec<_>, Vec<_>) = pairs.partition(|(name, _)| known.contains(&name.as_str()));
@@ -37,7 +37,7 @@ impl Query {
     }
 
     /// A parameter that may be given once.
-    pub(super) fn one(&mut self, name: &str) -> Option<String> {
+    pub(in crate::http) fn one(&mut self, name: &str) -> Option<String> {
         let mut values = self.pairs.iter().filter(|(each, _)| each == name).map(|(_, value)| value);
         let first = values.next().cloned();
         if values.next().is_some() {
@@ -47,24 +47,24 @@ impl Query {
     }
 
     /// Whether a parameter is given.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(in crate::http) fn has(&self, name: &str) -> bool {
         self.pairs.iter().any(|(each, _)| each == name)
     }
 
     /// A parameter that may be given several times, or with commas.
-    pub(super) fn many(&self, name: &str) -> Vec<String> {
+    pub(in crate::http) fn many(&self, name: &str) -> Vec<String> {
         let values = self.pairs.iter().filter(|(each, _)| each == name);
         values.flat_map(|(_, value)| value.split(',')).map(|word| word.trim().to_owned()).collect()
     }
 
     /// A parameter of a form of its own.
-    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+    pub(in crate::http) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         let text = self.one(name)?;
         self.found.parse(name, &text)
     }
 
     /// A whole number.
-    pub(super) fn number(&mut self, name: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
+    pub(in crate::http) fn number(&mut self, name: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
         let text = self.one(name)?;
         let number = text.parse().ok().filter(|number| allowed.contains(number));
         if number.is_none() {
@@ -76,13 +76,13 @@ impl Query {
     }
 
     /// The wanted length of a page.
-    pub(super) fn limit(&mut self) -> usize {
+    pub(in crate::http) fn limit(&mut self) -> usize {
         let limit = self.number("limit", 1..=MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
     /// The place that the cursor names, if one is given: `read` has the bytes of the place.
-    pub(super) fn cursor<T>(&mut self, scope: &str, read: impl FnOnce(Vec<u8>) -> Option<T>) -> Option<T> {
+    pub(in crate::http) fn cursor<T>(&mut self, scope: &str, read: impl FnOnce(Vec<u8>) -> Option<T>) -> Option<T> {
         let text = self.one("cursor")?;
         let place = cursor::decode(scope, &text).and_then(read);
         if place.is_none() {
@@ -92,12 +92,12 @@ impl Query {
     }
 
     /// Something is wrong with a parameter.
-    pub(super) fn wrong(&mut self, name: &str, message: impl Into<String>) {
+    pub(in crate::http) fn wrong(&mut self, name: &str, message: impl Into<String>) {
         self.found.add(name, message);
     }
 
     /// The problem, if anything was wrong.
-    pub(super) fn finish(self) -> Result<(), Problem> {
+    pub(in crate::http) fn finish(self) -> Result<(), Problem> {
         let errors: Vec<FieldError> = self.found.into_errors();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }

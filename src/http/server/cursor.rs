@@ -6,21 +6,21 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 /// The cursor for a place, within the query `scope`.
-pub(super) fn encode(scope: &str, place: &[u8]) -> String {
+pub(in crate::http) fn encode(scope: &str, place: &[u8]) -> String {
     let mut bytes = scope_hash(scope).to_vec();
     bytes.extend_from_slice(place);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The place, if the cursor is one of the query `scope`.
-pub(super) fn decode(scope: &str, cursor: &str) -> Option<Vec<u8>> {
+pub(in crate::http) fn decode(scope: &str, cursor: &str) -> Option<Vec<u8>> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
     let (hash, place) = bytes.split_at_checked(8)?;
     (hash == scope_hash(scope)).then(|| place.to_vec())
 }
 
 /// A place that is a number.
-pub(super) fn number(place: Vec<u8>) -> Option<u64> {
+pub(in crate::http) fn number(place: Vec<u8>) -> Option<u64> {
     place.try_into().ok().map(u64::from_be_bytes)
 }
 

@@ -32,14 +32,14 @@ use super::socket::Client;
 use crate::transfer::ExportFailed;
 
 /// Most bytes of an unread body that are dropped to keep the connection.
-pub(super) const MAX_DRAINED_BYTES: usize = 64 << 10;
+pub(in crate::http) const MAX_DRAINED_BYTES: usize = 64 << 10;
 /// Longest time for which an answer waits for them.
 const MAX_DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// The state of a connection, shared by its socket, its requests and their
 /// bodies.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(in crate::http) struct Exchange {
     /// The body of the request has not been read to its end.
     has_unread_body: AtomicBool,
     unread: Mutex<Unread>,
@@ -62,7 +62,7 @@ enum Unread {
 
 impl Exchange {
     /// A connection to `client` whose waits end with `ending` at the latest.
-    pub(super) fn new(ending: CancellationToken, client: Client) -> Arc<Self> {
+    pub(in crate::http) fn new(ending: CancellationToken, client: Client) -> Arc<Self> {
         Arc::new(Self {
             has_unread_body: AtomicBool::new(false),
             unread: Mutex::new(Unread::Settled),
@@ -75,19 +75,19 @@ impl Exchange {
 
     /// Cancelled when the service begins to stop, and from now on also when the
     /// client has closed its direction.
-    pub(super) fn ending(&self) -> &CancellationToken {
+    pub(in crate::http) fn ending(&self) -> &CancellationToken {
         self.waits.store(true, Ordering::Relaxed);
         &self.ending
     }
 
     /// Whether the socket is to be closed slowly: a client may still be
     /// sending, and an answer may be on its way to it.
-    pub(super) fn lingers(&self) -> bool {
+    pub(in crate::http) fn lingers(&self) -> bool {
         self.lingers.load(Ordering::Relaxed)
     }
 
     /// Closes at once unless an answer is owed: the service stops.
-    pub(super) fn hurry(&self) {
+    pub(in crate::http) fn hurry(&self) {
         self.lingers.store(false, Ordering::Relaxed);
     }
 
@@ -127,7 +127,7 @@ impl Exchange {
 /// The body of a request. One that is dropped before its end goes back to the
 /// connection, which decides what becomes of the rest.
 #[derive(Debug)]
-pub(super) struct RequestBody {
+pub(in crate::http) struct RequestBody {
     /// `None` only while it is dropped.
     incoming: Option<Incoming>,
     is_complete: bool,
@@ -140,22 +140,22 @@ impl RequestBody {
     }
 
     /// Whether nothing more is to come.
-    pub(super) const fn is_complete(&self) -> bool {
+    pub(in crate::http) const fn is_complete(&self) -> bool {
         self.is_complete
     }
 
     /// The connection that it comes from.
-    pub(super) const fn exchange(&self) -> &Arc<Exchange> {
+    pub(in crate::http) const fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
     }
 
     /// How many bytes are to come, as far as is known.
-    pub(super) fn size_hint(&self) -> SizeHint {
+    pub(in crate::http) fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 
     /// The next bytes; `None` at the end. An error: the connection broke.
-    pub(super) async fn data(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+    pub(in crate::http) async fn data(&mut self) -> Option<Result<Bytes, hyper::Error>> {
         while let Some(incoming) = &mut self.incoming
             && !self.is_complete
         {
@@ -188,13 +188,13 @@ impl Drop for RequestBody {
 
 /// Answers the requests of one connection by a service.
 #[derive(Debug)]
-pub(super) struct Exchanges<S> {
+pub(in crate::http) struct Exchanges<S> {
     service: S,
     exchange: Arc<Exchange>,
 }
 
 impl<S> Exchanges<S> {
-    pub(super) const fn new(service: S, exchange: Arc<Exchange>) -> Self {
+    pub(in crate::http) const fn new(service: S, exchange: Arc<Exchange>) -> Self {
         Self { service, exchange }
     }
 }
@@ -220,7 +220,7 @@ where
 }
 
 /// The answer to a request, once it is decided what becomes of its body.
-pub(super) struct Answer<F> {
+pub(in crate::http) struct Answer<F> {
     deciding: F,
     exchange: Arc<Exchange>,
     may_drain: bool,
@@ -307,7 +307,7 @@ impl Drain {
 
 /// The body of an answer on its way out.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(in crate::http) struct Sent {
     body: Body,
     exchange: Arc<Exchange>,
 }

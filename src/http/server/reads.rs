@@ -31,7 +31,7 @@ const UNSENT_KIB: usize = 128 << 10;
 
 /// The threads of expensive reads, and the limits beside them.
 #[derive(Debug)]
-pub(super) struct Reads {
+pub(in crate::http) struct Reads {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     places: Arc<Semaphore>,
@@ -63,7 +63,7 @@ impl AsRef<[u8]> for Unsent {
 
 impl Reads {
     /// Starts the threads.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(in crate::http) fn new() -> io::Result<Self> {
         Self::with_wait(WAIT)
     }
 
@@ -79,7 +79,7 @@ impl Reads {
     }
 
     /// Runs a handler on one of the threads. Dropping the future ends it.
-    pub(super) async fn run(&self, answer: impl Future<Output = Reply> + Send + 'static) -> Reply {
+    pub(in crate::http) async fn run(&self, answer: impl Future<Output = Reply> + Send + 'static) -> Reply {
         let Some(runtime) = &self.runtime else { return Err(Problem::too_many_reads()) };
         let place = tokio::time::timeout(self.wait, self.places.clone().acquire_owned());
         let Ok(Ok(place)) = place.await else { return Err(Problem::too_many_reads()) };

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::http::api::settings::ApiKey;
 
 /// Lets a caller in that knows the key: in `X-API-Key` or as a bearer token.
-pub(super) fn check(key: Option<&ApiKey>, headers: &HeaderMap) -> Result<(), Problem> {
+pub(in crate::http) fn check(key: Option<&ApiKey>, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(key) = key else { return Ok(()) };
     let plain = headers.get("x-api-key").map(hyper::header::HeaderValue::as_bytes);
     let given = plain.or_else(|| bearer(headers));

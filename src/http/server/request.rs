@@ -22,54 +22,54 @@ use crate::telemetry::TraceParent;
 
 /// A routed request with what its handler needs.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(in crate::http) struct Call {
     /// The service.
-    pub(super) app: Arc<App>,
+    pub(in crate::http) app: Arc<App>,
     /// Cancelled when the service begins to stop.
-    pub(super) stopping: CancellationToken,
+    pub(in crate::http) stopping: CancellationToken,
     /// The request's head.
-    pub(super) head: Parts,
+    pub(in crate::http) head: Parts,
     /// The request's body.
-    pub(super) body: RequestBody,
+    pub(in crate::http) body: RequestBody,
     /// The id in the path, as it stands there; empty where there is none.
-    pub(super) raw_id: String,
+    pub(in crate::http) raw_id: String,
     /// The request's own span, where spans are made.
-    pub(super) span: Option<TraceParent>,
+    pub(in crate::http) span: Option<TraceParent>,
     /// What its body takes of the memory for bodies.
-    pub(super) share: Share,
+    pub(in crate::http) share: Share,
 }
 
 /// An id in a path, decoded; `None` when it is not UTF-8.
-pub(super) fn decode_id(raw: &str) -> Option<String> {
+pub(in crate::http) fn decode_id(raw: &str) -> Option<String> {
     percent_decode_str(raw).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 impl Call {
     /// The id in the path; the raw form where that can't be decoded, which
     /// then names nothing.
-    pub(super) fn id(&self) -> String {
+    pub(in crate::http) fn id(&self) -> String {
         decode_id(&self.raw_id).unwrap_or_else(|| self.raw_id.clone())
     }
 
     /// Cancelled when the service begins to stop, and when the client has closed
     /// its direction of the connection. For waits and streams, which end then.
-    pub(super) fn ending(&self) -> &CancellationToken {
+    pub(in crate::http) fn ending(&self) -> &CancellationToken {
         self.body.exchange().ending()
     }
 
     /// The request's headers.
-    pub(super) const fn headers(&self) -> &HeaderMap {
+    pub(in crate::http) const fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
 
     /// The version that the client has.
-    pub(super) fn if_none_match(&self) -> Option<&HeaderValue> {
+    pub(in crate::http) fn if_none_match(&self) -> Option<&HeaderValue> {
         self.head.headers.get(IF_NONE_MATCH)
     }
 
     /// The trace that what begins here belongs to: below the request's own
     /// span, where it has one, else below that of the caller.
-    pub(super) fn traceparent(&self) -> Option<String> {
+    pub(in crate::http) fn traceparent(&self) -> Option<String> {
         match self.span {
             Some(own) => Some(own.to_string()),
             None => headers::traceparent(self.headers()),
@@ -77,17 +77,17 @@ impl Call {
     }
 
     /// The query; only the names in `known` are allowed.
-    pub(super) fn query(&self, known: &[&str]) -> Query {
+    pub(in crate::http) fn query(&self, known: &[&str]) -> Query {
         Query::new(self.head.uri.query(), known)
     }
 
     /// The query must be empty.
-    pub(super) fn no_query(&self) -> Result<(), Problem> {
+    pub(in crate::http) fn no_query(&self) -> Result<(), Problem> {
         self.query(&[]).finish()
     }
 
     /// The whole body, within the limits of size and time.
-    pub(super) async fn bytes(&mut self) -> Result<Bytes, Problem> {
+    pub(in crate::http) async fn bytes(&mut self) -> Result<Bytes, Problem> {
         let limits = &self.app.settings.limits;
         let (most, patience) = (limits.body_bytes, limits.body_timeout);
         let announced = self.body.size_hint().lower();
@@ -109,13 +109,15 @@ impl Call {
     }
 
     /// The whole body, which is said to be JSON.
-    pub(super) async fn json_bytes(&mut self) -> Result<Bytes, Problem> {
+    pub(in crate::http) async fn json_bytes(&mut self) -> Result<Bytes, Problem> {
         headers::require_json(self.headers())?;
         self.bytes().await
     }
 
     /// The body as a value, and what is wrong with its fields.
-    pub(super) async fn json<T: DeserializeOwned + Send + 'static>(&mut self) -> Result<(T, Vec<FieldError>), Problem> {
+    pub(in crate::http) async fn json<T: DeserializeOwned + Send + 'static>(
+        &mut self,
+    ) -> Result<(T, Vec<FieldError>), Problem> {
         let raw = self.json_bytes().await?;
         self.decoded(raw).await
     }
@@ -130,7 +132,7 @@ impl Call {
     }
 
     /// As [`Self::json`], with an empty body in place of an empty object.
-    pub(super) async fn optional_json<T: DeserializeOwned + Default + Send + 'static>(
+    pub(in crate::http) async fn optional_json<T: DeserializeOwned + Default + Send + 'static>(
         &mut self,
     ) -> Result<(T, Vec<FieldError>), Problem> {
         let raw = self.bytes().await?;
@@ -142,7 +144,7 @@ impl Call {
     }
 
     /// The body must be empty, or an empty object.
-    pub(super) async fn nothing(&mut self) -> Result<(), Problem> {
+    pub(in crate::http) async fn nothing(&mut self) -> Result<(), Problem> {
         let (NothingWire {}, errors) = self.optional_json().await?;
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }

@@ -24,11 +24,11 @@ use crate::task::{self, RecordId};
 
 /// Most bad fields that the problems of a batch list together, beside the first
 /// of each.
-pub(super) const MAX_BATCH_ERRORS: usize = 256;
+pub(in crate::http) const MAX_BATCH_ERRORS: usize = 256;
 
 /// An answer that says what went wrong, for people and for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem(Box<Inner>);
+pub(in crate::http) struct Problem(Box<Inner>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Inner {
@@ -45,7 +45,7 @@ struct Inner {
 /// What went wrong (RFC 9457), for people and for programs.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub(super) struct Wire<'a> {
+pub(in crate::http) struct Wire<'a> {
     /// A URI made of `code`, as stable as that.
     #[serde(rename = "type")]
     kind: String,
@@ -82,17 +82,17 @@ impl Problem {
     }
 
     /// The code of its answer.
-    pub(super) const fn status(&self) -> StatusCode {
+    pub(in crate::http) const fn status(&self) -> StatusCode {
         self.0.status
     }
 
     /// What a program goes by.
-    pub(super) const fn code(&self) -> &'static str {
+    pub(in crate::http) const fn code(&self) -> &'static str {
         self.0.code
     }
 
     /// Puts `pointer` before the place of each bad field.
-    pub(super) fn within(mut self, pointer: &str) -> Self {
+    pub(in crate::http) fn within(mut self, pointer: &str) -> Self {
         for error in &mut self.0.errors {
             error.pointer.insert_str(0, pointer);
         }
@@ -101,20 +101,20 @@ impl Problem {
 
     /// Keeps the first errors, so that many problems in one answer have a bound
     /// together: `left` is how many are left for this one and those to come.
-    pub(super) fn keep_errors(&mut self, left: &mut usize) {
+    pub(in crate::http) fn keep_errors(&mut self, left: &mut usize) {
         self.0.errors.truncate((*left).max(1));
         *left = left.saturating_sub(self.0.errors.len());
     }
 
     /// As JSON, for the answer to a request for `instance`.
-    pub(super) fn wire<'a>(&'a self, instance: &'a str) -> Wire<'a> {
+    pub(in crate::http) fn wire<'a>(&'a self, instance: &'a str) -> Wire<'a> {
         let Inner { status, code, title, detail, errors, records, .. } = &*self.0;
         let kind = format!("urn:dats:problem:{code}");
         Wire { kind, title, status: status.as_u16(), detail, instance, code, errors, records }
     }
 
     /// As the answer to a request for `instance`.
-    pub(super) fn into_response(self, instance: &str) -> Response<Body> {
+    pub(in crate::http) fn into_response(self, instance: &str) -> Response<Body> {
         let body = serde_json::to_vec(&self.wire(instance)).unwrap_or_default();
         let mut response = Response::new(Body::full(Bytes::from(body)));
         *response.status_mut() = self.0.status;
@@ -138,7 +138,7 @@ impl Problem {
     }
 
     /// Workers get their tasks from the broker.
-    pub(super) fn no_leases() -> Self {
+    pub(in crate::http) fn no_leases() -> Self {
         let title = "Tasks are not leased here";
         let detail = "workers take tasks from the work queues of RabbitMQ (events.bus is rabbitmq); with events.bus \
                       embedded they are leased here";
@@ -146,7 +146,7 @@ impl Problem {
     }
 
     /// Some fields are not valid.
-    pub(super) fn invalid(mut errors: Vec<FieldError>) -> Self {
+    pub(in crate::http) fn invalid(mut errors: Vec<FieldError>) -> Self {
         errors.truncate(json::MAX_ERRORS);
         let detail = match errors.as_slice() {
             [error] if error.pointer.is_empty() => error.message.clone(),
@@ -163,28 +163,28 @@ impl Problem {
     }
 
     /// One field is not valid.
-    pub(super) fn invalid_field(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(in crate::http) fn invalid_field(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid(vec![FieldError::new(pointer, message)])
     }
 
     /// No resource has this path.
-    pub(super) fn no_such_path() -> Self {
+    pub(in crate::http) fn no_such_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here", "no resource has this path")
     }
 
     /// A resource that does not exist: `kind` and the id it was asked by.
-    pub(super) fn not_found(code: &'static str, kind: &str, id: &str) -> Self {
+    pub(in crate::http) fn not_found(code: &'static str, kind: &str, id: &str) -> Self {
         let detail = format!("there is no {kind} {id}");
         Self::new(StatusCode::NOT_FOUND, code, "There is no such resource", detail)
     }
 
     /// There is no such task.
-    pub(super) fn task_not_found(id: &str) -> Self {
+    pub(in crate::http) fn task_not_found(id: &str) -> Self {
         Self::not_found("task_not_found", "task", id)
     }
 
     /// There is no such task, but there are records of it.
-    pub(super) fn task_elsewhere(id: &str, records: Vec<RecordId>) -> Self {
+    pub(in crate::http) fn task_elsewhere(id: &str, records: Vec<RecordId>) -> Self {
         let mut problem = Self::task_not_found(id);
         problem.0.detail =
             format!("there is no task {id}: its provenance records are here, the task itself is not").into();
@@ -193,30 +193,30 @@ impl Problem {
     }
 
     /// Nothing in the provenance has this id.
-    pub(super) fn provenance_not_found(id: &str) -> Self {
+    pub(in crate::http) fn provenance_not_found(id: &str) -> Self {
         Self::not_found("provenance_not_found", "provenance record or artifact", id)
     }
 
     /// One record does not depend on another.
-    pub(super) fn no_path(from: &str, to: &str) -> Self {
+    pub(in crate::http) fn no_path(from: &str, to: &str) -> Self {
         let detail = format!("{to} does not depend on {from}");
         Self::new(StatusCode::NOT_FOUND, "no_path", "There is no such path", detail)
     }
 
     /// What a cursor went on with is not kept any more.
-    pub(super) fn cursor_expired() -> Self {
+    pub(in crate::http) fn cursor_expired() -> Self {
         let detail = "what it goes on with is kept for 60 s: begin again without a cursor";
         Self::new(StatusCode::GONE, "cursor_expired", "The cursor has expired", detail)
     }
 
     /// No lease has such an id, so none is held by it.
-    pub(super) fn lease_lost(id: &str) -> Self {
+    pub(in crate::http) fn lease_lost(id: &str) -> Self {
         let detail = format!("lease {id} is no longer held");
         Self::new(StatusCode::CONFLICT, "lease_lost", "The request conflicts with the state", detail)
     }
 
     /// The resource exists, the method does not.
-    pub(super) fn method_not_allowed(allow: &HeaderValue) -> Self {
+    pub(in crate::http) fn method_not_allowed(allow: &HeaderValue) -> Self {
         let detail = format!("allowed are {}", allow.to_str().unwrap_or_default());
         let title = "The resource does not have this method";
         let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail);
@@ -225,13 +225,13 @@ impl Problem {
     }
 
     /// The request does not say, or does not say clearly, which host it is for.
-    pub(super) fn invalid_host(found: &str) -> Self {
+    pub(in crate::http) fn invalid_host(found: &str) -> Self {
         let detail = format!("Host must be given once, as the name or address of this service, {found}");
         Self::new(StatusCode::BAD_REQUEST, "invalid_host", "Bad Request", detail)
     }
 
     /// The request is for a host that this service is not known to be.
-    pub(super) fn unknown_host(host: &str) -> Self {
+    pub(in crate::http) fn unknown_host(host: &str) -> Self {
         let detail = format!(
             "Host must be an IP address, localhost, a name without a dot or one of server.allowed_hosts, was {host}"
         );
@@ -239,7 +239,7 @@ impl Problem {
     }
 
     /// A page of another site sent the request.
-    pub(super) fn foreign_origin(origin: &str) -> Self {
+    pub(in crate::http) fn foreign_origin(origin: &str) -> Self {
         let detail = format!(
             "a page may change something here only if it was loaded from here or from one of server.allowed_hosts, \
              this one is from {origin}"
@@ -248,40 +248,40 @@ impl Problem {
     }
 
     /// The caller did not show the key.
-    pub(super) fn unauthorized(detail: &'static str) -> Self {
+    pub(in crate::http) fn unauthorized(detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The caller is not known", detail)
     }
 
     /// The body is larger than allowed.
-    pub(super) fn too_large(limit: usize) -> Self {
+    pub(in crate::http) fn too_large(limit: usize) -> Self {
         let detail = format!("it may have at most {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large", detail)
     }
 
     /// The body did not come in time.
-    pub(super) fn body_timeout() -> Self {
+    pub(in crate::http) fn body_timeout() -> Self {
         let title = "The body did not come in time";
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", title, "the body must be sent faster")
     }
 
     /// The body broke off.
-    pub(super) fn body_broken() -> Self {
+    pub(in crate::http) fn body_broken() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "body_broken", "The body broke off", "the body could not be read to its end")
     }
 
     /// The body is of a kind that is not taken.
-    pub(super) fn unsupported_media_type(detail: String) -> Self {
+    pub(in crate::http) fn unsupported_media_type(detail: String) -> Self {
         let title = "The body is of a kind that is not taken";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", title, detail)
     }
 
     /// No form of the answer is acceptable.
-    pub(super) fn not_acceptable(detail: &'static str) -> Self {
+    pub(in crate::http) fn not_acceptable(detail: &'static str) -> Self {
         Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "The answer has no such form", detail)
     }
 
     /// A range of a content that has only `length` bytes.
-    pub(super) fn range_not_satisfiable(length: u64) -> Self {
+    pub(in crate::http) fn range_not_satisfiable(length: u64) -> Self {
         let detail = format!("the content has {length} bytes");
         let title = "There is no such range";
         let mut problem = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", title, detail);
@@ -291,7 +291,7 @@ impl Problem {
     }
 
     /// A question about provenance was not answered in time.
-    pub(super) fn walk_timeout(patience: Duration) -> Self {
+    pub(in crate::http) fn walk_timeout(patience: Duration) -> Self {
         let limit = patience.as_secs();
         let detail = format!(
             "there is no answer within {limit} s (server.walk_timeout_seconds): ask for less, by a smaller depth"
@@ -300,7 +300,7 @@ impl Problem {
     }
 
     /// `If-Match` names another version.
-    pub(super) fn version_mismatch() -> Self {
+    pub(in crate::http) fn version_mismatch() -> Self {
         let detail = "it was changed since the version that If-Match names";
         Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", "The resource has another version", detail)
     }
@@ -315,7 +315,7 @@ impl Problem {
     }
 
     /// A handler panicked: a defect, logged where it was caught.
-    pub(super) fn internal() -> Self {
+    pub(in crate::http) fn internal() -> Self {
         let detail = "the request met a defect of the service";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed", detail)
     }

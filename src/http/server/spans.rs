@@ -34,7 +34,7 @@ static NAMED: LazyLock<Vec<Named>> = LazyLock::new(|| {
 /// is none for what asks how the service is. `endpoint` is its number in the
 /// table of routes, where it has one.
 #[inline]
-pub(super) fn begin<B>(app: &App, request: &Request<B>, endpoint: Option<usize>) -> Option<Box<Span>> {
+pub(in crate::http) fn begin<B>(app: &App, request: &Request<B>, endpoint: Option<usize>) -> Option<Box<Span>> {
     app.tracer.as_ref().and_then(|tracer| of(tracer, request, endpoint))
 }
 

@@ -8,7 +8,11 @@ use hyper::header::{HeaderValue, IF_RANGE, RANGE};
 use super::problem::Problem;
 
 /// The bytes that a request asks for of the version `etag`; `None`: all.
-pub(super) fn asked(headers: &HeaderMap, etag: &HeaderValue, length: u64) -> Result<Option<Range<u64>>, Problem> {
+pub(in crate::http) fn asked(
+    headers: &HeaderMap,
+    etag: &HeaderValue,
+    length: u64,
+) -> Result<Option<Range<u64>>, Problem> {
     match headers.get(RANGE) {
         Some(range) if headers.get(IF_RANGE).is_none_or(|version| version == etag) => wanted(range, length),
         Some(_) | None => Ok(None),

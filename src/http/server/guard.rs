@@ -21,7 +21,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Which names and origins a request may have.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(in crate::http) struct Guard {
     allowed: Vec<String>,
     checks_host: bool,
 }
@@ -29,13 +29,13 @@ pub(super) struct Guard {
 impl Guard {
     /// `allowed` are names of hosts without a port. Names are checked where
     /// there are some, and where only this machine is served.
-    pub(super) fn new(allowed: &[String], is_loopback: bool) -> Self {
+    pub(in crate::http) fn new(allowed: &[String], is_loopback: bool) -> Self {
         Self { allowed: allowed.to_vec(), checks_host: is_loopback || !allowed.is_empty() }
     }
 
     /// Refuses a request that is ambiguous about its host (400), that is meant
     /// for another host (421), or that a page of another site sends (403).
-    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+    pub(in crate::http) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         let host = host(request)?;
         // The target names the host where it is a whole URL.
         let meant = request.uri().authority().map(hyper::http::uri::Authority::as_str).or(host);

@@ -28,11 +28,11 @@ const READING: usize = 4;
 
 /// The client is gone, or the service stops.
 #[derive(Debug)]
-pub(super) struct Over;
+pub(in crate::http) struct Over;
 
 /// The limits of all streams together.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(in crate::http) struct Streams {
     most: usize,
     places: Arc<Semaphore>,
     large: Arc<Semaphore>,
@@ -41,7 +41,7 @@ pub(super) struct Streams {
 
 /// The end of a stream that writes.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(in crate::http) struct Stream {
     chunks: mpsc::Sender<Bytes>,
     buffer: Vec<u8>,
     beat: Interval,
@@ -65,7 +65,7 @@ impl AsRef<[u8]> for Unsent {
 
 impl Streams {
     /// Room for so many streams.
-    pub(super) fn new(most: usize) -> Self {
+    pub(in crate::http) fn new(most: usize) -> Self {
         Self {
             most,
             places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
@@ -75,7 +75,7 @@ impl Streams {
     }
 
     /// A stream and the answer that carries it.
-    pub(super) fn open(
+    pub(in crate::http) fn open(
         &self,
         heartbeat: Duration,
         stopping: CancellationToken,
@@ -86,7 +86,7 @@ impl Streams {
 
     /// Waits for a place to read the log or a history: streams that catch up
     /// share a few.
-    pub(super) async fn reading(&self) -> Option<SemaphorePermit<'_>> {
+    pub(in crate::http) async fn reading(&self) -> Option<SemaphorePermit<'_>> {
         self.reading.acquire().await.ok()
     }
 }
@@ -111,7 +111,7 @@ fn open(
 
 impl Stream {
     /// Adds an event, and hands over what has gathered when it is much.
-    pub(super) async fn event(&mut self, id: u64, name: &str, data: &[u8]) -> Result<(), Over> {
+    pub(in crate::http) async fn event(&mut self, id: u64, name: &str, data: &[u8]) -> Result<(), Over> {
         if data.len() >= CHUNK_BYTES {
             return self.frame(frame(id, name, data).into()).await;
         }
@@ -121,7 +121,7 @@ impl Stream {
 
     /// The same for an event that is in the wire form. A large one is handed
     /// over as it is, once there is room for it.
-    pub(super) async fn frame(&mut self, frame: Bytes) -> Result<(), Over> {
+    pub(in crate::http) async fn frame(&mut self, frame: Bytes) -> Result<(), Over> {
         if frame.len() < CHUNK_BYTES {
             self.buffer.extend_from_slice(&frame);
             return if self.buffer.len() >= CHUNK_BYTES { self.flush().await } else { Ok(()) };
@@ -138,7 +138,7 @@ impl Stream {
     }
 
     /// Hands over what has gathered; waits while the client does not read.
-    pub(super) async fn flush(&mut self) -> Result<(), Over> {
+    pub(in crate::http) async fn flush(&mut self) -> Result<(), Over> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -155,7 +155,7 @@ impl Stream {
 
     /// Waits until `change` completes, or for as long as a connection may be
     /// silent; then there may be something to read.
-    pub(super) async fn wait(&mut self, change: impl Future<Output = ()>) -> Result<(), Over> {
+    pub(in crate::http) async fn wait(&mut self, change: impl Future<Output = ()>) -> Result<(), Over> {
         let silent = tokio::select! {
             () = change => false,
             _ = self.beat.tick() => true,
@@ -171,7 +171,7 @@ impl Stream {
 }
 
 /// One event in the wire form.
-pub(super) fn frame(id: u64, name: &str, data: &[u8]) -> Vec<u8> {
+pub(in crate::http) fn frame(id: u64, name: &str, data: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(data.len() + name.len() + 48);
     write_event(&mut frame, id, name, data);
     frame

@@ -17,7 +17,7 @@ use crate::json;
 
 /// Bodies up to this size are decoded where they were read, if one look at them is enough,
 /// and are not counted: they cost no more than their connection.
-pub(super) const LARGE_BYTES: usize = 16 << 10;
+pub(in crate::http) const LARGE_BYTES: usize = 16 << 10;
 /// Longest wait for a place; then the client is told to come again.
 const WAIT: Duration = Duration::from_secs(10);
 /// Longest wait for a larger share of the memory.
@@ -29,7 +29,7 @@ const PIECES: usize = 16 << 10;
 
 /// Places for bodies that are being decoded, and memory for those that have come.
 #[derive(Debug)]
-pub(super) struct Decoding {
+pub(in crate::http) struct Decoding {
     places: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     memory_wait: Duration,
@@ -37,10 +37,10 @@ pub(super) struct Decoding {
 
 /// What a body takes of the memory for all of them, until it is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Share(Option<OwnedSemaphorePermit>);
+pub(in crate::http) struct Share(Option<OwnedSemaphorePermit>);
 
 impl Decoding {
-    pub(super) fn new() -> Self {
+    pub(in crate::http) fn new() -> Self {
         Self::with_wait(MEMORY_WAIT)
     }
 
@@ -50,7 +50,7 @@ impl Decoding {
     }
 
     /// Counts a body of which so many bytes have come.
-    pub(super) async fn count(&self, share: &mut Share, bytes: usize) -> Result<(), Problem> {
+    pub(in crate::http) async fn count(&self, share: &mut Share, bytes: usize) -> Result<(), Problem> {
         if bytes <= LARGE_BYTES {
             return Ok(());
         }
@@ -72,7 +72,7 @@ impl Decoding {
 
     /// Runs `decode` for a body of so many bytes; twice, where the first look at it does
     /// not decide.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(in crate::http) async fn run<T: Send + 'static>(
         &self,
         bytes: usize,
         decode: impl Fn() -> T + Send + 'static,

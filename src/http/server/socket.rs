@@ -12,20 +12,20 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// A connected socket.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(in crate::http) struct Socket {
     read: OwnedReadHalf,
     /// `None` once it was shut down.
     write: Option<Arc<OwnedWriteHalf>>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(in crate::http) fn new(stream: TcpStream) -> Self {
         let (read, write) = stream.into_split();
         Self { read, write: Some(Arc::new(write)) }
     }
 
     /// Its client, who may go.
-    pub(super) fn client(&self) -> Client {
+    pub(in crate::http) fn client(&self) -> Client {
         Client { socket: self.write.as_ref().map_or_else(Weak::new, Arc::downgrade) }
     }
 
@@ -82,7 +82,7 @@ impl AsyncWrite for Socket {
 
 /// The other side of a socket.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Client {
+pub(in crate::http) struct Client {
     socket: Weak<OwnedWriteHalf>,
 }
 
@@ -90,7 +90,7 @@ impl Client {
     /// Ready once the client has closed its direction, or the connection is
     /// broken. Pending for good when the client sends something more: only the
     /// HTTP library may read that. It must not be reading at the same time.
-    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::http) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(socket) = self.socket.upgrade() else { return Poll::Pending };
         let mut byte = [0];
         let socket: &TcpStream = (*socket).as_ref();

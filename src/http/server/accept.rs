@@ -41,27 +41,27 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What became of a new connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Opened {
+pub(in crate::http) enum Opened {
     Accepted,
     Refused,
 }
 
 /// A connection that was accepted, with its place and what its observer keeps.
 #[derive(Debug)]
-pub(super) struct Arrival<G> {
-    pub(super) stream: StdStream,
-    pub(super) kept: (Place, Option<G>),
+pub(in crate::http) struct Arrival<G> {
+    pub(in crate::http) stream: StdStream,
+    pub(in crate::http) kept: (Place, Option<G>),
 }
 
 /// Accepts the connections of a listener.
-pub(super) struct Acceptor<S, O> {
-    pub(super) limits: Limits,
-    pub(super) shutdown: CancellationToken,
+pub(in crate::http) struct Acceptor<S, O> {
+    pub(in crate::http) limits: Limits,
+    pub(in crate::http) shutdown: CancellationToken,
     /// Answers probes.
-    pub(super) service: S,
+    pub(in crate::http) service: S,
     /// Is told of each connection. What it gives back is kept as long as the
     /// connection is open.
-    pub(super) observe: O,
+    pub(in crate::http) observe: O,
 }
 
 impl<S, O> Acceptor<S, O>
@@ -71,7 +71,7 @@ where
     O: Send + 'static,
 {
     /// Starts the thread; connections arrive until the shutdown.
-    pub(super) fn start<G>(self, listener: TcpListener) -> io::Result<mpsc::Receiver<Arrival<G>>>
+    pub(in crate::http) fn start<G>(self, listener: TcpListener) -> io::Result<mpsc::Receiver<Arrival<G>>>
     where
         O: Fn(Opened) -> Option<G>,
         G: Send + 'static,

@@ -20,7 +20,7 @@ use super::headers::REQUEST_ID;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Call;
-use super::{auth, openapi, spans};
+use super::{auth, spans};
 use crate::clock::Stopwatch;
 use crate::http::api::app::App;
 use crate::http::api::checkpoints::{resource as checkpoints, rollbacks};
@@ -34,17 +34,18 @@ use crate::http::api::routes::Endpoint;
 use crate::http::api::service::{asyncapi, docs, health};
 use crate::http::api::tasks::{history, list as task_list, submit as tasks, tree};
 use crate::http::api::work::leases;
+use crate::http::openapi;
 use crate::telemetry::Span;
 
 /// Answers the requests of connections.
 #[derive(Debug, Clone)]
-pub(super) struct Edge {
+pub(in crate::http) struct Edge {
     app: Arc<App>,
     stopping: CancellationToken,
 }
 
 /// An answer, now or later.
-pub(super) enum Answering {
+pub(in crate::http) enum Answering {
     /// Nothing had to be waited for.
     Now(Option<Response<Body>>),
     /// A handler is at it.
@@ -135,7 +136,7 @@ struct Routed<'a> {
 
 impl Edge {
     /// Until `stopping`, all is as usual; then waits end and readiness fails.
-    pub(super) const fn new(app: Arc<App>, stopping: CancellationToken) -> Self {
+    pub(in crate::http) const fn new(app: Arc<App>, stopping: CancellationToken) -> Self {
         Self { app, stopping }
     }
 
