@@ -16,11 +16,36 @@ mod api;
 mod openapi;
 mod server;
 
-use server::{
-    body, cursor, decoding, entries, exchange, guard, headers, problem, query, range, reads, reply, request, sse,
-};
+use std::io;
+use std::sync::Arc;
 
-pub use api::app::{App, Others};
-pub use api::settings::{ApiKey, Limits, Settings};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use api::app::App;
+pub use api::backends::Backends;
+pub use api::settings::Settings;
 pub use openapi::openapi_text;
-pub use server::connections::serve;
+pub use server::settings::{ApiKey, Limits, ServerSettings};
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+
+/// Builds the application with all its endpoints.
+///
+/// # Errors
+/// The threads of expensive reads cannot be started.
+pub fn build(
+    engine: Engine,
+    backends: Backends,
+    settings: (Settings, ServerSettings),
+    clock: Clock,
+) -> io::Result<Arc<App>> {
+    App::new(&api::endpoints::endpoints(), engine, backends, settings, clock)
+}
+
+/// Serves `app` on `listener` until `shutdown`. Returns when every connection has
+/// ended, at the latest after the drain timeout.
+pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) {
+    server::connections::serve(listener, app, shutdown).await;
+}

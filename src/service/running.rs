@@ -16,7 +16,7 @@ use crate::amqp::{self, Broker};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, WriterThread};
-use crate::http::{self, App, Others};
+use crate::http::{self, App, Backends};
 use crate::replica::{self, Ownership, Replicator};
 use crate::routing::Driver;
 use crate::telemetry::Export;
@@ -90,9 +90,9 @@ impl Service {
         let (broker, shown) = broker.unzip();
         let replica = replicator.as_ref().map(Replicator::status);
         let described = config.described_broker();
-        let others = Others { services, broker: shown, described, replica, tracer };
-        let app =
-            App::new(engine.clone(), others, http_settings(config, address), clock).map_err(StartError::Threads)?;
+        let backends = Backends { services, broker: shown, described, replica, tracer };
+        let app = http::build(engine.clone(), backends, http_settings(config, address), clock)
+            .map_err(StartError::Threads)?;
         Ok(Self { listener, address, engine, app, driver, broker, replicator, lost, export, background, writer })
     }
 

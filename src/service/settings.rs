@@ -62,19 +62,21 @@ pub(super) fn engine_settings(config: &Config) -> engine::Settings {
     }
 }
 
-pub(super) fn http_settings(config: &Config, address: SocketAddr) -> http::Settings {
+pub(super) fn http_settings(config: &Config, address: SocketAddr) -> (http::Settings, http::ServerSettings) {
     let server = &config.server;
     let shares = descriptors::share(server.max_connections);
-    http::Settings {
+    let settings = http::Settings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         service_name: config.telemetry.service_name.clone(),
         tiers: config.routing.tiers.clone(),
-        api_key: config.security.api_key.as_ref().map(|key| ApiKey::new(key.expose())),
-        allowed_hosts: server.allowed_hosts.clone(),
-        is_loopback: address.ip().to_canonical().is_loopback(),
         lease_default: config.task_management.lease_default,
         lease_max: config.task_management.lease_max,
         heartbeat: config.events.heartbeat,
+    };
+    let server_settings = http::ServerSettings {
+        api_key: config.security.api_key.as_ref().map(|key| ApiKey::new(key.expose())),
+        allowed_hosts: server.allowed_hosts.clone(),
+        is_loopback: address.ip().to_canonical().is_loopback(),
         limits: http::Limits {
             connections: shares.connections,
             reserve: shares.reserve,
@@ -88,5 +90,6 @@ pub(super) fn http_settings(config: &Config, address: SocketAddr) -> http::Setti
             write_timeout: WRITE_TIMEOUT,
             drain_timeout: server.drain_timeout,
         },
-    }
+    };
+    (settings, server_settings)
 }

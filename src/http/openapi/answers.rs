@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 use super::values::{HealthStatus, TasksByPhase};
-use crate::http::reply::Time;
+use crate::http::server::reply::Time;
 use crate::task::{
     ArtifactId, Domain, ExecutionMode, OnChildFailure, Phase, Priority, ProjectId, QaProfile, RecordId, Status, TaskId,
     Tier,

@@ -1,7 +1,6 @@
 //! What the interface is, as an `OpenAPI` document: put together once, from
-//! the table of routes, the types on the wire and the constants of their
-//! checks. [`describe`] has an arm for every endpoint, so that none can be
-//! forgotten.
+//! the table of endpoints, the types on the wire and the constants of their
+//! checks.
 
 pub(in crate::http) mod answers;
 pub(in crate::http) mod limits;
@@ -13,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use utoipa::openapi::path::{HttpMethod, PathItem, PathsBuilder};
 use utoipa::openapi::schema::{Components, Schema};
@@ -21,19 +21,13 @@ use utoipa::openapi::{OpenApi, OpenApiBuilder, RefOr, ServerBuilder};
 pub(super) use answers::{CloudEvent, ReadyTask, TaskLinks};
 pub(super) use values::{EventOutcome, HealthStatus, TaintAction, TasksByPhase, TasksByStatus};
 
-use super::api::checkpoints::describe as checkpoints;
-use super::api::events::describe as events;
-use super::api::projects::describe as projects;
-use super::api::provenance::describe as provenance;
-use super::api::service::describe as service;
-use super::api::tasks::describe as tasks;
-use super::api::work::describe as work;
-use super::headers;
-use super::reply::{self, Reply};
-use super::request::Call;
-use crate::http::api::routes::{BASE, Endpoint, Verb, table};
+use crate::http::api::app::Call;
+use crate::http::api::endpoints::{ROWS, Row};
+use crate::http::server::endpoint::{Access, BASE, Execution, Verb};
+use crate::http::server::headers;
+use crate::http::server::reply::{self, Reply};
 use crate::schema::require_nulls;
-use operation::{Described, Named};
+use operation::Named;
 
 /// The document as it is sent, and its tag.
 static SENT: LazyLock<(Bytes, HeaderValue)> = LazyLock::new(|| {
@@ -44,9 +38,9 @@ static SENT: LazyLock<(Bytes, HeaderValue)> = LazyLock::new(|| {
 
 /// `GET /openapi.json`
 pub(super) fn get(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let (bytes, etag) = &*SENT;
-    Ok(reply::document(call, bytes, etag))
+    Ok(reply::versioned(etag.clone(), call.if_none_match(), || reply::rendered(StatusCode::OK, bytes.clone())))
 }
 
 /// The document as text for people and files, ending with a new line.
@@ -55,79 +49,6 @@ pub fn openapi_text() -> String {
     let mut text = serde_json::to_string_pretty(&document().0).unwrap_or_default();
     text.push('\n');
     text
-}
-
-/// The description of an endpoint. `None`: the endpoint serves the files of the API reference
-/// and is no part of the interface.
-fn describe(endpoint: Endpoint) -> Option<Described> {
-    Some(match endpoint {
-        Endpoint::ListTasks => tasks::list(),
-        Endpoint::SubmitTask => tasks::submit(),
-        Endpoint::SubmitBatch => tasks::submit_batch(),
-        Endpoint::GetTask => tasks::get(),
-        Endpoint::CancelTask => tasks::cancel(),
-        Endpoint::RerunTask => tasks::rerun(),
-        Endpoint::TaskHistory => tasks::history(),
-        Endpoint::TaskStream => tasks::stream(),
-        Endpoint::TaskTree => tasks::tree(),
-        Endpoint::ListProjects => projects::list(),
-        Endpoint::CreateProject => projects::create(),
-        Endpoint::GetProject => projects::get(),
-        Endpoint::UpdateProject => projects::update(),
-        Endpoint::DeleteProject => projects::delete(),
-        Endpoint::ProjectStatus => projects::status(),
-        Endpoint::PauseProject => projects::pause(),
-        Endpoint::ResumeProject => projects::resume(),
-        Endpoint::GetCascade => provenance::cascade(),
-        Endpoint::ClearCascade => provenance::clear_cascade(),
-        Endpoint::TakenBack => provenance::taken_back(),
-        Endpoint::ProjectConsistency => projects::consistency(),
-        Endpoint::ListCheckpoints => checkpoints::list(),
-        Endpoint::CreateCheckpoint => checkpoints::create(),
-        Endpoint::GetCheckpoint => checkpoints::get(),
-        Endpoint::Rollback => checkpoints::rollback(),
-        Endpoint::RolledBack => checkpoints::rolled_back(),
-        Endpoint::ListQueues => work::queues(),
-        Endpoint::PauseTier => work::pause(),
-        Endpoint::ResumeTier => work::resume(),
-        Endpoint::Lease => work::lease(),
-        Endpoint::RenewLease => work::renew(),
-        Endpoint::ReleaseLease => work::release(),
-        Endpoint::FollowEvents => events::follow(),
-        Endpoint::TakeEvents => events::take(),
-        Endpoint::ListDeadLetters => events::letters(),
-        Endpoint::ListLetterRemovals => events::letter_removals(),
-        Endpoint::ShowDeadLetter => events::letter(),
-        Endpoint::RequeueDeadLetter => events::requeue(),
-        Endpoint::DiscardDeadLetter => events::discard(),
-        Endpoint::DiscardDeadLetters => events::discard_matching(),
-        Endpoint::ListProvenance => provenance::list(),
-        Endpoint::GetProvenance => provenance::get(),
-        Endpoint::ProvenancePath => provenance::path(),
-        Endpoint::ImportLines => provenance::import(),
-        Endpoint::ExportLines => provenance::export_lines(),
-        Endpoint::Dependents => provenance::dependents(),
-        Endpoint::Dependencies => provenance::dependencies(),
-        Endpoint::Impact => provenance::impact(),
-        Endpoint::Affected => provenance::affected(),
-        Endpoint::RootCause => provenance::root_cause(),
-        Endpoint::ExportProvenance => provenance::export(),
-        Endpoint::Taint => provenance::taint(),
-        Endpoint::MarkSuspect => provenance::suspect(),
-        Endpoint::Clear => provenance::clear(),
-        Endpoint::TaintEvents => provenance::taints(),
-        Endpoint::GetArtifact => provenance::artifact(),
-        Endpoint::ArtifactContent => provenance::content(),
-        Endpoint::Health => service::health(),
-        Endpoint::HealthDetailed => service::detailed(),
-        Endpoint::Live => service::live(),
-        Endpoint::Ready => service::ready(),
-        Endpoint::Metrics => service::metrics(),
-        Endpoint::OpenApi => service::document(),
-        Endpoint::AsyncApi => service::messages(),
-        Endpoint::Docs => service::page(),
-        Endpoint::DocsFile => return None,
-    })
 }
 
 const fn method(verb: Verb) -> HttpMethod {
@@ -182,11 +103,14 @@ fn document() -> (OpenApi, Vec<String>) {
     let mut items: Vec<(&str, PathItem)> = Vec::new();
     let mut gathered = Gathered::default();
     gathered.answered(parts::problem());
-    for (verb, path, endpoint) in table() {
-        let Some(described) = describe(endpoint) else { continue };
-        let mut described =
-            if endpoint.is_public() { described.public() } else { described.guarded(verb != Verb::Get) };
-        if endpoint.is_walk() {
+    for Row { endpoint, describe } in &ROWS {
+        let Some(describe) = describe else { continue };
+        let (verb, path, described) = (endpoint.verb, endpoint.path, describe());
+        let mut described = match endpoint.access {
+            Access::Probe => described.public(),
+            Access::ApiKey => described.guarded(verb != Verb::Get),
+        };
+        if endpoint.execution == Execution::TimedReadPool {
             described = described.walks();
         }
         gathered.answered(std::mem::take(&mut described.answered));
@@ -197,7 +121,7 @@ fn document() -> (OpenApi, Vec<String>) {
             known.merge_operations(item);
             continue;
         }
-        if endpoint.is_operational() {
+        if endpoint.is_operational {
             item.servers = Some([BASE, "/"].map(|url| ServerBuilder::new().url(url).build()).to_vec());
         }
         items.push((path, item));
@@ -221,7 +145,6 @@ fn document() -> (OpenApi, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::api::routes::labels;
 
     #[test]
     fn everything_fits_together() {
@@ -238,8 +161,8 @@ mod tests {
                 methods.map(move |(method, _)| format!("{} {path}", method.to_uppercase()))
             })
             .collect();
-        let rows = labels().filter(|(_, path)| *path != "/docs/{id}");
-        let mut rows: Vec<String> = rows.map(|(method, path)| format!("{method} {path}")).collect();
+        let rows = ROWS.iter().filter(|row| row.describe.is_some()).map(|row| &row.endpoint);
+        let mut rows: Vec<String> = rows.map(|each| format!("{} {}", each.verb.as_str(), each.path)).collect();
         described.sort();
         rows.sort();
         assert_eq!(described, rows);

@@ -12,9 +12,10 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::limits::whole_number;
 use super::operation::{Named, header_parameter, parameter};
-use crate::http::headers::{MAX_IDEMPOTENCY_KEY_BYTES, MAX_REQUEST_ID_BYTES};
-use crate::http::problem::Wire;
-use crate::http::query::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::http::server::headers::MAX_REQUEST_ID_BYTES;
+use crate::http::server::idempotency::MAX_KEY_BYTES;
+use crate::http::server::problem::Wire;
+use crate::http::server::query::{DEFAULT_LIMIT, MAX_LIMIT};
 
 const ABOUT: &str = "\
 Tasks from their submission to their end: submit them, follow them, work on them, and ask where their results come from.
@@ -113,7 +114,7 @@ fn parameters() -> [Parameter; 11] {
         header_parameter(
             "Idempotency-Key",
             "A request that is repeated with the same key has no second effect, for 24 hours. In quotes or not.",
-            visible(MAX_IDEMPOTENCY_KEY_BYTES),
+            visible(MAX_KEY_BYTES),
         ),
         header_parameter(
             "traceparent",

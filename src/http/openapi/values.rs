@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use crate::engine::{self, Advice};
-use crate::http::reply::Time;
+use crate::http::server::reply::Time;
 use crate::json::FieldError;
 use crate::legacy::Action;
 use crate::lineage::{Flag, Relationship};

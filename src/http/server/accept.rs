@@ -1,17 +1,17 @@
-//! Accepting connections, on a thread of its own: whatever the threads that
-//! serve connections are busy with, and however many connections are open, new
-//! ones are accepted and probes are answered (`probe.rs`).
+//! Accepts connections, on a thread of its own, so that new connections are
+//! accepted and probes are answered however busy the connection threads are.
 //!
-//! A connection within the limits is handed over to the other threads at its
-//! first request that is no probe. One over a limit has a place in a reserve,
-//! where it is answered once: a probe as ever, all else with 503. When the
-//! reserve is full, the oldest connection in it makes room, so that clients
-//! that say nothing can't fill it.
+//! A connection within the limits is handed over to the connection threads at its
+//! first request that is not a probe. A connection over a limit goes to a reserve,
+//! where it gets one answer: the usual one to a probe, 503 to any other request.
+//! When the reserve is full, its oldest connection is closed, so that silent
+//! clients cannot fill it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpStream as StdStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::Service;
@@ -24,33 +24,35 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
+use super::connection_limiter::{ConnectionLimiter, ConnectionPermit};
 use super::exchange::RequestBody;
-use super::places::{Place, Places};
-use super::probe::{self, Next};
+use super::probe::{self, NextRequest};
 use super::problem::Problem;
-use crate::http::api::settings::Limits;
+use super::settings::Limits;
 
-/// Connections that wait to be served; each holds its place meanwhile.
-const ARRIVALS: usize = 256;
-/// Wait after an accept that failed for want of a resource.
+/// Accepted connections that may wait for a connection thread. Each holds its
+/// permit meanwhile.
+const MAX_WAITING: usize = 256;
+/// Pause after an accept that failed for want of a resource.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Time for a client over the limits to ask for a probe.
+/// Time for a client over the limits to send a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Longest stay in the reserve.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What became of a new connection.
+/// Whether a new connection was within the limits.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::http) enum Opened {
+pub(in crate::http) enum ConnectionEvent {
     Accepted,
     Refused,
 }
 
-/// A connection that was accepted, with its place and what its observer keeps.
+/// An accepted connection, with its permit and the observer's guard.
 #[derive(Debug)]
-pub(in crate::http) struct Arrival<G> {
+pub(in crate::http) struct AcceptedConnection<G> {
     pub(in crate::http) stream: StdStream,
-    pub(in crate::http) kept: (Place, Option<G>),
+    /// Dropped when the connection has ended.
+    pub(in crate::http) guards: (ConnectionPermit, Option<G>),
 }
 
 /// Accepts the connections of a listener.
@@ -59,8 +61,10 @@ pub(in crate::http) struct Acceptor<S, O> {
     pub(in crate::http) shutdown: CancellationToken,
     /// Answers probes.
     pub(in crate::http) service: S,
-    /// Is told of each connection. What it gives back is kept as long as the
-    /// connection is open.
+    /// The paths that are probes.
+    pub(in crate::http) probe_paths: Arc<[String]>,
+    /// Called for each new connection. The guard that it returns is dropped when
+    /// the connection ends.
     pub(in crate::http) observe: O,
 }
 
@@ -70,98 +74,107 @@ where
     S::Future: Send + Unpin,
     O: Send + 'static,
 {
-    /// Starts the thread; connections arrive until the shutdown.
-    pub(in crate::http) fn start<G>(self, listener: TcpListener) -> io::Result<mpsc::Receiver<Arrival<G>>>
+    /// Starts the thread. It accepts connections until the shutdown.
+    pub(in crate::http) fn start<G>(self, listener: TcpListener) -> io::Result<mpsc::Receiver<AcceptedConnection<G>>>
     where
-        O: Fn(Opened) -> Option<G>,
+        O: Fn(ConnectionEvent) -> Option<G>,
         G: Send + 'static,
     {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (arrived, arrivals) = mpsc::channel(ARRIVALS);
+        let (sender, accepted) = mpsc::channel(MAX_WAITING);
         std::thread::Builder::new().name("dats-accept".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => self.accept(listener, arrived).await,
+                    Ok(listener) => self.accept(listener, sender).await,
                     Err(error) => tracing::error!(%error, "failed to accept connections"),
                 }
             });
         })?;
-        Ok(arrivals)
+        Ok(accepted)
     }
 
-    async fn accept<G>(self, listener: TcpListener, arrived: mpsc::Sender<Arrival<G>>)
+    async fn accept<G>(self, listener: TcpListener, accepted: mpsc::Sender<AcceptedConnection<G>>)
     where
-        O: Fn(Opened) -> Option<G>,
+        O: Fn(ConnectionEvent) -> Option<G>,
         G: Send + 'static,
     {
-        let places = Places::new(&self.limits);
-        let mut reserve = Reserve { most: self.limits.reserve, held: VecDeque::new() };
+        let limiter = ConnectionLimiter::new(&self.limits);
+        let mut reserve = Reserve { capacity: self.limits.reserve, connections: VecDeque::new() };
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let result = tokio::select! {
+                result = listener.accept() => result,
                 () = self.shutdown.cancelled() => return,
             };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
+            let (stream, peer) = match result {
+                Ok(connection) => connection,
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            // Small answers shall not wait for more of them.
+            // Small answers must not wait until more bytes follow them.
             let _ = stream.set_nodelay(true);
-            let service = self.service.clone();
-            if let Some(place) = places.take(peer) {
-                let kept = (place, (self.observe)(Opened::Accepted));
-                let (patience, shutdown, arrived) = (self.limits.head_timeout, self.shutdown.clone(), arrived.clone());
+            let (service, probe_paths) = (self.service.clone(), Arc::clone(&self.probe_paths));
+            if let Some(permit) = limiter.try_acquire(peer) {
+                let guards = (permit, (self.observe)(ConnectionEvent::Accepted));
+                let (head_timeout, shutdown) = (self.limits.head_timeout, self.shutdown.clone());
+                let accepted = accepted.clone();
                 tokio::spawn(async move {
                     tokio::select! {
-                        arrival = greet(stream, service, patience) => {
-                            if let Some(stream) = arrival {
-                                let _ = arrived.send(Arrival { stream, kept }).await;
+                        stream = answer_probes(stream, service, &probe_paths, head_timeout) => {
+                            if let Some(stream) = stream {
+                                let _ = accepted.send(AcceptedConnection { stream, guards }).await;
                             }
                         }
                         () = shutdown.cancelled() => {}
                     }
                 });
             } else {
-                (self.observe)(Opened::Refused);
-                let refusing = async move { drop(timeout(REFUSAL_TIMEOUT, refuse(stream, service)).await) };
-                reserve.hold(tokio::spawn(refusing).abort_handle());
+                (self.observe)(ConnectionEvent::Refused);
+                let refusing = async move {
+                    drop(timeout(REFUSAL_TIMEOUT, refuse(stream, service, &probe_paths)).await);
+                };
+                reserve.add(tokio::spawn(refusing).abort_handle());
             }
         }
     }
 }
 
-/// Answers probes until something else is asked; then gives the connection
-/// back, with all that was sent still in it.
-async fn greet<S>(mut stream: TcpStream, service: S, patience: Duration) -> Option<StdStream>
+/// Answers probes until another request arrives. Then returns the connection, with
+/// that request still unread in it. Returns `None` if the connection has ended.
+async fn answer_probes<S>(
+    mut stream: TcpStream,
+    service: S,
+    probe_paths: &[String],
+    head_timeout: Duration,
+) -> Option<StdStream>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
     S::Future: Unpin,
 {
     loop {
-        match timeout(patience, probe::next(&stream)).await.ok()?.ok()? {
-            Next::Probe(probe) => {
+        match timeout(head_timeout, probe::next_request(&stream, probe_paths)).await.ok()?.ok()? {
+            NextRequest::Probe(probe) => {
                 if !probe.answer(&mut stream, service.clone(), false).await.ok()? {
                     return None;
                 }
             }
-            Next::Other => return stream.into_std().ok(),
-            Next::End => return None,
+            NextRequest::Other => return stream.into_std().ok(),
+            NextRequest::End => return None,
         }
     }
 }
 
-/// Answers a probe, or tells a client that there is no place for it.
-async fn refuse<S>(mut stream: TcpStream, service: S) -> io::Result<()>
+/// Answers one probe, or refuses the client with 503. Then closes the connection.
+async fn refuse<S>(mut stream: TcpStream, service: S, probe_paths: &[String]) -> io::Result<()>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
     S::Future: Unpin,
 {
-    if let Ok(Next::Probe(probe)) = timeout(PROBE_TIMEOUT, probe::next(&stream)).await.unwrap_or(Ok(Next::Other)) {
+    let next = timeout(PROBE_TIMEOUT, probe::next_request(&stream, probe_paths)).await;
+    if let Ok(NextRequest::Probe(probe)) = next.unwrap_or(Ok(NextRequest::Other)) {
         return probe.answer(&mut stream, service, true).await.map(drop);
     }
     let problem = Problem::too_many_connections();
@@ -172,22 +185,25 @@ where
          connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(text.as_bytes()).await?;
-    probe::leave(&mut stream).await
+    probe::close_gracefully(&mut stream).await
 }
 
 /// The connections over the limits, the oldest first.
 struct Reserve {
-    most: usize,
-    held: VecDeque<AbortHandle>,
+    capacity: usize,
+    connections: VecDeque<AbortHandle>,
 }
 
 impl Reserve {
-    fn hold(&mut self, newest: AbortHandle) {
-        while self.held.front().is_some_and(|oldest| oldest.is_finished() || self.held.len() >= self.most.max(1)) {
-            if let Some(oldest) = self.held.pop_front() {
+    /// Adds a connection, and closes the oldest ones over the capacity.
+    fn add(&mut self, newest: AbortHandle) {
+        let capacity = self.capacity.max(1);
+        while self.connections.front().is_some_and(|oldest| oldest.is_finished() || self.connections.len() >= capacity)
+        {
+            if let Some(oldest) = self.connections.pop_front() {
                 oldest.abort();
             }
         }
-        self.held.push_back(newest);
+        self.connections.push_back(newest);
     }
 }

@@ -1,12 +1,13 @@
-//! Who is let in.
+//! Checks the API key of a request.
 
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
 use super::problem::Problem;
-use crate::http::api::settings::ApiKey;
+use super::settings::ApiKey;
 
-/// Lets a caller in that knows the key: in `X-API-Key` or as a bearer token.
+/// Refuses a caller without the key, in `X-API-Key` or as a bearer token. Without a
+/// configured key every caller is let in.
 pub(in crate::http) fn check(key: Option<&ApiKey>, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(key) = key else { return Ok(()) };
     let plain = headers.get("x-api-key").map(hyper::header::HeaderValue::as_bytes);
@@ -35,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn both_places_count() {
+    fn both_headers_are_accepted() {
         assert!(admits("x-api-key", "k"));
         assert!(admits("authorization", "bearer k"));
         assert!(!admits("authorization", "Basic k"));

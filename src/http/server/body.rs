@@ -1,4 +1,4 @@
-//! The bodies of answers: bytes that are there, or a stream.
+//! The bodies of answers: bytes in memory, or a stream of chunks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,26 +12,24 @@ use crate::transfer::ExportFailed;
 /// The body of an answer.
 #[derive(Debug)]
 pub(in crate::http) enum Body {
-    /// All of it at once.
+    /// The whole body.
     Full(Bytes),
-    /// As it comes, from the task that makes it; it is dropped together with
-    /// the connection.
+    /// Chunks from a task. The receiver is dropped with the connection, by which the
+    /// task learns that the client has gone.
     Stream(mpsc::Receiver<Bytes>),
-    /// The same, where an end before the end must not pass for one: the
-    /// connection is cut then.
+    /// Like `Stream`; an error closes the connection, so that the client cannot take
+    /// an incomplete body for a complete one.
     Breakable(mpsc::Receiver<Result<Bytes, ExportFailed>>),
-    /// The same, and how many bytes are still to come: when they do not, the
-    /// answer is broken off and can't be taken for whole.
+    /// Like `Stream`, with the number of bytes that are still to come, which goes out
+    /// as `Content-Length`: a body that ends early is an error to the client.
     Measured(mpsc::Receiver<Bytes>, u64),
 }
 
 impl Body {
-    /// All of it at once.
     pub(in crate::http) const fn full(bytes: Bytes) -> Self {
         Self::Full(bytes)
     }
 
-    /// Nothing.
     pub(in crate::http) const fn empty() -> Self {
         Self::Full(Bytes::new())
     }

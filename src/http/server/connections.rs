@@ -1,4 +1,5 @@
-//! Serving connections that were accepted (`accept.rs`), and draining them.
+//! Serves the connections that the acceptor hands over, and drains them when the
+//! service stops.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,94 +9,113 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept::{Acceptor, Arrival, Opened};
+use super::accept::{AcceptedConnection, Acceptor, ConnectionEvent};
 use super::body::Body;
+use super::connection_timer::ConnectionTimer;
 use super::edge::Edge;
-use super::exchange::{Exchange, Exchanges, RequestBody};
-use super::patient::Patient;
+use super::exchange::{Exchange, ExchangeService, RequestBody};
+use super::settings::Limits;
 use super::socket::Socket;
-use super::timer::ConnectionTimer;
-use crate::http::api::app::App;
-use crate::http::api::settings::Limits;
+use super::state::ServerState;
+use super::write_timeout::WriteTimeoutStream;
 
-/// Serves `app` on `listener` until `shutdown`; returns when every
-/// connection has ended, at the latest after the drain timeout.
+/// Serves `app` on `listener` until `shutdown`. Returns when every connection has
+/// ended, at the latest after the drain timeout.
 ///
-/// From `shutdown` on nothing is accepted, readiness fails, waits and streams
-/// end, unused connections are closed and requests under way are answered.
-pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) {
+/// From `shutdown` on, no connection is accepted, readiness fails, waits and
+/// streams end, idle connections are closed and running requests are answered.
+pub(in crate::http) async fn serve<A>(listener: TcpListener, app: Arc<A>, shutdown: CancellationToken)
+where
+    A: AsRef<ServerState<A>> + Send + Sync + 'static,
+{
     let edge = Edge::new(Arc::clone(&app), shutdown.clone());
-    let limits = app.settings.limits.clone();
-    let observer = Arc::clone(&app);
-    run(listener, limits, shutdown, edge, move |event| match event {
-        Opened::Accepted => Some(observer.metrics.connection()),
-        Opened::Refused => {
-            observer.metrics.refused();
-            None
-        }
-    })
-    .await;
+    let server: &ServerState<A> = (*app).as_ref();
+    let (limits, probe_paths) = (server.limits.clone(), server.probe_paths.clone());
+    let acceptor = Acceptor {
+        limits: limits.clone(),
+        shutdown: shutdown.clone(),
+        service: edge.clone(),
+        probe_paths: probe_paths.into(),
+        observe: {
+            let app = Arc::clone(&app);
+            move |event| {
+                let server: &ServerState<A> = (*app).as_ref();
+                match event {
+                    ConnectionEvent::Accepted => Some(server.metrics.count_connection()),
+                    ConnectionEvent::Refused => {
+                        server.metrics.record_refused_connection();
+                        None
+                    }
+                }
+            }
+        },
+    };
+    match acceptor.start(listener) {
+        Ok(accepted) => serve_accepted(accepted, limits, shutdown, edge).await,
+        Err(error) => tracing::error!(%error, "failed to start the thread that accepts connections"),
+    }
 }
 
-/// Serves what arrives. What `observe` gives back for a connection is kept as
-/// long as it is open.
-async fn run<S, G>(
-    listener: TcpListener,
+/// Serves accepted connections until the acceptor ends, then drains them.
+async fn serve_accepted<S, G>(
+    mut accepted: mpsc::Receiver<AcceptedConnection<G>>,
     limits: Limits,
     shutdown: CancellationToken,
     service: S,
-    observe: impl Fn(Opened) -> Option<G> + Send + 'static,
 ) where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + Unpin,
     G: Send + 'static,
 {
-    let acceptor = Acceptor { limits: limits.clone(), shutdown: shutdown.clone(), service: service.clone(), observe };
-    let mut arrivals = match acceptor.start(listener) {
-        Ok(arrivals) => arrivals,
-        Err(error) => return tracing::error!(%error, "failed to start the thread that accepts connections"),
-    };
     let (open, cut) = (TaskTracker::new(), CancellationToken::new());
-    while let Some(Arrival { stream, kept }) = arrivals.recv().await {
+    while let Some(AcceptedConnection { stream, guards }) = accepted.recv().await {
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "failed to take a connection over");
+                tracing::warn!(%error, "failed to take over a connection");
                 continue;
             }
         };
-        let serving = converse(stream, service.clone(), limits.clone(), shutdown.clone(), cut.clone());
+        let serving = serve_connection(stream, service.clone(), limits.clone(), shutdown.clone(), cut.clone());
         open.spawn(async move {
             serving.await;
-            drop(kept);
+            drop(guards);
         });
     }
     open.close();
     if tokio::time::timeout(limits.drain_timeout, open.wait()).await.is_err() {
-        tracing::warn!(connections = open.len(), "closing connections that did not end in time");
+        tracing::warn!(connections = open.len(), "closing connections after the drain timeout");
         cut.cancel();
         open.wait().await;
     }
 }
 
-async fn converse<S>(stream: TcpStream, service: S, limits: Limits, shutdown: CancellationToken, cut: CancellationToken)
-where
+/// Serves the requests of one connection. From `shutdown` on it closes the
+/// connection when no request is running, and at once when `cut` is cancelled.
+async fn serve_connection<S>(
+    stream: TcpStream,
+    service: S,
+    limits: Limits,
+    shutdown: CancellationToken,
+    cut: CancellationToken,
+) where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
     S::Future: Unpin,
 {
     let socket = Socket::new(stream);
-    let exchange = Exchange::new(shutdown.child_token(), socket.client());
-    let io = TokioIo::new(Patient::new(socket, limits.write_timeout, Arc::clone(&exchange)));
-    let service = Exchanges::new(service, Arc::clone(&exchange));
+    let exchange = Exchange::new(shutdown.child_token(), socket.peer());
+    let io = TokioIo::new(WriteTimeoutStream::new(socket, limits.write_timeout, Arc::clone(&exchange)));
+    let service = ExchangeService::new(service, Arc::clone(&exchange));
     let connection = http1::Builder::new()
         .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes.max(8192))
         .keep_alive(true)
-        // A client may close its direction behind its request.
+        // A client may close its side after its request.
         .half_close(true)
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
@@ -106,8 +126,7 @@ where
     let ended = if let Some(ended) = ended {
         ended
     } else {
-        // A client that has no request under way need not be waited for.
-        exchange.hurry();
+        exchange.close_without_lingering();
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection.as_mut() => ended,
@@ -129,7 +148,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::http::api::settings::tests::limits;
+    use crate::http::server::settings::tests::limits;
 
     struct Server {
         address: SocketAddr,
@@ -137,7 +156,7 @@ mod tests {
         running: tokio::task::JoinHandle<()>,
     }
 
-    /// Answers each request after a time.
+    /// Answers each request after a delay.
     #[derive(Clone)]
     struct Delayed(Duration);
 
@@ -156,12 +175,20 @@ mod tests {
         }
     }
 
-    /// Answers each request after `delay`.
     async fn server(limits: Limits, delay: Duration) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(run(listener, limits, shutdown.clone(), Delayed(delay), |_| None::<()>));
+        let service = Delayed(delay);
+        let acceptor = Acceptor {
+            limits: limits.clone(),
+            shutdown: shutdown.clone(),
+            service: service.clone(),
+            probe_paths: Arc::default(),
+            observe: |_| None::<()>,
+        };
+        let accepted = acceptor.start(listener).unwrap();
+        let running = tokio::spawn(serve_accepted(accepted, limits, shutdown.clone(), service));
         Server { address, shutdown, running }
     }
 
@@ -225,9 +252,10 @@ mod tests {
         assert!(TcpStream::connect(server.address).await.is_err());
     }
 
-    /// An answer in the middle of a body arrives, whatever is still sent.
+    /// An answer that is sent in the middle of a body arrives, although the client goes on
+    /// sending.
     #[tokio::test]
-    async fn who_goes_on_sending_is_answered() {
+    async fn a_client_that_goes_on_sending_is_answered() {
         let server = server(limits(), Duration::ZERO).await;
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         let length = 32 << 20;
@@ -242,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_has_an_end() {
+    async fn draining_ends_after_its_timeout() {
         let server = server(limits(), Duration::from_mins(10)).await;
         let mut stuck = TcpStream::connect(server.address).await.unwrap();
         stuck.write_all(GET.as_bytes()).await.unwrap();

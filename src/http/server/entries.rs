@@ -1,15 +1,15 @@
-//! The entries of a list's page, rendered one by one until the page is full.
+//! The entries of a page of a list, rendered one by one until the page is full.
 //!
-//! Rows are counted when they are read (`store/page.rs`), but JSON can be
-//! larger than the row it comes from: each control character in a text takes
-//! six bytes. So what is rendered is counted as well.
+//! The bytes of rows are counted when they are read (`store/page.rs`), but the JSON
+//! of a row can be larger than the row: a control character in a text takes six
+//! bytes. So the rendered bytes are counted as well.
 
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::store::PageBudget;
 
-/// Rendered entries, at most about [`crate::store::PAGE_BYTES`] of them.
+/// The rendered entries of a page: about [`crate::store::PAGE_BYTES`] bytes at most.
 #[derive(Debug)]
 pub(in crate::http) struct Entries {
     rendered: Vec<Box<RawValue>>,
@@ -17,12 +17,12 @@ pub(in crate::http) struct Entries {
 }
 
 impl Entries {
-    /// Room for a page of `limit` entries.
+    /// Begins a page of at most `limit` entries.
     pub(in crate::http) const fn new(limit: usize) -> Self {
         Self { rendered: Vec::new(), budget: PageBudget::new(limit) }
     }
 
-    /// Adds an entry; `false`: the page is full, and ends before it.
+    /// Renders an entry. Returns `false` if the page is full and ends before it.
     pub(in crate::http) fn push(&mut self, entry: &impl Serialize) -> bool {
         // Our own types have only text keys and finite numbers.
         let Ok(rendered) = to_raw_value(entry) else { return true };
@@ -33,23 +33,24 @@ impl Entries {
         fits
     }
 
-    /// Adds entries until the page is full; how many found room.
-    pub(in crate::http) fn take(&mut self, entries: impl IntoIterator<Item = impl Serialize>) -> usize {
+    /// Renders entries until the page is full. Returns how many are on the page.
+    pub(in crate::http) fn fill(&mut self, entries: impl IntoIterator<Item = impl Serialize>) -> usize {
         entries.into_iter().take_while(|entry| self.push(entry)).count()
     }
 
-    /// The same of entries that may be unknown by now: those take no room.
-    pub(in crate::http) fn take_known<T: Serialize>(&mut self, entries: impl IntoIterator<Item = Option<T>>) -> usize {
+    /// Like [`Self::fill`], for entries that may no longer exist: `None` takes no
+    /// space on the page, but is counted.
+    pub(in crate::http) fn fill_known<T: Serialize>(&mut self, entries: impl IntoIterator<Item = Option<T>>) -> usize {
         let fits = |entry: &Option<T>| entry.as_ref().is_none_or(|entry| self.push(entry));
         entries.into_iter().take_while(fits).count()
     }
 
-    /// How many there are.
+    /// The number of entries on the page.
     pub(in crate::http) fn len(&self) -> usize {
         self.rendered.len()
     }
 
-    /// Whether an entry was turned away because of its bytes.
+    /// Whether the page ended before its limit, because of its bytes.
     pub(in crate::http) const fn is_truncated(&self) -> bool {
         self.budget.is_truncated()
     }
@@ -67,7 +68,7 @@ mod tests {
     use crate::store::PAGE_BYTES;
 
     #[test]
-    fn what_is_rendered_is_counted() {
+    fn rendered_bytes_are_counted() {
         let mut entries = Entries::new(1000);
         // 64 KiB of text are 384 KiB of JSON.
         let text = "\u{1}".repeat(64 << 10);
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_entry_of_any_size_and_a_limit_are_kept() {
+    fn a_first_entry_of_any_size_fits() {
         let mut entries = Entries::new(2);
         assert!(entries.push(&"x".repeat(3 << 20)));
         assert!(!entries.push(&"y"));

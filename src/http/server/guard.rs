@@ -1,13 +1,14 @@
-//! Protection against requests that a browser sends on behalf of a page of
-//! another site. A service on a developer's machine is within reach of every
-//! page that the developer opens, and usually has no key.
+//! Refuses requests that a browser sends on behalf of a page of another site. Every
+//! page that a developer opens can reach a service on the developer's machine, which
+//! usually has no API key.
 //!
-//! * A page can send a form or plain text anywhere without being asked: bodies
-//!   must name their media type (`request.rs`), and a request that changes
-//!   something must not come from a foreign origin.
-//! * A page can let the name of its own site point at this machine, and is then
-//!   no foreign page to its browser (DNS rebinding): the name in `Host` must be
-//!   one that nobody can register, or one of `server.allowed_hosts`.
+//! * A page can send a form or plain text to any host without a preflight request.
+//!   So a body must name its media type (`content_type.rs`), and a request that
+//!   changes something must not come from another origin.
+//! * A page can let the name of its own site resolve to this machine, and its
+//!   browser then takes both for the same site (DNS rebinding). So the name in
+//!   `Host` must be one that cannot be registered, or one of
+//!   `server.allowed_hosts`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -19,41 +20,42 @@ use crate::json;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Which names and origins a request may have.
+/// Checks the host and the origin of requests.
 #[derive(Debug)]
 pub(in crate::http) struct Guard {
-    allowed: Vec<String>,
+    allowed_hosts: Vec<String>,
     checks_host: bool,
 }
 
 impl Guard {
-    /// `allowed` are names of hosts without a port. Names are checked where
-    /// there are some, and where only this machine is served.
-    pub(in crate::http) fn new(allowed: &[String], is_loopback: bool) -> Self {
-        Self { allowed: allowed.to_vec(), checks_host: is_loopback || !allowed.is_empty() }
+    /// `allowed_hosts` are names without ports. Hosts are checked if there are any,
+    /// or if only this machine can connect.
+    pub(in crate::http) const fn new(allowed_hosts: Vec<String>, is_loopback: bool) -> Self {
+        let checks_host = is_loopback || !allowed_hosts.is_empty();
+        Self { allowed_hosts, checks_host }
     }
 
-    /// Refuses a request that is ambiguous about its host (400), that is meant
-    /// for another host (421), or that a page of another site sends (403).
+    /// Refuses a request with an ambiguous host (400), for another host (421), or
+    /// from a page of another site (403).
     pub(in crate::http) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
-        let host = host(request)?;
-        // The target names the host where it is a whole URL.
-        let meant = request.uri().authority().map(hyper::http::uri::Authority::as_str).or(host);
+        let host = single_host(request)?;
+        // A target that is a whole URL names the host, too.
+        let target_host = request.uri().authority().map(hyper::http::uri::Authority::as_str).or(host);
         if self.checks_host
-            && let Some(foreign) = [host, meant].into_iter().flatten().find(|host| !self.knows(host))
+            && let Some(foreign) = [host, target_host].into_iter().flatten().find(|host| !self.is_known(host))
         {
             return Err(Problem::unknown_host(&json::quoted(foreign)));
         }
         if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) {
             return Ok(());
         }
-        self.check_origin(request.headers(), meant)
+        self.check_origin(request.headers(), target_host)
     }
 
-    /// Whether no page of another site can have this name.
-    fn knows(&self, host: &str) -> bool {
-        let name = name(host);
-        // Nobody can register a name without a dot.
+    /// Whether no page of another site can have this host.
+    fn is_known(&self, host: &str) -> bool {
+        let name = host_name(host);
+        // A name without a dot cannot be registered.
         if !name.contains('.') {
             return true;
         }
@@ -62,40 +64,43 @@ impl Guard {
     }
 
     fn allows(&self, name: &str) -> bool {
-        self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+        self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
     }
 
-    /// Browsers name the origin of every request that can change something.
+    /// Refuses a request from another origin. Browsers send `Origin` with every request
+    /// that can change something.
     fn check_origin(&self, headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
         let mut is_listed = false;
         for origin in headers.get_all(ORIGIN) {
             let authority = authority(origin);
-            is_listed = authority.is_some_and(|authority| self.allows(name(authority)));
-            let is_own = authority.zip(host).is_some_and(|(origin, host)| is_same(origin, host));
+            is_listed = authority.is_some_and(|authority| self.allows(host_name(authority)));
+            let is_own = authority.zip(host).is_some_and(|(origin, host)| is_same_host(origin, host));
             if !is_own && !is_listed {
-                return Err(Problem::foreign_origin(&quoted(origin)));
+                return Err(Problem::foreign_origin(&quoted_value(origin)));
             }
         }
         let site = headers.get(SEC_FETCH_SITE).filter(|_| !is_listed);
         match site.filter(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
-            Some(site) => Err(Problem::foreign_origin(&format!("another site (Sec-Fetch-Site: {})", quoted(site)))),
+            Some(site) => {
+                Err(Problem::foreign_origin(&format!("another site (Sec-Fetch-Site: {})", quoted_value(site))))
+            }
             None => Ok(()),
         }
     }
 }
 
-fn quoted(value: &HeaderValue) -> String {
+fn quoted_value(value: &HeaderValue) -> String {
     json::quoted(&String::from_utf8_lossy(value.as_bytes()))
 }
 
-/// The one `Host`; `None` in HTTP/1.0, which may leave it out.
-fn host<B>(request: &Request<B>) -> Result<Option<&str>, Problem> {
+/// Returns the only `Host` of a request; `None` for HTTP/1.0 without one.
+fn single_host<B>(request: &Request<B>) -> Result<Option<&str>, Problem> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     match (first, second) {
         (Some(host), None) => {
-            let text = host.to_str().ok().filter(|text| text.bytes().all(is_of_host));
-            text.map(Some).ok_or_else(|| Problem::invalid_host(&format!("was {}", quoted(host))))
+            let text = host.to_str().ok().filter(|text| text.bytes().all(is_host_byte));
+            text.map(Some).ok_or_else(|| Problem::invalid_host(&format!("was {}", quoted_value(host))))
         }
         (None, _) if request.version() < Version::HTTP_11 => Ok(None),
         (None, _) => Err(Problem::invalid_host("was missing")),
@@ -103,12 +108,12 @@ fn host<B>(request: &Request<B>) -> Result<Option<&str>, Problem> {
     }
 }
 
-const fn is_of_host(byte: u8) -> bool {
+const fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b':' | b'[' | b']')
 }
 
-/// A host without its port, and without the dot of the root.
-fn name(host: &str) -> &str {
+/// Strips the port and the dot of the root zone.
+fn host_name(host: &str) -> &str {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
@@ -121,20 +126,21 @@ fn is_address(name: &str) -> bool {
     bare.map_or_else(|| name.parse::<Ipv4Addr>().is_ok(), |name| name.parse::<Ipv6Addr>().is_ok())
 }
 
-/// The host and port of an origin; `null` and what is not of the web has none.
+/// Returns the host and port of an origin. `null` and origins of other schemes than
+/// HTTP have none.
 fn authority(origin: &HeaderValue) -> Option<&str> {
     let text = origin.to_str().ok()?;
     text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))
 }
 
-/// Whether two hosts are the same. Encryption may end at a proxy, so that the
-/// port that goes without saying differs.
-fn is_same(one: &str, other: &str) -> bool {
-    let plain = |host: &str| {
+/// Whether two hosts are equal but for a default port. A proxy may end the
+/// encryption, so the default port of the origin and of the host may differ.
+fn is_same_host(one: &str, other: &str) -> bool {
+    let without_default_port = |host: &str| {
         let host = host.to_ascii_lowercase();
         host.strip_suffix(":80").or_else(|| host.strip_suffix(":443")).map(str::to_owned).unwrap_or(host)
     };
-    plain(one) == plain(other)
+    without_default_port(one) == without_default_port(other)
 }
 
 #[cfg(test)]
@@ -147,7 +153,7 @@ mod tests {
     }
 
     fn guard(allowed: &[&str], is_loopback: bool) -> Guard {
-        Guard::new(&allowed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), is_loopback)
+        Guard::new(allowed.iter().map(|name| (*name).to_owned()).collect(), is_loopback)
     }
 
     fn code(guard: &Guard, method: &str, headers: &[(&str, &str)]) -> (u16, &'static str) {
@@ -158,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_can_register_are_taken() {
+    fn names_that_cannot_be_registered_are_accepted() {
         let guard = guard(&["dats.example.com"], true);
         for host in [
             "x",
@@ -194,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_checked_where_it_was_asked_for_or_only_this_machine_is_served() {
+    fn hosts_are_checked_if_configured_or_on_loopback() {
         let foreign = [("host", "evil.example")];
         assert_eq!(code(&guard(&[], false), "GET", &foreign).0, 200);
         assert_eq!(code(&guard(&["a.example"], false), "GET", &foreign).0, 421);
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_stands_once() {
+    fn a_request_has_one_host() {
         let guard = guard(&[], false);
         for headers in [&[][..], &[("host", "x"), ("host", "x")], &[("host", "a, b")], &[("host", "a@b")]] {
             assert_eq!(code(&guard, "GET", headers), (400, "invalid_host"), "{headers:?}");
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_change_nothing() {
+    fn other_origins_cannot_change_anything() {
         let guard = guard(&["ui.example"], false);
         let host = ("host", "localhost:8000");
         let refused = (403, "foreign_origin");
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_says_of_the_site_counts() {
+    fn sec_fetch_site_is_checked() {
         let guard = guard(&["ui.example"], false);
         let host = ("host", "localhost:8000");
         for (site, expected) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)] {

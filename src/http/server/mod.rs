@@ -1,28 +1,41 @@
 //! What every endpoint needs and what knows no endpoint: connections and their
-//! limits, the checks before a handler, requests, replies, problems, parameters
-//! and streams.
+//! limits, checks before a handler, requests and their parameters, replies,
+//! problems and event streams.
+//!
+//! The application above is known by a type parameter: a table of [`Endpoint`]s
+//! with handlers, and the state that these share.
+//!
+//! [`Endpoint`]: endpoint::Endpoint
 
 mod accept;
 mod auth;
-pub(super) mod body;
-pub(super) mod connections;
-pub(super) mod cursor;
-pub(super) mod decoding;
+pub(in crate::http) mod body;
+pub(in crate::http) mod body_reader;
+mod connection_limiter;
+mod connection_timer;
+pub(in crate::http) mod connections;
+pub(in crate::http) mod content_type;
+pub(in crate::http) mod cursor;
 mod edge;
-pub(super) mod entries;
-pub(super) mod exchange;
-pub(super) mod guard;
-pub(super) mod headers;
-mod patient;
-mod places;
+pub(in crate::http) mod endpoint;
+pub(in crate::http) mod entries;
+pub(in crate::http) mod exchange;
+mod guard;
+pub(in crate::http) mod headers;
+pub(in crate::http) mod idempotency;
+mod metrics;
 mod probe;
-pub(super) mod problem;
-pub(super) mod query;
-pub(super) mod range;
-pub(super) mod reads;
-pub(super) mod reply;
-pub(super) mod request;
+pub(in crate::http) mod problem;
+pub(in crate::http) mod query;
+pub(in crate::http) mod ranges;
+pub(in crate::http) mod read_pool;
+pub(in crate::http) mod reply;
+pub(in crate::http) mod request;
+pub(in crate::http) mod router;
+pub(in crate::http) mod settings;
 mod socket;
 mod spans;
-pub(super) mod sse;
-mod timer;
+pub(in crate::http) mod sse;
+pub(in crate::http) mod state;
+mod trace_context;
+mod write_timeout;

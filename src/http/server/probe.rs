@@ -1,8 +1,9 @@
-//! Probes: `/livez`, `/readyz` and `/health`, which must be answered whatever
-//! else goes on. The thread that accepts connections looks at the first bytes of
-//! each. If they are the whole head of a probe, it answers by itself, with the
-//! same service as ever; all else is left in the socket for the threads that
-//! serve connections.
+//! Answers probes on the thread that accepts connections, so that they are
+//! answered however busy the connection threads are.
+//!
+//! The thread peeks at the first bytes of a request. If they are the whole head of
+//! a probe, the thread answers it, by the same service as a connection thread. Any
+//! other request stays in the socket for a connection thread.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -19,62 +20,61 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
-use super::exchange::{Exchange, Exchanges, RequestBody};
-use super::socket::Client;
-use crate::http::api::routes::BASE;
+use super::exchange::{Exchange, ExchangeService, RequestBody};
+use super::socket::Peer;
 
-/// Largest head of a probe; a larger one is a request like any other.
+/// Largest head of a probe, in bytes. A larger head is not taken for a probe.
 const MAX_HEAD_BYTES: usize = 2048;
-/// Longest time for the answer to be taken, and for a client to leave.
+/// Longest time for the client to take the answer and to close the connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// Headers with which a request is more than its head.
-const NOT_OF_PROBES: [&str; 4] = ["content-length", "transfer-encoding", "expect", "upgrade"];
+/// Headers that no probe has: with them, a request is more than its head.
+const FORBIDDEN_HEADERS: [&str; 4] = ["content-length", "transfer-encoding", "expect", "upgrade"];
 
-/// What a client sends next.
+/// The next request of a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::http) enum Next {
-    /// A probe, its head of so many bytes.
+pub(in crate::http) enum NextRequest {
     Probe(Probe),
-    /// Something else, or not all of a head yet.
+    /// Another request, or an incomplete head.
     Other,
-    /// Nothing any more.
+    /// The client has closed its side.
     End,
 }
 
-/// The head of a probe, which is still in the socket.
+/// A probe, whose head is still in the socket.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::http) struct Probe {
     head: Vec<u8>,
+    /// The client asked for the connection to be closed.
     closes: bool,
 }
 
-/// Waits for the next bytes of a client and looks at them.
-pub(in crate::http) async fn next(stream: &TcpStream) -> io::Result<Next> {
-    // The bytes are on the stack for as long as they are looked at: a
-    // connection that says nothing costs none.
+/// Waits for the next bytes of a client, and peeks at them.
+pub(in crate::http) async fn next_request(stream: &TcpStream, probe_paths: &[String]) -> io::Result<NextRequest> {
+    // The buffer is on the stack only while bytes are there: a silent connection
+    // has no buffer.
     poll_fn(|cx| {
         let mut bytes = [0; MAX_HEAD_BYTES];
         let mut bytes = ReadBuf::new(&mut bytes);
         ready!(stream.poll_peek(cx, &mut bytes))?;
         if bytes.filled().is_empty() {
-            return Poll::Ready(Ok(Next::End));
+            return Poll::Ready(Ok(NextRequest::End));
         }
-        Poll::Ready(Ok(Probe::read(bytes.filled()).map_or(Next::Other, Next::Probe)))
+        let probe = Probe::parse(bytes.filled(), probe_paths);
+        Poll::Ready(Ok(probe.map_or(NextRequest::Other, NextRequest::Probe)))
     })
     .await
 }
 
 impl Probe {
-    /// Anything unusual is left to the HTTP library.
-    fn read(bytes: &[u8]) -> Option<Self> {
+    /// Returns `None` for anything unusual, which is left to the HTTP library.
+    fn parse(bytes: &[u8], probe_paths: &[String]) -> Option<Self> {
         let end = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
         let head = bytes.get(..end)?;
         let text = std::str::from_utf8(head).ok()?;
         let mut lines = text.split("\r\n");
         let line = lines.next()?;
         let target = line.strip_prefix("GET ").or_else(|| line.strip_prefix("HEAD "))?.strip_suffix(" HTTP/1.1")?;
-        let path = target.strip_prefix(BASE).unwrap_or(target);
-        if !matches!(path, "/livez" | "/readyz" | "/health") {
+        if !probe_paths.iter().any(|path| path == target) {
             return None;
         }
         let mut closes = false;
@@ -83,7 +83,7 @@ impl Probe {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
                 return None;
             }
-            if value.contains(['\n', '\r']) || NOT_OF_PROBES.iter().any(|each| name.eq_ignore_ascii_case(each)) {
+            if value.contains(['\n', '\r']) || FORBIDDEN_HEADERS.iter().any(|each| name.eq_ignore_ascii_case(each)) {
                 return None;
             }
             closes |= name.eq_ignore_ascii_case("connection") && value.trim().eq_ignore_ascii_case("close");
@@ -91,8 +91,8 @@ impl Probe {
         Some(Self { head: head.to_vec(), closes })
     }
 
-    /// Answers by `service`. Returns whether the connection goes on; with
-    /// `is_last` it does not.
+    /// Answers the probe by `service`. Returns whether the connection stays open;
+    /// with `is_last` it is closed.
     pub(in crate::http) async fn answer<S>(self, stream: &mut TcpStream, service: S, is_last: bool) -> io::Result<bool>
     where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
@@ -100,19 +100,19 @@ impl Probe {
     {
         let mut head = self.head;
         stream.read_exact(&mut head).await?;
-        let answer = answer(&head, service, !is_last).await?;
+        let answer = answer_head(&head, service, !is_last).await?;
         let closes = is_last || self.closes;
         let sending = async {
             stream.write_all(&answer).await?;
-            if closes { leave(stream).await } else { Ok(()) }
+            if closes { close_gracefully(stream).await } else { Ok(()) }
         };
         tokio::time::timeout(ANSWER_TIMEOUT, sending).await??;
         Ok(!closes)
     }
 }
 
-/// The answer to a request that is only a head, as bytes.
-async fn answer<S>(head: &[u8], service: S, keep_alive: bool) -> io::Result<Vec<u8>>
+/// Returns the bytes of the answer to a request without a body.
+async fn answer_head<S>(head: &[u8], service: S, keep_alive: bool) -> io::Result<Vec<u8>>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
     S::Future: Unpin,
@@ -120,7 +120,7 @@ where
     let (near, mut far) = duplex(16 << 10);
     far.write_all(head).await?;
     far.shutdown().await?;
-    let service = Exchanges::new(service, Exchange::new(CancellationToken::new(), Client::default()));
+    let service = ExchangeService::new(service, Exchange::new(CancellationToken::new(), Peer::default()));
     let mut library = http1::Builder::new();
     let serving = library.keep_alive(keep_alive).half_close(true).serve_connection(TokioIo::new(near), service);
     let mut answer = Vec::new();
@@ -130,9 +130,9 @@ where
     Ok(answer)
 }
 
-/// Ends a connection so that what was sent last arrives: closing with unread
-/// bytes would take it back.
-pub(in crate::http) async fn leave(stream: &mut TcpStream) -> io::Result<()> {
+/// Closes a connection after the client has read the answer: closing a socket with
+/// unread bytes in it resets the connection, and the client may lose the answer.
+pub(in crate::http) async fn close_gracefully(stream: &mut TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut unread = [0; 4096];
     while stream.read(&mut unread).await? > 0 {}
@@ -143,8 +143,13 @@ pub(in crate::http) async fn leave(stream: &mut TcpStream) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Option<Probe> {
+        let paths = ["/livez", "/readyz", "/health", "/api/v1/livez"].map(str::to_owned);
+        Probe::parse(text.as_bytes(), &paths)
+    }
+
     fn is_probe(text: &str) -> bool {
-        Probe::read(text.as_bytes()).is_some_and(|probe| text.as_bytes().starts_with(&probe.head))
+        parse(text).is_some_and(|probe| text.as_bytes().starts_with(&probe.head))
     }
 
     #[test]
@@ -175,9 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn a_client_can_ask_for_the_end() {
-        let closes =
-            |header: &str| Probe::read(format!("GET /livez HTTP/1.1\r\n{header}\r\n\r\n").as_bytes()).unwrap().closes;
+    fn a_client_can_ask_for_the_connection_to_be_closed() {
+        let closes = |header: &str| parse(&format!("GET /livez HTTP/1.1\r\n{header}\r\n\r\n")).unwrap().closes;
         assert!(closes("Connection: Close"));
         assert!(!closes("Connection: keep-alive"));
         assert!(!closes("x: close"));

@@ -1,4 +1,5 @@
-//! Queries: unknown names are refused, and everything wrong is named at once.
+//! Query parameters: unknown names are refused, and all errors are reported at
+//! once.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -8,12 +9,12 @@ use super::cursor;
 use super::problem::Problem;
 use crate::json::{self, FieldError, Findings};
 
-/// Most entries of a page.
+/// Largest `limit`: entries of a page.
 pub(in crate::http) const MAX_LIMIT: u64 = 1000;
-/// Entries of a page when the client does not say.
+/// Entries of a page without `limit`.
 pub(in crate::http) const DEFAULT_LIMIT: u64 = 50;
 
-/// A parsed query.
+/// The parameters of a query, and the errors found in them so far.
 #[derive(Debug)]
 pub(in crate::http) struct Query {
     pairs: Vec<(String, String)>,
@@ -21,7 +22,7 @@ pub(in crate::http) struct Query {
 }
 
 impl Query {
-    /// Takes a query apart; only the names in `known` are allowed.
+    /// Parses a query. Only the names in `known` are allowed.
     pub(in crate::http) fn new(raw: Option<&str>, known: &[&str]) -> Self {
         let pairs = form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).into_owned();
         let mut found = Findings::default();
@@ -36,7 +37,7 @@ impl Query {
         Self { pairs, found }
     }
 
-    /// A parameter that may be given once.
+    /// Returns a parameter that may be given once.
     pub(in crate::http) fn one(&mut self, name: &str) -> Option<String> {
         let mut values = self.pairs.iter().filter(|(each, _)| each == name).map(|(_, value)| value);
         let first = values.next().cloned();
@@ -51,19 +52,20 @@ impl Query {
         self.pairs.iter().any(|(each, _)| each == name)
     }
 
-    /// A parameter that may be given several times, or with commas.
+    /// Returns the values of a parameter that may be given several times, or with
+    /// commas.
     pub(in crate::http) fn many(&self, name: &str) -> Vec<String> {
         let values = self.pairs.iter().filter(|(each, _)| each == name);
         values.flat_map(|(_, value)| value.split(',')).map(|word| word.trim().to_owned()).collect()
     }
 
-    /// A parameter of a form of its own.
+    /// Parses a parameter that may be given once.
     pub(in crate::http) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         let text = self.one(name)?;
         self.found.parse(name, &text)
     }
 
-    /// A whole number.
+    /// Parses a whole number within the allowed range.
     pub(in crate::http) fn number(&mut self, name: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
         let text = self.one(name)?;
         let number = text.parse().ok().filter(|number| allowed.contains(number));
@@ -75,28 +77,28 @@ impl Query {
         number
     }
 
-    /// The wanted length of a page.
+    /// Returns the length of a page: `limit`, or the default.
     pub(in crate::http) fn limit(&mut self) -> usize {
         let limit = self.number("limit", 1..=MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
-    /// The place that the cursor names, if one is given: `read` has the bytes of the place.
+    /// Returns the position of the cursor, if one is given. `read` decodes its bytes.
     pub(in crate::http) fn cursor<T>(&mut self, scope: &str, read: impl FnOnce(Vec<u8>) -> Option<T>) -> Option<T> {
         let text = self.one("cursor")?;
-        let place = cursor::decode(scope, &text).and_then(read);
-        if place.is_none() {
-            self.wrong("cursor", "is not a cursor of this query: begin again without one");
+        let position = cursor::decode(scope, &text).and_then(read);
+        if position.is_none() {
+            self.reject("cursor", "is not a cursor of this query: start again without a cursor");
         }
-        place
+        position
     }
 
-    /// Something is wrong with a parameter.
-    pub(in crate::http) fn wrong(&mut self, name: &str, message: impl Into<String>) {
+    /// Records an error in a parameter.
+    pub(in crate::http) fn reject(&mut self, name: &str, message: impl Into<String>) {
         self.found.add(name, message);
     }
 
-    /// The problem, if anything was wrong.
+    /// Returns a problem with all errors, if there are any.
     pub(in crate::http) fn finish(self) -> Result<(), Problem> {
         let errors: Vec<FieldError> = self.found.into_errors();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
@@ -109,7 +111,7 @@ mod tests {
     use crate::task::TaskId;
 
     #[test]
-    fn values_are_read() {
+    fn values_are_parsed() {
         let mut query =
             Query::new(Some("status=a,b&status=c&limit=7&project_id=p%20q"), &["status", "limit", "project_id"]);
         assert_eq!(query.many("status"), ["a", "b", "c"]);
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_named() {
+    fn all_errors_are_reported() {
         let mut query = Query::new(Some("limt=1&limit=0&id=x&one=1&one=2"), &["limit", "id", "one"]);
         query.limit();
         assert_eq!(query.parsed::<TaskId>("id"), None);

@@ -1,4 +1,4 @@
-//! Answers that are no problems.
+//! Builds successful answers.
 
 use std::fmt::Display;
 
@@ -10,17 +10,15 @@ use serde::{Serialize, Serializer};
 use super::body::Body;
 use super::headers;
 use super::problem::Problem;
-use super::request::Call;
-use crate::engine::Answer;
 use crate::task::Timestamp;
 
-/// What a handler gives back.
+/// The result of a handler.
 pub(in crate::http) type Reply = Result<Response<Body>, Problem>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Shows an id or a time as text.
-pub(in crate::http) struct Shown<T>(pub(super) T);
+/// Serializes a value as its text: an id or a time.
+pub(in crate::http) struct Shown<T>(pub(in crate::http) T);
 
 impl<T: Display> Serialize for Shown<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -28,10 +26,10 @@ impl<T: Display> Serialize for Shown<T> {
     }
 }
 
-/// A time in an answer.
+/// A time in an answer, as RFC 3339 text.
 pub(in crate::http) type Time = Shown<Timestamp>;
 
-/// JSON that is rendered already.
+/// An answer of JSON that is rendered already.
 pub(in crate::http) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::full(json.into()));
     *response.status_mut() = status;
@@ -39,72 +37,59 @@ pub(in crate::http) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> R
     response
 }
 
-/// A value as JSON.
+/// An answer with a value as JSON.
 pub(in crate::http) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    // Room for most answers, so that few are moved while they grow.
+    // Large enough for most answers, so that few are reallocated.
     let mut body = Vec::with_capacity(1024);
     // Our own types have only text keys and finite numbers.
     let _ = serde_json::to_writer(&mut body, value);
     rendered(status, body)
 }
 
-/// A made resource and where it is.
+/// The answer 201 with the location of the new resource.
 pub(in crate::http) fn created(location: &str, value: &impl Serialize) -> Response<Body> {
     let response = json(StatusCode::CREATED, value);
     match HeaderValue::from_str(location) {
-        Ok(location) => with(response, LOCATION, location),
+        Ok(location) => with_header(response, LOCATION, location),
         Err(_) => response,
     }
 }
 
-/// Nothing to say.
+/// The answer 204.
 pub(in crate::http) fn no_content() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// With one more header.
-pub(in crate::http) fn with(mut response: Response<Body>, name: HeaderName, value: HeaderValue) -> Response<Body> {
+/// Adds a header to an answer.
+pub(in crate::http) fn with_header(
+    mut response: Response<Body>,
+    name: HeaderName,
+    value: HeaderValue,
+) -> Response<Body> {
     response.headers_mut().insert(name, value);
     response
 }
 
-/// The status answer of a task, or that the client has it already.
-pub(in crate::http) fn task(answer: Answer, if_none_match: Option<&HeaderValue>) -> Response<Body> {
-    let etag = headers::task_etag(answer.revision());
-    if if_none_match.is_some_and(|known| headers::matches(known, &etag)) {
-        return not_modified(etag);
-    }
-    with(rendered(StatusCode::OK, answer.body), ETAG, etag)
-}
-
-/// A resource with its version, or that the client has it already.
+/// The answer 200 with the content of the version `etag`, or 304 if the client has
+/// that version. Calls `render` only for the former.
 pub(in crate::http) fn versioned(
-    value: &impl Serialize,
     etag: HeaderValue,
     if_none_match: Option<&HeaderValue>,
+    render: impl FnOnce() -> Response<Body>,
 ) -> Response<Body> {
     if if_none_match.is_some_and(|known| headers::matches(known, &etag)) {
         return not_modified(etag);
     }
-    with(json(StatusCode::OK, value), ETAG, etag)
+    with_header(render(), ETAG, etag)
 }
 
-/// A document that changes with the program alone, or that the client has it
-/// already.
-pub(in crate::http) fn document(call: &Call, bytes: &Bytes, etag: &HeaderValue) -> Response<Body> {
-    if call.if_none_match().is_some_and(|known| headers::matches(known, etag)) {
-        return not_modified(etag.clone());
-    }
-    with(rendered(StatusCode::OK, bytes.clone()), ETAG, etag.clone())
-}
-
-/// The client has it already.
+/// The answer 304.
 pub(in crate::http) fn not_modified(etag: HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    with(response, ETAG, etag)
+    with_header(response, ETAG, etag)
 }
 
 #[cfg(test)]
@@ -113,10 +98,11 @@ mod tests {
 
     #[test]
     fn a_known_version_is_not_sent_again() {
-        let answer = Answer { version: 7, hold: None, ended: false, body: Bytes::from_static(b"{}") };
-        let known = HeaderValue::from_static("\"7\"");
-        assert_eq!(task(answer.clone(), Some(&known)).status(), StatusCode::NOT_MODIFIED);
-        let response = task(answer, Some(&HeaderValue::from_static("\"6\"")));
+        let answer = |known| {
+            versioned(headers::etag(7), Some(&HeaderValue::from_static(known)), || rendered(StatusCode::OK, "{}"))
+        };
+        assert_eq!(answer("\"7\"").status(), StatusCode::NOT_MODIFIED);
+        let response = answer("\"6\"");
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[ETAG], "\"7\"");
     }

@@ -1,8 +1,8 @@
-//! One request on its way to its handler.
+//! A routed request, as its handler receives it.
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 use hyper::http::request::Parts;
@@ -11,127 +11,99 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::decoding::{Decoding, Share};
+use super::body_reader::{BodyReader, MemoryShare};
 use super::exchange::RequestBody;
-use super::headers;
 use super::problem::Problem;
 use super::query::Query;
-use crate::http::api::app::App;
+use super::{content_type, trace_context};
 use crate::json::{self, FieldError};
 use crate::telemetry::TraceParent;
 
-/// A routed request with what its handler needs.
+/// A routed request to an application with the state `A`.
 #[derive(Debug)]
-pub(in crate::http) struct Call {
-    /// The service.
-    pub(in crate::http) app: Arc<App>,
+pub(in crate::http) struct Call<A> {
+    /// The state of the application.
+    pub(in crate::http) app: Arc<A>,
     /// Cancelled when the service begins to stop.
     pub(in crate::http) stopping: CancellationToken,
-    /// The request's head.
     pub(in crate::http) head: Parts,
-    /// The request's body.
     pub(in crate::http) body: RequestBody,
-    /// The id in the path, as it stands there; empty where there is none.
+    /// The id in the path, still percent-encoded; empty if the path has none.
     pub(in crate::http) raw_id: String,
-    /// The request's own span, where spans are made.
+    /// The span of the request, if traces are exported.
     pub(in crate::http) span: Option<TraceParent>,
-    /// What its body takes of the memory for bodies.
-    pub(in crate::http) share: Share,
+    /// The body's share of the memory for all bodies.
+    pub(in crate::http) memory_share: MemoryShare,
 }
 
-/// An id in a path, decoded; `None` when it is not UTF-8.
+/// Decodes an id in a path; `None` if it is not UTF-8.
 pub(in crate::http) fn decode_id(raw: &str) -> Option<String> {
     percent_decode_str(raw).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
-impl Call {
-    /// The id in the path; the raw form where that can't be decoded, which
-    /// then names nothing.
+impl<A> Call<A> {
+    /// The decoded id in the path. An id that cannot be decoded is returned as it
+    /// is, and names no resource.
     pub(in crate::http) fn id(&self) -> String {
         decode_id(&self.raw_id).unwrap_or_else(|| self.raw_id.clone())
     }
 
-    /// Cancelled when the service begins to stop, and when the client has closed
-    /// its direction of the connection. For waits and streams, which end then.
+    /// Returns a token for waits and streams: it is cancelled when the service
+    /// begins to stop, and when the client has closed its side of the connection.
     pub(in crate::http) fn ending(&self) -> &CancellationToken {
         self.body.exchange().ending()
     }
 
-    /// The request's headers.
     pub(in crate::http) const fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
 
-    /// The version that the client has.
     pub(in crate::http) fn if_none_match(&self) -> Option<&HeaderValue> {
         self.head.headers.get(IF_NONE_MATCH)
     }
 
-    /// The trace that what begins here belongs to: below the request's own
-    /// span, where it has one, else below that of the caller.
+    /// The trace context for work that begins in this request: the request's own
+    /// span if it has one, else the caller's span.
     pub(in crate::http) fn traceparent(&self) -> Option<String> {
         match self.span {
             Some(own) => Some(own.to_string()),
-            None => headers::traceparent(self.headers()),
+            None => trace_context::text(self.headers()),
         }
     }
 
-    /// The query; only the names in `known` are allowed.
+    /// Parses the query; only the parameters in `known` are allowed.
     pub(in crate::http) fn query(&self, known: &[&str]) -> Query {
         Query::new(self.head.uri.query(), known)
     }
 
-    /// The query must be empty.
-    pub(in crate::http) fn no_query(&self) -> Result<(), Problem> {
+    /// Refuses a request that has query parameters.
+    pub(in crate::http) fn require_no_query(&self) -> Result<(), Problem> {
         self.query(&[]).finish()
     }
+}
 
-    /// The whole body, within the limits of size and time.
+impl<A: AsRef<BodyReader>> Call<A> {
+    /// Reads the whole body, within the limits on size and time.
     pub(in crate::http) async fn bytes(&mut self) -> Result<Bytes, Problem> {
-        let limits = &self.app.settings.limits;
-        let (most, patience) = (limits.body_bytes, limits.body_timeout);
-        let announced = self.body.size_hint().lower();
-        if announced > 0 {
-            headers::require_media_type(self.headers())?;
-        }
-        if usize::try_from(announced).unwrap_or(usize::MAX) > most {
-            return Err(Problem::too_large(most));
-        }
-        let collected = collect(&mut self.body, most, &self.app.decoding, &mut self.share);
-        match tokio::time::timeout(patience, collected).await {
-            Ok(Ok(bytes)) if !bytes.is_empty() => {
-                headers::require_media_type(&self.head.headers)?;
-                Ok(bytes)
-            }
-            Ok(empty) => empty,
-            Err(_) => Err(Problem::body_timeout()),
-        }
+        let reader: &BodyReader = (*self.app).as_ref();
+        reader.read(&self.head.headers, &mut self.body, &mut self.memory_share).await
     }
 
-    /// The whole body, which is said to be JSON.
+    /// Reads the whole body, whose media type must be JSON.
     pub(in crate::http) async fn json_bytes(&mut self) -> Result<Bytes, Problem> {
-        headers::require_json(self.headers())?;
+        content_type::require_json(self.headers())?;
         self.bytes().await
     }
 
-    /// The body as a value, and what is wrong with its fields.
+    /// Decodes the body as JSON. Returns the value and the errors of its fields.
     pub(in crate::http) async fn json<T: DeserializeOwned + Send + 'static>(
         &mut self,
     ) -> Result<(T, Vec<FieldError>), Problem> {
         let raw = self.json_bytes().await?;
-        self.decoded(raw).await
+        self.decode_json(raw).await
     }
 
-    async fn decoded<T: DeserializeOwned + Send + 'static>(&self, raw: Bytes) -> Result<(T, Vec<FieldError>), Problem> {
-        let (length, most) = (raw.len(), self.app.settings.limits.body_bytes);
-        let decode = move || {
-            json::check_integers(&raw)?;
-            json::decode_all(&raw, most)
-        };
-        Ok(self.app.decoding.run(length, decode).await??)
-    }
-
-    /// As [`Self::json`], with an empty body in place of an empty object.
+    /// Like [`Self::json`], but an empty body stands for the default value.
     pub(in crate::http) async fn optional_json<T: DeserializeOwned + Default + Send + 'static>(
         &mut self,
     ) -> Result<(T, Vec<FieldError>), Problem> {
@@ -139,43 +111,40 @@ impl Call {
         if raw.trim_ascii().is_empty() {
             return Ok((T::default(), Vec::new()));
         }
-        headers::require_json(self.headers())?;
-        self.decoded(raw).await
+        content_type::require_json(self.headers())?;
+        self.decode_json(raw).await
     }
 
-    /// The body must be empty, or an empty object.
-    pub(in crate::http) async fn nothing(&mut self) -> Result<(), Problem> {
-        let (NothingWire {}, errors) = self.optional_json().await?;
+    /// Refuses a body that is neither empty nor an empty object.
+    pub(in crate::http) async fn require_no_fields(&mut self) -> Result<(), Problem> {
+        let (NoFields {}, errors) = self.optional_json().await?;
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }
+
+    /// Runs `decode` for a body of `bytes` bytes; see [`BodyReader::decode`].
+    pub(in crate::http) async fn decode<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        decode: impl Fn() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        (*self.app).as_ref().decode(bytes, decode).await
+    }
+
+    async fn decode_json<T: DeserializeOwned + Send + 'static>(
+        &self,
+        raw: Bytes,
+    ) -> Result<(T, Vec<FieldError>), Problem> {
+        let reader: &BodyReader = (*self.app).as_ref();
+        let (length, max_bytes) = (raw.len(), reader.max_bytes());
+        let decode = move || {
+            json::check_integers(&raw)?;
+            json::decode_all(&raw, max_bytes)
+        };
+        Ok(reader.decode(length, decode).await??)
+    }
 }
 
-/// The body of a request that has nothing to say.
+/// A body without fields.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NothingWire {}
-
-/// Most bodies come in one piece, which is passed on as it is.
-async fn collect(
-    body: &mut RequestBody,
-    most: usize,
-    decoding: &Decoding,
-    share: &mut Share,
-) -> Result<Bytes, Problem> {
-    let mut whole = Bytes::new();
-    let mut pieces = BytesMut::new();
-    while let Some(data) = body.data().await {
-        let data = data.map_err(|_| Problem::body_broken())?;
-        if whole.len() + pieces.len() + data.len() > most {
-            return Err(Problem::too_large(most));
-        }
-        decoding.count(share, whole.len() + pieces.len() + data.len()).await?;
-        if whole.is_empty() && pieces.is_empty() {
-            whole = data;
-            continue;
-        }
-        pieces.extend_from_slice(&std::mem::take(&mut whole));
-        pieces.extend_from_slice(&data);
-    }
-    Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
-}
+struct NoFields {}

@@ -1,5 +1,5 @@
-//! The socket of a connection. It is read and written by the HTTP library, and
-//! watched by what waits for something to tell its client.
+//! The socket of a connection. The HTTP library reads and writes it; requests that
+//! wait watch it for the end of the client's side.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 #[derive(Debug)]
 pub(in crate::http) struct Socket {
     read: OwnedReadHalf,
-    /// `None` once it was shut down.
+    /// `None` after the shutdown.
     write: Option<Arc<OwnedWriteHalf>>,
 }
 
@@ -24,12 +24,12 @@ impl Socket {
         Self { read, write: Some(Arc::new(write)) }
     }
 
-    /// Its client, who may go.
-    pub(in crate::http) fn client(&self) -> Client {
-        Client { socket: self.write.as_ref().map_or_else(Weak::new, Arc::downgrade) }
+    /// Returns a handle that sees when the client closes its side.
+    pub(in crate::http) fn peer(&self) -> Peer {
+        Peer { socket: self.write.as_ref().map_or_else(Weak::new, Arc::downgrade) }
     }
 
-    /// Writes with `write` as soon as it is possible.
+    /// Calls `write` when the socket is writable.
     fn poll_with(
         &self,
         cx: &mut Context<'_>,
@@ -74,22 +74,22 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The half shuts its direction down when it is dropped.
+        // Dropping the half shuts down this side.
         self.get_mut().write = None;
         Poll::Ready(Ok(()))
     }
 }
 
-/// The other side of a socket.
+/// The client's side of a socket.
 #[derive(Debug, Clone, Default)]
-pub(in crate::http) struct Client {
+pub(in crate::http) struct Peer {
     socket: Weak<OwnedWriteHalf>,
 }
 
-impl Client {
-    /// Ready once the client has closed its direction, or the connection is
-    /// broken. Pending for good when the client sends something more: only the
-    /// HTTP library may read that. It must not be reading at the same time.
+impl Peer {
+    /// Ready when the client has closed its side or the connection is broken.
+    /// Stays pending if the client sends more bytes, which only the HTTP library
+    /// may read. Must not be polled while the HTTP library is reading.
     pub(in crate::http) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(socket) = self.socket.upgrade() else { return Poll::Pending };
         let mut byte = [0];

@@ -1,64 +1,76 @@
-//! The span of a request, where traces are exported.
+//! The spans of requests, if traces are exported to a collector.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
 use hyper::{Method, Request, Version};
 
-use super::headers;
-use crate::http::api::app::App;
-use crate::http::api::routes;
+use super::endpoint::{BASE, Endpoint, Verb};
+use super::trace_context;
 use crate::telemetry::{self, Span, Tracer};
 
-/// What is said of a method that is not one of HTTP's: nobody's text becomes
+/// Stands for a method that HTTP does not define: no text of a client becomes
 /// the name of a span.
 const OTHER: &str = "_OTHER";
 
-/// What spans of an endpoint are called.
-struct Named {
+/// Starts the spans of requests.
+#[derive(Debug)]
+pub(in crate::http) struct RequestSpans {
+    tracer: Tracer,
+    /// By the number of the endpoint. Leaked, since the tracing library takes names of
+    /// static lifetime, and a process builds one server.
+    names: &'static [Name],
+}
+
+/// The name of the spans of an endpoint.
+#[derive(Debug)]
+struct Name {
     method: &'static str,
     route: String,
     name: String,
+    is_operational: bool,
 }
 
-/// In the order of the table of routes; made when the first span is.
-static NAMED: LazyLock<Vec<Named>> = LazyLock::new(|| {
-    let named = |(method, path)| {
-        let route = format!("{}{path}", routes::BASE);
-        Named { method, name: format!("{method} {route}"), route }
-    };
-    routes::labels().map(named).collect()
-});
-
-/// Begins the span of a request. Without a collector there is none, and there
-/// is none for what asks how the service is. `endpoint` is its number in the
-/// table of routes, where it has one.
-#[inline]
-pub(in crate::http) fn begin<B>(app: &App, request: &Request<B>, endpoint: Option<usize>) -> Option<Box<Span>> {
-    app.tracer.as_ref().and_then(|tracer| of(tracer, request, endpoint))
-}
-
-fn of<B>(tracer: &Tracer, request: &Request<B>, endpoint: Option<usize>) -> Option<Box<Span>> {
-    if endpoint.is_some_and(routes::is_operational) {
-        return None;
+impl Name {
+    fn new(verb: Verb, path: &str, is_operational: bool) -> Self {
+        let (method, route) = (verb.as_str(), format!("{BASE}{path}"));
+        Self { method, name: format!("{method} {route}"), route, is_operational }
     }
-    let named = endpoint.and_then(|number| NAMED.get(number));
-    let method = method(request.method());
-    let name = match named {
-        Some(named) if named.method == method => Cow::Borrowed(named.name.as_str()),
-        // A `HEAD` that is answered as a `GET`.
-        Some(named) => Cow::Owned(format!("{method} {}", named.route)),
-        None if method == OTHER => Cow::Borrowed("HTTP"),
-        None => Cow::Borrowed(method),
-    };
-    let route = named.map(|named| named.route.as_str());
-    let version = if request.version() == Version::HTTP_10 { "1.0" } else { "1.1" };
-    let begun = telemetry::Request { name, method, route, version };
-    Some(Box::new(tracer.request(begun, headers::trace_parent(request.headers()))))
 }
 
-/// The method as it may be told.
-fn method(method: &Method) -> &'static str {
+impl RequestSpans {
+    pub(in crate::http) fn new<A>(tracer: Tracer, table: &[&'static Endpoint<A>]) -> Self {
+        let names = table.iter().map(|endpoint| Name::new(endpoint.verb, endpoint.path, endpoint.is_operational));
+        Self { tracer, names: names.collect::<Vec<_>>().leak() }
+    }
+
+    /// Starts the span of a request to the endpoint with this number, if it has
+    /// one. Requests to operational endpoints have no span.
+    pub(in crate::http) fn start<B>(&self, request: &Request<B>, endpoint: Option<usize>) -> Option<Box<Span>> {
+        let name = endpoint.and_then(|number| self.names.get(number));
+        if name.is_some_and(|name| name.is_operational) {
+            return None;
+        }
+        let begun = telemetry::Request {
+            name: span_name(request.method(), name),
+            method: known_method(request.method()),
+            route: name.map(|name| name.route.as_str()),
+            version: if request.version() == Version::HTTP_10 { "1.0" } else { "1.1" },
+        };
+        Some(Box::new(self.tracer.request(begun, trace_context::parent(request.headers()))))
+    }
+}
+
+fn span_name(method: &Method, name: Option<&'static Name>) -> Cow<'static, str> {
+    match (known_method(method), name) {
+        (method, Some(name)) if name.method == method => Cow::Borrowed(name.name.as_str()),
+        // A `HEAD` that is answered as a `GET`.
+        (method, Some(name)) => Cow::Owned(format!("{method} {}", name.route)),
+        (OTHER, None) => Cow::Borrowed("HTTP"),
+        (method, None) => Cow::Borrowed(method),
+    }
+}
+
+fn known_method(method: &Method) -> &'static str {
     let known = ["GET", "POST", "HEAD", "PATCH", "DELETE", "PUT", "OPTIONS", "TRACE", "CONNECT"];
     known.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
 }
@@ -68,14 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_routes() {
-        assert!(NAMED.iter().any(|named| named.name == "GET /api/v1/tasks/{id}" && named.method == "GET"));
-        assert_eq!(NAMED.len(), routes::labels().count());
+    fn spans_are_named_by_method_and_route() {
+        let name: &'static Name = Box::leak(Box::new(Name::new(Verb::Get, "/tasks/{id}", false)));
+        assert_eq!(span_name(&Method::GET, Some(name)), "GET /api/v1/tasks/{id}");
+        assert_eq!(span_name(&Method::HEAD, Some(name)), "HEAD /api/v1/tasks/{id}");
+        assert_eq!(span_name(&Method::PATCH, None), "PATCH");
     }
 
     #[test]
-    fn no_text_of_a_client_is_a_method() {
-        assert_eq!(method(&Method::PATCH), "PATCH");
-        assert_eq!(method(&"BREW".parse().unwrap()), "_OTHER");
+    fn no_text_of_a_client_becomes_a_name() {
+        let made_up: Method = "BREW".parse().unwrap();
+        assert_eq!(known_method(&Method::PATCH), "PATCH");
+        assert_eq!((known_method(&made_up), span_name(&made_up, None)), ("_OTHER", Cow::Borrowed("HTTP")));
     }
 }

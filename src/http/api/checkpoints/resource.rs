@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::engine::NewCheckpoint;
+use crate::http::api::app::Call;
 use crate::http::api::projects::resource;
-use crate::http::api::routes::BASE;
-use crate::http::cursor;
-use crate::http::entries::Entries;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::cursor;
+use crate::http::server::endpoint::BASE;
+use crate::http::server::entries::Entries;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::json::{FieldError, Findings};
 use crate::store::Checkpoint;
 use crate::task::{CheckpointId, ProjectId, Timestamp};
@@ -115,7 +115,7 @@ fn check(body: BodyWire, errors: Vec<FieldError>) -> Result<NewCheckpoint, Probl
 
 /// `POST /projects/{id}/checkpoints`
 pub(in crate::http) async fn create(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let project = resource::project_id(&call)?;
     let (body, errors) = call.optional_json().await?;
     let new = check(body, errors)?;
@@ -148,7 +148,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     query.finish()?;
     let page = call.app.engine.checkpoints().list(project, before, limit).await?;
     let mut checkpoints = Entries::new(limit);
-    let shown = checkpoints.take(page.entries.iter().map(CheckpointWire::new));
+    let shown = checkpoints.fill(page.entries.iter().map(CheckpointWire::new));
     let next_cursor = page.after(shown).map(|checkpoint| cursor::encode(&scope, &encode(checkpoint)));
     let truncated = page.is_truncated || checkpoints.is_truncated();
     Ok(reply::json(StatusCode::OK, &ListWire { checkpoints, next_cursor, limit, truncated }))
@@ -176,7 +176,7 @@ pub(in crate::http) fn not_found(id: &str) -> Problem {
 
 /// `GET /checkpoints/{id}`
 pub(in crate::http) async fn get(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = checkpoint_id(&call)?;
     let checkpoint = call.app.engine.checkpoints().get(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))?;
     Ok(reply::json(StatusCode::OK, &CheckpointWire::new(&checkpoint)))

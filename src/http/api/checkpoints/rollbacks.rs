@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::engine::{Rollback, RollbackRequest};
+use crate::http::api::app::Call;
 use crate::http::api::checkpoints::resource::checkpoint_id;
 use crate::http::api::provenance::flags::{self, AffectedWire, MAX_REASON_BYTES, Summary, first};
 use crate::http::api::provenance::results::{Found, Walks, What};
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply};
 use crate::json::{FieldError, Findings};
 use crate::task::{CheckpointId, ProjectId, TaskId};
 

@@ -8,13 +8,13 @@ use utoipa::ToSchema;
 
 use crate::engine::{LetterFilter, LetterHead};
 use crate::events;
-use crate::http::cursor;
-use crate::http::entries::Entries;
+use crate::http::api::app::Call;
 use crate::http::openapi::EventOutcome;
-use crate::http::problem::Problem;
-use crate::http::query::Query;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::cursor;
+use crate::http::server::entries::Entries;
+use crate::http::server::problem::Problem;
+use crate::http::server::query::Query;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::schema::{described, word};
 use crate::store::{DeadLetter, DeadLetterEnd, DeadLetterRemoval};
 use crate::task::{TaskId, Timestamp};
@@ -88,11 +88,11 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let mut query = call.query(&[&FILTERS[..], &["limit", "cursor"]].concat());
     let limit = query.limit();
     let (filter, scope) = filter(&mut query, call.app.clock.wall());
-    let before = query.cursor(&scope, cursor::number);
+    let before = query.cursor(&scope, cursor::decode_number);
     query.finish()?;
     let page = call.app.engine.dead_letters().list(filter, before, limit).await?;
     let mut dead_letters = Entries::new(limit);
-    let shown = dead_letters.take(page.entries.iter().map(|(id, letter)| LetterWire::new(*id, letter)));
+    let shown = dead_letters.fill(page.entries.iter().map(|(id, letter)| LetterWire::new(*id, letter)));
     // Where fewer are shown than were read, the next page begins behind the last that is.
     let next = if shown < page.entries.len() { page.entries[..shown].last().map(|(id, _)| *id) } else { page.next };
     let next = next.map(|id| cursor::encode(&scope, &id.to_be_bytes()));
@@ -164,11 +164,11 @@ pub(in crate::http) struct RemovalsWire {
 pub(in crate::http) async fn removals(call: Call) -> Reply {
     let mut query = call.query(&["limit", "cursor"]);
     let (limit, scope) = (query.limit(), "dead letter removals");
-    let before = query.cursor(scope, cursor::number);
+    let before = query.cursor(scope, cursor::decode_number);
     query.finish()?;
     let (entries, more) = call.app.engine.dead_letters().removals(before, limit).await?;
     let mut removals = Entries::new(limit);
-    let shown = removals.take(entries.iter().map(|(id, removal)| RemovalWire::new(*id, removal)));
+    let shown = removals.fill(entries.iter().map(|(id, removal)| RemovalWire::new(*id, removal)));
     let last = entries.get(..shown).and_then(<[_]>::last).filter(|_| more || shown < entries.len());
     let next_cursor = last.map(|(id, _)| cursor::encode(scope, &id.to_be_bytes()));
     let truncated = removals.is_truncated();
@@ -202,7 +202,7 @@ pub(in crate::http) async fn discard_matching(call: Call) -> Reply {
 
 /// `DELETE /dead-letters/{id}`
 pub(in crate::http) async fn discard(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let text = call.id();
     let id = text.parse().map_err(|_| Problem::not_found("dead_letter_not_found", "dead letter", &text))?;
     call.app.engine.dead_letters().discard(id).await?;
@@ -211,7 +211,7 @@ pub(in crate::http) async fn discard(call: Call) -> Reply {
 
 /// `GET /dead-letters/{id}`
 pub(in crate::http) async fn show(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let text = call.id();
     let missing = || Problem::not_found("dead_letter_not_found", "dead letter", &text);
     let id = text.parse().map_err(|_| missing())?;
@@ -238,7 +238,7 @@ pub(in crate::http) struct RequeuedWire {
 
 /// `POST /dead-letters/{id}/requeue`
 pub(in crate::http) async fn requeue(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let text = call.id();
     let id = text.parse().map_err(|_| Problem::not_found("dead_letter_not_found", "dead letter", &text))?;
     let (RequeueWire {}, errors) = call.optional_json().await?;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Engine, Logged};
 use crate::events::Envelope;
 use crate::http::api::events::filter::Wanted;
-use crate::http::sse;
+use crate::http::server::sse;
 use crate::store::{LogEntry, PageBudget};
 use crate::task::{ProjectId, Seq, TaskId};
 

@@ -1,7 +1,7 @@
 //! Which events a reader of `GET /events` wants.
 
 use crate::events::TypeFilter;
-use crate::http::query::Query;
+use crate::http::server::query::Query;
 use crate::json;
 use crate::store::LogEntry;
 use crate::task::{ProjectId, TaskId};
@@ -22,13 +22,13 @@ impl Wanted {
     pub(in crate::http) fn read(query: &mut Query) -> Self {
         let names = query.many("types");
         let types = TypeFilter::parse(names.iter().map(String::as_str)).unwrap_or_else(|unknown| {
-            query.wrong("types", unknown.to_string());
+            query.reject("types", unknown.to_string());
             TypeFilter::default()
         });
         let task = query.one("task_id").and_then(|id| {
             let task = id.parse().ok();
             if task.is_none() {
-                query.wrong("task_id", format!("there is no task {}", json::quoted(&id)));
+                query.reject("task_id", format!("there is no task {}", json::quoted(&id)));
             }
             task
         });

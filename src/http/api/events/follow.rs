@@ -12,17 +12,16 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::engine::{LogPage, Logged};
-use crate::http::api::app::App;
+use crate::http::api::app::{App, Call};
 use crate::http::api::events::feed::Found;
 use crate::http::api::events::filter::Wanted;
-use crate::http::cursor;
-use crate::http::entries::Entries;
 use crate::http::openapi::CloudEvent;
-use crate::http::problem::Problem;
-use crate::http::query::Query;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
-use crate::http::sse::{Over, Stream};
+use crate::http::server::cursor;
+use crate::http::server::entries::Entries;
+use crate::http::server::problem::Problem;
+use crate::http::server::query::Query;
+use crate::http::server::reply::{self, Reply};
+use crate::http::server::sse::{Closed, EventStream};
 use crate::planted::{self, Fault};
 use crate::store::PageBudget;
 use crate::task::Seq;
@@ -71,7 +70,7 @@ pub(in crate::http) async fn follow(call: Call) -> Reply {
         Form::Stream => stream(&call),
         Form::Page => {
             let app = Arc::clone(&call.app);
-            app.reads.run(async move { page(&call).await }).await
+            app.server.reads.run(async move { page(&call).await }).await
         }
     }
 }
@@ -98,8 +97,8 @@ async fn tell(
     stopping: CancellationToken,
     wanted: Wanted,
     mut after: Seq,
-    mut stream: Stream,
-) -> Result<(), Over> {
+    mut stream: EventStream,
+) -> Result<(), Closed> {
     let head = *app.engine.log().head().borrow();
     if after > head {
         // The position is of another log, such as one before a restore.
@@ -107,7 +106,7 @@ async fn tell(
         reset(&mut stream, after.next()).await?;
     }
     let following = app.feed.follow(wanted.clone(), &app.engine, app.envelope, &stopping);
-    let since = following.since().await.ok_or(Over)?;
+    let since = following.since().await.ok_or(Closed)?;
     tell_log(&app, &wanted, (&mut after, since), &mut stream).await?;
     loop {
         match following.take(after, CHUNK_BYTES) {
@@ -115,7 +114,7 @@ async fn tell(
             Found::Events(events) => {
                 for event in events {
                     after = event.seq;
-                    stream.frame(event.frame.clone()).await?;
+                    stream.push_frame(event.frame.clone()).await?;
                 }
                 stream.flush().await?;
             }
@@ -123,7 +122,7 @@ async fn tell(
                 after = after.max(from);
                 tell_log(&app, &wanted, (&mut after, until), &mut stream).await?;
             }
-            Found::Ended => return Err(Over),
+            Found::Ended => return Err(Closed),
         }
     }
 }
@@ -133,21 +132,21 @@ async fn tell_log(
     app: &App,
     wanted: &Wanted,
     (after, until): (&mut Seq, Seq),
-    stream: &mut Stream,
-) -> Result<(), Over> {
+    stream: &mut EventStream,
+) -> Result<(), Closed> {
     while *after < until {
         let filter = wanted.clone();
         let page = {
-            let _reading = app.streams.reading().await;
+            let _reading = app.streams.acquire_reader().await;
             let budget = PageBudget::with_bytes(CHUNK, CHUNK_BYTES);
-            app.engine.log().page(*after, budget, move |entry| filter.wants(entry)).await.map_err(|_| Over)?
+            app.engine.log().page(*after, budget, move |entry| filter.wants(entry)).await.map_err(|_| Closed)?
         };
         if let Some(first) = page.reset {
             reset(stream, first).await?;
         }
         for logged in page.entries {
             if let Some(event) = app.envelope.render(&logged) {
-                stream.event(logged.seq.0, logged.entry.change.name(), &event).await?;
+                stream.push_event(logged.seq.0, logged.entry.change.name(), &event).await?;
             }
         }
         stream.flush().await?;
@@ -160,9 +159,9 @@ async fn tell_log(
 }
 
 /// Says that what was before `first` can't be read any more.
-async fn reset(stream: &mut Stream, first: Seq) -> Result<(), Over> {
+async fn reset(stream: &mut EventStream, first: Seq) -> Result<(), Closed> {
     let data = json!({"first": first}).to_string();
-    stream.event(first.0.saturating_sub(1), "reset", data.as_bytes()).await
+    stream.push_event(first.0.saturating_sub(1), "reset", data.as_bytes()).await
 }
 
 /// An event and its position.
@@ -218,9 +217,9 @@ async fn page(call: &Call) -> Reply {
 fn start(query: &mut Query, scope: &str) -> Seq {
     let after = query.number("after", 0..=u64::MAX);
     if query.has("cursor") && after.is_some() {
-        query.wrong("after", "can't be given with a cursor");
+        query.reject("after", "can't be given with a cursor");
     }
-    Seq(query.cursor(scope, cursor::number).or(after).unwrap_or(0))
+    Seq(query.cursor(scope, cursor::decode_number).or(after).unwrap_or(0))
 }
 
 fn page_wire(call: &Call, page: &LogPage, scope: &str, limit: usize, newest: Seq) -> PageWire {

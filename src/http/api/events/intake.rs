@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 
 use crate::engine::{EventOutcome, Refusal};
 use crate::events::{self, InvalidEvent, Received};
-use crate::http::headers;
-use crate::http::problem::{self, Problem};
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::api::app::Call;
+use crate::http::server::content_type;
+use crate::http::server::problem::{self, Problem};
+use crate::http::server::reply::{self, Reply};
 use crate::json::{self, FieldError, Invalid};
 
 /// Most events of a batch.
@@ -28,9 +28,9 @@ enum Mode {
 impl Mode {
     /// A bare JSON body without `ce-` headers is an envelope, too.
     fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        headers::require_plain(headers)?;
+        content_type::require_uncompressed(headers)?;
         let binary = headers.contains_key("ce-specversion");
-        match headers::media_type(headers).as_deref() {
+        match content_type::media_type(headers).as_deref() {
             Some("application/cloudevents-batch+json") => Ok(Self::Batch),
             None | Some("application/json") if binary => Ok(Self::Binary),
             None | Some("application/json" | "application/cloudevents+json") => Ok(Self::Structured),
@@ -91,20 +91,19 @@ pub(in crate::http) struct ResultsWire<'a> {
 
 /// `POST /events`
 pub(in crate::http) async fn take(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let mode = Mode::of(call.headers())?;
     let raw = call.bytes().await?;
-    let (length, most) = (raw.len(), call.app.settings.limits.body_bytes);
-    let decoding = &call.app.decoding;
+    let (length, most) = (raw.len(), call.app.server.bodies.max_bytes());
     match mode {
         Mode::Batch => {
-            let items = decoding.run(length, move || read_batch(&raw, most)).await??;
+            let items = call.decode(length, move || read_batch(&raw, most)).await??;
             take_batch(&call, items).await
         }
-        Mode::Structured => take_one(&call, decoding.run(length, move || events::read(&raw)).await??).await,
+        Mode::Structured => take_one(&call, call.decode(length, move || events::read(&raw)).await??).await,
         Mode::Binary => {
             let headers = call.headers().clone();
-            take_one(&call, decoding.run(length, move || read_binary(&headers, &raw)).await??).await
+            take_one(&call, call.decode(length, move || read_binary(&headers, &raw)).await??).await
         }
     }
 }
@@ -180,7 +179,7 @@ fn merged(ids: Vec<Result<String, InvalidEvent>>, outcomes: Vec<Result<EventOutc
         }
         Err(invalid) => {
             let mut problem = Problem::from(invalid);
-            problem.keep_errors(&mut left);
+            problem.truncate_errors(&mut left);
             (None, Err(problem.within(&format!("/{index}"))))
         }
     });

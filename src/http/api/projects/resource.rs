@@ -10,16 +10,16 @@ use uuid::{NoContext, Uuid};
 
 use crate::clock::Clock;
 use crate::engine::{Advice, NewProject, ProjectPatch, ProjectStatus, RecordCounts};
-use crate::http::api::routes::BASE;
+use crate::http::api::app::Call;
 use crate::http::api::tasks::submission::object_text;
-use crate::http::body::Body;
-use crate::http::cursor;
-use crate::http::entries::Entries;
-use crate::http::headers;
 use crate::http::openapi::{TasksByPhase, TasksByStatus};
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::body::Body;
+use crate::http::server::cursor;
+use crate::http::server::endpoint::BASE;
+use crate::http::server::entries::Entries;
+use crate::http::server::headers;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::json::Findings;
 use crate::store::Project;
 use crate::task::{Phase, ProjectId, QaProfile, Status, Timestamp};
@@ -173,13 +173,13 @@ fn made_id(now: Timestamp) -> Uuid {
 
 /// `POST /projects`
 pub(in crate::http) async fn create(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let (body, errors) = call.json().await?;
     let project = new_project(body, Findings::from_errors(errors), &call.app.clock)?;
     let project = call.app.engine.projects().create(project).await?;
     let id = percent_encoding::utf8_percent_encode(project.id.as_str(), percent_encoding::NON_ALPHANUMERIC);
     let response = reply::created(&format!("{BASE}/projects/{id}"), &ProjectWire::new(&project));
-    Ok(reply::with(response, ETAG, headers::etag(project.version)))
+    Ok(reply::with_header(response, ETAG, headers::etag(project.version)))
 }
 
 /// Text that is no id names no project.
@@ -199,9 +199,11 @@ pub(in crate::http) async fn existing(call: &Call) -> Result<Project, Problem> {
 
 /// `GET /projects/{id}`
 pub(in crate::http) async fn get(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let project = existing(&call).await?;
-    Ok(reply::versioned(&ProjectWire::new(&project), headers::etag(project.version), call.if_none_match()))
+    Ok(reply::versioned(headers::etag(project.version), call.if_none_match(), || {
+        reply::json(StatusCode::OK, &ProjectWire::new(&project))
+    }))
 }
 
 /// The version that `If-Match` names must be the current one, also when the engine comes to it.
@@ -213,7 +215,7 @@ async fn precondition(call: &Call) -> Result<Option<u64>, Problem> {
 
 /// `PATCH /projects/{id}`
 pub(in crate::http) async fn update(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = project_id(&call)?;
     let (body, errors): (BodyWire, _) = call.json().await?;
     let mut found = Findings::from_errors(errors);
@@ -234,7 +236,7 @@ pub(in crate::http) async fn update(mut call: Call) -> Reply {
 
 /// `DELETE /projects/{id}`
 pub(in crate::http) async fn delete(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = project_id(&call)?;
     let if_version = precondition(&call).await?;
     call.app.engine.projects().delete(id, if_version).await?;
@@ -255,14 +257,14 @@ pub(in crate::http) async fn resume(mut call: Call) -> Reply {
 
 /// The project of a request that has nothing else to say.
 async fn asked_project(call: &mut Call) -> Result<ProjectId, Problem> {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = project_id(call)?;
-    call.nothing().await?;
+    call.require_no_fields().await?;
     Ok(id)
 }
 
 fn shown(project: &Project) -> Response<Body> {
-    reply::versioned(&ProjectWire::new(project), headers::etag(project.version), None)
+    reply::versioned(headers::etag(project.version), None, || reply::json(StatusCode::OK, &ProjectWire::new(project)))
 }
 
 /// A page of projects, by id.
@@ -298,14 +300,14 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let offset = query.number("offset", 0..=u64::MAX);
     let has_cursor = query.has("cursor");
     if has_cursor && offset.is_some() {
-        query.wrong("offset", "can't be given with a cursor");
+        query.reject("offset", "can't be given with a cursor");
     }
     let after = query.cursor(SCOPE, |place| ProjectId::new(std::str::from_utf8(&place).ok()?).ok());
     query.finish()?;
     let skip = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
     let (page, total) = call.app.engine.projects().list(skip, after, limit).await?;
     let mut projects = Entries::new(limit);
-    let shown = projects.take(page.entries.iter().map(ProjectWire::new));
+    let shown = projects.fill(page.entries.iter().map(ProjectWire::new));
     let next_cursor = page.after(shown).map(|project| cursor::encode(SCOPE, project.id.as_str().as_bytes()));
     let offset = (!has_cursor).then_some(skip);
     let next_offset = offset.map(|offset| next_cursor.as_ref().map(|_| offset.saturating_add(shown)));
@@ -393,7 +395,7 @@ impl<'a> StatusWire<'a> {
 
 /// `GET /projects/{id}/status`
 pub(in crate::http) async fn status(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let status = call.app.engine.projects().status(project_id(&call)?).await?;
     Ok(reply::json(StatusCode::OK, &StatusWire::new(&status)))
 }
@@ -417,7 +419,7 @@ pub(in crate::http) struct ConsistencyWire<'a> {
 
 /// `GET /projects/{id}/consistency`
 pub(in crate::http) async fn consistency(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let status = call.app.engine.projects().status(project_id(&call)?).await?;
     let RecordCounts { records, tainted, suspect } = status.records;
     let advice = status.records.advice().as_str();

@@ -18,15 +18,15 @@ use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 use crate::engine::{Engine, Subject};
+use crate::http::api::app::Call;
 use crate::http::api::provenance::media_type;
 use crate::http::api::provenance::walks::About;
-use crate::http::body::Body;
-use crate::http::cursor;
-use crate::http::headers;
-use crate::http::problem::Problem;
-use crate::http::range;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::body::Body;
+use crate::http::server::cursor;
+use crate::http::server::headers;
+use crate::http::server::problem::Problem;
+use crate::http::server::ranges;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::lineage::{Graph, Node, RecordState};
 use crate::store::{KeptContent, RecordOutput};
 use crate::task::{ArtifactId, RecordId, hex};
@@ -167,7 +167,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     if call.if_none_match().is_some_and(|known| headers::matches(known, &etag)) {
         return Ok(reply::not_modified(etag));
     }
-    Ok(reply::with(reply::rendered(StatusCode::OK, body), ETAG, etag))
+    Ok(reply::with_header(reply::rendered(StatusCode::OK, body), ETAG, etag))
 }
 
 async fn content_of(engine: &Engine, output: &RecordOutput) -> Result<Option<ContentWire>, Problem> {
@@ -204,7 +204,7 @@ pub(in crate::http) async fn content(call: Call) -> Reply {
         KeptContent::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
         KeptContent::File(_, length) => *length,
     };
-    let part = range::asked(call.headers(), &etag, length)?;
+    let part = ranges::requested(call.headers(), &etag, length)?;
     let mut response = Response::new(body(content, part.clone().unwrap_or(0..length)));
     let headers = response.headers_mut();
     if let Some(Range { start, end }) = &part {

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::engine::{CascadeStep, CascadeSummary, Refusal, UndoRequest, Undone};
+use crate::http::api::app::Call;
 use crate::http::api::provenance::flags::{self, AffectedWire, Counts, MAX_REASON_BYTES, Summary, first};
 use crate::http::api::provenance::results::{Found, Walks, What};
-use crate::http::cursor;
-use crate::http::entries::Entries;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::cursor;
+use crate::http::server::entries::Entries;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::json::{FieldError, Findings};
 use crate::lineage::Action;
 use crate::store::Cause;
@@ -92,7 +92,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     let scope = format!("cascade {cascade_id}");
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
-    let after = query.cursor(&scope, cursor::number);
+    let after = query.cursor(&scope, cursor::decode_number);
     query.finish()?;
     let found =
         call.app.engine.provenance().cascade_summary(cascade_id.clone(), Seq(after.unwrap_or(0)), limit).await?;

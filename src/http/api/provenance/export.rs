@@ -11,13 +11,13 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
+use crate::http::api::app::Call;
 use crate::http::api::provenance::record::task_id;
 use crate::http::api::provenance::results::Stop;
 use crate::http::api::provenance::walks::{artifacts, known};
-use crate::http::problem::Problem;
-use crate::http::query::Query;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::server::problem::Problem;
+use crate::http::server::query::Query;
+use crate::http::server::reply::{self, Reply};
 use crate::json;
 use crate::lineage::{Cancelled, Flag, Graph, Link, Node, RecordState, Relationship};
 use crate::store::Record;
@@ -50,7 +50,7 @@ pub(in crate::http) async fn export(call: Call) -> Reply {
     let format = query.one("format");
     if !matches!(format.as_deref(), Some("dot" | "prov" | "json")) {
         let was = format.as_deref().map(|word| format!(", was {}", json::quoted(word))).unwrap_or_default();
-        query.wrong("format", format!("must be json, dot or prov{was}"));
+        query.reject("format", format!("must be json, dot or prov{was}"));
     }
     query.finish()?;
     let depth = u32::try_from(depth).unwrap_or(u32::MAX);
@@ -70,7 +70,7 @@ pub(in crate::http) async fn export(call: Call) -> Reply {
     };
     if format.as_deref() == Some("dot") {
         let response = reply::rendered(StatusCode::OK, dot(&graph, of, &nodes).ok_or_else(too_large)?);
-        return Ok(reply::with(response, CONTENT_TYPE, HeaderValue::from_static("text/vnd.graphviz")));
+        return Ok(reply::with_header(response, CONTENT_TYPE, HeaderValue::from_static("text/vnd.graphviz")));
     }
     let mut document = Document::new(&graph);
     for (node, known) in nodes.iter().filter_map(|node| Some((*node, graph.record(*node)?))) {
@@ -93,7 +93,7 @@ fn sides(query: &mut Query) -> [bool; 2] {
         Some("dependents") => [false, true],
         Some(word) => {
             let message = format!("must be dependents, dependencies or both, was {}", json::quoted(word));
-            query.wrong("direction", message);
+            query.reject("direction", message);
             [true, true]
         }
     }

@@ -11,13 +11,13 @@ use utoipa::ToSchema;
 use uuid::{NoContext, Uuid};
 
 use crate::engine::CascadeRequest;
+use crate::http::api::app::Call;
 use crate::http::api::provenance::results::{self, Found, Page, Walks, What};
 use crate::http::api::provenance::walks::{About, Named, artifacts, subject};
-use crate::http::body::Body;
-use crate::http::entries::Entries;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::server::body::Body;
+use crate::http::server::entries::Entries;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply};
 use crate::json::{self, FieldError, Findings};
 use crate::lineage::{Action, Flag, FlagChange, Graph};
 use crate::task::{ArtifactId, ProjectId, RecordId, TaskId, Timestamp};
@@ -313,7 +313,7 @@ async fn say(mut call: Call, action: Action) -> Reply {
     if asked.dry_run {
         let record = graph.record(node).ok_or_else(|| Problem::provenance_not_found(&id))?.id;
         let asked = Preview { action, record, max_depth: asked.max_depth, cascade_id, limit };
-        return call.app.walks.in_time(preview(&call, graph, asked)).await;
+        return call.app.server.with_walk_timeout(preview(&call, graph, asked)).await;
     }
     let Asked { reason, source, cancel_running, .. } = asked;
     let cascade_id = cascade_id.unwrap_or_else(|| made_id(call.app.clock.wall()).to_string());
@@ -401,7 +401,7 @@ impl AffectedWire {
     pub(in crate::http) fn new(call: &Call, page: &Page, scope: &str, limit: usize) -> Self {
         let (all, mut affected) = (changes(page), Entries::new(limit));
         let part = all.iter().skip(page.offset).take(limit);
-        let shown = affected.take_known(part.map(|each| change(&page.found.graph, each)));
+        let shown = affected.fill_known(part.map(|each| change(&page.found.graph, each)));
         let next_cursor = call.app.walks.next(page, scope, shown, all.len());
         Self { truncated: affected.is_truncated(), affected, total: all.len(), next_cursor, limit }
     }

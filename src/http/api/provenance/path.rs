@@ -5,12 +5,12 @@ use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::api::app::Call;
 use crate::http::api::provenance::results::{self, What};
 use crate::http::api::provenance::walks::{About, artifacts, depth, node, page, part};
-use crate::http::entries::Entries;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::server::entries::Entries;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply};
 use crate::lineage::Node;
 use crate::task::{ArtifactId, RecordId};
 
@@ -57,7 +57,7 @@ pub(in crate::http) async fn path(call: Call) -> Reply {
     let mut end = |name: &str| {
         let id = query.one(name);
         if id.is_none() {
-            query.wrong(name, "is required: a record or an artifact");
+            query.reject(name, "is required: a record or an artifact");
         }
         id.unwrap_or_default()
     };
@@ -81,7 +81,7 @@ pub(in crate::http) async fn path(call: Call) -> Reply {
         Some(StepWire { provenance_id: known.id, artifacts, depth: page.offset + at, about })
     });
     let mut steps = Entries::new(limit);
-    let shown = steps.take_known(found);
+    let shown = steps.fill_known(found);
     let (length, truncated) = (path.len() - 1, steps.is_truncated());
     let next_cursor = call.app.walks.next(&page, &scope, shown, path.len());
     Ok(reply::json(StatusCode::OK, &PathWire { from, to, length, path: steps, next_cursor, limit, truncated }))

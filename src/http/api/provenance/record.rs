@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::engine::Engine;
+use crate::http::api::app::Call;
 use crate::http::api::provenance::walks;
-use crate::http::headers;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::headers;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::lineage::{Fact, Flag, RecordState, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp, WorkerId, hex};
@@ -206,7 +206,7 @@ pub(in crate::http) fn task_id(record: &Record) -> Option<Cow<'_, str>> {
 
 /// `GET /provenance/{id}`
 pub(in crate::http) async fn get(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = call.id();
     let missing = || Problem::provenance_not_found(&id);
     let engine = &call.app.engine;
@@ -219,7 +219,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     if call.if_none_match().is_some_and(|known| headers::matches(known, &etag)) {
         return Ok(reply::not_modified(etag));
     }
-    Ok(reply::with(reply::rendered(StatusCode::OK, body), hyper::header::ETAG, etag))
+    Ok(reply::with_header(reply::rendered(StatusCode::OK, body), hyper::header::ETAG, etag))
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::engine::RecordFilter;
+use crate::http::api::app::Call;
 use crate::http::api::provenance::record::{RecordWire, Standing};
-use crate::http::cursor;
-use crate::http::entries::Entries;
-use crate::http::query::Query;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::server::cursor;
+use crate::http::server::entries::Entries;
+use crate::http::server::query::Query;
+use crate::http::server::reply::{self, Reply};
 use crate::json;
 use crate::store::RecordPlace;
 use crate::task::{ArtifactId, RecordStatus, TaskId};
@@ -99,7 +99,7 @@ fn status(query: &mut Query, word: &str) -> Option<RecordStatus> {
     let status = STATUSES.into_iter().find(|status| status.as_str() == word);
     if status.is_none() {
         let names = STATUSES.map(RecordStatus::as_str).join(", ");
-        query.wrong("status", format!("must be one of {names}, was {}", json::quoted(word)));
+        query.reject("status", format!("must be one of {names}, was {}", json::quoted(word)));
     }
     status
 }

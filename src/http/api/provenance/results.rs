@@ -9,10 +9,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::http::cursor;
-use crate::http::problem::Problem;
-use crate::http::query::Query;
-use crate::http::reply::Reply;
+use crate::http::server::cursor;
+use crate::http::server::problem::Problem;
+use crate::http::server::query::Query;
 use crate::lineage::{FlagChange, Graph, Impact, Node, Walk};
 use crate::task::Moment;
 
@@ -82,8 +81,6 @@ impl Drop for Waits {
 #[derive(Debug)]
 pub(in crate::http) struct Walks {
     clock: Clock,
-    /// Longest time for an answer.
-    patience: Duration,
     kept: Arc<Mutex<Shelf>>,
     places: Arc<Semaphore>,
 }
@@ -158,15 +155,8 @@ pub(in crate::http) struct Page {
 }
 
 impl Walks {
-    pub(in crate::http) fn new(clock: Clock, patience: Duration) -> Self {
-        Self { clock, patience, kept: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
-    }
-
-    /// The answer, or a problem when it takes too long; then what it waits
-    /// for is stopped.
-    pub(in crate::http) async fn in_time(&self, answer: impl Future<Output = Reply>) -> Reply {
-        let late = |_| Err(Problem::walk_timeout(self.patience));
-        tokio::time::timeout(self.patience, answer).await.unwrap_or_else(late)
+    pub(in crate::http) fn new(clock: Clock) -> Self {
+        Self { clock, kept: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Runs what can take long where it holds nobody up. Dropping the future
@@ -242,6 +232,8 @@ async fn sweep(clock: Clock, kept: Arc<Mutex<Shelf>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::server::read_pool::with_walk_timeout;
+    use crate::http::server::reply::Reply;
     use crate::task::TaskId;
 
     /// A result of 16 bytes a task.
@@ -291,15 +283,17 @@ mod tests {
             stopped.store(true, Ordering::Relaxed);
         };
         walks.run(work).await?;
-        Ok(crate::http::reply::no_content())
+        Ok(crate::http::server::reply::no_content())
     }
 
     #[tokio::test]
     async fn what_takes_too_long_is_a_problem_and_is_stopped() {
-        let walks = Walks::new(Clock::new(), Duration::from_millis(20));
+        let walks = Walks::new(Clock::new());
         let stopped = Arc::new(AtomicBool::new(false));
         // More than there are places for: who waits for one runs out of time, too.
-        let late = || async { walks.in_time(stuck(&walks, &stopped)).await.unwrap_err().code() };
+        let late = || async {
+            with_walk_timeout(Duration::from_millis(20), stuck(&walks, &stopped)).await.unwrap_err().code()
+        };
         let codes = tokio::join!(late(), late(), late(), late(), late());
         assert_eq!(codes, ("walk_timeout", "walk_timeout", "walk_timeout", "walk_timeout", "walk_timeout"));
         // All places are free again.
@@ -310,11 +304,11 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_away_stops_the_walk() {
-        let walks = Arc::new(Walks::new(Clock::new(), LIFE));
+        let walks = Arc::new(Walks::new(Clock::new()));
         let stopped = Arc::new(AtomicBool::new(false));
         let client = tokio::spawn({
             let (walks, stopped) = (walks.clone(), stopped.clone());
-            async move { walks.in_time(stuck(&walks, &stopped)).await.is_ok() }
+            async move { with_walk_timeout(LIFE, stuck(&walks, &stopped)).await.is_ok() }
         });
         while walks.places.available_permits() == AT_ONCE {
             tokio::task::yield_now().await;
@@ -326,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_cursor_names_a_place() {
-        let walks = Walks::new(Clock::new(), LIFE);
+        let walks = Walks::new(Clock::new());
         let page = Page { found: found(0), offset: 50, id: Some(7) };
         let next = walks.next(&page, "s", 50, 101).unwrap();
         let mut query = Query::new(Some(&format!("cursor={next}")), &["cursor"]);

@@ -6,11 +6,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::engine::{AuditEntry, AuditFilter, AuditPlace};
-use crate::http::cursor;
-use crate::http::entries::Entries;
+use crate::http::api::app::Call;
 use crate::http::openapi::TaintAction;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::cursor;
+use crate::http::server::entries::Entries;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::legacy::TaintEvent;
 use crate::lineage::Graph;
 use crate::store::Cause;

@@ -9,12 +9,12 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::body::Body;
-use crate::http::exchange::RequestBody;
-use crate::http::headers;
-use crate::http::problem::Problem;
-use crate::http::reply::Reply;
-use crate::http::request::Call;
+use crate::http::api::app::Call;
+use crate::http::server::body::Body;
+use crate::http::server::content_type;
+use crate::http::server::exchange::RequestBody;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::Reply;
 use crate::task::ProjectId;
 use crate::transfer::{self, Chunk, ImportBudget};
 
@@ -39,17 +39,17 @@ impl Default for Imports {
 
 /// `POST /provenance/import`: lines in, a result for each out while they come.
 pub(in crate::http) fn import(call: Call) -> Reply {
-    call.no_query()?;
-    headers::require_lines(call.headers())?;
+    call.require_no_query()?;
+    content_type::require_json_lines(call.headers())?;
     if !call.body.is_complete() {
-        headers::require_media_type(call.headers())?;
+        content_type::require_any(call.headers())?;
     }
     call.app.engine.check_writable()?;
     let places = call.app.imports.places.clone();
     let place = places.try_acquire_owned().map_err(|_| Problem::too_many_imports(MOST_IMPORTS))?;
     let (sender, chunks) = mpsc::channel(CHUNKS);
     let (results, answer) = mpsc::channel(CHUNKS);
-    let patience = call.app.settings.limits.body_timeout;
+    let patience = call.app.server.limits.body_timeout;
     tokio::spawn(receive(call.body, patience, call.stopping, sender));
     let app = call.app;
     // It ends with the body, or with the connection: then nobody takes its results.

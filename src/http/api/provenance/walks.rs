@@ -6,13 +6,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::engine::Subject;
+use crate::http::api::app::Call;
 use crate::http::api::provenance::record::Standing;
 use crate::http::api::provenance::results::{self, Found, Page, Place, Stop, Walks, What};
-use crate::http::entries::Entries;
-use crate::http::problem::Problem;
-use crate::http::query::Query;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::entries::Entries;
+use crate::http::server::problem::Problem;
+use crate::http::server::query::Query;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::lineage::{Cancelled, Flag, Graph, Link, Node, RecordState, Relationship};
 use crate::task::{ArtifactId, ProjectId, RecordId, RecordStatus, TaskId};
 
@@ -158,12 +158,12 @@ pub(in crate::http) fn depth(query: &mut Query) -> Option<u32> {
         None | Some("false") => depth,
         Some("true") => {
             if depth.is_some_and(|depth| depth > 1) {
-                query.wrong("direct", "can't be given with a depth above 1");
+                query.reject("direct", "can't be given with a depth above 1");
             }
             Some(1)
         }
         Some(_) => {
-            query.wrong("direct", "must be true or false");
+            query.reject("direct", "must be true or false");
             depth
         }
     }
@@ -246,7 +246,7 @@ async fn around(call: Call, side: Side) -> Reply {
     let places = page.offset..page.offset.saturating_add(limit).min(walk.len());
     let found = places.filter_map(|at| walk.get(at)).map(|found| side.entry(graph, found));
     let mut entries = Entries::new(limit);
-    let shown = entries.take_known(found);
+    let shown = entries.fill_known(found);
     let truncated = entries.is_truncated();
     let (dependents, dependencies) = match side {
         Side::Dependents => (Some(entries), None),

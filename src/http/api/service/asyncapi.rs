@@ -3,12 +3,13 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
 use crate::amqp;
-use crate::http::headers;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::api::app::Call;
+use crate::http::server::headers;
+use crate::http::server::reply::{self, Reply};
 
 /// The document: made when it is first asked for.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl Document {
 
 /// `GET /asyncapi.json`
 pub(in crate::http) fn get(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let Document { settings, sent } = &call.app.asyncapi;
     let (bytes, etag) = sent.get_or_init(|| {
         let document = amqp::document(settings);
@@ -35,5 +36,5 @@ pub(in crate::http) fn get(call: &Call) -> Reply {
         let etag = headers::etag_of(&bytes);
         (bytes.into(), etag)
     });
-    Ok(reply::document(call, bytes, etag))
+    Ok(reply::versioned(etag.clone(), call.if_none_match(), || reply::rendered(StatusCode::OK, bytes.clone())))
 }

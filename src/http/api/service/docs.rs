@@ -15,11 +15,11 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use utoipa_swagger_ui::Config;
 
-use crate::http::body::Body;
-use crate::http::headers;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::api::app::Call;
+use crate::http::server::body::Body;
+use crate::http::server::headers;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply};
 
 /// Links are relative, so that the page works below `/` and below the base path.
 const PAGE: &str = r#"<!doctype html>
@@ -105,7 +105,7 @@ fn asset(name: &'static str, config: &Arc<Config<'static>>) -> Option<File> {
 
 /// `GET /docs`
 pub(in crate::http) fn page(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let mut response = send(call, &INDEX);
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY);
     Ok(response)
@@ -113,7 +113,7 @@ pub(in crate::http) fn page(call: &Call) -> Reply {
 
 /// `GET /docs/{file}`
 pub(in crate::http) fn file(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let name = call.id();
     let file = ASSETS.iter().find(|file| file.name == name).ok_or_else(Problem::no_such_path)?;
     Ok(send(call, file))

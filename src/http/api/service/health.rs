@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 
 use crate::amqp::{self, LinkFigures, LinkState};
 use crate::engine::Figures;
-use crate::http::api::app::App;
+use crate::http::api::app::{App, Call};
+use crate::http::api::service::registry;
 use crate::http::openapi::HealthStatus;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::replica;
 use crate::routing::ServiceFigures;
 use crate::task::{Now, Phase};
@@ -48,7 +48,7 @@ fn reason(app: &App) -> Option<&'static str> {
 
 /// `GET /health`
 pub(in crate::http) fn health(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let parts = Parts::of(&call.app);
     let (code, status) = parts.overall();
     let (version, timestamp) = (&call.app.settings.version, Shown(call.app.clock.wall()));
@@ -100,7 +100,7 @@ impl Parts {
 
 /// `GET /health/detailed`
 pub(in crate::http) fn detailed(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let parts = Parts::of(&call.app);
     let (code, status) = parts.overall();
     let (figures, now) = (&parts.engine, call.app.clock.now());
@@ -201,13 +201,13 @@ fn figures_wire(figures: &Figures) -> Value {
 
 /// `GET /livez`: the process answers.
 pub(in crate::http) fn live(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     Ok(reply::json(StatusCode::OK, &json!({"status": "alive"})))
 }
 
 /// `GET /readyz`: requests may be sent here.
 pub(in crate::http) fn ready(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let room = call.app.engine.room();
     if let Some(reason) = reason(&call.app).or_else(|| room.stands_still().then(|| room.as_str())) {
         let body = json!({"status": "not ready", "reason": reason});
@@ -221,7 +221,7 @@ pub(in crate::http) fn ready(call: &Call) -> Reply {
 
 /// `GET /metrics`
 pub(in crate::http) fn metrics(call: &Call) -> Reply {
-    call.no_query()?;
-    let response = reply::rendered(StatusCode::OK, call.app.metrics.render());
-    Ok(reply::with(response, CONTENT_TYPE, METRICS))
+    call.require_no_query()?;
+    let response = reply::rendered(StatusCode::OK, registry::render(&call.app.registry));
+    Ok(reply::with_header(response, CONTENT_TYPE, METRICS))
 }

@@ -5,4 +5,4 @@ pub(in crate::http) mod describe;
 pub(in crate::http) mod docs;
 pub(in crate::http) mod figures;
 pub(in crate::http) mod health;
-pub(in crate::http) mod metrics;
+pub(in crate::http) mod registry;

@@ -7,14 +7,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::http::api::app::App;
+use crate::http::api::app::{App, Call};
 use crate::http::api::tasks::submit::task_id;
-use crate::http::cursor;
-use crate::http::entries::Entries;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
-use crate::http::sse::{Over, Stream};
+use crate::http::server::cursor;
+use crate::http::server::entries::Entries;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::sse::{Closed, EventStream};
 use crate::store::{HistoryEntry, PageBudget};
 use crate::task::{Change, Phase, Seq, Status, TaskError, TaskId};
 
@@ -126,13 +125,13 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
     let scope = format!("history {id}");
-    let after = query.cursor(&scope, cursor::number);
+    let after = query.cursor(&scope, cursor::decode_number);
     query.finish()?;
     let after = Seq(after.unwrap_or(0));
     let read = call.app.engine.tasks().history(id, after, limit).await?;
     let page = read.ok_or_else(|| Problem::task_not_found(&call.raw_id))?;
     let mut events = Entries::new(limit);
-    let shown = events.take_known(page.entries.iter().map(EntryWire::new));
+    let shown = events.fill_known(page.entries.iter().map(EntryWire::new));
     let next_cursor = page.after(shown).map(|last| cursor::encode(&scope, &last.seq.0.to_be_bytes()));
     let truncated = page.is_truncated || events.is_truncated();
     Ok(reply::json(StatusCode::OK, &HistoryWire { events, next_cursor, truncated }))
@@ -140,7 +139,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
 
 /// `GET /tasks/{id}/stream`
 pub(in crate::http) async fn stream(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = task_id(&call.raw_id)?;
     let after = Seq(crate::http::api::events::follow::last_event_id(call.headers())?.unwrap_or(0));
     if call.app.engine.tasks().history(id, after, 1).await?.is_none() {
@@ -152,19 +151,19 @@ pub(in crate::http) async fn stream(call: Call) -> Reply {
 }
 
 /// Tells the history until the task has ended.
-async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: Stream) -> Result<(), Over> {
+async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: EventStream) -> Result<(), Closed> {
     loop {
         // Asked before reading, so that no change falls between the two.
         let changed = app.engine.tasks().changed(task);
-        let ended = app.engine.tasks().status(task).await.map_err(|_| Over)?.is_none_or(|answer| answer.ended);
+        let ended = app.engine.tasks().status(task).await.map_err(|_| Closed)?.is_none_or(|answer| answer.ended);
         loop {
             let read = {
-                let _reading = app.streams.reading().await;
+                let _reading = app.streams.acquire_reader().await;
                 app.engine
                     .tasks()
                     .history(task, after, PageBudget::with_bytes(CHUNK, CHUNK_BYTES))
                     .await
-                    .map_err(|_| Over)?
+                    .map_err(|_| Closed)?
             };
             // Retention may have removed the task.
             let Some(page) = read else { return Ok(()) };
@@ -172,7 +171,7 @@ async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: Stream) -
                 after = entry.seq;
                 let Some(wire) = EntryWire::new(entry) else { continue };
                 let data = serde_json::to_vec(&wire).unwrap_or_default();
-                stream.event(after.0, wire.kind, &data).await?;
+                stream.push_event(after.0, wire.kind, &data).await?;
             }
             stream.flush().await?;
             if !page.has_more {

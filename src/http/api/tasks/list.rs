@@ -3,10 +3,10 @@
 use hyper::StatusCode;
 
 use crate::engine::{PageStart, TaskFilter, TaskPage};
-use crate::http::cursor;
-use crate::http::query::Query;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::api::app::Call;
+use crate::http::server::cursor;
+use crate::http::server::query::Query;
+use crate::http::server::reply::{self, Reply};
 use crate::json;
 use crate::task::{Status, TaskId};
 
@@ -52,7 +52,7 @@ fn status(query: &mut Query, word: &str) -> Option<Status> {
     let status = Status::ALL.into_iter().find(|status| status.as_str() == word);
     if status.is_none() {
         let names = Status::ALL.map(Status::as_str).join(", ");
-        query.wrong("status", format!("must be one of {names}, was {}", json::quoted(word)));
+        query.reject("status", format!("must be one of {names}, was {}", json::quoted(word)));
     }
     status
 }
@@ -60,7 +60,7 @@ fn status(query: &mut Query, word: &str) -> Option<Status> {
 fn parent(query: &mut Query, id: &str) -> Option<TaskId> {
     let task = id.parse().ok();
     if task.is_none() {
-        query.wrong("parent_id", format!("there is no task {}", json::quoted(id)));
+        query.reject("parent_id", format!("there is no task {}", json::quoted(id)));
     }
     task
 }
@@ -68,7 +68,7 @@ fn parent(query: &mut Query, id: &str) -> Option<TaskId> {
 fn start(query: &mut Query, scope: &str) -> (PageStart, Option<usize>) {
     let offset = query.number("offset", 0..=u64::MAX);
     if query.has("cursor") && offset.is_some() {
-        query.wrong("offset", "can't be given with a cursor");
+        query.reject("offset", "can't be given with a cursor");
     }
     if let Some(place) = query.cursor(scope, |place| place.try_into().ok()) {
         return (PageStart::After(TaskId::from_bytes(place)), None);

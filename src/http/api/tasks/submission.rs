@@ -252,20 +252,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::http::api::settings::tests::limits;
 
     fn settings() -> Settings {
         Settings {
             version: "0".to_owned(),
             service_name: "test".to_owned(),
             tiers: ["tiny", "small"].iter().map(|name| Tier::new(name).unwrap()).collect(),
-            api_key: None,
-            allowed_hosts: Vec::new(),
-            is_loopback: true,
             lease_default: Duration::from_mins(1),
             lease_max: Duration::from_hours(1),
             heartbeat: Duration::from_secs(15),
-            limits: limits(),
         }
     }
 

@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::engine::{self, Answer, Refusal, Revision, Submissions, Submitted, UnknownDependency};
-use crate::http::api::app::App;
-use crate::http::api::routes::BASE;
-use crate::http::api::settings::Settings;
+use crate::engine::{self, Answer, Hold, Refusal, Revision, Submissions, Submitted, UnknownDependency};
+use crate::http::api::app::{App, Call};
 use crate::http::api::tasks::submission;
-use crate::http::body::Body;
-use crate::http::headers;
 use crate::http::openapi::TaskLinks;
-use crate::http::problem::{self, Problem};
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::{Call, decode_id};
+use crate::http::server::body::Body;
+use crate::http::server::endpoint::BASE;
+use crate::http::server::headers::{self, header_value};
+use crate::http::server::idempotency;
+use crate::http::server::problem::{self, Problem};
+use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::request::decode_id;
 use crate::json::{self, Findings, Invalid};
 use crate::task::{ProjectId, Status, Submission, TaskId};
 
@@ -97,7 +97,7 @@ impl<'a> SubmittedWire<'a> {
     }
 }
 
-fn submitted(submitted: &Submitted) -> hyper::Response<crate::http::body::Body> {
+fn submitted(submitted: &Submitted) -> Response<Body> {
     let wire = SubmittedWire::new(submitted);
     reply::created(&wire.links.0, &wire)
 }
@@ -108,16 +108,16 @@ fn unknown_dependency(unknown: &UnknownDependency) -> Problem {
 
 /// `POST /tasks`
 pub(in crate::http) async fn submit(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let raw = call.json_bytes().await?;
     let length = raw.len();
-    let key = headers::idempotency_key(call.headers(), "/tasks")?;
+    let key = idempotency::given_key(call.headers(), "/tasks")?;
     let (app, trace) = (Arc::clone(&call.app), call.traceparent());
     let read = move || {
-        let submission = read_one(&app.settings, &raw, trace.clone())?;
-        Ok::<_, Problem>((submission, key.map(|key| key.of(&raw))))
+        let submission = read_one(&app, &raw, trace.clone())?;
+        Ok::<_, Problem>((submission, key.map(|key| key.with_body(&raw))))
     };
-    let (submission, key) = call.app.decoding.run(length, read).await??;
+    let (submission, key) = call.decode(length, read).await??;
     let Submissions { mut results, replayed } = call.app.engine.tasks().submit(vec![submission], key).await?;
     let response = match results.pop() {
         Some(Ok(task)) => submitted(&task),
@@ -127,17 +127,18 @@ pub(in crate::http) async fn submit(mut call: Call) -> Reply {
     Ok(marked(response, replayed))
 }
 
-fn read_one(settings: &Settings, raw: &[u8], trace: Option<String>) -> Result<Submission, Problem> {
+fn read_one(app: &App, raw: &[u8], trace: Option<String>) -> Result<Submission, Problem> {
     json::check_integers(raw)?;
-    let (wire, errors) = json::decode_all(raw, settings.limits.body_bytes)?;
-    submission::check(wire, errors, settings, trace).map_err(Problem::invalid)
+    let (wire, errors) = json::decode_all(raw, app.server.bodies.max_bytes())?;
+    submission::check(wire, errors, &app.settings, trace).map_err(Problem::invalid)
 }
 
-fn marked(
-    response: hyper::Response<crate::http::body::Body>,
-    replayed: bool,
-) -> hyper::Response<crate::http::body::Body> {
-    if replayed { reply::with(response, headers::REPLAYED, HeaderValue::from_static("true")) } else { response }
+fn marked(response: Response<Body>, replayed: bool) -> Response<Body> {
+    if replayed {
+        reply::with_header(response, idempotency::REPLAYED, HeaderValue::from_static("true"))
+    } else {
+        response
+    }
 }
 
 /// Tasks to be taken in one commit.
@@ -181,16 +182,16 @@ pub(in crate::http) struct ResultsWire<'a> {
 
 /// `POST /tasks/batch`: items that are not valid don't stop the others.
 pub(in crate::http) async fn submit_batch(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let raw = call.json_bytes().await?;
     let length = raw.len();
-    let key = headers::idempotency_key(call.headers(), "/tasks/batch")?;
+    let key = idempotency::given_key(call.headers(), "/tasks/batch")?;
     let (app, trace) = (Arc::clone(&call.app), call.traceparent());
     let read = move || {
-        let items = read_batch(&app.settings, &raw, trace.as_ref())?;
-        Ok::<_, Problem>((items, key.map(|key| key.of(&raw))))
+        let items = read_batch(&app, &raw, trace.as_ref())?;
+        Ok::<_, Problem>((items, key.map(|key| key.with_body(&raw))))
     };
-    let (items, key) = call.app.decoding.run(length, read).await??;
+    let (items, key) = call.decode(length, read).await??;
     let mut valid = Vec::new();
     let items = items.into_iter().map(|item| item.map(|submission| valid.push(submission)));
     let checked: Vec<Result<(), Problem>> = items.collect();
@@ -207,7 +208,7 @@ pub(in crate::http) async fn submit_batch(mut call: Call) -> Reply {
             None => Err(engine::Error::Unknown.into()),
         });
         outcome.map_err(|mut problem| {
-            problem.keep_errors(&mut left);
+            problem.truncate_errors(&mut left);
             problem.within(&format!("/tasks/{index}"))
         })
     });
@@ -220,13 +221,9 @@ pub(in crate::http) async fn submit_batch(mut call: Call) -> Reply {
     Ok(marked(reply::json(StatusCode::OK, &ResultsWire { results: results.collect() }), taken.replayed))
 }
 
-fn read_batch(
-    settings: &Settings,
-    raw: &[u8],
-    trace: Option<&String>,
-) -> Result<Vec<Result<Submission, Problem>>, Problem> {
+fn read_batch(app: &App, raw: &[u8], trace: Option<&String>) -> Result<Vec<Result<Submission, Problem>>, Problem> {
     json::check_integers(raw)?;
-    let (batch, mut errors): (BatchWire, _) = json::decode_all(raw, settings.limits.body_bytes)?;
+    let (batch, mut errors): (BatchWire, _) = json::decode_all(raw, app.server.bodies.max_bytes())?;
     // A U+0000 in an item is that item's error, and found again there. A key that
     // stands twice is not: only one of its values has been read.
     errors.retain(|error| !error.pointer.starts_with("/tasks/") || json::is_of_doubled_key(error));
@@ -241,7 +238,7 @@ fn read_batch(
     let items = tasks.into_iter().map(|task| {
         let (wire, errors) = json::from_value_all(task, "");
         let checked = match wire {
-            Some(wire) => submission::check(wire, errors, settings, trace.cloned()),
+            Some(wire) => submission::check(wire, errors, &app.settings, trace.cloned()),
             None => Err(errors),
         };
         checked.map_err(|errors| Invalid::Fields(errors).into())
@@ -266,7 +263,7 @@ async fn missing(app: &App, raw_id: &str) -> Problem {
     let id = decode_id(raw_id).unwrap_or_else(|| raw_id.to_owned());
     match app.engine.provenance().records_of_task(TaskId::of_text(&id), MAX_RECORDS).await {
         Ok(records) if records.is_empty() => Problem::task_not_found(&id),
-        Ok(records) => Problem::task_elsewhere(&id, records),
+        Ok(records) => Problem::only_records_of_task(&id, records),
         Err(error) => error.into(),
     }
 }
@@ -279,7 +276,7 @@ pub(in crate::http) fn read(
     known: Option<&HeaderValue>,
 ) -> Result<Option<Response<Body>>, Problem> {
     let Ok(id) = task_id(raw_id) else { return Ok(None) };
-    Ok(app.engine.tasks().status_now(id)?.map(|answer| reply::task(answer, known)))
+    Ok(app.engine.tasks().status_now(id)?.map(|answer| task_reply(answer, known)))
 }
 
 /// `GET /tasks/{id}` with a query: `wait`, in seconds.
@@ -294,7 +291,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     };
     let Some((id, now)) = found else { return Err(missing(&call.app, &call.raw_id).await) };
     let revision = match waits_for(&now, known) {
-        Awaited::Nothing => return Ok(reply::task(now, known)),
+        Awaited::Nothing => return Ok(task_reply(now, known)),
         Awaited::End => None,
         Awaited::OtherThan(revision) => Some(revision),
     };
@@ -303,7 +300,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
         answer = waiting => answer?,
         () = call.ending().cancelled() => call.app.engine.tasks().status(id).await?,
     };
-    Ok(reply::task(answer.ok_or_else(|| Problem::task_not_found(&call.raw_id))?, known))
+    Ok(task_reply(answer.ok_or_else(|| Problem::task_not_found(&call.raw_id))?, known))
 }
 
 /// What a client waits for.
@@ -321,11 +318,27 @@ fn waits_for(now: &Answer, known: Option<&HeaderValue>) -> Awaited {
     match known {
         None if now.ended => Awaited::Nothing,
         None => Awaited::End,
-        Some(known) if headers::matches(known, &headers::task_etag(now.revision())) => {
-            Awaited::OtherThan(now.revision())
-        }
+        Some(known) if headers::matches(known, &task_etag(now.revision())) => Awaited::OtherThan(now.revision()),
         Some(_) => Awaited::Nothing,
     }
+}
+
+/// The entity tag of a task's status answer: its version, and the pause that holds
+/// the task back, which is not a change of the task.
+fn task_etag(revision: Revision) -> HeaderValue {
+    let Revision { version, hold } = revision;
+    match hold {
+        None => headers::etag(version),
+        Some(Hold::Project) => header_value(format_args!("\"{version}-project-paused\"")),
+        Some(Hold::Tier) => header_value(format_args!("\"{version}-tier-paused\"")),
+        Some(Hold::Workers) => header_value(format_args!("\"{version}-without-workers\"")),
+    }
+}
+
+/// The status answer of a task, or 304 if the client has this version.
+fn task_reply(answer: Answer, if_none_match: Option<&HeaderValue>) -> Response<Body> {
+    let etag = task_etag(answer.revision());
+    reply::versioned(etag, if_none_match, || reply::rendered(StatusCode::OK, answer.body))
 }
 
 /// Why a task is cancelled.
@@ -339,7 +352,7 @@ pub(in crate::http) struct CancelWire {
 
 /// `POST /tasks/{id}/cancel`
 pub(in crate::http) async fn cancel(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = task_id(&call.raw_id)?;
     let (wire, errors): (CancelWire, _) = call.optional_json().await?;
     let mut found = Findings::from_errors(errors);
@@ -350,24 +363,44 @@ pub(in crate::http) async fn cancel(mut call: Call) -> Reply {
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
-    Ok(reply::task(call.app.engine.tasks().cancel(id, wire.reason).await?, None))
+    Ok(task_reply(call.app.engine.tasks().cancel(id, wire.reason).await?, None))
 }
 
 /// `POST /tasks/{id}/rerun`
 pub(in crate::http) async fn rerun(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = task_id(&call.raw_id)?;
-    call.nothing().await?;
+    call.require_no_fields().await?;
     // The key is one for this task's re-run, whatever the empty body looks like.
-    let key = headers::idempotency_key(call.headers(), &format!("/tasks/{id}/rerun"))?.map(|key| key.of(b""));
+    let key = idempotency::given_key(call.headers(), &format!("/tasks/{id}/rerun"))?.map(|key| key.with_body(b""));
     let (task, replayed) = call.app.engine.tasks().rerun(id, key).await?;
     Ok(marked(submitted(&task), replayed))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::task::{ProjectId, Timestamp};
+
+    #[test]
+    fn a_pause_makes_another_tag() {
+        let tag = |hold| task_etag(Revision { version: 12, hold });
+        assert_eq!(tag(None), headers::etag(12));
+        assert_eq!(tag(Some(Hold::Project)), "\"12-project-paused\"");
+        assert_eq!(tag(Some(Hold::Tier)), "\"12-tier-paused\"");
+    }
+
+    #[test]
+    fn a_known_version_is_not_sent_again() {
+        let answer = Answer { version: 7, hold: None, ended: false, body: Bytes::from_static(b"{}") };
+        let known = HeaderValue::from_static("\"7\"");
+        assert_eq!(task_reply(answer.clone(), Some(&known)).status(), StatusCode::NOT_MODIFIED);
+        let response = task_reply(answer, Some(&HeaderValue::from_static("\"6\"")));
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["etag"], "\"7\"");
+    }
 
     #[test]
     fn an_answer_begins_with_the_five_fields() {

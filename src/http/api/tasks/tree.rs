@@ -4,17 +4,17 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::engine::TreeNode;
+use crate::http::api::app::Call;
 use crate::http::api::tasks::submit::task_id;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply};
-use crate::http::request::Call;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply};
 
 /// Most tasks of one answer.
 const MOST: usize = 1000;
 
 /// `GET /tasks/{id}/tree`
 pub(in crate::http) async fn get(call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let id = task_id(&call.raw_id)?;
     let nodes = call.app.engine.tasks().tree(id, MOST).await?;
     match nested(&nodes) {

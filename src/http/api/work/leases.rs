@@ -9,12 +9,12 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::engine::{Granted, LeaseRequest, Queue};
-use crate::http::body::Body;
-use crate::http::decoding::Share;
+use crate::http::api::app::Call;
 use crate::http::openapi::ReadyTask;
-use crate::http::problem::Problem;
-use crate::http::reply::{self, Reply, Shown, Time};
-use crate::http::request::Call;
+use crate::http::server::body::Body;
+use crate::http::server::body_reader::MemoryShare;
+use crate::http::server::problem::Problem;
+use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::json::{FieldError, Findings};
 use crate::task::{LeaseId, Now, Tier, WorkerId};
 
@@ -67,7 +67,7 @@ pub(in crate::http) struct QueuesWire<'a> {
 
 /// `GET /queues`
 pub(in crate::http) fn queues(call: &Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let queues = call.app.engine.work().queues();
     let now = call.app.clock.now();
     let queues = queues.iter().map(|queue| QueueWire::new(queue, now)).collect();
@@ -88,11 +88,11 @@ pub(in crate::http) async fn resume(mut call: Call) -> Reply {
 
 /// The tier of a request that has nothing else to say.
 async fn asked_tier(call: &mut Call) -> Result<Tier, Problem> {
-    call.no_query()?;
+    call.require_no_query()?;
     // One that is no longer configured can still be resumed: the engine knows.
     let name = call.id();
     let tier = Tier::new(&name).map_err(|_| no_such_tier(&name))?;
-    call.nothing().await?;
+    call.require_no_fields().await?;
     Ok(tier)
 }
 
@@ -189,7 +189,7 @@ fn request(tier: Tier, wire: &LeaseWire, errors: Vec<FieldError>, lasting: &Last
 
 /// `POST /queues/{tier}/lease`
 pub(in crate::http) async fn lease(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let name = call.id();
     let tier = call.app.settings.tiers.iter().find(|tier| tier.as_str() == name).cloned();
     let tier = tier.ok_or_else(|| no_such_tier(&name))?;
@@ -199,7 +199,7 @@ pub(in crate::http) async fn lease(mut call: Call) -> Reply {
     let (wire, errors) = call.json().await?;
     let request = request(tier, &wire, errors, &Lasting::of(&call))?;
     // It may wait for long, and has no use for its body any more.
-    call.share = Share::default();
+    call.memory_share = MemoryShare::default();
     let granted = tokio::select! {
         granted = call.app.engine.work().lease(request) => granted?,
         () = call.ending().cancelled() => Vec::new(),
@@ -242,7 +242,7 @@ pub(in crate::http) struct RenewedWire {
 
 /// `POST /leases/{id}/renew`
 pub(in crate::http) async fn renew(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let lease_id = lease_id(&call)?;
     let (wire, errors): (RenewWire, _) = call.optional_json().await?;
     let mut found = Findings::from_errors(errors);
@@ -262,7 +262,7 @@ pub(in crate::http) struct ReleaseWire {}
 
 /// `POST /leases/{id}/release`
 pub(in crate::http) async fn release(mut call: Call) -> Reply {
-    call.no_query()?;
+    call.require_no_query()?;
     let lease_id = lease_id(&call)?;
     let (ReleaseWire {}, errors) = call.optional_json().await?;
     if !errors.is_empty() {

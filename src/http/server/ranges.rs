@@ -1,4 +1,7 @@
-//! One range of a content (RFC 9110, section 14).
+//! The `Range` and `If-Range` headers (RFC 9110, section 14).
+//!
+//! The `headers` crate is not used: it accepts several parts, and leaves open which
+//! ranges are refused and which are answered with the whole content.
 
 use std::ops::Range;
 
@@ -7,21 +10,22 @@ use hyper::header::{HeaderValue, IF_RANGE, RANGE};
 
 use super::problem::Problem;
 
-/// The bytes that a request asks for of the version `etag`; `None`: all.
-pub(in crate::http) fn asked(
+/// Returns the range that a request asks for, if the client's version is `etag`.
+/// `None` stands for the whole content.
+pub(in crate::http) fn requested(
     headers: &HeaderMap,
     etag: &HeaderValue,
     length: u64,
 ) -> Result<Option<Range<u64>>, Problem> {
     match headers.get(RANGE) {
-        Some(range) if headers.get(IF_RANGE).is_none_or(|version| version == etag) => wanted(range, length),
+        Some(range) if headers.get(IF_RANGE).is_none_or(|version| version == etag) => parse(range, length),
         Some(_) | None => Ok(None),
     }
 }
 
-/// The bytes that a `Range` asks for; `None` for one that is not understood
-/// or has several parts, which may be answered with the whole.
-fn wanted(range: &HeaderValue, length: u64) -> Result<Option<Range<u64>>, Problem> {
+/// Parses a `Range`. `None` stands for a value that is not valid or has several
+/// parts, which may be answered with the whole content.
+fn parse(range: &HeaderValue, length: u64) -> Result<Option<Range<u64>>, Problem> {
     let Some(spec) = range.to_str().ok().and_then(|text| text.trim().strip_prefix("bytes=")) else { return Ok(None) };
     let Some((first, last)) = spec.split_once('-') else { return Ok(None) };
     let range = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
@@ -40,33 +44,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read() {
-        let wanted = |text: &'static str| wanted(&HeaderValue::from_static(text), 10);
-        assert_eq!(wanted("bytes=0-3").unwrap(), Some(0..4));
-        assert_eq!(wanted("bytes=4-").unwrap(), Some(4..10));
-        assert_eq!(wanted("bytes=-3").unwrap(), Some(7..10));
-        assert_eq!(wanted("bytes=8-100").unwrap(), Some(8..10));
+    fn ranges_are_parsed() {
+        let parse = |text: &'static str| super::parse(&HeaderValue::from_static(text), 10);
+        assert_eq!(parse("bytes=0-3").unwrap(), Some(0..4));
+        assert_eq!(parse("bytes=4-").unwrap(), Some(4..10));
+        assert_eq!(parse("bytes=-3").unwrap(), Some(7..10));
+        assert_eq!(parse("bytes=8-100").unwrap(), Some(8..10));
         for whole in ["lines=1-2", "bytes=x", "bytes=3-1", "bytes=0-1,3-4", "bytes=-"] {
-            assert_eq!(wanted(whole).unwrap(), None, "{whole}");
+            assert_eq!(parse(whole).unwrap(), None, "{whole}");
         }
-        let problem = wanted("bytes=10-").unwrap_err();
+        let problem = parse("bytes=10-").unwrap_err();
         assert_eq!(problem.status(), StatusCode::RANGE_NOT_SATISFIABLE);
         assert_eq!(problem.into_response("/").headers()["content-range"], "bytes */10");
-        assert!(wanted("bytes=-0").is_err());
+        assert!(parse("bytes=-0").is_err());
     }
 
     #[test]
-    fn a_range_is_one_of_its_version() {
+    fn a_range_belongs_to_a_version() {
         let etag = HeaderValue::from_static("\"x\"");
         let mut headers = HeaderMap::new();
-        assert_eq!(asked(&headers, &etag, 10).unwrap(), None);
+        assert_eq!(requested(&headers, &etag, 10).unwrap(), None);
         headers.insert(RANGE, HeaderValue::from_static("bytes=2-4"));
-        assert_eq!(asked(&headers, &etag, 10).unwrap(), Some(2..5));
+        assert_eq!(requested(&headers, &etag, 10).unwrap(), Some(2..5));
         headers.insert(IF_RANGE, HeaderValue::from_static("\"other\""));
-        assert_eq!(asked(&headers, &etag, 10).unwrap(), None);
+        assert_eq!(requested(&headers, &etag, 10).unwrap(), None);
         headers.insert(IF_RANGE, HeaderValue::from_static("W/\"x\""));
-        assert_eq!(asked(&headers, &etag, 10).unwrap(), None);
+        assert_eq!(requested(&headers, &etag, 10).unwrap(), None);
         headers.insert(IF_RANGE, etag.clone());
-        assert_eq!(asked(&headers, &etag, 10).unwrap(), Some(2..5));
+        assert_eq!(requested(&headers, &etag, 10).unwrap(), Some(2..5));
     }
 }

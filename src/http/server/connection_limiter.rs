@@ -1,4 +1,4 @@
-//! Places for connections: a bound in all, and one for each address.
+//! Limits on open connections: in all, and from one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -6,50 +6,50 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::api::settings::Limits;
+use super::settings::Limits;
 
-/// Places for connections, in all and by address.
+/// Counts open connections, in all and by address.
 #[derive(Debug, Clone)]
-pub(in crate::http) struct Places {
+pub(in crate::http) struct ConnectionLimiter {
     all: Arc<Semaphore>,
     by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
     per_address: usize,
 }
 
-/// A place, given back when dropped.
+/// Permits one connection until it is dropped.
 #[derive(Debug)]
-pub(in crate::http) struct Place {
+pub(in crate::http) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
-    places: Places,
+    limiter: ConnectionLimiter,
     address: IpAddr,
 }
 
-impl Places {
+impl ConnectionLimiter {
     pub(in crate::http) fn new(limits: &Limits) -> Self {
         let all = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         Self { all, by_address: Arc::default(), per_address: limits.connections_per_address }
     }
 
-    /// A place for a connection from `peer`; `None` over a limit.
-    pub(in crate::http) fn take(&self, peer: SocketAddr) -> Option<Place> {
+    /// Permits a connection from `peer`; `None` if that would exceed a limit.
+    pub(in crate::http) fn try_acquire(&self, peer: SocketAddr) -> Option<ConnectionPermit> {
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let address = peer.ip().to_canonical();
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = by_address.entry(address).or_default();
-        if *taken >= self.per_address {
+        let open = by_address.entry(address).or_default();
+        if *open >= self.per_address {
             return None;
         }
-        *taken += 1;
-        Some(Place { _permit: permit, places: self.clone(), address })
+        *open += 1;
+        Some(ConnectionPermit { _permit: permit, limiter: self.clone(), address })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut by_address = self.places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = by_address.get_mut(&self.address) {
-            *taken -= 1;
-            if *taken == 0 {
+        let mut by_address = self.limiter.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = by_address.get_mut(&self.address) {
+            *open -= 1;
+            if *open == 0 {
                 by_address.remove(&self.address);
             }
         }

@@ -1,6 +1,6 @@
-//! The timer of a connection. Its server asks for a deadline for the head of
-//! each request, and almost none of them passes: so a connection has one timer
-//! that is set again only when it fires, or when a deadline comes before it.
+//! The timer of a connection. The HTTP library sets a deadline for the head of each
+//! request, and almost none of them passes. So a connection has one timer, which is
+//! reset only when it fires, or for a deadline before it.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use hyper::rt;
 
-/// A timer for deadlines of which one is waited for at a time.
+/// A timer for deadlines, of which one is waited for at a time.
 #[derive(Debug, Clone)]
 pub(in crate::http) struct ConnectionTimer {
     alarm: Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>,
 }
 
 impl ConnectionTimer {
-    /// First set to fire after `first`: the deadlines to come are best not
-    /// before it.
+    /// Sets the timer to fire after `first`, which is best not after the first
+    /// deadlines.
     pub(in crate::http) fn new(first: Duration) -> Self {
         Self { alarm: Arc::new(Mutex::new(Box::pin(tokio::time::sleep(first)))) }
     }
@@ -37,7 +37,7 @@ impl rt::Timer for ConnectionTimer {
     }
 }
 
-/// Ends when its time has come.
+/// Completes at the deadline.
 struct Deadline {
     deadline: tokio::time::Instant,
     timer: ConnectionTimer,
@@ -56,7 +56,8 @@ impl Future for Deadline {
                 return Poll::Ready(());
             }
             if !fired && set_for <= self.deadline {
-                // It wakes the connection too early rather than too late.
+                // The timer wakes the connection before the deadline, which is then
+                // checked again.
                 return Poll::Pending;
             }
             alarm.as_mut().reset(self.deadline);
@@ -73,7 +74,7 @@ mod tests {
     const STEP: Duration = Duration::from_millis(10);
 
     #[tokio::test]
-    async fn a_deadline_is_kept_whatever_the_alarm_was_set_for() {
+    async fn deadlines_hold_whatever_the_timer_was_set_for() {
         for first in [STEP, 3 * STEP, 3600 * STEP] {
             let timer = ConnectionTimer::new(first);
             for deadline in [3 * STEP, STEP, 4 * STEP] {
@@ -85,12 +86,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deadline_that_was_given_up_does_not_end_the_next_one() {
+    async fn an_abandoned_deadline_does_not_end_the_next_one() {
         let timer = ConnectionTimer::new(5 * STEP);
         for _ in 0..10 {
-            let given_up = timer.sleep(5 * STEP);
-            // On a busy machine it may have ended by now, which is no less right.
-            let _ = tokio::time::timeout(STEP, given_up).await;
+            let abandoned = timer.sleep(5 * STEP);
+            // On a busy machine the deadline may have passed, which is right as well.
+            let _ = tokio::time::timeout(STEP, abandoned).await;
         }
         let started = timer.now();
         timer.sleep(5 * STEP).await;
