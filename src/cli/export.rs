@@ -32,7 +32,7 @@ const PASS_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the newest entry of the audit trail is read. Taints and clears over HTTP publish
 /// no event, but add an entry.
 const TRAIL_POLL: Duration = Duration::from_secs(2);
-/// A pass takes at most this part of the time: one in so many.
+/// Passes take at most one part in this many of the time.
 const PASS_SHARE: u32 = 5;
 /// How long an unreachable server is retried: practically without a limit.
 const PATIENCE: Duration = Duration::from_hours(24 * 365);

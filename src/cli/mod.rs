@@ -117,10 +117,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Measure the success criteria on a private server or a running one.
     Bench(bench::Arguments),
-    /// Print the OpenAPI description of the HTTP interface as JSON.
+    /// Print the `OpenAPI` description of the HTTP interface as JSON.
     #[command(after_help = "Example:\n  dats openapi > openapi.json")]
     Openapi,
-    /// Print the AsyncAPI description of the messages on the broker as JSON.
+    /// Print the `AsyncAPI` description of the messages on the broker as JSON.
     #[command(after_help = "Example:\n  dats asyncapi > asyncapi.json")]
     Asyncapi,
     /// Print the completion script of a shell.

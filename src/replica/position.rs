@@ -162,7 +162,7 @@ fn facts_after(view: &View, after: Option<&str>, limit: usize) -> Result<Vec<(Ke
 }
 
 fn hash_text(hash: [u8; 32]) -> String {
-    super::tables::hexadecimal(&hash)
+    hex::encode(hash)
 }
 
 fn hash_of(text: &str) -> Option<[u8; 32]> {

@@ -1,8 +1,6 @@
 //! The tables of the copy: their columns, and the statements derived from them. Each table ends
 //! with a column `change`, which is not listed here.
 
-use std::fmt::Write as _;
-
 use uuid::Uuid;
 
 use crate::task::Timestamp;
@@ -357,7 +355,7 @@ impl Cell {
             Self::Int(number) => number.to_string(),
             Self::Time(time) => time.to_string(),
             Self::Flag(flag) => flag.to_string(),
-            Self::Bytes(bytes) => hexadecimal(bytes),
+            Self::Bytes(bytes) => hex::encode(bytes),
         }
     }
 
@@ -379,16 +377,6 @@ impl Cell {
             _ => self == other,
         }
     }
-}
-
-/// Formats bytes in hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a `String` is infallible.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 impl From<&str> for Cell {

@@ -1,7 +1,7 @@
 //! Contents of artifacts, identified by their SHA-256.
 
-use std::fmt::Write as _;
-
+/// Formats bytes as hexadecimal.
+pub use hex::encode as hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -56,16 +56,6 @@ fn named_sha256(checksum: &str) -> Option<&str> {
         None => checksum,
     };
     (hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(hex)
-}
-
-/// Formats bytes as hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to memory cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

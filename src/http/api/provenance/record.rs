@@ -144,7 +144,7 @@ impl<'a> OutputWire<'a> {
             language: artifact.language.as_deref(),
             checksum: artifact.checksum.as_deref(),
             size_bytes: artifact.size_bytes,
-            content_sha256: output.content.as_ref().map(|sha256| hex(sha256)),
+            content_sha256: output.content.as_ref().map(hex),
         }
     }
 }
