@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use api::app::App;
 pub use api::backends::Backends;
+pub use api::openapi::openapi_text;
 pub use api::settings::Settings;
-pub use openapi::openapi_text;
 pub use server::settings::{ApiKey, Limits, ServerSettings};
 
 use crate::clock::Clock;
@@ -34,14 +34,14 @@ use crate::engine::Engine;
 /// Builds the application with all its endpoints.
 ///
 /// # Errors
-/// The threads of expensive reads cannot be started.
+/// Fails if the threads of the read pool cannot be started.
 pub fn build(
     engine: Engine,
     backends: Backends,
     settings: (Settings, ServerSettings),
     clock: Clock,
 ) -> io::Result<Arc<App>> {
-    App::new(&api::endpoints::endpoints(), engine, backends, settings, clock)
+    App::new(&api::tables::endpoints(), api::openapi::render, engine, backends, settings, clock)
 }
 
 /// Serves `app` on `listener` until `shutdown`. Returns when every connection has

@@ -1,5 +1,4 @@
-//! The limits of bodies, put into their schemas from the constants that the
-//! checks use.
+//! The limits of request bodies, which are set in their schemas from the constants of the checks.
 
 use std::ops::RangeInclusive;
 
@@ -9,9 +8,10 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 
-use super::operation::Named;
+/// A schema with its name.
+pub(in crate::http) type Named = (String, RefOr<Schema>);
 
-/// What a field of a body may be.
+/// The limit of a field.
 pub(in crate::http) struct Limit {
     schema: &'static str,
     field: &'static str,
@@ -25,50 +25,49 @@ enum Allowed {
     Items(usize, usize),
 }
 
-/// A text of a length in bytes. A character takes one or more of them, so the
-/// bound on characters is no narrower than the one that is checked.
+/// Limits the length of a text in bytes. A schema counts characters, which have one or more bytes, so it allows no
+/// less than the check.
 pub(in crate::http) const fn text(schema: &'static str, field: &'static str, least: usize, most: usize) -> Limit {
     Limit { schema, field, allowed: Allowed::Length(least, most) }
 }
 
-/// A whole number.
+/// Limits a whole number.
 pub(in crate::http) const fn whole(schema: &'static str, field: &'static str, least: i64, most: i64) -> Limit {
     Limit { schema, field, allowed: Allowed::Number(least, Some(most)) }
 }
 
-/// A whole number whose upper bound is a setting.
+/// Limits a whole number whose upper bound is a setting.
 pub(in crate::http) const fn at_least(schema: &'static str, field: &'static str, least: i64) -> Limit {
     Limit { schema, field, allowed: Allowed::Number(least, None) }
 }
 
-/// A list.
+/// Limits the length of a list.
 pub(in crate::http) const fn items(schema: &'static str, field: &'static str, least: usize, most: usize) -> Limit {
     Limit { schema, field, allowed: Allowed::Items(least, most) }
 }
 
-/// An object whose JSON has at most so many bytes, which a schema can only say
-/// in words.
+/// Limits the size of an object in JSON, which a schema can only state in its description.
 pub(in crate::http) const fn bytes(schema: &'static str, field: &'static str, most: usize) -> Limit {
     Limit { schema, field, allowed: Allowed::Bytes(most) }
 }
 
 impl Limit {
-    /// What it is about.
+    /// Returns the schema and the field.
     pub(in crate::http) fn name(&self) -> String {
         format!("{}.{}", self.schema, self.field)
     }
 
-    /// Puts it into its schema; whether there is such a field.
+    /// Sets the limit in its schema. Returns false if the field does not exist.
     pub(in crate::http) fn apply(&self, schemas: &mut [Named]) -> bool {
         let schema = schemas.iter_mut().find(|(name, _)| name == self.schema).map(|(_, schema)| schema);
         let Some(RefOr::T(Schema::Object(object))) = schema else { return false };
         match (object.properties.get_mut(self.field), &self.allowed) {
             (Some(RefOr::T(Schema::Object(field))), Allowed::Length(least, most)) => {
                 (field.min_length, field.max_length) = ((*least > 0).then_some(*least), Some(*most));
-                say(field, &format!("At most {most} bytes."));
+                append_description(field, &format!("At most {most} bytes."));
             }
             (Some(RefOr::T(Schema::Object(field))), Allowed::Bytes(most)) => {
-                say(field, &format!("At most {most} bytes of JSON."));
+                append_description(field, &format!("At most {most} bytes of JSON."));
             }
             (Some(RefOr::T(Schema::Object(field))), Allowed::Number(least, most)) => {
                 (field.minimum, field.maximum) = (Some(amount(*least)), most.map(amount));
@@ -82,18 +81,17 @@ impl Limit {
     }
 }
 
-fn say(field: &mut Object, more: &str) {
+fn append_description(field: &mut Object, more: &str) {
     let said = field.description.take().unwrap_or_default();
     field.description = Some(format!("{said} {more}").trim_start().to_owned());
 }
 
-/// The library's numbers are of the size of a pointer.
+/// Converts to the number type of the library, which has the size of a pointer.
 fn amount(number: i64) -> Number {
     isize::try_from(number).map_or(Number::Int(isize::MAX), Number::Int)
 }
 
-/// A whole number within bounds; without an upper one where that is the most
-/// there is.
+/// Returns the schema of a whole number within bounds. An upper bound above `i64::MAX` is left out.
 pub(in crate::http) fn whole_number(allowed: &RangeInclusive<u64>) -> Object {
     let bound = |number: u64| i64::try_from(number).ok().map(amount);
     ObjectBuilder::new()
@@ -104,7 +102,7 @@ pub(in crate::http) fn whole_number(allowed: &RangeInclusive<u64>) -> Object {
         .build()
 }
 
-/// A value as an example.
+/// Returns an example with a value.
 pub(in crate::http) fn example(value: &Value) -> Example {
     ExampleBuilder::new().value(Some(value.clone())).build()
 }

@@ -1,5 +1,4 @@
-//! One operation of the document while it is put together: what is said of
-//! it, and the schemas that it needs.
+//! A builder for an operation of the document with the schemas that it refers to.
 
 use std::ops::RangeInclusive;
 
@@ -12,49 +11,46 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr, Required, SecurityRequirement};
 
-use super::limits::{self, Limit};
+use super::limits::{self, Limit, Named};
 
-/// The media type of most bodies and answers.
+/// The media type of most request and response bodies.
 pub(in crate::http) const JSON: &str = "application/json";
-/// That of problems.
+/// The media type of problems.
 pub(in crate::http) const PROBLEM: &str = "application/problem+json";
 
-/// A schema and its name.
-pub(in crate::http) type Named = (String, RefOr<Schema>);
-
-/// An operation in the making.
+/// The description of an operation.
 pub(in crate::http) struct Described {
     operation: OperationBuilder,
-    /// Schemas of bodies.
-    pub(in crate::http) asked: Vec<Named>,
-    /// Schemas of answers.
-    pub(in crate::http) answered: Vec<Named>,
+    /// The schemas of request bodies.
+    pub(in crate::http) requests: Vec<Named>,
+    /// The schemas of responses.
+    pub(in crate::http) responses: Vec<Named>,
     answers: Vec<(u16, ResponseBuilder)>,
     problems: Vec<(u16, Vec<&'static str>)>,
-    /// What was to be limited and is not there.
+    /// The limits and headers that name something that does not exist.
     pub(in crate::http) missed: Vec<String>,
 }
 
-/// A name for a schema of the document.
+/// Returns a reference to the schema of a type.
 pub(in crate::http) fn reference<T: ToSchema>() -> Ref {
     Ref::from_schema_name(T::name())
 }
 
-/// All that a type needs, itself with it.
+/// Returns the schema of a type and the schemas that it refers to.
 fn schemas<T: ToSchema>() -> Vec<Named> {
     let mut found = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut found);
     found
 }
 
-/// Begins the description of an operation: its id, its tag and what it does.
+/// Starts the description of an operation.
 pub(in crate::http) fn operation(id: &str, tag: &str, summary: &str) -> Described {
     let operation = OperationBuilder::new().operation_id(Some(id)).tag(tag).summary(Some(summary));
     let operation = operation.parameter_ref(Ref::new("#/components/parameters/X-Request-Id"));
     Described {
         operation,
-        asked: Vec::new(),
-        answered: Vec::new(),
+        requests: Vec::new(),
+        responses: Vec::new(),
         answers: Vec::new(),
         problems: Vec::new(),
         missed: Vec::new(),
@@ -65,64 +61,68 @@ pub(in crate::http) fn operation(id: &str, tag: &str, summary: &str) -> Describe
 }
 
 impl Described {
-    /// What else is to be said.
+    /// Sets the description.
     pub(in crate::http) fn says(mut self, text: &str) -> Self {
         self.operation = self.operation.description(Some(text));
         self
     }
 
-    /// The id in the path.
+    /// Adds the id in the path.
     pub(in crate::http) fn id<T: ToSchema>(mut self, text: &str) -> Self {
-        self.answered.extend(schemas::<T>());
+        self.responses.extend(schemas::<T>());
         let parameter = parameter("id", ParameterIn::Path, text).required(Required::True);
         self.operation = self.operation.parameter(parameter.schema(Some(reference::<T>())));
         self
     }
 
-    /// A query parameter of a type that bodies and answers have, too.
+    /// Adds a query parameter with the schema of a type.
     pub(in crate::http) fn query<T: ToSchema>(mut self, name: &str, text: &str) -> Self {
-        self.answered.extend(schemas::<T>());
+        self.responses.extend(schemas::<T>());
         self.query_of(name, text, reference::<T>())
     }
 
-    /// A query parameter with a schema of its own.
+    /// Adds a query parameter with its own schema.
     pub(in crate::http) fn query_of(mut self, name: &str, text: &str, schema: impl Into<RefOr<Schema>>) -> Self {
         let parameter = parameter(name, ParameterIn::Query, text).schema(Some(schema));
         self.operation = self.operation.parameter(parameter);
         self
     }
 
-    /// A query parameter without which there is no answer.
+    /// Adds a required query parameter with the schema of a type.
     pub(in crate::http) fn query_needed<T: ToSchema>(mut self, name: &str, text: &str) -> Self {
-        self.answered.extend(schemas::<T>());
+        self.responses.extend(schemas::<T>());
         self.query_needed_of(name, text, reference::<T>())
     }
 
-    /// The same with a schema of its own.
+    /// Adds a required query parameter with its own schema.
     pub(in crate::http) fn query_needed_of(mut self, name: &str, text: &str, schema: impl Into<RefOr<Schema>>) -> Self {
         let parameter = parameter(name, ParameterIn::Query, text).required(Required::True);
         self.operation = self.operation.parameter(parameter.schema(Some(schema)));
         self
     }
 
-    /// A page is asked for by its length, and by where it begins.
+    /// Adds the parameters of a page.
     pub(in crate::http) fn pages(self) -> Self {
         self.shared("limit").shared("cursor")
     }
 
-    /// A page behind an answer is asked for by what that said.
+    /// Adds the parameters of a further page, which requires a cursor.
     pub(in crate::http) fn goes_on(self) -> Self {
         let cursor = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
-        self.shared("limit").query_needed_of("cursor", "`next_cursor` of the answer or page before it.", cursor)
+        self.shared("limit").query_needed_of(
+            "cursor",
+            "The `next_cursor` of the response or of the page before.",
+            cursor,
+        )
     }
 
-    /// A parameter that several operations have.
+    /// Adds a parameter that several operations share.
     pub(in crate::http) fn shared(mut self, name: &str) -> Self {
         self.operation = self.operation.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
         self
     }
 
-    /// A body of JSON: its limits, and examples by name.
+    /// Adds a JSON body with its limits and its examples by name.
     pub(in crate::http) fn body<T: ToSchema>(self, needed: bool, limits: &[Limit], examples: &[(&str, Value)]) -> Self {
         let mut all = schemas::<T>();
         let mut described = self;
@@ -131,13 +131,13 @@ impl Described {
                 described.missed.push(limit.name());
             }
         }
-        described.asked.extend(all);
+        described.requests.extend(all);
         let examples = examples.iter().map(|(name, value)| (*name, limits::example(value)));
         let content = ContentBuilder::new().schema(Some(reference::<T>())).examples_from_iter(examples).build();
         described.content(needed, [(JSON, content)])
     }
 
-    /// A body of any kind.
+    /// Adds a body with any media types.
     pub(in crate::http) fn content<const N: usize>(mut self, needed: bool, contents: [(&str, Content); N]) -> Self {
         let needed = if needed { Required::True } else { Required::False };
         let body = RequestBodyBuilder::new().required(Some(needed));
@@ -146,38 +146,38 @@ impl Described {
         self.problem(415, &["unsupported_media_type"])
     }
 
-    /// The service reads the whole body before it does anything.
+    /// Adds the problems of a body that is read and decoded before anything else.
     pub(in crate::http) fn reads_json(self) -> Self {
         self.problem(400, &["malformed_json", "json_too_deep", "body_broken"])
             .problem(408, &["body_timeout"])
             .problem(413, &["body_too_large"])
     }
 
-    /// Schemas of a body that is described by itself.
+    /// Adds the schemas of a body that [`Self::content`] describes.
     pub(in crate::http) fn asks<T: ToSchema>(mut self) -> Self {
-        self.asked.extend(schemas::<T>());
+        self.requests.extend(schemas::<T>());
         self
     }
 
-    /// An answer of JSON.
+    /// Adds a JSON response.
     pub(in crate::http) fn answer<T: ToSchema>(self, status: u16, text: &str) -> Self {
         self.answer_as::<T>(status, text, JSON)
     }
 
-    /// An answer of a type in another form.
+    /// Adds a response with another media type and the schema of a type.
     pub(in crate::http) fn answer_as<T: ToSchema>(mut self, status: u16, text: &str, kind: &str) -> Self {
-        self.answered.extend(schemas::<T>());
+        self.responses.extend(schemas::<T>());
         self.answer_of(status, text, kind, Some(reference::<T>().into()))
     }
 
-    /// An answer of JSON that is one of two.
+    /// Adds a JSON response that has one of two types.
     pub(in crate::http) fn answer_either<A: ToSchema, B: ToSchema>(mut self, status: u16, text: &str) -> Self {
-        self.answered.extend(schemas::<A>().into_iter().chain(schemas::<B>()));
+        self.responses.extend(schemas::<A>().into_iter().chain(schemas::<B>()));
         let either = OneOfBuilder::new().item(reference::<A>()).item(reference::<B>()).build();
         self.answer_of(status, text, JSON, Some(RefOr::T(Schema::OneOf(either))))
     }
 
-    /// An answer of any kind; one more kind where the status has one already.
+    /// Adds a response, or another media type to the response with the same status.
     pub(in crate::http) fn answer_of(
         mut self,
         status: u16,
@@ -193,7 +193,7 @@ impl Described {
         self
     }
 
-    /// An answer without a body.
+    /// Adds a response without a body.
     pub(in crate::http) fn empty(mut self, status: u16, text: &str) -> Self {
         self.place(status, text);
         self
@@ -208,25 +208,25 @@ impl Described {
         self.answers.len() - 1
     }
 
-    /// A header of the answer with a status.
+    /// Adds a header to the response with a status.
     pub(in crate::http) fn header(mut self, status: u16, name: &str) -> Self {
         match self.answers.iter_mut().find(|(each, _)| *each == status) {
             Some((_, answer)) => {
                 let header = Ref::new(format!("#/components/headers/{name}"));
                 *answer = std::mem::take(answer).header_ref(name, header);
             }
-            None => self.missed.push(format!("the answer {status} for its header {name}")),
+            None => self.missed.push(format!("the response {status} for its header {name}")),
         }
         self
     }
 
-    /// The answer carries a version, and is not sent again to who has it.
+    /// Adds the entity tag of the response, and the response to a client that has the current version.
     pub(in crate::http) fn versioned(self) -> Self {
         let described = self.shared("If-None-Match").header(200, "ETag");
-        described.empty(304, "The client has it already.").header(304, "ETag")
+        described.empty(304, "The client has the current version.").header(304, "ETag")
     }
 
-    /// Problems that can come, by their codes.
+    /// Adds the codes of problems.
     pub(in crate::http) fn problem(mut self, status: u16, codes: &[&'static str]) -> Self {
         match self.problems.iter_mut().find(|(each, _)| *each == status) {
             Some((_, known)) => known.extend(codes),
@@ -235,36 +235,36 @@ impl Described {
         self
     }
 
-    /// It reads what is stored.
+    /// Adds the problems of an operation that reads the store.
     pub(in crate::http) fn reads(self) -> Self {
         self.problem(503, &["shutting_down", "store_failed"])
     }
 
-    /// It changes what is stored.
+    /// Adds the problems of an operation that changes the store.
     pub(in crate::http) fn writes(self) -> Self {
         self.reads().problem(503, &["storage_full", "outcome_unknown", "not_owner"])
     }
 
-    /// It goes through provenance, in a limited time.
+    /// Adds the problem of a provenance query over its time limit.
     pub(in crate::http) fn walks(self) -> Self {
         self.problem(504, &["walk_timeout"])
     }
 
-    /// Everybody is let in.
+    /// Marks an operation that needs no key.
     pub(in crate::http) fn public(mut self) -> Self {
         self.operation = self.operation.securities(Some([SecurityRequirement::default()]));
         self
     }
 
-    /// Who does not show the key is not let in, and neither are requests for
-    /// another host and, where it `changes` something, from pages of other sites.
+    /// Adds the problems of requests without the key, for another host and, if the operation `changes` something,
+    /// from pages of other sites.
     pub(in crate::http) fn guarded(self, changes: bool) -> Self {
         let guarded = self.problem(400, &["invalid_host"]).problem(401, &["unauthorized"]);
         let guarded = guarded.problem(421, &["unknown_host"]);
         if changes { guarded.problem(403, &["foreign_origin"]) } else { guarded }
     }
 
-    /// Puts everything together.
+    /// Builds the operation.
     pub(in crate::http) fn finish(mut self) -> Operation {
         for (status, codes) in std::mem::take(&mut self.problems) {
             let text = format!(
@@ -295,26 +295,26 @@ impl Described {
     }
 }
 
-/// What a status of a problem means.
+/// Returns the meaning of the status of a problem.
 fn title(status: u16) -> &'static str {
     match status {
-        400 => "The request could not be read",
-        401 => "The caller is not known",
-        403 => "Forbidden",
-        404 => "There is no such resource",
-        406 => "The answer has no such form",
-        408 => "The body did not come in time",
+        400 => "The request cannot be read",
+        401 => "The key is missing or wrong",
+        403 => "The origin is not allowed",
+        404 => "The resource does not exist",
+        406 => "No accepted media type is available",
+        408 => "The body was not received in time",
         409 => "The request conflicts with the state",
         410 => "The cursor has expired",
         412 => "The resource has another version",
         413 => "The body is too large",
-        415 => "The body is of a kind that is not taken",
-        416 => "There is no such range",
-        421 => "Misdirected Request",
-        422 => "The request is not valid",
-        500 => "The service met a defect",
-        503 => "The service can't do it now",
-        504 => "The answer takes too long",
+        415 => "The media type of the body is not supported",
+        416 => "The range cannot be satisfied",
+        421 => "The host is unknown",
+        422 => "The request is invalid",
+        500 => "The service has a defect",
+        503 => "The service is not available now",
+        504 => "The query reached its time limit",
         _ => "A problem",
     }
 }
@@ -323,12 +323,12 @@ pub(in crate::http) fn parameter(name: &str, place: ParameterIn, text: &str) -> 
     ParameterBuilder::new().name(name).parameter_in(place).description(Some(text))
 }
 
-/// A parameter in a header, for the components.
+/// Returns a header parameter for the components.
 pub(in crate::http) fn header_parameter(name: &str, text: &str, schema: Object) -> Parameter {
     parameter(name, ParameterIn::Header, text).required(Required::False).schema(Some(schema)).build()
 }
 
-/// A query parameter that is a whole number.
+/// Returns the schema of a whole number.
 pub(in crate::http) fn number(allowed: &RangeInclusive<u64>) -> Object {
     limits::whole_number(allowed)
 }

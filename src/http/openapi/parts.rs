@@ -1,5 +1,4 @@
-//! What the whole document shares: who it is about, keys, parameters and
-//! headers that many operations have.
+//! The parts of the document that operations share: its title, tags and keys, and common parameters and headers.
 
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::info::{Info, InfoBuilder, LicenseBuilder};
@@ -10,27 +9,26 @@ use utoipa::openapi::tag::{Tag, TagBuilder};
 use utoipa::openapi::{RefOr, Required, SecurityRequirement};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::limits::whole_number;
-use super::operation::{Named, header_parameter, parameter};
+use super::limits::{Named, whole_number};
+use super::operation::{header_parameter, parameter};
 use crate::http::server::headers::MAX_REQUEST_ID_BYTES;
 use crate::http::server::idempotency::MAX_KEY_BYTES;
 use crate::http::server::problem::Wire;
 use crate::http::server::query::{DEFAULT_LIMIT, MAX_LIMIT};
 
 const ABOUT: &str = "\
-Tasks from their submission to their end: submit them, follow them, work on them, and ask where their results come from.
+Submit tasks, follow them, work on them, and trace where their results come from.
 
-Bodies and answers are JSON in UTF-8, times RFC 3339 in UTC. Ids in paths are percent-encoded. Unknown fields and query \
-parameters are refused by name. A field of an answer is always there, and null where it is not known yet; fields may be \
-added.
+Request and response bodies are JSON in UTF-8. Times are RFC 3339 in UTC. Ids in paths are percent-encoded. Unknown \
+fields and query parameters are refused by name. A response always has all its fields; a field without a value is null. \
+Later versions may add fields.
 
-A problem is `application/problem+json` (RFC 9457): `code` is stable and what a program goes by, `errors` names the \
-fields that are not valid. A path that does not exist is 404 `not_found`, a method that it does not have 405 \
-`method_not_allowed` with `Allow`. Every path that has GET has HEAD. A path below `/` as well as below the base path says \
-so by its servers.";
+A problem is `application/problem+json` (RFC 9457). Programs should use its `code`, which is stable; `errors` names the \
+invalid fields. An unknown path gives 404 `not_found`, and an unsupported method 405 `method_not_allowed` with `Allow`. \
+Every path with GET also has HEAD. The servers of a path show whether it exists below `/` as well as below the base path.";
 
-/// What the document is about.
-pub(super) fn info() -> Info {
+/// Returns the title, version and description of the document.
+pub(in crate::http) fn info() -> Info {
     let license = LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).identifier(Some(env!("CARGO_PKG_LICENSE")));
     InfoBuilder::new()
         .title("DATS orchestration service")
@@ -40,38 +38,39 @@ pub(super) fn info() -> Info {
         .build()
 }
 
-/// The parts of the interface, in the order in which people meet them.
-pub(super) fn tags() -> Vec<Tag> {
+/// Returns the tags, in the order in which users meet them.
+pub(in crate::http) fn tags() -> Vec<Tag> {
     let all = [
-        ("Tasks", "Submit tasks, read them, follow them, end them."),
-        ("Projects", "What tasks belong to: limits, defaults, pauses."),
-        ("Work queues", "How workers get tasks without a broker."),
-        ("Events", "What has happened, and reports of workers, QA and reviewers."),
-        ("Dead letters", "Events that could not be taken."),
-        ("Provenance", "Who made what out of what, and what is said of it."),
-        ("Artifacts", "What was made."),
-        ("Checkpoints", "Points in time that a project can be rolled back to."),
-        ("Service", "Health, metrics, this document."),
+        ("Tasks", "Submit, read, follow and cancel tasks."),
+        ("Projects", "Projects of tasks, with their limits, defaults and pauses."),
+        ("Work queues", "Leases of tasks to workers that do not use a broker."),
+        ("Events", "The event log, and the reports of workers, QA and reviewers."),
+        ("Dead letters", "Rejected events."),
+        ("Provenance", "Records of how artifacts were made, and their taints."),
+        ("Artifacts", "The results of tasks."),
+        ("Checkpoints", "Points in time to which a project can be rolled back."),
+        ("Service", "Health, metrics and this document."),
     ];
     all.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build()).to_vec()
 }
 
-/// The problem, which every operation refers to.
-pub(super) fn problem() -> Vec<Named> {
+/// Returns the schemas of a problem, to which every operation refers.
+pub(in crate::http) fn problem() -> Vec<Named> {
     let mut all = vec![(Wire::<'static>::name().into_owned(), Wire::<'static>::schema())];
     Wire::<'static>::schemas(&mut all);
     all
 }
 
-/// Without a configured key, nobody has to show one.
-pub(super) fn security() -> [SecurityRequirement; 3] {
+/// Returns the ways to present the key, which is optional if none is configured.
+pub(in crate::http) fn security() -> [SecurityRequirement; 3] {
     let none: [&str; 0] = [];
     [SecurityRequirement::default(), SecurityRequirement::new("ApiKey", none), SecurityRequirement::new("Bearer", none)]
 }
 
-/// Parameters, headers and ways to show the key.
-pub(super) fn shared(components: &mut Components) {
-    let key = ApiKeyValue::with_description("X-API-Key", "`security.api_key` of the settings, where it is set.");
+/// Adds the keys and the shared parameters and headers.
+pub(in crate::http) fn shared(components: &mut Components) {
+    let key =
+        ApiKeyValue::with_description("X-API-Key", "The value of `security.api_key` in the settings, if it is set.");
     components.add_security_scheme("ApiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The same key as a bearer token."));
     components.add_security_scheme("Bearer", SecurityScheme::Http(bearer.build()));
@@ -101,41 +100,49 @@ fn parameters() -> [Parameter; 11] {
     [
         query(
             "limit",
-            &format!("Most entries of a page. Without it: {DEFAULT_LIMIT}."),
+            &format!("The largest number of entries of a page. The default is {DEFAULT_LIMIT}."),
             whole_number(&(1..=MAX_LIMIT)),
         ),
-        query("cursor", "Where the page begins: `next_cursor` of the page before it.", text().build()),
-        query("offset", "Entries to skip; not with a cursor.", whole_number(&(0..=u64::MAX))),
+        query("cursor", "The start of the page: the `next_cursor` of the page before.", text().build()),
+        query(
+            "offset",
+            "The number of entries to skip. It cannot be combined with a cursor.",
+            whole_number(&(0..=u64::MAX)),
+        ),
         header_parameter(
             "X-Request-Id",
-            "Comes back with the answer; without it, one is made.",
+            "An id that the response repeats. The default is a new id.",
             visible(MAX_REQUEST_ID_BYTES),
         ),
         header_parameter(
             "Idempotency-Key",
-            "A request that is repeated with the same key has no second effect, for 24 hours. In quotes or not.",
+            "A repeated request with the same key has no second effect, for 24 hours. The quotes are optional.",
             visible(MAX_KEY_BYTES),
         ),
         header_parameter(
             "traceparent",
-            "The trace the task belongs to (W3C); one that is not valid is left out.",
+            "The trace of the task (W3C Trace Context). An invalid value is ignored.",
             text().pattern(Some(trace)).build(),
         ),
         header_parameter(
             "If-None-Match",
-            "The version that the client has: 304 where that is the current one.",
+            "The version that the client has. The response is 304 if it is the current one.",
             text().build(),
         ),
         header_parameter(
             "If-Match",
-            "The version that is to be changed: 412 where another is the current one.",
+            "The version to change. The response is 412 if it is not the current one.",
             text().build(),
         ),
-        header_parameter("Last-Event-ID", "The position after which a stream goes on.", whole_number(&(0..=u64::MAX))),
-        header_parameter("Range", "One range of bytes, such as `bytes=0-1023`.", text().build()),
+        header_parameter(
+            "Last-Event-ID",
+            "The position after which a stream continues.",
+            whole_number(&(0..=u64::MAX)),
+        ),
+        header_parameter("Range", "A single range of bytes, such as `bytes=0-1023`.", text().build()),
         header_parameter(
             "If-Range",
-            "The version that the range is one of; of another one, all comes.",
+            "The version of the range. The response has the whole content if another version is current.",
             text().build(),
         ),
     ]
@@ -145,12 +152,12 @@ fn headers() -> [(&'static str, Header); 7] {
     let header = |said: &str, schema: Object| HeaderBuilder::new().schema(Some(schema)).description(Some(said)).build();
     let plain = |said: &str| header(said, text().build());
     [
-        ("X-Request-Id", plain("The id that the request brought, or one that was made.")),
-        ("ETag", plain("The version of what is answered.")),
-        ("Location", plain("Where it is.")),
-        ("Idempotent-Replayed", plain("`true` where this is the answer to an earlier request of the same key.")),
-        ("Retry-After", header("Seconds to wait, where that helps.", whole_number(&(1..=60)))),
-        ("Content-Range", plain("Which part it is, or how long all is.")),
-        ("WWW-Authenticate", plain("How to show the key.")),
+        ("X-Request-Id", plain("The id of the request.")),
+        ("ETag", plain("The version of the resource.")),
+        ("Location", plain("The path of the new resource.")),
+        ("Idempotent-Replayed", plain("`true` if this is the response to an earlier request with the same key.")),
+        ("Retry-After", header("The time to wait before another try, in seconds.", whole_number(&(1..=60)))),
+        ("Content-Range", plain("The part of the content, or its whole length.")),
+        ("WWW-Authenticate", plain("How to present the key.")),
     ]
 }

@@ -111,7 +111,7 @@ pub(super) const ROOMS: &[(&str, &[Row])] = &[
             ("handle", &["api", "shared", "state", "read", "writer"]),
         ],
     ),
-    ("http", &[("server", &[]), ("api", &["server"])]),
+    ("http", &[("server", &[]), ("openapi", &["server"]), ("api", &["server", "openapi"])]),
 ];
 
 /// Paths that name a module which the one they stand in may not name.

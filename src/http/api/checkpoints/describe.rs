@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use crate::http::api::checkpoints::resource::{self, MAX_REFERENCE_BYTES};
-use crate::http::api::checkpoints::rollbacks;
-use crate::http::api::provenance::flags::{AffectedWire, MAX_REASON_BYTES};
+use crate::http::api::checkpoints::checkpoint::{self, MAX_REFERENCE_BYTES};
+use crate::http::api::checkpoints::rollback;
+use crate::http::api::fields::MAX_REASON_BYTES;
+use crate::http::api::provenance::flags::AffectedWire;
 use crate::http::openapi::limits;
 use crate::http::openapi::operation::{Described, operation};
 use crate::task::{CheckpointId, ProjectId};
@@ -24,29 +25,29 @@ fn checkpoint_operation(id: &str, summary: &str) -> Described {
 pub(in crate::http) fn list() -> Described {
     project_operation("listCheckpoints", "List the checkpoints of a project")
         .pages()
-        .answer::<resource::ListWire>(200, "A page of checkpoints, newest first.")
+        .answer::<checkpoint::ListWire>(200, "A page of checkpoints, newest first.")
         .reads()
 }
 
 pub(in crate::http) fn create() -> Described {
     let limits = [
-        limits::text("NewCheckpoint", "description", 0, resource::MAX_DESCRIPTION_BYTES),
+        limits::text("NewCheckpoint", "description", 0, checkpoint::MAX_DESCRIPTION_BYTES),
         limits::text("NewCheckpoint", "git_ref", 1, MAX_REFERENCE_BYTES),
         limits::text("NewCheckpoint", "rag_state_ref", 1, MAX_REFERENCE_BYTES),
         limits::text("NewCheckpoint", "work_product_ref", 1, MAX_REFERENCE_BYTES),
     ];
     let checkpoint = json!({"description": "before the change of models", "git_ref": "v1.4.0"});
     project_operation("createCheckpoint", "Create a checkpoint of a project")
-        .body::<resource::BodyWire>(false, &limits, &[("checkpoint", checkpoint)])
+        .body::<checkpoint::BodyWire>(false, &limits, &[("checkpoint", checkpoint)])
         .reads_json()
-        .answer::<resource::CheckpointWire<'static>>(201, "The checkpoint.")
+        .answer::<checkpoint::CheckpointWire<'static>>(201, "The checkpoint.")
         .header(201, "Location")
         .writes()
 }
 
 pub(in crate::http) fn get() -> Described {
     checkpoint_operation("getCheckpoint", "Read a checkpoint")
-        .answer::<resource::CheckpointWire<'static>>(200, "The checkpoint.")
+        .answer::<checkpoint::CheckpointWire<'static>>(200, "The checkpoint.")
         .reads()
 }
 
@@ -59,9 +60,9 @@ pub(in crate::http) fn rollback() -> Described {
              them become suspect. A second rollback to the same checkpoint changes nothing.",
         )
         .shared("limit")
-        .body::<rollbacks::AskedWire>(true, &limits, &[("dry_run", dry)])
+        .body::<rollback::RollbackRequestWire>(true, &limits, &[("dry_run", dry)])
         .reads_json()
-        .answer::<rollbacks::RollbackWire<'static>>(200, "What the rollback changed, or would change.")
+        .answer::<rollback::RollbackWire<'static>>(200, "What the rollback changed, or would change.")
         .problem(409, &["checkpoint_invalid", "checkpoint_of_other_project"])
         .writes()
 }

@@ -1,15 +1,15 @@
-//! Events that could not be taken.
+//! `/dead-letters`: rejected events, which can be tried again or discarded.
 
 use std::time::Duration;
 
 use hyper::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::engine::{LetterFilter, LetterHead};
 use crate::events;
 use crate::http::api::app::Call;
-use crate::http::openapi::EventOutcome;
+use crate::http::openapi::words::EventOutcome;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
@@ -19,23 +19,23 @@ use crate::schema::{described, word};
 use crate::store::{DeadLetter, DeadLetterEnd, DeadLetterRemoval};
 use crate::task::{TaskId, Timestamp};
 
-/// An event that could not be taken.
+/// A rejected event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetter)]
 pub(in crate::http) struct LetterWire<'a> {
-    /// Its number.
+    /// The number of the dead letter.
     id: u64,
-    /// When it was put aside.
+    /// When the event was rejected.
     time: Time,
-    /// The task it names, where it names one.
+    /// The task that the event names; null if it names none.
     task_id: Option<TaskId>,
-    /// The type of the event, where it can be read.
+    /// The type of the event; null if it cannot be read.
     r#type: Option<String>,
-    /// The source of the event, where it can be read.
+    /// The source of the event; null if it cannot be read.
     source: Option<String>,
-    /// Why it could not be taken.
+    /// Why the event was rejected.
     reason: &'a str,
-    /// As it came: it need not be JSON.
+    /// The event as it was received, which may not be JSON.
     raw: &'a str,
 }
 
@@ -47,27 +47,27 @@ impl<'a> LetterWire<'a> {
     }
 }
 
-/// A page of dead letters, the newest first.
+/// A page of dead letters, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetterList)]
 pub(in crate::http) struct ListWire {
-    /// The letters.
+    /// The dead letters.
     #[schema(value_type = Vec<LetterWire<'static>>)]
     dead_letters: Entries,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes or by the limit of the search; the cursor continues after it.
     truncated: bool,
 }
 
-/// The parameters that narrow.
+/// The query parameters of a filter.
 const FILTERS: [&str; 7] =
     ["reason", "type", "source", "task_id", "created_after", "created_before", "older_than_seconds"];
 
-/// Reads the filter, and the text that tells it from another one whenever it is asked.
-fn filter(query: &mut Query, now: Timestamp) -> (LetterFilter, String) {
+/// Reads the filter, and the scope of its cursors, which does not depend on the current time.
+fn parse_filter(query: &mut Query, now: Timestamp) -> (LetterFilter, String) {
     let filter = LetterFilter {
         reason: query.one("reason"),
         kind: query.one("type"),
@@ -83,47 +83,47 @@ fn filter(query: &mut Query, now: Timestamp) -> (LetterFilter, String) {
     (LetterFilter { created_before, ..filter }, scope)
 }
 
-/// `GET /dead-letters`
+/// Handles `GET /dead-letters`.
 pub(in crate::http) async fn list(call: Call) -> Reply {
     let mut query = call.query(&[&FILTERS[..], &["limit", "cursor"]].concat());
     let limit = query.limit();
-    let (filter, scope) = filter(&mut query, call.app.clock.wall());
+    let (filter, scope) = parse_filter(&mut query, call.app.clock.wall());
     let before = query.cursor(&scope, cursor::decode_number);
     query.finish()?;
     let page = call.app.engine.dead_letters().list(filter, before, limit).await?;
     let mut dead_letters = Entries::new(limit);
     let shown = dead_letters.fill(page.entries.iter().map(|(id, letter)| LetterWire::new(*id, letter)));
-    // Where fewer are shown than were read, the next page begins behind the last that is.
+    // If fewer entries fit than were read, the next page starts after the last one that fits.
     let next = if shown < page.entries.len() { page.entries[..shown].last().map(|(id, _)| *id) } else { page.next };
     let next = next.map(|id| cursor::encode(&scope, &id.to_be_bytes()));
     let truncated = page.truncated || dead_letters.is_truncated();
     Ok(reply::json(StatusCode::OK, &ListWire { dead_letters, next_cursor: next, limit, truncated }))
 }
 
-/// Numbers of dead letters without a gap.
+/// A range of dead letter numbers without a gap.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetterRun)]
 struct RunWire {
-    /// The lowest.
+    /// The lowest number.
     first: u64,
-    /// The highest.
+    /// The highest number.
     last: u64,
 }
 
-/// Dead letters that are gone.
+/// A removal of dead letters.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetterRemoval)]
 pub(in crate::http) struct RemovalWire {
     /// The number of this entry.
     id: u64,
-    /// When they left.
+    /// When the dead letters were removed.
     time: Time,
-    /// Why they left.
+    /// The reason of the removal.
     #[schema(value_type = LetterEndWord)]
     end: &'static str,
-    /// How many they are.
+    /// The number of removed dead letters.
     count: u64,
-    /// Their numbers.
+    /// The numbers of the removed dead letters.
     dead_letters: Vec<RunWire>,
 }
 
@@ -135,28 +135,28 @@ impl RemovalWire {
     }
 }
 
-/// Why dead letters left.
+/// The schema of [`DeadLetterEnd`].
 pub(in crate::http) struct LetterEndWord;
 
 described! {
     LetterEndWord, "DeadLetterEnd": word(
-        "Why dead letters left: taken again, discarded by a client, or dropped as the oldest of too many.",
+        "Why dead letters were removed: accepted on a second try, discarded by a client, or dropped as the oldest over a limit.",
         DeadLetterEnd::ALL.map(DeadLetterEnd::as_str),
     );
 }
 
-/// A page of the audit trail of dead letters, the newest entry first.
+/// A page of the audit trail of dead letters, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetterRemovalList)]
 pub(in crate::http) struct RemovalsWire {
-    /// The entries.
+    /// The entries of the audit trail.
     #[schema(value_type = Vec<RemovalWire>)]
     removals: Entries,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes; the cursor continues after it.
     truncated: bool,
 }
 
@@ -175,32 +175,32 @@ pub(in crate::http) async fn removals(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &RemovalsWire { removals, next_cursor, limit, truncated }))
 }
 
-/// How many dead letters are gone.
+/// The result of discarding dead letters.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DiscardedLetters)]
 pub(in crate::http) struct DiscardedWire {
-    /// How many were discarded.
+    /// The number of discarded dead letters.
     discarded: u64,
 }
 
-/// `DELETE /dead-letters`
+/// Handles `DELETE /dead-letters`.
 pub(in crate::http) async fn discard_matching(call: Call) -> Reply {
     let mut query = call.query(&[&FILTERS[..], &["all"]].concat());
-    let (filter, _) = filter(&mut query, call.app.clock.wall());
+    let (filter, _) = parse_filter(&mut query, call.app.clock.wall());
     let all = query.parsed::<bool>("all").unwrap_or(false);
     query.finish()?;
     if filter.is_empty() && !all {
         let filters = FILTERS.join(", ");
-        return Err(Problem::invalid_field("all", format!("must be true where none of {filters} is given")));
+        return Err(Problem::invalid_field("all", format!("must be true without a filter (one of {filters})")));
     }
     if all && !filter.is_empty() {
-        return Err(Problem::invalid_field("all", "can't be given with a filter: the filter decides"));
+        return Err(Problem::invalid_field("all", "cannot be combined with a filter"));
     }
     let discarded = call.app.engine.dead_letters().discard_matching(filter).await?;
     Ok(reply::json(StatusCode::OK, &DiscardedWire { discarded }))
 }
 
-/// `DELETE /dead-letters/{id}`
+/// Handles `DELETE /dead-letters/{id}`.
 pub(in crate::http) async fn discard(call: Call) -> Reply {
     call.require_no_query()?;
     let text = call.id();
@@ -209,7 +209,7 @@ pub(in crate::http) async fn discard(call: Call) -> Reply {
     Ok(reply::no_content())
 }
 
-/// `GET /dead-letters/{id}`
+/// Handles `GET /dead-letters/{id}`.
 pub(in crate::http) async fn show(call: Call) -> Reply {
     call.require_no_query()?;
     let text = call.id();
@@ -219,32 +219,25 @@ pub(in crate::http) async fn show(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &LetterWire::new(id, &letter)))
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RequeueWire {}
-
-/// What became of a dead letter.
+/// The outcome of a second try.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RequeuedLetter)]
 pub(in crate::http) struct RequeuedWire {
-    /// Its number.
+    /// The number of the dead letter.
     id: u64,
-    /// What the event did.
+    /// The outcome of the event.
     #[schema(value_type = EventOutcome)]
     outcome: &'static str,
-    /// The outcome in words.
+    /// A description of the outcome.
     detail: &'static str,
 }
 
-/// `POST /dead-letters/{id}/requeue`
+/// Handles `POST /dead-letters/{id}/requeue`.
 pub(in crate::http) async fn requeue(mut call: Call) -> Reply {
     call.require_no_query()?;
     let text = call.id();
     let id = text.parse().map_err(|_| Problem::not_found("dead_letter_not_found", "dead letter", &text))?;
-    let (RequeueWire {}, errors) = call.optional_json().await?;
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
+    call.require_no_fields().await?;
     let missing = || Problem::not_found("dead_letter_not_found", "dead letter", &text);
     let letter = call.app.engine.dead_letters().get(id).await?.ok_or_else(missing)?;
     let event = events::read(letter.raw.as_bytes())?;

@@ -7,10 +7,10 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaType, Type};
 use crate::events;
 use crate::http::api::events::intake::{self, MAX_BATCH};
 use crate::http::api::events::{dead_letters, follow};
-use crate::http::api::work::leases::ReleaseWire;
 use crate::http::openapi::answers::CloudEvent;
 use crate::http::openapi::limits;
 use crate::http::openapi::operation::{Described, JSON, number, operation, reference};
+use crate::http::openapi::words::NoFields;
 use crate::task::{ProjectId, Seq, TaskId, Timestamp};
 
 const EVENTS: &str = "Events";
@@ -160,7 +160,7 @@ pub(in crate::http) fn letter() -> Described {
 
 pub(in crate::http) fn requeue() -> Described {
     letter_operation("requeueDeadLetter", "Try to accept a rejected event again")
-        .body::<ReleaseWire>(false, &[], &[("empty", json!({}))])
+        .body::<NoFields>(false, &[], &[("empty", json!({}))])
         .reads_json()
         .answer::<dead_letters::RequeuedWire>(200, "The outcome of the event.")
         .problem(404, UNKNOWN_SUBJECT)

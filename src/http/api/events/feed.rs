@@ -1,13 +1,12 @@
-//! The newest events of the log, read once for all streams that follow it.
+//! The newest events of the log, read and rendered once for all streams.
 //!
-//! One task, the pump, reads what each commit has added, renders an event that
-//! any stream wants, once, and keeps it for a while. A stream is woken by its
-//! own events alone: it is found by its task or its project, and only streams
-//! that want neither are asked about every event. While nobody follows the
-//! log there is no pump.
+//! One task, the pump, reads the events that each commit appended, renders each event that any stream
+//! selects, and keeps it for a while. Only the streams that select an event are woken: they are indexed by
+//! task and by project, and only the filters of streams without either are checked for every event. The
+//! pump runs only while there are streams.
 //!
-//! A stream that does not keep up holds nothing here but its position: it
-//! reads the log by itself and comes back (`events_out.rs`).
+//! A stream that falls behind occupies no memory here but its position. It reads the log itself until it
+//! has caught up (`follow.rs`).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,141 +17,141 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, Logged};
 use crate::events::Envelope;
-use crate::http::api::events::filter::Wanted;
+use crate::http::api::events::filter::EventFilter;
 use crate::http::server::sse;
 use crate::store::{LogEntry, PageBudget};
 use crate::task::{ProjectId, Seq, TaskId};
 
-/// Most events that are kept.
-const MOST_EVENTS: usize = 4096;
-/// Most bytes of them.
-const MOST_BYTES: usize = 8 << 20;
-/// Entries that the pump reads at once.
+/// The largest number of events that are kept.
+const MAX_EVENTS: usize = 4096;
+/// The largest number of bytes of events that are kept.
+const MAX_BYTES: usize = 8 << 20;
+/// The largest number of entries that the pump reads at once.
 const CHUNK: usize = 256;
-/// What an event takes beside its text, about.
+/// The approximate memory of an event beside its frame.
 const EVENT_BYTES: usize = 256;
 
-/// An event as streams get it.
+/// A rendered event.
 #[derive(Debug)]
 pub(in crate::http) struct Event {
-    /// Its position.
+    /// The position of the event in the log.
     pub(in crate::http) seq: Seq,
-    /// Its lines on the wire.
+    /// The event in the wire format of server-sent events.
     pub(in crate::http) frame: Bytes,
-    /// What filters are held against; without the text of the event.
+    /// The entry for filters, without the text of the event.
     entry: LogEntry,
 }
 
-/// What a stream finds when it looks for its events.
+/// The result of [`Subscription::take`].
 #[derive(Debug)]
 pub(in crate::http) enum Found {
-    /// Nothing since it last looked.
+    /// No new events.
     Nothing,
-    /// Its next events, in order.
+    /// The next events of the stream, in order.
     Events(Vec<Arc<Event>>),
-    /// They are not kept any more: to be read from the log, after the first
-    /// position at least up to the second.
+    /// The next events are no longer kept. The stream reads the log, after the first position at least up to
+    /// the second.
     InLog(Seq, Seq),
-    /// The log can't be read, or the service stops.
+    /// The log cannot be read, or the service stops.
     Ended,
 }
 
-/// The events and who wants them.
+/// The kept events and the streams that are subscribed to them.
 #[derive(Debug, Default)]
 pub(in crate::http) struct Feed {
     state: Mutex<State>,
-    /// Tells the pump that somebody joins.
+    /// Notifies the pump of new subscribers.
     joining: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     is_pumping: bool,
-    /// Up to where the log was read.
+    /// The position up to which the pump has read the log.
     read_to: Seq,
-    /// What any stream wanted of it, in order.
+    /// The events that any stream selected, in order.
     recent: VecDeque<Arc<Event>>,
     recent_bytes: usize,
     /// Events up to this position may be missing from `recent`.
     missing_to: Seq,
-    /// Streams that join when the next page is begun: events are asked for only
-    /// while a page is read, and a stream that came in the middle would miss some.
-    joining: Vec<Arc<Follower>>,
-    by_task: HashMap<TaskId, Vec<Arc<Follower>>>,
-    by_project: HashMap<ProjectId, Vec<Arc<Follower>>>,
-    others: Vec<Arc<Follower>>,
+    /// Streams that join before the next page is read. The pump filters a page while it reads it, so a
+    /// stream that joined in between would miss events.
+    joining: Vec<Arc<Subscriber>>,
+    by_task: HashMap<TaskId, Vec<Arc<Subscriber>>>,
+    by_project: HashMap<ProjectId, Vec<Arc<Subscriber>>>,
+    others: Vec<Arc<Subscriber>>,
 }
 
-/// A stream, as the feed knows it.
+/// A stream that is subscribed to the feed.
 #[derive(Debug)]
-struct Follower {
-    wanted: Wanted,
+struct Subscriber {
+    filter: EventFilter,
     changed: Notify,
-    place: Mutex<Place>,
+    progress: Mutex<Progress>,
 }
 
-/// Where a stream is. Locked inside the lock of [`State`].
+/// The progress of a subscriber. Its lock is taken inside the lock of [`State`].
 #[derive(Debug, Default)]
-struct Place {
-    /// From which position on its events are announced.
+struct Progress {
+    /// The position after which events are announced; `None` until the pump admits the subscriber.
     since: Option<Seq>,
-    /// The first event that was announced and not yet taken.
+    /// The first announced event that the stream has not taken.
     first: Option<Seq>,
     has_ended: bool,
 }
 
-impl Follower {
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+impl Subscriber {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A stream's part in the feed; dropping it leaves the feed.
+/// The subscription of a stream, which ends when this is dropped.
 #[derive(Debug)]
-pub(in crate::http) struct Following {
+pub(in crate::http) struct Subscription {
     feed: Arc<Feed>,
-    follower: Arc<Follower>,
+    subscriber: Arc<Subscriber>,
 }
 
-impl Following {
-    /// Waits until events are announced, and gives the position after which
-    /// they are. `None`: the feed has ended.
-    pub(in crate::http) async fn since(&self) -> Option<Seq> {
+impl Subscription {
+    /// Waits until the pump admits the subscriber, and returns the position after which events are announced.
+    /// Returns `None` if the feed has ended.
+    pub(in crate::http) async fn admitted(&self) -> Option<Seq> {
         loop {
             {
-                let place = self.follower.place();
-                if place.has_ended || place.since.is_some() {
-                    return place.since.filter(|_| !place.has_ended);
+                let progress = self.subscriber.progress();
+                if progress.has_ended || progress.since.is_some() {
+                    return progress.since.filter(|_| !progress.has_ended);
                 }
             }
-            self.follower.changed.notified().await;
+            self.subscriber.changed.notified().await;
         }
     }
 
-    /// Completes when there may be something to take.
+    /// Completes when there may be events to take.
     pub(in crate::http) async fn changed(&self) {
-        self.follower.changed.notified().await;
+        self.subscriber.changed.notified().await;
     }
 
-    /// The next events after a position, about `bytes` of them.
+    /// Returns the next events after a position, of about `bytes` bytes together.
     pub(in crate::http) fn take(&self, after: Seq, bytes: usize) -> Found {
         let state = self.feed.state();
-        let mut place = self.follower.place();
-        if place.has_ended {
+        let mut progress = self.subscriber.progress();
+        if progress.has_ended {
             return Found::Ended;
         }
-        let Some(first) = place.first else { return Found::Nothing };
+        let Some(first) = progress.first else { return Found::Nothing };
         let from = first.max(after.next());
         if from <= state.missing_to {
-            place.first = None;
+            progress.first = None;
             return Found::InLog(Seq(from.0 - 1), state.read_to);
         }
         let (mut events, mut budget) = (Vec::new(), PageBudget::with_bytes(CHUNK, bytes));
-        place.first = None;
+        progress.first = None;
         let begin = state.recent.partition_point(|event| event.seq < from);
-        for event in state.recent.range(begin..).filter(|event| self.follower.wanted.wants(&event.entry)) {
+        for event in state.recent.range(begin..).filter(|event| self.subscriber.filter.matches(&event.entry)) {
             if !budget.admit(event.frame.len()) {
-                place.first = Some(event.seq);
+                progress.first = Some(event.seq);
                 break;
             }
             events.push(event.clone());
@@ -161,9 +160,9 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        self.feed.state().remove(&self.follower);
+        self.feed.state().remove(&self.subscriber);
     }
 }
 
@@ -172,17 +171,17 @@ impl Feed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes part in the feed, and starts the pump where there is none.
-    pub(in crate::http) fn follow(
+    /// Subscribes a stream, and starts the pump if it does not run.
+    pub(in crate::http) fn subscribe(
         self: &Arc<Self>,
-        wanted: Wanted,
+        filter: EventFilter,
         engine: &Engine,
         envelope: Envelope,
         stopping: &CancellationToken,
-    ) -> Following {
-        let follower = Arc::new(Follower { wanted, changed: Notify::new(), place: Mutex::default() });
+    ) -> Subscription {
+        let subscriber = Arc::new(Subscriber { filter, changed: Notify::new(), progress: Mutex::default() });
         let mut state = self.state();
-        state.joining.push(follower.clone());
+        state.joining.push(subscriber.clone());
         if !std::mem::replace(&mut state.is_pumping, true) {
             let pump = Pump { feed: self.clone(), engine: engine.clone(), envelope };
             let stopping = stopping.clone();
@@ -198,58 +197,58 @@ impl Feed {
         }
         drop(state);
         self.joining.notify_one();
-        Following { feed: self.clone(), follower }
+        Subscription { feed: self.clone(), subscriber }
     }
 
-    /// Whether any stream wants an entry.
-    fn is_wanted(&self, entry: &LogEntry) -> bool {
-        self.state().followers(entry).any(|follower| follower.wanted.wants(entry))
+    /// Whether any stream selects an entry.
+    fn is_selected(&self, entry: &LogEntry) -> bool {
+        self.state().subscribers(entry).any(|subscriber| subscriber.filter.matches(entry))
     }
 }
 
 impl State {
-    /// Those that may want an entry.
-    fn followers(&self, entry: &LogEntry) -> impl Iterator<Item = &Arc<Follower>> {
+    /// Returns the subscribers that may select an entry.
+    fn subscribers(&self, entry: &LogEntry) -> impl Iterator<Item = &Arc<Subscriber>> {
         let of_task = entry.task().and_then(|task| self.by_task.get(&task));
         let of_project = self.by_project.get(&entry.project);
         of_task.into_iter().chain(of_project).chain(std::iter::once(&self.others)).flatten()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Arc<Follower>> {
+    fn all(&self) -> impl Iterator<Item = &Arc<Subscriber>> {
         let known = self.by_task.values().chain(self.by_project.values()).flatten();
         known.chain(&self.others).chain(&self.joining)
     }
 
-    /// Lets in those who wait for it; `false`: nobody follows.
+    /// Admits the waiting subscribers. Returns whether there are any subscribers.
     fn admit(&mut self) -> bool {
-        for follower in std::mem::take(&mut self.joining) {
-            follower.place().since = Some(self.read_to);
-            follower.changed.notify_one();
-            match (follower.wanted.task, &follower.wanted.project) {
-                (Some(task), _) => self.by_task.entry(task).or_default().push(follower),
-                (None, Some(project)) => self.by_project.entry(project.clone()).or_default().push(follower),
-                (None, None) => self.others.push(follower),
+        for subscriber in std::mem::take(&mut self.joining) {
+            subscriber.progress().since = Some(self.read_to);
+            subscriber.changed.notify_one();
+            match (subscriber.filter.task, &subscriber.filter.project) {
+                (Some(task), _) => self.by_task.entry(task).or_default().push(subscriber),
+                (None, Some(project)) => self.by_project.entry(project.clone()).or_default().push(subscriber),
+                (None, None) => self.others.push(subscriber),
             }
         }
         !(self.by_task.is_empty() && self.by_project.is_empty() && self.others.is_empty())
     }
 
-    fn remove(&mut self, gone: &Arc<Follower>) {
-        let stays = |follower: &Arc<Follower>| !Arc::ptr_eq(follower, gone);
+    fn remove(&mut self, gone: &Arc<Subscriber>) {
+        let stays = |subscriber: &Arc<Subscriber>| !Arc::ptr_eq(subscriber, gone);
         self.joining.retain(stays);
-        match (gone.wanted.task, &gone.wanted.project) {
+        match (gone.filter.task, &gone.filter.project) {
             (Some(task), _) => {
-                if let Some(followers) = self.by_task.get_mut(&task) {
-                    followers.retain(stays);
-                    if followers.is_empty() {
+                if let Some(subscribers) = self.by_task.get_mut(&task) {
+                    subscribers.retain(stays);
+                    if subscribers.is_empty() {
                         self.by_task.remove(&task);
                     }
                 }
             }
             (None, Some(project)) => {
-                if let Some(followers) = self.by_project.get_mut(project) {
-                    followers.retain(stays);
-                    if followers.is_empty() {
+                if let Some(subscribers) = self.by_project.get_mut(project) {
+                    subscribers.retain(stays);
+                    if subscribers.is_empty() {
                         self.by_project.remove(project);
                     }
                 }
@@ -258,42 +257,41 @@ impl State {
         }
     }
 
-    /// Keeps an event, and announces it to those who want it.
+    /// Keeps an event, and announces it to the subscribers that select it.
     fn put(&mut self, event: Event) {
-        for follower in self.followers(&event.entry).filter(|follower| follower.wanted.wants(&event.entry)) {
-            follower.place().first.get_or_insert(event.seq);
-            follower.changed.notify_one();
+        for subscriber in self.subscribers(&event.entry).filter(|subscriber| subscriber.filter.matches(&event.entry)) {
+            subscriber.progress().first.get_or_insert(event.seq);
+            subscriber.changed.notify_one();
         }
         self.recent_bytes += event.frame.len() + EVENT_BYTES;
         self.recent.push_back(Arc::new(event));
-        while self.recent.len() > MOST_EVENTS || self.recent_bytes > MOST_BYTES {
+        while self.recent.len() > MAX_EVENTS || self.recent_bytes > MAX_BYTES {
             let Some(oldest) = self.recent.pop_front() else { break };
             self.recent_bytes -= oldest.frame.len() + EVENT_BYTES;
             self.missing_to = oldest.seq;
         }
     }
 
-    /// What was between two positions is not known here: everybody reads it
-    /// from the log.
+    /// Sends all subscribers to the log for the events between two positions, which the pump could not read.
     fn skip(&mut self, from: Seq, to: Seq) {
         self.missing_to = to;
-        for follower in self.all() {
-            follower.place().first.get_or_insert(from.next());
-            follower.changed.notify_one();
+        for subscriber in self.all() {
+            subscriber.progress().first.get_or_insert(from.next());
+            subscriber.changed.notify_one();
         }
     }
 
-    /// Ends every stream: the next one begins anew.
+    /// Ends every stream and resets the feed for the next one.
     fn end(&mut self) {
-        for follower in self.all() {
-            follower.place().has_ended = true;
-            follower.changed.notify_one();
+        for subscriber in self.all() {
+            subscriber.progress().has_ended = true;
+            subscriber.changed.notify_one();
         }
         *self = Self::default();
     }
 }
 
-/// Reads the log for everybody.
+/// Reads the log for all subscribers.
 struct Pump {
     feed: Arc<Feed>,
     engine: Engine,
@@ -301,8 +299,8 @@ struct Pump {
 }
 
 impl Pump {
-    /// Ends when nobody follows any more, having ended the feed as well (`true`),
-    /// or when the log can't be read.
+    /// Runs until there are no subscribers (`true`, the feed has ended too) or until the log cannot be read
+    /// (`false`).
     async fn run(&self) -> bool {
         let mut head = self.engine.log().head();
         {
@@ -315,7 +313,7 @@ impl Pump {
             let read_to = {
                 let mut state = self.feed.state();
                 if !state.admit() {
-                    // Under the lock, so that whoever comes now starts another pump.
+                    // Under the lock, so that the next subscriber starts another pump.
                     state.end();
                     return true;
                 }
@@ -334,11 +332,13 @@ impl Pump {
         }
     }
 
-    /// Takes a page of the log; `None`: it can't be read.
+    /// Reads a page of the log. Returns `None` if the log cannot be read.
     async fn read(&self, after: Seq) -> Option<()> {
         let feed = self.feed.clone();
-        let read = self.engine.log().page(after, CHUNK, move |entry| feed.is_wanted(entry)).await;
-        let page = read.inspect_err(|error| tracing::warn!(%error, "event streams end: the log can't be read")).ok()?;
+        let read = self.engine.log().page(after, CHUNK, move |entry| feed.is_selected(entry)).await;
+        let page = read
+            .inspect_err(|error| tracing::warn!(%error, "event streams end because the log cannot be read"))
+            .ok()?;
         let events: Vec<Event> = page.entries.into_iter().filter_map(|logged| self.event(logged)).collect();
         let mut state = self.feed.state();
         if page.reset.is_some() {
@@ -386,21 +386,21 @@ mod tests {
         Event { seq: Seq(seq), frame: vec![b'x'; bytes].into(), entry }
     }
 
-    fn of_task(task: u128) -> Wanted {
-        Wanted { task: Some(TaskId::new(Uuid::from_u128(task))), ..Wanted::default() }
+    fn of_task(task: u128) -> EventFilter {
+        EventFilter { task: Some(TaskId::new(Uuid::from_u128(task))), ..EventFilter::default() }
     }
 
-    fn of_project(project: &str) -> Wanted {
-        Wanted { project: Some(ProjectId::new(project).unwrap()), ..Wanted::default() }
+    fn of_project(project: &str) -> EventFilter {
+        EventFilter { project: Some(ProjectId::new(project).unwrap()), ..EventFilter::default() }
     }
 
-    /// Joins without a pump.
-    fn follow(feed: &Arc<Feed>, wanted: Wanted) -> Following {
-        let follower = Arc::new(Follower { wanted, changed: Notify::new(), place: Mutex::default() });
+    /// Subscribes without a pump.
+    fn subscribe(feed: &Arc<Feed>, filter: EventFilter) -> Subscription {
+        let subscriber = Arc::new(Subscriber { filter, changed: Notify::new(), progress: Mutex::default() });
         let mut state = feed.state();
-        state.joining.push(follower.clone());
+        state.joining.push(subscriber.clone());
         assert!(state.admit());
-        Following { feed: feed.clone(), follower }
+        Subscription { feed: feed.clone(), subscriber }
     }
 
     fn put(feed: &Arc<Feed>, event: Event) {
@@ -409,30 +409,30 @@ mod tests {
         state.put(event);
     }
 
-    fn taken(following: &Following, after: u64) -> Vec<u64> {
-        match following.take(Seq(after), 1 << 20) {
+    fn taken(subscription: &Subscription, after: u64) -> Vec<u64> {
+        match subscription.take(Seq(after), 1 << 20) {
             Found::Events(events) => events.iter().map(|event| event.seq.0).collect(),
             Found::Nothing => Vec::new(),
             other => panic!("{other:?}"),
         }
     }
 
-    fn is_announced(following: &Following) -> bool {
-        following.follower.place().first.is_some()
+    fn is_announced(subscription: &Subscription) -> bool {
+        subscription.subscriber.progress().first.is_some()
     }
 
     #[test]
-    fn an_event_is_announced_to_those_who_want_it_alone() {
+    fn an_event_is_announced_only_to_subscribers_that_select_it() {
         let feed = Arc::new(Feed::default());
-        let [one, other] = [1, 2].map(|task| follow(&feed, of_task(task)));
-        let (p, q) = (follow(&feed, of_project("p")), follow(&feed, of_project("q")));
-        let all = follow(&feed, Wanted::default());
+        let [one, other] = [1, 2].map(|task| subscribe(&feed, of_task(task)));
+        let (p, q) = (subscribe(&feed, of_project("p")), subscribe(&feed, of_project("q")));
+        let all = subscribe(&feed, EventFilter::default());
         put(&feed, event(5, 1, "p", 10));
         assert!([&one, &p, &all].into_iter().all(is_announced));
         assert!(![&other, &q].into_iter().any(is_announced));
         assert_eq!((taken(&one, 0), taken(&p, 0), taken(&all, 0)), (vec![5], vec![5], vec![5]));
         assert_eq!((taken(&one, 5), taken(&other, 0)), (vec![], vec![]));
-        // What was read from the log already is not told again.
+        // An event that was read from the log is not taken again.
         put(&feed, event(6, 1, "p", 10));
         put(&feed, event(7, 1, "p", 10));
         assert_eq!((taken(&one, 6), taken(&all, 7)), (vec![7], vec![]));
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_and_the_rest_stays_announced() {
         let feed = Arc::new(Feed::default());
-        let all = follow(&feed, Wanted::default());
+        let all = subscribe(&feed, EventFilter::default());
         for seq in 1..=5 {
             put(&feed, event(seq, 1, "p", 400));
         }
@@ -455,30 +455,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_any_more_is_in_the_log() {
+    fn dropped_events_are_read_from_the_log() {
         let feed = Arc::new(Feed::default());
-        let (slow, quick) = (follow(&feed, of_task(1)), follow(&feed, of_task(1)));
+        let (slow, quick) = (subscribe(&feed, of_task(1)), subscribe(&feed, of_task(1)));
         for seq in 1..=20 {
             put(&feed, event(seq, 1, "p", 1 << 20));
         }
-        assert!(feed.state().recent_bytes <= MOST_BYTES && feed.state().recent.len() == 7);
+        assert!(feed.state().recent_bytes <= MAX_BYTES && feed.state().recent.len() == 7);
         assert!(matches!(slow.take(Seq(0), 1 << 30), Found::InLog(Seq(0), Seq(20))));
         assert_eq!(taken(&slow, 20), [0; 0]);
         assert!(matches!(quick.take(Seq(13), 1 << 30), Found::Events(events) if events.len() == 7));
-        for seq in 21..=21 + u64::try_from(MOST_EVENTS).unwrap() {
+        for seq in 21..=21 + u64::try_from(MAX_EVENTS).unwrap() {
             put(&feed, event(seq, 1, "p", 1));
         }
-        assert_eq!(feed.state().recent.len(), MOST_EVENTS);
+        assert_eq!(feed.state().recent.len(), MAX_EVENTS);
     }
 
     #[test]
-    fn those_who_leave_leave_nothing_behind() {
+    fn a_dropped_subscription_leaves_nothing_behind() {
         let feed = Arc::new(Feed::default());
-        let following = [of_task(1), of_project("p"), Wanted::default()].map(|wanted| follow(&feed, wanted));
+        let subscription = [of_task(1), of_project("p"), EventFilter::default()].map(|filter| subscribe(&feed, filter));
         feed.state().end();
-        assert!(following.iter().all(|each| matches!(each.take(Seq(0), 1), Found::Ended)));
-        let following = [of_task(1), of_project("p"), Wanted::default()].map(|wanted| follow(&feed, wanted));
-        drop(following);
+        assert!(subscription.iter().all(|each| matches!(each.take(Seq(0), 1), Found::Ended)));
+        let subscription = [of_task(1), of_project("p"), EventFilter::default()].map(|filter| subscribe(&feed, filter));
+        drop(subscription);
         let mut state = feed.state();
         assert!(!state.admit() && state.all().next().is_none());
     }

@@ -1,4 +1,4 @@
-//! Which events a reader of `GET /events` wants.
+//! The filter of `GET /events`.
 
 use crate::events::TypeFilter;
 use crate::http::server::query::Query;
@@ -6,20 +6,20 @@ use crate::json;
 use crate::store::LogEntry;
 use crate::task::{ProjectId, TaskId};
 
-/// Which events a reader wants.
+/// Selects the events of a stream or page. The default selects all.
 #[derive(Debug, Clone, Default)]
-pub(in crate::http) struct Wanted {
-    /// Of these types; without any, of all.
+pub(in crate::http) struct EventFilter {
+    /// The types, or all types if empty.
     pub(in crate::http) types: TypeFilter,
-    /// About this project.
+    /// Only events of this project.
     pub(in crate::http) project: Option<ProjectId>,
-    /// About this task.
+    /// Only events about this task.
     pub(in crate::http) task: Option<TaskId>,
 }
 
-impl Wanted {
-    /// Reads the filters of a query.
-    pub(in crate::http) fn read(query: &mut Query) -> Self {
+impl EventFilter {
+    /// Reads the filter of a query.
+    pub(in crate::http) fn parse(query: &mut Query) -> Self {
         let names = query.many("types");
         let types = TypeFilter::parse(names.iter().map(String::as_str)).unwrap_or_else(|unknown| {
             query.reject("types", unknown.to_string());
@@ -35,8 +35,8 @@ impl Wanted {
         Self { types, project: query.parsed("project_id"), task }
     }
 
-    /// Whether the reader wants this.
-    pub(in crate::http) fn wants(&self, entry: &LogEntry) -> bool {
+    /// Whether the filter selects an entry.
+    pub(in crate::http) fn matches(&self, entry: &LogEntry) -> bool {
         self.task.is_none_or(|task| entry.task() == Some(task))
             && self.project.as_ref().is_none_or(|project| entry.project == *project)
             && self.types.matches(entry)
@@ -51,12 +51,12 @@ mod tests {
     fn filters_are_checked() {
         let known = ["types", "project_id", "task_id"];
         let mut good = Query::new(Some("types=task.created,dats.task.ready.small&project_id=p"), &known);
-        let wanted = Wanted::read(&mut good);
-        assert!(wanted.project.is_some());
+        let filter = EventFilter::parse(&mut good);
+        assert!(filter.project.is_some());
         good.finish().unwrap();
         for bad in ["types=task.nothing", "types=", "task_id=t-1", "project_id="] {
             let mut query = Query::new(Some(bad), &known);
-            Wanted::read(&mut query);
+            EventFilter::parse(&mut query);
             assert!(query.finish().is_err(), "{bad}");
         }
     }

@@ -1,5 +1,4 @@
-//! `GET /events`: what was published and what was accepted, as a stream to
-//! follow or in pages.
+//! `GET /events`: the event log, as a stream or in pages.
 
 use std::sync::Arc;
 
@@ -14,8 +13,8 @@ use utoipa::ToSchema;
 use crate::engine::{LogPage, Logged};
 use crate::http::api::app::{App, Call};
 use crate::http::api::events::feed::Found;
-use crate::http::api::events::filter::Wanted;
-use crate::http::openapi::CloudEvent;
+use crate::http::api::events::filter::EventFilter;
+use crate::http::openapi::answers::CloudEvent;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
@@ -26,11 +25,12 @@ use crate::planted::{self, Fault};
 use crate::store::PageBudget;
 use crate::task::Seq;
 
-/// Entries that a stream takes at once.
+/// The largest number of entries that a stream reads at once.
 const CHUNK: usize = 256;
-/// Bytes of events that a stream takes at once.
+/// The largest number of bytes that a stream reads at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// The form of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Stream,
@@ -38,7 +38,7 @@ enum Form {
 }
 
 impl Form {
-    /// The stream is what is meant when nothing is said.
+    /// Returns the first form that `Accept` names. The default is the stream.
     fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
         if accepted.peek().is_none() {
@@ -50,12 +50,12 @@ impl Form {
             "application/json" | "application/*" => Some(Self::Page),
             _ => None,
         });
-        let message = "the events come as text/event-stream or as application/json";
+        let message = "events are available as text/event-stream or application/json";
         forms.into_iter().next().ok_or_else(|| Problem::not_acceptable(message))
     }
 }
 
-/// The position after which a stream goes on.
+/// Returns the position after which a stream continues.
 pub(in crate::http) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
@@ -64,7 +64,7 @@ pub(in crate::http) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>,
     Ok(Some(id + u64::from(planted::is(Fault::StreamSkipsOne))))
 }
 
-/// `GET /events`
+/// Handles `GET /events`.
 pub(in crate::http) async fn follow(call: Call) -> Reply {
     match Form::of(call.headers())? {
         Form::Stream => stream(&call),
@@ -75,42 +75,42 @@ pub(in crate::http) async fn follow(call: Call) -> Reply {
     }
 }
 
-/// Without a position, a stream begins now.
+/// Opens a stream. Without a position, it starts with the next event.
 fn stream(call: &Call) -> Reply {
     let mut query = call.query(&["types", "project_id", "task_id", "after"]);
-    let wanted = Wanted::read(&mut query);
+    let filter = EventFilter::parse(&mut query);
     let after = query.number("after", 0..=u64::MAX);
     query.finish()?;
-    // A browser that comes back knows better than the address it was given.
+    // A browser that reconnects sends the original query and a newer `Last-Event-ID`.
     let after = last_event_id(call.headers())?.or(after);
     let after = after.map_or_else(|| *call.app.engine.log().head().borrow(), Seq);
     let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.ending().clone())?;
-    tokio::spawn(tell(Arc::clone(&call.app), call.stopping.clone(), wanted, after, stream));
+    tokio::spawn(stream_events(Arc::clone(&call.app), call.stopping.clone(), filter, after, stream));
     Ok(response)
 }
 
-/// Tells events until the client is gone: from the log what is there, then
-/// what the feed announces. A slow reader costs its buffer, and is told when
-/// the log went on without it.
-async fn tell(
+/// Sends events until the client disconnects: first those in the log, then those that the feed announces. A
+/// slow client uses no more memory than its buffer, and gets a `reset` if the log has dropped events that it
+/// has not read.
+async fn stream_events(
     app: Arc<App>,
     stopping: CancellationToken,
-    wanted: Wanted,
+    filter: EventFilter,
     mut after: Seq,
     mut stream: EventStream,
 ) -> Result<(), Closed> {
     let head = *app.engine.log().head().borrow();
     if after > head {
-        // The position is of another log, such as one before a restore.
+        // The position belongs to another log, such as the one before a restore.
         after = head;
-        reset(&mut stream, after.next()).await?;
+        send_reset(&mut stream, after.next()).await?;
     }
-    let following = app.feed.follow(wanted.clone(), &app.engine, app.envelope, &stopping);
-    let since = following.since().await.ok_or(Closed)?;
-    tell_log(&app, &wanted, (&mut after, since), &mut stream).await?;
+    let subscription = app.feed.subscribe(filter.clone(), &app.engine, app.envelope, &stopping);
+    let since = subscription.admitted().await.ok_or(Closed)?;
+    stream_log(&app, &filter, (&mut after, since), &mut stream).await?;
     loop {
-        match following.take(after, CHUNK_BYTES) {
-            Found::Nothing => stream.wait(following.changed()).await?,
+        match subscription.take(after, CHUNK_BYTES) {
+            Found::Nothing => stream.wait(subscription.changed()).await?,
             Found::Events(events) => {
                 for event in events {
                     after = event.seq;
@@ -120,29 +120,29 @@ async fn tell(
             }
             Found::InLog(from, until) => {
                 after = after.max(from);
-                tell_log(&app, &wanted, (&mut after, until), &mut stream).await?;
+                stream_log(&app, &filter, (&mut after, until), &mut stream).await?;
             }
             Found::Ended => return Err(Closed),
         }
     }
 }
 
-/// Tells what the log has after one position, at least up to another.
-async fn tell_log(
+/// Sends the events of the log after the position `after`, at least up to `until`.
+async fn stream_log(
     app: &App,
-    wanted: &Wanted,
+    filter: &EventFilter,
     (after, until): (&mut Seq, Seq),
     stream: &mut EventStream,
 ) -> Result<(), Closed> {
     while *after < until {
-        let filter = wanted.clone();
+        let filter = filter.clone();
         let page = {
             let _reading = app.streams.acquire_reader().await;
             let budget = PageBudget::with_bytes(CHUNK, CHUNK_BYTES);
-            app.engine.log().page(*after, budget, move |entry| filter.wants(entry)).await.map_err(|_| Closed)?
+            app.engine.log().page(*after, budget, move |entry| filter.matches(entry)).await.map_err(|_| Closed)?
         };
         if let Some(first) = page.reset {
-            reset(stream, first).await?;
+            send_reset(stream, first).await?;
         }
         for logged in page.entries {
             if let Some(event) = app.envelope.render(&logged) {
@@ -158,66 +158,67 @@ async fn tell_log(
     Ok(())
 }
 
-/// Says that what was before `first` can't be read any more.
-async fn reset(stream: &mut EventStream, first: Seq) -> Result<(), Closed> {
+/// Tells the client that events before `first` are no longer in the log.
+async fn send_reset(stream: &mut EventStream, first: Seq) -> Result<(), Closed> {
     let data = json!({"first": first}).to_string();
     stream.push_event(first.0.saturating_sub(1), "reset", data.as_bytes()).await
 }
 
-/// An event and its position.
+/// An event with its position.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LoggedEvent)]
 pub(in crate::http) struct ItemWire {
-    /// Its position in the log.
+    /// The position of the event in the log.
     seq: Seq,
     /// The event.
     #[schema(value_type = CloudEvent)]
     event: Box<RawValue>,
 }
 
-/// A page of the log, the oldest first.
+/// A page of the event log, oldest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventPage)]
 pub(in crate::http) struct PageWire {
     /// The events.
     #[schema(value_type = Vec<ItemWire>)]
     events: Entries,
-    /// Go on after this position.
+    /// The position up to which the log was read. The next page starts after it.
     read_to: Seq,
-    /// Where the next page begins; null where the log ends.
+    /// The cursor of the next page; null at the end of the log.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes or by the limit of the search; the cursor continues after it.
     truncated: bool,
-    /// The log has nothing before this position any more.
+    /// The oldest position in the log; present if events before it were requested and are no longer there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reset: Option<Seq>,
 }
 
+/// Reads a page of the log.
 async fn page(call: &Call) -> Reply {
     let mut query = call.query(&["types", "project_id", "task_id", "after", "limit", "cursor"]);
-    let wanted = Wanted::read(&mut query);
-    let scope = format!("events {wanted:?}");
+    let filter = EventFilter::parse(&mut query);
+    let scope = format!("events {filter:?}");
     let limit = query.limit();
-    let after = start(&mut query, &scope);
+    let after = parse_start(&mut query, &scope);
     query.finish()?;
     let newest = *call.app.engine.log().head().borrow();
-    let mut page = call.app.engine.log().page(after, limit, move |entry| wanted.wants(entry)).await?;
+    let mut page = call.app.engine.log().page(after, limit, move |entry| filter.matches(entry)).await?;
     let head = *call.app.engine.log().head().borrow();
     if page.read_to > head {
-        // The position is of another log, as it is told to streams.
+        // The position belongs to another log, which a stream reports in the same way.
         page.read_to = head;
         page.reset = Some(head.next());
     }
     Ok(reply::json(StatusCode::OK, &page_wire(call, &page, &scope, limit, newest)))
 }
 
-fn start(query: &mut Query, scope: &str) -> Seq {
+fn parse_start(query: &mut Query, scope: &str) -> Seq {
     let after = query.number("after", 0..=u64::MAX);
     if query.has("cursor") && after.is_some() {
-        query.reject("after", "can't be given with a cursor");
+        query.reject("after", "cannot be combined with a cursor");
     }
     Seq(query.cursor(scope, cursor::decode_number).or(after).unwrap_or(0))
 }
@@ -225,9 +226,9 @@ fn start(query: &mut Query, scope: &str) -> Seq {
 fn page_wire(call: &Call, page: &LogPage, scope: &str, limit: usize, newest: Seq) -> PageWire {
     let (mut events, mut read_to, mut shown) = (Entries::new(limit), page.read_to, None);
     for logged in &page.entries {
-        let Some(event) = rendered(call, logged) else { continue };
+        let Some(event) = render_event(call, logged) else { continue };
         if !events.push(&ItemWire { seq: logged.seq, event }) {
-            // The first one always finds room.
+            // The first event always fits.
             read_to = shown.unwrap_or(read_to);
             break;
         }
@@ -243,8 +244,8 @@ fn page_wire(call: &Call, page: &LogPage, scope: &str, limit: usize, newest: Seq
     }
 }
 
-/// The event of an entry, if it is one.
-fn rendered(call: &Call, logged: &Logged) -> Option<Box<RawValue>> {
+/// Renders the event of an entry. Returns `None` if the entry is not an event.
+fn render_event(call: &Call, logged: &Logged) -> Option<Box<RawValue>> {
     let event = String::from_utf8(call.app.envelope.render(logged)?).ok()?;
     RawValue::from_string(event).ok()
 }
@@ -271,10 +272,10 @@ mod tests {
     }
 
     #[test]
-    fn places_are_checked() {
+    fn positions_are_checked() {
         for bad in ["after=x", "after=-1", "cursor=x"] {
             let mut query = Query::new(Some(bad), &["after", "cursor"]);
-            start(&mut query, "s");
+            parse_start(&mut query, "s");
             assert!(query.finish().is_err(), "{bad}");
         }
     }

@@ -1,5 +1,5 @@
-//! `POST /events`: the HTTP binding of `CloudEvents`, all three modes. The
-//! effect is on disk when the answer leaves.
+//! `POST /events`: events in the three modes of the HTTP binding of `CloudEvents`. The effect of an event
+//! is on disk before the response is sent.
 
 use hyper::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode;
@@ -15,9 +15,10 @@ use crate::http::server::problem::{self, Problem};
 use crate::http::server::reply::{self, Reply};
 use crate::json::{self, FieldError, Invalid};
 
-/// Most events of a batch.
+/// The largest number of events in a batch.
 pub(in crate::http) const MAX_BATCH: usize = 1000;
 
+/// A content mode of the HTTP binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Structured,
@@ -26,7 +27,7 @@ enum Mode {
 }
 
 impl Mode {
-    /// A bare JSON body without `ce-` headers is an envelope, too.
+    /// Returns the mode of a request. Plain JSON without `ce-` headers is structured.
     fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         content_type::require_uncompressed(headers)?;
         let binary = headers.contains_key("ce-specversion");
@@ -36,24 +37,24 @@ impl Mode {
             None | Some("application/json" | "application/cloudevents+json") => Ok(Self::Structured),
             Some(other) if binary && other.ends_with("+json") => Ok(Self::Binary),
             Some(other) => {
-                let taken = "application/cloudevents+json, application/cloudevents-batch+json or application/json";
+                let accepted = "application/cloudevents+json, application/cloudevents-batch+json or application/json";
                 let found = json::quoted(other);
-                Err(Problem::unsupported_media_type(format!("Content-Type must be {taken}, was {found}")))
+                Err(Problem::unsupported_media_type(format!("Content-Type must be {accepted}, was {found}")))
             }
         }
     }
 }
 
-/// What an event did.
+/// The outcome of an event.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = EventResult)]
 pub(in crate::http) struct OutcomeWire<'a> {
     /// The id of the event.
     id: &'a str,
-    /// What it did.
-    #[schema(value_type = crate::http::openapi::EventOutcome)]
+    /// The outcome.
+    #[schema(value_type = crate::http::openapi::words::EventOutcome)]
     outcome: &'static str,
-    /// The outcome in words.
+    /// A description of the outcome.
     detail: &'static str,
 }
 
@@ -63,57 +64,57 @@ impl<'a> OutcomeWire<'a> {
     }
 }
 
-/// What became of an event of a batch.
+/// The result of one event of a batch.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = EventBatchResult)]
 pub(in crate::http) enum ResultWire<'a> {
-    /// It was taken.
+    /// The event was accepted.
     Outcome(OutcomeWire<'a>),
-    /// It was not.
+    /// The event was refused.
     Problem {
-        /// The id of the event, where one could be read.
+        /// The id of the event; absent if it could not be read.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schema(nullable = false)]
         id: Option<&'a str>,
-        /// What is wrong with it.
+        /// The problem, as in the response to a single event.
         problem: problem::Wire<'a>,
     },
 }
 
-/// What became of each event of a batch, in order.
+/// The results of a batch.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventResults)]
 pub(in crate::http) struct ResultsWire<'a> {
-    /// One for each event.
+    /// One result for each event, in the order of the request.
     results: Vec<ResultWire<'a>>,
 }
 
-/// `POST /events`
-pub(in crate::http) async fn take(mut call: Call) -> Reply {
+/// Handles `POST /events`.
+pub(in crate::http) async fn accept(mut call: Call) -> Reply {
     call.require_no_query()?;
     let mode = Mode::of(call.headers())?;
     let raw = call.bytes().await?;
     let (length, most) = (raw.len(), call.app.server.bodies.max_bytes());
     match mode {
         Mode::Batch => {
-            let items = call.decode(length, move || read_batch(&raw, most)).await??;
-            take_batch(&call, items).await
+            let items = call.decode(length, move || decode_batch(&raw, most)).await??;
+            accept_batch(&call, items).await
         }
-        Mode::Structured => take_one(&call, call.decode(length, move || events::read(&raw)).await??).await,
+        Mode::Structured => accept_one(&call, call.decode(length, move || events::read(&raw)).await??).await,
         Mode::Binary => {
             let headers = call.headers().clone();
-            take_one(&call, call.decode(length, move || read_binary(&headers, &raw)).await??).await
+            accept_one(&call, call.decode(length, move || decode_binary(&headers, &raw)).await??).await
         }
     }
 }
 
-fn read_binary(headers: &HeaderMap, raw: &[u8]) -> Result<Received, InvalidEvent> {
+fn decode_binary(headers: &HeaderMap, raw: &[u8]) -> Result<Received, InvalidEvent> {
     events::read(&events::structured(attributes(headers)?, raw)?)
 }
 
-/// The attributes of an event in binary mode: `ce-` headers, their values
-/// percent-encoded UTF-8.
+/// Returns the attributes of an event in binary mode. They are `ce-` headers with percent-encoded UTF-8
+/// values.
 fn attributes(headers: &HeaderMap) -> Result<Vec<(&str, String)>, Invalid> {
     let attributes = headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?, value)));
     let decoded = attributes.map(|(name, value)| match percent_decode(value.as_bytes()).decode_utf8() {
@@ -126,14 +127,14 @@ fn attributes(headers: &HeaderMap) -> Result<Vec<(&str, String)>, Invalid> {
     decoded.collect()
 }
 
-async fn take_one(call: &Call, received: Received) -> Reply {
+async fn accept_one(call: &Call, received: Received) -> Reply {
     let mut outcomes = call.app.engine.events().accept(vec![received.incoming]).await?;
     let outcome = outcomes.pop().ok_or(crate::engine::Error::Unknown)??;
     Ok(reply::json(StatusCode::OK, &OutcomeWire::new(&received.id, outcome)))
 }
 
-/// Takes a batch apart; each event is then on its own.
-fn read_batch(raw: &[u8], most_bytes: usize) -> Result<Vec<Result<Received, InvalidEvent>>, Problem> {
+/// Splits a batch into its events, each of which is valid or not by itself.
+fn decode_batch(raw: &[u8], most_bytes: usize) -> Result<Vec<Result<Received, InvalidEvent>>, Problem> {
     json::check(raw, most_bytes)?;
     let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
     let items: Vec<&RawValue> = match serde_json::from_slice(raw) {
@@ -147,7 +148,7 @@ fn read_batch(raw: &[u8], most_bytes: usize) -> Result<Vec<Result<Received, Inva
     Ok(items.into_iter().map(|item| events::read(item.get().as_bytes())).collect())
 }
 
-async fn take_batch(call: &Call, items: Vec<Result<Received, InvalidEvent>>) -> Reply {
+async fn accept_batch(call: &Call, items: Vec<Result<Received, InvalidEvent>>) -> Reply {
     let mut valid = Vec::new();
     let items = items.into_iter().map(|item| {
         item.map(|received| {
@@ -157,30 +158,38 @@ async fn take_batch(call: &Call, items: Vec<Result<Received, InvalidEvent>>) -> 
     });
     let ids: Vec<Result<String, InvalidEvent>> = items.collect();
     let outcomes = if valid.is_empty() { Vec::new() } else { call.app.engine.events().accept(valid).await? };
-    let results = merged(ids, outcomes);
+    let results = merge_results(ids, outcomes);
     let path = call.head.uri.path();
-    let results = results.iter().map(|(id, result)| match result {
+    let results = results.iter().map(|BatchItem { id, result }| match result {
         Ok(outcome) => ResultWire::Outcome(OutcomeWire::new(id.as_deref().unwrap_or_default(), *outcome)),
         Err(problem) => ResultWire::Problem { id: id.as_deref(), problem: problem.wire(path) },
     });
     Ok(reply::json(StatusCode::OK, &ResultsWire { results: results.collect() }))
 }
 
-type Merged = (Option<String>, Result<EventOutcome, Problem>);
+/// An event of a batch after the commit.
+struct BatchItem {
+    /// `None` if the id could not be read.
+    id: Option<String>,
+    result: Result<EventOutcome, Problem>,
+}
 
-/// The outcomes of the valid events, at the places of these, among the
-/// problems of the others.
-fn merged(ids: Vec<Result<String, InvalidEvent>>, outcomes: Vec<Result<EventOutcome, Refusal>>) -> Vec<Merged> {
+/// Combines the outcomes of the valid events with the problems of the others, in the order of the batch.
+fn merge_results(
+    ids: Vec<Result<String, InvalidEvent>>,
+    outcomes: Vec<Result<EventOutcome, Refusal>>,
+) -> Vec<BatchItem> {
     let (mut outcomes, mut left) = (outcomes.into_iter(), problem::MAX_BATCH_ERRORS);
     let items = ids.into_iter().enumerate().map(|(index, id)| match id {
         Ok(id) => {
             let outcome = outcomes.next().map(|outcome| outcome.map_err(Problem::from));
-            (Some(id), outcome.unwrap_or_else(|| Err(crate::engine::Error::Unknown.into())))
+            let result = outcome.unwrap_or_else(|| Err(crate::engine::Error::Unknown.into()));
+            BatchItem { id: Some(id), result }
         }
         Err(invalid) => {
             let mut problem = Problem::from(invalid);
             problem.truncate_errors(&mut left);
-            (None, Err(problem.within(&format!("/{index}"))))
+            BatchItem { id: None, result: Err(problem.within(&format!("/{index}"))) }
         }
     });
     items.collect()
@@ -198,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_told_apart() {
+    fn the_mode_follows_the_headers() {
         let binary = ("ce-specversion", "1.0");
         assert_eq!(mode(&[("content-type", "application/cloudevents+json; charset=utf-8")]).unwrap(), Mode::Structured);
         assert_eq!(mode(&[("content-type", "application/cloudevents-batch+json")]).unwrap(), Mode::Batch);
@@ -226,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_answers_in_order() {
+    fn results_keep_the_order_of_the_batch() {
         let task = "01890a5d-ac96-774b-bcce-b302099a8057";
         let event = |id: &str, error: &str| {
             format!(
@@ -235,23 +244,24 @@ mod tests {
         };
         let text =
             format!("[{},7,{},{}]", event("a", ",\"error\":\"e\""), event("b", ""), event("c", ",\"error\":\"e\""));
-        let items = read_batch(text.as_bytes(), 10_000).unwrap();
+        let items = decode_batch(text.as_bytes(), 10_000).unwrap();
         let missing = Refusal::TaskNotFound(task.parse::<TaskId>().unwrap());
         let ids = items.into_iter().map(|item| item.map(|received| received.id)).collect();
-        let merged = merged(ids, vec![Ok(EventOutcome::Taken(Outcome::Applied)), Err(missing)]);
-        assert!(matches!(&merged[0], (Some(id), Ok(EventOutcome::Taken(Outcome::Applied))) if id == "a"));
-        assert_eq!(merged[1].1.as_ref().unwrap_err().code(), "validation_failed");
-        let second = serde_json::to_string(&merged[2].1.as_ref().unwrap_err().wire("/")).unwrap();
+        let merged = merge_results(ids, vec![Ok(EventOutcome::Taken(Outcome::Applied)), Err(missing)]);
+        assert_eq!(merged[0].id.as_deref(), Some("a"));
+        assert!(matches!(merged[0].result, Ok(EventOutcome::Taken(Outcome::Applied))));
+        assert_eq!(merged[1].result.as_ref().unwrap_err().code(), "validation_failed");
+        let second = serde_json::to_string(&merged[2].result.as_ref().unwrap_err().wire("/")).unwrap();
         assert!(second.contains("\"/2/data/error\""), "{second}");
-        assert_eq!(merged[3].1.as_ref().unwrap_err().code(), "task_not_found");
+        assert_eq!(merged[3].result.as_ref().unwrap_err().code(), "task_not_found");
     }
 
     #[test]
-    fn what_is_no_batch_is_refused() {
-        assert_eq!(read_batch(b"{}", 100).unwrap_err().code(), "validation_failed");
-        assert_eq!(read_batch(b"[", 100).unwrap_err().code(), "malformed_json");
-        assert_eq!(read_batch(b"[1,2,3]", 3).unwrap_err().code(), "body_too_large");
-        assert_eq!(read_batch("[".repeat(100_000).as_bytes(), 1_000_000).unwrap_err().code(), "json_too_deep");
-        assert!(read_batch(b"[]", 100).unwrap().is_empty());
+    fn an_invalid_batch_is_refused() {
+        assert_eq!(decode_batch(b"{}", 100).unwrap_err().code(), "validation_failed");
+        assert_eq!(decode_batch(b"[", 100).unwrap_err().code(), "malformed_json");
+        assert_eq!(decode_batch(b"[1,2,3]", 3).unwrap_err().code(), "body_too_large");
+        assert_eq!(decode_batch("[".repeat(100_000).as_bytes(), 1_000_000).unwrap_err().code(), "json_too_deep");
+        assert!(decode_batch(b"[]", 100).unwrap().is_empty());
     }
 }

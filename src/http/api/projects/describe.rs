@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use crate::http::api::projects::resource::{
+use crate::http::api::projects::project::{
     BodyWire, ConsistencyWire, ListWire, MAX_CONCURRENT, MAX_CONSTITUTION_BYTES, MAX_DESCRIPTION_BYTES, MAX_NAME_BYTES,
     ProjectWire, StatusWire,
 };
-use crate::http::api::work::leases::ReleaseWire;
 use crate::http::openapi::limits::{self, Limit};
 use crate::http::openapi::operation::{Described, operation};
+use crate::http::openapi::words::NoFields;
 use crate::task::ProjectId;
 
 const TAG: &str = "Projects";
@@ -81,7 +81,7 @@ pub(in crate::http) fn delete() -> Described {
 
 fn switch(id: &str, summary: &str) -> Described {
     project_operation(id, summary)
-        .body::<ReleaseWire>(false, &[], &[("empty", json!({}))])
+        .body::<NoFields>(false, &[], &[("empty", json!({}))])
         .reads_json()
         .answer::<ProjectWire<'static>>(200, "The project.")
         .header(200, "ETag")

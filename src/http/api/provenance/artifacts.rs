@@ -1,6 +1,5 @@
-//! `GET /artifacts/{id}`: what is known of an artifact, and who has made it;
-//! `GET /artifacts/{id}/content`: the content itself, where an output carried
-//! it.
+//! `GET /artifacts/{id}`: an artifact with the records that made it, and `GET /artifacts/{id}/content`: its
+//! content, if it is stored here.
 
 use std::io::SeekFrom;
 use std::ops::Range;
@@ -19,8 +18,8 @@ use utoipa::ToSchema;
 
 use crate::engine::{Engine, Subject};
 use crate::http::api::app::Call;
+use crate::http::api::provenance::graph::StandingWire;
 use crate::http::api::provenance::media_type;
-use crate::http::api::provenance::walks::About;
 use crate::http::server::body::Body;
 use crate::http::server::cursor;
 use crate::http::server::headers;
@@ -31,88 +30,92 @@ use crate::lineage::{Graph, Node, RecordState};
 use crate::store::{KeptContent, RecordOutput};
 use crate::task::{ArtifactId, RecordId, hex};
 
-/// Bytes of a file that are in memory at once, for each client.
+/// The number of bytes of a file in memory, for each client.
 const PIECE: usize = 64 * 1024;
 
-/// What is known of an artifact.
+/// An artifact.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Artifact)]
 pub(in crate::http) struct ArtifactWire<'a> {
-    /// Its id.
+    /// The id of the artifact.
     id: &'a ArtifactId,
-    /// What it is.
+    /// The type that the worker gave.
     #[serde(rename = "type")]
     kind: Option<&'a str>,
-    /// Where it is, as the worker says.
+    /// The path that the worker gave.
     path: Option<&'a str>,
-    /// Its language.
+    /// The language that the worker gave.
     language: Option<&'a str>,
-    /// As the worker gave it.
+    /// The checksum that the worker gave.
     checksum: Option<&'a str>,
-    /// Its size.
+    /// The size in bytes.
     size_bytes: Option<u64>,
-    /// Where its content is, if it is kept here.
+    /// The stored content; null if it is not stored here.
     content: Option<ContentWire>,
-    /// The record that it stands for now, and what is known of that.
+    /// The record for which the artifact stands now.
     #[serde(flatten)]
-    bound: MadeWire<'a>,
-    /// All that name it as an output, the newest first.
-    records: Vec<MadeWire<'a>>,
-    /// How many there are.
+    bound: MakerWire<'a>,
+    /// A page of the records that made the artifact, newest first.
+    records: Vec<MakerWire<'a>>,
+    /// The number of these records.
     total: usize,
-    /// Where the next page of them begins; null on the last one.
+    /// The cursor of the next page of records; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
 }
 
-/// A content that is kept here.
+/// A stored content.
 #[derive(Serialize, ToSchema)]
 #[schema(as = KeptContent)]
 pub(in crate::http) struct ContentWire {
-    /// Where to get it.
+    /// The path of the content.
     href: String,
-    /// What it is served as.
+    /// The media type of the content.
     media_type: Option<String>,
-    /// Its size.
+    /// The size in bytes.
     size_bytes: u64,
-    /// Its digest.
+    /// The SHA-256 of the content, in hexadecimal.
     sha256: String,
 }
 
-/// A record that names an artifact as its output.
+/// A record that made an artifact.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ArtifactMaker)]
-pub(in crate::http) struct MadeWire<'a> {
-    /// The record.
+pub(in crate::http) struct MakerWire<'a> {
+    /// The id of the record.
     provenance_id: RecordId,
-    /// When it was made.
+    /// When the record was made.
     created_at: Time,
     #[serde(flatten)]
-    about: About<'a>,
+    about: StandingWire<'a>,
 }
 
-impl<'a> MadeWire<'a> {
+impl<'a> MakerWire<'a> {
     fn new(graph: &'a Graph, known: &RecordState) -> Self {
-        let about = About::new(graph, known);
+        let about = StandingWire::new(graph, known);
         Self { provenance_id: known.id, created_at: Shown(known.created_at), about }
     }
 }
 
-fn missing(id: &str) -> Problem {
+fn artifact_not_found(id: &str) -> Problem {
     Problem::not_found("artifact_not_found", "artifact", id)
 }
 
-/// The artifact that an id names, and the record that it stands for.
-fn bound(graph: &Graph, id: &str) -> Result<(ArtifactId, RecordState), Problem> {
-    let artifact = ArtifactId::new(id).map_err(|_| missing(id))?;
+/// Returns the artifact with an id, and the record for which it stands.
+fn find_artifact(graph: &Graph, id: &str) -> Result<(ArtifactId, RecordState), Problem> {
+    let artifact = ArtifactId::new(id).map_err(|_| artifact_not_found(id))?;
     let node = Subject::Artifact(artifact.clone()).resolve(graph);
-    let known = node.and_then(|node| graph.record(node)).ok_or_else(|| missing(id))?;
+    let known = node.and_then(|node| graph.record(node)).ok_or_else(|| artifact_not_found(id))?;
     Ok((artifact, known))
 }
 
-/// What a record says of an artifact.
-async fn output(engine: &Engine, record: RecordId, artifact: &ArtifactId) -> Result<Option<RecordOutput>, Problem> {
+/// Returns the output of a record with the id of an artifact.
+async fn find_output(
+    engine: &Engine,
+    record: RecordId,
+    artifact: &ArtifactId,
+) -> Result<Option<RecordOutput>, Problem> {
     let outputs = engine.provenance().record(record).await?.map(|record| record.outputs).unwrap_or_default();
     Ok(outputs.into_iter().find(|output| output.artifact.id == *artifact))
 }
@@ -121,7 +124,7 @@ fn media_type_of(output: &RecordOutput) -> HeaderValue {
     media_type::of(output.artifact.language.as_deref(), output.artifact.path.as_deref())
 }
 
-/// The records that name an artifact as an output, the newest first.
+/// Returns the records that made an artifact, newest first.
 fn makers(graph: &Graph, artifact: &ArtifactId) -> Vec<Node> {
     let Some(artifact) = graph.find_artifact(artifact) else { return Vec::new() };
     let mut makers: Vec<Node> = graph.producers(artifact).collect();
@@ -129,7 +132,7 @@ fn makers(graph: &Graph, artifact: &ArtifactId) -> Vec<Node> {
     makers
 }
 
-/// `GET /artifacts/{id}`
+/// Handles `GET /artifacts/{id}`.
 pub(in crate::http) async fn get(call: Call) -> Reply {
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
@@ -139,11 +142,11 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     query.finish()?;
     let engine = &call.app.engine;
     let graph = engine.provenance().graph();
-    let (artifact, known) = bound(&graph, &id)?;
-    let output = output(engine, known.id, &artifact).await?.ok_or_else(|| missing(&id))?;
-    let content = content_of(engine, &output).await?;
+    let (artifact, known) = find_artifact(&graph, &id)?;
+    let output = find_output(engine, known.id, &artifact).await?.ok_or_else(|| artifact_not_found(&id))?;
+    let content = stored_content(engine, &output).await?;
     let (listed, of) = (graph.clone(), artifact.clone());
-    let makers = call.app.walks.run(move |_| makers(&listed, &of)).await?;
+    let makers = call.app.queries.run(move |_| makers(&listed, &of)).await?;
     let from = before.and_then(|before| makers.iter().position(|node| graph.find(before) == Some(*node)));
     let page = makers.iter().skip(from.map_or(0, |from| from + 1));
     let records: Vec<_> = page.clone().take(limit).filter_map(|node| graph.record(*node)).collect();
@@ -156,8 +159,8 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
         checksum: output.artifact.checksum.as_deref(),
         size_bytes: output.artifact.size_bytes,
         content,
-        bound: MadeWire::new(&graph, &known),
-        records: records.iter().map(|known| MadeWire::new(&graph, known)).collect(),
+        bound: MakerWire::new(&graph, &known),
+        records: records.iter().map(|known| MakerWire::new(&graph, known)).collect(),
         total: makers.len(),
         next_cursor: last.map(|known| cursor::encode(&scope, &known.id.to_bytes())),
         limit,
@@ -170,7 +173,7 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     Ok(reply::with_header(reply::rendered(StatusCode::OK, body), ETAG, etag))
 }
 
-async fn content_of(engine: &Engine, output: &RecordOutput) -> Result<Option<ContentWire>, Problem> {
+async fn stored_content(engine: &Engine, output: &RecordOutput) -> Result<Option<ContentWire>, Problem> {
     let Some(sha256) = output.content else { return Ok(None) };
     let length = engine.provenance().content_length(sha256).await?;
     let id = utf8_percent_encode(output.artifact.id.as_str(), NON_ALPHANUMERIC);
@@ -182,16 +185,16 @@ async fn content_of(engine: &Engine, output: &RecordOutput) -> Result<Option<Con
     }))
 }
 
-/// `GET /artifacts/{id}/content`: that of the record which the artifact
-/// stands for now, or of another one that made it.
+/// Handles `GET /artifacts/{id}/content`: the content that the record made for which the artifact stands, or that
+/// of the record in the query.
 pub(in crate::http) async fn content(call: Call) -> Reply {
     let mut query = call.query(&["provenance_id"]);
     let record = query.parsed::<RecordId>("provenance_id");
     query.finish()?;
     let id = call.id();
     let engine = &call.app.engine;
-    let (artifact, known) = bound(&engine.provenance().graph(), &id)?;
-    let output = output(engine, record.unwrap_or(known.id), &artifact).await?;
+    let (artifact, known) = find_artifact(&engine.provenance().graph(), &id)?;
+    let output = find_output(engine, record.unwrap_or(known.id), &artifact).await?;
     let none = || Problem::not_found("content_not_found", "kept content of an artifact", &id);
     let output = output.ok_or_else(none)?;
     let sha256 = output.content.ok_or_else(none)?;
@@ -205,7 +208,7 @@ pub(in crate::http) async fn content(call: Call) -> Reply {
         KeptContent::File(_, length) => *length,
     };
     let part = ranges::requested(call.headers(), &etag, length)?;
-    let mut response = Response::new(body(content, part.clone().unwrap_or(0..length)));
+    let mut response = Response::new(content_body(content, part.clone().unwrap_or(0..length)));
     let headers = response.headers_mut();
     if let Some(Range { start, end }) = &part {
         let shown = HeaderValue::from_str(&format!("bytes {start}-{}/{length}", end - 1));
@@ -214,7 +217,7 @@ pub(in crate::http) async fn content(call: Call) -> Reply {
     let sent = part.as_ref().map_or(length, |part| part.end - part.start);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(sent));
     headers.insert(CONTENT_TYPE, media_type_of(&output));
-    // What a worker wrote shall not run in a browser, whatever it says it is.
+    // A browser must not run what a worker wrote, whatever its media type.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -225,9 +228,8 @@ pub(in crate::http) async fn content(call: Call) -> Reply {
     Ok(response)
 }
 
-/// A part of a content. A file is sent piece by piece, as fast as the client
-/// takes them.
-fn body(content: KeptContent, part: Range<u64>) -> Body {
+/// Returns the body with a part of a content. A file is sent piece by piece, as fast as the client reads.
+fn content_body(content: KeptContent, part: Range<u64>) -> Body {
     match content {
         KeptContent::Bytes(bytes) => {
             let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
@@ -235,17 +237,17 @@ fn body(content: KeptContent, part: Range<u64>) -> Body {
         }
         KeptContent::File(file, _) => {
             let (pieces, body) = mpsc::channel(1);
-            tokio::spawn(send(tokio::fs::File::from_std(file), part.clone(), pieces));
+            tokio::spawn(send_file(tokio::fs::File::from_std(file), part.clone(), pieces));
             Body::Measured(body, part.end - part.start)
         }
     }
 }
 
-/// Ends early when the client has gone; when the file can't be read, which
-/// breaks off the answer.
-async fn send(mut file: tokio::fs::File, part: Range<u64>, pieces: mpsc::Sender<Bytes>) {
+/// Sends a part of a file. It ends early when the client disconnects or the file cannot be read; the latter cuts off
+/// the response.
+async fn send_file(mut file: tokio::fs::File, part: Range<u64>, pieces: mpsc::Sender<Bytes>) {
     if let Err(error) = file.seek(SeekFrom::Start(part.start)).await {
-        return tracing::warn!(%error, "the content of an artifact could not be read");
+        return tracing::warn!(%error, "failed to read the content of an artifact");
     }
     let mut rest = file.take(part.end - part.start);
     loop {
@@ -253,7 +255,7 @@ async fn send(mut file: tokio::fs::File, part: Range<u64>, pieces: mpsc::Sender<
         match rest.read_buf(&mut piece).await {
             Ok(0) => return,
             Ok(_) => {}
-            Err(error) => return tracing::warn!(%error, "the content of an artifact could not be read"),
+            Err(error) => return tracing::warn!(%error, "failed to read the content of an artifact"),
         }
         if pieces.send(piece.freeze()).await.is_err() {
             return;

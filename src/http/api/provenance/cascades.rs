@@ -1,4 +1,4 @@
-//! `/cascades/{id}`: what one taint, mark or rollback did, and taking it back.
+//! `/cascades/{id}`: the effects of one taint, suspect or clear request or rollback, and their undoing.
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 
 use crate::engine::{CascadeStep, CascadeSummary, Refusal, UndoRequest, Undone};
 use crate::http::api::app::Call;
-use crate::http::api::provenance::flags::{self, AffectedWire, Counts, MAX_REASON_BYTES, Summary, first};
-use crate::http::api::provenance::results::{Found, Walks, What};
+use crate::http::api::fields::limit_reason;
+use crate::http::api::provenance::flags::{self, AffectedWire, Counts, Summary, first};
+use crate::http::api::provenance::results::{Queries, QueryResult, ResultKind};
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
@@ -21,23 +22,23 @@ use crate::task::{ArtifactId, CheckpointId, ProjectId, RecordId, Seq, TaskId};
 #[derive(Serialize, ToSchema)]
 #[schema(as = CascadeStep)]
 pub(in crate::http) struct StepWire {
-    /// What was done: `taint`, `suspect`, `clear`, `rollback`, or `undo` where the cascade was taken back.
+    /// The action: `taint`, `suspect`, `clear`, `rollback`, or `undo` where the cascade was undone.
     action: &'static str,
-    /// When.
+    /// The time of the step.
     timestamp: Time,
-    /// The record that it was said of; null for a rollback.
+    /// The record that the request named; null for a rollback.
     provenance_id: Option<RecordId>,
-    /// The artifact by which that was named.
+    /// The artifact by which the request named the record; null if it named the record itself.
     artifact_id: Option<ArtifactId>,
-    /// The checkpoint of a rollback.
+    /// The checkpoint of a rollback; null for other actions.
     checkpoint_id: Option<CheckpointId>,
-    /// Why.
+    /// The reason that the request gave.
     reason: String,
-    /// What it was concluded from.
+    /// The record or artifact that the change followed from.
     source_id: Option<String>,
-    /// How many records it named itself.
+    /// The number of records that the step named itself.
     named: usize,
-    /// How many flags it changed.
+    /// The number of flags that the step changed.
     changed: usize,
 }
 
@@ -59,26 +60,26 @@ impl StepWire {
     }
 }
 
-/// What a cascade has said and done.
+/// The steps and effects of a cascade.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CascadeDetails)]
 pub(in crate::http) struct CascadeWire {
-    /// Its id in the audit trail.
+    /// The id of the cascade in the audit trail.
     cascade_id: String,
-    /// How many of its facts stand: neither cleared nor taken back.
+    /// The number of its facts that still hold, because they were neither cleared nor undone.
     standing: usize,
-    /// Checkpoints that can't be rolled back to because of it.
+    /// The checkpoints that it made invalid.
     invalidated: Vec<CheckpointId>,
-    /// What was done under its id, the oldest first: a page.
+    /// A page of its steps, oldest first.
     #[schema(value_type = Vec<StepWire>)]
     steps: Entries,
-    /// How many steps there are.
+    /// The number of steps.
     total: usize,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes; the cursor continues after it.
     truncated: bool,
 }
 
@@ -86,7 +87,7 @@ fn not_found(id: &str) -> Problem {
     Refusal::CascadeNotFound(id.to_owned()).into()
 }
 
-/// `GET /cascades/{id}`
+/// Handles `GET /cascades/{id}`.
 pub(in crate::http) async fn get(call: Call) -> Reply {
     let cascade_id = call.id();
     let scope = format!("cascade {cascade_id}");
@@ -120,66 +121,64 @@ pub(in crate::http) async fn get(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &wire))
 }
 
-/// Why a cascade is taken back, and how.
+/// The reason and the options of an undo request.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = UndoRequest)]
-pub(in crate::http) struct AskedWire {
-    /// For people, in the audit trail.
+pub(in crate::http) struct UndoRequestWire {
+    /// The reason, for the audit trail. It must not be blank.
     reason: Option<String>,
-    /// Only tell what would change.
+    /// Report what would change, and change nothing. The default is false.
     dry_run: Option<bool>,
 }
 
-fn check(cascade_id: String, wire: AskedWire, errors: Vec<FieldError>) -> Result<UndoRequest, Problem> {
+fn check(cascade_id: String, wire: UndoRequestWire, errors: Vec<FieldError>) -> Result<UndoRequest, Problem> {
     let mut found = Findings::from_errors(errors);
     if wire.reason.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
         found.add("/reason", "must not be blank");
     }
     let reason = wire.reason.unwrap_or_else(|| format!("Cascade {cascade_id} was taken back"));
-    if reason.len() > MAX_REASON_BYTES {
-        found.add("/reason", format!("must be at most {MAX_REASON_BYTES} bytes, was {}", reason.len()));
-    }
+    limit_reason(&mut found, &reason);
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
     Ok(UndoRequest { cascade_id, reason, dry_run: wire.dry_run.unwrap_or(false) })
 }
 
-/// What taking a cascade back did, or would do.
+/// The effect of undoing a cascade, or of a dry run.
 #[derive(Serialize, ToSchema)]
 #[schema(as = UndoneCascade)]
 pub(in crate::http) struct UndoneWire<'a> {
-    /// The cascade, under whose id the audit trail has this, too.
+    /// The id of the cascade, which is also that of this step in the audit trail.
     cascade_id: &'a str,
-    /// Whether nothing was changed.
+    /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
-    /// How many facts are gone: one for each record that the cascade named and of which it still stood.
+    /// The number of removed facts: one for each named record whose fact still held.
     facts: usize,
-    /// All changes of flags in numbers.
+    /// The counts of the flag changes.
     counts: Counts,
-    /// The longest way from a record that was named to an affected one.
+    /// The largest number of steps from a named record to an affected one.
     max_depth: u32,
-    /// The first records whose verdict is again what it was before the cascade.
+    /// The first records that have their earlier verdict again.
     verdicts: &'a [RecordId],
-    /// The first checkpoints that can be rolled back to again.
+    /// The first checkpoints that are valid again.
     checkpoints: &'a [CheckpointId],
     /// The first tasks whose records change.
     tasks: Vec<TaskId>,
     /// The first projects whose records change.
     #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<String>,
-    /// Records whose flag changes.
+    /// The records whose flag changes.
     #[serde(flatten)]
     affected: AffectedWire,
 }
 
-/// The scope of cursors behind the answer.
+/// Returns the scope of the cursors of an undo request.
 fn scope(id: &str) -> String {
     format!("taken back {id}")
 }
 
-/// `POST /cascades/{id}/clear`
+/// Handles `POST /cascades/{id}/clear`.
 pub(in crate::http) async fn clear(mut call: Call) -> Reply {
     let mut query = call.query(&["limit"]);
     let limit = query.limit();
@@ -189,8 +188,8 @@ pub(in crate::http) async fn clear(mut call: Call) -> Reply {
     let dry_run = request.dry_run;
     let Undone { cascade_id, graph, step, facts, verdicts, checkpoints } =
         call.app.engine.provenance().undo(request).await?;
-    let page = Walks::first(Found { graph: graph.into(), what: What::Changes(step.flags) });
-    let summary = flags::summary_of_committed(page.found.clone(), limit).await;
+    let page = Queries::first(QueryResult { graph: graph.into(), what: ResultKind::Changes(step.flags) });
+    let summary = flags::summarize_committed(page.found.clone(), limit).await;
     let is_cut = summary.is_cut() || verdicts.len().max(checkpoints.len()) > limit;
     let Summary { counts, max_depth, tasks, projects } = summary;
     let wire = UndoneWire {
@@ -208,9 +207,9 @@ pub(in crate::http) async fn clear(mut call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &wire))
 }
 
-/// `GET /cascades/{id}/affected`: the pages behind the answer.
+/// Handles `GET /cascades/{id}/affected`: further pages of the response to an undo request.
 pub(in crate::http) fn affected(call: &Call) -> Reply {
-    flags::affected_page(call, &scope(&call.id()), "is required: the next_cursor of taking this cascade back")
+    flags::affected_page(call, &scope(&call.id()), "is required: the next_cursor of an undo request for this cascade")
 }
 
 #[cfg(test)]
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_needed() {
+    fn every_field_is_optional() {
         let asked = checked("{}").unwrap();
         assert_eq!((asked.reason.as_str(), asked.dry_run), ("Cascade c was taken back", false));
         assert!(checked(r#"{"reason":"r","dry_run":true}"#).unwrap().dry_run);

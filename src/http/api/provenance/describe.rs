@@ -4,10 +4,11 @@ use serde_json::json;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
+use crate::http::api::fields::MAX_REASON_BYTES;
 use crate::http::api::provenance::export::DEFAULT_DEPTH;
-use crate::http::api::provenance::flags::{self, MAX_REASON_BYTES};
+use crate::http::api::provenance::flags;
+use crate::http::api::provenance::transfer::ImportLine;
 use crate::http::api::provenance::{artifacts, cascades, path, record, records, taint_events, walks};
-use crate::http::openapi::answers::ImportLine;
 use crate::http::openapi::limits;
 use crate::http::openapi::operation::{Described, JSON, number, operation};
 use crate::schema::word;
@@ -165,7 +166,7 @@ fn flag_operation(id: &str, summary: &str) -> Described {
     let dry = json!({"reason": "made with a broken model", "dry_run": true, "max_depth": 3});
     record_operation(id, summary)
         .shared("limit")
-        .body::<flags::AskedWire>(
+        .body::<flags::FlagRequestWire>(
             true,
             &limits,
             &[("reason", json!({"reason": "made with a broken model"})), ("dry_run", dry)],
@@ -228,7 +229,7 @@ pub(in crate::http) fn clear_cascade() -> Described {
              request changes nothing.",
         )
         .shared("limit")
-        .body::<cascades::AskedWire>(
+        .body::<cascades::UndoRequestWire>(
             false,
             &limits,
             &[("empty", json!({})), ("dry_run", json!({"reason": "a false alarm", "dry_run": true}))],

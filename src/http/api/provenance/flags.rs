@@ -1,4 +1,5 @@
-//! Taints, marks and clears: what is said of a record, and what follows.
+//! `POST /provenance/{id}/taint`, `/suspect` and `/clear`: changes of the flag of a record, and of the records
+//! that depend on it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,48 +9,45 @@ use hyper::{Response, StatusCode};
 use petgraph::visit::{NodeCount as _, NodeIndexable as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::{NoContext, Uuid};
 
 use crate::engine::CascadeRequest;
 use crate::http::api::app::Call;
-use crate::http::api::provenance::results::{self, Found, Page, Walks, What};
-use crate::http::api::provenance::walks::{About, Named, artifacts, subject};
+use crate::http::api::fields::{new_uuid, required_reason};
+use crate::http::api::provenance::graph::{NamedRecordWire, StandingWire, artifacts, find_subject};
+use crate::http::api::provenance::results::{self, Queries, QueryResult, ResultKind, ResultPage};
 use crate::http::server::body::Body;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
 use crate::http::server::reply::{self, Reply};
 use crate::json::{self, FieldError, Findings};
 use crate::lineage::{Action, Flag, FlagChange, Graph};
-use crate::task::{ArtifactId, ProjectId, RecordId, TaskId, Timestamp};
+use crate::task::{ArtifactId, ProjectId, RecordId, TaskId};
 
-/// Longest reason, in bytes.
-pub(in crate::http) const MAX_REASON_BYTES: usize = 4096;
-
-/// What is said of a record, and why.
+/// A request that changes the flag of a record.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = FlagRequest)]
-pub(in crate::http) struct AskedWire {
-    /// For people; not blank.
+pub(in crate::http) struct FlagRequestWire {
+    /// The reason, for the audit trail. It must not be blank.
     #[schema(required, nullable = false)]
     reason: Option<String>,
-    /// The record or artifact that it comes from; one that is known here.
+    /// The record or artifact that the change follows from. It must exist.
     #[schema(value_type = Option<ArtifactId>)]
     source_id: Option<String>,
-    /// An id of the caller for all that follows. Without it, one is made.
+    /// An id for all changes that follow. The default is a new UUID.
     #[schema(value_type = Option<ArtifactId>)]
     cascade_id: Option<String>,
-    /// Only tell what would change.
+    /// Report what would change, and change nothing. The default is false.
     dry_run: Option<bool>,
-    /// How far a dry run looks; for a dry run only.
+    /// The largest number of steps that a dry run follows; only for a dry run.
     max_depth: Option<i64>,
-    /// Cancel the tasks at work that use what becomes bad.
+    /// Cancel the running tasks that use records whose flag gets worse. The default is false.
     cancel_running: Option<bool>,
 }
 
 /// A checked request.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct FlagRequest {
     reason: String,
     source: Option<String>,
     cascade_id: Option<String>,
@@ -58,16 +56,10 @@ struct Asked {
     cancel_running: bool,
 }
 
-fn check(wire: AskedWire, errors: Vec<FieldError>) -> Result<Asked, Problem> {
+fn check(wire: FlagRequestWire, errors: Vec<FieldError>) -> Result<FlagRequest, Problem> {
     let mut found = Findings::from_errors(errors);
-    let reason = found.required("/reason", wire.reason).unwrap_or_default();
-    if found.is_empty() && reason.trim().is_empty() {
-        found.add("/reason", "must not be blank");
-    }
-    if reason.len() > MAX_REASON_BYTES {
-        found.add("/reason", format!("must be at most {MAX_REASON_BYTES} bytes, was {}", reason.len()));
-    }
-    // Ids of others follow the same rules, whatever they name.
+    let reason = required_reason(&mut found, wire.reason);
+    // External ids follow the same rules, whatever they name.
     let mut id = |pointer: &str, text: Option<String>| {
         let text = text?;
         found.parse::<ArtifactId>(pointer, &text).map(|_| text)
@@ -79,73 +71,73 @@ fn check(wire: AskedWire, errors: Vec<FieldError>) -> Result<Asked, Problem> {
         if limit.is_none() {
             found.add("/max_depth", format!("must be from 0 to {}, was {depth}", u32::MAX));
         } else if !dry_run {
-            found.add("/max_depth", "is for a dry run only: what is said reaches every dependent");
+            found.add("/max_depth", "is for a dry run only: a change reaches every dependent record");
         }
         limit
     });
     let cancel_running = wire.cancel_running.unwrap_or(false);
     if found.is_empty() {
-        Ok(Asked { reason, source, cascade_id, dry_run, max_depth, cancel_running })
+        Ok(FlagRequest { reason, source, cascade_id, dry_run, max_depth, cancel_running })
     } else {
         Err(Problem::invalid(found.into_errors()))
     }
 }
 
-/// Changes of flags in numbers.
+/// The counts of flag changes.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = FlagCounts)]
 pub(in crate::http) struct Counts {
-    /// Records that become tainted.
+    /// The number of records that become tainted.
     pub(in crate::http) tainted: usize,
-    /// Records that become suspect.
+    /// The number of records that become suspect.
     pub(in crate::http) suspect: usize,
-    /// Records that become clean.
+    /// The number of records that become clean.
     cleared: usize,
-    /// Tasks whose records these are.
+    /// The number of tasks that made these records.
     pub(in crate::http) tasks: usize,
-    /// Projects whose records these are.
+    /// The number of projects with these records.
     pub(in crate::http) projects: usize,
 }
 
-/// A taint, a mark or a clear in numbers.
+/// The counts of a taint, suspect or clear request.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CascadeCounts)]
-pub(in crate::http) struct SaidCounts {
+pub(in crate::http) struct CascadeCounts {
     #[serde(flatten)]
     flags: Counts,
-    /// Tasks at work that use what becomes bad.
+    /// The number of running tasks that use records whose flag gets worse.
     running_tasks: usize,
-    /// Those of them that were cancelled.
+    /// The number of those tasks that were cancelled.
     cancelled: usize,
 }
 
-/// What followed from a taint, a mark or a clear, or would follow.
+/// The effect of a taint, suspect or clear request, or of a dry run.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Cascade)]
 pub(in crate::http) struct CascadeWire<'a> {
-    /// Of the entries in the audit trail. Null in a dry run, unless the request names one.
+    /// The id of the entries in the audit trail; null in a dry run unless the request names one.
     cascade_id: Option<&'a str>,
-    /// Whether nothing was changed.
+    /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
-    /// The record it was said of.
+    /// The id of the record that the request named.
     provenance_id: RecordId,
-    /// What it has made.
+    /// The artifacts that the record made.
     #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
-    /// All of it in numbers.
-    counts: SaidCounts,
-    /// The longest way to an affected record.
+    /// The counts. The lists below have at most `limit` entries.
+    counts: CascadeCounts,
+    /// The largest number of steps to an affected record.
     max_depth: u32,
     /// The first tasks whose records change.
     tasks: Vec<TaskId>,
     /// The first projects whose records change.
     #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<String>,
-    /// The first tasks at work that use what becomes bad.
+    /// The first running tasks that use records whose flag gets worse.
     running_tasks: &'a [TaskId],
-    /// The first of those that were cancelled.
+    /// The first of those tasks that were cancelled.
     cancelled: &'a [TaskId],
-    /// Records whose flag changes.
+    /// The records whose flag changes.
     #[serde(flatten)]
     affected: AffectedWire,
 }
@@ -154,51 +146,53 @@ pub(in crate::http) struct CascadeWire<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = FlagChange)]
 pub(in crate::http) struct ChangeWire<'a> {
-    /// The record.
+    /// The id of the record.
     provenance_id: RecordId,
-    /// What it has made.
+    /// The artifacts that the record made.
     #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
-    /// Steps from the record it was said of.
+    /// The number of steps from the record that the request named.
     depth: u32,
-    /// The record by which it is affected; null for the record itself.
-    through: Option<Named<'a>>,
-    /// The flag before.
+    /// The record through which it is affected; null for the record that the request named.
+    through: Option<NamedRecordWire<'a>>,
+    /// The flag before the change.
     from: Flag,
-    /// The flag after.
+    /// The flag after the change.
     to: Flag,
     #[serde(flatten)]
-    about: About<'a>,
+    about: StandingWire<'a>,
 }
 
-fn change<'a>(graph: &'a Graph, change: &FlagChange) -> Option<ChangeWire<'a>> {
+/// Renders a change of a flag.
+fn flag_change<'a>(graph: &'a Graph, change: &FlagChange) -> Option<ChangeWire<'a>> {
     let mut known = graph.record(change.record)?;
-    // A dry run changes nothing, but the entry tells what would be.
+    // The graph of a dry run is unchanged, but the entry shows the flag after the change.
     known.flag = change.to;
     Some(ChangeWire {
         provenance_id: known.id,
         artifacts: artifacts(graph, change.record),
         depth: change.depth,
-        through: change.through.and_then(|through| Named::between(graph, through, change.record, through)),
+        through: change.through.and_then(|through| NamedRecordWire::between(graph, through, change.record, through)),
         from: change.from,
         to: change.to,
-        about: About::new(graph, &known),
+        about: StandingWire::new(graph, &known),
     })
 }
 
-fn changes(page: &Page) -> &[FlagChange] {
+/// Returns the changes of a result.
+fn flag_changes(page: &ResultPage) -> &[FlagChange] {
     match &page.found.what {
-        What::Changes(changes) => changes,
-        What::Walk(_) | What::Impact(_) | What::Path(_) => &[],
+        ResultKind::Changes(changes) => changes,
+        ResultKind::Walk(_) | ResultKind::Impact(_) | ResultKind::Path(_) => &[],
     }
 }
 
-/// The scope of cursors behind the answer of a taint, a mark or a clear.
+/// Returns the scope of the cursors of a taint, suspect or clear request.
 fn scope(id: &str) -> String {
     format!("affected {id}")
 }
 
-/// All changes in numbers, and the ids of the first tasks and projects.
+/// The counts of all changes, and the ids of the first tasks and projects.
 pub(in crate::http) struct Summary {
     pub(in crate::http) counts: Counts,
     pub(in crate::http) max_depth: u32,
@@ -207,24 +201,25 @@ pub(in crate::http) struct Summary {
 }
 
 impl Summary {
-    /// Whether there are more tasks or projects than it lists.
+    /// Whether there are more tasks or projects than are listed.
     pub(in crate::http) const fn is_cut(&self) -> bool {
         self.tasks.len() < self.counts.tasks || self.projects.len() < self.counts.projects
     }
 }
 
-/// The first entries of a list of ids.
+/// Returns at most the first `limit` entries.
 pub(in crate::http) fn first<T>(all: &[T], limit: usize) -> &[T] {
     all.get(..limit).unwrap_or(all)
 }
 
-pub(in crate::http) fn summary(found: &Found, limit: usize) -> Summary {
-    let What::Changes(all) = &found.what else {
+/// Counts the changes of a result.
+pub(in crate::http) fn summarize(found: &QueryResult, limit: usize) -> Summary {
+    let ResultKind::Changes(all) = &found.what else {
         return Summary { counts: Counts::default(), max_depth: 0, tasks: Vec::new(), projects: Vec::new() };
     };
     let (graph, mut counts, mut max_depth) = (&found.graph, Counts::default(), 0);
-    // Gone over in the order in which records lie in memory, which is that of
-    // their tasks as well: there are up to a million.
+    // Visits the records in the order in which they lie in memory, which is also that of their tasks, because
+    // there can be a million of them.
     let mut changed = FixedBitSet::with_capacity(graph.node_count());
     for change in all {
         changed.insert(graph.to_index(change.record));
@@ -253,28 +248,28 @@ pub(in crate::http) fn summary(found: &Found, limit: usize) -> Summary {
     }
 }
 
-/// The summary of what is committed: an answer that must come. It waits for no
-/// place among the walks and has no deadline.
-pub(in crate::http) async fn summary_of_committed(found: Arc<Found>, limit: usize) -> Summary {
+/// Counts committed changes. It waits for no other query and has no time limit, because the response to a
+/// committed change must be sent.
+pub(in crate::http) async fn summarize_committed(found: Arc<QueryResult>, limit: usize) -> Summary {
     let of = found.clone();
-    let made = tokio::task::spawn_blocking(move || summary(&of, limit)).await;
-    // Without that thread the service is stopping, and this one has to do it.
-    made.unwrap_or_else(|_| summary(&found, limit))
+    let made = tokio::task::spawn_blocking(move || summarize(&of, limit)).await;
+    // The blocking pool refuses work only while the service stops; this thread does it then.
+    made.unwrap_or_else(|_| summarize(&found, limit))
 }
 
-/// What came of it, or would.
+/// What a request changed, or would change.
 struct Outcome {
     record: RecordId,
     summary: Summary,
     cascade_id: Option<String>,
     dry_run: bool,
-    page: Page,
+    page: ResultPage,
     running: Vec<TaskId>,
     cancelled: Vec<TaskId>,
 }
 
-/// Reads nothing and can't fail: what it tells of may be committed.
-fn answer(call: &Call, outcome: Outcome, limit: usize) -> Response<Body> {
+/// Renders the response. It reads nothing and cannot fail, because the change may be committed.
+fn cascade_response(call: &Call, outcome: Outcome, limit: usize) -> Response<Body> {
     let Outcome { summary, page, running, cancelled, .. } = outcome;
     let graph = &page.found.graph;
     let artifacts = graph.find(outcome.record).map(|node| artifacts(graph, node)).unwrap_or_default();
@@ -284,7 +279,7 @@ fn answer(call: &Call, outcome: Outcome, limit: usize) -> Response<Body> {
         dry_run: outcome.dry_run,
         provenance_id: outcome.record,
         artifacts,
-        counts: SaidCounts { flags: summary.counts, running_tasks: running.len(), cancelled: cancelled.len() },
+        counts: CascadeCounts { flags: summary.counts, running_tasks: running.len(), cancelled: cancelled.len() },
         max_depth: summary.max_depth,
         tasks: summary.tasks,
         projects: summary.projects,
@@ -295,7 +290,8 @@ fn answer(call: &Call, outcome: Outcome, limit: usize) -> Response<Body> {
     reply::json(StatusCode::OK, &wire)
 }
 
-async fn say(mut call: Call, action: Action) -> Reply {
+/// Handles the requests that change a flag.
+async fn change_flag(mut call: Call, action: Action) -> Reply {
     let mut query = call.query(&["limit"]);
     let limit = query.limit();
     query.finish()?;
@@ -304,10 +300,10 @@ async fn say(mut call: Call, action: Action) -> Reply {
     let id = call.id();
     let engine = &call.app.engine;
     let graph = engine.provenance().graph();
-    let (named, node) = subject(&graph, &id).ok_or_else(|| Problem::provenance_not_found(&id))?;
+    let (named, node) = find_subject(&graph, &id).ok_or_else(|| Problem::provenance_not_found(&id))?;
     let cascade_id = asked.cascade_id;
-    if let Some(source) = asked.source.as_deref().filter(|source| subject(&graph, source).is_none()) {
-        let message = format!("must be a record or an artifact that is known here, was {}", json::quoted(source));
+    if let Some(source) = asked.source.as_deref().filter(|source| find_subject(&graph, source).is_none()) {
+        let message = format!("must be a record or an artifact that exists here, was {}", json::quoted(source));
         return Err(Problem::invalid_field("/source_id", message));
     }
     if asked.dry_run {
@@ -315,25 +311,25 @@ async fn say(mut call: Call, action: Action) -> Reply {
         let asked = Preview { action, record, max_depth: asked.max_depth, cascade_id, limit };
         return call.app.server.with_walk_timeout(preview(&call, graph, asked)).await;
     }
-    let Asked { reason, source, cancel_running, .. } = asked;
-    let cascade_id = cascade_id.unwrap_or_else(|| made_id(call.app.clock.wall()).to_string());
+    let FlagRequest { reason, source, cancel_running, .. } = asked;
+    let cascade_id = cascade_id.unwrap_or_else(|| new_uuid(call.app.clock.wall()).to_string());
     let request = CascadeRequest { action, subject: named, reason, source, cascade_id, cancel_running };
     let cascade = engine.provenance().cascade(request).await?;
-    let found = Found { graph: cascade.graph.into(), what: What::Changes(cascade.step.flags) };
-    let page = Walks::first(found);
+    let found = QueryResult { graph: cascade.graph.into(), what: ResultKind::Changes(cascade.step.flags) };
+    let page = Queries::first(found);
     let outcome = Outcome {
         record: cascade.record,
-        summary: summary_of_committed(page.found.clone(), limit).await,
+        summary: summarize_committed(page.found.clone(), limit).await,
         cascade_id: Some(cascade.cascade_id),
         dry_run: false,
         page,
         running: cascade.running,
         cancelled: cascade.cancelled,
     };
-    Ok(answer(&call, outcome, limit))
+    Ok(cascade_response(&call, outcome, limit))
 }
 
-/// A dry run.
+/// The parameters of a dry run.
 struct Preview {
     action: Action,
     record: RecordId,
@@ -345,37 +341,31 @@ struct Preview {
 async fn preview(call: &Call, graph: Arc<Graph>, asked: Preview) -> Reply {
     let Preview { action, record, max_depth, cascade_id, limit } = asked;
     let of = graph.clone();
-    let step = call.app.walks.run(move |stop| of.cancellable(|| stop.is_set()).preview(action, &[record], max_depth));
-    // The record is there, and nothing else can be refused.
+    let step = call.app.queries.run(move |stop| of.cancellable(|| stop.is_set()).preview(action, &[record], max_depth));
+    // The record exists, and no other refusal is possible.
     let step = step.await??.map_err(|_| Problem::provenance_not_found(&call.id()))?;
     let worse = step.flags.iter().filter(|change| change.to > change.from).map(|change| change.record);
     let running = call.app.engine.provenance().running_users(graph.clone(), worse.collect()).await?;
-    let page = Walks::first(Found { graph, what: What::Changes(step.flags) });
+    let page = Queries::first(QueryResult { graph, what: ResultKind::Changes(step.flags) });
     let found = page.found.clone();
-    let summary = call.app.walks.run(move |_| summary(&found, limit)).await?;
+    let summary = call.app.queries.run(move |_| summarize(&found, limit)).await?;
     let cancelled = Vec::new();
-    Ok(answer(call, Outcome { record, summary, cascade_id, dry_run: true, page, running, cancelled }, limit))
+    Ok(cascade_response(call, Outcome { record, summary, cascade_id, dry_run: true, page, running, cancelled }, limit))
 }
 
-fn made_id(now: Timestamp) -> Uuid {
-    let seconds = now.as_millis() / 1000;
-    let nanos = u32::try_from(now.as_millis() % 1000).unwrap_or(0) * 1_000_000;
-    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
-}
-
-/// `POST /provenance/{id}/taint`
+/// Handles `POST /provenance/{id}/taint`.
 pub(in crate::http) async fn taint(call: Call) -> Reply {
-    say(call, Action::Taint).await
+    change_flag(call, Action::Taint).await
 }
 
-/// `POST /provenance/{id}/suspect`
+/// Handles `POST /provenance/{id}/suspect`.
 pub(in crate::http) async fn suspect(call: Call) -> Reply {
-    say(call, Action::Mark).await
+    change_flag(call, Action::Mark).await
 }
 
-/// `POST /provenance/{id}/clear`
+/// Handles `POST /provenance/{id}/clear`.
 pub(in crate::http) async fn clear(call: Call) -> Reply {
-    say(call, Action::Clear).await
+    change_flag(call, Action::Clear).await
 }
 
 /// A page of records whose flag changes.
@@ -385,49 +375,48 @@ pub(in crate::http) struct AffectedWire {
     /// The records.
     #[schema(value_type = Vec<ChangeWire<'static>>)]
     affected: Entries,
-    /// How many there are.
+    /// The number of records whose flag changes.
     total: usize,
-    /// Where the next page begins, at `affected` below the path of what was said; null on the last one.
+    /// The cursor of the next page, which is at `affected` below the path of the request; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a list.
+    /// The largest number of entries of each list.
     limit: usize,
-    /// The page ends before its limit, by its bytes: go on with the cursor. Or another list of the answer has more
-    /// than `limit`: then its counts say how many.
+    /// Whether the page was cut off by its size in bytes, and the cursor continues after it, or another list of
+    /// the response was cut off, and the counts have its length.
     truncated: bool,
 }
 
 impl AffectedWire {
-    /// A part of the changes. Reads nothing and can't fail.
-    pub(in crate::http) fn new(call: &Call, page: &Page, scope: &str, limit: usize) -> Self {
-        let (all, mut affected) = (changes(page), Entries::new(limit));
+    /// Renders a page of the changes. It reads nothing and cannot fail.
+    pub(in crate::http) fn new(call: &Call, page: &ResultPage, scope: &str, limit: usize) -> Self {
+        let (all, mut affected) = (flag_changes(page), Entries::new(limit));
         let part = all.iter().skip(page.offset).take(limit);
-        let shown = affected.fill_known(part.map(|each| change(&page.found.graph, each)));
-        let next_cursor = call.app.walks.next(page, scope, shown, all.len());
+        let shown = affected.fill_known(part.map(|each| flag_change(&page.found.graph, each)));
+        let next_cursor = call.app.queries.next_cursor(page, scope, shown, all.len());
         Self { truncated: affected.is_truncated(), affected, total: all.len(), next_cursor, limit }
     }
 
-    /// As a part of an answer in which another list may be cut short.
+    /// Marks the page as truncated if another list of the response was cut off.
     pub(in crate::http) fn or_cut(mut self, is_cut: bool) -> Self {
         self.truncated |= is_cut;
         self
     }
 }
 
-/// `GET /provenance/{id}/affected`: the pages behind the answer of a taint, a
-/// mark or a clear.
+/// Handles `GET /provenance/{id}/affected`: further pages of the response to a taint, suspect or clear request.
 pub(in crate::http) fn affected(call: &Call) -> Reply {
-    let required = "is required: the next_cursor of a taint, suspect or clear of this id";
+    let required = "is required: the next_cursor of a taint, suspect or clear request for this id";
     affected_page(call, &scope(&call.id()), required)
 }
 
-/// A page behind an answer that told of changes.
+/// Responds with a further page of changes. `required` is the message for a missing cursor.
 pub(in crate::http) fn affected_page(call: &Call, scope: &str, required: &str) -> Reply {
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
-    let place = results::place(&mut query, scope);
+    let place = results::parse_position(&mut query, scope);
     query.finish()?;
     let place = place.ok_or_else(|| Problem::invalid_field("cursor", required))?;
-    let page = call.app.walks.later(place)?;
+    let page = call.app.queries.further(place)?;
     Ok(reply::json(StatusCode::OK, &AffectedWire::new(call, &page, scope, limit)))
 }
 
@@ -435,7 +424,7 @@ pub(in crate::http) fn affected_page(call: &Call, scope: &str, required: &str) -
 mod tests {
     use super::*;
 
-    fn checked(text: &str) -> Result<Asked, Vec<String>> {
+    fn checked(text: &str) -> Result<FlagRequest, Vec<String>> {
         let (wire, errors) = json::decode_all(text.as_bytes(), 10_000).unwrap();
         check(wire, errors).map_err(|problem| {
             let wire = serde_json::to_value(problem.wire("/")).unwrap();
@@ -457,12 +446,12 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_cut() {
+    fn lists_are_cut_off() {
         assert_eq!((first(&[1, 2, 3], 2), first(&[1], 2)), (&[1, 2][..], &[1][..]));
     }
 
     #[test]
-    fn everything_wrong_is_named() {
+    fn invalid_fields_are_reported() {
         assert_eq!(checked("{}").unwrap_err(), ["/reason"]);
         assert_eq!(checked(r#"{"reason":" "}"#).unwrap_err(), ["/reason"]);
         assert_eq!(checked(r#"{"reason":"r","max_depth":3}"#).unwrap_err(), ["/max_depth"]);

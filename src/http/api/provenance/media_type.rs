@@ -1,17 +1,17 @@
-//! What an artifact is, by what its worker said of it: its language, else the
-//! end of its path. The content itself is never looked at.
+//! The media type of an artifact, from the language or the file extension that its worker gave. The content is not
+//! inspected.
 
 use hyper::header::HeaderValue;
 
-/// The media type of a text that is named so.
+/// Returns the media type of a text with a language or a path.
 pub(in crate::http) fn of(language: Option<&str>, path: Option<&str>) -> HeaderValue {
     let end = path.and_then(|path| path.rsplit(['/', '\\']).next()?.rsplit_once('.')).map(|(_, end)| end);
-    let named = [language, end].into_iter().flatten().find_map(|name| known(&name.trim().to_ascii_lowercase()));
+    let named = [language, end].into_iter().flatten().find_map(|name| by_name(&name.trim().to_ascii_lowercase()));
     HeaderValue::from_static(named.unwrap_or("text/plain; charset=utf-8"))
 }
 
-/// By the name of a language or the end of a path, in lower case.
-fn known(name: &str) -> Option<&'static str> {
+/// Returns the media type for the name of a language or a file extension, in lower case.
+fn by_name(name: &str) -> Option<&'static str> {
     Some(match name {
         "text" | "txt" | "log" | "plain" => "text/plain; charset=utf-8",
         "markdown" | "md" => "text/markdown; charset=utf-8",
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn language_first_then_the_path() {
+    fn the_language_goes_before_the_path() {
         for (language, path, expected) in [
             (Some("Python"), Some("x.txt"), "text/x-python; charset=utf-8"),
             (Some("klingon"), Some("src/main.RS"), "text/x-rust; charset=utf-8"),

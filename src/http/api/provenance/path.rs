@@ -1,37 +1,36 @@
-//! `GET /provenance/path`: the shortest way from a record to one that depends on
-//! it.
+//! `GET /provenance/path`: the shortest path from a record to a dependent record.
 
 use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::api::app::Call;
-use crate::http::api::provenance::results::{self, What};
-use crate::http::api::provenance::walks::{About, artifacts, depth, node, page, part};
+use crate::http::api::provenance::graph::{StandingWire, artifacts, find_node, find_page, parse_depth, slice_page};
+use crate::http::api::provenance::results::{self, ResultKind};
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
 use crate::http::server::reply::{self, Reply};
 use crate::lineage::Node;
 use crate::task::{ArtifactId, RecordId};
 
-/// The shortest way from a record to one that depends on it.
+/// The shortest path from a record to a dependent record.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Path)]
 pub(in crate::http) struct PathWire {
-    /// Where it begins.
+    /// The first record of the path.
     from: RecordId,
-    /// Where it ends.
+    /// The last record of the path.
     to: RecordId,
-    /// Edges between the two.
+    /// The number of steps.
     length: usize,
-    /// The records on it, both ends with it: a page.
+    /// A page of the records on the path, including both ends.
     #[schema(value_type = Vec<StepWire<'static>>)]
     path: Entries,
-    /// Where the next page begins, for 60 s; null on the last one.
+    /// The cursor of the next page, valid for 60 seconds; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes; the cursor continues after it.
     truncated: bool,
 }
 
@@ -39,21 +38,21 @@ pub(in crate::http) struct PathWire {
 #[derive(Serialize, ToSchema)]
 #[schema(as = PathStep)]
 pub(in crate::http) struct StepWire<'a> {
-    /// The record.
+    /// The id of the record.
     provenance_id: RecordId,
-    /// What it has made.
+    /// The artifacts that the record made.
     #[schema(value_type = Vec<ArtifactId>)]
     artifacts: Vec<&'a str>,
-    /// Steps from the beginning.
+    /// The number of steps from the first record.
     depth: usize,
     #[serde(flatten)]
-    about: About<'a>,
+    about: StandingWire<'a>,
 }
 
-/// `GET /provenance/path`
+/// Handles `GET /provenance/path`.
 pub(in crate::http) async fn path(call: Call) -> Reply {
     let mut query = call.query(&["from", "to", "depth", "limit", "cursor"]);
-    let (limit, depth) = (query.limit(), depth(&mut query));
+    let (limit, depth) = (query.limit(), parse_depth(&mut query));
     let mut end = |name: &str| {
         let id = query.one(name);
         if id.is_none() {
@@ -63,26 +62,26 @@ pub(in crate::http) async fn path(call: Call) -> Reply {
     };
     let (from, to) = (end("from"), end("to"));
     let scope = format!("path {depth:?} {from:?} {to:?}");
-    let place = results::place(&mut query, &scope);
+    let place = results::parse_position(&mut query, &scope);
     query.finish()?;
-    let page = page(&call, place, move |graph, stop| {
-        let path = graph.cancellable(|| stop.is_set()).path(node(graph, &from)?, node(graph, &to)?, depth)?;
-        path.map(What::Path).ok_or_else(|| Problem::no_path(&from, &to))
+    let page = find_page(&call, place, move |graph, stop| {
+        let path = graph.cancellable(|| stop.is_set()).path(find_node(graph, &from)?, find_node(graph, &to)?, depth)?;
+        path.map(ResultKind::Path).ok_or_else(|| Problem::no_path(&from, &to))
     });
     let page = page.await?;
-    let (graph, What::Path(path)) = (&page.found.graph, &page.found.what) else {
+    let (graph, ResultKind::Path(path)) = (&page.found.graph, &page.found.what) else {
         return Err(Problem::cursor_expired());
     };
     let id = |end: Option<&Node>| end.and_then(|node| graph.record(*node)).map(|known| known.id);
     let (Some(from), Some(to)) = (id(path.first()), id(path.last())) else { return Err(Problem::cursor_expired()) };
-    let found = part(path, page.offset, limit).iter().enumerate().map(|(at, node)| {
+    let found = slice_page(path, page.offset, limit).iter().enumerate().map(|(at, node)| {
         let known = graph.record(*node)?;
-        let (artifacts, about) = (artifacts(graph, *node), About::new(graph, &known));
+        let (artifacts, about) = (artifacts(graph, *node), StandingWire::new(graph, &known));
         Some(StepWire { provenance_id: known.id, artifacts, depth: page.offset + at, about })
     });
     let mut steps = Entries::new(limit);
     let shown = steps.fill_known(found);
     let (length, truncated) = (path.len() - 1, steps.is_truncated());
-    let next_cursor = call.app.walks.next(&page, &scope, shown, path.len());
+    let next_cursor = call.app.queries.next_cursor(&page, &scope, shown, path.len());
     Ok(reply::json(StatusCode::OK, &PathWire { from, to, length, path: steps, next_cursor, limit, truncated }))
 }

@@ -1,4 +1,4 @@
-//! `GET /provenance/{id}`: a record, by its own id or by that of an artifact.
+//! `GET /provenance/{id}`: a record, by its id or by the id of an artifact that it made.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::engine::Engine;
 use crate::http::api::app::Call;
-use crate::http::api::provenance::walks;
+use crate::http::api::provenance::graph;
 use crate::http::server::headers;
 use crate::http::server::problem::Problem;
 use crate::http::server::reply::{self, Reply, Shown, Time};
@@ -17,68 +17,68 @@ use crate::lineage::{Fact, Flag, RecordState, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp, WorkerId, hex};
 
-/// A record, under the column names of its table.
+/// A provenance record. The fields have the names of the columns of the old program.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Record)]
 pub(in crate::http) struct RecordWire<'a> {
-    /// Its id.
+    /// The id of the record.
     id: RecordId,
-    /// The task that made it; any text where it was imported, null where that names none.
+    /// The task that made the record. Of an imported record, this is the text that the import gave, or null.
     #[schema(value_type = Option<String>)]
     task_id: Option<Cow<'a, str>>,
-    /// Its project.
+    /// The id of its project.
     project_id: &'a ProjectId,
-    /// Which attempt of the task; null where it was imported.
+    /// The attempt of the task; null for an imported record.
     attempt: Option<u32>,
-    /// Its verdict.
+    /// The verdict on the record.
     #[schema(value_type = RecordStatus)]
     status: &'static str,
-    /// The model, as the worker says.
+    /// The model that the worker named.
     model_used: Option<&'a str>,
-    /// Who made it.
+    /// The worker that made the record.
     worker_id: Option<&'a WorkerId>,
-    /// The tier of that worker.
+    /// The tier of the worker.
     tier: Option<&'a Tier>,
-    /// What kind of work it was.
+    /// The domain of the work.
     domain: Option<&'a Domain>,
-    /// When it was made.
+    /// When the record was made.
     created_at: Time,
-    /// When the work began.
+    /// When the work started.
     started_at: Option<Time>,
     /// When the work ended.
     completed_at: Option<Time>,
-    /// Tokens that were read.
+    /// The number of input tokens.
     tokens_input: Option<u64>,
-    /// Tokens that were written.
+    /// The number of output tokens.
     tokens_output: Option<u64>,
-    /// How long it took.
+    /// The duration of the work, in milliseconds.
     execution_time_ms: Option<u64>,
-    /// How sure the worker is.
+    /// The confidence of the worker in its output.
     confidence: Option<f64>,
-    /// What was made.
+    /// The artifacts that the record made.
     outputs: Vec<OutputWire<'a>>,
-    /// Artifacts that were used.
+    /// The artifacts that were used.
     inputs_consumed: Vec<&'a ArtifactId>,
-    /// Artifacts that were used or offered.
+    /// The artifacts that were used or offered, with their relationship.
     inputs: Vec<InputWire<'a>>,
-    /// What QA says.
+    /// The details of the verdict by QA.
     #[schema(value_type = Option<Object>)]
     verification: Option<&'a RawValue>,
-    /// Whether it is bad.
+    /// Whether the record is tainted.
     is_tainted: bool,
-    /// When it was tainted.
+    /// When the record was tainted.
     tainted_at: Option<Time>,
-    /// Why.
+    /// Why the record was tainted.
     tainted_reason: Option<&'a str>,
-    /// Whether it may be bad.
+    /// Whether the record is suspect.
     is_suspect: bool,
-    /// Both in one word.
+    /// The taint and the suspicion in one word.
     flag: Flag,
-    /// For an imported record its id where it came from.
+    /// The original id of an imported record.
     imported_as: Option<&'a str>,
 }
 
-/// What is said of a record, and what follows for it.
+/// The flag of a record, with the taint behind it.
 #[derive(Debug, Clone)]
 pub(in crate::http) struct Standing {
     pub(in crate::http) flag: Flag,
@@ -87,7 +87,7 @@ pub(in crate::http) struct Standing {
 }
 
 impl Standing {
-    /// That of a record of the graph, whose row is known.
+    /// Returns the standing of a record whose row is at hand, with the taint that an imported record brought.
     pub(in crate::http) async fn of_record(
         engine: &Engine,
         known: &RecordState,
@@ -96,13 +96,13 @@ impl Standing {
         if let Some(Fact::Tainted(step)) = known.fact
             && let Some(taint) = record.taint_brought_in(step)
         {
-            // It was tainted where it came from: what was not told there is not known.
+            // The taint was imported. Only what the import said about it is known.
             return Ok(Self { flag: known.flag, tainted_at: taint.at, tainted_reason: taint.reason.clone() });
         }
         Self::of(engine, known).await
     }
 
-    /// That of a record of the graph.
+    /// Returns the standing of a record of the graph.
     pub(in crate::http) async fn of(engine: &Engine, known: &RecordState) -> Result<Self, Problem> {
         let taint = match known.fact {
             Some(Fact::Tainted(step)) => engine.provenance().cascade_row(step).await?,
@@ -113,24 +113,24 @@ impl Standing {
     }
 }
 
-/// An artifact that was made.
+/// An artifact that a record made.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RecordOutput)]
 pub(in crate::http) struct OutputWire<'a> {
-    /// Its id.
+    /// The id of the artifact.
     artifact_id: &'a ArtifactId,
-    /// What it is.
+    /// The type that the worker gave.
     #[serde(rename = "type")]
     kind: Option<&'a str>,
-    /// Where it is, as the worker says.
+    /// The location that the worker gave.
     location: Option<&'a str>,
-    /// Its language.
+    /// The language that the worker gave.
     language: Option<&'a str>,
-    /// As the worker gave it.
+    /// The checksum that the worker gave.
     checksum: Option<&'a str>,
-    /// Its size.
+    /// The size in bytes.
     size_bytes: Option<u64>,
-    /// Of the content, where that is kept here.
+    /// The SHA-256 of the content, in hexadecimal; null if the content is not stored here.
     content_sha256: Option<String>,
 }
 
@@ -149,13 +149,13 @@ impl<'a> OutputWire<'a> {
     }
 }
 
-/// An artifact that was used or offered.
+/// An artifact that a record used or was offered.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RecordInput)]
 pub(in crate::http) struct InputWire<'a> {
-    /// Its id.
+    /// The id of the artifact.
     artifact_id: &'a ArtifactId,
-    /// How it was used.
+    /// How the artifact was used.
     relationship: Relationship,
 }
 
@@ -195,8 +195,7 @@ impl<'a> RecordWire<'a> {
     }
 }
 
-/// The task of a record, as it is known where the record was made; none where
-/// an imported record names none.
+/// Returns the id of the task as text. Of an imported record, this is the text of the import, if it has one.
 pub(in crate::http) fn task_id(record: &Record) -> Option<Cow<'_, str>> {
     match &record.imported {
         None => Some(record.task.to_string().into()),
@@ -204,16 +203,16 @@ pub(in crate::http) fn task_id(record: &Record) -> Option<Cow<'_, str>> {
     }
 }
 
-/// `GET /provenance/{id}`
+/// Handles `GET /provenance/{id}`.
 pub(in crate::http) async fn get(call: Call) -> Reply {
     call.require_no_query()?;
     let id = call.id();
     let missing = || Problem::provenance_not_found(&id);
     let engine = &call.app.engine;
-    let (_, known) = walks::known(&engine.provenance().graph(), &id)?;
+    let (_, known) = graph::find_record(&engine.provenance().graph(), &id)?;
     let record = engine.provenance().record(known.id).await?.ok_or_else(missing)?;
     let standing = Standing::of_record(engine, &known, &record).await?;
-    // A record has no version of its own: its bytes tell it apart.
+    // Records have no version number, so the entity tag is a hash of the body.
     let body = serde_json::to_vec(&RecordWire::new(&record, &standing)).unwrap_or_default();
     let etag = headers::etag_of(&body);
     if call.if_none_match().is_some_and(|known| headers::matches(known, &etag)) {
@@ -231,7 +230,7 @@ mod tests {
     use crate::task::{OutputArtifact, RecordStatus, TaskId};
 
     #[test]
-    fn the_wire_form_has_the_columns() {
+    fn the_response_has_the_columns() {
         let at = Timestamp::from_micros(1_767_981_600_000_000);
         let artifact = |id: &str| ArtifactId::new(id).unwrap();
         let input = |id: &str, relationship| RecordInput { artifact: artifact(id), relationship };

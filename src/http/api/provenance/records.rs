@@ -1,4 +1,4 @@
-//! `GET /provenance`: pages of records.
+//! `GET /provenance`: pages of provenance records.
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::engine::RecordFilter;
 use crate::http::api::app::Call;
 use crate::http::api::provenance::record::{RecordWire, Standing};
+use crate::http::openapi::words::RECORD_STATUSES;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::query::Query;
@@ -15,7 +16,8 @@ use crate::json;
 use crate::store::RecordPlace;
 use crate::task::{ArtifactId, RecordStatus, TaskId};
 
-const KNOWN: [&str; 12] = [
+/// The query parameters.
+const PARAMETERS: [&str; 12] = [
     "project_id",
     "task_id",
     "status",
@@ -30,31 +32,28 @@ const KNOWN: [&str; 12] = [
     "cursor",
 ];
 
-pub(in crate::http) const STATUSES: [RecordStatus; 4] =
-    [RecordStatus::Pending, RecordStatus::Passed, RecordStatus::Failed, RecordStatus::HumanApproved];
-
-/// A page of records, the newest first.
+/// A page of records, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RecordList)]
 pub(in crate::http) struct ListWire {
     /// The records.
     #[schema(value_type = Vec<RecordWire<'static>>)]
     records: Entries,
-    /// How many there are, where that is known.
+    /// The number of records; null if it is not known.
     total: Option<u64>,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes or by the limit of the search; the cursor continues after it.
     truncated: bool,
 }
 
-/// `GET /provenance`
+/// Handles `GET /provenance`.
 pub(in crate::http) async fn list(call: Call) -> Reply {
-    let mut query = call.query(&KNOWN);
+    let mut query = call.query(&PARAMETERS);
     let limit = query.limit();
-    let filter = filter(&mut query);
+    let filter = parse_filter(&mut query);
     let scope = format!("records {filter:?}");
     let before = query.cursor(&scope, |place| place.try_into().ok().map(RecordPlace::from_bytes));
     query.finish()?;
@@ -79,12 +78,13 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &wire))
 }
 
-fn filter(query: &mut Query) -> RecordFilter {
+/// Reads the filters of the query.
+fn parse_filter(query: &mut Query) -> RecordFilter {
     RecordFilter {
         project: query.parsed("project_id"),
-        // Imported records are of tasks that have any id.
+        // The id of the task of an imported record can be any text.
         task: query.parsed::<ArtifactId>("task_id").map(|id| TaskId::of_text(id.as_str())),
-        status: query.one("status").and_then(|word| status(query, &word)),
+        status: query.one("status").and_then(|word| parse_status(query, &word)),
         tainted: query.parsed("tainted"),
         suspect: query.parsed("suspect"),
         model: query.one("model"),
@@ -95,10 +95,10 @@ fn filter(query: &mut Query) -> RecordFilter {
     }
 }
 
-fn status(query: &mut Query, word: &str) -> Option<RecordStatus> {
-    let status = STATUSES.into_iter().find(|status| status.as_str() == word);
+fn parse_status(query: &mut Query, word: &str) -> Option<RecordStatus> {
+    let status = RECORD_STATUSES.into_iter().find(|status| status.as_str() == word);
     if status.is_none() {
-        let names = STATUSES.map(RecordStatus::as_str).join(", ");
+        let names = RECORD_STATUSES.map(RecordStatus::as_str).join(", ");
         query.reject("status", format!("must be one of {names}, was {}", json::quoted(word)));
     }
     status
@@ -110,14 +110,14 @@ mod tests {
 
     #[test]
     fn filters_are_checked() {
-        let mut query = Query::new(Some("status=human_approved&tainted=false&suspect=true&model=m"), &KNOWN);
-        let filter = filter(&mut query);
+        let mut query = Query::new(Some("status=human_approved&tainted=false&suspect=true&model=m"), &PARAMETERS);
+        let filter = parse_filter(&mut query);
         assert_eq!(filter.status, Some(RecordStatus::HumanApproved));
         assert_eq!((filter.tainted, filter.suspect, filter.model.as_deref()), (Some(false), Some(true), Some("m")));
         query.finish().unwrap();
         for bad in ["status=tainted", "tainted=1", "suspect=yes", "task_id=", "tier=X", "created_after=now"] {
-            let mut query = Query::new(Some(bad), &KNOWN);
-            super::filter(&mut query);
+            let mut query = Query::new(Some(bad), &PARAMETERS);
+            parse_filter(&mut query);
             assert!(query.finish().is_err(), "{bad}");
         }
     }

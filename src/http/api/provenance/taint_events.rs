@@ -1,4 +1,4 @@
-//! `GET /taint-events`: the audit trail of taints, marks and clears.
+//! `GET /taint-events`: the audit trail of taint, suspect and clear requests and rollbacks.
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::engine::{AuditEntry, AuditFilter, AuditPlace};
 use crate::http::api::app::Call;
-use crate::http::openapi::TaintAction;
+use crate::http::openapi::words::TaintAction;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::reply::{self, Reply, Shown, Time};
@@ -17,32 +17,32 @@ use crate::store::Cause;
 use crate::task::{ArtifactId, RecordId, Seq};
 use crate::transfer::{imported_event, taint_event};
 
-/// A change of a record's flag.
+/// An entry of the audit trail: a change of the flag of a record.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TaintEvent)]
 pub(in crate::http) struct EventWire {
-    /// Its id.
+    /// The id of the entry.
     id: String,
-    /// When; null where an imported event does not say.
+    /// The time of the change; null if an imported entry has none.
     timestamp: Option<Time>,
-    /// The artifact, where one is known.
+    /// The artifact; null if it is not known.
     artifact_id: Option<ArtifactId>,
-    /// The record, where it is known.
+    /// The record; null if it is not known.
     provenance_id: Option<RecordId>,
-    /// Why.
+    /// The reason of the change.
     reason: String,
-    /// The artifact that it comes from.
+    /// The artifact from which the change spread.
     source_artifact_id: Option<String>,
-    /// The record that it comes from.
+    /// The record from which the change spread.
     source_provenance_id: Option<RecordId>,
-    /// Steps from there.
+    /// The number of steps from that record.
     cascade_depth: u64,
-    /// What belongs together has one.
+    /// The id of the cascade, which all entries of one request share.
     cascade_id: String,
-    /// What was done.
+    /// The action.
     #[schema(value_type = TaintAction)]
     action: &'static str,
-    /// What the old program's events do not have: why a project was rolled back.
+    /// The reason of a rollback, `upgrade` or `undo`. Entries of the old program do not have this field.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     detail: Option<String>,
@@ -66,8 +66,8 @@ impl From<TaintEvent> for EventWire {
     }
 }
 
-/// An entry of the trail; `None`: an imported one that can't be read any more.
-fn event(graph: &Graph, store: Uuid, entry: &AuditEntry, wanted: Option<&ArtifactId>) -> Option<EventWire> {
+/// Renders an entry. Returns `None` if it was imported and cannot be read.
+fn render_entry(graph: &Graph, store: Uuid, entry: &AuditEntry, wanted: Option<&ArtifactId>) -> Option<EventWire> {
     match entry {
         AuditEntry::Own { place, cascade, change } => {
             let detail = match &cascade.cause {
@@ -90,26 +90,26 @@ pub(in crate::http) struct ListWire {
     /// The entries.
     #[schema(value_type = Vec<EventWire>)]
     taint_events: Entries,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes or because looking for more was given up: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes or by the limit of the search; the cursor continues after it.
     truncated: bool,
 }
 
-/// `GET /taint-events`
+/// Handles `GET /taint-events`.
 pub(in crate::http) async fn list(call: Call) -> Reply {
     let mut query = call.query(&["artifact_id", "cascade_id", "provenance_id", "limit", "cursor"]);
     let limit = query.limit();
     let filter = AuditFilter {
         artifact: query.parsed("artifact_id"),
-        // Imported records may be asked for by the id that they had.
+        // An imported record can be named by its original id.
         record: query.parsed::<ArtifactId>("provenance_id").map(|id| RecordId::of_text(id.as_str())),
         cascade: query.one("cascade_id"),
     };
     let scope = format!("taint events {filter:?}");
-    let from = query.cursor(&scope, |place| decode(&place));
+    let from = query.cursor(&scope, |place| decode_position(&place));
     query.finish()?;
     let engine = &call.app.engine;
     let wanted = filter.artifact.clone();
@@ -117,7 +117,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let graph = engine.provenance().graph();
     let (mut taint_events, mut next) = (Entries::new(limit), page.next);
     for entry in &page.entries {
-        let event = event(&graph, engine.store_id(), entry, wanted.as_ref());
+        let event = render_entry(&graph, engine.store_id(), entry, wanted.as_ref());
         if event.is_some_and(|event| !taint_events.push(&event)) {
             next = Some(entry.place());
             break;
@@ -126,18 +126,18 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let wire = ListWire {
         truncated: page.truncated || taint_events.is_truncated(),
         taint_events,
-        next_cursor: next.map(|place| cursor::encode(&scope, &encode(place))),
+        next_cursor: next.map(|place| cursor::encode(&scope, &encode_position(place))),
         limit,
     };
     Ok(reply::json(StatusCode::OK, &wire))
 }
 
-fn encode(place: AuditPlace) -> Vec<u8> {
+fn encode_position(place: AuditPlace) -> Vec<u8> {
     let index = u64::try_from(place.index).unwrap_or(u64::MAX);
     [place.step.0.to_be_bytes(), index.to_be_bytes()].concat()
 }
 
-fn decode(bytes: &[u8]) -> Option<AuditPlace> {
+fn decode_position(bytes: &[u8]) -> Option<AuditPlace> {
     let (step, index) = bytes.split_first_chunk()?;
     let index = usize::try_from(u64::from_be_bytes(index.try_into().ok()?)).ok()?;
     Some(AuditPlace { step: Seq(u64::from_be_bytes(*step)), index })
@@ -148,9 +148,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_round_trip() {
+    fn positions_round_trip() {
         let place = AuditPlace { step: Seq(7), index: 9 };
-        assert_eq!(decode(&encode(place)), Some(place));
-        assert_eq!(decode(b"short"), None);
+        assert_eq!(decode_position(&encode_position(place)), Some(place));
+        assert_eq!(decode_position(b"short"), None);
     }
 }

@@ -3,8 +3,7 @@
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
-use crate::http::api::service::health::HealthWire;
-use crate::http::openapi::answers::{DetailedHealth, Probe};
+use crate::http::api::service::health::{DetailedHealthWire, HealthWire, Probe};
 use crate::http::openapi::operation::{Described, JSON, operation};
 
 const TAG: &str = "Service";
@@ -21,11 +20,11 @@ pub(in crate::http) fn health() -> Described {
 
 pub(in crate::http) fn detailed() -> Described {
     operation("getDetailedHealth", TAG, "Read the health of the service and of its dependencies")
-        .answer::<DetailedHealth>(
+        .answer::<DetailedHealthWire<'static>>(
             200,
             "The service works. It is `degraded` while a dependency is away; the rest still works.",
         )
-        .answer::<DetailedHealth>(503, "The service accepts no changes. Or a problem: `overloaded`.")
+        .answer::<DetailedHealthWire<'static>>(503, "The service accepts no changes. Or a problem: `overloaded`.")
 }
 
 pub(in crate::http) fn live() -> Described {

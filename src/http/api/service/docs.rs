@@ -9,9 +9,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use hyper::header::{
-    CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS,
-};
+use hyper::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use utoipa_swagger_ui::Config;
 
@@ -58,7 +56,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// A document as it is sent.
+/// The page or a file that it loads.
 struct File {
     name: &'static str,
     bytes: Bytes,
@@ -122,18 +120,16 @@ pub(in crate::http) fn file(call: &Call) -> Reply {
 /// Files that are stored compressed are sent so whatever the request accepts: every browser
 /// takes gzip.
 fn send(call: &Call, file: &File) -> Response<Body> {
-    if call.if_none_match().is_some_and(|known| headers::matches(known, &file.etag)) {
-        return reply::not_modified(file.etag.clone());
-    }
-    let mut response = reply::rendered(StatusCode::OK, file.bytes.clone());
-    let headers: &mut HeaderMap = response.headers_mut();
-    headers.insert(CONTENT_TYPE, file.media_type.clone());
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(ETAG, file.etag.clone());
-    if file.is_gzip {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    response
+    reply::versioned(file.etag.clone(), call.if_none_match(), || {
+        let mut response = reply::rendered(StatusCode::OK, file.bytes.clone());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, file.media_type.clone());
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if file.is_gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The engine's figures as metrics, read when they are asked for.
+//! The figures of the engine as metrics, read at each scrape.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::store::DeadLetterEnd;
 use crate::store::RoomState;
 use crate::task::{Now, Phase};
 
-/// Reads the engine's figures.
+/// Collects the figures of the engine.
 #[derive(Debug)]
 pub(in crate::http) struct EngineFigures {
     engine: Engine,
@@ -76,7 +76,7 @@ impl Collector for EngineFigures {
     }
 }
 
-/// How good the estimates of completed tasks were.
+/// Encodes how well the estimates of completed tasks held.
 fn estimates(encoder: &mut DescriptorEncoder<'_>, estimates: &Estimates) -> fmt::Result {
     let name = "tasks_completed_by_estimate";
     let mut kept =
@@ -91,7 +91,7 @@ fn estimates(encoder: &mut DescriptorEncoder<'_>, estimates: &Estimates) -> fmt:
     ratio.encode_histogram::<NoLabelSet>(estimates.ratio_sum, estimates.kept + estimates.missed, &classes, None)
 }
 
-/// How much room there is on the disk of the store.
+/// Encodes the room on the disk of the store.
 fn room(encoder: &mut DescriptorEncoder<'_>, room: RoomState) -> fmt::Result {
     let help = "1 for how much room there is on the disk of the store";
     let mut states = encoder.encode_descriptor("store_room", help, None, MetricType::Gauge)?;
@@ -101,7 +101,7 @@ fn room(encoder: &mut DescriptorEncoder<'_>, room: RoomState) -> fmt::Result {
     Ok(())
 }
 
-/// How long the oldest task has waited, by what it waits for.
+/// Encodes the age of the longest waiting task of each waiting phase.
 fn waits(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, now: Now) -> fmt::Result {
     let help = "Age of the oldest task that waits in a phase";
     let mut ages = encoder.encode_descriptor("tasks_oldest_seconds", help, None, MetricType::Gauge)?;
@@ -129,7 +129,7 @@ fn readers(encoder: &mut DescriptorEncoder<'_>, readers: &[Behind], now: Now) ->
     Ok(())
 }
 
-/// What waits for workers, by tier.
+/// Encodes the work queues, by tier.
 fn queues(encoder: &mut DescriptorEncoder<'_>, queues: &[Queue], now: Now) -> fmt::Result {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     by_tier(encoder, ("queue_depth", "Tasks that wait for a worker"), queues, |queue| number(queue.depth))?;

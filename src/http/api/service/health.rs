@@ -1,8 +1,9 @@
-//! Health for people, for orchestrators and for Prometheus.
+//! `GET /health`, `/health/detailed`, `/livez`, `/readyz` and `/metrics`: the health of the service for people, for
+//! orchestrators and for Prometheus.
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -10,56 +11,124 @@ use crate::amqp::{self, LinkFigures, LinkState};
 use crate::engine::Figures;
 use crate::http::api::app::{App, Call};
 use crate::http::api::service::registry;
-use crate::http::openapi::HealthStatus;
+use crate::http::openapi::words::{HealthStatus, TasksByPhase};
 use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::replica;
 use crate::routing::ServiceFigures;
-use crate::task::{Now, Phase};
+use crate::task::{Now, Phase, Tier};
 
-/// What Prometheus expects of this text.
+/// The media type that Prometheus expects.
 const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-
-fn by_health(healthy: bool) -> (StatusCode, &'static str) {
-    if healthy { (StatusCode::OK, "healthy") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") }
-}
 
 /// Whether the service works.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Health)]
 pub(in crate::http) struct HealthWire<'a> {
-    /// In one word.
+    /// The state of the service in one word.
     #[schema(value_type = HealthStatus)]
     status: &'static str,
-    /// Of the service.
+    /// The version of the service.
     version: &'a str,
-    /// When that was.
+    /// When the state was determined.
     timestamp: Time,
-    /// Why it does not do all of its work: `not_owner` where another data
-    /// directory has taken over the copy in Postgres, and writes are refused here.
+    /// Present if the service works only in part: `not_owner` if another data directory has taken over the copy in
+    /// Postgres, so that this service refuses changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<&'static str>,
 }
 
-/// The reason for which no work is done here, although the process is well.
-fn reason(app: &App) -> Option<&'static str> {
-    app.engine.is_halted().then_some("not_owner")
+/// Whether the service works, with the state of its dependencies.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DetailedHealth)]
+pub(in crate::http) struct DetailedHealthWire<'a> {
+    /// The state of the service in one word: `degraded` while a dependency is away and the rest works.
+    #[schema(value_type = String)]
+    status: &'static str,
+    /// The version of the service.
+    #[schema(value_type = String)]
+    version: &'a str,
+    /// When the state was determined.
+    timestamp: Time,
+    /// The dependencies by name: `store`, and those of `agent`, `rag`, `rabbitmq` and `postgres` that are configured.
+    #[schema(value_type = BTreeMap<String, Dependency>)]
+    dependencies: Dependencies,
+    /// Counts of the service.
+    figures: HealthFigures<'a>,
+    /// `not_owner` if another data directory has taken over the copy in Postgres.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<&'static str>,
 }
 
-/// `GET /health`
-pub(in crate::http) fn health(call: &Call) -> Reply {
-    call.require_no_query()?;
-    let parts = Parts::of(&call.app);
-    let (code, status) = parts.overall();
-    let (version, timestamp) = (&call.app.settings.version, Shown(call.app.clock.wall()));
-    let health = HealthWire { status, version, timestamp, reason: parts.reason };
-    Ok(reply::json(code, &health))
+/// The state of a dependency of the service.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Dependency {
+    /// The state in one word.
+    #[schema(value_type = String)]
+    status: &'static str,
+    /// Counts and times of the dependency.
+    #[serde(flatten)]
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    figures: Value,
 }
 
-/// What health is made of.
-struct Parts {
+/// Dependencies by name, in the order of the response.
+struct Dependencies(Vec<(&'static str, Dependency)>);
+
+impl Serialize for Dependencies {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, dependency)| (name, dependency)))
+    }
+}
+
+/// Counts of the service.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct HealthFigures<'a> {
+    /// The number of tasks in each phase.
+    #[schema(value_type = TasksByPhase)]
+    tasks: Map<String, Value>,
+    /// The number of projects.
+    projects: u64,
+    /// The number of paused projects.
+    paused_projects: u64,
+    /// The paused tiers.
+    paused_tiers: Vec<&'a Tier>,
+    /// The newest position in the log.
+    log_head: u64,
+    /// The oldest position in the log.
+    log_tail: u64,
+    /// The number of commits since the start.
+    commits: u64,
+    /// The number of commands since the start.
+    commands: u64,
+    /// The number of commands that wait for the writer.
+    queued_commands: u64,
+    /// The number of accepted events since the start, by outcome.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    events: Map<String, Value>,
+    /// The number of dead letters.
+    dead_letters: u64,
+    /// The number of tasks whose answer is in memory.
+    hot_tasks: u64,
+}
+
+/// Whether the process is alive, or ready for requests.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Probe {
+    /// `alive`, `ready` or `not ready`.
+    #[schema(value_type = String)]
+    status: &'static str,
+    /// Why the service is not ready: `not_owner` if another data directory has taken over the copy in Postgres, `full` or
+    /// `waiting_for_room` if the disk has no room for a change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<&'static str>,
+}
+
+/// What the state of the service follows from.
+struct Health {
     is_accepting: bool,
-    /// The reason for which no work is done here, although the process is well.
     reason: Option<&'static str>,
     engine: Figures,
     services: Vec<ServiceFigures>,
@@ -67,11 +136,16 @@ struct Parts {
     replica: Option<replica::Figures>,
 }
 
-impl Parts {
-    fn of(app: &App) -> Self {
+/// Returns the reason for which the process refuses changes although it is well.
+fn halt_reason(app: &App) -> Option<&'static str> {
+    app.engine.is_halted().then_some("not_owner")
+}
+
+impl Health {
+    fn read(app: &App) -> Self {
         Self {
             is_accepting: app.engine.is_accepting(),
-            reason: reason(app),
+            reason: halt_reason(app),
             engine: app.engine.figures(),
             services: app.services.figures().services,
             broker: app.broker.as_ref().map(|broker| (broker.figures(), broker.address().to_owned())),
@@ -79,79 +153,90 @@ impl Parts {
         }
     }
 
-    /// The store alone: without submissions the rest still works.
-    fn store(&self) -> &'static str {
-        match by_health(self.is_accepting) {
-            (StatusCode::OK, _) if self.engine.is_disk_low() => "degraded",
-            (_, status) => status,
+    /// Returns the state of the store. Without room for submissions, the rest still works.
+    fn store_status(&self) -> &'static str {
+        match (self.is_accepting, self.engine.is_disk_low()) {
+            (false, _) => "unhealthy",
+            (true, true) => "degraded",
+            (true, false) => "healthy",
         }
     }
 
-    /// Everything, in one word: without one of the others the rest still works.
-    fn overall(&self) -> (StatusCode, &'static str) {
-        let (code, _) = by_health(self.is_accepting);
-        let is_away = self.reason.is_some()
+    /// Returns the state of the service. Without one of its dependencies, the rest still works.
+    fn status(&self) -> (StatusCode, &'static str) {
+        if !self.is_accepting {
+            return (StatusCode::SERVICE_UNAVAILABLE, self.store_status());
+        }
+        let is_degraded = self.reason.is_some()
             || self.broker.as_ref().is_some_and(|(broker, _)| broker.state() != LinkState::Connected)
             || self.services.iter().any(|service| service.away_since.is_some())
             || self.replica.as_ref().is_some_and(|replica| replica.state.is_interrupted());
-        (code, if is_away && code == StatusCode::OK { "degraded" } else { self.store() })
+        (StatusCode::OK, if is_degraded { "degraded" } else { self.store_status() })
+    }
+
+    fn dependencies(&self, now: Now) -> Dependencies {
+        let figures = &self.engine;
+        let store = json!({
+            "size_bytes": figures.store_bytes,
+            "free_mib": figures.free_mib,
+            "reserve_mib": figures.reserve_mib,
+            "room": figures.room.as_str(),
+        });
+        let mut all = vec![("store", Dependency { status: self.store_status(), figures: store })];
+        all.extend(self.services.iter().map(|service| (service.service, service_health(service, now))));
+        if let Some((broker, address)) = &self.broker {
+            all.push(("rabbitmq", broker_health(broker, address, figures, now)));
+        }
+        all.extend(self.replica.iter().map(|replica| ("postgres", replica_health(replica, now))));
+        Dependencies(all)
     }
 }
 
-/// `GET /health/detailed`
+/// Handles `GET /health`.
+pub(in crate::http) fn health(call: &Call) -> Reply {
+    call.require_no_query()?;
+    let health = Health::read(&call.app);
+    let (code, status) = health.status();
+    let (version, timestamp) = (&call.app.settings.version, Shown(call.app.clock.wall()));
+    Ok(reply::json(code, &HealthWire { status, version, timestamp, reason: health.reason }))
+}
+
+/// Handles `GET /health/detailed`.
 pub(in crate::http) fn detailed(call: &Call) -> Reply {
     call.require_no_query()?;
-    let parts = Parts::of(&call.app);
-    let (code, status) = parts.overall();
-    let (figures, now) = (&parts.engine, call.app.clock.now());
-    let mut dependencies = Map::new();
-    let store_wire = json!({
-        "status": parts.store(),
-        "size_bytes": figures.store_bytes,
-        "free_mib": figures.free_mib,
-        "reserve_mib": figures.reserve_mib,
-        "room": figures.room.as_str(),
-    });
-    dependencies.insert("store".to_owned(), store_wire);
-    dependencies.extend(parts.services.iter().map(|service| (service.service.to_owned(), service_wire(service, now))));
-    if let Some((broker, address)) = &parts.broker {
-        dependencies.insert("rabbitmq".to_owned(), broker_wire(broker, address, figures, now));
-    }
-    dependencies.extend(parts.replica.iter().map(|replica| ("postgres".to_owned(), replica_wire(replica, now))));
-    let mut body = json!({
-        "status": status,
-        "version": call.app.settings.version,
-        "timestamp": call.app.clock.wall().to_string(),
-        "dependencies": dependencies,
-        "figures": figures_wire(figures),
-    });
-    if let (Some(reason), Some(body)) = (parts.reason, body.as_object_mut()) {
-        body.insert("reason".to_owned(), reason.into());
-    }
-    Ok(reply::json(code, &body))
+    let health = Health::read(&call.app);
+    let (code, status) = health.status();
+    let wire = DetailedHealthWire {
+        status,
+        version: &call.app.settings.version,
+        timestamp: Shown(call.app.clock.wall()),
+        dependencies: health.dependencies(call.app.clock.now()),
+        figures: HealthFigures::new(&health.engine),
+        reason: health.reason,
+    };
+    Ok(reply::json(code, &wire))
 }
 
-fn service_wire(service: &ServiceFigures, now: Now) -> Value {
+fn service_health(service: &ServiceFigures, now: Now) -> Dependency {
     let error = service.last_error.as_ref();
-    json!({
-        "status": if service.away_since.is_some() { "away" } else { "healthy" },
+    let figures = json!({
         "breaker": service.state.as_str(),
         "away_since": service.away_since.map(|since| now.calendar(since).to_string()),
         "in_flight": service.in_flight,
         "last_error": error.map(|(at, message)| json!({"at": at.to_string(), "message": message})),
-    })
+    });
+    Dependency { status: if service.away_since.is_some() { "away" } else { "healthy" }, figures }
 }
 
-/// The broker: how it is, and how far what was to be published is behind.
-fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: Now) -> Value {
+/// Returns the state of the broker, with the backlog of messages to publish.
+fn broker_health(broker: &amqp::Figures, address: &str, figures: &Figures, now: Now) -> Dependency {
     let behind = figures.readers.iter().find(|behind| behind.reader == amqp::READER);
     let link = |link: &LinkFigures| json!({"status": link.state.as_str(), "since": link.since.to_string()});
     let waiting = broker
         .waiting
         .iter()
         .map(|(tier, waiting)| (tier.to_string(), json!({"ready": waiting.ready, "consumers": waiting.consumers})));
-    json!({
-        "status": broker.state().as_str(),
+    let figures = json!({
         "address": address,
         "publisher": link(&broker.publisher),
         "consumer": link(&broker.consumer),
@@ -160,14 +245,14 @@ fn broker_wire(broker: &amqp::Figures, address: &str, figures: &Figures, now: No
         "backlog_seconds": behind.and_then(|behind| behind.oldest).map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
         "held": broker.held,
         "work_queues": waiting.collect::<Map<String, Value>>(),
-    })
+    });
+    Dependency { status: broker.state().as_str(), figures }
 }
 
-/// The copy in Postgres.
-fn replica_wire(replica: &replica::Figures, now: Now) -> Value {
+/// Returns the state of the copy in Postgres.
+fn replica_health(replica: &replica::Figures, now: Now) -> Dependency {
     let error = replica.last_error.as_ref();
-    json!({
-        "status": if replica.state.is_interrupted() { replica.state.as_str() } else { "healthy" },
+    let figures = json!({
         "doing": replica.state.as_str(),
         "database": replica.database,
         "owner": replica.owner,
@@ -176,50 +261,49 @@ fn replica_wire(replica: &replica::Figures, now: Now) -> Value {
         "scanning": replica.scanning,
         "rejects": replica.rejects,
         "last_error": error.map(|(at, message)| json!({"at": at.to_string(), "message": message})),
-    })
+    });
+    Dependency { status: if replica.state.is_interrupted() { replica.state.as_str() } else { "healthy" }, figures }
 }
 
-fn figures_wire(figures: &Figures) -> Value {
-    let phases = Phase::ALL.map(|phase| (phase.as_str().to_owned(), figures.counters.phase(phase).into()));
-    let events = figures.events.by_outcome().map(|(outcome, count)| (outcome.to_owned(), Value::from(count)));
-    let events: Map<String, Value> = events.into_iter().collect();
-    json!({
-        "tasks": phases.into_iter().collect::<Map<String, Value>>(),
-        "projects": figures.projects,
-        "paused_projects": figures.paused_projects,
-        "paused_tiers": figures.paused_tiers().collect::<Vec<_>>(),
-        "log_head": figures.head,
-        "log_tail": figures.tail,
-        "commits": figures.commits,
-        "commands": figures.commands,
-        "queued_commands": figures.queued_commands,
-        "events": events,
-        "dead_letters": figures.dead_letters.kept,
-        "hot_tasks": figures.hot_tasks,
-    })
+impl<'a> HealthFigures<'a> {
+    fn new(figures: &'a Figures) -> Self {
+        let phases = Phase::ALL.map(|phase| (phase.as_str().to_owned(), figures.counters.phase(phase).into()));
+        let events = figures.events.by_outcome().map(|(outcome, count)| (outcome.to_owned(), Value::from(count)));
+        Self {
+            tasks: phases.into_iter().collect(),
+            projects: figures.projects,
+            paused_projects: figures.paused_projects,
+            paused_tiers: figures.paused_tiers().collect(),
+            log_head: figures.head,
+            log_tail: figures.tail,
+            commits: figures.commits,
+            commands: figures.commands,
+            queued_commands: figures.queued_commands,
+            events: events.into_iter().collect(),
+            dead_letters: figures.dead_letters.kept,
+            hot_tasks: figures.hot_tasks,
+        }
+    }
 }
 
-/// `GET /livez`: the process answers.
+/// Handles `GET /livez`: the process is alive.
 pub(in crate::http) fn live(call: &Call) -> Reply {
     call.require_no_query()?;
-    Ok(reply::json(StatusCode::OK, &json!({"status": "alive"})))
+    Ok(reply::json(StatusCode::OK, &Probe { status: "alive", reason: None }))
 }
 
-/// `GET /readyz`: requests may be sent here.
+/// Handles `GET /readyz`: whether the service is ready for requests.
 pub(in crate::http) fn ready(call: &Call) -> Reply {
     call.require_no_query()?;
     let room = call.app.engine.room();
-    if let Some(reason) = reason(&call.app).or_else(|| room.stands_still().then(|| room.as_str())) {
-        let body = json!({"status": "not ready", "reason": reason});
-        return Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &body));
+    let reason = halt_reason(&call.app).or_else(|| room.stands_still().then(|| room.as_str()));
+    if reason.is_none() && call.app.engine.is_accepting() && !call.stopping.is_cancelled() {
+        return Ok(reply::json(StatusCode::OK, &Probe { status: "ready", reason: None }));
     }
-    if call.app.engine.is_accepting() && !call.stopping.is_cancelled() {
-        return Ok(reply::json(StatusCode::OK, &json!({"status": "ready"})));
-    }
-    Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready"})))
+    Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &Probe { status: "not ready", reason }))
 }
 
-/// `GET /metrics`
+/// Handles `GET /metrics`.
 pub(in crate::http) fn metrics(call: &Call) -> Reply {
     call.require_no_query()?;
     let response = reply::rendered(StatusCode::OK, registry::render(&call.app.registry));

@@ -3,13 +3,17 @@
 use serde_json::json;
 use utoipa::openapi::schema::ArrayBuilder;
 
+use crate::http::api::fields::MAX_REASON_BYTES;
 use crate::http::api::tasks::history::{EntryWire, HistoryWire};
+use crate::http::api::tasks::list::TaskList;
+use crate::http::api::tasks::status::{CancelWire, MAX_WAIT};
 use crate::http::api::tasks::submission::{self, MAX_CONSTITUTION_BYTES};
-use crate::http::api::tasks::submit::{self, CancelWire, MAX_BATCH, MAX_REASON_BYTES, MAX_WAIT};
-use crate::http::api::work::leases::ReleaseWire;
-use crate::http::openapi::answers::{StatusAnswer, TaskList, TaskNode};
+use crate::http::api::tasks::submit::{self, MAX_BATCH};
+use crate::http::api::tasks::tree::TaskNode;
+use crate::http::openapi::answers::StatusAnswer;
 use crate::http::openapi::limits::{self, Limit};
 use crate::http::openapi::operation::{Described, number, operation, reference};
+use crate::http::openapi::words::NoFields;
 use crate::task::{
     Domain, MAX_ATTEMPTS, MAX_DESCRIPTION_BYTES, MAX_METADATA_BYTES, MAX_REFERENCES, MAX_TIMEOUT, ProjectId, Status,
     TaskId, Tier, Timestamp,
@@ -124,7 +128,7 @@ pub(in crate::http) fn cancel() -> Described {
 pub(in crate::http) fn rerun() -> Described {
     task_operation("rerunTask", "Submit a finished task again")
         .shared("Idempotency-Key")
-        .body::<ReleaseWire>(false, &[], &[("empty", json!({}))])
+        .body::<NoFields>(false, &[], &[("empty", json!({}))])
         .reads_json()
         .answer::<submit::SubmittedWire<'static>>(201, "The new task.")
         .header(201, "Location")

@@ -1,4 +1,5 @@
-//! The history of a task: as pages, and as a stream that ends with it.
+//! `GET /tasks/{id}/events` and `GET /tasks/{id}/stream`: the history of a task, in pages and as a stream
+//! that ends with the task.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::http::api::app::{App, Call};
-use crate::http::api::tasks::submit::task_id;
+use crate::http::api::tasks::status::task_id;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
@@ -17,44 +18,44 @@ use crate::http::server::sse::{Closed, EventStream};
 use crate::store::{HistoryEntry, PageBudget};
 use crate::task::{Change, Phase, Seq, Status, TaskError, TaskId};
 
-/// Entries that a stream reads at once.
+/// The largest number of entries that a stream reads at once.
 const CHUNK: usize = 256;
-/// Bytes of entries that a stream reads at once.
+/// The largest number of bytes that a stream reads at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A change of a task.
+/// An entry in the history of a task.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryEntry)]
 pub(in crate::http) struct EntryWire<'a> {
-    /// Its position in the log.
+    /// The position of the entry in the log.
     seq: Seq,
-    /// When.
+    /// The time of the change.
     time: Time,
-    /// What happened.
+    /// The type of the change, such as `task.created`.
     #[serde(rename = "type")]
     kind: &'a str,
-    /// The task.
+    /// The id of the task.
     task_id: TaskId,
-    /// The status after it.
+    /// The status of the task after the change.
     #[schema(value_type = Status)]
     status: &'static str,
-    /// The phase after it.
+    /// The phase of the task after the change.
     #[schema(value_type = Phase)]
     phase: &'static str,
-    /// The attempt it belongs to; 0 before the first.
+    /// The attempt that the change belongs to; 0 before the first attempt.
     attempt: u32,
-    /// Entries between the one before and this one that are not kept any more; absent
-    /// where there are none. A history keeps its first 100 and its newest 9900 entries.
+    /// The number of dropped entries between the previous entry and this one; absent if there are none. A
+    /// history keeps its first 100 and its newest 9900 entries.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, nullable = false, required = false)]
     left_out_before: Option<u64>,
-    /// What else is to be said; its fields follow from `type`.
+    /// Details of the change; the fields depend on `type`.
     #[schema(value_type = Object)]
     detail: Value,
 }
 
 impl<'a> EntryWire<'a> {
-    /// `None`: it is about no task.
+    /// Returns `None` if the entry is not about a task.
     fn new(HistoryEntry { seq, left_out, entry }: &'a HistoryEntry) -> Option<Self> {
         let standing = entry.standing()?;
         Some(Self {
@@ -71,8 +72,7 @@ impl<'a> EntryWire<'a> {
     }
 }
 
-/// What else is to be said of a change. The id of a lease is known to its
-/// holder alone.
+/// Returns the details of a change, without the id of a lease, which only its holder may know.
 fn detail(change: &Change) -> Value {
     match change {
         Change::Created
@@ -106,20 +106,20 @@ fn error_detail(error: &TaskError) -> Value {
     json!({"code": error.code.as_str(), "message": error.message, "attempt": error.attempt})
 }
 
-/// A page of a task's history, the oldest first.
+/// A page of the history of a task, oldest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = History)]
 pub(in crate::http) struct HistoryWire {
-    /// The changes.
+    /// The entries.
     #[schema(value_type = Vec<EntryWire<'static>>)]
     events: Entries,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// The page ends before its limit, by its bytes: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes; the cursor continues after it.
     truncated: bool,
 }
 
-/// `GET /tasks/{id}/events`
+/// Handles `GET /tasks/{id}/events`.
 pub(in crate::http) async fn list(call: Call) -> Reply {
     let id = task_id(&call.raw_id)?;
     let mut query = call.query(&["limit", "cursor"]);
@@ -137,7 +137,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &HistoryWire { events, next_cursor, truncated }))
 }
 
-/// `GET /tasks/{id}/stream`
+/// Handles `GET /tasks/{id}/stream`.
 pub(in crate::http) async fn stream(call: Call) -> Reply {
     call.require_no_query()?;
     let id = task_id(&call.raw_id)?;
@@ -146,14 +146,14 @@ pub(in crate::http) async fn stream(call: Call) -> Reply {
         return Err(Problem::task_not_found(&call.raw_id));
     }
     let (stream, response) = call.app.streams.open(call.app.settings.heartbeat, call.ending().clone())?;
-    tokio::spawn(tell(Arc::clone(&call.app), id, after, stream));
+    tokio::spawn(stream_history(Arc::clone(&call.app), id, after, stream));
     Ok(response)
 }
 
-/// Tells the history until the task has ended.
-async fn tell(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: EventStream) -> Result<(), Closed> {
+/// Sends the history until the task has ended.
+async fn stream_history(app: Arc<App>, task: TaskId, mut after: Seq, mut stream: EventStream) -> Result<(), Closed> {
     loop {
-        // Asked before reading, so that no change falls between the two.
+        // Subscribed before reading, so that no change between the two is missed.
         let changed = app.engine.tasks().changed(task);
         let ended = app.engine.tasks().status(task).await.map_err(|_| Closed)?.is_none_or(|answer| answer.ended);
         loop {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_says_what_was_left_out_before_it() {
+    fn an_entry_counts_the_dropped_entries_before_it() {
         let entry = |left_out| HistoryEntry { seq: Seq(3), left_out, entry: logged(Change::Created) };
         let shown = |left_out| serde_json::to_value(EntryWire::new(&entry(left_out)).unwrap()).unwrap();
         assert_eq!(shown(1200)["left_out_before"], 1200);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn details_are_objects_with_words() {
+    fn details_name_codes_and_outcomes() {
         let error = TaskError { code: ErrorCode::Rejected, message: "no".to_owned(), attempt: Some(1) };
         let record = Some(RecordId::new(Uuid::nil()));
         let finished = Change::Finished { status: Status::Failed, error: Some(error), record };

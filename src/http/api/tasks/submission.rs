@@ -1,5 +1,4 @@
-//! Submissions: from the wire to a checked [`Submission`], with everything
-//! that is wrong with one named in one answer.
+//! The body of a submission and its check. All invalid fields are reported together.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -9,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::http::api::fields::object_text;
 use crate::http::api::settings::Settings;
 use crate::json::{self, FieldError, Findings, Object};
 use crate::task::{
@@ -16,78 +16,78 @@ use crate::task::{
     MAX_TIMEOUT, OnChildFailure, Options, Priority, ProjectId, QaProfile, Submission, TaskId, Tier, Timestamp,
 };
 
-/// Largest `constitution_override`, in bytes of JSON.
+/// The largest `constitution_override`, in bytes of JSON.
 pub(in crate::http) const MAX_CONSTITUTION_BYTES: usize = 64 * 1024;
-/// The project of submissions that name none.
+/// The project of submissions without a `project_id`.
 const DEFAULT_PROJECT: &str = "default";
 
-// Every field is optional here, so that all that are wrong can be named together.
-/// A task that is to be done.
+// Every field is optional here, so that all invalid fields can be reported together.
+/// A task to submit.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Submission)]
 pub(in crate::http) struct Wire {
-    /// What is to be done, in words; not blank.
+    /// What the task is to do, in words. It must not be blank.
     #[schema(required, nullable = false)]
     description: Option<String>,
-    /// The project it belongs to, which is made on first use. Without it: `default`.
+    /// The project of the task, which is created on first use. The default is `default`.
     #[schema(value_type = Option<ProjectId>)]
     project_id: Option<String>,
-    /// Without it: `normal`, or what the Agent says.
+    /// The priority of the task. The default is `normal`, or the choice of the Agent.
     #[schema(value_type = Option<Priority>)]
     priority: Option<String>,
-    /// How it is to be done.
+    /// How the task is to be done.
     #[schema(value_type = Option<WireOptions>)]
     options: Option<Object<WireOptions>>,
-    /// Anything the client wants to keep with the task.
+    /// Any data that the client wants to keep with the task.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
-    /// Without it: `autonomous`.
+    /// Whether people take part. The default is `autonomous`.
     #[schema(value_type = Option<ExecutionMode>)]
     execution_mode: Option<String>,
-    /// The old name of `execution_mode`; with both, they must be the same.
+    /// The old name of `execution_mode`. If both are present, they must be equal.
     #[schema(value_type = Option<ExecutionMode>)]
     mode: Option<String>,
-    /// Handed to the workers in place of the constitution of the project.
+    /// The rules for the workers, in place of the constitution of the project.
     #[schema(value_type = Option<Object>)]
     constitution_override: Option<Map<String, Value>>,
 }
 
-/// How a task is to be done. What is not named is chosen by the rules or the Agent.
+/// How a task is to be done. The routing rules or the Agent choose what is absent.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SubmissionOptions)]
 pub(in crate::http) struct WireOptions {
-    /// Whether the Agent may split it. Without it: yes.
+    /// Whether the Agent may split the task into subtasks. The default is true.
     decompose: Option<bool>,
-    /// Which checks its output must pass.
+    /// The set of checks that the output must pass.
     #[schema(value_type = Option<QaProfile>)]
     qa_profile: Option<String>,
-    /// The tier of workers; one of those that are configured.
+    /// The tier of workers, one of the configured tiers.
     #[schema(value_type = Option<Tier>)]
     tier: Option<String>,
-    /// What kind of work it is.
+    /// The kind of work.
     #[schema(value_type = Option<Domain>)]
     domain: Option<String>,
-    /// Longest time of one attempt.
+    /// The longest time of one attempt, in seconds.
     timeout_seconds: Option<i64>,
-    /// How often it is tried.
+    /// The largest number of attempts.
     max_attempts: Option<i64>,
-    /// It does not begin before.
+    /// The task does not start before this time.
     #[schema(value_type = Option<Timestamp>)]
     not_before: Option<String>,
-    /// Tasks that must have completed before.
+    /// Tasks that must complete before this task starts.
     #[schema(value_type = Option<Vec<TaskId>>)]
     depends_on: Option<Vec<String>>,
-    /// What a failing subtask does to the others. Without it: `cancel`.
+    /// What happens to the other subtasks when one fails. The default is `cancel`.
     #[schema(value_type = Option<OnChildFailure>)]
     on_child_failure: Option<String>,
-    /// Artifacts that it is to use.
+    /// Artifacts that the task uses.
     #[schema(value_type = Option<Vec<ArtifactId>>)]
     inputs: Option<Vec<String>>,
 }
 
-/// Checks a submission; `errors` are those found when it was read.
+/// Checks a submission. `errors` are those that the decoding found.
 pub(in crate::http) fn check(
     wire: Wire,
     errors: Vec<FieldError>,
@@ -187,7 +187,7 @@ fn tier(found: &mut Findings, name: &str, settings: &Settings) -> Option<Tier> {
     tier.cloned()
 }
 
-/// What is no UUID is the id of no task, and is told as that.
+/// Reads the ids of tasks. An id that is not a UUID is reported like the id of an unknown task.
 fn depends_on(found: &mut Findings, ids: Vec<String>) -> Vec<TaskId> {
     let ids = bounded(found, "/options/depends_on", ids).into_iter().enumerate();
     let checked = ids.filter_map(|(index, id)| {
@@ -205,7 +205,7 @@ fn inputs(found: &mut Findings, ids: Vec<String>) -> Vec<ArtifactId> {
     ids.filter_map(|(index, id)| found.parse(&format!("/options/inputs/{index}"), &id)).collect()
 }
 
-/// The ids of a list; of one that is too long, none is looked at.
+/// Returns the ids of a list, or none if the list is too long, so that only its length is reported.
 fn bounded(found: &mut Findings, pointer: &str, ids: Vec<String>) -> Vec<String> {
     let count = ids.len();
     if count <= MAX_REFERENCES {
@@ -215,22 +215,7 @@ fn bounded(found: &mut Findings, pointer: &str, ids: Vec<String>) -> Vec<String>
     Vec::new()
 }
 
-/// An object as compact JSON text, within a size.
-pub(in crate::http) fn object_text(
-    found: &mut Findings,
-    pointer: &str,
-    object: Option<Map<String, Value>>,
-    most: usize,
-) -> Option<String> {
-    let text = Value::Object(object?).to_string();
-    if text.len() > most {
-        found.add(pointer, format!("must be at most {most} bytes of JSON, was {}", text.len()));
-        return None;
-    }
-    Some(text)
-}
-
-/// Old clients say `mode`.
+/// Reads the execution mode, which old clients send as `mode`.
 fn execution_mode(found: &mut Findings, new: Option<&str>, old: Option<&str>) -> ExecutionMode {
     let all = [ExecutionMode::Autonomous, ExecutionMode::Collaborative].map(|mode| (mode.as_str(), mode));
     let pointer = if new.is_some() { "/execution_mode" } else { "/mode" };

@@ -1,34 +1,59 @@
-//! `GET /tasks/{id}/tree`: a task with its subtasks, nested.
+//! `GET /tasks/{id}/tree`: a task with its nested subtasks.
+
+use std::collections::BTreeMap;
 
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
+use utoipa::ToSchema;
+
 use crate::engine::TreeNode;
 use crate::http::api::app::Call;
-use crate::http::api::tasks::submit::task_id;
+use crate::http::api::tasks::status::task_id;
 use crate::http::server::problem::Problem;
 use crate::http::server::reply::{self, Reply};
+use crate::task::TaskId;
 
-/// Most tasks of one answer.
-const MOST: usize = 1000;
+/// The largest number of tasks in a response.
+const MAX_TASKS: usize = 1000;
 
-/// `GET /tasks/{id}/tree`
+/// A task with its subtasks in place of their ids. Each subtask is such a node: a task as in `GET /tasks/{id}`, or only
+/// its id if it was removed. The root also has `truncated`.
+#[expect(dead_code, reason = "describes the rendered answers, into which the subtasks are inserted")]
+#[derive(ToSchema)]
+pub(in crate::http) struct TaskNode {
+    /// The id of the task.
+    task_id: TaskId,
+    /// The subtasks; null if they did not fit into the response.
+    #[schema(no_recursion)]
+    children: Option<Vec<TaskNode>>,
+    /// Present if the task was removed, so that nothing else is known of it.
+    #[schema(nullable = false)]
+    removed: Option<bool>,
+    /// Whether subtasks did not fit into the response.
+    #[schema(nullable = false)]
+    truncated: Option<bool>,
+    /// All other fields of the task.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+/// Handles `GET /tasks/{id}/tree`.
 pub(in crate::http) async fn get(call: Call) -> Reply {
     call.require_no_query()?;
     let id = task_id(&call.raw_id)?;
-    let nodes = call.app.engine.tasks().tree(id, MOST).await?;
-    match nested(&nodes) {
+    let nodes = call.app.engine.tasks().tree(id, MAX_TASKS).await?;
+    match nest(&nodes) {
         Some(tree) => Ok(reply::json(StatusCode::OK, &tree)),
         None => Err(Problem::task_not_found(&call.raw_id)),
     }
 }
 
-/// Each task as its status answer, with its subtasks in place of their ids.
-/// One that was removed has only its id; below one that found no room there
-/// is `null`, and the answer says that it is cut.
-fn nested(nodes: &[TreeNode]) -> Option<Value> {
+/// Nests the tasks, each with its subtasks in place of their ids. A task that was removed has only its id.
+/// A task whose subtasks did not fit has `null` in their place, and the root is marked as truncated.
+fn nest(nodes: &[TreeNode]) -> Option<Value> {
     let truncated = nodes.iter().any(|node| node.children.is_none());
-    // Children stand behind their parents.
+    // Children follow their parents.
     let mut built: Vec<Option<Value>> = vec![None; nodes.len()];
     for (place, node) in nodes.iter().enumerate().rev() {
         let children = node.children.clone().map(|range| {
@@ -36,7 +61,7 @@ fn nested(nodes: &[TreeNode]) -> Option<Value> {
             Value::Array(taken.filter_map(Option::take).collect())
         });
         if let Some(slot) = built.get_mut(place) {
-            *slot = Some(Value::Object(of_task(node, children.unwrap_or_default())));
+            *slot = Some(Value::Object(task_fields(node, children.unwrap_or_default())));
         }
     }
     let mut root = built.first_mut()?.take()?;
@@ -46,7 +71,8 @@ fn nested(nodes: &[TreeNode]) -> Option<Value> {
     Some(root)
 }
 
-fn of_task(node: &TreeNode, children: Value) -> Map<String, Value> {
+/// Returns the fields of a task with `children` in place of the ids.
+fn task_fields(node: &TreeNode, children: Value) -> Map<String, Value> {
     let answer = node.answer.as_ref().and_then(|answer| serde_json::from_slice(&answer.body).ok());
     let Some(Value::Object(mut task)) = answer else {
         return Map::from_iter([

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::http::api::work::leases::{self, MAX_LEASES, MAX_WAIT};
 use crate::http::openapi::limits;
 use crate::http::openapi::operation::{Described, operation};
+use crate::http::openapi::words::NoFields;
 use crate::task::{LeaseId, Tier};
 
 const TAG: &str = "Work queues";
@@ -27,7 +28,7 @@ pub(in crate::http) fn queues() -> Described {
 
 fn switch(id: &str, summary: &str) -> Described {
     tier_operation(id, summary)
-        .body::<leases::ReleaseWire>(false, &[], &[("empty", json!({}))])
+        .body::<NoFields>(false, &[], &[("empty", json!({}))])
         .reads_json()
         .answer::<leases::QueueWire<'static>>(200, "The work queue.")
         .writes()
@@ -73,7 +74,7 @@ pub(in crate::http) fn renew() -> Described {
 
 pub(in crate::http) fn release() -> Described {
     lease_operation("releaseLease", "Return a leased task to its queue")
-        .body::<leases::ReleaseWire>(false, &[], &[("empty", json!({}))])
+        .body::<NoFields>(false, &[], &[("empty", json!({}))])
         .reads_json()
         .empty(204, "The task is back in its queue.")
         .writes()

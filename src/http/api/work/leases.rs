@@ -1,4 +1,4 @@
-//! Work queues and leases: how workers get tasks without a broker.
+//! Work queues and leases, with which workers get tasks without a broker.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::engine::{Granted, LeaseRequest, Queue};
 use crate::http::api::app::Call;
-use crate::http::openapi::ReadyTask;
+use crate::http::openapi::answers::ReadyTask;
 use crate::http::server::body::Body;
 use crate::http::server::body_reader::MemoryShare;
 use crate::http::server::problem::Problem;
@@ -18,28 +18,28 @@ use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::json::{FieldError, Findings};
 use crate::task::{LeaseId, Now, Tier, WorkerId};
 
-/// Most leases given at once.
+/// The largest number of leases in one response.
 pub(in crate::http) const MAX_LEASES: i64 = 100;
-/// Longest wait for a task, in seconds.
+/// The longest wait for a task, in seconds.
 pub(in crate::http) const MAX_WAIT: i64 = 60;
 
 /// The work queue of a tier.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Queue)]
 pub(in crate::http) struct QueueWire<'a> {
-    /// The tier.
+    /// The name of the tier.
     tier: &'a Tier,
-    /// Tasks that wait for a worker.
+    /// The number of tasks that wait for a worker.
     depth: usize,
-    /// Tasks that workers hold.
+    /// The number of tasks that workers hold.
     leased: usize,
-    /// Since when the oldest task waits.
+    /// When the longest waiting task began to wait.
     oldest_ready_at: Option<Time>,
-    /// How long that is.
+    /// How long that task has waited, in seconds.
     oldest_age_seconds: Option<f64>,
-    /// Whether it gives out no task.
+    /// Whether the queue is paused, so that it gives no tasks to workers.
     paused: bool,
-    /// Since when it is paused.
+    /// When the queue was paused; null if it is not.
     paused_at: Option<Time>,
 }
 
@@ -61,11 +61,11 @@ impl<'a> QueueWire<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = QueueList)]
 pub(in crate::http) struct QueuesWire<'a> {
-    /// One for each tier.
+    /// The work queues, one for each tier.
     queues: Vec<QueueWire<'a>>,
 }
 
-/// `GET /queues`
+/// Handles `GET /queues`.
 pub(in crate::http) fn queues(call: &Call) -> Reply {
     call.require_no_query()?;
     let queues = call.app.engine.work().queues();
@@ -74,93 +74,93 @@ pub(in crate::http) fn queues(call: &Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &QueuesWire { queues }))
 }
 
-/// `POST /queues/{tier}/pause`
+/// Handles `POST /queues/{tier}/pause`.
 pub(in crate::http) async fn pause(mut call: Call) -> Reply {
-    let tier = asked_tier(&mut call).await?;
-    Ok(shown(&call, &call.app.engine.work().pause_tier(tier).await?))
+    let tier = only_tier(&mut call).await?;
+    Ok(queue_response(&call, &call.app.engine.work().pause_tier(tier).await?))
 }
 
-/// `POST /queues/{tier}/resume`
+/// Handles `POST /queues/{tier}/resume`.
 pub(in crate::http) async fn resume(mut call: Call) -> Reply {
-    let tier = asked_tier(&mut call).await?;
-    Ok(shown(&call, &call.app.engine.work().resume_tier(tier).await?))
+    let tier = only_tier(&mut call).await?;
+    Ok(queue_response(&call, &call.app.engine.work().resume_tier(tier).await?))
 }
 
-/// The tier of a request that has nothing else to say.
-async fn asked_tier(call: &mut Call) -> Result<Tier, Problem> {
+/// Returns the tier in the path of a request without a query and without a body.
+async fn only_tier(call: &mut Call) -> Result<Tier, Problem> {
     call.require_no_query()?;
-    // One that is no longer configured can still be resumed: the engine knows.
+    // The engine checks the name, because a tier that is no longer configured can still be resumed.
     let name = call.id();
-    let tier = Tier::new(&name).map_err(|_| no_such_tier(&name))?;
+    let tier = Tier::new(&name).map_err(|_| tier_not_found(&name))?;
     call.require_no_fields().await?;
     Ok(tier)
 }
 
-fn no_such_tier(name: &str) -> Problem {
+fn tier_not_found(name: &str) -> Problem {
     Problem::not_found("tier_not_found", "tier", name)
 }
 
-fn shown(call: &Call, queue: &Queue) -> Response<Body> {
+fn queue_response(call: &Call, queue: &Queue) -> Response<Body> {
     reply::json(StatusCode::OK, &QueueWire::new(queue, call.app.clock.now()))
 }
 
-/// What a worker asks for.
+/// A request of a worker for tasks.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = LeaseRequest)]
 pub(in crate::http) struct LeaseWire {
-    /// Who asks.
+    /// The id of the worker.
     #[schema(value_type = WorkerId, required)]
     worker_id: Option<String>,
-    /// Most tasks to be given. Without it: 1.
+    /// The largest number of tasks. The default is 1.
     max: Option<i64>,
-    /// How long they are held; at most `task_management` of the settings allows. Without it: the configured
-    /// default.
+    /// The duration of the leases, up to the limit in the `task_management` settings. The default is the
+    /// configured one.
     lease_seconds: Option<i64>,
-    /// How long to wait for a first task. Without it: 0.
+    /// How long to wait for a first task. The default is 0.
     wait_seconds: Option<i64>,
 }
 
-/// A task that a worker holds.
+/// A task that is leased to a worker.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Lease)]
 pub(in crate::http) struct GrantedWire<'a> {
-    /// For renewing and releasing; known to its holder alone.
+    /// The id of the lease, for its renewal and release. Only the holder knows it.
     lease_id: LeaseId,
-    /// Until when it is held.
+    /// When the lease expires.
     expires_at: Time,
-    /// What is to be done: the data of `task.ready`.
+    /// The task, as in the data of `task.ready`.
     #[schema(value_type = Option<ReadyTask>)]
     task: Option<&'a RawValue>,
 }
 
-/// The tasks that were given; none, when there was none in time.
+/// The leased tasks.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LeaseList)]
 pub(in crate::http) struct LeasesWire<'a> {
-    /// One for each task.
+    /// The leases, one for each task. The list is empty if no task was ready in time.
     leases: Vec<GrantedWire<'a>>,
 }
 
-/// How long leases last.
-struct Lasting {
+/// The default and the largest duration of a lease.
+struct LeaseDurations {
     default: Duration,
     most: Duration,
 }
 
-impl Lasting {
+impl LeaseDurations {
     fn of(call: &Call) -> Self {
         Self { default: call.app.settings.lease_default, most: call.app.settings.lease_max }
     }
 
     fn check(&self, found: &mut Findings, seconds: Option<i64>) -> Duration {
         let most = i64::try_from(self.most.as_secs()).unwrap_or(i64::MAX);
-        let seconds = whole(found, "/lease_seconds", seconds, 1..=most);
+        let seconds = check_number(found, "/lease_seconds", seconds, 1..=most);
         seconds.map_or(self.default, Duration::from_secs)
     }
 }
 
-fn whole(found: &mut Findings, pointer: &str, number: Option<i64>, allowed: RangeInclusive<i64>) -> Option<u64> {
+fn check_number(found: &mut Findings, pointer: &str, number: Option<i64>, allowed: RangeInclusive<i64>) -> Option<u64> {
     let number = number?;
     if !allowed.contains(&number) {
         found.add(pointer, format!("must be from {} to {}, was {number}", allowed.start(), allowed.end()));
@@ -168,13 +168,19 @@ fn whole(found: &mut Findings, pointer: &str, number: Option<i64>, allowed: Rang
     u64::try_from(number).ok()
 }
 
-fn request(tier: Tier, wire: &LeaseWire, errors: Vec<FieldError>, lasting: &Lasting) -> Result<LeaseRequest, Problem> {
+/// Checks the request of a worker.
+fn check_request(
+    tier: Tier,
+    wire: &LeaseWire,
+    errors: Vec<FieldError>,
+    durations: &LeaseDurations,
+) -> Result<LeaseRequest, Problem> {
     let mut found = Findings::from_errors(errors);
     let worker = found.required("/worker_id", wire.worker_id.as_deref());
     let worker: Option<WorkerId> = worker.and_then(|id| found.parse("/worker_id", id));
-    let max = whole(&mut found, "/max", wire.max, 1..=MAX_LEASES).unwrap_or(1);
-    let lease = lasting.check(&mut found, wire.lease_seconds);
-    let wait = whole(&mut found, "/wait_seconds", wire.wait_seconds, 0..=MAX_WAIT).unwrap_or(0);
+    let max = check_number(&mut found, "/max", wire.max, 1..=MAX_LEASES).unwrap_or(1);
+    let lease = durations.check(&mut found, wire.lease_seconds);
+    let wait = check_number(&mut found, "/wait_seconds", wire.wait_seconds, 0..=MAX_WAIT).unwrap_or(0);
     match worker {
         Some(worker) if found.is_empty() => Ok(LeaseRequest {
             tier,
@@ -187,18 +193,18 @@ fn request(tier: Tier, wire: &LeaseWire, errors: Vec<FieldError>, lasting: &Last
     }
 }
 
-/// `POST /queues/{tier}/lease`
+/// Handles `POST /queues/{tier}/lease`.
 pub(in crate::http) async fn lease(mut call: Call) -> Reply {
     call.require_no_query()?;
     let name = call.id();
     let tier = call.app.settings.tiers.iter().find(|tier| tier.as_str() == name).cloned();
-    let tier = tier.ok_or_else(|| no_such_tier(&name))?;
+    let tier = tier.ok_or_else(|| tier_not_found(&name))?;
     if call.app.broker.is_some() {
         return Err(Problem::no_leases());
     }
     let (wire, errors) = call.json().await?;
-    let request = request(tier, &wire, errors, &Lasting::of(&call))?;
-    // It may wait for long, and has no use for its body any more.
+    let request = check_request(tier, &wire, errors, &LeaseDurations::of(&call))?;
+    // The request may wait for a long time and no longer needs its body.
     call.memory_share = MemoryShare::default();
     let granted = tokio::select! {
         granted = call.app.engine.work().lease(request) => granted?,
@@ -215,38 +221,38 @@ fn granted_wire(granted: &Granted) -> GrantedWire<'_> {
     }
 }
 
-/// Text that is no lease id names one that is not held.
+/// Returns the id in the path. A text that is not a valid id names a lost lease.
 fn lease_id(call: &Call) -> Result<LeaseId, Problem> {
     let id = call.id();
     id.parse().map_err(|_| Problem::lease_lost(&id))
 }
 
-/// How long a lease is to go on.
+/// The new duration of a lease.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Renewal)]
 pub(in crate::http) struct RenewWire {
-    /// From now. Without it: the configured default.
+    /// The duration from now. The default is the configured one.
     lease_seconds: Option<i64>,
 }
 
-/// A lease that goes on.
+/// A renewed lease.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RenewedLease)]
 pub(in crate::http) struct RenewedWire {
-    /// The lease.
+    /// The id of the lease.
     lease_id: LeaseId,
-    /// Until when it is held now.
+    /// When the lease expires now.
     expires_at: Time,
 }
 
-/// `POST /leases/{id}/renew`
+/// Handles `POST /leases/{id}/renew`.
 pub(in crate::http) async fn renew(mut call: Call) -> Reply {
     call.require_no_query()?;
     let lease_id = lease_id(&call)?;
     let (wire, errors): (RenewWire, _) = call.optional_json().await?;
     let mut found = Findings::from_errors(errors);
-    let duration = Lasting::of(&call).check(&mut found, wire.lease_seconds);
+    let duration = LeaseDurations::of(&call).check(&mut found, wire.lease_seconds);
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
@@ -254,20 +260,11 @@ pub(in crate::http) async fn renew(mut call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &RenewedWire { lease_id, expires_at }))
 }
 
-/// Nothing needs to be said.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NoFields)]
-pub(in crate::http) struct ReleaseWire {}
-
-/// `POST /leases/{id}/release`
+/// Handles `POST /leases/{id}/release`.
 pub(in crate::http) async fn release(mut call: Call) -> Reply {
     call.require_no_query()?;
     let lease_id = lease_id(&call)?;
-    let (ReleaseWire {}, errors) = call.optional_json().await?;
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
+    call.require_no_fields().await?;
     call.app.engine.work().release(lease_id).await?;
     Ok(reply::no_content())
 }
@@ -277,8 +274,8 @@ mod tests {
     use super::*;
 
     fn check(wire: &LeaseWire) -> Result<LeaseRequest, Problem> {
-        let lasting = Lasting { default: Duration::from_mins(1), most: Duration::from_mins(10) };
-        request(Tier::new("small").unwrap(), wire, Vec::new(), &lasting)
+        let durations = LeaseDurations { default: Duration::from_mins(1), most: Duration::from_mins(10) };
+        check_request(Tier::new("small").unwrap(), wire, Vec::new(), &durations)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `POST /checkpoints/{id}/rollback`: a project goes back to a checkpoint.
+//! `POST /checkpoints/{id}/rollback`: the rollback of a project to a checkpoint.
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -6,37 +6,36 @@ use utoipa::ToSchema;
 
 use crate::engine::{Rollback, RollbackRequest};
 use crate::http::api::app::Call;
-use crate::http::api::checkpoints::resource::checkpoint_id;
-use crate::http::api::provenance::flags::{self, AffectedWire, MAX_REASON_BYTES, Summary, first};
-use crate::http::api::provenance::results::{Found, Walks, What};
+use crate::http::api::checkpoints::checkpoint::checkpoint_id;
+use crate::http::api::fields::required_reason;
+use crate::http::api::provenance::flags::{self, AffectedWire, Summary, first};
+use crate::http::api::provenance::results::{Queries, QueryResult, ResultKind};
 use crate::http::server::problem::Problem;
 use crate::http::server::reply::{self, Reply};
 use crate::json::{FieldError, Findings};
 use crate::task::{CheckpointId, ProjectId, TaskId};
 
-/// Why a project goes back, and how.
+/// The reason and the options of a rollback.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RollbackRequest)]
-pub(in crate::http) struct AskedWire {
-    /// For people; not blank.
+pub(in crate::http) struct RollbackRequestWire {
+    /// The reason, for the audit trail. It must not be blank.
     #[schema(required, nullable = false)]
     reason: Option<String>,
-    /// Only tell what would happen.
+    /// Report what would change, and change nothing. The default is false.
     dry_run: Option<bool>,
-    /// Submit the tasks whose results are undone again.
+    /// Submit the tasks again whose results are undone. The default is false.
     requeue: Option<bool>,
 }
 
-fn check(checkpoint: CheckpointId, wire: AskedWire, errors: Vec<FieldError>) -> Result<RollbackRequest, Problem> {
+fn check(
+    checkpoint: CheckpointId,
+    wire: RollbackRequestWire,
+    errors: Vec<FieldError>,
+) -> Result<RollbackRequest, Problem> {
     let mut found = Findings::from_errors(errors);
-    let reason = found.required("/reason", wire.reason).unwrap_or_default();
-    if found.is_empty() && reason.trim().is_empty() {
-        found.add("/reason", "must not be blank");
-    }
-    if reason.len() > MAX_REASON_BYTES {
-        found.add("/reason", format!("must be at most {MAX_REASON_BYTES} bytes, was {}", reason.len()));
-    }
+    let reason = required_reason(&mut found, wire.reason);
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
@@ -44,31 +43,31 @@ fn check(checkpoint: CheckpointId, wire: AskedWire, errors: Vec<FieldError>) -> 
     Ok(RollbackRequest { checkpoint, project: None, reason, requeue, dry_run })
 }
 
-/// A rollback in numbers.
+/// The counts of a rollback.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RollbackCounts)]
 pub(in crate::http) struct CountsWire {
-    /// Records that become tainted.
+    /// The number of records that become tainted.
     tainted: usize,
-    /// Records that become suspect.
+    /// The number of records that become suspect.
     suspect: usize,
-    /// Tasks whose records these are.
+    /// The number of tasks that made these records.
     tasks: usize,
-    /// Projects whose records these are.
+    /// The number of projects with these records.
     projects: usize,
-    /// Checkpoints that can no longer be rolled back to.
+    /// The number of checkpoints that become invalid.
     invalidated: usize,
-    /// Tasks at work that use what is undone.
+    /// The number of running tasks that use undone results.
     running_tasks: usize,
-    /// Tasks that are cancelled: at work, or depending on what is undone.
+    /// The number of cancelled tasks: running tasks, and tasks that depend on undone results.
     cancelled: usize,
-    /// Tasks that stay open.
+    /// The number of affected tasks that stay open.
     still_open: usize,
-    /// Tasks whose results are undone.
+    /// The number of tasks whose results are undone.
     to_rerun: usize,
-    /// Tasks that were submitted again.
+    /// The number of tasks that were submitted again.
     requeued: usize,
-    /// Tasks that could not be submitted again.
+    /// The number of tasks that could not be submitted again.
     not_requeued: usize,
 }
 
@@ -89,7 +88,7 @@ impl CountsWire {
         }
     }
 
-    /// Whether a list has more than `limit`.
+    /// Whether a list has more than `limit` entries.
     fn exceeds(&self, limit: usize) -> bool {
         let tasks = self.tasks.max(self.projects).max(self.running_tasks).max(self.cancelled).max(self.still_open);
         tasks.max(self.invalidated).max(self.to_rerun).max(self.requeued).max(self.not_requeued) > limit
@@ -100,40 +99,40 @@ impl CountsWire {
 #[derive(Serialize, ToSchema)]
 #[schema(as = RequeuedTask)]
 pub(in crate::http) struct RequeuedWire {
-    /// The new task; null in a dry run.
+    /// The id of the new task; null in a dry run.
     task_id: Option<TaskId>,
-    /// The task whose result is undone.
+    /// The id of the task whose result is undone.
     rerun_of: TaskId,
 }
 
-/// What a rollback did, or would do.
+/// The effect of a rollback, or of a dry run.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Rollback)]
 pub(in crate::http) struct RollbackWire<'a> {
-    /// Where the project went back to.
+    /// The id of the checkpoint.
     checkpoint_id: &'a CheckpointId,
-    /// The project.
+    /// The id of the project.
     project_id: &'a ProjectId,
-    /// Of the entries in the audit trail. Null in a dry run.
+    /// The id of the entries in the audit trail; null in a dry run.
     cascade_id: Option<&'a str>,
-    /// Whether nothing was changed.
+    /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
-    /// All of it in numbers.
+    /// The counts. The lists below have at most `limit` entries.
     counts: CountsWire,
-    /// The longest way from an undone record to an affected one.
+    /// The largest number of steps from an undone record to an affected one.
     max_depth: u32,
     /// The first tasks whose records change.
     tasks: Vec<TaskId>,
     /// The first projects whose records change.
     #[schema(value_type = Vec<ProjectId>)]
     projects: Vec<String>,
-    /// The first checkpoints that can no longer be rolled back to.
+    /// The first checkpoints that become invalid.
     invalidated: &'a [CheckpointId],
-    /// The first tasks at work that use what is undone.
+    /// The first running tasks that use undone results.
     running_tasks: &'a [TaskId],
-    /// The first tasks that were cancelled: at work, or depending on what is undone.
+    /// The first cancelled tasks.
     cancelled: &'a [TaskId],
-    /// The first tasks that stay open.
+    /// The first affected tasks that stay open.
     still_open: &'a [TaskId],
     /// The first tasks whose results are undone.
     to_rerun: &'a [TaskId],
@@ -141,12 +140,12 @@ pub(in crate::http) struct RollbackWire<'a> {
     requeued: Vec<RequeuedWire>,
     /// The first tasks that could not be submitted again.
     not_requeued: &'a [TaskId],
-    /// Records whose flag changes.
+    /// The records whose flag changes.
     #[serde(flatten)]
     affected: AffectedWire,
 }
 
-/// `POST /checkpoints/{id}/rollback`
+/// Handles `POST /checkpoints/{id}/rollback`.
 pub(in crate::http) async fn rollback(mut call: Call) -> Reply {
     let mut query = call.query(&["limit"]);
     let limit = query.limit();
@@ -157,12 +156,12 @@ pub(in crate::http) async fn rollback(mut call: Call) -> Reply {
     let dry_run = asked.dry_run;
     let mut rollback = call.app.engine.checkpoints().roll_back(asked).await?;
     let changes = std::mem::take(&mut rollback.step.flags);
-    let page = Walks::first(Found { graph: rollback.graph.clone().into(), what: What::Changes(changes) });
+    let page = Queries::first(QueryResult { graph: rollback.graph.clone().into(), what: ResultKind::Changes(changes) });
     let found = page.found.clone();
     let summary = if dry_run {
-        call.app.walks.run(move |_| flags::summary(&found, limit)).await?
+        call.app.queries.run(move |_| flags::summarize(&found, limit)).await?
     } else {
-        flags::summary_of_committed(found, limit).await
+        flags::summarize_committed(found, limit).await
     };
     let counts = CountsWire::new(&summary, &rollback);
     let requeued = rollback.requeued.iter().take(limit);
@@ -188,12 +187,12 @@ pub(in crate::http) async fn rollback(mut call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &wire))
 }
 
-/// The scope of cursors behind the answer of a rollback.
+/// Returns the scope of the cursors of a rollback.
 fn scope(id: &CheckpointId) -> String {
     format!("rolled back {id}")
 }
 
-/// `GET /checkpoints/{id}/affected`: the pages behind the answer of a rollback.
+/// Handles `GET /checkpoints/{id}/affected`: further pages of the response to a rollback.
 pub(in crate::http) fn affected(call: &Call) -> Reply {
     let scope = scope(&checkpoint_id(call)?);
     flags::affected_page(call, &scope, "is required: the next_cursor of a rollback to this checkpoint")

@@ -1,4 +1,4 @@
-//! Projects.
+//! Projects: their settings, pauses and status.
 
 use hyper::header::{ETAG, IF_MATCH};
 use hyper::{Response, StatusCode};
@@ -6,13 +6,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use uuid::{NoContext, Uuid};
 
 use crate::clock::Clock;
 use crate::engine::{Advice, NewProject, ProjectPatch, ProjectStatus, RecordCounts};
 use crate::http::api::app::Call;
-use crate::http::api::tasks::submission::object_text;
-use crate::http::openapi::{TasksByPhase, TasksByStatus};
+use crate::http::api::fields::{new_uuid, object_text};
+use crate::http::openapi::words::{TasksByPhase, TasksByStatus};
 use crate::http::server::body::Body;
 use crate::http::server::cursor;
 use crate::http::server::endpoint::BASE;
@@ -22,41 +21,41 @@ use crate::http::server::problem::Problem;
 use crate::http::server::reply::{self, Reply, Shown, Time};
 use crate::json::Findings;
 use crate::store::Project;
-use crate::task::{Phase, ProjectId, QaProfile, Status, Timestamp};
+use crate::task::{Phase, ProjectId, QaProfile, Status};
 
 pub(in crate::http) const MAX_NAME_BYTES: usize = 255;
 pub(in crate::http) const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
 pub(in crate::http) const MAX_CONSTITUTION_BYTES: usize = 64 * 1024;
-/// Most slots that a project may be given.
+/// The largest number of slots that a project may have.
 pub(in crate::http) const MAX_CONCURRENT: i64 = 1_000_000;
 
 /// A project.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Project)]
 pub(in crate::http) struct ProjectWire<'a> {
-    /// Its id.
+    /// The id of the project.
     project_id: &'a ProjectId,
-    /// Its name, for people.
+    /// The display name.
     name: &'a str,
-    /// What it is about.
+    /// A description for people.
     description: Option<&'a str>,
-    /// For tasks that name none.
+    /// The QA profile of tasks that name none.
     #[schema(value_type = Option<QaProfile>)]
     qa_profile: Option<&'a str>,
-    /// Rules that are handed to the workers.
+    /// The rules for the workers.
     #[schema(value_type = Option<Object>)]
     constitution: Option<&'a RawValue>,
-    /// Most tasks at work at once; null: the configured default.
+    /// The largest number of tasks that run at once; null for the configured default.
     max_concurrent: Option<u32>,
-    /// When it was made.
+    /// When the project was created.
     created_at: Time,
-    /// When it was last changed.
+    /// When the project was last changed.
     updated_at: Time,
-    /// Counts its changes; the entity tag is made of it.
+    /// The number of changes, from which the entity tag is made.
     version: u64,
-    /// Whether no task of it is given to workers.
+    /// Whether the project is paused, so that its tasks are not given to workers.
     paused: bool,
-    /// Since when it is paused.
+    /// When the project was paused; null if it is not.
     paused_at: Option<Time>,
 }
 
@@ -78,45 +77,45 @@ impl<'a> ProjectWire<'a> {
     }
 }
 
-/// Tells a field that is null from one that is not there.
+/// Deserializes a present field to `Some`, so that null differs from an absent field.
 #[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
-/// The body that makes or changes a project.
+/// The fields of a request that creates or changes a project.
 #[expect(clippy::option_option, reason = "absent, null and given are three things in a patch")]
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ProjectFields)]
 pub(in crate::http) struct BodyWire {
-    /// Without it, a new project gets a UUID. It can't be changed.
+    /// The id of the project, which cannot be changed. The default for a new project is a UUID.
     #[schema(value_type = Option<ProjectId>)]
     project_id: Option<String>,
-    /// Its name, for people; can't be emptied. A new project without one is named after its id.
-    #[serde(default, deserialize_with = "given")]
+    /// The display name, which cannot be null. The default for a new project is its id.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
-    /// What it is about.
-    #[serde(default, deserialize_with = "given")]
+    /// A description for people.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     description: Option<Option<String>>,
-    /// For tasks that name none.
-    #[serde(default, deserialize_with = "given")]
+    /// The QA profile of tasks that name none.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<QaProfile>)]
     qa_profile: Option<Option<String>>,
-    /// Rules that are handed to the workers.
-    #[serde(default, deserialize_with = "given")]
+    /// The rules for the workers.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Object>)]
     constitution: Option<Option<Map<String, Value>>>,
-    /// Most tasks at work at once; null: the configured default.
-    #[serde(default, deserialize_with = "given")]
+    /// The largest number of tasks that run at once; null for the configured default.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>)]
     max_concurrent: Option<Option<i64>>,
 }
 
-/// The fields that a body gives, checked.
-fn patch(found: &mut Findings, body: BodyWire) -> ProjectPatch {
+/// Checks the fields of a request.
+fn check_fields(found: &mut Findings, body: BodyWire) -> ProjectPatch {
     ProjectPatch {
         name: body.name.flatten().and_then(|name| {
             let fits = !name.trim().is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
@@ -146,12 +145,12 @@ fn patch(found: &mut Findings, body: BodyWire) -> ProjectPatch {
     }
 }
 
-fn new_project(mut body: BodyWire, mut found: Findings, clock: &Clock) -> Result<NewProject, Problem> {
+fn check_new_project(mut body: BodyWire, mut found: Findings, clock: &Clock) -> Result<NewProject, Problem> {
     let id: Option<ProjectId> = match body.project_id.take() {
         Some(id) => found.parse("/project_id", &id),
-        None => found.parse("/project_id", &made_id(clock.wall()).to_string()),
+        None => found.parse("/project_id", &new_uuid(clock.wall()).to_string()),
     };
-    let patch = patch(&mut found, body);
+    let patch = check_fields(&mut found, body);
     match id {
         Some(id) if found.is_empty() => Ok(NewProject {
             id,
@@ -165,24 +164,18 @@ fn new_project(mut body: BodyWire, mut found: Findings, clock: &Clock) -> Result
     }
 }
 
-fn made_id(now: Timestamp) -> Uuid {
-    let seconds = now.as_millis() / 1000;
-    let nanos = u32::try_from(now.as_millis() % 1000).unwrap_or(0) * 1_000_000;
-    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
-}
-
-/// `POST /projects`
+/// Handles `POST /projects`.
 pub(in crate::http) async fn create(mut call: Call) -> Reply {
     call.require_no_query()?;
     let (body, errors) = call.json().await?;
-    let project = new_project(body, Findings::from_errors(errors), &call.app.clock)?;
+    let project = check_new_project(body, Findings::from_errors(errors), &call.app.clock)?;
     let project = call.app.engine.projects().create(project).await?;
     let id = percent_encoding::utf8_percent_encode(project.id.as_str(), percent_encoding::NON_ALPHANUMERIC);
     let response = reply::created(&format!("{BASE}/projects/{id}"), &ProjectWire::new(&project));
     Ok(reply::with_header(response, ETAG, headers::etag(project.version)))
 }
 
-/// Text that is no id names no project.
+/// Returns the id in the path. A text that is not a valid id names no project.
 pub(in crate::http) fn project_id(call: &Call) -> Result<ProjectId, Problem> {
     let id = call.id();
     ProjectId::new(&id).map_err(|_| not_found(&id))
@@ -192,82 +185,83 @@ fn not_found(id: &str) -> Problem {
     Problem::not_found("project_not_found", "project", id)
 }
 
-pub(in crate::http) async fn existing(call: &Call) -> Result<Project, Problem> {
+/// Returns the project in the path.
+pub(in crate::http) async fn find_project(call: &Call) -> Result<Project, Problem> {
     let id = project_id(call)?;
     call.app.engine.projects().get(id.clone()).await?.ok_or_else(|| not_found(id.as_str()))
 }
 
-/// `GET /projects/{id}`
+/// Handles `GET /projects/{id}`.
 pub(in crate::http) async fn get(call: Call) -> Reply {
     call.require_no_query()?;
-    let project = existing(&call).await?;
+    let project = find_project(&call).await?;
     Ok(reply::versioned(headers::etag(project.version), call.if_none_match(), || {
         reply::json(StatusCode::OK, &ProjectWire::new(&project))
     }))
 }
 
-/// The version that `If-Match` names must be the current one, also when the engine comes to it.
-async fn precondition(call: &Call) -> Result<Option<u64>, Problem> {
+/// Returns the version that `If-Match` requires. The engine checks it again when it makes the change.
+async fn required_version(call: &Call) -> Result<Option<u64>, Problem> {
     let Some(wanted) = call.headers().get(IF_MATCH) else { return Ok(None) };
-    let version = existing(call).await?.version;
+    let version = find_project(call).await?.version;
     if headers::matches(wanted, &headers::etag(version)) { Ok(Some(version)) } else { Err(Problem::version_mismatch()) }
 }
 
-/// `PATCH /projects/{id}`
+/// Handles `PATCH /projects/{id}`.
 pub(in crate::http) async fn update(mut call: Call) -> Reply {
     call.require_no_query()?;
     let id = project_id(&call)?;
     let (body, errors): (BodyWire, _) = call.json().await?;
     let mut found = Findings::from_errors(errors);
     if body.project_id.as_deref().is_some_and(|other| other != id.as_str()) {
-        found.add("/project_id", "can't be changed");
+        found.add("/project_id", "cannot be changed");
     }
     if body.name == Some(None) {
-        found.add("/name", "can't be emptied");
+        found.add("/name", "cannot be null");
     }
-    let patch = patch(&mut found, body);
+    let patch = check_fields(&mut found, body);
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
-    let if_version = precondition(&call).await?;
+    let if_version = required_version(&call).await?;
     let project = call.app.engine.projects().update(id, patch, if_version).await?;
-    Ok(shown(&project))
+    Ok(project_response(&project))
 }
 
-/// `DELETE /projects/{id}`
+/// Handles `DELETE /projects/{id}`.
 pub(in crate::http) async fn delete(call: Call) -> Reply {
     call.require_no_query()?;
     let id = project_id(&call)?;
-    let if_version = precondition(&call).await?;
+    let if_version = required_version(&call).await?;
     call.app.engine.projects().delete(id, if_version).await?;
     Ok(reply::no_content())
 }
 
-/// `POST /projects/{id}/pause`
+/// Handles `POST /projects/{id}/pause`.
 pub(in crate::http) async fn pause(mut call: Call) -> Reply {
-    let id = asked_project(&mut call).await?;
-    Ok(shown(&call.app.engine.projects().pause(id).await?))
+    let id = only_project_id(&mut call).await?;
+    Ok(project_response(&call.app.engine.projects().pause(id).await?))
 }
 
-/// `POST /projects/{id}/resume`
+/// Handles `POST /projects/{id}/resume`.
 pub(in crate::http) async fn resume(mut call: Call) -> Reply {
-    let id = asked_project(&mut call).await?;
-    Ok(shown(&call.app.engine.projects().resume(id).await?))
+    let id = only_project_id(&mut call).await?;
+    Ok(project_response(&call.app.engine.projects().resume(id).await?))
 }
 
-/// The project of a request that has nothing else to say.
-async fn asked_project(call: &mut Call) -> Result<ProjectId, Problem> {
+/// Returns the id in the path of a request without a query and without a body.
+async fn only_project_id(call: &mut Call) -> Result<ProjectId, Problem> {
     call.require_no_query()?;
     let id = project_id(call)?;
     call.require_no_fields().await?;
     Ok(id)
 }
 
-fn shown(project: &Project) -> Response<Body> {
+fn project_response(project: &Project) -> Response<Body> {
     reply::versioned(headers::etag(project.version), None, || reply::json(StatusCode::OK, &ProjectWire::new(project)))
 }
 
-/// A page of projects, by id.
+/// A page of projects, ordered by id.
 #[expect(clippy::option_option, reason = "absent with a cursor, null on the last page")]
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProjectList)]
@@ -275,24 +269,24 @@ pub(in crate::http) struct ListWire {
     /// The projects.
     #[schema(value_type = Vec<ProjectWire<'static>>)]
     projects: Entries,
-    /// How many there are.
+    /// The number of projects.
     total: u64,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// Entries that were skipped; absent with a cursor.
+    /// The number of skipped entries; absent with a cursor.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     offset: Option<usize>,
-    /// The `offset` of the next page; null on the last one. Absent with a cursor.
+    /// The `offset` of the next page; null on the last page, absent with a cursor.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_offset: Option<Option<usize>>,
-    /// The page ends before its limit, by its bytes: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes; the cursor continues after it.
     truncated: bool,
 }
 
-/// `GET /projects`
+/// Handles `GET /projects`.
 pub(in crate::http) async fn list(call: Call) -> Reply {
     const SCOPE: &str = "projects";
     let mut query = call.query(&["limit", "offset", "cursor"]);
@@ -300,7 +294,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     let offset = query.number("offset", 0..=u64::MAX);
     let has_cursor = query.has("cursor");
     if has_cursor && offset.is_some() {
-        query.reject("offset", "can't be given with a cursor");
+        query.reject("offset", "cannot be combined with a cursor");
     }
     let after = query.cursor(SCOPE, |place| ProjectId::new(std::str::from_utf8(&place).ok()?).ok());
     query.finish()?;
@@ -315,22 +309,22 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &ListWire { projects, total, next_cursor, limit, offset, next_offset, truncated }))
 }
 
-/// How many lately.
+/// Recent counts.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Recent {
-    /// Within the last hour.
+    /// The count of the last hour.
     last_hour: u64,
-    /// Within the last day.
+    /// The count of the last day.
     last_day: u64,
 }
 
-/// How a project is doing.
+/// The task and record counts of a project.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProjectStatus)]
 pub(in crate::http) struct StatusWire<'a> {
-    /// Its id.
+    /// The id of the project.
     project_id: &'a ProjectId,
-    /// Tasks in all.
+    /// The number of tasks.
     total: u64,
     /// Tasks by status.
     #[schema(value_type = TasksByStatus)]
@@ -338,27 +332,28 @@ pub(in crate::http) struct StatusWire<'a> {
     /// Tasks by phase.
     #[schema(value_type = TasksByPhase)]
     by_phase: Map<String, Value>,
-    /// Tasks that workers have, or whose outputs or subtasks are waited for: those with the status `running`.
+    /// The number of tasks with the status `running`: tasks that workers hold, or that wait for their outputs or
+    /// subtasks.
     running: u64,
-    /// Slots that are taken.
+    /// The number of slots in use.
     slots_in_use: u32,
-    /// Slots that there are.
+    /// The number of slots.
     limit: u32,
-    /// Since when the oldest waiting task waits.
+    /// When the longest waiting task began to wait.
     oldest_pending_at: Option<Time>,
-    /// Tasks that ended well.
+    /// Tasks that completed.
     completed: Recent,
-    /// Tasks that ended badly.
+    /// Tasks that failed.
     failed: Recent,
-    /// Whether no task of it is given to workers.
+    /// Whether the project is paused, so that its tasks are not given to workers.
     paused: bool,
-    /// Since when it is paused.
+    /// When the project was paused; null if it is not.
     paused_at: Option<Time>,
-    /// Tainted records.
+    /// The number of tainted records.
     tainted: u64,
-    /// Suspect records.
+    /// The number of suspect records.
     suspect: u64,
-    /// What to do about them.
+    /// The advice that follows from these counts.
     #[schema(value_type = Advice)]
     advice: &'static str,
 }
@@ -393,31 +388,31 @@ impl<'a> StatusWire<'a> {
     }
 }
 
-/// `GET /projects/{id}/status`
+/// Handles `GET /projects/{id}/status`.
 pub(in crate::http) async fn status(call: Call) -> Reply {
     call.require_no_query()?;
     let status = call.app.engine.projects().status(project_id(&call)?).await?;
     Ok(reply::json(StatusCode::OK, &StatusWire::new(&status)))
 }
 
-/// How much of a project's provenance is bad.
+/// The counts of tainted and suspect records of a project.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProjectConsistency)]
 pub(in crate::http) struct ConsistencyWire<'a> {
-    /// Its id.
+    /// The id of the project.
     project_id: &'a ProjectId,
-    /// Records in all.
+    /// The number of records.
     records: u64,
-    /// Tainted records.
+    /// The number of tainted records.
     tainted: u64,
-    /// Suspect records.
+    /// The number of suspect records.
     suspect: u64,
-    /// What to do about it.
+    /// The advice that follows from these counts.
     #[schema(value_type = Advice)]
     advice: &'static str,
 }
 
-/// `GET /projects/{id}/consistency`
+/// Handles `GET /projects/{id}/consistency`.
 pub(in crate::http) async fn consistency(call: Call) -> Reply {
     call.require_no_query()?;
     let status = call.app.engine.projects().status(project_id(&call)?).await?;
@@ -431,19 +426,22 @@ pub(in crate::http) async fn consistency(call: Call) -> Reply {
 mod tests {
     use serde_json::json;
 
+    use uuid::Uuid;
+
     use super::*;
     use crate::json;
+    use crate::task::Timestamp;
 
     fn checked(text: &str) -> Result<ProjectPatch, Vec<String>> {
         let (body, errors): (BodyWire, _) = json::decode_all(text.as_bytes(), 1_000_000).unwrap();
         let mut found = Findings::from_errors(errors);
-        let patch = patch(&mut found, body);
+        let patch = check_fields(&mut found, body);
         let errors = found.into_errors();
         if errors.is_empty() { Ok(patch) } else { Err(errors.into_iter().map(|error| error.pointer).collect()) }
     }
 
     #[test]
-    fn null_empties_and_absence_leaves() {
+    fn null_removes_a_value_and_absence_keeps_it() {
         let patch = checked(r#"{"name":"n","description":null,"constitution":{"a":1},"max_concurrent":3}"#).unwrap();
         assert_eq!(patch.name.as_deref(), Some("n"));
         assert_eq!(patch.description, Some(None));
@@ -453,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_fields_are_named() {
+    fn invalid_fields_are_reported() {
         let found = checked(r#"{"name":" ","qa_profile":"A","max_concurrent":0}"#).unwrap_err();
         assert_eq!(found, ["/name", "/qa_profile", "/max_concurrent"]);
         assert_eq!(checked(r#"{"names":"x"}"#).unwrap_err(), ["/names"]);
@@ -462,7 +460,7 @@ mod tests {
     #[test]
     fn a_project_without_an_id_gets_one() {
         let (body, _): (BodyWire, _) = json::decode_all(br#"{"name":"n"}"#, 100).unwrap();
-        let project = new_project(body, Findings::default(), &Clock::new()).unwrap();
+        let project = check_new_project(body, Findings::default(), &Clock::new()).unwrap();
         assert_eq!(Uuid::try_parse(project.id.as_str()).unwrap().get_version_num(), 7);
     }
 

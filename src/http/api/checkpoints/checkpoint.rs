@@ -1,4 +1,4 @@
-//! Checkpoints of a project.
+//! Checkpoints: creation, lists and single checkpoints.
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::engine::NewCheckpoint;
 use crate::http::api::app::Call;
-use crate::http::api::projects::resource;
+use crate::http::api::projects::project;
 use crate::http::server::cursor;
 use crate::http::server::endpoint::BASE;
 use crate::http::server::entries::Entries;
@@ -17,40 +17,40 @@ use crate::store::Checkpoint;
 use crate::task::{CheckpointId, ProjectId, Timestamp};
 
 pub(in crate::http) const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
-/// Longest reference to something outside, in bytes.
+/// The longest reference to an external state, in bytes.
 pub(in crate::http) const MAX_REFERENCE_BYTES: usize = 1024;
 
-/// A point in time that a project can be rolled back to.
+/// A point in time to which a project can be rolled back.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Checkpoint)]
 pub(in crate::http) struct CheckpointWire<'a> {
-    /// Its id.
+    /// The id of the checkpoint.
     id: &'a CheckpointId,
-    /// Its project.
+    /// The id of its project.
     project_id: &'a ProjectId,
-    /// The point in time.
+    /// When the checkpoint was created: the point in time of a rollback.
     created_at: Time,
-    /// The state of the code, as it was given.
+    /// The reference to the code that the request gave.
     git_ref: Option<&'a str>,
-    /// Records of the project at that time.
+    /// The number of records of the project at that time.
     provenance_count: u64,
-    /// Artifacts of the project at that time.
+    /// The number of artifacts of the project at that time.
     artifact_count: u64,
-    /// The newest record at that time.
+    /// The newest record of the project at that time.
     last_provenance_id: Option<&'a str>,
-    /// The newest task at that time.
+    /// The newest task of the project at that time.
     last_task_id: Option<&'a str>,
-    /// The state of RAG, as it was given.
+    /// The reference to the state of RAG that the request gave.
     rag_state_ref: Option<&'a str>,
-    /// The state of the products, as it was given.
+    /// The reference to the work products that the request gave.
     work_product_ref: Option<&'a str>,
-    /// What it is for.
+    /// A description for people.
     description: Option<&'a str>,
-    /// What it was made by.
+    /// What created the checkpoint.
     trigger: &'a str,
-    /// Whether it can be rolled back to: not once the project went back before it.
+    /// Whether a rollback to the checkpoint is possible. A rollback to an earlier checkpoint makes it invalid.
     is_valid: bool,
-    /// When the project was rolled back to it last.
+    /// When the project was last rolled back to the checkpoint.
     rolled_back_at: Option<Time>,
 }
 
@@ -75,18 +75,18 @@ impl<'a> CheckpointWire<'a> {
     }
 }
 
-/// What a checkpoint is to keep.
+/// The fields of a new checkpoint.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewCheckpoint)]
 pub(in crate::http) struct BodyWire {
-    /// What it is for.
+    /// A description for people.
     description: Option<String>,
-    /// The state of the code.
+    /// A reference to the code, such as a commit.
     git_ref: Option<String>,
-    /// The state of RAG.
+    /// A reference to the state of RAG.
     rag_state_ref: Option<String>,
-    /// The state of the products.
+    /// A reference to the work products.
     work_product_ref: Option<String>,
 }
 
@@ -113,68 +113,68 @@ fn check(body: BodyWire, errors: Vec<FieldError>) -> Result<NewCheckpoint, Probl
     if found.is_empty() { Ok(new) } else { Err(Problem::invalid(found.into_errors())) }
 }
 
-/// `POST /projects/{id}/checkpoints`
+/// Handles `POST /projects/{id}/checkpoints`.
 pub(in crate::http) async fn create(mut call: Call) -> Reply {
     call.require_no_query()?;
-    let project = resource::project_id(&call)?;
+    let project = project::project_id(&call)?;
     let (body, errors) = call.optional_json().await?;
     let new = check(body, errors)?;
     let checkpoint = call.app.engine.checkpoints().create(project, new).await?;
     Ok(reply::created(&format!("{BASE}/checkpoints/{}", checkpoint.id), &CheckpointWire::new(&checkpoint)))
 }
 
-/// A page of checkpoints, the newest first.
+/// A page of checkpoints, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CheckpointList)]
 pub(in crate::http) struct ListWire {
     /// The checkpoints.
     #[schema(value_type = Vec<CheckpointWire<'static>>)]
     checkpoints: Entries,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// Most entries of a page.
+    /// The largest number of entries of a page.
     limit: usize,
-    /// The page ends before its limit, by its bytes: go on with the cursor.
+    /// Whether the page was cut off by its size in bytes; the cursor continues after it.
     truncated: bool,
 }
 
-/// `GET /projects/{id}/checkpoints`
+/// Handles `GET /projects/{id}/checkpoints`.
 pub(in crate::http) async fn list(call: Call) -> Reply {
-    let project = resource::existing(&call).await?.id;
+    let project = project::find_project(&call).await?.id;
     let scope = format!("checkpoints {project}");
     let mut query = call.query(&["limit", "cursor"]);
     let limit = query.limit();
-    let before = query.cursor(&scope, |place| decode(&place));
+    let before = query.cursor(&scope, |place| decode_position(&place));
     query.finish()?;
     let page = call.app.engine.checkpoints().list(project, before, limit).await?;
     let mut checkpoints = Entries::new(limit);
     let shown = checkpoints.fill(page.entries.iter().map(CheckpointWire::new));
-    let next_cursor = page.after(shown).map(|checkpoint| cursor::encode(&scope, &encode(checkpoint)));
+    let next_cursor = page.after(shown).map(|checkpoint| cursor::encode(&scope, &encode_position(checkpoint)));
     let truncated = page.is_truncated || checkpoints.is_truncated();
     Ok(reply::json(StatusCode::OK, &ListWire { checkpoints, next_cursor, limit, truncated }))
 }
 
-fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
+fn encode_position(checkpoint: &Checkpoint) -> Vec<u8> {
     [&checkpoint.created_at.as_micros().to_be_bytes()[..], checkpoint.id.as_str().as_bytes()].concat()
 }
 
-fn decode(bytes: &[u8]) -> Option<(Timestamp, CheckpointId)> {
+fn decode_position(bytes: &[u8]) -> Option<(Timestamp, CheckpointId)> {
     let (at, id) = bytes.split_first_chunk()?;
     let id = CheckpointId::new(std::str::from_utf8(id).ok()?).ok()?;
     Some((Timestamp::from_micros(i64::from_be_bytes(*at)), id))
 }
 
-/// Text that is no id names no checkpoint.
+/// Returns the id in the path. A text that is not a valid id names no checkpoint.
 pub(in crate::http) fn checkpoint_id(call: &Call) -> Result<CheckpointId, Problem> {
     let id = call.id();
     CheckpointId::new(&id).map_err(|_| not_found(&id))
 }
 
-pub(in crate::http) fn not_found(id: &str) -> Problem {
+fn not_found(id: &str) -> Problem {
     Problem::not_found("checkpoint_not_found", "checkpoint", id)
 }
 
-/// `GET /checkpoints/{id}`
+/// Handles `GET /checkpoints/{id}`.
 pub(in crate::http) async fn get(call: Call) -> Reply {
     call.require_no_query()?;
     let id = checkpoint_id(&call)?;
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_required_and_everything_wrong_is_named() {
+    fn every_field_is_optional_and_checked() {
         assert_eq!(checked("{}"), Ok(NewCheckpoint::default()));
         assert_eq!(checked(r#"{"git_ref":"v1"}"#).unwrap().git_ref.as_deref(), Some("v1"));
         let found = checked(r#"{"git_ref":"","rag_state_ref":"a\u0007","work_product_ref":7,"name":"x"}"#).unwrap_err();
@@ -206,10 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn places_round_trip() {
+    fn positions_round_trip() {
         let place = (Timestamp::from_micros(-7), CheckpointId::new("é").unwrap());
         let bytes = [&place.0.as_micros().to_be_bytes()[..], place.1.as_str().as_bytes()].concat();
-        assert_eq!(decode(&bytes), Some(place));
-        assert_eq!((decode(&bytes[..8]), decode(b"short")), (None, None));
+        assert_eq!(decode_position(&bytes), Some(place));
+        assert_eq!((decode_position(&bytes[..8]), decode_position(b"short")), (None, None));
     }
 }

@@ -1,7 +1,7 @@
-//! How words of the interface look in the document. Those of tasks are in
-//! [`crate::schema`].
+//! The schemas of words in the HTTP interface. Those of tasks are in [`crate::schema`].
 
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use crate::engine::{self, Advice};
@@ -12,30 +12,38 @@ use crate::lineage::{Flag, Relationship};
 use crate::schema::{described, text, time, word};
 use crate::task::{Outcome, Phase, RecordStatus, Stale, Status};
 
-/// One of these values.
+/// The verdicts of records.
+pub(in crate::http) const RECORD_STATUSES: [RecordStatus; 4] =
+    [RecordStatus::Pending, RecordStatus::Passed, RecordStatus::Failed, RecordStatus::HumanApproved];
+
+/// Returns the schema of one of these values.
 fn values(description: &str, values: Value) -> Object {
     let values = if let Value::Array(values) = values { values } else { vec![values] };
     text(description).enum_values(Some(values)).build()
 }
 
-/// What an event did.
+/// The schema of a body without fields.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct NoFields {}
+/// The schema of the outcome of an event.
 pub(in crate::http) struct EventOutcome;
-/// What was done to a record's flag.
+/// The schema of an action on the flag of a record.
 pub(in crate::http) struct TaintAction;
-/// How the service is.
+/// The schema of the state of the service.
 pub(in crate::http) struct HealthStatus;
 
 described! {
-    Time, "Time": time("A time in UTC, to the microsecond.");
-    RecordStatus, "RecordStatus": word("The verdict of a record.", crate::http::api::provenance::records::STATUSES.map(RecordStatus::as_str));
-    Flag, "Flag": values("What is known against a record.", json!([Flag::Clean, Flag::Suspect, Flag::Tainted]));
+    Time, "Time": time("A time in UTC with a precision of microseconds.");
+    RecordStatus, "RecordStatus": word("The verdict on a record.", RECORD_STATUSES.map(RecordStatus::as_str));
+    Flag, "Flag": values("The flag of a record.", json!([Flag::Clean, Flag::Suspect, Flag::Tainted]));
     Relationship, "Relationship": values("How an artifact was used.", json!([Relationship::Consumed, Relationship::Referenced]));
     Advice, "Advice": word(
-        "What to do about bad records: go on, look at it, or go back to a checkpoint.",
+        "The advice on tainted and suspect records: continue, pause to look at them, or roll back to a checkpoint.",
         [Advice::Continue, Advice::Pause, Advice::Rollback].map(Advice::as_str),
     );
     EventOutcome, "EventOutcome": word(
-        "What an event did.",
+        "The outcome of an event.",
         [Outcome::Applied, Outcome::Unchanged, Outcome::Stale(Stale::Ended), Outcome::Parked]
             .map(engine::EventOutcome::Taken)
             .into_iter()
@@ -43,28 +51,28 @@ described! {
             .map(engine::EventOutcome::as_str),
     );
     TaintAction, "TaintAction": word(
-        "What was done to a record's flag.",
+        "An action on the flag of a record.",
         [Action::Taint, Action::Suspect, Action::Clear, Action::Escalate].map(Action::as_str),
     );
-    HealthStatus, "HealthStatus": word("How the service is.", ["healthy", "unhealthy"]);
+    HealthStatus, "HealthStatus": word("The state of the service.", ["healthy", "unhealthy"]);
     FieldError, "FieldError": ObjectBuilder::new()
-        .description(Some("What is wrong with one field."))
-        .property("pointer", text("The field, as a JSON pointer into the body; for a query or a header, its name."))
+        .description(Some("An invalid field."))
+        .property("pointer", text("The field as a JSON pointer into the body, or the name of a query parameter or header."))
         .required("pointer")
-        .property("message", text("What it was and what is allowed."))
+        .property("message", text("The value and what is allowed."))
         .required("message")
         .build();
-    TasksByStatus, "TasksByStatus": numbers("Tasks by status.", Status::ALL.map(Status::as_str));
-    TasksByPhase, "TasksByPhase": numbers("Tasks by phase.", Phase::ALL.map(Phase::as_str));
+    TasksByStatus, "TasksByStatus": counts("The number of tasks with each status.", Status::ALL.map(Status::as_str));
+    TasksByPhase, "TasksByPhase": counts("The number of tasks in each phase.", Phase::ALL.map(Phase::as_str));
 }
 
-/// How many tasks have each status.
+/// The schema of task counts by status.
 pub(in crate::http) struct TasksByStatus;
-/// How many tasks are in each phase.
+/// The schema of task counts by phase.
 pub(in crate::http) struct TasksByPhase;
 
-/// A number for each of some words.
-fn numbers<'a>(description: &str, words: impl IntoIterator<Item = &'a str>) -> Object {
+/// Returns the schema of an object with a count for each word.
+fn counts<'a>(description: &str, words: impl IntoIterator<Item = &'a str>) -> Object {
     let number = || ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).minimum(Some(0));
     let all = words.into_iter().fold(ObjectBuilder::new(), |all, word| all.property(word, number()).required(word));
     all.description(Some(description)).build()
