@@ -6,8 +6,8 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 
 use crate::task::{
-    ArtifactId, CheckpointId, Domain, ExecutionMode, LeaseId, MAX_ID_BYTES, OnChildFailure, Phase, Priority, ProjectId,
-    QaProfile, RecordId, ReviewId, Seq, Status, TaskId, Tier, Timestamp, WorkerId,
+    ArtifactId, CheckpointId, Domain, ErrorCode, ExecutionMode, LeaseId, MAX_ID_BYTES, OnChildFailure, Phase, Priority,
+    ProjectId, QaProfile, RecordId, ReviewId, Seq, Status, TaskId, Tier, Timestamp, WorkerId,
 };
 
 /// A text without more to say of it.
@@ -80,6 +80,7 @@ described! {
         .build();
     Status, "Status": word("What the outside sees first of a task.", Status::ALL.map(Status::as_str));
     Phase, "Phase": word("Where inside its status a task is.", Phase::ALL.map(Phase::as_str));
+    ErrorCode, "ErrorCode": word("Why a task failed, for programs.", ErrorCode::ALL.map(ErrorCode::as_str));
     Priority, "Priority": word("How urgent a task is.", Priority::ALL.map(Priority::as_str));
     ExecutionMode, "ExecutionMode": word(
         "Whether people take part.",

@@ -13,9 +13,9 @@ use super::catalogue::{ACCEPTED, PUBLISHED};
 use super::data::{CompletedData, FailedData, OutputData, RejectedData, RequestedData, StartedData, ValidatedData};
 use super::envelope::SOURCE;
 use super::incoming::MAX_IDENTITY_BYTES;
-use super::published::{Cancelled, Created, Finished, Ready};
 use crate::schema::require_nulls;
 use crate::task::{ErrorCode, Status};
+use crate::wire::{TaskCancelled, TaskCreated, TaskFinished, TaskReady};
 
 /// Ids in examples.
 const TASK: &str = "01a204b0-4fa3-7360-8ccf-d910346c28ac";
@@ -50,10 +50,10 @@ pub(crate) fn accepted() -> Vec<Described> {
 
 fn describe(name: &'static str) -> Described {
     match name {
-        "task.created" => own::<Created>(name, "There is a new task", created()),
-        "task.ready" => own::<Ready>(name, "An attempt waits for a worker", ready()),
-        "task.cancelled" => own::<Cancelled>(name, "A task was cancelled", cancelled()),
-        "task.finished" => own::<Finished>(name, "A task has reached its end", finished()),
+        "task.created" => own::<TaskCreated<'_>>(name, "There is a new task", created()),
+        "task.ready" => own::<TaskReady<'_>>(name, "An attempt waits for a worker", ready()),
+        "task.cancelled" => own::<TaskCancelled<'_>>(name, "A task was cancelled", cancelled()),
+        "task.finished" => own::<TaskFinished<'_>>(name, "A task has reached its end", finished()),
         "task.started" => given::<StartedData>(name, "A worker has begun", started()),
         "task.output.created" => given::<OutputData>(name, "A worker has made an output", output()),
         "task.validated" => given::<ValidatedData>(name, "QA finds an output good", validated()),

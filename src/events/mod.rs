@@ -17,7 +17,6 @@ mod data;
 mod described;
 mod envelope;
 mod incoming;
-mod published;
 mod uri;
 
 pub use catalogue::{ACCEPTED, PUBLISHED, TypeFilter, UnknownType, all_names, bare_name, ready_key, routing_key};

@@ -1,30 +1,30 @@
-//! Values of an answer, one after the other, in few bytes: a million answers
-//! stay in memory.
+//! The encoding of the values of a status answer in few bytes, so that a
+//! million answers fit into memory.
 //!
-//! A value is JSON text. Its first byte says how it is kept, which no JSON
-//! text begins with:
+//! A value is JSON text. Its first byte tells how it is encoded; no JSON text
+//! begins with one of these:
 //!
-//! * from 0x80: the word with this number, nothing follows;
+//! * 0x80 and above: the token with this number, without further bytes;
 //! * 0x01: a time, in eight bytes; 0x02: an id, in sixteen;
-//! * 0x03: a run of words ([`super::runs`]), its number in two bytes;
-//! * 0x1f: no text at all;
+//! * 0x03: the number of a run of tokens ([`super::token_runs`]), in two bytes;
+//! * 0x1f: the empty text;
 //! * anything else: the text itself, up to a byte 0x1f, which JSON text can't
 //!   contain.
 
 use serde::Serialize;
 
-use super::runs::{self, Run};
+use super::time::Time;
+use super::token_runs::{self, Run};
 use crate::task::Timestamp;
 
 const END: u8 = 0x1f;
 const TIME: u8 = 0x01;
 const ID: u8 = 0x02;
 const RUN: u8 = 0x03;
-const FIRST_WORD: u8 = 0x80;
+const FIRST_TOKEN: u8 = 0x80;
 
-/// Texts that many answers have. Their places are known to nobody else: they
-/// are not stored.
-const WORDS: [&[u8]; 60] = [
+/// Texts that many answers contain. The order is free: token numbers are never stored on disk.
+const TOKENS: [&[u8]; 60] = [
     b"null",
     b"[]",
     b"{}",
@@ -86,52 +86,52 @@ const WORDS: [&[u8]; 60] = [
     b"600",
     b"3600",
 ];
-const NULL: u8 = FIRST_WORD;
-const EMPTY_LIST: u8 = FIRST_WORD + 1;
-const EMPTY_OBJECT: u8 = FIRST_WORD + 2;
-const TRUE: u8 = FIRST_WORD + 3;
-const FALSE: u8 = FIRST_WORD + 4;
-/// A word in quotes is looked for among these.
+const NULL: u8 = FIRST_TOKEN;
+const EMPTY_LIST: u8 = FIRST_TOKEN + 1;
+const EMPTY_OBJECT: u8 = FIRST_TOKEN + 2;
+const TRUE: u8 = FIRST_TOKEN + 3;
+const FALSE: u8 = FIRST_TOKEN + 4;
+/// The tokens that are quoted words.
 const QUOTED: std::ops::Range<usize> = 5..53;
-/// A number is looked for among these.
+/// The tokens that are numbers.
 const NUMBERS: std::ops::Range<usize> = 53..60;
 
-/// Takes values in and keeps them.
+/// Encodes values, one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Values(Vec<u8>);
+pub(super) struct ValueWriter(Vec<u8>);
 
-impl Values {
-    /// Behind what is there already.
-    pub(crate) fn after(head: Vec<u8>) -> Self {
+impl ValueWriter {
+    /// Returns a writer that appends to `head`.
+    pub(super) fn append_to(head: Vec<u8>) -> Self {
         Self(head)
     }
 
-    pub(crate) fn into_bytes(self) -> Box<[u8]> {
+    pub(super) fn into_bytes(self) -> Box<[u8]> {
         self.0.into_boxed_slice()
     }
 
-    /// Values that were kept before.
-    pub(crate) fn kept(&mut self, values: &[u8]) {
+    /// Appends values that are encoded already.
+    pub(super) fn push_encoded(&mut self, values: &[u8]) {
         self.0.extend_from_slice(values);
     }
 
-    pub(crate) fn json(&mut self, value: &(impl Serialize + ?Sized)) {
-        // The values are text, numbers and plain structures of them: they
-        // have no map with other keys than text, the only thing that fails.
+    pub(super) fn push_json(&mut self, value: &(impl Serialize + ?Sized)) {
+        // Serialization fails only for maps whose keys are not text, and the values have none.
         let _ = serde_json::to_writer(&mut self.0, value);
         self.0.push(END);
     }
 
-    /// JSON text; of none, nothing.
-    pub(crate) fn raw(&mut self, value: &[u8]) {
+    /// Appends JSON text, or the empty text.
+    pub(super) fn push_text(&mut self, value: &[u8]) {
         self.0.extend_from_slice(value);
         self.0.push(END);
     }
 
-    /// A word that needs no escaping, most likely one that many answers have.
-    pub(crate) fn word(&mut self, word: &str) {
-        let is_it = |known: &&[u8]| known.len() == word.len() + 2 && known.get(1..=word.len()) == Some(word.as_bytes());
-        if let Some(place) = WORDS.get(QUOTED).and_then(|words| words.iter().position(is_it)) {
+    /// Appends a string that needs no escaping, as a token if there is one.
+    pub(super) fn push_word(&mut self, word: &str) {
+        let is_token =
+            |token: &&[u8]| token.len() == word.len() + 2 && token.get(1..=word.len()) == Some(word.as_bytes());
+        if let Some(place) = TOKENS.get(QUOTED).and_then(|tokens| tokens.iter().position(is_token)) {
             self.0.push(code(QUOTED.start + place));
         } else {
             self.0.push(b'"');
@@ -140,23 +140,23 @@ impl Values {
         }
     }
 
-    /// A word, or null.
-    pub(crate) fn optional(&mut self, word: Option<&str>) {
+    /// Appends a string that needs no escaping, or null.
+    pub(super) fn push_optional_word(&mut self, word: Option<&str>) {
         match word {
-            Some(word) => self.word(word),
-            None => self.null(),
+            Some(word) => self.push_word(word),
+            None => self.push_null(),
         }
     }
 
-    pub(crate) fn bool(&mut self, value: bool) {
+    pub(super) fn push_bool(&mut self, value: bool) {
         self.0.push(if value { TRUE } else { FALSE });
     }
 
-    pub(crate) fn number(&mut self, value: u64) {
+    pub(super) fn push_number(&mut self, value: u64) {
         let start = self.0.len();
         write_display(&mut self.0, &value);
         let text = self.0.get(start..).unwrap_or_default();
-        match WORDS.get(NUMBERS).and_then(|words| words.iter().position(|known| *known == text)) {
+        match TOKENS.get(NUMBERS).and_then(|tokens| tokens.iter().position(|token| *token == text)) {
             Some(place) => {
                 self.0.truncate(start);
                 self.0.push(code(NUMBERS.start + place));
@@ -165,77 +165,77 @@ impl Values {
         }
     }
 
-    pub(crate) fn null(&mut self) {
+    pub(super) fn push_null(&mut self) {
         self.0.push(NULL);
     }
 
-    pub(crate) fn empty_list(&mut self) {
+    pub(super) fn push_empty_list(&mut self) {
         self.0.push(EMPTY_LIST);
     }
 
-    pub(crate) fn empty_object(&mut self) {
+    pub(super) fn push_empty_object(&mut self) {
         self.0.push(EMPTY_OBJECT);
     }
 
-    /// Words that follow each other, by the number of their run.
-    pub(crate) fn run(&mut self, number: u16) {
+    /// Appends the number of a run of tokens.
+    pub(super) fn push_run(&mut self, number: u16) {
         self.0.push(RUN);
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
-    /// A time, or null.
-    pub(crate) fn time(&mut self, time: Option<Timestamp>) {
+    /// Appends a time, or null.
+    pub(super) fn push_time(&mut self, time: Option<Time>) {
         match time {
-            Some(time) => {
+            Some(Time(time)) => {
                 self.0.push(TIME);
                 self.0.extend_from_slice(&time.as_micros().to_le_bytes());
             }
-            None => self.null(),
+            None => self.push_null(),
         }
     }
 
-    /// An id, or null.
-    pub(crate) fn id(&mut self, id: Option<[u8; 16]>) {
+    /// Appends a UUID, or null.
+    pub(super) fn push_id(&mut self, id: Option<[u8; 16]>) {
         match id {
             Some(id) => {
                 self.0.push(ID);
                 self.0.extend_from_slice(&id);
             }
-            None => self.null(),
+            None => self.push_null(),
         }
     }
 }
 
-/// The text of a word by its byte.
-pub(crate) fn word_text(code: u8) -> &'static [u8] {
-    code.checked_sub(FIRST_WORD).and_then(|place| WORDS.get(usize::from(place)).copied()).unwrap_or_default()
+/// Returns the text of a token.
+pub(super) fn token_text(code: u8) -> &'static [u8] {
+    code.checked_sub(FIRST_TOKEN).and_then(|place| TOKENS.get(usize::from(place)).copied()).unwrap_or_default()
 }
 
-/// The byte of the word at a place.
+/// Returns the encoded form of the token at `place` in [`TOKENS`].
 fn code(place: usize) -> u8 {
-    u8::try_from(place).unwrap_or(0).saturating_add(FIRST_WORD)
+    u8::try_from(place).unwrap_or(0).saturating_add(FIRST_TOKEN)
 }
 
-pub(crate) fn write_display(buffer: &mut Vec<u8>, value: &impl std::fmt::Display) {
+pub(super) fn write_display(buffer: &mut Vec<u8>, value: &impl std::fmt::Display) {
     use std::io::Write;
-    // Writing into memory does not fail.
+    // Writing to a vector does not fail.
     let _ = write!(buffer, "{value}");
 }
 
-/// One value.
+/// A decoded value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Value<'a> {
-    /// As JSON text.
+pub(super) enum Value<'a> {
+    /// JSON text.
     Text(&'a [u8]),
     Time(Timestamp),
     Id([u8; 16]),
-    /// Several values, with what stands before each.
+    /// Several values with their keys.
     Run(&'static Run),
 }
 
 impl Value<'_> {
-    /// Its JSON text, behind what is there.
-    pub(crate) fn write(self, body: &mut Vec<u8>) {
+    /// Appends the JSON text of the value.
+    pub(super) fn write(self, body: &mut Vec<u8>) {
         match self {
             Value::Text(text) => body.extend_from_slice(text),
             Value::Time(time) => {
@@ -254,39 +254,39 @@ impl Value<'_> {
     }
 }
 
-/// Gives kept values back, in order.
+/// Decodes values, one after the other.
 #[derive(Debug)]
-pub(crate) struct Kept<'a>(pub(crate) &'a [u8]);
+pub(super) struct ValueReader<'a>(pub(super) &'a [u8]);
 
-impl<'a> Kept<'a> {
-    /// The words that come next, at most so many.
-    pub(crate) fn words(&self, most: usize) -> &'a [u8] {
-        let count = self.0.iter().take(most).take_while(|byte| **byte >= FIRST_WORD).count();
+impl<'a> ValueReader<'a> {
+    /// Returns the tokens that come next, at most `max` of them, without passing them.
+    pub(super) fn peek_tokens(&self, max: usize) -> &'a [u8] {
+        let count = self.0.iter().take(max).take_while(|byte| **byte >= FIRST_TOKEN).count();
         self.0.split_at(count).0
     }
 
-    /// Passes over so many words.
-    pub(crate) fn skip_words(&mut self, count: usize) {
+    /// Skips `count` tokens.
+    pub(super) fn skip_tokens(&mut self, count: usize) {
         self.0 = self.0.get(count..).unwrap_or_default();
     }
 
-    /// The next value as it is kept.
-    pub(crate) fn next_kept(&mut self) -> Option<&'a [u8]> {
+    /// Returns the next value in its encoded form.
+    pub(super) fn next_encoded(&mut self) -> Option<&'a [u8]> {
         let before = self.0;
         self.next()?;
         before.get(..before.len() - self.0.len())
     }
 }
 
-impl<'a> Iterator for Kept<'a> {
+impl<'a> Iterator for ValueReader<'a> {
     type Item = Value<'a>;
 
     #[inline]
     fn next(&mut self) -> Option<Value<'a>> {
         let (&first, rest) = self.0.split_first()?;
-        if let Some(place) = first.checked_sub(FIRST_WORD) {
+        if let Some(place) = first.checked_sub(FIRST_TOKEN) {
             self.0 = rest;
-            return WORDS.get(usize::from(place)).map(|word| Value::Text(word));
+            return TOKENS.get(usize::from(place)).map(|token| Value::Text(token));
         }
         match first {
             TIME => {
@@ -302,7 +302,7 @@ impl<'a> Iterator for Kept<'a> {
             RUN => {
                 let (number, rest) = rest.split_first_chunk()?;
                 self.0 = rest;
-                runs::get(u16::from_le_bytes(*number)).map(Value::Run)
+                token_runs::get(u16::from_le_bytes(*number)).map(Value::Run)
             }
             _ => {
                 let end = memchr::memchr(END, self.0)?;
@@ -319,40 +319,40 @@ mod tests {
     use super::*;
     use crate::task::TaskId;
 
-    fn texts(values: Values) -> Vec<String> {
+    fn texts(values: ValueWriter) -> Vec<String> {
         let bytes = values.into_bytes();
         let written = |value: Value<'_>| {
             let mut text = Vec::new();
             value.write(&mut text);
             String::from_utf8(text).unwrap()
         };
-        Kept(&bytes).map(written).collect()
+        ValueReader(&bytes).map(written).collect()
     }
 
     #[test]
     fn every_value_comes_back_as_its_json_text() {
-        let mut values = Values::default();
+        let mut values = ValueWriter::default();
         let time = Timestamp::from_micros(1_795_000_000_123_400);
         let id = TaskId::from_bytes([0x80; 16]);
-        values.word("completed");
-        values.word("a word of my own");
-        values.optional(None);
-        values.number(600);
-        values.number(u64::MAX);
-        values.bool(true);
-        values.bool(false);
-        values.empty_list();
-        values.time(Some(time));
-        values.time(None);
-        values.id(Some(id.to_bytes()));
-        values.raw(b"");
-        values.raw("{\"größe\":\"\u{80}\"}".as_bytes());
-        values.json(&["ü\u{1f}"]);
+        values.push_word("completed");
+        values.push_word("an unlisted word");
+        values.push_optional_word(None);
+        values.push_number(600);
+        values.push_number(u64::MAX);
+        values.push_bool(true);
+        values.push_bool(false);
+        values.push_empty_list();
+        values.push_time(Some(Time(time)));
+        values.push_time(None);
+        values.push_id(Some(id.to_bytes()));
+        values.push_text(b"");
+        values.push_text("{\"größe\":\"\u{80}\"}".as_bytes());
+        values.push_json(&["ü\u{1f}"]);
         let time = format!("\"{time}\"");
         let id = format!("\"{id}\"");
         let expected = [
             "\"completed\"",
-            "\"a word of my own\"",
+            "\"an unlisted word\"",
             "null",
             "600",
             "18446744073709551615",
@@ -370,15 +370,15 @@ mod tests {
     }
 
     #[test]
-    fn all_words_are_found_again_and_stand_once() {
-        for (place, word) in WORDS.iter().enumerate() {
-            assert_eq!(WORDS.iter().position(|each| each == word), Some(place), "{}", word.escape_ascii());
+    fn every_token_is_listed_once_and_encoded_as_one_byte() {
+        for (place, word) in TOKENS.iter().enumerate() {
+            assert_eq!(TOKENS.iter().position(|token| token == word), Some(place), "{}", word.escape_ascii());
             let text = std::str::from_utf8(word).unwrap();
-            let mut values = Values::default();
+            let mut values = ValueWriter::default();
             if QUOTED.contains(&place) {
-                values.word(text.trim_matches('"'));
+                values.push_word(text.trim_matches('"'));
             } else if NUMBERS.contains(&place) {
-                values.number(text.parse().unwrap());
+                values.push_number(text.parse().unwrap());
             } else {
                 continue;
             }

@@ -9,7 +9,7 @@ use super::work::Queue;
 use crate::lineage::Graph;
 use crate::store::{Counters, Project};
 use crate::task::{Moment, ProjectId, Seq, Status, TaskId, Tier};
-use crate::wire::Compact;
+use crate::wire::CompactAnswer;
 
 /// The number of a group of commands, counted since the start. State that carries the
 /// version of a group was changed last by that group or by an earlier one.
@@ -64,7 +64,7 @@ pub(crate) struct ChangedAnswer {
     /// Whether the task has ended.
     pub(crate) has_ended: bool,
     /// `None`: it is too large for memory, and read from the store.
-    pub(crate) answer: Option<Compact>,
+    pub(crate) answer: Option<CompactAnswer>,
 }
 
 /// A pause that began or ended.

@@ -1,11 +1,11 @@
 //! Data of leased tasks for workers, and of routing jobs for their driver.
 
 use bytes::Bytes;
-use serde_json::json;
 
 use crate::engine::api::{Grant, Granted, RoutingJob, TakenRouting};
 use crate::store::{self, PageBudget, View};
-use crate::wire::{context, has_context, leased_task};
+use crate::task::{Submission, TaskId};
+use crate::wire::{LeasedTask, TaskContext, Time};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -13,11 +13,11 @@ type Stored<T> = Result<T, store::Error>;
 /// [`store::PAGE_BYTES`], after at least one lease.
 pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
     let data = |grant: &Grant| {
-        let submission = view.submission(grant.task.id)?;
-        let context = context(view, &grant.task, grant.task.newest_record())?;
+        let submission = view.submission(grant.task.id)?.ok_or_else(|| missing_submission(grant.task.id))?;
+        let context = TaskContext::read(view, &grant.task, grant.task.newest_record())?;
         let project = grant.constituted.map(|_| view.project(&grant.task.project)).transpose()?.flatten();
         let constitution = project.and_then(|project| project.constitution);
-        Ok(Some(leased_task(&grant.task, grant.deadline, submission.as_ref(), &context, constitution)))
+        Ok(Some(leased_task(grant, &submission, &context, constitution.as_deref())))
     };
     Ok(granted_with(grants, data)?.unwrap_or_default())
 }
@@ -28,10 +28,10 @@ pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
 /// A task without context needs two rows: its submission, which never changes once it is
 /// in the tables, and its project in the version that it had at the lease.
 pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Granted>>> {
-    if grants.iter().any(|grant| has_context(&grant.task)) {
+    if grants.iter().any(|grant| TaskContext::may_have_parts(&grant.task)) {
         return Ok(None);
     }
-    let (submissions, empty) = (view.submissions()?, json!({}));
+    let (submissions, empty) = (view.submissions()?, TaskContext::default());
     let data = |grant: &Grant| {
         let Some(submission) = submissions.get(grant.task.id)? else { return Ok(None) };
         let mut constitution = None;
@@ -40,7 +40,7 @@ pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Gr
             let Some(project) = project else { return Ok(None) };
             constitution = project.constitution;
         }
-        Ok(Some(leased_task(&grant.task, grant.deadline, Some(&submission), &empty, constitution)))
+        Ok(Some(leased_task(grant, &submission, &empty, constitution.as_deref())))
     };
     granted_with(grants, data)
 }
@@ -59,11 +59,18 @@ fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>
     Ok(Some(granted))
 }
 
+fn leased_task(grant: &Grant, submission: &Submission, context: &TaskContext, constitution: Option<&str>) -> Bytes {
+    LeasedTask::new(&grant.task, Time(grant.deadline), submission, context, constitution).to_json()
+}
+
+fn missing_submission(task: TaskId) -> store::Error {
+    store::Error::Corrupt { table: "submissions", detail: format!("task {task} has none") }
+}
+
 /// Returns a routing job with the texts that the services are asked about.
 pub(super) fn routing_job(view: &View, taken: TakenRouting) -> Stored<RoutingJob> {
     let TakenRouting { task, since, step } = taken;
-    let missing = || store::Error::Corrupt { table: "submissions", detail: format!("task {} has none", task.id) };
-    let submission = view.submission(task.id)?.ok_or_else(missing)?;
+    let submission = view.submission(task.id)?.ok_or_else(|| missing_submission(task.id))?;
     let parent = task.parent.map(|parent| view.submission(parent)).transpose()?.flatten();
     Ok(RoutingJob {
         task: task.id,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::engine::api::{Hold, PauseChange};
 use crate::task::Phase;
-use crate::wire::Compact;
+use crate::wire::{CompactAnswer, PauseKeys};
 
 /// Paused projects and tiers, by name in the form that status answers hold: as JSON text.
 #[derive(Debug, Default)]
@@ -37,11 +37,11 @@ impl Pauses {
 
     /// Returns the pause that holds a task back. A client that has the reply to a pause
     /// sees its effect: the change precedes the reply, so a relaxed load is enough.
-    pub(in crate::engine) fn holding(&self, answer: &Compact) -> Option<Hold> {
+    pub(in crate::engine) fn holding(&self, answer: &CompactAnswer) -> Option<Hold> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let (project, tier, phase) = answer.standing()?;
+        let PauseKeys { project, tier, phase } = answer.pause_keys()?;
         let phase = phase.get(1..phase.len().saturating_sub(1)).unwrap_or_default();
         if phase != Phase::Queued.as_str().as_bytes() {
             None

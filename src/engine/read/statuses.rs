@@ -12,7 +12,7 @@ use crate::engine::api::{Answer, ChangedAnswer, PauseChange};
 use crate::engine::shared::HotTasks;
 use crate::store::{self, StatusView, Store, View, guarded};
 use crate::task::TaskId;
-use crate::wire::{self, Fixed};
+use crate::wire::{CompactAnswer, FixedValues};
 
 /// Status answers of tasks.
 #[derive(Debug)]
@@ -103,8 +103,8 @@ impl Statuses {
             cold.get_or_init(|| view)
         };
         let Some((task, submission)) = view.task(id)? else { return Ok(Poll::Ready(None)) };
-        let compact = wire::compact(&task, &Fixed::of(&submission, &task), self.clock.now());
-        Ok(Poll::Ready(Some(compact.answer(id, self.pauses.holding(&compact)))))
+        let compact = CompactAnswer::new(&task, &FixedValues::new(&submission, &task), self.clock.now());
+        Ok(Poll::Ready(Some(compact.render(id, self.pauses.holding(&compact)))))
     }
 
     /// Loads the newest finished tasks into memory after a start, until it is full.
@@ -132,8 +132,8 @@ impl Statuses {
     fn warm_page(&self, view: &View, page: &[([u8; 24], TaskId)]) -> Result<bool, store::Error> {
         for &(_, id) in page {
             let (Some(task), Some(submission)) = (view.task(id)?, view.submission(id)?) else { continue };
-            let fixed = Fixed::of(&submission, &task);
-            if fixed.is_small() && !self.hot.put_older(id, wire::compact(&task, &fixed, self.clock.now())) {
+            let fixed = FixedValues::new(&submission, &task);
+            if fixed.is_small() && !self.hot.put_older(id, CompactAnswer::new(&task, &fixed, self.clock.now())) {
                 return Ok(false);
             }
         }

@@ -6,7 +6,7 @@ use super::id_hash::IdHash;
 use super::sharded::ChunkedQueue;
 use crate::engine::api::{Answer, Hold};
 use crate::task::TaskId;
-use crate::wire::{Compact, Fixed};
+use crate::wire::{CompactAnswer, FixedValues};
 
 /// Bytes of an entry besides the answer: the key, pointers and the slots of the map.
 const ENTRY_BYTES: usize = 96;
@@ -15,7 +15,7 @@ const ENTRY_BYTES: usize = 96;
 /// stay, up to a number of bytes.
 #[derive(Debug)]
 pub(crate) struct HotTasks {
-    answers: papaya::HashMap<TaskId, Compact, IdHash>,
+    answers: papaya::HashMap<TaskId, CompactAnswer, IdHash>,
     finished: Mutex<Finished>,
     max_bytes: usize,
 }
@@ -33,28 +33,28 @@ impl HotTasks {
 
     /// Returns the answer of a task, if it is in memory. `hold` tells which pause holds
     /// the task back.
-    pub(crate) fn get(&self, task: TaskId, hold: impl FnOnce(&Compact) -> Option<Hold>) -> Option<Answer> {
-        self.answers.pin().get(&task).map(|answer| answer.answer(task, hold(answer)))
+    pub(crate) fn get(&self, task: TaskId, hold: impl FnOnce(&CompactAnswer) -> Option<Hold>) -> Option<Answer> {
+        self.answers.pin().get(&task).map(|answer| answer.render(task, hold(answer)))
     }
 
     /// Returns the fixed part of an open task's answer, which never changes, if it is in memory.
-    pub(crate) fn fixed(&self, task: TaskId) -> Option<Fixed> {
-        self.answers.pin().get(&task).and_then(Compact::fixed)
+    pub(crate) fn fixed(&self, task: TaskId) -> Option<FixedValues> {
+        self.answers.pin().get(&task).and_then(CompactAnswer::fixed_values)
     }
 
-    pub(crate) fn put_open(&self, task: TaskId, answer: Compact) {
+    pub(crate) fn put_open(&self, task: TaskId, answer: CompactAnswer) {
         self.answers.pin().insert(task, answer);
     }
 
     /// Inserts the answer of a finished task. Older ones make room for it.
-    pub(crate) fn put_finished(&self, task: TaskId, answer: Compact) {
-        let answer = answer.joined();
+    pub(crate) fn put_finished(&self, task: TaskId, answer: CompactAnswer) {
+        let answer = answer.with_token_runs();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = self.answers.pin();
         finished.bytes += answer.len() + ENTRY_BYTES;
         finished.order.push_back(task);
         // A late output changes a finished task, whose old answer then goes.
-        if let Some(old) = answers.insert(task, answer).filter(|old| old.ended()) {
+        if let Some(old) = answers.insert(task, answer).filter(|old| old.has_ended()) {
             finished.bytes = finished.bytes.saturating_sub(old.len() + ENTRY_BYTES);
         }
         while finished.bytes > self.max_bytes {
@@ -67,8 +67,8 @@ impl HotTasks {
 
     /// Inserts the answer of a task that finished before the start as the oldest of all.
     /// Returns `false` if there is no room for it.
-    pub(crate) fn put_older(&self, task: TaskId, answer: Compact) -> bool {
-        let answer = answer.joined();
+    pub(crate) fn put_older(&self, task: TaskId, answer: CompactAnswer) -> bool {
+        let answer = answer.with_token_runs();
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = answer.len() + ENTRY_BYTES;
         if finished.bytes + bytes > self.max_bytes {
@@ -85,7 +85,7 @@ impl HotTasks {
     pub(crate) fn remove(&self, task: TaskId) {
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = self.answers.pin();
-        if let Some(answer) = answers.remove(&task).filter(|answer| answer.ended()) {
+        if let Some(answer) = answers.remove(&task).filter(|answer| answer.has_ended()) {
             finished.bytes = finished.bytes.saturating_sub(answer.len() + ENTRY_BYTES);
         }
         // The task keeps its place in the order, where it no longer counts, until it is the

@@ -15,7 +15,7 @@ use crate::engine::api::{Answer, ChangedAnswer, Version};
 use crate::engine::shared::{IdHash, Shared};
 use crate::store::{Batch, OpenRow};
 use crate::task::{Now, Pending, Policy, Queued, State, Status, Submission, Task, TaskId};
-use crate::wire::{self, Fixed};
+use crate::wire::{CompactAnswer, FixedValues};
 
 /// A task that this group has changed.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ enum FixedPart {
     /// In the answer that is in memory.
     InMemory,
     /// Of a task that is new in this group, or just read.
-    Known(Fixed),
+    Known(FixedValues),
     /// Too large for memory.
     Large,
 }
@@ -130,7 +130,7 @@ impl Tasks {
 
     /// Adds a new task.
     pub(super) fn begin(&mut self, task: Task, submission: &Submission) {
-        let fixed = FixedPart::of(Fixed::of(submission, &task));
+        let fixed = FixedPart::of(FixedValues::new(submission, &task));
         let may_name_inputs = !submission.options.inputs.is_empty();
         self.changed.insert(task.id, Entry { task, fixed, may_name_inputs });
     }
@@ -186,7 +186,7 @@ impl Tasks {
             let has_ended = task.status().is_terminal();
             let (fixed, may_name_inputs) = self.read_fixed(storage, &task, fixed, may_name_inputs)?;
             let answer = match &fixed {
-                FixedPart::Known(fixed) => Some(wire::compact(&task, fixed, now)),
+                FixedPart::Known(fixed) => Some(CompactAnswer::new(&task, fixed, now)),
                 FixedPart::Unread | FixedPart::InMemory | FixedPart::Large => None,
             };
             answers.push(ChangedAnswer { task: id, has_ended, answer });
@@ -264,7 +264,7 @@ impl Tasks {
             let Some((task, _)) = unread else { continue };
             let (fixed, may_name_inputs) = fixed_of(view.submission(id)?, &task);
             if let FixedPart::Known(fixed) = &fixed {
-                let answer = Some(wire::compact(&task, fixed, now));
+                let answer = Some(CompactAnswer::new(&task, fixed, now));
                 answers.push(ChangedAnswer { task: id, has_ended: false, answer });
             }
             self.open.set_submitted(id, Submitted { fixed: fixed.place(), may_name_inputs });
@@ -278,7 +278,7 @@ impl Tasks {
     pub(super) fn render_again(&self, id: TaskId, now: Now) -> Stored<Option<ChangedAnswer>> {
         let known = self.open.get(id)?.filter(|_| !self.changed.contains_key(&id));
         let Some((task, _)) = known.filter(|(task, _)| shows_moment(task)) else { return Ok(None) };
-        let answer = self.shared.hot.fixed(id).map(|fixed| wire::compact(&task, &fixed, now));
+        let answer = self.shared.hot.fixed(id).map(|fixed| CompactAnswer::new(&task, &fixed, now));
         Ok(answer.map(|answer| ChangedAnswer { task: id, has_ended: false, answer: Some(answer) }))
     }
 
@@ -293,11 +293,11 @@ impl Tasks {
             Some(FixedPart::Unread | FixedPart::Large) | None => None,
         };
         if let Some(fixed) = fixed {
-            return Ok(Some(wire::compact(&task, &fixed, now).answer(id, None)));
+            return Ok(Some(CompactAnswer::new(&task, &fixed, now).render(id, None)));
         }
         let submission = storage.submission(id)?;
-        let fixed = submission.map(|submission| Fixed::of(&submission, &task));
-        Ok(fixed.map(|fixed| wire::compact(&task, &fixed, now).answer(id, None)))
+        let fixed = submission.map(|submission| FixedValues::new(&submission, &task));
+        Ok(fixed.map(|fixed| CompactAnswer::new(&task, &fixed, now).render(id, None)))
     }
 }
 
@@ -310,7 +310,7 @@ const fn shows_moment(task: &Task) -> bool {
 /// as inputs.
 fn fixed_of(submission: Option<Submission>, task: &Task) -> (FixedPart, bool) {
     let Some(submission) = submission else { return (FixedPart::Large, true) };
-    (FixedPart::of(Fixed::of(&submission, task)), !submission.options.inputs.is_empty())
+    (FixedPart::of(FixedValues::new(&submission, task)), !submission.options.inputs.is_empty())
 }
 
 impl Entry {
@@ -321,7 +321,7 @@ impl Entry {
 }
 
 impl FixedPart {
-    fn of(fixed: Fixed) -> Self {
+    fn of(fixed: FixedValues) -> Self {
         if fixed.is_small() { Self::Known(fixed) } else { Self::Large }
     }
 

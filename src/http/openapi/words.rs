@@ -5,11 +5,10 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use crate::engine::{self, Advice};
-use crate::http::server::reply::Time;
 use crate::json::FieldError;
 use crate::legacy::Action;
 use crate::lineage::{Flag, Relationship};
-use crate::schema::{described, text, time, word};
+use crate::schema::{described, text, word};
 use crate::task::{Outcome, Phase, RecordStatus, Stale, Status};
 
 /// The verdicts of records.
@@ -34,7 +33,6 @@ pub(in crate::http) struct TaintAction;
 pub(in crate::http) struct HealthStatus;
 
 described! {
-    Time, "Time": time("A time in UTC with a precision of microseconds.");
     RecordStatus, "RecordStatus": word("The verdict on a record.", RECORD_STATUSES.map(RecordStatus::as_str));
     Flag, "Flag": values("The flag of a record.", json!([Flag::Clean, Flag::Suspect, Flag::Tainted]));
     Relationship, "Relationship": values("How an artifact was used.", json!([Relationship::Consumed, Relationship::Referenced]));

@@ -1,33 +1,19 @@
 //! Builds successful answers.
 
-use std::fmt::Display;
-
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::body::Body;
 use super::headers;
 use super::problem::Problem;
-use crate::task::Timestamp;
+pub(in crate::http) use crate::wire::Time;
 
 /// The result of a handler.
 pub(in crate::http) type Reply = Result<Response<Body>, Problem>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// Serializes a value as its text: an id or a time.
-pub(in crate::http) struct Shown<T>(pub(in crate::http) T);
-
-impl<T: Display> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// A time in an answer, as RFC 3339 text.
-pub(in crate::http) type Time = Shown<Timestamp>;
 
 /// An answer of JSON that is rendered already.
 pub(in crate::http) fn rendered(status: StatusCode, json: impl Into<Bytes>) -> Response<Body> {

@@ -11,7 +11,7 @@ use crate::http::server::cursor;
 use crate::http::server::endpoint::BASE;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::json::{FieldError, Findings};
 use crate::store::Checkpoint;
 use crate::task::{CheckpointId, ProjectId, Timestamp};
@@ -59,7 +59,7 @@ impl<'a> CheckpointWire<'a> {
         Self {
             id: &checkpoint.id,
             project_id: &checkpoint.project,
-            created_at: Shown(checkpoint.created_at),
+            created_at: Time(checkpoint.created_at),
             git_ref: checkpoint.git_ref.as_deref(),
             provenance_count: checkpoint.provenance_count,
             artifact_count: checkpoint.artifact_count,
@@ -70,7 +70,7 @@ impl<'a> CheckpointWire<'a> {
             description: checkpoint.description.as_deref(),
             trigger: &checkpoint.trigger,
             is_valid: checkpoint.is_valid,
-            rolled_back_at: checkpoint.rolled_back_at.map(Shown),
+            rolled_back_at: checkpoint.rolled_back_at.map(Time),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
 use crate::http::server::query::Query;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::schema::{described, word};
 use crate::store::{DeadLetter, DeadLetterEnd, DeadLetterRemoval};
 use crate::task::{TaskId, Timestamp};
@@ -42,7 +42,7 @@ pub(in crate::http) struct LetterWire<'a> {
 impl<'a> LetterWire<'a> {
     fn new(id: u64, letter: &'a DeadLetter) -> Self {
         let LetterHead { kind, source } = LetterHead::of(&letter.raw);
-        let (time, task_id) = (Shown(letter.at), letter.task);
+        let (time, task_id) = (Time(letter.at), letter.task);
         Self { id, time, task_id, r#type: kind, source, reason: &letter.reason, raw: &letter.raw }
     }
 }
@@ -130,7 +130,7 @@ pub(in crate::http) struct RemovalWire {
 impl RemovalWire {
     fn new(id: u64, removal: &DeadLetterRemoval) -> Self {
         let dead_letters = removal.runs.iter().map(|(first, last)| RunWire { first: *first, last: *last });
-        let (time, end) = (Shown(removal.at), removal.end.as_str());
+        let (time, end) = (Time(removal.at), removal.end.as_str());
         Self { id, time, end, count: removal.count(), dead_letters: dead_letters.collect() }
     }
 }

@@ -18,7 +18,7 @@ use crate::http::server::endpoint::BASE;
 use crate::http::server::entries::Entries;
 use crate::http::server::headers;
 use crate::http::server::problem::Problem;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::json::Findings;
 use crate::store::Project;
 use crate::task::{Phase, ProjectId, QaProfile, Status};
@@ -68,11 +68,11 @@ impl<'a> ProjectWire<'a> {
             qa_profile: project.qa_profile.as_ref().map(QaProfile::as_str),
             constitution: project.constitution.as_deref().and_then(|text| serde_json::from_str(text).ok()),
             max_concurrent: project.max_concurrent,
-            created_at: Shown(project.created_at),
-            updated_at: Shown(project.updated_at),
+            created_at: Time(project.created_at),
+            updated_at: Time(project.updated_at),
             version: project.version,
             paused: project.paused_at.is_some(),
-            paused_at: project.paused_at.map(Shown),
+            paused_at: project.paused_at.map(Time),
         }
     }
 }
@@ -376,11 +376,11 @@ impl<'a> StatusWire<'a> {
             running: counters.status(Status::Running),
             slots_in_use: status.slots_in_use,
             limit: status.limit,
-            oldest_pending_at: status.oldest_pending_at.map(Shown),
+            oldest_pending_at: status.oldest_pending_at.map(Time),
             completed: recent(status.completed),
             failed: recent(status.failed),
             paused: status.project.paused_at.is_some(),
-            paused_at: status.project.paused_at.map(Shown),
+            paused_at: status.project.paused_at.map(Time),
             tainted: status.records.tainted,
             suspect: status.records.suspect,
             advice: status.records.advice().as_str(),

@@ -25,7 +25,7 @@ use crate::http::server::cursor;
 use crate::http::server::headers;
 use crate::http::server::problem::Problem;
 use crate::http::server::ranges;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::lineage::{Graph, Node, RecordState};
 use crate::store::{KeptContent, RecordOutput};
 use crate::task::{ArtifactId, RecordId, hex};
@@ -94,7 +94,7 @@ pub(in crate::http) struct MakerWire<'a> {
 impl<'a> MakerWire<'a> {
     fn new(graph: &'a Graph, known: &RecordState) -> Self {
         let about = StandingWire::new(graph, known);
-        Self { provenance_id: known.id, created_at: Shown(known.created_at), about }
+        Self { provenance_id: known.id, created_at: Time(known.created_at), about }
     }
 }
 

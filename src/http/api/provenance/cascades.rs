@@ -12,7 +12,7 @@ use crate::http::api::provenance::results::{Queries, QueryResult, ResultKind};
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::json::{FieldError, Findings};
 use crate::lineage::Action;
 use crate::store::Cause;
@@ -55,7 +55,7 @@ impl StepWire {
             Cause::Arrival(_) | Cause::Verdict(_) | Cause::Import(_) | Cause::Upgrade => ("follow", None, None),
         };
         let reason = why.unwrap_or(row.reason);
-        let (timestamp, source_id) = (Shown(row.at), row.source);
+        let (timestamp, source_id) = (Time(row.at), row.source);
         Self { action, timestamp, provenance_id, artifact_id, checkpoint_id, reason, source_id, named, changed }
     }
 }

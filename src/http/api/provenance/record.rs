@@ -12,7 +12,7 @@ use crate::http::api::app::Call;
 use crate::http::api::provenance::graph;
 use crate::http::server::headers;
 use crate::http::server::problem::Problem;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::lineage::{Fact, Flag, RecordState, Relationship};
 use crate::store::{Record, RecordInput, RecordOutput};
 use crate::task::{ArtifactId, Domain, ProjectId, RecordId, RecordStatus, Tier, Timestamp, WorkerId, hex};
@@ -174,9 +174,9 @@ impl<'a> RecordWire<'a> {
             worker_id: record.worker.as_ref(),
             tier: record.tier.as_ref(),
             domain: record.domain.as_ref(),
-            created_at: Shown(record.created_at),
-            started_at: record.started_at.map(Shown),
-            completed_at: record.completed_at.map(Shown),
+            created_at: Time(record.created_at),
+            started_at: record.started_at.map(Time),
+            completed_at: record.completed_at.map(Time),
             tokens_input: record.tokens_input,
             tokens_output: record.tokens_output,
             execution_time_ms: record.execution_time_ms,
@@ -186,7 +186,7 @@ impl<'a> RecordWire<'a> {
             inputs: record.inputs.iter().map(input).collect(),
             verification: record.verification.as_deref().and_then(|text| serde_json::from_str(text).ok()),
             is_tainted: standing.flag == Flag::Tainted,
-            tainted_at: standing.tainted_at.map(Shown),
+            tainted_at: standing.tainted_at.map(Time),
             tainted_reason: standing.tainted_reason.as_deref(),
             is_suspect: standing.flag == Flag::Suspect,
             flag: standing.flag,

@@ -10,7 +10,7 @@ use crate::http::api::app::Call;
 use crate::http::openapi::words::TaintAction;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::legacy::TaintEvent;
 use crate::lineage::Graph;
 use crate::store::Cause;
@@ -52,7 +52,7 @@ impl From<TaintEvent> for EventWire {
     fn from(event: TaintEvent) -> Self {
         Self {
             id: event.id,
-            timestamp: event.timestamp.map(Shown),
+            timestamp: event.timestamp.map(Time),
             artifact_id: event.artifact,
             provenance_id: event.record,
             reason: event.reason,

@@ -12,7 +12,7 @@ use crate::http::api::provenance::record::Standing;
 use crate::http::api::provenance::results::{self, ResultKind};
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::lineage::{Cancelled, Graph, Link, Node, Relationship};
 use crate::task::{ArtifactId, ProjectId, RecordId, TaskId};
 
@@ -319,7 +319,7 @@ pub(in crate::http) async fn root_cause(call: Call) -> Reply {
             provenance_id: known.id,
             artifacts: artifacts(&graph, cause),
             depth,
-            tainted_at: tainted_at.map(Shown),
+            tainted_at: tainted_at.map(Time),
             tainted_reason,
             about: StandingWire::new(&graph, &known),
             truncated: usize::try_from(depth).is_ok_and(|depth| path.len() <= depth),

@@ -12,7 +12,7 @@ use crate::engine::Figures;
 use crate::http::api::app::{App, Call};
 use crate::http::api::service::registry;
 use crate::http::openapi::words::{HealthStatus, TasksByPhase};
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::replica;
 use crate::routing::ServiceFigures;
 use crate::task::{Now, Phase, Tier};
@@ -197,7 +197,7 @@ pub(in crate::http) fn health(call: &Call) -> Reply {
     call.require_no_query()?;
     let health = Health::read(&call.app);
     let (code, status) = health.status();
-    let (version, timestamp) = (&call.app.settings.version, Shown(call.app.clock.wall()));
+    let (version, timestamp) = (&call.app.settings.version, Time(call.app.clock.wall()));
     Ok(reply::json(code, &HealthWire { status, version, timestamp, reason: health.reason }))
 }
 
@@ -209,7 +209,7 @@ pub(in crate::http) fn detailed(call: &Call) -> Reply {
     let wire = DetailedHealthWire {
         status,
         version: &call.app.settings.version,
-        timestamp: Shown(call.app.clock.wall()),
+        timestamp: Time(call.app.clock.wall()),
         dependencies: health.dependencies(call.app.clock.now()),
         figures: HealthFigures::new(&health.engine),
         reason: health.reason,

@@ -3,6 +3,7 @@
 use serde_json::json;
 use utoipa::openapi::schema::ArrayBuilder;
 
+use crate::engine::Answer;
 use crate::http::api::fields::MAX_REASON_BYTES;
 use crate::http::api::tasks::history::{EntryWire, HistoryWire};
 use crate::http::api::tasks::list::TaskList;
@@ -10,7 +11,6 @@ use crate::http::api::tasks::status::{CancelWire, MAX_WAIT};
 use crate::http::api::tasks::submission::{self, MAX_CONSTITUTION_BYTES};
 use crate::http::api::tasks::submit::{self, MAX_BATCH};
 use crate::http::api::tasks::tree::TaskNode;
-use crate::http::openapi::answers::StatusAnswer;
 use crate::http::openapi::limits::{self, Limit};
 use crate::http::openapi::operation::{Described, number, operation, reference};
 use crate::http::openapi::words::NoFields;
@@ -109,7 +109,7 @@ pub(in crate::http) fn get() -> Described {
              version; without it, until the task ends.",
             number(&(0..=MAX_WAIT)),
         )
-        .answer::<StatusAnswer>(200, "The current state of the task.")
+        .answer::<Answer>(200, "The current state of the task.")
         .versioned()
         .reads()
 }
@@ -119,7 +119,7 @@ pub(in crate::http) fn cancel() -> Described {
     task_operation("cancelTask", "Cancel a task")
         .body::<CancelWire>(false, &limits, &[("reason", json!({"reason": "no longer wanted"}))])
         .reads_json()
-        .answer::<StatusAnswer>(200, "The current state of the task.")
+        .answer::<Answer>(200, "The current state of the task.")
         .header(200, "ETag")
         .problem(409, &["task_already_ended"])
         .writes()

@@ -13,7 +13,7 @@ use crate::http::api::tasks::status::task_id;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::http::server::sse::{Closed, EventStream};
 use crate::store::{HistoryEntry, PageBudget};
 use crate::task::{Change, Phase, Seq, Status, TaskError, TaskId};
@@ -60,7 +60,7 @@ impl<'a> EntryWire<'a> {
         let standing = entry.standing()?;
         Some(Self {
             seq: *seq,
-            time: Shown(entry.at),
+            time: Time(entry.at),
             kind: entry.change.name(),
             task_id: standing.task,
             status: standing.status.as_str(),

@@ -4,9 +4,8 @@ use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::engine::{PageStart, TaskFilter, TaskPage};
+use crate::engine::{Answer, PageStart, TaskFilter, TaskPage};
 use crate::http::api::app::Call;
-use crate::http::openapi::answers::StatusAnswer;
 use crate::http::server::cursor;
 use crate::http::server::query::Query;
 use crate::http::server::reply::{self, Reply};
@@ -88,7 +87,7 @@ fn parse_start(query: &mut Query, scope: &str) -> (PageStart, Option<usize>) {
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct TaskList {
     /// The tasks. Their answers are JSON already and are inserted into the rendered list.
-    #[schema(value_type = Vec<StatusAnswer>)]
+    #[schema(value_type = Vec<Answer>)]
     tasks: [(); 0],
     /// The number of tasks; null if the filters do not allow a count.
     total: Option<u64>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -18,7 +18,7 @@ use crate::http::server::body::Body;
 use crate::http::server::endpoint::BASE;
 use crate::http::server::idempotency;
 use crate::http::server::problem::{self, Problem};
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::json::{self, Findings, Invalid};
 use crate::task::{ProjectId, Status, Submission, TaskId};
 
@@ -51,21 +51,21 @@ pub(in crate::http) struct TaskLinks {
     /// The task.
     #[serde(rename = "self")]
     #[schema(value_type = String)]
-    itself: Shown<TaskPath>,
+    itself: TaskPath,
     /// The history of the task.
     #[schema(value_type = String)]
-    events: Shown<TaskPath>,
+    events: TaskPath,
     /// The history of the task as a stream.
     #[schema(value_type = String)]
-    stream: Shown<TaskPath>,
+    stream: TaskPath,
     /// The cancellation of the task.
     #[schema(value_type = String)]
-    cancel: Shown<TaskPath>,
+    cancel: TaskPath,
 }
 
 impl TaskLinks {
     fn new(task: TaskId) -> Self {
-        let path = |below| Shown(TaskPath { task, below });
+        let path = |below| TaskPath { task, below };
         Self { itself: path(""), events: path("/events"), stream: path("/stream"), cancel: path("/cancel") }
     }
 }
@@ -86,6 +86,12 @@ impl Display for TaskPath {
     }
 }
 
+impl Serialize for TaskPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<'a> SubmittedWire<'a> {
     fn new(submitted: &'a Submitted) -> Self {
         Self {
@@ -93,8 +99,8 @@ impl<'a> SubmittedWire<'a> {
             project_id: submitted.project.as_str(),
             // The first status of every task, and that of a repeated submission too.
             status: "pending",
-            created_at: Shown(submitted.created_at),
-            estimated_completion: submitted.estimated_completion.map(Shown),
+            created_at: Time(submitted.created_at),
+            estimated_completion: submitted.estimated_completion.map(Time),
             links: TaskLinks::new(submitted.task),
         }
     }
@@ -103,7 +109,7 @@ impl<'a> SubmittedWire<'a> {
 /// Returns `201 Created` with the location of the task.
 fn created_response(submitted: &Submitted) -> Response<Body> {
     let wire = SubmittedWire::new(submitted);
-    reply::created(&wire.links.itself.0.to_string(), &wire)
+    reply::created(&wire.links.itself.to_string(), &wire)
 }
 
 fn unknown_dependency(unknown: &UnknownDependency) -> Problem {

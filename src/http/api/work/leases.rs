@@ -10,13 +10,13 @@ use utoipa::ToSchema;
 
 use crate::engine::{Granted, LeaseRequest, Queue};
 use crate::http::api::app::Call;
-use crate::http::openapi::answers::ReadyTask;
 use crate::http::server::body::Body;
 use crate::http::server::body_reader::MemoryShare;
 use crate::http::server::problem::Problem;
-use crate::http::server::reply::{self, Reply, Shown, Time};
+use crate::http::server::reply::{self, Reply, Time};
 use crate::json::{FieldError, Findings};
 use crate::task::{LeaseId, Now, Tier, WorkerId};
+use crate::wire::LeasedTask;
 
 /// The largest number of leases in one response.
 pub(in crate::http) const MAX_LEASES: i64 = 100;
@@ -49,10 +49,10 @@ impl<'a> QueueWire<'a> {
             tier: &queue.tier,
             depth: queue.depth,
             leased: queue.leased,
-            oldest_ready_at: queue.oldest_ready.map(|since| Shown(now.calendar(since))),
+            oldest_ready_at: queue.oldest_ready.map(|since| Time(now.calendar(since))),
             oldest_age_seconds: queue.oldest_ready.map(|since| now.since(since).as_secs_f64()),
             paused: queue.paused_at.is_some(),
-            paused_at: queue.paused_at.map(Shown),
+            paused_at: queue.paused_at.map(Time),
         }
     }
 }
@@ -130,7 +130,7 @@ pub(in crate::http) struct GrantedWire<'a> {
     /// When the lease expires.
     expires_at: Time,
     /// The task, as in the data of `task.ready`.
-    #[schema(value_type = Option<ReadyTask>)]
+    #[schema(value_type = Option<LeasedTask<'static>>)]
     task: Option<&'a RawValue>,
 }
 
@@ -216,7 +216,7 @@ pub(in crate::http) async fn lease(mut call: Call) -> Reply {
 fn granted_wire(granted: &Granted) -> GrantedWire<'_> {
     GrantedWire {
         lease_id: granted.lease,
-        expires_at: Shown(granted.until),
+        expires_at: Time(granted.until),
         task: serde_json::from_slice(&granted.task).ok(),
     }
 }
@@ -256,7 +256,7 @@ pub(in crate::http) async fn renew(mut call: Call) -> Reply {
     if !found.is_empty() {
         return Err(Problem::invalid(found.into_errors()));
     }
-    let expires_at = Shown(call.app.engine.work().renew(lease_id, duration).await?);
+    let expires_at = Time(call.app.engine.work().renew(lease_id, duration).await?);
     Ok(reply::json(StatusCode::OK, &RenewedWire { lease_id, expires_at }))
 }
 
