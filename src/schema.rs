@@ -1,6 +1,6 @@
-//! How ids and words of tasks look to tools: JSON schemas, for the description
-//! of the HTTP interface and of the messages on the broker. What may be in them
-//! comes from the types that check them, which know nothing of documents.
+//! JSON schemas of the ids and enumerations of tasks, for the `OpenAPI` and
+//! `AsyncAPI` documents. The limits come from the types of `task`, which do not
+//! depend on documents.
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
@@ -10,16 +10,17 @@ use crate::task::{
     ProjectId, QaProfile, RecordId, ReviewId, Seq, Status, TaskId, Tier, Timestamp, WorkerId,
 };
 
-/// A text without more to say of it.
+/// Returns the schema of a string.
 pub(crate) fn text(description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).description(Some(description))
 }
 
+/// Returns the schema of an RFC 3339 time.
 pub(crate) fn time(description: &str) -> Object {
     text(description).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).build()
 }
 
-/// One of these words.
+/// Returns the schema of an enumeration of words.
 pub(crate) fn word<'a>(description: &str, words: impl IntoIterator<Item = &'a str>) -> Object {
     text(description).enum_values(Some(words.into_iter().map(serde_json::Value::from))).build()
 }
@@ -28,18 +29,18 @@ fn uuid(description: &str) -> Object {
     text(description).format(Some(SchemaFormat::Custom("uuid".to_owned()))).build()
 }
 
-/// An id that others bring.
+/// Returns the schema of an id that a client or another service chooses.
 fn id(description: &str) -> Object {
     let description = format!("{description} At most {MAX_ID_BYTES} bytes, without control characters.");
     text(&description).min_length(Some(1)).max_length(Some(MAX_ID_BYTES)).build()
 }
 
-/// A name that also stands in paths and routing keys.
+/// Returns the schema of a name that is also used in paths and routing keys.
 fn name(description: &str) -> Object {
     text(description).min_length(Some(1)).max_length(Some(MAX_ID_BYTES)).pattern(Some("^[a-z][a-z0-9_-]*$")).build()
 }
 
-/// Gives types a schema and a name in documents.
+/// Implements `ToSchema` for types, with a name and a schema.
 macro_rules! described {
     ($($type:ty, $name:literal: $schema:expr;)*) => {
         $(
@@ -60,41 +61,40 @@ macro_rules! described {
 pub(crate) use described;
 
 described! {
-    Timestamp, "GivenTime": time("A time with its offset from UTC; what is finer than a microsecond is cut.");
+    Timestamp, "GivenTime": time("A time with its offset from UTC. Digits beyond microseconds are dropped.");
     TaskId, "TaskId": uuid("The id of a task.");
     RecordId, "RecordId": uuid("The id of a provenance record.");
     LeaseId, "LeaseId": uuid("The id of a lease.");
     ProjectId, "ProjectId": id("The id of a project.");
-    ArtifactId, "ArtifactId": id("An id that others bring, such as that of an artifact.");
+    ArtifactId, "ArtifactId": id("The id of an artifact.");
     CheckpointId, "CheckpointId": id("The id of a checkpoint.");
     ReviewId, "ReviewId": id("The id of a review.");
-    WorkerId, "WorkerId": id("What a worker calls itself.");
+    WorkerId, "WorkerId": id("The id of a worker.");
     Tier, "Tier": name("A tier of workers.");
     Domain, "Domain": name("A kind of work.");
-    QaProfile, "QaProfile": name("A set of checks.");
+    QaProfile, "QaProfile": name("A profile of checks for outputs.");
     Seq, "Position": ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::Integer))
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
         .minimum(Some(0))
         .description(Some("A position in the log."))
         .build();
-    Status, "Status": word("What the outside sees first of a task.", Status::ALL.map(Status::as_str));
-    Phase, "Phase": word("Where inside its status a task is.", Phase::ALL.map(Phase::as_str));
+    Status, "Status": word("The status of a task.", Status::ALL.map(Status::as_str));
+    Phase, "Phase": word("The phase of a task within its status.", Phase::ALL.map(Phase::as_str));
     ErrorCode, "ErrorCode": word("Why a task failed, for programs.", ErrorCode::ALL.map(ErrorCode::as_str));
-    Priority, "Priority": word("How urgent a task is.", Priority::ALL.map(Priority::as_str));
+    Priority, "Priority": word("The priority of a task.", Priority::ALL.map(Priority::as_str));
     ExecutionMode, "ExecutionMode": word(
-        "Whether people take part.",
+        "Whether people take part in the work.",
         [ExecutionMode::Autonomous, ExecutionMode::Collaborative].map(ExecutionMode::as_str),
     );
     OnChildFailure, "OnChildFailure": word(
-        "What a failing subtask does to the others.",
+        "The effect of a failed subtask on the others.",
         [OnChildFailure::Cancel, OnChildFailure::Continue].map(OnChildFailure::as_str),
     );
 }
 
-/// What we make has all its fields: what is not known is null, so a field that
-/// may be null is there. A field that may be left out is never null, but for
-/// those `except`ed.
+/// Makes the nullable fields of an object required, except for those in `except`. The service always
+/// writes a nullable field; an optional field is absent instead of null.
 pub(crate) fn require_nulls(schema: &mut RefOr<Schema>, except: &[&str]) {
     let RefOr::T(schema) = schema else { return };
     match schema {

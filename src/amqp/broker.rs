@@ -1,5 +1,5 @@
-//! What the rest of the service sees of the broker: how the connections are,
-//! what went over them, and what went wrong last.
+//! The state of the broker for the rest of the service: the connections, the
+//! counts of messages, and the last errors.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,14 @@ use crate::clock::Clock;
 use crate::engine::Position;
 use crate::task::{Moment, Tier, Timestamp};
 
-/// What the rest of the service sees of the broker.
+/// The state of the broker's connections, shared by the publisher, the consumer and the readers of
+/// figures.
 #[derive(Debug)]
 pub struct Broker {
     address: String,
     clock: Clock,
     state: Mutex<State>,
-    /// Whether a work queue of ours was found to be gone since it was last asked for.
+    /// Whether a declared work queue was found missing since [`Broker::take_missing_queue`].
     is_queue_missing: AtomicBool,
 }
 
@@ -23,55 +24,55 @@ pub struct Broker {
 struct State {
     figures: Figures,
     frontier: Frontier,
-    /// What has gone from its work queue, each once however long publishing waits: at
-    /// most what projects have slots for.
-    lost: BTreeMap<Position, Lost>,
+    /// Tasks that have gone from their work queues and are not in the outbox yet. Each is listed
+    /// once; the slots of all projects bound their number.
+    lost: BTreeMap<Position, LostDispatch>,
 }
 
-/// A dispatched task that has gone from its work queue.
+/// A dispatched task whose message has gone from its work queue without a worker.
 #[derive(Debug, Clone)]
-pub(super) struct Lost {
-    /// Where its `task.ready` stands.
+pub(super) struct LostDispatch {
+    /// The position of the `task.ready` in the log.
     pub(super) position: Position,
-    /// Its tier.
+    /// The tier whose queue has lost the message.
     pub(super) tier: Tier,
-    /// When it was dispatched.
+    /// The time of the dispatch.
     pub(super) at: Moment,
 }
 
-/// Which dispatches are known to be at the broker: those before `read_at`,
-/// unless their tier has older ones that are not.
+/// The dispatches that the broker is known to have: those before `read_at`, and in each tier those
+/// before the oldest unpublished one.
 #[derive(Debug, Default)]
 pub(super) struct Frontier {
     pub(super) read_at: Option<Moment>,
     pub(super) oldest_unpublished: BTreeMap<Tier, Moment>,
 }
 
-/// How the two connections are.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkState {
-    /// Not connected; it is tried again and again.
+    /// Not connected; the driver keeps trying.
     Away,
     /// Connected.
     Connected,
-    /// Connected, but the broker takes no messages for lack of memory or disk.
+    /// Connected, but the broker accepts no messages because it lacks memory or disk space.
     Blocked,
-    /// The broker refuses what this service declares or who it is: a setting
-    /// is wrong, here or there.
+    /// The broker refuses the credentials or a declaration of this service: a setting is wrong
+    /// here or at the broker.
     Refused,
-    /// Connected, but messages wait here: the disk has no room for them.
+    /// Connected, but messages wait because the disk of this service has no room for them.
     StorageFull,
-    /// Connected, but messages wait here: the disk fails to take them, or the
-    /// store can't be read.
+    /// Connected, but messages wait because the disk of this service fails or the store can't be
+    /// read.
     StorageFailed,
 }
 
 impl LinkState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 6] =
         [Self::Away, Self::Connected, Self::Blocked, Self::Refused, Self::StorageFull, Self::StorageFailed];
 
-    /// The word on the wire.
+    /// Returns the name of the state in metrics and in the health answer.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -96,70 +97,71 @@ impl LinkState {
     }
 }
 
-/// One of the connections.
+/// The figures of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkFigures {
-    /// How it is.
+    /// The current state.
     pub state: LinkState,
-    /// Since when.
+    /// The time of the last change of the state.
     pub since: Timestamp,
-    /// What went wrong last, and when.
+    /// The time and text of the last error; kept while the connection works again.
     pub last_error: Option<(Timestamp, String)>,
-    /// How often it was made.
+    /// The number of connections that were established.
     pub connects: u64,
 }
 
-/// Figures for metrics and health, counted since the start.
+/// Figures for metrics and health. Counters begin at the start of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
-    /// The connection that publishes.
+    /// The connection of the publisher.
     pub publisher: LinkFigures,
-    /// The connection that consumes.
+    /// The connection of the consumer.
     pub consumer: LinkFigures,
     /// Messages that the broker has confirmed.
     pub published: u64,
-    /// Messages that no queue took, where one must: published again.
+    /// Mandatory messages that the broker returned because no queue took them. The publisher
+    /// repeats them.
     pub returned: u64,
-    /// Messages that the broker refused: published again.
+    /// Messages that the broker rejected with a nack. The publisher repeats them.
     pub nacked: u64,
-    /// Messages that the broker refused for themselves, such as one above its limit:
-    /// published again much later.
+    /// Messages that the broker refused because of their content, such as one above its size
+    /// limit. The publisher repeats them after a long pause.
     pub refused: u64,
-    /// Events that came back or were refused and wait for their next turn.
+    /// Events that were returned, nacked or refused and wait to be published again.
     pub held: u64,
-    /// Messages that were consumed and had their effect, or need none.
+    /// Messages that were consumed and accepted, with or without an effect.
     pub consumed: u64,
-    /// Messages that could not be taken.
+    /// Messages that were consumed and became dead letters.
     pub dead_lettered: u64,
-    /// Tasks that wait for workers at the broker, by tier, as last counted.
+    /// The last count of each work queue, by tier.
     pub waiting: BTreeMap<Tier, Waiting>,
 }
 
-/// What a work queue was last seen to hold.
+/// The last count of a work queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// Messages that no worker has.
+    /// Messages that were not delivered to a worker.
     pub ready: u32,
-    /// Workers that are there.
+    /// Workers that consume from the queue.
     pub consumers: u32,
 }
 
 impl Figures {
-    /// The worse of the two connections.
+    /// Returns the worse state of the two connections.
     #[must_use]
     pub fn state(&self) -> LinkState {
         let (publisher, consumer) = (self.publisher.state, self.consumer.state);
         if publisher.severity() >= consumer.severity() { publisher } else { consumer }
     }
 
-    /// What went wrong last on either.
+    /// Returns the later one of the last errors of both connections.
     #[must_use]
     pub fn last_error(&self) -> Option<&(Timestamp, String)> {
         [&self.publisher, &self.consumer].into_iter().filter_map(|link| link.last_error.as_ref()).max_by_key(|e| e.0)
     }
 }
 
-/// Which connection.
+/// One of the two connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Publisher,
@@ -176,7 +178,7 @@ impl Side {
 }
 
 impl Broker {
-    /// One that is not connected yet. `address` is shown to people.
+    /// Returns the state before the first connection. `address` appears in logs and answers.
     #[must_use]
     pub fn new(address: String, clock: Clock) -> Self {
         let link = LinkFigures { state: LinkState::Away, since: clock.wall(), last_error: None, connects: 0 };
@@ -200,13 +202,13 @@ impl Broker {
         }
     }
 
-    /// Where it is.
+    /// Returns the address of the broker, without credentials.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The figures now.
+    /// Returns a copy of the current figures.
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.lock().figures.clone()
@@ -216,89 +218,89 @@ impl Broker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts something.
-    pub(super) fn count(&self, count: impl FnOnce(&mut Figures)) {
-        count(&mut self.lock().figures);
+    /// Updates the figures under the lock.
+    pub(super) fn update_figures(&self, update: impl FnOnce(&mut Figures)) {
+        update(&mut self.lock().figures);
     }
 
-    /// A connection is in this state now. Whether that is new.
-    pub(super) fn note_state(&self, side: Side, now_in: LinkState) -> bool {
+    /// Sets the state of a connection and logs the change. Returns whether the state has changed.
+    pub(super) fn set_state(&self, side: Side, state: LinkState) -> bool {
         let now = self.clock.wall();
-        let mut state = self.lock();
-        let link = state.figures.link(side);
-        if link.state == now_in {
+        let mut shared = self.lock();
+        let link = shared.figures.link(side);
+        if link.state == state {
             return false;
         }
-        let before = std::mem::replace(&mut link.state, now_in);
+        let before = std::mem::replace(&mut link.state, state);
         let was_connected = matches!(before, LinkState::Blocked | LinkState::StorageFull | LinkState::StorageFailed);
         link.since = now;
-        link.connects += u64::from(now_in == LinkState::Connected && !was_connected);
-        drop(state);
-        match now_in {
+        link.connects += u64::from(state == LinkState::Connected && !was_connected);
+        drop(shared);
+        match state {
             LinkState::Connected if was_connected => {
-                tracing::info!(side = side.as_str(), address = self.address, "messages are taken again");
+                tracing::info!(side = side.as_str(), address = self.address, "rabbitmq link works again");
             }
             LinkState::Connected => {
-                tracing::info!(side = side.as_str(), address = self.address, "connected to RabbitMQ");
+                tracing::info!(side = side.as_str(), address = self.address, "connected to rabbitmq");
             }
             LinkState::Blocked => tracing::warn!(
                 side = side.as_str(),
                 address = self.address,
-                "RabbitMQ takes no messages for lack of memory or disk; publishing waits"
+                "rabbitmq accepts no messages because it lacks memory or disk space; publishing waits"
             ),
-            // What went wrong is told by who saw it.
+            // The driver and the consumer log these states with their cause.
             LinkState::Away | LinkState::Refused | LinkState::StorageFull | LinkState::StorageFailed => {}
         }
         true
     }
 
-    /// A connection failed. Whether that is news: another error than the last
-    /// one, or the first after it worked.
-    pub(super) fn note_error(&self, side: Side, now_in: LinkState, message: String) -> bool {
+    /// Records the error of a connection and sets its state. Returns whether the error should be
+    /// logged: the state or the text has changed.
+    pub(super) fn record_error(&self, side: Side, state: LinkState, message: String) -> bool {
         let now = self.clock.wall();
-        let is_new = self.note_state(side, now_in);
-        let mut state = self.lock();
-        let last = &mut state.figures.link(side).last_error;
+        let is_new = self.set_state(side, state);
+        let mut shared = self.lock();
+        let last = &mut shared.figures.link(side).last_error;
         let is_other = last.as_ref().is_none_or(|(_, known)| *known != message);
         *last = Some((now, message));
         is_new || is_other
     }
 
-    /// A work queue that this service declares is not there.
-    pub(super) fn note_missing_queue(&self) {
+    /// Records that a work queue which this service declares does not exist.
+    pub(super) fn record_missing_queue(&self) {
         self.is_queue_missing.store(true, Ordering::Relaxed);
     }
 
-    /// Whether that was so since this was last asked for.
+    /// Returns whether a declared work queue was missing since the last call.
     pub(super) fn take_missing_queue(&self) -> bool {
         self.is_queue_missing.swap(false, Ordering::Relaxed)
     }
 
-    /// Tasks have gone from their work queues.
-    pub(super) fn publish_again(&self, lost: Vec<Lost>) {
+    /// Adds tasks that have gone from their work queues, for the publisher to publish again.
+    pub(super) fn add_lost(&self, lost: Vec<LostDispatch>) {
         self.lock().lost.extend(lost.into_iter().map(|lost| (lost.position, lost)));
     }
 
-    /// Returns the tasks that were lost and do not stand in the outbox yet.
-    pub(super) fn lost(&self) -> Vec<Lost> {
+    /// Returns the lost tasks that are not in the outbox yet.
+    pub(super) fn lost_dispatches(&self) -> Vec<LostDispatch> {
         self.lock().lost.values().cloned().collect()
     }
 
-    /// Removes lost tasks that stand in the outbox from now on.
-    pub(super) fn forget_lost(&self, found: &[Lost]) {
+    /// Removes lost tasks that the publisher has put into the outbox.
+    pub(super) fn remove_lost(&self, found: &[LostDispatch]) {
         let mut state = self.lock();
         for lost in found {
             state.lost.remove(&lost.position);
         }
     }
 
-    /// How far publishing is.
-    pub(super) fn note_frontier(&self, frontier: Frontier) {
+    /// Sets how far the publisher has come.
+    pub(super) fn set_frontier(&self, frontier: Frontier) {
         self.lock().frontier = frontier;
     }
 
-    /// The time before which every dispatch of a tier is at the broker, as far as is
-    /// known: what is lost is not, until it is published again.
+    /// Returns the time before which the broker has every dispatch of a tier. A lost task counts as
+    /// unpublished until it is published again.
     pub(super) fn published_before(&self, tier: &Tier) -> Option<Moment> {
         let state = self.lock();
         let unpublished = state.frontier.oldest_unpublished.get(tier).copied();
@@ -321,28 +323,28 @@ mod tests {
     use super::*;
     use crate::task::{Seq, TaskId};
 
-    /// Counted each minute, while publishing is blocked for days.
+    /// The count finds the same tasks every minute while publishing is blocked for days.
     #[test]
-    fn what_is_lost_is_kept_once() {
+    fn a_lost_dispatch_is_listed_once() {
         let broker = Broker::new("here".to_owned(), Clock::new());
         let tier = Tier::new("small").unwrap();
         let lost = |seq| {
             let task = Some(TaskId::from_bytes([u8::try_from(seq).unwrap(); 16]));
-            Lost { position: Position { seq: Seq(seq), task }, tier: tier.clone(), at: Moment::from_micros(5) }
+            LostDispatch { position: Position { seq: Seq(seq), task }, tier: tier.clone(), at: Moment::from_micros(5) }
         };
         for _ in 0..1000 {
-            broker.publish_again(vec![lost(2), lost(1)]);
+            broker.add_lost(vec![lost(2), lost(1)]);
         }
         let read_at = Some(Moment::from_micros(9));
-        broker.note_frontier(Frontier { read_at, oldest_unpublished: BTreeMap::new() });
+        broker.set_frontier(Frontier { read_at, oldest_unpublished: BTreeMap::new() });
         let other = Tier::new("large").unwrap();
         assert_eq!(broker.published_before(&tier), Some(Moment::from_micros(5)), "its deadline would run");
         assert_eq!(broker.published_before(&other), read_at);
-        let all = broker.lost();
+        let all = broker.lost_dispatches();
         let positions: Vec<u64> = all.iter().map(|lost| lost.position.seq.0).collect();
         assert_eq!(positions, [1, 2]);
-        broker.forget_lost(&all);
-        assert!(broker.lost().is_empty());
+        broker.remove_lost(&all);
+        assert!(broker.lost_dispatches().is_empty());
         assert_eq!(broker.published_before(&tier), read_at);
     }
 }

@@ -1,5 +1,5 @@
-//! A connection to the broker: every step of it has a deadline, and every
-//! error says whether trying again may help.
+//! A connection to the broker. Each request to the broker has a time limit, and
+//! each error tells whether another attempt may succeed.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,43 +15,41 @@ use super::settings::Settings;
 use crate::engine;
 use crate::tls::Authorities;
 
-/// Longest time to connect, and for any other step.
-const STEP: Duration = Duration::from_secs(10);
-/// Seconds between signs of life on a connection; after two without one it
-/// counts as lost.
+/// The time limit for connecting and for each request to the broker.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds between heartbeats. The connection counts as lost after two missing heartbeats.
 const HEARTBEAT_SECONDS: u16 = 10;
 
-/// Reply codes of a broker that will refuse the same again: access, other
-/// arguments, a virtual host that is not there, what it does not know.
+/// Reply codes of refusals that repeat with each attempt: no access, other arguments, a missing
+/// virtual host, an unknown command.
 const REFUSALS: [u16; 6] = [402, 403, 406, 503, 530, 540];
 
-/// Those that are about the content of one message: it is too large, or one of its
-/// properties is wrong.
+/// Reply codes of refusals because of the content of one message: too large, or a wrong property.
 const MESSAGE_REFUSALS: [u16; 2] = [311, 406];
 
-/// Why a connection is of no use any more.
+/// Why a connection can no longer be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
-    /// The broker can't be reached, or has gone.
+    /// The broker can't be reached, or the connection was lost.
     #[error("{0}")]
     Away(String),
-    /// The broker refuses what it is asked, and will again.
+    /// The broker refuses a request, and will refuse the next attempt too.
     #[error("{0}")]
     Refused(String),
-    /// The broker refuses a message for itself, such as one above its limit, and has
-    /// closed the channel that it came by.
+    /// The broker refuses a message because of its content, such as one above its size limit, and
+    /// has closed the channel.
     #[error("{0}")]
     Message(String),
-    /// The store of this service fails: nothing that is delivered can be taken.
+    /// The store of this service has failed, so no delivered message can be accepted.
     #[error("the store failed: {0}")]
     Store(String),
-    /// This service stops.
+    /// This service is stopping.
     #[error("the service is stopping")]
     Stopping,
 }
 
 impl Error {
-    /// What the connection is in then.
+    /// Returns the state of the connection after this error.
     pub(super) const fn state(&self) -> LinkState {
         match self {
             Self::Away(_) | Self::Stopping => LinkState::Away,
@@ -60,7 +58,7 @@ impl Error {
         }
     }
 
-    /// The same about something that was being done.
+    /// Returns the error with the step that failed.
     pub(super) fn at(self, what: &str) -> Self {
         match self {
             Self::Away(message) => Self::Away(format!("failed to {what}: {message}")),
@@ -71,7 +69,7 @@ impl Error {
         }
     }
 
-    /// The error of a message that was published.
+    /// Converts an error of the publish of a message.
     pub(super) fn of_message(error: lapin::Error) -> Self {
         match error.kind() {
             ErrorKind::ProtocolError(refusal) if MESSAGE_REFUSALS.contains(&refusal.get_id()) => {
@@ -89,15 +87,14 @@ impl From<lapin::Error> for Error {
                 Self::Refused(refusal.get_message().to_string())
             }
             ErrorKind::ProtocolError(refusal) => Self::Away(refusal.get_message().to_string()),
-            ErrorKind::IOError(cause) if is_unproven(cause) => Self::Refused(cause.to_string()),
+            ErrorKind::IOError(cause) if is_invalid_certificate(cause) => Self::Refused(cause.to_string()),
             _ => Self::Away(error.to_string()),
         }
     }
 }
 
-/// Whether the broker could not prove who it is: by no known authority, or for
-/// another host.
-fn is_unproven(cause: &std::io::Error) -> bool {
+/// Whether the certificate of the broker is invalid: of an unknown authority, or for another host.
+fn is_invalid_certificate(cause: &std::io::Error) -> bool {
     let cause = cause.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
@@ -111,15 +108,15 @@ impl From<engine::Error> for Error {
     }
 }
 
-/// Does one step within its time.
+/// Waits for a request to the broker, for at most [`STEP_TIMEOUT`].
 pub(super) async fn step<T>(what: &str, doing: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(STEP, doing).await {
+    match tokio::time::timeout(STEP_TIMEOUT, doing).await {
         Ok(done) => done.map_err(|error| Error::from(error).at(what)),
-        Err(_) => Err(Error::Away(format!("failed to {what}: no answer within {} s", STEP.as_secs()))),
+        Err(_) => Err(Error::Away(format!("failed to {what}: no answer within {} s", STEP_TIMEOUT.as_secs()))),
     }
 }
 
-/// Does something unless the service stops meanwhile.
+/// Waits for `doing`, or returns [`Error::Stopping`] when the service stops.
 pub(super) async fn unless_stopped<T>(
     stop: &CancellationToken,
     doing: impl Future<Output = Result<T, Error>>,
@@ -130,7 +127,7 @@ pub(super) async fn unless_stopped<T>(
     }
 }
 
-/// A connection to the broker.
+/// An established connection to the broker.
 pub(super) struct Link {
     connection: Connection,
 }
@@ -147,33 +144,33 @@ impl Link {
         Ok(Self { connection })
     }
 
-    /// A new channel.
+    /// Opens a channel.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         step("open a channel", self.connection.create_channel()).await
     }
 
-    /// Whether the broker takes no messages at the moment.
+    /// Whether the broker has told this connection to stop publishing.
     pub(super) fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
     }
 
-    /// Whether it is still there.
+    /// Whether the connection is established.
     pub(super) fn is_connected(&self) -> bool {
         self.connection.status().connected()
     }
 
-    /// Takes leave, if there is anybody to take leave of.
+    /// Closes the connection gracefully if it is still open; waits for at most 2 s.
     pub(super) async fn close(self) {
         let closing = self.connection.close(200, "stopping".into());
         let _ = tokio::time::timeout(Duration::from_secs(2), closing).await;
     }
 }
 
-/// Whom an encrypted connection believes besides the authorities of the system.
+/// Returns the trust anchors of an encrypted connection, in addition to those of the system.
 fn tls(settings: &Settings) -> Result<OwnedTLSConfig, Error> {
     let Some(path) = &settings.ca_file else { return Ok(OwnedTLSConfig::default()) };
     let failed = |error: &dyn std::fmt::Display| Error::Refused(format!("failed to read {}: {error}", path.display()));
-    // The client library takes a file without any in silence.
+    // The client library accepts a file without certificates.
     let authorities = Authorities::read(path).map_err(|error| failed(&error))?;
     Ok(OwnedTLSConfig { identity: None, cert_chain: Some(authorities.text) })
 }
@@ -183,7 +180,7 @@ fn uri(settings: &Settings) -> AMQPUri {
         username: settings.credentials.username.clone(),
         password: settings.credentials.password.clone(),
     };
-    let connection_timeout = u64::try_from(STEP.as_millis()).ok();
+    let connection_timeout = u64::try_from(STEP_TIMEOUT.as_millis()).ok();
     AMQPUri {
         scheme: if settings.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority { userinfo, host: settings.host.clone(), port: settings.port },
@@ -192,17 +189,17 @@ fn uri(settings: &Settings) -> AMQPUri {
     }
 }
 
-/// A text as a name of the protocol; `None`: it is too long for one.
+/// Returns a text as a short string of the protocol; `None` if it has more than 255 bytes.
 pub(super) fn short(text: &str) -> Option<ShortString> {
     ShortString::try_new(text).ok()
 }
 
-/// A name of the protocol that was checked to be short enough.
+/// Returns a text as a short string of the protocol.
 pub(super) fn name(text: &str) -> Result<ShortString, Error> {
     short(text).ok_or_else(|| Error::Refused(format!("`{text}` is longer than the 255 bytes that a name may have")))
 }
 
-/// A table with one text in it.
+/// Returns a table of headers or arguments with text values.
 pub(super) fn table<'a>(entries: impl IntoIterator<Item = (&'static str, &'a str)>) -> FieldTable {
     let mut table = FieldTable::default();
     for (key, value) in entries {

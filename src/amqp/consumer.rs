@@ -1,7 +1,6 @@
-//! The side that consumes: what comes in is taken in groups, one commit each,
-//! and acknowledged on the channel that it came by once its effect is on disk.
-//! What can't be taken becomes a dead letter here and at the broker, and is
-//! acknowledged then.
+//! The consumer: accepts messages in groups, with one commit for each group, and
+//! acknowledges a message when its effect is on disk. A rejected message becomes a
+//! dead letter in the store and at the broker, and is acknowledged then.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, LinkState, Side};
 use super::connection::{Error, Link, name, step, unless_stopped};
-use super::fault::{Backoff, Fault};
-use super::incoming::{self, Untaken};
-use super::publisher::Posted;
+use super::fault::{Backoff, IntakeError};
+use super::incoming::{self, Rejection};
+use super::publisher::DeadLetterRequest;
 use super::settings::Settings;
 use super::{depths, topology};
 use crate::clock::Clock;
@@ -30,94 +29,95 @@ use crate::planted;
 use crate::store::DeadLetter;
 use crate::telemetry::{Span, Tracer};
 
-/// Most messages in one group, and most bytes, after which it ends.
-const GROUP: usize = 256;
+/// The most messages of a group.
+const MAX_GROUP: usize = 256;
+/// The bytes of messages at which a group is closed.
 const GROUP_BYTES: usize = 2 * 1024 * 1024;
-/// Pause before the subscription is made again.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause before another subscription after the broker has ended one.
+const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
-/// The side that consumes.
+/// Consumes the queue of this service.
 pub(super) struct Consumer {
     pub(super) engine: Engine,
     pub(super) settings: Arc<Settings>,
     pub(super) broker: Arc<Broker>,
     pub(super) clock: Clock,
-    pub(super) letters: mpsc::Sender<Posted>,
-    /// Makes a span of each event, where they go to a collector.
+    pub(super) dead_letters: mpsc::Sender<DeadLetterRequest>,
+    /// Makes a span for each event; `None` without a collector.
     pub(super) tracer: Option<Tracer>,
     pub(super) stop: CancellationToken,
 }
 
-/// What was delivered and is not acknowledged.
+/// The delivered messages that are not acknowledged yet. Their number is bounded by the prefetch.
 #[derive(Default)]
-struct Intake {
-    /// What the disk could not take: at most as many as are delivered at once.
-    waiting: Vec<Held>,
-    /// What can't be taken and is not kept yet.
-    untaken: Vec<(Delivery, Untaken)>,
-    /// What is kept and waits for the broker to have it as a dead letter.
+struct Unacknowledged {
+    /// Messages that wait for room on the disk.
+    waiting: Vec<ReceivedMessage>,
+    /// Rejected messages that the store does not have as dead letters yet.
+    rejected: Vec<(Delivery, Rejection)>,
+    /// Waits for the broker's confirms of dead letters that the store has.
     unconfirmed: JoinSet<()>,
-    /// When what waits is tried again.
+    /// The time of the next attempt for waiting and rejected messages.
     retry: Option<Pin<Box<Sleep>>>,
     backoff: Backoff,
 }
 
-impl Intake {
+impl Unacknowledged {
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.untaken.is_empty() && self.unconfirmed.is_empty()
+        self.waiting.is_empty() && self.rejected.is_empty() && self.unconfirmed.is_empty()
     }
 
-    /// Sets the time at which what waits is tried again, unless it is set.
+    /// Sets the time of the next attempt if messages wait and no time is set.
     fn set_retry(&mut self) {
-        let waits = !self.waiting.is_empty() || !self.untaken.is_empty();
+        let waits = !self.waiting.is_empty() || !self.rejected.is_empty();
         if waits && self.retry.is_none() {
-            self.retry = Some(Box::pin(sleep(self.backoff.next())));
+            self.retry = Some(Box::pin(sleep(self.backoff.next_pause())));
         }
     }
 }
 
-/// A message and the event that it holds.
-struct Held {
+/// A message and its event.
+struct ReceivedMessage {
     delivery: Delivery,
-    event: Event,
+    event: ReceivedEvent,
     span: Option<Span>,
 }
 
-enum Event {
-    /// Its contents are still to be written.
+enum ReceivedEvent {
+    /// The contents of the event are not on disk yet.
     Read(Incoming),
     Prepared(Prepared),
 }
 
-/// A message whose event the engine can be asked to take.
-struct Ready {
+/// A message whose event is ready for a commit: its contents are on disk.
+struct Acceptable {
     delivery: Delivery,
     event: Prepared,
     span: Option<Span>,
 }
 
-impl Ready {
-    fn into_held(self) -> Held {
-        Held { delivery: self.delivery, event: Event::Prepared(self.event), span: self.span }
+impl Acceptable {
+    fn into_received(self) -> ReceivedMessage {
+        ReceivedMessage { delivery: self.delivery, event: ReceivedEvent::Prepared(self.event), span: self.span }
     }
 
-    fn untaken(self, reason: String) -> (Delivery, Untaken) {
+    fn reject(self, reason: String) -> (Delivery, Rejection) {
         if let Some(span) = self.span {
             span.failed("refused");
         }
         let event = self.event.event();
-        let untaken = Untaken { reason, raw: event.raw.clone(), task: incoming::task_of(event) };
-        (self.delivery, untaken)
+        let rejection = Rejection { reason, raw: event.raw.clone(), task: incoming::task_of(event) };
+        (self.delivery, rejection)
     }
 }
 
 impl Consumer {
-    /// Consumes over one connection until it fails or until the stop.
+    /// Consumes over one connection until it fails or the service stops.
     pub(super) async fn serve(&self) -> Result<(), Error> {
         let link = unless_stopped(&self.stop, Link::open(&self.settings, "consuming")).await?;
         let result = tokio::select! {
             result = self.serve_over(&link) => result,
-            result = depths::watch(&link, &self.engine, &self.settings, &self.broker, &self.clock) => result,
+            result = depths::count_queues(&link, &self.engine, &self.settings, &self.broker, &self.clock) => result,
         };
         link.close().await;
         result
@@ -133,32 +133,34 @@ impl Consumer {
             let options = BasicConsumeOptions::default();
             let consuming = channel.basic_consume(queue, "dats-orchestration".into(), options, FieldTable::default());
             let subscription = step(&format!("consume {}", self.settings.queue), consuming).await?;
-            self.broker.note_state(Side::Consumer, LinkState::Connected);
-            self.take_all(subscription).await?;
+            self.broker.set_state(Side::Consumer, LinkState::Connected);
+            self.accept_all(subscription).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
-            // The broker has ended the subscription and nothing else: the
-            // queue was deleted, or has moved.
-            tracing::warn!(queue = self.settings.queue, "the subscription ended; declaring and subscribing again");
-            self.broker.note_state(Side::Consumer, LinkState::Away);
-            sleep(PAUSE).await;
+            // The broker has ended only the subscription, because the queue was deleted or has moved.
+            tracing::warn!(
+                queue = self.settings.queue,
+                "the broker ended the subscription; declaring and subscribing again"
+            );
+            self.broker.set_state(Side::Consumer, LinkState::Away);
+            sleep(RESUBSCRIBE_PAUSE).await;
         }
     }
 
-    /// Takes what comes until the subscription ends. What the disk can't take
-    /// waits, and is tried again, while other messages are taken.
-    async fn take_all(&self, mut subscription: Subscription) -> Result<(), Error> {
-        let mut intake = Intake::default();
+    /// Accepts messages until the subscription ends. Messages for which the disk has no room wait and
+    /// are tried again, while others are accepted.
+    async fn accept_all(&self, mut subscription: Subscription) -> Result<(), Error> {
+        let mut intake = Unacknowledged::default();
         loop {
             intake.set_retry();
-            let Intake { retry, unconfirmed, .. } = &mut intake;
+            let Unacknowledged { retry, unconfirmed, .. } = &mut intake;
             let first = tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
                 Some(_) = unconfirmed.join_next() => continue,
                 () = wait_for(retry) => {
                     intake.retry = None;
-                    self.take_waiting(&mut intake).await?;
+                    self.retry_waiting(&mut intake).await?;
                     continue;
                 }
                 delivery = subscription.next() => delivery,
@@ -166,62 +168,62 @@ impl Consumer {
             let Some(first) = first else { return Ok(()) };
             let mut deliveries = vec![first?];
             let mut bytes = 0;
-            while deliveries.len() < GROUP && bytes < GROUP_BYTES {
-                let Some(next) = at_once(&mut subscription).await else { break };
+            while deliveries.len() < MAX_GROUP && bytes < GROUP_BYTES {
+                let Some(next) = next_delivered(&mut subscription).await else { break };
                 let next = next?;
                 bytes += next.data.len();
                 deliveries.push(next);
             }
-            self.take(deliveries, &mut intake).await?;
+            self.accept_deliveries(deliveries, &mut intake).await?;
         }
     }
 
-    async fn take(&self, deliveries: Vec<Delivery>, intake: &mut Intake) -> Result<(), Error> {
+    /// Reads deliveries and accepts their events.
+    async fn accept_deliveries(&self, deliveries: Vec<Delivery>, intake: &mut Unacknowledged) -> Result<(), Error> {
         let mut group = Vec::with_capacity(deliveries.len());
         let store = self.engine.store_id();
         for delivery in deliveries {
             match incoming::read(&delivery) {
                 Ok((event, _)) if incoming::was_accepted(&delivery, &event, store) => {
                     acknowledge(&delivery.acker, false).await?;
-                    self.broker.count(|figures| figures.consumed += 1);
+                    self.broker.update_figures(|figures| figures.consumed += 1);
                 }
                 Ok((event, trace)) => {
                     let span = self.tracer.as_ref().map(|tracer| tracer.event(&self.settings.queue, trace.as_deref()));
-                    group.push(Held { delivery, event: Event::Read(event), span });
+                    group.push(ReceivedMessage { delivery, event: ReceivedEvent::Read(event), span });
                 }
-                Err(untaken) => intake.untaken.push((delivery, untaken)),
+                Err(rejection) => intake.rejected.push((delivery, rejection)),
             }
         }
-        self.take_group(group, intake).await
+        self.accept_group(group, intake).await
     }
 
-    /// Tries what waits, one after the other, since one that is too large must
-    /// not hold up those that are not.
-    async fn take_waiting(&self, intake: &mut Intake) -> Result<(), Error> {
-        for held in std::mem::take(&mut intake.waiting) {
-            self.take_group(vec![held], intake).await?;
+    /// Tries the waiting messages one by one, because a large message must not delay smaller ones.
+    async fn retry_waiting(&self, intake: &mut Unacknowledged) -> Result<(), Error> {
+        for message in std::mem::take(&mut intake.waiting) {
+            self.accept_group(vec![message], intake).await?;
         }
-        if intake.waiting.is_empty() && intake.untaken.is_empty() {
+        if intake.waiting.is_empty() && intake.rejected.is_empty() {
             intake.backoff.reset();
-            self.broker.note_state(Side::Consumer, LinkState::Connected);
+            self.broker.set_state(Side::Consumer, LinkState::Connected);
         }
         Ok(())
     }
 
-    async fn take_group(&self, group: Vec<Held>, intake: &mut Intake) -> Result<(), Error> {
+    async fn accept_group(&self, group: Vec<ReceivedMessage>, intake: &mut Unacknowledged) -> Result<(), Error> {
         let mut acknowledged = Vec::new();
         let ready = self.prepare(group, intake).await?;
-        if let Some(ready) = self.accept(ready, intake, &mut acknowledged).await? {
+        if let Some(ready) = self.commit(ready, intake, &mut acknowledged).await? {
             for one in ready {
-                if let Some(ready) = self.accept(vec![one], intake, &mut acknowledged).await? {
-                    intake.waiting.extend(ready.into_iter().map(Ready::into_held));
+                if let Some(ready) = self.commit(vec![one], intake, &mut acknowledged).await? {
+                    intake.waiting.extend(ready.into_iter().map(Acceptable::into_received));
                 }
             }
         }
         let consumed = u64::try_from(acknowledged.len()).unwrap_or(u64::MAX);
-        let dead_lettered = self.bury(intake).await?;
+        let dead_lettered = self.store_rejected(intake).await?;
         match acknowledged.last() {
-            // One word for all, when nothing before them waits for anything.
+            // One acknowledgement covers all messages if no earlier one is unacknowledged.
             Some(last) if dead_lettered == 0 && intake.is_empty() => acknowledge(last, true).await?,
             Some(_) | None => {
                 for acker in &acknowledged {
@@ -229,47 +231,50 @@ impl Consumer {
                 }
             }
         }
-        self.broker.count(|figures| {
+        self.broker.update_figures(|figures| {
             figures.consumed += consumed;
             figures.dead_lettered += dead_lettered;
         });
         Ok(())
     }
 
-    /// Brings the contents of events to disk. One that can't be written waits.
-    async fn prepare(&self, group: Vec<Held>, intake: &mut Intake) -> Result<Vec<Ready>, Error> {
+    /// Writes the contents of events to disk. A message whose contents can't be written waits.
+    async fn prepare(
+        &self,
+        group: Vec<ReceivedMessage>,
+        intake: &mut Unacknowledged,
+    ) -> Result<Vec<Acceptable>, Error> {
         let mut ready = Vec::with_capacity(group.len());
-        for held in group {
-            let Held { delivery, event, span } = held;
+        for ReceivedMessage { delivery, event, span } in group {
             let event = match event {
-                Event::Prepared(event) => Ok(event),
-                Event::Read(event) => match self.engine.events().prepare(vec![event.clone()]).await {
-                    Ok(mut prepared) => prepared.pop().ok_or((event, Fault::Busy)),
+                ReceivedEvent::Prepared(event) => Ok(event),
+                ReceivedEvent::Read(event) => match self.engine.events().prepare(vec![event.clone()]).await {
+                    Ok(mut prepared) => prepared.pop().ok_or((event, IntakeError::Busy)),
                     Err(error) => Err((event, error.into())),
                 },
             };
             match event {
-                Ok(event) => ready.push(Ready { delivery, event, span }),
-                Err((event, Fault::Message(reason))) => {
+                Ok(event) => ready.push(Acceptable { delivery, event, span }),
+                Err((event, IntakeError::Refused(reason))) => {
                     let task = incoming::task_of(&event);
-                    intake.untaken.push((delivery, Untaken { reason, raw: event.raw, task }));
+                    intake.rejected.push((delivery, Rejection { reason, raw: event.raw, task }));
                 }
                 Err((event, fault)) => {
-                    self.note_fault(fault)?;
-                    intake.waiting.push(Held { delivery, event: Event::Read(event), span });
+                    self.report_fault(fault)?;
+                    intake.waiting.push(ReceivedMessage { delivery, event: ReceivedEvent::Read(event), span });
                 }
             }
         }
         Ok(ready)
     }
 
-    /// Takes a group in one commit. Gives it back where there is no room for it.
-    async fn accept(
+    /// Commits the events of a group together. Returns the group if the engine did not accept it.
+    async fn commit(
         &self,
-        group: Vec<Ready>,
-        intake: &mut Intake,
+        group: Vec<Acceptable>,
+        intake: &mut Unacknowledged,
         acknowledged: &mut Vec<Acker>,
-    ) -> Result<Option<Vec<Ready>>, Error> {
+    ) -> Result<Option<Vec<Acceptable>>, Error> {
         if group.is_empty() {
             return Ok(None);
         }
@@ -279,15 +284,15 @@ impl Consumer {
             }
         }
         let events: Vec<Prepared> = group.iter().map(|ready| ready.event.clone()).collect();
-        let outcomes = match self.until_taken(|| self.engine.events().accept_prepared(events.clone())).await {
+        let outcomes = match self.retry_while_busy(|| self.engine.events().accept_prepared(events.clone())).await {
             Ok(outcomes) => outcomes,
-            Err(Fault::Message(reason)) if group.len() == 1 => {
-                intake.untaken.extend(group.into_iter().map(|ready| ready.untaken(reason.clone())));
+            Err(IntakeError::Refused(reason)) if group.len() == 1 => {
+                intake.rejected.extend(group.into_iter().map(|ready| ready.reject(reason.clone())));
                 return Ok(None);
             }
-            Err(Fault::Message(_)) => return Ok(Some(group)),
+            Err(IntakeError::Refused(_)) => return Ok(Some(group)),
             Err(fault) => {
-                self.note_fault(fault)?;
+                self.report_fault(fault)?;
                 return Ok(Some(group));
             }
         };
@@ -295,43 +300,43 @@ impl Consumer {
             match outcome {
                 Ok(_) if planted::is(planted::Fault::MessageAcknowledgedEarly) => {}
                 Ok(_) => acknowledged.push(ready.delivery.acker),
-                Err(refusal) => intake.untaken.push(ready.untaken(refusal.to_string())),
+                Err(refusal) => intake.rejected.push(ready.reject(refusal.to_string())),
             }
         }
         Ok(None)
     }
 
-    /// Keeps what can't be taken, and acknowledges each once the broker has
-    /// it as a dead letter; how many these are. Where there is no room to keep
-    /// them they wait.
-    async fn bury(&self, intake: &mut Intake) -> Result<u64, Error> {
-        if intake.untaken.is_empty() {
+    /// Stores rejected messages as dead letters and lets the publisher send them to the dead-letter
+    /// exchange; each is acknowledged when the broker has confirmed it. Returns the number of stored
+    /// dead letters. If the store has no room, the messages wait.
+    async fn store_rejected(&self, intake: &mut Unacknowledged) -> Result<u64, Error> {
+        if intake.rejected.is_empty() {
             return Ok(0);
         }
         let at = self.clock.wall();
-        let letters = intake.untaken.iter().map(|(_, untaken)| DeadLetter {
+        let letters = intake.rejected.iter().map(|(_, rejection)| DeadLetter {
             at,
-            task: untaken.task,
-            reason: untaken.reason.clone(),
-            raw: untaken.raw.clone(),
+            task: rejection.task,
+            reason: rejection.reason.clone(),
+            raw: rejection.raw.clone(),
         });
         let letters: Vec<DeadLetter> = letters.collect();
-        if let Err(fault) = self.until_taken(|| self.engine.dead_letters().add(letters.clone())).await {
-            self.note_fault(fault)?;
+        if let Err(fault) = self.retry_while_busy(|| self.engine.dead_letters().add(letters.clone())).await {
+            self.report_fault(fault)?;
             return Ok(0);
         }
-        let untaken = std::mem::take(&mut intake.untaken);
-        let count = u64::try_from(untaken.len()).unwrap_or(u64::MAX);
-        for (delivery, untaken) in untaken {
-            tracing::warn!(routing_key = %delivery.routing_key, reason = untaken.reason, "a message can't be taken");
+        let rejected = std::mem::take(&mut intake.rejected);
+        let count = u64::try_from(rejected.len()).unwrap_or(u64::MAX);
+        for (delivery, rejection) in rejected {
+            tracing::warn!(routing_key = %delivery.routing_key, reason = rejection.reason, "a message was rejected");
             let acker = delivery.acker.clone();
-            let letter = incoming::letter(delivery, untaken.reason);
+            let message = incoming::rejected_message(delivery, rejection.reason);
             let (confirmed, confirmation) = oneshot::channel();
-            let posting = self.letters.clone();
+            let requests = self.dead_letters.clone();
             intake.unconfirmed.spawn(async move {
-                let posted = posting.send(Posted { letter, confirmed }).await.is_ok();
-                if posted && confirmation.await.is_ok() {
-                    // When the channel has gone it is delivered again.
+                let requested = requests.send(DeadLetterRequest { message, confirmed }).await.is_ok();
+                if requested && confirmation.await.is_ok() {
+                    // If the channel has closed, the broker delivers the message again.
                     let _ = acknowledge(&acker, false).await;
                 }
             });
@@ -339,45 +344,49 @@ impl Consumer {
         Ok(count)
     }
 
-    /// Shows what keeps messages waiting, and logs it when it is news. An error
-    /// where none can be taken at all.
-    fn note_fault(&self, fault: Fault) -> Result<(), Error> {
+    /// Records why messages wait, and logs a new cause. Returns an error if no message can be accepted
+    /// at all.
+    fn report_fault(&self, fault: IntakeError) -> Result<(), Error> {
         match fault {
-            Fault::Storage(state, message) => {
-                if self.broker.note_error(Side::Consumer, state, message.clone()) {
+            IntakeError::Storage(state, message) => {
+                if self.broker.record_error(Side::Consumer, state, message.clone()) {
                     let state = state.as_str();
-                    tracing::warn!(state, error = message, "messages from the broker wait; trying again");
+                    tracing::warn!(
+                        state,
+                        error = message,
+                        "messages wait because the disk does not take them; trying again"
+                    );
                 }
                 Ok(())
             }
-            Fault::Failed(message) => Err(Error::Store(message)),
-            Fault::Stopping => Err(Error::Stopping),
-            Fault::Busy | Fault::Message(_) => Ok(()),
+            IntakeError::Unreadable(message) => Err(Error::Store(message)),
+            IntakeError::Stopping => Err(Error::Stopping),
+            IntakeError::Busy | IntakeError::Refused(_) => Ok(()),
         }
     }
 
-    /// Asks the engine again while it has too much to do.
-    async fn until_taken<T, F: Future<Output = Result<T, engine::Error>>>(
+    /// Repeats a request while the engine is overloaded.
+    async fn retry_while_busy<T, F: Future<Output = Result<T, engine::Error>>>(
         &self,
         ask: impl Fn() -> F,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, IntakeError> {
         let mut backoff = Backoff::default();
         loop {
-            match ask().await.map_err(Fault::from) {
-                Err(Fault::Busy) => {}
+            match ask().await.map_err(IntakeError::from) {
+                Err(IntakeError::Busy) => {}
                 other => return other,
             }
-            let pause = backoff.next();
-            tracing::debug!(?pause, "the engine takes no events at the moment");
+            let pause = backoff.next_pause();
+            tracing::debug!(?pause, "the engine is overloaded; retrying");
             tokio::select! {
-                () = self.stop.cancelled() => return Err(Fault::Stopping),
+                () = self.stop.cancelled() => return Err(IntakeError::Stopping),
                 () = sleep(pause) => {}
             }
         }
     }
 }
 
-/// Completes at the time that is set; never where none is.
+/// Completes at the time that is set, or never if none is set.
 async fn wait_for(retry: &mut Option<Pin<Box<Sleep>>>) {
     match retry {
         Some(sleep) => sleep.as_mut().await,
@@ -390,12 +399,12 @@ async fn acknowledge(acker: &Acker, all_before: bool) -> Result<(), Error> {
     if step("acknowledge", acknowledging).await? {
         Ok(())
     } else {
-        Err(Error::Away("the channel of a message has gone".to_owned()))
+        Err(Error::Away("the channel of a message was closed".to_owned()))
     }
 }
 
-/// What is there already.
-async fn at_once(subscription: &mut Subscription) -> Option<lapin::Result<Delivery>> {
+/// Returns the next delivery if it has arrived already.
+async fn next_delivered(subscription: &mut Subscription) -> Option<lapin::Result<Delivery>> {
     std::future::poll_fn(|context| {
         let next = tokio_stream::Stream::poll_next(Pin::new(&mut *subscription), context);
         match next {

@@ -1,4 +1,4 @@
-//! Runs both sides, and connects them again and again.
+//! Runs the publisher and the consumer, and reconnects them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +16,23 @@ use crate::clock::{Clock, Stopwatch};
 use crate::engine::Engine;
 use crate::telemetry::Tracer;
 
-/// The reader of the log that publishes.
+/// The name of the log reader that publishes to the broker.
 pub const READER: &str = "amqp";
 
-/// Dead letters that may wait for the publisher.
-const LETTERS: usize = 64;
-/// First and longest pause before connecting again. What other services publish
-/// as soon as the broker is back waits for no longer than this.
+/// The most dead letters that wait for the publisher.
+const MAX_WAITING_DEAD_LETTERS: usize = 64;
+/// The first and the longest pause before a reconnect. The longest pause bounds how long messages
+/// of other services wait after the broker has come back.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Pause after a refusal, which only a person can change.
+/// The pause after a refusal, which lasts until a person changes a setting.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
-/// Pause after the store has failed.
+/// The pause after a failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(10);
-/// A connection that has lived this long was no failed attempt.
-const LIVED: Duration = Duration::from_secs(10);
+/// After a connection of this length, the pauses begin with the first one again.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Runs both sides.
+/// Runs the publisher and the consumer, each on its own connection.
 #[derive(Debug)]
 pub struct Driver {
     engine: Engine,
@@ -43,47 +43,50 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver between an engine, which has [`READER`] among its readers,
-    /// and the broker of these settings.
+    /// Returns a driver between the engine and the broker of the settings. [`READER`] must be one of
+    /// the log readers of the engine.
     #[must_use]
     pub fn new(engine: Engine, settings: Settings, broker: Arc<Broker>, clock: Clock) -> Self {
         Self { engine, settings: Arc::new(settings), broker, clock, tracer: None }
     }
 
-    /// The same, where each event that is consumed has a span.
+    /// Sets the tracer, which makes a span for each consumed event.
     #[must_use]
-    pub fn traced(self, tracer: Option<&Tracer>) -> Self {
+    pub fn with_tracer(self, tracer: Option<&Tracer>) -> Self {
         Self { tracer: tracer.cloned(), ..self }
     }
 
-    /// Publishes and consumes until `stop`, or until the engine stops.
+    /// Publishes and consumes until `stop` is cancelled or the engine stops.
     pub async fn run(self, stop: CancellationToken) {
         let Self { engine, settings, broker, clock, tracer } = self;
         let Some(reader) = engine.log().reader(READER) else {
-            tracing::error!("the log has no reader that publishes; nothing goes to the broker");
+            tracing::error!("the engine has no log reader named amqp; nothing is published");
             return;
         };
-        let (letters, posted) = mpsc::channel(LETTERS);
+        let (dead_letters, dead_letter_requests) = mpsc::channel(MAX_WAITING_DEAD_LETTERS);
         let shared = (broker.clone(), clock.clone());
-        let mut publisher = Publisher::new((engine.clone(), reader), settings.clone(), shared, posted, stop.clone());
+        let mut publisher =
+            Publisher::new((engine.clone(), reader), settings.clone(), shared, dead_letter_requests, stop.clone());
         let consumer =
-            Consumer { engine, settings, broker: broker.clone(), clock, letters, tracer, stop: stop.clone() };
+            Consumer { engine, settings, broker: broker.clone(), clock, dead_letters, tracer, stop: stop.clone() };
         let publishing = async {
-            let mut pauses = Pauses::default();
+            let mut backoff = ReconnectBackoff::default();
             loop {
                 let lived = Stopwatch::start();
                 let result = publisher.serve().await;
-                if !goes_on(&broker, Side::Publisher, result, pauses.after(lived.elapsed()), &stop).await {
+                if !should_reconnect(&broker, Side::Publisher, result, backoff.next_pause(lived.elapsed()), &stop).await
+                {
                     return;
                 }
             }
         };
         let consuming = async {
-            let mut pauses = Pauses::default();
+            let mut backoff = ReconnectBackoff::default();
             loop {
                 let lived = Stopwatch::start();
                 let result = consumer.serve().await;
-                if !goes_on(&broker, Side::Consumer, result, pauses.after(lived.elapsed()), &stop).await {
+                if !should_reconnect(&broker, Side::Consumer, result, backoff.next_pause(lived.elapsed()), &stop).await
+                {
                     return;
                 }
             }
@@ -92,17 +95,17 @@ impl Driver {
     }
 }
 
-/// The pauses between attempts to connect, each twice the one before.
+/// The pauses between attempts to connect. Each is twice the previous one.
 #[derive(Default)]
-struct Pauses {
+struct ReconnectBackoff {
     failed: u32,
 }
 
-impl Pauses {
-    /// The next pause, after a connection that lived so long. With jitter:
-    /// many services may have lost the same broker.
-    fn after(&mut self, lived: Duration) -> Duration {
-        if lived >= LIVED {
+impl ReconnectBackoff {
+    /// Returns the pause after a connection that lasted for `lived`. Random jitter spreads the
+    /// reconnects of services that have lost the same broker.
+    fn next_pause(&mut self, lived: Duration) -> Duration {
+        if lived >= STABLE_AFTER {
             self.failed = 0;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failed.min(16)).min(LONGEST_PAUSE);
@@ -111,9 +114,9 @@ impl Pauses {
     }
 }
 
-/// Tells what ended a connection, and waits for the next attempt. Whether
-/// there is to be one.
-async fn goes_on(
+/// Records and logs why a connection has ended, and waits for the pause. Returns whether to connect
+/// again, which is false after the stop.
+async fn should_reconnect(
     broker: &Broker,
     side: Side,
     result: Result<(), Error>,
@@ -122,13 +125,13 @@ async fn goes_on(
 ) -> bool {
     let pause = match result {
         Ok(()) | Err(Error::Stopping) => {
-            broker.note_state(side, LinkState::Away);
+            broker.set_state(side, LinkState::Away);
             return !stop.is_cancelled() && wait(pause, stop).await;
         }
         Err(error) => {
             let (state, message) = (error.state(), error.to_string());
-            // The same again is no news: an attempt is made every few seconds.
-            if broker.note_error(side, state, message.clone()) {
+            // Attempts follow every few seconds: only a new error is logged.
+            if broker.record_error(side, state, message.clone()) {
                 let (side, address) = (side.as_str(), broker.address());
                 match state {
                     LinkState::Refused => {
@@ -136,13 +139,23 @@ async fn goes_on(
                             side,
                             address,
                             error = message,
-                            "the broker refuses; a setting must be changed"
+                            "the broker refuses the connection or a declaration; check the settings"
                         );
                     }
                     LinkState::StorageFailed => {
-                        tracing::error!(side, address, error = message, "no messages are taken; trying again");
+                        tracing::error!(
+                            side,
+                            address,
+                            error = message,
+                            "the store fails, so no messages are accepted; trying again"
+                        );
                     }
-                    _ => tracing::warn!(side, address, error = message, "the broker is away; trying again"),
+                    _ => tracing::warn!(
+                        side,
+                        address,
+                        error = message,
+                        "the connection to the broker failed; trying again"
+                    ),
                 }
             }
             match state {

@@ -1,5 +1,5 @@
-//! From a message to an event: structured and binary `CloudEvents`, and bare
-//! data whose name is its routing key.
+//! Turns a consumed message into an event. A message is a structured or binary
+//! `CloudEvent`, or bare data whose routing key is the name of the event.
 
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
@@ -7,56 +7,56 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::outgoing::{ACCEPTED_HEADER, Letter, accepted_mark};
+use super::outgoing::{ACCEPTED_HEADER, RejectedMessage, acceptance_mark};
 use crate::engine::{Incoming, Message};
 use crate::events::{self, InvalidEvent, MAX_EVENT_BYTES};
 use crate::json::{self, FieldError, Invalid};
 use crate::task::{TaskId, Timestamp};
 
-/// Prefixes of headers that are attributes: no binding of `CloudEvents` to this
-/// protocol has been agreed on, and all of these are in use.
+/// The prefixes of headers that hold attributes. `CloudEvents` has no binding for AMQP 0-9-1, and
+/// senders use all of these.
 pub(super) const PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
-/// How much of a message that is too large is kept here; all of it goes to
-/// the dead-letter exchange.
+/// How much of a message that is too large the table of dead letters keeps. The dead-letter
+/// exchange gets the whole message.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// A message that can't be taken.
+/// Why a message was rejected, for the table of dead letters.
 #[derive(Debug)]
-pub(super) struct Untaken {
-    /// Why not.
+pub(super) struct Rejection {
+    /// The cause, for people.
     pub(super) reason: String,
-    /// The event, as far as it was one, else the message.
+    /// The event in structured mode, or the body if the message is not an event.
     pub(super) raw: String,
-    /// The task it is about, where it says so.
+    /// The task that the event names, if it does.
     pub(super) task: Option<TaskId>,
 }
 
-/// Reads a message; with the trace that its event says it belongs to.
-pub(super) fn read(delivery: &Delivery) -> Result<(Incoming, Option<String>), Untaken> {
-    let untaken = |reason: String, raw: String| Untaken { reason, raw, task: None };
+/// Reads the event of a message and its trace context, which is not checked.
+pub(super) fn read(delivery: &Delivery) -> Result<(Incoming, Option<String>), Rejection> {
+    let rejection = |reason: String, raw: String| Rejection { reason, raw, task: None };
     if delivery.data.len() > MAX_EVENT_BYTES {
-        let reason = format!("the message has {} bytes, at most {MAX_EVENT_BYTES} are taken", delivery.data.len());
-        return Err(untaken(reason, kept(&delivery.data)));
+        let reason = format!("the message has {} bytes, at most {MAX_EVENT_BYTES} are accepted", delivery.data.len());
+        return Err(rejection(reason, retained_text(&delivery.data)));
     }
-    let (text, has_identity) =
-        structured(delivery).map_err(|error| untaken(told(&error.into()), kept(&delivery.data)))?;
-    let received = events::read(&text).map_err(|error| untaken(told(&error), kept(&text)))?;
+    let (text, has_identity) = to_structured(delivery)
+        .map_err(|error| rejection(describe_error(&error.into()), retained_text(&delivery.data)))?;
+    let received = events::read(&text).map_err(|error| rejection(describe_error(&error), retained_text(&text)))?;
     let identity = received.incoming.identity.filter(|_| has_identity);
     Ok((Incoming { identity, on_bus: true, ..received.incoming }, received.traceparent))
 }
 
-/// Whether a message holds an event that this store has accepted itself and
-/// published then: its effect was durable before.
+/// Whether a message holds an event that this store has accepted over HTTP and published. The effect
+/// of the event is durable.
 pub(super) fn was_accepted(delivery: &Delivery, event: &Incoming, store: Uuid) -> bool {
     let Some((source, id)) = &event.identity else { return false };
     let headers = delivery.properties.headers().as_ref();
     match headers.and_then(|headers| headers.inner().get(ACCEPTED_HEADER)) {
-        Some(AMQPValue::LongString(mark)) => mark.as_bytes() == accepted_mark(store, source, id).as_bytes(),
+        Some(AMQPValue::LongString(mark)) => mark.as_bytes() == acceptance_mark(store, source, id).as_bytes(),
         _ => false,
     }
 }
 
-/// The task that an event names.
+/// Returns the task that an event names.
 pub(super) const fn task_of(event: &Incoming) -> Option<TaskId> {
     match &event.message {
         Message::Report { correlation, .. } => correlation.task,
@@ -64,9 +64,9 @@ pub(super) const fn task_of(event: &Incoming) -> Option<TaskId> {
     }
 }
 
-/// The same as a dead letter for the exchange.
-pub(super) fn letter(delivery: Delivery, reason: String) -> Letter {
-    Letter {
+/// Returns a rejected message for the dead-letter exchange.
+pub(super) fn rejected_message(delivery: Delivery, reason: String) -> RejectedMessage {
+    RejectedMessage {
         exchange: delivery.exchange.to_string(),
         routing_key: delivery.routing_key.to_string(),
         reason,
@@ -75,8 +75,8 @@ pub(super) fn letter(delivery: Delivery, reason: String) -> Letter {
     }
 }
 
-/// What is wrong, field by field.
-fn told(error: &InvalidEvent) -> String {
+/// Returns the text of an error, with the first ten fields that are wrong.
+fn describe_error(error: &InvalidEvent) -> String {
     match error {
         InvalidEvent::Json(Invalid::Fields(fields)) => {
             let fields = fields.iter().take(10).map(|field| format!("{} {}", field.pointer, field.message));
@@ -86,29 +86,28 @@ fn told(error: &InvalidEvent) -> String {
     }
 }
 
-/// A message as text to keep. What is no text is kept with marks where it is
-/// none: the dead-letter queue has it as it came.
-fn kept(data: &[u8]) -> String {
+/// Returns the body of a message as text for the table of dead letters. Bytes that are not UTF-8 are
+/// replaced; the dead-letter queue has the original.
+fn retained_text(data: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(data.get(..KEPT_BYTES.min(data.len())).unwrap_or_default()).into_owned();
     if data.len() <= MAX_EVENT_BYTES {
         text = String::from_utf8_lossy(data).into_owned();
     }
-    // No text here may have it, nor may Postgres.
+    // Neither stored texts nor Postgres may contain a NUL character.
     text.replace('\0', "\u{fffd}")
 }
 
-/// The message as an event in structured mode, and whether it says by what
-/// it is known.
-fn structured(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
-    let attributes = attributes(delivery)?;
+/// Returns the message as an event in structured mode, and whether the message identifies the event.
+fn to_structured(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
+    let attributes = header_attributes(delivery)?;
     if attributes.iter().any(|(name, _)| name == "specversion") {
         let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        return Ok((events::structured(attributes, &delivery.data)?, true));
+        return Ok((events::to_structured(attributes, &delivery.data)?, true));
     }
     json::check(&delivery.data, MAX_EVENT_BYTES)?;
     let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
     let body: Value = serde_json::from_slice(&delivery.data).map_err(malformed)?;
-    // The value has each key once, also where the text has it twice.
+    // The parsed value keeps one of two equal keys, so they are looked for in the text.
     let doubled = json::find_doubled_keys(&delivery.data);
     if !doubled.is_empty() {
         return Err(Invalid::Fields(doubled.iter().map(json::DoubledKey::error).collect()));
@@ -122,13 +121,13 @@ fn structured(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
             event.insert("type".to_owned(), delivery.routing_key.as_str().into());
             Ok((serde_json::to_vec(&event).map_err(malformed)?, true))
         }
-        _ => bare(delivery),
+        _ => wrap_bare_data(delivery),
     }
 }
 
-/// Data without an envelope: the routing key is its name, and `message_id`,
-/// where there is one, its id.
-fn bare(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
+/// Wraps data without an envelope. The type of the event is the routing key, and its id the
+/// `message_id`, if there is one.
+fn wrap_bare_data(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
     let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
     let data: &RawValue = serde_json::from_slice(&delivery.data).map_err(malformed)?;
     let properties = &delivery.properties;
@@ -140,7 +139,7 @@ fn bare(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
     event.insert("type".to_owned(), delivery.routing_key.as_str().into());
     event.insert("source".to_owned(), source.into());
     let has_identity = id.is_some();
-    event.insert("id".to_owned(), id.unwrap_or_else(made_up).into());
+    event.insert("id".to_owned(), id.unwrap_or_else(random_id).into());
     let mut text = serde_json::to_vec(&event).map_err(malformed)?;
     text.pop();
     text.extend_from_slice(b",\"data\":");
@@ -149,9 +148,9 @@ fn bare(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
     Ok((text, has_identity))
 }
 
-/// An id for a message without one: it may become a dead letter and be taken
-/// again, when it must not pass for another that had none.
-fn made_up() -> String {
+/// Returns an id for a message without one. The message may become a dead letter and be requeued,
+/// and must then not count as a duplicate of another message without an id.
+fn random_id() -> String {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
 }
 
@@ -159,14 +158,14 @@ fn content_type(delivery: &Delivery) -> &str {
     delivery.properties.content_type().as_ref().map_or("", |text| text.as_str())
 }
 
-/// The attributes that stand in headers.
-fn attributes(delivery: &Delivery) -> Result<Vec<(String, String)>, Invalid> {
+/// Returns the attributes of an event in binary mode.
+fn header_attributes(delivery: &Delivery) -> Result<Vec<(String, String)>, Invalid> {
     let Some(headers) = delivery.properties.headers() else { return Ok(Vec::new()) };
     let mut attributes = Vec::new();
     for (key, value) in headers.inner() {
         let Some(name) = PREFIXES.into_iter().find_map(|prefix| key.as_str().strip_prefix(prefix)) else { continue };
         let name = name.to_ascii_lowercase();
-        match text(value) {
+        match attribute_text(value) {
             Ok(Some(text)) => attributes.push((name, text)),
             Ok(None) => {}
             Err(message) => {
@@ -181,8 +180,8 @@ fn attributes(delivery: &Delivery) -> Result<Vec<(String, String)>, Invalid> {
     Ok(attributes)
 }
 
-/// The text of an attribute; `None` for one without a value.
-fn text(value: &AMQPValue) -> Result<Option<String>, String> {
+/// Returns the text of an attribute; `None` for one without a value.
+fn attribute_text(value: &AMQPValue) -> Result<Option<String>, String> {
     Ok(Some(match value {
         AMQPValue::LongString(text) => {
             let text = std::str::from_utf8(text.as_bytes());
@@ -241,7 +240,7 @@ mod tests {
         BasicProperties::default().with_headers(table)
     }
 
-    fn read(delivery: &Delivery) -> Result<Incoming, Untaken> {
+    fn read(delivery: &Delivery) -> Result<Incoming, Rejection> {
         super::read(delivery).map(|(event, _)| event)
     }
 
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_is_taken_also_without_its_type() {
+    fn an_envelope_without_a_type_is_accepted() {
         let mut event =
             json!({"specversion": "1.0", "type": "dats.task.failed", "source": "/w", "id": "1", "data": data()});
         let read_event = |event: &Value| read(&delivery("task.failed", event, BasicProperties::default()));
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_taken_from_headers_of_every_kind() {
+    fn attributes_are_read_from_headers_with_each_prefix() {
         for prefix in PREFIXES {
             let all = [("specversion", "1.0"), ("type", "task.failed"), ("source", "/w"), ("id", "1")];
             let taken = read(&delivery("x", &data(), headers(prefix, &all))).unwrap();
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trace_is_an_attribute_like_others() {
+    fn the_trace_context_is_read_in_both_modes() {
         let all =
             [("specversion", "1.0"), ("type", "task.failed"), ("source", "/w"), ("id", "1"), ("traceparent", "00-x")];
         let (_, trace) = super::read(&delivery("x", &data(), headers(PREFIXES[0], &all))).unwrap();
@@ -291,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_that_are_no_text_are_refused() {
+    fn attributes_that_are_not_text_are_refused() {
         let with = |id: AMQPValue| {
             let mut table = FieldTable::default();
             for (name, value) in [("specversion", "1.0"), ("type", "task.failed"), ("source", "/w")] {
@@ -301,7 +300,7 @@ mod tests {
             let properties = BasicProperties::default().with_headers(table);
             read(&delivery("x", &data(), properties))
         };
-        // Both would be the same id, were they taken with marks for what is no text.
+        // Replacing the invalid bytes would make both ids equal.
         for bytes in [&b"\xff"[..], &b"\xfe"[..]] {
             assert_eq!(
                 with(AMQPValue::LongString(bytes.to_vec().into())).unwrap_err().reason,
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_data_goes_by_its_routing_key() {
+    fn bare_data_is_named_by_its_routing_key() {
         let properties = BasicProperties::default().with_message_id("m-1".into());
         let taken = read(&delivery("task.failed", &data(), properties)).unwrap();
         assert_eq!(taken.identity, Some(known_by("/task.events", "m-1")));
@@ -329,34 +328,36 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_this_store_has_accepted_is_known_and_no_other() {
+    fn only_an_event_that_this_store_has_accepted_has_its_mark() {
         let (store, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let came = |id: &str, mark: &str| {
+        let has_mark = |id: &str, mark: &str| {
             let event = json!({"specversion": "1.0", "type": "task.failed", "source": "/w", "id": id, "data": data()});
             let delivery = delivery("task.failed", &event, headers("", &[(ACCEPTED_HEADER, mark)]));
             let event = read(&delivery).unwrap();
             was_accepted(&delivery, &event, store)
         };
-        assert!(came("1", &accepted_mark(store, "/w", "1")));
-        // Another event with the headers of this one, the same of another source or store, and none.
-        assert!(!came("2", &accepted_mark(store, "/w", "1")));
-        assert!(!came("1", &accepted_mark(store, "/v", "1")) && !came("1", &accepted_mark(other, "/w", "1")));
-        assert!(!came("1", &store.to_string()));
+        assert!(has_mark("1", &acceptance_mark(store, "/w", "1")));
+        // Another id, another source, another store, and a mark without an event.
+        assert!(!has_mark("2", &acceptance_mark(store, "/w", "1")));
+        assert!(
+            !has_mark("1", &acceptance_mark(store, "/v", "1")) && !has_mark("1", &acceptance_mark(other, "/w", "1"))
+        );
+        assert!(!has_mark("1", &store.to_string()));
     }
 
     #[test]
-    fn garbage_is_told_from_events() {
+    fn messages_that_are_not_events_are_rejected() {
         let reason = |key: &str, data: Value| read(&delivery(key, &data, BasicProperties::default())).unwrap_err();
-        assert!(reason("task.nonsense", data()).reason.contains("`task.nonsense` are not taken"));
+        assert!(reason("task.nonsense", data()).reason.contains("`task.nonsense` are not accepted"));
         assert!(reason("task.failed", json!(7)).reason.contains("/data"));
         assert!(
             reason("task.failed", json!({"task_id": "task-456", "error": "e"})).reason.contains("no task task-456")
         );
         let mut large = delivery("task.failed", &data(), BasicProperties::default());
         large.data = vec![b'x'; MAX_EVENT_BYTES + 1];
-        let untaken = read(&large).unwrap_err();
-        assert!(untaken.reason.contains("1048577 bytes"), "{}", untaken.reason);
-        assert_eq!(untaken.raw.len(), KEPT_BYTES);
+        let rejection = read(&large).unwrap_err();
+        assert!(rejection.reason.contains("1048577 bytes"), "{}", rejection.reason);
+        assert_eq!(rejection.raw.len(), KEPT_BYTES);
         large.data = b"\xff\0{".to_vec();
         assert_eq!(read(&large).unwrap_err().raw, "\u{fffd}\u{fffd}{");
     }

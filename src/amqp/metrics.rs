@@ -1,4 +1,4 @@
-//! The figures of the broker as metrics, read when they are asked for.
+//! The figures of the broker as metrics, read at each scrape.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::broker::{Broker, Figures, LinkState};
 
-/// Reads the figures of the broker; to be registered as a collector.
+/// A collector that reads the figures of the broker.
 #[derive(Debug)]
 pub struct Metrics {
     broker: Arc<Broker>,
 }
 
 impl Metrics {
-    /// The metrics of this broker.
+    /// Returns the collector of a broker.
     #[must_use]
     pub const fn new(broker: Arc<Broker>) -> Self {
         Self { broker }
@@ -29,22 +29,26 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let figures = self.broker.figures();
         let counters = [
-            ("amqp_published", "Messages that the broker confirmed", figures.published),
-            ("amqp_returned", "Messages that no queue took where one must", figures.returned),
-            ("amqp_nacked", "Messages that the broker refused", figures.nacked),
+            ("amqp_published", "Messages that the broker has confirmed", figures.published),
+            (
+                "amqp_returned",
+                "Mandatory messages that the broker returned because no queue took them",
+                figures.returned,
+            ),
+            ("amqp_nacked", "Messages that the broker rejected with a nack", figures.nacked),
             (
                 "amqp_refused",
-                "Messages that the broker refused for themselves, such as too large ones",
+                "Messages that the broker refused because of their content, such as their size",
                 figures.refused,
             ),
-            ("amqp_consumed", "Messages that were taken", figures.consumed),
-            ("amqp_dead_lettered", "Messages that could not be taken", figures.dead_lettered),
+            ("amqp_consumed", "Messages that were consumed and accepted", figures.consumed),
+            ("amqp_dead_lettered", "Messages that were consumed and became dead letters", figures.dead_lettered),
         ];
         for (name, help, value) in counters {
             ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
         let waiting = i64::try_from(figures.held).unwrap_or(i64::MAX);
-        let help = "Events that were refused or came back and wait for their next turn";
+        let help = "Events that were returned, nacked or refused and wait to be published again";
         ConstGauge::new(waiting).encode(encoder.encode_descriptor("amqp_held", help, None, MetricType::Gauge)?)?;
         links(&mut encoder, &figures)?;
         work_queues(&mut encoder, &figures)
@@ -53,15 +57,20 @@ impl Collector for Metrics {
 
 fn links(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
     let links = [("publisher", &figures.publisher), ("consumer", &figures.consumer)];
-    let mut states = encoder.encode_descriptor("amqp_link", "State of a connection", None, MetricType::Gauge)?;
+    let mut states =
+        encoder.encode_descriptor("amqp_link", "State of a connection to the broker", None, MetricType::Gauge)?;
     for (side, link) in links {
         for state in LinkState::ALL {
             let labels = [("side", side), ("state", state.as_str())];
             ConstGauge::new(i64::from(link.state == state)).encode(states.encode_family(&labels)?)?;
         }
     }
-    let mut connects =
-        encoder.encode_descriptor("amqp_connects", "Connections that were made", None, MetricType::Counter)?;
+    let mut connects = encoder.encode_descriptor(
+        "amqp_connects",
+        "Connections to the broker that were established",
+        None,
+        MetricType::Counter,
+    )?;
     for (side, link) in links {
         ConstCounter::new(link.connects).encode(connects.encode_family(&[("side", side)])?)?;
     }
@@ -69,13 +78,13 @@ fn links(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result 
 }
 
 fn work_queues(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
-    let help = "Tasks that wait for a worker at the broker";
+    let help = "Messages of a work queue that were not delivered to a worker";
     let mut ready = encoder.encode_descriptor("amqp_work_queue_ready", help, None, MetricType::Gauge)?;
     for (tier, waiting) in &figures.waiting {
         ConstGauge::new(i64::from(waiting.ready)).encode(ready.encode_family(&[("tier", tier.as_str())])?)?;
     }
     let mut consumers =
-        encoder.encode_descriptor("amqp_work_queue_consumers", "Workers of a tier", None, MetricType::Gauge)?;
+        encoder.encode_descriptor("amqp_work_queue_consumers", "Consumers of a work queue", None, MetricType::Gauge)?;
     for (tier, waiting) in &figures.waiting {
         ConstGauge::new(i64::from(waiting.consumers)).encode(consumers.encode_family(&[("tier", tier.as_str())])?)?;
     }

@@ -1,24 +1,28 @@
-//! `RabbitMQ`: events of the log go out to it, events of the other services
-//! come in from it.
+//! `RabbitMQ`: publishes the events of the log and consumes the events of the
+//! other services.
 //!
 //! ```text
 //! log ─ reader `amqp` ─▶ Outbox ─ waves ─▶ publisher ═▶ exchanges ─▶ work queues, other services
-//!                                            ▲ letters
-//! engine ◀─ accept, bury ─ consumer ◀════════╪═ queue of this service
+//!                                            ▲ dead letters
+//! engine ◀─ accept, store ─ consumer ◀════════╪═ queue of this service
 //!        ◀─ report_queue ─ depths  ◀═════════╧═ counts of the work queues
 //! ```
 //!
-//! [`Driver`] runs both sides, each on a connection of its own: a broker that
-//! is short of memory stops reading from connections that publish, and that
-//! must not hold up acknowledgements. Both declare what they need, reconnect
-//! for ever with growing pauses, and recover nothing inside the client library:
-//! a connection that fails is dropped, and everything begins anew from what is
-//! durable. [`Broker`] is what the rest of the service sees of it.
+//! [`Driver`] runs the publisher and the consumer, each on its own connection,
+//! because a broker that is short of memory stops reading from connections that
+//! publish, which would delay acknowledgements. Both sides declare the exchanges
+//! and queues that they need and reconnect until the service stops, with growing
+//! pauses. The recovery of the client library is off: a connection that fails is
+//! dropped, and the next one starts from durable state. [`Broker`] shows the
+//! rest of the service the state of the connections.
 //!
-//! What holds: an event is published until the broker has confirmed it, always
-//! under the same id; those of a task in their order, since a task has no more
-//! than one event under way; what comes in is acknowledged after its effect is
-//! on disk.
+//! Guarantees:
+//!
+//! * The publisher repeats an event under the same id until the broker has
+//!   confirmed it.
+//! * The events of a task are published in their order, because a task has at
+//!   most one unconfirmed event.
+//! * The consumer acknowledges a message after its effect is on disk.
 
 mod asyncapi;
 mod broker;
@@ -27,6 +31,7 @@ mod consumer;
 mod depths;
 mod driver;
 mod fault;
+mod feed;
 mod incoming;
 mod metrics;
 mod outbox;

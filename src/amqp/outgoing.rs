@@ -1,5 +1,5 @@
-//! From an entry of the log to a message: a structured `CloudEvent` with the
-//! properties that the other services go by.
+//! Turns an entry of the log into a message: a structured `CloudEvent` with AMQP
+//! properties. Turns a rejected message into a dead letter.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use crate::task::Timestamp;
 
 /// The media type of an event in structured mode.
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
-/// Largest message that is published, in bytes. All parts of an event have limits,
-/// and the largest event has less; `RabbitMQ` takes 16 MiB by default.
+/// The largest published message, in bytes. The limits of the parts of an event add up to less, and
+/// `RabbitMQ` accepts 16 MiB by default.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
-/// The broker writes the message to disk.
+/// The delivery mode of messages that the broker writes to disk.
 pub(super) const PERSISTENT: u8 = 2;
 
 /// A message to be published.
@@ -27,42 +27,42 @@ pub(super) const PERSISTENT: u8 = 2;
 pub(super) struct Message {
     pub(super) exchange: String,
     pub(super) routing_key: String,
-    /// Whether a queue must take it.
+    /// Whether the broker returns the message if no queue takes it.
     pub(super) mandatory: bool,
-    /// What a returned one is known by.
+    /// The `message_id`, which identifies a returned message.
     pub(super) id: String,
     pub(super) properties: BasicProperties,
     pub(super) payload: Vec<u8>,
 }
 
-/// Header of a message with an event that this service had accepted before, over
-/// HTTP: what [`accepted_mark`] gives. It comes back to the queue of this service.
+/// The header with the [`acceptance_mark`] of an event that this service has accepted over HTTP and
+/// then published. The message also arrives at the queue of this service.
 pub(super) const ACCEPTED_HEADER: &str = "dats-accepted";
 
-/// Tells the events that a store has accepted. It is that of one event, so a service
-/// that copies the headers of what it answers does not have its answer passed over.
-pub(super) fn accepted_mark(store: Uuid, source: &str, id: &str) -> String {
+/// Returns the mark of an event that a store has accepted. The mark depends on the event, so that a
+/// service may copy the headers to its answer without this service ignoring the answer.
+pub(super) fn acceptance_mark(store: Uuid, source: &str, id: &str) -> String {
     let event = [source.as_bytes(), id.as_bytes()].join(&0);
     format!("{store}/{}", Uuid::new_v5(&store, &event))
 }
 
-/// The attributes of an event that came from outside.
+/// The attributes of an event of another service.
 #[derive(Deserialize)]
-struct Attributes {
+struct GivenAttributes {
     id: String,
     source: String,
     #[serde(rename = "type")]
     kind: String,
 }
 
-/// The message of an event; `None`: it is none.
+/// Returns the message of a log entry; `None` if the entry is not an event.
 pub(super) fn message(logged: &Logged, envelope: &Envelope, settings: &Settings) -> Option<Message> {
     let payload = envelope.render(logged)?;
     let change = &logged.entry.change;
     let (id, kind, headers) = match &logged.entry.event {
         Some(event) => {
-            let Attributes { id, source, kind } = serde_json::from_str(event).ok()?;
-            let mark = accepted_mark(envelope.store(), &source, &id);
+            let GivenAttributes { id, source, kind } = serde_json::from_str(event).ok()?;
+            let mark = acceptance_mark(envelope.store(), &source, &id);
             (id, kind, Some(table([(ACCEPTED_HEADER, mark.as_str())])))
         }
         None => (envelope.id(logged.seq).to_string(), format!("dats.{}", change.name()), None),
@@ -72,13 +72,13 @@ pub(super) fn message(logged: &Logged, envelope: &Envelope, settings: &Settings)
     let properties = properties
         .with_content_type(STRUCTURED.into())
         .with_delivery_mode(PERSISTENT)
-        .with_timestamp(seconds(logged.entry.at));
+        .with_timestamp(unix_seconds(logged.entry.at));
     let properties = match logged.entry.task() {
         Some(task) => properties.with_correlation_id(task.to_string().into()),
         None => properties,
     };
-    let properties = with(properties, &kind, BasicProperties::with_type);
-    let properties = with(properties, &id, BasicProperties::with_message_id);
+    let properties = with_short_text(properties, &kind, BasicProperties::with_type);
+    let properties = with_short_text(properties, &id, BasicProperties::with_message_id);
     Some(Message {
         exchange: settings.exchange_of(change.name()).to_owned(),
         routing_key: routing_key(change).into_owned(),
@@ -89,36 +89,36 @@ pub(super) fn message(logged: &Logged, envelope: &Envelope, settings: &Settings)
     })
 }
 
-/// Whether a queue must take an event of this name: work must find one.
+/// Whether the broker must return an event of this name if no queue takes it, as for work.
 pub(super) fn is_mandatory(name: &str) -> bool {
     name == "task.ready"
 }
 
-type Set = fn(BasicProperties, ShortString) -> BasicProperties;
+type Setter = fn(BasicProperties, ShortString) -> BasicProperties;
 
-/// A property that has room for 255 bytes, where the text fits.
-fn with(properties: BasicProperties, text: &str, set: Set) -> BasicProperties {
+/// Sets a property to a text, unless the text has more than 255 bytes.
+fn with_short_text(properties: BasicProperties, text: &str, set: Setter) -> BasicProperties {
     match short(text) {
         Some(text) => set(properties, text),
         None => properties,
     }
 }
 
-fn seconds(at: Timestamp) -> u64 {
+fn unix_seconds(at: Timestamp) -> u64 {
     at.as_millis() / 1000
 }
 
-/// Headers of a dead letter: why, and by which exchange and key it came.
-pub(super) const LETTER_HEADERS: [&str; 3] = ["dats-reason", "dats-exchange", "dats-routing-key"];
-/// Longest reason that goes along with a dead letter. The whole is in the table.
+/// The headers of a dead letter: the reason, and the exchange and routing key of the message.
+pub(super) const DEAD_LETTER_HEADERS: [&str; 3] = ["dats-reason", "dats-exchange", "dats-routing-key"];
+/// The longest reason in a header, in bytes. The table of dead letters has the whole reason.
 pub(super) const MAX_REASON_BYTES: usize = 1024;
-/// Largest headers of a dead letter that go along with it, as text. A broker's
-/// frame has 128 KiB by default.
+/// The largest headers that a dead letter keeps, in bytes of their debug text. A frame of the broker
+/// has 128 KiB by default.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 
-/// A message that could not be taken, as it came, with the reason.
+/// A consumed message that was rejected, unchanged, and the reason.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct RejectedMessage {
     pub(super) exchange: String,
     pub(super) routing_key: String,
     pub(super) reason: String,
@@ -126,50 +126,49 @@ pub(super) struct Letter {
     pub(super) payload: Vec<u8>,
 }
 
-impl Letter {
-    /// For the dead-letter exchange: body and headers are those it came with,
-    /// and three headers more. Of the properties those stay that only tell
-    /// something: others would make the broker route it elsewhere, let it
-    /// expire, or refuse it.
+impl RejectedMessage {
+    /// Returns the message for the dead-letter exchange, with its body, its headers and
+    /// [`DEAD_LETTER_HEADERS`]. Only descriptive properties are kept, because others would make the
+    /// broker route the message elsewhere, expire it, or refuse it.
     pub(super) fn into_message(self, settings: &Settings) -> Message {
-        // All headers must fit into one frame: large ones are in the table of dead letters alone.
-        let came = self.properties.headers().clone();
+        // All headers must fit into one frame.
+        let original = self.properties.headers().clone();
         let mut headers: FieldTable =
-            came.filter(|came| format!("{came:?}").len() <= MAX_HEADER_BYTES).unwrap_or_default();
+            original.filter(|original| format!("{original:?}").len() <= MAX_HEADER_BYTES).unwrap_or_default();
         let reason = self.reason.get(..self.reason.floor_char_boundary(MAX_REASON_BYTES)).unwrap_or_default();
         let texts = [reason, self.exchange.as_str(), self.routing_key.as_str()];
-        let more = table(LETTER_HEADERS.into_iter().zip(texts));
+        let more = table(DEAD_LETTER_HEADERS.into_iter().zip(texts));
         for (key, value) in more.inner() {
             headers.insert(key.clone(), value.clone());
         }
-        let told = headers.inner().iter().filter(|(key, _)| !["CC", "BCC"].contains(&key.as_str()));
-        let told: FieldTable = told.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>().into();
+        let kept = headers.inner().iter().filter(|(key, _)| !["CC", "BCC"].contains(&key.as_str()));
+        let kept: FieldTable = kept.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>().into();
         Message {
-            exchange: settings.dead_letters(),
+            exchange: settings.dead_letter_name(),
             routing_key: self.routing_key,
             mandatory: false,
             id: String::new(),
-            properties: telling(&self.properties).with_headers(told).with_delivery_mode(PERSISTENT),
+            properties: descriptive(&self.properties).with_headers(kept).with_delivery_mode(PERSISTENT),
             payload: self.payload,
         }
     }
 }
 
-/// The properties that only tell something.
-fn telling(came: &BasicProperties) -> BasicProperties {
-    let texts: [(&Option<ShortString>, Set); 6] = [
-        (came.content_type(), BasicProperties::with_content_type),
-        (came.content_encoding(), BasicProperties::with_content_encoding),
-        (came.correlation_id(), BasicProperties::with_correlation_id),
-        (came.message_id(), BasicProperties::with_message_id),
-        (came.kind(), BasicProperties::with_type),
-        (came.app_id(), BasicProperties::with_app_id),
+/// Returns the properties that describe a message and have no effect at the broker.
+fn descriptive(original: &BasicProperties) -> BasicProperties {
+    let texts: [(&Option<ShortString>, Setter); 6] = [
+        (original.content_type(), BasicProperties::with_content_type),
+        (original.content_encoding(), BasicProperties::with_content_encoding),
+        (original.correlation_id(), BasicProperties::with_correlation_id),
+        (original.message_id(), BasicProperties::with_message_id),
+        (original.kind(), BasicProperties::with_type),
+        (original.app_id(), BasicProperties::with_app_id),
     ];
     let properties = texts.into_iter().fold(BasicProperties::default(), |properties, (text, set)| match text {
         Some(text) => set(properties, text.clone()),
         None => properties,
     });
-    match came.timestamp() {
+    match original.timestamp() {
         Some(at) => properties.with_timestamp(*at),
         None => properties,
     }
@@ -206,14 +205,14 @@ pub(super) mod tests {
     }
 
     fn headers_of(reason: &str, header: &str) -> FieldTable {
-        let letter = Letter {
+        let rejected = RejectedMessage {
             exchange: "task.events".to_owned(),
             routing_key: "task.failed".to_owned(),
             reason: reason.to_owned(),
             properties: BasicProperties::default().with_headers(table([("trace", header)])),
             payload: Vec::new(),
         };
-        let message = letter.into_message(&settings());
+        let message = rejected.into_message(&settings());
         assert_eq!(message.exchange, "ours.dead-letters");
         message.properties.headers().clone().unwrap()
     }
@@ -227,9 +226,9 @@ pub(super) mod tests {
         }
     }
 
-    /// More than a frame takes would end the connection, again and again.
+    /// Headers that exceed a frame would end the connection at each attempt.
     #[test]
-    fn what_goes_along_with_a_dead_letter_is_bounded() {
+    fn the_headers_of_a_dead_letter_are_bounded() {
         let headers = headers_of(&"x\u{e4}".repeat(100_000), "short");
         let reason = text_of(&headers, "dats-reason").unwrap();
         assert!((1000..=MAX_REASON_BYTES).contains(&reason.len()) && reason.starts_with("x\u{e4}x"), "{reason}");

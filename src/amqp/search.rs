@@ -1,31 +1,32 @@
-//! Finds a message that the broker refuses for itself, such as one above its
-//! limit. It closes the channel then and does not say which message of the wave it
-//! was, so waves are halved until one message is left.
+//! Finds a message that the broker refuses because of its content, such as one
+//! above its size limit. The broker closes the channel without telling which
+//! message of the wave it refuses, so the publisher halves the waves until one
+//! message is left.
 
-/// How large the next wave may be while a refused message is looked for.
+/// The search for a refused message, which limits the size of waves.
 #[derive(Debug, Default)]
-pub(super) struct Search {
-    /// `None`: nothing is looked for.
-    most: Option<usize>,
+pub(super) struct RefusalSearch {
+    /// The most messages of the next wave; `None` while no search is under way.
+    max_len: Option<usize>,
 }
 
-impl Search {
-    /// The most messages of the next wave; `None`: nothing is looked for.
-    pub(super) const fn most(&self) -> Option<usize> {
-        self.most
+impl RefusalSearch {
+    /// Returns the most messages of the next wave; `None` while no search is under way.
+    pub(super) const fn max_wave_len(&self) -> Option<usize> {
+        self.max_len
     }
 
-    /// A wave of so many messages was refused. Whether that is the message which was
-    /// looked for; else the next wave is half of this one.
-    pub(super) fn refused(&mut self, sent: usize) -> bool {
-        self.most = Some((sent / 2).max(1));
+    /// Records that a wave of `sent` messages was refused, and halves the next wave. Returns whether
+    /// the wave was the refused message alone.
+    pub(super) fn record_refused(&mut self, sent: usize) -> bool {
+        self.max_len = Some((sent / 2).max(1));
         sent <= 1
     }
 
-    /// A wave was taken. The next one may be twice as large, up to `window`, where
-    /// the search ends.
-    pub(super) fn taken(&mut self, window: usize) {
-        self.most = self.most.map(|most| most.saturating_mul(2)).filter(|most| *most < window);
+    /// Records that a wave was accepted, and doubles the next wave. The search ends when waves
+    /// reach `window` messages.
+    pub(super) fn record_accepted(&mut self, window: usize) {
+        self.max_len = self.max_len.map(|max| max.saturating_mul(2)).filter(|max| *max < window);
     }
 }
 
@@ -33,17 +34,17 @@ impl Search {
 mod tests {
     use super::*;
 
-    /// Sends numbered messages in waves; the numbers of those that were found, and
-    /// how many waves it took.
+    /// Sends numbered messages in waves. Returns the refused messages that were found and the
+    /// number of waves.
     fn find(messages: usize, bad: &[usize], window: usize) -> (Vec<usize>, usize) {
-        let (mut search, mut next, mut found, mut waves) = (Search::default(), 0, Vec::new(), 0);
+        let (mut search, mut next, mut found, mut waves) = (RefusalSearch::default(), 0, Vec::new(), 0);
         while next < messages {
-            let size = search.most().unwrap_or(window).min(messages - next);
+            let size = search.max_wave_len().unwrap_or(window).min(messages - next);
             waves += 1;
             if !bad.iter().any(|bad| (next..next + size).contains(bad)) {
-                search.taken(window);
+                search.record_accepted(window);
                 next += size;
-            } else if search.refused(size) {
+            } else if search.record_refused(size) {
                 found.push(next);
                 next += 1;
             }
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_refused_each_costs_one_wave() {
+    fn when_all_are_refused_each_costs_one_wave() {
         let all: Vec<usize> = (0..100).collect();
         let (found, waves) = find(100, &all, 64);
         assert_eq!(found, all);

@@ -1,4 +1,4 @@
-//! Where the broker is and what is declared there.
+//! The settings of the broker.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,47 +7,47 @@ use std::time::Duration;
 use crate::engine::RequireConsumer;
 use crate::task::Tier;
 
-/// Where the broker is and what is declared there.
+/// The address of the broker, the objects that are declared there, and the limits of both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Name or address of its machine.
+    /// The host name or IP address of the broker.
     pub host: String,
-    /// Its port.
+    /// The port of the broker.
     pub port: u16,
-    /// Who connects.
+    /// The user of the connections.
     pub credentials: Credentials,
-    /// The virtual host.
+    /// The virtual host of the connections.
     pub vhost: String,
-    /// Whether the connection is encrypted.
+    /// Whether the connections use TLS.
     pub tls: bool,
-    /// Certificates of authorities that are believed besides the system's.
+    /// A PEM file of trust anchors in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Where events go and come from.
+    /// The exchanges of events.
     pub exchanges: Exchanges,
-    /// The queue of this service. What can't be taken goes to an exchange and
-    /// a queue that are called like it, with `.dead-letters` behind.
+    /// The queue of this service. Rejected messages go to an exchange and a queue of this name with
+    /// the suffix `.dead-letters`.
     pub queue: String,
-    /// Where workers take tasks from.
+    /// The queues from which workers consume tasks.
     pub work_queues: WorkQueues,
-    /// The type of every queue that is declared.
+    /// The type of all declared queues.
     pub queue_type: QueueType,
-    /// Deliveries that may be under way at once.
+    /// The most unacknowledged deliveries.
     pub prefetch: u16,
-    /// Messages that may wait for their confirms at once.
+    /// The most messages of a wave, all of which wait for their confirms.
     pub window: usize,
-    /// How long a confirm may take.
+    /// The longest time for the confirms of a wave.
     pub confirm_timeout: Duration,
-    /// How long a task may be at the broker, where nothing tells whether a
-    /// worker has it, before its deadline begins.
+    /// The longest time that a task may be at the broker before its deadline begins, while the
+    /// counts of its queue do not show whether a worker has the task.
     pub unobserved_wait: Duration,
-    /// The tiers there are.
+    /// The tiers of workers.
     pub tiers: Vec<Tier>,
 }
 
-/// Who connects. Printing it does not show the password.
+/// The user of a connection. The `Debug` output has no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The name.
+    /// The user name.
     pub username: String,
     /// The password.
     pub password: String,
@@ -59,47 +59,47 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The topic exchanges.
+/// The names of the topic exchanges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchanges {
-    /// Events of tasks.
+    /// The exchange of the events of tasks.
     pub task: String,
-    /// Events of the Cascade service.
+    /// The exchange of the Cascade service.
     pub cascade: String,
-    /// Events of the QA service.
+    /// The exchange of the QA service.
     pub qa: String,
 }
 
-/// The queues that workers take tasks from, one a tier.
+/// The queues from which workers consume tasks, one for each tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkQueues {
-    /// Whether this service declares them; otherwise workers do.
+    /// Whether this service declares the queues; if not, the workers do.
     pub declare: bool,
-    /// Their name, in which `{tier}` stands for the tier.
+    /// The name of the queues; `{tier}` in it is replaced by the tier.
     pub name: String,
-    /// What a queue without consumers means for the next dispatches.
+    /// How dispatches continue while a queue has no consumers.
     pub require_consumer: RequireConsumer,
 }
 
 impl WorkQueues {
-    /// The queue of a tier.
+    /// Returns the name of the queue of a tier.
     #[must_use]
-    pub fn of(&self, tier: &Tier) -> String {
+    pub fn queue_name(&self, tier: &Tier) -> String {
         self.name.replace("{tier}", tier.as_str())
     }
 }
 
-/// How a queue is kept by the broker.
+/// The type of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueType {
-    /// On several nodes, where there are several.
+    /// Replicated to several nodes of the broker.
     Quorum,
-    /// On one node.
+    /// On one node of the broker.
     Classic,
 }
 
 impl QueueType {
-    /// The word that the broker knows.
+    /// Returns the value of the argument `x-queue-type`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -110,13 +110,13 @@ impl QueueType {
 }
 
 impl Settings {
-    /// The exchange, and the queue, for what can't be taken.
+    /// Returns the name of the exchange and the queue of rejected messages.
     #[must_use]
-    pub fn dead_letters(&self) -> String {
+    pub fn dead_letter_name(&self) -> String {
         format!("{}.dead-letters", self.queue)
     }
 
-    /// The exchange that an event of this name belongs to.
+    /// Returns the exchange of an event.
     #[must_use]
     pub fn exchange_of(&self, name: &str) -> &str {
         let area = name.split('.').next().unwrap_or_default();

@@ -1,5 +1,6 @@
-//! What is declared at the broker. To declare what is there already changes
-//! nothing; what is there in another form is an error of the settings.
+//! Declares exchanges, queues and bindings at the broker. A declaration of an
+//! existing object changes nothing; an existing object with other arguments is an
+//! error of the settings.
 
 use std::time::Duration;
 
@@ -12,44 +13,44 @@ use super::settings::Settings;
 use crate::events::ready_key;
 use crate::task::Tier;
 
-/// The arguments of queues.
+/// The argument of queues for their type.
 pub(super) const QUEUE_TYPE: &str = "x-queue-type";
-pub(super) const DEAD_LETTERS_GO_TO: &str = "x-dead-letter-exchange";
-/// The key that a queue is bound to which takes all.
+/// The argument of queues for the exchange of messages that the broker drops.
+pub(super) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+/// The binding key that matches every routing key.
 pub(super) const EVERY_KEY: &str = "#";
-/// Longest time for one look at a queue.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit for the inspection of a queue.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Names of events, exchange by exchange.
-const OF_TASKS: [&str; 5] = ["task.started", "task.output.created", "task.validated", "task.rejected", "task.failed"];
-const OF_CASCADE: [&str; 3] = ["rollback.requested", "artifact.tainted", "artifact.suspect"];
-/// Verdicts too: some QA services keep to their own exchange.
-const OF_QA: [&str; 4] = ["review.requested", "review.completed", "task.validated", "task.rejected"];
+/// The events that this service consumes from each exchange.
+const TASK_EVENTS: [&str; 5] =
+    ["task.started", "task.output.created", "task.validated", "task.rejected", "task.failed"];
+const CASCADE_EVENTS: [&str; 3] = ["rollback.requested", "artifact.tainted", "artifact.suspect"];
+/// With the verdicts, because some QA services publish to their own exchange only.
+const QA_EVENTS: [&str; 4] = ["review.requested", "review.completed", "task.validated", "task.rejected"];
 
-/// Declares what publishing needs: also where answers arrive, since who is given
-/// a task may answer before the side that consumes is connected, and the broker
-/// drops what no queue is bound for. Whose work queues were not there: what was in
-/// them is lost, if they ever were.
+/// Declares the objects for publishing, and those for consuming: a worker may answer before the
+/// consumer is connected, and the broker drops messages for which no queue is bound. Returns the
+/// tiers whose work queues were missing; messages that were in such a queue are lost.
 pub(super) async fn declare_for_publishing(link: &Link, settings: &Settings) -> Result<Vec<Tier>, Error> {
     match declare_for_consuming(link, settings).await {
-        // A queue of ours that is there in another form takes answers all the
-        // same. The side that consumes tells of it.
+        // A queue with other arguments still accepts answers. The consumer reports the refusal.
         Ok(()) | Err(Error::Refused(_)) => {}
         Err(error) => return Err(error),
     }
     let mut missing = Vec::new();
     let mut channel = link.channel().await?;
-    exchanges(&channel, settings).await?;
+    declare_exchanges(&channel, settings).await?;
     if settings.work_queues.declare {
         for tier in &settings.tiers {
-            let queue = settings.work_queues.of(tier);
-            if look(&channel, &queue).await?.is_none() {
+            let queue = settings.work_queues.queue_name(tier);
+            if inspect_queue(&channel, &queue).await?.is_none() {
                 missing.push(tier.clone());
             }
             if !channel.status().connected() {
                 channel = link.channel().await?;
             }
-            self::queue(&channel, settings, &queue, &[]).await?;
+            declare_queue(&channel, settings, &queue, &[]).await?;
             bind(&channel, &queue, &settings.exchanges.task, &ready_key(tier.as_str())).await?;
         }
     }
@@ -57,16 +58,19 @@ pub(super) async fn declare_for_publishing(link: &Link, settings: &Settings) -> 
     Ok(missing)
 }
 
-/// A queue as it is; `None`: there is none of this name, and the channel has
-/// gone with the question.
-pub(super) async fn look(channel: &Channel, queue: &str) -> Result<Option<Queue>, Error> {
+/// Reads the message and consumer counts of a queue. Returns `None` if the queue does not exist; the
+/// broker has closed the channel then.
+pub(super) async fn inspect_queue(channel: &Channel, queue: &str) -> Result<Option<Queue>, Error> {
     let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
     let asking = channel.queue_declare(name(queue)?, options, FieldTable::default());
-    match tokio::time::timeout(PATIENCE, asking).await {
+    match tokio::time::timeout(LOOKUP_TIMEOUT, asking).await {
         Ok(Ok(queue)) => Ok(Some(queue)),
         Ok(Err(error)) if is_missing(&error) => Ok(None),
-        Ok(Err(error)) => Err(Error::from(error).at(&format!("look at the queue {queue}"))),
-        Err(_) => Err(Error::Away(format!("the broker does not tell of the queue {queue}"))),
+        Ok(Err(error)) => Err(Error::from(error).at(&format!("inspect the queue {queue}"))),
+        Err(_) => Err(Error::Away(format!(
+            "the broker did not answer the inspection of the queue {queue} within {} s",
+            LOOKUP_TIMEOUT.as_secs()
+        ))),
     }
 }
 
@@ -74,14 +78,14 @@ fn is_missing(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404)
 }
 
-/// Declares what consuming needs.
+/// Declares the objects for consuming.
 pub(super) async fn declare_for_consuming(link: &Link, settings: &Settings) -> Result<(), Error> {
     let channel = link.channel().await?;
-    exchanges(&channel, settings).await?;
-    let dead_letters = settings.dead_letters();
-    // What the broker itself gives up on must not be lost, either.
-    queue(&channel, settings, &settings.queue, &[(DEAD_LETTERS_GO_TO, &dead_letters)]).await?;
-    for (exchange, keys) in heard(settings) {
+    declare_exchanges(&channel, settings).await?;
+    let dead_letters = settings.dead_letter_name();
+    // The broker moves messages here that it gives up on, such as expired ones.
+    declare_queue(&channel, settings, &settings.queue, &[(DEAD_LETTER_EXCHANGE, &dead_letters)]).await?;
+    for (exchange, keys) in bound_keys(settings) {
         for key in keys {
             bind(&channel, &settings.queue, exchange, key).await?;
         }
@@ -90,25 +94,26 @@ pub(super) async fn declare_for_consuming(link: &Link, settings: &Settings) -> R
     Ok(())
 }
 
-/// What this service hears of: the keys that its queue is bound to.
-pub(super) fn heard(settings: &Settings) -> [(&str, &'static [&'static str]); 3] {
+/// Returns the keys of each exchange to which the queue of this service is bound.
+pub(super) fn bound_keys(settings: &Settings) -> [(&str, &'static [&'static str]); 3] {
     let exchanges = &settings.exchanges;
-    [(&exchanges.task, &OF_TASKS), (&exchanges.cascade, &OF_CASCADE), (&exchanges.qa, &OF_QA)]
+    [(&exchanges.task, &TASK_EVENTS), (&exchanges.cascade, &CASCADE_EVENTS), (&exchanges.qa, &QA_EVENTS)]
 }
 
-async fn exchanges(channel: &Channel, settings: &Settings) -> Result<(), Error> {
-    let dead_letters = settings.dead_letters();
+/// Declares the exchanges, and the queue of dead letters.
+async fn declare_exchanges(channel: &Channel, settings: &Settings) -> Result<(), Error> {
+    let dead_letters = settings.dead_letter_name();
     let exchanges = &settings.exchanges;
     for exchange in [&exchanges.task, &exchanges.cascade, &exchanges.qa, &dead_letters] {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let declaring = channel.exchange_declare(name(exchange)?, ExchangeKind::Topic, options, FieldTable::default());
         step(&format!("declare the exchange {exchange}"), declaring).await?;
     }
-    queue(channel, settings, &dead_letters, &[]).await?;
+    declare_queue(channel, settings, &dead_letters, &[]).await?;
     bind(channel, &dead_letters, &dead_letters, EVERY_KEY).await
 }
 
-async fn queue(
+async fn declare_queue(
     channel: &Channel,
     settings: &Settings,
     queue: &str,

@@ -1,4 +1,4 @@
-//! A wave of messages on its way: put in line together, waited for together.
+//! A wave of messages: sent together, and confirmed together.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -14,18 +14,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, LinkState, Side};
 use super::connection::{Error, Link, name};
-use super::outbox::Event;
+use super::outbox::PendingEvent;
 use super::outgoing::Message;
 
-/// How often a connection on which nothing goes on is looked at.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
-/// How long a stop waits for the wave that is under way.
-const LAST_WAIT: Duration = Duration::from_secs(2);
+/// The interval of checks on an idle connection.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest time for which a stop waits for the current wave.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Events and the message of each.
+/// Events and their messages, in the same order.
 #[derive(Debug, Default)]
 pub(super) struct Wave {
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<PendingEvent>,
     pub(super) messages: Vec<Message>,
 }
 
@@ -38,34 +38,34 @@ impl Wave {
         self.events.is_empty()
     }
 
-    pub(super) fn push(&mut self, event: Event, message: Message) {
+    pub(super) fn push(&mut self, event: PendingEvent, message: Message) {
         self.events.push(event);
         self.messages.push(message);
     }
 }
 
-/// What came of a message.
+/// The outcome of a message.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub(super) enum Sent {
+pub(super) enum SendOutcome {
     Confirmed,
     Returned,
     Nacked,
 }
 
-/// How long a wave is waited for.
-pub(super) struct Patience {
+/// The time limit for the confirms of a wave.
+pub(super) struct ConfirmDeadline {
     broker: Arc<Broker>,
     confirm_timeout: Duration,
     stop: CancellationToken,
 }
 
-impl Patience {
+impl ConfirmDeadline {
     pub(super) fn new(broker: &Arc<Broker>, confirm_timeout: Duration, stop: &CancellationToken) -> Self {
         Self { broker: Arc::clone(broker), confirm_timeout, stop: stop.clone() }
     }
 
-    /// Waits for a wave. While the broker is blocked, which is no fault of
-    /// the wave, its time does not count.
+    /// Waits until the wave is sent and confirmed. The time does not run while the broker blocks
+    /// the connection.
     pub(super) async fn wait<T>(
         &self,
         link: &Link,
@@ -76,32 +76,36 @@ impl Patience {
         loop {
             tokio::select! {
                 sent = &mut sending => return sent,
-                () = sleep(LOOK.min(left)) => {}
+                () = sleep(POLL_INTERVAL.min(left)) => {}
             }
-            self.broker.note_state(Side::Publisher, state_of(link));
+            self.broker.set_state(Side::Publisher, state_of(link));
             if !link.is_connected() {
                 return Err(Error::Away("the connection was lost".to_owned()));
             }
             if self.stop.is_cancelled() {
-                left = left.min(LAST_WAIT);
+                left = left.min(STOP_TIMEOUT);
             }
             if !link.is_blocked() || self.stop.is_cancelled() {
-                left = left.saturating_sub(LOOK);
+                left = left.saturating_sub(POLL_INTERVAL);
             }
             if left.is_zero() {
                 let seconds = self.confirm_timeout.as_secs();
-                return Err(Error::Away(format!("the broker has not confirmed within {seconds} s")));
+                return Err(Error::Away(format!("the broker has not confirmed a wave of messages within {seconds} s")));
             }
         }
     }
 }
 
+/// Returns the state of an established connection.
 pub(super) fn state_of(link: &Link) -> LinkState {
     if link.is_blocked() { LinkState::Blocked } else { LinkState::Connected }
 }
 
-/// Sends messages and waits for the confirm of each; what came of each.
-pub(super) async fn transmit(channel: &Channel, messages: impl Iterator<Item = &Message>) -> Result<Vec<Sent>, Error> {
+/// Sends messages and waits for all confirms. Returns the outcome of each message.
+pub(super) async fn send_and_confirm(
+    channel: &Channel,
+    messages: impl Iterator<Item = &Message>,
+) -> Result<Vec<SendOutcome>, Error> {
     let mut sending = Vec::new();
     for message in messages {
         let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
@@ -109,10 +113,9 @@ pub(super) async fn transmit(channel: &Channel, messages: impl Iterator<Item = &
         let publishing = channel.basic_publish(exchange, key, options, &message.payload, message.properties.clone());
         sending.push((message, Box::pin(publishing), None));
     }
-    // The first turn of each puts it in line, and all have had it before one is
-    // waited for. So a wave is a few writes to the connection and to the
-    // broker's disk; one by one, each message would be both.
-    let first_turns = poll_fn(|context| {
+    // The first poll of a publish queues its message. All messages are queued before the first one
+    // is awaited, so that a wave makes few writes to the connection and to the broker's disk.
+    let first_polls = poll_fn(|context| {
         for (_, publishing, sent) in &mut sending {
             if let Poll::Ready(result) = publishing.as_mut().poll(context) {
                 *sent = Some(result);
@@ -120,7 +123,7 @@ pub(super) async fn transmit(channel: &Channel, messages: impl Iterator<Item = &
         }
         Poll::Ready(())
     });
-    first_turns.await;
+    first_polls.await;
     let mut confirms = Vec::with_capacity(sending.len());
     let mut failure = None;
     for (message, publishing, sent) in sending {
@@ -130,7 +133,7 @@ pub(super) async fn transmit(channel: &Channel, messages: impl Iterator<Item = &
         };
         match confirm {
             Ok(confirm) => confirms.push((message.id.as_str(), message.mandatory, confirm)),
-            Err(error) => failure = Some(telling(failure, error)),
+            Err(error) => failure = Some(most_specific(failure, error)),
         }
     }
     let (mut acked, mut returned) = (Vec::with_capacity(confirms.len()), HashSet::new());
@@ -138,7 +141,7 @@ pub(super) async fn transmit(channel: &Channel, messages: impl Iterator<Item = &
         let confirmation = match confirm.await {
             Ok(confirmation) => confirmation,
             Err(error) => {
-                failure = Some(telling(failure, error));
+                failure = Some(most_specific(failure, error));
                 continue;
             }
         };
@@ -151,16 +154,16 @@ pub(super) async fn transmit(channel: &Channel, messages: impl Iterator<Item = &
         return Err(failure);
     }
     let sent = acked.into_iter().map(|(id, mandatory, is_acked)| match is_acked {
-        true if mandatory && returned.contains(id) => Sent::Returned,
-        true => Sent::Confirmed,
-        false => Sent::Nacked,
+        true if mandatory && returned.contains(id) => SendOutcome::Returned,
+        true => SendOutcome::Confirmed,
+        false => SendOutcome::Nacked,
     });
     Ok(sent.collect())
 }
 
-/// Of the errors of a wave the one that says most: those that were sent behind a
-/// message which the broker refuses only learn that their channel has gone.
-fn telling(known: Option<Error>, error: lapin::Error) -> Error {
+/// Returns the most specific error of a wave. Messages behind a refused one only fail because the
+/// broker has closed the channel.
+fn most_specific(known: Option<Error>, error: lapin::Error) -> Error {
     match known {
         Some(known @ Error::Message(_)) => known,
         Some(known) => match Error::of_message(error) {

@@ -1,6 +1,6 @@
-//! The attributes of an event, held against the specification of `CloudEvents`
-//! 1.0: what is taken is given to readers as it came, and their libraries
-//! refuse what the specification forbids.
+//! The attributes of an event, checked against the specification of `CloudEvents`
+//! 1.0. Readers receive an accepted event unchanged, and the official libraries
+//! refuse events that violate the specification.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,14 +9,16 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::incoming::MAX_IDENTITY_BYTES;
 use super::uri;
 use crate::json::{self, FieldError, Findings, Invalid};
 use crate::task::Timestamp;
 
-/// An event in structured mode, before it is checked.
+/// The longest `source` and the longest `id`, in bytes. Both are stored to detect duplicates.
+pub(super) const MAX_IDENTITY_BYTES: usize = 1024;
+
+/// An event in structured mode whose attributes are not checked yet.
 #[derive(Debug, Default)]
-pub(super) struct Wire {
+pub(super) struct UncheckedEvent {
     specversion: Option<String>,
     event_type: Option<String>,
     source: Option<String>,
@@ -26,88 +28,87 @@ pub(super) struct Wire {
     datacontenttype: Option<String>,
     dataschema: Option<String>,
     data_base64: Option<IgnoredAny>,
-    /// The data.
     pub(super) data: Option<Value>,
-    /// Some attribute is null, which stands for nothing. Official libraries
-    /// throw on it, so it is left out of what readers get.
+    /// Whether an attribute is null. The official libraries refuse null, so readers receive the event
+    /// without such attributes.
     pub(super) has_null: bool,
-    /// All other attributes: others may add.
+    /// All other attributes.
     extensions: Vec<(String, Value)>,
 }
 
-/// What the attributes of a checked event say.
+/// The checked attributes of an event.
 #[derive(Debug)]
 pub(super) struct Attributes {
-    /// Its type, not empty.
+    /// The type, which is not empty.
     pub(super) event_type: String,
-    /// Where it comes from, a URI-reference.
+    /// The source, a URI reference.
     pub(super) source: String,
-    /// Its id, not empty.
+    /// The id, which is not empty.
     pub(super) id: String,
-    /// The trace it belongs to, as it says; not checked.
+    /// The trace context, which is not checked.
     pub(super) traceparent: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for Wire {
+impl<'de> Deserialize<'de> for UncheckedEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(WireVisitor)
+        deserializer.deserialize_map(EventVisitor)
     }
 }
 
-struct WireVisitor;
+struct EventVisitor;
 
-impl<'de> Visitor<'de> for WireVisitor {
-    type Value = Wire;
+impl<'de> Visitor<'de> for EventVisitor {
+    type Value = UncheckedEvent;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wire, A::Error> {
-        let mut wire = Wire::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UncheckedEvent, A::Error> {
+        let mut event = UncheckedEvent::default();
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             match &*name {
-                "specversion" => wire.specversion = wire.noted(map.next_value()?),
-                "type" => wire.event_type = wire.noted(map.next_value()?),
-                "source" => wire.source = wire.noted(map.next_value()?),
-                "id" => wire.id = wire.noted(map.next_value()?),
-                "time" => wire.time = wire.noted(map.next_value()?),
-                "subject" => wire.subject = wire.noted(map.next_value()?),
-                "datacontenttype" => wire.datacontenttype = wire.noted(map.next_value()?),
-                "dataschema" => wire.dataschema = wire.noted(map.next_value()?),
-                "data_base64" => wire.data_base64 = wire.noted(map.next_value()?),
-                "data" => wire.data = map.next_value()?,
+                "specversion" => event.specversion = event.record_null(map.next_value()?),
+                "type" => event.event_type = event.record_null(map.next_value()?),
+                "source" => event.source = event.record_null(map.next_value()?),
+                "id" => event.id = event.record_null(map.next_value()?),
+                "time" => event.time = event.record_null(map.next_value()?),
+                "subject" => event.subject = event.record_null(map.next_value()?),
+                "datacontenttype" => event.datacontenttype = event.record_null(map.next_value()?),
+                "dataschema" => event.dataschema = event.record_null(map.next_value()?),
+                "data_base64" => event.data_base64 = event.record_null(map.next_value()?),
+                "data" => event.data = map.next_value()?,
                 _ => {
-                    let value = wire.noted(map.next_value()?);
-                    wire.extensions.extend(value.map(|value| (name.into_owned(), value)));
+                    let value = event.record_null(map.next_value()?);
+                    event.extensions.extend(value.map(|value| (name.into_owned(), value)));
                 }
             }
         }
-        Ok(wire)
+        Ok(event)
     }
 }
 
-impl Wire {
-    /// Notes whether an attribute is null.
-    const fn noted<T>(&mut self, value: Option<T>) -> Option<T> {
+impl UncheckedEvent {
+    /// Records whether an attribute is null.
+    const fn record_null<T>(&mut self, value: Option<T>) -> Option<T> {
         self.has_null |= value.is_none();
         value
     }
 
-    /// Checks the attributes; `errors` are what is wrong with their types.
+    /// Checks the attributes. `errors` are the errors of their types.
     pub(super) fn attributes(&self, errors: Vec<FieldError>) -> Result<Attributes, Invalid> {
         let mut found = Findings::from_errors(errors);
         match found.required("/specversion", self.specversion.as_deref()) {
             Some("1.0") | None => {}
             Some(other) => found.add("/specversion", format!("must be \"1.0\", was {}", json::quoted(other))),
         }
-        let event_type = identity(&mut found, "/type", self.event_type.as_deref());
-        let source = identity(&mut found, "/source", self.source.as_deref());
+        let event_type = read_identity(&mut found, "/type", self.event_type.as_deref());
+        let source = read_identity(&mut found, "/source", self.source.as_deref());
         if let Some(source) = source.as_deref().filter(|source| !uri::is_reference(source)) {
             let what = "must be a URI-reference (RFC 3986) such as /worker; other characters are percent-encoded";
             found.add("/source", format!("{what}, was {}", json::quoted(source)));
         }
-        let id = identity(&mut found, "/id", self.id.as_deref());
+        let id = read_identity(&mut found, "/id", self.id.as_deref());
         self.check_optional(&mut found);
         for (name, value) in &self.extensions {
             if found.is_full() {
@@ -148,12 +149,13 @@ impl Wire {
             found.add("/dataschema", format!("{what}, was {}", json::quoted(schema)));
         }
         if self.data_base64.is_some() {
-            found.add("/data_base64", "is not taken: the data of these events is JSON, in `data`");
+            found.add("/data_base64", "is not accepted: the data of these events is JSON, in `data`");
         }
     }
 }
 
-fn identity(found: &mut Findings, pointer: &str, text: Option<&str>) -> Option<String> {
+/// Reads a required attribute that identifies the event.
+fn read_identity(found: &mut Findings, pointer: &str, text: Option<&str>) -> Option<String> {
     let text = found.required(pointer, text)?;
     if text.is_empty() {
         found.add(pointer, "must not be empty");
@@ -166,7 +168,7 @@ fn identity(found: &mut Findings, pointer: &str, text: Option<&str>) -> Option<S
     None
 }
 
-/// Texts of attributes have no control characters and no noncharacters.
+/// Checks the text of an attribute, which has no control characters and no noncharacters.
 fn check_text(found: &mut Findings, pointer: &str, text: &str) {
     let is_noncharacter = |each: char| {
         let code = u32::from(each);
@@ -177,12 +179,12 @@ fn check_text(found: &mut Findings, pointer: &str, text: &str) {
     }
 }
 
-/// What the specification asks of an attribute that it does not define.
+/// Checks an extension attribute.
 fn check_extension(found: &mut Findings, name: &str, value: &Value) {
     let pointer = json::child("", name);
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if name.is_empty() || !name.bytes().all(is_name) {
-        let what = "has a name that is none of an attribute: those have a-z and 0-9 alone".to_owned();
+        let what = "is not the name of an attribute: such names have only a-z and 0-9".to_owned();
         let near = name.to_ascii_lowercase();
         let known = ["specversion", "type", "source", "id", "time", "subject", "datacontenttype", "dataschema", "data"];
         let meant = json::nearest(&near, known).map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
@@ -197,7 +199,7 @@ fn check_extension(found: &mut Findings, name: &str, value: &Value) {
             found.add(&pointer, format!("must be an integer from {} to {}, was {number}", i32::MIN, i32::MAX));
         }
         Value::Array(_) | Value::Object(_) => {
-            found.add(&pointer, "must be text, a boolean or an integer of 32 bits: attributes hold nothing else");
+            found.add(&pointer, "must be text, a boolean or an integer of 32 bits");
         }
     }
 }
@@ -213,8 +215,7 @@ fn is_json(media_type: &str) -> bool {
     })
 }
 
-/// Whether a text has the form of RFC 3339, which is stricter than what most
-/// parsers take.
+/// Whether a text has the form of RFC 3339, which is stricter than most parsers.
 fn is_rfc_3339(text: &str) -> bool {
     let Some((main, zone)) = text.split_at_checked(19) else { return false };
     let form = b"dddd-dd-ddTdd:dd:dd";
@@ -254,45 +255,45 @@ mod tests {
         let mut event = json!({"specversion": "1.0", "type": "t", "source": "/w", "id": "1", "data": {}});
         event[name] = value;
         let text = event.to_string();
-        let (wire, errors): (Wire, _) = json::decode_all(text.as_bytes(), 10_000).unwrap();
-        match wire.attributes(errors) {
+        let (event, errors): (UncheckedEvent, _) = json::decode_all(text.as_bytes(), 10_000).unwrap();
+        match event.attributes(errors) {
             Ok(_) => Vec::new(),
             Err(Invalid::Fields(errors)) => errors.into_iter().map(|each| (each.pointer, each.message)).collect(),
             Err(other) => panic!("{other:?}"),
         }
     }
 
-    fn is_taken(name: &str, value: Value) -> bool {
+    fn is_accepted(name: &str, value: Value) -> bool {
         let found = pointers(name, value);
         assert!(found.len() <= 1 && found.iter().all(|(pointer, _)| *pointer == json::child("", name)), "{found:?}");
         found.is_empty()
     }
 
     #[test]
-    fn names_are_those_of_attributes() {
+    fn the_names_of_extensions_are_checked() {
         for good in ["extra", "traceparent", "x1", "0", "averylongbutlegalattributename"] {
-            assert!(is_taken(good, json!("x")), "{good}");
+            assert!(is_accepted(good, json!("x")), "{good}");
         }
         for bad in ["", "Extra", "my_ext", "my-ext", "ä", "a b", "dataContentType"] {
-            assert!(!is_taken(bad, json!("x")), "{bad}");
+            assert!(!is_accepted(bad, json!("x")), "{bad}");
         }
         assert!(pointers("dataContentType", json!("x"))[0].1.ends_with("did you mean `datacontenttype`?"));
     }
 
     #[test]
-    fn extensions_hold_what_attributes_can() {
+    fn the_values_of_extensions_are_checked() {
         for good in [json!(true), json!(-2_147_483_648_i64), json!(2_147_483_647), json!(""), json!("ä"), Value::Null]
         {
-            assert!(is_taken("extra", good.clone()), "{good}");
+            assert!(is_accepted("extra", good.clone()), "{good}");
         }
         let bad = [json!(2_147_483_648_i64), json!(1.5), json!(1.0), json!([]), json!({}), json!("a\u{85}b")];
         for bad in bad.into_iter().chain([json!("\u{1f}"), json!("\u{fdd0}"), json!("\u{1fffe}")]) {
-            assert!(!is_taken("extra", bad.clone()), "{bad}");
+            assert!(!is_accepted("extra", bad.clone()), "{bad}");
         }
     }
 
     #[test]
-    fn each_attribute_has_its_form() {
+    fn the_form_of_each_attribute_is_checked() {
         let good = [
             ("source", "urn:x:y"),
             ("subject", "a b"),
@@ -302,7 +303,7 @@ mod tests {
             ("time", "2026-01-09t18:00:00.123456789+05:30"),
         ];
         for (name, value) in good {
-            assert!(is_taken(name, json!(value)), "{name} {value}");
+            assert!(is_accepted(name, json!(value)), "{name} {value}");
         }
         let bad = [
             ("source", "two words"),
@@ -325,7 +326,7 @@ mod tests {
             ("type", "\u{7f}"),
         ];
         for (name, value) in bad {
-            assert!(!is_taken(name, json!(value)), "{name} {value}");
+            assert!(!is_accepted(name, json!(value)), "{name} {value}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The names of events.
+//! The names of the events, and filters by name.
 
 use std::borrow::Cow;
 
 use crate::store::LogEntry;
 use crate::task::{Change, Tier};
 
-/// Events that this service takes.
+/// The events that the service accepts.
 pub const ACCEPTED: [&str; 10] = [
     "task.started",
     "task.output.created",
@@ -19,25 +19,25 @@ pub const ACCEPTED: [&str; 10] = [
     "rollback.requested",
 ];
 
-/// Events that this service publishes.
+/// The events that the service publishes.
 pub const PUBLISHED: [&str; 4] = ["task.created", "task.ready", "task.cancelled", "task.finished"];
 
-/// What a `task.ready` is routed by has its tier behind this.
+/// The prefix of the routing keys of `task.ready`. The tier follows.
 const READY_OF_TIER: &str = "task.ready.";
 
-/// An event's name from its `type`, which has `dats.` in front or not.
+/// Returns the name of an event from its `type`, which may have the prefix `dats.`.
 #[must_use]
 pub fn bare_name(event_type: &str) -> &str {
     event_type.strip_prefix("dats.").unwrap_or(event_type)
 }
 
-/// What work for a tier is routed by.
+/// Returns the routing key of `task.ready` for a tier.
 #[must_use]
 pub fn ready_key(tier: &str) -> String {
     format!("{READY_OF_TIER}{tier}")
 }
 
-/// The name an event is routed by: its own, for `task.ready` with the tier.
+/// Returns the routing key of a change: its name, for `task.ready` with the tier.
 #[must_use]
 pub fn routing_key(change: &Change) -> Cow<'_, str> {
     match change {
@@ -46,12 +46,12 @@ pub fn routing_key(change: &Change) -> Cow<'_, str> {
     }
 }
 
-/// No event has this name.
+/// The name is not the name of an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there are no events of type `{0}`; there are {all}", all = all_names())]
+#[error("there are no events of type `{0}`; the types are {all}", all = all_names())]
 pub struct UnknownType(pub String);
 
-/// The names of all events, for people.
+/// Returns the names of all events, separated by commas.
 #[must_use]
 pub fn all_names() -> String {
     let of_tier = ready_key("{tier}");
@@ -59,7 +59,7 @@ pub fn all_names() -> String {
     names.join(", ")
 }
 
-/// Which types of events a reader wants; without any, all.
+/// The types of events that a reader wants. An empty filter matches all events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeFilter {
     wanted: Vec<Wanted>,
@@ -72,13 +72,13 @@ enum Wanted {
 }
 
 impl TypeFilter {
-    /// Checks names with or without `dats.` in front.
+    /// Returns the filter of names, each with or without the prefix `dats.`.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownType> {
         let wanted = names.into_iter().map(Wanted::parse).collect::<Result<_, _>>()?;
         Ok(Self { wanted })
     }
 
-    /// Whether the reader wants this.
+    /// Whether the reader wants this entry.
     #[must_use]
     pub fn matches(&self, entry: &LogEntry) -> bool {
         self.wanted.is_empty() || self.wanted.iter().any(|wanted| wanted.matches(&entry.change))
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_know_every_name() {
+    fn a_filter_matches_names_and_tiers() {
         let filter = TypeFilter::parse(["dats.task.created", "task.ready.small", "review.completed"]).unwrap();
         assert!(filter.matches(&entry(Change::Created)));
         assert!(filter.matches(&ready("small")));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_routed_by_tier() {
+    fn task_ready_is_routed_by_tier() {
         assert_eq!(routing_key(&ready("tiny").change), "task.ready.tiny");
         assert_eq!(routing_key(&Change::Created), "task.created");
     }

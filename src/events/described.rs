@@ -1,5 +1,5 @@
-//! All events, described for tools: what their data is, as JSON schemas, with
-//! examples. [`describe`] has an arm for every name of the catalogue.
+//! Descriptions of all events: the JSON schemas of their data, with examples.
+//! [`describe`] has an arm for each name of the catalogue.
 
 use std::collections::BTreeMap;
 
@@ -8,61 +8,63 @@ use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 
-use super::cascades::{RollbackData, SuspectData, TaintedData};
+use super::attributes::MAX_IDENTITY_BYTES;
 use super::catalogue::{ACCEPTED, PUBLISHED};
-use super::data::{CompletedData, FailedData, OutputData, RejectedData, RequestedData, StartedData, ValidatedData};
+use super::data::{
+    CompletedData, FailedData, OutputData, RejectedData, RequestedData, RollbackData, StartedData, SuspectData,
+    TaintedData, ValidatedData,
+};
 use super::envelope::SOURCE;
-use super::incoming::MAX_IDENTITY_BYTES;
 use crate::schema::require_nulls;
 use crate::task::{ErrorCode, Status};
 use crate::wire::{TaskCancelled, TaskCreated, TaskFinished, TaskReady};
 
-/// Ids in examples.
+// Ids in examples.
 const TASK: &str = "01a204b0-4fa3-7360-8ccf-d910346c28ac";
 const PARENT: &str = "01a204b0-3e81-7d42-9c1b-7f0a55b2c0de";
 const RECORD: &str = "01a204b0-500c-7787-ab8f-85ec697c0591";
 const LEASE: &str = "01a204b0-4fe3-71bb-a423-b881c1018ea9";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// An event, described.
+/// The description of an event.
 pub(crate) struct Described {
-    /// Its name.
+    /// The name of the event.
     pub(crate) name: &'static str,
-    /// What it says, in a sentence.
+    /// The meaning of the event, in a sentence.
     pub(crate) summary: &'static str,
-    /// The schema of its data, by name.
+    /// The name of the schema of the data.
     pub(crate) data: String,
-    /// All schemas that this one needs, itself with them.
+    /// That schema and all schemas to which it refers, by name.
     pub(crate) schemas: BTreeMap<String, Value>,
-    /// Data of such events.
+    /// Examples of the data.
     pub(crate) examples: Vec<Value>,
 }
 
-/// Events that this service publishes.
+/// Returns the events that the service publishes.
 pub(crate) fn published() -> Vec<Described> {
     PUBLISHED.into_iter().map(describe).collect()
 }
 
-/// Events that this service takes.
+/// Returns the events that the service accepts.
 pub(crate) fn accepted() -> Vec<Described> {
     ACCEPTED.into_iter().map(describe).collect()
 }
 
 fn describe(name: &'static str) -> Described {
     match name {
-        "task.created" => own::<TaskCreated<'_>>(name, "There is a new task", created()),
-        "task.ready" => own::<TaskReady<'_>>(name, "An attempt waits for a worker", ready()),
+        "task.created" => own::<TaskCreated<'_>>(name, "A task was submitted", created()),
+        "task.ready" => own::<TaskReady<'_>>(name, "An attempt is ready for a worker", ready()),
         "task.cancelled" => own::<TaskCancelled<'_>>(name, "A task was cancelled", cancelled()),
-        "task.finished" => own::<TaskFinished<'_>>(name, "A task has reached its end", finished()),
-        "task.started" => given::<StartedData>(name, "A worker has begun", started()),
-        "task.output.created" => given::<OutputData>(name, "A worker has made an output", output()),
-        "task.validated" => given::<ValidatedData>(name, "QA finds an output good", validated()),
-        "task.rejected" => given::<RejectedData>(name, "QA finds an output not good enough", rejected()),
+        "task.finished" => own::<TaskFinished<'_>>(name, "A task has ended", finished()),
+        "task.started" => given::<StartedData>(name, "A worker has started an attempt", started()),
+        "task.output.created" => given::<OutputData>(name, "A worker has produced an output", output()),
+        "task.validated" => given::<ValidatedData>(name, "QA has accepted an output", validated()),
+        "task.rejected" => given::<RejectedData>(name, "QA has rejected an output", rejected()),
         "task.failed" => given::<FailedData>(name, "An attempt has failed", failed()),
-        "review.requested" => given::<RequestedData>(name, "A person is asked about an output", requested()),
-        "review.completed" => given::<CompletedData>(name, "A person has decided about an output", completed()),
-        "artifact.tainted" => given::<TaintedData>(name, "An artifact is bad", tainted()),
-        "artifact.suspect" => given::<SuspectData>(name, "An artifact may be bad", suspect()),
+        "review.requested" => given::<RequestedData>(name, "A person is asked to review an output", requested()),
+        "review.completed" => given::<CompletedData>(name, "A person has reviewed an output", completed()),
+        "artifact.tainted" => given::<TaintedData>(name, "An artifact is tainted", tainted()),
+        "artifact.suspect" => given::<SuspectData>(name, "An artifact is suspect", suspect()),
         _ => given::<RollbackData>(name, "A project is to be rolled back to a checkpoint", rollback()),
     }
 }
@@ -85,14 +87,14 @@ fn described<T: ToSchema>(
     T::schemas(&mut all);
     let schemas = all.into_iter().map(|(name, mut schema)| {
         complete(&mut schema);
-        (name, plain(serde_json::to_value(schema).unwrap_or_default()))
+        (name, wrap_references(serde_json::to_value(schema).unwrap_or_default()))
     });
     Described { name, summary, data: T::name().into_owned(), schemas: schemas.collect(), examples }
 }
 
-/// The same for readers of older drafts, to whom nothing beside a reference
-/// counts.
-fn plain(schema: Value) -> Value {
+/// Wraps references that have other keywords beside them, because readers of older drafts of JSON
+/// Schema ignore those keywords.
+fn wrap_references(schema: Value) -> Value {
     match schema {
         Value::Object(mut fields) => {
             if fields.len() > 1
@@ -100,19 +102,19 @@ fn plain(schema: Value) -> Value {
             {
                 fields.insert("allOf".to_owned(), json!([{ "$ref": reference }]));
             }
-            fields.into_iter().map(|(key, value)| (key, plain(value))).collect()
+            fields.into_iter().map(|(key, value)| (key, wrap_references(value))).collect()
         }
-        Value::Array(items) => items.into_iter().map(plain).collect(),
+        Value::Array(items) => items.into_iter().map(wrap_references).collect(),
         other => other,
     }
 }
 
-/// The envelopes, by name: that of our events, and that of events of others.
+/// Returns the schemas of the envelopes of published and of accepted events, by name.
 pub(crate) fn envelopes() -> [(&'static str, Value); 2] {
-    let text = |said: &str| json!({ "type": "string", "description": said });
-    let identity = |said: &str| {
-        let said = format!("{said} At most {MAX_IDENTITY_BYTES} bytes.");
-        json!({ "type": "string", "minLength": 1, "maxLength": MAX_IDENTITY_BYTES, "description": said })
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let identity = |description: &str| {
+        let description = format!("{description} At most {MAX_IDENTITY_BYTES} bytes.");
+        json!({ "type": "string", "minLength": 1, "maxLength": MAX_IDENTITY_BYTES, "description": description })
     };
     let own = json!({
         "type": "object",
@@ -121,32 +123,32 @@ pub(crate) fn envelopes() -> [(&'static str, Value); 2] {
         "properties": {
             "specversion": { "const": "1.0" },
             "id": { "type": "string", "format": "uuid",
-                "description": "The same however often the event is published." },
+                "description": "The id of the event, which is the same for each publication." },
             "source": { "const": SOURCE },
-            "type": text("What has happened."),
-            "time": { "type": "string", "format": "date-time", "description": "When, in UTC, to the microsecond." },
-            "subject": { "type": "string", "format": "uuid", "description": "The task it is about." },
+            "type": text("The type of the event."),
+            "time": { "type": "string", "format": "date-time", "description": "The time of the event, in UTC with microseconds." },
+            "subject": { "type": "string", "format": "uuid", "description": "The id of the task." },
             "datacontenttype": { "const": "application/json" },
-            "traceparent": text("The trace it belongs to (W3C), where the submission had one; never null."),
+            "traceparent": text("The W3C trace context of the submission; absent if the submission had none."),
             "data": { "type": "object" },
         },
     });
     let given = json!({
         "type": "object",
         "description": "An event of another service, in the structured mode of CloudEvents 1.0. Other attributes are \
-            tolerated.",
+            allowed.",
         "required": ["specversion", "id", "source", "data"],
         "properties": {
             "specversion": { "const": "1.0" },
-            "id": identity("Unique within its source: an event that comes again has no second effect."),
-            "source": identity("Who says it."),
-            "type": text("What has happened, with `dats.` in front or not; without it the routing key counts."),
-            "time": { "type": ["string", "null"], "format": "date-time", "description": "When: RFC 3339." },
+            "id": identity("Unique within the source. A repeated event has no second effect."),
+            "source": identity("The sender of the event."),
+            "type": text("The type of the event, with or without the prefix `dats.`. Default: the routing key."),
+            "time": { "type": ["string", "null"], "format": "date-time", "description": "The time of the event (RFC 3339)." },
             "datacontenttype": { "type": ["string", "null"], "pattern": "^[^;]*(/|[+])[Jj][Ss][Oo][Nn] *(;.*)?$",
-                "description": "`application/json`, or another media type of JSON." },
-            "data_base64": { "type": "null", "description": "Is not taken." },
-            "traceparent": { "description": "The trace it belongs to (W3C); what is none is passed over." },
-            "data": { "type": "object", "description": "Fields that are not named are tolerated." },
+                "description": "`application/json` or another media type of JSON." },
+            "data_base64": { "type": "null", "description": "Not accepted." },
+            "traceparent": { "description": "The W3C trace context. An invalid value is ignored." },
+            "data": { "type": "object", "description": "Other fields are allowed." },
         },
     });
     [("OwnEvent", own), ("GivenEvent", given)]
@@ -271,7 +273,7 @@ fn rollback() -> Value {
 mod tests {
     use super::*;
 
-    /// What a field may be given by mistake.
+    /// Values that a field may get by mistake.
     fn values() -> [Value; 10] {
         [
             Value::Null,
@@ -287,7 +289,7 @@ mod tests {
         ]
     }
 
-    /// The places of all fields that a schema names, as far as the value goes.
+    /// Collects the places of the fields of a schema that the value has.
     fn places(schemas: &BTreeMap<String, Value>, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
         let named = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/components/schemas/"));
         if let Some(named) = named {
@@ -308,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Puts something else into a place; `None`: nothing.
+    /// Replaces the value at a place, or removes it.
     fn changed(data: &Value, place: &str, value: Option<Value>) -> Value {
         let mut data = data.clone();
         let (parent, name) = place.rsplit_once('/').unwrap();
@@ -320,34 +322,33 @@ mod tests {
         data
     }
 
-    /// Whatever a field is given, the schema and the reader agree on it.
     #[test]
-    fn what_is_described_is_what_is_read() {
+    fn the_schema_accepts_what_the_reader_accepts() {
         let mut tried = 0;
         for event in accepted() {
             let whole = json!({
                 "allOf": [{ "$ref": format!("#/components/schemas/{}", event.data) }],
                 "components": { "schemas": event.schemas },
             });
-            // Of a draft that knows what a UUID is.
+            // The draft must know the format of UUIDs.
             let options = jsonschema::draft202012::options().should_validate_formats(true);
             let validator = options.build(&whole).unwrap();
-            let taken = |data: &Value| {
+            let accepted = |data: &Value| {
                 let event = json!({"specversion": "1.0", "type": event.name, "source": "/s", "id": "1", "data": data});
                 super::super::read(event.to_string().as_bytes()).map_err(|error| format!("{error:?}"))
             };
             let example = &event.examples[0];
-            assert!(taken(example).is_ok() && validator.is_valid(example), "{example}: {:?}", taken(example));
+            assert!(accepted(example).is_ok() && validator.is_valid(example), "{example}: {:?}", accepted(example));
             let mut all = Vec::new();
             places(&event.schemas, &event.schemas[&event.data], example, "", &mut all);
             assert!(all.len() >= 3, "{all:?}");
             for place in all {
                 for value in values().map(Some).into_iter().chain([None]) {
                     let data = changed(example, &place, value);
-                    let (taken, valid) = (taken(&data), validator.is_valid(&data));
-                    // The example has another content of that artifact already: no schema says that.
-                    let agree = valid == taken.is_ok() || (valid && place == "/output/artifacts/0/content");
-                    assert!(agree, "{place} of {}: {data}: {taken:?}", event.name);
+                    let (accepted, valid) = (accepted(&data), validator.is_valid(&data));
+                    // The example has another content of the same artifact, which a schema can't express.
+                    let agree = valid == accepted.is_ok() || (valid && place == "/output/artifacts/0/content");
+                    assert!(agree, "{place} of {}: {data}: {accepted:?}", event.name);
                     tried += 1;
                 }
             }
@@ -355,7 +356,7 @@ mod tests {
         assert!(tried > 500, "{tried}");
     }
 
-    /// Results are bound to their holder: who copies an example says who it is.
+    /// Reports are bound to the holder of the task, so the examples name the worker and its lease.
     #[test]
     fn events_of_workers_name_the_worker_and_its_lease() {
         let mut named = 0;

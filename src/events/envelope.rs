@@ -1,4 +1,4 @@
-//! What goes out: an entry of the log as a structured `CloudEvent`.
+//! The envelope: renders an entry of the log as a structured `CloudEvent`.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,11 +8,11 @@ use crate::engine::Logged;
 use crate::planted::{self, Fault};
 use crate::task::Seq;
 
-/// Where our events come from.
+/// The `source` of the events of this service.
 pub(crate) const SOURCE: &str = "/orchestration";
 
-/// Wraps entries of the log. The id of an event follows from the store and
-/// the position, so that it is the same however often it is sent.
+/// Wraps entries of the log. The id of an event is derived from the store and the position, so that
+/// each publication of the event has the same id.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope {
     namespace: Uuid,
@@ -35,19 +35,19 @@ struct Event<'a> {
 }
 
 impl Envelope {
-    /// For the store of this id.
+    /// Returns the envelope of a store.
     #[must_use]
     pub const fn new(namespace: Uuid) -> Self {
         Self { namespace }
     }
 
-    /// The id of the store.
+    /// Returns the id of the store.
     #[must_use]
     pub const fn store(&self) -> Uuid {
         self.namespace
     }
 
-    /// The id of the event at a position.
+    /// Returns the id of the event at a position.
     #[must_use]
     pub fn id(&self, seq: Seq) -> Uuid {
         if planted::is(Fault::EventIdChanges) {
@@ -56,8 +56,8 @@ impl Envelope {
         Uuid::new_v5(&self.namespace, &seq.0.to_be_bytes())
     }
 
-    /// The event in JSON. One that was accepted is given as it came; `None`
-    /// for what is neither published nor an event.
+    /// Renders the event as JSON. An accepted event is returned unchanged. Returns `None` if the
+    /// entry is neither published nor an event.
     #[must_use]
     pub fn render(&self, logged: &Logged) -> Option<Vec<u8>> {
         if let Some(event) = &logged.entry.event {
@@ -134,7 +134,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_trace_goes_along() {
+    fn an_event_has_the_trace_context_of_its_submission() {
         let mut created = logged(entry(Change::Created), Some("{}"));
         created.traceparent = Some("00-x".to_owned());
         let text = String::from_utf8(Envelope::new(Uuid::nil()).render(&created).unwrap()).unwrap();
@@ -142,7 +142,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn accepted_events_go_out_as_they_came() {
+    fn accepted_events_are_returned_unchanged() {
         let change = Change::Accepted { name: "task.validated".to_owned(), outcome: Outcome::Applied };
         let mut accepted = logged(entry(change), None);
         accepted.entry.event = Some("{\"x\":1.0}".to_owned());
@@ -150,7 +150,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn history_stays_inside() {
+    fn other_changes_are_not_rendered() {
         assert_eq!(Envelope::new(Uuid::nil()).render(&logged(entry(Change::Queued), None)), None);
     }
 }

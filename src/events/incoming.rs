@@ -1,71 +1,68 @@
-//! What comes in: an event in structured or binary mode, checked.
+//! Reads an event of another service, in structured or binary mode, and checks it.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::attributes::Wire;
-use super::cascades;
+use super::attributes::UncheckedEvent;
 use super::catalogue::{ACCEPTED, bare_name};
 use super::data::{self, InvalidData};
 use crate::engine::{Incoming, Message};
 use crate::json::{self, FieldError, Invalid};
 use crate::task::Report;
 
-/// Largest event, in bytes.
+/// The largest event in structured mode, in bytes.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
-/// Longest `source` and `id`: both are kept to know duplicates.
-pub(super) const MAX_IDENTITY_BYTES: usize = 1024;
 
 /// A checked event.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Its `id`.
+    /// The `id` of the event.
     pub id: String,
-    /// What the engine is told.
+    /// The command for the engine.
     pub incoming: Incoming,
-    /// The trace it belongs to, as it says; not checked.
+    /// The trace context of the event, which is not checked.
     pub traceparent: Option<String>,
 }
 
-/// Why an event is not taken.
+/// Why an event is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
-    /// It is no JSON, or no `CloudEvent`, or its data is not as it must be.
+    /// The text is not JSON or not a `CloudEvent`, or the data is wrong.
     #[error(transparent)]
     Json(#[from] Invalid),
-    /// It is of a type that this service does not take.
-    #[error("events of type `{0}` are not taken; those that are: {all}", all = ACCEPTED.join(", "))]
+    /// The service does not accept events of this type.
+    #[error("events of type `{0}` are not accepted; the accepted types are {all}", all = ACCEPTED.join(", "))]
     UnsupportedType(String),
-    /// It names a task that can't exist.
+    /// The task id is not a UUID, so no such task exists.
     #[error("there is no task {0}")]
     UnknownTask(String),
 }
 
-/// Checks an event in structured mode. Attributes that are not known are
-/// tolerated, and so are unknown fields of `data`: others may add.
+/// Reads an event in structured mode and checks it. Unknown attributes and unknown fields of `data`
+/// are allowed.
 pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
-    let (wire, errors): (Wire, _) = json::decode_all(text, MAX_EVENT_BYTES)?;
-    let attributes = wire.attributes(errors)?;
+    let (event, errors): (UncheckedEvent, _) = json::decode_all(text, MAX_EVENT_BYTES)?;
+    let attributes = event.attributes(errors)?;
     let name = bare_name(&attributes.event_type);
     let Some(known) = ACCEPTED.into_iter().find(|known| *known == name) else {
         return Err(InvalidEvent::UnsupportedType(attributes.event_type));
     };
-    let Some(data) = wire.data else {
+    let Some(data) = event.data else {
         return Err(Invalid::Fields(vec![FieldError::new("/data", "is required")]).into());
     };
-    let message = message(known, data, &attributes.source).map_err(|invalid| match invalid {
+    let message = read_message(known, data, &attributes.source).map_err(|invalid| match invalid {
         InvalidData::Fields(errors) => InvalidEvent::Json(Invalid::Fields(errors)),
         InvalidData::UnknownTask(id) => InvalidEvent::UnknownTask(id),
     })?;
-    let raw = if wire.has_null { without_nulls(text)? } else { json::minify(&String::from_utf8_lossy(text)) };
+    let raw = if event.has_null { without_nulls(text)? } else { json::minify(&String::from_utf8_lossy(text)) };
     let identity = Some((attributes.source, attributes.id.clone()));
     let traceparent = attributes.traceparent;
     Ok(Received { id: attributes.id, incoming: Incoming { identity, message, raw, on_bus: false }, traceparent })
 }
 
-/// The text of an event without attributes that are null.
+/// Returns the text of an event without its null attributes.
 fn without_nulls(text: &[u8]) -> Result<String, Invalid> {
     let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
     let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).map_err(malformed)?;
@@ -73,12 +70,13 @@ fn without_nulls(text: &[u8]) -> Result<String, Invalid> {
     Ok(json::minify(&serde_json::to_string(&members).map_err(malformed)?))
 }
 
-fn message(name: &'static str, data: Value, source: &str) -> Result<Message, InvalidData> {
+/// Reads the data of the event `name` into a command.
+fn read_message(name: &'static str, data: Value, source: &str) -> Result<Message, InvalidData> {
     match name {
-        "artifact.tainted" => cascades::tainted(name, data),
-        "artifact.suspect" => cascades::suspect(name, data),
-        "rollback.requested" => cascades::rollback(data),
-        _ => data::read(name, data).map(|(correlation, mut report)| {
+        "artifact.tainted" => data::read_taint(name, data),
+        "artifact.suspect" => data::read_suspicion(name, data),
+        "rollback.requested" => data::read_rollback(data),
+        _ => data::read_report(name, data).map(|(correlation, mut report)| {
             if let Report::Failed(failure) = &mut report {
                 failure.from_qa = is_qa(source);
             }
@@ -93,15 +91,15 @@ fn is_qa(source: &str) -> bool {
     source.split(|letter: char| !letter.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("qa"))
 }
 
-/// An event in binary mode as one in structured mode: its attributes and,
-/// apart from them, its data.
-pub fn structured<'a>(
+/// Returns an event in structured mode, from the attributes and the data of one in binary mode.
+/// Equal attributes may be given twice.
+pub fn to_structured<'a>(
     attributes: impl IntoIterator<Item = (&'a str, String)>,
     data: &[u8],
 ) -> Result<Vec<u8>, Invalid> {
     let mut event = serde_json::Map::new();
     for (name, value) in attributes {
-        // The data is the body, and the header of its type is the body's.
+        // The body is the data, and its media type is a header of the transport.
         if matches!(name, "data" | "data_base64" | "datacontenttype") {
             continue;
         }
@@ -119,7 +117,7 @@ pub fn structured<'a>(
     if data.is_empty() {
         return Ok(text);
     }
-    // What is not checked to be one value could pass as further attributes.
+    // Unless the data is checked to be one value, it could add attributes.
     let data: &RawValue = serde_json::from_slice(data).map_err(malformed)?;
     text.pop();
     if !event.is_empty() {
@@ -157,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_event_is_taken() {
+    fn a_correct_event_is_accepted() {
         let received = read(&event(|_| {})).unwrap();
         assert_eq!(received.id, "e-1");
         assert_eq!(received.incoming.identity, Some(("/qa".to_owned(), "e-1".to_owned())));
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_attribute_is_named() {
+    fn every_wrong_attribute_is_named() {
         let pointers = |change: fn(&mut Value)| -> Vec<String> {
             errors(&event(change)).into_iter().map(|error| error.pointer).collect()
         };
@@ -188,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_and_tasks_are_refused() {
+    fn unknown_types_and_tasks_are_refused() {
         let other = read(&event(|event| event["type"] = json!("dats.task.created")));
         assert!(matches!(other, Err(InvalidEvent::UnsupportedType(name)) if name == "dats.task.created"));
         let unknown = read(&event(|event| event["data"]["task_id"] = json!("task-456")));
@@ -196,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn binary_mode_becomes_structured() {
+    fn binary_mode_becomes_structured_mode() {
         let attributes = || {
             [("specversion", "1.0"), ("type", "dats.task.failed"), ("source", "/worker"), ("id", "1"), ("id", "1")]
                 .map(|(name, value)| (name, value.to_owned()))
         };
         let data = format!("{{ \"task_id\": \"{TASK}\", \"error\": \"out of memory\" }}");
-        let text = structured(attributes(), data.as_bytes()).unwrap();
+        let text = to_structured(attributes(), data.as_bytes()).unwrap();
         let received = read(&text).unwrap();
         assert_eq!(received.id, "1");
         assert!(
@@ -211,24 +209,24 @@ mod tests {
                 .raw
                 .ends_with(&format!("\"data\":{{\"task_id\":\"{TASK}\",\"error\":\"out of memory\"}}}}"))
         );
-        assert!(structured(attributes(), b"1,\"id\":\"x\"").is_err());
+        assert!(to_structured(attributes(), b"1,\"id\":\"x\"").is_err());
         let twice = attributes().into_iter().chain([("id", "2".to_owned())]);
-        assert!(matches!(structured(twice, b"{}"), Err(Invalid::Fields(errors)) if errors[0].pointer == "/id"));
+        assert!(matches!(to_structured(twice, b"{}"), Err(Invalid::Fields(errors)) if errors[0].pointer == "/id"));
         let schema = attributes().into_iter().chain([("dataschema", "/relative".to_owned())]);
-        assert_eq!(errors(&structured(schema, data.as_bytes()).unwrap())[0].pointer, "/dataschema");
-        assert_eq!(errors(&structured(attributes(), b"").unwrap()), [FieldError::new("/data", "is required")]);
-        assert_eq!(structured([], b"1").unwrap(), b"{\"data\":1}");
+        assert_eq!(errors(&to_structured(schema, data.as_bytes()).unwrap())[0].pointer, "/dataschema");
+        assert_eq!(errors(&to_structured(attributes(), b"").unwrap()), [FieldError::new("/data", "is required")]);
+        assert_eq!(to_structured([], b"1").unwrap(), b"{\"data\":1}");
     }
 
     #[test]
-    fn limits_hold() {
+    fn limits_are_checked() {
         let large = event(|event| event["data"]["more"] = json!("x".repeat(MAX_EVENT_BYTES)));
         assert!(matches!(read(&large), Err(InvalidEvent::Json(Invalid::TooLarge { .. }))));
         assert_eq!(errors(&event(|event| event["data"]["score"] = json!("\u{0}")))[0].pointer, "/data/score");
         let text =
             String::from_utf8(event(|_| {})).unwrap().replace("\"score\"", "\"unknown\":{\"k\":1,\"k\":2},\"score\"");
         let pointers: Vec<_> = errors(text.as_bytes()).into_iter().map(|error| error.pointer).collect();
-        assert_eq!(pointers, ["/data/unknown/k", "/data/unknown"], "each key that stands twice is named");
+        assert_eq!(pointers, ["/data/unknown/k", "/data/unknown"], "each doubled key is named");
         let whole = event(|event| {
             event["type"] = json!("task.failed");
             event["data"] = json!({"task_id": TASK, "error": "e", "attempt": 2.0});

@@ -1,18 +1,16 @@
-//! `CloudEvents` 1.0: what goes out to the other services, what comes in
-//! from them, and the catalogue of names.
+//! `CloudEvents` 1.0: the events that the service publishes, the events that it
+//! accepts, and the catalogue of their names.
 //!
 //! * [`Envelope`] wraps an entry of the log as an event.
-//! * [`read`] takes an event in structured mode, [`structured`] turns one in
-//!   binary mode into that.
-//! * [`TypeFilter`] says which events a reader wants.
-//! * `described` says of all events, for tools, what their data is.
+//! * [`read`] reads an event in structured mode; [`to_structured`] converts one in
+//!   binary mode.
+//! * [`TypeFilter`] selects events by type.
+//! * `described` describes the data of all events for the `AsyncAPI` document.
 //!
-//! Nothing here knows whether an event travels over HTTP or AMQP.
+//! The module does not depend on the transport, which is HTTP or AMQP.
 
 mod attributes;
-mod cascades;
 mod catalogue;
-mod contents;
 mod data;
 mod described;
 mod envelope;
@@ -23,4 +21,4 @@ pub use catalogue::{ACCEPTED, PUBLISHED, TypeFilter, UnknownType, all_names, bar
 pub(crate) use described::{Described, accepted, envelopes, published};
 pub use envelope::Envelope;
 pub(crate) use envelope::SOURCE as OWN_SOURCE;
-pub use incoming::{InvalidEvent, MAX_EVENT_BYTES, Received, read, structured};
+pub use incoming::{InvalidEvent, MAX_EVENT_BYTES, Received, read, to_structured};

@@ -1,6 +1,5 @@
-//! URIs and references to them, by the grammar of RFC 3986: the official
-//! libraries for events refuse an attribute that is none, and their users
-//! could not read the event then.
+//! URIs and URI references by the grammar of RFC 3986. The official libraries of
+//! `CloudEvents` refuse an event whose attribute violates the grammar.
 
 /// Whether a text is a URI-reference (RFC 3986, section 4.1) of at least one
 /// character.
@@ -13,7 +12,7 @@ pub(super) fn is_reference(text: &str) -> bool {
         return false;
     }
     let path = before_fragment.split('?').next().unwrap_or_default();
-    // A colon in the first segment ends a scheme.
+    // A colon in the first segment is the end of a scheme.
     let first = path.split('/').next().unwrap_or_default();
     let rest = match first.split_once(':') {
         Some((scheme, _)) if is_scheme(scheme) => path.get(scheme.len() + 1..).unwrap_or_default(),
@@ -52,7 +51,7 @@ fn has_only_allowed_characters(text: &str) -> bool {
     true
 }
 
-/// Brackets stand around an address of the host alone.
+/// Brackets are allowed only around an IP address as the host.
 fn has_good_brackets(after_scheme: &str, whole: &str) -> bool {
     let count = whole.bytes().filter(|byte| b"[]".contains(byte)).count();
     if count == 0 {
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_told_from_other_texts() {
+    fn references_follow_the_grammar() {
         let good = [
             "/worker",
             "worker-7",

@@ -85,7 +85,7 @@ impl Service {
         let broker = config.events.rabbitmq.as_ref().map(|settings| {
             let broker = Arc::new(Broker::new(format!("{}:{}", settings.host, settings.port), clock.clone()));
             let driver = amqp::Driver::new(engine.clone(), settings.clone(), broker.clone(), clock.clone());
-            (driver.traced(tracer.as_ref()), broker)
+            (driver.with_tracer(tracer.as_ref()), broker)
         });
         let (broker, shown) = broker.unzip();
         let replica = replicator.as_ref().map(Replicator::status);

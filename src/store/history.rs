@@ -95,7 +95,7 @@ fn remove_oldest_unneeded(table: &mut Table<'_, IdSeq, Bytes>, task: [u8; 16]) -
 }
 
 /// Whether an entry must stay: a history must show the end of its task, and the broker's events are
-/// read from it (`engine/outgoing.rs`). A task has few of either.
+/// read from it (`wire/events.rs`). A task has few of either.
 const fn is_needed(change: &Change) -> bool {
     matches!(change, Change::Ready { .. } | Change::Finished { .. } | Change::Cancelled { .. })
 }

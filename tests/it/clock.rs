@@ -92,14 +92,12 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// Fields that are calendar times by their meaning: what people see, and what a
 /// client has asked for.
-const CALENDAR: [(&str, &str); 8] = [
+const CALENDAR: [(&str, &str); 6] = [
     ("store/view/provenance.rs", "until: Option<Timestamp>"),
     ("task/state.rs", "until: Timestamp"),
     ("task/change.rs", "until: Timestamp"),
-    ("engine/turns.rs", "until: Timestamp"),
-    ("engine/turns.rs", "deadline: Timestamp"),
-    ("engine/api.rs", "until: Timestamp"),
-    ("wire/data.rs", "deadline: Timestamp"),
+    ("engine/api/work.rs", "until: Timestamp"),
+    ("engine/api/work.rs", "deadline: Timestamp"),
     ("amqp/broker.rs", "since: Timestamp"),
 ];
 

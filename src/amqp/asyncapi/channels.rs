@@ -2,56 +2,56 @@
 
 use serde_json::{Value, json};
 
-use super::messages::{FORMS, LETTER};
-use super::{BINDING, Fields, reference};
+use super::messages::{DEAD_LETTER, FORMS};
+use super::parts::{BINDING_VERSION, Fields, reference};
 use crate::amqp::settings::Settings;
-use crate::amqp::topology::{DEAD_LETTERS_GO_TO, EVERY_KEY, QUEUE_TYPE, heard};
+use crate::amqp::topology::{DEAD_LETTER_EXCHANGE, EVERY_KEY, QUEUE_TYPE, bound_keys};
 use crate::events::{Described, ready_key};
 use crate::task::Tier;
 
-/// What the queues are called here, whatever their names.
+/// The names of the queues in the document. Their names at the broker are settings.
 pub(super) const QUEUE: &str = "queue";
 pub(super) const WORK_QUEUE: &str = "work-queue";
-pub(super) const LETTERS: &str = "dead-letters";
-const LETTER_QUEUE: &str = "dead-letter-queue";
+pub(super) const DEAD_LETTERS: &str = "dead-letters";
+const DEAD_LETTER_QUEUE: &str = "dead-letter-queue";
 
-/// The place of a tier in keys and names.
+/// The placeholder of the tier in keys and names.
 const TIER: &str = "{tier}";
 
-/// What the channel of a verdict on the exchange of the QA service has behind
-/// the name of the event.
-const FROM_QA: &str = ".fromQa";
+/// The suffix of the channel of a verdict on the exchange of the QA service.
+const QA_SUFFIX: &str = ".fromQa";
 
-/// The name of the channel of an event on an exchange.
+/// Returns the name of the channel of an event on an exchange.
 fn channel_of(settings: &Settings, exchange: &str, key: &str) -> String {
     let is_second = exchange == settings.exchanges.qa && key.starts_with("task.");
-    if is_second { format!("{key}{FROM_QA}") } else { key.to_owned() }
+    if is_second { format!("{key}{QA_SUFFIX}") } else { key.to_owned() }
 }
 
-/// The channels by which an event comes.
+/// Returns the channels of an event that the service consumes.
 pub(super) fn of_event(name: &str) -> Vec<String> {
     let is_verdict = matches!(name, "task.validated" | "task.rejected");
-    std::iter::once(name.to_owned()).chain(is_verdict.then(|| format!("{name}{FROM_QA}"))).collect()
+    std::iter::once(name.to_owned()).chain(is_verdict.then(|| format!("{name}{QA_SUFFIX}"))).collect()
 }
 
-/// All channels by name. That of an event is called like it.
+/// Returns all channels by name. The channel of an event has the name of the event.
 pub(super) fn all(settings: &Settings, published: &[Described], accepted: &[Described]) -> Fields {
     let own = published.iter().map(|event| (event.name.to_owned(), own(settings, event)));
-    let given = heard(settings).into_iter().flat_map(|(exchange, keys)| keys.iter().map(move |key| (exchange, *key)));
+    let given =
+        bound_keys(settings).into_iter().flat_map(|(exchange, keys)| keys.iter().map(move |key| (exchange, *key)));
     let given = given.map(|(exchange, key)| {
-        let said = format!("Events that others publish: {key}.");
-        (channel_of(settings, exchange, key), routed(settings, exchange, key, &said, messages_of(key)))
+        let description = format!("The event `{key}`, which other services publish.");
+        (channel_of(settings, exchange, key), routed(settings, exchange, key, &description, messages_of(key)))
     });
     let queues = [
         (QUEUE, queue_of_service(settings, accepted)),
         (WORK_QUEUE, work_queue(settings)),
-        (LETTERS, letters(settings)),
-        (LETTER_QUEUE, letter_queue(settings)),
+        (DEAD_LETTERS, dead_letters(settings)),
+        (DEAD_LETTER_QUEUE, dead_letter_queue(settings)),
     ];
     own.chain(given).chain(queues.map(|(name, channel)| (name.to_owned(), channel))).collect()
 }
 
-/// The messages of an event that is taken, by name.
+/// Returns the messages of a consumed event by name.
 fn messages_of(name: &str) -> Fields {
     FORMS.map(|form| form.of(name)).into_iter().map(|name| of_components(&name)).collect()
 }
@@ -64,54 +64,54 @@ fn own(settings: &Settings, event: &Described) -> Value {
     let exchange = settings.exchange_of(event.name);
     let messages = [of_components(event.name)].into_iter().collect();
     if event.name != "task.ready" {
-        return routed(settings, exchange, event.name, "Events of this service.", messages);
+        return routed(settings, exchange, event.name, "An event of this service.", messages);
     }
-    let said = "Work, by the tier of workers that it is for.";
-    let mut channel = routed(settings, exchange, &ready_key(TIER), said, messages);
+    let description = "Attempts that are ready for a worker, by the tier of the worker.";
+    let mut channel = routed(settings, exchange, &ready_key(TIER), description, messages);
     channel["parameters"] = tier(settings);
     channel
 }
 
 fn tier(settings: &Settings) -> Value {
     let tiers: Vec<&str> = settings.tiers.iter().map(Tier::as_str).collect();
-    json!({ "tier": { "description": "The tier: one of `routing.tiers`.", "enum": tiers,
+    json!({ "tier": { "description": "The tier of workers: one of `routing.tiers`.", "enum": tiers,
         "location": "$message.payload#/data/tier" } })
 }
 
-/// A routing key of an exchange.
-fn routed(settings: &Settings, exchange: &str, key: &str, said: &str, messages: Fields) -> Value {
+/// Returns the channel of a routing key on an exchange.
+fn routed(settings: &Settings, exchange: &str, key: &str, description: &str, messages: Fields) -> Value {
     let exchange =
         json!({ "name": exchange, "type": "topic", "durable": true, "autoDelete": false, "vhost": settings.vhost });
     json!({
         "address": key,
-        "description": said,
+        "description": description,
         "messages": Value::Object(messages),
-        "bindings": { "amqp": { "is": "routingKey", "exchange": exchange, "bindingVersion": BINDING } },
+        "bindings": { "amqp": { "is": "routingKey", "exchange": exchange, "bindingVersion": BINDING_VERSION } },
     })
 }
 
 /// A queue that this service declares.
 struct Queue<'a> {
     name: &'a str,
-    said: &'a str,
+    description: &'a str,
     bound_to: Vec<(&'a str, Vec<&'a str>)>,
-    more: Option<(&'static str, &'a str)>,
+    argument: Option<(&'static str, &'a str)>,
 }
 
 impl Queue<'_> {
     fn channel(self, settings: &Settings, messages: Fields) -> Value {
         let bound = self.bound_to.into_iter();
         let bound: Vec<Value> = bound.map(|(exchange, keys)| json!({ "exchange": exchange, "keys": keys })).collect();
-        let arguments = [(QUEUE_TYPE, settings.queue_type.as_str())].into_iter().chain(self.more);
+        let arguments = [(QUEUE_TYPE, settings.queue_type.as_str())].into_iter().chain(self.argument);
         let arguments: Fields = arguments.map(|(name, value)| (name.to_owned(), value.into())).collect();
         let queue = json!({
             "name": self.name, "durable": true, "exclusive": false, "autoDelete": false, "vhost": settings.vhost,
         });
         json!({
             "address": self.name,
-            "description": self.said,
+            "description": self.description,
             "messages": Value::Object(messages),
-            "bindings": { "amqp": { "is": "queue", "queue": queue, "bindingVersion": BINDING } },
+            "bindings": { "amqp": { "is": "queue", "queue": queue, "bindingVersion": BINDING_VERSION } },
             "x-bound-to": bound,
             "x-arguments": arguments,
         })
@@ -119,52 +119,52 @@ impl Queue<'_> {
 }
 
 fn queue_of_service(settings: &Settings, accepted: &[Described]) -> Value {
-    let dead_letters = settings.dead_letters();
+    let dead_letters = settings.dead_letter_name();
     let queue = Queue {
         name: &settings.queue,
-        said: "The queue of this service: what it takes comes by it.",
-        bound_to: heard(settings).into_iter().map(|(exchange, keys)| (exchange, keys.to_vec())).collect(),
-        more: Some((DEAD_LETTERS_GO_TO, &dead_letters)),
+        description: "The queue of this service, from which it consumes events.",
+        bound_to: bound_keys(settings).into_iter().map(|(exchange, keys)| (exchange, keys.to_vec())).collect(),
+        argument: Some((DEAD_LETTER_EXCHANGE, &dead_letters)),
     };
     queue.channel(settings, accepted.iter().flat_map(|event| messages_of(event.name)).collect())
 }
 
 fn work_queue(settings: &Settings) -> Value {
     let key = ready_key(TIER);
-    let said = if settings.work_queues.declare {
-        "The queue that workers of a tier take tasks from, each acknowledged by who has taken it."
+    let description = if settings.work_queues.declare {
+        "The queue from which the workers of a tier consume tasks. A worker acknowledges the task that it has accepted."
     } else {
-        "The queue that workers of a tier take tasks from. The workers declare it, as they like; here is what this \
-         service would do."
+        "The queue from which the workers of a tier consume tasks. The workers declare the queue; this is the \
+         declaration that the service would make."
     };
     let queue = Queue {
         name: &settings.work_queues.name,
-        said,
+        description,
         bound_to: vec![(&settings.exchanges.task, vec![&key])],
-        more: None,
+        argument: None,
     };
     let mut channel = queue.channel(settings, [of_components("task.ready")].into_iter().collect());
     channel["parameters"] = tier(settings);
     channel
 }
 
-fn letters(settings: &Settings) -> Value {
-    let said = "What can't be taken, by the key that it came by.";
-    let messages = [of_components(LETTER)].into_iter().collect();
-    let mut channel = routed(settings, &settings.dead_letters(), "{routing_key}", said, messages);
-    channel["parameters"] = json!({ "routing_key": { "description": "The key that the message came by.",
+fn dead_letters(settings: &Settings) -> Value {
+    let description = "Rejected messages, by their original routing key.";
+    let messages = [of_components(DEAD_LETTER)].into_iter().collect();
+    let mut channel = routed(settings, &settings.dead_letter_name(), "{routing_key}", description, messages);
+    channel["parameters"] = json!({ "routing_key": { "description": "The original routing key of the message.",
         "location": "$message.header#/headers/dats-routing-key" } });
     channel
 }
 
-fn letter_queue(settings: &Settings) -> Value {
-    let name = settings.dead_letters();
+fn dead_letter_queue(settings: &Settings) -> Value {
+    let name = settings.dead_letter_name();
     let queue = Queue {
         name: &name,
-        said: "Keeps what can't be taken for people to look at. What the broker itself gives up on of the queue of \
-            this service comes here, too, without the headers of this service.",
+        description: "Keeps rejected messages for inspection. Messages that the broker drops from the queue of this \
+            service arrive here too, without the headers of this service.",
         bound_to: vec![(&name, vec![EVERY_KEY])],
-        more: None,
+        argument: None,
     };
-    queue.channel(settings, [of_components(LETTER)].into_iter().collect())
+    queue.channel(settings, [of_components(DEAD_LETTER)].into_iter().collect())
 }

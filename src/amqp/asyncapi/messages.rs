@@ -1,17 +1,17 @@
-//! Messages: an event that is published has one form, one that is taken three.
+//! Messages. A published event has one form, a consumed event one of three.
 
 use serde_json::{Value, json};
 
-use super::properties::{OF_BARE, OF_BINARY, OF_LETTER, OF_OWN, OF_STRUCTURED};
-use super::{BINDING, Fields, reference};
+use super::parts::{BINDING_VERSION, Fields, reference};
+use super::properties::{OF_BARE, OF_BINARY, OF_DEAD_LETTER, OF_OWN, OF_STRUCTURED};
 use crate::amqp::incoming::PREFIXES;
-use crate::amqp::outgoing::{LETTER_HEADERS, PERSISTENT, STRUCTURED};
+use crate::amqp::outgoing::{DEAD_LETTER_HEADERS, PERSISTENT, STRUCTURED};
 use crate::events::{Described, OWN_SOURCE};
 
-/// The forms in which events of others come.
+/// The forms of consumed events.
 pub(super) const FORMS: [Form; 3] = [Form::Structured, Form::Binary, Form::Bare];
-/// What a dead letter is called.
-pub(super) const LETTER: &str = "dead-letter";
+/// The name of the message of a dead letter.
+pub(super) const DEAD_LETTER: &str = "dead-letter";
 
 const JSON: &str = "application/json";
 const TIME: &str = "2026-01-09T18:00:00Z";
@@ -26,7 +26,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The message of an event in this form.
+    /// Returns the name of the message of an event in this form.
     pub(super) fn of(self, name: &str) -> String {
         match self {
             Self::Structured => name.to_owned(),
@@ -36,17 +36,17 @@ impl Form {
     }
 }
 
-/// All messages by name.
+/// Returns all messages by name.
 pub(super) fn all(published: &[Described], accepted: &[Described]) -> Fields {
     let own = published.iter().map(|event| (event.name.to_owned(), own(event)));
     let given = accepted.iter().enumerate().flat_map(|(index, event)| {
         let prefix = PREFIXES.into_iter().cycle().nth(index).unwrap_or_default();
         FORMS.map(|form| (form.of(event.name), given(event, form, prefix)))
     });
-    own.chain(given).chain([(LETTER.to_owned(), letter())]).collect()
+    own.chain(given).chain([(DEAD_LETTER.to_owned(), dead_letter())]).collect()
 }
 
-/// An envelope of this type around data.
+/// Returns the schema of an envelope with a type and data.
 fn envelope(kind: &str, types: &Value, data: &str) -> Value {
     let own = json!({ "type": types, "data": reference("schemas", data) });
     json!({ "allOf": [reference("schemas", kind), { "type": "object", "properties": own }] })
@@ -76,14 +76,14 @@ fn own(event: &Described) -> Value {
         "headers": reference("schemas", OF_OWN),
         "payload": envelope("OwnEvent", &json!({ "const": kind }), &event.data),
         "correlationId": reference("correlationIds", "task"),
-        "bindings": { "amqp": { "messageType": kind, "bindingVersion": BINDING } },
+        "bindings": { "amqp": { "messageType": kind, "bindingVersion": BINDING_VERSION } },
         "examples": examples,
     })
 }
 
 fn given(event: &Described, form: Form, prefix: &str) -> Value {
     let title = format!("dats.{}", event.name);
-    let (said, content_type, headers) = match form {
+    let (suffix, content_type, headers) = match form {
         Form::Structured => ("", STRUCTURED, OF_STRUCTURED),
         Form::Binary => (", in binary mode", JSON, OF_BINARY),
         Form::Bare => (", as bare data", JSON, OF_BARE),
@@ -96,11 +96,11 @@ fn given(event: &Described, form: Form, prefix: &str) -> Value {
     json!({
         "name": form.of(event.name),
         "title": title,
-        "summary": format!("{}{said}", event.summary),
+        "summary": format!("{}{suffix}", event.summary),
         "contentType": content_type,
         "headers": reference("schemas", headers),
         "payload": payload,
-        "bindings": { "amqp": { "bindingVersion": BINDING } },
+        "bindings": { "amqp": { "bindingVersion": BINDING_VERSION } },
         "examples": examples,
     })
 }
@@ -135,16 +135,16 @@ fn example(event: &Described, form: Form, prefix: &str, data: &Value) -> Value {
     }
 }
 
-fn letter() -> Value {
-    let [reason, exchange, key] = LETTER_HEADERS;
+fn dead_letter() -> Value {
+    let [reason, exchange, key] = DEAD_LETTER_HEADERS;
     let headers = json!({ reason: "/data/error is required", exchange: "task.events", key: "task.failed" });
     json!({
-        "name": LETTER,
+        "name": DEAD_LETTER,
         "title": "A dead letter",
-        "summary": "A message that can't be taken, as it came, with the reason",
-        "headers": reference("schemas", OF_LETTER),
-        "payload": { "description": "The body as it came: of any form." },
-        "bindings": { "amqp": { "bindingVersion": BINDING } },
+        "summary": "A rejected message, unchanged, with the reason",
+        "headers": reference("schemas", OF_DEAD_LETTER),
+        "payload": { "description": "The original body, in any form." },
+        "bindings": { "amqp": { "bindingVersion": BINDING_VERSION } },
         "examples": [{ "headers": { "delivery_mode": PERSISTENT, "headers": headers }, "payload": {} }],
     })
 }

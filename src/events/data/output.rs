@@ -1,67 +1,67 @@
-//! What a worker has made.
+//! The event about the output of an attempt.
 
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{InvalidData, artifact, finish, sender, task, typed};
-use crate::events::contents::{self, Carried};
+use super::contents::{self, NewArtifact};
+use super::fields::{InvalidData, decode, finish, read_artifact, read_sender, read_task};
 use crate::json::{self, Findings, Object};
 use crate::task::{
     ArtifactId, Correlation, InvalidTime, LeaseId, MAX_OUTPUT_ARTIFACTS, Output, OutputArtifact, Report, TaskId,
     Timestamp, WorkerId,
 };
 
-/// What a worker has made of a task.
+/// A worker has produced an output of a task.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = TaskOutputCreatedData)]
 pub(in crate::events) struct OutputData {
-    /// The task.
+    /// The id of the task.
     #[schema(value_type = TaskId)]
     task_id: Option<String>,
-    /// What was made: verdicts name it.
+    /// The artifact of the output. Verdicts name this id.
     #[schema(value_type = ArtifactId)]
     artifact_id: Option<String>,
-    /// The output itself.
+    /// The output.
     #[schema(value_type = Option<OutputBody>)]
     output: Option<Object<OutputBody>>,
-    /// Artifacts that it was made of. They may be of any origin, also unknown here.
+    /// The artifacts that the worker used. The service need not know them.
     #[schema(value_type = Option<Vec<ArtifactId>>, max_items = 1024)]
     inputs_consumed: Option<Vec<String>>,
-    /// The model that made it.
+    /// The model that produced the output.
     model_used: Option<String>,
-    /// Who made it.
+    /// The worker that produced the output.
     #[schema(value_type = Option<WorkerId>)]
     worker_id: Option<String>,
-    /// The lease under which it was made, where there is one: it tells more than `worker_id`.
+    /// The lease of the attempt, if the worker has one. It takes precedence over `worker_id`.
     #[schema(value_type = Option<LeaseId>)]
     lease_id: Option<String>,
-    /// Tokens that the model read.
+    /// The number of tokens that the model read.
     tokens_input: Option<u64>,
-    /// Tokens that the model wrote.
+    /// The number of tokens that the model wrote.
     tokens_output: Option<u64>,
-    /// How long it took, in milliseconds.
+    /// The execution time, in milliseconds.
     execution_time_ms: Option<u64>,
-    /// How sure the model is, from 0 to 1.
+    /// The confidence of the model, from 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     confidence: Option<f64>,
-    /// When the worker began: RFC 3339, or the same without an offset, which means UTC.
+    /// The start of the work: an RFC 3339 time, or the same without an offset for UTC.
     #[schema(
         pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
     )]
     started_at: Option<String>,
-    /// The attempt, as `task.ready` said, from 1; without it the one under way.
+    /// The number of the attempt, as in `task.ready`, from 1. Default: the current attempt.
     #[schema(minimum = 1)]
     attempt: Option<u32>,
 }
 
-/// An output.
+/// The content and the artifacts of an output.
 #[derive(Default, Deserialize, ToSchema)]
 #[schema(as = OutputBody)]
 struct OutputBody {
     /// The content of the artifact that `artifact_id` names.
     content: Option<String>,
-    /// All artifacts of it.
+    /// The artifacts of the output.
     #[schema(value_type = Option<Vec<ArtifactData>>, max_items = 1024)]
     artifacts: Option<Vec<Object<ArtifactData>>>,
 }
@@ -70,44 +70,44 @@ struct OutputBody {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = OutputArtifact)]
 struct ArtifactData {
-    /// Its id.
+    /// The id of the artifact.
     #[schema(value_type = ArtifactId)]
     id: Option<String>,
-    /// What it is, such as `code`.
+    /// The kind of artifact, such as `code`.
     #[serde(rename = "type")]
     kind: Option<String>,
-    /// Where it is.
+    /// The location of the artifact.
     path: Option<String>,
-    /// The same, where there is no `path`.
+    /// The location of the artifact, if there is no `path`.
     location: Option<String>,
-    /// The language it is in, such as `python`.
+    /// The programming language, such as `python`.
     language: Option<String>,
-    /// A checksum of its content. A SHA-256 (64 hexadecimal digits, with `sha256:` in front or
-    /// not) is held against a content that is given, and must be its own.
+    /// The checksum of the content. A SHA-256 (64 hexadecimal digits, with or without the prefix
+    /// `sha256:`) must match the content if both are given.
     checksum: Option<String>,
-    /// How large it is, in bytes.
+    /// The size of the content, in bytes.
     size_bytes: Option<u64>,
-    /// Its content. Two contents of one artifact must be the same.
+    /// The content. Two contents of one artifact must be equal.
     content: Option<String>,
 }
 
-pub(super) fn output(data: Value) -> Result<(Correlation, Report), InvalidData> {
-    let (data, mut found) = typed::<OutputData>(data)?;
-    let task = task(&mut found, data.task_id.as_deref(), true);
-    let artifact = artifact(&mut found, data.artifact_id.as_deref(), true);
+pub(super) fn read_output(data: Value) -> Result<(Correlation, Report), InvalidData> {
+    let (data, mut found) = decode::<OutputData>(data)?;
+    let task = read_task(&mut found, data.task_id.as_deref(), true);
+    let artifact = read_artifact(&mut found, data.artifact_id.as_deref(), true);
     if let Some(confidence) = data.confidence.filter(|confidence| !(0.0..=1.0).contains(confidence)) {
         found.add("/data/confidence", format!("must be from 0 to 1, was {confidence}"));
     }
     if data.attempt == Some(0) {
         found.add("/data/attempt", "must be 1 or more, was 0");
     }
-    let started_at = data.started_at.as_deref().and_then(|text| started_at(&mut found, text));
-    let sender = sender(&mut found, data.worker_id.as_deref(), data.lease_id.as_deref());
+    let started_at = data.started_at.as_deref().and_then(|text| read_start(&mut found, text));
+    let sender = read_sender(&mut found, data.worker_id.as_deref(), data.lease_id.as_deref());
     let Object(body) = data.output.unwrap_or_default();
-    let mut artifacts = artifacts(&mut found, body.artifacts.unwrap_or_default());
-    let contents = contents::contents(&mut found, artifact.as_ref(), body.content, &mut artifacts);
+    let mut artifacts = read_artifacts(&mut found, body.artifacts.unwrap_or_default());
+    let contents = contents::collect(&mut found, artifact.as_ref(), body.content, &mut artifacts);
     let inputs = data.inputs_consumed.unwrap_or_default();
-    let inputs = consumed(&mut found, &inputs);
+    let inputs = read_inputs(&mut found, &inputs);
     let (task, artifact) = finish(found, task, artifact)?;
     let report = Report::Output(Box::new(Output {
         artifact: artifact.clone(),
@@ -126,14 +126,14 @@ pub(super) fn output(data: Value) -> Result<(Correlation, Report), InvalidData> 
     Ok((Correlation { task, artifact: Some(artifact), review: None }, report))
 }
 
-/// Finds fault with a list that is too long: each entry of it is indexed.
+/// Checks the length of a list, whose entries are all indexed.
 fn check_length(found: &mut Findings, pointer: &str, what: &str, count: usize) {
     if count > MAX_OUTPUT_ARTIFACTS {
         found.add(pointer, format!("must have at most {MAX_OUTPUT_ARTIFACTS} {what}, had {count}"));
     }
 }
 
-fn consumed(found: &mut Findings, ids: &[String]) -> Vec<ArtifactId> {
+fn read_inputs(found: &mut Findings, ids: &[String]) -> Vec<ArtifactId> {
     check_length(found, "/data/inputs_consumed", "ids", ids.len());
     let mut inputs = Vec::new();
     for (index, id) in ids.iter().enumerate() {
@@ -145,7 +145,7 @@ fn consumed(found: &mut Findings, ids: &[String]) -> Vec<ArtifactId> {
     inputs
 }
 
-fn artifacts(found: &mut Findings, artifacts: Vec<Object<ArtifactData>>) -> Vec<Carried> {
+fn read_artifacts(found: &mut Findings, artifacts: Vec<Object<ArtifactData>>) -> Vec<NewArtifact> {
     check_length(found, "/data/output/artifacts", "artifacts", artifacts.len());
     let checked = artifacts.into_iter().enumerate().filter_map(|(index, Object(data))| {
         if found.is_full() {
@@ -166,9 +166,8 @@ fn artifacts(found: &mut Findings, artifacts: Vec<Object<ArtifactData>>) -> Vec<
     checked.collect()
 }
 
-/// Workers come from a program that wrote times without an offset and meant
-/// UTC.
-fn started_at(found: &mut Findings, text: &str) -> Option<Timestamp> {
+/// Reads the start of the work. The workers of the old program send UTC times without an offset.
+fn read_start(found: &mut Findings, text: &str) -> Option<Timestamp> {
     let time: Result<Timestamp, InvalidTime> = text.parse().or_else(|_| format!("{text}Z").parse());
     time.map_err(|error| found.add("/data/started_at", format!("{error}, was {}", json::quoted(text)))).ok()
 }

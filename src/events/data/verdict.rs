@@ -1,99 +1,100 @@
-//! What QA says of an output.
+//! The verdicts of QA about outputs.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{InvalidData, artifact, finish, shortened, task, typed};
+use super::fields::{InvalidData, decode, finish, read_artifact, read_task, shorten_reason};
 use crate::task::{ArtifactId, Correlation, Decision, Report, TaskId, Verdict};
 
-/// That an output is good.
+/// QA has accepted an output.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = TaskValidatedData)]
 pub(in crate::events) struct ValidatedData {
-    /// The task.
+    /// The id of the task.
     #[schema(value_type = TaskId)]
     task_id: Option<String>,
-    /// The output.
+    /// The artifact of the output.
     #[schema(value_type = ArtifactId)]
     artifact_id: Option<String>,
-    /// How good it is, on the scale of who says so.
+    /// The score, on the scale of the sender.
     #[schema(value_type = f64)]
     score: Option<f64>,
-    /// What could be better: texts or objects. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// Possible improvements: texts or objects. The record keeps them.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     issues: Option<Vec<Value>>,
-    /// Why, in words. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// The reason for the verdict, in words. The record keeps it.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     reason: Option<String>,
-    /// The name of this verdict. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// The id of the verdict. The record keeps it.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     #[schema(value_type = Value, required = false)]
     validation_id: Option<IgnoredAny>,
-    /// Who has looked at it. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// The validators of the output. The record keeps them.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     #[schema(value_type = Value, required = false)]
     validators: Option<IgnoredAny>,
-    /// The checks that it was held against. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// The profile of checks. The record keeps it.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     #[schema(value_type = Value, required = false)]
     profile: Option<IgnoredAny>,
 }
 
-/// That an output is not good enough.
+/// QA has rejected an output.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = TaskRejectedData)]
 pub(in crate::events) struct RejectedData {
-    /// The task.
+    /// The id of the task.
     #[schema(value_type = TaskId)]
     task_id: Option<String>,
-    /// The output.
+    /// The artifact of the output.
     #[schema(value_type = ArtifactId)]
     artifact_id: Option<String>,
-    /// What is wrong with it, possibly nothing: texts, or objects with their text in `message`,
-    /// `description`, `text` or `issue`. The next attempt is told.
+    /// The faults of the output, possibly none: texts, or objects with their text in `message`,
+    /// `description`, `text` or `issue`. The next attempt receives them.
     #[schema(value_type = Vec<Value>)]
     issues: Option<Vec<Value>>,
-    /// How good it is, on the scale of who says so. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// The score, on the scale of the sender. The record keeps it.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     score: Option<f64>,
-    /// Why, in words; without it the first of `issues`. A task keeps the first 8192 bytes.
+    /// The reason for the verdict, in words. Default: the first of `issues`. The task keeps the
+    /// first 8192 bytes.
     reason: Option<String>,
-    /// The name of this verdict. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// The id of the verdict. The record keeps it.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     #[schema(value_type = Value, required = false)]
     validation_id: Option<IgnoredAny>,
-    /// Who has looked at it. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// The validators of the output. The record keeps them.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     #[schema(value_type = Value, required = false)]
     validators: Option<IgnoredAny>,
-    /// The checks that it was held against. Kept with the record.
-    #[expect(dead_code, reason = "it is kept as it came")]
+    /// The profile of checks. The record keeps it.
+    #[expect(dead_code, reason = "the record keeps the field unchanged")]
     #[schema(value_type = Value, required = false)]
     profile: Option<IgnoredAny>,
 }
 
-pub(super) fn validated(data: Value) -> Result<(Correlation, Report), InvalidData> {
-    let details = details(&data);
-    let (data, mut found) = typed::<ValidatedData>(data)?;
-    let task = task(&mut found, data.task_id.as_deref(), true);
-    let artifact = artifact(&mut found, data.artifact_id.as_deref(), true);
+pub(super) fn read_validated(data: Value) -> Result<(Correlation, Report), InvalidData> {
+    let details = kept_fields(&data);
+    let (data, mut found) = decode::<ValidatedData>(data)?;
+    let task = read_task(&mut found, data.task_id.as_deref(), true);
+    let artifact = read_artifact(&mut found, data.artifact_id.as_deref(), true);
     found.required("/data/score", data.score);
     let (task, artifact) = finish(found, task, artifact)?;
     Ok(verdict(task, artifact, Decision::Validated, details))
 }
 
-pub(super) fn rejected(data: Value) -> Result<(Correlation, Report), InvalidData> {
-    let details = details(&data);
-    let (data, mut found) = typed::<RejectedData>(data)?;
-    let task = task(&mut found, data.task_id.as_deref(), true);
-    let artifact = artifact(&mut found, data.artifact_id.as_deref(), true);
+pub(super) fn read_rejected(data: Value) -> Result<(Correlation, Report), InvalidData> {
+    let details = kept_fields(&data);
+    let (data, mut found) = decode::<RejectedData>(data)?;
+    let task = read_task(&mut found, data.task_id.as_deref(), true);
+    let artifact = read_artifact(&mut found, data.artifact_id.as_deref(), true);
     let issues = found.required("/data/issues", data.issues).unwrap_or_default();
     let (task, artifact) = finish(found, task, artifact)?;
     let reason = data.reason.filter(|reason| !reason.trim().is_empty());
     let reason = reason.or_else(|| issues.first().map(issue_text));
-    let reason = shortened(reason.unwrap_or_else(|| "the output was rejected; no issue was named".to_owned()));
+    let reason = shorten_reason(reason.unwrap_or_else(|| "the output was rejected; no issue was named".to_owned()));
     Ok(verdict(task, artifact, Decision::Rejected { reason }, details))
 }
 
@@ -102,15 +103,14 @@ fn verdict(task: Option<TaskId>, artifact: ArtifactId, decision: Decision, detai
     (correlation, Report::Verdict(Verdict { artifact, decision, details }))
 }
 
-/// What the record's `verification` keeps of a verdict, as JSON text.
-fn details(data: &Value) -> String {
+/// Returns the fields of a verdict that the record keeps in `verification`, as JSON text.
+fn kept_fields(data: &Value) -> String {
     const KEPT: [&str; 6] = ["score", "profile", "validators", "issues", "validation_id", "reason"];
     let kept = KEPT.into_iter().filter_map(|key| Some((key.to_owned(), data.get(key)?.clone())));
     Value::Object(kept.collect::<Map<_, _>>()).to_string()
 }
 
-/// Issues are texts, or objects that have their text under one of the usual
-/// names.
+/// Returns the text of an issue, which is the text itself or a usual field of an object.
 fn issue_text(issue: &Value) -> String {
     let named = ["message", "description", "text", "issue"].into_iter().find_map(|key| issue.get(key)?.as_str());
     named.or_else(|| issue.as_str()).map_or_else(|| issue.to_string(), str::to_owned)

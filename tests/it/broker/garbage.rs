@@ -50,12 +50,12 @@ async fn garbage_becomes_dead_letters_and_the_consumer_goes_on() {
         ("task.failed", BasicProperties::default().with_headers(headers), b"{}".to_vec(), "/id is required"),
         ("task.failed", structured(), good("task.failed", "1", &no_task), "no task task-456"),
         ("task.failed", structured(), good("task.failed", "2", &future), "attempt 7 was never announced"),
-        ("task.failed", structured(), good("task.nonsense", "3", &future), "are not taken"),
+        ("task.failed", structured(), good("task.nonsense", "3", &future), "are not accepted"),
         ("task.validated", structured(), good("task.validated", "4", &unknown), "there is no task 01890a5d"),
         ("task.failed", structured(), vec![b'x'; 2 << 20], "2097152 bytes"),
         ("task.output.created", structured(), crowd(&task), "at most 1024 artifacts"),
         // Its name is in the reason: more than the broker takes as a header.
-        ("task.failed", structured(), good(&"x".repeat(300_000), "5", &future), "are not taken"),
+        ("task.failed", structured(), good(&"x".repeat(300_000), "5", &future), "are not accepted"),
     ];
     for (key, properties, payload, _) in &garbage {
         peer.publish(&tasks, key, properties.clone(), payload).await.unwrap();

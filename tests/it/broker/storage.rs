@@ -50,7 +50,7 @@ async fn a_content_that_can_not_be_written_waits_alone() {
     status_becomes(&client, &small, "completed").await;
     assert_ne!(phase(&client, &large).await, "completed");
     assert_eq!(client.get("dead-letters").await.json()["dead_letters"], json!([]));
-    assert_eq!(setup.log().matches("messages from the broker wait").count(), 1);
+    assert_eq!(setup.log().matches("messages wait because the disk does not take them").count(), 1);
     fs::remove_file(&blocked).unwrap();
     status_becomes(&client, &large, "completed").await;
     soon("it is well again", async || health(&client).await["consumer"]["status"] == "connected").await;
@@ -95,5 +95,5 @@ async fn a_large_event_waits_while_the_disk_is_nearly_full() {
     status_becomes(&client, &large, "completed").await;
     soon("it is well again", async || health(&client).await["consumer"]["status"] == "connected").await;
     assert_eq!(client.get("artifacts/a/content").await.body, content.as_bytes());
-    assert_eq!(setup.log().matches("messages from the broker wait").count(), 1);
+    assert_eq!(setup.log().matches("messages wait because the disk does not take them").count(), 1);
 }

@@ -125,7 +125,7 @@ async fn what_waited_in_a_deleted_queue_is_published_again() {
     let page = client.get(&format!("events?task_id={before}&types=task.ready")).await.json();
     assert_eq!(page["events"].as_array().unwrap().len(), 1, "it is the same attempt: {page}");
     assert_eq!(ready(&other), 1, "its queue was there");
-    assert_eq!(setup.log().matches("a work queue was gone").count(), 1, "{}", setup.log());
+    assert_eq!(setup.log().matches("a work queue was missing").count(), 1, "{}", setup.log());
     soon("all is published", async || health(&client).await["backlog_changes"] == 0).await;
 }
 

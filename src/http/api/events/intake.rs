@@ -110,7 +110,7 @@ pub(in crate::http) async fn accept(mut call: Call) -> Reply {
 }
 
 fn decode_binary(headers: &HeaderMap, raw: &[u8]) -> Result<Received, InvalidEvent> {
-    events::read(&events::structured(attributes(headers)?, raw)?)
+    events::read(&events::to_structured(attributes(headers)?, raw)?)
 }
 
 /// Returns the attributes of an event in binary mode. They are `ce-` headers with percent-encoded UTF-8

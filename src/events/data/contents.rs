@@ -1,6 +1,6 @@
-//! The contents that an output carries, held against what the worker says of
-//! them: a checksum that names another SHA-256 tells of an output that was
-//! changed or mixed up on its way.
+//! The contents of an output, checked against the checksums of the worker. A
+//! checksum with another SHA-256 shows that the output was changed or mixed up on
+//! its way.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,16 +8,15 @@ use std::collections::btree_map::Entry;
 use crate::json::Findings;
 use crate::task::{ArtifactId, Content, OutputArtifact};
 
-/// An artifact of an output, its place in the list, and its own content.
-pub(super) type Carried = (usize, OutputArtifact, Option<String>);
+/// An artifact of an output: its place in the list, and its content if the output has it.
+pub(super) type NewArtifact = (usize, OutputArtifact, Option<String>);
 
-/// The contents by artifact. `whole`, the content of the output, is that of
-/// the artifact which the output `names`.
-pub(super) fn contents(
+/// Collects the contents by artifact. `whole` is the content of the artifact `names`.
+pub(super) fn collect(
     found: &mut Findings,
     names: Option<&ArtifactId>,
     whole: Option<String>,
-    artifacts: &mut [Carried],
+    artifacts: &mut [NewArtifact],
 ) -> BTreeMap<ArtifactId, Content> {
     let mut contents = BTreeMap::new();
     if let (Some(id), Some(whole)) = (names, whole) {
@@ -35,8 +34,8 @@ pub(super) fn contents(
         }
     }
     for (index, artifact, _) in artifacts.iter() {
-        let said = artifact.checksum.as_deref().zip(contents.get(&artifact.id));
-        if let Some(contradiction) = said.and_then(|(checksum, content)| content.contradiction(checksum)) {
+        let both = artifact.checksum.as_deref().zip(contents.get(&artifact.id));
+        if let Some(contradiction) = both.and_then(|(checksum, content)| content.contradiction(checksum)) {
             found.add(&format!("/data/output/artifacts/{index}/checksum"), contradiction);
         }
     }
