@@ -1,5 +1,5 @@
-//! The address of a service that is spoken to over HTTP: scheme, server and base
-//! path, checked once.
+//! The address of a service with an HTTP interface: scheme, host and base path,
+//! checked once.
 //!
 //! May know `tls`.
 
@@ -10,44 +10,52 @@ use http::Uri;
 
 use crate::tls;
 
-/// Where a service is, such as `http://agent-service:8000/api/v1`.
+/// The address of a service, such as `http://agent-service:8000/api/v1`.
+///
+/// ```
+/// use dats::address::Address;
+///
+/// let agent: Address = "http://agent-service:8000/api/v1/".parse()?;
+/// assert_eq!(agent.join("/query"), "http://agent-service:8000/api/v1/query");
+/// # Ok::<(), dats::address::InvalidAddress>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Without a slash at the end.
+    /// The URL without a trailing slash.
     base: String,
     is_encrypted: bool,
 }
 
-/// Why a text is no address of a service.
+/// Why a text is not the address of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// It can't be read as a URL.
+    /// The text is not a URL.
     #[error("must be a URL such as http://agent-service:8000/api/v1")]
     NotUrl,
-    /// Another scheme, or none.
+    /// The scheme is missing, or is another one.
     #[error("must begin with http:// or https://")]
     Scheme,
-    /// Encrypted, to a host that no certificate can name.
-    #[error("must name a host that a certificate can be for")]
+    /// The scheme is `https`, and no certificate can be issued for the host.
+    #[error("must have a host that a certificate can be issued for")]
     Host,
-    /// A name and password before the host: they would be shown in logs.
-    #[error("must not hold a user name or password")]
+    /// There is a user name or password, which logs would show.
+    #[error("must not contain a user name or password")]
     Credentials,
-    /// A query, to which no path can be added.
+    /// There is a query, to which no path can be appended.
     #[error("must not have a query")]
     Query,
 }
 
 impl Address {
-    /// Whether it is spoken to over TLS.
+    /// Whether connections to the address use TLS.
     #[must_use]
     pub const fn is_encrypted(&self) -> bool {
         self.is_encrypted
     }
 
-    /// The address of a path, which begins with a slash, below the base path.
+    /// Appends a path, which begins with a slash, to the base path.
     #[must_use]
-    pub fn below(&self, path: &str) -> String {
+    pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 }
@@ -56,8 +64,7 @@ impl FromStr for Address {
     type Err = InvalidAddress;
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
-        // First of all: what holds a password is refused for that, whatever
-        // else is wrong with it.
+        // This check comes first, so that no other error shows a password.
         if text.contains('@') {
             return Err(InvalidAddress::Credentials);
         }
@@ -71,7 +78,7 @@ impl FromStr for Address {
         if uri.query().is_some() {
             return Err(InvalidAddress::Query);
         }
-        if is_encrypted && !tls::can_be_named(authority.host()) {
+        if is_encrypted && !tls::is_server_name(authority.host()) {
             return Err(InvalidAddress::Host);
         }
         Ok(Self { base: format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')), is_encrypted })
@@ -89,8 +96,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_added_to_the_base_path() {
-        for (text, below) in [
+    fn paths_are_appended_to_the_base_path() {
+        for (text, joined) in [
             ("http://agent:8000/api/v1", "http://agent:8000/api/v1/query"),
             ("http://agent:8000/api/v1/", "http://agent:8000/api/v1/query"),
             ("http://agent:8000/api/v1//", "http://agent:8000/api/v1/query"),
@@ -103,12 +110,15 @@ mod tests {
             ("https://agent_service:8000", "https://agent_service:8000/query"),
         ] {
             let address: Address = text.parse().unwrap();
-            assert_eq!((address.below("/query").as_str(), address.is_encrypted()), (below, below.starts_with("https")));
+            assert_eq!(
+                (address.join("/query").as_str(), address.is_encrypted()),
+                (joined, joined.starts_with("https"))
+            );
         }
     }
 
     #[test]
-    fn what_can_not_be_called_is_refused() {
+    fn other_texts_are_refused() {
         for (text, error) in [
             ("https://-agent/api/v1", InvalidAddress::Host),
             ("https://", InvalidAddress::NotUrl),

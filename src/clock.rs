@@ -1,12 +1,12 @@
-//! The one place that reads a clock.
+//! The only module that reads a clock.
 //!
-//! Two times are told together, as [`Now`]. *Observed time* is the time since
-//! boot (`CLOCK_BOOTTIME`), which nobody can set, continued from where the store
-//! was left: a stop counts as the difference that the wall clock shows, at least
-//! nothing and at most [`LONGEST_STOP`]. The *wall clock* may step either way, and a
-//! large step is logged. It is told as a distance from observed time that stays the
-//! same while the two differ by less than `DRIFT`: so a moment has the same calendar
-//! time each time it is shown, also after a restart.
+//! [`Now`] holds two times. *Observed time* is the time since boot
+//! (`CLOCK_BOOTTIME`), which cannot be set, continued from the observed time at which
+//! the store was left. A stop counts as the difference that the wall clock shows, from
+//! zero to [`MAX_STOP`]. The *wall clock* may step in either direction; a large step is
+//! logged. It is kept as a distance from observed time, and the distance changes only
+//! when the clocks differ by more than `DRIFT`. So a moment has the same calendar time
+//! each time it is shown, even after a restart.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,32 +15,32 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::task::{Moment, Now, Timestamp};
 
-/// The most that a stop counts in observed time: a start with a clock that is
-/// years ahead must not make everything old that is kept for a time.
-pub const LONGEST_STOP: Duration = Duration::from_hours(1);
-/// A change of the wall clock against observed time that is logged as a step.
-/// What keeps a clock right corrects by less, or slowly.
+/// The longest time that a stop adds to observed time. After a start with a clock that
+/// is years ahead, nothing must expire because of it.
+pub const MAX_STOP: Duration = Duration::from_hours(1);
+/// A change of the wall clock against observed time that is logged as a step. Time
+/// synchronization corrects a clock by less, or slowly.
 pub const LARGE_STEP: Duration = Duration::from_secs(5);
 
-/// How far the wall clock may drift from what is told of it.
+/// Difference up to which the shown wall clock does not follow the system's.
 const DRIFT: Duration = Duration::from_millis(10);
-/// The longest between the readings of the two clocks that are taken for one.
-const APART: Duration = Duration::from_millis(1);
-/// How often they are read at most, should the thread be interrupted in between.
-const READINGS: usize = 8;
+/// Longest time between the readings of two clocks that count as simultaneous.
+const MAX_READING_TIME: Duration = Duration::from_millis(1);
+/// Attempts to read both clocks, in case the thread is interrupted in between.
+const MAX_READINGS: usize = 8;
 
-/// The service's clock; clones show the same time.
+/// The clock of the service. Clones show the same time.
 #[derive(Debug, Clone)]
 pub struct Clock {
     state: Arc<Mutex<State>>,
 }
 
-/// What the system's clocks show, in microseconds.
+/// The times of the system's clocks, in microseconds.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     boot: i64,
     wall: i64,
-    /// Whether both were read at about the same time.
+    /// Whether both were read within [`MAX_READING_TIME`].
     is_exact: bool,
 }
 
@@ -49,10 +49,10 @@ impl Reading {
         let read = || {
             let (before, wall, boot) =
                 (micros_of(ClockId::Boottime), micros_of(ClockId::Realtime), micros_of(ClockId::Boottime));
-            Self { boot, wall, is_exact: boot.saturating_sub(before) <= micros(APART) }
+            Self { boot, wall, is_exact: boot.saturating_sub(before) <= micros(MAX_READING_TIME) }
         };
         let mut reading = read();
-        for _ in 1..READINGS {
+        for _ in 1..MAX_READINGS {
             if reading.is_exact {
                 break;
             }
@@ -66,7 +66,7 @@ impl Reading {
     }
 }
 
-/// What is added to the readings of the two clocks, in microseconds.
+/// Added to the readings of the two clocks, in microseconds.
 #[derive(Debug, Clone, Copy, Default)]
 struct Skew {
     boot: i64,
@@ -75,15 +75,15 @@ struct Skew {
 
 #[derive(Debug)]
 struct State {
-    /// What is added to the time since boot to have observed time.
+    /// Observed time minus the time since boot, in microseconds.
     base: i64,
-    /// The newest observed time that was told: it never goes back.
+    /// The newest observed time that was returned. Observed time never goes back.
     observed: i64,
-    /// What the wall clock is ahead of observed time, as it is told.
+    /// The shown wall clock minus observed time, in microseconds.
     ahead: i64,
-    /// Whether observed time goes on from that of a store.
+    /// Whether observed time continues that of a store.
     is_resumed: bool,
-    /// What is added to the readings of both clocks: see [`Clock::advance`].
+    /// See [`Clock::advance`].
     skew: Skew,
 }
 
@@ -103,37 +103,37 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock whose observed time begins at the wall clock's.
+    /// Makes a clock whose observed time begins at the time of the wall clock.
     #[must_use]
     pub fn new() -> Self {
         Self { state: Arc::new(Mutex::new(State::new(Reading::take()))) }
     }
 
-    /// Continues the observed time of a store that was left at `last`. Counts
-    /// once: a clock that has been resumed goes on as it is.
+    /// Continues the observed time of a store that was left at `last`. Only the first
+    /// call has an effect.
     pub fn resume(&self, last: Now) {
         self.with(|state, reading| state.resume(last, reading));
     }
 
-    /// The present.
+    /// Returns both times.
     #[must_use]
     pub fn now(&self) -> Now {
         self.with(State::now)
     }
 
-    /// What the wall clock shows.
+    /// Returns the time of the wall clock.
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         self.now().wall
     }
 
-    /// Observed time.
+    /// Returns observed time.
     #[must_use]
     pub fn observed(&self) -> Moment {
         self.now().observed
     }
 
-    /// Lets both clocks show `duration` more from now on. For tests.
+    /// Sets both clocks ahead by `duration`. For tests.
     pub fn advance(&self, duration: Duration) {
         self.with(|state, _| {
             state.skew.boot += micros(duration);
@@ -141,14 +141,14 @@ impl Clock {
         });
     }
 
-    /// Sets the wall clock, as it is read here, `micros` ahead or back. For tests.
+    /// Sets the wall clock ahead, or back, by `micros`. For tests.
     pub fn step_wall(&self, micros: i64) {
         self.with(|state, _| state.skew.wall += micros);
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State, Reading) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock, so that the readings of two threads keep their order.
+        // Read under the lock, so that the readings of two threads stay in order.
         let reading = Reading::take().skewed(state.skew);
         act(&mut state, reading)
     }
@@ -165,7 +165,7 @@ impl State {
             return;
         }
         self.is_resumed = true;
-        let stopped = Timestamp::from_micros(reading.wall).since(last.wall).min(LONGEST_STOP);
+        let stopped = Timestamp::from_micros(reading.wall).since(last.wall).min(MAX_STOP);
         self.observed = last.observed.after(stopped).as_micros();
         self.base = self.observed.saturating_sub(reading.boot);
         self.ahead = reading.wall.saturating_sub(self.observed);
@@ -179,7 +179,7 @@ impl State {
             if step.saturating_abs() > micros(LARGE_STEP) {
                 let expected = Timestamp::from_micros(self.observed.saturating_add(self.ahead));
                 let (shown, seconds) = (Timestamp::from_micros(reading.wall), step / 1_000_000);
-                tracing::warn!(%expected, %shown, seconds, "the wall clock was set; calendar times follow it");
+                tracing::warn!(%expected, %shown, seconds, "wall clock stepped, calendar times follow it");
             }
             self.ahead = ahead;
         }
@@ -188,7 +188,7 @@ impl State {
     }
 }
 
-/// Measures how long something takes.
+/// Measures elapsed time.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch {
     started: std::time::Instant,
@@ -221,32 +221,32 @@ mod tests {
         Reading { boot: boot_seconds * SECOND, wall, is_exact: true }
     }
 
-    fn told(state: &mut State, boot_seconds: i64, wall: i64) -> (i64, i64) {
+    fn times(state: &mut State, boot_seconds: i64, wall: i64) -> (i64, i64) {
         let now = state.now(reading(boot_seconds, wall));
         (now.observed.as_micros() - BEGIN, now.wall.as_micros())
     }
 
     #[test]
-    fn the_wall_clock_is_shown_as_it_is_and_observed_time_counts_on() {
+    fn steps_of_the_wall_clock_do_not_change_observed_time() {
         let mut state = State::new(reading(10, BEGIN));
-        assert_eq!(told(&mut state, 11, BEGIN + SECOND), (SECOND, BEGIN + SECOND));
-        assert_eq!(told(&mut state, 12, BEGIN + YEAR), (2 * SECOND, BEGIN + YEAR));
-        assert_eq!(told(&mut state, 13, 5), (3 * SECOND, 5));
-        // The time since boot does not go back; if it did, observed time would not.
-        assert_eq!(told(&mut state, 1, BEGIN), (3 * SECOND, BEGIN));
+        assert_eq!(times(&mut state, 11, BEGIN + SECOND), (SECOND, BEGIN + SECOND));
+        assert_eq!(times(&mut state, 12, BEGIN + YEAR), (2 * SECOND, BEGIN + YEAR));
+        assert_eq!(times(&mut state, 13, 5), (3 * SECOND, 5));
+        // Even if the time since boot went back, observed time would not.
+        assert_eq!(times(&mut state, 1, BEGIN), (3 * SECOND, BEGIN));
     }
 
     #[test]
-    fn a_moment_keeps_its_calendar_time_while_the_clocks_hardly_differ() {
+    fn a_moment_keeps_its_calendar_time_despite_small_drift() {
         let mut state = State::new(reading(10, BEGIN));
         let moment = Moment::from_micros(BEGIN + YEAR);
         let shown = state.now(reading(11, BEGIN + SECOND + 9_000)).calendar(moment);
         assert_eq!(state.now(reading(12, BEGIN + 2 * SECOND - 9_000)).calendar(moment), shown);
-        assert_eq!(told(&mut state, 13, BEGIN + 3 * SECOND + 11_000), (3 * SECOND, BEGIN + 3 * SECOND + 11_000));
-        // A thread that was interrupted between the two readings proves nothing.
-        let torn = Reading { is_exact: false, ..reading(14, BEGIN + 9 * SECOND) };
-        assert_eq!(state.now(torn).wall.as_micros(), BEGIN + 4 * SECOND + 11_000);
-        // A start counts the stop by the wall clock, so the distance is the same.
+        assert_eq!(times(&mut state, 13, BEGIN + 3 * SECOND + 11_000), (3 * SECOND, BEGIN + 3 * SECOND + 11_000));
+        // A reading that was interrupted between the two clocks is ignored.
+        let interrupted = Reading { is_exact: false, ..reading(14, BEGIN + 9 * SECOND) };
+        assert_eq!(state.now(interrupted).wall.as_micros(), BEGIN + 4 * SECOND + 11_000);
+        // The wall clock measures the stop, so the distance stays the same.
         let last = state.now(reading(15, BEGIN + 5 * SECOND));
         let after = reading(3, BEGIN + 600 * SECOND);
         let mut state = State::new(after);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_counts_what_the_wall_clock_shows_within_limits() {
+    fn a_stop_counts_as_the_wall_clock_shows_within_limits() {
         assert_eq!(resumed(20 * SECOND), 20 * SECOND);
         assert_eq!(resumed(3600 * SECOND), 3600 * SECOND);
         assert_eq!(resumed(YEAR), 3600 * SECOND);
@@ -277,7 +277,7 @@ mod tests {
         let last = Now { observed: Moment::from_micros(SECOND), wall: clock.wall() };
         clock.resume(last);
         let observed = clock.observed();
-        assert!(observed >= last.observed && observed < last.observed.after(LONGEST_STOP));
+        assert!(observed >= last.observed && observed < last.observed.after(MAX_STOP));
         clock.resume(Now::default());
         assert!(clock.observed() >= observed);
         clock.advance(Duration::from_secs(5));

@@ -1,7 +1,7 @@
-//! Whom encrypted connections of ours believe, and what they say when one
-//! fails. The system's certificates of authorities, a file with others, and the
-//! settings of the TLS library come from here, for the broker, the copy, routing and
-//! traces alike.
+//! TLS of outgoing connections: trust anchors, settings, and messages for failures.
+//!
+//! The connections to the broker, to Postgres, to Agent and RAG and to the collector
+//! of traces trust the certificate authorities of the system, and those in a file.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,46 +16,46 @@ use rustls::{CertificateError, ClientConfig, ConfigBuilder, InvalidMessage, Root
 
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// Why encrypted connections can't be made at all.
+/// Why no TLS connection can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The certificates in a file are of no use.
+    /// A file of certificates cannot be used.
     #[error("the certificates in {} can't be read: {reason}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why the file cannot be used.
         reason: FileError,
     },
-    /// There is no authority at all, or none can be believed.
-    #[error("no authority to believe in: {0}")]
-    Nobody(String),
-    /// The library does not do what it is asked for.
+    /// There is no certificate authority that can be trusted.
+    #[error("no trust anchor: {0}")]
+    NoTrustAnchor(String),
+    /// The TLS library refuses the settings.
     #[error("TLS can't be set up: {0}")]
     Setup(rustls::Error),
 }
 
-/// Why a file is no good as one of certificates.
+/// Why a file of certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It can't be read.
+    /// The file cannot be read.
     #[error("{0}")]
     Unreadable(io::Error),
-    /// It has none.
-    #[error("there is no certificate in it")]
+    /// The file contains no certificate.
+    #[error("the file contains no certificate")]
     Empty,
-    /// Something in it is cut off or not in the form.
+    /// The file is not valid PEM.
     #[error("{0}")]
     Form(pem::Error),
-    /// One of them is no certificate of an authority.
+    /// A certificate is not valid as that of an authority.
     #[error("{0}")]
     Certificate(rustls::Error),
 }
 
-/// A file of certificates, as it was read: at least one.
+/// The certificate authorities of a file: at least one.
 #[derive(Debug)]
 pub struct Authorities {
-    /// What is in the file.
+    /// The content of the file.
     pub text: String,
     certificates: Vec<CertificateDer<'static>>,
 }
@@ -77,65 +77,66 @@ impl Authorities {
     }
 }
 
-/// The authorities that the system knows; those it has in a form that can't be
-/// read are left out.
+/// Returns the trust anchors of the system. Certificates that cannot be parsed are
+/// left out.
 #[must_use]
-pub fn of_system() -> RootCertStore {
+pub fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 }
 
-/// These authorities, and those in a file.
+/// Adds the certificate authorities of a file to trust anchors.
 pub fn with_file(mut roots: RootCertStore, path: &Path) -> Result<RootCertStore, Error> {
     let added = Authorities::read(path).and_then(|authorities| authorities.add_to(&mut roots));
     added.map_err(|reason| Error::File { path: path.to_owned(), reason })?;
     Ok(roots)
 }
 
-/// Whether a certificate can be for this host, such as a name or, in brackets
-/// or not, an address.
+/// Whether a certificate can be issued for a host: a name, or an address with or
+/// without brackets.
 #[must_use]
-pub fn can_be_named(host: &str) -> bool {
+pub fn is_server_name(host: &str) -> bool {
     ServerName::try_from(host.trim_matches(['[', ']'])).is_ok()
 }
 
-/// How certificates are computed with.
+/// Returns the implementation of the cryptography.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// What believes a certificate of one of these authorities that names the host.
+/// Returns a verifier that accepts a certificate which one of these authorities issued
+/// for the host.
 pub fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Error> {
     let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-    built.map_err(|error| Error::Nobody(error.to_string()))
+    built.map_err(|error| Error::NoTrustAnchor(error.to_string()))
 }
 
-/// The settings of a client, up to whom it believes.
-pub fn client() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+/// Returns the settings of a client, without a verifier.
+pub fn client_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
     ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(Error::Setup)
 }
 
-/// The settings of a client of HTTP/1.1 that believes the authorities of the
-/// system, and those in a file.
+/// Returns the settings of an HTTP/1.1 client that trusts the certificate authorities
+/// of the system, and those in a file.
 pub fn http_client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
-    let mut roots = of_system();
+    let mut roots = system_roots();
     if let Some(path) = ca_file {
         roots = with_file(roots, path)?;
     }
-    let mut config = client()?.with_webpki_verifier(verifier(roots)?).with_no_client_auth();
+    let mut config = client_builder()?.with_webpki_verifier(verifier(roots)?).with_no_client_auth();
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     Ok(config)
 }
 
-/// Why an encrypted connection failed, in words, if encryption is what failed.
+/// Explains an error of a connection, if TLS is its cause.
 #[must_use]
-pub fn explained(error: &(dyn StdError + 'static)) -> Option<String> {
-    std::iter::successors(Some(error), |error| cause(*error)).find_map(|error| error.downcast_ref()).map(words)
+pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
+    std::iter::successors(Some(error), |error| cause(*error)).find_map(|error| error.downcast_ref()).map(message)
 }
 
-/// The next error inwards. One that an I/O error wraps is not among its sources.
+/// Returns the cause of an error. The error inside an I/O error is not its source.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     match error.downcast_ref::<io::Error>() {
         Some(wrapping) => Some(wrapping.get_ref()?),
@@ -143,26 +144,26 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     }
 }
 
-fn words(error: &rustls::Error) -> String {
+fn message(error: &rustls::Error) -> String {
     match error {
-        rustls::Error::InvalidCertificate(error) => format!("certificate: {}", of_certificate(error)),
+        rustls::Error::InvalidCertificate(error) => format!("certificate: {}", certificate_message(error)),
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => "the server does not speak TLS".to_owned(),
         error => format!("TLS: {error}"),
     }
 }
 
-fn of_certificate(error: &CertificateError) -> String {
+fn certificate_message(error: &CertificateError) -> String {
     match error {
         CertificateError::NotValidForNameContext { expected, .. } => format!("not for the name {}", expected.to_str()),
         CertificateError::ExpiredContext { .. } => "expired".to_owned(),
         CertificateError::NotValidYetContext { .. } => "not valid yet".to_owned(),
-        CertificateError::Other(other) => spaced(&other.to_string()),
-        error => spaced(&error.to_string()),
+        CertificateError::Other(other) => split_words(&other.to_string()),
+        error => split_words(&error.to_string()),
     }
 }
 
-/// Names of errors as the library has them, `UnknownIssuer`, as words.
-fn spaced(name: &str) -> String {
+/// Splits the library's name of an error, such as `UnknownIssuer`, into words.
+fn split_words(name: &str) -> String {
     let mut words = String::new();
     let mut inside = false;
     for each in name.chars() {
@@ -181,18 +182,18 @@ mod tests {
 
     use super::*;
 
-    fn said(error: rustls::Error) -> String {
-        // As the HTTP client brings it.
+    fn explained(error: rustls::Error) -> String {
+        // The HTTP client wraps errors like this.
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
-        explained(&wrapped).unwrap()
+        explain(&wrapped).unwrap()
     }
 
     #[test]
-    fn failures_are_told_in_words() {
+    fn failures_are_explained() {
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1));
         let expected = ServerName::try_from("agent").unwrap();
         let named = CertificateError::NotValidForNameContext { expected, presented: Vec::new() };
-        for (error, told) in [
+        for (error, expected) in [
             (CertificateError::UnknownIssuer, "certificate: unknown issuer"),
             (CertificateError::BadSignature, "certificate: bad signature"),
             (CertificateError::Expired, "certificate: expired"),
@@ -200,13 +201,13 @@ mod tests {
             (CertificateError::NotValidYetContext { time, not_before: time }, "certificate: not valid yet"),
             (named, "certificate: not for the name agent"),
         ] {
-            assert_eq!(said(error.into()), told);
+            assert_eq!(explained(error.into()), expected);
         }
         let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        assert_eq!(said(plain), "the server does not speak TLS");
+        assert_eq!(explained(plain), "the server does not speak TLS");
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
-        assert_eq!(said(alert), "TLS: received fatal alert: HandshakeFailure");
-        assert_eq!(explained(&io::Error::other("something else")), None);
+        assert_eq!(explained(alert), "TLS: received fatal alert: HandshakeFailure");
+        assert_eq!(explain(&io::Error::other("something else")), None);
     }
 
     #[test]
@@ -226,6 +227,6 @@ mod tests {
         assert!(matches!(read(nonsense), Err(FileError::Certificate(_))));
         let error = with_file(RootCertStore::empty(), Path::new("/no/such.pem")).unwrap_err().to_string();
         assert!(error.starts_with("the certificates in /no/such.pem can't be read: No such file"), "{error}");
-        assert!(matches!(verifier(RootCertStore::empty()), Err(Error::Nobody(_))));
+        assert!(matches!(verifier(RootCertStore::empty()), Err(Error::NoTrustAnchor(_))));
     }
 }

@@ -108,9 +108,9 @@ fn to_structured(delivery: &Delivery) -> Result<(Vec<u8>, bool), Invalid> {
     let malformed = |error: serde_json::Error| Invalid::Malformed { message: error.to_string() };
     let body: Value = serde_json::from_slice(&delivery.data).map_err(malformed)?;
     // The parsed value keeps one of two equal keys, so they are looked for in the text.
-    let doubled = json::find_doubled_keys(&delivery.data);
-    if !doubled.is_empty() {
-        return Err(Invalid::Fields(doubled.iter().map(json::DoubledKey::error).collect()));
+    let duplicates = json::find_duplicate_keys(&delivery.data);
+    if !duplicates.is_empty() {
+        return Err(Invalid::Fields(duplicates.iter().map(json::DuplicateKey::error).collect()));
     }
     let is_event = body.get("specversion").is_some() || content_type(delivery).starts_with("application/cloudevents");
     match body {

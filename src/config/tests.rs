@@ -152,10 +152,10 @@ fn every_key_changes_something() {
 #[test]
 fn the_address_of_a_collector_is_checked_without_repeating_its_password() {
     for (url, what) in [
-        ("http://dats:hunter2@collector:4318", "must not hold a user name or password"),
-        ("https://dats:hunter2@collector:4318", "must not hold a user name or password"),
-        ("http://dats:hun/ter2@collector", "must not hold a user name or password"),
-        ("https://-collector:4318", "must name a host that a certificate can be for"),
+        ("http://dats:hunter2@collector:4318", "must not contain a user name or password"),
+        ("https://dats:hunter2@collector:4318", "must not contain a user name or password"),
+        ("http://dats:hun/ter2@collector", "must not contain a user name or password"),
+        ("https://-collector:4318", "must have a host that a certificate can be issued for"),
         ("collector:4317", "must begin with http:// or https://"),
         ("http://", "must be a URL"),
     ] {
@@ -294,7 +294,7 @@ fn messages_about_invalid_values_describe_the_allowed_ones() {
         ("task_management.escalate_to", "{tiny: tiny}", "has a cycle"),
         ("task_management.lease_default_seconds", "4000", "no more than"),
         ("routing.default_tier", "giant", "one of routing.tiers (tiny"),
-        ("routing.agent_service_url", "https://-agent", "a host that a certificate can be for"),
+        ("routing.agent_service_url", "https://-agent", "a host that a certificate can be issued for"),
         ("routing.rag_service_url", "agent:8000", "must begin with http:// or https://"),
         ("routing.rules", "[{tier: tiny}]", "a condition"),
         ("routing.rules", "[{keywords: [a], tier: giant}]", "one of routing.tiers"),
@@ -340,7 +340,7 @@ fn the_switches_of_opentelemetry_follow_its_specification() {
     let ca_file = ("DATS__TELEMETRY__CA_FILE", "/etc/ssl/own.pem");
     let traces = |variables: &[(&str, &str)]| {
         let Config { telemetry, notices, .. } = Config::load(&environment(variables)).unwrap();
-        let url = telemetry.traces().map(|(address, path)| address.below(path));
+        let url = telemetry.traces().map(|(address, path)| address.join(path));
         (url.unwrap_or_default(), notices.len())
     };
     let below = "https://collector:4318/base/v1/traces".to_owned();

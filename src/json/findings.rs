@@ -1,80 +1,78 @@
-//! What is wrong with the fields of a document, within bounds: an answer about
-//! it is small, whatever the document.
+//! Errors in the fields of a document, limited in number and size, so that an answer
+//! is small whatever the document is.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::quoted;
+use super::text::quoted;
 
-/// Most wrong fields that one answer lists; the others are not looked for.
+/// Errors that one answer lists. Further errors are not searched for.
 pub const MAX_ERRORS: usize = 32;
-/// Longest pointer of a wrong field, in bytes.
+/// Longest pointer of an error, in bytes.
 const MAX_POINTER_BYTES: usize = 256;
-/// Longest message about a wrong field, in bytes.
+/// Longest message of an error, in bytes.
 const MAX_MESSAGE_BYTES: usize = 512;
 
-/// What is wrong with one field.
+/// An error in one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// The field, as a JSON pointer into the body; for a query or a header,
-    /// its name.
+    /// The JSON pointer of the field in the body, or the name of a query parameter or
+    /// header.
     pub pointer: String,
-    /// What it was and what is allowed.
+    /// The value and what is allowed.
     pub message: String,
 }
 
 impl FieldError {
-    /// Names a field and what is wrong with it; of long texts, which clients have
-    /// chosen, both ends are kept.
+    /// Shortens long texts, which clients can choose, in the middle.
     pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            pointer: shortened(pointer.into(), MAX_POINTER_BYTES),
-            message: shortened(message.into(), MAX_MESSAGE_BYTES),
+            pointer: shorten(pointer.into(), MAX_POINTER_BYTES),
+            message: shorten(message.into(), MAX_MESSAGE_BYTES),
         }
     }
 }
 
-/// A text of at most so many bytes, with an ellipsis in place of its middle.
-fn shortened(text: String, most: usize) -> String {
-    if text.len() <= most {
+/// Shortens a text to `max_bytes`, with an ellipsis in place of its middle.
+fn shorten(text: String, max_bytes: usize) -> String {
+    if text.len() <= max_bytes {
         return text;
     }
-    let half = most / 2 - "…".len();
+    let half = max_bytes / 2 - "…".len();
     let (begin, end) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
     format!("{}…{}", &text[..begin], &text[end..])
 }
 
-/// Collects what is wrong with the fields of a body, so that one answer can
-/// name all of it.
+/// Collects the errors of a document, so that one answer can list them all.
 #[derive(Debug, Default)]
 pub struct Findings {
     errors: Vec<FieldError>,
 }
 
 impl Findings {
-    /// Goes on from what was found before.
+    /// Continues with errors that were found before.
     #[must_use]
     pub fn from_errors(mut errors: Vec<FieldError>) -> Self {
         errors.truncate(MAX_ERRORS);
         Self { errors }
     }
 
-    /// Something is wrong with a field. Only the first [`MAX_ERRORS`] are kept.
+    /// Adds an error, unless there are [`MAX_ERRORS`] already.
     pub fn add(&mut self, pointer: &str, message: impl Into<String>) {
         if !self.is_full() {
             self.errors.push(FieldError::new(pointer, message));
         }
     }
 
-    /// Whether as much was found as is listed: there is no need to look further.
+    /// Whether there are [`MAX_ERRORS`] errors, so that the search can end.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.errors.len() >= MAX_ERRORS
     }
 
-    /// A field that must be there; only missed when nothing is wrong with it.
+    /// Adds an error if a required field is missing and has no error yet.
     pub fn required<T>(&mut self, pointer: &str, value: Option<T>) -> Option<T> {
         if value.is_none() && !self.errors.iter().any(|error| error.pointer == pointer) {
             self.add(pointer, "is required");
@@ -82,7 +80,7 @@ impl Findings {
         value
     }
 
-    /// A text that must have a form, such as an id.
+    /// Parses a text, such as an id. Adds an error if that fails.
     pub fn parse<T: FromStr<Err: Display>>(&mut self, pointer: &str, text: &str) -> Option<T> {
         match text.parse() {
             Ok(value) => Some(value),
@@ -93,13 +91,13 @@ impl Findings {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no errors.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.errors.is_empty()
     }
 
-    /// What is wrong.
+    /// Returns the errors in the order in which they were added.
     #[must_use]
     pub fn into_errors(self) -> Vec<FieldError> {
         self.errors
@@ -111,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_kept_than_is_listed() {
+    fn errors_are_limited_in_number() {
         let mut found = Findings::default();
         for index in 0..100 {
             found.add(&format!("/{index}"), "is wrong");

@@ -170,7 +170,7 @@ fn check_values(raw: &[u8]) -> Result<(), Invalid> {
 
 /// Refuses duplicate keys, because it is ambiguous which value counts.
 fn check_keys(raw: &[u8]) -> Result<(), Invalid> {
-    match json::find_doubled_keys(raw).into_iter().next() {
+    match json::find_duplicate_keys(raw).into_iter().next() {
         Some(doubled) => {
             let message = doubled.to_string();
             Err(Invalid { pointer: doubled.pointer, ..Invalid::new(Reason::BadValue, doubled.at, message) })

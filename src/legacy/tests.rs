@@ -132,7 +132,7 @@ fn what_is_missing_or_null_is_not_known() {
 fn a_key_that_is_given_twice_and_a_byte_order_mark_are_named() {
     let twice = invalid(r#"{"id": "a", "task_id": "t", "id": "b"}"#);
     assert_eq!((twice.reason, twice.pointer.as_str(), twice.offset), (Reason::BadValue, "/id", 28));
-    assert_eq!(twice.message, r#"duplicate field: the key "id" must stand once in its object"#);
+    assert_eq!(twice.message, r#"duplicate field: the key "id" must be given once in its object"#);
     assert_eq!(invalid(r#"{"id": "a", "outputs": [{"id": "b", "id": "b"}]}"#).pointer, "/outputs/0/id");
     assert!(Line::parse(br#"{"id": "a", "outputs": [{"id": "b"}], "task_id": "t"}"#).is_ok());
     let marked = invalid("\u{feff}{}");

@@ -24,7 +24,7 @@ pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect, Error> {
         }
         Trust::Host => verifier(address).map_err(setup)?,
     };
-    let client = tls::client().map_err(setup)?;
+    let client = tls::client_builder().map_err(setup)?;
     Ok(MakeRustlsConnect::new(client.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
@@ -32,7 +32,7 @@ pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect, Error> {
 fn verifier(address: &Address) -> Result<Arc<WebPkiServerVerifier>, tls::Error> {
     tls::verifier(match &address.root_certificates {
         Some(path) => tls::with_file(RootCertStore::empty(), path)?,
-        None => tls::of_system(),
+        None => tls::system_roots(),
     })
 }
 

@@ -125,7 +125,7 @@ mod tests {
         for error in [
             Error::Refused { status: 400, detail: String::new() },
             Error::TooLarge { limit: 1 },
-            Error::from(Invalid::TooDeep),
+            Error::from(Invalid::TooDeep { limit: 64 }),
             Error::Away { until: None },
         ] {
             assert!(!error.is_of_service(), "{error}");

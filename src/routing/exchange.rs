@@ -67,7 +67,7 @@ impl Exchange {
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
         let uri =
-            Uri::from_maybe_shared(self.address.below(path)).map_err(|error| Error::Connection(error.to_string()))?;
+            Uri::from_maybe_shared(self.address.join(path)).map_err(|error| Error::Connection(error.to_string()))?;
         let request = Request::builder().method(method).uri(uri).header(ACCEPT, JSON).header(USER_AGENT, AGENT);
         request.body(Full::new(body)).map_err(|error| Error::Connection(error.to_string()))
     }
@@ -127,6 +127,6 @@ async fn detail(body: Incoming) -> String {
 /// The innermost cause, which says what happened without naming layers.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let innermost = || std::iter::successors(Some(error), |error| error.source()).last();
-    tls::explained(error)
+    tls::explain(error)
         .unwrap_or_else(|| innermost().map_or_else(String::new, |cause| cause.to_string().to_lowercase()))
 }

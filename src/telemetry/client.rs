@@ -85,5 +85,5 @@ impl HttpClient for Poster {
 /// without naming layers.
 fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     let innermost = || std::iter::successors(Some(error), |error| error.source()).last();
-    tls::explained(error).or_else(|| Some(innermost()?.to_string().to_lowercase())).unwrap_or_default()
+    tls::explain(error).or_else(|| Some(innermost()?.to_string().to_lowercase())).unwrap_or_default()
 }

@@ -73,7 +73,7 @@ impl Settings {
         if self.endpoint.is_encrypted() {
             tls::http_client(self.ca_file.as_deref())
         } else {
-            Ok(tls::client()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+            Ok(tls::client_builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
         }
     }
 }
@@ -86,7 +86,7 @@ impl Export {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(settings.endpoint.below(settings.path))
+            .with_endpoint(settings.endpoint.join(settings.path))
             .with_timeout(TIMEOUT)
             .with_shared_http_client(poster.clone())
             .build()

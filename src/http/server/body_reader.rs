@@ -141,7 +141,7 @@ impl BodyReader {
         decode: impl Fn() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         if bytes <= LARGE_BYTES
-            && let Some(decoded) = json::in_haste(&decode)
+            && let Some(decoded) = json::try_single_pass(&decode)
         {
             return Ok(decoded);
         }

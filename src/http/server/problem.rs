@@ -305,7 +305,7 @@ impl From<Invalid> for Problem {
         match invalid {
             Invalid::TooLarge { limit } => Self::body_too_large(limit),
             Invalid::Fields(errors) => Self::invalid(errors),
-            Invalid::TooDeep => bad_request("json_too_deep", invalid.to_string()),
+            Invalid::TooDeep { .. } => bad_request("json_too_deep", invalid.to_string()),
             Invalid::NotUtf8 { .. } | Invalid::Malformed { .. } => bad_request("malformed_json", invalid.to_string()),
         }
     }

@@ -239,7 +239,7 @@ async fn a_file_that_is_no_good_is_said_at_the_start() {
     let setup = Setup::new().with("DATS__ROUTING__RAG_SERVICE_URL", "https://rag:8000/api/v1");
     let (missing, empty) = (setup.beside("no-such-file"), setup.beside("empty"));
     std::fs::write(&empty, "").unwrap();
-    for (path, reason) in [(missing, "No such file"), (empty, "there is no certificate in it")] {
+    for (path, reason) in [(missing, "No such file"), (empty, "the file contains no certificate")] {
         let path = path.display().to_string();
         let ended = setup.clone().with("DATS__ROUTING__CA_FILE", &path).try_start().err().expect("it started");
         let said = format!("routing.ca_file can't be {path:?}: expected a file with CA certificates (PEM)");

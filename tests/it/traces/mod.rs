@@ -165,8 +165,8 @@ async fn questions_to_the_agent_are_spans_below_the_request() {
 #[test]
 fn an_address_that_can_not_be_used_is_refused() {
     for (url, names) in [
-        ("https://-collector:4318", "must name a host that a certificate can be for"),
-        ("http://dats:hunter2@collector:4318", "must not hold a user name or password"),
+        ("https://-collector:4318", "must have a host that a certificate can be issued for"),
+        ("http://dats:hunter2@collector:4318", "must not contain a user name or password"),
         ("collector:4317", "must begin with http://"),
     ] {
         for command in [&["config", "check"][..], &["serve"]] {

@@ -239,7 +239,7 @@ fn decode_batch(app: &App, raw: &[u8], trace: Option<&String>) -> Result<Vec<Res
     let (batch, mut errors): (BatchWire, _) = json::decode_all(raw, app.server.bodies.max_bytes())?;
     // A U+0000 in a task is found again when that task is checked. A duplicate key is not, because only
     // one of its values was decoded.
-    errors.retain(|error| !error.pointer.starts_with("/tasks/") || json::is_of_doubled_key(error));
+    errors.retain(|error| !error.pointer.starts_with("/tasks/") || json::is_duplicate_key_error(error));
     let mut found = Findings::from_errors(errors);
     let tasks = found.required("/tasks", batch.tasks).unwrap_or_default();
     if found.is_empty() && !(1..=MAX_BATCH).contains(&tasks.len()) {

@@ -1,50 +1,50 @@
-//! Keys that stand twice in an object. JSON allows them, parsers differ in
-//! which of the two values they take, and an object that is read would lose
-//! one of them in silence.
+//! Keys that an object has more than once. JSON allows them, parsers differ in which
+//! value they take, and the other value would be lost unnoticed.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::{FieldError, MAX_ERRORS, child, quoted};
+use super::findings::{FieldError, MAX_ERRORS};
+use super::text::{child, quoted};
 
-/// Objects with fewer keys are searched one key after the other.
-const FEW: usize = 16;
+/// Objects with fewer keys are searched linearly.
+const LINEAR_SEARCH_KEYS: usize = 16;
 
-/// A key that stands in its object a second time.
+/// A key that its object has already.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DoubledKey {
-    /// Where it stands the second time, in bytes from 0.
+pub struct DuplicateKey {
+    /// The offset of the second occurrence, in bytes from 0.
     pub at: usize,
-    /// The key, as a JSON pointer into the text.
+    /// The JSON pointer of the key in the text.
     pub pointer: String,
-    /// The key.
+    /// The key without escapes.
     pub key: String,
 }
 
-impl DoubledKey {
-    /// The key as what is wrong with a field.
+impl DuplicateKey {
+    /// Returns the error of the field with this key.
     #[must_use]
     pub fn error(&self) -> FieldError {
         FieldError::new(self.pointer.clone(), self.to_string())
     }
 }
 
-/// How each message about a doubled key begins.
-const DOUBLED: &str = "duplicate field: ";
+/// The beginning of each message about a duplicate key.
+const MESSAGE_PREFIX: &str = "duplicate field: ";
 
-/// Whether an error is that of [`DoubledKey::error`].
+/// Whether an error was made by [`DuplicateKey::error`].
 #[must_use]
-pub fn is_of_doubled_key(error: &FieldError) -> bool {
-    error.message.starts_with(DOUBLED)
+pub fn is_duplicate_key_error(error: &FieldError) -> bool {
+    error.message.starts_with(MESSAGE_PREFIX)
 }
 
-impl std::fmt::Display for DoubledKey {
+impl std::fmt::Display for DuplicateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{DOUBLED}the key {} must stand once in its object", quoted(&self.key))
+        write!(f, "{MESSAGE_PREFIX}the key {} must be given once in its object", quoted(&self.key))
     }
 }
 
-/// An object or array that is open at a place in the text.
+/// An object or array that is open at a position in the text.
 enum Level<'a> {
     Object(Object<'a>),
     Array(usize),
@@ -53,17 +53,17 @@ enum Level<'a> {
 #[derive(Default)]
 struct Object<'a> {
     keys: Vec<Cow<'a, str>>,
-    /// The same keys, once there are many.
+    /// The same keys, if there are many.
     set: HashSet<Cow<'a, str>>,
     /// The next string is a value.
     has_key: bool,
 }
 
 impl<'a> Object<'a> {
-    /// Takes a key; whether it is there already.
-    fn take(&mut self, key: Cow<'a, str>) -> bool {
+    /// Adds a key. Returns whether the object has it already.
+    fn add(&mut self, key: Cow<'a, str>) -> bool {
         self.has_key = true;
-        let is_doubled = if self.keys.len() < FEW {
+        let is_duplicate = if self.keys.len() < LINEAR_SEARCH_KEYS {
             self.keys.contains(&key)
         } else {
             if self.set.is_empty() {
@@ -72,14 +72,14 @@ impl<'a> Object<'a> {
             !self.set.insert(key.clone())
         };
         self.keys.push(key);
-        is_doubled
+        is_duplicate
     }
 }
 
-/// The keys that stand twice in an object, at any depth, in the order of the
-/// text; the first `MAX_ERRORS` of them. The text must be JSON.
+/// Returns the duplicate keys of all objects at any depth, in the order of the text,
+/// and at most `MAX_ERRORS` of them. The text must be JSON.
 #[must_use]
-pub fn find_doubled_keys(raw: &[u8]) -> Vec<DoubledKey> {
+pub fn find_duplicate_keys(raw: &[u8]) -> Vec<DuplicateKey> {
     let (mut found, mut levels, mut at) = (Vec::new(), Vec::new(), 0);
     while let Some(byte) = raw.get(at).copied() {
         match byte {
@@ -95,9 +95,9 @@ pub fn find_doubled_keys(raw: &[u8]) -> Vec<DoubledKey> {
                 let end = string_end(raw, at);
                 if let Some(Level::Object(object)) = levels.last_mut()
                     && !object.has_key
-                    && object.take(text(raw.get(at..end).unwrap_or_default()))
+                    && object.add(unescape(raw.get(at..end).unwrap_or_default()))
                 {
-                    found.push(doubled(&levels, at));
+                    found.push(last_key(&levels, at));
                     if found.len() == MAX_ERRORS {
                         return found;
                     }
@@ -112,7 +112,7 @@ pub fn find_doubled_keys(raw: &[u8]) -> Vec<DoubledKey> {
     found
 }
 
-/// The place behind the string that begins at `start`.
+/// Returns the offset after the string that begins at `start`.
 fn string_end(raw: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(next) = raw.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
@@ -125,8 +125,8 @@ fn string_end(raw: &[u8], start: usize) -> usize {
     raw.len()
 }
 
-/// What a string with its quotes means.
-fn text(string: &[u8]) -> Cow<'_, str> {
+/// Returns the text of a string, which is given with its quotes.
+fn unescape(string: &[u8]) -> Cow<'_, str> {
     let inner = string.get(1..string.len().saturating_sub(1)).unwrap_or_default();
     if memchr::memchr(b'\\', inner).is_some()
         && let Ok(text) = serde_json::from_slice::<String>(string)
@@ -136,8 +136,8 @@ fn text(string: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(inner)
 }
 
-/// The key that was just taken, which is the last one of each open object.
-fn doubled(levels: &[Level<'_>], at: usize) -> DoubledKey {
+/// Describes the key that was added last. It is the last key of each open object.
+fn last_key(levels: &[Level<'_>], at: usize) -> DuplicateKey {
     let mut last = "";
     let pointer = levels.iter().fold(String::new(), |pointer, level| match level {
         Level::Object(object) => {
@@ -146,7 +146,7 @@ fn doubled(levels: &[Level<'_>], at: usize) -> DoubledKey {
         }
         Level::Array(index) => format!("{pointer}/{index}"),
     });
-    DoubledKey { at, pointer, key: last.to_owned() }
+    DuplicateKey { at, pointer, key: last.to_owned() }
 }
 
 #[cfg(test)]
@@ -154,11 +154,11 @@ mod tests {
     use super::*;
 
     fn pointers(text: &str) -> Vec<String> {
-        find_doubled_keys(text.as_bytes()).into_iter().map(|doubled| doubled.pointer).collect()
+        find_duplicate_keys(text.as_bytes()).into_iter().map(|key| key.pointer).collect()
     }
 
     #[test]
-    fn doubled_keys_are_found_at_any_depth() {
+    fn duplicate_keys_are_found_at_any_depth() {
         assert_eq!(pointers(r#"{"a":1,"b":{"a":2},"c":["a","a",{"a":1}]}"#), [""; 0]);
         assert_eq!(pointers(r#"{"a":1,"a":2}"#), ["/a"]);
         assert_eq!(pointers(r#"{"x":[0,{"y":{"k":"k","z":1,"k":[]}}]}"#), ["/x/1/y/k"]);
@@ -167,16 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_what_it_means() {
+    fn keys_are_compared_without_escapes() {
         assert_eq!(pointers(r#"{"a":1,"\u0061":2}"#), ["/a"]);
         assert_eq!(pointers(r#"{"\"":1,"\\\"":2,"\"":3}"#), ["/\""]);
         assert_eq!(pointers(r#"{"a":"\",\"a\":1","b":"{"}"#), [""; 0]);
-        let doubled = &find_doubled_keys(r#"{"ä":1,"ä":2}"#.as_bytes())[0];
-        assert_eq!((doubled.at, doubled.key.as_str()), (8, "ä"));
+        let key = &find_duplicate_keys(r#"{"ä":1,"ä":2}"#.as_bytes())[0];
+        assert_eq!((key.at, key.key.as_str()), (8, "ä"));
     }
 
     #[test]
-    fn many_keys_are_as_good_as_few() {
+    fn large_objects_are_searched() {
         let keys = |count: usize| (0..count).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(",");
         assert_eq!(pointers(&format!("{{{}}}", keys(50_000))), [""; 0]);
         assert_eq!(pointers(&format!("{{{},\"7\":1,\"40\":1}}", keys(50))), ["/7", "/40"]);
@@ -184,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_no_matter() {
+    fn a_truncated_text_is_searched_without_a_panic() {
         for cut in 0..20 {
             let text = &br#"{"a":{"b":[1,"\"\\"]}}"#[..cut];
-            assert!(find_doubled_keys(text).is_empty());
+            assert!(find_duplicate_keys(text).is_empty());
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Integers that are written with a fraction of zero, or with an exponent.
-//! JSON has numbers alone: `60`, `60.0` and `6e1` are the same one, and some
-//! languages write each integer in the second form.
+//! Integers that are written with a zero fraction or with an exponent. JSON has only
+//! numbers: `60`, `60.0` and `6e1` are the same number, and some languages write all
+//! integers in the second form.
 
 use std::fmt;
 
@@ -9,23 +9,23 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{IntoDeserializer, Visitor};
 use serde_json::{Error, Number, Value};
 
-/// Reads out of a value as `serde_json` does, and takes an integer in any form.
+/// Deserializes a value like `serde_json`, but accepts all forms of integers.
 #[derive(Clone, Copy)]
-pub(super) struct Whole<'a>(pub(super) &'a Value);
+pub(super) struct AnyIntegerForm<'a>(pub(super) &'a Value);
 
-/// The integer that a number is, if it is one within 64 bits.
-fn integer(number: &Number) -> Option<Number> {
+/// Returns the integer that a number in another form stands for, if it fits in 64 bits.
+fn to_integer(number: &Number) -> Option<Number> {
     if number.is_i64() || number.is_u64() {
         return None;
     }
     let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
-    // Floating point numbers show all their digits, and no exponent.
+    // The text of a floating point number has all digits and no exponent.
     let digits = float.to_string();
     let digits = if digits == "-0" { "0" } else { &digits };
     digits.parse::<i64>().map(Number::from).or_else(|_| digits.parse::<u64>().map(Number::from)).ok()
 }
 
-impl<'de> IntoDeserializer<'de, Error> for Whole<'de> {
+impl<'de> IntoDeserializer<'de, Error> for AnyIntegerForm<'de> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -34,11 +34,11 @@ impl<'de> IntoDeserializer<'de, Error> for Whole<'de> {
 }
 
 /// Methods that read an integer.
-macro_rules! integers {
+macro_rules! read_integers {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             match self.0 {
-                Value::Number(number) => match integer(number) {
+                Value::Number(number) => match to_integer(number) {
                     Some(whole) => whole.$method(visitor),
                     None => number.$method(visitor),
                 },
@@ -48,8 +48,8 @@ macro_rules! integers {
     )*};
 }
 
-/// Methods that read what has no integers in it.
-macro_rules! as_it_is {
+/// Methods that read a value without integers.
+macro_rules! forward {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             self.0.$method(visitor)
@@ -57,15 +57,15 @@ macro_rules! as_it_is {
     )*};
 }
 
-impl<'de> Deserializer<'de> for Whole<'de> {
+impl<'de> Deserializer<'de> for AnyIntegerForm<'de> {
     type Error = Error;
 
-    integers! {
+    read_integers! {
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
     }
 
-    as_it_is! {
+    forward! {
         deserialize_bool deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string
         deserialize_bytes deserialize_byte_buf deserialize_unit deserialize_identifier deserialize_ignored_any
     }
@@ -92,7 +92,7 @@ impl<'de> Deserializer<'de> for Whole<'de> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let Value::Array(items) = self.0 else { return self.0.deserialize_seq(visitor) };
-        let mut items = SeqDeserializer::new(items.iter().map(Whole));
+        let mut items = SeqDeserializer::new(items.iter().map(AnyIntegerForm));
         let value = visitor.visit_seq(&mut items)?;
         items.end()?;
         Ok(value)
@@ -113,7 +113,7 @@ impl<'de> Deserializer<'de> for Whole<'de> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let Value::Object(object) = self.0 else { return self.0.deserialize_map(visitor) };
-        let mut members = MapDeserializer::new(object.iter().map(|(key, value)| (key.as_str(), Whole(value))));
+        let mut members = MapDeserializer::new(object.iter().map(|(key, value)| (key.as_str(), AnyIntegerForm(value))));
         let value = visitor.visit_map(&mut members)?;
         members.end()?;
         Ok(value)
@@ -142,7 +142,7 @@ impl<'de> Deserializer<'de> for Whole<'de> {
     }
 }
 
-impl fmt::Debug for Whole<'_> {
+impl fmt::Debug for AnyIntegerForm<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -166,22 +166,22 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Sample, Error> {
-        Sample::deserialize(Whole(&serde_json::from_str(text).unwrap()))
+        Sample::deserialize(AnyIntegerForm(&serde_json::from_str(text).unwrap()))
     }
 
     #[test]
-    fn an_integer_is_one_in_any_form() {
+    fn all_forms_of_integers_are_accepted() {
         let text = r#"{"count": 60.0, "far": -6e1, "list": [1.0, 2, 30e-1], "share": 1, "any": {"n": 60.0},
             "part": {"count": 6e1, "list": [], "share": 0.5, "any": [1.0]}}"#;
         let sample = read(text).unwrap();
         assert_eq!((sample.count, sample.far, sample.list), (60, Some(-60), vec![1, 2, 3]));
         assert_eq!(sample.part.unwrap().count, 60);
-        // What nobody here reads stays as it was written.
+        // A value that is not read as an integer stays as it was written.
         assert_eq!(sample.any.to_string(), r#"{"n":60.0}"#);
     }
 
     #[test]
-    fn what_is_none_is_refused_as_before() {
+    fn other_values_are_refused_like_in_serde_json() {
         for wrong in ["1.5", "-1.0", "1e10", "\"1\"", "1e300", "null"] {
             let text = format!(r#"{{"count": {wrong}, "list": [], "share": 1, "any": 0}}"#);
             let (ours, theirs) = (read(&text).unwrap_err(), serde_json::from_str::<Sample>(&text).unwrap_err());
@@ -193,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_64_bits_hold() {
-        let whole = |text: &str| integer(&serde_json::from_str(text).unwrap()).map(|whole| whole.to_string());
+    fn integers_are_limited_to_64_bits() {
+        let whole = |text: &str| to_integer(&serde_json::from_str(text).unwrap()).map(|whole| whole.to_string());
         assert_eq!(whole("9007199254740993.0").as_deref(), Some("9007199254740992"));
         assert_eq!(whole("-9007199254740992.0").as_deref(), Some("-9007199254740992"));
         assert_eq!(whole("18446744073709551616.0"), None);

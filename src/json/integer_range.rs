@@ -1,13 +1,15 @@
-//! Whole numbers that the parser would turn into rounded ones.
+//! Integers outside of 64 bits, which a parser would round.
 
-use super::{FieldError, Invalid, quoted};
+use super::error::Invalid;
+use super::findings::FieldError;
+use super::text::quoted;
 
-/// The digits of the largest 64-bit number.
-const MOST_DIGITS: usize = 19;
+/// Digits of the largest 64-bit integer.
+const MAX_DIGITS: usize = 19;
 
-/// Refuses whole numbers outside of 64 bits: what is handed on as it came
-/// must not be altered in silence. Numbers with a fraction or an exponent
-/// are floating point numbers to everybody and stay what they are.
+/// Refuses integers outside of 64 bits, because a value that is passed on must not
+/// change unnoticed. A number with a fraction or an exponent is a floating point
+/// number to every parser, and is accepted.
 pub fn check_integers(raw: &[u8]) -> Result<(), Invalid> {
     match find_oversized_integer(raw) {
         None => Ok(()),
@@ -19,14 +21,14 @@ pub fn check_integers(raw: &[u8]) -> Result<(), Invalid> {
     }
 }
 
-/// What is said of whole numbers outside of 64 bits.
+/// The part of a message that says which integers are allowed.
 #[must_use]
 pub fn allowed_integers() -> String {
     format!("whole numbers must be from {} to {}, larger ones can be sent as text", i64::MIN, u64::MAX)
 }
 
-/// The first whole number outside of 64 bits: where it stands, in bytes from
-/// 0, and its digits. The text must be JSON.
+/// Returns the offset, in bytes, and the digits of the first integer outside of 64
+/// bits. The text must be JSON.
 #[must_use]
 pub fn find_oversized_integer(raw: &[u8]) -> Option<(usize, &str)> {
     if !has_long_digits(raw) {
@@ -56,12 +58,13 @@ pub fn find_oversized_integer(raw: &[u8]) -> Option<(usize, &str)> {
     None
 }
 
-/// Most texts have no such run of digits and need no closer look.
+/// Whether a text has enough digits in a row. Most texts do not, and are not searched
+/// further.
 fn has_long_digits(raw: &[u8]) -> bool {
     let mut run = 0;
     raw.iter().any(|byte| {
         run = if byte.is_ascii_digit() { run + 1 } else { 0 };
-        run >= MOST_DIGITS
+        run >= MAX_DIGITS
     })
 }
 
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_beyond_64_bits_are_refused() {
+    fn integers_outside_of_64_bits_are_refused() {
         assert!(!refused(r#"{"a":18446744073709551615,"b":-9223372036854775808}"#));
         assert!(refused(r#"{"a":18446744073709551616}"#));
         assert!(refused(r#"{"a":[-9223372036854775809]}"#));
