@@ -103,7 +103,7 @@ impl Acceptable {
 
     fn reject(self, reason: String) -> (Delivery, Rejection) {
         if let Some(span) = self.span {
-            span.failed("refused");
+            span.end_with_error("refused");
         }
         let event = self.event.event();
         let rejection = Rejection { reason, raw: event.raw.clone(), task: incoming::task_of(event) };
@@ -189,7 +189,7 @@ impl Consumer {
                     self.broker.update_figures(|figures| figures.consumed += 1);
                 }
                 Ok((event, trace)) => {
-                    let span = self.tracer.as_ref().map(|tracer| tracer.event(&self.settings.queue, trace.as_deref()));
+                    let span = self.tracer.as_ref().map(|tracer| tracer.start_event(&self.settings.queue, trace.as_deref()));
                     group.push(ReceivedMessage { delivery, event: ReceivedEvent::Read(event), span });
                 }
                 Err(rejection) => intake.rejected.push((delivery, rejection)),

@@ -1,16 +1,17 @@
-//! The Agent service: what kind of task it is, how to split it, where it goes.
+//! The client of the Agent service, which analyses tasks, splits them and chooses
+//! their tier.
 
 use serde::Serialize;
 
 use super::answers;
-use super::caller::{Caller, Failed, Question};
+use super::caller::{CallError, CallRequest, Caller};
 use super::figures::ServiceFigures;
 use super::settings;
 use crate::clock::Clock;
 use crate::task::{Analysis, Decomposition, Domain, Estimate, MAX_DEPTH, ProjectId, TaskId, Tier};
 use crate::tls;
 
-/// Calls the Agent service.
+/// Client of the Agent service.
 #[derive(Debug)]
 pub struct Agent {
     caller: Caller,
@@ -41,54 +42,56 @@ struct EstimateWire<'a> {
 }
 
 impl Agent {
-    /// A client. Answers may name these tiers alone. It fails where the service
-    /// is spoken to over TLS and the authorities can't be read.
+    /// Makes a client. An answer with another tier than `tiers` is refused.
+    ///
+    /// # Errors
+    /// The service is called over TLS, and the certificate authorities cannot be read.
     pub fn new(settings: settings::Service, tiers: Vec<Tier>, clock: Clock) -> Result<Self, tls::Error> {
         let max_answer_bytes = settings.max_answer_bytes;
         Ok(Self { caller: Caller::new("agent", settings, clock)?, max_answer_bytes, tiers })
     }
 
-    /// What kind of task it is.
+    /// Asks for the mode, the domain and the complexity of a task.
     pub async fn analyze(
         &self,
         request: &str,
         project: &ProjectId,
         context: Option<&str>,
         traceparent: Option<&str>,
-    ) -> Result<Analysis, Failed> {
+    ) -> Result<Analysis, CallError> {
         let wire = AnalyzeWire { request, project_id: project.as_str(), context };
-        let question = Question::new("/analyze", &wire, traceparent);
-        self.caller.call(question, |raw| answers::analysis(raw, self.max_answer_bytes, &self.tiers)).await
+        let request = CallRequest::new("/analyze", &wire, traceparent);
+        self.caller.call(request, |raw| answers::analysis(raw, self.max_answer_bytes, &self.tiers)).await
     }
 
-    /// Its parts. More than [`MAX_DEPTH`] levels are not asked for: the Agent
-    /// would refuse.
+    /// Asks for the parts of a task. Limits `max_depth` to [`MAX_DEPTH`], since the
+    /// Agent refuses more levels.
     pub async fn decompose(
         &self,
         task_id: TaskId,
         description: &str,
         max_depth: u32,
         traceparent: Option<&str>,
-    ) -> Result<Decomposition, Failed> {
+    ) -> Result<Decomposition, CallError> {
         let wire = DecomposeWire { task_id, description, max_depth: max_depth.min(MAX_DEPTH) };
-        let question = Question::new("/decompose", &wire, traceparent);
-        self.caller.call(question, |raw| answers::decomposition(raw, self.max_answer_bytes)).await
+        let request = CallRequest::new("/decompose", &wire, traceparent);
+        self.caller.call(request, |raw| answers::decomposition(raw, self.max_answer_bytes)).await
     }
 
-    /// Where it should be done.
+    /// Asks for the tier of a task.
     pub async fn estimate(
         &self,
         task_id: TaskId,
         description: &str,
         domain: &Domain,
         traceparent: Option<&str>,
-    ) -> Result<Estimate, Failed> {
+    ) -> Result<Estimate, CallError> {
         let wire = EstimateWire { task_id, description, domain: domain.as_str() };
-        let question = Question::new("/estimate", &wire, traceparent);
-        self.caller.call(question, |raw| answers::estimate(raw, self.max_answer_bytes, &self.tiers)).await
+        let request = CallRequest::new("/estimate", &wire, traceparent);
+        self.caller.call(request, |raw| answers::estimate(raw, self.max_answer_bytes, &self.tiers)).await
     }
 
-    /// What was measured.
+    /// Returns the figures of the calls so far.
     #[must_use]
     pub fn figures(&self) -> ServiceFigures {
         self.caller.figures()

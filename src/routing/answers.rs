@@ -1,9 +1,8 @@
-//! What the services answer: from JSON to the core's types.
+//! Decodes the answers of the services into the core's types.
 //!
-//! Fields that nobody knows are passed over and missing optional ones are
-//! fine; anything else that is not as agreed is refused with its place, its
-//! value and what is allowed. How the parts of a decomposition fit together
-//! is the core's concern.
+//! Unknown fields are ignored, and optional fields may be missing. Any other
+//! difference from the agreed form is refused with the pointer, the value and what is
+//! allowed. The core checks how the parts of a decomposition fit together.
 
 use std::collections::HashSet;
 
@@ -18,10 +17,10 @@ use crate::task::{
     MAX_METADATA_BYTES, MAX_REFERENCES, QaProfile, Subtask, Tier,
 };
 
-/// Largest context that is passed on, in bytes: workers get it in their
-/// `task.ready` message.
+/// Largest context that is accepted, in bytes. Workers get it in their `task.ready`
+/// message.
 pub const MAX_CONTEXT_BYTES: usize = 128 * 1024;
-/// Longest reasoning that is kept, in bytes; the rest is cut off.
+/// Longest reasoning that is kept, in bytes. The rest is cut off.
 const MAX_REASONING_BYTES: usize = 8 * 1024;
 
 #[derive(Deserialize)]
@@ -34,14 +33,14 @@ struct AnalysisWire {
     acceptance_criteria: Option<Value>,
 }
 
-/// The answer of `/analyze`.
+/// Decodes the answer of `/analyze`. `limit` is in bytes, as below.
 pub(super) fn analysis(raw: &[u8], limit: usize, tiers: &[Tier]) -> Result<Analysis, Error> {
     let (wire, mut found) = decode::<AnalysisWire>(raw, limit)?;
-    let mode = required(&mut found, "/mode", wire.mode);
-    let domain = required(&mut found, "/domain", wire.domain);
+    let mode = parse_required(&mut found, "/mode", wire.mode);
+    let domain = parse_required(&mut found, "/domain", wire.domain);
     let needs_decomposition = found.required("/needs_decomposition", wire.needs_decomposition);
     let tier = tier(&mut found, "/estimated_complexity", wire.estimated_complexity, tiers);
-    let qa_profile = optional::<QaProfile>(&mut found, "/qa_profile", wire.qa_profile);
+    let qa_profile = parse_optional::<QaProfile>(&mut found, "/qa_profile", wire.qa_profile);
     let acceptance_criteria = wire.acceptance_criteria.map(|criteria| criteria.to_string());
     if let Some(length) = acceptance_criteria.as_ref().map(String::len).filter(|length| *length > MAX_METADATA_BYTES) {
         let message = format!("must be at most {MAX_METADATA_BYTES} bytes of JSON, was {length}");
@@ -70,7 +69,7 @@ struct SubtaskWire {
     dependencies: Option<Vec<String>>,
 }
 
-/// The answer of `/decompose`.
+/// Decodes the answer of `/decompose`.
 pub(super) fn decomposition(raw: &[u8], limit: usize) -> Result<Decomposition, Error> {
     let (wire, mut found) = decode::<DecompositionWire>(raw, limit)?;
     let subtasks = found.required("/subtasks", wire.subtasks).unwrap_or_default();
@@ -88,7 +87,7 @@ pub(super) fn decomposition(raw: &[u8], limit: usize) -> Result<Decomposition, E
 fn subtask(found: &mut Findings, at: &str, wire: SubtaskWire) -> Option<Subtask> {
     let id = found.required(&format!("{at}/id"), wire.id).and_then(|id| local_id(found, &format!("{at}/id"), id));
     let description = description(found, &format!("{at}/description"), wire.description);
-    let domain = optional::<Domain>(found, &format!("{at}/domain"), wire.domain);
+    let domain = parse_optional::<Domain>(found, &format!("{at}/domain"), wire.domain);
     let is_atomic = found.required(&format!("{at}/is_atomic"), wire.is_atomic);
     let dependencies = wire.dependencies.unwrap_or_default().into_iter().enumerate();
     let dependencies =
@@ -109,15 +108,15 @@ fn description(found: &mut Findings, pointer: &str, text: Option<String>) -> Opt
     Some(text)
 }
 
-/// An id within one answer: as ids of others are.
+/// Checks an id that is used within one answer, by the rules of all ids.
 fn local_id(found: &mut Findings, pointer: &str, id: String) -> Option<String> {
-    let wrong = match id.len() {
+    let error = match id.len() {
         0 => InvalidId::Empty,
         length if length > MAX_ID_BYTES => InvalidId::TooLong(length),
         _ if id.chars().any(char::is_control) => InvalidId::Control,
         _ => return Some(id),
     };
-    found.add(pointer, format!("{wrong}, was {}", quoted(&id)));
+    found.add(pointer, format!("{error}, was {}", quoted(&id)));
     None
 }
 
@@ -130,14 +129,14 @@ struct EstimateWire {
     reasoning: Option<String>,
 }
 
-/// The answer of `/estimate`.
+/// Decodes the answer of `/estimate`.
 pub(super) fn estimate(raw: &[u8], limit: usize, tiers: &[Tier]) -> Result<Estimate, Error> {
     let (wire, mut found) = decode::<EstimateWire>(raw, limit)?;
     let tier = tier(&mut found, "/recommended_tier", wire.recommended_tier, tiers);
     if let Some(confidence) = wire.confidence.filter(|confidence| !(0.0..=1.0).contains(confidence)) {
         found.add("/confidence", format!("must be from 0 to 1, was {confidence}"));
     }
-    let qa_profile = optional(&mut found, "/qa_profile", wire.qa_profile);
+    let qa_profile = parse_optional(&mut found, "/qa_profile", wire.qa_profile);
     let tokens = wire.estimated_tokens;
     match tier {
         Some(tier) if found.is_empty() => Ok(Estimate {
@@ -145,7 +144,7 @@ pub(super) fn estimate(raw: &[u8], limit: usize, tiers: &[Tier]) -> Result<Estim
             qa_profile,
             tokens,
             confidence: wire.confidence,
-            reasoning: wire.reasoning.map(|text| cut(text, MAX_REASONING_BYTES)),
+            reasoning: wire.reasoning.map(|text| truncate(text, MAX_REASONING_BYTES)),
         }),
         _ => Err(invalid(found)),
     }
@@ -163,8 +162,8 @@ struct SourceWire {
     relevance_score: Option<f64>,
 }
 
-/// The answer of `/query`: the sources most relevant first, each once, at
-/// most [`MAX_REFERENCES`].
+/// Decodes the answer of `/query`. The sources are ordered by relevance, without
+/// duplicates, and at most [`MAX_REFERENCES`].
 pub(super) fn context(raw: &[u8], limit: usize) -> Result<Context, Error> {
     let (wire, mut found) = decode::<ContextWire>(raw, limit)?;
     let text = found.required("/context", wire.context);
@@ -173,16 +172,16 @@ pub(super) fn context(raw: &[u8], limit: usize) -> Result<Context, Error> {
     }
     let mut sources: Vec<(f64, ArtifactId)> = Vec::new();
     for (index, Object(source)) in wire.sources.unwrap_or_default().into_iter().enumerate() {
-        let id = required(&mut found, &format!("/sources/{index}/artifact_id"), source.artifact_id);
+        let id = parse_required(&mut found, &format!("/sources/{index}/artifact_id"), source.artifact_id);
         sources.extend(id.map(|id| (source.relevance_score.unwrap_or(0.0), id)));
     }
     match text {
-        Some(text) if found.is_empty() => Ok(Context { text, sources: ranked(sources) }),
+        Some(text) if found.is_empty() => Ok(Context { text, sources: by_relevance(sources) }),
         _ => Err(invalid(found)),
     }
 }
 
-fn ranked(mut sources: Vec<(f64, ArtifactId)>) -> Vec<ArtifactId> {
+fn by_relevance(mut sources: Vec<(f64, ArtifactId)>) -> Vec<ArtifactId> {
     sources.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     let mut seen = HashSet::new();
     let each_once = sources.into_iter().map(|(_, id)| id).filter(|id| seen.insert(id.clone()));
@@ -197,8 +196,8 @@ fn invalid(found: Findings) -> Error {
     Error::Invalid(InvalidAnswer::Fields(found.into_errors()))
 }
 
-/// A name or an id that must be there.
-fn required<T: std::str::FromStr<Err: std::fmt::Display>>(
+/// Parses a required name or id.
+fn parse_required<T: std::str::FromStr<Err: std::fmt::Display>>(
     found: &mut Findings,
     pointer: &str,
     text: Option<String>,
@@ -207,8 +206,8 @@ fn required<T: std::str::FromStr<Err: std::fmt::Display>>(
     found.parse(pointer, &text)
 }
 
-/// A name or an id that may be missing.
-fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(
+/// Parses an optional name or id.
+fn parse_optional<T: std::str::FromStr<Err: std::fmt::Display>>(
     found: &mut Findings,
     pointer: &str,
     text: Option<String>,
@@ -216,7 +215,7 @@ fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(
     text.and_then(|text| found.parse(pointer, &text))
 }
 
-/// A tier that must be there and be one of those that exist.
+/// Finds a required tier among those that exist.
 fn tier(found: &mut Findings, pointer: &str, text: Option<String>, tiers: &[Tier]) -> Option<Tier> {
     let text = found.required(pointer, text)?;
     let known = tiers.iter().find(|tier| tier.as_str() == text).cloned();
@@ -227,9 +226,9 @@ fn tier(found: &mut Findings, pointer: &str, text: Option<String>, tiers: &[Tier
     known
 }
 
-/// At most so many bytes of a text, whole characters.
-fn cut(mut text: String, most: usize) -> String {
-    text.truncate(text.floor_char_boundary(most));
+/// Cuts a text to `max_bytes`, at the end of a character.
+fn truncate(mut text: String, max_bytes: usize) -> String {
+    text.truncate(text.floor_char_boundary(max_bytes));
     text
 }
 
@@ -245,8 +244,8 @@ mod tests {
         ["tiny", "small", "large"].map(|name| Tier::new(name).unwrap()).to_vec()
     }
 
-    /// What is wrong with an answer, as text.
-    fn wrong<T: std::fmt::Debug>(answer: Result<T, Error>) -> String {
+    /// Returns the message of an invalid answer.
+    fn error_of<T: std::fmt::Debug>(answer: Result<T, Error>) -> String {
         match answer {
             Err(Error::Invalid(invalid)) => invalid.to_string(),
             other => panic!("{other:?}"),
@@ -269,7 +268,7 @@ mod tests {
         context(answer.to_string().as_bytes(), LIMIT)
     }
 
-    /// `answer` with one field changed; `null` is as good as missing.
+    /// Changes one field of `answer`. `null` counts as missing.
     fn with(mut answer: Value, pointer: &str, value: Value) -> Value {
         *answer.pointer_mut(pointer).unwrap() = value;
         answer
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_analysis_is_taken() {
+    fn a_complete_analysis_is_accepted() {
         let taken = analysed(&full_analysis()).unwrap();
         assert_eq!(taken.mode.as_str(), "fix_bug");
         assert_eq!((taken.domain.as_str(), taken.tier.as_str()), ("code-general", "large"));
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_analysis_needs_no_more_than_its_four_fields() {
+    fn an_analysis_has_four_required_fields() {
         for optional in ["qa_profile", "analysis_id", "acceptance_criteria", "model"] {
             let mut answer = full_analysis();
             answer.as_object_mut().unwrap().remove(optional);
@@ -304,17 +303,17 @@ mod tests {
         for field in ["mode", "domain", "needs_decomposition", "estimated_complexity"] {
             let mut answer = full_analysis();
             answer.as_object_mut().unwrap().remove(field);
-            assert_eq!(wrong(analysed(&answer)), format!("/{field}: is required"));
+            assert_eq!(error_of(analysed(&answer)), format!("/{field}: is required"));
             assert_eq!(
-                wrong(analysed(&with(full_analysis(), &format!("/{field}"), Value::Null))),
+                error_of(analysed(&with(full_analysis(), &format!("/{field}"), Value::Null))),
                 format!("/{field}: is required")
             );
         }
     }
 
     #[test]
-    fn an_analysis_is_refused_with_field_value_and_what_is_allowed() {
-        let refused = |pointer: &str, value: Value| wrong(analysed(&with(full_analysis(), pointer, value)));
+    fn a_refused_analysis_names_field_value_and_what_is_allowed() {
+        let refused = |pointer: &str, value: Value| error_of(analysed(&with(full_analysis(), pointer, value)));
         assert_eq!(
             refused("/estimated_complexity", json!("huge")),
             "/estimated_complexity: must be one of tiny, small, large, was \"huge\""
@@ -330,14 +329,14 @@ mod tests {
         assert!(refused("/qa_profile", json!("x".repeat(256))).contains("at most 255 bytes, was 256"));
         assert!(refused("/acceptance_criteria", json!("x".repeat(20_000))).contains("at most 16384 bytes"));
         let two = with(full_analysis(), "/mode", json!("!"));
-        let two = wrong(analysed(&with(two, "/estimated_complexity", json!("!"))));
+        let two = error_of(analysed(&with(two, "/estimated_complexity", json!("!"))));
         assert!(two.contains("/mode: ") && two.contains("; /estimated_complexity: "), "{two}");
     }
 
     #[test]
-    fn what_is_no_answer_at_all_is_refused() {
+    fn malformed_answers_are_refused() {
         for (raw, says) in [
-            (&b""[..], "nothing at all"),
+            (&b""[..], "is empty"),
             (b"<html>502</html>", "not JSON"),
             (b"{\"mode\":", "not JSON"),
             (b"[]", "the whole answer: "),
@@ -347,12 +346,12 @@ mod tests {
             (b"{\"other\":\"a\\u0000\"}", "U+0000"),
             (b"{\"mode\":\"a\",\"mode\":\"b\"}", "duplicate field"),
         ] {
-            let message = wrong(analysis(raw, LIMIT, &tiers()));
+            let message = error_of(analysis(raw, LIMIT, &tiers()));
             assert!(message.contains(says), "{raw:?}: {message}");
         }
         let deep = format!("{{\"acceptance_criteria\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(wrong(analysis(deep.as_bytes(), LIMIT, &tiers())).contains("nested"));
-        assert!(wrong(analysis(deep.as_bytes(), 100, &tiers())).contains("at most 100 bytes"));
+        assert!(error_of(analysis(deep.as_bytes(), LIMIT, &tiers())).contains("nested"));
+        assert!(error_of(analysis(deep.as_bytes(), 100, &tiers())).contains("at most 100 bytes"));
     }
 
     fn full_decomposition() -> Value {
@@ -366,13 +365,13 @@ mod tests {
     }
 
     #[test]
-    fn a_decomposition_is_taken_as_it_is() {
+    fn a_decomposition_is_accepted_unchecked() {
         let taken = decomposed(&full_decomposition()).unwrap();
         let ids: Vec<_> = taken.subtasks.iter().map(|part| part.id.as_str()).collect();
         assert_eq!((ids, taken.depth), (vec!["a", "b"], Some(2)));
         assert_eq!(taken.subtasks[0].domain.as_ref().unwrap().as_str(), "documentation");
         assert!(taken.subtasks[0].is_atomic && !taken.subtasks[1].is_atomic);
-        assert_eq!(taken.subtasks[1].dependencies, ["a", "zzz"], "whether zzz exists is the core's question");
+        assert_eq!(taken.subtasks[1].dependencies, ["a", "zzz"], "the core checks whether zzz exists");
         let minimal = json!({"subtasks": [{"id": "1", "description": "x", "is_atomic": true}]});
         let minimal = decomposed(&minimal).unwrap();
         assert_eq!((minimal.subtasks[0].dependencies.len(), minimal.depth), (0, None));
@@ -380,8 +379,8 @@ mod tests {
     }
 
     #[test]
-    fn a_decomposition_is_refused_where_it_is_wrong() {
-        let refused = |pointer: &str, value: Value| wrong(decomposed(&with(full_decomposition(), pointer, value)));
+    fn a_refused_decomposition_names_its_wrong_fields() {
+        let refused = |pointer: &str, value: Value| error_of(decomposed(&with(full_decomposition(), pointer, value)));
         assert_eq!(refused("/subtasks", Value::Null), "/subtasks: is required");
         assert_eq!(refused("/subtasks", json!({})), "/subtasks: invalid type: map, expected an array");
         assert_eq!(refused("/subtasks/1", json!([1])), "/subtasks/1: invalid type: sequence, expected an object");
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_is_read() {
+    fn an_estimate_is_decoded() {
         let answer = json!({
             "recommended_tier": "tiny", "estimated_tokens": 1200, "confidence": 0.25, "qa_profile": "none",
             "reasoning": "ä".repeat(MAX_REASONING_BYTES),
@@ -409,7 +408,7 @@ mod tests {
         assert!(taken.qa_profile.unwrap().is_none());
         assert_eq!(taken.reasoning.unwrap().len(), MAX_REASONING_BYTES);
         assert!(estimated(&json!({"recommended_tier": "tiny"})).is_ok());
-        let refused = |pointer: &str, value: Value| wrong(estimated(&with(answer.clone(), pointer, value)));
+        let refused = |pointer: &str, value: Value| error_of(estimated(&with(answer.clone(), pointer, value)));
         assert_eq!(refused("/recommended_tier", Value::Null), "/recommended_tier: is required");
         assert!(refused("/recommended_tier", json!("frontier")).contains("one of tiny, small, large"));
         assert_eq!(refused("/confidence", json!(1.5)), "/confidence: must be from 0 to 1, was 1.5");
@@ -417,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_come_by_relevance_each_once() {
+    fn sources_are_unique_and_ordered_by_relevance() {
         let source = |id: &str, score: Option<f64>| json!({"artifact_id": id, "relevance_score": score});
         let sources = [source("c", None), source("a", Some(0.5)), source("b", Some(0.9)), source("a", Some(0.1))];
         let taken = found(&json!({"context": "text", "sources": sources, "tokens_used": 5})).unwrap();
@@ -426,8 +425,10 @@ mod tests {
         let many: Vec<_> = (0..300).map(|n| source(&n.to_string(), None)).collect();
         assert_eq!(found(&json!({"context": "", "sources": many})).unwrap().sources.len(), MAX_REFERENCES);
         assert!(found(&json!({"context": ""})).unwrap().sources.is_empty());
-        assert_eq!(wrong(found(&json!({"sources": []}))), "/context: is required");
-        assert_eq!(wrong(found(&json!({"context": "", "sources": [{}]}))), "/sources/0/artifact_id: is required");
-        assert!(wrong(found(&json!({"context": "x".repeat(MAX_CONTEXT_BYTES + 1)}))).contains("at most 131072 bytes"));
+        assert_eq!(error_of(found(&json!({"sources": []}))), "/context: is required");
+        assert_eq!(error_of(found(&json!({"context": "", "sources": [{}]}))), "/sources/0/artifact_id: is required");
+        assert!(
+            error_of(found(&json!({"context": "x".repeat(MAX_CONTEXT_BYTES + 1)}))).contains("at most 131072 bytes")
+        );
     }
 }

@@ -1,30 +1,29 @@
-//! When to leave a service alone: a circuit breaker, told the time and told
-//! what came of each try.
+//! A circuit breaker. Its caller passes in the time and the outcome of each attempt.
 //!
-//! Closed, it lets everything pass, until a number of tries in a row have
-//! failed. Open, it lets nothing pass until its cool-down is over. Then it is
-//! half open: one try passes, the probe. Any answer closes it, a failed probe
-//! opens it again for longer.
+//! While it is closed, all attempts are allowed, until a number of them in a row have
+//! failed. While it is open, no attempt is allowed until the cool-down is over. Then it
+//! is half open, and one attempt is allowed, the probe. Any answer closes the breaker;
+//! a failed probe opens it again for a longer time.
 
 use std::time::Duration;
 
-use super::retry::{doubled, jittered};
+use super::retry::{backoff, with_jitter};
 use super::settings;
 use crate::task::Moment;
 
-/// What a breaker lets pass.
+/// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Everything.
+    /// All attempts are allowed.
     Closed,
-    /// Nothing.
+    /// No attempt is allowed.
     Open,
-    /// One probe.
+    /// One attempt is allowed, the probe.
     HalfOpen,
 }
 
 impl BreakerState {
-    /// The word for figures and logs.
+    /// The name in figures and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,18 +34,18 @@ impl BreakerState {
     }
 }
 
-/// Leave to try once.
+/// The kind of an allowed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leave {
-    /// As any other.
-    Plain,
-    /// As the probe: every other try waits for what comes of it.
+pub(super) enum Attempt {
+    /// An attempt while the breaker was closed.
+    Normal,
+    /// The probe, whose outcome decides about all other attempts.
     Probe,
 }
 
-/// What a result has changed, for the log.
+/// A change of the breaker's state, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Transition {
     Opened { until: Moment },
     Closed { away_since: Moment },
 }
@@ -57,20 +56,20 @@ enum State {
     Open {
         until: Moment,
     },
-    /// A probe is under way.
+    /// A probe is running.
     Probing,
 }
 
-/// The state of one service.
+/// The circuit breaker of one service.
 #[derive(Debug)]
 pub(super) struct Breaker {
     settings: settings::Breaker,
     state: State,
     /// Failures since the last answer.
     failures: u32,
-    /// The first of them.
+    /// Time of the first of these failures.
     failing_since: Option<Moment>,
-    /// Times it opened since the last answer.
+    /// The number of times the breaker opened since the last answer.
     openings: u32,
 }
 
@@ -79,7 +78,7 @@ impl Breaker {
         Self { settings, state: State::Closed, failures: 0, failing_since: None, openings: 0 }
     }
 
-    /// What it lets pass now.
+    /// Returns the state at `now`.
     pub(super) fn state(&self, now: Moment) -> BreakerState {
         match self.state {
             State::Closed => BreakerState::Closed,
@@ -88,60 +87,61 @@ impl Breaker {
         }
     }
 
-    /// Since when the service does not answer; `None` while it is closed.
+    /// Returns the time since which the service has not answered; `None` while the breaker
+    /// is closed.
     pub(super) fn away_since(&self) -> Option<Moment> {
         self.failing_since.filter(|_| self.state != State::Closed)
     }
 
-    /// When the next try may be worth it; `None` while a probe is under way
-    /// or where nothing holds one up.
-    pub(super) fn opens_again_at(&self) -> Option<Moment> {
+    /// Returns the time of the next probe; `None` while the breaker is closed or a probe
+    /// is running.
+    pub(super) fn next_probe_at(&self) -> Option<Moment> {
         match self.state {
             State::Open { until } => Some(until),
             State::Closed | State::Probing => None,
         }
     }
 
-    /// Asks for leave to try; `None`: not now.
-    pub(super) fn pass(&mut self, now: Moment) -> Option<Leave> {
+    /// Allows an attempt, or returns `None`.
+    pub(super) fn try_acquire(&mut self, now: Moment) -> Option<Attempt> {
         match self.state {
-            State::Closed => Some(Leave::Plain),
+            State::Closed => Some(Attempt::Normal),
             State::Open { until } if now >= until => {
                 self.state = State::Probing;
-                Some(Leave::Probe)
+                Some(Attempt::Probe)
             }
             State::Open { .. } | State::Probing => None,
         }
     }
 
-    /// The service has answered, whatever it said.
-    pub(super) fn answered(&mut self) -> Option<Turn> {
+    /// Records an answer of any kind.
+    pub(super) fn record_answer(&mut self) -> Option<Transition> {
         let away_since = self.away_since();
         *self = Self::new(self.settings);
-        away_since.map(|away_since| Turn::Closed { away_since })
+        away_since.map(|away_since| Transition::Closed { away_since })
     }
 
-    /// The service says that it is well, which is no answer to a question yet:
-    /// questions may pass, and the first one that fails opens it again, for
-    /// longer.
-    pub(super) fn is_well(&mut self) -> Option<Turn> {
+    /// Records that the health endpoint of the service answered. This does not count as
+    /// an answer to a call: calls are allowed, and the first one that fails opens the
+    /// breaker again, for a longer time.
+    pub(super) fn record_health(&mut self) -> Option<Transition> {
         let away_since = self.away_since();
         self.state = State::Closed;
         self.failures = self.settings.failures.saturating_sub(1);
         self.failing_since = None;
-        away_since.map(|away_since| Turn::Closed { away_since })
+        away_since.map(|away_since| Transition::Closed { away_since })
     }
 
-    /// The service did not answer a try that had this leave. `fraction`,
-    /// from 0 to 1, is the chance's part in the cool-down.
-    pub(super) fn failed(&mut self, leave: Leave, now: Moment, fraction: f64) -> Option<Turn> {
+    /// Records that an attempt was not answered. `fraction` is the jitter of the
+    /// cool-down, from 0 to 1.
+    pub(super) fn record_failure(&mut self, attempt: Attempt, now: Moment, fraction: f64) -> Option<Transition> {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
-        let opens = match (self.state, leave) {
+        let opens = match (self.state, attempt) {
             (State::Closed, _) => self.failures >= self.settings.failures,
-            (State::Probing, Leave::Probe) => true,
-            // A try from before it opened says nothing new.
-            (State::Probing, Leave::Plain) | (State::Open { .. }, _) => false,
+            (State::Probing, Attempt::Probe) => true,
+            // An attempt that began before the breaker opened says nothing new.
+            (State::Probing, Attempt::Normal) | (State::Open { .. }, _) => false,
         };
         if !opens {
             return None;
@@ -150,19 +150,19 @@ impl Breaker {
         let until = now.after(self.cool_down(fraction));
         let was_closed = self.state == State::Closed;
         self.state = State::Open { until };
-        was_closed.then_some(Turn::Opened { until })
+        was_closed.then_some(Transition::Opened { until })
     }
 
-    /// A try with this leave was given up without a result.
-    pub(super) fn given_up(&mut self, leave: Leave, now: Moment) {
-        if self.state == State::Probing && leave == Leave::Probe {
+    /// Records that an attempt was abandoned without an outcome.
+    pub(super) fn record_abandoned(&mut self, attempt: Attempt, now: Moment) {
+        if self.state == State::Probing && attempt == Attempt::Probe {
             self.state = State::Open { until: now };
         }
     }
 
     fn cool_down(&self, fraction: f64) -> Duration {
-        let step = doubled(self.settings.cool_down_initial, self.settings.cool_down_max, self.openings);
-        jittered(step, fraction)
+        let step = backoff(self.settings.cool_down_initial, self.settings.cool_down_max, self.openings);
+        with_jitter(step, fraction)
     }
 }
 
@@ -180,54 +180,54 @@ mod tests {
         Moment::from_micros(seconds * 1_000_000)
     }
 
-    /// One that opened at 3 s, until 13 s.
+    /// A breaker that opened at 3 s, until 13 s.
     fn open() -> Breaker {
         let mut breaker = Breaker::new(SETTINGS);
-        assert_eq!(breaker.failed(Leave::Plain, at(1), 1.0), None);
-        assert_eq!(breaker.failed(Leave::Plain, at(2), 1.0), None);
-        assert_eq!(breaker.failed(Leave::Plain, at(3), 1.0), Some(Turn::Opened { until: at(13) }));
+        assert_eq!(breaker.record_failure(Attempt::Normal, at(1), 1.0), None);
+        assert_eq!(breaker.record_failure(Attempt::Normal, at(2), 1.0), None);
+        assert_eq!(breaker.record_failure(Attempt::Normal, at(3), 1.0), Some(Transition::Opened { until: at(13) }));
         breaker
     }
 
     #[test]
-    fn failures_in_a_row_open_it() {
+    fn failures_in_a_row_open_the_breaker() {
         let mut breaker = open();
         assert_eq!((breaker.state(at(4)), breaker.away_since()), (BreakerState::Open, Some(at(1))));
-        assert_eq!((breaker.pass(at(12)), breaker.opens_again_at()), (None, Some(at(13))));
+        assert_eq!((breaker.try_acquire(at(12)), breaker.next_probe_at()), (None, Some(at(13))));
         let mut other = Breaker::new(SETTINGS);
         for second in 0..20 {
-            assert_eq!(other.failed(Leave::Plain, at(second), 0.5), None);
-            assert_eq!(other.failed(Leave::Plain, at(second), 0.5), None);
-            assert_eq!(other.answered(), None, "an answer between them starts the count anew");
-            assert_eq!(other.pass(at(second)), Some(Leave::Plain));
+            assert_eq!(other.record_failure(Attempt::Normal, at(second), 0.5), None);
+            assert_eq!(other.record_failure(Attempt::Normal, at(second), 0.5), None);
+            assert_eq!(other.record_answer(), None, "an answer resets the count");
+            assert_eq!(other.try_acquire(at(second)), Some(Attempt::Normal));
         }
         assert_eq!(other.away_since(), None);
     }
 
     #[test]
-    fn to_be_well_is_not_to_answer() {
+    fn a_health_check_does_not_count_as_an_answer() {
         let mut breaker = open();
-        assert_eq!(breaker.pass(at(13)), Some(Leave::Probe));
-        assert_eq!(breaker.is_well(), Some(Turn::Closed { away_since: at(1) }));
+        assert_eq!(breaker.try_acquire(at(13)), Some(Attempt::Probe));
+        assert_eq!(breaker.record_health(), Some(Transition::Closed { away_since: at(1) }));
         assert_eq!((breaker.state(at(14)), breaker.away_since()), (BreakerState::Closed, None));
-        // One question that fails is enough, and the cool-down goes on growing.
-        assert_eq!(breaker.failed(Leave::Plain, at(15), 1.0), Some(Turn::Opened { until: at(35) }));
+        // One failed call is enough, and the cool-down goes on growing.
+        assert_eq!(breaker.record_failure(Attempt::Normal, at(15), 1.0), Some(Transition::Opened { until: at(35) }));
         assert_eq!(breaker.away_since(), Some(at(15)));
-        assert_eq!(breaker.pass(at(35)), Some(Leave::Probe));
-        breaker.is_well();
-        assert_eq!(breaker.answered(), None);
-        assert_eq!(breaker.failed(Leave::Plain, at(40), 1.0), None, "an answer begins anew");
+        assert_eq!(breaker.try_acquire(at(35)), Some(Attempt::Probe));
+        breaker.record_health();
+        assert_eq!(breaker.record_answer(), None);
+        assert_eq!(breaker.record_failure(Attempt::Normal, at(40), 1.0), None, "an answer resets the count");
     }
 
     #[test]
     fn one_probe_decides() {
         let mut breaker = open();
         assert_eq!(breaker.state(at(13)), BreakerState::HalfOpen);
-        assert_eq!(breaker.pass(at(13)), Some(Leave::Probe));
-        assert_eq!(breaker.pass(at(14)), None, "one probe only");
-        assert_eq!(breaker.answered(), Some(Turn::Closed { away_since: at(1) }));
+        assert_eq!(breaker.try_acquire(at(13)), Some(Attempt::Probe));
+        assert_eq!(breaker.try_acquire(at(14)), None, "one probe only");
+        assert_eq!(breaker.record_answer(), Some(Transition::Closed { away_since: at(1) }));
         assert_eq!((breaker.state(at(14)), breaker.away_since()), (BreakerState::Closed, None));
-        assert_eq!(breaker.pass(at(14)), Some(Leave::Plain));
+        assert_eq!(breaker.try_acquire(at(14)), Some(Attempt::Normal));
     }
 
     #[test]
@@ -235,39 +235,39 @@ mod tests {
         let mut breaker = open();
         let mut now = 13;
         for cool_down in [20, 40, 60, 60, 60] {
-            assert_eq!(breaker.pass(at(now)), Some(Leave::Probe));
-            assert_eq!(breaker.failed(Leave::Probe, at(now), 1.0), None, "it was open before");
-            assert_eq!(breaker.opens_again_at(), Some(at(now + cool_down)));
+            assert_eq!(breaker.try_acquire(at(now)), Some(Attempt::Probe));
+            assert_eq!(breaker.record_failure(Attempt::Probe, at(now), 1.0), None, "the breaker was open before");
+            assert_eq!(breaker.next_probe_at(), Some(at(now + cool_down)));
             now += cool_down;
         }
         assert_eq!(breaker.away_since(), Some(at(1)));
-        breaker.pass(at(now));
-        breaker.answered();
+        breaker.try_acquire(at(now));
+        breaker.record_answer();
         for second in 0..3 {
-            breaker.failed(Leave::Plain, at(now + second), 0.0);
+            breaker.record_failure(Attempt::Normal, at(now + second), 0.0);
         }
-        assert_eq!(breaker.opens_again_at(), Some(at(now + 2 + 5)), "an answer starts the doubling anew");
+        assert_eq!(breaker.next_probe_at(), Some(at(now + 2 + 5)), "an answer resets the doubling");
     }
 
     #[test]
-    fn stragglers_neither_prolong_nor_end_a_probe() {
+    fn late_failures_do_not_affect_a_probe() {
         let mut breaker = open();
-        assert_eq!(breaker.failed(Leave::Plain, at(12), 1.0), None);
-        assert_eq!(breaker.opens_again_at(), Some(at(13)));
-        breaker.pass(at(13));
-        assert_eq!(breaker.failed(Leave::Plain, at(14), 1.0), None);
-        assert_eq!((breaker.state(at(14)), breaker.pass(at(14))), (BreakerState::HalfOpen, None));
+        assert_eq!(breaker.record_failure(Attempt::Normal, at(12), 1.0), None);
+        assert_eq!(breaker.next_probe_at(), Some(at(13)));
+        breaker.try_acquire(at(13));
+        assert_eq!(breaker.record_failure(Attempt::Normal, at(14), 1.0), None);
+        assert_eq!((breaker.state(at(14)), breaker.try_acquire(at(14))), (BreakerState::HalfOpen, None));
         let mut late = open();
-        assert_eq!(late.answered(), Some(Turn::Closed { away_since: at(1) }), "a late answer is an answer");
+        assert_eq!(late.record_answer(), Some(Transition::Closed { away_since: at(1) }), "a late answer is an answer");
     }
 
     #[test]
-    fn a_probe_that_is_given_up_leaves_room_for_another() {
+    fn an_abandoned_probe_allows_another_one() {
         let mut breaker = open();
-        breaker.given_up(Leave::Plain, at(5));
-        assert_eq!(breaker.pass(at(5)), None);
-        assert_eq!(breaker.pass(at(13)), Some(Leave::Probe));
-        breaker.given_up(Leave::Probe, at(14));
-        assert_eq!(breaker.pass(at(14)), Some(Leave::Probe));
+        breaker.record_abandoned(Attempt::Normal, at(5));
+        assert_eq!(breaker.try_acquire(at(5)), None);
+        assert_eq!(breaker.try_acquire(at(13)), Some(Attempt::Probe));
+        breaker.record_abandoned(Attempt::Probe, at(14));
+        assert_eq!(breaker.try_acquire(at(14)), Some(Attempt::Probe));
     }
 }

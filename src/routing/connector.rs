@@ -1,5 +1,4 @@
-//! Connections to a service: plain, or encrypted to a server that proves its
-//! name.
+//! Connections to a service, with or without TLS.
 
 use std::error::Error as StdError;
 use std::io;
@@ -21,8 +20,8 @@ use tokio::time::timeout;
 use super::settings;
 use crate::tls;
 
-/// Shorter than the 5 s after which Python's usual servers close an unused
-/// connection: whoever is later would send into a closing one.
+/// Time after which an idle connection is closed: shorter than the 5 s of common Python
+/// servers, so that no request is sent on a connection that the server is closing.
 const IDLE_TIME: Duration = Duration::from_secs(4);
 /// Longest head of an answer, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -30,7 +29,7 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 type Body = Full<Bytes>;
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// The connections to one service, which are used again.
+/// The pooled connections to one service.
 #[derive(Debug)]
 pub(super) enum Connections {
     Plain(HttpClient<HttpConnector, Body>),
@@ -38,14 +37,15 @@ pub(super) enum Connections {
 }
 
 impl Connections {
-    /// None is made yet. The authorities are read now, and once.
+    /// Reads the certificate authorities, if the service uses TLS. Makes no connection
+    /// yet.
     pub(super) fn new(settings: &settings::Service) -> Result<Self, tls::Error> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         if !settings.address.is_encrypted() {
             return Ok(Self::Plain(client(tcp, settings.concurrency)));
         }
-        // The scheme is that of TLS, which is not this layer's matter.
+        // This layer must accept the scheme `https`.
         tcp.enforce_http(false);
         let config = tls::http_client(settings.ca_file.as_deref())?;
         let limit = settings.try_timeout.saturating_mul(2);
@@ -68,13 +68,13 @@ fn client<C: Connect + Clone>(connector: C, concurrency: usize) -> HttpClient<C,
     builder.build(connector)
 }
 
-/// Makes encrypted connections.
+/// Makes TLS connections with a time limit.
 #[derive(Debug, Clone)]
 pub(super) struct Encrypted {
     inner: HttpsConnector<HttpConnector>,
-    /// Longest time until a connection stands. A try has its own, shorter
-    /// deadline; but one that got another connection meanwhile leaves this to come
-    /// up alone, where nobody else would end a handshake that hangs.
+    /// Time until the connection is established. An attempt has a shorter deadline of its
+    /// own, but if it got another connection meanwhile, this one is established in the
+    /// background, and nothing else would end a handshake that hangs.
     limit: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Why a service gave no answer that could be used.
+//! The errors of calls to other services.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,61 +6,61 @@ use std::time::Duration;
 use crate::json::{FieldError, Invalid};
 use crate::task::Moment;
 
-/// Most fields that one message names.
+/// Fields that one message lists.
 const MAX_NAMED: usize = 5;
 
-/// Why a service gave no answer that could be used.
+/// Why a call brought no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// There was no connection, or it broke before the answer was whole.
+    /// There was no connection, or it broke before the end of the answer.
     #[error("the connection failed: {0}")]
     Connection(String),
-    /// The answer was not whole in time.
-    #[error("no whole answer within {} ms", .0.as_millis())]
+    /// The answer was not complete in time.
+    #[error("no complete answer within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// The service says that it can't answer now: a status of 5xx, or 429.
+    /// The service cannot answer now: status 5xx or 429.
     #[error("answered with status {status}{detail}")]
     Unavailable {
         /// The HTTP status.
         status: u16,
-        /// What the answer said, ready to be appended; may be empty.
+        /// The beginning of the answer's body, ready to be appended; may be empty.
         detail: String,
-        /// How long it asks to be left alone.
+        /// The wait that the service asks for.
         retry_after: Option<Duration>,
     },
-    /// The service does not take this question: any other status but 2xx.
+    /// The service refuses the request: any other status but 2xx.
     #[error("answered with status {status}{detail}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What the answer said, ready to be appended; may be empty.
+        /// The beginning of the answer's body, ready to be appended; may be empty.
         detail: String,
     },
-    /// The answer does not end where it should.
+    /// The answer is too large.
     #[error("answered with more than {limit} bytes")]
     TooLarge {
-        /// The most that is read.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// The answer is not what was agreed on.
-    #[error("answered with something else than agreed: {0}")]
+    /// The answer does not have the agreed form.
+    #[error("answered in an unexpected form: {0}")]
     Invalid(InvalidAnswer),
-    /// It was not asked: it has not answered others lately.
-    #[error("it is left alone until it answers again")]
-    Away {
-        /// When it may be asked again, where that is known.
+    /// The service was not called, because earlier calls failed.
+    #[error("not called, because earlier calls failed (circuit breaker open)")]
+    BreakerOpen {
+        /// The time of the next probe, if it is known.
         until: Option<Moment>,
     },
 }
 
 impl Error {
-    /// Whether the service as a whole is at fault, so that another try may
-    /// help. The rest belongs to one question.
+    /// Whether the service as a whole failed, so that another attempt may help. The other
+    /// errors belong to one request.
     #[must_use]
-    pub const fn is_of_service(&self) -> bool {
+    pub const fn is_service_failure(&self) -> bool {
         match self {
             Self::Connection(_) | Self::Timeout(_) | Self::Unavailable { .. } => true,
-            Self::Refused { .. } | Self::TooLarge { .. } | Self::Invalid(_) | Self::Away { .. } => false,
+            Self::Refused { .. } | Self::TooLarge { .. } | Self::Invalid(_) | Self::BreakerOpen { .. } => false,
         }
     }
 }
@@ -74,12 +74,12 @@ impl From<Invalid> for Error {
     }
 }
 
-/// What is wrong with an answer.
+/// Why an answer does not have the agreed form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InvalidAnswer {
-    /// It is not JSON, or not within the limits.
+    /// The answer is not JSON, or exceeds a limit.
     Json(Invalid),
-    /// It is JSON, but these fields are wrong.
+    /// The answer is JSON, but these fields are not valid.
     Fields(Vec<FieldError>),
 }
 
@@ -106,29 +106,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_name_fields_and_stay_short() {
+    fn messages_list_fields_and_stay_short() {
         let field = |n: usize| FieldError::new(format!("/subtasks/{n}/id"), "is required");
         let two = Error::Invalid(InvalidAnswer::Fields(vec![FieldError::new("", "no object"), field(1)]));
         assert_eq!(
             two.to_string(),
-            "answered with something else than agreed: the whole answer: no object; /subtasks/1/id: is required"
+            "answered in an unexpected form: the whole answer: no object; /subtasks/1/id: is required"
         );
         let many = InvalidAnswer::Fields((0..20).map(field).collect());
         assert!(many.to_string().ends_with("/subtasks/4/id: is required; and 15 more"), "{many}");
     }
 
     #[test]
-    fn only_the_service_as_a_whole_is_worth_another_try() {
+    fn only_failures_of_the_service_are_retried() {
         let unavailable = Error::Unavailable { status: 503, detail: String::new(), retry_after: None };
-        assert!(unavailable.is_of_service());
-        assert!(Error::Timeout(Duration::from_secs(1)).is_of_service());
+        assert!(unavailable.is_service_failure());
+        assert!(Error::Timeout(Duration::from_secs(1)).is_service_failure());
         for error in [
             Error::Refused { status: 400, detail: String::new() },
             Error::TooLarge { limit: 1 },
             Error::from(Invalid::TooDeep { limit: 64 }),
-            Error::Away { until: None },
+            Error::BreakerOpen { until: None },
         ] {
-            assert!(!error.is_of_service(), "{error}");
+            assert!(!error.is_service_failure(), "{error}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! One question and its answer over HTTP/1.1: no retry, no deadline of its
-//! own, but a limit on what is read.
+//! One request and its answer over HTTP/1.1, with a limit on the size of the answer.
+//! Deadlines and retries are those of the caller.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 
 use super::connector::Connections;
 use super::error::Error;
-use super::retry::retry_after;
+use super::retry::parse_retry_after;
 use super::settings;
 use crate::address::Address;
 use crate::json::quoted;
 use crate::task::Timestamp;
 use crate::tls;
 
-/// Most that is read of an answer which is a refusal, and for how long: it
-/// only adds words to the error.
+/// Largest part of a refusal's body, in bytes, that is read for the error's message.
 const MAX_DETAIL_BYTES: usize = 4 * 1024;
-const DETAIL_TIME: Duration = Duration::from_millis(500);
+/// Longest time for reading it.
+const DETAIL_TIMEOUT: Duration = Duration::from_millis(500);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("dats/", env!("CARGO_PKG_VERSION")));
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -41,8 +41,8 @@ impl Exchange {
         Ok(Self { connections, address: settings.address.clone(), max_answer_bytes: settings.max_answer_bytes })
     }
 
-    /// Posts JSON to an endpoint; the whole body of a 2xx answer. Dropping
-    /// the future closes the connection.
+    /// Posts JSON, and returns the body of a 2xx answer. Dropping the future closes the
+    /// connection.
     pub(super) async fn post(
         &self,
         path: &str,
@@ -52,14 +52,14 @@ impl Exchange {
     ) -> Result<Bytes, Error> {
         let mut request = self.request(Method::POST, path, body)?;
         request.headers_mut().insert(CONTENT_TYPE, JSON);
-        // What can't be sent as a header was no trace context to begin with.
+        // A text that is not valid in a header is not a trace context.
         if let Some(Ok(context)) = traceparent.map(HeaderValue::from_str) {
             request.headers_mut().insert(TRACEPARENT, context);
         }
         self.send(request, now).await
     }
 
-    /// The whole body of a 2xx answer to a GET.
+    /// Sends a GET, and returns the body of a 2xx answer.
     pub(super) async fn get(&self, path: &str, now: Timestamp) -> Result<Bytes, Error> {
         let request = self.request(Method::GET, path, Bytes::new())?;
         self.send(request, now).await
@@ -75,15 +75,15 @@ impl Exchange {
     async fn send(&self, request: Request<Full<Bytes>>, now: Timestamp) -> Result<Bytes, Error> {
         let answer = self.connections.request(request).await.map_err(|error| Error::Connection(root_cause(&error)))?;
         if answer.status().is_success() {
-            return read(answer.into_body(), self.max_answer_bytes).await;
+            return read_body(answer.into_body(), self.max_answer_bytes).await;
         }
-        Err(refusal(answer, now).await)
+        Err(error_of(answer, now).await)
     }
 }
 
-/// The whole body; it is let go as soon as it is longer than `limit`.
-async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Error> {
-    // What says itself that it is too long is not begun.
+/// Reads the whole body, and stops as soon as it is larger than `limit` bytes.
+async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, Error> {
+    // A body with a larger Content-Length is not read at all.
     if !usize::try_from(body.size_hint().lower()).is_ok_and(|length| length <= limit) {
         return Err(Error::TooLarge { limit });
     }
@@ -99,8 +99,8 @@ async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Error> {
     Ok(whole.freeze())
 }
 
-/// What an answer without success means.
-async fn refusal(answer: Response<Incoming>, now: Timestamp) -> Error {
+/// Makes an error of an answer without success.
+async fn error_of(answer: Response<Incoming>, now: Timestamp) -> Error {
     let (head, body) = answer.into_parts();
     let status = head.status.as_u16();
     if head.status.is_redirection() {
@@ -108,23 +108,23 @@ async fn refusal(answer: Response<Incoming>, now: Timestamp) -> Error {
         let detail = format!(", a redirect to {}, which is not followed", quoted(&to.unwrap_or_default()));
         return Error::Refused { status, detail };
     }
-    let detail = detail(body).await;
+    let detail = read_detail(body).await;
     if head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS {
-        let retry_after = head.headers.get(RETRY_AFTER).and_then(|header| retry_after(header, now));
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|header| parse_retry_after(header, now));
         return Error::Unavailable { status, detail, retry_after };
     }
     Error::Refused { status, detail }
 }
 
-/// What the body of a refusal says, for the error's message.
-async fn detail(body: Incoming) -> String {
-    match timeout(DETAIL_TIME, read(body, MAX_DETAIL_BYTES)).await {
+/// Reads the body of a refusal for the error's message.
+async fn read_detail(body: Incoming) -> String {
+    match timeout(DETAIL_TIMEOUT, read_body(body, MAX_DETAIL_BYTES)).await {
         Ok(Ok(bytes)) if !bytes.is_empty() => format!(": {}", quoted(&String::from_utf8_lossy(&bytes))),
         _ => String::new(),
     }
 }
 
-/// The innermost cause, which says what happened without naming layers.
+/// Returns the innermost cause, which says what happened without the layers above.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let innermost = || std::iter::successors(Some(error), |error| error.source()).last();
     tls::explain(error)

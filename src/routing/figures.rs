@@ -1,4 +1,4 @@
-//! What is measured of the calls: counted as they happen, read as a snapshot.
+//! Figures of the calls, counted as they happen and read as a snapshot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,35 +8,34 @@ use super::breaker::BreakerState;
 use super::error::Error;
 use crate::task::{Moment, Timestamp};
 
-/// Upper bounds of the latency classes, in seconds; what is slower counts in
-/// a last class without a bound.
+/// Upper bounds of the latency buckets, in seconds. A last bucket has no bound.
 pub const LATENCIES: [f64; 14] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0];
 /// Longest error text that is kept, in bytes.
 const MAX_ERROR_BYTES: usize = 512;
 
-/// What came of one try.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// An answer that could be used.
+    /// A usable answer.
     Answered,
-    /// An answer that is not as agreed.
+    /// An answer in an unexpected form.
     Invalid,
-    /// The service does not take the question.
+    /// The service refused the request.
     Refused,
-    /// The service says that it can't answer now.
+    /// The service could not answer.
     Unavailable,
     /// No connection, or a broken one.
     Connection,
-    /// No whole answer in time.
+    /// No complete answer in time.
     Timeout,
 }
 
 impl CallOutcome {
-    /// All of them, in the order of [`ServiceFigures::calls`].
+    /// All outcomes, in the order of [`ServiceFigures::calls`].
     pub const ALL: [Self; 6] =
         [Self::Answered, Self::Invalid, Self::Refused, Self::Unavailable, Self::Connection, Self::Timeout];
 
-    /// The word for figures.
+    /// The name in figures.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +48,7 @@ impl CallOutcome {
         }
     }
 
-    /// `None` for a try that was not made.
+    /// Returns `None` for an attempt that was not made.
     pub(super) const fn of<T>(result: &Result<T, Error>) -> Option<Self> {
         Some(match result {
             Ok(_) => Self::Answered,
@@ -58,22 +57,22 @@ impl CallOutcome {
             Err(Error::Unavailable { .. }) => Self::Unavailable,
             Err(Error::Connection(_)) => Self::Connection,
             Err(Error::Timeout(_)) => Self::Timeout,
-            Err(Error::Away { .. }) => return None,
+            Err(Error::BreakerOpen { .. }) => return None,
         })
     }
 }
 
-/// How long tries took.
+/// Durations of attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Latency {
-    /// Tries by class: those up to each of [`LATENCIES`], then the slower ones.
+    /// Attempts by bucket: those up to each of [`LATENCIES`], then the slower ones.
     pub classes: [u64; LATENCIES.len() + 1],
-    /// All of them together, in seconds.
+    /// Duration of all attempts together, in seconds.
     pub sum_seconds: f64,
 }
 
 impl Latency {
-    /// How many tries there were.
+    /// Returns the number of attempts.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.classes.iter().sum()
@@ -85,21 +84,22 @@ impl Latency {
 pub struct ServiceFigures {
     /// `agent` or `rag`.
     pub service: &'static str,
-    /// What its breaker lets pass.
+    /// The state of the circuit breaker.
     pub state: BreakerState,
-    /// Since when it does not answer; `None` while it does.
+    /// The time since which the service has not answered; `None` while the breaker is
+    /// closed.
     pub away_since: Option<Moment>,
-    /// Times the breaker has opened.
+    /// The number of times that the breaker has opened.
     pub openings: u64,
-    /// Tries by what came of them, in the order of [`CallOutcome::ALL`].
+    /// Attempts by outcome, in the order of [`CallOutcome::ALL`].
     pub calls: [u64; CallOutcome::ALL.len()],
-    /// Tries that were not made, since the breaker was open.
+    /// Attempts that were not made, because the breaker was open.
     pub left_alone: u64,
-    /// How long the tries took.
+    /// Durations of the attempts.
     pub latency: Latency,
-    /// Tries under way.
+    /// Attempts that are running.
     pub in_flight: u64,
-    /// The last try that failed, and why.
+    /// The time and the error of the last failed attempt.
     pub last_error: Option<(Timestamp, String)>,
 }
 
@@ -108,20 +108,20 @@ pub struct ServiceFigures {
 pub struct Figures {
     /// The configured services.
     pub services: Vec<ServiceFigures>,
-    /// Tasks that are being routed.
+    /// Routing jobs that are running.
     pub in_flight: u64,
-    /// Findings that were brought back.
+    /// Findings that the engine accepted.
     pub routed: u64,
-    /// Tasks that the built-in rules were left to, since the Agent was away
-    /// or had no usable answer.
+    /// Tasks that the built-in rules routed, because the Agent did not answer or its answer
+    /// was not usable.
     pub fallbacks: u64,
-    /// Tasks that were given back to be routed later.
+    /// Jobs that were returned, to run again later.
     pub returned: u64,
 }
 
-/// Counts the tries of one service.
+/// Counts the attempts of one service.
 #[derive(Debug, Default)]
-pub(super) struct Measured {
+pub(super) struct CallMetrics {
     calls: [AtomicU64; CallOutcome::ALL.len()],
     left_alone: AtomicU64,
     openings: AtomicU64,
@@ -131,14 +131,14 @@ pub(super) struct Measured {
     last_error: Mutex<Option<(Timestamp, String)>>,
 }
 
-impl Measured {
-    /// A try is under way until this is dropped.
-    pub(super) fn begun(&self) -> Counted {
-        Counted::new(&self.in_flight)
+impl CallMetrics {
+    /// Counts a running attempt until the guard is dropped.
+    pub(super) fn count_call(&self) -> CountGuard {
+        CountGuard::new(&self.in_flight)
     }
 
-    /// A try has ended.
-    pub(super) fn ended<T>(&self, result: &Result<T, Error>, took: Duration, now: Timestamp) {
+    /// Records the outcome of an attempt.
+    pub(super) fn record<T>(&self, result: &Result<T, Error>, took: Duration, now: Timestamp) {
         let Some(outcome) = CallOutcome::of(result) else {
             self.left_alone.fetch_add(1, Ordering::Relaxed);
             return;
@@ -159,8 +159,8 @@ impl Measured {
         }
     }
 
-    /// The breaker has opened.
-    pub(super) fn opened(&self) {
+    /// Records that the breaker has opened.
+    pub(super) fn record_opening(&self) {
         self.openings.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -190,18 +190,18 @@ fn read(counter: Option<&AtomicU64>) -> u64 {
     counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
 }
 
-/// Counts one up, and down again when dropped.
+/// Counts up, and down again when dropped.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<AtomicU64>);
+pub(super) struct CountGuard(Arc<AtomicU64>);
 
-impl Counted {
+impl CountGuard {
     pub(super) fn new(counter: &Arc<AtomicU64>) -> Self {
         counter.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(counter))
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -212,22 +212,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_count_by_outcome_and_class() {
-        let measured = Measured::default();
+    fn attempts_are_counted_by_outcome_and_latency() {
+        let metrics = CallMetrics::default();
         let now = Timestamp::from_micros(1_000_000);
         let (ok, late): (Result<(), _>, Result<(), _>) = (Ok(()), Err(Error::Timeout(Duration::from_secs(1))));
-        let counted = measured.begun();
-        measured.ended(&ok, Duration::from_millis(1), now);
-        measured.ended(&ok, Duration::from_micros(1001), now);
-        measured.ended(&late, Duration::from_mins(2), now);
-        measured.ended(&Err::<(), _>(Error::Away { until: None }), Duration::ZERO, now);
-        let figures = measured.snapshot("agent", BreakerState::Closed, None);
+        let counted = metrics.count_call();
+        metrics.record(&ok, Duration::from_millis(1), now);
+        metrics.record(&ok, Duration::from_micros(1001), now);
+        metrics.record(&late, Duration::from_mins(2), now);
+        metrics.record(&Err::<(), _>(Error::BreakerOpen { until: None }), Duration::ZERO, now);
+        let figures = metrics.snapshot("agent", BreakerState::Closed, None);
         assert_eq!((figures.calls, figures.left_alone, figures.in_flight), ([2, 0, 0, 0, 0, 1], 1, 1));
         assert_eq!((figures.latency.classes[0], figures.latency.classes[1], figures.latency.classes[14]), (1, 1, 1));
         assert_eq!(figures.latency.count(), 3);
         assert!((figures.latency.sum_seconds - 120.002_001).abs() < 1e-9, "{}", figures.latency.sum_seconds);
-        assert_eq!(figures.last_error, Some((now, "no whole answer within 1000 ms".to_owned())));
+        assert_eq!(figures.last_error, Some((now, "no complete answer within 1000 ms".to_owned())));
         drop(counted);
-        assert_eq!(measured.snapshot("agent", BreakerState::Closed, None).in_flight, 0);
+        assert_eq!(metrics.snapshot("agent", BreakerState::Closed, None).in_flight, 0);
     }
 }

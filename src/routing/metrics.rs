@@ -1,4 +1,4 @@
-//! The figures of routing as metrics, read when they are asked for.
+//! The figures of routing as metrics, read when metrics are rendered.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use super::breaker::BreakerState;
 use super::figures::{CallOutcome, LATENCIES, Latency, ServiceFigures};
 use super::services::Services;
 
-/// What a breaker may be in, each a value of a label.
+/// The states of a breaker, each a value of the label `state`.
 const STATES: [BreakerState; 3] = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
 
-/// Reads the figures of routing; to be registered as a collector.
+/// A collector of the figures of routing.
 #[derive(Debug)]
 pub struct Metrics {
     services: Arc<Services>,
 }
 
 impl Metrics {
-    /// The metrics of these services.
+    /// Makes a collector for these services.
     #[must_use]
     pub const fn new(services: Arc<Services>) -> Self {
         Self { services }
@@ -34,14 +34,14 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let figures = self.services.figures();
         let counters = [
-            ("routing_findings", "Findings that were brought back", figures.routed),
-            ("routing_fallbacks", "Tasks that the built-in rules were left to", figures.fallbacks),
-            ("routing_returned", "Tasks that were given back to be routed later", figures.returned),
+            ("routing_findings", "Findings that the engine accepted", figures.routed),
+            ("routing_fallbacks", "Tasks that the built-in rules routed instead of the Agent", figures.fallbacks),
+            ("routing_returned", "Jobs that were returned, to run again later", figures.returned),
         ];
         for (name, help, value) in counters {
             ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
-        let help = "Tasks that are being routed";
+        let help = "Routing jobs that are running";
         let tasks = encoder.encode_descriptor("routing_in_flight", help, None, MetricType::Gauge)?;
         ConstGauge::new(signed(figures.in_flight)).encode(tasks)?;
         calls(&mut encoder, &figures.services)?;
@@ -51,7 +51,7 @@ impl Collector for Metrics {
 }
 
 fn calls(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceFigures]) -> fmt::Result {
-    let help = "Calls of other services by what came of them";
+    let help = "Calls of other services by outcome";
     let mut family = encoder.encode_descriptor("routing_calls", help, None, MetricType::Counter)?;
     for service in services {
         let outcomes = CallOutcome::ALL.into_iter().map(CallOutcome::as_str).zip(service.calls);
@@ -60,7 +60,7 @@ fn calls(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceFigures]) -> fm
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
     }
-    let help = "Calls of other services under way";
+    let help = "Calls of other services that are running";
     let mut family = encoder.encode_descriptor("routing_calls_in_flight", help, None, MetricType::Gauge)?;
     for service in services {
         let labels = [("service", service.service)];
@@ -70,7 +70,7 @@ fn calls(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceFigures]) -> fm
 }
 
 fn breakers(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceFigures]) -> fmt::Result {
-    let help = "1 for the state that a service's breaker is in";
+    let help = "1 for the state of a service's circuit breaker";
     let mut family = encoder.encode_descriptor("routing_breaker", help, None, MetricType::Gauge)?;
     for service in services {
         for state in STATES {
@@ -78,7 +78,7 @@ fn breakers(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceFigures]) ->
             ConstGauge::new(i64::from(state == service.state)).encode(family.encode_family(&labels)?)?;
         }
     }
-    let help = "Times a service's breaker has opened";
+    let help = "Times that a service's circuit breaker has opened";
     let mut family = encoder.encode_descriptor("routing_breaker_openings", help, None, MetricType::Counter)?;
     for service in services {
         let labels = [("service", service.service)];
@@ -88,7 +88,7 @@ fn breakers(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceFigures]) ->
 }
 
 fn latencies(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceFigures]) -> fmt::Result {
-    let help = "Time of calls of other services";
+    let help = "Duration of calls of other services";
     let mut family = encoder.encode_descriptor("routing_call_seconds", help, None, MetricType::Histogram)?;
     for service in services {
         let Latency { classes, sum_seconds } = service.latency;

@@ -1,11 +1,11 @@
-//! Where a task belongs, as other services see it: the Agent analyses it,
-//! splits it and picks its tier, RAG finds context for it.
+//! Routing of tasks by other services: the Agent analyses a task, splits it and
+//! chooses its tier; RAG finds context for it.
 //!
-//! [`Agent`] and [`Rag`] are clients with deadlines, retries and a circuit
-//! breaker each. They answer in the core's types or with the reason why not;
-//! nothing a service says or fails to say harms more than the question.
-//! [`Driver`] takes tasks from the engine, asks about them, and brings back
-//! what was found; it keeps nothing that a restart would miss.
+//! [`Agent`] and [`Rag`] are clients, each with deadlines, retries and a circuit
+//! breaker. They return the core's types or an error. A wrong or missing answer
+//! affects only the task of the call. [`Driver`] takes jobs from the engine, makes the
+//! calls, and returns the findings to the engine. It keeps no state that a restart
+//! would lose.
 
 mod agent;
 mod answers;
@@ -28,7 +28,7 @@ mod spans;
 pub use agent::Agent;
 pub use answers::MAX_CONTEXT_BYTES;
 pub use breaker::BreakerState;
-pub use caller::Failed;
+pub use caller::CallError;
 pub use driver::Driver;
 pub use error::{Error, InvalidAnswer};
 pub use figures::{CallOutcome, Figures, LATENCIES, Latency, ServiceFigures};

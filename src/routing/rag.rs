@@ -1,16 +1,16 @@
-//! The RAG service: text that may help with a task.
+//! The client of the RAG service, which finds context for tasks.
 
 use serde::Serialize;
 
 use super::answers;
-use super::caller::{Caller, Failed, Question};
+use super::caller::{CallError, CallRequest, Caller};
 use super::figures::ServiceFigures;
 use super::settings;
 use crate::clock::Clock;
 use crate::task::{Context, ProjectId};
 use crate::tls;
 
-/// Calls the RAG service.
+/// Client of the RAG service.
 #[derive(Debug)]
 pub struct Rag {
     caller: Caller,
@@ -27,22 +27,29 @@ struct QueryWire<'a> {
 }
 
 impl Rag {
-    /// A client that asks for so much context at most. It fails where
-    /// [`Agent::new`](super::Agent::new) does.
+    /// Makes a client that asks for at most `max_tokens` tokens of context.
+    ///
+    /// # Errors
+    /// The service is called over TLS, and the certificate authorities cannot be read.
     pub fn new(settings: settings::Service, max_tokens: u32, clock: Clock) -> Result<Self, tls::Error> {
         let max_answer_bytes = settings.max_answer_bytes;
         Ok(Self { caller: Caller::new("rag", settings, clock)?, max_answer_bytes, max_tokens })
     }
 
-    /// Context for a task.
-    pub async fn query(&self, query: &str, project: &ProjectId, traceparent: Option<&str>) -> Result<Context, Failed> {
+    /// Asks for the context of a task.
+    pub async fn query(
+        &self,
+        query: &str,
+        project: &ProjectId,
+        traceparent: Option<&str>,
+    ) -> Result<Context, CallError> {
         let wire =
             QueryWire { query, project_id: project.as_str(), max_tokens: self.max_tokens, search_mode: "hybrid" };
-        let question = Question::new("/query", &wire, traceparent);
-        self.caller.call(question, |raw| answers::context(raw, self.max_answer_bytes)).await
+        let request = CallRequest::new("/query", &wire, traceparent);
+        self.caller.call(request, |raw| answers::context(raw, self.max_answer_bytes)).await
     }
 
-    /// What was measured.
+    /// Returns the figures of the calls so far.
     #[must_use]
     pub fn figures(&self) -> ServiceFigures {
         self.caller.figures()

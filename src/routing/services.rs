@@ -1,10 +1,11 @@
-//! The services there are, and what is counted of their use.
+//! The configured services, and the figures of routing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::agent::Agent;
-use super::figures::{Counted, Figures};
+use super::error::Error;
+use super::figures::{CountGuard, Figures};
 use super::rag::Rag;
 use super::settings::Settings;
 use crate::clock::Clock;
@@ -13,8 +14,7 @@ use crate::task::Context;
 use crate::telemetry::Tracer;
 use crate::tls;
 
-/// The configured services, shared by who asks them and who shows how they
-/// are.
+/// The configured services. The driver calls them; health and metrics report on them.
 #[derive(Debug)]
 pub struct Services {
     pub(super) agent: Option<Agent>,
@@ -26,8 +26,10 @@ pub struct Services {
 }
 
 impl Services {
-    /// Clients for what is configured. Nothing is asked yet; but whom encrypted
-    /// connections believe is read.
+    /// Makes a client for each configured service. Makes no call yet.
+    ///
+    /// # Errors
+    /// A service is called over TLS, and the certificate authorities cannot be read.
     pub fn new(settings: &Settings, clock: &Clock) -> Result<Self, tls::Error> {
         let agent = settings.agent.clone().map(|agent| Agent::new(agent, settings.tiers.clone(), clock.clone()));
         let rag = settings.rag.clone().map(|rag| Rag::new(rag, settings.context_max_tokens, clock.clone()));
@@ -41,7 +43,7 @@ impl Services {
         })
     }
 
-    /// The same, where each question has a span.
+    /// Makes a span for each call, if there is a tracer.
     #[must_use]
     pub fn traced(mut self, tracer: Option<&Tracer>) -> Self {
         let agent = self.agent.as_mut().map(Agent::caller_mut);
@@ -52,7 +54,7 @@ impl Services {
         self
     }
 
-    /// What was measured up to now.
+    /// Returns the figures so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
         let services = self.agent.iter().map(Agent::figures).chain(self.rag.iter().map(Rag::figures));
@@ -66,46 +68,47 @@ impl Services {
         }
     }
 
-    /// A task is being routed until this is dropped.
-    pub(super) fn begun(&self) -> Counted {
-        Counted::new(&self.in_flight)
+    /// Counts a running job until the guard is dropped.
+    pub(super) fn count_job(&self) -> CountGuard {
+        CountGuard::new(&self.in_flight)
     }
 
-    pub(super) fn note_routed(&self) {
+    pub(super) fn record_finding(&self) {
         self.routed.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn note_fallback(&self) {
+    pub(super) fn record_fallback(&self) {
         self.fallbacks.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn note_returned(&self) {
+    pub(super) fn record_return(&self) {
         self.returned.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Probes the Agent, where its breaker waits for that.
-    pub(super) async fn probe_agent(self: Arc<Self>) {
+    /// Checks the health of the Agent, if its breaker allows a probe.
+    pub(super) async fn check_agent_health(self: Arc<Self>) {
         if let Some(agent) = &self.agent {
-            agent.caller().probe().await;
+            agent.caller().check_health().await;
         }
     }
 
-    /// Probes RAG, where its breaker waits for that.
-    pub(super) async fn probe_rag(self: Arc<Self>) {
+    /// Checks the health of RAG, if its breaker allows a probe.
+    pub(super) async fn check_rag_health(self: Arc<Self>) {
         if let Some(rag) = &self.rag {
-            rag.caller().probe().await;
+            rag.caller().check_health().await;
         }
     }
 
-    /// Context for a task, where RAG has any in time.
+    /// Asks RAG for the context of a task. Returns `None` without RAG, and if the call
+    /// fails.
     pub(super) async fn context(&self, job: &RoutingJob) -> Option<Context> {
         let rag = self.rag.as_ref()?;
         match rag.query(&job.description, &job.project, job.traceparent.as_deref()).await {
             Ok(context) => Some(context),
-            Err(failed) if failed.error.is_of_service() => None,
+            Err(failed) if failed.error.is_service_failure() => None,
             Err(failed) => {
-                if !matches!(failed.error, super::Error::Away { .. }) {
-                    tracing::warn!(task = %job.task, error = %failed, "RAG's answer is of no use; the task goes without context");
+                if !matches!(failed.error, Error::BreakerOpen { .. }) {
+                    tracing::warn!(task = %job.task, error = %failed, "answer of RAG not usable, the task is routed without context");
                 }
                 None
             }

@@ -1,4 +1,4 @@
-//! The choices that routing needs.
+//! Settings of routing.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,72 +6,71 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::task::Tier;
 
-/// What happens to tasks while the Agent can't tell where they belong.
+/// The routing of tasks while the Agent does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
-    /// They wait for it, however long.
+    /// Tasks wait for the Agent without a limit.
     Wait,
-    /// The built-in rules decide after this time.
+    /// The built-in rules route a task after a time.
     Builtin {
-        /// Since the Agent is away, or since the task's own first failure.
+        /// How long a task waits for the Agent before.
         after: Duration,
     },
 }
 
-/// The choices that routing needs.
+/// Settings of routing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The Agent service; `None`: the built-in rules decide.
+    /// The Agent service. Without it the built-in rules route all tasks.
     pub agent: Option<Service>,
-    /// The RAG service; `None`: tasks go without context.
+    /// The RAG service. Without it tasks have no context.
     pub rag: Option<Service>,
-    /// What happens while the Agent is away.
+    /// The routing of tasks while the Agent does not answer.
     pub fallback: Fallback,
-    /// The tiers that exist: an answer with another one is refused.
+    /// The tiers that exist. An answer with another tier is refused.
     pub tiers: Vec<Tier>,
-    /// How much context is asked for, in tokens.
+    /// Size of the context that RAG is asked for, in tokens.
     pub context_max_tokens: u32,
-    /// First wait of a task whose question failed; doubles with each further
-    /// failure.
+    /// First wait of a task whose call failed. Doubles with each further failure.
     pub return_initial: Duration,
     /// Longest such wait.
     pub return_max: Duration,
 }
 
-/// How one service is called.
+/// Settings of the calls to one service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
-    /// Where it is.
+    /// The address of the service.
     pub address: Address,
-    /// Certificates of authorities that are believed besides the system's,
-    /// where the address is encrypted.
+    /// File of certificate authorities that are trusted besides the system's, if the
+    /// service uses TLS.
     pub ca_file: Option<PathBuf>,
-    /// Longest time for one try: connect, head and body.
+    /// Time limit of one attempt: connection, head and body.
     pub try_timeout: Duration,
-    /// Longest time for a call with all its tries and the waits between them.
+    /// Time limit of a call with all its attempts and the waits between them.
     pub call_timeout: Duration,
-    /// Further tries of a call after the first one.
+    /// Attempts after the first one.
     pub retries: u32,
-    /// Wait before the second try; doubles with each further one.
+    /// Wait before the second attempt. Doubles with each further attempt.
     pub retry_initial: Duration,
-    /// Longest wait between tries, also where the service asks for a longer one.
+    /// Longest wait between attempts, even if the service asks for a longer one.
     pub retry_max: Duration,
-    /// Calls at once.
+    /// Concurrent calls.
     pub concurrency: usize,
     /// Largest answer, in bytes.
     pub max_answer_bytes: usize,
-    /// When to leave the service alone.
+    /// Settings of the circuit breaker.
     pub breaker: Breaker,
 }
 
-/// When to leave a service alone that does not answer.
+/// Settings of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Breaker {
-    /// Failures in a row that open it.
+    /// Failures in a row that open the breaker.
     pub failures: u32,
-    /// First time it stays open; doubles with each probe that fails.
+    /// First time for which the breaker stays open. Doubles with each failed probe.
     pub cool_down_initial: Duration,
-    /// Longest time it stays open.
+    /// Longest time for which the breaker stays open.
     pub cool_down_max: Duration,
 }
 
@@ -81,14 +80,14 @@ impl Default for Breaker {
     }
 }
 
-/// Largest answer: what our own requests may have at most.
+/// Largest answer, in bytes: the limit of our own requests.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
-/// Calls at once.
+/// Concurrent calls of one service.
 const CONCURRENCY: usize = 16;
 
 impl Service {
-    /// The Agent: it promises 95 % of its answers within 20 s, so a try gets
-    /// three times that.
+    /// The defaults for the Agent. It promises 95 % of its answers within 20 s, and an
+    /// attempt gets three times as long.
     #[must_use]
     pub fn agent(address: Address) -> Self {
         let timeout = Duration::from_mins(1);
@@ -106,7 +105,8 @@ impl Service {
         }
     }
 
-    /// RAG: its answer is worth a short wait only, all tries together.
+    /// The defaults for RAG. Its answer is worth only a short wait, for all attempts
+    /// together.
     #[must_use]
     pub fn rag(address: Address) -> Self {
         let timeout = Duration::from_secs(5);
@@ -115,7 +115,7 @@ impl Service {
 }
 
 impl Settings {
-    /// Everything at its default: neither service, and the given tiers.
+    /// The defaults, without Agent and RAG.
     #[must_use]
     pub const fn new(tiers: Vec<Tier>) -> Self {
         Self {

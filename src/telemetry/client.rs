@@ -1,5 +1,5 @@
-//! The HTTP client that batches are posted with: the one that the rest of the
-//! service uses too, with a limit of time and of what is read.
+//! The HTTP client that posts batches to the collector: the one of the other modules,
+//! with limits on the time and on the size of the answer.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,48 +18,48 @@ use tokio::time::timeout;
 
 use crate::tls;
 
-/// Longest time for one batch; what the specification gives it.
+/// Time limit for one batch, from the OpenTelemetry specification.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an unused connection is kept: a little longer than batches are
-/// apart.
-const IDLE_TIME: Duration = Duration::from_secs(15);
-/// Most that is read of an answer, which tells of spans that were refused.
+/// Time for which an idle connection is kept: a little longer than the time between two
+/// batches.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Largest answer, in bytes. It lists the spans that were refused.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Posts to the collector, and knows why the last post failed.
+/// Posts to the collector, and keeps the reason of the last failure.
 #[derive(Debug)]
 pub(super) struct Poster {
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    reason: Mutex<String>,
+    last_failure: Mutex<String>,
 }
 
 impl Poster {
-    /// `encryption` is how it speaks with an `https://` address.
-    pub(super) fn new(encryption: ClientConfig) -> Self {
+    /// `tls` is used for an `https://` address.
+    pub(super) fn new(tls: ClientConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
-        // The scheme decides about TLS, which is not this layer's matter.
+        // This layer must accept the scheme `https`.
         tcp.enforce_http(false);
-        let connector = HttpsConnector::from((tcp, encryption));
+        let connector = HttpsConnector::from((tcp, tls));
         let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME).pool_max_idle_per_host(1);
-        Self { http: builder.build(connector), reason: Mutex::default() }
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT).pool_max_idle_per_host(1);
+        Self { http: builder.build(connector), last_failure: Mutex::default() }
     }
 
-    /// Why the last post failed, which the library does not tell.
-    pub(super) fn reason(&self) -> String {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the reason of the last failure, which the library does not report.
+    pub(super) fn last_failure(&self) -> String {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn failed(&self, reason: String) -> HttpError {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&reason);
+    fn record_failure(&self, reason: String) -> HttpError {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&reason);
         reason.into()
     }
 
     async fn post(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
-        let answer = self.http.request(request.map(Full::new)).await.map_err(|error| reason(&error))?;
+        let answer = self.http.request(request.map(Full::new)).await.map_err(|error| explain(&error))?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| reason(&*error))?;
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| explain(&*error))?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }
 }
@@ -71,19 +71,19 @@ impl HttpClient for Poster {
             Ok(Ok(answer)) => {
                 if !answer.status().is_success() {
                     let status = answer.status().as_u16();
-                    self.failed(format!("it answered with status {status}"));
+                    self.record_failure(format!("the collector answered with status {status}"));
                 }
                 Ok(answer)
             }
-            Ok(Err(reason)) => Err(self.failed(reason)),
-            Err(_) => Err(self.failed(format!("no whole answer within {} s", TIMEOUT.as_secs()))),
+            Ok(Err(reason)) => Err(self.record_failure(reason)),
+            Err(_) => Err(self.record_failure(format!("no complete answer within {} s", TIMEOUT.as_secs()))),
         }
     }
 }
 
-/// What failed of the encryption, or the innermost cause: both say what happened
-/// without naming layers.
-fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+/// Returns the explanation of a TLS error, or the innermost cause, without the layers
+/// above.
+fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let innermost = || std::iter::successors(Some(error), |error| error.source()).last();
     tls::explain(error).or_else(|| Some(innermost()?.to_string().to_lowercase())).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! From a span that has ended to the collector: a bounded queue, batches, and
-//! what is said of a collector that does not take them.
+//! Exports ended spans to the collector: a bounded queue, batches, and log lines about
+//! a collector that fails.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,30 +24,30 @@ use crate::address::Address;
 use crate::clock::Clock;
 use crate::tls;
 
-/// Most spans that wait or are under way; more are dropped. One is about a
-/// kilobyte.
+/// Spans that may wait or be on their way. Further spans are dropped. A span takes about
+/// a kilobyte.
 const MAX_WAITING: usize = 2048;
-/// Most spans in one batch.
-const BATCH: usize = 512;
-/// Longest time for what still waits at the end.
-const FLUSH: Duration = Duration::from_secs(3);
+/// Spans in one batch.
+const MAX_BATCH: usize = 512;
+/// Time limit for sending the waiting spans at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where spans go.
+/// Settings of the export.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The collector.
+    /// The address of the collector.
     pub endpoint: Address,
-    /// Where it takes traces, below its address; empty where that is all of it.
+    /// The path for traces below the address; empty if the address is complete.
     pub path: &'static str,
-    /// Certificates of authorities that are believed besides the system's.
+    /// File of certificate authorities that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// What the service calls itself.
+    /// The name of the service in traces.
     pub service_name: String,
-    /// Its version.
+    /// The version of the service.
     pub version: &'static str,
 }
 
-/// Sends spans; without one there are none.
+/// The running export of spans.
 #[derive(Debug)]
 pub struct Export {
     provider: SdkTracerProvider,
@@ -55,21 +55,21 @@ pub struct Export {
     figures: Arc<Figures>,
 }
 
-/// Why there can be no export.
+/// Why the export cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum NotStarted {
-    /// The library's own settings, from `OTEL_…` variables, do not fit.
+pub enum ExportError {
+    /// The library refuses its settings, which may come from `OTEL_…` variables.
     #[error("telemetry.otlp_endpoint can't be used: {0}")]
     Library(String),
-    /// There is nobody to believe, and the collector is to be spoken to over TLS.
+    /// The collector is reached over TLS, and there is no trust anchor.
     #[error(transparent)]
     Encryption(#[from] tls::Error),
 }
 
 impl Settings {
-    /// How the collector is spoken to over TLS, if it is. The authorities are
-    /// read now.
-    pub fn encryption(&self) -> Result<ClientConfig, tls::Error> {
+    /// Returns the settings of TLS for the collector. Reads the certificate authorities, if
+    /// the address uses TLS.
+    pub fn tls_config(&self) -> Result<ClientConfig, tls::Error> {
         if self.endpoint.is_encrypted() {
             tls::http_client(self.ca_file.as_deref())
         } else {
@@ -79,10 +79,10 @@ impl Settings {
 }
 
 impl Export {
-    /// Starts the thread that makes batches. They are sent on `runtime`, which
-    /// is not the one that answers requests.
-    pub fn start(settings: Settings, runtime: Handle, clock: Clock) -> Result<Self, NotStarted> {
-        let (figures, poster) = (Arc::new(Figures::default()), Arc::new(Poster::new(settings.encryption()?)));
+    /// Starts the thread that makes batches. They are sent on `runtime`, which is not the
+    /// runtime that answers requests.
+    pub fn start(settings: Settings, runtime: Handle, clock: Clock) -> Result<Self, ExportError> {
+        let (figures, poster) = (Arc::new(Figures::default()), Arc::new(Poster::new(settings.tls_config()?)));
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
@@ -90,7 +90,7 @@ impl Export {
             .with_timeout(TIMEOUT)
             .with_shared_http_client(poster.clone())
             .build()
-            .map_err(|error| NotStarted::Library(error.to_string()))?;
+            .map_err(|error| ExportError::Library(error.to_string()))?;
         let resource = Resource::builder()
             .with_service_name(settings.service_name)
             .with_attribute(KeyValue::new("service.version", settings.version))
@@ -103,48 +103,49 @@ impl Export {
             endpoint: settings.endpoint,
             is_failing: AtomicBool::new(false),
         };
-        let config = BatchConfigBuilder::default().with_max_queue_size(MAX_WAITING).with_max_export_batch_size(BATCH);
+        let config =
+            BatchConfigBuilder::default().with_max_queue_size(MAX_WAITING).with_max_export_batch_size(MAX_BATCH);
         let batches = BatchSpanProcessor::builder(sender).with_batch_config(config.build()).build();
-        let bounded = Bounded { batches, figures: figures.clone() };
+        let bounded = BoundedProcessor { batches, figures: figures.clone() };
         let provider = SdkTracerProvider::builder().with_resource(resource).with_span_processor(bounded).build();
         let scope = InstrumentationScope::builder("dats").with_version(settings.version).build();
         let tracer = Tracer::new(provider.tracer_with_scope(scope), clock, figures.clone());
         Ok(Self { provider, tracer, figures })
     }
 
-    /// Makes spans.
+    /// Returns the tracer, which makes spans.
     #[must_use]
     pub const fn tracer(&self) -> &Tracer {
         &self.tracer
     }
 
-    /// Sends what still waits, within a few seconds; blocks. From here on no
-    /// spans are made.
+    /// Sends the waiting spans. Blocks for a few seconds at most. No spans are made after
+    /// this.
     pub fn stop(&self) {
-        // A result of the last batch, which was told of where it failed.
-        let _ = self.provider.shutdown_with_timeout(FLUSH);
+        // A failure of the last batch has been logged where it happened.
+        let _ = self.provider.shutdown_with_timeout(FLUSH_TIMEOUT);
         let waiting = self.figures.counts().waiting;
         if waiting > 0 {
-            tracing::warn!(spans = waiting, "traces that were not sent before the end are lost");
+            tracing::warn!(spans = waiting, "spans lost that were not sent before the stop");
         }
     }
 }
 
-/// Gives places to spans before the library queues them: it would drop what is
-/// too much without telling how many.
+/// Limits the spans in the queue of the library, which would drop spans without counting
+/// them.
 #[derive(Debug)]
-struct Bounded {
+struct BoundedProcessor {
     batches: BatchSpanProcessor,
     figures: Arc<Figures>,
 }
 
-impl SpanProcessor for Bounded {
+impl SpanProcessor for BoundedProcessor {
     fn on_start(&self, span: &mut Span, context: &Context) {
         self.batches.on_start(span, context);
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.figures.take_place(count(MAX_WAITING)) {
+        if self.figures.try_reserve(count(MAX_WAITING)) {
             self.batches.on_end(span);
         }
     }
@@ -162,8 +163,8 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// Sends batches, one after the other, and tells of a collector that begins to
-/// refuse them and of one that takes them again.
+/// Sends batches, one after the other, and logs when the collector begins to fail and
+/// when it accepts spans again.
 #[derive(Debug)]
 struct Sender {
     exporter: Arc<opentelemetry_otlp::SpanExporter>,
@@ -178,21 +179,21 @@ impl SpanExporter for Sender {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = count(batch.len());
         let exporter = self.exporter.clone();
-        // There encoding takes no time from requests, and the client finds
-        // its timers.
+        // On that runtime encoding takes no time from requests, and the timers of the
+        // client work.
         let sending = self.runtime.spawn(async move { exporter.export(batch).await });
         let Ok(sent) = sending.await else {
-            // The background has ended: so does the service.
-            self.figures.ended(spans, false);
+            // The background runtime has ended, because the service stops.
+            self.figures.release(spans, false);
             return Err(OTelSdkError::AlreadyShutdown);
         };
-        self.figures.ended(spans, sent.is_ok());
-        self.tell(&sent);
+        self.figures.release(spans, sent.is_ok());
+        self.log_change(&sent);
         sent
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        // Before the first batch nobody else has it.
+        // Before the first batch there is no other reference.
         if let Some(exporter) = Arc::get_mut(&mut self.exporter) {
             exporter.set_resource(resource);
         }
@@ -200,14 +201,14 @@ impl SpanExporter for Sender {
 }
 
 impl Sender {
-    fn tell(&self, sent: &OTelSdkResult) {
+    fn log_change(&self, sent: &OTelSdkResult) {
         let was_failing = self.is_failing.swap(sent.is_err(), Ordering::Relaxed);
         let collector = &self.endpoint;
         if sent.is_ok() && was_failing {
-            tracing::info!(%collector, "the collector takes traces again");
+            tracing::info!(%collector, "collector accepts traces again");
         } else if sent.is_err() && !was_failing {
-            let reason = self.poster.reason();
-            tracing::warn!(%collector, reason, "the collector takes no traces; they are dropped until it does");
+            let reason = self.poster.last_failure();
+            tracing::warn!(%collector, reason, "collector does not accept traces, spans are dropped until it does");
         }
     }
 }

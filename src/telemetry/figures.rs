@@ -1,18 +1,18 @@
-//! What became of spans, counted.
+//! Counts of spans by outcome.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts, shared by who makes spans, who sends them and who shows the counts.
+/// Counts that the tracer, the export and the metrics share.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
-    /// Ended, and neither sent nor given up.
+    /// Spans that have ended, and were neither sent nor dropped.
     waiting: AtomicU64,
     sent: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
 }
 
-/// What became of spans up to now.
+/// A snapshot of the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) waiting: u64,
@@ -22,19 +22,19 @@ pub(super) struct Counts {
 }
 
 impl Figures {
-    /// Takes a place among at most `most`; without one the span counts as
+    /// Reserves space for a span among at most `limit`. Without space, the span counts as
     /// dropped.
-    pub(super) fn take_place(&self, most: u64) -> bool {
-        let has_place = self.waiting.fetch_add(1, Ordering::Relaxed) < most;
-        if !has_place {
+    pub(super) fn try_reserve(&self, limit: u64) -> bool {
+        let has_space = self.waiting.fetch_add(1, Ordering::Relaxed) < limit;
+        if !has_space {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        has_place
+        has_space
     }
 
-    /// A batch was sent, or given up; its places are free.
-    pub(super) fn ended(&self, spans: u64, is_sent: bool) {
+    /// Records that a batch was sent or failed, and releases its space.
+    pub(super) fn release(&self, spans: u64, is_sent: bool) {
         let outcome = if is_sent { &self.sent } else { &self.failed };
         outcome.fetch_add(spans, Ordering::Relaxed);
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
@@ -56,12 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_limited_and_given_back() {
+    fn space_is_limited_and_released() {
         let figures = Figures::default();
-        assert_eq!([(); 4].map(|()| figures.take_place(3)), [true, true, true, false]);
-        figures.ended(2, true);
-        assert!(figures.take_place(3));
-        figures.ended(1, false);
+        assert_eq!([(); 4].map(|()| figures.try_reserve(3)), [true, true, true, false]);
+        figures.release(2, true);
+        assert!(figures.try_reserve(3));
+        figures.release(1, false);
         assert_eq!(figures.counts(), Counts { waiting: 1, sent: 2, failed: 1, dropped: 1 });
     }
 }

@@ -1,4 +1,4 @@
-//! What became of spans and of log lines as metrics, read when they are asked for.
+//! Counts of spans and of log lines as metrics, read when metrics are rendered.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use super::figures::Figures;
 use super::log::log_figures;
 
-/// Reads the counts of spans; to be registered as a collector.
+/// A collector of the counts of spans.
 #[derive(Debug)]
 pub struct Metrics {
     figures: Arc<Figures>,
@@ -26,7 +26,7 @@ impl Metrics {
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counts = self.figures.counts();
-        let help = "Spans by what became of them: sent to the collector, not taken by it, or without a place to wait";
+        let help = "Spans by outcome: sent to the collector, failed to be sent, or dropped because the queue was full";
         let mut spans = encoder.encode_descriptor("trace_spans", help, None, MetricType::Counter)?;
         for (outcome, count) in [("sent", counts.sent), ("failed", counts.failed), ("dropped", counts.dropped)] {
             ConstCounter::new(count).encode(spans.encode_family(&[("outcome", outcome)])?)?;
@@ -35,14 +35,15 @@ impl Collector for Metrics {
     }
 }
 
-/// Reads the counts of log lines; to be registered as a collector.
+/// A collector of the counts of log lines.
 #[derive(Debug)]
 pub struct LogMetrics;
 
 impl Collector for LogMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let figures = log_figures();
-        let help = "Log lines that are not in the log: dropped because stderr was not read, or summed up as repeated";
+        let help =
+            "Log lines that were left out: dropped because stderr was not read, or repeated and counted in a summary";
         let mut lines = encoder.encode_descriptor("log_lines_omitted", help, None, MetricType::Counter)?;
         for (reason, count) in [("dropped", figures.dropped), ("repeated", figures.repeated)] {
             ConstCounter::new(count).encode(lines.encode_family(&[("reason", reason)])?)?;

@@ -1,15 +1,24 @@
-//! The trace context of the W3C: which trace something belongs to, and which
-//! span of it is its parent.
+//! The `traceparent` of the W3C Trace Context: a trace, and a span in it that is the
+//! parent.
 
 use std::fmt;
 use std::str::FromStr;
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-/// Longest text of a version that is not known yet.
+/// Longest text of an unknown version, in bytes.
 const MAX_BYTES: usize = 256;
 
-/// A `traceparent`.
+/// A span as the parent of others, in the form of the header `traceparent`.
+///
+/// ```
+/// use dats::telemetry::TraceParent;
+///
+/// let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// let parent: TraceParent = text.parse()?;
+/// assert_eq!(parent.to_string(), text);
+/// # Ok::<(), dats::telemetry::InvalidTraceParent>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     trace: [u8; 16],
@@ -17,14 +26,14 @@ pub struct TraceParent {
     flags: u8,
 }
 
-/// The text is no `traceparent`.
+/// The text is not a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not of the form 00-TRACE-PARENT-FLAGS")]
 pub struct InvalidTraceParent;
 
 impl TraceParent {
-    /// The same to the library; `None`: it is of no span.
-    pub(super) fn of(context: &SpanContext) -> Option<Self> {
+    /// Converts a span context of the library; `None` if it has no span.
+    pub(super) fn from_context(context: &SpanContext) -> Option<Self> {
         context.is_valid().then(|| Self {
             trace: context.trace_id().to_bytes(),
             span: context.span_id().to_bytes(),
@@ -32,8 +41,8 @@ impl TraceParent {
         })
     }
 
-    /// As the parent of what happens here.
-    pub(super) fn context(self) -> SpanContext {
+    /// Converts to a remote span context of the library.
+    pub(super) fn to_context(self) -> SpanContext {
         SpanContext::new(
             TraceId::from_bytes(self.trace),
             SpanId::from_bytes(self.span),
@@ -47,14 +56,14 @@ impl TraceParent {
 impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 
-    /// Of a later version the parts that are known are taken.
+    /// Reads the known parts of a text of a later version.
     fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
         let mut parts = text.split('-');
         let mut part = || parts.next().ok_or(InvalidTraceParent);
         let (version, trace, span, flags) = (part()?, part()?, part()?, part()?);
-        let [version] = bytes(version)?;
+        let [version] = decode_hex(version)?;
         let is_known = version == 0 && parts.next().is_none() || !matches!(version, 0 | 255) && text.len() <= MAX_BYTES;
-        let (trace, span, [flags]) = (bytes(trace)?, bytes(span)?, bytes(flags)?);
+        let (trace, span, [flags]) = (decode_hex(trace)?, decode_hex(span)?, decode_hex(flags)?);
         if is_known && trace != [0; 16] && span != [0; 8] {
             Ok(Self { trace, span, flags })
         } else {
@@ -63,8 +72,9 @@ impl FromStr for TraceParent {
     }
 }
 
-/// Lower-case hexadecimal digits, two for each byte.
-fn bytes<const N: usize>(text: &str) -> Result<[u8; N], InvalidTraceParent> {
+/// Decodes lowercase hexadecimal digits, two for each byte. The crate `hex` is not used:
+/// it accepts uppercase digits, which the specification forbids.
+fn decode_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidTraceParent> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Ok(byte - b'0'),
         b'a'..=b'f' => Ok(byte - b'a' + 10),
@@ -95,21 +105,21 @@ mod tests {
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn what_is_read_is_written_again() {
+    fn parsing_and_formatting_are_inverse() {
         let read: TraceParent = GOOD.parse().unwrap();
         assert_eq!(read.to_string(), GOOD);
-        assert_eq!(TraceParent::of(&read.context()), Some(read));
-        assert!(read.context().is_sampled() && read.context().is_remote());
+        assert_eq!(TraceParent::from_context(&read.to_context()), Some(read));
+        assert!(read.to_context().is_sampled() && read.to_context().is_remote());
     }
 
     #[test]
-    fn of_later_versions_the_known_parts_are_taken() {
+    fn later_versions_are_read_in_part() {
         let later: TraceParent = format!("cc{}-x", &GOOD[2..]).parse().unwrap();
         assert_eq!(later.to_string(), GOOD);
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn other_texts_are_refused() {
         for text in [
             "x".to_owned(),
             String::new(),

@@ -1,5 +1,5 @@
-//! Makes spans of requests, questions and events, with the names that the
-//! semantic conventions give to what is known of them.
+//! Makes the spans of requests, calls and events, with the attributes of the semantic
+//! conventions of OpenTelemetry.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,42 +22,42 @@ pub struct Tracer {
     figures: Arc<Figures>,
 }
 
-/// A request that came.
+/// A request that was received.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Method and route, or the method where no route fits.
+    /// The method and the route, or only the method if no route matches.
     pub name: Cow<'static, str>,
-    /// One of the known methods, or `_OTHER`.
+    /// A method of HTTP, or `_OTHER`.
     pub method: &'static str,
-    /// The route's template; never the path, which has ids.
+    /// The template of the route; not the path, which contains ids.
     pub route: Option<&'static str>,
     /// `1.1` or `1.0`.
     pub version: &'static str,
 }
 
-/// A question to another service.
+/// One attempt to call another service.
 #[derive(Debug, Clone)]
-pub struct Asked<'a> {
-    /// Method and path.
+pub struct ClientCall<'a> {
+    /// The method and the path.
     pub name: String,
-    /// The method.
+    /// The HTTP method.
     pub method: &'static str,
-    /// The whole address.
+    /// The complete URL.
     pub url: String,
-    /// Its host.
+    /// The host of the URL.
     pub host: &'a str,
-    /// Its port.
+    /// The port of the URL.
     pub port: u16,
-    /// How many tries came before.
-    pub before: u32,
+    /// The number of earlier attempts.
+    pub previous_attempts: u32,
 }
 
-/// Something that takes time, until this is ended or dropped.
+/// A running span. It ends when it is dropped at the latest.
 #[derive(Debug)]
 pub struct Span {
     library: opentelemetry_sdk::trace::Span,
     clock: Clock,
-    /// The lowest status that is an error of whose span it is.
+    /// The lowest HTTP status that is an error for this kind of span.
     error_from: u16,
 }
 
@@ -66,43 +66,43 @@ impl Tracer {
         Self { library, clock, figures }
     }
 
-    /// What became of spans.
+    /// Returns a collector of the counts of spans.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         Metrics::new(self.figures.clone())
     }
 
-    /// The span of a request that came.
+    /// Starts the span of a request that was received.
     #[must_use]
-    pub fn request(&self, request: Request, parent: Option<TraceParent>) -> Span {
+    pub fn start_request(&self, request: Request, parent: Option<TraceParent>) -> Span {
         let mut attributes = Vec::with_capacity(6);
         attributes.push(KeyValue::new("http.request.method", request.method));
         attributes.push(KeyValue::new("url.scheme", "http"));
         attributes.push(KeyValue::new("network.protocol.version", request.version));
         attributes.extend(request.route.map(|route| KeyValue::new("http.route", route)));
-        // What the client did wrong is no error of ours.
+        // An error of the client is not an error of the service.
         self.start(SpanKind::Server, request.name, attributes, parent, 500)
     }
 
-    /// The span of a question to another service.
+    /// Starts the span of a call to another service.
     #[must_use]
-    pub fn question(&self, asked: Asked<'_>, parent: Option<TraceParent>) -> Span {
+    pub fn start_client_call(&self, call: ClientCall<'_>, parent: Option<TraceParent>) -> Span {
         let mut attributes = vec![
-            KeyValue::new("http.request.method", asked.method),
-            KeyValue::new("url.full", asked.url),
-            KeyValue::new("server.address", asked.host.to_owned()),
-            KeyValue::new("server.port", i64::from(asked.port)),
+            KeyValue::new("http.request.method", call.method),
+            KeyValue::new("url.full", call.url),
+            KeyValue::new("server.address", call.host.to_owned()),
+            KeyValue::new("server.port", i64::from(call.port)),
         ];
-        if asked.before > 0 {
-            attributes.push(KeyValue::new("http.request.resend_count", i64::from(asked.before)));
+        if call.previous_attempts > 0 {
+            attributes.push(KeyValue::new("http.request.resend_count", i64::from(call.previous_attempts)));
         }
-        self.start(SpanKind::Client, asked.name.into(), attributes, parent, 400)
+        self.start(SpanKind::Client, call.name.into(), attributes, parent, 400)
     }
 
-    /// The span of an event that came over a queue of the broker, until its
-    /// effect is there. `parent`: what it says of its trace.
+    /// Starts the span of an event from a queue of the broker, which lasts until the event
+    /// has its effect. `parent` is the event's `traceparent`.
     #[must_use]
-    pub fn event(&self, queue: &str, parent: Option<&str>) -> Span {
+    pub fn start_event(&self, queue: &str, parent: Option<&str>) -> Span {
         let attributes = vec![
             KeyValue::new("messaging.system", "rabbitmq"),
             KeyValue::new("messaging.operation.type", "process"),
@@ -125,7 +125,7 @@ impl Tracer {
             SpanBuilder::from_name(name).with_kind(kind).with_start_time(now(&self.clock)).with_attributes(attributes);
         let mut context = Context::new();
         if let Some(parent) = parent {
-            context = context.with_remote_span_context(parent.context());
+            context = context.with_remote_span_context(parent.to_context());
         }
         let library = self.library.build_with_context(builder, &context);
         Span { library, clock: self.clock.clone(), error_from }
@@ -133,27 +133,27 @@ impl Tracer {
 }
 
 impl Span {
-    /// What makes others a part of the same trace, below this span. `None`
-    /// only after the end of all tracing.
+    /// Returns this span as the parent of others. `None` only after the export has
+    /// stopped.
     #[must_use]
     pub fn trace_parent(&self) -> Option<TraceParent> {
-        TraceParent::of(self.library.span_context())
+        TraceParent::from_context(self.library.span_context())
     }
 
-    /// Ends it with the status of an HTTP answer.
-    pub fn answered(mut self, status: u16) {
+    /// Ends the span with the status of an HTTP answer.
+    pub fn end_with_status(mut self, status: u16) {
         self.library.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
         if status >= self.error_from {
-            self.fail(status.to_string());
+            self.set_error(status.to_string());
         }
     }
 
-    /// Ends it with a failure that has no status.
-    pub fn failed(mut self, error: &'static str) {
-        self.fail(error);
+    /// Ends the span with an error that has no status.
+    pub fn end_with_error(mut self, error: &'static str) {
+        self.set_error(error);
     }
 
-    fn fail(&mut self, error: impl Into<Cow<'static, str>>) {
+    fn set_error(&mut self, error: impl Into<Cow<'static, str>>) {
         let error: Cow<'static, str> = error.into();
         self.library.set_attribute(KeyValue::new("error.type", error));
         self.library.set_status(Status::error(""));
@@ -161,7 +161,7 @@ impl Span {
 }
 
 impl Drop for Span {
-    /// By the service's own clock, like all its times.
+    /// Ends the span at the time of the service's clock, like all its times.
     fn drop(&mut self) {
         if self.library.is_recording() {
             self.library.end_with_timestamp(now(&self.clock));

@@ -86,7 +86,7 @@ fn with_request_id(mut response: Response<Body>, request_id: HeaderValue) -> Res
 
 fn end_span(span: Option<Box<Span>>, response: &Response<Body>) {
     if let Some(span) = span {
-        span.answered(response.status().as_u16());
+        span.end_with_status(response.status().as_u16());
     }
 }
 

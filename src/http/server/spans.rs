@@ -56,7 +56,7 @@ impl RequestSpans {
             route: name.map(|name| name.route.as_str()),
             version: if request.version() == Version::HTTP_10 { "1.0" } else { "1.1" },
         };
-        Some(Box::new(self.tracer.request(begun, trace_context::parent(request.headers()))))
+        Some(Box::new(self.tracer.start_request(begun, trace_context::parent(request.headers()))))
     }
 }
 

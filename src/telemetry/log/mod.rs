@@ -1,13 +1,13 @@
 //! The log of the service, on stderr.
 //!
-//! Whoever reads stderr may stop: a stuck log agent, a terminal with Ctrl-S.
-//! No thread that logs ever waits for that reader. A line goes into a bounded
-//! queue, and one thread writes the queue out; a line without room is dropped
-//! and counted, and the log says how many were once the reader reads again.
+//! The reader of stderr may stop, such as a stuck log agent or a terminal after Ctrl-S.
+//! No thread that logs waits for the reader. A line goes into a bounded queue, and one
+//! thread writes the queue out. A line without space is dropped and counted, and the log
+//! reports the count when the reader reads again.
 //!
-//! Lines of one kind that repeat are left out after the first few, and a
-//! summary with their count follows every [`repeats::WINDOW`]: a client that is
-//! refused a thousand times a second must not fill the disk of the log.
+//! Repeated lines of one kind are left out after the first few, and a summary with their
+//! count follows every [`repeats::WINDOW`]: a client that is refused a thousand times a
+//! second must not fill the disk of the log.
 
 mod queue;
 mod repeats;
@@ -23,30 +23,29 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use self::queue::{Lines, Writer};
 use self::repeats::Repeats;
 
-/// The target of lines that the log says about itself. They are never left out
-/// as repetitions.
+/// The target of lines about the log itself, which are never left out.
 const TARGET: &str = "dats::log";
 
-/// Lines without room in the queue, and lines that stderr did not take.
+/// Lines without space in the queue, and lines that could not be written to stderr.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-/// Lines left out because they repeated others.
+/// Lines that were left out because they repeated others.
 static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line, for log collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
-/// What became of lines that are not in the log, since the process started.
+/// Counts of lines that are not in the log, since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogFigures {
-    /// Lines that were dropped because stderr was not read, or is closed.
+    /// Lines that were dropped because stderr was not read, or was closed.
     pub dropped: u64,
-    /// Lines that repeated others and are in a summary instead.
+    /// Lines that repeated others and are counted in a summary.
     pub repeated: u64,
 }
 
@@ -56,36 +55,36 @@ pub fn log_figures() -> LogFigures {
     LogFigures { dropped: DROPPED.load(Ordering::Relaxed), repeated: LEFT_OUT.load(Ordering::Relaxed) }
 }
 
-/// The running log. Dropping it writes out what is queued, and gives up when
-/// stderr takes nothing for half a second.
+/// The running log. Dropping it writes the queued lines, and stops when nothing could be
+/// written to stderr for half a second.
 #[derive(Debug)]
 pub struct Log {
     writer: Option<Writer>,
 }
 
 impl Log {
-    /// Queues one line as it is, behind everything logged before.
+    /// Queues one line without a format, after all lines before it.
     pub fn line(&self, text: &str) {
         if let Some(writer) = &self.writer {
-            writer.lines().offer(format!("{text}\n").into_bytes());
+            writer.lines().push(format!("{text}\n").into_bytes());
         }
     }
 }
 
-/// Sends what `filter` lets through to stderr. From here on panics are logged
-/// like any other event, since the default hook writes to stderr and would wait
-/// for its reader. In a process that logs already, that log stays.
+/// Starts to log to stderr all events that pass `filter`. Panics are logged like other
+/// events from now on, because the default hook writes to stderr and would wait for the
+/// reader. If the process has a log already, that log stays.
 #[must_use]
 pub fn start_log(filter: EnvFilter, format: Format) -> Log {
     let repeats = Repeats::default();
     let summaries = repeats.clone();
     let log_own = move |dropped, is_closing| {
         if dropped > 0 {
-            tracing::warn!(target: TARGET, lines = dropped, "log lines were dropped, stderr was not read in time");
+            tracing::warn!(target: TARGET, lines = dropped, "log lines dropped, stderr was not read in time");
         }
         summaries.log_summaries(is_closing);
     };
-    // Without a thread the log is written where it is made.
+    // If the thread cannot be started, the threads that log write to stderr.
     let Ok(writer) = Writer::start(std::io::stderr(), log_own) else {
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let _ = lines.try_init();
@@ -94,10 +93,10 @@ pub fn start_log(filter: EnvFilter, format: Format) -> Log {
     let lines: Lines = writer.lines().clone();
     let log =
         tracing_subscriber::fmt::layer().with_writer(move || lines.clone()).with_ansi(std::io::stderr().is_terminal());
-    let under = tracing_subscriber::registry().with(filter).with(repeats);
+    let filtered = tracing_subscriber::registry().with(filter).with(repeats);
     let started = match format {
-        Format::Text => under.with(log).try_init(),
-        Format::Json => under.with(log.json().flatten_event(true)).try_init(),
+        Format::Text => filtered.with(log).try_init(),
+        Format::Json => filtered.with(log.json().flatten_event(true)).try_init(),
     };
     if started.is_ok() {
         std::panic::set_hook(Box::new(log_panic));

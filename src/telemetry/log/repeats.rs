@@ -1,10 +1,10 @@
 //! Leaves out lines that repeat others.
 //!
-//! A kind is the place in the source together with the fields that tell one
-//! cause from another, such as the code of a problem or the name of a service.
-//! Ids, paths and texts of errors do not count: a client can choose them, and
-//! would make each line a kind of its own. Lines below `info` are never left
-//! out, since whoever turns them on wants each of them.
+//! A kind of line is the place in the source together with the fields that distinguish
+//! causes, such as the code of a problem or the name of a service. Ids, paths and error
+//! texts are ignored: a client can choose them, and could make each line a kind of its
+//! own. Lines below `info` are never left out, because they are only enabled to see all
+//! of them.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -19,29 +19,30 @@ use tracing_subscriber::layer::{Context, Layer};
 use super::{LEFT_OUT, TARGET};
 use crate::clock::Stopwatch;
 
-/// How long a kind is counted before its summary, and then begins anew.
+/// Time for which a kind is counted before its summary. Then a new window begins.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
-/// Lines of a kind that pass in a window: enough to see several tasks or peers
-/// that one cause is about.
-const PASSED: u64 = 5;
-/// Most kinds that are told apart; beyond that the place alone counts.
-const MOST_KINDS: usize = 512;
+/// Lines of a kind that are logged in a window: enough to see several tasks or peers with
+/// the same cause.
+const LOGGED_PER_WINDOW: u64 = 5;
+/// Kinds that are counted separately. Beyond that, all kinds of one place are counted
+/// together.
+const MAX_KINDS: usize = 512;
 /// Longest text of a kind, in bytes.
-const LONGEST_KIND: usize = 256;
-/// The fields that tell causes apart. Their values are few.
+const MAX_KIND_BYTES: usize = 256;
+/// The fields that distinguish causes. They have few values.
 const FIELDS: [&str; 10] =
     ["code", "service", "side", "reader", "table", "step", "status", "queue", "exchange", "migration"];
 
-/// The place in the source, and the text of the message and those fields.
+/// The place in the source, and the text of the message and of those fields.
 type Kind = (tracing::callsite::Identifier, String);
 
-/// The layer. Clones share what was seen.
+/// The layer that leaves out lines. Clones share the counts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Repeats {
     seen: Arc<Mutex<HashMap<Kind, Seen>>>,
 }
 
-/// What was seen of a kind in its window.
+/// The count of a kind in its window.
 #[derive(Debug)]
 struct Seen {
     since: Stopwatch,
@@ -49,7 +50,7 @@ struct Seen {
     level: Level,
 }
 
-/// What is said of a kind whose window has ended.
+/// The summary of a kind whose window has ended.
 #[derive(Debug, PartialEq, Eq)]
 struct Summary {
     level: Level,
@@ -58,27 +59,26 @@ struct Summary {
 }
 
 impl Repeats {
-    /// Whether this line of a kind is among the first of its window.
-    fn passes(&self, kind: Kind, level: Level) -> bool {
+    /// Counts a line. Returns whether it is among the first of its window.
+    fn count(&self, kind: Kind, level: Level) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = seen.len() < MOST_KINDS || seen.contains_key(&kind);
-        let kind = if has_room { kind } else { (kind.0, String::new()) };
+        let has_space = seen.len() < MAX_KINDS || seen.contains_key(&kind);
+        let kind = if has_space { kind } else { (kind.0, String::new()) };
         let counted = seen.entry(kind).or_insert_with(|| Seen { since: Stopwatch::start(), lines: 0, level });
         counted.lines += 1;
-        counted.lines <= PASSED
+        counted.lines <= LOGGED_PER_WINDOW
     }
 
-    /// Forgets the kinds whose window has ended, and returns what was left out
-    /// of each.
+    /// Removes the kinds whose window has ended, and returns their summaries.
     fn take_due(&self, window: Duration) -> Vec<Summary> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let due = seen.extract_if(|_, seen| seen.since.elapsed() >= window);
-        let due = due.filter(|(_, seen)| seen.lines > PASSED);
-        due.map(|((_, line), seen)| Summary { level: seen.level, line, count: seen.lines - PASSED }).collect()
+        let due = due.filter(|(_, seen)| seen.lines > LOGGED_PER_WINDOW);
+        due.map(|((_, line), seen)| Summary { level: seen.level, line, count: seen.lines - LOGGED_PER_WINDOW })
+            .collect()
     }
 
-    /// Logs a summary for each kind whose window has ended; with `all`, for
-    /// every kind.
+    /// Logs a summary for each kind whose window has ended, or for every kind with `all`.
     pub(super) fn log_summaries(&self, all: bool) {
         for Summary { level, line, count } in self.take_due(if all { Duration::ZERO } else { WINDOW }) {
             match level {
@@ -98,7 +98,7 @@ impl<S: Subscriber> Layer<S> for Repeats {
         }
         let mut text = KindText(String::new());
         event.record(&mut text);
-        let passes = self.passes((metadata.callsite(), text.0), *metadata.level());
+        let passes = self.count((metadata.callsite(), text.0), *metadata.level());
         if !passes {
             LEFT_OUT.fetch_add(1, Ordering::Relaxed);
         }
@@ -106,24 +106,24 @@ impl<S: Subscriber> Layer<S> for Repeats {
     }
 }
 
-/// Gathers the message and the fields that count.
+/// Collects the message and the fields that distinguish causes.
 struct KindText(String);
 
 impl Visit for KindText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let before = self.0.len();
-        if before > LONGEST_KIND {
+        if before > MAX_KIND_BYTES {
             return;
         }
         let separator = if before == 0 { "" } else { " " };
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = match field.name() {
             "message" => write!(self.0, "{separator}{value:?}"),
             name if FIELDS.contains(&name) => write!(self.0, "{separator}{name}={value:?}"),
             _ => Ok(()),
         };
-        if self.0.len() > LONGEST_KIND {
-            let end = (0..=LONGEST_KIND).rev().find(|end| self.0.is_char_boundary(*end)).unwrap_or(0);
+        if self.0.len() > MAX_KIND_BYTES {
+            let end = (0..=MAX_KIND_BYTES).rev().find(|end| self.0.is_char_boundary(*end)).unwrap_or(0);
             self.0.truncate(end);
         }
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_each_kind_pass_and_the_rest_are_counted() {
+    fn the_first_lines_of_each_kind_are_logged_and_the_rest_counted() {
         let repeats = Repeats::default();
         let lines = logged(&repeats, || {
             for number in 0..1000 {
@@ -185,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn kinds_have_a_bound() {
+    fn kinds_are_limited() {
         let repeats = Repeats::default();
         let lines = logged(&repeats, || {
             for number in 0..5000 {
                 refused(&format!("{number}{}", "x".repeat(1000)), "");
             }
         });
-        assert!(lines.len() <= MOST_KINDS + 5, "{}", lines.len());
-        assert!(repeats.seen.lock().unwrap().keys().all(|(_, text)| text.len() <= LONGEST_KIND));
+        assert!(lines.len() <= MAX_KINDS + 5, "{}", lines.len());
+        assert!(repeats.seen.lock().unwrap().keys().all(|(_, text)| text.len() <= MAX_KIND_BYTES));
     }
 }

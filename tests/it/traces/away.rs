@@ -13,8 +13,8 @@ use crate::support::front::Front;
 use crate::support::process::Setup;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const FAILS: &str = "the collector takes no traces";
-const IS_BACK: &str = "the collector takes traces again";
+const FAILS: &str = "collector does not accept traces";
+const IS_BACK: &str = "collector accepts traces again";
 
 /// How many spans had that outcome.
 async fn count(client: &Client, outcome: &str) -> u64 {
@@ -99,7 +99,7 @@ async fn one_that_hangs_fills_its_places_and_holds_up_nothing() {
     assert_eq!(count(&client, "sent").await, 0);
     server.signal("TERM");
     assert_eq!(server.wait(PATIENCE).code(), Some(0), "{}", setup.log());
-    assert_eq!(times(&setup, "traces that were not sent before the end are lost"), 1, "{}", setup.log());
+    assert_eq!(times(&setup, "spans lost that were not sent before the stop"), 1, "{}", setup.log());
 }
 
 #[tokio::test]
