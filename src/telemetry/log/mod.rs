@@ -9,27 +9,21 @@
 //! count follows every [`repeats::WINDOW`]: a client that is refused a thousand times a
 //! second must not fill the disk of the log.
 
+mod counts;
 mod queue;
 mod repeats;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::counts::TARGET;
+pub use self::counts::{LogFigures, log_figures};
 use self::queue::{Lines, Writer};
 use self::repeats::Repeats;
-
-/// The target of lines about the log itself, which are never left out.
-const TARGET: &str = "dats::log";
-
-/// Lines without space in the queue, and lines that could not be written to stderr.
-static DROPPED: AtomicU64 = AtomicU64::new(0);
-/// Lines that were left out because they repeated others.
-static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,21 +32,6 @@ pub enum Format {
     Text,
     /// One JSON object per line, for log collectors.
     Json,
-}
-
-/// Counts of lines that are not in the log, since the process started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LogFigures {
-    /// Lines that were dropped because stderr was not read, or was closed.
-    pub dropped: u64,
-    /// Lines that repeated others and are counted in a summary.
-    pub repeated: u64,
-}
-
-/// Returns the counts of this process.
-#[must_use]
-pub fn log_figures() -> LogFigures {
-    LogFigures { dropped: DROPPED.load(Ordering::Relaxed), repeated: LEFT_OUT.load(Ordering::Relaxed) }
 }
 
 /// The running log. Dropping it writes the queued lines, and stops when nothing could be

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::DROPPED;
+use super::counts::DROPPED;
 use crate::clock::Stopwatch;
 
 /// Lines that may wait to be written.

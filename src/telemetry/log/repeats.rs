@@ -16,7 +16,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::{LEFT_OUT, TARGET};
+use super::counts::{LEFT_OUT, TARGET};
 use crate::clock::Stopwatch;
 
 /// Time for which a kind is counted before its summary. Then a new window begins.
