@@ -96,7 +96,7 @@ struct Routed<'a, A: 'static> {
     raw_id: &'a str,
 }
 
-/// What is known of a request from its head.
+/// The id, the span and the start of a request.
 struct Begun {
     request_id: HeaderValue,
     span: Option<Box<Span>>,
@@ -212,7 +212,7 @@ where
                 Execution::ReadPool => Box::pin(server.reads.run(reply)).await,
                 Execution::TimedReadPool => server.with_walk_timeout(Box::pin(server.reads.run(reply))).await,
             };
-            let response = answered.unwrap_or_else(|problem| logged(problem, uri.path()));
+            let response = answered.unwrap_or_else(|problem| answer_problem(problem, uri.path()));
             let latency = (!to.endpoint.may_wait).then(|| watch.elapsed());
             server.metrics.record_answer(Some(to.number), response.status(), latency);
             with_request_id(response, later_id)
@@ -221,8 +221,8 @@ where
     }
 }
 
-/// Logs a problem of the service itself, and makes the answer of it.
-fn logged(problem: Problem, path: &str) -> Response<Body> {
+/// Makes the answer of a problem, and logs the problem if it is the service's fault.
+fn answer_problem(problem: Problem, path: &str) -> Response<Body> {
     if problem.status().is_server_error() {
         tracing::warn!(code = problem.code(), path, "request not answered");
     }

@@ -65,7 +65,7 @@ impl Verb {
     }
 }
 
-/// Who may call an endpoint.
+/// The callers that an endpoint accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum Access {
     /// Callers with the API key, where one is configured.

@@ -1,9 +1,8 @@
-//! What every endpoint needs and what knows no endpoint: connections and their
-//! limits, checks before a handler, requests and their parameters, replies,
-//! problems and event streams.
+//! The HTTP server below the endpoints: connections and their limits, checks before a
+//! handler, requests and their parameters, replies, problems and event streams.
 //!
-//! The application above is known by a type parameter: a table of [`Endpoint`]s
-//! with handlers, and the state that these share.
+//! The server names no endpoint. It gets the application as a table of [`Endpoint`]s,
+//! and the state that their handlers share as a type parameter.
 //!
 //! [`Endpoint`]: endpoint::Endpoint
 

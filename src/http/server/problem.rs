@@ -1,8 +1,8 @@
 //! Problem details (RFC 9457). Errors become status codes here, and in
 //! `api/problems.rs` for the errors of the application.
 //!
-//! The title of a problem is the standard phrase of its status. What went wrong is
-//! told by its code, for programs, and by its detail, for people.
+//! The title of a problem is the standard phrase of its status. The code names the
+//! problem for programs, and the detail describes it for people.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::task::RecordId;
 /// of each problem.
 pub(in crate::http) const MAX_BATCH_ERRORS: usize = 256;
 
-/// An answer that says what went wrong, for people and for programs.
+/// An answer that reports an error, for people and for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::http) struct Problem(Box<Inner>);
 
@@ -39,7 +39,7 @@ struct Inner {
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-/// What went wrong (RFC 9457), for people and for programs.
+/// An error of a request (RFC 9457), for people and for programs.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(in crate::http) struct Wire<'a> {
@@ -50,7 +50,7 @@ pub(in crate::http) struct Wire<'a> {
     title: &'a str,
     /// The status code of the answer.
     status: u16,
-    /// What is wrong with this request, for people.
+    /// A description of the error, for people.
     detail: &'a str,
     /// The path of the request.
     instance: &'a str,
@@ -75,7 +75,7 @@ impl Problem {
         Self(Box::new(Inner { status, code, detail, errors, records, retry_after: None, header: None }))
     }
 
-    /// Tells the client to retry after so many seconds.
+    /// Adds `Retry-After`.
     pub(in crate::http) fn with_retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after = Some(seconds);
         self
@@ -138,8 +138,8 @@ impl Problem {
             headers.insert(name, value);
         }
         if matches!(self.0.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
-            // The rest of the body is not read, so the connection cannot go on. A
-            // client that is not told would lose its next request.
+            // The rest of the body is not read, so the connection cannot be used again.
+            // Without this header the client would lose its next request.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if self.0.status == StatusCode::UNAUTHORIZED {
@@ -266,7 +266,7 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
-    /// A limit of the service is reached; the client may retry after so many seconds.
+    /// A limit of the service is reached. `retry_after` is in seconds.
     pub(in crate::http) fn overloaded(detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_retry_after(retry_after)
     }

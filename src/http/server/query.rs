@@ -37,7 +37,7 @@ impl Query {
         Self { pairs, found }
     }
 
-    /// Returns a parameter that may be given once.
+    /// Returns a parameter that may be given only once.
     pub(in crate::http) fn one(&mut self, name: &str) -> Option<String> {
         let mut values = self.pairs.iter().filter(|(each, _)| each == name).map(|(_, value)| value);
         let first = values.next().cloned();
@@ -59,7 +59,7 @@ impl Query {
         values.flat_map(|(_, value)| value.split(',')).map(|word| word.trim().to_owned()).collect()
     }
 
-    /// Parses a parameter that may be given once.
+    /// Parses a parameter that may be given only once.
     pub(in crate::http) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         let text = self.one(name)?;
         self.found.parse(name, &text)

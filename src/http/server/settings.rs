@@ -16,11 +16,11 @@ pub struct ServerSettings {
     /// Whether only this machine can connect; then requests for other names are
     /// refused even without `allowed_hosts`.
     pub is_loopback: bool,
-    /// Limits on what clients may use.
+    /// Limits on the resources that clients use.
     pub limits: Limits,
 }
 
-/// Limits on what clients may use.
+/// Limits on the resources that clients use.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Open connections in all.
@@ -42,7 +42,7 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Time for the answer to a search of the provenance.
     pub walk_timeout: Duration,
-    /// Time in which a client reads nothing of what is sent to it.
+    /// Time after which a connection is closed whose client reads nothing.
     pub write_timeout: Duration,
     /// Time that requests have to end when the service stops.
     pub drain_timeout: Duration,

@@ -1,4 +1,4 @@
-//! What all requests to a server share, beside the state of the application.
+//! The state that all requests share, beside the state of the application.
 
 use prometheus_client::registry::Registry;
 
@@ -14,8 +14,8 @@ use super::settings::{ApiKey, Limits, ServerSettings};
 use super::spans::RequestSpans;
 use crate::telemetry::Tracer;
 
-/// What all requests share. An application with the state `A` has it as a part,
-/// and implements `AsRef` for it.
+/// The state that all requests share. The state `A` of an application contains it, and
+/// implements `AsRef` for it.
 #[derive(Debug)]
 pub(in crate::http) struct ServerState<A: 'static> {
     pub(in crate::http) limits: Limits,

@@ -4,8 +4,8 @@
 //!
 //! It also closes the connection slowly (a lingering close): closing a socket with
 //! unread bytes in it resets the connection, and the client may lose an answer that
-//! it has not read yet. So what a client goes on sending after its answer is read
-//! and dropped for a while.
+//! it has not read yet. So bytes that the client still sends after its answer are
+//! read and dropped for a while.
 
 use std::io;
 use std::pin::Pin;
@@ -36,7 +36,8 @@ pub(in crate::http) struct WriteTimeoutStream<S> {
     lingering: Option<LingeringClose>,
 }
 
-/// The end of a connection: all answers are sent, and what still arrives is dropped.
+/// The end of a connection. All answers have been sent; bytes that still arrive are
+/// dropped.
 #[derive(Debug)]
 struct LingeringClose {
     silence_timeout: Pin<Box<Sleep>>,
