@@ -6,7 +6,7 @@ use super::settings::trace_settings;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::routing::{self, Services};
-use crate::telemetry::{Export, NotStarted};
+use crate::telemetry::{Export, ExportError};
 use crate::tls;
 
 /// Starts the export of traces, if a collector is configured.
@@ -20,8 +20,8 @@ pub(super) fn start_export(
     };
     let export = Export::start(settings, runtime, clock.clone());
     export.map(Some).map_err(|error| match error {
-        NotStarted::Encryption(error) => ca_file_error("telemetry.ca_file", error),
-        error @ NotStarted::Library(_) => StartError::Config(error.to_string()),
+        ExportError::Encryption(error) => ca_file_error("telemetry.ca_file", error),
+        error @ ExportError::Library(_) => StartError::Config(error.to_string()),
     })
 }
 
@@ -29,7 +29,7 @@ pub(super) fn start_export(
 pub fn check(config: &Config) -> Result<(), StartError> {
     services(&config.routing.settings(), &Clock::new())?;
     let Some(settings) = trace_settings(&config.telemetry) else { return Ok(()) };
-    settings.encryption().map(drop).map_err(|error| ca_file_error("telemetry.ca_file", error))
+    settings.tls_config().map(drop).map_err(|error| ca_file_error("telemetry.ca_file", error))
 }
 
 /// Creates the clients of Agent and RAG.
