@@ -44,7 +44,7 @@ fn ca_file_error(key: &str, error: tls::Error) -> StartError {
             "{key} can't be {:?}: expected a file with CA certificates (PEM), but {reason}",
             path.display().to_string()
         ),
-        tls::Error::Nobody(_) => format!(
+        tls::Error::NoTrustAnchor(_) => format!(
             "{key} can't be null: expected a file with CA certificates (PEM), because the system has none and an \
              address is https://"
         ),
