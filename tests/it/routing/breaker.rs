@@ -44,7 +44,7 @@ async fn killed_and_started_again_it_is_found_again() {
         assert!(before.away_since.is_some());
         for _ in 0..50 {
             let refused = estimate(&agent, "x").await;
-            assert!(matches!(refused, Err(Error::Away { .. } | Error::Connection(_))), "{refused:?}");
+            assert!(matches!(refused, Err(Error::BreakerOpen { .. } | Error::Connection(_))), "{refused:?}");
         }
         let after = agent.figures();
         assert!(after.left_alone >= before.left_alone + 45, "it was asked nevertheless");
@@ -62,7 +62,7 @@ async fn one_that_hangs_is_left_alone_too() {
         assert!(matches!(estimate(&agent, "x").await, Err(Error::Timeout(_))));
     }
     let started = Stopwatch::start();
-    assert!(matches!(estimate(&agent, "x").await, Err(Error::Away { until: Some(_) })));
+    assert!(matches!(estimate(&agent, "x").await, Err(Error::BreakerOpen { until: Some(_) })));
     assert!(started.elapsed() < Duration::from_millis(100), "a call that is not made takes no time");
     process.kill();
     let _process = StandIn::start("agent", &process.listen(), &[]);

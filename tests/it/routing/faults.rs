@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dats::clock::Stopwatch;
-use dats::routing::{Error, Failed};
+use dats::routing::{CallError, Error};
 use tokio::task::JoinSet;
 
 use super::{CALL, SLACK, TRY, agent, domain, project, rag, service, task};
@@ -15,7 +15,7 @@ async fn asked_of_all(agent_options: &[&str], rag_options: &[&str]) -> Vec<(&'st
     let (agent, rag) = (agent(service(&agent_process.url)), rag(service(&rag_process.url)));
     let mut ended = Vec::new();
     let (started, text) = (Stopwatch::start(), "write a parser");
-    let note = |name, failed: Option<Failed>| (name, failed.map(|failed| failed.error), started.elapsed());
+    let note = |name, failed: Option<CallError>| (name, failed.map(|failed| failed.error), started.elapsed());
     let (project, domain) = (project(), domain());
     let (analyzed, decomposed, estimated, queried) = tokio::join!(
         async { note("analyze", agent.analyze(text, &project, None, None).await.err()) },
