@@ -189,7 +189,8 @@ impl Consumer {
                     self.broker.update_figures(|figures| figures.consumed += 1);
                 }
                 Ok((event, trace)) => {
-                    let span = self.tracer.as_ref().map(|tracer| tracer.start_event(&self.settings.queue, trace.as_deref()));
+                    let span =
+                        self.tracer.as_ref().map(|tracer| tracer.start_event(&self.settings.queue, trace.as_deref()));
                     group.push(ReceivedMessage { delivery, event: ReceivedEvent::Read(event), span });
                 }
                 Err(rejection) => intake.rejected.push((delivery, rejection)),
