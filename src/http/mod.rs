@@ -1,16 +1,15 @@
-//! The HTTP edge: from sockets to calls of the engine, and back.
+//! The HTTP interface.
 //!
-//! [`serve`] accepts connections within limits; each request is routed
-//! by one table (`routes`), answered by the file of its resource, and
-//! leaves with its request id and its measurements (`edge`). Status codes
-//! exist in this module alone, and problems are made in `problem` alone.
+//! `server` accepts connections, reads requests and writes responses, and knows no endpoint. `api` has the endpoints,
+//! in a folder for each topic, with a table in its `mod.rs`. `openapi` has the builders for their descriptions.
+//! [`build`] puts the tables together, and [`serve`] serves them. HTTP status codes exist in this module only.
 //!
-//! Everything has a limit: connections (in all and by address), headers,
-//! bodies (size and time), writes to clients that do not read, pages,
-//! buffers of streams. Over a limit the answer is a problem, never memory.
+//! Every resource that a client can use has a limit: connections (in total and for each address), headers, bodies (in
+//! size and time), writes to clients that do not read, pages, and buffers of streams. A request over a limit gets a
+//! problem.
 //!
-//! Reading the status of a task is the hot path: it takes no task, no box
-//! and no lock of its own, only a look-up in the engine's map.
+//! The status read of a task is the hot path. It spawns no task, boxes no future and takes no lock; it looks the task
+//! up in the map of the engine.
 
 mod api;
 mod openapi;

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_table_is_there_and_nothing_else() {
+    fn the_document_has_exactly_the_described_endpoints() {
         let document = serde_json::to_value(document().0).unwrap();
         let paths = document["paths"].as_object().unwrap().iter();
         let mut described: Vec<String> = paths

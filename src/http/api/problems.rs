@@ -1,5 +1,5 @@
-//! The problems of the application: errors of the engine, the store and the
-//! provenance become status codes and codes here.
+//! The problems of the API: the status codes and codes for errors of the engine, the store and the provenance
+//! graph.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use crate::store;
 use crate::task::{self, RecordId};
 
 impl Problem {
-    /// Workers take their tasks from the broker.
+    /// Returns the problem of a lease request while workers take their tasks from the broker.
     pub(in crate::http) fn no_leases() -> Self {
         let detail = "tasks are not leased over HTTP while events.bus is rabbitmq: take them from the work queues of \
                       RabbitMQ, or set events.bus to embedded";
         Self::new(StatusCode::CONFLICT, "leasing_not_available", detail)
     }
 
-    /// No resource of the given kind has this id.
+    /// Returns the problem of an id that no resource of the given kind has.
     pub(in crate::http) fn not_found(code: &'static str, kind: &str, id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, format!("there is no {kind} {id}"))
     }
@@ -29,34 +29,34 @@ impl Problem {
         Self::not_found("task_not_found", "task", id)
     }
 
-    /// The task is not in the store, but provenance records of it are.
+    /// Returns the problem of a task that is not stored, with its provenance records, which are.
     pub(in crate::http) fn only_records_of_task(id: &str, records: Vec<RecordId>) -> Self {
         let detail = format!("there is no task {id}, only its provenance records, which are listed in records");
         Self::new(StatusCode::NOT_FOUND, "task_not_found", detail).with_records(records)
     }
 
-    /// No record and no artifact has this id.
+    /// Returns the problem of an id that no record and no artifact has.
     pub(in crate::http) fn provenance_not_found(id: &str) -> Self {
         Self::not_found("provenance_not_found", "provenance record or artifact", id)
     }
 
-    /// The record `to` does not depend on the record `from`.
+    /// Returns the problem of a record `to` that does not depend on the record `from`.
     pub(in crate::http) fn no_path(from: &str, to: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no_path", format!("{to} does not depend on {from}"))
     }
 
-    /// The result that a cursor continues is no longer kept.
+    /// Returns the problem of a cursor whose result is no longer cached.
     pub(in crate::http) fn cursor_expired() -> Self {
         let detail = "the cursor has expired, since results are kept for 60 s: start again without a cursor";
         Self::new(StatusCode::GONE, "cursor_expired", detail)
     }
 
-    /// No lease has this id, so it is not held.
+    /// Returns the problem of an id that no current lease has.
     pub(in crate::http) fn lease_lost(id: &str) -> Self {
         Self::new(StatusCode::CONFLICT, "lease_lost", format!("lease {id} is no longer held"))
     }
 
-    /// `If-Match` names another version than the current one.
+    /// Returns the problem of an `If-Match` with another version than the current one.
     pub(in crate::http) fn version_mismatch() -> Self {
         let detail = "the resource has changed since the version in If-Match: read it again";
         Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail)
@@ -66,8 +66,8 @@ impl Problem {
         Self::overloaded(format!("{limit} imports are running already: retry when one of them has ended"), 5)
     }
 
-    /// A stored content has changed. The file is named within its directory: the
-    /// path of the directory is not for clients.
+    /// Returns the problem of a damaged content file. It names the file without the path of the data directory, which
+    /// clients must not learn.
     fn damaged_content(path: &Path, detail: &str) -> Self {
         let name = path.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy());
         let name = name.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/");
@@ -90,10 +90,9 @@ impl From<InvalidEvent> for Problem {
 }
 
 impl From<Cancelled> for Problem {
-    /// A search is stopped when its client has disconnected or its time is up, so
-    /// this problem is rarely sent.
-    fn from(stopped: Cancelled) -> Self {
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "walk_timeout", stopped.to_string())
+    /// A query is cancelled when its client disconnects or its time limit is reached, so this problem is rarely sent.
+    fn from(cancelled: Cancelled) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "walk_timeout", cancelled.to_string())
     }
 }
 
@@ -141,7 +140,7 @@ impl From<Refusal> for Problem {
             Refusal::UnknownDependency { index, .. } => {
                 Self::invalid_field(format!("/options/depends_on/{index}"), detail)
             }
-            // Requests are checked for this before; only events come here.
+            // Requests are checked before, so only an event can have this refusal.
             Refusal::SourceNotFound(_) => Self::invalid_field("/data/source_id", detail),
             Refusal::IdempotencyKeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn unavailable_services_say_when_to_retry() {
+    fn an_unavailable_service_says_when_to_retry() {
         let response = Problem::from(engine::Error::Overloaded).into_response("/x");
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[RETRY_AFTER], "1");

@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_and_paths_are_told_apart() {
+    fn other_methods_and_paths_are_distinguished() {
         let router = Router::new(&endpoints());
         let (route, _) = router.find("/api/v1/projects/p").unwrap();
         assert!(route.endpoint(&Method::PUT).is_none());

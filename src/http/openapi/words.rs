@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
-use crate::engine::{self, Advice};
+use crate::engine::{Advice, EventOutcome};
 use crate::json::FieldError;
 use crate::legacy::Action;
 use crate::lineage::{Flag, Relationship};
@@ -25,10 +25,6 @@ fn values(description: &str, values: Value) -> Object {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct NoFields {}
-/// The schema of the outcome of an event.
-pub(in crate::http) struct EventOutcome;
-/// The schema of an action on the flag of a record.
-pub(in crate::http) struct TaintAction;
 /// The schema of the state of the service.
 pub(in crate::http) struct HealthStatus;
 
@@ -43,12 +39,12 @@ described! {
     EventOutcome, "EventOutcome": word(
         "The outcome of an event.",
         [Outcome::Applied, Outcome::Unchanged, Outcome::Stale(Stale::Ended), Outcome::Parked]
-            .map(engine::EventOutcome::Taken)
+            .map(EventOutcome::Taken)
             .into_iter()
-            .chain([engine::EventOutcome::Duplicate])
-            .map(engine::EventOutcome::as_str),
+            .chain([EventOutcome::Duplicate])
+            .map(EventOutcome::as_str),
     );
-    TaintAction, "TaintAction": word(
+    Action, "TaintAction": word(
         "An action on the flag of a record.",
         [Action::Taint, Action::Suspect, Action::Clear, Action::Escalate].map(Action::as_str),
     );

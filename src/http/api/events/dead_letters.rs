@@ -6,10 +6,9 @@ use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::engine::{LetterFilter, LetterHead};
+use crate::engine::{EventOutcome, LetterFilter, LetterHead};
 use crate::events;
 use crate::http::api::app::Call;
-use crate::http::openapi::words::EventOutcome;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;
@@ -22,7 +21,7 @@ use crate::task::{TaskId, Timestamp};
 /// A rejected event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetter)]
-pub(in crate::http) struct LetterWire<'a> {
+pub(in crate::http) struct DeadLetterWire<'a> {
     /// The number of the dead letter.
     id: u64,
     /// When the event was rejected.
@@ -39,7 +38,7 @@ pub(in crate::http) struct LetterWire<'a> {
     raw: &'a str,
 }
 
-impl<'a> LetterWire<'a> {
+impl<'a> DeadLetterWire<'a> {
     fn new(id: u64, letter: &'a DeadLetter) -> Self {
         let LetterHead { kind, source } = LetterHead::of(&letter.raw);
         let (time, task_id) = (Time(letter.at), letter.task);
@@ -52,7 +51,7 @@ impl<'a> LetterWire<'a> {
 #[schema(as = DeadLetterList)]
 pub(in crate::http) struct ListWire {
     /// The dead letters.
-    #[schema(value_type = Vec<LetterWire<'static>>)]
+    #[schema(value_type = Vec<DeadLetterWire<'static>>)]
     dead_letters: Entries,
     /// The cursor of the next page; null on the last page.
     next_cursor: Option<String>,
@@ -92,7 +91,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
     query.finish()?;
     let page = call.app.engine.dead_letters().list(filter, before, limit).await?;
     let mut dead_letters = Entries::new(limit);
-    let shown = dead_letters.fill(page.entries.iter().map(|(id, letter)| LetterWire::new(*id, letter)));
+    let shown = dead_letters.fill(page.entries.iter().map(|(id, letter)| DeadLetterWire::new(*id, letter)));
     // If fewer entries fit than were read, the next page starts after the last one that fits.
     let next = if shown < page.entries.len() { page.entries[..shown].last().map(|(id, _)| *id) } else { page.next };
     let next = next.map(|id| cursor::encode(&scope, &id.to_be_bytes()));
@@ -103,7 +102,7 @@ pub(in crate::http) async fn list(call: Call) -> Reply {
 /// A range of dead letter numbers without a gap.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetterRun)]
-struct RunWire {
+struct RangeWire {
     /// The lowest number.
     first: u64,
     /// The highest number.
@@ -119,27 +118,24 @@ pub(in crate::http) struct RemovalWire {
     /// When the dead letters were removed.
     time: Time,
     /// The reason of the removal.
-    #[schema(value_type = LetterEndWord)]
+    #[schema(value_type = DeadLetterEnd)]
     end: &'static str,
     /// The number of removed dead letters.
     count: u64,
     /// The numbers of the removed dead letters.
-    dead_letters: Vec<RunWire>,
+    dead_letters: Vec<RangeWire>,
 }
 
 impl RemovalWire {
     fn new(id: u64, removal: &DeadLetterRemoval) -> Self {
-        let dead_letters = removal.runs.iter().map(|(first, last)| RunWire { first: *first, last: *last });
+        let dead_letters = removal.runs.iter().map(|(first, last)| RangeWire { first: *first, last: *last });
         let (time, end) = (Time(removal.at), removal.end.as_str());
         Self { id, time, end, count: removal.count(), dead_letters: dead_letters.collect() }
     }
 }
 
-/// The schema of [`DeadLetterEnd`].
-pub(in crate::http) struct LetterEndWord;
-
 described! {
-    LetterEndWord, "DeadLetterEnd": word(
+    DeadLetterEnd, "DeadLetterEnd": word(
         "Why dead letters were removed: accepted on a second try, discarded by a client, or dropped as the oldest over a limit.",
         DeadLetterEnd::ALL.map(DeadLetterEnd::as_str),
     );
@@ -216,7 +212,7 @@ pub(in crate::http) async fn show(call: Call) -> Reply {
     let missing = || Problem::not_found("dead_letter_not_found", "dead letter", &text);
     let id = text.parse().map_err(|_| missing())?;
     let letter = call.app.engine.dead_letters().get(id).await?.ok_or_else(missing)?;
-    Ok(reply::json(StatusCode::OK, &LetterWire::new(id, &letter)))
+    Ok(reply::json(StatusCode::OK, &DeadLetterWire::new(id, &letter)))
 }
 
 /// The outcome of a second try.

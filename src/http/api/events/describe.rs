@@ -7,7 +7,7 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaType, Type};
 use crate::events;
 use crate::http::api::events::intake::{self, MAX_BATCH};
 use crate::http::api::events::{dead_letters, follow};
-use crate::http::openapi::answers::CloudEvent;
+use crate::http::openapi::cloud_event::CloudEvent;
 use crate::http::openapi::limits;
 use crate::http::openapi::operation::{Described, JSON, number, operation, reference};
 use crate::http::openapi::words::NoFields;
@@ -154,7 +154,7 @@ fn letter_operation(id: &str, summary: &str) -> Described {
 
 pub(in crate::http) fn letter() -> Described {
     letter_operation("getDeadLetter", "Read a dead letter")
-        .answer::<dead_letters::LetterWire<'static>>(200, "The dead letter.")
+        .answer::<dead_letters::DeadLetterWire<'static>>(200, "The dead letter.")
         .reads()
 }
 

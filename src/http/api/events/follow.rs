@@ -14,7 +14,7 @@ use crate::engine::{LogPage, Logged};
 use crate::http::api::app::{App, Call};
 use crate::http::api::events::feed::Found;
 use crate::http::api::events::filter::EventFilter;
-use crate::http::openapi::answers::CloudEvent;
+use crate::http::openapi::cloud_event::CloudEvent;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::problem::Problem;

@@ -52,7 +52,7 @@ pub(in crate::http) struct OutcomeWire<'a> {
     /// The id of the event.
     id: &'a str,
     /// The outcome.
-    #[schema(value_type = crate::http::openapi::words::EventOutcome)]
+    #[schema(value_type = EventOutcome)]
     outcome: &'static str,
     /// A description of the outcome.
     detail: &'static str,

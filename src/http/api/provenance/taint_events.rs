@@ -7,11 +7,10 @@ use uuid::Uuid;
 
 use crate::engine::{AuditEntry, AuditFilter, AuditPlace};
 use crate::http::api::app::Call;
-use crate::http::openapi::words::TaintAction;
 use crate::http::server::cursor;
 use crate::http::server::entries::Entries;
 use crate::http::server::reply::{self, Reply, Time};
-use crate::legacy::TaintEvent;
+use crate::legacy::{Action, TaintEvent};
 use crate::lineage::Graph;
 use crate::store::Cause;
 use crate::task::{ArtifactId, RecordId, Seq};
@@ -40,7 +39,7 @@ pub(in crate::http) struct EventWire {
     /// The id of the cascade, which all entries of one request share.
     cascade_id: String,
     /// The action.
-    #[schema(value_type = TaintAction)]
+    #[schema(value_type = Action)]
     action: &'static str,
     /// The reason of a rollback, `upgrade` or `undo`. Entries of the old program do not have this field.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -272,8 +272,6 @@ pub(in crate::http) async fn rerun(mut call: Call) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::task::{ProjectId, Timestamp};
 
