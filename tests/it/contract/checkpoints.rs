@@ -148,7 +148,7 @@ async fn the_command_line_rolls_back() {
     leased(&client).await;
     assert_eq!(
         run(&["rollback", &id, "--reason", "bad"]).stdout.lines().next(),
-        Some("records of p: 0 were tainted, 0 suspect in 0 projects, down to depth 0")
+        Some("records of p: 0 were tainted, 0 suspect in 0 projects, to a depth of 0")
     );
     assert_eq!(run(&["rollback", &id, "--reason", "bad"]).stdout, "there is nothing to change\n");
     let refused = run(&["rollback", "none", "--reason", "bad"]);

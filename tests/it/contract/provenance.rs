@@ -196,7 +196,7 @@ async fn the_command_line() {
     assert_eq!(shown("flag"), "clean");
     let done = dats("taint b --reason odd");
     assert!(
-        done.contains("4 changed: 1 tainted, 3 suspect, 0 cleared; 4 tasks in 2 projects, down to depth 2"),
+        done.contains("4 changed: 1 tainted, 3 suspect, 0 cleared; 4 tasks in 2 projects, to a depth of 2"),
         "{done}"
     );
     assert_eq!((shown("flag"), shown("tainted_reason")), ("tainted".to_owned(), "odd".to_owned()));

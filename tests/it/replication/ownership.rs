@@ -104,7 +104,7 @@ async fn a_drill_changes_nothing_in_the_database() {
     let drill = setup(&database.url());
     let told = restore(&drill, &database.url(), &["--dry-run"]);
     assert_eq!(told.code, 0, "{}", told.stderr);
-    for part in ["nothing in the database changes", "takes the copy over at its first start", "dry run"] {
+    for part in ["nothing in the database changes", "takes over the copy at its first start", "dry run"] {
         assert!(told.stdout.contains(part), "{part} in {}", told.stdout);
     }
     assert!(!drill.data_dir().join("dats.redb").exists());
