@@ -39,13 +39,11 @@ use super::undo::UndoCommands;
 use super::undo_plan::UndoPlan;
 use crate::engine::api::{
     Answer, Cascade, CascadeRequest, EventOutcome, Grant, IdempotencyKey, Import, ImportResult, Incoming, LeaseRequest,
-    NewCheckpoint, NewProject, PauseChange, Prepared, ProjectPatch, Publication, Queue, QueueReport, Refusal, Rollback,
-    RollbackRequest, Settings, Submissions, TakenRouting, TaskEnd, Totals, UndoRequest, Undone,
+    NewCheckpoint, NewProject, Prepared, ProjectPatch, Publication, Queue, QueueReport, Refusal, Rollback,
+    RollbackRequest, Settings, Submissions, TakenRouting, Totals, UndoRequest, Undone,
 };
 use crate::store::{Batch, Checkpoint, DeadLetter, Durable, Project, ReaderPosition, Room, Store};
-use crate::task::{
-    Estimator, Finding, Input, LeaseId, Moment, Now, Outcome, ProjectId, RoutingStep, TaskId, Tier, Timestamp,
-};
+use crate::task::{Finding, Input, LeaseId, Moment, Now, Outcome, ProjectId, RoutingStep, TaskId, Tier, Timestamp};
 
 /// The state machine that the writer drives.
 #[derive(Debug)]
