@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use regex::Regex;
+
 use super::{book_pages, markdown, name, pages, root};
 
 /// Most lines of README.
@@ -70,6 +72,24 @@ fn the_book_builds() {
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success() && !said.contains("ERROR") && !said.contains("WARN"), "{said}");
     assert!(made.path().join("quickstart.html").exists(), "{said}");
+}
+
+/// Paths of sources in code spans: of the repository, below `src` or below `tests/it`.
+#[test]
+fn every_source_file_that_is_named_exists() {
+    let named = Regex::new(r"`((?:\w+/)*\w+\.(?:rs|yaml|json))`").unwrap();
+    let mut faults = Vec::new();
+    for page in pages().into_iter().chain([root().join("src/ARCHITECTURE.md")]) {
+        let text = fs::read_to_string(&page).unwrap();
+        for path in named.captures_iter(&text).map(|found| found[1].to_owned()) {
+            let exists = ["", "src", "tests/it"].iter().any(|base| root().join(base).join(&path).exists());
+            // A name without a folder may be a file that the reader writes.
+            if !exists && path.contains('/') {
+                faults.push(format!("{}: {path}", name(&page)));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "there are no such files: {}", faults.join("\n"));
 }
 
 #[test]

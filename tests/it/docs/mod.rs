@@ -4,6 +4,7 @@
 mod console;
 mod examples;
 mod expected;
+mod generated;
 mod links;
 mod markdown;
 mod session;
