@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dats::amqp;
 use dats::clock::Clock;
-use dats::engine::{CheckpointRules, Engine, Incoming, LeaseRequest, Message, Settings, WriterThread};
+use dats::engine::{CheckpointRules, Engine, EventContent, IncomingEvent, LeaseRequest, Settings, WriterThread};
 use dats::store::Store;
 use dats::task::{
     ArtifactId, Bus, Correlation, Domain, Holder, Output, OutputArtifact, Policy, Priority, QaProfile, Report, Router,
@@ -121,7 +121,7 @@ pub(crate) fn id_of(task: &[u8]) -> TaskId {
     task["task_id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
 }
 
-fn output(task: TaskId) -> Incoming {
+fn output(task: TaskId) -> IncomingEvent {
     let artifact = ArtifactId::new(&format!("art-{task}")).expect("an artifact");
     let named = OutputArtifact {
         id: artifact.clone(),
@@ -131,9 +131,9 @@ fn output(task: TaskId) -> Incoming {
         checksum: None,
         size_bytes: None,
     };
-    Incoming {
+    IncomingEvent {
         identity: Some(("/bench".to_owned(), task.to_string())),
-        message: Message::Report {
+        message: EventContent::Report {
             correlation: Correlation { task: Some(task), artifact: None, review: None },
             report: Report::Output(Box::new(output_of(artifact, named))),
         },

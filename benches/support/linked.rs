@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use dats::engine::{Engine, Incoming, Message};
+use dats::engine::{Engine, EventContent, IncomingEvent};
 use dats::task::{ArtifactId, Correlation, OutputArtifact, Report, TaskId};
 use dats::workload::load::{Connection, get_request};
 use dats::workload::mixed;
@@ -26,7 +26,7 @@ pub(crate) async fn finish(engine: &Engine, count: u64) {
         engine.tasks().submit(submissions.collect(), None).await.expect("room");
         let granted = engine.work().lease(lease_request()).await.expect("tasks");
         let numbered = granted.iter().map(|granted| id_of(&granted.task)).zip(chunk * CHUNK..);
-        let outputs: Vec<Incoming> = numbered.map(|(task, number)| output(task, number)).collect();
+        let outputs: Vec<IncomingEvent> = numbered.map(|(task, number)| output(task, number)).collect();
         assert_eq!(u64::try_from(outputs.len()), Ok(CHUNK), "not all tasks were leased");
         let outcomes = engine.events().accept(outputs).await.expect("room");
         assert!(outcomes.iter().all(Result::is_ok), "an output was refused");
@@ -37,7 +37,7 @@ fn id(number: u64) -> ArtifactId {
     ArtifactId::new(&artifact(number)).expect("an artifact")
 }
 
-fn output(task: TaskId, number: u64) -> Incoming {
+fn output(task: TaskId, number: u64) -> IncomingEvent {
     let named = OutputArtifact {
         id: id(number),
         kind: Some("code".to_owned()),
@@ -48,9 +48,9 @@ fn output(task: TaskId, number: u64) -> Incoming {
     };
     let mut output = output_of(id(number), named);
     output.inputs_consumed = (0..number.min(3)).map(|input| id(mixed(number * 3 + input) % number)).collect();
-    Incoming {
+    IncomingEvent {
         identity: None,
-        message: Message::Report {
+        message: EventContent::Report {
             correlation: Correlation { task: Some(task), artifact: None, review: None },
             report: Report::Output(Box::new(output)),
         },

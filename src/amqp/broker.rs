@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
-use crate::engine::Position;
+use crate::engine::EventPosition;
 use crate::task::{Moment, Tier, Timestamp};
 
 /// The state of the broker's connections, shared by the publisher, the consumer and the readers of
@@ -26,14 +26,14 @@ struct State {
     frontier: Frontier,
     /// Tasks that have gone from their work queues and are not in the outbox yet. Each is listed
     /// once; the slots of all projects bound their number.
-    lost: BTreeMap<Position, LostDispatch>,
+    lost: BTreeMap<EventPosition, LostDispatch>,
 }
 
 /// A dispatched task whose message has gone from its work queue without a worker.
 #[derive(Debug, Clone)]
 pub(super) struct LostDispatch {
     /// The position of the `task.ready` in the log.
-    pub(super) position: Position,
+    pub(super) position: EventPosition,
     /// The tier whose queue has lost the message.
     pub(super) tier: Tier,
     /// The time of the dispatch.
@@ -330,7 +330,11 @@ mod tests {
         let tier = Tier::new("small").unwrap();
         let lost = |seq| {
             let task = Some(TaskId::from_bytes([u8::try_from(seq).unwrap(); 16]));
-            LostDispatch { position: Position { seq: Seq(seq), task }, tier: tier.clone(), at: Moment::from_micros(5) }
+            LostDispatch {
+                position: EventPosition { seq: Seq(seq), task },
+                tier: tier.clone(),
+                at: Moment::from_micros(5),
+            }
         };
         for _ in 0..1000 {
             broker.add_lost(vec![lost(2), lost(1)]);

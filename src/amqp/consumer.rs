@@ -24,7 +24,7 @@ use super::publisher::DeadLetterRequest;
 use super::settings::Settings;
 use super::{depths, topology};
 use crate::clock::Clock;
-use crate::engine::{self, Engine, Incoming, Prepared};
+use crate::engine::{self, Engine, IncomingEvent, PreparedEvent};
 use crate::planted;
 use crate::store::DeadLetter;
 use crate::telemetry::{Span, Tracer};
@@ -85,14 +85,14 @@ struct ReceivedMessage {
 
 enum ReceivedEvent {
     /// The contents of the event are not on disk yet.
-    Read(Incoming),
-    Prepared(Prepared),
+    Read(IncomingEvent),
+    Prepared(PreparedEvent),
 }
 
 /// A message whose event is ready for a commit: its contents are on disk.
 struct Acceptable {
     delivery: Delivery,
-    event: Prepared,
+    event: PreparedEvent,
     span: Option<Span>,
 }
 
@@ -284,7 +284,7 @@ impl Consumer {
                 acknowledge(&ready.delivery.acker, false).await?;
             }
         }
-        let events: Vec<Prepared> = group.iter().map(|ready| ready.event.clone()).collect();
+        let events: Vec<PreparedEvent> = group.iter().map(|ready| ready.event.clone()).collect();
         let outcomes = match self.retry_while_busy(|| self.engine.events().accept_prepared(events.clone())).await {
             Ok(outcomes) => outcomes,
             Err(IntakeError::Refused(reason)) if group.len() == 1 => {

@@ -12,7 +12,7 @@ use super::connection::{Error, Link};
 use super::settings::Settings;
 use super::topology;
 use crate::clock::Clock;
-use crate::engine::{self, Counted, Engine, QueueReport};
+use crate::engine::{self, Engine, QueueCount, QueueReport};
 use crate::task::{Moment, Seq, TaskId, Tier};
 
 /// The interval of the counts.
@@ -79,7 +79,7 @@ pub(super) async fn count_queues(
         let now = clock.observed();
         republished.retain(|_, at| now.since(*at) < REPUBLISH_INTERVAL);
         let queues = engine.figures().queues;
-        let is_due = |queue: &engine::Queue| queue.depth > 0 || round.is_multiple_of(IDLE_ROUNDS);
+        let is_due = |queue: &engine::WorkQueue| queue.depth > 0 || round.is_multiple_of(IDLE_ROUNDS);
         for tier in queues.into_iter().filter(is_due).map(|queue| queue.tier) {
             let published = broker.published_before(&tier);
             let counting = match channel.take() {
@@ -145,8 +145,8 @@ async fn publish_again(
     Ok(())
 }
 
-fn counted(found: Waiting) -> Counted {
-    Counted { ready: usize::try_from(found.ready).unwrap_or(usize::MAX), consumers: found.consumers }
+fn counted(found: Waiting) -> QueueCount {
+    QueueCount { ready: usize::try_from(found.ready).unwrap_or(usize::MAX), consumers: found.consumers }
 }
 
 fn record_waiting(broker: &Broker, tier: &Tier, found: Option<Waiting>) {

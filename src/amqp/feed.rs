@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::broker::Broker;
 use super::connection::Error;
 use super::outbox::{Outbox, PendingEvent};
-use crate::engine::{Dispatch, Engine, LogReader, Position};
+use crate::engine::{Dispatch, Engine, EventPosition, LogReader};
 use crate::store::LogEntry;
 use crate::task::{Change, Moment, Seq, Tier};
 
@@ -117,7 +117,7 @@ impl Feed {
     }
 
     /// Adds a dispatched task to the outbox. Returns whether it was not there.
-    fn push_again(&mut self, position: Position, tier: Tier, at: Moment) -> bool {
+    fn push_again(&mut self, position: EventPosition, tier: Tier, at: Moment) -> bool {
         let joined = self.reader.place().joined;
         let is_new = self.outbox.push(PendingEvent::new(position.seq.max(joined), position, Some((tier, at))));
         if is_new && position.seq <= joined {
@@ -148,8 +148,8 @@ impl Feed {
 
 /// Returns the event to publish for a log entry, if there is one. `announced` is the position and
 /// the tier of the `task.ready` that belongs to a dispatch.
-fn event_of(seq: Seq, entry: &LogEntry, announced: Option<(Position, Tier)>) -> Option<PendingEvent> {
-    let own = Position { seq, task: entry.task() };
+fn event_of(seq: Seq, entry: &LogEntry, announced: Option<(EventPosition, Tier)>) -> Option<PendingEvent> {
+    let own = EventPosition { seq, task: entry.task() };
     let (position, tier) = match &entry.change {
         Change::Dispatched => announced.map(|(position, tier)| (position, Some(tier)))?,
         Change::Ready { tier, .. } => (own, Some(tier.clone())),
@@ -187,7 +187,7 @@ mod tests {
             on_bus: false,
             observed,
         };
-        let announced = Position { seq: Seq(3), task: Some(task) };
+        let announced = EventPosition { seq: Seq(3), task: Some(task) };
         let event = event_of(Seq(9), &entry, Some((announced, tier.clone()))).unwrap();
         assert_eq!(event, PendingEvent::new(Seq(9), announced, Some((tier.clone(), observed))));
         let mut outbox = Outbox::new(Seq(8));

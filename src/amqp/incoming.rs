@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::outgoing::{ACCEPTED_HEADER, RejectedMessage, acceptance_mark};
-use crate::engine::{Incoming, Message};
+use crate::engine::{EventContent, IncomingEvent};
 use crate::events::{self, InvalidEvent, MAX_EVENT_BYTES};
 use crate::json::{self, FieldError, Invalid};
 use crate::task::{TaskId, Timestamp};
@@ -32,7 +32,7 @@ pub(super) struct Rejection {
 }
 
 /// Reads the event of a message and its trace context, which is not checked.
-pub(super) fn read(delivery: &Delivery) -> Result<(Incoming, Option<String>), Rejection> {
+pub(super) fn read(delivery: &Delivery) -> Result<(IncomingEvent, Option<String>), Rejection> {
     let rejection = |reason: String, raw: String| Rejection { reason, raw, task: None };
     if delivery.data.len() > MAX_EVENT_BYTES {
         let reason = format!("the message has {} bytes, at most {MAX_EVENT_BYTES} are accepted", delivery.data.len());
@@ -42,12 +42,12 @@ pub(super) fn read(delivery: &Delivery) -> Result<(Incoming, Option<String>), Re
         .map_err(|error| rejection(describe_error(&error.into()), retained_text(&delivery.data)))?;
     let received = events::read(&text).map_err(|error| rejection(describe_error(&error), retained_text(&text)))?;
     let identity = received.incoming.identity.filter(|_| has_identity);
-    Ok((Incoming { identity, on_bus: true, ..received.incoming }, received.traceparent))
+    Ok((IncomingEvent { identity, on_bus: true, ..received.incoming }, received.traceparent))
 }
 
 /// Whether a message holds an event that this store has accepted over HTTP and published. The effect
 /// of the event is durable.
-pub(super) fn was_accepted(delivery: &Delivery, event: &Incoming, store: Uuid) -> bool {
+pub(super) fn was_accepted(delivery: &Delivery, event: &IncomingEvent, store: Uuid) -> bool {
     let Some((source, id)) = &event.identity else { return false };
     let headers = delivery.properties.headers().as_ref();
     match headers.and_then(|headers| headers.inner().get(ACCEPTED_HEADER)) {
@@ -57,10 +57,10 @@ pub(super) fn was_accepted(delivery: &Delivery, event: &Incoming, store: Uuid) -
 }
 
 /// Returns the task that an event names.
-pub(super) const fn task_of(event: &Incoming) -> Option<TaskId> {
+pub(super) const fn task_of(event: &IncomingEvent) -> Option<TaskId> {
     match &event.message {
-        Message::Report { correlation, .. } => correlation.task,
-        Message::Cascade { .. } | Message::Rollback(_) => None,
+        EventContent::Report { correlation, .. } => correlation.task,
+        EventContent::Cascade { .. } | EventContent::Rollback(_) => None,
     }
 }
 
@@ -240,12 +240,12 @@ mod tests {
         BasicProperties::default().with_headers(table)
     }
 
-    fn read(delivery: &Delivery) -> Result<Incoming, Rejection> {
+    fn read(delivery: &Delivery) -> Result<IncomingEvent, Rejection> {
         super::read(delivery).map(|(event, _)| event)
     }
 
-    fn is_failure(event: &Incoming) -> bool {
-        matches!(&event.message, Message::Report { report: Report::Failed(_), .. })
+    fn is_failure(event: &IncomingEvent) -> bool {
+        matches!(&event.message, EventContent::Report { report: Report::Failed(_), .. })
     }
 
     fn known_by(source: &str, id: &str) -> (String, String) {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::broker::Frontier;
-use crate::engine::Position;
+use crate::engine::EventPosition;
 use crate::task::{Moment, Seq, TaskId, Tier};
 
 /// The most unpublished events. Beyond them, events wait in the log.
@@ -28,7 +28,7 @@ pub(super) struct PendingEvent {
     /// The position of the log entry that causes the publication. It orders the events.
     pub(super) order: Seq,
     /// The position of the event itself.
-    pub(super) position: Position,
+    pub(super) position: EventPosition,
     /// For a `task.ready`, the tier and the time of the dispatch.
     pub(super) ready: Option<(Tier, Moment)>,
     /// The number of failed attempts.
@@ -40,7 +40,7 @@ pub(super) struct PendingEvent {
 
 impl PendingEvent {
     /// Returns an event without attempts.
-    pub(super) const fn new(order: Seq, position: Position, ready: Option<(Tier, Moment)>) -> Self {
+    pub(super) const fn new(order: Seq, position: EventPosition, ready: Option<(Tier, Moment)>) -> Self {
         Self { order, position, ready, tries: 0, is_refused: false }
     }
 
@@ -236,7 +236,7 @@ mod tests {
     const NOW: Moment = Moment::from_micros(1_767_981_600_000_000);
 
     fn event(seq: u64, task: u128) -> PendingEvent {
-        let position = Position { seq: Seq(seq), task: Some(TaskId::new(Uuid::from_u128(task))) };
+        let position = EventPosition { seq: Seq(seq), task: Some(TaskId::new(Uuid::from_u128(task))) };
         PendingEvent::new(Seq(seq), position, None)
     }
 
@@ -275,7 +275,7 @@ mod tests {
     fn events_without_a_task_do_not_wait_for_each_other() {
         let mut outbox = Outbox::new(Seq(0));
         for seq in 1..=3 {
-            let position = Position { seq: Seq(seq), task: None };
+            let position = EventPosition { seq: Seq(seq), task: None };
             outbox.push(PendingEvent::new(Seq(seq), position, None));
         }
         let wave = outbox.take_due(10, NOW);

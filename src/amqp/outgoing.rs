@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::connection::{short, table};
 use super::settings::Settings;
-use crate::engine::Logged;
+use crate::engine::LoggedEvent;
 use crate::events::{Envelope, routing_key};
 use crate::task::Timestamp;
 
@@ -56,7 +56,7 @@ struct GivenAttributes {
 }
 
 /// Returns the message of a log entry; `None` if the entry is not an event.
-pub(super) fn message(logged: &Logged, envelope: &Envelope, settings: &Settings) -> Option<Message> {
+pub(super) fn message(logged: &LoggedEvent, envelope: &Envelope, settings: &Settings) -> Option<Message> {
     let payload = envelope.render(logged)?;
     let change = &logged.entry.change;
     let (id, kind, headers) = match &logged.entry.event {

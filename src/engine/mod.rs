@@ -22,19 +22,19 @@ mod state;
 mod writer;
 
 pub use api::{
-    Advice, Answer, AuditEntry, AuditFilter, AuditPage, AuditPlace, Begun, Behind, Cascade, CascadeRequest,
-    CascadeStep, CascadeSummary, ChangePage, CheckpointRules, Counted, Dispatch, Error, Estimates, EventCounts,
-    EventOutcome, Figures, Granted, Hold, IMPORT_CASCADE, IdempotencyKey, Import, ImportOutcome, ImportRefusal,
-    ImportResult, Incoming, LeaseRequest, LetterCounts, LetterFilter, LetterHead, LetterPage, LogPage, Logged,
-    ManualMark, Message, NewCheckpoint, NewProject, PageStart, Position, Prepared, ProjectPatch, ProjectStatus, Queue,
-    QueueReport, RecordCounts, RecordFilter, RecordPage, Refusal, RequireConsumer, Revision, Rollback, RollbackRequest,
-    RoutingJob, Settings, Subject, Submissions, Submitted, TaskFilter, TaskPage, TreeNode, UndoRequest, Undone,
-    UnknownDependency,
+    Advice, Answer, AuditEntry, AuditFilter, AuditPage, AuditPlace, Begun, Cascade, CascadeRequest, CascadeStep,
+    CascadeSummary, CascadeUndo, ChangePage, CheckpointRules, DeadLetterCounts, DeadLetterFilter, DeadLetterHead,
+    DeadLetterPage, Dispatch, Error, Estimates, EventContent, EventCounts, EventOutcome, EventPosition, Figures,
+    GrantedLease, Hold, IMPORT_CASCADE, IdempotencyKey, Import, ImportOutcome, ImportRefusal, ImportResult,
+    IncomingEvent, LeaseRequest, LogPage, LoggedEvent, ManualMark, NewCheckpoint, NewProject, PageStart, PreparedEvent,
+    ProjectPatch, ProjectStatus, QueueCount, QueueReport, ReaderLag, RecordCounts, RecordFilter, RecordPage, Refusal,
+    RequireConsumer, Revision, Rollback, RollbackRequest, RoutingJob, Settings, Subject, Submissions, Submitted,
+    TaskFilter, TaskPage, TreeNode, UndoRequest, UnknownDependency, WorkQueue,
 };
 pub use handle::{
     BrokerHandle, CheckpointsHandle, DeadLettersHandle, Engine, EventsHandle, LogHandle, LogReader, ProjectsHandle,
     ProvenanceHandle, ReplicationHandle, RoutingHandle, TasksHandle, TransferHandle, WorkHandle, WriterThread,
     on_reading_thread,
 };
-pub use read::signals::Changed;
+pub use read::signals::TaskChanged;
 pub use state::{begin_again, prune};

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::engine::Logged;
+use crate::engine::LoggedEvent;
 use crate::planted::{self, Fault};
 use crate::task::Seq;
 
@@ -59,7 +59,7 @@ impl Envelope {
     /// Renders the event as JSON. An accepted event is returned unchanged. Returns `None` if the
     /// entry is neither published nor an event.
     #[must_use]
-    pub fn render(&self, logged: &Logged) -> Option<Vec<u8>> {
+    pub fn render(&self, logged: &LoggedEvent) -> Option<Vec<u8>> {
         if let Some(event) = &logged.entry.event {
             return Some(event.as_bytes().to_vec());
         }
@@ -107,8 +107,8 @@ pub(super) mod tests {
         }
     }
 
-    fn logged(entry: LogEntry, data: Option<&'static str>) -> Logged {
-        Logged { seq: Seq(3), entry, data: data.map(|data| data.as_bytes().into()), traceparent: None }
+    fn logged(entry: LogEntry, data: Option<&'static str>) -> LoggedEvent {
+        LoggedEvent { seq: Seq(3), entry, data: data.map(|data| data.as_bytes().into()), traceparent: None }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::attributes::UncheckedEvent;
 use super::catalogue::{ACCEPTED, bare_name};
 use super::data::{self, InvalidData};
-use crate::engine::{Incoming, Message};
+use crate::engine::{EventContent, IncomingEvent};
 use crate::json::{self, FieldError, Invalid};
 use crate::task::Report;
 
@@ -21,7 +21,7 @@ pub struct Received {
     /// The `id` of the event.
     pub id: String,
     /// The command for the engine.
-    pub incoming: Incoming,
+    pub incoming: IncomingEvent,
     /// The trace context of the event, which is not checked.
     pub traceparent: Option<String>,
 }
@@ -59,7 +59,7 @@ pub fn read(text: &[u8]) -> Result<Received, InvalidEvent> {
     let raw = if event.has_null { without_nulls(text)? } else { json::minify(&String::from_utf8_lossy(text)) };
     let identity = Some((attributes.source, attributes.id.clone()));
     let traceparent = attributes.traceparent;
-    Ok(Received { id: attributes.id, incoming: Incoming { identity, message, raw, on_bus: false }, traceparent })
+    Ok(Received { id: attributes.id, incoming: IncomingEvent { identity, message, raw, on_bus: false }, traceparent })
 }
 
 /// Returns the text of an event without its null attributes.
@@ -71,7 +71,7 @@ fn without_nulls(text: &[u8]) -> Result<String, Invalid> {
 }
 
 /// Reads the data of the event `name` into a command.
-fn read_message(name: &'static str, data: Value, source: &str) -> Result<Message, InvalidData> {
+fn read_message(name: &'static str, data: Value, source: &str) -> Result<EventContent, InvalidData> {
     match name {
         "artifact.tainted" => data::read_taint(name, data),
         "artifact.suspect" => data::read_suspicion(name, data),
@@ -80,7 +80,7 @@ fn read_message(name: &'static str, data: Value, source: &str) -> Result<Message
             if let Report::Failed(failure) = &mut report {
                 failure.from_qa = is_qa(source);
             }
-            Message::Report { correlation, report }
+            EventContent::Report { correlation, report }
         }),
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         let received = read(&event(|_| {})).unwrap();
         assert_eq!(received.id, "e-1");
         assert_eq!(received.incoming.identity, Some(("/qa".to_owned(), "e-1".to_owned())));
-        let Message::Report { correlation, report } = received.incoming.message else { panic!() };
+        let EventContent::Report { correlation, report } = received.incoming.message else { panic!() };
         assert!(matches!(report, Report::Verdict(_)));
         assert_eq!(correlation.task, Some(TASK.parse().unwrap()));
         assert!(read(&event(|event| event["type"] = json!("task.validated"))).is_ok());

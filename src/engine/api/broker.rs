@@ -6,7 +6,7 @@ use crate::task::{Moment, Seq, TaskId, Tier};
 
 /// Position of an event in the log, and the task that it is about, if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position {
+pub struct EventPosition {
     /// Position in the log.
     pub seq: Seq,
     /// The task.
@@ -17,7 +17,7 @@ pub struct Position {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dispatch {
     /// Position of its `task.ready`.
-    pub position: Position,
+    pub position: EventPosition,
     /// Its tier.
     pub tier: Tier,
     /// Time of its dispatch.
@@ -26,7 +26,7 @@ pub struct Dispatch {
 
 /// The broker's count of a work queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
+pub struct QueueCount {
     /// Messages that no worker has taken.
     pub ready: usize,
     /// Consumers of the queue.
@@ -39,7 +39,7 @@ pub struct QueueReport {
     /// The tier.
     pub tier: Tier,
     /// The count; `None`: the broker can't count the queue.
-    pub counted: Option<Counted>,
+    pub counted: Option<QueueCount>,
     /// Everything that was dispatched before this time was at the broker when
     /// it counted the queue.
     pub published_before: Option<Moment>,

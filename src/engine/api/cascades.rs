@@ -106,7 +106,7 @@ pub struct UndoRequest {
 
 /// Effect of taking a cascade back, or, in a dry run, the effect it would have.
 #[derive(Debug, Clone)]
-pub struct Undone {
+pub struct CascadeUndo {
     /// Id of the cascade.
     pub cascade_id: String,
     /// The graph after the step. The nodes in `step` are nodes of this graph.

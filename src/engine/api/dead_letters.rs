@@ -7,7 +7,7 @@ use crate::task::{TaskId, Timestamp};
 
 /// Filter for dead letters. A letter must match every field that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LetterFilter {
+pub struct DeadLetterFilter {
     /// Letters whose reason contains this text, ignoring case.
     pub reason: Option<String>,
     /// Letters with an event of this type, with or without the prefix `dats.`.
@@ -22,7 +22,7 @@ pub struct LetterFilter {
     pub created_before: Option<Timestamp>,
 }
 
-impl LetterFilter {
+impl DeadLetterFilter {
     /// Returns whether no field is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -39,7 +39,7 @@ impl LetterFilter {
         if !matches_fields || self.kind.is_none() && self.source.is_none() {
             return matches_fields;
         }
-        let head = LetterHead::of(&letter.raw);
+        let head = DeadLetterHead::of(&letter.raw);
         let bare = |kind: &str| kind.strip_prefix("dats.").unwrap_or(kind).to_owned();
         let has_kind = |wanted: &String| head.kind.as_deref().is_some_and(|kind| bare(kind) == bare(wanted));
         self.kind.as_ref().is_none_or(has_kind)
@@ -49,14 +49,14 @@ impl LetterFilter {
 
 /// Type and source of the event in a dead letter, as far as they can be parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LetterHead {
+pub struct DeadLetterHead {
     /// The `CloudEvents` type.
     pub kind: Option<String>,
     /// The `CloudEvents` source.
     pub source: Option<String>,
 }
 
-impl LetterHead {
+impl DeadLetterHead {
     /// Parses the head of a message. Both fields are `None` unless it is a JSON object.
     #[must_use]
     pub fn of(raw: &str) -> Self {
@@ -78,7 +78,7 @@ impl LetterHead {
 
 /// A page of dead letters, newest first.
 #[derive(Debug, Clone)]
-pub struct LetterPage {
+pub struct DeadLetterPage {
     /// The letters, each with its number.
     pub entries: Vec<(u64, DeadLetter)>,
     /// The next page holds the letters before this number.
@@ -90,7 +90,7 @@ pub struct LetterPage {
 
 /// Figures of the dead letters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LetterCounts {
+pub struct DeadLetterCounts {
     /// Number of letters.
     pub kept: u64,
     /// Bytes of their rows.
@@ -111,25 +111,25 @@ mod tests {
     #[test]
     fn every_field_narrows() {
         let event = letter("Not JSON at all", r#"{"type":"dats.task.validated","source":"/qa","data":{"a":[1]}}"#, 5);
-        let filter = LetterFilter::default();
+        let filter = DeadLetterFilter::default();
         assert!(filter.is_empty() && filter.matches(&event));
-        let reason = |text: &str| LetterFilter { reason: Some(text.to_owned()), ..LetterFilter::default() };
+        let reason = |text: &str| DeadLetterFilter { reason: Some(text.to_owned()), ..DeadLetterFilter::default() };
         assert!(reason("json").matches(&event) && !reason("xml").matches(&event));
-        let kind = |text: &str| LetterFilter { kind: Some(text.to_owned()), ..LetterFilter::default() };
+        let kind = |text: &str| DeadLetterFilter { kind: Some(text.to_owned()), ..DeadLetterFilter::default() };
         assert!(kind("task.validated").matches(&event) && kind("dats.task.validated").matches(&event));
         assert!(!kind("task.rejected").matches(&event) && !kind("task.validated").matches(&letter("x", "garbage", 5)));
-        let source = |text: &str| LetterFilter { source: Some(text.to_owned()), ..LetterFilter::default() };
+        let source = |text: &str| DeadLetterFilter { source: Some(text.to_owned()), ..DeadLetterFilter::default() };
         assert!(source("/qa").matches(&event) && !source("qa").matches(&event));
         let at = |micros| Some(Timestamp::from_micros(micros));
-        let age = |after, before| LetterFilter { created_after: after, created_before: before, ..filter.clone() };
+        let age = |after, before| DeadLetterFilter { created_after: after, created_before: before, ..filter.clone() };
         assert!(age(at(5), at(6)).matches(&event));
         assert!(!age(at(6), None).matches(&event) && !age(None, at(5)).matches(&event));
     }
 
     #[test]
     fn a_head_that_is_no_text_is_none() {
-        assert_eq!(LetterHead::of(r#"{"type":7,"source":null}"#), LetterHead::default());
-        assert_eq!(LetterHead::of("[]"), LetterHead::default());
-        assert_eq!(LetterHead::of(r#"{"type":"t"}"#).kind.as_deref(), Some("t"));
+        assert_eq!(DeadLetterHead::of(r#"{"type":7,"source":null}"#), DeadLetterHead::default());
+        assert_eq!(DeadLetterHead::of("[]"), DeadLetterHead::default());
+        assert_eq!(DeadLetterHead::of(r#"{"type":"t"}"#).kind.as_deref(), Some("t"));
     }
 }

@@ -9,29 +9,29 @@ use crate::task::{Correlation, Outcome, Report};
 
 /// An event from another service.
 #[derive(Debug, Clone)]
-pub struct Incoming {
+pub struct IncomingEvent {
     /// `CloudEvents` `source` and `id`, by which duplicates are recognised;
     /// `None`: the event is never a duplicate.
     pub identity: Option<(String, String)>,
     /// The parsed content.
-    pub message: Message,
+    pub message: EventContent,
     /// The event as received: a structured `CloudEvent` in JSON.
     pub raw: String,
     /// Whether the event came over the bus: then it is not published there again.
     pub on_bus: bool,
 }
 
-impl Incoming {
+impl IncomingEvent {
     /// Returns whether the event asks for a rollback, which can only be planned
     /// from committed state.
     pub(in crate::engine) const fn is_rollback(&self) -> bool {
-        matches!(self.message, Message::Rollback(_))
+        matches!(self.message, EventContent::Rollback(_))
     }
 }
 
 /// Content of an event of another service.
 #[derive(Debug, Clone)]
-pub enum Message {
+pub enum EventContent {
     /// A report on a task.
     Report {
         /// Identifies the task.
@@ -82,15 +82,15 @@ impl EventOutcome {
 /// An event whose large contents are in files already. The files stay as long
 /// as this value, or a commit, holds them.
 #[derive(Debug, Clone)]
-pub struct Prepared {
-    pub(in crate::engine) event: Incoming,
+pub struct PreparedEvent {
+    pub(in crate::engine) event: IncomingEvent,
     pub(in crate::engine) files: Vec<Arc<ContentFile>>,
 }
 
-impl Prepared {
+impl PreparedEvent {
     /// Returns the event, without the texts that are in files.
     #[must_use]
-    pub const fn event(&self) -> &Incoming {
+    pub const fn event(&self) -> &IncomingEvent {
         &self.event
     }
 }

@@ -1,8 +1,8 @@
 //! Figures for metrics and health.
 
-use super::dead_letters::LetterCounts;
-use super::log::Behind;
-use super::work::Queue;
+use super::dead_letters::DeadLetterCounts;
+use super::log::ReaderLag;
+use super::work::WorkQueue;
 use crate::store::{Counters, RoomState};
 use crate::task::{Moment, Tier};
 
@@ -34,7 +34,7 @@ pub struct Figures {
     /// Time since which the oldest task waits for a slot; at most a second old.
     pub oldest_queued: Option<Moment>,
     /// The work queues.
-    pub queues: Vec<Queue>,
+    pub queues: Vec<WorkQueue>,
     /// Accuracy of the estimated completion times.
     pub estimates: Estimates,
     /// Newest position of the log.
@@ -42,7 +42,7 @@ pub struct Figures {
     /// Oldest position that the log still has.
     pub tail: u64,
     /// Lag of the readers of the log; at most a second old.
-    pub readers: Vec<Behind>,
+    pub readers: Vec<ReaderLag>,
     /// Commits since the start.
     pub commits: u64,
     /// Commands since the start.
@@ -59,7 +59,7 @@ pub struct Figures {
     /// Events accepted since the start, by outcome.
     pub events: EventCounts,
     /// Figures of the dead letters.
-    pub dead_letters: LetterCounts,
+    pub dead_letters: DeadLetterCounts,
     /// Bytes of the store's file.
     pub store_bytes: u64,
     /// Tasks whose status answer is in memory.
@@ -93,7 +93,7 @@ pub(in crate::engine) struct Backlog {
     /// Time since which the oldest task waits for a slot.
     pub(in crate::engine) oldest_queued: Option<Moment>,
     /// Lag of the readers of the log.
-    pub(in crate::engine) readers: Vec<Behind>,
+    pub(in crate::engine) readers: Vec<ReaderLag>,
 }
 
 impl Estimates {

@@ -7,7 +7,7 @@ use crate::task::{Moment, Seq};
 
 /// An event of the log, with the parts of its wire form that the log does not store.
 #[derive(Debug, Clone)]
-pub struct Logged {
+pub struct LoggedEvent {
     /// Position in the log.
     pub seq: Seq,
     /// The entry.
@@ -22,7 +22,7 @@ pub struct Logged {
 #[derive(Debug, Clone)]
 pub struct LogPage {
     /// Published and accepted events, in order.
-    pub entries: Vec<Logged>,
+    pub entries: Vec<LoggedEvent>,
     /// Position up to which the log was read; the next page starts after it.
     pub read_to: Seq,
     /// The first position that the log still has, if it was trimmed beyond the
@@ -47,7 +47,7 @@ pub struct ChangePage {
 
 /// How far a reader of the log lags behind its head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
+pub struct ReaderLag {
     /// Name of the reader.
     pub reader: String,
     /// Number of changes that it has not read.

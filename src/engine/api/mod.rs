@@ -24,16 +24,16 @@ mod tasks;
 mod work;
 
 pub use audit::{AuditEntry, AuditFilter, AuditPage, AuditPlace};
-pub use broker::{Counted, Dispatch, Position, QueueReport};
-pub use cascades::{Cascade, CascadeRequest, CascadeStep, CascadeSummary, Subject, UndoRequest, Undone};
+pub use broker::{Dispatch, EventPosition, QueueCount, QueueReport};
+pub use cascades::{Cascade, CascadeRequest, CascadeStep, CascadeSummary, CascadeUndo, Subject, UndoRequest};
 pub use checkpoints::{NewCheckpoint, Rollback, RollbackRequest};
-pub use dead_letters::{LetterCounts, LetterFilter, LetterHead, LetterPage};
+pub use dead_letters::{DeadLetterCounts, DeadLetterFilter, DeadLetterHead, DeadLetterPage};
 pub use error::{Error, Refusal};
-pub use events::{EventOutcome, Incoming, Message, Prepared};
+pub use events::{EventContent, EventOutcome, IncomingEvent, PreparedEvent};
 pub(super) use figures::Backlog;
 pub use figures::{Estimates, EventCounts, Figures};
 pub use import::{IMPORT_CASCADE, Import, ImportOutcome, ImportRefusal, ImportResult, ManualMark};
-pub use log::{Behind, ChangePage, LogPage, Logged};
+pub use log::{ChangePage, LogPage, LoggedEvent, ReaderLag};
 pub use projects::{NewProject, ProjectPatch, ProjectStatus};
 pub(super) use publication::{
     ChangedAnswer, PauseChange, ProjectChange, ProjectFigures, Publication, TaskEnd, Totals, Version,
@@ -45,6 +45,6 @@ pub(super) use routing::TakenRouting;
 pub use settings::{CheckpointRules, RequireConsumer, Settings};
 pub use tasks::{IdempotencyKey, PageStart, Submissions, Submitted, TaskFilter, TaskPage, TreeNode, UnknownDependency};
 pub(super) use work::Grant;
-pub use work::{Granted, LeaseRequest, Queue};
+pub use work::{GrantedLease, LeaseRequest, WorkQueue};
 
 pub use crate::wire::{Answer, Hold, Revision};

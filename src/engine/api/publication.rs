@@ -2,10 +2,10 @@
 //!
 //! It is plain data, so that the read side depends on nothing that the writer owns.
 
-use super::dead_letters::LetterCounts;
+use super::dead_letters::DeadLetterCounts;
 use super::figures::{Backlog, Estimates};
 use super::records::RecordCounts;
-use super::work::Queue;
+use super::work::WorkQueue;
 use crate::lineage::Graph;
 use crate::store::{Counters, Project};
 use crate::task::{Moment, ProjectId, Seq, Status, TaskId, Tier};
@@ -41,7 +41,7 @@ pub(crate) struct Publication {
     /// Projects in which something has changed.
     pub(crate) projects: Vec<ProjectChange>,
     /// Work queues in which something has changed.
-    pub(crate) queues: Vec<Queue>,
+    pub(crate) queues: Vec<WorkQueue>,
     /// The provenance graph, if it has changed.
     pub(crate) graph: Option<Graph>,
     /// Whether a task waits in the routing line.
@@ -123,7 +123,7 @@ pub(crate) struct Totals {
     /// Projects that are not deleted.
     pub(crate) projects: u64,
     pub(crate) paused_projects: u64,
-    pub(crate) dead_letters: LetterCounts,
+    pub(crate) dead_letters: DeadLetterCounts,
     /// How estimates compare with what tasks took, since the start.
     pub(crate) estimates: Estimates,
 }

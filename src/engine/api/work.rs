@@ -23,7 +23,7 @@ pub struct LeaseRequest {
 
 /// A lease that was granted to a worker.
 #[derive(Debug, Clone)]
-pub struct Granted {
+pub struct GrantedLease {
     /// The lease.
     pub lease: LeaseId,
     /// End of the lease, unless the worker renews it.
@@ -34,7 +34,7 @@ pub struct Granted {
 
 /// The work queue of a tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queue {
+pub struct WorkQueue {
     /// The tier.
     pub tier: Tier,
     /// Number of tasks that wait for a worker.

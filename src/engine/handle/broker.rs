@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::client::Client;
-use crate::engine::api::{Dispatch, Error, Logged, Position, QueueReport};
+use crate::engine::api::{Dispatch, Error, EventPosition, LoggedEvent, QueueReport};
 use crate::engine::read::dispatches;
 use crate::engine::writer::Command;
 use crate::task::{Moment, Seq, TaskId, Tier};
@@ -19,7 +19,7 @@ impl BrokerHandle<'_> {
     ///
     /// `None` stands for an event whose task was removed. The result ends early when
     /// the events are large.
-    pub async fn events_at(self, positions: Vec<Position>) -> Result<Vec<Option<Logged>>, Error> {
+    pub async fn events_at(self, positions: Vec<EventPosition>) -> Result<Vec<Option<LoggedEvent>>, Error> {
         self.0.read(move |side| dispatches::events_at(&side.store.view()?, positions)).await
     }
 
@@ -30,7 +30,10 @@ impl BrokerHandle<'_> {
 
     /// Returns the newest `task.ready` of each task before a position, with the tier
     /// that it names, in the order of the tasks. All are looked up in one view.
-    pub async fn newest_dispatches(self, tasks: Vec<(TaskId, Seq)>) -> Result<Vec<Option<(Position, Tier)>>, Error> {
+    pub async fn newest_dispatches(
+        self,
+        tasks: Vec<(TaskId, Seq)>,
+    ) -> Result<Vec<Option<(EventPosition, Tier)>>, Error> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
@@ -48,7 +51,7 @@ impl BrokerHandle<'_> {
     /// Returns those of some attempts that still wait for a worker, each with the time
     /// of its dispatch: the newest attempt of its task, neither ended nor with an
     /// output. All are looked up in one view.
-    pub async fn still_waiting(self, positions: Vec<Position>) -> Result<HashMap<Position, Moment>, Error> {
+    pub async fn still_waiting(self, positions: Vec<EventPosition>) -> Result<HashMap<EventPosition, Moment>, Error> {
         if positions.is_empty() {
             return Ok(HashMap::new());
         }
@@ -67,7 +70,6 @@ impl BrokerHandle<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::clock::Clock;
     use crate::engine::state::testing::{settings, store};
     use crate::engine::{Engine, on_reading_thread};

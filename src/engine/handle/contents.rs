@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::engine::api::{Incoming, Message, Prepared};
+use crate::engine::api::{EventContent, IncomingEvent, PreparedEvent};
 use crate::engine::read::ReadSide;
 use crate::store::{self, MAX_ROW_BYTES};
 use crate::task::{Content, Output, Report};
 
-fn output_of(event: &Incoming) -> Option<&Output> {
+fn output_of(event: &IncomingEvent) -> Option<&Output> {
     match &event.message {
-        Message::Report { report: Report::Output(output), .. } => Some(output),
-        Message::Report { .. } | Message::Cascade { .. } | Message::Rollback(_) => None,
+        EventContent::Report { report: Report::Output(output), .. } => Some(output),
+        EventContent::Report { .. } | EventContent::Cascade { .. } | EventContent::Rollback(_) => None,
     }
 }
 
@@ -19,21 +19,21 @@ fn is_large(content: &Content) -> bool {
 }
 
 /// Returns whether an event has contents that are too large for a row.
-pub(super) fn has_large(event: &Incoming) -> bool {
+pub(super) fn has_large(event: &IncomingEvent) -> bool {
     output_of(event).is_some_and(|output| output.contents.values().any(is_large))
 }
 
 /// Returns the bytes of all contents of events, whether or not they go into files.
-pub(super) fn total_bytes(events: &[Incoming]) -> u64 {
+pub(super) fn total_bytes(events: &[IncomingEvent]) -> u64 {
     let contents = events.iter().filter_map(output_of).flat_map(|output| output.contents.values());
     let lengths = contents.filter_map(Content::text).map(|text| u64::try_from(text.len()).unwrap_or(u64::MAX));
     lengths.fold(0, u64::saturating_add)
 }
 
 /// Writes the large contents of an event to files and removes them from the event.
-pub(super) fn prepare(side: &ReadSide, mut event: Incoming) -> Result<Prepared, store::Error> {
+pub(super) fn prepare(side: &ReadSide, mut event: IncomingEvent) -> Result<PreparedEvent, store::Error> {
     let mut files = Vec::new();
-    if let Message::Report { report: Report::Output(output), .. } = &mut event.message {
+    if let EventContent::Report { report: Report::Output(output), .. } = &mut event.message {
         for content in output.contents.values_mut().filter(|content| is_large(content)) {
             let Some(text) = content.text() else { continue };
             // A store without a directory keeps all contents in rows.
@@ -42,5 +42,5 @@ pub(super) fn prepare(side: &ReadSide, mut event: Incoming) -> Result<Prepared, 
             files.push(Arc::new(file));
         }
     }
-    Ok(Prepared { event, files })
+    Ok(PreparedEvent { event, files })
 }

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::events::EventsHandle;
-use crate::engine::api::{Error, EventOutcome, Incoming, LetterFilter, LetterPage, Refusal};
+use crate::engine::api::{DeadLetterFilter, DeadLetterPage, Error, EventOutcome, IncomingEvent, Refusal};
 use crate::engine::read::dead_letters;
 use crate::engine::writer::Command;
 use crate::store::{self, DeadLetter, DeadLetterRemoval};
@@ -16,7 +16,12 @@ pub struct DeadLettersHandle<'a>(pub(super) &'a Client);
 
 impl DeadLettersHandle<'_> {
     /// Returns a page of dead letters, newest first, before one of them.
-    pub async fn list(self, filter: LetterFilter, before: Option<u64>, limit: usize) -> Result<LetterPage, Error> {
+    pub async fn list(
+        self,
+        filter: DeadLetterFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, Error> {
         self.0.read(move |side| dead_letters::page(&side.store.view()?, &filter, before, limit)).await
     }
 
@@ -48,7 +53,7 @@ impl DeadLettersHandle<'_> {
 
     /// Accepts a dead letter again as the event that it holds, and removes the letter
     /// unless the event is refused.
-    pub async fn requeue(self, number: u64, event: Incoming) -> Result<EventOutcome, Error> {
+    pub async fn requeue(self, number: u64, event: IncomingEvent) -> Result<EventOutcome, Error> {
         let prepared = EventsHandle(self.0).prepare(vec![event]).await?;
         let (mut events, plan) = self.0.plan_events(prepared).await?;
         let Some(event) = events.pop().map(Box::new) else {
@@ -68,7 +73,7 @@ impl DeadLettersHandle<'_> {
     /// commits. Returns their number.
     ///
     /// Letters that arrive meanwhile stay. On an error, the remaining letters stay too.
-    pub async fn discard_matching(self, filter: LetterFilter) -> Result<u64, Error> {
+    pub async fn discard_matching(self, filter: DeadLetterFilter) -> Result<u64, Error> {
         let (mut before, mut discarded) = (None, 0);
         loop {
             let page = self.list(filter.clone(), before, ROUND).await?;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::api::{Grant, Granted, RoutingJob, TakenRouting};
+use crate::engine::api::{Grant, GrantedLease, RoutingJob, TakenRouting};
 use crate::store::{self, PageBudget, View};
 use crate::task::{Submission, TaskId};
 use crate::wire::{LeasedTask, TaskContext, Time};
@@ -11,7 +11,7 @@ type Stored<T> = Result<T, store::Error>;
 
 /// Returns leases with the data of their tasks, in order. The result ends at about
 /// [`store::PAGE_BYTES`], after at least one lease.
-pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
+pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<GrantedLease>> {
     let data = |grant: &Grant| {
         let submission = view.submission(grant.task.id)?.ok_or_else(|| missing_submission(grant.task.id))?;
         let context = TaskContext::read(view, &grant.task, grant.task.newest_record())?;
@@ -27,7 +27,7 @@ pub(super) fn granted(view: &View, grants: &[Grant]) -> Stored<Vec<Granted>> {
 ///
 /// A task without context needs two rows: its submission, which never changes once it is
 /// in the tables, and its project in the version that it had at the lease.
-pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Granted>>> {
+pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<GrantedLease>>> {
     if grants.iter().any(|grant| TaskContext::may_have_parts(&grant.task)) {
         return Ok(None);
     }
@@ -46,7 +46,7 @@ pub(super) fn granted_now(view: &View, grants: &[Grant]) -> Stored<Option<Vec<Gr
 }
 
 /// Returns leases with the data of their tasks; `None` where `data` returns `None`.
-fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>) -> Stored<Option<Vec<Granted>>> {
+fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>) -> Stored<Option<Vec<GrantedLease>>> {
     let mut budget = PageBudget::new(usize::MAX);
     let mut granted = Vec::with_capacity(grants.len());
     for grant in grants {
@@ -54,7 +54,7 @@ fn granted_with(grants: &[Grant], data: impl Fn(&Grant) -> Stored<Option<Bytes>>
         if !budget.admit(task.len()) {
             break;
         }
-        granted.push(Granted { lease: grant.lease.id, until: grant.until, task });
+        granted.push(GrantedLease { lease: grant.lease.id, until: grant.until, task });
     }
     Ok(Some(granted))
 }

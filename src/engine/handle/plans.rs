@@ -2,7 +2,7 @@
 //! carried out by it.
 
 use super::client::Client;
-use crate::engine::api::{Error, Message, Prepared};
+use crate::engine::api::{Error, EventContent, PreparedEvent};
 use crate::engine::read::ReadSide;
 use crate::engine::state::{Attempt, EventPlan, Failure, Snapshot, Stored, answer};
 use crate::engine::writer::{Command, Reply};
@@ -22,8 +22,8 @@ pub(super) fn snapshot(side: &ReadSide) -> Stored<Snapshot> {
     Ok(Snapshot { version, graph, view: side.store.view()?, given })
 }
 
-fn is_planned(event: &Prepared) -> bool {
-    !matches!(event.event().message, Message::Report { .. })
+fn is_planned(event: &PreparedEvent) -> bool {
+    !matches!(event.event().message, EventContent::Report { .. })
 }
 
 impl Client {
@@ -59,8 +59,8 @@ impl Client {
     /// later events would depend on its effect: the writer makes them itself.
     pub(super) async fn plan_events(
         &self,
-        events: Vec<Prepared>,
-    ) -> Result<(Vec<Prepared>, Option<(usize, EventPlan)>), Error> {
+        events: Vec<PreparedEvent>,
+    ) -> Result<(Vec<PreparedEvent>, Option<(usize, EventPlan)>), Error> {
         let Some(index) = events.iter().position(is_planned) else { return Ok((events, None)) };
         if self.read.is_halted() {
             return Err(Error::NotOwner);

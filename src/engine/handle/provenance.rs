@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::client::Client;
 use super::plans::snapshot;
 use crate::engine::api::{
-    AuditFilter, AuditPage, AuditPlace, Cascade, CascadeRequest, CascadeSummary, Error, RecordFilter, RecordPage,
-    Subject, UndoRequest, Undone,
+    AuditFilter, AuditPage, AuditPlace, Cascade, CascadeRequest, CascadeSummary, CascadeUndo, Error, RecordFilter,
+    RecordPage, Subject, UndoRequest,
 };
 use crate::engine::read::{ReadSide, audit, cascades, records};
 use crate::engine::state::{self, CascadePlan, UndoPlan};
@@ -92,7 +92,7 @@ impl ProvenanceHandle<'_> {
     ///
     /// The effect is planned outside the writer, again if statements of its records
     /// have changed meanwhile. The writer makes the last of several plans itself.
-    pub async fn undo(self, request: UndoRequest) -> Result<Undone, Error> {
+    pub async fn undo(self, request: UndoRequest) -> Result<CascadeUndo, Error> {
         let cascade_id = request.cascade_id.clone();
         let plan = move |side: &ReadSide| UndoPlan::new(&snapshot(side)?, &cascade_id);
         if request.dry_run {

@@ -7,7 +7,7 @@ use super::client::Client;
 use crate::engine::api::{
     Answer, Error, IdempotencyKey, PageStart, Refusal, Revision, Submissions, Submitted, TaskFilter, TaskPage, TreeNode,
 };
-use crate::engine::read::signals::Changed;
+use crate::engine::read::signals::TaskChanged;
 use crate::engine::read::{list, tree};
 use crate::engine::state::{self, Routed};
 use crate::engine::writer::Command;
@@ -119,7 +119,7 @@ impl TasksHandle<'_> {
     /// Returns a future that completes with the next change of a task. Changes count
     /// from this call on: call it before reading, and await it afterwards.
     #[must_use]
-    pub fn changed(self, task: TaskId) -> Changed {
+    pub fn changed(self, task: TaskId) -> TaskChanged {
         self.0.read.signals.changed(task)
     }
 

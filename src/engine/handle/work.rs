@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::client::Client;
 use super::granted;
 use super::unclaimed::Unclaimed;
-use crate::engine::api::{Error, Granted, LeaseRequest, Queue};
+use crate::engine::api::{Error, GrantedLease, LeaseRequest, WorkQueue};
 use crate::engine::writer::Command;
 use crate::store::guarded;
 use crate::task::{LeaseId, Tier, Timestamp};
@@ -23,7 +23,7 @@ impl WorkHandle<'_> {
     /// The data of the tasks ends at about [`PAGE_BYTES`](crate::store::PAGE_BYTES), after
     /// at least one task. Dropping the future ends the wait; leases that were granted
     /// by then are released.
-    pub async fn lease(self, request: LeaseRequest) -> Result<Vec<Granted>, Error> {
+    pub async fn lease(self, request: LeaseRequest) -> Result<Vec<GrantedLease>, Error> {
         let Self(client) = self;
         if client.read.is_halted() {
             return Err(Error::NotOwner);
@@ -64,18 +64,18 @@ impl WorkHandle<'_> {
 
     /// Returns the work queue of every configured tier.
     #[must_use]
-    pub fn queues(self) -> Vec<Queue> {
+    pub fn queues(self) -> Vec<WorkQueue> {
         self.0.read.projects.queues()
     }
 
     /// Pauses a tier: its tasks are no longer dispatched or leased, and running ones
     /// go on. A paused tier stays as it is.
-    pub async fn pause_tier(self, tier: Tier) -> Result<Queue, Error> {
+    pub async fn pause_tier(self, tier: Tier) -> Result<WorkQueue, Error> {
         self.0.ask(|reply| Command::PauseTier { tier, pause: true, reply }).await
     }
 
     /// Ends the pause of a tier.
-    pub async fn resume_tier(self, tier: Tier) -> Result<Queue, Error> {
+    pub async fn resume_tier(self, tier: Tier) -> Result<WorkQueue, Error> {
         self.0.ask(|reply| Command::PauseTier { tier, pause: false, reply }).await
     }
 }

@@ -1,6 +1,6 @@
 //! Pages of dead letters.
 
-use crate::engine::api::{LetterFilter, LetterPage};
+use crate::engine::api::{DeadLetterFilter, DeadLetterPage};
 use crate::store::{self, PageBudget, View};
 
 /// Most dead letters that one page looks at. A page that stops there is marked as
@@ -12,11 +12,11 @@ const MAX_BYTES_LOOKED_AT: usize = 32 * 1024 * 1024;
 /// Returns the dead letters that match a filter, newest first, before a number.
 pub(in crate::engine) fn page(
     view: &View,
-    filter: &LetterFilter,
+    filter: &DeadLetterFilter,
     before: Option<u64>,
     limit: usize,
-) -> Result<LetterPage, store::Error> {
-    let mut page = LetterPage { entries: Vec::new(), next: None, truncated: false };
+) -> Result<DeadLetterPage, store::Error> {
+    let mut page = DeadLetterPage { entries: Vec::new(), next: None, truncated: false };
     let (mut budget, mut count, mut bytes) = (PageBudget::new(limit), 0, 0);
     let mut last = None;
     for row in view.dead_letters_before(before)? {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::log;
-use crate::engine::api::{Dispatch, Logged, Position};
+use crate::engine::api::{Dispatch, EventPosition, LoggedEvent};
 use crate::store::{self, Store, View};
 use crate::task::{Change, Moment, Pending, Seq, State, Task, TaskId, Tier};
 
@@ -13,7 +13,10 @@ const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 const PORTION: usize = 4096;
 
 /// Returns the events at some positions, until they are large.
-pub(in crate::engine) fn events_at(view: &View, positions: Vec<Position>) -> Result<Vec<Option<Logged>>, store::Error> {
+pub(in crate::engine) fn events_at(
+    view: &View,
+    positions: Vec<EventPosition>,
+) -> Result<Vec<Option<LoggedEvent>>, store::Error> {
     let mut found = Vec::with_capacity(positions.len());
     let mut bytes = 0;
     for position in positions {
@@ -39,7 +42,7 @@ pub(in crate::engine) fn all(store: &Store) -> Result<Vec<Dispatch>, store::Erro
         for Task { id, tier, state, .. } in &portion {
             let State::Pending(Pending::Dispatched { at, .. }) = state else { continue };
             if let Some(seq) = view.newest_dispatch(*id, Seq(u64::MAX))? {
-                let position = Position { seq, task: Some(*id) };
+                let position = EventPosition { seq, task: Some(*id) };
                 dispatched.push(Dispatch { position, tier: tier.clone(), at: *at });
             }
         }
@@ -56,12 +59,12 @@ pub(in crate::engine) fn all(store: &Store) -> Result<Vec<Dispatch>, store::Erro
 pub(in crate::engine) fn newest_before(
     view: &View,
     tasks: Vec<(TaskId, Seq)>,
-) -> Result<Vec<Option<(Position, Tier)>>, store::Error> {
+) -> Result<Vec<Option<(EventPosition, Tier)>>, store::Error> {
     let newest = tasks.into_iter().map(|(task, before)| {
         let Some(seq) = view.newest_dispatch(task, before)? else { return Ok(None) };
         let entry = view.history_entry(task, seq)?;
         let Some(Change::Ready { tier, .. }) = entry.map(|entry| entry.change) else { return Ok(None) };
-        Ok(Some((Position { seq, task: Some(task) }, tier)))
+        Ok(Some((EventPosition { seq, task: Some(task) }, tier)))
     });
     newest.collect()
 }
@@ -70,8 +73,8 @@ pub(in crate::engine) fn newest_before(
 /// its dispatch.
 pub(in crate::engine) fn still_waiting(
     view: &View,
-    positions: Vec<Position>,
-) -> Result<HashMap<Position, Moment>, store::Error> {
+    positions: Vec<EventPosition>,
+) -> Result<HashMap<EventPosition, Moment>, store::Error> {
     let mut waiting = HashMap::with_capacity(positions.len());
     for position in positions {
         let Some(task) = position.task else { continue };

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::side::ReadSide;
-use crate::engine::api::{ChangePage, LogPage, Logged, Position};
+use crate::engine::api::{ChangePage, EventPosition, LogPage, LoggedEvent};
 use crate::store::{self, LogEntry, PageBudget, View};
 use crate::task::{Change, Seq};
 use crate::wire::published_data;
@@ -47,13 +47,16 @@ pub(in crate::engine) fn log_page(
 }
 
 /// Returns about how many bytes an event takes.
-pub(in crate::engine) fn size(logged: &Logged) -> usize {
+pub(in crate::engine) fn size(logged: &LoggedEvent) -> usize {
     logged.data.as_ref().map_or(0, Bytes::len) + logged.entry.event.as_ref().map_or(0, String::len)
 }
 
 /// Returns the event at a position: from the log, or, once the log is trimmed, from the
 /// history of its task.
-pub(in crate::engine) fn logged_at(view: &View, Position { seq, task }: Position) -> Stored<Option<Logged>> {
+pub(in crate::engine) fn logged_at(
+    view: &View,
+    EventPosition { seq, task }: EventPosition,
+) -> Stored<Option<LoggedEvent>> {
     let in_log = view.log(Seq(seq.0.saturating_sub(1)), 1)?.next().transpose()?;
     let entry = match in_log.filter(|(found, _)| *found == seq) {
         Some((_, entry)) => Some(entry),
@@ -65,11 +68,11 @@ pub(in crate::engine) fn logged_at(view: &View, Position { seq, task }: Position
 }
 
 /// Adds the data of the event to an entry, if it is published.
-fn logged(view: &View, seq: Seq, entry: LogEntry) -> Stored<Logged> {
+fn logged(view: &View, seq: Seq, entry: LogEntry) -> Stored<LoggedEvent> {
     let submission = entry.task().map(|task| view.submission(task)).transpose()?.flatten();
     let data = published_data(view, &entry, submission.as_ref())?;
     let traceparent = submission.and_then(|submission| submission.traceparent);
-    Ok(Logged { seq, entry, data, traceparent })
+    Ok(LoggedEvent { seq, entry, data, traceparent })
 }
 
 /// Returns a page of all changes after a position.

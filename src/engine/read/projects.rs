@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::recent_ends::RecentEnds;
-use crate::engine::api::{ProjectChange, ProjectFigures, ProjectStatus, Queue, Refusal};
+use crate::engine::api::{ProjectChange, ProjectFigures, ProjectStatus, Refusal, WorkQueue};
 use crate::store::Project;
 use crate::task::{Now, ProjectId, Tier};
 
@@ -27,7 +27,7 @@ pub(in crate::engine) struct PublishedProjects {
     /// add up the ends of a day.
     projects: papaya::HashMap<ProjectId, Arc<Mutex<PublishedProject>>>,
     /// One lock for all of them, since there are few tiers.
-    queues: Mutex<BTreeMap<Tier, Queue>>,
+    queues: Mutex<BTreeMap<Tier, WorkQueue>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -40,7 +40,7 @@ impl PublishedProjects {
     }
 
     /// Publishes the projects and work queues that a commit has changed.
-    pub(in crate::engine) fn publish(&self, projects: Vec<ProjectChange>, queues: Vec<Queue>) {
+    pub(in crate::engine) fn publish(&self, projects: Vec<ProjectChange>, queues: Vec<WorkQueue>) {
         for change in projects {
             let entry = self.project(&change.id);
             let mut published = lock(&entry);
@@ -56,7 +56,7 @@ impl PublishedProjects {
     }
 
     /// Returns the work queues in the order of their tiers.
-    pub(in crate::engine) fn queues(&self) -> Vec<Queue> {
+    pub(in crate::engine) fn queues(&self) -> Vec<WorkQueue> {
         lock(&self.queues).values().cloned().collect()
     }
 

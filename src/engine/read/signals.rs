@@ -36,7 +36,7 @@ struct Waiters {
 
 /// Completes with the next change of a task after this was made.
 #[derive(Debug)]
-pub struct Changed {
+pub struct TaskChanged {
     signals: Arc<Signals>,
     task: TaskId,
     notified: Pin<Box<OwnedNotified>>,
@@ -73,18 +73,18 @@ impl Signals {
     }
 
     /// Completes with the next [`Self::wake`] of the task after this call.
-    pub(in crate::engine) fn changed(self: &Arc<Self>, task: TaskId) -> Changed {
+    pub(in crate::engine) fn changed(self: &Arc<Self>, task: TaskId) -> TaskChanged {
         let notify = self.shard(task).map_or_else(Arc::default, |mut shard| {
             let waiters = shard.entry(task).or_insert_with(|| Waiters { notify: Arc::default(), count: 0 });
             waiters.count += 1;
             waiters.notify.clone()
         });
         // It takes every wake-up from now on, also before it is polled.
-        Changed { signals: self.clone(), task, notified: Box::pin(notify.notified_owned()) }
+        TaskChanged { signals: self.clone(), task, notified: Box::pin(notify.notified_owned()) }
     }
 }
 
-impl Future for Changed {
+impl Future for TaskChanged {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -92,7 +92,7 @@ impl Future for Changed {
     }
 }
 
-impl Drop for Changed {
+impl Drop for TaskChanged {
     fn drop(&mut self) {
         let Some(mut shard) = self.signals.shard(self.task) else { return };
         if let Some(waiters) = shard.get_mut(&self.task) {
@@ -118,7 +118,7 @@ mod tests {
         signals.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
     }
 
-    async fn is_woken(changed: Changed) -> bool {
+    async fn is_woken(changed: TaskChanged) -> bool {
         tokio::time::timeout(Duration::from_millis(5), changed).await.is_ok()
     }
 

@@ -12,7 +12,8 @@ use super::taken_events::event_hash;
 use super::tier;
 use super::transitions::{EngineState, Original};
 use crate::engine::api::{
-    CascadeRequest, EventOutcome, Incoming, Message, Prepared, Refusal, RollbackRequest, Settings, Subject,
+    CascadeRequest, EventContent, EventOutcome, IncomingEvent, PreparedEvent, Refusal, RollbackRequest, Settings,
+    Subject,
 };
 use crate::store::{self, About, LogEntry};
 use crate::task::{Change, Correlation, EventHash, Input, Now, Outcome, ProjectId, RecordId, Report, Stale};
@@ -29,7 +30,7 @@ impl EventCommands<'_> {
     /// Accepts an event of another service.
     pub(super) fn accept(
         &mut self,
-        incoming: Prepared,
+        incoming: PreparedEvent,
         plan: Option<EventPlan>,
         now: Now,
     ) -> Result<EventOutcome, Failure> {
@@ -44,7 +45,7 @@ impl EventCommands<'_> {
     pub(super) fn requeue(
         &mut self,
         number: u64,
-        (incoming, plan): (Prepared, Option<EventPlan>),
+        (incoming, plan): (PreparedEvent, Option<EventPlan>),
         now: Now,
     ) -> Result<EventOutcome, Failure> {
         if !self.state.inbox.dead_letters.contains(number) {
@@ -52,7 +53,7 @@ impl EventCommands<'_> {
         }
         let hash = hash_of(&incoming.event);
         // The other services have it since it came first.
-        let incoming = Prepared { event: Incoming { on_bus: true, ..incoming.event }, ..incoming };
+        let incoming = PreparedEvent { event: IncomingEvent { on_bus: true, ..incoming.event }, ..incoming };
         // Its producer may have sent it again meanwhile: then that event counts.
         let outcome = if hash.is_some_and(|hash| self.state.inbox.taken.contains(hash)) {
             EventOutcome::Duplicate
@@ -65,7 +66,7 @@ impl EventCommands<'_> {
 
     fn take(
         &mut self,
-        Prepared { event, files }: Prepared,
+        PreparedEvent { event, files }: PreparedEvent,
         plan: Option<EventPlan>,
         hash: Option<EventHash>,
         now: Now,
@@ -74,16 +75,16 @@ impl EventCommands<'_> {
         if let Some(hash) = hash {
             self.state.inbox.taken.insert(hash);
         }
-        let Incoming { message, raw, on_bus, .. } = event;
+        let IncomingEvent { message, raw, on_bus, .. } = event;
         let original = Original { text: raw, on_bus };
         self.state.provenance.records.set_content_files(files);
         let outcome = match message {
-            Message::Report { correlation, report } => self.take_report(&correlation, report, original, hash, now),
-            Message::Cascade { name, request } => {
+            EventContent::Report { correlation, report } => self.take_report(&correlation, report, original, hash, now),
+            EventContent::Cascade { name, request } => {
                 let plan = plan.and_then(EventPlan::into_cascade);
                 self.take_cascade(name, (*request, plan), original, now)
             }
-            Message::Rollback(request) => {
+            EventContent::Rollback(request) => {
                 let plan = plan.and_then(EventPlan::into_rollback);
                 self.take_rollback(&request, plan, original, now)
             }
@@ -165,7 +166,7 @@ impl EventCommands<'_> {
 
     /// Whether an event can be accepted with its plan, or without one where it needs none. A
     /// rollback whose plan does not hold must be planned again, from what is committed.
-    pub(super) fn holds(&mut self, event: &Incoming, plan: Option<&EventPlan>) -> bool {
+    pub(super) fn holds(&mut self, event: &IncomingEvent, plan: Option<&EventPlan>) -> bool {
         match plan {
             Some(EventPlan::Rollback(plan)) => self.rollback_commands().validity(plan) != Validity::Gone,
             Some(EventPlan::Cascade(_)) | None => !event.is_rollback(),
@@ -192,7 +193,7 @@ impl EventCommands<'_> {
     }
 }
 
-fn hash_of(event: &Incoming) -> Option<EventHash> {
+fn hash_of(event: &IncomingEvent) -> Option<EventHash> {
     event.identity.as_ref().map(|(source, id)| event_hash(source, id))
 }
 

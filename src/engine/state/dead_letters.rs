@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::failure::Stored;
-use crate::engine::api::LetterCounts;
+use crate::engine::api::DeadLetterCounts;
 use crate::store::{Batch, DeadLetter, DeadLetterEnd, DeadLetterRemoval};
 use crate::task::{Moment, Now, Seq};
 
@@ -24,7 +24,7 @@ pub(super) struct DeadLetters {
     sizes: BTreeMap<u64, u64>,
     /// The largest number that was ever given.
     last: u64,
-    counts: LetterCounts,
+    counts: DeadLetterCounts,
     /// The entries of the audit trail, oldest first.
     removals: VecDeque<Removal>,
     last_removal: u64,
@@ -62,7 +62,7 @@ impl DeadLetters {
         self.sizes.contains_key(&number)
     }
 
-    pub(super) const fn counts(&self) -> LetterCounts {
+    pub(super) const fn counts(&self) -> DeadLetterCounts {
         self.counts
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::failure::Stored;
 use super::storage::Storage;
-use crate::engine::api::Behind;
+use crate::engine::api::ReaderLag;
 use crate::store::{Batch, LogEntry, ReaderPosition};
 use crate::task::{Now, Seq};
 
@@ -88,11 +88,11 @@ impl EventLog {
     }
 
     /// Returns how far each reader lags the log.
-    pub(super) fn lags(&self, storage: &Storage) -> Stored<Vec<Behind>> {
+    pub(super) fn lags(&self, storage: &Storage) -> Stored<Vec<ReaderLag>> {
         let lags = self.readers.iter().map(|(name, place)| {
             let changes = self.head.0.saturating_sub(place.read_to.0);
             let oldest = storage.view_of_tables()?.log(place.read_to, 1)?.next().transpose()?;
-            Ok(Behind { reader: name.clone(), changes, oldest: oldest.map(|(_, entry)| entry.moment()) })
+            Ok(ReaderLag { reader: name.clone(), changes, oldest: oldest.map(|(_, entry)| entry.moment()) })
         });
         lags.collect()
     }

@@ -4,7 +4,7 @@ use super::cascade::CascadePlan;
 use super::failure::{Stored, unless_refused};
 use super::rollback_plan::RollbackPlan;
 use super::snapshot::Snapshot;
-use crate::engine::api::Message;
+use crate::engine::api::EventContent;
 use crate::task::Router;
 
 /// The plan of an event that says something of records.
@@ -17,14 +17,14 @@ pub(crate) enum EventPlan {
 impl EventPlan {
     /// Plans what an event does. `None`: nothing of it is planned, or it names something that
     /// does not exist, which the writer finds as well.
-    pub(crate) fn of(snapshot: &Snapshot, message: &Message, router: &Router) -> Stored<Option<Self>> {
+    pub(crate) fn of(snapshot: &Snapshot, message: &EventContent, router: &Router) -> Stored<Option<Self>> {
         match message {
-            Message::Report { .. } => Ok(None),
-            Message::Cascade { request, .. } => {
+            EventContent::Report { .. } => Ok(None),
+            EventContent::Cascade { request, .. } => {
                 let plan = CascadePlan::new(snapshot, request, request.cancel_running);
                 Ok(unless_refused(plan)?.map(|plan| Self::Cascade(Box::new(plan))))
             }
-            Message::Rollback(request) => {
+            EventContent::Rollback(request) => {
                 let plan = RollbackPlan::new(snapshot, request, router, false);
                 Ok(unless_refused(plan)?.map(|plan| Self::Rollback(Box::new(plan))))
             }

@@ -38,9 +38,9 @@ use super::transitions::EngineState;
 use super::undo::UndoCommands;
 use super::undo_plan::UndoPlan;
 use crate::engine::api::{
-    Answer, Cascade, CascadeRequest, EventOutcome, Grant, IdempotencyKey, Import, ImportResult, Incoming, LeaseRequest,
-    NewCheckpoint, NewProject, Prepared, ProjectPatch, Publication, Queue, QueueReport, Refusal, Rollback,
-    RollbackRequest, Settings, Submissions, TakenRouting, Totals, UndoRequest, Undone,
+    Answer, Cascade, CascadeRequest, CascadeUndo, EventOutcome, Grant, IdempotencyKey, Import, ImportResult,
+    IncomingEvent, LeaseRequest, NewCheckpoint, NewProject, PreparedEvent, ProjectPatch, Publication, QueueReport,
+    Refusal, Rollback, RollbackRequest, Settings, Submissions, TakenRouting, Totals, UndoRequest, WorkQueue,
 };
 use crate::store::{Batch, Checkpoint, DeadLetter, Durable, Project, ReaderPosition, Room, Store};
 use crate::task::{Finding, Input, LeaseId, Moment, Now, Outcome, ProjectId, RoutingStep, TaskId, Tier, Timestamp};
@@ -163,7 +163,7 @@ impl Machine {
     /// Accepts an event of another service.
     pub(crate) fn accept(
         &mut self,
-        incoming: Prepared,
+        incoming: PreparedEvent,
         plan: Option<EventPlan>,
         now: Now,
     ) -> Result<EventOutcome, Failure> {
@@ -174,7 +174,7 @@ impl Machine {
     pub(crate) fn requeue(
         &mut self,
         number: u64,
-        event: (Prepared, Option<EventPlan>),
+        event: (PreparedEvent, Option<EventPlan>),
         now: Now,
     ) -> Result<EventOutcome, Failure> {
         self.event_commands().requeue(number, event, now)
@@ -182,7 +182,7 @@ impl Machine {
 
     /// Whether an event can be accepted with its plan, or without one where it needs none. A
     /// rollback whose plan does not hold must be planned again, from what is committed.
-    pub(crate) fn event_plan_holds(&mut self, event: &Incoming, plan: Option<&EventPlan>) -> bool {
+    pub(crate) fn event_plan_holds(&mut self, event: &IncomingEvent, plan: Option<&EventPlan>) -> bool {
         self.event_commands().holds(event, plan)
     }
 
@@ -245,7 +245,7 @@ impl Machine {
     }
 
     /// Undoes a cascade as planned. All of the plan but its step must hold.
-    pub(crate) fn undo(&mut self, request: &UndoRequest, plan: UndoPlan, now: Now) -> Stored<Undone> {
+    pub(crate) fn undo(&mut self, request: &UndoRequest, plan: UndoPlan, now: Now) -> Stored<CascadeUndo> {
         self.undo_commands().carry_out(request, plan, now)
     }
 
@@ -305,7 +305,7 @@ impl Machine {
     }
 
     /// Pauses or resumes a tier. Changes nothing if it is paused or resumed already.
-    pub(crate) fn set_tier_paused(&mut self, tier: &Tier, pause: bool, now: Now) -> Result<Queue, Failure> {
+    pub(crate) fn set_tier_paused(&mut self, tier: &Tier, pause: bool, now: Now) -> Result<WorkQueue, Failure> {
         tier::set_paused(&mut self.state.lines, &mut self.state.group, tier, pause, now)
     }
 

@@ -5,7 +5,7 @@ use super::failure::{Failure, Stored, unless_refused};
 use super::group::Group;
 use super::lines::Lines;
 use super::transitions::EngineState;
-use crate::engine::api::{PauseChange, Queue, QueueReport, Refusal};
+use crate::engine::api::{PauseChange, QueueReport, Refusal, WorkQueue};
 use crate::store::TierPause;
 use crate::task::{Bus, Input, Now, Phase, TaskId, Tier};
 
@@ -19,7 +19,7 @@ pub(super) fn set_paused(
     tier: &Tier,
     pause: bool,
     now: Now,
-) -> Result<Queue, Failure> {
+) -> Result<WorkQueue, Failure> {
     let not_found = || Refusal::TierNotFound(tier.clone());
     let line = lines.tier(tier).ok_or_else(not_found)?;
     if line.is_paused() != pause {

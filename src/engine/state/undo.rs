@@ -11,16 +11,16 @@ use super::provenance::{PlannedStep, Provenance, Validity, with_named};
 use super::replaced_verdicts::is_still_last;
 use super::storage::Storage;
 use super::undo_plan::{UndoChanges, UndoPlan};
-use crate::engine::api::{UndoRequest, Undone};
+use crate::engine::api::{CascadeUndo, UndoRequest};
 use crate::lineage::{ReplacedVerdict, Step};
 use crate::store::{CascadeRow, Cause, FlagChanges};
 use crate::task::{Now, RecordId, Seq};
 
 /// Returns what the undo of a cascade would change.
-pub(crate) fn preview(plan: UndoPlan, cascade_id: String) -> Undone {
+pub(crate) fn preview(plan: UndoPlan, cascade_id: String) -> CascadeUndo {
     let UndoPlan { changes, verdicts, step: PlannedStep { after: graph, step, .. }, .. } = plan;
     let verdicts = verdicts.into_iter().map(|(id, _)| id).collect();
-    Undone { cascade_id, graph, step, facts: changes.gone(), verdicts, checkpoints: changes.revived }
+    CascadeUndo { cascade_id, graph, step, facts: changes.gone(), verdicts, checkpoints: changes.revived }
 }
 
 /// What an undo may change.
@@ -47,7 +47,7 @@ impl UndoCommands<'_> {
     }
 
     /// Undoes a cascade as planned. All of the plan but its step must hold.
-    pub(super) fn carry_out(&mut self, request: &UndoRequest, plan: UndoPlan, now: Now) -> Stored<Undone> {
+    pub(super) fn carry_out(&mut self, request: &UndoRequest, plan: UndoPlan, now: Now) -> Stored<CascadeUndo> {
         let (cascade_id, facts) = (request.cascade_id.clone(), plan.changes.gone());
         if plan.changes.is_empty() {
             return Ok(preview(plan, cascade_id));
@@ -80,7 +80,7 @@ impl UndoCommands<'_> {
         self.group.batch.put_cascade(seq, &row, changes)?;
         tracing::info!(cascade = cascade_id, facts, records = step.flags.len(), "undid a cascade");
         let graph = self.provenance.graph().clone();
-        Ok(Undone { cascade_id, graph, step, facts, verdicts, checkpoints: changed.revived })
+        Ok(CascadeUndo { cascade_id, graph, step, facts, verdicts, checkpoints: changed.revived })
     }
 
     /// Makes the step of a plan on the graph as it is, because records have come, or got

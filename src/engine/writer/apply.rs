@@ -4,7 +4,7 @@ use super::command::{Command, EventAnswers, EventPlans, Reply};
 use super::commit::Committer;
 use super::planned;
 use super::workers::WorkerQueue;
-use crate::engine::api::{Error, EventOutcome, Grant, LeaseRequest, Prepared, Refusal};
+use crate::engine::api::{Error, EventOutcome, Grant, LeaseRequest, PreparedEvent, Refusal};
 use crate::engine::state::{EventPlan, Failure, Stored, answer};
 use crate::task::Now;
 
@@ -131,7 +131,7 @@ fn apply_management(committer: &mut Committer, command: Command, now: Now) -> St
 
 fn accept_all(
     committer: &mut Committer,
-    (events, mut plan): (Vec<Prepared>, EventPlans),
+    (events, mut plan): (Vec<PreparedEvent>, EventPlans),
     reply: Reply<EventAnswers>,
     now: Now,
 ) -> Stored<()> {
@@ -155,7 +155,7 @@ fn accept_all(
 
 fn accept(
     committer: &mut Committer,
-    event: Prepared,
+    event: PreparedEvent,
     plan: Option<EventPlan>,
     now: Now,
 ) -> Result<EventOutcome, Failure> {

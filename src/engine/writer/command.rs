@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::engine::api::{
-    Answer, Cascade, CascadeRequest, Error, EventOutcome, Grant, IdempotencyKey, Import, ImportResult, LeaseRequest,
-    NewCheckpoint, NewProject, Prepared, ProjectPatch, Queue, QueueReport, Refusal, Rollback, RollbackRequest,
-    Submissions, TakenRouting, UndoRequest, Undone,
+    Answer, Cascade, CascadeRequest, CascadeUndo, Error, EventOutcome, Grant, IdempotencyKey, Import, ImportResult,
+    LeaseRequest, NewCheckpoint, NewProject, PreparedEvent, ProjectPatch, QueueReport, Refusal, Rollback,
+    RollbackRequest, Submissions, TakenRouting, UndoRequest, WorkQueue,
 };
 use crate::engine::state::{Attempt, CascadePlan, EventPlan, RollbackPlan, Routed, UndoPlan};
 use crate::store::{Checkpoint, DeadLetter, Project};
@@ -37,13 +37,13 @@ pub(in crate::engine) enum Command {
         reply: Reply<Answer>,
     },
     Accept {
-        events: Vec<Prepared>,
+        events: Vec<PreparedEvent>,
         plan: EventPlans,
         reply: Reply<EventAnswers>,
     },
     Requeue {
         dead_letter: u64,
-        event: Box<Prepared>,
+        event: Box<PreparedEvent>,
         plan: Option<EventPlan>,
         reply: Reply<EventOutcome>,
     },
@@ -118,7 +118,7 @@ pub(in crate::engine) enum Command {
     PauseTier {
         tier: Tier,
         pause: bool,
-        reply: Reply<Queue>,
+        reply: Reply<WorkQueue>,
     },
     /// Carries out a plan; if `is_last`, even one that no longer holds.
     Cascade {
@@ -148,7 +148,7 @@ pub(in crate::engine) enum Command {
         request: Box<UndoRequest>,
         plan: Box<UndoPlan>,
         is_last: bool,
-        reply: Reply<Attempt<Undone>>,
+        reply: Reply<Attempt<CascadeUndo>>,
     },
     /// Finishes what is queued, and stops.
     Stop,

@@ -5,7 +5,7 @@
 //! room for a command is reserved until it is answered.
 
 use super::command::Command;
-use crate::engine::api::{Import, Message, Prepared};
+use crate::engine::api::{EventContent, Import, PreparedEvent};
 use crate::engine::state::Routed;
 use crate::store::DeadLetter;
 
@@ -34,13 +34,13 @@ impl Growth {
         Self::Large { items: number(items), bytes: number(bytes) }
     }
 
-    fn of_events<'a>(events: impl Iterator<Item = &'a Prepared>) -> Self {
+    fn of_events<'a>(events: impl Iterator<Item = &'a PreparedEvent>) -> Self {
         let (mut count, mut bytes, mut all_small) = (0, 0_usize, true);
         for event in events {
             count += 1;
             bytes = bytes.saturating_add(event.event.raw.len());
             // It changes any number of tasks and records, however short it is.
-            let is_cascade = matches!(event.event.message, Message::Cascade { .. } | Message::Rollback(_));
+            let is_cascade = matches!(event.event.message, EventContent::Cascade { .. } | EventContent::Rollback(_));
             if is_cascade {
                 bytes = bytes.saturating_add(CASCADE_BYTES);
             }
@@ -98,16 +98,16 @@ fn import_bytes(item: &Import) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::api::{CascadeRequest, Incoming, Subject};
+    use crate::engine::api::{CascadeRequest, IncomingEvent, Subject};
     use crate::lineage::Action;
     use crate::task::{ArtifactId, Correlation, Failure, Holder, Report};
 
-    fn event(message: Message) -> Prepared {
-        let event = Incoming { identity: None, message, raw: "{}".to_owned(), on_bus: false };
-        Prepared { event, files: Vec::new() }
+    fn event(message: EventContent) -> PreparedEvent {
+        let event = IncomingEvent { identity: None, message, raw: "{}".to_owned(), on_bus: false };
+        PreparedEvent { event, files: Vec::new() }
     }
 
-    fn growth(events: Vec<Prepared>) -> Growth {
+    fn growth(events: Vec<PreparedEvent>) -> Growth {
         Growth::of_command(&Command::Accept { events, plan: None, reply: tokio::sync::oneshot::channel().0 })
     }
 
@@ -118,7 +118,7 @@ mod tests {
             Failure { error: String::new(), retryable: true, attempt: None, sender: Holder::default(), from_qa: false };
         let report = || {
             let correlation = Correlation { task: None, artifact: None, review: None };
-            event(Message::Report { correlation, report: Report::Failed(failure.clone()) })
+            event(EventContent::Report { correlation, report: Report::Failed(failure.clone()) })
         };
         let taint = || {
             let request = CascadeRequest {
@@ -129,7 +129,7 @@ mod tests {
                 cascade_id: "c".to_owned(),
                 cancel_running: true,
             };
-            event(Message::Cascade { name: "artifact.tainted", request: Box::new(request) })
+            event(EventContent::Cascade { name: "artifact.tainted", request: Box::new(request) })
         };
         assert_eq!(growth(vec![report()]), Growth::Small);
         let Growth::Large { items: 1, bytes } = growth(vec![taint()]) else { panic!("it counts as small") };

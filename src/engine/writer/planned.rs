@@ -1,7 +1,7 @@
 //! Plans that were made beside the writer: carried out if they still hold.
 
 use super::commit::Committer;
-use crate::engine::api::{Prepared, Rollback, RollbackRequest, UndoRequest, Undone};
+use crate::engine::api::{CascadeUndo, PreparedEvent, Rollback, RollbackRequest, UndoRequest};
 use crate::engine::state::{Attempt, EventPlan, Failure, RollbackPlan, Stored, UndoPlan, Validity};
 use crate::task::Now;
 
@@ -9,7 +9,7 @@ use crate::task::Now;
 /// not: the state machine makes another one then, from what is committed.
 pub(super) fn settle_event_plan(
     committer: &mut Committer,
-    event: &Prepared,
+    event: &PreparedEvent,
     plan: Option<EventPlan>,
     now: Now,
 ) -> Stored<Option<EventPlan>> {
@@ -49,7 +49,7 @@ pub(super) fn undo(
     mut plan: UndoPlan,
     is_last: bool,
     now: Now,
-) -> Result<Attempt<Undone>, Failure> {
+) -> Result<Attempt<CascadeUndo>, Failure> {
     let validity = committer.machine.undo_validity(&plan);
     if validity.is_stale(plan.is_small(), is_last) {
         return Ok(Attempt::Stale);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::fields::{InvalidData, decode, shorten_reason};
-use crate::engine::{CascadeRequest, Message, RollbackRequest, Subject};
+use crate::engine::{CascadeRequest, EventContent, RollbackRequest, Subject};
 use crate::json::Findings;
 use crate::lineage::Action;
 use crate::task::{ArtifactId, CheckpointId, ProjectId};
@@ -49,7 +49,7 @@ pub(in crate::events) struct SuspectData {
 }
 
 /// Reads the data of `artifact.tainted`.
-pub(in crate::events) fn read_taint(name: &'static str, data: Value) -> Result<Message, InvalidData> {
+pub(in crate::events) fn read_taint(name: &'static str, data: Value) -> Result<EventContent, InvalidData> {
     let (data, mut found) = decode::<TaintedData>(data)?;
     let (artifact, cascade_id) =
         read_artifact_and_cascade(&mut found, data.artifact_id.as_deref(), data.cascade_id.as_deref());
@@ -59,7 +59,7 @@ pub(in crate::events) fn read_taint(name: &'static str, data: Value) -> Result<M
 }
 
 /// Reads the data of `artifact.suspect`.
-pub(in crate::events) fn read_suspicion(name: &'static str, data: Value) -> Result<Message, InvalidData> {
+pub(in crate::events) fn read_suspicion(name: &'static str, data: Value) -> Result<EventContent, InvalidData> {
     let (data, mut found) = decode::<SuspectData>(data)?;
     let (artifact, cascade_id) =
         read_artifact_and_cascade(&mut found, data.artifact_id.as_deref(), data.cascade_id.as_deref());
@@ -98,12 +98,12 @@ fn cascade_message(
     found: Findings,
     required: Option<((ArtifactId, String), String)>,
     source: Option<String>,
-) -> Result<Message, InvalidData> {
+) -> Result<EventContent, InvalidData> {
     match required {
         Some(((artifact, cascade_id), reason)) if found.is_empty() => {
             let subject = Subject::Artifact(artifact);
             let request = CascadeRequest { action, subject, reason, source, cascade_id, cancel_running: false };
-            Ok(Message::Cascade { name, request: Box::new(request) })
+            Ok(EventContent::Cascade { name, request: Box::new(request) })
         }
         _ => Err(InvalidData::Fields(found.into_errors())),
     }
@@ -129,14 +129,14 @@ pub(in crate::events) struct RollbackData {
 }
 
 /// Reads the data of `rollback.requested`.
-pub(in crate::events) fn read_rollback(data: Value) -> Result<Message, InvalidData> {
+pub(in crate::events) fn read_rollback(data: Value) -> Result<EventContent, InvalidData> {
     let (data, mut found) = decode::<RollbackData>(data)?;
     let checkpoint = found.required("/data/checkpoint_id", data.checkpoint_id);
     let checkpoint: Option<CheckpointId> = checkpoint.and_then(|id| found.parse("/data/checkpoint_id", &id));
     let reason = found.required("/data/reason", data.reason).map(shorten_reason);
     let project: Option<ProjectId> = data.project_id.as_deref().and_then(|id| found.parse("/data/project_id", id));
     match checkpoint.zip(reason) {
-        Some((checkpoint, reason)) if found.is_empty() => Ok(Message::Rollback(Box::new(RollbackRequest {
+        Some((checkpoint, reason)) if found.is_empty() => Ok(EventContent::Rollback(Box::new(RollbackRequest {
             checkpoint,
             project,
             reason,
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    fn pointers(read: Result<Message, InvalidData>) -> Vec<String> {
+    fn pointers(read: Result<EventContent, InvalidData>) -> Vec<String> {
         match read {
             Err(InvalidData::Fields(errors)) => errors.into_iter().map(|error| error.pointer).collect(),
             other => panic!("{other:?}"),
@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn a_taint_and_a_suspicion_are_read() {
         let data = json!({"artifact_id": "a", "cascade_id": "c", "reason": "bad", "more": 1});
-        let Ok(Message::Cascade { request, .. }) = read_taint("artifact.tainted", data) else { panic!() };
+        let Ok(EventContent::Cascade { request, .. }) = read_taint("artifact.tainted", data) else { panic!() };
         assert_eq!((request.action, request.reason.as_str(), request.source), (Action::Taint, "bad", None));
         assert_eq!(request.subject, Subject::Artifact(ArtifactId::new("a").unwrap()));
         let data = json!({"artifact_id": "a", "cascade_id": "c", "source_id": "s"});
-        let Ok(Message::Cascade { request, name }) = read_suspicion("artifact.suspect", data) else { panic!() };
+        let Ok(EventContent::Cascade { request, name }) = read_suspicion("artifact.suspect", data) else { panic!() };
         assert_eq!(
             (request.action, request.reason.as_str(), name),
             (Action::Mark, "suspect because of s", "artifact.suspect")
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_rollback_is_read() {
         let data = json!({"checkpoint_id": "c", "reason": "bad", "project_id": "p", "dry_run": true});
-        let Ok(Message::Rollback(request)) = read_rollback(data) else { panic!() };
+        let Ok(EventContent::Rollback(request)) = read_rollback(data) else { panic!() };
         assert!(request.dry_run && !request.requeue);
         assert_eq!(request.project, Some(ProjectId::new("p").unwrap()));
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{Error, EventOutcome, IdempotencyKey, Incoming, LetterFilter, Message, Refusal};
+use dats::engine::{DeadLetterFilter, Error, EventContent, EventOutcome, IdempotencyKey, IncomingEvent, Refusal};
 use dats::store::DeadLetter;
 use dats::task::{Correlation, Outcome, QaProfile, Report, ReviewId, ReviewRequest, TaskId, Timestamp};
 
@@ -75,7 +75,7 @@ async fn a_verdict_that_waits_in_vain_becomes_a_dead_letter_that_can_be_taken_ag
     assert_eq!(service.send(verdict()).await, Ok(PARKED));
     service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
     let (number, letter) =
-        service.engine().dead_letters().list(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
+        service.engine().dead_letters().list(DeadLetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     assert_eq!((letter.task, letter.raw), (Some(task), verdict().raw));
     service.report(task, output_report("a")).await;
     assert_eq!(service.phase(task), "validating");
@@ -90,14 +90,14 @@ async fn a_verdict_that_waits_in_vain_becomes_a_dead_letter_that_can_be_taken_ag
     assert_eq!(service.phase(task), "completed");
     assert_eq!(engine.figures().dead_letters.kept, 0);
     assert!(engine.dead_letters().get(number).await.unwrap().is_none());
-    assert!(engine.dead_letters().list(LetterFilter::default(), None, 10).await.unwrap().entries.is_empty());
+    assert!(engine.dead_letters().list(DeadLetterFilter::default(), None, 10).await.unwrap().entries.is_empty());
     // Numbers are not given again, not even after a restart.
     let mut service = service.reopen(|_| ());
     let task = service.submit(submission("p", "d")).await;
     service.report(task, verdict_report("a", true)).await;
     service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
     let (newer, _) =
-        service.engine().dead_letters().list(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
+        service.engine().dead_letters().list(DeadLetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     assert!(newer > number);
 }
 
@@ -108,7 +108,7 @@ async fn a_refused_requeue_keeps_the_dead_letter() {
     service.report(task, verdict_report("a", true)).await;
     service.soon("a dead letter", || service.engine().figures().dead_letters.kept == 1).await;
     let (number, _) =
-        service.engine().dead_letters().list(LetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
+        service.engine().dead_letters().list(DeadLetterFilter::default(), None, 10).await.unwrap().entries.remove(0);
     let nobody = event("x", TaskId::from_bytes([9; 16]), verdict_report("a", true));
     assert!(service.engine().dead_letters().requeue(number, nobody).await.is_err());
     assert!(service.engine().dead_letters().get(number).await.unwrap().is_some());
@@ -125,9 +125,9 @@ async fn reviews_find_their_task_by_artifact_even_when_two_have_the_same() {
     }
     let request = |review: &str| {
         let review = ReviewId::new(review).unwrap();
-        Incoming {
+        IncomingEvent {
             identity: None,
-            message: Message::Report {
+            message: EventContent::Report {
                 correlation: Correlation {
                     task: None,
                     artifact: Some(artifact("shared")),
@@ -269,12 +269,12 @@ async fn no_dead_letter_has_the_number_of_another_one() {
         raw: "garbage".to_owned(),
     };
     let numbers = async |service: &Service| -> Vec<u64> {
-        let page = service.engine().dead_letters().list(LetterFilter::default(), None, 100).await.unwrap();
+        let page = service.engine().dead_letters().list(DeadLetterFilter::default(), None, 100).await.unwrap();
         page.entries.iter().map(|(number, _)| *number).collect()
     };
     service.engine().dead_letters().add(vec![letter(), letter(), letter()]).await.unwrap();
     let first = numbers(&service).await;
-    assert_eq!(service.engine().dead_letters().discard_matching(LetterFilter::default()).await.unwrap(), 3);
+    assert_eq!(service.engine().dead_letters().discard_matching(DeadLetterFilter::default()).await.unwrap(), 3);
     let service = service.restart();
     service.engine().dead_letters().add(vec![letter()]).await.unwrap();
     let second = numbers(&service).await;
@@ -291,7 +291,7 @@ async fn the_trail_of_dead_letters_ends_with_the_log() {
     let letter = |at| DeadLetter { at, task: None, reason: "r".to_owned(), raw: "x".to_owned() };
     for _ in 0..3 {
         service.engine().dead_letters().add(vec![letter(Timestamp::default())]).await.unwrap();
-        service.engine().dead_letters().discard_matching(LetterFilter::default()).await.unwrap();
+        service.engine().dead_letters().discard_matching(DeadLetterFilter::default()).await.unwrap();
     }
     assert_eq!(service.engine().dead_letters().removals(None, 10).await.unwrap().0.len(), 3);
     service.advance(Duration::from_hours(73));

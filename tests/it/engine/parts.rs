@@ -1,6 +1,6 @@
 //! What subtasks, later attempts and re-runs are given, and how they end.
 
-use dats::engine::{Granted, PageStart, TaskFilter};
+use dats::engine::{GrantedLease, PageStart, TaskFilter};
 use dats::task::{
     Domain, Finding, MAX_DESCRIPTION_BYTES, Mode, OnChildFailure, OutputArtifact, QaProfile, Report, RoutingStep, Seq,
     Status, Subtask, TaskId,
@@ -43,7 +43,7 @@ pub(super) async fn by_rules(service: &Service, task: TaskId) {
     service.engine().routing().submit_finding(task, RoutingStep::Analyze, finding).await.unwrap();
 }
 
-fn data(granted: &Granted) -> Value {
+fn data(granted: &GrantedLease) -> Value {
     serde_json::from_slice(&granted.task).unwrap()
 }
 

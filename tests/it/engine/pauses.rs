@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{Error, Granted, Hold, NewProject, ProjectPatch, Refusal};
+use dats::engine::{Error, GrantedLease, Hold, NewProject, ProjectPatch, Refusal};
 use dats::task::{Priority, TaskId};
 
 use crate::support::fixtures::{
@@ -44,7 +44,7 @@ fn waiting_for(service: &Service, task: TaskId) -> String {
 async fn a_paused_project_starts_nothing_and_what_runs_goes_on() {
     let mut service = Service::new(settings());
     let running = service.submit(submission("p", "runs")).await;
-    let held: Granted = service.lease("small").await.unwrap();
+    let held: GrantedLease = service.lease("small").await.unwrap();
     let dispatched = service.submit(submission("p", "dispatched")).await;
     let paused = service.engine().projects().pause(project("p")).await.unwrap();
     assert!(paused.paused_at.is_some() && paused.version == 2);

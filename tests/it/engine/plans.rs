@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dats::engine::{
-    AuditEntry, AuditFilter, CascadeRequest, Engine, Error, Incoming, Message, NewCheckpoint, RecordCounts, Refusal,
-    RollbackRequest, Subject, UndoRequest,
+    AuditEntry, AuditFilter, CascadeRequest, Engine, Error, EventContent, IncomingEvent, NewCheckpoint, RecordCounts,
+    Refusal, RollbackRequest, Subject, UndoRequest,
 };
 use dats::lineage::{Action, Fact, Flag, Graph, Link, Node};
 use dats::task::{QaProfile, RecordId, Report};
@@ -92,9 +92,9 @@ async fn say(engine: Engine, seed: u64, is_over: Arc<AtomicBool>) -> usize {
         };
         if action != Action::Clear && random.chance(30) {
             let event_name = if action == Action::Taint { "artifact.tainted" } else { "artifact.suspect" };
-            let message = Message::Cascade { name: event_name, request: Box::new(request) };
+            let message = EventContent::Cascade { name: event_name, request: Box::new(request) };
             let raw = "{}".to_owned();
-            let event = Incoming { identity: None, message, raw, on_bus: false };
+            let event = IncomingEvent { identity: None, message, raw, on_bus: false };
             engine.events().accept(vec![event]).await.expect("an answer").remove(0).expect("a known record");
         } else {
             let cascade = engine.provenance().cascade(request).await.expect("a known record");

@@ -6,8 +6,8 @@ mod rules;
 use std::collections::BTreeMap;
 
 use dats::engine::{
-    AuditEntry, AuditFilter, CascadeRequest, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint, Refusal,
-    RollbackRequest, Subject, UndoRequest, Undone,
+    AuditEntry, AuditFilter, CascadeRequest, CascadeUndo, Engine, Error, EventContent, EventOutcome, IncomingEvent,
+    NewCheckpoint, Refusal, RollbackRequest, Subject, UndoRequest,
 };
 use dats::lineage::{Action, Flag, Graph, Link};
 use dats::store::{CascadeRow, ChangeRow, Record};
@@ -140,7 +140,7 @@ async fn say(service: &Service, rules: &mut Rules, random: &mut Random) {
     let before = flags_of(&engine.provenance().graph());
     if action != Action::Clear && random.chance(40) {
         let name = if action == Action::Taint { "artifact.tainted" } else { "artifact.suspect" };
-        let message = Message::Cascade { name, request: Box::new(request) };
+        let message = EventContent::Cascade { name, request: Box::new(request) };
         let event_id = format!("e-{}", rules.step);
         let outcome = service.send(event_of(&event_id, message.clone())).await.unwrap();
         let known =
@@ -184,7 +184,7 @@ async fn take_back(service: &Service, rules: &mut Rules, random: &mut Random) {
     let totals = tasks();
     let foretold = engine.provenance().undo(request(true)).await.unwrap();
     assert_eq!((flags_of(&engine.provenance().graph()), engine.provenance().graph().newest()), (before.clone(), after));
-    let told = |undone: &Undone| {
+    let told = |undone: &CascadeUndo| {
         let id = |node| undone.graph.record(node).unwrap().id;
         let flags = undone.step.flags.iter().map(|change| (id(change.record), change.from, change.to));
         let mut flags: Vec<_> = flags.collect();
@@ -208,9 +208,9 @@ async fn take_back(service: &Service, rules: &mut Rules, random: &mut Random) {
 }
 
 /// An event of the Cascade service.
-fn event_of(id: &str, message: Message) -> Incoming {
+fn event_of(id: &str, message: EventContent) -> IncomingEvent {
     let raw = format!("{{\"source\":\"/cascade\",\"id\":\"{id}\"}}");
-    Incoming { identity: Some(("/cascade".to_owned(), id.to_owned())), message, raw, on_bus: false }
+    IncomingEvent { identity: Some(("/cascade".to_owned(), id.to_owned())), message, raw, on_bus: false }
 }
 
 async fn mark(engine: &Engine, rules: &mut Rules, random: &mut Random) {

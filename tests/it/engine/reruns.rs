@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{Error, Granted, IdempotencyKey, NewCheckpoint, Refusal, Rollback, RollbackRequest};
+use dats::engine::{Error, GrantedLease, IdempotencyKey, NewCheckpoint, Refusal, Rollback, RollbackRequest};
 use dats::store::Checkpoint;
 use dats::task::{QaProfile, Report, Submission, TaskId};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ async fn complete(service: &mut Service, task: TaskId, made: &str, inputs: &[&st
     assert_eq!(service.phase(task), "completed");
 }
 
-fn inputs_of(granted: &Granted) -> Value {
+fn inputs_of(granted: &GrantedLease) -> Value {
     serde_json::from_slice::<Value>(&granted.task).unwrap()["inputs"].clone()
 }
 

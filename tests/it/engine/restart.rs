@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dats::engine::{Counted, Granted, QueueReport, RequireConsumer};
+use dats::engine::{GrantedLease, QueueCount, QueueReport, RequireConsumer};
 use dats::task::{Bus, Holder, Outcome, Priority, Report, ReviewId, ReviewRequest, Started, TaskId, Timestamp};
 
 use crate::support::fixtures::{
@@ -115,7 +115,7 @@ async fn lines_keep_their_order() {
 async fn leases_outlive_a_restart_and_still_run_out() {
     let service = Service::new(settings());
     let (short, long) = (service.submit(submission("p", "1")).await, service.submit(submission("p", "2")).await);
-    let lease = async |service: &Service, milliseconds: u64| -> Granted {
+    let lease = async |service: &Service, milliseconds: u64| -> GrantedLease {
         let mut request = lease_request("small", 1);
         request.lease = Duration::from_millis(milliseconds);
         service.engine().work().lease(request).await.expect("to lease").remove(0)
@@ -155,7 +155,7 @@ async fn workers_that_say_when_they_begin_are_known_after_a_restart() {
     let counted = async |service: &Service| {
         let report = QueueReport {
             tier: tier("small"),
-            counted: Some(Counted { ready: 0, consumers: 1 }),
+            counted: Some(QueueCount { ready: 0, consumers: 1 }),
             published_before: Some(service.clock().now().after(Duration::from_mins(1))),
             unobserved_before: None,
             rule: RequireConsumer::Auto,

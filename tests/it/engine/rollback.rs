@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dats::clock::Clock;
 use dats::engine::{
-    AuditEntry, AuditFilter, Engine, Error, EventOutcome, Incoming, Message, NewCheckpoint, Refusal, Rollback,
-    RollbackRequest,
+    AuditEntry, AuditFilter, Engine, Error, EventContent, EventOutcome, IncomingEvent, NewCheckpoint, Refusal,
+    Rollback, RollbackRequest,
 };
 use dats::lineage::{Flag, Graph, Relationship};
 use dats::store::{About, Batch, Checkpoint, LineageRow, Store};
@@ -311,10 +311,10 @@ async fn what_is_not_known_any_more_is_listed() {
     assert_eq!(flag(&service, "a"), Flag::Tainted);
 }
 
-fn event(id: &str, request: RollbackRequest) -> Incoming {
-    Incoming {
+fn event(id: &str, request: RollbackRequest) -> IncomingEvent {
+    IncomingEvent {
         identity: Some(("/cascade".to_owned(), id.to_owned())),
-        message: Message::Rollback(Box::new(request)),
+        message: EventContent::Rollback(Box::new(request)),
         raw: format!("{{\"source\":\"/cascade\",\"id\":\"{id}\"}}"),
         on_bus: false,
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dats::engine::{CheckpointRules, Incoming, LeaseRequest, Message, Settings};
+use dats::engine::{CheckpointRules, EventContent, IncomingEvent, LeaseRequest, Settings};
 use dats::task::{
     ArtifactId, Correlation, Decision, Domain, ExecutionMode, Failure, Holder, Options, Output, Policy, Priority,
     ProjectId, QaProfile, Report, Router, Submission, TaskId, Tier, Verdict, WorkerId,
@@ -118,10 +118,10 @@ pub(crate) fn failure_report(retryable: bool) -> Report {
 
 /// An event of source `test` about a task. Its raw form tells what it is
 /// known by.
-pub(crate) fn event(id: &str, task: TaskId, report: Report) -> Incoming {
-    Incoming {
+pub(crate) fn event(id: &str, task: TaskId, report: Report) -> IncomingEvent {
+    IncomingEvent {
         identity: Some(("test".to_owned(), id.to_owned())),
-        message: Message::Report {
+        message: EventContent::Report {
             correlation: Correlation { task: Some(task), artifact: None, review: None },
             report,
         },

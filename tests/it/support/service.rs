@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dats::clock::{Clock, Stopwatch};
-use dats::engine::{Answer, Engine, EventOutcome, Granted, Incoming, Refusal, Settings, WriterThread};
+use dats::engine::{Answer, Engine, EventOutcome, GrantedLease, IncomingEvent, Refusal, Settings, WriterThread};
 use dats::store::{Error, LogEntry, Store};
 use dats::task::{Outcome, Report, Seq, Submission, TaskId};
 use serde_json::Value;
@@ -135,18 +135,18 @@ impl Service {
         }
     }
 
-    pub(crate) async fn send(&self, event: Incoming) -> Result<EventOutcome, Refusal> {
+    pub(crate) async fn send(&self, event: IncomingEvent) -> Result<EventOutcome, Refusal> {
         self.engine().events().accept(vec![event]).await.expect("an answer").remove(0)
     }
 
-    pub(crate) async fn lease(&self, tier: &str) -> Option<Granted> {
+    pub(crate) async fn lease(&self, tier: &str) -> Option<GrantedLease> {
         let mut request = lease_request(tier, 1);
         request.wait = Duration::from_millis(1);
         self.engine().work().lease(request).await.expect("to lease").pop()
     }
 
     /// Leases as soon as there is something to lease.
-    pub(crate) async fn lease_soon(&self, tier: &str) -> Granted {
+    pub(crate) async fn lease_soon(&self, tier: &str) -> GrantedLease {
         let mut request = lease_request(tier, 1);
         request.wait = PATIENCE;
         self.engine().work().lease(request).await.expect("to lease").pop().expect("something to lease")
@@ -244,7 +244,7 @@ fn open(dir: &TempDir) -> Store {
 }
 
 /// The task that a lease's data names.
-pub(crate) fn task_of(granted: &Granted) -> TaskId {
+pub(crate) fn task_of(granted: &GrantedLease) -> TaskId {
     let data: Value = serde_json::from_slice(&granted.task).expect("JSON");
     data["task_id"].as_str().expect("an id").parse().expect("an id")
 }

@@ -17,7 +17,7 @@ pub(super) use supply::Supply;
 pub(super) use tier::TierLine;
 use timers::Timers;
 
-use crate::engine::api::{Queue, Settings};
+use crate::engine::api::{Settings, WorkQueue};
 use crate::store::TierPause;
 use crate::task::{
     Admission, Bus, Correlation, LeaseId, Moment, Now, Pending, Place, Priority, Progress, ProjectId, Queued, State,
@@ -215,24 +215,24 @@ impl Lines {
     }
 
     /// The work queue of a tier.
-    pub(super) fn queue(&self, tier: &Tier) -> Option<Queue> {
+    pub(super) fn queue(&self, tier: &Tier) -> Option<WorkQueue> {
         let line = self.tiers.get(tier)?;
         let (depth, oldest_ready) = match self.bus {
             Bus::Embedded => self.admission.waiting(tier),
             Bus::Broker => (line.dispatched.len(), line.dispatched.first().map(|(at, _)| *at)),
         };
         let paused_at = line.pause.paused_at;
-        Some(Queue { tier: tier.clone(), depth, leased: line.leased, oldest_ready, paused_at })
+        Some(WorkQueue { tier: tier.clone(), depth, leased: line.leased, oldest_ready, paused_at })
     }
 
     /// Returns the work queues that have changed in this group, and begins the next one.
-    pub(super) fn take_changed_queues(&mut self) -> Vec<Queue> {
+    pub(super) fn take_changed_queues(&mut self) -> Vec<WorkQueue> {
         let changed = std::mem::take(&mut self.changed_tiers);
         changed.iter().filter_map(|tier| self.queue(tier)).collect()
     }
 
     /// Returns all work queues.
-    pub(super) fn queues(&self) -> Vec<Queue> {
+    pub(super) fn queues(&self) -> Vec<WorkQueue> {
         self.tiers.keys().filter_map(|tier| self.queue(tier)).collect()
     }
 

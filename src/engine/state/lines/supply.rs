@@ -1,7 +1,7 @@
 //! What is known of the workers of a tier behind a broker, from its work queue and from
 //! their reports.
 
-use crate::engine::api::{Counted, RequireConsumer};
+use crate::engine::api::{QueueCount, RequireConsumer};
 use crate::store::TierPause;
 
 /// What is known of the workers of a tier behind a broker.
@@ -10,7 +10,7 @@ use crate::store::TierPause;
 pub(in crate::engine::state) struct Supply {
     rule: RequireConsumer,
     /// The last count of the work queue; `None`: it can't be counted.
-    counted: Option<Counted>,
+    counted: Option<QueueCount>,
     /// Whether the work queue had no consumer at the count before.
     was_without: bool,
     /// Whether the work queue ever had a consumer.
@@ -30,7 +30,11 @@ impl Supply {
 
     /// Records a count of the work queue; `None`: it could not be counted. Returns whether
     /// this is the first consumer it ever had.
-    pub(in crate::engine::state) fn record_count(&mut self, counted: Option<Counted>, rule: RequireConsumer) -> bool {
+    pub(in crate::engine::state) fn record_count(
+        &mut self,
+        counted: Option<QueueCount>,
+        rule: RequireConsumer,
+    ) -> bool {
         self.was_without = self.is_without();
         self.rule = rule;
         self.counted = counted;
@@ -100,8 +104,8 @@ impl Supply {
 mod tests {
     use super::*;
 
-    const fn counted(ready: usize, consumers: u32) -> Counted {
-        Counted { ready, consumers }
+    const fn counted(ready: usize, consumers: u32) -> QueueCount {
+        QueueCount { ready, consumers }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use super::testing::{World, artifact};
 use crate::engine::api::{
-    Cascade, CascadeRequest, EventOutcome, Incoming, Message, NewCheckpoint, Prepared, RollbackRequest, Subject,
-    UndoRequest,
+    Cascade, CascadeRequest, EventContent, EventOutcome, IncomingEvent, NewCheckpoint, PreparedEvent, RollbackRequest,
+    Subject, UndoRequest,
 };
 use crate::engine::state::{Attempt, CascadePlan, RollbackPlan, UndoPlan, Validity};
 use crate::lineage::{Action, Flag};
@@ -98,10 +98,10 @@ fn rows_read_for_an_event(present: usize) -> u64 {
         world.submit("q", &["spoilt"]);
     }
     world.lease();
-    let message = Message::Cascade { name: "artifact.tainted", request: Box::new(taint("bad", "c")) };
-    let event = Incoming { identity: None, message, raw: "{}".to_owned(), on_bus: false };
+    let message = EventContent::Cascade { name: "artifact.tainted", request: Box::new(taint("bad", "c")) };
+    let event = IncomingEvent { identity: None, message, raw: "{}".to_owned(), on_bus: false };
     let before = rows();
-    let outcome = world.machine.accept(Prepared { event, files: Vec::new() }, None, world.now);
+    let outcome = world.machine.accept(PreparedEvent { event, files: Vec::new() }, None, world.now);
     let read = rows() - before;
     assert_eq!(outcome.unwrap(), EventOutcome::Taken(Outcome::Applied));
     assert_eq!((world.flag("bad"), world.flag("spoilt")), (Flag::Tainted, Flag::Suspect));

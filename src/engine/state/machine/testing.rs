@@ -7,7 +7,7 @@ use std::time::Duration;
 use redb::backends::InMemoryBackend;
 
 use super::Machine;
-use crate::engine::api::{CheckpointRules, Incoming, LeaseRequest, Message, Prepared, Settings};
+use crate::engine::api::{CheckpointRules, EventContent, IncomingEvent, LeaseRequest, PreparedEvent, Settings};
 use crate::engine::shared::Shared;
 use crate::engine::state::Routed;
 use crate::store::Store;
@@ -120,16 +120,16 @@ impl World {
             started_at: None,
         };
         self.events += 1;
-        let event = Incoming {
+        let event = IncomingEvent {
             identity: None,
-            message: Message::Report {
+            message: EventContent::Report {
                 correlation: Correlation { task: Some(task), artifact: None, review: None },
                 report: Report::Output(Box::new(output)),
             },
             raw: format!("{{\"id\":\"{}\"}}", self.events),
             on_bus: false,
         };
-        self.machine.accept(Prepared { event, files: Vec::new() }, None, self.now).unwrap();
+        self.machine.accept(PreparedEvent { event, files: Vec::new() }, None, self.now).unwrap();
         self.commit();
         task
     }

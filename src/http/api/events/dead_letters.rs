@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::engine::{EventOutcome, LetterFilter, LetterHead};
+use crate::engine::{DeadLetterFilter, DeadLetterHead, EventOutcome};
 use crate::events;
 use crate::http::api::app::Call;
 use crate::http::server::cursor;
@@ -40,7 +40,7 @@ pub(in crate::http) struct DeadLetterWire<'a> {
 
 impl<'a> DeadLetterWire<'a> {
     fn new(id: u64, letter: &'a DeadLetter) -> Self {
-        let LetterHead { kind, source } = LetterHead::of(&letter.raw);
+        let DeadLetterHead { kind, source } = DeadLetterHead::of(&letter.raw);
         let (time, task_id) = (Time(letter.at), letter.task);
         Self { id, time, task_id, r#type: kind, source, reason: &letter.reason, raw: &letter.raw }
     }
@@ -66,8 +66,8 @@ const FILTERS: [&str; 7] =
     ["reason", "type", "source", "task_id", "created_after", "created_before", "older_than_seconds"];
 
 /// Reads the filter, and the scope of its cursors, which does not depend on the current time.
-fn parse_filter(query: &mut Query, now: Timestamp) -> (LetterFilter, String) {
-    let filter = LetterFilter {
+fn parse_filter(query: &mut Query, now: Timestamp) -> (DeadLetterFilter, String) {
+    let filter = DeadLetterFilter {
         reason: query.one("reason"),
         kind: query.one("type"),
         source: query.one("source"),
@@ -79,7 +79,7 @@ fn parse_filter(query: &mut Query, now: Timestamp) -> (LetterFilter, String) {
     let scope = format!("dead letters {filter:?} {age:?}");
     let older = age.map(|age| now.before(Duration::from_secs(age)));
     let created_before = [filter.created_before, older].into_iter().flatten().min();
-    (LetterFilter { created_before, ..filter }, scope)
+    (DeadLetterFilter { created_before, ..filter }, scope)
 }
 
 /// Handles `GET /dead-letters`.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, Logged};
+use crate::engine::{Engine, LoggedEvent};
 use crate::events::Envelope;
 use crate::http::api::events::filter::EventFilter;
 use crate::http::server::sse;
@@ -351,7 +351,7 @@ impl Pump {
         Some(())
     }
 
-    fn event(&self, logged: Logged) -> Option<Event> {
+    fn event(&self, logged: LoggedEvent) -> Option<Event> {
         let frame = sse::frame(logged.seq.0, logged.entry.change.name(), &self.envelope.render(&logged)?);
         Some(Event { seq: logged.seq, frame: frame.into(), entry: LogEntry { event: None, ..logged.entry } })
     }

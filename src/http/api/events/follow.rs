@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-use crate::engine::{LogPage, Logged};
+use crate::engine::{LogPage, LoggedEvent};
 use crate::http::api::app::{App, Call};
 use crate::http::api::events::feed::Found;
 use crate::http::api::events::filter::EventFilter;
@@ -245,7 +245,7 @@ fn page_wire(call: &Call, page: &LogPage, scope: &str, limit: usize, newest: Seq
 }
 
 /// Renders the event of an entry. Returns `None` if the entry is not an event.
-fn render_event(call: &Call, logged: &Logged) -> Option<Box<RawValue>> {
+fn render_event(call: &Call, logged: &LoggedEvent) -> Option<Box<RawValue>> {
     let event = String::from_utf8(call.app.envelope.render(logged)?).ok()?;
     RawValue::from_string(event).ok()
 }

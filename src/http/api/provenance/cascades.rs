@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::engine::{CascadeStep, CascadeSummary, Refusal, UndoRequest, Undone};
+use crate::engine::{CascadeStep, CascadeSummary, CascadeUndo, Refusal, UndoRequest};
 use crate::http::api::app::Call;
 use crate::http::api::fields::limit_reason;
 use crate::http::api::provenance::flags::{self, AffectedWire, Counts, Summary, first};
@@ -186,7 +186,7 @@ pub(in crate::http) async fn clear(mut call: Call) -> Reply {
     let (wire, errors) = call.optional_json().await?;
     let request = check(call.id(), wire, errors)?;
     let dry_run = request.dry_run;
-    let Undone { cascade_id, graph, step, facts, verdicts, checkpoints } =
+    let CascadeUndo { cascade_id, graph, step, facts, verdicts, checkpoints } =
         call.app.engine.provenance().undo(request).await?;
     let page = Queries::first(QueryResult { graph: graph.into(), what: ResultKind::Changes(step.flags) });
     let summary = flags::summarize_committed(page.found.clone(), limit).await;

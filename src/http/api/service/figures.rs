@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::clock::Clock;
-use crate::engine::{Behind, Engine, Estimates, Figures, Queue};
+use crate::engine::{Engine, Estimates, Figures, ReaderLag, WorkQueue};
 use crate::store::DeadLetterEnd;
 use crate::store::RoomState;
 use crate::task::{Now, Phase};
@@ -113,7 +113,7 @@ fn waits(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, now: Now) -> fm
 }
 
 /// How far the readers of the log are behind.
-fn readers(encoder: &mut DescriptorEncoder<'_>, readers: &[Behind], now: Now) -> fmt::Result {
+fn readers(encoder: &mut DescriptorEncoder<'_>, readers: &[ReaderLag], now: Now) -> fmt::Result {
     let help = "Changes of the log that a reader has not taken";
     let mut changes = encoder.encode_descriptor("log_reader_behind_changes", help, None, MetricType::Gauge)?;
     for reader in readers {
@@ -130,7 +130,7 @@ fn readers(encoder: &mut DescriptorEncoder<'_>, readers: &[Behind], now: Now) ->
 }
 
 /// Encodes the work queues, by tier.
-fn queues(encoder: &mut DescriptorEncoder<'_>, queues: &[Queue], now: Now) -> fmt::Result {
+fn queues(encoder: &mut DescriptorEncoder<'_>, queues: &[WorkQueue], now: Now) -> fmt::Result {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     by_tier(encoder, ("queue_depth", "Tasks that wait for a worker"), queues, |queue| number(queue.depth))?;
     by_tier(encoder, ("queue_leased", "Tasks that workers hold"), queues, |queue| number(queue.leased))?;
@@ -145,8 +145,8 @@ fn queues(encoder: &mut DescriptorEncoder<'_>, queues: &[Queue], now: Now) -> fm
 fn by_tier<N: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help): (&str, &str),
-    queues: &[Queue],
-    value: impl Fn(&Queue) -> N,
+    queues: &[WorkQueue],
+    value: impl Fn(&WorkQueue) -> N,
 ) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for queue in queues {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::engine::{Granted, LeaseRequest, Queue};
+use crate::engine::{GrantedLease, LeaseRequest, WorkQueue};
 use crate::http::api::app::Call;
 use crate::http::server::body::Body;
 use crate::http::server::body_reader::MemoryShare;
@@ -44,7 +44,7 @@ pub(in crate::http) struct QueueWire<'a> {
 }
 
 impl<'a> QueueWire<'a> {
-    fn new(queue: &'a Queue, now: Now) -> Self {
+    fn new(queue: &'a WorkQueue, now: Now) -> Self {
         Self {
             tier: &queue.tier,
             depth: queue.depth,
@@ -100,7 +100,7 @@ fn tier_not_found(name: &str) -> Problem {
     Problem::not_found("tier_not_found", "tier", name)
 }
 
-fn queue_response(call: &Call, queue: &Queue) -> Response<Body> {
+fn queue_response(call: &Call, queue: &WorkQueue) -> Response<Body> {
     reply::json(StatusCode::OK, &QueueWire::new(queue, call.app.clock.now()))
 }
 
@@ -213,7 +213,7 @@ pub(in crate::http) async fn lease(mut call: Call) -> Reply {
     Ok(reply::json(StatusCode::OK, &LeasesWire { leases: granted.iter().map(granted_wire).collect() }))
 }
 
-fn granted_wire(granted: &Granted) -> GrantedWire<'_> {
+fn granted_wire(granted: &GrantedLease) -> GrantedWire<'_> {
     GrantedWire {
         lease_id: granted.lease,
         expires_at: Time(granted.until),
