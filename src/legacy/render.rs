@@ -160,7 +160,6 @@ fn set_label(object: &mut Map<String, Value>, label: &str, flat: &str) {
 
 /// Returns the members of `taint` that have changed.
 ///
-///
 /// While a record stays tainted, members that are unknown now keep their old values. While it stays
 /// suspect, time and source keep their old values too, because the service derives them anew and
 /// they would change without a reason.

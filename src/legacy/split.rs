@@ -1,6 +1,5 @@
 //! Splits a large array or object into its elements without holding it in memory.
 //!
-//!
 //! Only brackets and strings are tracked here; the caller parses each element. A bad element
 //! therefore does not affect the others, and of a truncated file all complete elements are
 //! returned.

@@ -1,6 +1,5 @@
 //! The canonical copy in Postgres, written behind the store.
 //!
-//!
 //! The store lists the keys of the rows that each commit changes (`store/changes.rs`). The
 //! [`Replicator`] reads that list in order, reads the current version of each row (so several
 //! changes of one row become one upsert), and writes them in one transaction that also advances the
@@ -8,10 +7,8 @@
 //! be newer, because its later changes appear in the list again. After a crash on either side the
 //! copy therefore resumes at its position and misses nothing.
 //!
-//!
 //! A database that is new or has missed changes is filled by a scan of all tables, page by page,
 //! followed by the list from the point where the scan began.
-//!
 //!
 //! Nothing in the service waits for the database. [`Error`] lists the failures and how the copy
 //! reacts to each.

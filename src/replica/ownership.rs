@@ -1,6 +1,5 @@
 //! Decides which data directory may write the copy.
 //!
-//!
 //! The row in `replication_state` names one store. The owner writes a heartbeat there, and records
 //! its ownership in a file of its data directory. A restored directory records the state of the
 //! copy that it was restored from. It can therefore take over the copy at its first start, and a

@@ -1,7 +1,6 @@
 //! Imports lines and answers each with a result, in order. Records that would close a cycle are
 //! held until all other lines have been read.
 //!
-//!
 //! The import is a pipeline of three stages: one task splits the input into lines, blocking threads
 //! parse them, and the engine commits them. Each stage is at most one group ahead of the next.
 

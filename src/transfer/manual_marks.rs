@@ -1,7 +1,6 @@
 //! Manual marks and clears of the program that an import comes from. That program stores them only
 //! as entries of its audit trail, not in the records.
 //!
-//!
 //! They are applied once all lines have been read, so that the order of lines does not matter. The
 //! newest entry of a record counts, and the engine decides whether it still applies.
 

@@ -1,6 +1,5 @@
 //! Import and export of provenance as NDJSON in the form of the old program, one object per line.
 //!
-//!
 //! This module does not depend on HTTP or files. Both directions use bounded channels of chunks, so
 //! a slow reader slows the writer down, and memory is bounded regardless of the length of a stream.
 
