@@ -60,7 +60,7 @@ async fn statuses_are_told_apart() {
     for unavailable in ["500", "502", "503", "429"] {
         let is = |error: &Error| match error {
             Error::Unavailable { status, detail, .. } => {
-                status.to_string() == unavailable && detail.contains("this failure was asked for")
+                status.to_string() == unavailable && detail.contains("this failure was requested")
             }
             _ => false,
         };
