@@ -119,7 +119,12 @@ async fn refused(setup: &Setup, words: &str, told: usize) {
     assert!(copy["last_error"]["message"].as_str().unwrap().contains(words), "{copy}");
     // Long enough for some more tries.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(setup.log().matches("unable to write to the database until").count(), told, "once a run: {}", setup.log());
+    assert_eq!(
+        setup.log().matches("unable to write to the database until").count(),
+        told,
+        "once a run: {}",
+        setup.log()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
