@@ -82,7 +82,7 @@ const SMALL_CONTAINERS: [&str; 21] = [
     // Addresses of chunks: 8 bytes for many items.
     "ChunkedQueue.chunks",
     // The minutes of a day.
-    "Ends.minutes",
+    "RecentEnds.minutes",
     // Ids of projects, each once.
     "FairLine.turns",
 ];
