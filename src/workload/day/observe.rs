@@ -102,8 +102,7 @@ pub(super) fn check_order(task: &str, entries: &[Entry]) -> Result<(), String> {
 pub(super) async fn check_artifact(context: &Context, output: &Output, is_whole: bool) {
     let path = format!("/artifacts/{}", segment(&output.artifact));
     let Some(reply) = get(context, "artifact", path.clone(), &[404]).await else { return };
-    let content = &reply.json["content"];
-    if reply.status == 404 || content["sha256"] != output.digest.as_str() {
+    if reply.status == 404 || reply.json["content"]["sha256"] != output.digest.as_str() {
         let what = format!(
             "the output {} of task {} ({} bytes) was applied, and its content is missing",
             output.artifact, output.task, output.bytes

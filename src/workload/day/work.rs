@@ -101,8 +101,8 @@ impl DayWorker {
             sleep(TRY_PAUSE).await;
             return Vec::new();
         };
-        let leases = reply.json["leases"].as_array().map_or(&[][..], Vec::as_slice);
-        let leased: Vec<LeasedTask> = leases.iter().filter_map(LeasedTask::parse).collect();
+        let items = reply.json["leases"].as_array().map_or(&[][..], Vec::as_slice);
+        let leased: Vec<LeasedTask> = items.iter().filter_map(LeasedTask::parse).collect();
         let now = self.context.now();
         // Half of the lease, because part of it passed before the answer arrived.
         let certain_until = now + Duration::from_secs(seconds) / 2;
