@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::tree::Tree;
+use super::tree::{Target, Tree};
 
 /// The modules that a module may name, beside itself.
 pub(super) type Row = (&'static str, &'static [&'static str]);
@@ -125,6 +125,12 @@ pub(super) fn wrong_arrows(tree: &Tree, layers: &[Row], rooms: &[(&str, &[Row])]
             let room = rooms.iter().find(|(name, _)| name == outer && outer == named_outer);
             tables.extend(room.map(|(_, rows)| *rows));
         }
+        // Inside of a module a re-export does not hide the folder that defines the item.
+        let defined = match tree.resolve(reference) {
+            Target::Item(module, _) => Some(&tree.modules[module].path[..]),
+            Target::Module(_) | Target::Outside => None,
+        };
+        let named = defined.filter(|defined| named.len() < 2 && defined.starts_with(named)).unwrap_or(named);
         for (depth, rows) in tables.iter().enumerate() {
             if let (Some(own), Some(other)) = (from.path.get(depth), named.get(depth))
                 && !may_name(rows, own, other)

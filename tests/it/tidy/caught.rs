@@ -114,6 +114,14 @@ fn an_upward_path_inside_of_a_module() {
 }
 
 #[test]
+fn an_upward_path_inside_of_a_module_by_a_re_export() {
+    let module = ("src/high/mod.rs", "mod below; mod above; mod flat; pub use above::make; pub use below::Thing;");
+    let below = ("src/high/below.rs", "use crate::high::make; pub struct Thing;");
+    let expected = "src/high/below.rs:1 names crate::high::make, but below may not name above";
+    assert_eq!(wrong_arrows(&[module, below]), [expected]);
+}
+
+#[test]
 fn a_circle_by_way_of_a_re_export() {
     let first = "use super::Second; pub struct First(Option<Box<Second>>);";
     let found = files_in_circles(&[("src/middle/first.rs", first)]);
