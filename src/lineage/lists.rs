@@ -258,7 +258,7 @@ mod tests {
 
     /// Every operation against a `Vec`, short and long, with neighbours.
     #[test]
-    fn lists_are_lists() {
+    fn lists_match_a_plain_vector() {
         let mut lists = Lists::default();
         let mut plain = vec![Vec::new(); 3];
         for number in 0_u32..9000 {

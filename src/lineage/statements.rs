@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fact_follows_from_what_stands() {
+    fn a_fact_follows_from_the_remaining_statements() {
         use StatementKind::{Clear, Mark, Taint, Withdraw};
         let fact = |all: &[(u64, StatementKind)]| {
             fact_of(&all.iter().map(|(step, kind)| said(*step, *kind)).collect::<Vec<_>>())

@@ -1,8 +1,8 @@
-//! A copy of a data directory, and a store of its own made from one.
+//! A copy of a data directory, and a store of its own made from such a copy.
 //!
-//! A store that went on from a copy under the id of the first would give
-//! positions of the log, and with them ids of events, a second time and for
-//! other events. So it gets an id of its own, and begins a new epoch.
+//! A store that continued from a copy under the id of the original would assign positions of the
+//! log, and thereby ids of events, a second time to other events. It therefore gets an id of its
+//! own, and begins a new epoch.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_given_up_and_made_again() {
+    fn the_ballast_is_created_released_and_created_again() {
         let dir = tempfile::tempdir().unwrap();
         let ballast = Ballast::new(dir.path());
         assert!(!ballast.release(), "there is none");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_there_follows_the_size_that_is_wanted() {
+    fn an_existing_ballast_follows_the_wanted_size() {
         let dir = tempfile::tempdir().unwrap();
         let ballast = Ballast::new(dir.path());
         ballast.set_size(8192);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn space_is_filled_where_it_can_not_be_set_aside() {
+    fn zeros_are_written_if_space_cannot_be_allocated() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let bytes = u64::try_from(PIECE).unwrap() + 10;
         fill(&mut file.reopen().unwrap(), bytes).unwrap();

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn changes_round_trip() {
         let mut random = 7_u64;
         let mut next = |below: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_refused() {
+    fn damaged_changes_are_refused() {
         let bytes = written(&[change(70_000, 0, None), change(9, 1, Some(70_000))]);
         assert_eq!(decode(&bytes).unwrap().len(), 2);
         for cut in [1, 2, bytes.len() - 1] {

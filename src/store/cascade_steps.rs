@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_version_has_left_out_is_added() {
+    fn steps_missing_from_the_index_are_added() {
         let database = redb::Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
         crate::store::directory::initialize(&database).unwrap();
         let write = |step: u64, row: &CascadeRow| {
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(steps("a"), []);
         index_missing(&database).unwrap();
         assert_eq!(steps("a"), [Seq(1)]);
-        // An earlier version goes on with the store, then this one again.
+        // An earlier version continues with the store, then this version again.
         let bytes = crate::store::codec::encode("cascades", &said("a", Cause::Upgrade)).unwrap();
         let transaction = database.begin_write().unwrap();
         transaction.open_table(tables::CASCADES).unwrap().insert(2, &bytes[..]).unwrap();

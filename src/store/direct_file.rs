@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_whether_it_is_whole_blocks_or_not() {
+    fn aligned_and_unaligned_writes_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, vec![1; 5 * ALIGNMENT]).unwrap();

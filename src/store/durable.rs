@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_waits_for_what_is_durable() {
+    fn a_view_waits_for_durable_batches() {
         let store = store();
         let durable = durable(&store);
         assert!(store.view_now().unwrap().is_none());
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_get_there_shows_nothing_any_more() {
+    fn a_dropped_batch_makes_the_store_unreadable() {
         let store = store();
         let durable = durable(&store);
         let reader = std::thread::spawn({
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gathers_learns_of_a_reader() {
+    fn wait_for_reader_returns_when_a_view_waits() {
         let store = store();
         let durable = durable(&store);
         assert!(!store.wait_for_reader(Duration::from_millis(1)));

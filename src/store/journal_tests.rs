@@ -1,4 +1,4 @@
-//! Tests of the journal's form: what is read after which damage.
+//! Tests of the journal: what is read after each kind of damage.
 
 use redb::backends::InMemoryBackend;
 
@@ -67,7 +67,7 @@ fn written(payloads: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_appended_is_read_again_by_its_generation_alone() {
+fn records_are_read_by_their_generation_alone() {
     let long = vec![9; 10_000];
     let bytes = written(&[b"one", &long, b""]);
     assert_eq!(open(&bytes, 3).unwrap().1, [b"one".to_vec(), long, Vec::new()]);
@@ -143,14 +143,14 @@ fn damage_before_the_next_generation_is_refused() {
 }
 
 #[test]
-fn what_no_half_holds_is_known() {
+fn a_record_too_large_for_a_half_is_reported() {
     let (journal, _) = open(&new(), 3).unwrap();
     assert!(journal.can_hold(6 * 4096 - HEAD) && journal.fits(6 * 4096 - HEAD));
     assert!(!journal.can_hold(6 * 4096 - HEAD + 1));
 }
 
 #[test]
-fn what_is_not_the_journal_of_the_tables_is_refused() {
+fn a_journal_of_other_tables_is_refused() {
     let whole = image(&turned());
     assert_eq!(refusal(&vec![0; whole.len()], 3), "it names no store");
     for half in [0, 8 * 4096] {
@@ -161,13 +161,13 @@ fn what_is_not_the_journal_of_the_tables_is_refused() {
     assert_eq!(refusal(&whole[..whole.len() / 2], 3), "it has 32768 bytes, and was made with 65536");
     let error = open_as(&whole, Uuid::from_u128(8), 3).unwrap_err().to_string();
     assert!(error.contains(&STORE.to_string()) && error.contains(&Uuid::from_u128(8).to_string()), "{error}");
-    // One of another time, before and after.
+    // A journal of an earlier and of a later time.
     assert_eq!(refusal(&whole, 6), "it knows nothing of generation 6, which the tables are at");
     assert_eq!(refusal(&whole, 2), "it has generation 4, the tables are at 2: they are older");
     let (journal, _) = open(&new(), 3).unwrap();
     journal.stamp(6).unwrap();
     assert_eq!(refusal(&image(&journal), 3), "it has generation 6, the tables are at 3: they are older");
-    // The records that the tables are at are gone, the rest is there.
+    // The records of the tables' generation are missing, the others are there.
     let mut bytes = whole.clone();
     bytes[FIRST..8 * 4096].fill(0);
     assert_eq!(refusal(&bytes, 4), "it knows nothing of generation 4, which the tables are at");

@@ -37,8 +37,8 @@ impl Batch {
             meta.insert(tables::LOG_BEGIN_KEY, &log.0.to_le_bytes()[..])?;
         }
         if let Some(list) = self.listing.list {
-            // One number is skipped, so that a reader that had followed to the last one does not
-            // miss what happened in between unnoticed.
+            // One number is skipped, so that a reader that had followed to the last one notices the
+            // gap.
             last += 1;
             listed = list;
             meta.insert(CHANGES_KEY, &last.to_le_bytes()[..])?;
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_while_it_is_kept_and_with_a_gap_where_it_was_not() {
+    fn changes_are_listed_only_while_the_list_is_kept() {
         let store = store();
         let now = Now::aligned(Timestamp::from_micros(1));
         let content = |n: u8| move |batch: &mut Batch| batch.put_content([n; 32], vec![n]);

@@ -130,7 +130,7 @@ fn a_view_that_must_not_wait_does_not() {
 }
 
 #[test]
-fn nothing_waits_for_ever_and_no_content_is_lost() {
+fn no_thread_blocks_forever_and_no_content_is_lost() {
     run(hand_over);
 }
 

@@ -331,7 +331,7 @@ mod tests {
     fn the_position_of_the_graph_never_goes_back() {
         let store = Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20).unwrap();
         assert_eq!(store.recover().unwrap().graph.newest(), Seq(0));
-        // A version before this one kept only what the attempts say.
+        // An earlier version stored only the positions in the attempts.
         let newest = commit(&store, |batch| drop(batch.put_task(None, &finished_task(Seq(7))).unwrap()));
         assert_eq!(newest, Seq(7));
         assert_eq!(commit(&store, |batch| batch.keep_newest_step(Seq(9))), Seq(9));

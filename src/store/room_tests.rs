@@ -6,7 +6,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// A room on a disk that has so much free, of which so much is kept.
 fn room(free: u64, reserve: u64) -> Arc<Room> {
-    // No look changes what is said to be free.
+    // No check of the disk changes the free bytes.
     let room = Room { is_simulated: true, ..Room::default() };
     room.free.store(free, Ordering::Release);
     room.reserve.store(reserve, Ordering::Release);
@@ -14,7 +14,7 @@ fn room(free: u64, reserve: u64) -> Arc<Room> {
 }
 
 #[test]
-fn what_is_under_way_counts_as_used() {
+fn requests_in_progress_count_as_used() {
     let room = room(100 * MIB, 40 * MIB);
     assert_eq!(room.available(), 100 * MIB);
     let admission = room.admit(1, 29 * MIB).unwrap();
@@ -25,7 +25,7 @@ fn what_is_under_way_counts_as_used() {
 }
 
 #[test]
-fn marks_part_the_states() {
+fn marks_separate_the_states() {
     let state = |free| room(free, 40 * MIB).state();
     assert_eq!(state(40 * MIB), RoomState::Enough);
     assert_eq!(state(40 * MIB - 1), RoomState::NearlyFull);
@@ -43,7 +43,7 @@ fn the_journal_counts_until_the_checkpoint_behind_it() {
     room.add_unflushed(6, 3 * MIB);
     room.add_unflushed(7, 5 * MIB);
     assert_eq!(room.available(), 1000 * MIB - 16 * MIB);
-    // The checkpoint that generation 7 follows makes durable what 6 has.
+    // The checkpoint before generation 7 makes generation 6 durable.
     room.of_generation(6).store(0, Ordering::Release);
     assert_eq!(room.unflushed(), 10 * MIB);
     room.add_unflushed(8, MIB);
@@ -56,7 +56,7 @@ fn the_journal_counts_until_the_checkpoint_behind_it() {
 }
 
 #[test]
-fn a_store_without_a_directory_has_room_without_end() {
+fn a_store_without_a_directory_has_unlimited_room() {
     let room = Arc::new(Room::default());
     room.keep(1 << 60);
     assert_eq!((room.free(), room.state()), (u64::MAX, RoomState::Enough));
@@ -74,14 +74,14 @@ fn a_refused_request_sets_nothing_aside_and_a_look_comes_first() {
     assert_eq!(shortage.mark, 1 << 60);
     assert!(shortage.available < free);
     assert_eq!(room.in_flight.load(Ordering::Acquire), 0);
-    // What was thought to be used is looked at before anything is refused.
+    // Free space is checked again before a request is refused.
     let room = Room::of(dir.path(), None);
     room.keep(0);
     room.reserve.store(MIB, Ordering::Release);
     room.free.store(0, Ordering::Release);
     drop(room.admit(1, 1).unwrap());
     assert!(room.free() > 0);
-    // So is the disk after an eighth of the reserve was written.
+    // It is also checked after an eighth of the reserve was written.
     room.free.store(1 << 62, Ordering::Release);
     room.spend(MIB / 8 + 1);
     drop(room.admit(1, 1).unwrap());
@@ -146,7 +146,7 @@ fn a_write_without_room_waits_where_it_may_and_fails_where_not() {
 }
 
 #[test]
-fn while_a_thread_waits_nothing_is_taken() {
+fn nothing_is_accepted_while_a_thread_waits() {
     let room = room(1 << 40, 0);
     room.waiting.store(1, Ordering::Release);
     assert_eq!(room.state(), RoomState::Waiting);

@@ -124,12 +124,12 @@ fn a_write_without_room_is_read_and_reaches_the_file_with_the_next_sync() {
     };
     assert_eq!(read(4090, 12), [[1; 6], [2; 6]].concat());
     assert_eq!(read(4096 + 5998, 4), [2, 2, 0, 0]);
-    // Over what is kept, and over what the file has.
+    // Over kept writes, and over bytes of the file.
     file.write(4096, &[3; 100]).unwrap();
     file.write(0, &[4; 10]).unwrap();
     assert_eq!((read(4096, 1), read(0, 1), read(4196, 1)), (vec![3], vec![4], vec![2]));
     assert_eq!(disk.content().bytes[..10], [4; 10]);
-    // A sync behind a growth is of the length.
+    // A sync after a growth only makes the length durable.
     file.set_len(8 * 4096).unwrap();
     file.sync_data().unwrap();
     assert!(!room.is_waiting());
@@ -148,7 +148,7 @@ fn a_write_without_room_is_read_and_reaches_the_file_with_the_next_sync() {
 }
 
 #[test]
-fn what_is_kept_stays_where_the_file_is_released_again() {
+fn a_second_release_keeps_the_kept_writes() {
     let (disk, room) = (SmallDisk::default(), patient_room());
     let file = on(&disk, &room);
     file.set_len(2 * 4096).unwrap();
@@ -160,7 +160,7 @@ fn what_is_kept_stays_where_the_file_is_released_again() {
     let mut out = [0; 1];
     file.read(4096, &mut out).unwrap();
     assert_eq!((out, file.is_settled()), ([1], false), "what was kept was dropped");
-    // Nobody waits any more: it is not settled, and nothing is lost.
+    // No thread waits any more: the file is not settled, and nothing is lost.
     room.give_up();
     assert!(is_full(&file.settle_waiting().unwrap_err()) && !file.is_settled());
     disk.fill(false);
@@ -169,7 +169,7 @@ fn what_is_kept_stays_where_the_file_is_released_again() {
 }
 
 #[test]
-fn where_nobody_waits_a_sync_without_room_fails() {
+fn a_sync_without_room_fails_if_threads_do_not_wait() {
     let disk = SmallDisk::default();
     let file = on(&disk, &Arc::new(Room::default()));
     file.set_len(4096).unwrap();
@@ -208,7 +208,7 @@ fn a_write_that_has_room_takes_the_place_of_one_that_had_none() {
     let mut out = [0; 8192];
     file.read(4096, &mut out).unwrap();
     assert_eq!((out[0], out[4095], out[4096], out[4106]), (2, 2, 3, 1));
-    // What is cut off is gone.
+    // Truncated bytes are lost.
     file.set_len(8192).unwrap();
     file.sync_data().unwrap();
     assert_eq!(disk.content().bytes.len(), 8192);

@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_follows_from_what_waits_after_any_order_of_calls() {
+    fn turns_follow_from_waiting_tasks_in_any_order_of_calls() {
         let mut admission = Admission::new(AGING, 2);
         let names = ["a", "b"].map(project);
         let tiers = [small(), large()];
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_one_over_all_tiers() {
+    fn a_line_covers_all_tiers() {
         let (mut admission, a) = (Admission::new(AGING, 1000), project("a"));
         admission.enqueue(&a, &small(), Priority::Low, place(0, 1));
         admission.enqueue(&a, &large(), Priority::Normal, place(10, 2));

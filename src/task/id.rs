@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_narrow() {
+    fn names_allow_few_characters() {
         assert!(Tier::new("small").is_ok());
         assert_eq!(Tier::new("Small"), Err(InvalidId::NotAName));
         assert_eq!(Tier::new("1st"), Err(InvalidId::NotAName));

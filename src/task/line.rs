@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_ahead_is_counted_by_class() {
+    fn tasks_ahead_are_counted_by_class() {
         let mut line = Line::default();
         line.insert(Priority::Low, place(1, 1));
         line.insert(Priority::High, place(9, 2));

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn first_rule_that_says_something_wins() {
+    fn the_first_matching_rule_wins() {
         let rules = vec![
             rule(&["readme", "user guide"], Some("documentation"), None),
             rule(&["ui"], Some("ui-design"), Some("large")),
