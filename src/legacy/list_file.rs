@@ -8,7 +8,7 @@ use super::folder::{CHECKPOINTS, TAINT_EVENTS};
 use super::line::Line;
 use super::pretty::pretty;
 use super::split::Splitter;
-use super::write::{Written, temporary};
+use super::written::{Written, temporary};
 use serde_json::{Map, Value};
 
 /// A list that is written under a temporary name. [`Self::finish`] renames it; dropping it earlier

@@ -38,6 +38,7 @@ mod split;
 mod tests;
 mod time;
 mod write;
+mod written;
 
 pub use checkpoint::Checkpoint;
 pub use digest::digest;
@@ -46,4 +47,5 @@ pub use folder::{Bad, Entries, Folder, Found};
 pub use invalid::{Invalid, Reason};
 pub use line::{Kind, Line, MAX_LINE_BYTES};
 pub use record::{Input, Record, Taint, Verification};
-pub use write::{FolderWriter, Written};
+pub use write::FolderWriter;
+pub use written::Written;

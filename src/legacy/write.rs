@@ -10,17 +10,7 @@ use super::folder::file_name;
 use super::line::Line;
 use super::list_file::ListFile;
 use super::pretty::pretty;
-
-/// The effect of a write on a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// The file did not exist.
-    Created,
-    /// The file existed with other contents.
-    Updated,
-    /// The file existed with the same contents and was not written.
-    Unchanged,
-}
+use super::written::{Written, temporary};
 
 /// Writes a directory of the old program. Each file is replaced atomically by renaming a temporary
 /// file, unless its contents are unchanged. Nothing is ever removed.
@@ -92,9 +82,4 @@ fn write_record(folder: &Path, name: &str, object: &Map<String, Value>) -> io::R
         let _ = fs::remove_file(&temporary);
     }
     moved.map(|()| written)
-}
-
-/// Returns a temporary name that no reader of `*.json` picks up and no other process uses.
-pub(super) fn temporary(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!(".{name}.{}.tmp", std::process::id()))
 }

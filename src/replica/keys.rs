@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::portion::{Key, Limits, Portion, Reader};
+use super::portion::{Limits, Portion, Reader};
 use super::position::{Phase, Position};
+use super::row_key::Key;
 use super::tables::{Cell, Row, Table};
 use crate::lineage::Graph;
 use crate::store::{self, View};

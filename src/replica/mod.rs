@@ -23,6 +23,7 @@ mod ownership;
 mod portion;
 mod position;
 mod restore;
+mod row_key;
 mod rows;
 mod run;
 mod session;

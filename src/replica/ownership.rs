@@ -19,12 +19,10 @@ use uuid::Uuid;
 use super::Error;
 use super::position::Position;
 use super::session::Session;
-use super::state::{self, Begin, Local, ScanReason, State, signed};
+use super::state::{self, ALIVE_SECONDS, Begin, Local, ScanReason, State, signed};
 
 /// Interval between heartbeats of the owner.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
-/// An owner whose last heartbeat is younger than this is considered alive.
-pub(super) const ALIVE_SECONDS: i64 = 60;
 /// Name of the ownership file in the data directory.
 const FILE: &str = "ownership.json";
 

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 
 use super::position::{Phase, Position};
+use super::row_key::Key;
 use super::rows::{self, Dependency};
 use super::tables::{Row, Table};
 use crate::lineage::Graph;
 use crate::store::{self, CascadeRow, ChangeRow, ChangedKeys, CommitNumber, View};
-use crate::task::{CheckpointId, Moment, ProjectId, RecordId, Seq, TaskId, Tier};
+use crate::task::{CheckpointId, Moment, RecordId, Seq, TaskId};
 
 type Stored<T> = Result<T, store::Error>;
 
@@ -44,23 +45,6 @@ pub(super) struct Limits {
     pub(super) rows: usize,
     /// Whether contents of artifacts are copied.
     pub(super) contents: bool,
-}
-
-/// The key of a row to copy.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    Project(ProjectId),
-    Tier(Tier),
-    Task(TaskId),
-    /// A record and its dependencies are separate keys, because all records are written before the
-    /// first dependency.
-    Record(RecordId),
-    Dependencies(RecordId),
-    Fact(Seq),
-    Audit(Seq, usize),
-    ImportedEvent(u64),
-    Checkpoint(CheckpointId),
-    Content([u8; 32]),
 }
 
 /// Reads rows into a portion until it is full.

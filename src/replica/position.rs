@@ -3,7 +3,7 @@
 use crate::store::{self, CommitNumber, View};
 use crate::task::{CheckpointId, ProjectId, RecordId, Seq, TaskId};
 
-use super::portion::Key;
+use super::row_key::Key;
 
 /// How far the copy has progressed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

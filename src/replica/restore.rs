@@ -10,10 +10,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::ownership::{ALIVE_SECONDS, Claim, Origin};
+use super::ownership::{Claim, Origin};
 use super::session::Session;
 use super::settings::Settings;
-use super::state::{self, State, signed};
+use super::state::{self, ALIVE_SECONDS, State, signed};
 use super::tables::{Cell, Row, Table};
 use super::{Error, cells};
 use crate::lineage::{Flag, Statement};

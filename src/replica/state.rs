@@ -8,12 +8,14 @@ use uuid::Uuid;
 
 use super::Error;
 use super::cells::SqlTime;
-use super::ownership::ALIVE_SECONDS;
 use super::position::{Phase, Position};
 use super::session::Session;
 use super::tables::Table;
 use crate::store::CommitNumber;
 use crate::task::{Seq, Timestamp};
+
+/// An owner whose last heartbeat is younger than this is considered alive.
+pub(super) const ALIVE_SECONDS: i64 = 60;
 
 /// The row as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::keys::{self, PAGE};
-use super::portion::{Key, Limits, Reader};
+use super::portion::{Limits, Reader};
 use super::position::Position;
+use super::row_key::Key;
 use super::rows::{self, Dependency};
 use super::session::Session;
 use super::settings::Settings;

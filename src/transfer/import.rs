@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::answer_lines::{Answers, error_line, failure, write};
 use super::budget::ImportBudget;
 use super::causes::Causes;
 use super::checkpoint;
@@ -456,46 +456,4 @@ fn refused(number: u64, content: &Content) -> LineResult<'_> {
             LineResult::unusable(number, "too_large", format!("must be at most {MAX_LINE_BYTES} bytes"))
         }
     }
-}
-
-/// Results in the order of their lines.
-#[derive(Debug, Default)]
-struct Answers(Vec<(u64, Vec<u8>)>);
-
-impl Answers {
-    fn add(&mut self, number: u64, result: &LineResult<'_>) {
-        let mut text = Vec::with_capacity(128);
-        write(&mut text, result);
-        self.0.push((number, text));
-    }
-
-    fn text(mut self) -> Vec<u8> {
-        self.0.sort_by_key(|(number, _)| *number);
-        self.0.into_iter().flat_map(|(_, text)| text).collect()
-    }
-}
-
-/// Renders the error that ends an import, as its last line.
-fn failure(error: &Error) -> Vec<u8> {
-    let code = match error {
-        Error::NotOwner => "not_owner",
-        Error::ShuttingDown => "shutting_down",
-        Error::DiskFull { .. } => "storage_full",
-        Error::Unknown => "outcome_unknown",
-        Error::Store(error) if error.is_no_room() => "storage_full",
-        Error::Refused(_) | Error::Overloaded | Error::Store(_) => "internal",
-    };
-    error_line(code, &error.to_string())
-}
-
-fn error_line(code: &str, detail: &str) -> Vec<u8> {
-    let mut text = Vec::new();
-    write(&mut text, &json!({ "error": {"code": code, "detail": detail} }));
-    text
-}
-
-fn write(text: &mut Vec<u8>, line: &impl Serialize) {
-    // Writing to memory is infallible, and all keys are text.
-    let _ = serde_json::to_writer(&mut *text, line);
-    text.push(b'\n');
 }

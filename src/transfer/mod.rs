@@ -3,6 +3,7 @@
 //! This module does not depend on HTTP or files. Both directions use bounded channels of chunks, so
 //! a slow reader slows the writer down, and memory is bounded regardless of the length of a stream.
 
+mod answer_lines;
 mod budget;
 mod causes;
 mod checkpoint;
