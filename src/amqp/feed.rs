@@ -29,7 +29,7 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn new(engine: Engine, reader: LogReader, broker: Arc<Broker>) -> Self {
-        let place = reader.place();
+        let place = reader.position();
         Self {
             outbox: Outbox::new(place.read_to),
             earlier_unpublished: place.begun.then_some(0),
@@ -43,7 +43,7 @@ impl Feed {
     /// Reads the log until a wave of `window` events is due or the log ends.
     pub(super) async fn read_log(&mut self, window: usize) -> Result<(), Error> {
         if self.earlier_unpublished.is_none() {
-            let joined = self.reader.place().joined;
+            let joined = self.reader.position().joined;
             let mut earlier = self.engine.broker().dispatched().await?;
             earlier.retain(|dispatch| dispatch.position.seq <= joined);
             self.earlier_unpublished = Some(earlier.len());
@@ -118,7 +118,7 @@ impl Feed {
 
     /// Adds a dispatched task to the outbox. Returns whether it was not there.
     fn push_again(&mut self, position: EventPosition, tier: Tier, at: Moment) -> bool {
-        let joined = self.reader.place().joined;
+        let joined = self.reader.position().joined;
         let is_new = self.outbox.push(PendingEvent::new(position.seq.max(joined), position, Some((tier, at))));
         if is_new && position.seq <= joined {
             self.earlier_unpublished = self.earlier_unpublished.map(|left| left.saturating_add(1));
@@ -129,7 +129,7 @@ impl Feed {
     /// Removes an event that the broker has confirmed.
     pub(super) fn record_published(&mut self, event: &PendingEvent) {
         self.outbox.remove_published(event);
-        if event.order == self.reader.place().joined
+        if event.order == self.reader.position().joined
             && let Some(left) = &mut self.earlier_unpublished
         {
             *left = left.saturating_sub(1);

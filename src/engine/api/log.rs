@@ -41,7 +41,7 @@ pub struct ChangePage {
     /// Position up to which the log was read; the next page starts after it.
     pub read_to: Seq,
     /// The first position that the log still has, if it was trimmed beyond the
-    /// requested one. It is never beyond a reader's own place.
+    /// requested one. It is never beyond a reader's own position.
     pub reset: Option<Seq>,
 }
 

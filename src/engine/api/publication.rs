@@ -1,4 +1,4 @@
-//! What the writer publishes to the read side once a group of commands is committed.
+//! The data that the writer publishes to the read side after each commit.
 //!
 //! It is plain data, so that the read side depends on nothing that the writer owns.
 
@@ -23,10 +23,10 @@ impl Version {
     }
 }
 
-/// What the read side learns once a group is committed.
+/// The changes of a committed group of commands, for the read side.
 #[derive(Debug, Default)]
 pub(crate) struct Publication {
-    /// The group.
+    /// Version of the group.
     pub(crate) version: Version,
     /// The newest position of the log.
     pub(crate) head: Seq,
@@ -36,7 +36,7 @@ pub(crate) struct Publication {
     pub(crate) removed: Vec<TaskId>,
     /// Pauses that began or ended.
     pub(crate) pauses: Vec<PauseChange>,
-    /// What waits, if this group has looked.
+    /// Times of the oldest waiting tasks, if this group has looked them up.
     pub(crate) backlog: Option<Backlog>,
     /// Projects in which something has changed.
     pub(crate) projects: Vec<ProjectChange>,
@@ -51,7 +51,7 @@ pub(crate) struct Publication {
 }
 
 impl Publication {
-    /// Whether readers see a difference although the group wrote nothing.
+    /// Returns whether readers see a difference although the group wrote nothing.
     pub(crate) const fn is_visible(&self) -> bool {
         !(self.answers.is_empty() && self.backlog.is_none() && self.pauses.is_empty() && self.queues.is_empty())
     }
@@ -63,7 +63,7 @@ pub(crate) struct ChangedAnswer {
     pub(crate) task: TaskId,
     /// Whether the task has ended.
     pub(crate) has_ended: bool,
-    /// `None`: it is too large for memory, and read from the store.
+    /// The answer; `None`: it is too large for memory, and is read from the store.
     pub(crate) answer: Option<CompactAnswer>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) enum PauseChange {
 #[derive(Debug)]
 pub(crate) struct ProjectChange {
     pub(crate) id: ProjectId,
-    /// The project itself; `None`: it is as before.
+    /// The project; `None`: it has not changed.
     pub(crate) project: Option<Project>,
     pub(crate) figures: ProjectFigures,
     /// Tasks of the project that ended.
@@ -103,12 +103,12 @@ pub(crate) struct TaskEnd {
     pub(crate) status: Status,
 }
 
-/// What is counted for a project.
+/// Counts of a project.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ProjectFigures {
     pub(crate) counters: Counters,
     pub(crate) slots_in_use: u32,
-    /// Slots there are.
+    /// Slots that the project has.
     pub(crate) limit: u32,
     pub(crate) records: RecordCounts,
 }
@@ -124,6 +124,6 @@ pub(crate) struct Totals {
     pub(crate) projects: u64,
     pub(crate) paused_projects: u64,
     pub(crate) dead_letters: DeadLetterCounts,
-    /// How estimates compare with what tasks took, since the start.
+    /// Accuracy of the estimated completion times, since the start.
     pub(crate) estimates: Estimates,
 }

@@ -1,12 +1,12 @@
 //! Results of a restore from a copy.
 
-/// What followed for tasks when a store was made from a copy.
+/// Effect of a restore on the tasks of a store that was made from a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Begun {
-    /// Tasks that have not ended.
+    /// Number of open tasks.
     pub open: u64,
-    /// Tasks whose attempt was lost and that wait for a new one.
+    /// Number of tasks that lost their attempt and wait for a new one.
     pub attempts: u64,
-    /// Ends of other tasks of which tasks have learned.
+    /// Number of ends of dependencies, parents and children that tasks were notified of.
     pub notified: u64,
 }

@@ -1,4 +1,4 @@
-//! Routing: what the driver is to find out about a task.
+//! Routing: jobs for the driver that asks the Agent and RAG about tasks.
 
 use crate::task::{Domain, Moment, ProjectId, RoutingStep, Task, TaskId};
 
@@ -23,11 +23,11 @@ pub struct RoutingJob {
     pub traceparent: Option<String>,
 }
 
-/// A task that is handed out to be routed.
+/// A task handed out for routing, on its way from the writer to the handle.
 #[derive(Debug)]
 pub(crate) struct TakenRouting {
     pub(crate) task: Task,
-    /// Since when the task waits to be routed.
+    /// Time since which the task waits to be routed.
     pub(crate) since: Moment,
     pub(crate) step: RoutingStep,
 }

@@ -47,15 +47,15 @@ pub struct WorkQueue {
     pub paused_at: Option<Timestamp>,
 }
 
-/// A lease that was granted.
+/// A lease with its task, on its way from the writer to the handle.
 #[derive(Debug)]
 pub(crate) struct Grant {
     pub(crate) lease: Lease,
-    /// Until when the lease is held unless renewed, by the wall clock.
+    /// End of the lease by the wall clock, unless it is renewed.
     pub(crate) until: Timestamp,
-    /// When the attempt has executed for too long, by the wall clock.
+    /// End of the attempt's execution timeout, by the wall clock.
     pub(crate) deadline: Timestamp,
     pub(crate) task: Task,
-    /// The version of the project, where the project has a constitution.
+    /// Version of the project; `None`: the project has no constitution.
     pub(crate) constituted: Option<u64>,
 }

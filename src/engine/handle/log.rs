@@ -34,17 +34,17 @@ impl LogHandle<'_> {
     /// Returns the handle of a configured reader; `None`: the reader is not configured.
     #[must_use]
     pub fn reader(self, name: &str) -> Option<LogReader> {
-        let found = self.0.read.places.get(name)?;
+        let found = self.0.read.reader_positions.get(name)?;
         Some(LogReader { client: self.0.clone(), name: name.to_owned(), found })
     }
 }
 
-/// A reader that keeps a place in the log: entries that it has not read stay in the
+/// A reader that keeps a position in the log: entries that it has not read stay in the
 /// log, also over restarts.
 ///
 /// A reader is configured by its name in
 /// [`Settings::log_readers`](crate::engine::Settings::log_readers). The start gives
-/// it a place, and removes that of a reader that is no longer configured. A reader
+/// it a position, and removes that of a reader that is no longer configured. A reader
 /// always does the same:
 ///
 /// 1. It gets its handle by [`LogHandle::reader`] and looks at its [`ReaderPosition`]. If it has
@@ -56,9 +56,9 @@ impl LogHandle<'_> {
 ///    [`LogReader::move_to`] with the position that it has reached.
 /// 3. At the end of the log it waits for [`LogHandle::head`] to move.
 ///
-/// Moving the place is cheap: it is kept in memory, and the writer stores all places
+/// Moving the position is cheap: it is kept in memory, and the writer stores all positions
 /// once a second, and at a stop, in the commit of other changes. After a crash a
-/// reader may therefore find its place up to a second back, and read the same
+/// reader may therefore find its position up to a second back, and read the same
 /// entries again: its processing must be idempotent.
 ///
 /// A reader that stays away keeps the log from being trimmed. Its lag is in
@@ -68,15 +68,15 @@ impl LogHandle<'_> {
 pub struct LogReader {
     client: Client,
     name: String,
-    /// The place when the handle was made.
+    /// The position when the handle was made.
     found: ReaderPosition,
 }
 
 impl LogReader {
-    /// Returns the reader's place.
+    /// Returns the reader's position.
     #[must_use]
-    pub fn place(&self) -> ReaderPosition {
-        self.client.read.places.get(&self.name).unwrap_or(self.found)
+    pub fn position(&self) -> ReaderPosition {
+        self.client.read.reader_positions.get(&self.name).unwrap_or(self.found)
     }
 
     /// Returns the changes after a position, in order: at most `limit`, and about a
@@ -87,13 +87,13 @@ impl LogReader {
 
     /// Records that the reader has processed everything from before it joined.
     pub fn begin(&self) {
-        self.client.read.places.change(&self.name, |place| place.begun = true);
+        self.client.read.reader_positions.change(&self.name, |position| position.begun = true);
     }
 
-    /// Records that the reader has processed everything up to a position. The place
+    /// Records that the reader has processed everything up to a position. The position
     /// never moves back, nor beyond the head of the log.
     pub fn move_to(&self, position: Seq) {
         let position = position.min(*self.client.read.head().borrow());
-        self.client.read.places.change(&self.name, |place| place.read_to = place.read_to.max(position));
+        self.client.read.reader_positions.change(&self.name, |own| own.read_to = own.read_to.max(position));
     }
 }

@@ -14,7 +14,7 @@ pub(super) mod list;
 pub(super) mod log;
 mod pauses;
 mod projects;
-mod reader_places;
+mod reader_positions;
 mod recent_ends;
 pub(super) mod records;
 mod side;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::activity::WriterActivity;
 use super::copy_progress::CopyProgress;
 use super::projects::PublishedProjects;
-use super::reader_places::ReaderPlaces;
+use super::reader_positions::ReaderPositions;
 use super::signals::Signals;
 use super::statuses::Statuses;
 use crate::clock::Clock;
@@ -36,8 +36,8 @@ pub(in crate::engine) struct ReadSide {
     /// Version of the last published group of the writer.
     version: AtomicU64,
     head: watch::Sender<Seq>,
-    /// Places of the readers of the log.
-    pub(in crate::engine) places: ReaderPlaces,
+    /// Positions of the readers of the log.
+    pub(in crate::engine) reader_positions: ReaderPositions,
     /// Counts the commits after which a task waited to be routed.
     routing: watch::Sender<u64>,
     figures: Mutex<Figures>,
@@ -51,7 +51,7 @@ pub(in crate::engine) struct ReadSide {
 
 impl ReadSide {
     /// Creates the read side at a start. `first` publishes the whole recovered state, and
-    /// `readers` holds the places of the readers of the log.
+    /// `readers` holds the positions of the readers of the log.
     pub(in crate::engine) fn new(
         store: Store,
         shared: Shared,
@@ -72,7 +72,7 @@ impl ReadSide {
             projects: PublishedProjects::default(),
             version: AtomicU64::new(0),
             head,
-            places: ReaderPlaces::new(readers),
+            reader_positions: ReaderPositions::new(readers),
             routing,
             figures: Mutex::default(),
             activity: WriterActivity::new(),

@@ -1,6 +1,6 @@
-//! Signals by task: an entry for each task that a reader waits for, and none
-//! for any other. So a change wakes those who wait for its task and nobody
-//! else, and a task that nobody waits for costs a look-up.
+//! Change signals by task. Only tasks that a client waits for have an entry: a change
+//! wakes the clients that wait for its task and no others, and costs a lookup if there
+//! are none.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -14,27 +14,26 @@ use crate::engine::shared::IdHash;
 use crate::planted::{self, Fault};
 use crate::task::TaskId;
 
-/// How many maps the entries are spread over, so that readers seldom meet the
-/// writer at one.
+/// Number of maps that hold the entries: a client and the writer seldom lock the same one.
 const SHARDS: usize = 64;
 
 type Shard = Mutex<HashMap<TaskId, Waiters, IdHash>>;
 
-/// The signals of all tasks that are waited for. There are as many entries as
-/// waits at most, and each wait belongs to a connection.
+/// The signals of all tasks that clients wait for. There are at most as many entries as
+/// waits, and each wait belongs to a connection.
 #[derive(Debug)]
 pub(in crate::engine) struct Signals {
     shards: Vec<Shard>,
 }
 
-/// Those who wait for one task.
+/// The waits for one task.
 #[derive(Debug)]
 struct Waiters {
     notify: Arc<Notify>,
     count: usize,
 }
 
-/// Completes with the next change of a task after this was made.
+/// Future that completes with the next change of a task after its creation.
 #[derive(Debug)]
 pub struct TaskChanged {
     signals: Arc<Signals>,
@@ -47,7 +46,7 @@ impl Signals {
         Arc::new(Self { shards: (0..SHARDS).map(|_| Shard::default()).collect() })
     }
 
-    /// `None` for no task: there is a shard for each.
+    /// Locks the shard of a task. Always `Some`: every index has a shard.
     fn shard(&self, task: TaskId) -> Option<MutexGuard<'_, HashMap<TaskId, Waiters, IdHash>>> {
         // The last bytes of an id are random.
         let [.., last] = task.to_bytes();
@@ -55,7 +54,7 @@ impl Signals {
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Wakes those who wait for the task.
+    /// Wakes all waits for a task.
     pub(in crate::engine) fn wake(&self, task: TaskId) {
         let notify = self.shard(task).and_then(|shard| shard.get(&task).map(|waiters| waiters.notify.clone()));
         if let Some(notify) = notify.filter(|_| !planted::is_now(Fault::WakeDropped)) {
@@ -63,7 +62,7 @@ impl Signals {
         }
     }
 
-    /// Wakes everybody.
+    /// Wakes all waits for all tasks.
     pub(in crate::engine) fn wake_all(&self) {
         for shard in &self.shards {
             for waiters in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
@@ -72,14 +71,14 @@ impl Signals {
         }
     }
 
-    /// Completes with the next [`Self::wake`] of the task after this call.
+    /// Returns a future that completes with the next [`Self::wake`] of the task after this call.
     pub(in crate::engine) fn changed(self: &Arc<Self>, task: TaskId) -> TaskChanged {
         let notify = self.shard(task).map_or_else(Arc::default, |mut shard| {
             let waiters = shard.entry(task).or_insert_with(|| Waiters { notify: Arc::default(), count: 0 });
             waiters.count += 1;
             waiters.notify.clone()
         });
-        // It takes every wake-up from now on, also before it is polled.
+        // `notified_owned` receives every wake-up from now on, also before it is polled.
         TaskChanged { signals: self.clone(), task, notified: Box::pin(notify.notified_owned()) }
     }
 }

@@ -238,7 +238,7 @@ impl Writer {
             // request.
             held.extend(self.workers.answer_partly_served());
             held.extend(self.workers.answer_expired(now.after(FOREVER)));
-            return if is_last { machine.keep_places(read.places.all()) } else { Ok(()) };
+            return if is_last { machine.keep_places(read.reader_positions.all()) } else { Ok(()) };
         }
         unclaimed.extend(self.commands.take_given_back());
         for lease in std::mem::take(unclaimed) {
@@ -258,7 +258,7 @@ impl Writer {
 
     fn run_housekeeping(&mut self, now: Now) -> Stored<()> {
         let Committer { machine, read, .. } = &mut self.committer;
-        machine.keep_places(read.places.all())?;
+        machine.keep_places(read.reader_positions.all())?;
         machine.trim_changes(read.copy.copied())?;
         let has_more = machine.run_housekeeping(now)?;
         self.next_housekeeping = if has_more { now.observed } else { now.after(Duration::from_secs(1)) };

@@ -37,7 +37,7 @@ async fn the_log_waits_for_a_reader_and_a_place_survives() {
     // All of it is older than the log keeps.
     tokio::time::sleep(Duration::from_millis(30)).await;
     let copy = reader(&service, "copy");
-    let first = copy.place();
+    let first = copy.position();
     assert_eq!((first.joined, first.read_to, first.begun), (Seq(0), Seq(0), false));
     let page = copy.page(Seq(0), 7).await.unwrap();
     assert_eq!((page.entries.len(), page.read_to, page.reset), (7, Seq(7), None));
@@ -46,17 +46,17 @@ async fn the_log_waits_for_a_reader_and_a_place_survives() {
     copy.begin();
     copy.move_to(Seq(7));
     copy.move_to(Seq(3));
-    assert_eq!(copy.place().read_to, Seq(7), "a place went back");
+    assert_eq!(copy.position().read_to, Seq(7), "a place went back");
     service.soon("the log is trimmed up to its place", || service.engine().figures().tail == 8).await;
     assert_eq!(copy.page(Seq(0), 1).await.unwrap().reset, Some(Seq(8)));
     drop(copy);
     let service = service.reopen(|_| ());
     let copy = reader(&service, "copy");
-    let place = copy.place();
+    let place = copy.position();
     assert_eq!((place.read_to, place.begun, place.joined_at), (Seq(7), true, first.joined_at));
     assert_eq!(copy.page(Seq(7), 1).await.unwrap().read_to, Seq(8));
     copy.move_to(Seq(u64::MAX));
-    assert_eq!(copy.place().read_to, Seq(head), "a place is beyond the end");
+    assert_eq!(copy.position().read_to, Seq(head), "a place is beyond the end");
     service.soon("nothing waits", || behind(&service, "copy") == Some((0, false))).await;
     service.soon("the log is trimmed", || service.engine().figures().tail == head).await;
 }
@@ -70,9 +70,9 @@ async fn a_reader_that_is_not_configured_any_more_gives_up_its_place() {
     let service = service.reopen(|settings| settings.log_readers = vec!["other".to_owned()]);
     let head = service.engine().figures().head;
     assert!(service.engine().log().reader("copy").is_none());
-    assert_eq!(reader(&service, "other").place().joined, Seq(head));
+    assert_eq!(reader(&service, "other").position().joined, Seq(head));
     service.soon("nothing holds the log", || service.engine().figures().tail == head).await;
     let service = service.reopen(|settings| settings.log_readers = vec!["copy".to_owned()]);
-    let place = reader(&service, "copy").place();
+    let place = reader(&service, "copy").position();
     assert_eq!((place.joined, place.read_to, place.begun), (Seq(head), Seq(head), false));
 }

@@ -1,17 +1,17 @@
-//! Places of the readers of the log, as the readers move them.
+//! Positions of the readers of the log, as the readers move them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::ReaderPosition;
 
-/// Places of the readers by name, ahead of the stored ones.
+/// Positions of the readers by name, ahead of the stored ones.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct ReaderPlaces(Mutex<BTreeMap<String, ReaderPosition>>);
+pub(in crate::engine) struct ReaderPositions(Mutex<BTreeMap<String, ReaderPosition>>);
 
-impl ReaderPlaces {
-    pub(in crate::engine) fn new(places: BTreeMap<String, ReaderPosition>) -> Self {
-        Self(Mutex::new(places))
+impl ReaderPositions {
+    pub(in crate::engine) fn new(positions: BTreeMap<String, ReaderPosition>) -> Self {
+        Self(Mutex::new(positions))
     }
 
     pub(in crate::engine) fn all(&self) -> BTreeMap<String, ReaderPosition> {
@@ -22,10 +22,10 @@ impl ReaderPlaces {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 
-    /// Changes the place of a reader, if it is configured.
+    /// Changes the position of a reader, if it is configured.
     pub(in crate::engine) fn change(&self, name: &str, change: impl FnOnce(&mut ReaderPosition)) {
-        if let Some(place) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
-            change(place);
+        if let Some(position) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
+            change(position);
         }
     }
 }
