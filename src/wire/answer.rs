@@ -186,9 +186,8 @@ pub(super) struct SubmissionFields<'a> {
     /// The options of the task: those of the request, and the defaults for the others.
     pub(super) options: TaskOptions<'a>,
     /// The metadata of the submission, unchanged.
-    #[serde(serialize_with = "json_object")]
     #[schema(value_type = Object)]
-    pub(super) metadata: Option<&'a str>,
+    pub(super) metadata: JsonObject<'a>,
     /// The number of changes to the task; the `ETag` is made of it.
     pub(super) version: u64,
     /// Whether people take part in the work.
@@ -214,7 +213,7 @@ impl<'a> SubmissionFields<'a> {
                 on_child_failure: options.on_child_failure.unwrap_or(OnChildFailure::Cancel),
                 inputs: &options.inputs,
             },
-            metadata: submission.metadata.as_deref(),
+            metadata: JsonObject(submission.metadata.as_deref()),
             version: task.version,
             execution_mode: submission.execution_mode,
             description: &submission.description,
@@ -300,8 +299,13 @@ impl<'a> AnswerError<'a> {
     }
 }
 
-/// Serializes JSON text as it is; without text, an empty object.
-fn json_object<S: Serializer>(text: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
-    let object: &RawValue = serde_json::from_str(text.unwrap_or("{}")).map_err(serde::ser::Error::custom)?;
-    object.serialize(serializer)
+/// A JSON object as text; `None` for an empty object.
+#[derive(Debug)]
+pub(super) struct JsonObject<'a>(pub(super) Option<&'a str>);
+
+impl Serialize for JsonObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let object: &RawValue = serde_json::from_str(self.0.unwrap_or("{}")).map_err(serde::ser::Error::custom)?;
+        object.serialize(serializer)
+    }
 }

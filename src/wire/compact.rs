@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::answer::{Answer, Hold, SubmissionFields, TaskFields, TaskOptions};
+use super::answer::{Answer, Hold, JsonObject, SubmissionFields, TaskFields, TaskOptions};
 use super::token_runs;
 use super::values::{Value, ValueReader, ValueWriter, token_text, write_display};
 use crate::task::{Domain, Mode, Now, RecordId, Submission, Task, TaskId, Tier};
@@ -252,7 +252,7 @@ const MAX_HOT_FIXED_BYTES: usize = 2048;
 impl FixedValues {
     /// Encodes the values of a submission and of the choices that were made for its task.
     pub(crate) fn new(submission: &Submission, task: &Task) -> Self {
-        let SubmissionFields { options, metadata, version: _, execution_mode, description } =
+        let SubmissionFields { options, metadata: JsonObject(metadata), version: _, execution_mode, description } =
             SubmissionFields::new(submission, task);
         let mut values = ValueWriter::append_to(Vec::with_capacity(64 + description.len()));
         write_options(&mut values, &options);
