@@ -21,7 +21,7 @@ fn values(description: &str, values: Value) -> Object {
     text(description).enum_values(Some(values)).build()
 }
 
-/// The schema of a body without fields.
+/// A body without fields.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct NoFields {}

@@ -181,7 +181,7 @@ async fn stored_content(engine: &Engine, output: &RecordOutput) -> Result<Option
         href: format!("/api/v1/artifacts/{id}/content"),
         media_type: media_type_of(output).to_str().ok().map(str::to_owned),
         size_bytes,
-        sha256: hex(&sha256),
+        sha256: hex(sha256),
     }))
 }
 
@@ -198,7 +198,7 @@ pub(in crate::http) async fn content(call: Call) -> Reply {
     let none = || Problem::not_found("content_not_found", "kept content of an artifact", &id);
     let output = output.ok_or_else(none)?;
     let sha256 = output.content.ok_or_else(none)?;
-    let etag = headers::quoted(&hex(&sha256));
+    let etag = headers::quoted(&hex(sha256));
     if call.if_none_match().is_some_and(|known| headers::matches(known, &etag)) {
         return Ok(reply::not_modified(etag));
     }
