@@ -10,11 +10,13 @@
 //! use dats::task::{Now, Timestamp};
 //! use redb::backends::InMemoryBackend;
 //!
-//! let store = Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 <<
-//! 20)?; let mut batch = Batch::default(); batch.put_content([1; 32], b"content".to_vec());
+//! let store = Store::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), 1 << 20, 1 << 20)?;
+//! let mut batch = Batch::default();
+//! batch.put_content([1; 32], b"content".to_vec());
 //! batch.commit(&store, Now::aligned(Timestamp::from_micros(1)))?;
 //! assert_eq!(store.view()?.content_length([1; 32])?, Some(7));
-//! # Ok::<(), dats::store::Error>(()) ```
+//! # Ok::<(), dats::store::Error>(())
+//! ```
 
 mod apply;
 mod backup;

@@ -11,11 +11,12 @@
 //! ```
 //! use dats::task::{Domain, Keyword, Router, Rule, Tier};
 //!
-//! let (domain, tier) = (Domain::new("code-general").unwrap(), Tier::new("small").unwrap()); let
-//! docs = Rule { keywords: vec![Keyword::new("readme").unwrap()], min_length: None, max_length:
-//! None, domain: Some(Domain::new("documentation").unwrap()), tier: None }; let router =
-//! Router::new(vec![docs], domain, tier).unwrap(); assert_eq!(router.route("Write a
-//! README").0.as_str(), "documentation"); ```
+//! let (domain, tier) = (Domain::new("code-general").unwrap(), Tier::new("small").unwrap());
+//! let (keywords, docs) = (vec![Keyword::new("readme").unwrap()], Domain::new("documentation").unwrap());
+//! let rule = Rule { keywords, min_length: None, max_length: None, domain: Some(docs), tier: None };
+//! let router = Router::new(vec![rule], domain, tier).unwrap();
+//! assert_eq!(router.route("Write a README").0.as_str(), "documentation");
+//! ```
 
 mod admission;
 mod analysis;
