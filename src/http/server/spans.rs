@@ -18,28 +18,28 @@ pub(in crate::http) struct RequestSpans {
     tracer: Tracer,
     /// By the number of the endpoint. Leaked, since the tracing library takes names of
     /// static lifetime, and a process builds one server.
-    names: &'static [Name],
+    names: &'static [SpanName],
 }
 
 /// The name of the spans of an endpoint.
 #[derive(Debug)]
-struct Name {
+struct SpanName {
     method: &'static str,
     route: String,
-    name: String,
+    text: String,
     is_operational: bool,
 }
 
-impl Name {
+impl SpanName {
     fn new(verb: Verb, path: &str, is_operational: bool) -> Self {
         let (method, route) = (verb.as_str(), format!("{BASE}{path}"));
-        Self { method, name: format!("{method} {route}"), route, is_operational }
+        Self { method, text: format!("{method} {route}"), route, is_operational }
     }
 }
 
 impl RequestSpans {
     pub(in crate::http) fn new<A>(tracer: Tracer, table: &[&'static Endpoint<A>]) -> Self {
-        let names = table.iter().map(|endpoint| Name::new(endpoint.verb, endpoint.path, endpoint.is_operational));
+        let names = table.iter().map(|endpoint| SpanName::new(endpoint.verb, endpoint.path, endpoint.is_operational));
         Self { tracer, names: names.collect::<Vec<_>>().leak() }
     }
 
@@ -60,9 +60,9 @@ impl RequestSpans {
     }
 }
 
-fn span_name(method: &Method, name: Option<&'static Name>) -> Cow<'static, str> {
+fn span_name(method: &Method, name: Option<&'static SpanName>) -> Cow<'static, str> {
     match (known_method(method), name) {
-        (method, Some(name)) if name.method == method => Cow::Borrowed(name.name.as_str()),
+        (method, Some(name)) if name.method == method => Cow::Borrowed(name.text.as_str()),
         // A `HEAD` that is answered as a `GET`.
         (method, Some(name)) => Cow::Owned(format!("{method} {}", name.route)),
         (OTHER, None) => Cow::Borrowed("HTTP"),
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn spans_are_named_by_method_and_route() {
-        let name: &'static Name = Box::leak(Box::new(Name::new(Verb::Get, "/tasks/{id}", false)));
+        let name: &'static SpanName = Box::leak(Box::new(SpanName::new(Verb::Get, "/tasks/{id}", false)));
         assert_eq!(span_name(&Method::GET, Some(name)), "GET /api/v1/tasks/{id}");
         assert_eq!(span_name(&Method::HEAD, Some(name)), "HEAD /api/v1/tasks/{id}");
         assert_eq!(span_name(&Method::PATCH, None), "PATCH");
