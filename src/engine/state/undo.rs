@@ -53,20 +53,20 @@ impl UndoCommands<'_> {
             return Ok(preview(plan, cascade_id));
         }
         let is_planned = self.validity(&plan) == Validity::Whole;
-        let UndoPlan { changes: changed, verdicts, step, .. } = plan;
+        let UndoPlan { changes: undone, verdicts, step, .. } = plan;
         let Restated { seq, step, verdicts, changes } = if is_planned {
             let (seq, step, changes) = self.provenance.adopt(step);
             Restated { seq, step, verdicts: self.restore_verdicts(&verdicts)?, changes }
         } else {
-            self.restate_now(&changed)?
+            self.restate_now(&undone)?
         };
-        for left in changed.records {
+        for left in undone.records {
             self.provenance.replace_statements(left.id, left.statements);
         }
-        for (step, row) in &changed.rollbacks {
+        for (step, row) in &undone.rollbacks {
             self.group.batch.put_rollback(*step, row)?;
         }
-        for checkpoint in changed.checkpoints {
+        for checkpoint in undone.checkpoints {
             self.checkpoints.automatic.set_valid(&checkpoint);
             self.checkpoints.put(checkpoint, self.group.version);
         }
@@ -80,15 +80,15 @@ impl UndoCommands<'_> {
         self.group.batch.put_cascade(seq, &row, changes)?;
         tracing::info!(cascade = cascade_id, facts, records = step.flags.len(), "undid a cascade");
         let graph = self.provenance.graph().clone();
-        Ok(CascadeUndo { cascade_id, graph, step, facts, verdicts, checkpoints: changed.revived })
+        Ok(CascadeUndo { cascade_id, graph, step, facts, verdicts, checkpoints: undone.revived })
     }
 
     /// Makes the step of a plan on the graph as it is, because records have come, or got
     /// verdicts, since the plan was made.
-    fn restate_now(&mut self, changed: &UndoChanges) -> Stored<Restated> {
-        let (seq, mut step) = self.provenance.restate(&changed.facts())?;
+    fn restate_now(&mut self, undone: &UndoChanges) -> Stored<Restated> {
+        let (seq, mut step) = self.provenance.restate(&undone.facts())?;
         let mut last = Vec::new();
-        for (id, replaced) in changed.verdicts() {
+        for (id, replaced) in undone.verdicts() {
             let Some(record) = self.provenance.records.get_mut(self.storage, id)? else { continue };
             if is_still_last(record.status, record.verification.as_deref(), &replaced) {
                 step.flags.extend(self.provenance.judge_within(id, replaced.status)?.flags);
@@ -98,7 +98,7 @@ impl UndoCommands<'_> {
         step.join();
         step.flags.sort_by_key(|change| change.depth);
         let verdicts = self.restore_verdicts(&last)?;
-        let named: Vec<RecordId> = changed.records.iter().map(|left| left.id).collect();
+        let named: Vec<RecordId> = undone.records.iter().map(|left| left.id).collect();
         let graph = self.provenance.graph();
         let changes = FlagChanges::of(graph, &with_named(graph, &named, &step.flags));
         Ok(Restated { seq, step, verdicts, changes })

@@ -137,10 +137,10 @@ pub(in crate::engine::state) fn with_named<'a>(
     named: &[RecordId],
     flags: &'a [FlagChange],
 ) -> Cow<'a, [FlagChange]> {
-    let mut changed = FixedBitSet::with_capacity(graph.node_count());
-    changed.extend(flags.iter().map(|change| graph.to_index(change.record)));
+    let mut moved = FixedBitSet::with_capacity(graph.node_count());
+    moved.extend(flags.iter().map(|change| graph.to_index(change.record)));
     let unchanged = |id: &RecordId| {
-        let node = graph.find(*id).filter(|node| !changed.contains(graph.to_index(*node)))?;
+        let node = graph.find(*id).filter(|node| !moved.contains(graph.to_index(*node)))?;
         let flag = graph.record(node)?.flag;
         Some(FlagChange { record: node, from: flag, to: flag, depth: 0, through: None })
     };
