@@ -70,7 +70,7 @@ fn through_http(group: &mut BenchmarkGroup<'_, WallTime>, data: &Path, ids: &[Ta
     for (name, address) in sides {
         let mut connections = ClosedLoop::open(address, 1).expect("a server that listens");
         group.bench_function(name, |bencher| {
-            bencher.iter_custom(|count| connections.send(count, 200, &make).expect("answers"))
+            bencher.iter_custom(|count| connections.send(count, 200, &make).expect("answers"));
         });
         println!("{name}: {}", connections.summary());
     }

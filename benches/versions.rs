@@ -99,7 +99,7 @@ fn submissions(sides: &[PathBuf; 2], connections: u64, span: Duration, rounds: u
         }
     }
     println!("\ndurable submissions, {connections} connections, medians of {rounds} rounds");
-    let limit = median(limits, |round| round.per_second());
+    let limit = median(limits, Measured::per_second);
     println!("{}", line("without storage", &limit));
     let [before, this] = found.map(|rounds| {
         let rate = median(rounds.clone(), |round| round.measured.per_second()).measured;
@@ -178,7 +178,7 @@ fn status_reads(sides: &[PathBuf; 2], span: Duration, rounds: usize) {
         }
     }
     println!("\nstatus reads of {length} bytes, 64 connections, medians of {rounds} rounds");
-    let [limit, before, this] = found.map(|rounds| median(rounds, |round| round.per_second()));
+    let [limit, before, this] = found.map(|rounds| median(rounds, Measured::per_second));
     for (name, measured) in [("bare hyper", &limit), ("before", &before), ("this", &this)] {
         println!("{}", line(name, measured));
     }

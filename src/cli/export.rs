@@ -161,7 +161,7 @@ async fn follow(session: &Session, folder: &Path) -> Result<(), Failure> {
             Ok(report) if report.created + report.updated > 0 => show(&session.screen, &report)?,
             Ok(_) => {}
             Err(Failure::Unreachable(reason)) => {
-                warn(&format!("continuing although the server is unreachable: {reason}"))
+                warn(&format!("continuing although the server is unreachable: {reason}"));
             }
             Err(failure) => return Err(failure),
         }

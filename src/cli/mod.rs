@@ -203,7 +203,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
 fn as_graph(command: Command) -> Result<Command, Failure> {
     if let Command::Remote(remote) = command
         && let Remote::Provenance(action) = *remote
-        && let Some(action) = action.as_graph()
+        && let Some(action) = action.into_graph()
     {
         return Ok(Command::Remote(Box::new(Remote::Provenance(action))));
     }

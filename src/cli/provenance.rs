@@ -188,7 +188,7 @@ pub(super) async fn run(session: &Session, action: &Action) -> Result<(), Failur
 
 impl Action {
     /// Returns the action that prints the same as a graph; `None` if there is none.
-    pub(super) fn as_graph(self) -> Option<Self> {
+    pub(super) fn into_graph(self) -> Option<Self> {
         let graph = |id, depth, direction| Some(Self::Export { id, format: Document::Dot, depth, direction });
         let side = |walk: Walk, direction| {
             let depth = if walk.direct { 1 } else { walk.depth.unwrap_or(u32::MAX) };

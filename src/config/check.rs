@@ -134,15 +134,15 @@ fn task_management(reader: &mut Reader<'_>, tiers: &[Tier]) -> Option<TaskManage
     let backoff_max = reader.seconds("task_management.backoff_max_seconds", 0..=MAX_SECONDS);
     refuse_above(
         reader,
-        TimeSetting { path: "task_management.backoff_initial_seconds", time: backoff_initial },
-        TimeSetting { path: "task_management.backoff_max_seconds", time: backoff_max },
+        &TimeSetting { path: "task_management.backoff_initial_seconds", time: backoff_initial },
+        &TimeSetting { path: "task_management.backoff_max_seconds", time: backoff_max },
     );
     let lease_default = reader.seconds("task_management.lease_default_seconds", 1..=MAX_SECONDS);
     let lease_max = reader.seconds("task_management.lease_max_seconds", 1..=MAX_SECONDS);
     refuse_above(
         reader,
-        TimeSetting { path: "task_management.lease_default_seconds", time: lease_default },
-        TimeSetting { path: "task_management.lease_max_seconds", time: lease_max },
+        &TimeSetting { path: "task_management.lease_default_seconds", time: lease_default },
+        &TimeSetting { path: "task_management.lease_max_seconds", time: lease_max },
     );
     let max_lost_leases = reader.narrow("task_management.max_lost_leases", 1..=1000);
     let max_concurrent_per_project = reader.narrow("task_management.max_concurrent_per_project", 1..=1_000_000);
@@ -177,7 +177,7 @@ struct TimeSetting<'a> {
 }
 
 /// Refuses a time that is longer than its maximum.
-fn refuse_above(reader: &mut Reader<'_>, value: TimeSetting<'_>, max: TimeSetting<'_>) {
+fn refuse_above(reader: &mut Reader<'_>, value: &TimeSetting<'_>, max: &TimeSetting<'_>) {
     if value.time > max.time {
         let node = reader.node(value.path);
         let allowed = format!("no more than {}, which is {}", max.path, max.time.as_secs());

@@ -87,7 +87,7 @@ const ROUND: usize = 256;
 
 impl Restore {
     /// Opens the copy and reads one consistent state of it from here on, regardless of the owner's
-    /// writes. FlagChanges nothing in the database.
+    /// writes. Changes nothing in the database.
     pub async fn look(settings: Settings) -> Result<Self, Error> {
         let session = Session::open_to_read(Arc::new(settings)).await?;
         let found = if session.has_table("replication_state") { state::load(&session.client).await? } else { None };

@@ -130,7 +130,7 @@ impl NewContents {
         rows.is_empty() && files.is_empty()
     }
 
-    /// Marks the files as hash_in_name, because the batch is about to become durable. They stay from here
+    /// Marks the files as named, because the batch is about to become durable. They stay from here
     /// on.
     pub(super) fn name_files(&self) {
         self.held.iter().for_each(|file| file.named.store(true, Ordering::Release));
@@ -201,7 +201,7 @@ impl ContentFiles {
     }
 
     pub(super) fn path(&self, sha256: [u8; 32]) -> PathBuf {
-        let name = hex(&sha256);
+        let name = hex(sha256);
         let (directory, name) = name.split_at(2);
         self.dir.join(directory).join(name)
     }
@@ -285,7 +285,7 @@ impl ContentFiles {
         }
         let found: [u8; 32] = hash.finalize().into();
         if found != sha256 {
-            return Err(damaged(format!("it hashes to {}", hex(&found))));
+            return Err(damaged(format!("it hashes to {}", hex(found))));
         }
         file.seek(SeekFrom::Start(0)).map_err(failed("read", &path))?;
         Ok(KeptContent::File(file, length))

@@ -288,8 +288,7 @@ pub(super) fn identify(database: &Database, path: Option<&Path>) -> Result<Uuid,
         Some(found) if found == UPGRADED => return Err(Error::OlderFormat { found, supported: FORMAT }),
         Some(found) => {
             let detail = format!(
-                "it has format {found}, which no release has written; this version reads {FORMAT} and upgrades {}",
-                UPGRADED
+                "it has format {found}, which no release has written; this version reads {FORMAT} and upgrades {UPGRADED}"
             );
             return Err(refuse(&detail));
         }

@@ -41,7 +41,7 @@ impl Content {
     #[must_use]
     pub fn contradiction(&self, checksum: &str) -> Option<String> {
         let said = named_sha256(checksum)?;
-        let found = hex(&self.sha256);
+        let found = hex(self.sha256);
         let differs = !said.eq_ignore_ascii_case(&found);
         differs.then(|| format!("says sha256 {}, but the content hashes to {found}", said.to_ascii_lowercase()))
     }
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn checksums_of_the_known_kind_are_held_against_the_content() {
         let content = Content::new("hello".to_owned());
-        assert_eq!(hex(&content.sha256()), HELLO);
+        assert_eq!(hex(content.sha256()), HELLO);
         let upper = HELLO.to_uppercase();
         for right in [HELLO, &upper, &format!("sha256:{HELLO}"), &format!("SHA256: {upper}")] {
             assert_eq!(content.contradiction(right), None, "{right}");

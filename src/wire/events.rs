@@ -258,7 +258,7 @@ impl PartialSchema for LeasedTask<'_> {
         ));
         fields.insert("context".to_owned(), context.into());
         let mut time = Ref::from_schema_name(Time::name());
-        time.description = "The end of the attempt. Renewing the lease does not move it.".to_owned();
+        "The end of the attempt. Renewing the lease does not move it.".clone_into(&mut time.description);
         let deadline = OneOfBuilder::new().item(time).item(ObjectBuilder::new().schema_type(Type::Null));
         let place = fields.get_index_of("timeout_seconds").unwrap_or_default();
         fields.shift_insert(place, "deadline".to_owned(), deadline.into());

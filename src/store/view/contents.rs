@@ -27,7 +27,7 @@ impl View {
     pub fn open_content(&self, sha256: [u8; 32]) -> Result<Option<KeptContent>, Error> {
         if let Some(row) = self.table(tables::CONTENTS)?.get(&sha256)? {
             let found: [u8; 32] = Sha256::digest(row.value()).into();
-            let detail = || format!("the content {} hashes to {}", hex(&sha256), hex(&found));
+            let detail = || format!("the content {} hashes to {}", hex(sha256), hex(found));
             let sound = found == sha256;
             return if sound { Ok(Some(KeptContent::Bytes(row.value().to_vec()))) } else { Err(corrupt(detail())) };
         }
@@ -36,7 +36,7 @@ impl View {
         };
         match self.files() {
             Some(files) => files.open(sha256, length).map(Some),
-            None => Err(corrupt(format!("the content {} is in a file, the store in none", hex(&sha256)))),
+            None => Err(corrupt(format!("the content {} is in a file, the store in none", hex(sha256)))),
         }
     }
 

@@ -172,7 +172,7 @@ impl ProvenanceUser<'_> {
             Ok(Err(error)) if error.contains("overloaded") => {}
             Ok(Err(error)) => self.context.report("refusal", error, path, ""),
             Err(_) => {
-                self.context.report("no answer", format!("no end within {} s", TRANSFER_TIMEOUT.as_secs()), path, "")
+                self.context.report("no answer", format!("no end within {} s", TRANSFER_TIMEOUT.as_secs()), path, "");
             }
         }
     }

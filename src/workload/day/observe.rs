@@ -114,7 +114,7 @@ pub(super) async fn check_artifact(context: &Context, output: &Output, is_whole:
         return;
     }
     let Some(reply) = get(context, "content", format!("{path}/content"), &[404]).await else { return };
-    if reply.is_ok() && hex(&Sha256::digest(&reply.body)) != output.digest {
+    if reply.is_ok() && hex(Sha256::digest(&reply.body)) != output.digest {
         context.report("ledger", format!("artifact {} has a different content", output.artifact), &path, "");
     } else if reply.status == 404 {
         context.report_reply("ledger", format!("the content of artifact {} is missing", output.artifact), &reply);

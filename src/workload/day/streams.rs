@@ -65,7 +65,7 @@ impl Reader {
                 Self::Task => follow_task(&context, &mut random).await,
                 Self::Project => follow_project(&context, &mut random).await,
                 Self::Log => {
-                    follow_log(&context, vec![("types", Some(SMALL_TYPES.to_owned()))], &mut random, None).await
+                    follow_log(&context, vec![("types", Some(SMALL_TYPES.to_owned()))], &mut random, None).await;
                 }
                 Self::Slow => read_slowly(&context, &mut random).await,
                 Self::Never => leave_unread(&context).await,

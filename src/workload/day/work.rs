@@ -210,7 +210,7 @@ impl DayWorker {
             task: leased.task.clone(),
             artifact: artifact.to_owned(),
             bytes: content.len(),
-            digest: hex(&Sha256::digest(&content)),
+            digest: hex(Sha256::digest(&content)),
         };
         let event = cloud_event("/day/worker", "task.output.created", &self.output_data(leased, artifact, &content));
         let before = self.context.ledger().known_before(&leased.task, &leased.lease);

@@ -181,7 +181,7 @@ mod tests {
                 ((), Ok(()))
             }
         };
-        let of_run = vec![(); connections as usize];
+        let of_run = vec![(); usize::try_from(connections).unwrap()];
         run_open_loop(pace, of_run, &ProgressBar::hidden(), &stop, ask).await.figures().count
     }
 

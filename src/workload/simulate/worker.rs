@@ -303,7 +303,7 @@ fn output(lease: &Value, worker: &str, started_at: &str, took: Duration, confide
     let artifact_id = Uuid::now_v7().to_string();
     let artifact = json!({
         "id": artifact_id, "type": kind.artifact, "path": kind.path, "language": kind.language,
-        "checksum": hex(&Sha256::digest(&content)), "size_bytes": content.len(),
+        "checksum": hex(Sha256::digest(&content)), "size_bytes": content.len(),
     });
     let data = json!({
         "task_id": task["task_id"], "project_id": task["project_id"], "attempt": task["attempt"],

@@ -13,7 +13,7 @@ use crate::support::client::{Answer, Client};
 use crate::support::process::{self, Setup};
 
 fn sha256(text: &str) -> String {
-    dats::task::hex(&Sha256::digest(text))
+    dats::task::hex(Sha256::digest(text))
 }
 
 /// Larger than a row of the store.

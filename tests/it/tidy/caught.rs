@@ -178,7 +178,7 @@ fn impl_blocks_in_six_files() {
 
 #[test]
 fn a_large_struct_that_two_files_change() {
-    let fields = |visibility: &str| (0..11).map(|n| format!("{visibility} f{n}: u8,")).collect::<String>();
+    let fields = |visibility: &str| (0..11).map(|n| format!("{visibility} f{n}: u8,")).collect::<Vec<_>>().concat();
     let shared = |visibility: &str, changed_in: &str| {
         let own = format!("pub struct First {{ {} }} impl First {{ fn set(&mut self) {{}} }}", fields(visibility));
         let other = "pub struct Other; fn set(first: &mut crate::middle::First) {}";

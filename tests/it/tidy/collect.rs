@@ -225,7 +225,9 @@ impl<'ast> Visit<'ast> for Collector<'_> {
         let file = self.tree.file(self.module).to_owned();
         let child = self.tree.add(Some(self.module), &name, &file);
         let outer = (std::mem::replace(&mut self.module, child), std::mem::replace(&mut self.folder, folder));
-        items.iter().for_each(|item| self.visit_item(item));
+        for item in items {
+            self.visit_item(item);
+        }
         (self.module, self.folder) = outer;
     }
 

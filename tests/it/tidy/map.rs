@@ -68,13 +68,13 @@ fn tokens(diagram: &str) -> Vec<String> {
     let mut tokens: Vec<String> = Vec::new();
     let mut in_word = false;
     for c in diagram.chars() {
-        let is_word = c.is_ascii_lowercase() || c == '_';
+        let belongs = c.is_ascii_lowercase() || c == '_';
         match tokens.last_mut() {
-            Some(last) if is_word && in_word => last.push(c),
-            _ if is_word || matches!(c, '←' | '→' | '{' | '}' | ',') => tokens.push(c.to_string()),
+            Some(last) if belongs && in_word => last.push(c),
+            _ if belongs || matches!(c, '←' | '→' | '{' | '}' | ',') => tokens.push(c.to_string()),
             _ => {}
         }
-        in_word = is_word;
+        in_word = belongs;
     }
     tokens
 }
